@@ -1,0 +1,113 @@
+"""One pass over memory, in blocks that stay in a core's cache, on all threads: ReLU and the optimisers' steps.
+
+A NumPy expression of several operations passes over large arrays once for each of them, on one core. Here all operations
+of an expression run on one block before the next block is touched.
+"""
+
+import math
+
+import numpy as np
+
+from .memory import empty, scratch
+from .threads import parallel_for
+
+BLOCK_BYTES = 1 << 20
+
+
+def relu(x):
+    """max(x, 0)."""
+    y = empty_like(x)
+    zeros = np.zeros(min(x.size, BLOCK_BYTES // x.itemsize), x.dtype)  # faster than a scalar: that is not vectorised
+    for_blocks(lambda y, x: np.maximum(x, zeros[:x.size], out=y), [y], [x])
+    return y
+
+
+def relu_backward(gy, y):
+    """The gradient of `relu` for its output y: gy where y > 0, else 0."""
+    gx = empty_like(y)
+    for_blocks(lambda gx, gy, y: np.multiply(gy, y > 0, out=gx), [gx], [gy, y])
+    return gx
+
+
+def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
+    """One step of stochastic gradient descent with momentum, in place (PyTorch's convention, without dampening).
+
+        g = g + weight_decay * p;  v = momentum * v + g;  p = p - lr * (g + momentum * v if nesterov else v)
+
+    Args:
+        p, g, v: parameter, gradient and velocity (None without momentum), of one shape. p and v are updated.
+    """
+    def step(p, *rest):
+        *v, g = rest
+        d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
+        if weight_decay:
+            g = np.add(g, np.multiply(p, weight_decay, out=d), out=d)
+        for velocity in v:  # one or none
+            velocity *= momentum
+            velocity += g
+            g = np.add(g, np.multiply(velocity, momentum, out=s), out=d) if nesterov else velocity
+        p -= np.multiply(g, lr, out=d)
+
+    for_blocks(step, [p] if v is None else [p, v], [g])
+
+
+def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
+    """One step of Adam (Kingma and Ba, 2014, arXiv:1412.6980) or AdamW (Loshchilov and Hutter, 2017, arXiv:1711.05101).
+
+        m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g**2
+        p = p - lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)
+
+    Args:
+        p, g, m, v: parameter, gradient and the two running moments, of one shape. p, m and v are updated in place.
+        wd: weight decay; added to the gradient as wd * p, or, if `decoupled`, taken from p as lr * wd * p (AdamW).
+        t: the number of this step, counted from 1.
+    """
+    rate, root = lr / (1 - b1**t), math.sqrt(1 - b2**t)
+
+    def step(p, m, v, g):
+        d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
+        if decoupled and wd:
+            p *= 1 - lr * wd
+        elif wd:
+            g = np.add(g, np.multiply(p, wd, out=d), out=d)
+        m *= b1
+        m += np.multiply(g, 1 - b1, out=s)
+        np.multiply(g, g, out=s)
+        s *= 1 - b2
+        v *= b2
+        v += s
+        np.sqrt(v, out=d)  # p -= rate * m / (sqrt(v) / root + eps)
+        d /= root
+        d += eps
+        np.divide(m, d, out=d)
+        d *= rate
+        p -= d
+
+    for_blocks(step, [p, m, v], [g])
+
+
+def for_blocks(fn, written, read):
+    """Call `fn(*written, *read)` on matching flat blocks of equally shaped arrays, on all threads.
+
+    Arrays with the dense memory order of the first one are cut without copies, whatever their strides; the others go
+    through a copy.
+    """
+    first = written[0]
+    ordered = [a.transpose(_memory_order(first)) for a in (*written, *read)]
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
+    step = max(1, BLOCK_BYTES // first.itemsize)
+    parallel_for(lambda i: fn(*(a[i:i + step] for a in flat)), range(0, first.size, step))
+    for a, result in zip(ordered, flat[:len(written)]):
+        if not a.flags.c_contiguous:
+            a[...] = result.reshape(a.shape)
+
+
+def empty_like(x):
+    """An uninitialised array with the shape, type and memory order of `x`."""
+    axes = _memory_order(x)
+    return empty([x.shape[i] for i in axes], x.dtype).transpose(np.argsort(axes))
+
+
+def _memory_order(x):
+    """The axes of `x`, slowest first."""
+    return sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))

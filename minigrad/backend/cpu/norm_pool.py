@@ -1,0 +1,298 @@
+"""Batch normalisation, alone and fused with the ReLU and max pooling that follow it in a convolutional block.
+
+    y = gamma * (x - mean) / sqrt(var + eps) + beta        mean and variance over all axes but the channels
+
+(Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167). Images are (N, C, H, W) with any strides, features are
+(N, C); results are channels-last in memory. Inside, both are matrices (pixels, C), cut into blocks that stay in a core's
+cache. gamma, beta, mean, var and inv_std = 1 / sqrt(var + eps) are (C,). float32 and float64; float16 is computed in float32.
+"""
+
+from math import gcd
+
+import numpy as np
+
+from .layout import blocks, contiguous_nhwc, nchw
+from .memory import empty, scratch
+from .pool import first_max, taps
+from .threads import parallel_for
+
+BLOCK_BYTES = 1 << 21
+
+
+def batch_norm(x, gamma, beta, eps=1e-5):
+    """Normalise each channel by the mean and variance of the batch (training).
+
+    Returns:
+        y: like `x`.
+        mean, var: (C,), of the batch; the variance is the biased one.
+
+    Raises:
+        ValueError: the batch is empty.
+        TypeError: `x` is not floating point.
+    """
+    pixels = _pixels(x)
+    todo = _pixel_blocks(pixels)
+    moments = _Moments(len(todo), pixels)
+    parallel_for(lambda i: moments.add(i, pixels[todo[i]]), len(todo), blas=True)
+    mean, var = moments.merge()
+    return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps)), mean, var
+
+
+def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5):
+    """Normalise each channel by a given mean and variance (evaluation)."""
+    return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps))
+
+
+def batch_norm_backward(gy, x, gamma, mean, inv_std):
+    """The gradients of `batch_norm` in x, gamma and beta, for the batch's mean and inv_std.
+
+    With xhat = (x - mean) * inv_std and n pixels:
+        dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
+    """
+    pixels, gy = _pixels(x), _pixels(gy)
+    todo = _pixel_blocks(pixels)
+    sums = np.empty((2, len(todo), pixels.shape[1]))
+
+    def reduce(i):
+        x, g = pixels[todo[i]], gy[todo[i]]
+        centred = scratch("norm block", x.shape, x.dtype)
+        np.subtract(_wide(x), _tiled(mean, x), out=_wide(centred))
+        centred *= g
+        sums[:, i] = _column_sums(g), _column_sums(centred)
+
+    parallel_for(reduce, len(todo), blas=True)
+    dbeta, dgamma = sums.sum(1)
+    dgamma *= inv_std
+    a, b, c = _input_gradient(len(pixels), gamma, mean, inv_std, dgamma, dbeta, pixels.dtype)
+    dx = empty(pixels.shape, pixels.dtype)
+
+    def combine(rows):  # dx = a * gy + b * x + c
+        term = scratch("norm block", gy[rows].shape, gy.dtype)
+        _scale_and_shift(pixels[rows], b, c, dx[rows])
+        np.multiply(_wide(gy[rows]), _tiled(a, gy[rows]), out=_wide(term))
+        dx[rows] += term
+
+    parallel_for(combine, todo)
+    return _restored(dx, x), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+
+
+def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
+    """max_pool2d(relu(batch_norm(x)), pool), training, in one pass over x.
+
+    Normalisation is monotone in each channel, so pooling may come first: the largest x wins a window where gamma is
+    positive, the smallest where it is negative. Normalisation and ReLU then see the small pooled array only. Rows and
+    columns at the end that fill no window count in the statistics but not in the output.
+
+    Args:
+        x: (N, C, H, W).
+        pool: size and stride of the windows.
+
+    Returns:
+        y: (N, C, H // pool, W // pool).
+        pooled: like y, the value of x that won each window (float32 for float16 images).
+        winner: like y, its position in the window as an unsigned integer, row by row, the first one if several are equal.
+        mean, var: (C,), of the batch; the variance is the biased one.
+    """
+    images = _images(x)
+    todo = blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool)
+    pooled, winner = _empty_windows(images, pool)
+    sign = np.sign(gamma).astype(images.dtype)
+    moments = _Moments(len(todo), images)
+
+    def visit(i):
+        moments.add(i, images[todo[i]].reshape(-1, images.shape[3]))
+        _pool_block(images, todo[i], pool, sign, pooled, winner)
+
+    parallel_for(visit, len(todo), blas=True)
+    mean, var = moments.merge()
+    y = scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
+    return y.astype(x.dtype, copy=False), nchw(pooled), nchw(winner), mean, var
+
+
+def norm_relu_pool_eval(x, gamma, beta, mean, var, eps=1e-5, pool=2):
+    """max_pool2d(relu(batch_norm_eval(x)), pool): (N, C, H, W) to (N, C, H // pool, W // pool)."""
+    images = _images(x)
+    pooled, winner = _empty_windows(images, pool)
+    sign = np.sign(gamma).astype(images.dtype)
+    parallel_for(lambda block: _pool_block(images, block, pool, sign, pooled, winner),
+                 blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
+    y = scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
+    return y.astype(x.dtype, copy=False)
+
+
+def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool=2):
+    """The gradients of `norm_relu_pool` in x, gamma and beta.
+
+    A window passes its gradient on to its winner if the ReLU did. So the two sums run over the small arrays, and the
+    gradient in x is one dense pass: the share of the statistics for all pixels, plus gy at the winners.
+    """
+    images, gy, y, pooled, winner = _images(x), _images(gy), _images(y), _images(pooled), contiguous_nhwc(winner)
+    c = images.shape[3]
+    survived = empty(pooled.shape, pooled.dtype)  # the gradient behind the ReLU
+    todo = blocks(pooled.shape, pooled.dtype, BLOCK_BYTES)
+    sums = np.empty((2, len(todo), c))
+
+    def reduce(i):
+        g, won = survived[todo[i]].reshape(-1, c), pooled[todo[i]].reshape(-1, c)
+        np.multiply(gy[todo[i]].reshape(-1, c), y[todo[i]].reshape(-1, c) > 0, out=g)
+        centred = scratch("norm block", won.shape, won.dtype)
+        np.subtract(_wide(won), _tiled(mean, won), out=_wide(centred))
+        centred *= g
+        sums[:, i] = _column_sums(g), _column_sums(centred)
+
+    parallel_for(reduce, len(todo), blas=True)
+    dbeta, dgamma = sums.sum(1)
+    dgamma *= inv_std
+    a, b, shift = _input_gradient(images.size // c, gamma, mean, inv_std, dgamma, dbeta, images.dtype)
+    dx = empty(images.shape, images.dtype)
+
+    def combine(block):
+        _scale_and_shift(images[block].reshape(-1, c), b, shift, dx[block].reshape(-1, c))
+        windows, (ho, wo) = _windows(block, pool), _pooled_size(dx[block], pool)
+        if not (ho and wo):
+            return
+        g, won = survived[windows], winner[windows]
+        g *= a
+        mask, share = scratch("norm mask", g.shape, np.bool_), scratch("norm share", g.shape, g.dtype)
+        for k, tap in enumerate(taps(dx[block], (pool, pool), (pool, pool), ho, wo)):
+            np.equal(won, won.dtype.type(k), out=mask)
+            np.multiply(g, mask, out=share)
+            tap += share
+
+    parallel_for(combine, blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
+    return nchw(dx).astype(x.dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+
+
+def scale_and_shift(x, scale, shift, relu=False):
+    """x * scale + shift for each channel, then max(0, .) if `relu`: (N, C, H, W) or (N, C) to the same."""
+    pixels = _pixels(x)
+    y = empty(pixels.shape, pixels.dtype)
+    parallel_for(lambda rows: _scale_and_shift(pixels[rows], scale, shift, y[rows], relu), _pixel_blocks(pixels))
+    return _restored(y, x)
+
+
+class _Moments:
+    """Mean and variance of each channel from the moments of blocks.
+
+    A block's squares are summed around its own mean, so a large common offset costs no digits; the blocks are merged in
+    float64 (Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
+    """
+
+    def __init__(self, number, x):
+        if x.size == 0:
+            raise ValueError("batch_norm: an empty batch has no mean")
+        self.dtype, channels = x.dtype, x.shape[-1]
+        self.count = np.empty((number, 1))
+        self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
+
+    def add(self, i, block):
+        """Take in block number i, (p, C)."""
+        p = len(block)
+        centre = _column_sums(block) / block.dtype.type(p)
+        rest = scratch("norm block", block.shape, block.dtype)
+        np.subtract(_wide(block), _tiled(centre, block), out=_wide(rest))
+        error = _column_sums(rest) / p  # of the rounded centre
+        rest *= rest
+        self.count[i], self.mean[i] = p, centre + error.astype(np.float64)
+        self.squares[i] = _column_sums(rest) - p * error.astype(np.float64)**2
+
+    def merge(self):
+        n = self.count.sum()
+        mean = (self.count * self.mean).sum(0) / n
+        squares = self.squares.sum(0) + (self.count * (self.mean - mean)**2).sum(0)
+        return mean.astype(self.dtype), (squares / n).astype(self.dtype)
+
+
+def _pool_block(images, block, pool, sign, pooled, winner):
+    """Fill the windows of a block with their winners: largest where sign > 0, smallest where < 0, first where 0."""
+    x, windows = images[block], _windows(block, pool)
+    ho, wo = _pooled_size(x, pool)
+    if not (ho and wo):
+        return
+    out, shape = pooled[windows], ((pool, pool), (pool, pool), ho, wo)
+    if (sign > 0).all():
+        first_max(list(taps(x, *shape)), out, winner[windows])
+        return
+    signed = np.multiply(x, sign, out=scratch("norm block", x.shape, x.dtype))
+    first_max(list(taps(signed, *shape)), out, winner[windows])
+    out *= sign
+    out[..., sign == 0] = next(taps(x, *shape))[..., sign == 0]
+
+
+def _pooled_size(x, pool):
+    return x.shape[1] // pool, x.shape[2] // pool
+
+
+def _empty_windows(images, pool):
+    """Uninitialised values and positions of the winners."""
+    n, h, w, c = images.shape
+    shape = n, h // pool, w // pool, c
+    return empty(shape, images.dtype), empty(shape, np.min_scalar_type(pool**2 - 1))
+
+
+def _windows(block, pool):
+    """The index of the windows that lie in a block of rows (whose first row is a multiple of `pool`)."""
+    images, rows = block
+    return images, slice(rows.start // pool, rows.stop // pool)
+
+
+def _affine(gamma, beta, mean, var, eps):
+    """The scale and shift of a normalisation."""
+    scale = gamma / np.sqrt(var + eps)
+    return scale, beta - mean * scale
+
+
+def _input_gradient(n, gamma, mean, inv_std, dgamma, dbeta, dtype):
+    """a, b, c such that the input gradient of a normalisation over n pixels is a * gy + b * x + c."""
+    a = gamma * inv_std.astype(np.float64)
+    b = -a * inv_std * dgamma / n
+    c = -a * dbeta / n - b * mean
+    return a.astype(dtype), b.astype(dtype), c.astype(dtype)
+
+
+def _scale_and_shift(x, scale, shift, out, relu=False):
+    """out = x * scale + shift for contiguous (p, C) blocks."""
+    np.multiply(_wide(x), _tiled(scale, x), out=_wide(out))
+    np.add(_wide(out), _tiled(shift, x), out=_wide(out))
+    if relu:
+        np.maximum(_wide(out), _tiled(np.zeros_like(shift), x), out=_wide(out))
+
+
+def _column_sums(x):
+    """The sum over the rows of (p, C). BLAS does it twice as fast as np.sum."""
+    return np.ones(len(x), x.dtype) @ x
+
+
+def _wide(x):
+    """A contiguous (p, C) matrix with several rows in one, since NumPy's inner loops like long rows."""
+    k = gcd(len(x), 16)
+    return x.reshape(len(x) // k, k * x.shape[1])
+
+
+def _tiled(v, x):
+    """A (C,) vector repeated to the width of `_wide(x)`."""
+    return np.tile(v, gcd(len(x), 16))
+
+
+def _images(x):
+    """(N, C, H, W) to contiguous (N, H, W, C), float16 to float32. No copy if `x` is channels-last in memory."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"batch_norm: expected a floating-point array, got {x.dtype}")
+    return contiguous_nhwc(x.astype(np.promote_types(x.dtype, np.float32), copy=False))
+
+
+def _pixels(x):
+    """(N, C, H, W) or (N, C) to contiguous (pixels, C), float16 to float32."""
+    return _images(x if x.ndim == 4 else x[:, :, None, None]).reshape(-1, x.shape[1])
+
+
+def _restored(pixels, x):
+    """(pixels, C) back to the shape and type of `x`."""
+    n, c = x.shape[:2]
+    y = nchw(pixels.reshape(n, *x.shape[2:], c)) if x.ndim == 4 else pixels
+    return y.astype(x.dtype, copy=False)
+
+
+def _pixel_blocks(pixels):
+    """Slices of rows."""
+    return [rows for _, rows in blocks((1, *pixels.shape), pixels.dtype, BLOCK_BYTES, step=16)]

@@ -1,0 +1,134 @@
+"""Pooling over windows, tap by tap: a tap is one position in the window, seen for all windows at once as a strided view.
+
+Arrays are (N, C, H, W) with any strides; results are channels-last in memory. `kernel`, `stride` and `padding` are pairs
+(vertical, horizontal). The output size is floor((H + 2*padding - kernel) / stride) + 1.
+"""
+
+import numpy as np
+
+from .layout import blocks, image_blocks, nchw, nhwc, padded
+from .memory import empty, scratch
+from .threads import parallel_for
+
+BLOCK_BYTES = 1 << 21
+
+
+def max_pool2d(x, kernel, stride, padding=(0, 0)):
+    """The largest value of each window.
+
+    Returns:
+        y: (N, C, Ho, Wo).
+        winner: (N, C, Ho, Wo) unsigned integers; the winning tap p*kw + q, the first one if several are equal.
+    """
+    ho, wo = _output_size("max_pool2d", x.shape, kernel, stride, padding)
+    n, c = x.shape[:2]
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    y = empty((n, ho, wo, c), x.dtype)
+    winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
+    x = nhwc(x)
+
+    def block(index):
+        images, rows = index
+        inputs, columns = _input_ranges(rows, wo, kernel, stride, padding)
+        xp = padded(x, images, inputs, columns, "pool x", lowest)
+        first_max(list(taps(xp, kernel, stride, rows.stop - rows.start, wo)), y[index], winner[index])
+
+    parallel_for(block, blocks(y.shape, y.dtype, BLOCK_BYTES))
+    return nchw(y), nchw(winner)
+
+
+def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
+    """The gradient of `max_pool2d` in its input: each winner gets the gradients of the windows it won."""
+    gy, winner = nhwc(gy), nhwc(winner)
+
+    def contribution(images, tap):
+        g = gy[images]
+        mask = np.equal(winner[images], tap, out=scratch("pool mask", g.shape, np.bool_))
+        return np.multiply(g, mask, out=scratch("pool contribution", g.shape, gy.dtype))
+
+    return _add_to_taps(contribution, gy, x_shape, kernel, stride, padding)
+
+
+def avg_pool2d(x, kernel, stride, padding=(0, 0)):
+    """The mean of each window, padding counted as zeros: (N, C, H, W) to (N, C, Ho, Wo)."""
+    ho, wo = _output_size("avg_pool2d", x.shape, kernel, stride, padding)
+    n, c = x.shape[:2]
+    y = empty((n, ho, wo, c), x.dtype)
+    x = nhwc(x)
+
+    def block(index):
+        images, rows = index
+        inputs, columns = _input_ranges(rows, wo, kernel, stride, padding)
+        xp = padded(x, images, inputs, columns, "pool x")
+        out = y[index]
+        out.fill(0)
+        for tap in taps(xp, kernel, stride, rows.stop - rows.start, wo):
+            out += tap
+        out *= y.dtype.type(1 / (kernel[0] * kernel[1]))
+
+    parallel_for(block, blocks(y.shape, y.dtype, BLOCK_BYTES))
+    return nchw(y)
+
+
+def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
+    """The gradient of `avg_pool2d` in its input: each window spreads its gradient evenly."""
+    gy = nhwc(gy)
+    share = gy.dtype.type(1 / (kernel[0] * kernel[1]))
+    return _add_to_taps(lambda images, tap: gy[images] * share, gy, x_shape, kernel, stride, padding)
+
+
+def taps(x, kernel, stride, ho, wo):
+    """For each position in the window, row by row: its value in all windows, a (n, ho, wo, C) view of (n, h, w, C)."""
+    for p in range(kernel[0]):
+        for q in range(kernel[1]):
+            yield x[:, p:p + (ho - 1) * stride[0] + 1:stride[0], q:q + (wo - 1) * stride[1] + 1:stride[1]]
+
+
+def first_max(candidates, out, winner):
+    """Elementwise maximum of equally shaped arrays into `out`, and into `winner` the index of the first that has it."""
+    np.copyto(out, candidates[0])
+    winner.fill(0)
+    better = scratch("pool better", out.shape, np.bool_)
+    later = scratch("pool later", out.shape, winner.dtype)
+    for i, candidate in enumerate(candidates[1:], 1):
+        np.greater(candidate, out, out=better)
+        np.maximum(candidate, out, out=out)
+        np.multiply(better, winner.dtype.type(i), out=later)
+        np.maximum(winner, later, out=winner)  # i is larger than any index before
+
+
+def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding):
+    """Sum `contribution(images, tap)`, (n, Ho, Wo, C), into the input positions of each tap."""
+    n, c, h, w = x_shape
+    ho, wo = _output_size("pooling gradient", x_shape, kernel, stride, padding)
+    ph, pw = padding
+    gx = empty((n, h, w, c), gy.dtype)
+
+    def block(images):
+        gxp = gx[images]
+        if ph or pw:
+            gxp = scratch("pool gx", (len(gxp), h + 2 * ph, w + 2 * pw, c), gy.dtype)
+        gxp.fill(0)
+        for k, tap in enumerate(taps(gxp, kernel, stride, ho, wo)):
+            tap += contribution(images, k)
+        if ph or pw:
+            gx[images] = gxp[:, ph:ph + h, pw:pw + w]
+
+    parallel_for(block, image_blocks(gx.shape, gx.dtype, BLOCK_BYTES))
+    return nchw(gx)
+
+
+def _input_ranges(rows, wo, kernel, stride, padding):
+    """The input rows and columns, as (start, stop), under the windows of output `rows` and all `wo` columns."""
+    return ((rows.start * stride[0] - padding[0], (rows.stop - 1) * stride[0] - padding[0] + kernel[0]),
+            (-padding[1], (wo - 1) * stride[1] - padding[1] + kernel[1]))
+
+
+def _output_size(name, x_shape, kernel, stride, padding):
+    size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(x_shape[2:], kernel, stride, padding)]
+    if min(size) < 1:
+        raise ValueError(f"{name}: the window {tuple(kernel)} is larger than the images {tuple(x_shape[2:])} "
+                         f"with padding {tuple(padding)}")
+    if any(2 * p > k for p, k in zip(padding, kernel)):
+        raise ValueError(f"{name}: padding {tuple(padding)} is more than half of the window {tuple(kernel)}")
+    return size

@@ -1,0 +1,178 @@
+"""A small pool of threads for loops over blocks of arrays.
+
+NumPy releases the interpreter lock inside its loops and inside BLAS, so plain threads keep all cores busy. Handing
+whole blocks (copy, multiply, reduce) to the threads, with BLAS at one thread each, beats BLAS's own threads on the
+products of convolutions: the copies between the products then run in parallel too, and a block never leaves the cache
+of its core.
+"""
+
+import ctypes
+import os
+import threading
+from queue import SimpleQueue
+
+_num_threads = None  # decided at the first use
+_queue = None  # the pool: jobs that waiting threads pick up
+_workers = 0  # threads that listen to the queue (the calling thread comes on top)
+_busy = threading.Lock()  # held while a parallel loop runs: a loop inside it, or beside it, runs serially
+_blas = None  # (get, set) of BLAS's number of threads, or () where it cannot be controlled
+
+
+def get_num_threads():
+    """The number of threads of a parallel loop: `MINIGRAD_NUM_THREADS`, or the cores this process may use."""
+    global _num_threads
+    if _num_threads is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        _num_threads = max(1, int(os.environ.get("MINIGRAD_NUM_THREADS") or cores))
+    return _num_threads
+
+
+def set_num_threads(n):
+    """Use `n` threads in the parallel loops that start from now on."""
+    global _num_threads
+    if n < 1:
+        raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
+    _num_threads = int(n)
+
+
+def parallel_for(fn, items, blas=False):
+    """Call `fn(item)` for each item, on all threads; return when the last call is done.
+
+    Args:
+        fn: a function of one item. Calls run in any order and at the same time.
+        items: a sequence, or an int n for range(n). Threads take the next item when they are free.
+        blas: say True where `fn` multiplies matrices. If BLAS's own threads cannot be switched off, such a loop runs
+            serially, since two levels of threads are slower than one.
+
+    The first exception of a call ends the loop and is raised here. Inside the loop BLAS runs single-threaded.
+    """
+    items = range(items) if isinstance(items, int) else items
+    threads = min(get_num_threads(), len(items))
+    if threads < 2 or (blas and not _blas_control()) or not _busy.acquire(blocking=False):
+        for item in items:
+            fn(item)
+        return
+    try:
+        _start_workers(threads - 1)
+        with _single_threaded_blas():
+            job = _Job(fn, items)
+            for _ in range(threads - 1):
+                _queue.put(job)
+            job.run()
+            job.done.wait()
+    finally:
+        _busy.release()
+    if job.error is not None:
+        raise job.error
+
+
+def split(n, parts):
+    """Cut range(n) into at most `parts` slices of nearly equal length, none empty."""
+    parts = max(1, min(parts, n))
+    return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)] if n else []
+
+
+class _Job:
+    """One loop. The threads that work on it, the caller among them, take items until none is left."""
+
+    def __init__(self, fn, items):
+        self.fn, self.items = fn, items
+        self.lock, self.done = threading.Lock(), threading.Event()
+        self.next = self.running = 0
+        self.error = None
+
+    def run(self):
+        while True:
+            with self.lock:
+                if self.next == len(self.items):
+                    return
+                item = self.items[self.next]
+                self.next += 1
+                self.running += 1
+            error = None
+            try:
+                self.fn(item)
+            except BaseException as e:  # also KeyboardInterrupt: the caller raises it
+                error = e
+            with self.lock:
+                if error is not None:
+                    self.error = self.error or error
+                    self.next = len(self.items)
+                self.running -= 1
+                if self.running == 0 and self.next == len(self.items):
+                    self.done.set()
+
+
+def _work(queue):
+    while True:
+        queue.get().run()
+
+
+def _start_workers(n):
+    global _queue, _workers
+    if _queue is None:
+        _queue = SimpleQueue()
+    while _workers < n:
+        threading.Thread(target=_work, args=(_queue,), name=f"minigrad-{_workers}", daemon=True).start()
+        _workers += 1
+
+
+def _after_fork():
+    """Threads do not survive a fork: the child starts with an empty pool."""
+    global _queue, _workers, _busy
+    _queue, _workers, _busy = None, 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _single_threaded_blas:
+    """Context: BLAS at one thread, and back to what it was."""
+
+    def __enter__(self):
+        control = _blas_control()
+        if control:
+            get, put = control
+            self.before = get()
+            put(1)
+
+    def __exit__(self, *exc):
+        if _blas:
+            _blas[1](self.before)
+
+
+def _blas_control():
+    """(get, set) of the number of threads of the OpenBLAS that NumPy uses, or () if there is none to be found."""
+    global _blas
+    if _blas is None:
+        _blas = _find_blas()
+    return _blas
+
+
+def _find_blas():
+    names = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+             for prefix in ("scipy_", "") for suffix in ("64_", "")]
+    for path in _blas_libraries():
+        try:
+            library = ctypes.CDLL(path)  # already loaded by NumPy: this only finds the handle
+        except OSError:
+            continue
+        for get, put in names:
+            if hasattr(library, get) and hasattr(library, put):
+                return getattr(library, get), getattr(library, put)
+    return ()
+
+
+def _blas_libraries():
+    import glob
+
+    import numpy
+    folder = os.path.dirname(numpy.__file__)
+    for pattern in (folder + ".libs/*openblas*", folder + "/.dylibs/*openblas*"):
+        yield from glob.glob(pattern)
+    try:
+        with open("/proc/self/maps") as maps:
+            yield from sorted({line.split()[-1] for line in maps if "openblas" in line})
+    except OSError:
+        pass

@@ -1,0 +1,244 @@
+"""Operations that act on each element by itself, with broadcasting.
+
+NumPy's ufuncs hand CuPy arrays to CuPy, so one ufunc serves both. Where a function has no derivative, the rule selects
+a subgradient with `where` and never multiplies by a mask, so that an infinity in the branch not taken cannot turn into
+NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are split evenly.
+"""
+import functools
+import math
+
+import numpy as np
+
+from ..backend import xp
+from ..tensor import Primitive, Tensor, add, asarray, cast, wrap
+
+elementwise = functools.partial(Primitive, broadcasts=True)
+
+
+def nondifferentiable(name, function):
+    """An operation on arrays, made one on Tensors that never gets a gradient."""
+    def operation(*inputs, **settings):
+        out = function(*[asarray(x) for x in inputs], **settings)
+        return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"As `numpy.{name}`; the result carries no gradient."
+    return operation
+
+
+# -- arithmetic ------------------------------------------------------------------------------------------------------
+
+subtract = elementwise("subtract", np.subtract, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g)
+multiply = elementwise("multiply", np.multiply, lambda g, _out, _x, y: g * y, lambda g, _out, x, _y: g * x)
+divide = elementwise("divide", np.divide, lambda g, _out, _x, y: g / y, lambda g, out, _x, y: -g * out / y)
+negative = elementwise("negative", np.negative, lambda g, _out, _x: -g)
+reciprocal = elementwise("reciprocal", np.reciprocal, lambda g, out, _x: -g * out * out)
+square = elementwise("square", np.square, lambda g, _out, x: g * (2 * x))
+
+
+def _power_slope(x, y):
+    """y x^(y-1), with 0 where it is a limit of 0 times infinity (y = 0) and at the corner of a root (x = 0 < y < 1)."""
+    at_zero = equal(x, 0)
+    flat = equal(y, 0) | (at_zero & greater(y, 0) & less(y, 1))
+    return where(flat, 0, y * power(where(flat & at_zero, 1, x), where(flat, 1, y - 1)))
+
+
+def _log_or_zero(x):
+    return log(where(equal(x, 0), 1, x))
+
+
+power = elementwise(
+    "power", np.power,
+    lambda g, _out, x, y: g * _power_slope(x, y),
+    lambda g, out, x, _y: g * out * _log_or_zero(x))
+
+remainder = elementwise("remainder", np.remainder, lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y))
+floor_divide = nondifferentiable("floor_divide", np.floor_divide)
+
+# -- exponentials and logarithms -------------------------------------------------------------------------------------
+
+exp = elementwise("exp", np.exp, lambda g, out, _x: g * out)
+exp2 = elementwise("exp2", np.exp2, lambda g, out, _x: g * out * math.log(2))
+expm1 = elementwise("expm1", np.expm1, lambda g, out, _x: g * (out + 1))
+log = elementwise("log", np.log, lambda g, _out, x: g / x)
+log2 = elementwise("log2", np.log2, lambda g, _out, x: g / (x * math.log(2)))
+log10 = elementwise("log10", np.log10, lambda g, _out, x: g / (x * math.log(10)))
+log1p = elementwise("log1p", np.log1p, lambda g, _out, x: g / (x + 1))
+sqrt = elementwise("sqrt", np.sqrt, lambda g, out, _x: g * where(equal(out, 0), 0, 0.5 / where(equal(out, 0), 1, out)))
+
+
+def _share(x, out):
+    """exp(x - out), the share of x in out = log(exp(x) + ...), also where out is infinite."""
+    finite = isfinite(out)
+    return where(finite, exp(x - where(finite, out, 0)), cast(equal(x, math.inf), dtype=x.dtype))
+
+
+logaddexp = elementwise(
+    "logaddexp", np.logaddexp,
+    lambda g, out, x, _y: g * _share(x, out),
+    lambda g, out, _x, y: g * _share(y, out))
+
+# -- trigonometry and sigmoids ---------------------------------------------------------------------------------------
+
+sin = elementwise("sin", np.sin, lambda g, _out, x: g * cos(x))
+cos = elementwise("cos", np.cos, lambda g, _out, x: -g * sin(x))
+tan = elementwise("tan", np.tan, lambda g, out, _x: g * (1 + out * out))
+arcsin = elementwise("arcsin", np.arcsin, lambda g, _out, x: g / sqrt(1 - x * x))
+arccos = elementwise("arccos", np.arccos, lambda g, _out, x: -g / sqrt(1 - x * x))
+arctan = elementwise("arctan", np.arctan, lambda g, _out, x: g / (1 + x * x))
+arctan2 = elementwise(
+    "arctan2", np.arctan2,
+    lambda g, _out, y, x: g * x / (x * x + y * y),
+    lambda g, _out, y, x: -g * y / (x * x + y * y))
+sinh = elementwise("sinh", np.sinh, lambda g, _out, x: g * cosh(x))
+cosh = elementwise("cosh", np.cosh, lambda g, _out, x: g * sinh(x))
+tanh = elementwise("tanh", np.tanh, lambda g, out, _x: g * (1 - out * out))
+
+
+def _sigmoid(x):
+    """1 / (1 + exp(-x)), spelled so that nothing overflows."""
+    out = np.tanh(x * x.dtype.type(0.5) if x.dtype.kind == "f" else x * 0.5)
+    return (out + 1) * out.dtype.type(0.5)
+
+
+sigmoid = elementwise("sigmoid", _sigmoid, lambda g, out, _x: g * out * (1 - out))
+
+
+@functools.cache
+def _erf_coefficients(dtype):
+    """Of erf(x) / x as a power series in x^2 for |x| < 1/2, and of erfc(x) exp(x^2) as a Chebyshev series in
+    t = 2 / (2 + x) beyond, interpolated from the standard library's erfc. Enough terms for `dtype`."""
+    terms, degree, largest = (14, 34, 6.0) if dtype == np.float64 else (7, 14, 4.5)
+    near = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(terms)]
+    low = 2 / (2 + largest)
+
+    def tail(s):  # s in [-1, 1] covers t in [low, 0.8], that is x from 1/2 to `largest`
+        t = low + (0.8 - low) * (np.asarray(s) + 1) / 2
+        return [math.erfc(2 / v - 2) * math.exp((2 / v - 2) ** 2) for v in t]
+
+    return near, np.polynomial.chebyshev.chebinterpolate(tail, degree), low, largest
+
+
+def _erf(x):
+    if xp(x) is not np:
+        from cupyx.scipy.special import erf
+        return erf(x)
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    work = np.float64 if dtype == np.float64 else np.float32
+    x = x.astype(work)
+    near, far, low, largest = _erf_coefficients(work)
+    size = np.minimum(np.abs(x), largest)
+    squared = size * size
+    inner = np.full_like(x, near[-1])
+    for c in near[-2::-1]:
+        inner = inner * squared + work(c)
+    s = (2 / (2 + size) - low) * work(2 / (0.8 - low)) - 1
+    b1, b2 = np.zeros_like(x), np.zeros_like(x)
+    for c in far[:0:-1]:  # Clenshaw's recurrence
+        b1, b2 = 2 * s * b1 - b2 + work(c), b1
+    outer = 1 - (s * b1 - b2 + work(far[0])) * np.exp(-squared)
+    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(dtype)
+
+
+erf = elementwise("erf", _erf, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+erf.__doc__ = "The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."
+
+# -- corners and selections ------------------------------------------------------------------------------------------
+
+sign = elementwise("sign", np.sign, lambda g, _out, _x: zeros_like(g))
+floor = elementwise("floor", np.floor, lambda g, _out, _x: zeros_like(g))
+ceil = elementwise("ceil", np.ceil, lambda g, _out, _x: zeros_like(g))
+round = elementwise("round", np.rint, lambda g, _out, _x: zeros_like(g))
+abs = elementwise("abs", np.abs, lambda g, _out, x: g * sign(x))
+
+where = elementwise(
+    "where", lambda c, x, y: xp(x).where(c, x, y),
+    None,
+    lambda g, _out, c, _x, _y: where(c, g, 0),
+    lambda g, _out, c, _x, _y: where(c, 0, g))
+where.__doc__ = """`x` where `condition` is true, else `y`, as `numpy.where(condition, x, y)`.
+
+An infinite slope in the branch not taken still makes NaN in *its* gradient (0 times infinity); make that branch's input
+harmless first: `where(x > 0, log(where(x > 0, x, 1)), 0)`.
+"""
+
+
+def _to_larger(g, x, y):
+    return where(greater(x, y), g, where(equal(x, y), 0.5 * g, 0))
+
+
+maximum = elementwise(
+    "maximum", np.maximum,
+    lambda g, _out, x, y: _to_larger(g, x, y),
+    lambda g, _out, x, y: _to_larger(g, y, x))
+minimum = elementwise(
+    "minimum", np.minimum,
+    lambda g, _out, x, y: _to_larger(g, y, x),
+    lambda g, _out, x, y: _to_larger(g, x, y))
+
+relu = elementwise("relu", lambda x: np.maximum(x, x.dtype.type(0)), lambda g, out, _x: where(greater(out, 0), g, 0))
+relu.__doc__ = "max(x, 0); its slope at 0 is 0."
+
+_clip = elementwise(
+    "clip", lambda x, low, high: xp(x).clip(x, low, high),
+    lambda g, _out, x, low, high: where((x >= low) & (x <= high), g, 0))
+
+
+def clip(x, a_min=None, a_max=None):
+    """`x` limited to [a_min, a_max], as `numpy.clip`. Inside and at the bounds the slope is 1.
+
+    Bounds are numbers; bounds that are Tensors or arrays broadcast, get gradients, and share them evenly at ties.
+    """
+    if all(bound is None or np.isscalar(bound) for bound in (a_min, a_max)):
+        low = -math.inf if a_min is None else a_min
+        high = math.inf if a_max is None else a_max
+        return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
+    x = x if a_min is None else maximum(x, a_min)
+    return x if a_max is None else minimum(x, a_max)
+
+
+# -- tests of the elements -------------------------------------------------------------------------------------------
+
+equal = nondifferentiable("equal", np.equal)
+not_equal = nondifferentiable("not_equal", np.not_equal)
+less = nondifferentiable("less", np.less)
+less_equal = nondifferentiable("less_equal", np.less_equal)
+greater = nondifferentiable("greater", np.greater)
+greater_equal = nondifferentiable("greater_equal", np.greater_equal)
+isnan = nondifferentiable("isnan", np.isnan)
+isinf = nondifferentiable("isinf", np.isinf)
+isfinite = nondifferentiable("isfinite", np.isfinite)
+logical_and = nondifferentiable("logical_and", np.logical_and)
+logical_or = nondifferentiable("logical_or", np.logical_or)
+logical_xor = nondifferentiable("logical_xor", np.logical_xor)
+logical_not = nondifferentiable("logical_not", np.logical_not)
+bitwise_and = nondifferentiable("bitwise_and", np.bitwise_and)
+bitwise_or = nondifferentiable("bitwise_or", np.bitwise_or)
+bitwise_xor = nondifferentiable("bitwise_xor", np.bitwise_xor)
+invert = nondifferentiable("invert", np.invert)
+
+# -- conversions -----------------------------------------------------------------------------------------------------
+
+
+def astype(x, dtype):
+    """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
+    dtype = np.dtype(dtype)
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if dtype.kind == "f":
+        return cast(x, dtype=dtype)
+    return Tensor(x._array.astype(dtype, copy=False))
+
+
+def stop_gradient(x):
+    """The same values, constant to differentiation."""
+    return x.detach() if isinstance(x, Tensor) else Tensor(x)
+
+
+def zeros_like(x):
+    """Zeros of the shape, dtype and device of `x`."""
+    return wrap(xp(x._array).zeros_like(x._array))
+
+
+def ones_like(x):
+    """Ones of the shape, dtype and device of `x`."""
+    return wrap(xp(x._array).ones_like(x._array))

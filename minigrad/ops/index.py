@@ -1,0 +1,177 @@
+"""Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
+import numpy as np
+
+from ..backend import xp
+from ..tensor import Primitive, Tensor, asarray
+from .elementwise import nondifferentiable, where, zeros_like
+
+
+def _is_basic(index):
+    """Whether an index is made of integers, slices, None and ... only, which pick each element at most once."""
+    items = index if isinstance(index, tuple) else (index,)
+    return all(i is None or i is Ellipsis or isinstance(i, (slice, int, np.integer)) and not isinstance(i, (bool, np.bool_))
+               for i in items)
+
+
+def _add_at(x, index, values):
+    """x[index] += values, where an element that the index names twice receives both. Changes x."""
+    if _is_basic(index):
+        x[index] += values
+    elif xp(x) is np:
+        np.add.at(x, index, values)
+    else:
+        import cupyx
+        cupyx.scatter_add(x, index, values)
+    return x
+
+
+def _scatter(values, index, shape):
+    out = xp(values).zeros(shape, values.dtype)
+    if _is_basic(index):
+        out[index] = values
+        return out
+    return _add_at(out, index, values)
+
+
+_getitem = Primitive(
+    "getitem", lambda x, index: x[index],
+    lambda g, _out, _x, index: _zeros_with(g, index=index, shape=_x.shape))
+
+_zeros_with = Primitive(
+    "zeros_with", _scatter, lambda g, _out, _values, index, shape: _getitem(g, index=index))
+
+
+def _plain(index):
+    """An index without Tensors or lists in it."""
+    def plain(i):
+        i = asarray(i)
+        return np.asarray(i, dtype=None if len(i) else np.intp) if isinstance(i, list) else i
+
+    if isinstance(index, Tensor):
+        _check_index(index)
+    if isinstance(index, tuple):
+        for i in index:
+            _check_index(i)
+        return tuple(plain(i) for i in index)
+    return plain(index)
+
+
+def _check_index(i):
+    if isinstance(i, Tensor) and i.dtype.kind == "f":
+        raise IndexError(f"getitem: a Tensor used as an index must hold integers or bools, not {i.dtype}")
+
+
+def getitem(x, index):
+    """`x[index]` for any index that NumPy knows: integers, slices, None, ..., integer arrays, masks."""
+    return _getitem(x, index=_plain(index))
+
+
+def _replaced(x, values, index):
+    out = x.copy()
+    out[index] = values
+    return out
+
+
+def _winners(values, index, shape):
+    """True for the values that stay when several are written to one place: the last ones."""
+    module = xp(values)
+    order = module.arange(values.size).reshape(values.shape)
+    written = module.full(shape, -1)
+    written[index] = order
+    return written[index] == order
+
+
+_index_update = Primitive(
+    "index_update", _replaced,
+    lambda g, _out, _x, _values, index: _index_update(g, zeros_like(getitem(g, index)), index=index),
+    lambda g, _out, x, values, index: where(_winners(values._array, index, x.shape), getitem(g, index), 0))
+
+
+def index_update(x, index, values):
+    """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
+    x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
+    return _index_update(x, _spread(x, index, values), index=index)
+
+
+def index_add(x, index, values):
+    """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
+    x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
+    return x + _zeros_with(_spread(x, index, values), index=index, shape=x.shape)
+
+
+def _spread(x, index, values):
+    """The values in the dtype of x and the shape of x[index]."""
+    values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
+    return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(x._array[index].shape)
+
+
+def _along(indices, axis, ndim):
+    """The index tuple that picks `indices` along one axis and itself along the others."""
+    module = xp(indices)
+    parts = [module.arange(n).reshape((1,) * a + (n,) + (1,) * (ndim - a - 1)) for a, n in enumerate(indices.shape)]
+    parts[axis] = indices
+    return tuple(parts)
+
+
+def take_along_axis(x, indices, axis):
+    """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor."""
+    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    if axis is None:
+        return getitem(x.reshape(-1), indices)
+    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"take_along_axis: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
+    return getitem(_spread_others(x, indices.shape, axis % x.ndim), _along(
+        _spread_indices(indices, x.shape, axis % x.ndim), axis % x.ndim, x.ndim))
+
+
+def _spread_others(x, shape, axis):
+    return x.broadcast_to([n if a == axis or n != 1 else m for a, (n, m) in enumerate(zip(x.shape, shape))])
+
+
+def _spread_indices(indices, shape, axis):
+    return xp(indices).broadcast_to(indices, [n if a == axis or n != 1 else m
+                                              for a, (n, m) in enumerate(zip(indices.shape, shape))])
+
+
+def scatter_add(x, indices, values, axis):
+    """A copy of `x` with `values` added at `indices` along one axis: what `take_along_axis` reads, this writes.
+
+    `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values.
+    """
+    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"scatter_add: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
+    return index_add(x, _along(indices, axis % x.ndim, x.ndim), values)
+
+
+def take(x, indices, axis=None):
+    """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    indices = xp(x._array).asarray(asarray(indices))
+    return getitem(x.reshape(-1), indices) if axis is None else getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
+
+
+argsort = nondifferentiable("argsort", lambda x, axis=-1: xp(x).argsort(x, axis=axis, kind="stable"))
+
+
+def sort(x, axis=-1):
+    """The elements along one axis in ascending order (axis None: of the flat Tensor). Each keeps its own gradient."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return sort(x.reshape(-1), 0) if axis is None else take_along_axis(x, argsort(x, axis=axis), axis)
+
+
+def top_k(x, k, axis=-1):
+    """The k largest elements along one axis, largest first, and their indices; among equals the first come first.
+
+    Returns:
+        (values, indices): two Tensors with k elements along the axis; the indices carry no gradient.
+    Raises:
+        ValueError: the axis has fewer than k elements.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if not 0 <= k <= x.shape[axis]:
+        raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
+    flipped = xp(x._array).flip(x._array, axis)  # a stable sort of the reverse, reversed, keeps the first of equals first
+    order = x.shape[axis] - 1 - xp(flipped).flip(xp(flipped).argsort(flipped, axis=axis, kind="stable"), axis)
+    indices = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
+    return take_along_axis(x, indices, axis), Tensor(indices)

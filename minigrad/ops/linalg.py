@@ -1,0 +1,333 @@
+"""Linear algebra. Matrices stand in the last two axes; the axes before them are a batch and broadcast."""
+import builtins
+import math
+import string
+
+import numpy as np
+
+from ..backend import xp
+from ..tensor import Primitive, Tensor, wrap
+from .elementwise import abs, sqrt, where
+from .index import getitem
+from .reduce import max, min, sum
+from .shape import _axes, _reshape, concatenate, expand_dims, moveaxis, squeeze, swapaxes
+
+
+def _tensor(x):
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _t(x):
+    return swapaxes(x, -1, -2)
+
+
+# -- products --------------------------------------------------------------------------------------------------------
+
+_matmul = Primitive(
+    "matmul", np.matmul,
+    lambda g, _out, _x, y: _matmul(g, _t(y)),
+    lambda g, _out, x, _y: _matmul(_t(x), g),
+    broadcasts=True)
+
+
+def matmul(x, y):
+    """Matrix product of the last two axes, as `numpy.matmul`: a 1-D operand is a row on the left, a column on the right."""
+    x, y = _tensor(x), _tensor(y)
+    if not x.ndim or not y.ndim:
+        raise ValueError(f"matmul: operands need at least one axis, got shapes {x.shape} and {y.shape}; multiply with *")
+    if y.ndim == 1:
+        return squeeze(matmul(x, expand_dims(y, 1)), -1)
+    if x.ndim == 1:
+        return squeeze(matmul(expand_dims(x, 0), y), -2)
+    if x.ndim > 2 and y.ndim == 2:  # one tall product instead of a batch, whose gradient for y would need a sum
+        return _reshape(_matmul(_reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1])), y), shape=(*x.shape[:-1], y.shape[-1]))
+    return _matmul(x, y)
+
+
+def dot(x, y):
+    """As `numpy.dot`: the product of scalars, of 1-D vectors, of matrices; else over x's last and y's last axis but one."""
+    x, y = _tensor(x), _tensor(y)
+    if not x.ndim or not y.ndim:
+        return x * y
+    return tensordot(x, y, ((-1,), (-2 if y.ndim > 1 else -1,)))
+
+
+def inner(x, y):
+    """Sum of products over the last axes."""
+    x, y = _tensor(x), _tensor(y)
+    return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
+
+
+def outer(x, y):
+    """All products of an element of `x` and one of `y`, both flattened."""
+    return _tensor(x).reshape(-1, 1) * _tensor(y).reshape(1, -1)
+
+
+def tensordot(x, y, axes=2):
+    """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
+    x, y = _tensor(x), _tensor(y)
+    if np.iterable(axes):
+        ax, ay = _axes(axes[0], x.ndim), _axes(axes[1], y.ndim)
+    else:
+        ax, ay = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+    if len(ax) != len(ay) or [x.shape[a] for a in ax] != [y.shape[a] for a in ay]:
+        raise ValueError(f"tensordot: axes {ax} of shape {x.shape} do not match axes {ay} of shape {y.shape}")
+    keep_x = [a for a in range(x.ndim) if a not in ax]
+    keep_y = [a for a in range(y.ndim) if a not in ay]
+    n = math.prod([x.shape[a] for a in ax])
+    left = x.transpose(*keep_x, *ax).reshape(math.prod([x.shape[a] for a in keep_x]), n) if x.ndim else x.reshape(1, 1)
+    right = y.transpose(*ay, *keep_y).reshape(n, math.prod([y.shape[a] for a in keep_y])) if y.ndim else y.reshape(1, 1)
+    return _matmul(left, right).reshape([x.shape[a] for a in keep_x] + [y.shape[a] for a in keep_y])
+
+
+def _einsum_rule(i, g, _out, *xs, subscripts):
+    """Operand i's letters, from the output's and those of the other operands."""
+    inputs, out = subscripts
+    others = [k for k in range(len(xs)) if k != i]
+    return _einsum(g, *[xs[k] for k in others], subscripts=((out, *[inputs[k] for k in others]), inputs[i]))
+
+
+_einsum = Primitive(
+    "einsum",
+    lambda *xs, subscripts: xp(xs[0]).einsum(",".join(subscripts[0]) + "->" + subscripts[1], *xs, optimize=len(xs) > 1),
+    every=_einsum_rule)
+
+
+def einsum(subscripts, *operands):
+    """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
+
+    Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood.
+
+    Raises:
+        ValueError: letters and axes do not match.
+    """
+    operands = [_tensor(x) for x in operands]
+    inputs, out = _parse(subscripts, operands)
+    operands = [_diagonals(x, letters) for x, letters in zip(operands, inputs)]
+    inputs = ["".join(dict.fromkeys(letters)) for letters in inputs]
+    length = {}
+    for x, letters in zip(operands, inputs):
+        for letter, n in zip(letters, x.shape):
+            if length.setdefault(letter, n) != n and 1 not in (n, length[letter]):
+                raise ValueError(f"einsum: axis '{letter}' has lengths {length[letter]} and {n} in '{subscripts}'")
+            length[letter] = n if length[letter] == 1 else length[letter]
+    # The rule needs every letter of an operand in the output or in another operand, with its full length.
+    for k, x in enumerate(operands):
+        elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
+        ones = [a for a, letter in enumerate(inputs[k]) if x.shape[a] == 1 != length[letter]]
+        x = squeeze(x, ones)
+        inputs[k] = "".join(letter for a, letter in enumerate(inputs[k]) if a not in ones)
+        alone = [a for a, letter in enumerate(inputs[k]) if letter not in elsewhere]
+        operands[k] = sum(x, alone) if alone else x
+        inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
+    return _einsum(*operands, subscripts=(tuple(inputs), out))
+
+
+def _parse(subscripts, operands):
+    """The letters of each operand and of the output, ellipses written out and the output made explicit."""
+    left, arrow, out = subscripts.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(operands):
+        raise ValueError(f"einsum: '{subscripts}' names {len(inputs)} operands, but {len(operands)} were given")
+    spare = [c for c in string.ascii_letters if c not in subscripts]
+    dots = [x.ndim - len(letters.replace("...", "")) for x, letters in zip(operands, inputs)]
+    for x, letters, extra in zip(operands, inputs, dots):
+        if extra < 0 or (extra and "..." not in letters):
+            raise ValueError(f"einsum: '{letters}' does not name the axes of an operand of shape {x.shape}")
+    most = spare[:builtins.max(dots, default=0)]
+    inputs = [letters.replace("...", "".join(most[len(most) - extra:])) for letters, extra in zip(inputs, dots)]
+    if not arrow:
+        joined = "".join(inputs)
+        out = "..." * ("..." in left) + "".join(sorted(
+            letter for letter in set(joined) - set(most) if joined.count(letter) == 1))
+    out = out.replace("...", "".join(most))
+    if len(set(out)) != len(out) or not set(out) <= set("".join(inputs)):
+        raise ValueError(f"einsum: the output of '{subscripts}' repeats a letter or has one that no operand has")
+    return inputs, out
+
+
+def _diagonals(x, letters):
+    """The diagonal of the axes that share a letter, in the place of the first of them."""
+    for letter in dict.fromkeys(letters):
+        places = [a for a, other in enumerate(letters) if other == letter]
+        while len(places) > 1:
+            a, b = places[0], places.pop()
+            if x.shape[a] != x.shape[b]:
+                raise ValueError(f"einsum: axis '{letter}' has lengths {x.shape[a]} and {x.shape[b]}")
+            x = moveaxis(diagonal(x, axis1=a, axis2=b), -1, a)
+            letters = letters[:b] + letters[b + 1:]
+    return x
+
+
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
+    x = moveaxis(_tensor(x), (axis1, axis2), (-2, -1))
+    rows, columns = x.shape[-2:]
+    start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
+    i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
+    return getitem(x, (..., i + start_row, i + start_column))
+
+
+def trace(x, offset=0, axis1=0, axis2=1):
+    """The sum of a diagonal."""
+    return sum(diagonal(x, offset, axis1, axis2), -1)
+
+
+def tril(x, k=0):
+    """The last two axes with zeros above the k-th diagonal."""
+    x = _tensor(x)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, 0)
+
+
+def triu(x, k=0):
+    """The last two axes with zeros below the k-th diagonal."""
+    x = _tensor(x)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
+
+
+# -- numpy.linalg ----------------------------------------------------------------------------------------------------
+
+
+def _linalg(name):
+    """The function of `numpy.linalg` or `cupy.linalg`, by the array's type."""
+    return lambda *arrays, **settings: getattr(xp(arrays[0]).linalg, name)(*arrays, **settings)
+
+
+inv = Primitive("inv", _linalg("inv"), lambda g, out, _x: -_matmul(_matmul(_t(out), g), _t(out)))
+inv.__doc__ = "The inverse matrix. numpy.linalg.LinAlgError if there is none."
+
+det = Primitive("det", _linalg("det"), lambda g, out, x: (g * out)[..., None, None] * _t(inv(x)))
+det.__doc__ = "The determinant. Differentiable where the matrix has an inverse."
+
+_log_abs_det = Primitive(
+    "slogdet", lambda x: xp(x).linalg.slogdet(x)[1], lambda g, _out, x: g[..., None, None] * _t(inv(x)))
+
+
+def slogdet(x):
+    """The sign of the determinant, and the logarithm of its absolute value: two Tensors."""
+    x = _tensor(x)
+    return wrap(xp(x._array).asarray(xp(x._array).linalg.slogdet(x._array)[0])), _log_abs_det(x)
+
+
+_solve = Primitive(
+    "solve", _linalg("solve"),
+    lambda g, out, a, _b: -_matmul(_solve(_t(a), g), _t(out)),
+    lambda g, _out, a, _b: _solve(_t(a), g),
+    broadcasts=True)
+
+
+def solve(a, b):
+    """x with a @ x = b. A 1-D `b` is one right-hand side, else its last two axes hold right-hand sides in columns."""
+    b = _tensor(b)
+    return squeeze(_solve(a, expand_dims(b, 1)), -1) if b.ndim == 1 else _solve(a, b)
+
+
+def _half_of_lower(x):
+    """The lower triangle with the diagonal halved."""
+    return tril(x) - 0.5 * tril(triu(x))
+
+
+def _cholesky_rule(g, out, _x):
+    inner = _half_of_lower(_matmul(_t(out), g))
+    full = _t(_solve(_t(out), _t(_solve(_t(out), inner))))
+    return 0.5 * (full + _t(full))
+
+
+cholesky = Primitive("cholesky", _linalg("cholesky"), _cholesky_rule)
+cholesky.__doc__ = """The lower triangular L with L @ L.T = x, of a symmetric positive definite matrix.
+
+The gradient is the symmetric one (Murray 2016, "Differentiation of the Cholesky decomposition", arXiv:1602.07527).
+LinAlgError if x is not positive definite.
+"""
+
+
+def _eigh(x):
+    values, vectors = xp(x).linalg.eigh(x)
+    return xp(x).concatenate([values[..., None, :], vectors], axis=-2)
+
+
+def _eigh_rule(g, out, _x):
+    w, v, gw, gv = out[..., 0, :], out[..., 1:, :], g[..., 0, :], g[..., 1:, :]
+    gap = w[..., None, :] - w[..., :, None]
+    inverse_gap = where(gap == 0, 0, 1 / where(gap == 0, 1, gap))
+    middle = _matmul(_t(v), gv) * inverse_gap + gw[..., None, :] * wrap(xp(w._array).eye(w.shape[-1], dtype=w.dtype))
+    full = _matmul(_matmul(v, middle), _t(v))
+    return 0.5 * (full + _t(full))
+
+
+_eigh_packed = Primitive("eigh", _eigh, _eigh_rule)  # the eigenvalues as a first row above the eigenvectors
+
+
+def eigh(x):
+    """Eigenvalues in ascending order and eigenvectors (columns) of a symmetric matrix, of which the lower half is read.
+
+    The gradient is the symmetric one (Giles 2008, "Collected matrix derivative results"). That of an eigenvector has a
+    meaning only where its eigenvalue is simple; between equal eigenvalues nothing flows.
+
+    Returns:
+        (values (..., n), vectors (..., n, n)).
+    """
+    packed = _eigh_packed(x)
+    return packed[..., 0, :], packed[..., 1:, :]
+
+
+def eigvalsh(x):
+    """The eigenvalues of a symmetric matrix, in ascending order."""
+    return eigh(x)[0]
+
+
+def svdvals(x):
+    """The singular values of a matrix, largest first.
+
+    They are the upper half of the eigenvalues of the symmetric matrix [[0, x], [x.T, 0]], which gives derivatives of
+    any order without losing digits as x.T @ x would.
+    """
+    x = _tensor(x)
+    m, n = x.shape[-2:]
+    module = xp(x._array)
+    top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
+    bottom = concatenate([_t(x), wrap(module.zeros((*x.shape[:-2], n, n), x.dtype))], -1)
+    values = eigvalsh(concatenate([top, bottom], -2))
+    return values[..., ::-1][..., :builtins.min(m, n)]
+
+
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0.
+
+    Args:
+        ord: None for the root of the sum of squares; for one axis a number, inf or -inf; for two axes "fro", "nuc",
+            1, -1, 2, -2, inf or -inf.
+        axis: one axis for vectors, two for matrices; None for all (with `ord`, of a 1-D or 2-D Tensor).
+    """
+    x = _tensor(x)
+    if ord is not None and axis is None and x.ndim not in (1, 2):
+        raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
+    axes = _axes(axis, x.ndim)
+    if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
+        return sqrt(sum(x * x, axes, keepdims))
+    if len(axes) == 1:
+        return _vector_norm(x, ord, axes, keepdims)
+    if len(axes) != 2:
+        raise ValueError(f"norm: ord={ord!r} is defined for one or two axes, not for {len(axes)}")
+    row, column = axes
+    if ord in (1, -1, math.inf, -math.inf):
+        over, best = (row, column) if ord in (1, -1) else (column, row)
+        return (max if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
+    if ord not in (2, -2, "nuc"):
+        raise ValueError(f"norm: {ord!r} is no order of a matrix norm")
+    values = svdvals(moveaxis(x, axes, (-2, -1)))
+    out = sum(values, -1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+    return expand_dims(out, axes) if keepdims else out
+
+
+def _vector_norm(x, p, axes, keepdims):
+    if p == math.inf:
+        return max(abs(x), axes, keepdims)
+    if p == -math.inf:
+        return min(abs(x), axes, keepdims)
+    if p == 0:
+        return sum((x != 0).astype(x.dtype), axes, keepdims)
+    if not isinstance(p, (int, float)):
+        raise ValueError(f"norm: {p!r} is no order of a vector norm")
+    return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
+

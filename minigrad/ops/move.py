@@ -1,0 +1,22 @@
+"""Moving Tensors between devices."""
+import numpy as np
+
+from .. import backend
+from ..tensor import Primitive, Tensor
+from .elementwise import astype
+
+_copy = Primitive(
+    "to_device", lambda x, device, source: backend.to_device(x, device),
+    lambda g, _out, _x, device, source: _copy(g, device=source, source=device))
+
+
+def to(x, target):
+    """`x` on another device (`x.to("cuda")`, `x.to("cpu")`) or in another dtype (`x.to("float16")`). Differentiable."""
+    if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        return x if x.device == target else _copy(x, device=target, source=x.device)
+    try:
+        dtype = np.dtype(target)
+    except TypeError:
+        raise ValueError(f"to: {target!r} is neither a device ('cpu', 'cuda', 'cuda:N') nor a dtype") from None
+    return astype(x, dtype)

@@ -1,0 +1,214 @@
+"""Operations that rearrange elements: the gradient is the arrangement undone."""
+import builtins
+import math
+import operator
+
+import numpy as np
+
+from ..backend import xp
+from ..tensor import Primitive, Tensor, broadcast_to as _broadcast_to
+from .index import getitem
+
+
+def _axes(axis, ndim):
+    """One axis or several as a tuple of non-negative numbers."""
+    axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
+    for a in axes:
+        if not -ndim <= operator.index(a) < ndim:
+            raise ValueError(f"axis {a} is out of bounds for a Tensor of {ndim} dimensions")
+    axes = tuple(operator.index(a) % ndim for a in axes)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"duplicate axis in {axis}")
+    return axes
+
+
+_reshape = Primitive(
+    "reshape", lambda x, shape: x.reshape(shape), lambda g, _out, _x, shape: _reshape(g, shape=_x.shape))
+
+_transpose = Primitive(
+    "transpose", lambda x, axes: x.transpose(axes),
+    lambda g, _out, _x, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist())))
+
+_concatenate = Primitive(
+    "concatenate", lambda *xs, axis: xp(xs[0]).concatenate(xs, axis=axis),
+    every=lambda i, g, _out, *_xs, axis: narrow(g, axis, sum(x.shape[axis] for x in _xs[:i]), _xs[i].shape[axis]))
+
+_pad = Primitive(
+    "pad", lambda x, widths, value: xp(x).pad(x, widths, constant_values=value),
+    lambda g, _out, _x, widths, value: getitem(g, tuple(slice(a, a + n) for (a, _), n in zip(widths, _x.shape))))
+
+_flip = Primitive(
+    "flip", lambda x, axes: xp(x).flip(x, axes), lambda g, _out, _x, axes: _flip(g, axes=axes))
+
+_roll = Primitive(
+    "roll", lambda x, shift, axis: xp(x).roll(x, shift, axis),
+    lambda g, _out, _x, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis))
+
+
+def _tensor(x):
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def reshape(x, *shape):
+    """`x` with another shape: `reshape(x, (2, 3))` or `reshape(x, 2, 3)`; one length may be -1."""
+    return _reshape(x, shape=tuple(shape[0]) if len(shape) == 1 and np.iterable(shape[0]) else shape)
+
+
+def ravel(x):
+    """All elements in one axis."""
+    return _reshape(x, shape=(-1,) if _tensor(x).size else (0,))
+
+
+def flatten(x, start_axis=0, end_axis=-1):
+    """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
+    shape = _tensor(x).shape
+    if not shape:
+        return _reshape(x, shape=(1,))
+    start, end = _axes((start_axis,), len(shape)) + _axes((end_axis,), len(shape))
+    return _reshape(x, shape=shape[:start] + (math.prod(shape[start:end + 1]),) + shape[end + 1:])
+
+
+def transpose(x, *axes):
+    """The axes in another order, by default reversed: `transpose(x, (1, 0))` or `transpose(x, 1, 0)`."""
+    axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
+    ndim = _tensor(x).ndim
+    axes = tuple(reversed(range(ndim))) if axes is None else _axes(axes, ndim)
+    if len(axes) != ndim:
+        raise ValueError(f"transpose: {len(axes)} axes for a Tensor of {ndim} dimensions")
+    return _transpose(x, axes=axes)
+
+
+def swapaxes(x, axis1, axis2):
+    """Two axes exchanged."""
+    order = list(range(_tensor(x).ndim))
+    (a,), (b,) = _axes(axis1, len(order)), _axes(axis2, len(order))
+    order[a], order[b] = b, a
+    return _transpose(x, axes=tuple(order))
+
+
+def moveaxis(x, source, destination):
+    """Axes `source` moved to the places `destination`, the others kept in order."""
+    ndim = _tensor(x).ndim
+    source, destination = _axes(source, ndim), _axes(destination, ndim)
+    order = [a for a in range(ndim) if a not in source]
+    for place, a in sorted(zip(destination, source)):
+        order.insert(place, a)
+    return _transpose(x, axes=tuple(order))
+
+
+def expand_dims(x, axis):
+    """New axes of length 1 at the places `axis` of the result."""
+    shape = list(_tensor(x).shape)
+    count = len(tuple(axis)) if np.iterable(axis) else 1
+    for a in sorted(_axes(axis, len(shape) + count)):
+        shape.insert(a, 1)
+    return _reshape(x, shape=tuple(shape))
+
+
+def squeeze(x, axis=None):
+    """Without its axes of length 1, or without those of them named by `axis`."""
+    shape = _tensor(x).shape
+    axes = [a for a, n in enumerate(shape) if n == 1] if axis is None else _axes(axis, len(shape))
+    if any(shape[a] != 1 for a in axes):
+        raise ValueError(f"squeeze: an axis of {axis} has not length 1 in shape {shape}")
+    return _reshape(x, shape=tuple(n for a, n in enumerate(shape) if a not in axes))
+
+
+def broadcast_to(x, shape):
+    """`x` repeated, without copying, to `shape`."""
+    return _broadcast_to(x, shape=tuple(shape) if np.iterable(shape) else (shape,))
+
+
+def concatenate(tensors, axis=0):
+    """Tensors joined along an existing axis; with `axis=None` flattened first."""
+    tensors = [_tensor(x) for x in tensors]
+    if not tensors:
+        raise ValueError("concatenate: need at least one Tensor")
+    if axis is None:
+        tensors, axis = [ravel(x) for x in tensors], 0
+    return _concatenate(*tensors, axis=_axes(axis, tensors[0].ndim)[0])
+
+
+def stack(tensors, axis=0):
+    """Tensors of one shape joined along a new axis."""
+    tensors = [_tensor(x) for x in tensors]
+    if len({x.shape for x in tensors}) != 1:
+        raise ValueError(f"stack: need Tensors of one shape, got {[x.shape for x in tensors]}")
+    return concatenate([expand_dims(x, axis) for x in tensors], axis)
+
+
+def narrow(x, axis, start, length):
+    """The part of `length` elements from `start` along one axis (not negative)."""
+    return getitem(x, (slice(None),) * axis + (slice(start, start + length),))
+
+
+def split(x, indices_or_sections, axis=0):
+    """A list of parts along one axis: so many equal ones, or cut before each of the given indices.
+
+    Raises:
+        ValueError: the axis cannot be divided into equal parts (`array_split` does not mind).
+    """
+    n = _tensor(x).shape[axis]
+    if not np.iterable(indices_or_sections) and n % indices_or_sections:
+        raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
+    return array_split(x, indices_or_sections, axis)
+
+
+def array_split(x, indices_or_sections, axis=0):
+    """As `split`; where the parts cannot be equal the first ones are longer by one."""
+    x = _tensor(x)
+    (axis,), n = _axes(axis, x.ndim), x.shape[axis]
+    if np.iterable(indices_or_sections):
+        cuts = [slice(None, int(i)).indices(n)[1] for i in indices_or_sections]
+    else:
+        size, extra = divmod(n, indices_or_sections)
+        cuts = [i * size + min(i, extra) for i in range(1, indices_or_sections)]
+    return [narrow(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]
+
+
+def pad(x, pad_width, mode="constant", constant_values=0):
+    """`x` with `pad_width` = ((before, after), ...) elements added to each axis, as `numpy.pad`.
+
+    Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".
+    """
+    x = _tensor(x)
+    widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    if mode == "constant":
+        return _pad(x, widths=widths, value=constant_values)
+    for axis, (width, n) in enumerate(zip(widths, x.shape)):
+        if width != (0, 0):
+            x = getitem(x, (slice(None),) * axis + (np.pad(np.arange(n), width, mode=mode),))
+    return x
+
+
+def flip(x, axis=None):
+    """The elements along each of the axes in reverse order."""
+    return _flip(x, axes=_axes(axis, _tensor(x).ndim))
+
+
+def roll(x, shift, axis=None):
+    """The elements shifted along an axis, those that leave one end entering at the other. None: of the flat Tensor."""
+    x = _tensor(x)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    axes = _axes(axis, x.ndim)
+    shifts = tuple(int(s) for s in np.broadcast_to(shift, (len(axes),)))
+    return _roll(x, shift=shifts, axis=axes)
+
+
+def repeat(x, repeats, axis=None):
+    """Each element `repeats` times (a number, or one per element along the axis)."""
+    x = ravel(x) if axis is None else _tensor(x)
+    (axis,) = _axes(0 if axis is None else axis, x.ndim)
+    return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
+
+
+def tile(x, reps):
+    """`x` repeated as a whole `reps` times along each axis, as `numpy.tile`."""
+    x, reps = _tensor(x), tuple(reps) if np.iterable(reps) else (reps,)
+    ndim = builtins.max(x.ndim, len(reps))
+    reps = (1,) * (ndim - len(reps)) + reps
+    shape = (1,) * (ndim - x.ndim) + x.shape
+    paired = reshape(x, [n for length in shape for n in (1, length)])
+    spread = broadcast_to(paired, [n for pair in zip(reps, shape) for n in pair])
+    return reshape(spread, [r * n for r, n in zip(reps, shape)])

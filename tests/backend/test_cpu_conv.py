@@ -1,0 +1,157 @@
+"""The CPU convolution and its gradients against loops over the definition."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigrad.backend.cpu import conv, threads, winograd
+from minigrad.backend.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+
+
+def taps_of(x, w_shape, stride, padding, dilation, groups):
+    """For each filter tap the padded input under it: pairs (p, q), (slice, slice), and the padded array."""
+    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    kh, kw = w_shape[2:]
+    xp = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    ho = (xp.shape[2] - dh * (kh - 1) - 1) // sh + 1
+    wo = (xp.shape[3] - dw * (kw - 1) - 1) // sw + 1
+    where = {(p, q): (slice(p * dh, p * dh + (ho - 1) * sh + 1, sh), slice(q * dw, q * dw + (wo - 1) * sw + 1, sw))
+             for p in range(kh) for q in range(kw)}
+    return xp, where, (ho, wo)
+
+
+def reference(x, w, gy_of, stride, padding, dilation, groups):
+    """y and, for gy = gy_of(y.shape), the gradients in x and w, one group and one tap at a time."""
+    xp, where, size = taps_of(x, w.shape, stride, padding, dilation, groups)
+    o, c = w.shape[0] // groups, w.shape[1]
+    y = np.zeros((len(x), w.shape[0], *size))
+    gy = gy_of(y.shape)
+    gxp, gw = np.zeros(xp.shape), np.zeros(w.shape)
+    for k in range(groups):
+        ins, outs = slice(k * c, k * c + c), slice(k * o, k * o + o)
+        for (p, q), (rows, columns) in where.items():
+            window = xp[:, ins, rows, columns]
+            y[:, outs] += np.einsum("nchw,oc->nohw", window, w[outs, :, p, q])
+            gw[outs, :, p, q] = np.einsum("nchw,nohw->oc", window, gy[:, outs])
+            gxp[:, ins, rows, columns] += np.einsum("nohw,oc->nchw", gy[:, outs], w[outs, :, p, q])
+    (ph, pw), (h, width) = padding, x.shape[2:]
+    return y, gy, gxp[:, :, ph:ph + h, pw:pw + width], gw
+
+
+def layouts(a, kind):
+    """The same values in different memory."""
+    if kind == "channels last":
+        return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    if kind == "negative strides":
+        return np.ascontiguousarray(a[::-1, ::-1, ::-1, ::-1])[::-1, ::-1, ::-1, ::-1]
+    if kind == "part of a larger array":
+        larger = np.full([n + 2 for n in a.shape], np.nan, a.dtype)
+        larger[1:-1, 1:-1, 1:-1, 1:-1] = a
+        return larger[1:-1, 1:-1, 1:-1, 1:-1]
+    if kind == "every second pixel":
+        return np.repeat(np.repeat(a, 2, 2), 2, 3)[:, :, ::2, ::2]
+    return np.ascontiguousarray(a)
+
+
+LAYOUTS = ["channels first", "channels last", "negative strides", "part of a larger array", "every second pixel"]
+
+
+def check(x, w, options, dtype=np.float64, layout="channels first", seed=0, tolerance=None):
+    tolerance = tolerance or {np.float64: 1e-11, np.float32: 2e-5, np.float16: 5e-3}[dtype]
+    rng = np.random.default_rng(seed)
+    x, w = x.astype(dtype), w.astype(dtype)
+    y, gy, gx, gw = reference(x.astype(float), w.astype(float),
+                              lambda shape: rng.standard_normal(shape).astype(dtype).astype(float), **options)
+    xl, gyl = layouts(x, layout), layouts(gy.astype(dtype), layout)
+    for got, want in ((conv2d(xl, w, **options), y),
+                      (conv2d_input_grad(gyl, w, x.shape, **options), gx),
+                      (conv2d_weight_grad(gyl, xl, w.shape, **options), gw)):
+        assert got.dtype == dtype and got.shape == want.shape
+        scale = max(1, np.abs(want).max()) if want.size else 1
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * scale)
+    y = conv2d(xl, w, **options)
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    np.testing.assert_array_equal(layouts(x, layout), x)  # the input is left alone
+
+
+@st.composite
+def problems(draw):
+    pair = lambda lo, hi: st.tuples(st.integers(lo, hi), st.integers(lo, hi))  # noqa: E731
+    groups, c, o = draw(st.sampled_from([(1, 1, 1), (1, 1, 5), (1, 3, 4), (1, 9, 2), (1, 16, 16), (2, 1, 1), (3, 1, 2),
+                                         (2, 3, 2), (2, 8, 3), (4, 1, 1)]))
+    kernel, stride, dilation, padding = draw(pair(1, 4)), draw(pair(1, 3)), draw(pair(1, 3)), draw(pair(0, 3))
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding)]
+    size = [n + draw(st.integers(0, 8)) for n in least]
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    x = rng.standard_normal((draw(st.integers(0, 3)), groups * c, *size))
+    w = rng.standard_normal((groups * o, c, *kernel))
+    return x, w, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems(), st.sampled_from([np.float64, np.float32, np.float16]), st.sampled_from(LAYOUTS), st.sampled_from([1, 2]))
+def test_any_geometry(problem, dtype, layout, number):
+    before = threads.get_num_threads()
+    threads.set_num_threads(number)
+    try:
+        check(*problem, dtype, layout)
+    finally:
+        threads.set_num_threads(before)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 3), st.sampled_from([16, 17, 32]), st.sampled_from([16, 24]), st.integers(12, 19), st.integers(12, 19),
+       st.tuples(st.integers(0, 3), st.integers(0, 3)), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS))
+def test_winograd(n, c, o, h, width, padding, dtype, layout):
+    rng = np.random.default_rng(h * width)
+    x, w = rng.standard_normal((n, c, h + 2, width + 2)), rng.standard_normal((o, c, 3, 3))
+    options = dict(stride=(1, 1), padding=padding, dilation=(1, 1), groups=1)
+    assert winograd.applies(w.shape, conv._geometry("", x.shape, w.shape, *options.values()), (h, width))
+    check(x, w, options, dtype, layout)
+
+
+@pytest.mark.parametrize("module, nbytes", [(conv, 1), (conv, 3000), (winograd, 1), (winograd, 20_000)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nbytes, stride):
+    monkeypatch.setattr(module, "BLOCK_BYTES", nbytes)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 16, 15, 13)), rng.standard_normal((16, 16, 3, 3))
+    check(x, w, dict(stride=stride, padding=(1, 1), dilation=(1, 1), groups=1))
+
+
+@pytest.mark.parametrize("groups, c, o", [(1, 1, 8), (1, 64, 64), (64, 1, 1), (2, 16, 16)])
+def test_one_and_two_threads_agree(groups, c, o):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((20, groups * c, 14, 14)), rng.standard_normal((groups * o, c, 3, 3))
+    before, results = threads.get_num_threads(), []
+    for number in (1, 2, 2):
+        threads.set_num_threads(number)
+        y = conv2d(x, w, padding=(1, 1), groups=groups)
+        results.append((y, conv2d_input_grad(y, w, x.shape, padding=(1, 1), groups=groups),
+                        conv2d_weight_grad(y, x, w.shape, padding=(1, 1), groups=groups)))
+    threads.set_num_threads(before)
+    for one, two, again in zip(*results):
+        np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-9)
+        np.testing.assert_array_equal(two, again)  # the same threads, the same bits
+
+
+def test_channels_last_input_is_not_copied():
+    x = layouts(np.random.default_rng(0).standard_normal((2, 8, 5, 5)), "channels last")
+    w = np.eye(8)[:, :, None, None]
+    np.testing.assert_array_equal(conv2d(x, w), x)
+    columns = conv._columns(x.transpose(0, 2, 3, 1), conv._geometry("", x.shape, w.shape, (1, 1), (0, 0), (1, 1), 1),
+                            slice(0, 2), slice(0, 5), 5)
+    assert np.shares_memory(columns, x)
+
+
+def test_errors_name_the_operation_and_the_shapes():
+    x, w = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3))
+    with pytest.raises(ValueError, match=r"conv2d: weights \(4, 3, 3, 3\) with 1 groups .* \(2, 5, 8, 8\)"):
+        conv2d(np.zeros((2, 5, 8, 8)), w)
+    with pytest.raises(ValueError, match=r"conv2d: the window \(3, 3\).*larger than the images \(2, 8\)"):
+        conv2d(np.zeros((2, 3, 2, 8)), w)
+    with pytest.raises(ValueError, match=r"conv2d_input_grad: expected an output gradient of shape \(2, 4, 6, 6\)"):
+        conv2d_input_grad(np.zeros((2, 4, 5, 6)), w, x.shape)
+    with pytest.raises(TypeError, match="conv2d: expected floating-point arrays, got int64"):
+        conv2d(x.astype(np.int64), w.astype(np.int64))

@@ -1,0 +1,83 @@
+"""ReLU and the optimisers' steps on the CPU against their formulas."""
+
+import numpy as np
+import pytest
+
+from minigrad.backend.cpu import elementwise
+from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
+
+
+@pytest.fixture(autouse=True, params=[1 << 20, 256])
+def block_bytes(request, monkeypatch):
+    monkeypatch.setattr(elementwise, "BLOCK_BYTES", request.param)
+
+
+def arrays(shape, n, dtype=np.float64, seed=0):
+    return [np.random.default_rng(seed + i).standard_normal(shape).astype(dtype) for i in range(n)]
+
+
+VIEWS = [lambda a: a, lambda a: a.transpose(), lambda a: a[::-1, ::2], lambda a: a[:0]]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_relu(view):
+    x, gy = (view(a) for a in arrays((12, 34), 2))
+    y = relu(x)
+    np.testing.assert_array_equal(y, np.maximum(x, 0))
+    np.testing.assert_array_equal(relu_backward(gy, y), np.where(x > 0, gy, 0))
+    np.testing.assert_array_equal(relu_backward(np.asfortranarray(gy), y), np.where(x > 0, gy, 0))
+
+
+def test_relu_keeps_nan_and_scalars():
+    assert np.isnan(relu(np.array([np.nan, 1.0]))[0])
+    assert relu(np.array(-3.0)).shape == ()
+
+
+def test_empty_like_keeps_the_memory_order():
+    x = np.zeros((2, 3, 4, 5)).transpose(0, 3, 1, 2)
+    assert empty_like(x).strides == x.strides and empty_like(x).shape == x.shape
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize("wd", [0.0, 0.1])
+def test_adam_step(view, decoupled, wd):
+    p, m, v, *gs = (view(a) for a in arrays((12, 34), 6))
+    m[...], v[...] = 0, 0
+    lr, b1, b2, eps = 0.01, 0.9, 0.99, 1e-8
+    want, m_want, v_want = p.copy(), m.copy(), v.copy()
+    for t, g in enumerate(gs, 1):
+        kept = g.copy()
+        adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t)
+        np.testing.assert_array_equal(g, kept)
+        want *= 1 - lr * wd * decoupled
+        g = g + wd * want * (not decoupled)
+        m_want = b1 * m_want + (1 - b1) * g
+        v_want = b2 * v_want + (1 - b2) * g**2
+        want -= lr * (m_want / (1 - b1**t)) / (np.sqrt(v_want / (1 - b2**t)) + eps)
+        for a, b in ((p, want), (m, m_want), (v, v_want)):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize("wd", [0.0, 0.1])
+def test_sgd_step(view, momentum, nesterov, wd):
+    p, v, *gs = (view(a) for a in arrays((12, 34), 5))
+    v[...] = 0
+    want, v_want = p.copy(), v.copy()
+    for g in gs:
+        kept = g.copy()
+        sgd_step(p, g, v if momentum else None, 0.1, momentum, wd, nesterov)
+        np.testing.assert_array_equal(g, kept)
+        g = g + wd * want
+        v_want = momentum * v_want + g
+        want -= 0.1 * (g + momentum * v_want if nesterov else v_want)
+        np.testing.assert_allclose(p, want, rtol=1e-10, atol=1e-12)
+
+
+def test_steps_keep_the_type():
+    p, g, m, v = arrays((5,), 4, np.float32)
+    adam_step(p, g, m, abs(v), 0.01, 0.9, 0.999, 1e-8, 0.1, True, 1)
+    sgd_step(p, g, v, 0.01, 0.9, 0.1, True)
+    assert p.dtype == m.dtype == v.dtype == np.float32

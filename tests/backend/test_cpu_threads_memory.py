@@ -1,0 +1,206 @@
+"""The thread pool and the reused memory."""
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from minigrad.backend.cpu import memory, threads
+from minigrad.backend.cpu.elementwise import relu
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("items", [0, 1, 5, [], ["a", "b", "c"]])
+def test_parallel_for_calls_each_item_once(number, items):
+    threads.set_num_threads(number)
+    seen = []
+    threads.parallel_for(seen.append, items)
+    assert sorted(seen) == sorted(range(items) if isinstance(items, int) else items)
+
+
+def test_parallel_for_uses_all_threads():
+    both = threading.Barrier(2, timeout=10)  # passes only if two items run at the same time
+    threads.parallel_for(lambda i: both.wait(), 2)
+
+
+@pytest.mark.parametrize("bad", [0, 7, 19])
+def test_parallel_for_raises_the_exception_of_a_call(bad):
+    def fn(i):
+        if i == bad:
+            raise KeyError(i)
+
+    for _ in range(20):
+        with pytest.raises(KeyError, match=str(bad)):
+            threads.parallel_for(fn, 20)
+    threads.parallel_for(lambda i: None, 20)  # the pool survives
+
+
+def test_nested_loops_run_serially():
+    seen = []
+
+    def outer(i):
+        here = threading.get_ident()
+        threads.parallel_for(lambda j: seen.append((i, j, threading.get_ident() == here)), 3)
+
+    threads.parallel_for(outer, 4)
+    assert sorted(seen) == [(i, j, True) for i in range(4) for j in range(3)]
+
+
+def test_loops_of_several_callers_do_not_mix():
+    totals = [0] * 4
+
+    def caller(k):
+        for _ in range(50):
+            seen = []
+            threads.parallel_for(seen.append, 10)
+            totals[k] += sum(seen)
+
+    callers = [threading.Thread(target=caller, args=(k,)) for k in range(4)]
+    [t.start() for t in callers]
+    [t.join() for t in callers]
+    assert totals == [50 * 45] * 4
+
+
+def test_blas_is_single_threaded_inside_and_restored_after():
+    control = threads._blas_control()
+    if not control:
+        pytest.skip("NumPy's BLAS is not an OpenBLAS whose threads can be controlled")
+    get, put = control
+    original = get()
+    try:
+        put(2)
+        inside = []
+        threads.parallel_for(lambda i: inside.append(get()), 4)
+        assert inside == [1] * 4 and get() == 2
+        with pytest.raises(ZeroDivisionError):
+            threads.parallel_for(lambda i: 1 / 0, 2)
+        assert get() == 2
+    finally:
+        put(original)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_gets_its_own_pool():
+    threads.parallel_for(lambda i: None, 2)
+    pid = os.fork()
+    if pid == 0:
+        seen = []
+        threads.parallel_for(seen.append, 10)
+        os._exit(0 if sorted(seen) == list(range(10)) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_set_num_threads_rejects_zero():
+    with pytest.raises(ValueError, match="at least one"):
+        threads.set_num_threads(0)
+
+
+@pytest.mark.parametrize("n, parts", [(0, 2), (1, 2), (5, 2), (10, 3)])
+def test_split_covers_the_range(n, parts):
+    slices = threads.split(n, parts)
+    assert [i for s in slices for i in range(n)[s]] == list(range(n))
+    assert all(s.stop > s.start for s in slices) and len(slices) <= parts
+
+
+@pytest.mark.parametrize("shape", [(), 7, (0,), (3, 5), (300, 300), (2, 3, 100, 1000)])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "u1", "?", "c16"])
+def test_empty_has_shape_and_type(shape, dtype):
+    a = memory.empty(shape, dtype)
+    assert a.shape == np.empty(shape).shape and a.dtype == dtype and a.flags.c_contiguous and a.flags.writeable
+    if a.nbytes >= memory.SMALL:
+        assert a.ctypes.data % memory.ALIGNMENT == 0
+    assert not memory.zeros(shape, dtype).any()
+
+
+def test_memory_is_reused_when_the_last_view_dies():
+    memory.empty_cache()
+    a = memory.empty((512, 512))
+    address, view = a.ctypes.data, a.T[3:, ::2]
+    del a
+    assert memory.empty((512, 512)).ctypes.data != address  # the view still holds it
+    del view
+    memory.empty_cache()
+    a = memory.empty((512, 512))
+    address = a.ctypes.data
+    del a
+    assert memory.cached_bytes() >= 512 * 512 * 4
+    assert memory.empty((256, 1024)).ctypes.data == address
+    memory.empty_cache()
+    assert memory.cached_bytes() == 0
+
+
+def test_returned_at_once_without_the_garbage_collector():
+    gc.disable()
+    try:
+        memory.empty_cache()
+        for _ in range(100):
+            memory.empty((1000, 1000))
+        assert memory.cached_bytes() <= 5_000_000
+    finally:
+        gc.enable()
+
+
+def test_free_list_keeps_to_its_limit(monkeypatch):
+    memory.empty_cache()
+    monkeypatch.setattr(memory, "_limit", 3 << 20)
+    arrays = [memory.empty((1 << 20,), np.uint8) for _ in range(10)]
+    del arrays
+    assert memory.cached_bytes() <= 3 << 20
+
+
+def test_live_arrays_of_many_threads_never_share_memory():
+    memory.empty_cache()
+    errors = []
+
+    def worker(k):
+        rng, held = np.random.default_rng(k), []
+        for i in range(200):
+            a = memory.empty(int(rng.integers(1 << 16, 1 << 18)), np.uint8)
+            stamp = (k * 200 + i) % 251
+            a[:] = stamp
+            held.append((a, stamp))
+            if len(held) > 5:
+                a, stamp = held.pop(int(rng.integers(6)))
+                if not (a == stamp).all():
+                    errors.append((k, i))
+
+    workers = [threading.Thread(target=worker, args=(k,)) for k in range(4)]
+    [t.start() for t in workers]
+    [t.join() for t in workers]
+    assert not errors
+
+
+def test_scratch_belongs_to_one_thread_and_tag():
+    a, b = memory.scratch("a", (10, 10)), memory.scratch("b", (10, 10))
+    assert not np.shares_memory(a, b) and np.shares_memory(a, memory.scratch("a", (5,), np.float64))
+    others = []
+    other = threading.Thread(target=lambda: others.append(memory.scratch("a", (10, 10))))
+    other.start()
+    other.join()
+    assert not np.shares_memory(a, others[0])
+
+
+def test_kernels_are_safe_under_concurrent_callers():
+    x = np.random.default_rng(0).standard_normal((400, 400))
+    wrong = []
+
+    def caller():
+        for _ in range(20):
+            if not np.array_equal(relu(x), np.maximum(x, 0)):
+                wrong.append(1)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    [t.start() for t in callers]
+    [t.join() for t in callers]
+    assert not wrong
