@@ -575,6 +575,11 @@ class Fused(Primitive):
         self.rules, self.every, self.broadcasts = (), None, False
         self.__doc__ = definition.__doc__
 
+    def __call__(self, *inputs, **settings):
+        if any(xp(asarray(x)) is not np for x in inputs):  # the fused paths are NumPy's; elsewhere the definition serves
+            return self.definition(*inputs, **settings)
+        return super().__call__(*inputs, **settings)
+
     def gradients(self, g, node, wanted):
         if not _state.recording:
             arrays = [x._array for x in node.inputs]
@@ -583,7 +588,8 @@ class Fused(Primitive):
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]
-        out = self.definition(*inputs, **node.settings)
+        settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
+        out = self.definition(*inputs, **settings)
         grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
         return [next(grads) if want else None for want in wanted]
 

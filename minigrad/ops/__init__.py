@@ -2,6 +2,7 @@
 import numpy as np
 
 from ..tensor import Tensor, add
+from .conv import conv2d
 from .elementwise import (
     abs, arccos, arcsin, arctan, arctan2, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, cos, cosh, divide, equal,
     erf, exp, exp2, expm1, floor, floor_divide, greater, greater_equal, invert, isfinite, isinf, isnan, less, less_equal, log,
@@ -12,7 +13,10 @@ from .index import argsort, getitem, index_add, index_update, scatter_add, sort,
 from .linalg import (
     cholesky, det, diagonal, dot, eigh, eigvalsh, einsum, inner, inv, matmul, norm, outer, slogdet, solve, svdvals, tensordot,
     trace, tril, triu)
+from .loss import cross_entropy
 from .move import to
+from .norm import batch_norm, norm_relu_pool
+from .pool import avg_pool2d, max_pool2d
 from .reduce import (
     all, any, argmax, argmin, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum,
     var)

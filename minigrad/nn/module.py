@@ -1,0 +1,166 @@
+"""Module: attributes that are Parameters, buffers (NumPy or CuPy arrays) or Modules, found by name."""
+import contextlib
+
+from .. import backend
+from ..tensor import Tensor, mark_changed
+
+
+class Parameter(Tensor):
+    """A leaf Tensor that a Module owns and an optimiser changes."""
+
+    __slots__ = ()
+
+    def __init__(self, array, requires_grad=True):
+        super().__init__(array, requires_grad)
+
+
+class Module:
+    """A function with parameters. A subclass sets its parts as attributes and defines `forward`."""
+
+    training = True
+
+    def __call__(self, *args, **settings):
+        return self.forward(*args, **settings)
+
+    def forward(self, *args, **settings):
+        raise TypeError(f"{type(self).__name__} defines no forward()")
+
+    def _named(self, kind, prefix=""):
+        for name, value in vars(self).items():
+            if isinstance(value, kind):
+                yield prefix + name, self, name
+            elif isinstance(value, Module):
+                yield from value._named(kind, f"{prefix}{name}.")
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield from item._named(kind, f"{prefix}{name}.{i}.")
+
+    def named_parameters(self):
+        """Pairs (dotted name, Parameter), in the order of definition."""
+        for full, owner, name in self._named(Tensor):
+            yield full, vars(owner)[name]
+
+    def parameters(self):
+        """The Parameters, in the order of definition."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_buffers(self):
+        """Pairs (dotted name, array) of the state that is not trained, such as running statistics."""
+        for full, owner, name in self._named(_Array):
+            yield full, vars(owner)[name]
+
+    def modules(self):
+        """This Module and all below it."""
+        yield self
+        for value in vars(self).values():
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, Module):
+                    yield from item.modules()
+
+    def state_dict(self):
+        """A dict from dotted names to copies of the parameters' and buffers' arrays."""
+        state = {name: parameter._array.copy() for name, parameter in self.named_parameters()}
+        state.update((name, array.copy()) for name, array in self.named_buffers())
+        return state
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned.
+
+        Raises:
+            KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is changed then.
+        """
+        own = {name: p._array for name, p in self.named_parameters()} | dict(self.named_buffers())
+        missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+        if missing or unknown:
+            raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
+        for name, array in own.items():
+            if tuple(state[name].shape) != array.shape:
+                raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")
+        for name, array in own.items():
+            mark_changed(array)
+            array[...] = backend.xp(array).asarray(state[name])
+
+    def train(self, mode=True):
+        """Training behaviour on (batch statistics, dropout) or, with False, off, here and below. Returns self."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self):
+        """Evaluation behaviour. Returns self."""
+        return self.train(False)
+
+    def to(self, device):
+        """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"). Returns self."""
+        for module in self.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    value.data = backend.to_device(value._array, device)
+                elif backend.is_array(value):
+                    setattr(module, name, backend.to_device(value, device))
+        return self
+
+    def zero_grad(self):
+        """Forgets the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+
+class _ArrayKind(type):
+    def __instancecheck__(cls, value):
+        return backend.is_array(value)
+
+
+class _Array(metaclass=_ArrayKind):
+    """Anything that is a NumPy or CuPy array."""
+
+
+class Sequential(Module):
+    """Modules applied one after the other."""
+
+    def __init__(self, *modules):
+        for i, module in enumerate(modules):
+            setattr(self, str(i), module)
+        self.length = len(modules)
+
+    def forward(self, x):
+        for module in self:
+            x = module(x)
+        return x
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return (self[i] for i in range(self.length))
+
+    def __getitem__(self, i):
+        return vars(self)[str(range(self.length)[i])]
+
+
+@contextlib.contextmanager
+def _replaced(module, params):
+    places = {full: (owner, name) for full, owner, name in module._named(Tensor)}
+    unknown = params.keys() - places.keys()
+    if unknown:
+        raise KeyError(f"functional_call: the module has no parameters {sorted(unknown)}")
+    before = {full: vars(places[full][0])[places[full][1]] for full in params}
+    try:
+        for full, value in params.items():
+            owner, name = places[full]
+            setattr(owner, name, value)
+        yield
+    finally:
+        for full, value in before.items():
+            owner, name = places[full]
+            setattr(owner, name, value)
+
+
+def functional_call(module, params, *args, **settings):
+    """`module(*args)` with other parameters: a dict from names to Tensors, through which gradients flow.
+
+    Names that are left out keep their own value. KeyError for unknown names.
+    """
+    with _replaced(module, params):
+        return module(*args, **settings)

@@ -1,0 +1,79 @@
+"""Pooling: each window of an image becomes one number."""
+import math
+
+import numpy as np
+
+from ..tensor import Fused, Tensor
+from .index import take_along_axis
+from .reduce import mean
+from .shape import pad, stack
+
+
+def _pair(value):
+    return tuple(value) if np.iterable(value) else (value, value)
+
+
+def _windows(x, kernel, stride, padding, fill):
+    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W')."""
+    x = pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), constant_values=fill)
+    rows, columns = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride)]
+    if rows < 0 or columns < 0:
+        raise ValueError(f"pooling window {kernel} is larger than the padded image {x.shape[2:]}")
+    return stack([x[:, :, a:a + rows * stride[0]:stride[0], b:b + columns * stride[1]:stride[1]][:, :, :rows, :columns]
+                  for a in range(kernel[0]) for b in range(kernel[1])])
+
+
+def _max_pool(x, kernel, stride, padding):
+    """The largest element of each window; of equal ones the first, row by row, gets the gradient."""
+    windows = _windows(x, kernel, stride, padding, -math.inf)
+    return take_along_axis(windows, windows.argmax(0, keepdims=True), 0)[0]
+
+
+def _avg_pool(x, kernel, stride, padding):
+    """The mean of each window, zeros of the padding included."""
+    return mean(_windows(x, kernel, stride, padding, 0), 0)
+
+
+def _max_forward(x, **geometry):
+    from ..backend.cpu.pool import max_pool2d as forward
+    return forward(x, **geometry)
+
+
+def _max_backward(g, out, winner, wanted, x, **geometry):
+    from ..backend.cpu.pool import max_pool2d_backward as backward
+    return [backward(g, winner, x.shape, **geometry)]
+
+
+def _avg_forward(x, **geometry):
+    from ..backend.cpu.pool import avg_pool2d as forward
+    return forward(x, **geometry), None
+
+
+def _avg_backward(g, out, residuals, wanted, x, **geometry):
+    from ..backend.cpu.pool import avg_pool2d_backward as backward
+    return [backward(g, x.shape, **geometry)]
+
+
+_max = Fused("max_pool2d", _max_pool, _max_forward, _max_backward)
+_avg = Fused("avg_pool2d", _avg_pool, _avg_forward, _avg_backward)
+
+
+def _pool(operation, x, kernel_size, stride, padding):
+    kernel, padding = _pair(kernel_size), _pair(padding)
+    stride = kernel if stride is None else _pair(stride)
+    if any(p > k // 2 for p, k in zip(padding, kernel)):
+        raise ValueError(f"padding {padding} must not exceed half of the window {kernel}")
+    return operation(x if isinstance(x, Tensor) else Tensor(x), kernel=kernel, stride=stride, padding=padding)
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0):
+    """The largest element of each window of (N, C, H, W); of equal ones the first gets the gradient, as in PyTorch.
+
+    `stride` is `kernel_size` by default; numbers or pairs (vertical, horizontal). Padding never wins.
+    """
+    return _pool(_max, x, kernel_size, stride, padding)
+
+
+def avg_pool2d(x, kernel_size, stride=None, padding=0):
+    """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
+    return _pool(_avg, x, kernel_size, stride, padding)
