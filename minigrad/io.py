@@ -26,7 +26,7 @@ def save(path, arrays, facts=None):
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     os.close(handle)
     try:
-        safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary,
+        safetensors.numpy.save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, temporary,
                                     metadata={"facts": json.dumps(facts)})
         os.replace(temporary, path)
     except BaseException:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 
 from .backend import xp
+from .backend.cpu import elementwise as fused
 from .tensor import mark_changed
 
 
@@ -56,6 +57,8 @@ class SGD(Optimizer):
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
 
     def update(self, p, g, v=None):
+        if xp(p) is np:
+            return fused.sgd_step(p, g, v, self.lr, self.momentum, self.weight_decay, self.nesterov)
         if self.weight_decay:
             g = g + self.weight_decay * p
         if v is not None:
@@ -76,6 +79,8 @@ class Adam(Optimizer):
 
     def update(self, p, g, m, v):
         (b1, b2), t = self.betas, self.steps
+        if xp(p) is np:
+            return fused.adam_step(p, g, m, v, self.lr, b1, b2, self.eps, self.weight_decay, self.decoupled, t)
         if self.weight_decay and self.decoupled:
             p *= 1 - self.lr * self.weight_decay
         elif self.weight_decay:

@@ -15,7 +15,7 @@ from .linalg import (
     trace, tril, triu)
 from .loss import cross_entropy
 from .move import to
-from .norm import batch_norm, norm_relu_pool
+from .normalization import batch_norm, norm_relu_pool
 from .pool import avg_pool2d, max_pool2d
 from .reduce import (
     all, any, argmax, argmin, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum,

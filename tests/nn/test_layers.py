@@ -5,7 +5,7 @@ import pytest
 import minigrad as mg
 from minigrad import io, nn, optim
 from minigrad.backend import taps
-from minigrad.ops import norm, pool
+from minigrad.ops import normalization as norm, pool
 from minigrad.tensor import Fused
 
 

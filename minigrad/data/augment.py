@@ -1,0 +1,39 @@
+"""Geometric augmentation of batches of images."""
+import numpy as np
+
+
+def affine(images, matrices):
+    """Each image seen through its affine map, by bilinear sampling; outside is 0.
+
+    Args:
+        images: (N, H, W) float32.
+        matrices: (N, 2, 3): output position (row, column), measured from the centre, times these gives the input position.
+    """
+    n, h, w = images.shape
+    rows, columns = np.mgrid[:h, :w].astype(np.float32).reshape(2, -1) - np.float32([[(h - 1) / 2], [(w - 1) / 2]])
+    m = matrices.astype(np.float32)
+    y = m[:, 0, :1] * rows + m[:, 0, 1:2] * columns + (m[:, 0, 2:] + (h - 1) / 2)
+    x = m[:, 1, :1] * rows + m[:, 1, 1:2] * columns + (m[:, 1, 2:] + (w - 1) / 2)
+    padded = np.zeros((n, h + 2, w + 2), np.float32)  # a frame of zeros, so that no corner of a cell lies outside
+    padded[:, 1:-1, 1:-1] = images
+    y, x = np.clip(y + 1, 0, h + 0.999), np.clip(x + 1, 0, w + 0.999)
+    top, left = y.astype(np.int32), x.astype(np.int32)
+    down, right = y - top, x - left
+    flat = padded.reshape(-1)
+    at = top * (w + 2) + left + np.arange(n, dtype=np.int32)[:, None] * ((h + 2) * (w + 2))
+    upper = flat[at] + right * (flat[at + 1] - flat[at])
+    lower = flat[at + w + 2] + right * (flat[at + w + 3] - flat[at + w + 2])
+    return (upper + down * (lower - upper)).reshape(n, h, w)
+
+
+def random_affine(images, rng, rotation=10.0, scale=0.1, shear=0.1, shift=2.0):
+    """Images (..., H, W), each turned by up to +-rotation degrees, scaled, sheared and shifted (pixels) by chance."""
+    flat = images.reshape(-1, *images.shape[-2:])
+    n = len(flat)
+    a = np.deg2rad(rng.uniform(-rotation, rotation, n))
+    sy, sx = np.exp(rng.uniform(-scale, scale, (2, n)))
+    k = rng.uniform(-shear, shear, n)
+    dy, dx = rng.uniform(-shift, shift, (2, n))
+    cos, sin = np.cos(a), np.sin(a)
+    matrices = np.stack([np.stack([sy * cos, -sx * sin + k * cos, dy], -1), np.stack([sy * sin, sx * cos + k * sin, dx], -1)], 1)
+    return affine(flat, matrices).reshape(images.shape)

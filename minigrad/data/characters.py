@@ -1,0 +1,23 @@
+"""Images of handwritten characters, grouped by character."""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Characters:
+    """images: (classes, drawings, size, size) float32, ink 1 on background 0; names: one "Alphabet/character" a class."""
+
+    images: np.ndarray
+    names: list
+
+    def without(self, alphabets):
+        """The classes of all alphabets but these."""
+        keep = [i for i, name in enumerate(self.names) if name.split("/")[0] not in alphabets]
+        return Characters(self.images[keep], [self.names[i] for i in keep])
+
+
+def with_rotations(characters):
+    """Each class turned by 0, 90, 180 and 270 degrees as four classes (Vinyals et al. 2016)."""
+    turned = [np.rot90(characters.images, k, axes=(2, 3)) for k in range(4)]
+    return Characters(np.concatenate(turned), [f"{name}@{90 * k}" for k in range(4) for name in characters.names])

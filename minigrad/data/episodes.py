@@ -1,0 +1,56 @@
+"""Episodes: small classification tasks drawn from a data set with many classes."""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Episode:
+    """support (way * shot, ...) and query (way * query, ...) images, class by class; labels 0 .. way - 1; classes: which."""
+
+    support: np.ndarray
+    support_labels: np.ndarray
+    query: np.ndarray
+    query_labels: np.ndarray
+    classes: np.ndarray
+
+
+class EpisodeSampler:
+    """Draws N-way K-shot episodes.
+
+    Args:
+        images: an array (classes, drawings, ...) or a list with an array (drawings, ...) for each class.
+        way, shot, query: classes an episode, labelled images a class, images to classify a class (never the labelled ones).
+
+    Raises:
+        ValueError: more classes or images are asked for than there are.
+    """
+
+    def __init__(self, images, way, shot, query, seed=0):
+        for name, value in (("way", way), ("shot", shot), ("query", query)):
+            if value < 1:
+                raise ValueError(f"episodes: {name} must be at least 1, not {value}")
+        if way > len(images):
+            raise ValueError(f"episodes: {way}-way episodes need {way} classes, but there are {len(images)}")
+        fewest = min(len(c) for c in images)
+        if shot + query > fewest:
+            raise ValueError(f"episodes: {shot} + {query} images a class are asked for, but a class has only {fewest}")
+        self.images, self.way, self.shot, self.query = images, way, shot, query
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self):
+        """The next Episode."""
+        classes = self.rng.choice(len(self.images), self.way, replace=False)
+        picked = np.stack([self.images[c][self.rng.choice(len(self.images[c]), self.shot + self.query, replace=False)]
+                           for c in classes])
+        shape, labels = picked.shape[2:], np.arange(self.way)
+        return Episode(picked[:, :self.shot].reshape(-1, *shape), labels.repeat(self.shot),
+                       picked[:, self.shot:].reshape(-1, *shape), labels.repeat(self.query), classes)
+
+    def state_dict(self):
+        """The state of the random numbers, as JSON can hold it."""
+        return self.rng.bit_generator.state
+
+    def load_state_dict(self, state):
+        """Continues where `state_dict` was taken."""
+        self.rng.bit_generator.state = state
