@@ -14,15 +14,15 @@ def affine(images, matrices):
     m = matrices.astype(np.float32)
     y = m[:, 0, :1] * rows + m[:, 0, 1:2] * columns + (m[:, 0, 2:] + (h - 1) / 2)
     x = m[:, 1, :1] * rows + m[:, 1, 1:2] * columns + (m[:, 1, 2:] + (w - 1) / 2)
-    padded = np.zeros((n, h + 2, w + 2), np.float32)  # a frame of zeros, so that no corner of a cell lies outside
-    padded[:, 1:-1, 1:-1] = images
-    y, x = np.clip(y + 1, 0, h + 0.999), np.clip(x + 1, 0, w + 0.999)
+    padded = np.zeros((n, h + 3, w + 3), np.float32)  # a frame of zeros, so that no corner of a cell lies outside
+    padded[:, 1:-2, 1:-2] = images
+    y, x = np.clip(y + 1, 0, h + 1), np.clip(x + 1, 0, w + 1)
     top, left = y.astype(np.int32), x.astype(np.int32)
     down, right = y - top, x - left
     flat = padded.reshape(-1)
-    at = top * (w + 2) + left + np.arange(n, dtype=np.int32)[:, None] * ((h + 2) * (w + 2))
+    at = top * (w + 3) + left + np.arange(n, dtype=np.int32)[:, None] * ((h + 3) * (w + 3))
     upper = flat[at] + right * (flat[at + 1] - flat[at])
-    lower = flat[at + w + 2] + right * (flat[at + w + 3] - flat[at + w + 2])
+    lower = flat[at + w + 3] + right * (flat[at + w + 4] - flat[at + w + 3])
     return (upper + down * (lower - upper)).reshape(n, h, w)
 
 

@@ -1,0 +1,111 @@
+"""Data: archives made here in the publishers' form, damaged files, episodes, augmentation, the embedded characters."""
+import gzip
+import io
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from minigrad import data
+
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
+
+
+def omniglot_zip(path, drawings=(3, 3)):
+    with zipfile.ZipFile(path, "w") as archive:
+        for character, count in enumerate(drawings, 1):
+            for d in range(count):
+                pixels = np.full((105, 105), 255, np.uint8)
+                pixels[30 * character:30 * character + 20, 10:60] = 0
+                content = io.BytesIO()
+                Image.fromarray(pixels).convert("1").save(content, "PNG")
+                archive.writestr(f"images_background_small1/Alpha/character{character:02}/{character:04}_{d:02}.png", content.getvalue())
+
+
+def test_omniglot_is_read_from_the_publishers_zip_and_from_the_cache(tmp_path):
+    omniglot_zip(tmp_path / "images_background_small1.zip")
+    for _ in range(2):
+        found = data.load_omniglot("small1", tmp_path)
+        assert found.images.shape == (2, 3, 28, 28) and found.names == ["Alpha/character01", "Alpha/character02"]
+        assert found.images.min() == 0 and found.images.max() == 1
+        assert found.images[0, 0, 9, 8] == 1 and found.images[1, 0, 9, 8] == 0  # ink is 1
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b"damaged")
+    assert (data.load_omniglot("small1", tmp_path).images == found.images).all()
+    assert data.load_omniglot("small1", tmp_path).without(["Alpha"]).names == []
+
+
+def test_damaged_archives_are_clear_errors(tmp_path):
+    path = tmp_path / "images_background_small1.zip"
+    path.write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="damaged"):
+        data.load_omniglot("small1", tmp_path)
+    omniglot_zip(path, (2, 3))
+    with pytest.raises(ValueError, match="equally many"):
+        data.load_omniglot("small1", tmp_path)
+    with pytest.raises(ValueError, match="split"):
+        data.load_omniglot("tiny", tmp_path)
+
+
+def test_idx_files(tmp_path):
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    content = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + array.tobytes()
+    (tmp_path / "a").write_bytes(gzip.compress(content))
+    assert (data.read_idx(tmp_path / "a") == array).all()
+    for bad in (content[:-1], gzip.compress(content)[:-9], b"\0\0\x09\x01" + content[4:], b""):
+        (tmp_path / "b").write_bytes(bad)
+        with pytest.raises(ValueError, match="damaged"):
+            data.read_idx(tmp_path / "b")
+
+
+def test_rotations_are_new_classes():
+    images = np.random.default_rng(0).random((2, 3, 5, 5)).astype(np.float32)
+    turned = data.with_rotations(data.Characters(images, ["A/1", "A/2"]))
+    assert turned.images.shape == (8, 3, 5, 5) and len(set(turned.names)) == 8
+    assert (turned.images[3, 1] == np.rot90(images[1, 1])).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
+def test_episodes_are_disjoint_labelled_and_repeatable(way, shot, query, seed):
+    images = np.arange(6 * 6).reshape(6, 6, 1)  # image number = 6 class + drawing
+    sampler = data.EpisodeSampler(images, way, shot, query, seed)
+    state = sampler.state_dict()
+    e = sampler.sample()
+    assert len(set(e.support.ravel()) | set(e.query.ravel())) == way * (shot + query)
+    assert (e.classes[e.support_labels] == e.support.ravel() // 6).all()
+    assert (e.classes[e.query_labels] == e.query.ravel() // 6).all()
+    sampler.load_state_dict(state)
+    assert (sampler.sample().query == e.query).all()
+
+
+@pytest.mark.parametrize("way, shot, query", [(7, 1, 1), (2, 4, 3), (0, 1, 1), (2, 0, 1)])
+def test_impossible_episodes_are_refused(way, shot, query):
+    with pytest.raises(ValueError, match="episodes"):
+        data.EpisodeSampler(np.zeros((6, 6, 1)), way, shot, query)
+
+
+def test_affine_maps():
+    images = np.random.default_rng(1).random((3, 6, 6)).astype(np.float32)
+    identity, quarter = np.float32([[1, 0, 0], [0, 1, 0]]), np.float32([[0, 1, 0], [-1, 0, 0]])
+    np.testing.assert_allclose(data.affine(images, np.tile(identity, (3, 1, 1))), images, atol=1e-6)
+    turned = data.affine(images, np.tile(quarter, (3, 1, 1)))
+    np.testing.assert_allclose(turned, np.rot90(images, 1, (1, 2)), atol=1e-5)
+    shifted = data.affine(images, np.tile(identity + np.float32([[0, 0, 1], [0, 0, 0]]), (3, 1, 1)))
+    np.testing.assert_allclose(shifted[:, :-1], images[:, 1:], atol=1e-6)
+    assert (shifted[:, -1] == 0).all()
+
+
+def test_embedded_characters():
+    train, test = data.load_glyphs("train", drawings=2), data.load_glyphs("test", drawings=2)
+    assert len(train.images) > 200 and len(test.images) > 200
+    assert not {n.split("/")[0] for n in train.names} & {n.split("/")[0] for n in test.names}
+    assert (train.images.max((2, 3)) > 0.3).all()
+    assert (data.load_glyphs("train", drawings=2).images == train.images).all()
