@@ -1,6 +1,7 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
 from . import tree
 from .backend import cuda_available, random
+from .inspect import detect_anomaly, draw_graph, profile, summary
 from .ops import *  # noqa: F403
 from .tensor import Primitive, Tensor, add, enable_grad, from_dlpack, no_grad
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
