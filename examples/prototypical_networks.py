@@ -29,6 +29,7 @@ class Run(prototypical.Config):
     width: int = 64  # channels of the network
     augment: bool = True  # turn, scale, shear and shift the training images a little
     episodes: int = 1000  # test episodes
+    lake: str = ""  # a folder or zip of Lake et al.'s one-shot runs (all_runs.zip), to report the error rate on
     way: int = 30
     halve_every: int = 100
 
@@ -86,6 +87,9 @@ def main(run):
                     for x, n in ((embeddings, run.episodes), (pixels, min(run.episodes, 200)))]
             results[way, shot] = both[0][0]
             print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>20.1f} +- {100 * c:.1f}" for m, c in both))
+    if run.lake:
+        error = prototypical.lake_error_rate(net, data.load_lake_runs(run.lake), run.distance)
+        print(f"error rate on the one-shot runs of Lake et al.: {100 * error:.1f} %")
     figures(folder, net, test, embeddings, run)
     print(f"\nmetrics, checkpoint and figures are in {run.out}")
     return results

@@ -19,7 +19,7 @@ class RunFolder:
         self.path = pathlib.Path(out)
         self.checkpoint, self.metrics, facts = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl", self.path / "config.json"
         # the data folder may have moved, and a run may be prolonged
-        wanted = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("resume", "out", "steps", "data", "device")}
+        wanted = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("resume", "out", "steps", "data", "device", "episodes", "lake")}
         if self.checkpoint.exists() and not resume:
             raise FileExistsError(f"{out} holds a run; continue it with --resume, or choose another --out")
         if resume and facts.exists() and (old := json.loads(facts.read_text())) != wanted:

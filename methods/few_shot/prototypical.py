@@ -86,3 +86,14 @@ def embed_all(net, images, batch=500):
         out = np.concatenate([net(flat[i:i + batch]).numpy() for i in range(0, len(flat), batch)])
     net.train(was_training)
     return out.reshape(*images.shape[:2], -1)
+
+
+def lake_error_rate(net, runs, distance="euclidean"):
+    """The share of queries that miss their class in Lake et al.'s one-shot runs (`minigrad.data.load_lake_runs`)."""
+    wrong = []
+    for run in runs:
+        both = embed_all(net, np.concatenate([run.support, run.query])[None])[0]
+        n = len(run.support)
+        scores = logits(mg.Tensor(both[n:]), mg.Tensor(both[:n]), distance).numpy()
+        wrong.append(scores.argmax(1) != run.labels)
+    return float(np.concatenate(wrong).mean())

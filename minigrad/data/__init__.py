@@ -1,8 +1,11 @@
 """Data sets and episodes, as plain NumPy arrays."""
 from .augment import affine, random_affine
 from .characters import Characters, with_rotations
+from .digits import load_digits
 from .episodes import Episode, EpisodeSampler
 from .files import data_dir
+from .folder import load_image_folder
 from .glyphs import load_glyphs
+from .lake import LakeRun, load_lake_runs
 from .mnist import load_mnist, read_idx
 from .omniglot import load_omniglot

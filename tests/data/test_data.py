@@ -109,3 +109,54 @@ def test_embedded_characters():
     assert not {n.split("/")[0] for n in train.names} & {n.split("/")[0] for n in test.names}
     assert (train.images.max((2, 3)) > 0.3).all()
     assert (data.load_glyphs("train", drawings=2).images == train.images).all()
+
+
+def png(pixels):
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_lake_runs_from_a_zip_and_from_a_folder(tmp_path):
+    pictures = [png(np.random.default_rng(i).integers(0, 2, (105, 105), np.uint8) * 255) for i in range(3)]
+    order = [2, 0, 1]
+    table = "".join(f"run01/test/item{i + 1:02}.png run01/training/class{c + 1:02}.png\n" for i, c in enumerate(order))
+    with zipfile.ZipFile(tmp_path / "all_runs.zip", "w") as archive:
+        for i in range(3):
+            archive.writestr(f"all_runs/run01/training/class{i + 1:02}.png", pictures[i])
+            archive.writestr(f"all_runs/run01/test/item{i + 1:02}.png", pictures[order[i]])
+        archive.writestr("all_runs/run01/class_labels.txt", table)
+        archive.extractall(tmp_path / "folder")
+    for source in (tmp_path / "all_runs.zip", tmp_path / "folder" / "all_runs"):
+        (run,) = data.load_lake_runs(source)
+        assert run.labels.tolist() == order and (run.support[run.labels] == run.query).all()
+    (tmp_path / "folder" / "all_runs" / "run01" / "test" / "item01.png").unlink()
+    with pytest.raises(ValueError, match="not there"):
+        data.load_lake_runs(tmp_path / "folder" / "all_runs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no runNN"):
+        data.load_lake_runs(tmp_path / "empty")
+
+
+def test_image_folders(tmp_path):
+    red, blue = np.zeros((2, 4, 6, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    for name, pixels in (("train/red/1.png", red), ("train/red/2.png", red), ("train/blue/1.png", blue)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(pixels))
+    images, labels, names = data.load_image_folder(tmp_path, under="train")
+    assert images.shape == (3, 3, 4, 6) and labels.tolist() == [0, 1, 1] and names == ["blue", "red"]
+    assert images[1, 0].min() == 1 and images[1, 1:].max() == 0
+    assert data.load_image_folder(tmp_path, size=2, channels=1)[0].shape == (3, 1, 2, 2)
+    (tmp_path / "train/red/3.png").write_bytes(png(red[:2]))
+    with pytest.raises(ValueError, match="pass size="):
+        data.load_image_folder(tmp_path)
+    (tmp_path / "train/red/3.png").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="red/3.png is no readable image"):
+        data.load_image_folder(tmp_path)
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    images, labels = data.load_digits()
+    assert images.shape == (1797, 8, 8) and images.max() == 1 and sorted(set(labels)) == list(range(10))
