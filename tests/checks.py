@@ -1,0 +1,62 @@
+"""What the tests of operations share: drawn arrays with odd strides, and derivatives against central differences."""
+import numpy as np
+from hypothesis import strategies as st
+
+import minigrad as mg
+
+
+def strided(array, flips, swap):
+    """The same values with other strides: axes flipped in memory, and the memory order reversed."""
+    if swap:
+        array = np.asfortranarray(array)
+    for axis in range(array.ndim):
+        if flips >> axis & 1:
+            array = np.ascontiguousarray(np.flip(array, axis))
+            array = np.flip(array, axis)
+    return array
+
+
+def spread(shape, rng, low, high):
+    """Values in [low, high] that keep their distance from each other and from 0: no ties, no kinks."""
+    size = int(np.prod(shape))
+    grid = (rng.permutation(size) + 0.5 + 0.2 * rng.uniform(-1, 1, size)) / max(size, 1)
+    values = low + (high - low) * grid
+    values = np.where(abs(values) < 0.05, 0.05 * np.where(values < 0, -1, 1), values)
+    return values.reshape(shape)
+
+
+@st.composite
+def shapes(draw, min_ndim=0, max_ndim=3, min_side=0, max_side=3):
+    return tuple(draw(st.lists(st.integers(min_side, max_side), min_size=min_ndim, max_size=max_ndim)))
+
+
+@st.composite
+def arrays(draw, shape, low=-2.0, high=2.0):
+    """A float64 array of the shape, with drawn values and strides."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    return strided(spread(shape, rng, low, high), draw(st.integers(0, 7)), draw(st.booleans()))
+
+
+def check_derivatives(f, inputs, orders=3, seed=0, h=1e-5, rtol=2e-5):
+    """Derivatives of `f(*inputs)` along random directions equal central differences, to the given order."""
+    rng = np.random.default_rng(seed)
+    y = f(*inputs)
+    c = rng.normal(size=y.shape)
+    vs = [rng.normal(size=x.shape) for x in inputs]
+    g = lambda *xs: (f(*xs) * c).sum()
+    for order in range(1, orders + 1):
+        ahead, behind = ([x + s * h * v for x, v in zip(inputs, vs)] for s in (1, -1))
+        numeric = (float(g(*ahead)) - float(g(*behind))) / (2 * h)
+        g = _along(g, vs)
+        exact = float(g(*inputs))
+        tolerance = rtol * max(1, abs(numeric), abs(exact)) * 4 ** (order - 1)
+        assert abs(exact - numeric) <= tolerance, f"order {order}: {exact} by rule, {numeric} by differences, shapes {[x.shape for x in inputs]}"
+
+
+def _along(g, vs):
+    def derivative(*xs):
+        grads = mg.grad(g, tuple(range(len(xs))))(*xs)
+        for d, x in zip(grads, xs):
+            assert d.shape == x.shape and d.dtype == x.dtype
+        return sum((d * v).sum() for d, v in zip(grads, vs))
+    return derivative
