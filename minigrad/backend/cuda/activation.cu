@@ -1,0 +1,47 @@
+// Activations y = f(x + bias) and their gradients: x, y (rows, columns), bias (columns,) or null.
+//
+// One thread works on one element. `kind` is the same for all threads, so choosing by it costs next to nothing.
+
+enum Kind { RELU, GELU, TANH_GELU, SILU, LEAKY_RELU, SOFTPLUS };
+
+static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
+
+// f(x). `slope` is that of the leaky ReLU below 0.
+static __device__ real value(int kind, real x, real slope) {
+    switch (kind) {
+        case RELU: return x > 0 ? x : real(0);
+        case GELU: return x * real(0.5) * (1 + erf(x * real(0.7071067811865476)));
+        case TANH_GELU: return x * real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x)));
+        case SILU: return x * logistic(x);
+        case LEAKY_RELU: return x > 0 ? x : slope * x;
+        default: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // softplus, log(1 + exp(x))
+    }
+}
+
+// f'(x).
+static __device__ real derivative(int kind, real x, real slope) {
+    switch (kind) {
+        case RELU: return x > 0 ? real(1) : real(0);
+        case GELU: return real(0.5) * (1 + erf(x * real(0.7071067811865476))) + x * real(0.3989422804014327) * exp(x * x * real(-0.5));
+        case TANH_GELU: {
+            real t = tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x));
+            real slope_inside = real(0.7978845608028654) * (1 + 3 * real(0.044715) * x * x);
+            return real(0.5) * (1 + t) + real(0.5) * x * (1 - t * t) * slope_inside;
+        }
+        case SILU: return logistic(x) * (1 + x * (1 - logistic(x)));
+        case LEAKY_RELU: return x > 0 ? real(1) : slope;
+        default: return logistic(x);
+    }
+}
+
+extern "C" __global__ void activation_forward(int kind, const real* x, const real* bias, real* y, index_t n, int columns,
+                                              real slope) {
+    index_t i = thread_index();
+    if (i < n) y[i] = value(kind, bias ? x[i] + bias[i % columns] : x[i], slope);
+}
+
+extern "C" __global__ void activation_backward(int kind, const real* g, const real* x, const real* bias, real* dx, index_t n,
+                                               int columns, real slope) {
+    index_t i = thread_index();
+    if (i < n) dx[i] = g[i] * derivative(kind, bias ? x[i] + bias[i % columns] : x[i], slope);
+}

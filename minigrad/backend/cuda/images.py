@@ -1,0 +1,243 @@
+"""Kernels on images (N, C, H, W): batch norm, pooling, convolution, sampling. A block of threads works on one plane.
+
+Arrays are float32 or float64 on the GPU, in C order.
+"""
+import math
+
+from .. import xp
+from .elementwise import THREADS, blocks, column_sum
+from .launch import empty, empty_like, launch
+
+MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
+
+
+def _threads(pixels):
+    """Whole warps, enough for the pixels, at most 8."""
+    return min(256, max(32, (pixels + 31) // 32 * 32))
+
+
+# -- batch norm --------------------------------------------------------------------------------------------------------
+
+
+def moments(x):
+    """Mean and biased variance of each channel of (N, C, ...): (C,), (C,)."""
+    (n, c), pixels, dtype = x.shape[:2], math.prod(x.shape[2:]), x.dtype
+    plane_mean, squares, mean, var = (empty(shape, dtype) for shape in ((n, c), (n, c), (c,), (c,)))
+    launch("batch_norm", "plane_moments", n * c, _threads(pixels), x, plane_mean, squares, pixels)
+    launch("batch_norm", "merge_moments", c, _threads(n), plane_mean, squares, mean, var, n, c, pixels)
+    return mean, var
+
+
+def batch_norm(x, gamma, beta, eps=1e-5, relu=False):
+    """Each channel normalised by the statistics of the batch, followed by a ReLU on request.
+
+    Args:
+        x: (N, C, ...), at least one value a channel.
+        gamma, beta: (C,).
+
+    Returns:
+        y like x; mean and biased var (C,).
+    """
+    mean, var = moments(x)
+    return batch_norm_eval(x, gamma, beta, mean, var, eps, relu), mean, var
+
+
+def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
+    """Each channel normalised by a given mean and variance."""
+    y, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
+    launch("batch_norm", "batch_norm_apply", n * c, _threads(pixels), x, gamma, beta, mean, var, y, c, pixels, eps, relu)
+    return y
+
+
+def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
+    """The gradients of `batch_norm` in x, gamma and beta; `y`, its output, is needed if a ReLU followed."""
+    dx, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
+    db, dw = empty((n, c), x.dtype), empty((n, c), x.dtype)
+    launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
+    db, dw = column_sum(db), column_sum(dw)
+    launch("batch_norm", "batch_norm_backward", n * c, _threads(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c, pixels,
+           n * pixels)
+    return dx, dw, db
+
+
+def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
+    """max_pool2d(relu(batch_norm(x)), pool) with the statistics of the batch.
+
+    Returns:
+        y, winner: (N, C, H // pool, W // pool), winner int32: the position in the window, row by row.
+        mean, var: (C,).
+    """
+    n, c, height, width = x.shape
+    shape = (n, c, height // pool, width // pool)
+    mean, var = moments(x)
+    y, winner = empty(shape, x.dtype), empty(shape, "int32")
+    launch("norm_relu_pool", "norm_relu_pool_forward", n * c, _threads(shape[2] * shape[3]), x, gamma, beta, mean, var, y, winner,
+           c, height, width, pool, eps)
+    return y, winner, mean, var
+
+
+def norm_relu_pool_backward(gy, x, y, winner, gamma, mean, inv_std, pool=2):
+    """The gradients of `norm_relu_pool` in x, gamma and beta."""
+    n, c, height, width = x.shape
+    dx, db, dw = empty_like(x), empty((n, c), x.dtype), empty((n, c), x.dtype)
+    launch("norm_relu_pool", "norm_relu_pool_sums", n * c, _threads(y.shape[2] * y.shape[3]), gy, x, y, winner, mean, inv_std,
+           db, dw, c, height, width, pool)
+    db, dw = column_sum(db), column_sum(dw)
+    launch("norm_relu_pool", "norm_relu_pool_backward", n * c, _threads(height * width), gy, x, y, winner, gamma, mean, inv_std,
+           db, dw, dx, c, height, width, pool, n * height * width)
+    return dx, dw, db
+
+
+# -- windows -----------------------------------------------------------------------------------------------------------
+
+
+def _output_size(name, size, kernel, stride, padding, dilation=(1, 1)):
+    shape = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation))
+    if min(shape) < 1:
+        raise ValueError(f"{name}: a window of {kernel}, dilation {dilation}, is larger than the padded image {size}")
+    return shape
+
+
+def max_pool2d(x, kernel, stride, padding=(0, 0)):
+    """The largest value of each window: y, and winner (int32) as of `minigrad.backend.cpu.pool.max_pool2d`."""
+    size = _output_size("max_pool2d", x.shape[2:], kernel, stride, padding)
+    y, winner = empty(x.shape[:2] + size, x.dtype), empty(x.shape[:2] + size, "int32")
+    launch("pool", "max_pool_forward", math.prod(x.shape[:2]), _threads(math.prod(size)), x, y, winner, *x.shape[2:], *size,
+           *kernel, *stride, *padding)
+    return y, winner
+
+
+def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
+    """The gradient of `max_pool2d` in its input."""
+    dx = empty(x_shape, gy.dtype)
+    launch("pool", "max_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, winner, dx, *x_shape[2:],
+           *gy.shape[2:], *kernel, *stride, *padding)
+    return dx
+
+
+def avg_pool2d(x, kernel, stride, padding=(0, 0)):
+    """The mean of each window, padding counted as zeros."""
+    size = _output_size("avg_pool2d", x.shape[2:], kernel, stride, padding)
+    y = empty(x.shape[:2] + size, x.dtype)
+    launch("pool", "avg_pool_forward", math.prod(x.shape[:2]), _threads(math.prod(size)), x, y, *x.shape[2:], *size, *kernel,
+           *stride, *padding)
+    return y
+
+
+def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
+    """The gradient of `avg_pool2d` in its input."""
+    dx = empty(x_shape, gy.dtype)
+    launch("pool", "avg_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, dx, *x_shape[2:],
+           *gy.shape[2:], *kernel, *stride, *padding)
+    return dx
+
+
+# -- convolution -------------------------------------------------------------------------------------------------------
+
+
+def im2col(x, kernel, stride, padding, dilation):
+    """The windows of (N, C, H, W) as the columns of a matrix (C * kh * kw, N * H' * W')."""
+    n, c, *size = x.shape
+    out = _output_size("conv2d", size, kernel, stride, padding, dilation)
+    matrix = empty((c * math.prod(kernel), n * math.prod(out)), x.dtype)
+    launch("im2col", "im2col", c * math.prod(kernel) * n, _threads(math.prod(out)), x, matrix, n, c, *size, *out, *kernel,
+           *stride, *padding, *dilation)
+    return matrix
+
+
+def col2im(matrix, x_shape, kernel, stride, padding, dilation):
+    """The transpose of `im2col`: the sum of the elements that each pixel was copied to, (N, C, H, W)."""
+    n, c, *size = x_shape
+    out = _output_size("conv2d", size, kernel, stride, padding, dilation)
+    x = empty(x_shape, matrix.dtype)
+    launch("im2col", "col2im", n * c, _threads(math.prod(size)), matrix, x, n, c, *size, *out, *kernel, *stride, *padding,
+           *dilation)
+    return x
+
+
+def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """Cross-correlation of (N, C, H, W) with (O, C / groups, kh, kw): (N, O, H', W'). Settings are pairs.
+
+    Depthwise ones have a kernel of their own; all others are `im2col` and a matrix product, some images at a time.
+    """
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    o, kernel = w.shape[0], w.shape[2:]
+    y = empty((x.shape[0], o) + _output_size("conv2d", x.shape[2:], kernel, **geometry), x.dtype)
+    if _depthwise(x.shape, groups):
+        launch("depthwise", "depthwise_forward", x.shape[0] * o, _threads(math.prod(y.shape[2:])), x, w, y, o, o // groups,
+               *x.shape[2:], *y.shape[2:], *kernel, *stride, *padding, *dilation)
+        return y
+    for part in _parts(x.shape, y.shape, kernel, x.dtype):
+        matrix = im2col(x[part], kernel, **geometry)
+        product = w.reshape(groups, o // groups, -1) @ matrix.reshape(groups, -1, matrix.shape[1])
+        y[part] = product.reshape(o, -1, *y.shape[2:]).swapaxes(0, 1)
+    return y
+
+
+def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """The gradient of `conv2d` in x."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    dx, o, kernel = empty(x_shape, gy.dtype), w.shape[0], w.shape[2:]
+    if _depthwise(x_shape, groups):
+        launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, w, dx, groups,
+               o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
+        return dx
+    for part in _parts(x_shape, gy.shape, kernel, gy.dtype):
+        g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
+        matrix = w.reshape(groups, o // groups, -1).swapaxes(1, 2) @ g
+        dx[part] = col2im(matrix.reshape(-1, g.shape[2]), dx[part].shape, kernel, **geometry)
+    return dx
+
+
+def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """The gradient of `conv2d` in w."""
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    o, kernel = w_shape[0], w_shape[2:]
+    if _depthwise(x.shape, groups):
+        dw = empty(w_shape, x.dtype)
+        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), _threads(gy.size // o), gy, x, dw, x.shape[0], o,
+               o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
+        return dw
+    dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), x.dtype)
+    for part in _parts(x.shape, gy.shape, kernel, x.dtype):
+        g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
+        matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
+        dw += g @ matrix.swapaxes(1, 2)
+    return dw.reshape(w_shape)
+
+
+def _depthwise(x_shape, groups):
+    return groups == x_shape[1] > 1
+
+
+def _parts(x_shape, y_shape, kernel, dtype):
+    """Slices of the batch whose matrix stays below MATRIX_BYTES (or holds one image)."""
+    one = x_shape[1] * math.prod(kernel) * math.prod(y_shape[2:]) * dtype.itemsize
+    step = max(1, MATRIX_BYTES // max(one, 1))
+    return [slice(i, i + step) for i in range(0, x_shape[0], step)]
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------------
+
+
+def grid_sample(x, grid, align_corners=False, border=False):
+    """Bilinear interpolation of x (N, C, H, W) at grid (N, H', W', 2), pairs (horizontal, vertical) in [-1, 1].
+
+    Outside the image there are zeros, or with `border` its nearest pixel; as PyTorch's `grid_sample`. (N, C, H', W').
+    """
+    n, c, *size = x.shape
+    points = math.prod(grid.shape[1:3])
+    y = empty((n, c, *grid.shape[1:3]), x.dtype)
+    launch("grid_sample", "grid_sample_forward", blocks(n * points), THREADS, x, grid, y, n * points, c, *size, points,
+           align_corners, border)
+    return y
+
+
+def grid_sample_backward(gy, x, grid, align_corners=False, border=False):
+    """The gradients of `grid_sample` in x and grid."""
+    n, c, *size = x.shape
+    points = math.prod(grid.shape[1:3])
+    dx, dgrid = xp(x).zeros_like(x), empty_like(grid)
+    launch("grid_sample", "grid_sample_backward", blocks(n * points), THREADS, gy, x, grid, dx, dgrid, n * points, c, *size,
+           points, align_corners, border)
+    return dx, dgrid

@@ -1,0 +1,46 @@
+// What the kernel files share; the loader puts this text in front of each of them.
+//
+// real is float or double, whichever the arrays hold. Array offsets are index_t, lengths of one axis are int.
+// A kernel that reduces is launched with whole warps of 32 threads.
+
+typedef REAL real;
+typedef long long index_t;
+
+#define FULL_WARP 0xffffffffu
+
+// The offset of this thread among all threads of a one-dimensional grid.
+static __device__ index_t thread_index() { return (index_t)blockIdx.x * blockDim.x + threadIdx.x; }
+
+// The sum of v over the 32 threads of a warp, on each of them.
+static __device__ real warp_sum(real v) {
+    for (int distance = 16; distance > 0; distance /= 2) v += __shfl_xor_sync(FULL_WARP, v, distance);
+    return v;
+}
+
+// The largest v among the 32 threads of a warp, on each of them.
+static __device__ real warp_max(real v) {
+    for (int distance = 16; distance > 0; distance /= 2) v = fmax(v, __shfl_xor_sync(FULL_WARP, v, distance));
+    return v;
+}
+
+// The sum of v over all threads of a one-dimensional block, on each of them.
+static __device__ real block_sum(real v) {
+    __shared__ real of_warp[32];
+    int lane = threadIdx.x % 32;
+    v = warp_sum(v);
+    __syncthreads();  // whoever still reads an earlier sum is done
+    if (lane == 0) of_warp[threadIdx.x / 32] = v;
+    __syncthreads();
+    return warp_sum(lane < blockDim.x / 32 ? of_warp[lane] : real(0));
+}
+
+// The largest v among all threads of a one-dimensional block, on each of them.
+static __device__ real block_max(real v) {
+    __shared__ real of_warp[32];
+    int lane = threadIdx.x % 32;
+    v = warp_max(v);
+    __syncthreads();
+    if (lane == 0) of_warp[threadIdx.x / 32] = v;
+    __syncthreads();
+    return warp_max(lane < blockDim.x / 32 ? of_warp[lane] : real(-INFINITY));
+}

@@ -1,0 +1,101 @@
+"""Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row.
+
+Arrays are float32 or float64 on the GPU, in C order.
+"""
+from .. import xp
+from .elementwise import blocks, chunks, column_sum
+from .launch import empty, empty_like, launch
+
+
+def _threads(columns):
+    """Whole warps, enough for the columns, at most 8."""
+    return min(256, max(32, (columns + 31) // 32 * 32))
+
+
+def softmax(x, logarithm=False):
+    """exp(x) / sum(exp(x)) along the last axis, or its logarithm. `x` has at least one axis."""
+    y, columns = empty_like(x), x.shape[-1]
+    launch("softmax", "softmax_forward", x.size // max(columns, 1), _threads(columns), x, y, columns, logarithm)
+    return y
+
+
+def softmax_backward(g, y, logarithm=False):
+    """The gradient of `softmax` in x, for its output y."""
+    dx, columns = empty_like(y), y.shape[-1]
+    launch("softmax", "softmax_backward", y.size // max(columns, 1), _threads(columns), g, y, dx, columns, logarithm)
+    return dx
+
+
+def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
+    """The mean cross-entropy over the rows whose label is not `ignored`, NaN if there is none.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) int64.
+        smoothing: the share of each target that is spread evenly over all classes.
+
+    Returns:
+        loss: 0-d.
+        lse: (N,), the log-sum-exp of each row.
+        count: 0-d, how many rows counted.
+    """
+    (rows, classes), dtype = logits.shape, logits.dtype
+    losses, lse = empty((rows,), dtype), empty((rows,), dtype)
+    launch("softmax", "cross_entropy_forward", rows, _threads(classes), logits, labels, losses, lse, classes, smoothing, ignored)
+    count = xp(labels).asarray((labels != ignored).sum(), dtype=dtype)
+    return xp(losses).asarray(losses.sum() / count, dtype=dtype), lse, count
+
+
+def cross_entropy_backward(g, logits, labels, lse, count, smoothing=0.0, ignored=-100):
+    """The gradient of `cross_entropy` in the logits; `g` is 0-d, on the device like all else."""
+    dx, (rows, classes) = empty_like(logits), logits.shape
+    scale = xp(g).asarray(g / count, dtype=logits.dtype).reshape(1)
+    launch("softmax", "cross_entropy_backward", rows, _threads(classes), scale, logits, labels, lse, dx, classes, smoothing, ignored)
+    return dx
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """weight * (x - mean) / sqrt(var + eps) + bias along the last axis.
+
+    Args:
+        x: (..., C).
+        weight, bias: (C,) or None.
+
+    Returns:
+        y like x; mean and inv_std (rows,), rows being all axes but the last.
+    """
+    return _normalise(x, weight, bias, eps, True)
+
+
+def layer_norm_backward(g, x, weight, mean, inv_std):
+    """The gradients of `layer_norm` in x, weight and bias; those of weight and bias also if they were None."""
+    return _normalise_backward(g, x, weight, mean, inv_std, True)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """weight * x / sqrt(mean of x**2 + eps) along the last axis; y like x, inv_rms (rows,)."""
+    y, _, inv_rms = _normalise(x, weight, None, eps, False)
+    return y, inv_rms
+
+
+def rms_norm_backward(g, x, weight, inv_rms):
+    """The gradients of `rms_norm` in x and weight."""
+    return _normalise_backward(g, x, weight, xp(x).zeros_like(inv_rms), inv_rms, False)[:2]
+
+
+def _normalise(x, weight, bias, eps, centre):
+    columns = x.shape[-1]
+    rows = x.size // max(columns, 1)
+    y, mean, inv_std = empty_like(x), empty((rows,), x.dtype), empty((rows,), x.dtype)
+    launch("layer_norm", "layer_norm_forward", rows, _threads(columns), x, weight, bias, y, mean, inv_std, columns, eps, centre)
+    return y, mean, inv_std
+
+
+def _normalise_backward(g, x, weight, mean, inv_std, centre):
+    dx, rows, columns = empty_like(x), mean.size, x.shape[-1]
+    launch("layer_norm", "layer_norm_backward", rows, _threads(columns), g, x, weight, mean, inv_std, dx, columns, centre)
+    count, per_chunk = chunks(rows)
+    dw, db = empty((count, columns), x.dtype), empty((count, columns), x.dtype)
+    launch("layer_norm", "layer_norm_affine_backward", (blocks(columns, 32), count), (32, 8), g, x, mean, inv_std, dw, db,
+           rows, columns, per_chunk)
+    return dx, column_sum(dw), column_sum(db)

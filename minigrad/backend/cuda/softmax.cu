@@ -1,0 +1,60 @@
+// Softmax along rows: x, y (rows, columns).
+//
+//     y[r, j] = exp(x[r, j] - lse[r]),   log y = x - lse,   lse[r] = log sum over k of exp(x[r, k])
+//
+// One block works on one row; its threads stride over the columns.
+
+// The log-sum-exp of a row, on every thread. Subtracting the maximum first keeps exp() from overflowing.
+static __device__ real log_sum_exp(const real* x, int columns) {
+    real largest = -INFINITY, sum = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) largest = fmax(largest, x[j]);
+    largest = block_max(largest);
+    if (isinf(largest)) return largest;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += exp(x[j] - largest);
+    return largest + log(block_sum(sum));
+}
+
+extern "C" __global__ void softmax_forward(const real* x, real* y, int columns, int logarithm) {
+    index_t row = (index_t)blockIdx.x * columns;
+    real lse = log_sum_exp(x + row, columns);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
+        real log_y = x[row + j] - lse;
+        y[row + j] = logarithm ? log_y : exp(log_y);
+    }
+}
+
+// dx = y (g - sum(g y)) for y = softmax(x), and dx = g - exp(y) sum(g) for y = log_softmax(x).
+extern "C" __global__ void softmax_backward(const real* g, const real* y, real* dx, int columns, int logarithm) {
+    index_t row = (index_t)blockIdx.x * columns;
+    real sum = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += logarithm ? g[row + j] : g[row + j] * y[row + j];
+    sum = block_sum(sum);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x)
+        dx[row + j] = logarithm ? g[row + j] - exp(y[row + j]) * sum : y[row + j] * (g[row + j] - sum);
+}
+
+// Cross-entropy with label smoothing s: loss[r] = lse[r] - (1 - s) x[r, label[r]] - s mean over j of x[r, j].
+// A row whose label is `ignored` costs nothing; one whose label is no class costs NaN.
+extern "C" __global__ void cross_entropy_forward(const real* x, const index_t* labels, real* loss, real* lse, int columns,
+                                                 real smoothing, index_t ignored) {
+    const real* row = x + (index_t)blockIdx.x * columns;
+    index_t label = labels[blockIdx.x];
+    real sum = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += row[j];
+    sum = block_sum(sum);
+    real total = log_sum_exp(row, columns);
+    if (threadIdx.x > 0) return;
+    real right = label >= 0 && label < columns ? row[label] : real(NAN);
+    lse[blockIdx.x] = total;
+    loss[blockIdx.x] = label == ignored ? real(0) : total - (1 - smoothing) * right - (smoothing > 0 ? smoothing * sum / columns : 0);
+}
+
+// dx[r, j] = scale (softmax(x)[r, j] - (1 - s) [j = label[r]] - s / columns); scale lies on the device, (1,).
+extern "C" __global__ void cross_entropy_backward(const real* scale, const real* x, const index_t* labels, const real* lse,
+                                                  real* dx, int columns, real smoothing, index_t ignored) {
+    index_t row = (index_t)blockIdx.x * columns, label = labels[blockIdx.x];
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
+        real target = smoothing / columns + (j == label ? 1 - smoothing : 0);
+        dx[row + j] = label == ignored ? real(0) : *scale * (exp(x[row + j] - lse[blockIdx.x]) - target);
+    }
+}

@@ -1,0 +1,55 @@
+"""Each test of a kernel runs behind the stand-in, and, marked `gpu`, on the device: `pytest -m gpu tests/backend/cuda`."""
+import importlib.util
+
+import numpy as np
+import pytest
+import standin
+from minigrad import backend
+from minigrad.backend.cuda import launch
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs CuPy and an NVIDIA GPU; deselected where there is none")
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = any("gpu" in item.keywords for item in items) and importlib.util.find_spec("cupy") is not None
+    if not (wanted and backend.cuda_available()):
+        without = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+class OnCpu:
+    """Calls wrappers with NumPy arrays, their kernels behind the stand-in."""
+
+    def __init__(self):
+        self.device = standin.StandIn()
+
+    def __call__(self, function, *arguments, **settings):
+        with launch.using(self.device):
+            return function(*arguments, **settings)
+
+
+class OnGpu:
+    """Calls wrappers with the arrays copied to the GPU, and copies results and changes in place back."""
+
+    def __call__(self, function, *arguments, **settings):
+        cupy = backend.cupy()
+        moved = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        keywords = {k: cupy.asarray(a) if isinstance(a, np.ndarray) else a for k, a in settings.items()}
+        results = function(*moved, **keywords)
+        for before, after in zip(arguments, moved):
+            if isinstance(before, np.ndarray) and before.flags.writeable:
+                before[...] = after.get()
+        if isinstance(results, tuple):
+            return tuple(a.get() if isinstance(a, cupy.ndarray) else a for a in results)
+        return results.get() if isinstance(results, cupy.ndarray) else results
+
+
+@pytest.fixture(scope="session", params=[
+    pytest.param(OnCpu, id="standin", marks=pytest.mark.skipif(not standin.available, reason="there is no g++")),
+    pytest.param(OnGpu, id="gpu", marks=pytest.mark.gpu)])
+def run(request):
+    """`run(function, *arguments)`: a wrapper of minigrad.backend.cuda called with NumPy arrays."""
+    return request.param()

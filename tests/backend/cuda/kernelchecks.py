@@ -1,0 +1,25 @@
+"""What the tests of the kernels share."""
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+quick = settings(max_examples=12, deadline=None)  # each example runs a kernel twice, at a size of its own
+real = st.sampled_from([np.float32, np.float64])
+seeds = st.integers(0, 2**32 - 1)
+# Lengths of an axis: one, odd, a warp, a block, and one more or less than those.
+lengths = st.sampled_from([1, 2, 3, 7, 31, 32, 33, 64, 65, 100, 255, 257, 300, 513])
+
+
+def normal(seed, dtype, *shape):
+    """Standard normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def close(actual, expected, scale=None, factor=1.0):
+    """Equal but for rounding, measured against the largest expected number (or `scale`); NaN and infinity exactly."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = max(finite.max(initial=0), 1e-3) if scale is None else scale
+    precision = {2: 1e-3, 4: 3e-6, 8: 1e-13}[actual.dtype.itemsize]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * precision * factor)

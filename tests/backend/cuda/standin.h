@@ -1,0 +1,211 @@
+// What CUDA builds in, for a C++ compiler: a kernel file compiled behind this header runs on the CPU.
+//
+// The threads of a block are fibers: each runs until it waits at a barrier or in a shuffle, then the next one has its turn.
+// Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs, threads take turns in either
+// order, a barrier or a full-warp shuffle that not all threads reach is an error, and blocks run one after another.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <utility>
+
+using std::fmax, std::fmin, std::exp, std::expm1, std::log, std::log1p, std::sqrt, std::tanh, std::erf, std::fabs, std::floor;
+using std::isinf, std::isnan, std::pow;
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
+static inline long long min(long long a, long long b) { return a < b ? a : b; }
+static inline long long max(long long a, long long b) { return a > b ? a : b; }
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(threads)
+#define __shared__ static __attribute__((section("shared_memory")))
+
+struct uint3 { unsigned x, y, z; };
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace standin {
+
+constexpr int MOST_THREADS = 1024, STACK_BYTES = 1 << 16;
+
+// -- fibers ---------------------------------------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+typedef void* Context;  // the stack pointer; the registers that a call must keep lie on the stack
+extern "C" __attribute__((visibility("hidden"))) void standin_switch(Context* save, Context* load);
+asm(R"(
+.text
+.hidden standin_switch
+.globl standin_switch
+standin_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq (%rsi), %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+static void make(Context* context, char* stack, void (*entry)()) {
+    void** top = (void**)(stack + STACK_BYTES) - 2;  // after the return into entry, the stack is aligned as after a call
+    top[0] = (void*)entry, top[1] = nullptr;
+    *context = top - 6;
+    memset(*context, 0, 6 * sizeof(void*));
+}
+#else
+#include <ucontext.h>
+typedef ucontext_t Context;
+static void standin_switch(Context* save, Context* load) { swapcontext(save, load); }
+static void make(Context* context, char* stack, void (*entry)()) {
+    getcontext(context);
+    context->uc_stack.ss_sp = stack;
+    context->uc_stack.ss_size = STACK_BYTES;
+    context->uc_link = nullptr;
+    makecontext(context, entry, 0);
+}
+#endif
+
+struct Barrier { int arrived; unsigned generation; };
+
+struct Fiber {
+    Context context;
+    uint3 thread;
+    bool done;
+    Barrier* at;  // the barrier it waits at, and the generation that it came in
+    unsigned generation;
+};
+
+static Fiber fibers[MOST_THREADS], *running;
+static char* stacks;
+static Context scheduler;
+static std::function<void()> body;
+static Barrier of_block, of_warp[MOST_THREADS / 32];
+static uint64_t exchange[MOST_THREADS];
+static const char* error;
+
+static void entry() {
+    body();
+    running->done = true;
+    standin_switch(&running->context, &scheduler);
+}
+
+static void wait(Barrier& barrier, int expected) {
+    if (++barrier.arrived == expected) {
+        barrier.arrived = 0;
+        barrier.generation++;
+        return;
+    }
+    running->at = &barrier, running->generation = barrier.generation;
+    standin_switch(&running->context, &scheduler);
+}
+
+static int threads() { return blockDim.x * blockDim.y * blockDim.z; }
+static int thread() { return running - fibers; }
+
+// -- blocks ---------------------------------------------------------------------------------------------------------
+
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];
+
+static void run_block(bool backwards) {
+    if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
+    of_block = {};
+    memset(of_warp, 0, sizeof of_warp);
+    int alive = threads();
+    for (int i = 0; i < alive; i++) {
+        fibers[i].thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        fibers[i].done = false, fibers[i].at = nullptr;
+        make(&fibers[i].context, stacks + (size_t)i * STACK_BYTES, entry);
+    }
+    while (alive && !error) {
+        bool progress = false;
+        for (int i = 0, n = threads(); i < n && !error; i++) {
+            Fiber& fiber = fibers[backwards ? n - 1 - i : i];
+            if (fiber.done || (fiber.at && fiber.at->generation == fiber.generation)) continue;
+            fiber.at = nullptr, progress = true;
+            running = &fiber, threadIdx = fiber.thread;
+            standin_switch(&scheduler, &fiber.context);
+            alive -= fiber.done;
+        }
+        if (!progress) error = "a barrier or shuffle that not all threads reach";
+    }
+}
+
+template <class... A, size_t... I>
+static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** arguments, int backwards,
+                          std::index_sequence<I...>) {
+    gridDim = {sizes[0], sizes[1], sizes[2]}, blockDim = {sizes[3], sizes[4], sizes[5]};
+    error = nullptr;
+    if (threads() > MOST_THREADS) return "more than 1024 threads in a block";
+    if (!stacks) stacks = (char*)aligned_alloc(4096, (size_t)MOST_THREADS * STACK_BYTES);
+    body = [&] { kernel(*(A*)arguments[I]...); };
+    long long blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
+    for (long long i = 0; i < blocks && !error; i++) {
+        long long b = backwards ? blocks - 1 - i : i;
+        blockIdx = {unsigned(b % gridDim.x), unsigned(b / gridDim.x % gridDim.y), unsigned(b / gridDim.x / gridDim.y)};
+        run_block(backwards);
+    }
+    return error;
+}
+
+template <class... A>
+static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** arguments, int backwards) {
+    return launch(kernel, sizes, arguments, backwards, std::index_sequence_for<A...>());
+}
+
+}  // namespace standin
+
+// -- built-in functions ---------------------------------------------------------------------------------------------
+
+static inline void __syncthreads() { standin::wait(standin::of_block, standin::threads()); }
+
+static inline void __syncwarp(unsigned = ~0u) {
+    if (standin::threads() % 32) standin::error = "a block that is not made of whole warps";
+    standin::wait(standin::of_warp[standin::thread() / 32], 32);
+}
+
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, int lane) {
+    using namespace standin;
+    static_assert(sizeof(T) <= sizeof(uint64_t));
+    if (mask != ~0u) error = "a shuffle that not the whole warp takes part in";
+    memcpy(&exchange[thread()], &value, sizeof value);
+    __syncwarp();
+    memcpy(&value, &exchange[thread() / 32 * 32 + lane % 32], sizeof value);
+    __syncwarp();  // before anyone overwrites what others still read
+    return value;
+}
+
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T value, int distance) {
+    return __shfl_sync(mask, value, (standin::thread() % 32) ^ distance);
+}
+
+template <class T>
+static inline T __shfl_down_sync(unsigned mask, T value, int distance) {
+    int lane = standin::thread() % 32;
+    return __shfl_sync(mask, value, lane + distance < 32 ? lane + distance : lane);
+}
+
+template <class T>
+static inline T atomicAdd(T* at, T value) {
+    T before = *at;
+    *at += value;
+    return before;
+}
+
+template <class T>
+static inline T __ldg(const T* at) { return *at; }
+
+static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }

@@ -1,0 +1,62 @@
+"""Activations with and without bias, against PyTorch, and column sums."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernelchecks import close, lengths, normal, quick, real, seeds
+from minigrad.backend import cuda
+from minigrad.backend.cuda.elementwise import ACTIVATIONS
+from scipy.special import erf, expit
+
+DEFINITIONS = {
+    "relu": lambda x: np.maximum(x, 0), "gelu": lambda x: x / 2 * (1 + erf(x / np.sqrt(2))),
+    "tanh_gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x * expit(x), "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "softplus": lambda x: np.logaddexp(x, 0)}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@quick
+@given(seeds, real, st.integers(0, 5), lengths, st.booleans())
+def test_activation(run, name, seed, dtype, rows, columns, with_bias):
+    f = DEFINITIONS[name]
+    x, g = 3 * normal(seed, dtype, rows, columns), normal(seed + 1, dtype, rows, columns)
+    bias = normal(seed + 2, dtype, columns) if with_bias else None
+    z = x.astype(np.float64) + (bias if with_bias else 0)
+    close(run(cuda.activation, name, x, bias, slope=0.2), f(z), scale=5)
+    dx, dbias = run(cuda.activation_backward, name, g, x, bias, slope=0.2)
+    h = 1e-4 if dtype == np.float64 else 1e-3
+    slope = (8 * (f(z + h) - f(z - h)) - f(z + 2 * h) + f(z - 2 * h)) / (12 * h)
+    far = np.abs(z) > 2 * h if name in ("relu", "leaky_relu") else np.ones(z.shape, bool)
+    np.testing.assert_allclose(dx[far], (g * slope)[far], rtol=0, atol=2e-5 if dtype == np.float32 else 3e-11)
+    if with_bias:
+        close(dbias, dx.astype(np.float64).sum(0), scale=10)
+    else:
+        assert dbias is None
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+def test_the_kink_belongs_to_the_left(run, name):
+    dx, _ = run(cuda.activation_backward, name, np.ones(3), np.array([-1.0, 0.0, 1.0]), slope=0.2)
+    slope = 0.2 if name == "leaky_relu" else 0
+    close(dx, [slope, slope, 1])
+
+
+def test_activations_far_from_zero(run):
+    x = np.array([-1e3, -40.0, 40.0, 1e3])
+    for name in ACTIVATIONS:
+        y = run(cuda.activation, name, x, slope=0.0)
+        close(y, np.maximum(x, 0), scale=1)
+        dx, _ = run(cuda.activation_backward, name, np.ones(4), x, slope=0.0)
+        close(dx, [0, 0, 1, 1])
+
+
+def test_activation_of_a_number(run):
+    assert run(cuda.activation, "relu", np.array(3.0)) == 3
+
+
+@quick
+@given(seeds, real, st.integers(0, 200) | st.sampled_from([4095, 4097, 5000]), st.sampled_from([0, 1, 31, 32, 33, 70]))
+def test_column_sum(run, seed, dtype, rows, columns):
+    x = normal(seed, dtype, rows, columns)
+    close(run(cuda.column_sum, x), x.astype(np.float64).sum(0), scale=100)

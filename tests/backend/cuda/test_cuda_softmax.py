@@ -1,0 +1,66 @@
+"""Softmax and cross-entropy along rows, against NumPy."""
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from kernelchecks import close, lengths, normal, quick, real, seeds
+from minigrad.backend import cuda
+
+
+def softmax(x):
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+@quick
+@given(seeds, real, st.integers(0, 5), lengths, st.booleans())
+def test_softmax(run, seed, dtype, rows, columns, logarithm):
+    x, g = 30 * normal(seed, dtype, rows, columns), normal(seed + 1, dtype, rows, columns)
+    p = softmax(x.astype(np.float64))
+    y = run(cuda.softmax, x, logarithm)
+    close(y, np.log(p) if logarithm else p, scale=100 if logarithm else 3)
+    dx = run(cuda.softmax_backward, g, y, logarithm)
+    close(dx, g - p * g.sum(1, keepdims=True) if logarithm else p * (g - (g * p).sum(1, keepdims=True)),
+          scale=columns if logarithm else 10)
+
+
+def test_softmax_of_infinities(run):
+    x = np.array([[-np.inf, 0.0, 0.0], [-np.inf, 1e4, -1e4]])
+    close(run(cuda.softmax, x), [[0, 0.5, 0.5], [0, 1, 0]])
+
+
+@quick
+@given(seeds, real, st.integers(1, 6), lengths, st.sampled_from([0.0, 0.1]))
+@example(0, np.float32, 3, 300, 0.1)
+def test_cross_entropy(run, seed, dtype, rows, classes, smoothing):
+    rng = np.random.default_rng(seed)
+    x = 5 * normal(seed, dtype, rows, classes)
+    labels = rng.integers(0, classes, rows)
+    labels[rng.random(rows) < 0.3] = -1
+    labels[0] = rng.integers(0, classes)
+    loss, lse, count = run(cuda.cross_entropy, x, labels, smoothing, -1)
+    p, seen = softmax(x.astype(np.float64)), labels >= 0
+    target = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
+    close(loss, -(np.log(p) * target).sum(1)[seen].mean(), scale=20)
+    close(lse, np.log(np.exp(x.astype(np.float64)).sum(1)), scale=20)
+    assert count == seen.sum()
+    dx = run(cuda.cross_entropy_backward, np.array(2, dtype), x, labels, lse, count, smoothing, -1)
+    close(dx, 2 * (p - target) * seen[:, None] / seen.sum(), scale=1, factor=4)
+
+
+def test_a_label_that_is_no_class_costs_nan(run):
+    x = np.zeros((3, 4))
+    loss, _, _ = run(cuda.cross_entropy, x[:1], np.array([4]))
+    assert np.isnan(loss)
+    loss, _, _ = run(cuda.cross_entropy, x[:1], np.array([-1]))
+    assert np.isnan(loss)
+
+
+def test_an_integer_array_is_refused(run):
+    with pytest.raises(TypeError, match="float32 and float64"):
+        run(cuda.softmax, np.zeros((2, 3), np.int64))
+
+
+def test_an_array_in_another_order_is_refused(run):
+    with pytest.raises(TypeError, match="C-contiguous"):
+        run(cuda.softmax_backward, np.zeros((3, 2)).T, np.zeros((2, 3)))
