@@ -6,6 +6,7 @@
 """
 import dataclasses
 import pathlib
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -28,6 +29,8 @@ class Run(prototypical.Config):
     resume: bool = False  # continue the run in `out`
     width: int = 64  # channels of the network
     augment: bool = True  # turn, scale, shear and shift the training images a little
+    mirror: bool = False  # mirror images of the training characters as further classes
+    schedule: Literal["halve", "cosine"] = "halve"  # of the learning rate: every so often by half, or a cosine to 0
     episodes: int = 1000  # test episodes
     lake: str = ""  # a folder or zip of Lake et al.'s one-shot runs (all_runs.zip), to report the error rate on
     way: int = 30
@@ -51,12 +54,13 @@ def main(run):
     """Trains, tests, and draws the figures. Returns the accuracies by (way, shot)."""
     folder = RunFolder(run.out, run, run.resume)
     train, test, name = load(run.data)
-    classes = data.with_rotations(train).images[:, :, None]
+    classes = data.with_rotations(train, run.mirror).images[:, :, None]
     print(f"{name}: {len(classes)} classes to train on (with rotations), {len(test.images)} new ones to test on")
     mg.random.seed(run.seed)
     net = nn.Conv4(width=run.width).to(run.device)
     optimizer = optim.Adam(net.parameters(), run.lr)
-    schedule = optim.step_decay(run.lr, run.halve_every)
+    cosine = run.schedule == "cosine"
+    schedule = optim.cosine_decay(run.lr, run.steps) if cosine else optim.step_decay(run.lr, run.halve_every)
     sampler = data.EpisodeSampler(classes, min(run.way, len(classes)), run.shot, run.query, run.seed)
     rng = np.random.default_rng(run.seed + 1)
 

@@ -1,7 +1,10 @@
 """What the examples share: a run folder with configuration, metrics, checkpoint, and a training loop that resumes."""
+import contextlib
 import dataclasses
 import json
 import pathlib
+import signal
+import threading
 import time
 
 from minigrad import io
@@ -44,6 +47,7 @@ class RunFolder:
     def restore(self, net, optimizer, sampler, rng):
         """Puts back the last checkpoint, forgets what was logged after it, and returns its step; 0 if there is none."""
         if not self.checkpoint.exists():
+            self.metrics.write_text("")
             return 0
         arrays, facts = io.load(self.checkpoint)
         net.load_state_dict({k[4:]: v for k, v in arrays.items() if k.startswith("net.")})
@@ -52,28 +56,48 @@ class RunFolder:
         rng.bit_generator.state = facts["rng"]
         random.set_state(facts["global"])
         kept = [json.dumps(m) for m in self.history() if m["step"] <= facts["step"]]
-        self.metrics.write_text("".join(line + "\n" for line in kept))
+        rewritten = self.metrics.with_suffix(".part")  # a kill in between must not lose the log
+        rewritten.write_text("".join(line + "\n" for line in kept))
+        rewritten.replace(self.metrics)
         return facts["step"]
 
     def train(self, steps, step, save, start=0, every=100):
         """Calls `step(i)` -> dict of numbers for i from `start`, with a progress bar; logs, and saves every so many steps.
 
-        Ctrl-C saves and leaves by KeyboardInterrupt.
+        Ctrl-C finishes the step, saves and leaves by SystemExit; a second one leaves at once.
         """
         from tqdm import tqdm
-        done, began = start, time.time()
-        with open(self.metrics, "a") as log, tqdm(total=steps, initial=start, unit="episode") as bar:
-            try:
-                for i in range(start, steps):
-                    numbers = step(i)
-                    done = i + 1
-                    bar.update()
-                    if done % 10 == 0 or done == steps:
-                        bar.set_postfix({k: f"{v:.3f}" for k, v in numbers.items() if k != "lr"})
-                        print(json.dumps({"step": done, "seconds": round(time.time() - began, 2), **numbers}), file=log, flush=True)
-                    if done % every == 0 or done == steps:
-                        save(done)
-            except KeyboardInterrupt:
-                save(done)
-                print(f"\nstopped after {done} steps; continue with --resume --out {self.path}")
-                raise SystemExit(130) from None
+        began = time.time()
+        with open(self.metrics, "a") as log, tqdm(total=steps, initial=start, unit="episode") as bar, _ctrl_c() as pressed:
+            for i in range(start, steps):
+                numbers = step(i)
+                done = i + 1
+                bar.update()
+                if done % 10 == 0 or done == steps:
+                    bar.set_postfix({k: f"{v:.3f}" for k, v in numbers.items() if k != "lr"})
+                    print(json.dumps({"step": done, "seconds": round(time.time() - began, 2), **numbers}), file=log, flush=True)
+                if done % every == 0 or done == steps or pressed:
+                    save(done)
+                if pressed:
+                    print(f"\nstopped after {done} steps; continue with --resume --out {self.path}")
+                    raise SystemExit(130)
+
+
+@contextlib.contextmanager
+def _ctrl_c():
+    """A list that the first Ctrl-C inside fills instead of interrupting: half a step could not be resumed."""
+    pressed = []
+
+    def note(number, frame):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -27,6 +27,7 @@ from . import backend
 from .backend import xp
 
 ndarray = np.ndarray
+_array_of = operator.attrgetter("_array")
 _tick = itertools.count(1).__next__  # the order of events: recordings and in-place changes
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
@@ -449,6 +450,7 @@ class Primitive:
         self.rules = rules
         self.every = every
         self.broadcasts = broadcasts
+        self.simple = every is None  # one rule for each input
         self.__doc__ = doc
         self._find_reads([rule for rule in rules if rule is not None], first=2)
         if every is not None:
@@ -478,7 +480,7 @@ class Primitive:
             if state.observers:
                 array = self._observed_forward(inputs, settings)
             else:
-                array = self.forward(*[x._array for x in inputs], **settings)
+                array = self.forward(*map(_array_of, inputs), **settings)
         except Exception as error:
             raise self._explained(error, inputs) from error
         residuals = None
@@ -572,7 +574,7 @@ class Fused(Primitive):
     def __init__(self, name, definition, forward, backward, reads_out=False):
         self.name, self.definition, self.forward, self.backward = name, definition, forward, backward
         self.reads, self.reads_out = None, reads_out
-        self.rules, self.every, self.broadcasts = (), None, False
+        self.rules, self.every, self.broadcasts, self.simple = (), None, False, False
         self.__doc__ = definition.__doc__
 
     def __call__(self, *inputs, **settings):
@@ -624,6 +626,17 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
     order, needed = _plan(root._node, targets, targets if stop else ())
     retain_graph = create_graph if retain_graph is None else retain_graph
     cotangents, owned, results = {root._node: seed}, set(), {}
+
+    def receive(x, grad, op):
+        """Adds `grad` to the cotangent of `x`, an input of `op`."""
+        array, like = grad._array, x if x.__class__ is Node else x._array
+        if array.shape != like.shape or array.dtype != like.dtype:
+            grad = _fitted(grad, like, op)
+        key = x._node or x
+        if key in cotangents:
+            grad = _summed(cotangents[key], grad, key, owned, create_graph)
+        cotangents[key] = grad
+
     with recording(create_graph):
         for node in order:
             g = cotangents.pop(node, None)
@@ -634,21 +647,19 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
             inputs, op = node.inputs, node.op
             if _changed:
                 _check_unchanged(node)
-            keys = [x._node or x for x in inputs]
-            wanted = [x._requires_grad and (needed is None or key in needed or key in targets)
-                      for x, key in zip(inputs, keys)]
-            if _state.observers:
-                run = functools.partial(op.gradients, g, node, wanted)
-                grads = _observed("backward", op, inputs, run, node.where)
+            wanted = [x._requires_grad for x in inputs] if needed is None else [
+                x._requires_grad and ((x._node or x) in needed or (x._node or x) in targets) for x in inputs]
+            if op.simple and not _state.observers:
+                out, settings = node if node.out is None else node.output(), node.settings
+                for x, want, rule in zip(inputs, wanted, op.rules):
+                    if want and rule is not None:
+                        receive(x, rule(g, out, *inputs, **settings), op)
             else:
-                grads = op.gradients(g, node, wanted)
-            for x, key, grad in zip(inputs, keys, grads):
-                if grad is not None:
-                    if grad._array.shape != x.shape or grad._array.dtype != x.dtype:
-                        grad = _fitted(grad, x, op)
-                    if key in cotangents:
-                        grad = _summed(cotangents[key], grad, key, owned, create_graph)
-                    cotangents[key] = grad
+                grads = op.gradients(g, node, wanted) if not _state.observers else _observed(
+                    "backward", op, inputs, functools.partial(op.gradients, g, node, wanted), node.where)
+                for x, grad in zip(inputs, grads):
+                    if grad is not None:
+                        receive(x, grad, op)
             if not retain_graph:
                 node.inputs = node.out = node.residuals = None
     results.update(cotangents)

@@ -173,9 +173,7 @@ def jvp(f, primals, tangents):
     """
     primals, tangents = tuple(primals), tuple(tangents)
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
-    vs = tree.leaves(tangents)
-    if len(vs) != len(run.xs):
-        raise ValueError(f"jvp: {len(run.xs)} primals and {len(vs)} tangents")
+    vs = tree.matched(tangents, primals, "jvp")
     vs = [v if isinstance(v, Tensor) else Tensor(np.asarray(v, dtype=x.dtype) if not is_array(v) else v)
           for v, x in zip(vs, run.xs)]
     for v, x in zip(vs, run.xs):
@@ -208,9 +206,10 @@ def hvp(f, primals, tangents):
         return hvp(f, (primals,), (tangents,))[0]
     primals, tangents = tuple(primals), tuple(tangents)
     leaves, rebuild = tree.flatten(primals)
-    vs = tree.leaves(tangents)
-    if len(vs) != len(leaves):
-        raise ValueError(f"hvp: {len(leaves)} primals and {len(vs)} tangents")
+    vs = tree.matched(tangents, primals, "hvp")
+    for v, x in zip(vs, leaves):
+        if np.shape(v) != np.shape(x):
+            raise ValueError(f"hvp: a tangent of shape {np.shape(v)} for a primal of shape {np.shape(x)}")
 
     def along(*args):
         grads = tree.leaves(grad(f, tuple(range(len(args))))(*args))
@@ -267,10 +266,13 @@ class _Recompute(Primitive):
     def __init__(self, value, again):
         super().__init__("checkpoint", lambda *arrays: value)
         self.again = again
+        self.simple = False  # the rules are in `gradients`
 
     def gradients(self, g, node, wanted):
         with enable_grad():
             targets, y = self.again(node.inputs)
+        if not y.requires_grad:
+            return [None] * len(wanted)
         chosen = [x for x, want in zip(targets, wanted) if want]
         grads = iter(gradients_of(y, chosen, g, is_recording(), stop=True))
         return [next(grads) if want else None for want in wanted]
@@ -292,10 +294,10 @@ def checkpoint(f):
         state = random.get_state()
         with no_grad(), observing(_Closure()) as closure:
             outs, restore = tree.flatten(f(*args, **settings))
-        shapes = [_checked(y, "checkpoint").shape for y in outs]
+        like = [(_checked(y, "checkpoint").shape, y.dtype) for y in outs]
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
         used = [x for key, x in closure.found.items() if key not in given]
-        if not given and not used:
+        if not given and not used or all(dtype.kind != "f" for _, dtype in like):
             return restore(outs)
 
         def again(inputs):
@@ -309,10 +311,10 @@ def checkpoint(f):
         op = _Recompute(_packed(outs)._array, again)
         packed = op(*given.values(), *used)
         op.forward = None  # it holds the output
-        if len(shapes) == 1:
+        if len(like) == 1:
             return restore([packed])
-        cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1].tolist()
-        return restore([reshape(part, shape) for part, shape in zip(split(packed, cuts), shapes)])
+        cuts = np.cumsum([math.prod(shape) for shape, _ in like])[:-1].tolist()
+        return restore([reshape(part, shape).astype(dtype) for part, (shape, dtype) in zip(split(packed, cuts), like)])
 
     return recomputed
 

@@ -20,7 +20,7 @@ def _flatten(tree, leaves):
     if tree is None:
         return lambda new: None
     if isinstance(tree, dict):
-        keys, kind = list(tree), type(tree)
+        keys, kind = list(tree), dict if hasattr(tree, "default_factory") else type(tree)
         parts = [_flatten(tree[key], leaves) for key in keys]
         return lambda new: kind((key, part(new)) for key, part in zip(keys, parts))
     if isinstance(tree, (list, tuple)):
@@ -38,15 +38,34 @@ def leaves(tree):
     return flatten(tree)[0]
 
 
+def matched(tree, like, name="tree.matched"):
+    """The leaves of `tree` in the order of those of `like`: items of dicts are matched by their keys.
+
+    Raises:
+        ValueError: the two differ in structure.
+    """
+    if isinstance(like, dict) and isinstance(tree, dict) and set(tree) == set(like):
+        keys = list(like)
+    elif isinstance(like, (list, tuple)) and isinstance(tree, (list, tuple)) and len(tree) == len(like):
+        keys = range(len(like))
+    elif isinstance(like, (dict, list, tuple)) or isinstance(tree, (dict, list, tuple)) or (like is None) != (tree is None):
+        raise ValueError(f"{name}: the trees do not match: {_outline(like)} and {_outline(tree)}")
+    else:
+        return [] if tree is None else [tree]
+    return [leaf for key in keys for leaf in matched(tree[key], like[key], name)]
+
+
+def _outline(tree):
+    kind = type(tree).__name__
+    return f"a {kind} of {list(tree) if isinstance(tree, dict) else len(tree)}" if isinstance(tree, (dict, list, tuple)) else kind
+
+
 def map(function, tree, *trees):
     """`function` applied to each leaf of `tree`, together with the leaves of `trees` at the same place.
 
     Raises:
-        ValueError: the trees have different numbers of leaves.
+        ValueError: the trees differ in structure.
     """
     first, rebuild = flatten(tree)
-    others = [leaves(other) for other in trees]
-    for other in others:
-        if len(other) != len(first):
-            raise ValueError(f"tree.map: trees with {len(first)} and {len(other)} leaves do not match")
+    others = [matched(other, tree, "tree.map") for other in trees]
     return rebuild([function(*items) for items in zip(first, *others)])

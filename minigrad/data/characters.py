@@ -17,7 +17,14 @@ class Characters:
         return Characters(self.images[keep], [self.names[i] for i in keep])
 
 
-def with_rotations(characters):
-    """Each class turned by 0, 90, 180 and 270 degrees as four classes (Vinyals et al. 2016)."""
-    turned = [np.rot90(characters.images, k, axes=(2, 3)) for k in range(4)]
-    return Characters(np.concatenate(turned), [f"{name}@{90 * k}" for k in range(4) for name in characters.names])
+def with_rotations(characters, mirrored=False):
+    """Each class turned by 0, 90, 180 and 270 degrees as four classes (Vinyals et al. 2016).
+
+    With `mirrored`, the mirror images make four more. A letter that looks the same after a turn stays two classes.
+    """
+    images = [np.rot90(characters.images, k, axes=(2, 3)) for k in range(4)]
+    names = [f"{name}@{90 * k}" for k in range(4) for name in characters.names]
+    if mirrored:
+        images += [turned[..., ::-1] for turned in images]
+        names += [name + " mirrored" for name in names]
+    return Characters(np.concatenate(images), names)

@@ -2,6 +2,7 @@
 import io
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -33,8 +34,8 @@ def load_image_folder(path, size=None, channels=3, under=""):
         with zipfile.ZipFile(path) as archive:
             files = {name: (lambda name=name: archive.read(name)) for name in archive.namelist() if not name.startswith("__MACOSX")}
             return _images(files, prefix, path, size, channels)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is neither a folder nor a zip: {error}") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is neither a folder nor an undamaged zip: {error}") from error
 
 
 def _images(files, prefix, path, size, channels):

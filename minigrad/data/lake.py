@@ -3,6 +3,7 @@ import io
 import pathlib
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,7 @@ def load_lake_runs(path, size=28):
         with zipfile.ZipFile(path) as archive:
             return _runs({name: (lambda name=name: archive.read(name)) for name in sorted(archive.namelist())
                           if not name.endswith("/") and not name.startswith("__MACOSX")}, path, size)
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

@@ -2,6 +2,7 @@
 import hashlib
 import io
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def load_omniglot(split, data=None, size=28):
                 raise ValueError(f"{path}: expected alphabet/character/*.png with equally many drawings a character")
             images = cached(f"omniglot-{hashlib.sha256(content).hexdigest()[:16]}-{size}",
                             lambda: _decode(archive, groups.values(), size))
-    except (zipfile.BadZipFile, OSError, SyntaxError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and fetch it again") from error
     return Characters(images.astype(np.float32) / 255, list(groups))
 

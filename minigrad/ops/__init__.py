@@ -41,7 +41,7 @@ def _operand(x):
 
 def _binary(operation):
     def forward(self, other):
-        return operation(self, other) if _operand(other) else NotImplemented
+        return operation(self, other) if other.__class__ is Tensor or _operand(other) else NotImplemented
 
     def reflected(self, other):
         return operation(other, self) if _operand(other) else NotImplemented

@@ -18,7 +18,11 @@ elementwise = functools.partial(Primitive, broadcasts=True)
 def nondifferentiable(name, function):
     """An operation on arrays, made one on Tensors that never gets a gradient."""
     def operation(*inputs, **settings):
-        out = function(*[asarray(x) for x in inputs], **settings)
+        try:
+            out = function(*[asarray(x) for x in inputs], **settings)
+        except ValueError as error:  # of AxisError too
+            shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
+            raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
         return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
     operation.__name__ = operation.__qualname__ = name
@@ -69,8 +73,8 @@ sqrt = elementwise("sqrt", np.sqrt, lambda g, out, _x: g * where(equal(out, 0), 
 
 def _share(x, out):
     """exp(x - out), the share of x in out = log(exp(x) + ...), also where out is infinite."""
-    finite = isfinite(out)
-    return where(finite, exp(x - where(finite, out, 0)), cast(equal(x, math.inf), dtype=x.dtype))
+    infinite = isinf(out)
+    return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), exp(where(infinite, 0, x) - where(infinite, 0, out)))
 
 
 logaddexp = elementwise(
@@ -181,7 +185,7 @@ relu.__doc__ = "max(x, 0); its slope at 0 is 0."
 
 _clip = elementwise(
     "clip", lambda x, low, high: xp(x).clip(x, low, high),
-    lambda g, _out, x, low, high: where((x >= low) & (x <= high), g, 0))
+    lambda g, _out, x, low, high: where((low is None or x >= low) & (high is None or x <= high), g, 0))
 
 
 def clip(x, a_min=None, a_max=None):
@@ -190,8 +194,7 @@ def clip(x, a_min=None, a_max=None):
     Bounds are numbers; bounds that are Tensors or arrays broadcast, get gradients, and share them evenly at ties.
     """
     if all(bound is None or np.isscalar(bound) for bound in (a_min, a_max)):
-        low = -math.inf if a_min is None else a_min
-        high = math.inf if a_max is None else a_max
+        low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (a_min, a_max))
         return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)

@@ -1,7 +1,7 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 import numpy as np
 
-from ..backend import xp
+from ..backend import is_array, xp
 from ..tensor import Primitive, Tensor, asarray
 from .elementwise import nondifferentiable, where, zeros_like
 
@@ -42,10 +42,12 @@ _zeros_with = Primitive(
 
 
 def _plain(index):
-    """An index without Tensors or lists in it."""
+    """An index without Tensors or lists in it, and safe from later changes of the arrays that it names."""
     def plain(i):
         i = asarray(i)
-        return np.asarray(i, dtype=None if len(i) else np.intp) if isinstance(i, list) else i
+        if isinstance(i, list):
+            return np.asarray(i, dtype=None if len(i) else np.intp)
+        return i.copy() if is_array(i) else i
 
     if isinstance(index, Tensor):
         _check_index(index)
@@ -148,7 +150,11 @@ def take(x, indices, axis=None):
     """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     indices = xp(x._array).asarray(asarray(indices))
-    return getitem(x.reshape(-1), indices) if axis is None else getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
+    if axis is None:
+        return getitem(x.reshape(-1), indices)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"take: axis {axis} is out of bounds for shape {x.shape}")
+    return getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
 
 
 argsort = nondifferentiable("argsort", lambda x, axis=-1: xp(x).argsort(x, axis=axis, kind="stable"))

@@ -113,10 +113,11 @@ def einsum(subscripts, *operands):
             length[letter] = n if length[letter] == 1 else length[letter]
     # The rule needs every letter of an operand in the output or in another operand, with its full length.
     for k, x in enumerate(operands):
-        elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
         ones = [a for a, letter in enumerate(inputs[k]) if x.shape[a] == 1 != length[letter]]
-        x = squeeze(x, ones)
+        operands[k] = squeeze(x, ones) if ones else x
         inputs[k] = "".join(letter for a, letter in enumerate(inputs[k]) if a not in ones)
+    for k, x in enumerate(operands):
+        elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
         alone = [a for a, letter in enumerate(inputs[k]) if letter not in elsewhere]
         operands[k] = sum(x, alone) if alone else x
         inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
@@ -327,7 +328,7 @@ def _vector_norm(x, p, axes, keepdims):
         return min(abs(x), axes, keepdims)
     if p == 0:
         return sum((x != 0).astype(x.dtype), axes, keepdims)
-    if not isinstance(p, (int, float)):
+    if not isinstance(p, (int, float, np.integer, np.floating)):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
     return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
 

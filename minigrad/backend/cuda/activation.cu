@@ -22,7 +22,10 @@ static __device__ real value(int kind, real x, real slope) {
 static __device__ real derivative(int kind, real x, real slope) {
     switch (kind) {
         case RELU: return x > 0 ? real(1) : real(0);
-        case GELU: return real(0.5) * (1 + erf(x * real(0.7071067811865476))) + x * real(0.3989422804014327) * exp(x * x * real(-0.5));
+        case GELU: {
+            real density = real(0.3989422804014327) * exp(x * x * real(-0.5));
+            return real(0.5) * (1 + erf(x * real(0.7071067811865476))) + x * density;
+        }
         case TANH_GELU: {
             real t = tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x));
             real slope_inside = real(0.7978845608028654) * (1 + 3 * real(0.044715) * x * x);

@@ -48,8 +48,8 @@ extern "C" __global__ void batch_norm_apply(const real* x, const real* w, const 
 
 // For each plane the sums of g and of g (x - mean) inv_std: (N, C). Summed over the images they are db and dw. Where y is
 // not null a ReLU followed, and g counts only where y > 0.
-extern "C" __global__ void batch_norm_sums(const real* g, const real* x, const real* y, const real* mean, const real* inv_std,
-                                           real* db, real* dw, int channels, int pixels) {
+extern "C" __global__ void batch_norm_sums(const real* g, const real* x, const real* y, const real* mean,
+                                           const real* inv_std, real* db, real* dw, int channels, int pixels) {
     int c = blockIdx.x % channels;
     real sum = 0, dot = 0;
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {

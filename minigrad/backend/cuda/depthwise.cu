@@ -2,9 +2,9 @@
 // o / (O / C) alone. Element (a, b) of the window of output (i, j) lies at row i sh - ph + a dh, column j sw - pw + b dw.
 
 // One block works on one output plane, blockIdx.x = image * O + o; its threads stride over the plane.
-extern "C" __global__ void depthwise_forward(const real* x, const real* w, real* y, int outputs, int multiplier, int height,
-                                             int width, int rows, int columns, int kh, int kw, int sh, int sw, int ph, int pw,
-                                             int dh, int dw) {
+extern "C" __global__ void depthwise_forward(const real* x, const real* w, real* y, int outputs, int multiplier,
+                                             int height, int width, int rows, int columns, int kh, int kw, int sh, int sw,
+                                             int ph, int pw, int dh, int dw) {
     const real* plane = x + (index_t)(blockIdx.x / multiplier) * height * width;
     const real* filter = w + blockIdx.x % outputs * kh * kw;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
@@ -38,7 +38,8 @@ extern "C" __global__ void depthwise_input_backward(const real* g, const real* w
     }
 }
 
-// The gradient in w. One block works on one weight, blockIdx.x = (o kh + a) kw + b; its threads stride over all images' outputs.
+// The gradient in w. One block works on one weight, blockIdx.x = (o kh + a) kw + b; its threads stride over the outputs of
+// all images.
 extern "C" __global__ void depthwise_weight_backward(const real* g, const real* x, real* dw_, int images, int outputs,
                                                      int multiplier, int height, int width, int rows, int columns, int kh,
                                                      int kw, int sh, int sw, int ph, int pw, int dh, int dw) {

@@ -80,7 +80,8 @@ def philox_words(n, seed, stream=0, first=0):
 def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """As `minigrad.backend.cpu.elementwise.sgd_step`, in place. `lr` may be an array (1,) on the device."""
     rate, rate_at = _number_or_array(lr)
-    launch("optimiser", "sgd_step", blocks(p.size), THREADS, p, g, v, p.size, rate, rate_at, momentum, weight_decay, nesterov)
+    launch("optimiser", "sgd_step", blocks(p.size), THREADS, p, g, v, p.size, rate, rate_at, momentum, weight_decay,
+           nesterov)
 
 
 def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):

@@ -8,7 +8,7 @@ struct Place { int low; real fraction, slope; };  // between pixels low and low 
 static __device__ Place locate(real u, int size, int corners, int border) {
     real at = corners ? (u + 1) / 2 * (size - 1) : ((u + 1) * size - 1) / 2, slope = real(corners ? size - 1 : size) / 2;
     real least = border ? 0 : -1, most = border ? size - 1 : size;  // one pixel beyond the border all is 0
-    if (at <= least || at >= most) slope = 0;
+    if (!(at > least && at < most)) slope = 0;  // so written, NaN stands still too
     at = fmin(fmax(at, least), most);
     real low = floor(at);
     return {(int)low, at - low, slope};

@@ -1,6 +1,6 @@
-"""Kernels on images (N, C, H, W): batch norm, pooling, convolution, sampling. A block of threads works on one plane.
+"""Kernels on images (N, C, H, W): normalisation, pooling, convolution, sampling.
 
-Arrays are float32 or float64 on the GPU, in C order.
+Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are float32 or float64 on the GPU, in C order.
 """
 import math
 
@@ -16,7 +16,7 @@ def _threads(pixels):
     return min(256, max(32, (pixels + 31) // 32 * 32))
 
 
-# -- batch norm --------------------------------------------------------------------------------------------------------
+# -- normalisation -----------------------------------------------------------------------------------------------------
 
 
 def moments(x):
@@ -55,9 +55,36 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
     db, dw = empty((n, c), x.dtype), empty((n, c), x.dtype)
     launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
     db, dw = column_sum(db), column_sum(dw)
-    launch("batch_norm", "batch_norm_backward", n * c, _threads(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c, pixels,
-           n * pixels)
+    launch("batch_norm", "batch_norm_backward", n * c, _threads(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c,
+           pixels, n * pixels)
     return dx, dw, db
+
+
+def group_norm(x, groups, gamma, beta, eps=1e-5):
+    """The channels of each image normalised in groups of their own mean and variance.
+
+    Args:
+        x: (N, C, ...), C a multiple of `groups`.
+        gamma, beta: (C,).
+
+    Returns:
+        y like x; mean and inv_std (N, groups).
+    """
+    (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
+    y, mean, inv_std = empty_like(x), empty((n, groups), x.dtype), empty((n, groups), x.dtype)
+    launch("group_norm", "group_norm_forward", n * groups, _threads(c // groups * pixels), x, gamma, beta, y, mean, inv_std,
+           groups, c // groups, pixels, eps)
+    return y, mean, inv_std
+
+
+def group_norm_backward(gy, x, gamma, mean, inv_std):
+    """The gradients of `group_norm` in x, gamma and beta."""
+    (n, c), pixels, groups = x.shape[:2], math.prod(x.shape[2:]), mean.shape[1]
+    dx, db, dw = empty_like(x), empty((n, c), x.dtype), empty((n, c), x.dtype)
+    launch("group_norm", "group_norm_backward", n * groups, _threads(c // groups * pixels), gy, x, gamma, mean, inv_std, dx,
+           groups, c // groups, pixels)
+    launch("group_norm", "group_norm_sums", n * c, _threads(pixels), gy, x, mean, inv_std, db, dw, c // groups, pixels)
+    return dx, column_sum(dw), column_sum(db)
 
 
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
@@ -71,8 +98,8 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     shape = (n, c, height // pool, width // pool)
     mean, var = moments(x)
     y, winner = empty(shape, x.dtype), empty(shape, "int32")
-    launch("norm_relu_pool", "norm_relu_pool_forward", n * c, _threads(shape[2] * shape[3]), x, gamma, beta, mean, var, y, winner,
-           c, height, width, pool, eps)
+    launch("norm_relu_pool", "norm_relu_pool_forward", n * c, _threads(math.prod(shape[2:])), x, gamma, beta, mean, var, y,
+           winner, c, height, width, pool, eps)
     return y, winner, mean, var
 
 
@@ -80,11 +107,11 @@ def norm_relu_pool_backward(gy, x, y, winner, gamma, mean, inv_std, pool=2):
     """The gradients of `norm_relu_pool` in x, gamma and beta."""
     n, c, height, width = x.shape
     dx, db, dw = empty_like(x), empty((n, c), x.dtype), empty((n, c), x.dtype)
-    launch("norm_relu_pool", "norm_relu_pool_sums", n * c, _threads(y.shape[2] * y.shape[3]), gy, x, y, winner, mean, inv_std,
-           db, dw, c, height, width, pool)
+    launch("norm_relu_pool", "norm_relu_pool_sums", n * c, _threads(math.prod(y.shape[2:])), gy, x, y, winner, mean,
+           inv_std, db, dw, c, height, width, pool)
     db, dw = column_sum(db), column_sum(dw)
-    launch("norm_relu_pool", "norm_relu_pool_backward", n * c, _threads(height * width), gy, x, y, winner, gamma, mean, inv_std,
-           db, dw, dx, c, height, width, pool, n * height * width)
+    launch("norm_relu_pool", "norm_relu_pool_backward", n * c, _threads(height * width), gy, x, y, winner, gamma, mean,
+           inv_std, db, dw, dx, c, height, width, pool, n * height * width)
     return dx, dw, db
 
 
@@ -110,8 +137,8 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
 def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `max_pool2d` in its input."""
     dx = empty(x_shape, gy.dtype)
-    launch("pool", "max_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, winner, dx, *x_shape[2:],
-           *gy.shape[2:], *kernel, *stride, *padding)
+    launch("pool", "max_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, winner, dx,
+           *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding)
     return dx
 
 
@@ -179,8 +206,8 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     dx, o, kernel = empty(x_shape, gy.dtype), w.shape[0], w.shape[2:]
     if _depthwise(x_shape, groups):
-        launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, w, dx, groups,
-               o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
+        launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, w, dx,
+               groups, o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dx
     for part in _parts(x_shape, gy.shape, kernel, gy.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
@@ -195,8 +222,8 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     o, kernel = w_shape[0], w_shape[2:]
     if _depthwise(x.shape, groups):
         dw = empty(w_shape, x.dtype)
-        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), _threads(gy.size // o), gy, x, dw, x.shape[0], o,
-               o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
+        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), _threads(gy.size // o), gy, x, dw, x.shape[0],
+               o, o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dw
     dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), x.dtype)
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):

@@ -128,6 +128,7 @@ def _checked(kernel, position, value, kind, pointer, _const, real):
     if not pointer:
         return np.dtype(dtype).type(value)
     if value is not None and (value.dtype != dtype or not value.flags.c_contiguous):
-        order = "" if value.flags.c_contiguous else ", not C-contiguous"
-        raise TypeError(f"{kernel}: argument {position} must be a C-contiguous {np.dtype(dtype)} array, not {value.dtype}{order}")
+        order = "C-contiguous" if value.flags.c_contiguous else "strided"
+        raise TypeError(f"{kernel}: argument {position} must be a C-contiguous array of {np.dtype(dtype)}, "
+                        f"not a {order} one of {value.dtype}")
     return value

@@ -5,21 +5,21 @@
 //
 // One block works on one row; its threads stride over the columns. w and b may be null for 1 and 0.
 
-extern "C" __global__ void layer_norm_forward(const real* x, const real* w, const real* b, real* y, real* mean, real* inv_std,
-                                              int columns, real eps, int centre) {
+extern "C" __global__ void layer_norm_forward(const real* x, const real* w, const real* b, real* y, real* mean,
+                                              real* inv_std, int columns, real eps, int centre) {
     const real* row = x + (index_t)blockIdx.x * columns;
-    real sum = 0, squares = 0;
+    real m = 0, squares = 0;
     if (centre) {
-        for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += row[j];
-        sum = block_sum(sum) / columns;
+        for (int j = threadIdx.x; j < columns; j += blockDim.x) m += row[j];
+        m = block_sum(m) / columns;
     }
     // A second pass over the row, which lies in the cache: E[x^2] - mean^2 would cancel.
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) squares += (row[j] - sum) * (row[j] - sum);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) squares += (row[j] - m) * (row[j] - m);
     real scale = 1 / sqrt(block_sum(squares) / columns + eps);
     for (int j = threadIdx.x; j < columns; j += blockDim.x)
-        y[(index_t)blockIdx.x * columns + j] = (w ? w[j] : real(1)) * (row[j] - sum) * scale + (b ? b[j] : real(0));
+        y[(index_t)blockIdx.x * columns + j] = (w ? w[j] : real(1)) * (row[j] - m) * scale + (b ? b[j] : real(0));
     if (threadIdx.x > 0) return;
-    mean[blockIdx.x] = sum;
+    mean[blockIdx.x] = m;
     inv_std[blockIdx.x] = scale;
 }
 

@@ -19,8 +19,8 @@ extern "C" __global__ void sgd_step(real* p, const real* g, real* v, index_t n, 
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
 // Weight decay is added to the gradient, or, if decoupled, taken from p. The betas come as a = 1 - b and log b, computed in
 // double, because 1 - 0.999^t from a float 0.999 would lose four digits.
-extern "C" __global__ void adam_step(real* p, const real* g, real* m, real* v, index_t n, real lr, const real* lr_at, real a1,
-                                     real log_b1, real a2, real log_b2, real eps, real decay, int decoupled, int t,
+extern "C" __global__ void adam_step(real* p, const real* g, real* m, real* v, index_t n, real lr, const real* lr_at,
+                                     real a1, real log_b1, real a2, real log_b2, real eps, real decay, int decoupled, int t,
                                      const int* t_at) {
     index_t i = thread_index();
     if (i >= n) return;

@@ -5,8 +5,8 @@
 // overlap, so in the backward passes a thread collects for its pixel what all windows over it send: no atomics.
 
 // winner (N, C, rows, columns) is the position in the window, row by row, of the value that won; padding never does.
-extern "C" __global__ void max_pool_forward(const real* x, real* y, int* winner, int height, int width, int rows, int columns,
-                                            int kh, int kw, int sh, int sw, int ph, int pw) {
+extern "C" __global__ void max_pool_forward(const real* x, real* y, int* winner, int height, int width, int rows,
+                                            int columns, int kh, int kw, int sh, int sw, int ph, int pw) {
     const real* plane = x + (index_t)blockIdx.x * height * width;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         int top = i / columns * sh - ph, left = i % columns * sw - pw, place = -1;

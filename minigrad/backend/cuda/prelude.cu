@@ -3,10 +3,17 @@
 // real is float or double, whichever the arrays hold. Array offsets are index_t, lengths of one axis are int.
 // A kernel that reduces is launched with whole warps of 32 threads.
 
+#pragma nv_diag_suppress 177  // "declared but never referenced": no file uses all of this
+
 typedef REAL real;
 typedef long long index_t;
 
 #define FULL_WARP 0xffffffffu
+
+#ifndef INFINITY  // these are math.h's, and NVRTC has no headers
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
 
 // The offset of this thread among all threads of a one-dimensional grid.
 static __device__ index_t thread_index() { return (index_t)blockIdx.x * blockDim.x + threadIdx.x; }

@@ -41,7 +41,8 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
     """
     (rows, classes), dtype = logits.shape, logits.dtype
     losses, lse = empty((rows,), dtype), empty((rows,), dtype)
-    launch("softmax", "cross_entropy_forward", rows, _threads(classes), logits, labels, losses, lse, classes, smoothing, ignored)
+    launch("softmax", "cross_entropy_forward", rows, _threads(classes), logits, labels, losses, lse, classes, smoothing,
+           ignored)
     count = xp(labels).asarray((labels != ignored).sum(), dtype=dtype)
     return xp(losses).asarray(losses.sum() / count, dtype=dtype), lse, count
 
@@ -50,7 +51,8 @@ def cross_entropy_backward(g, logits, labels, lse, count, smoothing=0.0, ignored
     """The gradient of `cross_entropy` in the logits; `g` is 0-d, on the device like all else."""
     dx, (rows, classes) = empty_like(logits), logits.shape
     scale = xp(g).asarray(g / count, dtype=logits.dtype).reshape(1)
-    launch("softmax", "cross_entropy_backward", rows, _threads(classes), scale, logits, labels, lse, dx, classes, smoothing, ignored)
+    launch("softmax", "cross_entropy_backward", rows, _threads(classes), scale, logits, labels, lse, dx, classes, smoothing,
+           ignored)
     return dx
 
 
@@ -87,7 +89,8 @@ def _normalise(x, weight, bias, eps, centre):
     columns = x.shape[-1]
     rows = x.size // max(columns, 1)
     y, mean, inv_std = empty_like(x), empty((rows,), x.dtype), empty((rows,), x.dtype)
-    launch("layer_norm", "layer_norm_forward", rows, _threads(columns), x, weight, bias, y, mean, inv_std, columns, eps, centre)
+    launch("layer_norm", "layer_norm_forward", rows, _threads(columns), x, weight, bias, y, mean, inv_std, columns, eps,
+           centre)
     return y, mean, inv_std
 
 

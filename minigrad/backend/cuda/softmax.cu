@@ -46,7 +46,8 @@ extern "C" __global__ void cross_entropy_forward(const real* x, const index_t* l
     if (threadIdx.x > 0) return;
     real right = label >= 0 && label < columns ? row[label] : real(NAN);
     lse[blockIdx.x] = total;
-    loss[blockIdx.x] = label == ignored ? real(0) : total - (1 - smoothing) * right - (smoothing > 0 ? smoothing * sum / columns : 0);
+    real even = smoothing > 0 ? smoothing * sum / columns : real(0);  // 0 times an excluded class's -infinity would be NaN
+    loss[blockIdx.x] = label == ignored ? real(0) : total - (1 - smoothing) * right - even;
 }
 
 // dx[r, j] = scale (softmax(x)[r, j] - (1 - s) [j = label[r]] - s / columns); scale lies on the device, (1,).

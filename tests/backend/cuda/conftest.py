@@ -4,8 +4,11 @@ import importlib.util
 import numpy as np
 import pytest
 import standin
+from hypothesis import Phase, settings
 from minigrad import backend
 from minigrad.backend.cuda import launch
+
+settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate], database=None)  # for mutate.py: no shrinking
 
 
 def pytest_configure(config):
@@ -47,9 +50,14 @@ class OnGpu:
         return results.get() if isinstance(results, cupy.ndarray) else results
 
 
-@pytest.fixture(scope="session", params=[
-    pytest.param(OnCpu, id="standin", marks=pytest.mark.skipif(not standin.available, reason="there is no g++")),
-    pytest.param(OnGpu, id="gpu", marks=pytest.mark.gpu)])
+def pytest_generate_tests(metafunc):
+    if "run" in metafunc.fixturenames:
+        without_compiler = pytest.mark.skipif(not standin.available, reason="there is no g++")
+        metafunc.parametrize("run", [pytest.param(OnCpu, id="standin", marks=without_compiler),
+                                     pytest.param(OnGpu, id="gpu", marks=pytest.mark.gpu)], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def run(request):
     """`run(function, *arguments)`: a wrapper of minigrad.backend.cuda called with NumPy arrays."""
     return request.param()

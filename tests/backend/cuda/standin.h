@@ -1,9 +1,11 @@
 // What CUDA builds in, for a C++ compiler: a kernel file compiled behind this header runs on the CPU.
 //
 // The threads of a block are fibers: each runs until it waits at a barrier or in a shuffle, then the next one has its turn.
-// Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs, threads take turns in either
-// order, a barrier or a full-warp shuffle that not all threads reach is an error, and blocks run one after another.
+// Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs, threads and blocks take turns in
+// either order, and a barrier or shuffle that not all threads reach is an error, as is a touch of a protected page.
 #pragma once
+#include <setjmp.h>
+#include <signal.h>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -12,8 +14,8 @@
 #include <functional>
 #include <utility>
 
-using std::fmax, std::fmin, std::exp, std::expm1, std::log, std::log1p, std::sqrt, std::tanh, std::erf, std::fabs, std::floor;
-using std::isinf, std::isnan, std::pow;
+using std::erf, std::exp, std::expm1, std::fabs, std::floor, std::fmax, std::fmin, std::isinf, std::isnan, std::log;
+using std::log1p, std::sqrt, std::tanh;
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline long long min(long long a, long long b) { return a < b ? a : b; }
@@ -142,6 +144,19 @@ static void run_block(bool backwards) {
     }
 }
 
+static sigjmp_buf landing;
+
+static void crashed(int) { siglongjmp(landing, 1); }
+
+static void run_blocks(bool backwards) {
+    long long blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
+    for (long long i = 0; i < blocks && !error; i++) {
+        long long b = backwards ? blocks - 1 - i : i;
+        blockIdx = {unsigned(b % gridDim.x), unsigned(b / gridDim.x % gridDim.y), unsigned(b / gridDim.x / gridDim.y)};
+        run_block(backwards);
+    }
+}
+
 template <class... A, size_t... I>
 static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** arguments, int backwards,
                           std::index_sequence<I...>) {
@@ -150,12 +165,14 @@ static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** ar
     if (threads() > MOST_THREADS) return "more than 1024 threads in a block";
     if (!stacks) stacks = (char*)aligned_alloc(4096, (size_t)MOST_THREADS * STACK_BYTES);
     body = [&] { kernel(*(A*)arguments[I]...); };
-    long long blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
-    for (long long i = 0; i < blocks && !error; i++) {
-        long long b = backwards ? blocks - 1 - i : i;
-        blockIdx = {unsigned(b % gridDim.x), unsigned(b / gridDim.x % gridDim.y), unsigned(b / gridDim.x / gridDim.y)};
-        run_block(backwards);
-    }
+    struct sigaction action = {}, before;
+    action.sa_handler = crashed;
+    sigaction(SIGSEGV, &action, &before);
+    if (sigsetjmp(landing, 1) == 0)
+        run_blocks(backwards);
+    else
+        error = "an access outside an array";
+    sigaction(SIGSEGV, &before, nullptr);
     return error;
 }
 

@@ -1,16 +1,20 @@
 """A device for `minigrad.backend.cuda.launch.using` that needs no GPU: kernels compiled by g++, on NumPy arrays.
 
-Every launch runs twice, with the threads and blocks in either order, on copies between guard zones of NaNs. It fails if
-the two results differ (a race, a missing barrier), if a guard zone or a const array changed, or if a barrier was not
-reached by all threads.
+Every launch runs twice, with the threads and blocks in either order, on copies that have a zone of NaNs before and a page
+that cannot be read behind them. It fails if the two results differ (a race, a missing barrier), if the zone or a const
+array changed, if something behind an array was read, or if a barrier was not reached by all threads.
 """
 import ctypes
 import functools
+import getpass
 import hashlib
+import math
+import mmap
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -18,10 +22,10 @@ import numpy as np
 from minigrad.backend.cuda import launch
 
 HEADER = pathlib.Path(__file__).with_name("standin.h")
-CACHE = pathlib.Path(tempfile.gettempdir()) / f"minigrad-standin-{os.getuid()}"
-GUARD = 4096  # bytes before and after each array
+CACHE = pathlib.Path(tempfile.gettempdir()) / f"minigrad-standin-{getpass.getuser()}"
+PAGE = mmap.PAGESIZE
 
-available = shutil.which("g++") is not None
+available = sys.platform == "linux" and shutil.which("g++") is not None
 
 
 @functools.cache
@@ -33,8 +37,9 @@ def library(file, real):
     command = ["g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-w", f"-DREAL={launch.REALS[real]}", "-include", str(HEADER)]
     key = hashlib.sha256("\0".join([text, HEADER.read_text(), *command]).encode()).hexdigest()[:20]
     path = CACHE / f"{file}-{real}-{key}.so"
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    assert CACHE.stat().st_uid == os.getuid(), f"{CACHE} is somebody else's"
     if not path.exists():
-        CACHE.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             fresh = pathlib.Path(folder) / "kernels.so"
             subprocess.run([*command, "-x", "c++", "-", "-o", fresh], input=text, text=True, check=True)
@@ -46,12 +51,12 @@ class StandIn:
     """The CPU in the role of a GPU."""
 
     def empty(self, shape, dtype):
-        """An array full of NaNs (or the largest integers): what a kernel leaves unwritten shows."""
-        array = np.empty(shape, dtype)
-        array.view(np.uint8).fill(0xff) if array.ndim else array.fill(np.nan)
-        return array
+        """An array full of NaNs (or of -1): what a kernel leaves unwritten shows."""
+        dtype = np.dtype(dtype)
+        return np.full(math.prod(shape) * dtype.itemsize, 0xff, np.uint8).view(dtype).reshape(shape)
 
     def run(self, file, kernel, real, grid, block, arguments):
+        """Launches in both orders, compares, and writes the result to the arrays among `arguments`."""
         function = getattr(library(file, real), f"launch_{kernel}")
         function.restype = ctypes.c_char_p
         sizes = (ctypes.c_uint * 6)(*[*grid, 1, 1][:3], *[*block, 1, 1][:3])
@@ -60,11 +65,22 @@ class StandIn:
         for i, (a, b) in enumerate(zip(forwards, backwards)):
             if a is None:
                 continue
-            scale = np.abs(a[np.isfinite(a)]).max(initial=0) if a.dtype.kind == "f" else 0
-            tolerance = scale * {4: 1e-5, 8: 1e-12}.get(a.itemsize, 0) if a.dtype.kind == "f" else 0
-            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance, err_msg=(
+            rounding = 50 * np.finfo(a.dtype).eps * np.abs(a[np.isfinite(a)]).max(initial=0) if a.dtype.kind == "f" else 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=rounding, err_msg=(  # atomic additions come in another order
                 f"{kernel}: argument {i} depends on the order of the threads"))
             arguments[i][...] = a
+
+
+def _guarded(array):
+    """A zone of NaNs (or -1) and, right behind it, a copy of `array` that ends where a page begins that nobody may touch."""
+    size = -(-array.nbytes // PAGE) * PAGE + PAGE
+    buffer = np.frombuffer(mmap.mmap(-1, size + PAGE), np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(buffer.ctypes.data + size), ctypes.c_size_t(PAGE), 0) == 0
+    zone, inside = np.split(buffer[:size], [size - array.nbytes])
+    zone.fill(0xff)
+    inside = inside.view(array.dtype).reshape(array.shape)
+    inside[...] = array
+    return zone, inside
 
 
 def _run_once(function, sizes, arguments, declared, backwards):
@@ -73,10 +89,7 @@ def _run_once(function, sizes, arguments, declared, backwards):
     for value in arguments:
         if isinstance(value, np.ndarray):
             if id(value) not in guarded:
-                buffer = np.full(value.nbytes + 2 * GUARD, 0xff, np.uint8)
-                inside = buffer[GUARD:GUARD + value.nbytes].view(value.dtype).reshape(value.shape)
-                inside[...] = value
-                guarded[id(value)] = buffer, inside
+                guarded[id(value)] = _guarded(value)
             value = ctypes.c_void_p(guarded[id(value)][1].ctypes.data)
         elif value is None:
             value = ctypes.c_void_p(None)
@@ -86,9 +99,8 @@ def _run_once(function, sizes, arguments, declared, backwards):
     references = [ctypes.cast(ctypes.pointer(p), ctypes.c_void_p) for p in pointers]
     error = function(sizes, (ctypes.c_void_p * len(references))(*references), backwards)
     assert error is None, f"{function.__name__}: {error.decode()}"
-    for buffer, inside in guarded.values():
-        assert (buffer[:GUARD] == 0xff).all(), f"{function.__name__}: wrote before an array of shape {inside.shape}"
-        assert (buffer[GUARD + inside.nbytes:] == 0xff).all(), f"{function.__name__}: wrote behind shape {inside.shape}"
+    for zone, inside in guarded.values():
+        assert (zone == 0xff).all(), f"{function.__name__}: wrote before an array of shape {inside.shape}"
     written = []
     for value, (_, _, const) in zip(arguments, declared):
         if isinstance(value, np.ndarray) and const:

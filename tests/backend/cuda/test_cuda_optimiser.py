@@ -96,6 +96,11 @@ def test_dropout(run, seed, dtype, n, p, on_device):
     close(y, np.where((words >> 8) / 2**24 >= dtype(p), x / (1 - p), 0))
 
 
+def test_dropout_keeps_a_number_that_equals_p(run):
+    p = (philox(0, 0, 5)[0] >> 8) / 2**24
+    assert run(cuda.dropout, np.ones(1), p, 5)[0] == 1 / (1 - p)
+
+
 @quick
 @given(seeds, real, st.integers(0, 60), st.sampled_from([1, 2, 5]), st.sampled_from([1, 3, 33]))
 def test_index_add(run, seed, dtype, n, rows, columns):

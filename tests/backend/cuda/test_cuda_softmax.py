@@ -29,6 +29,13 @@ def test_softmax_of_infinities(run):
     close(run(cuda.softmax, x), [[0, 0.5, 0.5], [0, 1, 0]])
 
 
+@pytest.mark.parametrize("at", [0, 40, 299])
+def test_softmax_of_a_large_number_does_not_overflow(run, at):
+    x = np.zeros((1, 300))
+    x[0, at] = 1e4
+    close(run(cuda.softmax, x), x / 1e4)
+
+
 @quick
 @given(seeds, real, st.integers(1, 6), lengths, st.sampled_from([0.0, 0.1]))
 @example(0, np.float32, 3, 300, 0.1)
@@ -46,6 +53,13 @@ def test_cross_entropy(run, seed, dtype, rows, classes, smoothing):
     assert count == seen.sum()
     dx = run(cuda.cross_entropy_backward, np.array(2, dtype), x, labels, lse, count, smoothing, -1)
     close(dx, 2 * (p - target) * seen[:, None] / seen.sum(), scale=1, factor=4)
+
+
+def test_an_excluded_class_costs_nothing(run):
+    x = np.array([[0, 0, -np.inf]])
+    loss, lse, count = run(cuda.cross_entropy, x, np.array([1]))
+    close(loss, np.log(2))
+    close(run(cuda.cross_entropy_backward, np.array(1.0), x, np.array([1]), lse, count), [[0.5, -0.5, 0]])
 
 
 def test_a_label_that_is_no_class_costs_nan(run):

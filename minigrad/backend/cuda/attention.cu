@@ -1,0 +1,173 @@
+// Attention without the matrix of scores: q (heads, queries, width), k, v (heads, keys, width), y like q. "heads" counts
+// batch and heads together, width is at most 128.
+//
+//     s[i, j] = scale q[i] . k[j] + mask[i, j],   p[i, :] = softmax(s[i, :]),   y[i] = sum over j of p[i, j] v[j]
+//
+// (Dao, Fu, Ermon, Rudra and Re, FlashAttention, 2022, arXiv:2205.14135; the online softmax is Milakov and Gimelshein's,
+// 2018, arXiv:1805.02867.) A block of 4 warps works on 4 x ROWS rows of one head, its own rows. It walks over the other
+// side in tiles of 32 rows, which lie in shared memory. In a score, lane j of a warp stands for row j of the tile; in a sum
+// over the tile, the lane stands for columns lane, lane + 32, ... of the result, which stays in registers.
+//
+// Query i sees key j if j <= i + reach. mask is null or (batch, heads, queries, keys) with any strides, 0 where broadcast.
+// A query that sees nothing gets 0 and sends no gradient.
+
+constexpr int MOST = 128, PIECES = MOST / 32, WARPS = 4, ROWS = sizeof(real) == 4 ? 4 : 1, OWN = WARPS * ROWS;
+
+// Rows start ... start + 31 of x (rows, width) to shared memory, zeros behind the last row. One column of padding puts
+// the elements of a column into different banks.
+static __device__ void load_tile(real (*tile)[MOST + 1], const real* x, int start, int rows, int width) {
+    __syncthreads();  // whoever reads the old tile is done
+    for (int i = threadIdx.x; i < 32 * width; i += blockDim.x) {
+        int row = start + i / width;
+        tile[i / width][i % width] = row < rows ? x[(index_t)row * width + i % width] : real(0);
+    }
+    __syncthreads();
+}
+
+// The block's own rows, first ... first + OWN - 1 of x (rows, width), to shared memory.
+static __device__ void load_own(real (*own)[MOST], const real* x, int first, int rows, int width) {
+    for (int i = threadIdx.x; i < OWN * width; i += blockDim.x) {
+        int row = first + i / width;
+        own[i / width][i % width] = row < rows ? x[(index_t)row * width + i % width] : real(0);
+    }
+}
+
+// dots[r] = own row r of this warp . row `lane` of the tile
+static __device__ void dots_with_tile(real* dots, real (*own)[MOST], real (*tile)[MOST + 1], int width) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int r = 0; r < ROWS; r++) dots[r] = 0;
+    for (int d = 0; d < width; d++)
+        for (int r = 0; r < ROWS; r++) dots[r] += own[warp * ROWS + r][d] * tile[lane][d];
+}
+
+// sums[r] += sum over j of factor[r] of lane j times row j of the tile
+static __device__ void add_tile_rows(real (*sums)[PIECES], const real* factor, real (*tile)[MOST + 1]) {
+    int lane = threadIdx.x % 32;
+    for (int j = 0; j < 32; j++)
+        for (int r = 0; r < ROWS; r++) {
+            real f = __shfl_sync(FULL_WARP, factor[r], j);
+            for (int piece = 0; piece < PIECES; piece++) sums[r][piece] += f * tile[j][lane + 32 * piece];
+        }
+}
+
+// This warp's rows of a result to x (rows, width).
+static __device__ void store_own(real* x, real (*sums)[PIECES], int first, int rows, int width) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int r = 0; r < ROWS; r++)
+        for (int piece = 0; piece < PIECES; piece++) {  // bounds known to the compiler keep `sums` in registers
+            int row = first + warp * ROWS + r, column = lane + 32 * piece;
+            if (row < rows && column < width) x[(index_t)row * width + column] = sums[r][piece];
+        }
+}
+
+// s[i, j] from the dot product, minus infinity where i does not see j.
+static __device__ real score(real dot, real scale, const real* mask, int i, int j, int queries, int keys, int reach,
+                             index_t mask_i, index_t mask_j) {
+    if (i >= queries || j >= keys || j > i + reach) return -INFINITY;
+    return scale * dot + (mask ? mask[i * mask_i + j * mask_j] : real(0));
+}
+
+// y, and lse[i], the log-sum-exp of s[i, :], from which the backward pass gets p without another softmax.
+extern "C" __global__ void attention_forward(const real* q, const real* k, const real* v, const real* mask, real* y,
+                                             real* lse, int heads_of_one, int queries, int keys, int width, real scale,
+                                             int reach, index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
+    __shared__ real tile[32][MOST + 1], own_q[OWN][MOST];
+    int blocks = (queries + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    real sums[ROWS][PIECES] = {}, largest[ROWS], total[ROWS], p[ROWS];
+    if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
+    for (int r = 0; r < ROWS; r++) largest[r] = -INFINITY, total[r] = 0;
+    load_own(own_q, q + (index_t)head * queries * width, first, queries, width);
+    for (int start = 0; start < min(keys, first + OWN + reach); start += 32) {
+        load_tile(tile, k + (index_t)head * keys * width, start, keys, width);
+        dots_with_tile(p, own_q, tile, width);
+        load_tile(tile, v + (index_t)head * keys * width, start, keys, width);
+        for (int r = 0; r < ROWS; r++) {
+            real s = score(p[r], scale, mask, first + warp * ROWS + r, start + lane, queries, keys, reach, mask_i, mask_j);
+            real larger = fmax(largest[r], warp_max(s));
+            real shrink = isinf(largest[r]) ? real(0) : exp(largest[r] - larger);  // the sums so far were relative to it
+            p[r] = isinf(s) ? real(0) : exp(s - larger);
+            total[r] = total[r] * shrink + warp_sum(p[r]);
+            for (int piece = 0; piece < PIECES; piece++) sums[r][piece] *= shrink;
+            largest[r] = larger;
+        }
+        add_tile_rows(sums, p, tile);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        int i = first + warp * ROWS + r;
+        if (lane == 0 && i < queries) lse[(index_t)head * queries + i] = largest[r] + log(total[r]);
+        for (int piece = 0; piece < PIECES; piece++) sums[r][piece] = total[r] > 0 ? sums[r][piece] / total[r] : real(0);
+    }
+    store_own(y + (index_t)head * queries * width, sums, first, queries, width);
+}
+
+// delta[i] = g[i] . y[i] = sum over j of p[i, j] dp[i, j]. One warp works on one row of g, y (rows, width).
+extern "C" __global__ void attention_delta(const real* g, const real* y, real* delta, index_t rows, int width) {
+    index_t row = thread_index() / 32;
+    if (row >= rows) return;
+    real sum = 0;
+    for (int d = threadIdx.x % 32; d < width; d += 32) sum += g[row * width + d] * y[row * width + d];
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) delta[row] = sum;
+}
+
+// With dp[i, j] = g[i] . v[j] and ds = p (dp - delta):  dq[i] = scale sum over j of ds[i, j] k[j]. Own rows are queries.
+extern "C" __global__ void attention_backward_q(const real* g, const real* q, const real* k, const real* v, const real* mask,
+                                                const real* lse, const real* delta, real* dq, int heads_of_one, int queries,
+                                                int keys, int width, real scale, int reach, index_t mask_n, index_t mask_h,
+                                                index_t mask_i, index_t mask_j) {
+    __shared__ real tile[32][MOST + 1], own_q[OWN][MOST], own_g[OWN][MOST];
+    int blocks = (queries + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    real sums[ROWS][PIECES] = {}, dp[ROWS], ds[ROWS];
+    if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
+    load_own(own_q, q + (index_t)head * queries * width, first, queries, width);
+    load_own(own_g, g + (index_t)head * queries * width, first, queries, width);
+    for (int start = 0; start < min(keys, first + OWN + reach); start += 32) {
+        load_tile(tile, v + (index_t)head * keys * width, start, keys, width);
+        dots_with_tile(dp, own_g, tile, width);
+        load_tile(tile, k + (index_t)head * keys * width, start, keys, width);
+        dots_with_tile(ds, own_q, tile, width);
+        for (int r = 0; r < ROWS; r++) {
+            int i = first + warp * ROWS + r;
+            real s = score(ds[r], scale, mask, i, start + lane, queries, keys, reach, mask_i, mask_j);
+            index_t at = (index_t)head * queries + i;
+            ds[r] = isinf(s) ? real(0) : exp(s - lse[at]) * (dp[r] - delta[at]) * scale;
+        }
+        add_tile_rows(sums, ds, tile);
+    }
+    store_own(dq + (index_t)head * queries * width, sums, first, queries, width);
+}
+
+// dv[j] = sum over i of p[i, j] g[i],  dk[j] = scale sum over i of ds[i, j] q[i]. Own rows are keys, a lane is a query.
+extern "C" __global__ void attention_backward_kv(const real* g, const real* q, const real* k, const real* v,
+                                                 const real* mask, const real* lse, const real* delta, real* dk, real* dv,
+                                                 int heads_of_one, int queries, int keys, int width, real scale, int reach,
+                                                 index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
+    __shared__ real tile[32][MOST + 1], own_k[OWN][MOST], own_v[OWN][MOST];
+    int blocks = (keys + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    real dk_sums[ROWS][PIECES] = {}, dv_sums[ROWS][PIECES] = {}, p[ROWS], dp[ROWS], ds[ROWS];
+    if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
+    const real *head_g = g + (index_t)head * queries * width, *head_q = q + (index_t)head * queries * width;
+    load_own(own_k, k + (index_t)head * keys * width, first, keys, width);
+    load_own(own_v, v + (index_t)head * keys * width, first, keys, width);
+    for (int start = max(0, first - reach) / 32 * 32; start < queries; start += 32) {
+        load_tile(tile, head_g, start, queries, width);
+        dots_with_tile(dp, own_v, tile, width);
+        load_tile(tile, head_q, start, queries, width);
+        dots_with_tile(ds, own_k, tile, width);
+        for (int r = 0; r < ROWS; r++) {
+            int i = start + lane;
+            real s = score(ds[r], scale, mask, i, first + warp * ROWS + r, queries, keys, reach, mask_i, mask_j);
+            index_t at = (index_t)head * queries + i;
+            p[r] = isinf(s) ? real(0) : exp(s - lse[at]);
+            ds[r] = isinf(s) ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
+        }
+        add_tile_rows(dk_sums, ds, tile);
+        load_tile(tile, head_g, start, queries, width);
+        add_tile_rows(dv_sums, p, tile);
+    }
+    store_own(dk + (index_t)head * keys * width, dk_sums, first, keys, width);
+    store_own(dv + (index_t)head * keys * width, dv_sums, first, keys, width);
+}

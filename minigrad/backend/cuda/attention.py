@@ -1,0 +1,63 @@
+"""Scaled dot-product attention in linear memory. Arrays are float32 or float64 on the GPU, in C order."""
+import math
+
+from .. import xp
+from .elementwise import blocks
+from .launch import empty, empty_like, launch
+
+MOST = 128  # the widest head; attention.cu holds a row of it in registers
+_THREADS = 128
+
+
+def attention(q, k, v, mask=None, causal=False, scale=None):
+    """softmax(scale * q @ k.T + mask) @ v, the matrix of scores never in memory.
+
+    Args:
+        q: (N, heads, queries, width), width at most 128.
+        k, v: (N, heads, keys, width).
+        mask: additive of the dtype of q, or bool with True for "sees"; broadcasts to (N, heads, queries, keys).
+        causal: query i sees the keys up to i.
+        scale: 1 / sqrt(width) if None.
+
+    Returns:
+        y like q; a query that sees no key gets 0.
+        lse: (N, heads, queries), the log-sum-exp of each query's scores.
+
+    Raises:
+        ValueError: a head is wider than 128.
+    """
+    y, lse = empty_like(q), empty(q.shape[:3], q.dtype)
+    mask, settings = _settings(q, k, mask, causal, scale)
+    launch("attention", "attention_forward", _blocks(q), _THREADS, q, k, v, mask, y, lse, *settings)
+    return y, lse
+
+
+def attention_backward(g, q, k, v, y, lse, mask=None, causal=False, scale=None):
+    """The gradients of `attention` in q, k and v. The mask gets none."""
+    delta = empty_like(lse)
+    launch("attention", "attention_delta", blocks(lse.size, _THREADS // 32), _THREADS, g, y, delta, lse.size, q.shape[3])
+    dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
+    mask, settings = _settings(q, k, mask, causal, scale)
+    launch("attention", "attention_backward_q", _blocks(q), _THREADS, g, q, k, v, mask, lse, delta, dq, *settings)
+    launch("attention", "attention_backward_kv", _blocks(k), _THREADS, g, q, k, v, mask, lse, delta, dk, dv, *settings)
+    return dq, dk, dv
+
+
+def _blocks(x):
+    """One block for every 4 warps times ROWS rows of each head (ROWS as in attention.cu)."""
+    own = 16 if x.dtype.itemsize == 4 else 4
+    return math.prod(x.shape[:2]) * blocks(x.shape[2], own)
+
+
+def _settings(q, k, mask, causal, scale):
+    (n, heads, queries, width), keys = q.shape, k.shape[2]
+    if width > MOST:
+        raise ValueError(f"attention: a head of width {width}; at most {MOST} fit")
+    scale = 1 / math.sqrt(width) if scale is None else scale
+    strides = (0, 0, 0, 0)
+    if mask is not None:
+        module = xp(mask)
+        mask = module.where(mask, 0, -math.inf) if mask.dtype == bool else mask
+        mask = module.ascontiguousarray(mask, dtype=q.dtype)
+        strides = [s // mask.itemsize for s in module.broadcast_to(mask, (n, heads, queries, keys)).strides]
+    return mask, (heads, queries, keys, width, scale, 0 if causal else keys, *strides)

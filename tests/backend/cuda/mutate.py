@@ -1,0 +1,132 @@
+"""Do the tests notice a broken kernel? Breaks one place of a .cu file at a time and runs that file's tests on the stand-in.
+
+    python -m tests.backend.cuda.mutate [FILE ...] [--most N] [--seed S]
+
+Prints each mutant that no test noticed, and for each file how many were noticed. A mutant that does not compile, crashes or
+does not end counts as noticed. Some survivors are equivalent: they change nothing that a caller can see.
+"""
+import argparse
+import contextlib
+import functools
+import os
+import pathlib
+import random
+import re
+import signal
+import sys
+import time
+
+FOLDER = pathlib.Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # a forked child has none of its parent's threads
+    os.environ[variable] = "1"
+
+TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm": ["batch_norm"],
+         "column_sum": ["activation"], "depthwise": ["windows"], "dropout": ["optimiser"], "grid_sample": ["grid_sample"],
+         "group_norm": ["group_norm"],
+         "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "norm_relu_pool": ["batch_norm"],
+         "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["softmax", "layer_norm", "activation"],
+         "softmax": ["softmax"]}
+OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
+             "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}
+RULES = [
+    (r"(?<= )(?:[-+*/%]=?|[<>]=?|[=!]=|&&|\|\|)(?= )", lambda m: OPERATORS.get(m[0])),
+    (r"\b(?<![\w.\"])\d+\b(?![.\w])", lambda m: str(int(m[0]) + 1)),
+    (r"\b\d+\.\d+", lambda m: str(float(m[0]) * 1.25)),
+    (r"\b(?:fmin|fmax|min|max)\(", lambda m: {"i": m[0].replace("min", "max"), "a": m[0].replace("max", "min")}[m[0][-3]]),
+    (r"__syncthreads\(\);", lambda m: ";"),
+    (r"\bthreadIdx\.x\b", lambda m: "threadIdx.y"),
+    (r"\bblockIdx\.x\b", lambda m: "blockIdx.y"),
+    (r"!(?=[\w(])", lambda m: ""),
+]
+
+
+def mutants(text):
+    """Every (line number, line before, line after, mutated text)."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        code = line.split("//")[0]
+        if code.lstrip().startswith("#"):
+            continue
+        for pattern, replacement in RULES:
+            for match in re.finditer(pattern, code):
+                new = replacement(match)
+                if new is not None:
+                    after = line[:match.start()] + new + line[match.end():]
+                    yield number + 1, line.strip(), after.strip(), "\n".join([*lines[:number], after, *lines[number + 1:]])
+
+
+def noticed(file, text, seconds=40):
+    """Whether the tests of `file` fail in a child process in which its text is `text`."""
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        os._exit(_run_tests(file, text))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status != 0
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def _run_tests(file, text):
+    import pytest
+
+    from minigrad.backend.cuda import launch
+    original = launch.FOLDER
+
+    @functools.cache
+    def source(name):
+        prelude = text if file == "prelude" else (original / "prelude.cu").read_text()
+        return prelude + (text if name == file else (original / f"{name}.cu").read_text())
+
+    launch.source = source
+    tests = [str(FOLDER / f"test_cuda_{name}.py") for name in TESTS[file]]
+    return int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", *tests]))
+
+
+@contextlib.contextmanager
+def _no_new_libraries():
+    """Afterwards the cache of compiled libraries is as before."""
+    import standin
+    before = set(standin.CACHE.glob("*"))
+    yield
+    for path in set(standin.CACHE.glob("*.so")) - before:
+        path.unlink()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(TESTS)}; default: all")
+    parser.add_argument("--most", type=int, help="try at most so many mutants of a file, drawn at random")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    import conftest  # noqa: F401  what the children need is imported once, here
+    import hypothesis.strategies  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.special  # noqa: F401
+    from minigrad.backend.cuda import launch
+    for file in options.files or TESTS:
+        text = (launch.FOLDER / f"{file}.cu").read_text()
+        assert not noticed(file, text), f"{file}: the tests fail without a mutation"
+        todo = list(mutants(text))
+        if options.most:
+            todo = random.Random(options.seed).sample(todo, min(options.most, len(todo)))
+        survivors = []
+        for number, before, after, mutated in todo:
+            with _no_new_libraries():
+                if not noticed(file, mutated):
+                    survivors.append(f"  line {number}\n    - {before}\n    + {after}")
+                    print(survivors[-1], flush=True)
+        print(f"{file}: {len(todo) - len(survivors)} of {len(todo)} noticed", flush=True)
+
+
+if __name__ == "__main__":
+    main()

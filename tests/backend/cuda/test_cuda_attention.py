@@ -1,0 +1,89 @@
+"""Attention and its gradients, against the definition with its matrix of scores."""
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from kernelchecks import close, normal, real, seeds
+from minigrad.backend import cuda
+
+few = settings(max_examples=10, deadline=None, derandomize=True)
+counts = st.sampled_from([1, 3, 16, 17, 31, 33, 70])
+MASKS = {"none": None, "full": (0, 1, 2, 3), "keys": (0, 3), "queries": (2,), "scores": (2, 3), "heads": (1, 2, 3)}
+
+
+def definition(g, q, k, v, mask, causal, scale):
+    q, k, v, g = (a.astype(np.float64) for a in (q, k, v, g))
+    s = scale * q @ k.swapaxes(2, 3) + mask
+    if causal:
+        s = np.where(np.arange(k.shape[2]) <= np.arange(q.shape[2])[:, None], s, -np.inf)
+    largest = np.maximum(s.max(3, keepdims=True), -1e300)
+    e = np.exp(s - largest)
+    total = e.sum(3, keepdims=True)
+    with np.errstate(divide="ignore"):
+        lse = (largest + np.log(total))[..., 0]
+    p = e / np.where(total == 0, 1, total)
+    dp = g @ v.swapaxes(2, 3)
+    ds = scale * p * (dp - (p * dp).sum(3, keepdims=True))
+    return p @ v, lse, ds @ k, ds.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ g
+
+
+@pytest.mark.parametrize("axes", MASKS.values(), ids=MASKS)
+@few
+@given(seeds, real, st.sampled_from([(1, 1), (2, 3)]), counts, counts, st.sampled_from([1, 5, 32, 40]), st.booleans(),
+       st.booleans())
+@example(0, np.float32, (1, 2), 33, 70, 128, False, False)
+@example(0, np.float64, (1, 2), 33, 40, 128, True, False)
+@example(0, np.float32, (2, 2), 70, 33, 3, True, True)
+def test_attention(run, axes, seed, dtype, batch, queries, keys, width, causal, boolean):
+    q, g = normal(seed, dtype, *batch, queries, width), normal(seed + 1, dtype, *batch, queries, width)
+    k, v = normal(seed + 2, dtype, *batch, keys, width), normal(seed + 3, dtype, *batch, keys, width)
+    mask, additive = None, 0
+    if axes is not None:
+        shape = [size if i in axes else 1 for i, size in enumerate((*batch, queries, keys))]
+        mask = normal(seed + 4, dtype, *shape)
+        if boolean:
+            mask = mask > 0  # with rows that see nothing
+            additive = np.where(mask, 0, -np.inf)
+        else:
+            mask[mask > 1] = -np.inf
+            additive = mask.astype(np.float64)
+    y, lse, dq, dk, dv = definition(g, q, k, v, additive, causal, 0.3)
+    y_, lse_ = run(cuda.attention, q, k, v, mask, causal, 0.3)
+    close(y_, y, scale=10)
+    close(lse_, lse, scale=30)
+    grads = run(cuda.attention_backward, g, q, k, v, y.astype(dtype), lse.astype(dtype), mask, causal, 0.3)
+    for actual, expected in zip(grads, (dq, dk, dv)):
+        close(actual, expected, scale=100)
+
+
+def test_large_scores_do_not_overflow(run):
+    q, k = np.full((1, 1, 2, 4), 100.0), np.full((1, 1, 40, 4), 100.0)
+    k[:, :, 35:] = 101
+    v = normal(0, np.float64, 1, 1, 40, 4)
+    y, lse = run(cuda.attention, q, k, v)
+    close(y, np.broadcast_to(v[:, :, 35:].mean(2, keepdims=True), y.shape))
+    close(lse, np.full((1, 1, 2), 20200 + np.log(5)))
+
+
+def test_the_default_scale_is_by_the_root_of_the_width(run):
+    q, k, v = (normal(i, np.float64, 1, 1, 5, 16) for i in range(3))
+    close(run(cuda.attention, q, k, v)[0], run(cuda.attention, q, k, v, scale=0.25)[0])
+
+
+def test_no_queries_or_no_keys(run):
+    x, none = normal(0, np.float64, 1, 2, 3, 4), np.zeros((1, 2, 0, 4))
+    assert run(cuda.attention, none, x, x)[0].shape == none.shape
+    y, lse = run(cuda.attention, x, none, none)
+    close(y, np.zeros(x.shape))
+    assert (lse == -np.inf).all()
+    dq, dk, dv = run(cuda.attention_backward, x, x, none, none, y, lse)
+    close(dq, np.zeros(x.shape))
+    _, dk, dv = run(cuda.attention_backward, none, none, x, x, none, np.zeros((1, 2, 0)))
+    close(dk, np.zeros(x.shape))
+    close(dv, np.zeros(x.shape))
+
+
+def test_a_wider_head_is_refused(run):
+    x = np.zeros((1, 1, 2, 129))
+    with pytest.raises(ValueError, match="at most 128"):
+        run(cuda.attention, x, x, x)
