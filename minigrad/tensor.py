@@ -275,9 +275,12 @@ class Tensor:
         return self._export("export through __cuda_array_interface__").__cuda_array_interface__
 
 
+_new_tensor = Tensor.__new__
+
+
 def wrap(array):
     """A Tensor around `array` (NumPy or CuPy, nothing checked or copied) that is no part of any graph."""
-    tensor = Tensor.__new__(Tensor)
+    tensor = _new_tensor(Tensor)
     tensor._array = array
     tensor._node = None
     tensor._requires_grad = False
@@ -472,7 +475,7 @@ class Primitive:
 
     def __call__(self, *inputs, **settings):
         for x in inputs:
-            if not isinstance(x, Tensor):
+            if x.__class__ is not Tensor and not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
         state = _state
@@ -486,9 +489,9 @@ class Primitive:
         residuals = None
         if self.fused:
             array, residuals = array
-        if type(array) is not ndarray and not backend.is_array(array):
+        if array.__class__ is not ndarray and not backend.is_array(array):
             array = np.asarray(array)  # NumPy turns 0-d results into scalars
-        out = Tensor.__new__(Tensor)
+        out = _new_tensor(Tensor)
         out._array = array
         out.grad = None
         if state.recording:
@@ -627,6 +630,10 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
     retain_graph = create_graph if retain_graph is None else retain_graph
     cotangents, owned, results = {root._node: seed}, set(), {}
 
+    def leads(x):
+        """Whether a target lies at or below `x`."""
+        return needed is None or (x._node or x) in needed or (x._node or x) in targets
+
     def receive(x, grad, op):
         """Adds `grad` to the cotangent of `x`, an input of `op`."""
         array, like = grad._array, x if x.__class__ is Node else x._array
@@ -647,16 +654,14 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
             inputs, op = node.inputs, node.op
             if _changed:
                 _check_unchanged(node)
-            wanted = [x._requires_grad for x in inputs] if needed is None else [
-                x._requires_grad and ((x._node or x) in needed or (x._node or x) in targets) for x in inputs]
             if op.simple and not _state.observers:
                 out, settings = node if node.out is None else node.output(), node.settings
-                for x, want, rule in zip(inputs, wanted, op.rules):
-                    if want and rule is not None:
+                for x, rule in zip(inputs, op.rules):
+                    if x._requires_grad and rule is not None and (needed is None or leads(x)):
                         receive(x, rule(g, out, *inputs, **settings), op)
             else:
-                grads = op.gradients(g, node, wanted) if not _state.observers else _observed(
-                    "backward", op, inputs, functools.partial(op.gradients, g, node, wanted), node.where)
+                run = functools.partial(op.gradients, g, node, [x._requires_grad and leads(x) for x in inputs])
+                grads = _observed("backward", op, inputs, run, node.where) if _state.observers else run()
                 for x, grad in zip(inputs, grads):
                     if grad is not None:
                         receive(x, grad, op)
@@ -688,8 +693,10 @@ def _plan(root, targets, stops):
             raise RuntimeError(f"the graph below '{node.op.name}' was freed by an earlier backward pass; "
                                "pass retain_graph=True there to differentiate twice")
         for x in node.inputs:
-            below = x._node or x
-            if type(below) is Node and below not in seen and below not in stops:
+            below = x._node
+            if below is None and x.__class__ is Node:
+                below = x
+            if below is not None and below not in seen and below not in stops:
                 seen.add(below)
                 stack.append(below)
     order.sort(key=operator.attrgetter("order"), reverse=True)

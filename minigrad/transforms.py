@@ -14,7 +14,8 @@ import numpy as np
 from . import tree
 from .backend import is_array, random, xp
 from .ops import concatenate, reshape, split, stack, stop_gradient, sum
-from .tensor import Node, Primitive, Tensor, enable_grad, gradients_of, identity, is_recording, no_grad, observing, wrap
+from .tensor import (
+    Node, Primitive, Tensor, _tick as now, enable_grad, gradients_of, identity, is_recording, no_grad, observing, wrap)
 
 
 def _stand_in(x, name):
@@ -250,13 +251,14 @@ def hessian(f, argnums=0):
 
 
 class _Closure:
-    """Observes a run without recording, and collects what it uses that requires a gradient."""
+    """Observes a run without recording, and collects what it uses that requires a gradient and was there before."""
 
     def __init__(self):
-        self.found = {}
+        self.found, self.began = {}, now()
 
     def __call__(self, phase, op, inputs, run, where):
-        self.found.update((id(x), x) for x in inputs if x.requires_grad)
+        if phase == "forward":
+            self.found.update((id(x), x) for x in inputs if x.requires_grad and (x.is_leaf or x._node.order < self.began))
         return run()
 
 
@@ -296,7 +298,7 @@ def checkpoint(f):
             outs, restore = tree.flatten(f(*args, **settings))
         like = [(_checked(y, "checkpoint").shape, y.dtype) for y in outs]
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
-        used = [x for key, x in closure.found.items() if key not in given]
+        used = [x for key, x in closure.found.items() if key not in given and x.requires_grad]
         if not given and not used or all(dtype.kind != "f" for _, dtype in like):
             return restore(outs)
 
