@@ -2,6 +2,7 @@
 import numpy as np
 
 from ..tensor import Tensor, add
+from .activation import drop_path, dropout, gelu, leaky_relu, silu, softplus
 from .conv import conv2d
 from .elementwise import (
     abs, arccos, arcsin, arctan, arctan2, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, cos, cosh, divide, equal,

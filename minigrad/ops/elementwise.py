@@ -152,7 +152,7 @@ erf.__doc__ = "The error function, 2 / sqrt(pi) times the integral of exp(-t^2) 
 sign = elementwise("sign", np.sign, lambda g, _out, _x: zeros_like(g))
 floor = elementwise("floor", np.floor, lambda g, _out, _x: zeros_like(g))
 ceil = elementwise("ceil", np.ceil, lambda g, _out, _x: zeros_like(g))
-round = elementwise("round", np.rint, lambda g, _out, _x: zeros_like(g))
+round = elementwise("round", lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g))
 abs = elementwise("abs", np.abs, lambda g, _out, x: g * sign(x))
 
 where = elementwise(
@@ -180,7 +180,23 @@ minimum = elementwise(
     lambda g, _out, x, y: _to_larger(g, y, x),
     lambda g, _out, x, y: _to_larger(g, x, y))
 
-relu = elementwise("relu", lambda x: np.maximum(x, x.dtype.type(0)), lambda g, out, _x: where(greater(out, 0), g, 0))
+
+def _relu(x):
+    if x.size < 4096 or xp(x) is not np:
+        return np.maximum(x, x.dtype.type(0))
+    from ..backend.cpu.elementwise import relu
+    return relu(x)
+
+
+def _relu_slope(g, out):
+    if g.size < 4096 or xp(g) is not np:
+        return xp(g).where(out > 0, g, g.dtype.type(0))
+    from ..backend.cpu.elementwise import relu_backward
+    return relu_backward(g, out)
+
+
+_relu_grad = Primitive("relu_grad", _relu_slope, lambda h, _out, _g, out: _relu_grad(h, out), None)
+relu = elementwise("relu", _relu, lambda g, out, _x: _relu_grad(g, out))
 relu.__doc__ = "max(x, 0); its slope at 0 is 0."
 
 _clip = elementwise(

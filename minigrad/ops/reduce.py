@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Primitive, Tensor, broadcast_to as _broadcast_to
+from ..tensor import Fused, Primitive, Tensor, broadcast_to as _broadcast_to
 from .elementwise import _share, cast, equal, maximum, nondifferentiable, sqrt, stop_gradient, where
 from .shape import _axes, _reshape, _transpose, concatenate, flip
 
@@ -137,16 +137,51 @@ def cumprod(x, axis=None):
     return x.swapaxes(axis, -1)
 
 
-def softmax(x, axis=-1):
-    """exp(x) / sum(exp(x)) along `axis`. A row of -inf only, in which everything is masked, gives zeros."""
+def _softmax(x):
+    """exp(x) / sum(exp(x)) along the last axis."""
+    return _share(x, logsumexp(x, -1, keepdims=True))
+
+
+def _log_softmax(x):
+    """x - log(sum(exp(x))) along the last axis."""
+    return x - logsumexp(x, -1, keepdims=True)
+
+
+def _fused_rows(name, definition, logarithm):
+    def forward(x):
+        from ..backend.cpu.rows import softmax
+        return softmax(x, logarithm), None
+
+    def backward(g, out, residuals, wanted, x):
+        from ..backend.cpu.rows import softmax_backward
+        return [softmax_backward(g, out, logarithm)]
+
+    return Fused(name, definition, forward, backward, reads_out=True)
+
+
+_fused_softmax, _fused_log_softmax = _fused_rows("softmax", _softmax, False), _fused_rows("log_softmax", _log_softmax, True)
+
+
+def _along_last(operation, x, axis):
+    """An operation along the last axis, along another one."""
     x = x if isinstance(x, Tensor) else Tensor(x)
-    return _share(x, logsumexp(x, axis, keepdims=True))
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    (axis,) = _axes((axis,), x.ndim)
+    if axis == x.ndim - 1:
+        return operation(x)
+    order = tuple(a for a in range(x.ndim) if a != axis) + (axis,)
+    return _transpose(operation(_transpose(x, axes=order)), axes=tuple(np.argsort(order).tolist()))
+
+
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) along `axis`. A row of -inf only, in which everything is masked, gives zeros, with gradient 0."""
+    return _along_last(_fused_softmax, x, axis)
 
 
 def log_softmax(x, axis=-1):
     """x - log(sum(exp(x))) along `axis`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    return x - logsumexp(x, axis, keepdims=True)
+    return _along_last(_fused_log_softmax, x, axis)
 
 
 def _index_of(name, function):

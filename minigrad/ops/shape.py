@@ -172,7 +172,7 @@ def pad(x, pad_width, mode="constant", constant_values=0):
     Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".
     """
     x = _tensor(x)
-    widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
     if mode == "constant":
         return _pad(x, widths=widths, value=constant_values)
     for axis, (width, n) in enumerate(zip(widths, x.shape)):

@@ -1,6 +1,7 @@
 """Kernels on images (N, C, H, W): normalisation, pooling, convolution, sampling.
 
-Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are float32 or float64 on the GPU, in C order.
+Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are
+float32 or float64 on the GPU, in C order.
 """
 import math
 

@@ -7,13 +7,14 @@ does not end counts as noticed. Some survivors are equivalent: they change nothi
 """
 import argparse
 import contextlib
-import functools
 import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
 
 FOLDER = pathlib.Path(__file__).parent
@@ -25,7 +26,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "column_sum": ["activation"], "depthwise": ["windows"], "dropout": ["optimiser"], "grid_sample": ["grid_sample"],
          "group_norm": ["group_norm"],
          "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "norm_relu_pool": ["batch_norm"],
-         "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["softmax", "layer_norm", "activation"],
+         "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
              "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}
@@ -80,16 +81,13 @@ def _run_tests(file, text):
     import pytest
 
     from minigrad.backend.cuda import launch
-    original = launch.FOLDER
-
-    @functools.cache
-    def source(name):
-        prelude = text if file == "prelude" else (original / "prelude.cu").read_text()
-        return prelude + (text if name == file else (original / f"{name}.cu").read_text())
-
-    launch.source = source
     tests = [str(FOLDER / f"test_cuda_{name}.py") for name in TESTS[file]]
-    return int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", *tests]))
+    with tempfile.TemporaryDirectory() as folder:
+        for path in launch.FOLDER.glob("*.cu"):
+            shutil.copy(path, folder)
+        launch.FOLDER = pathlib.Path(folder)
+        (launch.FOLDER / f"{file}.cu").write_text(text)
+        return int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", *tests]))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 // What CUDA builds in, for a C++ compiler: a kernel file compiled behind this header runs on the CPU.
 //
 // The threads of a block are fibers: each runs until it waits at a barrier or in a shuffle, then the next one has its turn.
-// Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs, threads and blocks take turns in
-// either order, and a barrier or shuffle that not all threads reach is an error, as is a touch of a protected page.
+// Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs (or, backwards, huge numbers), blocks
+// and threads take turns in either order, each warp running as far ahead of the others as it can, and a barrier or shuffle
+// that not all threads reach is an error, as is a touch of a protected page.
 #pragma once
 #include <setjmp.h>
 #include <signal.h>
@@ -120,8 +121,26 @@ static int thread() { return running - fibers; }
 
 extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];
 
+// Runs the threads of a warp until all of them are done or wait for other warps; how often one of them was given a turn.
+static int run_warp(int warp, bool backwards, int& alive) {
+    int first = warp * 32, last = threads() < first + 32 ? threads() : first + 32, steps = 0, before;
+    do {
+        before = steps;
+        for (int i = first; i < last && !error; i++) {
+            Fiber& fiber = fibers[backwards ? first + last - 1 - i : i];
+            if (fiber.done || (fiber.at && fiber.at->generation == fiber.generation)) continue;
+            fiber.at = nullptr, running = &fiber, threadIdx = fiber.thread;
+            standin_switch(&scheduler, &fiber.context);
+            alive -= fiber.done;
+            steps++;
+        }
+    } while (steps > before && !error);
+    return steps;
+}
+
 static void run_block(bool backwards) {
-    if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
+    char* shared = __start_shared_memory;
+    if (shared) memset(shared, backwards ? 0x7f : 0xff, __stop_shared_memory - shared);
     of_block = {};
     memset(of_warp, 0, sizeof of_warp);
     int alive = threads();
@@ -130,17 +149,11 @@ static void run_block(bool backwards) {
         fibers[i].done = false, fibers[i].at = nullptr;
         make(&fibers[i].context, stacks + (size_t)i * STACK_BYTES, entry);
     }
+    int warps = (alive + 31) / 32;
     while (alive && !error) {
-        bool progress = false;
-        for (int i = 0, n = threads(); i < n && !error; i++) {
-            Fiber& fiber = fibers[backwards ? n - 1 - i : i];
-            if (fiber.done || (fiber.at && fiber.at->generation == fiber.generation)) continue;
-            fiber.at = nullptr, progress = true;
-            running = &fiber, threadIdx = fiber.thread;
-            standin_switch(&scheduler, &fiber.context);
-            alive -= fiber.done;
-        }
-        if (!progress) error = "a barrier or shuffle that not all threads reach";
+        int steps = 0;
+        for (int i = 0; i < warps; i++) steps += run_warp(backwards ? warps - 1 - i : i, backwards, alive);
+        if (!steps) error = "a barrier or shuffle that not all threads reach";
     }
 }
 

@@ -30,3 +30,11 @@ def test_group_norm(run, seed, dtype, n, groups, members, plane):
     close(grads[0], dx.reshape(x.shape), scale=30)
     close(grads[1], (grouped(g) * xhat).sum((0, 3)).reshape(c), scale=100)
     close(grads[2], grouped(g).sum((0, 3)).reshape(c), scale=100)
+
+
+def test_group_norm_far_from_zero_keeps_its_digits(run):
+    x = normal(0, np.float32, 2, 4, 9, 9) + np.float32(1000)
+    values = x.astype(np.float64).reshape(2, 2, -1)
+    expected = (values - values.mean(2, keepdims=True)) / np.sqrt(values.var(2, keepdims=True) + 1e-5)
+    y, _, _ = run(cuda.group_norm, x, 2, np.ones(4, np.float32), np.zeros(4, np.float32))
+    close(y, expected.reshape(x.shape), factor=100)

@@ -17,14 +17,22 @@ extern "C" __global__ void coordinates(real* y) {
 }
 extern "C" __global__ void reductions(const real* x, real* y) {
     real v = x[threadIdx.x], down = __shfl_down_sync(FULL_WARP, v, 3);
-    y[threadIdx.x] = block_sum(v);
-    y[64 + threadIdx.x] = block_max(v);
-    y[128 + threadIdx.x] = down;
+    real sum = block_sum(v), squares = block_sum(v * v), largest = block_max(v), smallest = -block_max(-v);
+    real results[5] = {sum, squares, largest, smallest, down};
+    for (int k = 0; k < 5; k++) y[k * 64 + threadIdx.x] = results[k];
 }
 extern "C" __global__ void without_barrier(const real* x, real* y) {
     __shared__ real first;
     if (threadIdx.x == 0) first = x[0];
     y[threadIdx.x] = first;
+}
+extern "C" __global__ void overtaken(const real* x, real* y) {  // nothing keeps a warp from writing while others still read
+    __shared__ real latest;
+    for (int i = 0; i < 2; i++) {
+        if (threadIdx.x == 0 || threadIdx.x == 63) latest = x[i];
+        __syncthreads();
+        y[64 * i + threadIdx.x] = latest;
+    }
 }
 extern "C" __global__ void race(real* y) { y[0] = threadIdx.x; }
 extern "C" __global__ void lonely_barrier(real* y) { if (threadIdx.x < 16) __syncthreads(); }
@@ -59,22 +67,23 @@ def test_coordinates(toy, grid, block):
 
 @needs_compiler
 def test_reductions(toy):
-    x, y = np.random.default_rng(0).standard_normal(64), np.zeros((3, 64))
+    x, y = np.random.default_rng(0).standard_normal(64), np.zeros((5, 64))
     toy("reductions", 1, 64, x, y)
-    np.testing.assert_allclose(y[:2], np.stack([np.full(64, x.sum()), np.full(64, x.max())]))
+    np.testing.assert_allclose(y[:4].T, np.tile([x.sum(), (x * x).sum(), x.max(), x.min()], (64, 1)))
     lane = np.arange(64) % 32
-    np.testing.assert_array_equal(y[2], x[np.arange(64) + 3 * (lane < 29)])
+    np.testing.assert_array_equal(y[4], x[np.arange(64) + 3 * (lane < 29)])
 
 
 @needs_compiler
 @pytest.mark.parametrize("kernel, reads, block, complaint", [
     ("without_barrier", True, 32, "order of the threads"), ("race", False, 32, "order of the threads"),
+    ("overtaken", True, 64, "order of the threads"),
     ("lonely_barrier", False, 32, "not all threads reach"), ("lonely_shuffle", False, 32, "not all threads reach"),
     ("reductions", True, 48, "whole warps"), ("reads_behind", True, 32, "outside an array"),
     ("writes_behind", False, 32, "outside an array"), ("writes_before", False, 32, "wrote before"),
     ("changes_const", True, 32, "const array")])
 def test_the_standin_notices(toy, kernel, reads, block, complaint):
-    x, y = np.zeros(32), np.zeros(32)
+    x, y = np.arange(32.0), np.zeros(2 * block if kernel == "overtaken" else 32)
     with pytest.raises(AssertionError, match=complaint):
         toy(kernel, 1, block, *([x] if reads else []), y)
 

@@ -1,0 +1,91 @@
+"""MAML: parameters from which a gradient step or two learn a new task from a few examples.
+
+    python -m examples.maml                                  # characters drawn from fonts, no download
+    python -m examples.maml --data DIR                       # Omniglot: the folder with the publisher's zips
+    python -m examples.maml --task sinusoid                  # regression: sine waves of random amplitude and phase
+    python -m examples.maml --first-order                    # the inner gradient as a constant
+    python -m examples.maml --learn-alpha parameter          # Meta-SGD
+"""
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import tyro
+
+import minigrad as mg
+from examples.prototypical_networks import load
+from examples.runs import RunFolder
+from methods.few_shot import maml
+from minigrad import data, optim
+
+
+@dataclasses.dataclass
+class Run(maml.Config):
+    """Settings of the run."""
+
+    task: Literal["characters", "sinusoid"] = "characters"
+    data: str = "fonts"  # "fonts", "download" for Omniglot, or a folder with Omniglot's zips
+    device: str = "cpu"  # "cpu" or "cuda"
+    seed: int = 0
+    steps: int = 400  # meta-steps
+    out: str = "runs/maml"  # the run's folder
+    resume: bool = False  # continue the run in `out`
+    width: int = 64  # channels of the network
+    episodes: int = 600  # test tasks
+
+
+class Characters:
+    """Tasks of classifying characters."""
+
+    net, loss = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy)
+
+    def __init__(self, run):
+        train, test, name = load(run.data)
+        classes = data.with_rotations(train).images[:, :, None]
+        print(f"{name}: {len(classes)} classes to train on (with rotations), {len(test.images)} new ones to test on")
+        self.run = run
+        self.sampler = data.EpisodeSampler(classes, run.way, run.shot, run.query, run.seed)
+        self.test = data.EpisodeSampler(test.images[:, :, None], run.way, run.shot, 15, run.seed + 2)
+        scales = run.inner_steps + 1 if run.norm == "per-step" else 1
+        self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)
+
+    def sample(self, tasks, test=False):
+        """Support x, y and query x, y, each with a leading axis of tasks."""
+        episodes = [(self.test if test else self.sampler).sample() for _ in range(tasks)]
+        stacked = (np.stack([getattr(e, name) for e in episodes])
+                   for name in ("support", "support_labels", "query", "query_labels"))
+        a, b, c, d = (mg.Tensor(x).to(self.run.device) for x in stacked)
+        return (a, b), (c, d)
+
+    @staticmethod
+    def score(outputs, y):
+        """Accuracy of each task."""
+        return 100 * (outputs.numpy().argmax(2) == y.numpy()).mean(1)
+
+    unit = "% correct"
+
+
+class Sinusoids:
+    """Tasks of regressing y = a sin(x - p), amplitude a in [0.1, 5], phase p in [0, pi], x in [-5, 5]."""
+
+    net, loss = staticmethod(maml.mlp), staticmethod(maml.squared_error)
+
+    def __init__(self, run):
+        self.run, self.rng = run, np.random.default_rng(run.seed)
+        self.test_rng = np.random.default_rng(run.seed + 2)
+        self.params = maml.init_mlp(np.random.default_rng(run.seed))
+
+    def sample(self, tasks, test=False):
+        rng = self.test_rng if test else self.rng
+        a, p = rng.uniform(0.1, 5, (tasks, 1, 1)), rng.uniform(0, np.pi, (tasks, 1, 1))
+        x = rng.uniform(-5, 5, (tasks, self.run.shot + (100 if test else self.run.query), 1))
+        x, y = (mg.Tensor(v.astype(np.float32)).to(self.run.device) for v in (x, a * np.sin(x - p)))
+        k = self.run.shot
+        return (x[:, :k], y[:, :k]), (x[:, k:], y[:, k:])
+
+    @staticmethod
+    def score(outputs, y):
+        """Mean squared error of each task."""
+        return ((outputs.numpy() - y.numpy()) ** 2).mean((1, 2))
+
+    unit = "mean squared error"

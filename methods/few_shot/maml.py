@@ -1,0 +1,154 @@
+"""Model-agnostic meta-learning.
+
+Chelsea Finn, Pieter Abbeel, Sergey Levine: "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017,
+arXiv:1703.03400. Learned step sizes: Zhenguo Li et al.: "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017,
+arXiv:1707.09835. A scale and shift for each inner step: Antoniou et al.: "How to train your MAML", 2018, arXiv:1810.09502.
+
+Learn parameters from which a few gradient steps on a task's few examples (S) solve the task (Q).
+
+    theta'_0 = theta,  theta'_{j+1} = theta'_j - alpha * grad L_S(theta'_j)      (inner loop, one for each task)
+    minimise over theta:  sum over tasks of L_Q(theta'_J)                        (through the inner gradients: second order)
+
+First-order MAML treats the inner gradient as a constant; Meta-SGD minimises over alpha as well.
+
+A batch of tasks is computed at once: each parameter gets a leading axis of tasks, and the tasks lie side by side as groups
+of channels. Tasks share no sum, so the gradient of their losses' total is each task's own gradient.
+"""
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import minigrad as mg
+
+
+@dataclass
+class Config:
+    """The paper's settings for 5-way Omniglot, with fewer tasks a step."""
+
+    way: int = 5
+    shot: int = 1
+    query: int = 5  # images a class that L_Q is computed on
+    tasks: int = 16  # tasks in a meta-step (paper: 32)
+    inner_steps: int = 1  # J while training
+    test_steps: int = 10  # J at test
+    alpha: float = 0.4  # inner step size; the inner loss is summed over the classes
+    lr: float = 1e-3  # of Adam on theta (and alpha)
+    first_order: bool = False  # the inner gradient is a constant
+    learn_alpha: Literal["no", "scalar", "tensor", "parameter"] = "no"  # one for all, one a tensor, one a parameter (Meta-SGD)
+    norm: Literal["transductive", "support", "per-step"] = "transductive"  # see `conv_net`
+
+
+# -- networks: functions of a dict of parameters, each with or without a leading axis of tasks ------------------------
+
+LAYERS = 4
+FIXED = ("scale", "shift")  # of the batch normalisation: learned, but not changed by the inner loop
+
+
+def init_conv_net(rng, way, width=64, steps=1):
+    """Parameters of four 3x3 convolutions of stride 2, each normalised, and a linear layer."""
+    params = {}
+    for i in range(LAYERS):
+        fan_in = 9 * (width if i else 1)
+        params[f"conv{i}"] = rng.normal(0, math.sqrt(2 / fan_in), (width, width if i else 1, 3, 3))
+        params[f"scale{i}"], params[f"shift{i}"] = np.ones((steps, width)), np.zeros((steps, width))
+    params["weight"], params["bias"] = rng.normal(0, 0.01, (way, width)), np.zeros(way)
+    return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
+
+
+def conv_net(params, x, step=0, moments=None):
+    """Images (tasks, n, 1, H, W) to logits (tasks, n, way).
+
+    Normalised by `moments`, each layer's mean and variance (those of the support set: the queries do not see each other);
+    if None by the statistics of the batch itself (transductive). An empty list is filled with the batch's. `step` chooses
+    the scale and shift where each inner step has its own.
+    """
+    tasks, n = x.shape[:2]
+    x = mg.reshape(mg.swapaxes(x, 0, 1), (n, -1, *x.shape[3:]))  # (n, tasks * channels, H, W)
+    given = list(moments or ())
+    for i in range(LAYERS):
+        w = params[f"conv{i}"]
+        x = mg.conv2d(x, w.reshape(-1, *w.shape[-3:]), stride=2, padding=1, groups=tasks)
+        scale, shift = (mg.tile(params[f"{name}{i}"][min(step, len(params[f"{name}{i}"]) - 1)], tasks) for name in FIXED)
+        if moments is None:
+            x = mg.batch_norm(x, None, None, scale, shift, training=True)
+        else:
+            mean, var = given[i] if given else (x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True))
+            if not given:
+                moments.append((mean, var))
+            x = (x - mean) / mg.sqrt(var + 1e-5) * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+        x = mg.relu(x)
+    x = mg.swapaxes(x.mean((2, 3)).reshape(n, tasks, -1), 0, 1)  # (tasks, n, channels)
+    return x @ params["weight"].mT + params["bias"].reshape(tasks, 1, -1)
+
+
+def init_mlp(rng, hidden=40):
+    """Parameters of the sinusoid's network, 1 - 40 - 40 - 1."""
+    sizes = (1, hidden, hidden, 1)
+    params = {}
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+        params[f"weight{i}"], params[f"bias{i}"] = rng.normal(0, math.sqrt(2 / a), (a, b)), np.zeros((1, b))
+    return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
+
+
+def mlp(params, x, step=0, moments=None):
+    """(tasks, n, 1) to (tasks, n, 1)."""
+    for i in range(2):
+        x = mg.relu(x @ params[f"weight{i}"] + params[f"bias{i}"])
+    return x @ params["weight2"] + params["bias2"]
+
+
+# -- losses: one number for each task ----------------------------------------------------------------------------------
+
+def cross_entropy(logits, labels):
+    """(tasks, n, way) and labels (tasks, n): summed over the classes, averaged over each class's examples."""
+    return -mg.take_along_axis(mg.log_softmax(logits, 2), labels[:, :, None], 2).mean((1, 2)) * logits.shape[2]
+
+
+def squared_error(y, target):
+    return ((y - target) ** 2).mean((1, 2))
+
+
+# -- the method --------------------------------------------------------------------------------------------------------
+
+def init_alpha(params, config):
+    """Step sizes: a number, or with `learn_alpha` Tensors of the chosen shape for every adapted parameter."""
+    adapted = [k for k in params if not k.startswith(FIXED)]
+    if config.learn_alpha == "no":
+        return dict.fromkeys(adapted, config.alpha)
+    if config.learn_alpha == "scalar":
+        return dict.fromkeys(adapted, mg.Tensor(np.float32(config.alpha), requires_grad=True))
+    whole = config.learn_alpha == "parameter"
+    return {k: mg.Tensor(np.full(params[k].shape if whole else (), config.alpha, np.float32), requires_grad=True) for k in adapted}
+
+
+def adapt(net, loss, params, alpha, x, y, steps, first_order=False):
+    """theta'_J of every task, from its support set x (tasks, n, ...), y (tasks, n, ...). Fixed parameters are passed on."""
+    tasks = len(x)
+    fast = {k: mg.broadcast_to(params[k], (tasks, *params[k].shape)) for k in alpha}
+    fixed = {k: p for k, p in params.items() if k not in alpha}
+    for j in range(steps):
+        def total(fast):
+            return loss(net({**fixed, **fast}, x, j), y).sum()
+
+        with mg.no_grad() if first_order else contextlib.nullcontext():
+            g = mg.grad(total)(fast)
+        fast = {k: fast[k] - alpha[k] * g[k] for k in fast}
+    return {**fixed, **fast}
+
+
+def query_outputs(net, loss, params, alpha, support, query_x, config, steps):
+    """The adapted networks' outputs for the queries: (tasks, n, ...)."""
+    adapted = adapt(net, loss, params, alpha, *support, steps, config.first_order)
+    moments = [] if config.norm == "support" else None
+    if config.norm == "support":
+        net(adapted, support[0], steps, moments)
+    return net(adapted, query_x, steps, moments)
+
+
+def meta_loss(net, loss, params, alpha, support, query, config):
+    """The mean over tasks of L_Q(theta'_J), and the outputs. support and query are pairs x, y with a leading axis of tasks."""
+    outputs = query_outputs(net, loss, params, alpha, support, query[0], config, config.inner_steps)
+    return loss(outputs, query[1]).mean(), outputs

@@ -1,0 +1,214 @@
+"""Operations along the last axis in one pass over memory: softmax, layer norm, RMS norm, cross-entropy.
+
+Arrays are matrices (rows, C) inside, cut into blocks of rows that stay in a core's cache. Sums along a row are products
+with a vector, which BLAS does faster than `sum`. float16 is computed in float32.
+"""
+import math
+
+import numpy as np
+
+from .layout import blocks
+from .memory import empty, scratch
+from .threads import parallel_for
+
+BLOCK_BYTES = 1 << 19
+
+
+def softmax(x, logarithm=False):
+    """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN)."""
+    rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    out = y.reshape(rows.shape)
+
+    def block(part):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            (_log_softmax_block if logarithm else softmax_block)(rows[part], out[part])
+
+    _for_rows(block, rows)
+    return y.astype(x.dtype, copy=False)
+
+
+def softmax_block(x, y):
+    """softmax of the rows of `x`, of any number of axes, into `y`; x may be y. Returns nothing."""
+    top = x.max(axis=-1, keepdims=True)
+    special = not np.isfinite(top).all()
+    if special:
+        infinite = x == math.inf if (top == math.inf).any() else None
+        top = np.where(np.isinf(top), x.dtype.type(0), top)
+    np.subtract(x, top, out=y)
+    np.exp(y, out=y)
+    total = _sums(y)
+    if special:
+        if infinite is not None:
+            np.copyto(y, infinite, where=np.isinf(total), casting="unsafe")
+        total[(total == 0) | np.isinf(total)] = 1
+    y *= np.reciprocal(total, out=total)
+
+
+def _log_softmax_block(x, y):
+    top = x.max(axis=1, keepdims=True)
+    if not np.isfinite(top).all():
+        top = np.where(np.isinf(top), x.dtype.type(0), top)
+    np.subtract(x, top, out=y)
+    exps = np.exp(y, out=scratch("rows a", y.shape, y.dtype))
+    y -= np.log(_sums(exps))
+
+
+def softmax_backward(g, y, logarithm=False):
+    """The gradient of `softmax` in x, for its output y: y (g - sum(g y)), or g - exp(y) sum(g)."""
+    rows, gs, dx = _rows(y), _rows(g), empty(y.shape, np.promote_types(y.dtype, np.float32))
+    out = dx.reshape(rows.shape)
+
+    def block(part):
+        y, g, dx = rows[part], gs[part], out[part]
+        if logarithm:
+            np.exp(y, out=dx)
+            dx *= _sums(g)
+            np.subtract(g, dx, out=dx)
+        else:
+            np.subtract(g, dots(g, y), out=dx)
+            dx *= y
+
+    _for_rows(block, rows)
+    return dx.astype(y.dtype, copy=False)
+
+
+def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
+    """-log softmax(logits)[label] of each row, 0 where the label is `ignored`; and each row's log-sum-exp.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) integers.
+        smoothing: the share of each target that is spread evenly over all classes.
+    """
+    rows = _rows(logits)
+    losses, lse = np.zeros(len(rows), rows.dtype), np.zeros(len(rows), rows.dtype)
+
+    def block(part):
+        x, label = rows[part], labels[part]
+        top = x.max(axis=1, keepdims=True)
+        shifted = np.subtract(x, top, out=scratch("rows a", x.shape, x.dtype))
+        picked = np.take_along_axis(shifted, np.where(label == ignored, 0, label)[:, None], 1)
+        if smoothing:
+            picked = (1 - smoothing) * picked + smoothing * _sums(shifted) / x.shape[1]
+        total = np.log(_sums(np.exp(shifted, out=shifted)))
+        lse[part] = (total + top)[:, 0]
+        losses[part] = np.where(label == ignored, 0, (total - picked)[:, 0])
+
+    _for_rows(block, rows)
+    return losses.astype(logits.dtype, copy=False), lse
+
+
+def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
+    """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the rows' losses."""
+    rows, dx = _rows(logits), empty(logits.shape, np.promote_types(logits.dtype, np.float32))
+
+    def block(part):
+        label, out = labels[part], dx[part]
+        share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
+        np.subtract(rows[part], lse[part, None], out=out)
+        np.exp(out, out=out)
+        if smoothing:
+            out -= smoothing / out.shape[1]
+        out[np.arange(len(out)), np.where(label == ignored, 0, label)] -= 1 - smoothing
+        out *= share[:, None]
+
+    _for_rows(block, rows)
+    return dx.astype(logits.dtype, copy=False)
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
+    """weight (x - mean) / sqrt(var + eps) + bias along the last axis; without `centre` RMS norm, whose mean is 0.
+
+    Args:
+        x: (..., C).
+        weight, bias: (C,) or None.
+
+    Returns:
+        y like x; mean (None without `centre`) and inv_std, (rows,).
+    """
+    rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    out = y.reshape(rows.shape)
+    mean, inv_std = np.empty(len(rows), rows.dtype) if centre else None, np.empty(len(rows), rows.dtype)
+
+    def block(part):
+        x, y = rows[part], out[part]
+        if centre:
+            mu = _sums(x)
+            mu /= x.shape[1]
+            mean[part] = mu[:, 0]
+            x = np.subtract(x, mu, out=y)
+        inv = dots(x, x)
+        inv /= x.shape[1]
+        inv += eps
+        np.sqrt(inv, out=inv)
+        np.reciprocal(inv, out=inv)
+        inv_std[part] = inv[:, 0]
+        np.multiply(x, inv, out=y)
+        if weight is not None:
+            y *= weight
+        if bias is not None:
+            y += bias
+
+    if rows.shape[1]:
+        _for_rows(block, rows)
+    return y.astype(x.dtype, copy=False), mean, inv_std
+
+
+def layer_norm_backward(g, x, weight, mean, inv_std):
+    """The gradients of `layer_norm` in x, weight and bias, also of a weight or bias that was None.
+
+    With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)).
+    """
+    rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    out, todo, c = dx.reshape(rows.shape), _row_blocks(rows), rows.shape[1]
+    sums = np.zeros((2, len(todo), c))
+
+    def block(i):
+        part = todo[i]
+        g, inv = gs[part], inv_std[part, None]
+        xhat = scratch("rows a", g.shape, g.dtype)
+        if mean is None:
+            np.multiply(rows[part], inv, out=xhat)
+        else:
+            np.multiply(np.subtract(rows[part], mean[part, None], out=xhat), inv, out=xhat)
+        ones = np.ones(len(g), g.dtype)
+        term = np.multiply(g, xhat, out=scratch("rows b", g.shape, g.dtype))
+        sums[:, i] = ones @ term, ones @ g
+        h, inner = g, term
+        if weight is not None:
+            h = np.multiply(g, weight, out=out[part])
+            inner = term @ weight.astype(term.dtype, copy=False)[:, None]
+        else:
+            inner = _sums(term)
+        xhat *= inner / c
+        np.subtract(h, xhat, out=out[part])
+        if mean is not None:
+            out[part] -= _sums(h) / c if weight is None else (g @ weight.astype(g.dtype, copy=False)[:, None]) / c
+        out[part] *= inv
+
+    parallel_for(block, len(todo), blas=True)
+    dw, db = sums.sum(1).astype(x.dtype)
+    return dx.astype(x.dtype, copy=False), dw, db
+
+
+def dots(x, y):
+    """The sum of x y along the last axis, which is kept with length 1."""
+    return np.einsum("...i,...i->...", x, y)[..., None]
+
+
+def _sums(x):
+    return x @ np.ones((x.shape[-1], 1), x.dtype)
+
+
+def _rows(x):
+    """(..., C) as a contiguous matrix, in float32 at least."""
+    dtype = np.promote_types(x.dtype, np.float32)
+    return np.ascontiguousarray(x, dtype).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _row_blocks(rows):
+    return [part for _, part in blocks((1, *rows.shape), rows.dtype, BLOCK_BYTES)] if rows.size else []
+
+
+def _for_rows(fn, rows):
+    parallel_for(fn, _row_blocks(rows), blas=True)

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+import minigrad as mg
+from methods.few_shot import maml
+from minigrad import tree
+
+
+def quadratic(params, x, step=0, moments=None):
+    """theta of every task; the loss below is 1/2 theta' A theta."""
+    return params["theta"]
+
+
+def test_meta_gradient_of_a_quadratic_in_closed_form():
+    """MAML: (I - alpha A)^J A theta'. First order: A theta'."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(3, 3))
+    a = a @ a.T / 3
+    start, alpha, steps = rng.normal(size=3), 0.1, 3
+    loss = lambda theta, y: 0.5 * ((theta @ a) * theta).sum(1)
+    for first_order in (False, True):
+        theta = mg.Tensor(start, requires_grad=True)
+        config = maml.Config(inner_steps=steps, first_order=first_order)
+        value, _ = maml.meta_loss(quadratic, loss, {"theta": theta}, {"theta": alpha}, (np.zeros((2, 1)), None),
+                                  (np.zeros((2, 1)), None), config)
+        value.backward()
+        shrink = np.linalg.matrix_power(np.eye(3) - alpha * a, steps)
+        adapted = shrink @ start
+        expected = a @ adapted if first_order else shrink @ a @ adapted
+        np.testing.assert_allclose(theta.grad.numpy(), expected, atol=1e-12)
+        np.testing.assert_allclose(value.item(), 0.5 * adapted @ a @ adapted, atol=1e-12)
+
+
+@pytest.fixture
+def tasks():
+    rng = np.random.default_rng(1)
+    support = rng.random((2, 6, 1, 12, 12)), np.tile(np.arange(3).repeat(2), (2, 1))
+    query = rng.random((2, 9, 1, 12, 12)), np.tile(np.arange(3).repeat(3), (2, 1))
+    return tuple((mg.Tensor(x), mg.Tensor(y)) for x, y in (support, query))
+
+
+def in_double(params):
+    return {k: mg.Tensor(p.numpy().astype(np.float64), requires_grad=True) for k, p in params.items()}
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support", "per-step"])
+@pytest.mark.parametrize("learn", ["no", "scalar", "tensor", "parameter"])
+def test_meta_gradient_against_differences(tasks, norm, learn):
+    """Along a random direction of theta and alpha, through two inner steps of the convolutional network."""
+    config = maml.Config(way=3, shot=2, inner_steps=2, alpha=0.1, norm=norm, learn_alpha=learn)
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4, 3 if norm == "per-step" else 1))
+    alpha = maml.init_alpha(params, config)
+    if learn == "no":
+        learned = {}
+    elif learn == "scalar":
+        shared = mg.Tensor(np.float64(0.1), requires_grad=True)
+        alpha, learned = dict.fromkeys(alpha, shared), {"alpha": shared}
+    else:
+        alpha = learned = in_double(alpha)
+    everything = [*params.values(), *learned.values()]
+    rng = np.random.default_rng(3)
+    along = [rng.normal(size=p.shape) for p in everything]
+
+    def value():
+        return maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0]
+
+    exact = sum(float((g * v).sum()) for g, v in zip(mg.grad(value(), everything), along))
+    h, sides = 1e-6, []
+    for sign in (1, -1):
+        for p, v in zip(everything, along):
+            p.data = p.numpy() + sign * h * v
+        sides.append(value().item())
+        for p, v in zip(everything, along):
+            p.data = p.numpy() - sign * h * v
+    numeric = (sides[0] - sides[1]) / (2 * h)
+    assert abs(exact - numeric) <= 1e-4 * max(1, abs(numeric))
+
+
+def test_tasks_side_by_side_are_tasks_one_by_one(tasks):
+    config = maml.Config(way=3, shot=2, inner_steps=2)
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    alpha = maml.init_alpha(params, config)
+    together = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[1].numpy()
+    for t in range(2):
+        alone = [(x[t:t + 1], y[t:t + 1]) for x, y in tasks]
+        outputs = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *alone, config)[1].numpy()
+        np.testing.assert_allclose(outputs[0], together[t], atol=1e-10)
+
+
+def test_support_statistics_keep_queries_apart(tasks):
+    """With the support set's statistics a query's output does not depend on the other queries; with the batch's it does."""
+    (x, y), (q, _) = tasks
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    for norm, apart in (("support", True), ("transductive", False)):
+        config = maml.Config(way=3, shot=2, norm=norm)
+        run = lambda queries: maml.query_outputs(maml.conv_net, maml.cross_entropy, params, maml.init_alpha(params, config),
+                                                 (x, y), queries, config, 1).numpy()
+        assert np.allclose(run(q)[:, :4], run(q[:, :4]), atol=1e-8) == apart
+
+
+def test_slope_of_the_step_sizes():
+    """Meta-SGD: the gradient with respect to alpha is minus the product of support and query gradients."""
+    rng = np.random.default_rng(4)
+    params = in_double(maml.init_mlp(rng, 5))
+    alpha = in_double({k: mg.Tensor(np.full(p.shape, 0.05)) for k, p in params.items()})
+    x, y, qx, qy = (mg.Tensor(rng.normal(size=(1, 7, 1))) for _ in range(4))
+    config = maml.Config(inner_steps=1, first_order=True)
+    value, _ = maml.meta_loss(maml.mlp, maml.squared_error, params, alpha, (x, y), (qx, qy), config)
+    found = mg.grad(value, alpha)
+    inner = mg.grad(lambda p: maml.squared_error(maml.mlp(p, x), y).sum())(params)
+    adapted = tree.map(lambda p, g: p.detach() - 0.05 * g.detach(), params, inner)
+    outer = mg.grad(lambda p: maml.squared_error(maml.mlp(p, qx), qy).sum())(adapted)
+    for k in params:
+        np.testing.assert_allclose(found[k].numpy(), -(inner[k] * outer[k]).numpy(), atol=1e-10)

@@ -1,0 +1,444 @@
+"""Known traps: corners, infinities, NaN, ties, empty and 0-d arrays, dtypes, aliasing, in-place changes, errors that speak."""
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad as mg
+
+INF = np.inf
+
+
+def derivatives(f, x, count=3):
+    """f at x and its derivatives, as plain numbers. f maps a scalar to a scalar."""
+    x, values = mg.Tensor(x), []
+    for _ in range(count + 1):
+        values.append(float(f(x)))
+        f = mg.grad(f)
+    return values
+
+
+def gradient(f, x):
+    return mg.grad(lambda x: f(x).sum())(np.asarray(x, float)).tolist()
+
+
+# -- corners ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f", [mg.abs, mg.sqrt, mg.relu, mg.sign, lambda x: mg.norm(x), lambda x: mg.norm(mg.stack([x, x]), 3), lambda x: mg.std(mg.stack([x, -x])),
+                               lambda x: x ** 0.5, lambda x: mg.sqrt(x * x), lambda x: mg.norm(mg.stack([x, 2 * x]))])
+def test_corners_at_zero_have_subgradient_zero_to_third_order(f):
+    assert derivatives(f, 0.0) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("power, expected", [(0, [1, 0, 0, 0]), (1, [0, 1, 0, 0]), (2, [0, 0, 2, 0]), (3, [0, 0, 0, 6]), (2.0, [0, 0, 2, 0]), (4, [0, 0, 0, 0])])
+def test_powers_of_zero(power, expected):
+    assert derivatives(lambda x: x ** power, 0.0) == expected
+    assert derivatives(lambda x: mg.power(x, mg.Tensor(float(power))), 0.0) == expected
+
+
+def test_zero_and_negative_bases_with_a_tensor_exponent():
+    p = mg.Tensor([2.0, 3.0], requires_grad=True)
+    slope = mg.grad(mg.power(mg.Tensor([0.0, 2.0]), p).sum(), p)
+    np.testing.assert_allclose(slope.numpy(), [0, 8 * np.log(2)])
+    assert gradient(lambda x: x ** mg.Tensor([2.0, 3.0, 2.0]), [-1, -2, 0]) == [-2, 12, 0]
+
+
+def test_norm_of_zeros_has_a_zero_hessian():
+    for ord in (None, 1, 3, INF, 1.5):
+        assert not mg.hessian(lambda x: mg.norm(x, ord))(np.zeros(3)).numpy().any()
+    matrix = mg.grad(lambda x: mg.norm(x, "fro"))(np.zeros((2, 2)))
+    assert not matrix.numpy().any()
+
+
+# -- ties ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=6), st.sampled_from([np.float16, np.float32, np.float64]))
+def test_ties_share_the_gradient_evenly(values, dtype):
+    x = np.array(values, dtype)
+    for f, best in ((mg.max, x.max()), (mg.min, x.min())):
+        expected = (x == best) / (x == best).sum()
+        g = mg.grad(lambda x: f(x))(x)
+        assert g.dtype == dtype
+        np.testing.assert_allclose(g.numpy(), expected.astype(dtype), rtol=1e-3)
+
+
+def test_ties_between_two_tensors():
+    x, y = (mg.Tensor([1.0, 2.0, 3.0], requires_grad=True), mg.Tensor([1.0, 3.0, 2.0], requires_grad=True))
+    for f, first in ((mg.maximum, [0.5, 0, 1]), (mg.minimum, [0.5, 1, 0])):
+        a, b = mg.grad(f(x, y).sum(), [x, y])
+        assert a.tolist() == first and b.tolist() == [1 - v for v in first]
+    assert gradient(lambda x: mg.maximum(x, x), [1, 2]) == [1, 1]
+    assert gradient(lambda x: mg.clip(x, 0, 6), [0, 6, -1, 7, 3]) == [1, 1, 0, 0, 1]
+
+
+def test_many_ties_in_half_precision_are_counted_exactly():
+    g = mg.grad(lambda x: mg.max(x))(np.ones(3000, np.float16))
+    np.testing.assert_allclose(g.numpy(), np.float16(1 / 3000), rtol=1e-3)
+
+
+def test_sorting_equal_elements_keeps_each_ones_gradient():
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    assert gradient(lambda x: mg.sort(x) * weights, [5, 1, 5, 1]) == [3, 1, 4, 2]
+    assert gradient(lambda x: mg.top_k(x, 2)[0] * weights[:2], [5, 1, 5, 1]) == [1, 0, 2, 0]
+
+
+# -- infinities and NaN ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x, value, slopes", [([-INF, -INF], -INF, [0, 0]), ([-INF, 1.0], 1, [0, 1]), ([INF, 1.0], INF, [1, 0]),
+                                              ([INF, -INF], INF, [1, 0]), ([1000.0, 1000.0], 1000 + np.log(2), [0.5, 0.5]), ([-1000.0, 0.0], 0, [0, 1])])
+def test_log_sum_exp_with_infinities(x, value, slopes):
+    x = np.array(x)
+    for f in (lambda x: mg.logsumexp(x), lambda x: mg.logaddexp(x[0], x[1])):
+        assert float(f(mg.Tensor(x))) == pytest.approx(value)
+        np.testing.assert_allclose(mg.grad(f)(x).numpy(), slopes, rtol=1e-12)
+        curvature = mg.hessian(f)(x).numpy()
+        np.testing.assert_allclose(curvature, np.diag(slopes) - np.outer(slopes, slopes) if value != INF else np.zeros((2, 2)), atol=1e-12)
+        assert np.isfinite(mg.jacobian(mg.hessian(f))(x).numpy()).all()
+
+
+def test_masked_rows_of_a_softmax():
+    x = np.array([[-INF, -INF], [-INF, 2.0]])
+    assert mg.softmax(x).tolist() == [[0, 0], [0, 1]]
+    assert not mg.jacobian(mg.softmax)(x).numpy().any()
+    assert np.isfinite(mg.hessian(lambda x: (mg.softmax(x) ** 2).sum())(x).numpy()).all()
+
+
+def test_nan_is_not_hidden():
+    """A NaN that comes in shows in what comes out."""
+    x = mg.Tensor([np.nan, 1.0])
+    for f in (mg.softmax, mg.log_softmax, mg.relu, mg.abs, mg.sort, lambda x: mg.clip(x, 0, 1), mg.max, mg.logsumexp, mg.prod, mg.norm, mg.std,
+              lambda x: mg.logaddexp(x, 0.0), lambda x: mg.maximum(x, 0.0), mg.erf, mg.sigmoid):
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(f(x).numpy()).any()
+
+
+def test_gradient_stays_clear_of_the_branch_not_taken():
+    for f in (lambda x: mg.where(x > 0, mg.log(mg.where(x > 0, x, 1)), 0), lambda x: mg.where(x > 0, x, mg.Tensor(np.nan)),
+              lambda x: mg.where(x > 0, x, INF)):
+        assert gradient(f, [0, 2.0])[0] == 0 and np.isfinite(gradient(f, [0, 2.0])).all()
+    assert gradient(lambda x: mg.clip(x, -1, 1), [INF, -INF, 0]) == [0, 0, 1]
+    assert gradient(lambda x: mg.relu(x), [INF, -INF]) == [1, 0]
+    assert gradient(lambda x: mg.maximum(x, 0), [INF, -INF]) == [1, 0]
+
+
+def test_saturated_functions_do_not_overflow():
+    for f, low, high in ((mg.sigmoid, 0, 1), (mg.tanh, -1, 1), (mg.erf, -1, 1)):
+        for dtype in (np.float16, np.float32, np.float64):
+            x = np.array([-6e4, 6e4], dtype)
+            with np.errstate(all="raise", under="ignore"):
+                assert f(x).tolist() == [low, high]
+            with np.errstate(over="ignore"):  # of x * x in the slope of erf
+                assert mg.grad(lambda x: f(x).sum())(x).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("zeros", list(itertools.product([False, True], repeat=3)))
+def test_products_with_zeros(zeros):
+    x = np.where(zeros, 0, [2.0, 3.0, 5.0])
+    others = lambda *skip: np.prod([v for i, v in enumerate(x) if i not in skip])
+    np.testing.assert_allclose(mg.grad(lambda x: mg.prod(x))(x).numpy(), [others(i) for i in range(3)])
+    np.testing.assert_allclose(mg.hessian(lambda x: mg.prod(x))(x).numpy(), [[others(i, j) if i != j else 0 for j in range(3)] for i in range(3)])
+    third = mg.jacobian(mg.hessian(lambda x: mg.prod(x)))(x).numpy()
+    assert third[0, 1, 2] == 1 and third.sum() == 6
+    np.testing.assert_allclose(mg.jacobian(mg.cumprod)(x).numpy()[2], [others(i) for i in range(3)])
+
+
+# -- 0-d and empty arrays --------------------------------------------------------------------------------------------
+
+
+def test_zero_dimensional_results_stay_arrays():
+    x = mg.Tensor(np.array(2.0, np.float32), requires_grad=True)
+    for f in (mg.exp, mg.sum, mg.max, mg.mean, mg.var, mg.prod, mg.logsumexp, mg.norm, lambda x: x * 2, lambda x: 2 ** x, lambda x: x.reshape(1)[0], mg.relu,
+              lambda x: mg.clip(x, 0, 1), lambda x: mg.where(x > 0, x, 0), lambda x: mg.einsum("->", x), mg.erf, lambda x: mg.inner(x, x), mg.cumprod):
+        y = f(x)
+        assert type(y.detach().numpy()) is np.ndarray and y.dtype == np.float32
+        g = mg.grad(y.sum(), x)
+        assert type(g.numpy()) is np.ndarray and g.shape == () and g.dtype == np.float32
+    for y in (mg.argmax(x), mg.any(x), x > 1, mg.isnan(x)):
+        assert type(y.numpy()) is np.ndarray
+
+
+@pytest.mark.parametrize("f", [mg.exp, mg.relu, mg.softmax, mg.log_softmax, mg.cumsum, mg.cumprod, mg.sort, mg.logsumexp, mg.sum, mg.prod, mg.norm, mg.flip,
+                               mg.ravel, lambda x: mg.sum(x, 0), lambda x: mg.prod(x, 0), lambda x: mg.mean(x, -1), lambda x: mg.var(x, 1), lambda x: mg.logsumexp(x, 0),
+                               lambda x: x @ mg.Tensor(np.ones((3, 2))), lambda x: mg.swapaxes(x, 0, 1) @ x, lambda x: mg.einsum("ij,kj->ik", x, x),
+                               lambda x: mg.concatenate([x, x], 1), lambda x: mg.stack([x, x]), lambda x: x[:0], lambda x: x[[]], lambda x: mg.max(x, 1),
+                               lambda x: mg.tile(x, (2, 2)), lambda x: mg.pad(x, ((0, 0), (1, 1))), lambda x: mg.inv(x[:, :, None] * x[:, None]),
+                               lambda x: mg.cholesky(x[:, :, None] * x[:, None]), lambda x: mg.take_along_axis(x, np.zeros((0, 1), int), 1)])
+def test_empty_batches(f):
+    """No examples of three features: a gradient of that shape, and no warning."""
+    x = mg.Tensor(np.zeros((0, 3)), requires_grad=True)
+    with np.errstate(all="raise"):
+        y = f(x)
+        assert mg.grad(y.sum(), x, create_graph=True).shape == (0, 3)
+
+
+def test_reductions_of_nothing():
+    x = np.zeros((2, 0))
+    assert mg.sum(x, 1).tolist() == [0, 0] and mg.prod(x, 1).tolist() == [1, 1] and mg.logsumexp(x, 1).tolist() == [-INF, -INF]
+    assert float(mg.norm(x)) == 0 and mg.any(x).item() is False and mg.all(x).item() is True
+    for f in (mg.max, mg.min, mg.argmax):
+        with pytest.raises(ValueError):
+            f(x, 1)
+
+
+# -- broadcasting and indices ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shapes", [((), (2, 3)), ((1,), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 1)), ((3,), (1, 1, 3)), ((1, 1), ()), ((0, 3), (1, 1)), ((1, 3), (0, 3))])
+def test_axes_of_length_one_are_broadcast_and_summed(shapes):
+    full = np.broadcast_shapes(*shapes)
+    for f in (mg.add, mg.multiply, mg.maximum, mg.power, mg.logaddexp, mg.arctan2, lambda x, y: mg.where(np.ones((), bool), x, y)):
+        x, y = (mg.Tensor(np.full(s, v), requires_grad=True) for s, v in zip(shapes, (3.0, 2.0)))
+        a, b = mg.Tensor(3.0, requires_grad=True), mg.Tensor(2.0, requires_grad=True)
+        assert f(x, y).shape == full
+        for leaf, grad, slope in zip((x, y), mg.grad(f(x, y).sum(), [x, y]), mg.grad(f(a, b), [a, b])):
+            assert grad.shape == leaf.shape  # each element has been used as often as every other
+            np.testing.assert_allclose(grad.numpy(), float(slope) * np.prod(full) / max(1, leaf.size))
+
+
+def test_einsum_sums_what_it_broadcast():
+    x, y = mg.Tensor(np.full((1, 3), 2.0), requires_grad=True), mg.Tensor(np.full((4, 1), 3.0), requires_grad=True)
+    for subscripts, expected in (("ij,ij->ij", [12, 6]), ("ij,ij->i", [12, 6]), ("ij,ij->", [12, 6]), ("ij,ij->j", [12, 6])):
+        g = mg.grad(mg.einsum(subscripts, x, y).sum(), [x, y])
+        assert g[0].tolist() == [[expected[0]] * 3] and g[1].tolist() == [[expected[1]]] * 4
+    assert gradient(lambda x: mg.einsum("ii->i", x), np.ones((2, 2))) == [[1, 0], [0, 1]]
+    assert gradient(lambda x: mg.einsum("iij,j->", x, np.array([1.0, 2.0])), np.ones((2, 2, 2))) == [[[1, 2], [0, 0]], [[0, 0], [1, 2]]]
+    assert mg.einsum("i,j", [1.0, 2.0], [3.0, 4.0]).tolist() == [[3, 4], [6, 8]]
+
+
+def test_an_index_that_repeats_collects_all_gradients():
+    assert gradient(lambda x: x[[0, 0, 2]] ** 2, [1, 2, 3]) == [4, 0, 6]
+    assert gradient(lambda x: x[np.array([[0, -3], [0, 1]])], [1, 2, 3]) == [3, 1, 0]
+    assert gradient(lambda x: mg.take(x, [1, 1, 1]), [1, 2, 3]) == [0, 3, 0]
+    assert gradient(lambda x: mg.take_along_axis(x, np.array([[1, 1, 0]]), 1), [[1, 2]]) == [[1, 2]]
+    assert gradient(lambda x: mg.repeat(x, [0, 3]), [1, 2]) == [0, 3]
+    assert gradient(lambda x: mg.pad(x, 2, "wrap"), [1, 2, 3]) == [2, 3, 2]
+    assert mg.index_update(np.zeros(2), [0, 0, 1], [1.0, 2.0, 3.0]).tolist() == [2, 3]
+    assert gradient(lambda v: mg.index_update(np.zeros(2), [0, 0, 1], v) * np.array([1.0, 5.0]), [1, 2, 3]) == [0, 1, 5]
+
+
+def test_an_index_array_may_change_after_use():
+    index = np.array([0, 1])
+    place = mg.Tensor([2])
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x[index].sum() + mg.take(x, place).sum() + mg.index_add(x, index, [1.0, 1.0])[0]
+    index[:], place.data[:] = 2, 0
+    assert mg.grad(y, x).tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize("view", [lambda a: a[::-1], lambda a: a[:, ::-2], lambda a: a.T, lambda a: np.broadcast_to(a[:1], a.shape), lambda a: np.asfortranarray(a)])
+def test_odd_strides(view):
+    """Negative, zero and exchanged strides give what a plain copy gives."""
+    x = view(np.random.default_rng(0).normal(size=(4, 4)))
+    for f in (mg.exp, lambda x: mg.cumsum(x, 1), lambda x: x @ x.T, lambda x: mg.softmax(x, 0), lambda x: mg.norm(x, axis=0), lambda x: x.reshape(-1)[3:], mg.erf,
+              lambda x: mg.prod(x, 1), lambda x: mg.pad(x, 1), lambda x: x[[0, 0]]):
+        for order in (f, mg.jacobian(f)):
+            np.testing.assert_allclose(order(mg.Tensor(x)).numpy(), order(mg.Tensor(x.copy(order="C"))).numpy(), rtol=1e-13)
+
+
+# -- dtypes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2, 2.0, True, np.float64(2), np.float32(2), np.int64(2), np.bool_(True), np.float16(2)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_scalars_do_not_promote(number, dtype):
+    x = mg.Tensor(np.full(3, 1.5, dtype), requires_grad=True)
+    results = [x + number, number + x, x * number, number - x, x / number, number / x, x ** number, number ** x, x % number, mg.maximum(x, number), mg.minimum(number, x),
+               mg.where(x > number, x, number), mg.clip(x, number, 5), mg.clip(x, None, number), mg.logaddexp(x, number), mg.pad(x, 1, constant_values=number),
+               mg.index_update(x, 0, number), mg.index_add(x, 0, number)]
+    for y in results:
+        assert y.dtype == dtype and mg.grad(y.sum(), x).dtype == dtype
+    assert (x > number).dtype == bool
+
+
+def test_integers_and_bools():
+    i, b = mg.Tensor([1, 2, 3]), mg.Tensor([True, False, True])
+    assert (i + 1).dtype == np.int64 and (i / 2).dtype == np.float64 and (i * 1.5).dtype == np.float64 and (b * 2).dtype == np.int64
+    assert mg.clip(i, a_max=2).tolist() == [1, 2, 2] and mg.clip(i, 2).dtype == np.int64 and mg.sum(b).item() == 2
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    assert mg.grad((x * i + x * b).sum(), x).tolist() == [2, 2, 4]
+    assert not (i * 2).requires_grad and not x.astype(int).requires_grad and not (x > 2).requires_grad and not mg.argsort(x).requires_grad
+    for bad in ([1, 2], [True], np.array(3, np.uint8)):
+        with pytest.raises(TypeError, match="floating point"):
+            mg.Tensor(bad, requires_grad=True)
+    with pytest.raises(TypeError, match="floating point"):
+        mg.grad(lambda i: (i * 1.0).sum())(np.array([1, 2]))
+
+
+def test_what_is_no_number_is_refused():
+    for bad in ("text", [1, "a"], [[1], [1, 2]], None, object(), 1j, np.array([1j])):
+        with pytest.raises(TypeError):
+            mg.Tensor(bad)
+    x = mg.Tensor([1.0])
+    for bad in ("a", None, 1j, object()):
+        with pytest.raises(TypeError):
+            x + bad
+    assert (x == None).__class__ is bool and x != "a"  # noqa: E711
+
+
+# -- sharing and in-place changes ------------------------------------------------------------------------------------
+
+
+def test_a_tensor_used_twice_and_its_own_view():
+    assert gradient(lambda x: x * x + x, [3]) == [7]
+    assert gradient(lambda x: x[:2] * x[1:], [1, 2, 3]) == [2, 4, 2]
+    assert gradient(lambda x: x + x.reshape(2, 2).T.reshape(4), [1, 2, 3, 4]) == [2, 2, 2, 2]
+    assert gradient(lambda x: mg.add(x, x), [1]) == [2]
+    assert gradient(lambda x: mg.concatenate([x, x, x[:1]]), [1, 2]) == [3, 2]
+    assert gradient(lambda x: mg.einsum("i,i->", x, x), [1, 2]) == [2, 4]
+
+
+def test_gradients_share_memory_with_nothing():
+    seed = np.ones(3)
+    x, y = (mg.Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    (x + y).backward(seed)
+    (mg.broadcast_to(x, (2, 3)) + y).sum().backward()
+    for leaf, other in ((x, y), (y, x)):
+        before = other.grad.numpy().copy()
+        leaf.grad.data *= 7.0
+        assert (other.grad.numpy() == before).all() and (seed == 1).all()
+    z = mg.Tensor(np.ones((2, 2)), requires_grad=True)
+    z.sum().backward()
+    z.grad.data[0, 0] = 5  # a broadcast would change all
+    assert z.grad.tolist() == [[5, 1], [1, 1]]
+    w = mg.Tensor([1.0], requires_grad=True)
+    w.backward(seed[:1])
+    w.grad.data += 1.0
+    assert seed[0] == 1
+
+
+def test_backward_adds_to_the_gradient_that_is_there():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    first = x.grad
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [4, 8] and first.tolist() == [2, 4]
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.tolist() == [8, 16] and x.grad.is_leaf
+
+
+def test_nothing_changes_its_inputs():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 2, (3, 3))
+    matrix = x @ x.T + 2 * np.eye(3)
+    inputs = {"index_update": ([0], np.ones((1, 3))), "index_add": ([0], np.ones((1, 3))), "scatter_add": (np.zeros((3, 3), int), x.copy(), 0), "take": ([0],), "pad": (1,),
+              "take_along_axis": (np.zeros((3, 3), int), 0), "repeat": (2,), "roll": (1,), "clip": (1, 1.5), "where": (x, x), "solve": (x,), "matmul": (x,), "reshape": (9,),
+              "top_k": (2,), "expand_dims": (0,), "swapaxes": (0, 1), "moveaxis": (0, 1), "broadcast_to": ((2, 3, 3),), "tile": (2,), "split": (3,), "array_split": (2,)}
+    for name in """exp log sqrt tanh relu abs sum mean max min prod var logsumexp softmax log_softmax cumsum cumprod sort argsort flip ravel transpose squeeze erf sigmoid
+                   inv det slogdet cholesky eigh svdvals norm trace diagonal tril triu""".split() + list(inputs):
+        a = mg.Tensor(matrix.copy(), requires_grad=True)
+        rest = inputs.get(name, ())
+        copies = [np.array(r) for r in rest]
+        y = getattr(mg, name)(a, *rest)
+        y = [t for t in (y if isinstance(y, (list, tuple)) else [y]) if t.requires_grad]
+        total = sum((t * t).sum() for t in y)
+        if y:
+            g = np.ones(())
+            held = total.detach().numpy().copy()
+            total.backward(g)
+            assert total.numpy() == held and g == 1
+        assert (a.numpy() == matrix).all(), name
+        assert all((np.array(r) == c).all() for r, c in zip(rest, copies)), name
+
+
+def test_in_place_changes_of_saved_arrays_are_noticed():
+    def subtract(x):
+        x.data -= 1.0
+
+    def item(x):
+        with mg.no_grad():
+            x[0] = 5.0
+
+    def through_a_view(x):
+        x.detach()[1:][0] = 3.0
+
+    for change in (subtract, item, through_a_view):
+        x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        for f in (lambda x: x * x, mg.sin, lambda x: x @ x, lambda x: mg.norm(x)):
+            y = f(x).sum()
+            change(x)
+            with pytest.raises(RuntimeError, match="changed in\\s+place"):
+                y.backward()
+        for f in (lambda x: x + 1, mg.cumsum, mg.flip, mg.sum, lambda x: x[::-1]):  # their rules read no values of x
+            y = f(x).sum()
+            change(x)
+            y.backward()
+
+
+def test_results_cannot_be_written_to():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    y = mg.exp(x)
+    for write in (lambda: y.data.fill(0), lambda: y.numpy().fill(0), lambda: x.numpy().fill(0)):
+        with pytest.raises(ValueError, match="read-only"):
+            write()
+    with pytest.raises(RuntimeError, match="in-place|differentiable"):
+        y[0] = 1.0
+    with pytest.raises(RuntimeError, match="in-place|differentiable"):
+        x[0] = 1.0
+    with pytest.raises(RuntimeError):
+        y.data = np.zeros(2)
+    with pytest.raises(RuntimeError, match="detach"):
+        y.requires_grad = False
+
+
+# -- errors that speak -----------------------------------------------------------------------------------------------
+
+
+def test_errors_of_the_backward_pass():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"shape \(2,\).*sum"):
+        (x * 2).backward()
+    with pytest.raises(RuntimeError, match=r"\(3,\).*\(2,\)"):
+        (x * 2).backward(np.ones(3))
+    with pytest.raises(RuntimeError, match="nothing to differentiate"):
+        mg.Tensor(1.0).backward()
+    with mg.no_grad():
+        y = (x * x).sum()
+    with pytest.raises(RuntimeError, match="no_grad"):
+        y.backward()
+    y = (x * x).sum()
+    y.backward()
+    for again in (y.backward, lambda: mg.grad(y, x), (y * 2).backward):
+        with pytest.raises(RuntimeError, match="freed.*retain_graph"):
+            again()
+    with pytest.raises(RuntimeError, match="does not require"):
+        mg.grad((x * x).sum(), mg.Tensor([1.0]))
+
+
+@pytest.mark.parametrize("name, call", [
+    ("add", lambda: mg.Tensor(np.ones((2, 3))) + np.ones((4, 5))), ("equal", lambda: mg.Tensor(np.ones((2, 3))) == np.ones((4, 5))),
+    ("matmul", lambda: mg.Tensor(np.ones((2, 3))) @ np.ones((4, 5))), ("greater", lambda: mg.Tensor(np.ones((2, 3))) > np.ones((4, 5))),
+    ("where", lambda: mg.where(np.ones((2, 3)) > 0, np.ones((4, 5)), 0)), ("concatenate", lambda: mg.concatenate([np.ones((2, 3)), np.ones((4, 5))])),
+    ("stack", lambda: mg.stack([np.ones((2, 3)), np.ones((4, 5))])), ("solve", lambda: mg.solve(np.ones((2, 3)), np.ones((4, 5)))),
+    ("einsum", lambda: mg.einsum("ij,jk", np.ones((2, 3)), np.ones((4, 5)))), ("tensordot", lambda: mg.tensordot(np.ones((2, 3)), np.ones((4, 5)), 1)),
+    ("broadcast_to", lambda: mg.broadcast_to(np.ones((2, 3)), (4, 5))), ("maximum", lambda: mg.maximum(np.ones((2, 3)), np.ones((4, 5))))])
+def test_shape_errors_name_the_operation_and_the_shapes(name, call):
+    with pytest.raises((ValueError, np.linalg.LinAlgError)) as caught:
+        call()
+    said = str(caught.value)
+    assert name in said
+    if name not in ("einsum", "matmul"):
+        assert "2, 3" in said and ("4, 5" in said or name in ("solve", "broadcast_to"))
+
+
+@pytest.mark.parametrize("name, call", [
+    ("take", lambda x: mg.take(x, [0], 5)), ("argmax", lambda x: mg.argmax(x, 2)), ("squeeze", lambda x: mg.squeeze(x, 0)), ("getitem", lambda x: x[0, 0, 0]),
+    ("getitem", lambda x: x[7]), ("getitem", lambda x: x[mg.Tensor([0.0])]), ("top_k", lambda x: mg.top_k(x, 9)), ("split", lambda x: mg.split(x, 2, 1)),
+    ("transpose", lambda x: mg.transpose(x, (0,))), ("norm", lambda x: mg.norm(x, "nonsense", 0)), ("take_along_axis", lambda x: mg.take_along_axis(x, [0], 0)),
+    ("axis", lambda x: mg.sum(x, 2)), ("duplicate", lambda x: mg.sum(x, (0, -2))), ("inv", lambda x: mg.inv(x)), ("einsum", lambda x: mg.einsum("ijk->i", x)),
+    ("concatenate", lambda x: mg.concatenate([])), ("matmul", lambda x: x @ mg.Tensor(1.0))])
+def test_other_errors_name_what_went_wrong(name, call):
+    with pytest.raises((ValueError, IndexError, np.linalg.LinAlgError), match=name):
+        call(mg.Tensor(np.ones((2, 3))))
+
+
+def test_norms_take_numpy_numbers():
+    x = np.array([1.0, 2.0])
+    for p in (np.int64(3), np.float32(3), np.float64(3)):
+        assert float(mg.norm(x, p)) == pytest.approx(9 ** (1 / 3))

@@ -1,0 +1,275 @@
+"""Other libraries: NumPy's functions called on Tensors, DLPack, copying and pickling, imports, CuPy without a GPU."""
+import copy
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# -- NumPy's functions -----------------------------------------------------------------------------------------------
+
+DISPATCHED = (np.ufunc, type(np.sum))  # what asks its arguments for __array_ufunc__ or __array_function__
+FUNCTIONS = {f"{module.__name__}.{name}": getattr(module, name) for module in (np, np.linalg, np.fft) for name in dir(module)
+             if isinstance(getattr(module, name), DISPATCHED) and not name.startswith("save")}  # those write files
+PLAIN = {"shape", "ndim", "size", "array_repr", "array_str"}  # facts about an array; they carry no gradient
+
+X = np.array([[0.9, 0.2], [0.2, 0.7]])  # symmetric and positive definite, in the domain of nearly everything
+V = np.array([[0.3, -0.5], [-0.5, 0.8]])
+C = np.array([[0.55, 0.12], [0.13, 0.47]])
+CALLS = [  # how functions are tried: from two arrays to positional arguments and keywords
+    lambda x, c: ((x,), {}), lambda x, c: ((x, c), {}), lambda x, c: ((c, x), {}), lambda x, c: ((x, x), {}), lambda x, c: ((x, 0), {}), lambda x, c: ((x, 1), {}),
+    lambda x, c: ((x, 2), {}), lambda x, c: ((x, 2, 0), {}), lambda x, c: ((x, 0, 1), {}), lambda x, c: (([x, c],), {}), lambda x, c: (([x, x], 1), {}),
+    lambda x, c: ((x, (4, 1)), {}), lambda x, c: ((x, (3, 2, 2)), {}), lambda x, c: ((x, (0, 1)), {}), lambda x, c: ((c > 0.3, x, c), {}), lambda x, c: ((c > 0.3, c, x), {}),
+    lambda x, c: (("ij,jk->ik", x, c), {}), lambda x, c: ((x, np.array([1, 0, 0]), 1), {}), lambda x, c: ((x, np.array([[1, 0]]), 0), {}), lambda x, c: ((x, [1]), {}),
+    lambda x, c: ((x,), {"axis": 0}), lambda x, c: ((x,), {"axis": 1, "keepdims": True}), lambda x, c: ((x,), {"axis": (0, 1)}), lambda x, c: ((x,), {"axis": None}),
+    lambda x, c: ((x,), {"ddof": 1}), lambda x, c: ((x,), {"dtype": np.float32}), lambda x, c: ((x,), {"where": c > 0.3}), lambda x, c: ((x,), {"initial": 2.0}),
+    lambda x, c: ((x,), {"out": np.zeros((2, 2))}), lambda x, c: ((x, c), {"out": np.zeros((2, 2))}), lambda x, c: ((c, c), {"out": x}), lambda x, c: ((c,), {"out": x}),
+    lambda x, c: ((x,), {"kind": "stable"}), lambda x, c: ((x,), {"decimals": 1}), lambda x, c: ((x, 1), {"mode": "edge"}), lambda x, c: ((x, 1), {"constant_values": 3}),
+    lambda x, c: ((x,), {"a_max": 0.5}), lambda x, c: ((x, 0.31, None), {}), lambda x, c: ((x, 0.31, 0.8), {}), lambda x, c: ((x,), {"compute_uv": False}),
+    lambda x, c: ((x,), {"ord": "fro"}), lambda x, c: ((x,), {"ord": 1, "axis": 1}), lambda x, c: ((x,), {"k": -1}), lambda x, c: ((x,), {"offset": 1}), lambda x, c: ((x,), {"order": "F"}),
+    lambda x, c: ((x, c), {"axes": 1}), lambda x, c: ((x, 2), {"axis": 1}), lambda x, c: ((x,), {"newshape": (4,)}), lambda x, c: ((x, 0), {"keepdims": True})]
+
+
+def several(y):
+    return list(y) if isinstance(y, (tuple, list)) else [y]
+
+
+def answer(function, call, x):
+    """The results of one call, as a list; None if it raises an error (which must say something)."""
+    args, options = call(x, C.copy())
+    try:
+        return several(function(*args, **options))
+    except Exception as error:
+        assert str(error)
+        return None
+
+
+def wrong(function, name, call):
+    """What is wrong with the answer to a call with a Tensor that requires a gradient; None if it is right or an error."""
+    x = mg.Tensor(X, requires_grad=True)
+    ours, expected = answer(function, call, x), answer(function, call, X.copy())
+    if ours is None or expected is None or name in PLAIN:
+        return None
+    ahead, behind = (answer(function, call, X + step * V) for step in (1e-6, -1e-6))
+    if not all(isinstance(y, mg.Tensor) for y in ours):  # as np.zeros_like(C, x), which reads no more than x.dtype
+        same = all(np.array_equal(a, b) for a, b in zip(expected, answer(function, call, X + V)))
+        return None if same else f"a silent {type(ours[0]).__name__}"
+    if len(expected) != len(ours):
+        return f"{len(ours)} results for NumPy's {len(expected)}"
+    for y, e, a, b in zip(ours, expected, ahead, behind):
+        if y.shape != np.shape(e) or not np.allclose(y.detach().numpy(), e, rtol=1e-10, equal_nan=True):
+            return f"value {y} for NumPy's {e}"
+        if name != "where" and y.dtype != np.asarray(e).dtype:
+            return f"dtype {y.dtype} for NumPy's {np.asarray(e).dtype}"
+        slope = np.zeros(y.shape) if np.asarray(e).dtype.kind in "iub" else (a - b) / 2e-6
+        if not y.requires_grad:
+            if np.any(np.nan_to_num(slope)):
+                return "a lost gradient"
+        elif np.isfinite(slope).all():
+            weights = np.cos(np.arange(y.size)).reshape(y.shape)
+            along = (mg.grad((y * weights).sum(), x, retain_graph=True).numpy() * V).sum()
+            if not np.isclose(along, (slope * weights).sum(), rtol=1e-5, atol=1e-7):
+                return f"slope {along} for {(slope * weights).sum()}"
+    return None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numpys_functions_are_right_or_refuse():
+    """No function of NumPy silently drops the gradient, ignores an argument, or gives a plain array."""
+    found = {}
+    for full, function in FUNCTIONS.items():
+        for number, call in enumerate(CALLS):
+            fault = wrong(function, full.rpartition(".")[2], call)
+            if fault:
+                found[full, number] = fault
+    assert not found, "\n".join(f"{key}: {fault}" for key, fault in found.items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numpys_functions_answer_at_all():
+    """Those that the table promises are not all refusals."""
+    answered = set()
+    for full, function in FUNCTIONS.items():
+        for call in CALLS:
+            if answer(function, call, mg.Tensor(X, requires_grad=True)) is not None:
+                answered.add(full.rpartition(".")[2])
+    assert {"equal", "argmax", "isnan", "logical_and", "shape", "sum", "einsum", "where", "concatenate", "clip", "pad", "norm", "svd", "eigh", "tensordot", "take", "std", "rint"} <= answered
+    assert len(answered) > 110, sorted(answered)
+
+
+def test_conversions_that_would_lose_the_gradient_are_refused():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    for convert in (np.asarray, np.array, lambda x: np.array([x, x]), lambda x: np.array([x[0], 1.0]), lambda x: mg.Tensor([x, x]), np.ascontiguousarray, np.from_dlpack,
+                    lambda x: np.ones(2).dot(x), lambda x: np.ones(2).__setitem__(0, x), lambda x: np.zeros(2).__iadd__(x), lambda x: np.random.default_rng(0).permutation(x),
+                    lambda x: np.add.reduce(x), lambda x: np.add.outer(x, x), lambda x: np.multiply.accumulate(x), lambda x: np.add.at(np.zeros(2), [0, 1], x)):
+        with pytest.raises((TypeError, ValueError)):
+            convert(x)
+    assert np.asarray(x.detach()).tolist() == np.array([x.detach()])[0].tolist() == [1, 2]
+
+
+def test_operators_with_arrays_on_the_left():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    a, f = np.array([3.0, 4.0]), np.float64(3)
+    for y, expected in ((a + x, [4, 6]), (a - x, [2, 2]), (a * x, [3, 8]), (a / x, [3, 2]), (a ** x, [3, 16]), (a @ x, 11), (f - x, [2, 1]), (f / x, [3, 1.5]),
+                        (2 - x, [1, 0]), ([3, 4] - x, [2, 2]), (a % x, [0, 0])):
+        assert type(y) is mg.Tensor and y.tolist() == expected and y.requires_grad
+    assert (a > x).tolist() == [True, True] and type(a > x) is mg.Tensor
+    a += 1
+    with pytest.raises(TypeError):
+        a += x
+
+
+# -- DLPack ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, bool])
+def test_dlpack_shares_memory_with_numpy(dtype):
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    x = mg.from_dlpack(array)
+    back = np.from_dlpack(x)
+    assert x.dtype == dtype and (back == array).all() and np.shares_memory(back, array)
+    array[0, 0] = 1
+    assert x[0, 0].item() == back[0, 0] == 1
+
+
+def test_dlpack_shares_memory_with_torch():
+    torch = pytest.importorskip("torch")
+    theirs = torch.arange(6.0).reshape(2, 3)
+    for source in (theirs, theirs.T):
+        x = mg.from_dlpack(source)
+        assert x.shape == tuple(source.shape) and x.tolist() == source.tolist()
+    theirs[0, 0] = 7
+    assert x[0, 0].item() == 7
+    again = torch.from_dlpack(mg.Tensor(np.arange(3.0)))
+    assert again.tolist() == [0, 1, 2] and again.dtype == torch.float64
+    assert torch.from_dlpack(x).data_ptr() == theirs.data_ptr()
+    with pytest.raises(TypeError, match="gradient"):
+        torch.from_dlpack(mg.Tensor([1.0], requires_grad=True))
+    assert mg.Tensor(theirs).tolist() == theirs.tolist()
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+def test_copies_and_pickles():
+    x = mg.Tensor(np.float32([1, 2]), requires_grad=True)
+    (x * x).sum().backward()
+    for twin in (copy.deepcopy(x), pickle.loads(pickle.dumps(x)), copy.deepcopy({"a": [x]})["a"][0]):
+        assert twin.tolist() == [1, 2] and twin.dtype == np.float32 and twin.requires_grad and twin is not x and type(twin) is mg.Tensor
+        twin.data += 1.0
+        assert x.tolist() == [1, 2]
+    twin = copy.deepcopy(x)
+    twin.grad.data += 1.0
+    assert x.grad.tolist() == [2, 4]
+    both = copy.deepcopy([x, x])
+    assert both[0] is both[1]
+    for duplicate in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(RuntimeError, match="detach"):
+            duplicate(x * 2)
+    from minigrad import nn
+    layer = nn.Linear(2, 3)
+    again = pickle.loads(pickle.dumps(layer))
+    assert (again(mg.Tensor(np.ones((1, 2), np.float32))).numpy() == layer(mg.Tensor(np.ones((1, 2), np.float32))).numpy()).all()
+
+
+def test_printing():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    assert repr(x) == "Tensor([1., 2.], requires_grad=True)" and repr(mg.Tensor(1)) == "Tensor(1)" and "op=exp" in repr(mg.exp(x))
+    assert repr(mg.Tensor(np.zeros((0, 2), np.float32))) == "Tensor([], dtype=float32, shape=(0, 2))" and "dtype=float16" in repr(mg.Tensor(np.float16(1)))
+    assert f"{mg.Tensor(0.25):.1%}" == "25.0%" and f"{x}" == str(x) == repr(x)
+    assert [float(v) for v in x] == [1, 2] and len(x) == 2 and int(mg.Tensor(3.7)) == 3 and [5, 6, 7][mg.Tensor(1)] == 6 and 2.0 in x and 5 not in x
+    for bad in (lambda: bool(x), lambda: float(x), lambda: len(mg.Tensor(1.0)), lambda: list(mg.Tensor(1.0)), lambda: [1][mg.Tensor(0.0)], lambda: x.item()):
+        with pytest.raises((ValueError, TypeError)):
+            bad()
+
+
+# -- imports and devices ---------------------------------------------------------------------------------------------
+
+
+def python(code, **environment):
+    paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, **environment, "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_quick_and_needs_numpy_alone():
+    out = python("""
+        import sys, time, numpy
+        start = time.process_time()
+        import minigrad
+        print(time.process_time() - start)
+        print([m for m in "matplotlib PIL torch cupy scipy sklearn pooch safetensors tqdm tyro".split() if m in sys.modules])
+    """)
+    seconds, extra = out.splitlines()
+    assert float(seconds) < 1 and extra == "[]"
+
+
+def test_without_cupy_the_gpu_is_a_clear_error(tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('no such module')")
+    out = python("""
+        import minigrad as mg
+        assert not mg.cuda_available()
+        try:
+            mg.Tensor([1.0]).to("cuda")
+        except RuntimeError as error:
+            print(error)
+    """, PYTHONPATH=str(tmp_path))
+    assert "needs CuPy" in out and "pip install" in out
+
+
+def test_cupy_without_a_gpu_is_a_clear_error_and_the_cpu_works(tmp_path):
+    package = tmp_path / "cupy"
+    package.mkdir()
+    (package / "__init__.py").write_text(textwrap.dedent("""
+        from types import SimpleNamespace
+
+        class ndarray:
+            pass
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        def getDeviceCount():
+            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+        cuda = SimpleNamespace(runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=getDeviceCount))
+    """))
+    out = python("""
+        import sys
+        import numpy as np
+        import minigrad as mg
+        from minigrad import nn
+        assert "cupy" not in sys.modules
+        for device in ("cuda", "cuda:1"):
+            for move in (mg.Tensor([1.0]).to, nn.Linear(2, 2).to):
+                try:
+                    move(device)
+                except RuntimeError as error:
+                    print(error)
+        assert not mg.cuda_available() and "cupy" in sys.modules
+        x = mg.Tensor([1.0, 2.0], requires_grad=True)
+        (mg.exp(x) * x[[0, 0]] + mg.softmax(x)).sum().backward()
+        nn.Conv4(width=4)(mg.Tensor(np.ones((1, 1, 28, 28), np.float32))).sum().backward()
+        print(x.grad.device, mg.Tensor([1.0]).to("cpu").device, x.to("cpu") is x)
+    """, PYTHONPATH=str(tmp_path))
+    assert out.count("no CUDA-capable device") == 4 and out.splitlines()[-1] == "cpu cpu True"
+
+
+def test_devices_that_do_not_exist_are_refused():
+    x = mg.Tensor([1.0])
+    for name in ("gpu", "cuda:x", "cpu:1", "tpu"):
+        with pytest.raises(ValueError, match=name):
+            x.to(name)
+    assert x.to("float16").dtype == np.float16 and x.to(np.float32).dtype == np.float32
+    with pytest.raises(AttributeError):
+        x.__cuda_array_interface__

@@ -1,0 +1,366 @@
+"""Transforms: trees as arguments, numbers and arrays, composition, recomputation, and gradients within gradients."""
+import collections
+import threading
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+def close(a, b, rtol=1e-10):
+    a, b = (x.detach().numpy() if isinstance(x, mg.Tensor) else np.asarray(x) for x in (a, b))
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-12)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+# -- arguments -------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_have_the_structure_of_the_argument():
+    tree = {"w": [np.ones(2), (mg.Tensor([3.0]), 4.0)], "b": Pair(np.float32(5), None), "empty": []}
+
+    def f(p):
+        return (p["w"][0] ** 2).sum() + p["w"][1][0].sum() * 2 + p["w"][1][1] * 3 + p["b"].first ** 2
+
+    g = mg.grad(f)(tree)
+    assert type(g) is dict and list(g) == ["w", "b", "empty"] and type(g["w"]) is list and type(g["w"][1]) is tuple
+    assert type(g["b"]) is Pair and g["b"].second is None and g["empty"] == []
+    assert g["w"][0].tolist() == [2, 2] and g["w"][1][0].tolist() == [2] and float(g["w"][1][1]) == 3
+    assert float(g["b"].first) == 10 and g["b"].first.dtype == np.float32
+    value, again = mg.value_and_grad(f)(tree)
+    assert float(value) == 2 + 6 + 12 + 25 and again["w"][0].tolist() == [2, 2]
+
+
+def test_argnums_choose_the_arguments():
+    f = lambda x, y, z: (x * y ** 2 * z).sum()
+    args = (2.0, 3.0, 5.0)
+    assert float(mg.grad(f)(*args)) == 45 and float(mg.grad(f, 1)(*args)) == 60 and float(mg.grad(f, -1)(*args)) == 18
+    first = mg.grad(f, (2, 0))(*args)
+    assert type(first) is tuple and [float(g) for g in first] == [18, 45]
+    assert [float(g) for g in mg.grad(f, (0,))(*args)] == [45]
+    assert mg.grad(lambda x, n: (x ** n).sum(), 0)(np.array([2.0]), 3).tolist() == [12]
+    assert float(mg.grad(lambda x, *, scale: x * scale)(2.0, scale=7.0)) == 7
+    with pytest.raises(ValueError, match="argnums=3"):
+        mg.grad(f, 3)(*args)
+
+
+def test_auxiliary_output_is_passed_through_without_gradient():
+    def f(x):
+        return (x ** 2).sum(), {"doubled": x * 2, "name": "f"}
+
+    g, aux = mg.grad(f, has_aux=True)(np.array([1.0, 2.0]))
+    assert g.tolist() == [2, 4] and aux["doubled"].tolist() == [2, 4] and aux["name"] == "f" and not aux["doubled"].requires_grad
+    (value, aux), g = mg.value_and_grad(f, has_aux=True)(np.array([1.0, 2.0]))
+    assert float(value) == 5 and g.tolist() == [2, 4] and not value.requires_grad
+
+
+def test_kinds_of_leaves():
+    f = lambda x: (x * x).sum()
+    for x in (2, 2.0, np.float64(2), np.array(2.0), mg.Tensor(2.0), mg.Tensor(2.0, requires_grad=True)):
+        g = mg.grad(f)(x)
+        assert float(g) == 4 and isinstance(g, mg.Tensor) and g.dtype == np.float64
+    assert mg.grad(f)(np.float32([1, 2])).dtype == np.float32
+    with pytest.raises(TypeError, match="int64"):
+        mg.grad(f)(np.array([1, 2]))
+    with pytest.raises(TypeError, match="must return a Tensor"):
+        mg.grad(lambda x: float(x))(1.0)
+    with pytest.raises(RuntimeError, match=r"scalar.*\(2,\)"):
+        mg.grad(lambda x: x)(np.ones(2))
+    with pytest.raises(TypeError, match="expected a function"):
+        mg.grad(3)
+
+
+def test_arguments_are_left_as_they_were():
+    x = mg.Tensor([1.0, 2.0])
+    mg.grad(lambda x: (x * x).sum())(x)
+    assert not x.requires_grad and x.grad is None
+    y = mg.Tensor([1.0, 2.0], requires_grad=True)
+    mg.grad(lambda x: (x * x).sum())(y)
+    assert y.grad is None and y.is_leaf
+
+
+def test_gradient_of_a_computed_scalar():
+    x, y, unused = (mg.Tensor(v, requires_grad=True) for v in ([1.0, 2.0], 3.0, [1.0]))
+    inner = x * y
+    z = (inner ** 2).sum()
+    g = mg.grad(z, {"x": x, "rest": [inner, unused]}, create_graph=True)
+    assert g["x"].tolist() == [18, 36] and g["rest"][0].tolist() == [6, 12] and g["rest"][1].tolist() == [0]
+    assert mg.grad(g["x"].sum(), [x, y])[1].item() == 2 * 2 * 3 * 3 and x.grad is None
+    with pytest.raises(TypeError, match="Tensors"):
+        mg.grad(z, [1.0])
+
+
+# -- trees -----------------------------------------------------------------------------------------------------------
+
+
+def test_trees_are_matched_by_key_and_structure():
+    joined = mg.tree.map(lambda a, b: (a, b), {"a": 1, "b": [2, None]}, {"b": [20, None], "a": 10})
+    assert joined == {"a": (1, 10), "b": [(2, 20), None]}
+    for other in ({"a": 1}, {"a": 1, "c": [2]}, {"a": 1, "b": [2, 3]}, {"a": 1, "b": 2}, {"a": [1], "b": [2]}, [1, [2]], None):
+        with pytest.raises(ValueError, match="do not match"):
+            mg.tree.map(lambda a, b: a, {"a": 1, "b": [2]}, other)
+    default = mg.tree.map(lambda v: v + 1, collections.defaultdict(int, a=1))
+    assert default == {"a": 2}
+    ordered = mg.tree.map(lambda v: v + 1, collections.OrderedDict(b=1, a=2))
+    assert type(ordered) is collections.OrderedDict and list(ordered) == ["b", "a"]
+
+
+def test_tangents_are_matched_by_key():
+    f = lambda p: p["a"] ** 2 * p["b"] ** 3
+    primal, tangent = {"a": 2.0, "b": 3.0}, {"b": 1.0, "a": 0.0}
+    assert float(mg.jvp(f, (primal,), (tangent,))[1]) == 4 * 3 * 9
+    (product,) = mg.hvp(f, (primal,), (tangent,))
+    assert float(product["b"]) == 4 * 6 * 3 and float(product["a"]) == 2 * 2 * 27
+    for transform in (mg.jvp, mg.hvp):
+        with pytest.raises(ValueError, match="do not match"):
+            transform(f, (primal,), ({"a": 1.0},))
+        with pytest.raises(ValueError, match=r"tangent of shape \(3, 1\) for a primal of shape \(3,\)"):
+            transform(lambda x: (x ** 3).sum(), (np.ones(3),), (np.ones((3, 1)),))
+
+
+# -- composition -----------------------------------------------------------------------------------------------------
+
+
+def wavy(x):
+    return (mg.sin(x) * mg.cumsum(x * x)).sum() + mg.prod(x)
+
+
+def test_gradients_of_gradients():
+    third = mg.grad(mg.grad(mg.grad(lambda x: x ** 4)))
+    assert float(third(2.0)) == 48
+    x, v = random(3), random(3, seed=1)
+    hessian = mg.hessian(wavy)(x)
+    close(hessian, mg.jacobian(mg.grad(wavy))(x))
+    close(hessian, hessian.T)
+    close(mg.hvp(wavy, x, v), hessian.numpy() @ v)
+    close(mg.grad(lambda x: (mg.grad(wavy)(x) * v).sum())(x), hessian.numpy() @ v)
+    close(mg.jvp(mg.grad(wavy), (x,), (v,))[1], hessian.numpy() @ v)
+    close(mg.vjp(mg.grad(wavy), x)[1](v)[0], v @ hessian.numpy())
+    close(mg.jacobian(mg.hessian(wavy))(x).numpy() @ v, mg.jvp(mg.hessian(wavy), (x,), (v,))[1])
+    h = 1e-5
+    close(hessian, [(a - b) / (2 * h) for a, b in [(mg.grad(wavy)(x + h * e).numpy(), mg.grad(wavy)(x - h * e).numpy()) for e in np.eye(3)]], 1e-7)
+
+
+def test_hvp_of_several_arguments():
+    f = lambda x, y: (x ** 2 * y).sum() + (y ** 3).sum()
+    x, y, u, v = random(4, 3)
+    products = mg.hvp(f, (x, y), (u, v))
+    assert type(products) is tuple
+    close(products[0], 2 * y * u + 2 * x * v)
+    close(products[1], 2 * x * u + 6 * y * v)
+    assert mg.hvp(lambda x: (2 * x).sum(), np.ones(2), np.ones(2)).tolist() == [0, 0]
+    assert float(mg.hvp(lambda x: x ** 3, 2.0, 1.0)) == 12
+
+
+def test_jacobians_have_the_shape_of_output_and_input():
+    x = random(2, 3)
+    f = lambda x: mg.exp(x).sum(0)
+    jacobian = mg.jacobian(f)(x)
+    assert jacobian.shape == (3, 2, 3)
+    close(jacobian, np.stack([np.exp(x) * (np.arange(3) == k) for k in range(3)]))
+    assert mg.jacobian(lambda x: x.sum())(x).tolist() == np.ones((2, 3)).tolist()
+    assert mg.jacobian(lambda x: mg.Tensor([1.0, 2.0]))(x).numpy().any() is np.False_
+    assert mg.jacobian(lambda x: x[:0])(x).shape == (0, 3, 2, 3)
+    tree = mg.jacobian(lambda p: p["a"] * p["b"])({"a": np.ones(2), "b": 3.0})
+    assert tree["a"].tolist() == [[3, 0], [0, 3]] and tree["b"].tolist() == [1, 1]
+    both = mg.jacobian(lambda x, y: x * y, (0, 1))(2.0, np.ones(2))
+    assert both[0].tolist() == [1, 1] and both[1].tolist() == [[2, 0], [0, 2]]
+    with pytest.raises(TypeError, match="argnums"):
+        mg.hessian(f, (0, 1))
+
+
+def test_jvp_against_differences():
+    f = lambda x, y: mg.tanh(x @ y) / (1 + mg.sum(x * x, 0))
+    x, y, u, v = random(4, 3, 3)
+    value, slope = mg.jvp(f, (x, y), (u, v))
+    h = 1e-6
+    close(value, f(x, mg.Tensor(y)))
+    close(slope, (f(mg.Tensor(x + h * u), y + h * v).numpy() - f(mg.Tensor(x - h * u), y - h * v).numpy()) / (2 * h), 1e-6)
+    close(slope, np.einsum("ijkl,kl->ij", mg.jacobian(f)(x, y).numpy(), u) + np.einsum("ijkl,kl->ij", mg.jacobian(f, 1)(x, y).numpy(), v))
+    assert mg.jvp(lambda x: mg.Tensor([1.0, 2.0]), (x,), (u,))[1].tolist() == [0, 0]
+    assert mg.jvp(lambda x: mg.stop_gradient(x), (x,), (u,))[1].numpy().any() is np.False_
+    assert float(mg.jvp(lambda x: x ** 2, (3,), (1,))[1]) == 6
+    twice = mg.jvp(lambda x: mg.jvp(mg.sin, (x,), (u,))[1], (x,), (v,))[1]
+    close(twice, -np.sin(x) * u * v)
+    close(mg.grad(lambda v: mg.jvp(mg.sin, (x,), (v,))[1].sum())(u), np.cos(x))
+
+
+def test_vjp_may_be_pulled_often_and_differentiated():
+    x, c, d = random(3, 4)
+    value, pull = mg.vjp(lambda x: x ** 3, x)
+    close(value, x ** 3)
+    for cotangent in (c, d, mg.Tensor(c)):
+        close(pull(cotangent)[0], 3 * x ** 2 * (cotangent if isinstance(cotangent, np.ndarray) else cotangent.numpy()))
+    close(mg.grad(lambda x: (mg.vjp(lambda x: x ** 3, x)[1](c)[0] * d).sum())(x), 6 * x * c * d)
+    close(mg.grad(lambda c: (mg.vjp(lambda x: x ** 3, x)[1](c)[0] * d).sum())(c), 3 * x ** 2 * d)
+    _, again = mg.vjp(lambda x: mg.vjp(lambda x: x ** 3, x)[1](c)[0], x)
+    close(again(d)[0], 6 * x * c * d)
+
+
+# -- gradients within gradients --------------------------------------------------------------------------------------
+
+
+def test_perturbations_are_not_confused():
+    assert float(mg.grad(lambda x: x * mg.grad(lambda y: x + y)(1.0))(1.0)) == 1
+    assert float(mg.grad(lambda x: x * mg.grad(lambda y: x * y)(1.0))(3.0)) == 6
+    assert float(mg.grad(lambda x: mg.grad(lambda y: x * y)(x))(3.0)) == 1
+    assert float(mg.grad(lambda x: mg.grad(lambda x: x * x)(x) * x)(3.0)) == 12
+    assert float(mg.grad(lambda x: mg.jvp(lambda y: x * y * y, (2.0,), (1.0,))[1])(5.0)) == 4
+    assert float(mg.jvp(lambda x: x * mg.jvp(lambda y: x + y, (1.0,), (1.0,))[1], (1.0,), (1.0,))[1]) == 1
+    assert float(mg.grad(lambda x: mg.grad(lambda y: mg.grad(lambda z: x * y ** 2 * z ** 3)(y))(x))(2.0)) == 4 * 12 * 8
+
+
+def test_closing_over_a_tensor_that_requires_a_gradient():
+    w = mg.Tensor(3.0, requires_grad=True)
+    inner = mg.grad(lambda x: (w * x) ** 2)(2.0)
+    inner.backward()
+    assert float(inner) == 36 and float(w.grad) == 2 * 2 * 3 * 2
+    x = mg.Tensor(2.0, requires_grad=True)
+    assert float(mg.grad(lambda y: x * y)(x)) == 2  # not 4: only through the argument
+
+
+def test_stop_gradient():
+    assert float(mg.grad(lambda x: mg.stop_gradient(x) * x)(3.0)) == 3
+    assert float(mg.grad(mg.grad(lambda x: mg.stop_gradient(x ** 2) * x))(3.0)) == 0
+    inner = lambda phi: phi - 0.1 * mg.stop_gradient(mg.grad(lambda p: p ** 3)(phi))
+    assert float(mg.grad(inner)(2.0)) == 1  # the first-order form of MAML
+    assert float(mg.grad(lambda phi: phi - 0.1 * mg.grad(lambda p: p ** 3)(phi))(2.0)) == pytest.approx(1 - 0.1 * 12)
+    assert not mg.stop_gradient(mg.Tensor(1.0, requires_grad=True)).requires_grad
+
+
+def test_recording_is_switched_off_and_on_again():
+    x = mg.Tensor(2.0, requires_grad=True)
+    with mg.no_grad():
+        assert not (x * x).requires_grad
+        with mg.enable_grad():
+            assert (x * x).requires_grad
+        assert float(mg.grad(lambda x: x ** 2)(3.0)) == 6 and not mg.grad(lambda x: x ** 2)(x).requires_grad
+        with pytest.raises(KeyError):
+            with mg.enable_grad():
+                raise KeyError
+        assert not (x * x).requires_grad
+    assert (x * x).requires_grad
+    quiet = mg.no_grad()(lambda: x * x)
+    assert not quiet().requires_grad and not quiet().requires_grad
+
+
+def test_recording_is_each_threads_own():
+    x, seen = mg.Tensor(2.0, requires_grad=True), []
+    with mg.no_grad():
+        other = threading.Thread(target=lambda: seen.append((x * x).requires_grad))
+        other.start()
+        other.join()
+    assert seen == [True]
+
+
+def test_threads_may_differentiate_at_once():
+    results = {}
+
+    def work(k):
+        x = random(20, seed=k)
+        results[k] = [mg.hvp(wavy, x, x).numpy() for _ in range(10)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(4):
+        assert len(results[k]) == 10
+        for product in results[k]:
+            close(product, mg.hvp(wavy, random(20, seed=k), random(20, seed=k)))
+
+
+# -- recomputation ---------------------------------------------------------------------------------------------------
+
+
+def mixed(x, w):
+    return mg.tanh(x @ w) * mg.sin(x)
+
+
+def test_checkpoint_equals_the_function_to_third_order():
+    x, w, v = random(3, 3, 3)
+    nested = mg.checkpoint(lambda x, w: mg.checkpoint(mixed)(x, w) * mg.checkpoint(lambda x: x ** 2)(x))
+    plain = lambda x, w: mixed(x, w) * x ** 2
+    for order in range(3):
+        close(nested(mg.Tensor(x), w).sum(), plain(mg.Tensor(x), w).sum())
+        a, b = (mg.grad(lambda x, w, f=f: f(x, w).sum(), (0, 1))(x, w) for f in (nested, plain))
+        assert np.abs(a[0].numpy()).max() > 0.01
+        close(a[0], b[0])
+        close(a[1], b[1])
+        nested, plain = (lambda x, w, f=f: mg.grad(lambda x: (f(x, w) * v).sum())(x) for f in (nested, plain))
+
+
+def test_checkpoint_runs_the_function_again_in_the_backward_pass_only():
+    calls = []
+
+    def f(x):
+        calls.append(mg.tensor.is_recording())
+        return mg.sin(mg.sin(x))
+
+    x = mg.Tensor(1.0, requires_grad=True)
+    y = mg.checkpoint(f)(x)
+    assert calls == [False]
+    y.backward()
+    assert calls == [False, True]
+    assert not mg.checkpoint(f)(mg.Tensor(1.0)).requires_grad and len(calls) == 3
+
+
+def test_random_numbers_inside_a_checkpoint_are_drawn_again_alike():
+    drawn = []
+
+    def dropout(x):
+        mask = mg.random.generator().random(x.shape) < 0.5
+        drawn.append(mask)
+        return mg.where(mask, 2 * x, 0)
+
+    def twice(x):
+        return mg.checkpoint(dropout)(x) * dropout(x) + x
+
+    x = mg.Tensor(random(50), requires_grad=True)
+    mg.random.seed(1)
+    y = mg.checkpoint(twice)(x)
+    after = mg.random.get_state()
+    first = [mask.copy() for mask in drawn]
+    assert (first[0] != first[1]).any()
+    g = mg.grad(y.sum(), x)
+    assert mg.random.get_state() == after  # as if nothing had run again
+    both = first[0] & first[1]
+    close(g, np.where(both, 8 * x.numpy(), 0) + 1)
+    assert len(drawn) == 5 and all(any((mask == other).all() for other in first) for mask in drawn)
+
+
+def test_checkpoint_of_trees_and_several_dtypes():
+    def f(p, *, scale):
+        return {"a": p["x"] * scale, "b": (p["x"].astype("float32") ** 2, mg.argmax(p["x"]), None)}
+
+    x = mg.Tensor([1.0, 3.0], requires_grad=True)
+    out = mg.checkpoint(f)({"x": x}, scale=2.0)
+    assert out["a"].tolist() == [2, 6] and out["a"].dtype == np.float64 and out["b"][2] is None
+    assert out["b"][0].dtype == np.float32 and out["b"][1].dtype == np.int64 and not out["b"][1].requires_grad and out["b"][1].item() == 1
+    assert mg.grad(out["a"].sum() + out["b"][0].sum(), x).tolist() == [4, 8]
+    assert not mg.checkpoint(mg.argmax)(x).requires_grad
+    with pytest.raises(TypeError, match="checkpoint"):
+        mg.checkpoint(lambda x: "text")(x)
+
+
+def test_checkpoint_of_what_gives_no_gradient():
+    assert float(mg.grad(lambda x: mg.checkpoint(mg.stop_gradient)(x) + x)(2.0)) == 1
+    assert float(mg.grad(lambda x: mg.checkpoint(lambda x: x)(x) * x)(3.0)) == 6
+
+
+def test_checkpoint_reaches_parameters_it_closes_over_and_inner_gradients():
+    w = mg.Tensor(random(3), requires_grad=True)
+    x = random(3, seed=1)
+    f = lambda x: (mg.grad(lambda y: (mg.sin(y) * w * w).sum())(x) * x).sum()
+    (a,), (b,) = (mg.grad(g(mg.Tensor(x)), [w]) for g in (f, mg.checkpoint(f)))
+    close(a, 2 * w.numpy() * np.cos(x) * x)
+    close(b, a)
+    close(mg.grad(mg.checkpoint(f))(x), mg.grad(f)(x))
