@@ -89,3 +89,48 @@ class Sinusoids:
         return ((outputs.numpy() - y.numpy()) ** 2).mean((1, 2))
 
     unit = "mean squared error"
+
+
+def main(run):
+    """Meta-trains, tests after 0, 1, ... inner steps, draws the curves. Returns the test score of each number of steps."""
+    folder = RunFolder(run.out, run, run.resume)
+    if run.task == "sinusoid":
+        run = dataclasses.replace(run, norm="transductive")
+    tasks = (Sinusoids if run.task == "sinusoid" else Characters)(run)
+    params = {k: mg.Tensor(p.to(run.device), requires_grad=True) for k, p in tasks.params.items()}
+    alpha = maml.init_alpha(params, run)
+    learned = {id(a): a for a in alpha.values() if isinstance(a, mg.Tensor)}  # one for all, if it is a scalar
+    learned = {f"alpha{i}": a for i, a in enumerate(learned.values())}
+    optimizer = optim.Adam([*params.values(), *learned.values()], run.lr)
+
+    def step(i):
+        support, query = tasks.sample(run.tasks)
+        loss, outputs = maml.meta_loss(tasks.net, tasks.loss, params, alpha, support, query, run)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item(), "score": float(tasks.score(outputs, query[1]).mean())}
+
+    parts = {"sampler": tasks.sampler} if run.task == "characters" else {"rng": tasks.rng}
+    folder.train(run.steps, step, resume=run.resume, net={**params, **learned}, opt=optimizer, **parts)
+    counts = sorted({0, 1, run.inner_steps, run.test_steps})
+    scores = {count: [] for count in counts}
+    with mg.no_grad():
+        for _ in range(0, run.episodes, 20):
+            support, query = tasks.sample(20, test=True)
+            for count in counts:
+                outputs = maml.query_outputs(tasks.net, tasks.loss, params, alpha, support, query[0], run, count)
+                scores[count].append(tasks.score(outputs, query[1]))
+    print(f"\nnew tasks, {tasks.unit} after so many inner steps, with 95 % confidence interval")
+    results = {}
+    for count, values in scores.items():
+        values = np.concatenate(values)
+        results[count] = float(values.mean())
+        print(f"{count:>3} {values.mean():8.2f} +- {1.96 * values.std() / np.sqrt(len(values)):.2f}")
+    folder.draw("curves.png", ("loss", "score"), "meta-step", ("meta-loss", "training " + tasks.unit))
+    print(f"\nmetrics, checkpoint and figure are in {run.out}")
+    return results
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Run, description=__doc__))

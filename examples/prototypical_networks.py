@@ -78,8 +78,7 @@ def main(run):
         optimizer.step()
         return {"loss": float(loss), "accuracy": accuracy, "lr": optimizer.lr}
 
-    start = folder.restore(net, optimizer, sampler, rng) if run.resume else 0
-    folder.train(run.steps, step, lambda done: folder.save(done, net, optimizer, sampler, rng), start)
+    folder.train(run.steps, step, resume=run.resume, net=net, opt=optimizer, sampler=sampler, rng=rng)
     embeddings = prototypical.embed_all(net, test.images)
     pixels = test.images.reshape(*test.images.shape[:2], -1)
     results = {}
@@ -122,13 +121,7 @@ def figures(folder, net, test, embeddings, run):
     axes[0, 3].set_title("queries, below each the predicted class", fontsize=9)
     figure.savefig(folder.path / "episode.png", dpi=150, bbox_inches="tight")
 
-    history = folder.history()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-    for axis, key in zip(axes, ("loss", "accuracy")):
-        axis.plot([m["step"] for m in history], [m[key] for m in history])
-        axis.set(xlabel="training episode", ylabel=f"training {key}")
-        axis.grid(alpha=0.3)
-    figure.savefig(folder.path / "curves.png", dpi=150, bbox_inches="tight")
+    folder.draw("curves.png", ("loss", "accuracy"), "training episode", ("training loss", "training accuracy"))
 
     chosen = rng.choice(len(test.images), min(10, len(test.images)), replace=False)
     points = embeddings[chosen].reshape(-1, embeddings.shape[-1])

@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 
+import numpy as np
+
 from minigrad import io
 from minigrad.backend import random
 
@@ -38,22 +40,30 @@ class RunFolder:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def save(self, step, net, optimizer, sampler, rng):
-        """A checkpoint from which training goes on to the same bits."""
-        arrays = {f"net.{k}": v for k, v in net.state_dict().items()} | {f"opt.{k}": v for k, v in optimizer.state_dict().items()}
-        io.save(self.checkpoint, arrays, {"step": step, "sampler": sampler.state_dict(), "rng": rng.bit_generator.state,
-                                          "global": random.get_state()})
+    def save(self, step, **parts):
+        """A checkpoint from which training goes on to the same bits.
 
-    def restore(self, net, optimizer, sampler, rng):
+        A part is anything with `state_dict()` (a module, an optimiser, a sampler), a dict of Tensors, or a NumPy Generator.
+        """
+        arrays, facts = {}, {"step": step, "global": random.get_state()}
+        for name, part in parts.items():
+            state = _state(part)
+            if all(hasattr(value, "shape") for value in state.values()):
+                arrays.update((f"{name}.{key}", value) for key, value in state.items())
+            else:
+                facts[name] = state
+        io.save(self.checkpoint, arrays, facts)
+
+    def restore(self, **parts):
         """Puts back the last checkpoint, forgets what was logged after it, and returns its step; 0 if there is none."""
         if not self.checkpoint.exists():
             self.metrics.write_text("")
             return 0
         arrays, facts = io.load(self.checkpoint)
-        net.load_state_dict({k[4:]: v for k, v in arrays.items() if k.startswith("net.")})
-        optimizer.load_state_dict({k[4:]: v for k, v in arrays.items() if k.startswith("opt.")})
-        sampler.load_state_dict(facts["sampler"])
-        rng.bit_generator.state = facts["rng"]
+        for name, part in parts.items():
+            prefix = name + "."
+            _restore(part, facts[name] if name in facts else
+                     {k[len(prefix):]: v for k, v in arrays.items() if k.startswith(prefix)})
         random.set_state(facts["global"])
         kept = [json.dumps(m) for m in self.history() if m["step"] <= facts["step"]]
         rewritten = self.metrics.with_suffix(".part")  # a kill in between must not lose the log
@@ -61,14 +71,16 @@ class RunFolder:
         rewritten.replace(self.metrics)
         return facts["step"]
 
-    def train(self, steps, step, save, start=0, every=100):
-        """Calls `step(i)` -> dict of numbers for i from `start`, with a progress bar; logs, and saves every so many steps.
+    def train(self, steps, step, every=100, resume=False, **parts):
+        """Calls `step(i)` -> dict of numbers for each i, with a progress bar; logs, and saves `parts` every so many steps.
 
-        Ctrl-C finishes the step, saves and leaves by SystemExit; a second one leaves at once.
+        With `resume` it begins where the last checkpoint was made. Ctrl-C finishes the step, saves and leaves by
+        SystemExit; a second one leaves at once.
         """
         from tqdm import tqdm
+        start = self.restore(**parts) if resume else 0
         began = time.time()
-        with open(self.metrics, "a") as log, tqdm(total=steps, initial=start, unit="episode") as bar, _ctrl_c() as pressed:
+        with open(self.metrics, "a") as log, tqdm(total=steps, initial=start, unit="step") as bar, _ctrl_c() as pressed:
             for i in range(start, steps):
                 numbers = step(i)
                 done = i + 1
@@ -77,10 +89,41 @@ class RunFolder:
                     bar.set_postfix({k: f"{v:.3f}" for k, v in numbers.items() if k != "lr"})
                     print(json.dumps({"step": done, "seconds": round(time.time() - began, 2), **numbers}), file=log, flush=True)
                 if done % every == 0 or done == steps or pressed:
-                    save(done)
+                    self.save(done, **parts)
                 if pressed:
                     print(f"\nstopped after {done} steps; continue with --resume --out {self.path}")
                     raise SystemExit(130)
+
+    def draw(self, name, keys, x, labels):
+        """The logged metrics `keys` over the steps, side by side, as the figure `name` in the folder."""
+        import matplotlib
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+        history = self.history()
+        figure, axes = plt.subplots(1, len(keys), figsize=(4.5 * len(keys), 3.4), squeeze=False)
+        for axis, key, label in zip(axes[0], keys, labels):
+            axis.plot([m["step"] for m in history], [m[key] for m in history])
+            axis.set(xlabel=x, ylabel=label)
+            axis.grid(alpha=0.3)
+        figure.tight_layout()
+        figure.savefig(self.path / name, dpi=150)
+        plt.close(figure)
+
+
+def _state(part):
+    if isinstance(part, dict):
+        return {k: v.numpy() for k, v in part.items()}
+    return part.bit_generator.state if isinstance(part, np.random.Generator) else part.state_dict()
+
+
+def _restore(part, state):
+    if isinstance(part, dict):
+        for k, v in part.items():
+            v.data = state[k]
+    elif isinstance(part, np.random.Generator):
+        part.bit_generator.state = state
+    else:
+        part.load_state_dict(state)
 
 
 @contextlib.contextmanager

@@ -139,12 +139,14 @@ class Training:
     def __init__(self, path, resume=False, **settings):
         self.folder = RunFolder(path, Settings(**settings), resume)
         random.seed(0)
-        self.net = nn.Linear(3, 2)
-        self.parts = self.net, optim.Adam(self.net.parameters(), 0.1), data.EpisodeSampler(np.arange(12.0).reshape(4, 3, 1), 2, 1, 1), np.random.default_rng(1)
-        self.start = self.folder.restore(*self.parts) if resume else 0
+        net = nn.Linear(3, 2)
+        self.parts = {"net": net, "optimizer": optim.Adam(net.parameters(), 0.1), "rng": np.random.default_rng(1),
+                      "sampler": data.EpisodeSampler(np.arange(12.0).reshape(4, 3, 1), 2, 1, 1)}
+        self.resume, self.done = resume, []
 
     def step(self, i, during=lambda i: None):
-        net, optimizer, sampler, rng = self.parts
+        self.done.append(i)
+        net, optimizer, rng, sampler = self.parts.values()
         x = rng.normal(size=(2, 3)) + sampler.sample().support.mean()
         during(i)
         loss = (net(x + random.generator().normal(size=(2, 3))) ** 2).mean()
@@ -154,7 +156,7 @@ class Training:
         return {"loss": float(loss)}
 
     def run(self, steps, during=lambda i: None, every=4):
-        self.folder.train(steps, lambda i: self.step(i, during), lambda done: self.folder.save(done, *self.parts), self.start, every)
+        self.folder.train(steps, lambda i: self.step(i, during), every, self.resume, **self.parts)
         return self.folder.checkpoint.read_bytes()
 
 
@@ -166,7 +168,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(tmp_path, capsys):
     assert stopped.value.code == 130 and "stopped after 7 steps" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     again = Training(tmp_path / "stopped", resume=True)
-    assert again.start == 7 and again.run(10) == expected
+    assert again.run(10) == expected and again.done == [7, 8, 9]
     with pytest.raises(KeyboardInterrupt):  # a second one does not wait
         Training(tmp_path / "hasty").run(10, lambda i: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
     assert not (tmp_path / "hasty" / "checkpoint.safetensors").exists()
@@ -181,8 +183,7 @@ def test_a_crash_goes_back_to_the_last_checkpoint(tmp_path):
     with pytest.raises(MemoryError):
         Training(tmp_path / "crashed").run(30, crash, every=8)
     again = Training(tmp_path / "crashed", resume=True)
-    assert again.start == 16 and [m["step"] for m in again.folder.history()] == [10]
-    assert again.run(30) == expected
+    assert again.run(30) == expected and again.done[0] == 16
     assert [m["loss"] for m in again.folder.history()] == [m["loss"] for m in RunFolder(tmp_path / "whole", Settings(), True).history()]
 
 
@@ -193,8 +194,9 @@ def test_resuming_without_a_checkpoint_starts_the_log_anew(tmp_path):
 
     with pytest.raises(MemoryError):
         Training(tmp_path / "run").run(20, crash, every=100)
-    Training(tmp_path / "run", resume=True).run(20)
-    assert [m["step"] for m in Training(tmp_path / "run", resume=True).folder.history()] == [10, 20]
+    again = Training(tmp_path / "run", resume=True)
+    again.run(20)
+    assert [m["step"] for m in again.folder.history()] == [10, 20] and again.done[0] == 0
 
 
 def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
@@ -202,7 +204,9 @@ def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
     run.run(20)
     with open(run.folder.metrics, "a") as log:
         log.write('{"step": 30, "lo')
-    assert [m["step"] for m in Training(tmp_path / "run", resume=True).folder.history()] == [10, 20]
+    again = Training(tmp_path / "run", resume=True)
+    again.run(30)
+    assert [m["step"] for m in again.folder.history()] == [10, 20, 30] and again.done[0] == 20
 
 
 def test_runs_are_not_mixed_up(tmp_path):
@@ -211,11 +215,13 @@ def test_runs_are_not_mixed_up(tmp_path):
         Training(tmp_path / "run")
     with pytest.raises(ValueError, match="other settings: seed"):
         Training(tmp_path / "run", resume=True, seed=1)
-    assert Training(tmp_path / "run", resume=True, steps=50).start == 5  # a run may be prolonged
+    prolonged = Training(tmp_path / "run", resume=True, steps=50)
+    prolonged.run(6)
+    assert prolonged.done == [5]
     content = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
     (tmp_path / "run" / "checkpoint.safetensors").write_bytes(content[:-10])
     with pytest.raises(ValueError, match="damaged"):
-        Training(tmp_path / "run", resume=True)
+        Training(tmp_path / "run", resume=True).run(10)
 
 
 # -- data of one's own -----------------------------------------------------------------------------------------------
