@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 import minigrad as mg
-from examples.prototypical_networks import load
+from examples.few_shot import load
 from examples.runs import RunFolder
 from methods.few_shot import maml
 from minigrad import data, optim
@@ -40,12 +40,11 @@ class Characters:
     net, loss = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy)
 
     def __init__(self, run):
-        train, test, name = load(run.data)
-        classes = data.with_rotations(train).images[:, :, None]
-        print(f"{name}: {len(classes)} classes to train on (with rotations), {len(test.images)} new ones to test on")
+        classes, test, what = load(run.data)
+        print(what)
         self.run = run
-        self.sampler = data.EpisodeSampler(classes, run.way, run.shot, run.query, run.seed)
-        self.test = data.EpisodeSampler(test.images[:, :, None], run.way, run.shot, 15, run.seed + 2)
+        self.sampler = data.EpisodeSampler([c[:, None] for c in classes], run.way, run.shot, run.query, run.seed)
+        self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
         self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import signal
+import sys
 import threading
 import time
 
@@ -77,10 +78,9 @@ class RunFolder:
         With `resume` it begins where the last checkpoint was made. Ctrl-C finishes the step, saves and leaves by
         SystemExit; a second one leaves at once.
         """
-        from tqdm import tqdm
         start = self.restore(**parts) if resume else 0
         began = time.time()
-        with open(self.metrics, "a") as log, tqdm(total=steps, initial=start, unit="step") as bar, _ctrl_c() as pressed:
+        with open(self.metrics, "a") as log, self._bar(steps, start) as bar, _ctrl_c() as pressed:
             for i in range(start, steps):
                 numbers = step(i)
                 done = i + 1
@@ -93,6 +93,11 @@ class RunFolder:
                 if pressed:
                     print(f"\nstopped after {done} steps; continue with --resume --out {self.path}")
                     raise SystemExit(130)
+
+    @staticmethod
+    def _bar(steps, start):
+        from tqdm import tqdm
+        return tqdm(total=steps, initial=start, unit="step", mininterval=0.2 if sys.stderr.isatty() else 15)
 
     def draw(self, name, keys, x, labels):
         """The logged metrics `keys` over the steps, side by side, as the figure `name` in the folder."""

@@ -14,15 +14,18 @@ torch = pytest.importorskip("torch")
 
 # name: (with minigrad, with PyTorch), each a function of the values read and of the settings
 POINTWISE = {
-    "sin": (mg.sin, torch.sin), "tanh": (mg.tanh, torch.tanh), "sigmoid": (mg.sigmoid, torch.sigmoid), "exp": (mg.exp, torch.exp),
+    "sin": (mg.sin, torch.sin), "tanh": (mg.tanh, torch.tanh), "sigmoid": (mg.sigmoid, torch.sigmoid),
+    "exp": (mg.exp, torch.exp),
     "erf": (mg.erf, torch.erf), "square": (mg.square, torch.square), "negative": (lambda x: -x, lambda x: -x),
     "shift": (lambda x: 1.5 - x, lambda x: 1.5 - x), "root": (lambda x: mg.sqrt(x * x + 1), lambda x: torch.sqrt(x * x + 1)),
     "log1p": (lambda x: mg.log1p(x * x), lambda x: torch.log1p(x * x)), "cube": (lambda x: x ** 3, lambda x: x ** 3),
     "rational": (lambda x: 1 / (2 + x * x), lambda x: 1 / (2 + x * x)), "identity": (lambda x: +x, lambda x: +x)}
-KINKED = {"abs": (mg.abs, torch.abs), "relu": (mg.relu, torch.relu), "clip": (lambda x: mg.clip(x, -0.7, 0.7), lambda x: torch.clip(x, -0.7, 0.7))}
+KINKED = {"abs": (mg.abs, torch.abs), "relu": (mg.relu, torch.relu),
+          "clip": (lambda x: mg.clip(x, -0.7, 0.7), lambda x: torch.clip(x, -0.7, 0.7))}
 PAIRS = {
     "add": (lambda x, y: x + y, lambda x, y: x + y), "subtract": (lambda x, y: x - y, lambda x, y: x - y),
-    "multiply": (lambda x, y: x * y, lambda x, y: x * y), "divide": (lambda x, y: x / (1 + y * y), lambda x, y: x / (1 + y * y)),
+    "multiply": (lambda x, y: x * y, lambda x, y: x * y),
+    "divide": (lambda x, y: x / (1 + y * y), lambda x, y: x / (1 + y * y)),
     "logaddexp": (mg.logaddexp, torch.logaddexp), "power": (lambda x, y: (1 + x * x) ** y, lambda x, y: (1 + x * x) ** y),
     "where": (lambda x, y: mg.where(x.detach() > 0.3, y, x), lambda x, y: torch.where(x.detach() > 0.3, y, x))}
 KINKED_PAIRS = {"maximum": (mg.maximum, torch.maximum), "minimum": (mg.minimum, torch.minimum)}
@@ -31,28 +34,33 @@ REDUCTIONS = {
     "var": (mg.var, lambda x, axis, keepdims: torch.var(x, axis, correction=0, keepdim=keepdims))}
 KINKED_REDUCTIONS = {"max": (mg.max, torch.amax), "min": (mg.min, torch.amin)}
 ALONG = {
-    "cumsum": (mg.cumsum, torch.cumsum), "softmax": (mg.softmax, torch.softmax), "log_softmax": (mg.log_softmax, torch.log_softmax),
-    "cumprod": (mg.cumprod, torch.cumprod), "prod": (mg.prod, torch.prod), "flip": (mg.flip, lambda x, axis: torch.flip(x, (axis,))),
+    "cumsum": (mg.cumsum, torch.cumsum), "softmax": (mg.softmax, torch.softmax),
+    "log_softmax": (mg.log_softmax, torch.log_softmax),
+    "cumprod": (mg.cumprod, torch.cumprod), "prod": (mg.prod, torch.prod),
+    "flip": (mg.flip, lambda x, axis: torch.flip(x, (axis,))),
     "roll": (lambda x, axis: mg.roll(x, 2, axis), lambda x, axis: torch.roll(x, 2, axis)),
     "double": (lambda x, axis: mg.concatenate([x, x], axis), lambda x, axis: torch.cat([x, x], axis)),
     "repeat": (lambda x, axis: mg.repeat(x, 2, axis), lambda x, axis: torch.repeat_interleave(x, 2, axis)),
-    "gather": (lambda x, axis: mg.take(x, np.array([0, -1, 0]), axis), lambda x, axis: torch.index_select(x, axis, torch.tensor([0, x.shape[axis] - 1, 0]))),
+    "gather": (lambda x, axis: mg.take(x, np.array([0, -1, 0]), axis), lambda x,
+               axis: torch.index_select(x, axis, torch.tensor([0, x.shape[axis] - 1, 0]))),
     "expand": (lambda x, axis: mg.expand_dims(x, axis), lambda x, axis: torch.unsqueeze(x, axis))}
 KINKED_ALONG = {"sort": (mg.sort, lambda x, axis: torch.sort(x, axis)[0])}
 WHOLE = {
-    "ravel": (mg.ravel, torch.ravel), "transpose": (lambda x: x.T, lambda x: x.permute(*reversed(range(x.ndim)))),
+    "ravel": (mg.ravel, torch.ravel), "transpose": (lambda x: x.T, lambda x: x.permute(tuple(reversed(range(x.ndim))))),
     "first": (lambda x: x[..., 0], lambda x: x[..., 0]), "slice": (lambda x: x[..., ::2], lambda x: x[..., ::2]),
     "tail": (lambda x: x[-1:], lambda x: x[-1:]), "mask": (lambda x: x[x.detach() > -0.2], lambda x: x[x.detach() > -0.2]),
     "indices": (lambda x: x[[0, 0, -1]], lambda x: x[[0, 0, -1]]),
     "broadcast": (lambda x: mg.broadcast_to(x, (2, *x.shape)), lambda x: torch.broadcast_to(x, (2, *x.shape))),
     "pad": (lambda x: mg.pad(x, 1, constant_values=0.5), lambda x: torch.nn.functional.pad(x, (1, 1) * x.ndim, value=0.5)),
-    "norm": (mg.norm, torch.linalg.norm), "gram": (lambda x: x @ mg.swapaxes(x, -1, -2), lambda x: x @ torch.swapaxes(x, -1, -2)),
+    "norm": (mg.norm, torch.linalg.norm),
+    "gram": (lambda x: x @ mg.swapaxes(x, -1, -2), lambda x: x @ torch.swapaxes(x, -1, -2)),
     "trace": (lambda x: mg.trace(x), lambda x: torch.diagonal(x).sum(-1)), "tril": (mg.tril, torch.tril)}
 JOINS = {
     "stack": (lambda x, y: mg.stack([x, y], -1), lambda x, y: torch.stack([x, y], -1)),
     "concatenate": (lambda x, y: mg.concatenate([x, y, x], 0), lambda x, y: torch.cat([x, y, x], 0))}
 PRODUCTS = {
-    "matmul": (lambda x, y: x @ y, lambda x, y: x @ y), "einsum": (lambda x, y: mg.einsum("...ij,jk->...ik", x, y), lambda x, y: torch.einsum("...ij,jk->...ik", x, y)),
+    "matmul": (lambda x, y: x @ y, lambda x, y: x @ y),
+    "einsum": (lambda x, y: mg.einsum("...ij,jk->...ik", x, y), lambda x, y: torch.einsum("...ij,jk->...ik", x, y)),
     "outer": (mg.outer, lambda x, y: torch.outer(x.ravel(), y.ravel()))}
 KINKS = {**KINKED, **KINKED_PAIRS, **KINKED_REDUCTIONS, **KINKED_ALONG}
 ALL = {**POINTWISE, **PAIRS, **REDUCTIONS, **ALONG, **WHOLE, **JOINS, **PRODUCTS, **KINKS}
@@ -146,7 +154,8 @@ def test_programs(program, seed):
     y = run(1, steps, theirs)
     first = torch.autograd.grad(y, theirs, create_graph=True)
     total = sum((g * torch.tensor(v)).sum() for g, v in zip(first, vs))
-    second = torch.autograd.grad(total, theirs, materialize_grads=True) if total.requires_grad else [torch.zeros_like(x) for x in theirs]
+    second = torch.autograd.grad(total, theirs, materialize_grads=True) if total.requires_grad else [torch.zeros_like(x)
+                                                                                                     for x in theirs]
     np.testing.assert_allclose(value.item(), y.item(), rtol=1e-11, atol=1e-11)
     close(gradient, [g.detach().numpy() for g in first], 1e-10, "gradient and PyTorch's")
     close(product, [g.numpy(force=True) for g in second], 1e-9, "Hessian-vector product and PyTorch's")

@@ -18,6 +18,8 @@ import numpy as np
 
 import minigrad as mg
 
+from .evaluation import embed_all
+
 
 @dataclass
 class Config:
@@ -41,10 +43,13 @@ def squared_euclidean(a, b):
     return mg.maximum((a * a).sum(1, keepdims=True) - 2 * (a @ b.T) + (b * b).sum(1), 0)
 
 
+def unit(v):
+    """Each row divided by its length, (n, d)."""
+    return v / (mg.norm(v, axis=1, keepdims=True) + 1e-8)
+
+
 def cosine(a, b):
     """1 - cosine of the angle between rows: (n, d) and (m, d) to (n, m)."""
-    def unit(v):
-        return v / (mg.norm(v, axis=1, keepdims=True) + 1e-8)
     return 1 - unit(a) @ unit(b).T
 
 
@@ -64,36 +69,16 @@ def loss_and_accuracy(embed, episode, way, distance="euclidean"):
     return mg.cross_entropy(scores, episode.query_labels), float((scores.numpy().argmax(1) == episode.query_labels).mean())
 
 
-def evaluate(embeddings, sampler, episodes=1000, distance="euclidean"):
-    """Mean accuracy over episodes, and the half-width of its 95 % confidence interval.
-
-    Args:
-        embeddings: what `sampler` draws from: each image's embedding, computed once, (classes, drawings, d).
-    """
-    scores = []
-    for _ in range(episodes):
-        e = sampler.sample()
-        s = logits(mg.Tensor(e.query), prototypes(mg.Tensor(e.support), sampler.way), distance).numpy()
-        scores.append((s.argmax(1) == e.query_labels).mean())
-    return float(np.mean(scores)), float(1.96 * np.std(scores) / np.sqrt(len(scores)))
-
-
-def embed_all(net, images, batch=500):
-    """The embeddings of images (classes, drawings, H, W), in evaluation mode: (classes, drawings, d)."""
-    flat, was_training = images.reshape(-1, 1, *images.shape[2:]), net.training
-    net.eval()
-    with mg.no_grad():
-        out = np.concatenate([net(flat[i:i + batch]).numpy() for i in range(0, len(flat), batch)])
-    net.train(was_training)
-    return out.reshape(*images.shape[:2], -1)
+def classify(support, queries, way, distance="euclidean"):
+    """(2) from embeddings: support (way * shot, d) and queries (n, d) to scores (n, way)."""
+    return logits(queries, prototypes(support, way), distance)
 
 
 def lake_error_rate(net, runs, distance="euclidean"):
     """The share of queries that miss their class in Lake et al.'s one-shot runs (`minigrad.data.load_lake_runs`)."""
     wrong = []
     for run in runs:
-        both = embed_all(net, np.concatenate([run.support, run.query])[None])[0]
-        n = len(run.support)
-        scores = logits(mg.Tensor(both[n:]), mg.Tensor(both[:n]), distance).numpy()
+        support, queries = embed_all(net, [run.support, run.query])
+        scores = classify(mg.Tensor(support), mg.Tensor(queries), len(support), distance).numpy()
         wrong.append(scores.argmax(1) != run.labels)
     return float(np.concatenate(wrong).mean())

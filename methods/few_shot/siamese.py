@@ -1,0 +1,94 @@
+"""Siamese networks.
+
+Gregory Koch, Richard Zemel, Ruslan Salakhutdinov: "Siamese Neural Networks for One-shot Image Recognition", 2015.
+
+Learn whether two images show the same character; a new image then belongs to the class of the example it is most likely
+the same as.
+
+    p(x1, x2) = sigmoid(sum_j a_j |h1_j - h2_j| + b)                                 (section 3.1)
+    L = -y log p - (1 - y) log(1 - p) + lambda |w|^2,  y = 1 for a pair of one class  (section 3.2)
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+
+@dataclass
+class Config:
+    """Settings for 28 x 28 images."""
+
+    pairs: int = 128  # in a batch; half of them of one class
+    lr: float = 1e-3  # of Adam
+    decay: float = 1e-4  # lambda, as weight decay
+    within: float = 0.5  # share of the different pairs drawn within one alphabet, the harder ones
+
+
+class Siamese(nn.Module):
+    """The embedding `net` to (n, size), and the weighted distance on it."""
+
+    def __init__(self, net, size):
+        self.net, self.distance = net, nn.Linear(size, 1)
+
+    def forward(self, images):
+        return self.net(images)
+
+    def logits(self, h1, h2):
+        """Of p, from embeddings that broadcast against each other, (..., size) to (...)."""
+        return self.distance(mg.abs(h1 - h2)).squeeze(-1)
+
+    def classify(self, support, queries, way):
+        """Each class's mean p: support (way * shot, size), class by class, and queries (n, size), to (n, way)."""
+        p = mg.sigmoid(self.logits(queries[:, None], support[None]))
+        return p.reshape(len(queries), way, -1).mean(2)
+
+
+class PairSampler:
+    """Draws pairs of images: the first half of one class, the second half of two.
+
+    Args:
+        images: (classes, drawings, H, W), or a list with (drawings, H, W) for each class.
+        alphabets: the alphabet of each class, or None; `within` of the different pairs stay within one.
+    """
+
+    def __init__(self, images, pairs, within=0.0, alphabets=None, seed=0):
+        self.images, self.pairs, self.within = images, pairs, within if alphabets is not None else 0.0
+        self.alphabets = np.zeros(len(images), int) if alphabets is None else np.unique(alphabets, return_inverse=True)[1]
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self):
+        """First images, second images (pairs, 1, H, W) and whether they are of one class (pairs,)."""
+        same = np.arange(self.pairs) < self.pairs // 2
+        first, second = zip(*[self._same() if s else self._different() for s in same])
+        return np.stack(first)[:, None], np.stack(second)[:, None], same
+
+    def _same(self):
+        drawings = self.images[self.rng.integers(len(self.images))]
+        i, j = self.rng.choice(len(drawings), 2, replace=False)
+        return drawings[i], drawings[j]
+
+    def _different(self):
+        a = self.rng.integers(len(self.images))
+        others = np.delete(np.arange(len(self.images)), a)
+        if self.rng.random() < self.within:
+            near = others[self.alphabets[others] == self.alphabets[a]]
+            others = near if len(near) else others
+        b = self.rng.choice(others)
+        return tuple(self.images[c][self.rng.integers(len(self.images[c]))] for c in (a, b))
+
+    def state_dict(self):
+        """The state of the random numbers, as JSON can hold it."""
+        return self.rng.bit_generator.state
+
+    def load_state_dict(self, state):
+        """Continues where `state_dict` was taken."""
+        self.rng.bit_generator.state = state
+
+
+def loss_and_accuracy(model, first, second, same):
+    """L without its last term, and the share of pairs judged correctly. All images pass the network as one batch."""
+    h = model(mg.Tensor(np.concatenate([first, second])))
+    logits = model.logits(h[:len(first)], h[len(first):])
+    return mg.softplus(mg.where(same, -logits, logits)).mean(), float(((logits.numpy() > 0) == same).mean())
