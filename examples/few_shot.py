@@ -3,6 +3,7 @@ import pathlib
 
 import numpy as np
 
+from methods.few_shot import prototypical
 from methods.few_shot.evaluation import accuracy
 from minigrad import data
 
@@ -16,7 +17,8 @@ def load(source, mirrored=False):
         mirrored: the training characters' mirror images as further classes.
 
     Returns:
-        images of the training classes (classes, drawings, 28, 28) or a list of (drawings, 28, 28), and Characters to test.
+        Characters to train on and Characters to test on; their images are an array (classes, drawings, 28, 28), or where
+        the classes differ in number a list of (drawings, 28, 28).
     """
     folder = pathlib.Path(source)
     if source == "fonts":
@@ -30,9 +32,9 @@ def load(source, mirrored=False):
         name = "Omniglot, small set 1 to the new alphabets of set 2"
     else:
         return own_images(source)
-    train = data.with_rotations(train, mirrored).images
+    train = data.with_rotations(train, mirrored)
     how = "rotations and mirror images" if mirrored else "rotations"
-    return train, test, f"{name}: {len(train)} classes to train on (with {how}), {len(test.images)} new ones to test on"
+    return train, test, f"{name}: {len(train.names)} classes to train on (with {how}), {len(test.images)} new ones to test on"
 
 
 def own_images(path):
@@ -56,7 +58,13 @@ def own_images(path):
     if few < 2:
         raise SystemExit(f"--data: {path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
                          "at least two of each are needed")
-    return train.images, test, f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on"
+    return train, test, f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on"
+
+
+def pixel_baseline(test, episodes):
+    """The column "nearest prototype of pixels" for `table`."""
+    pixels = [c.reshape(len(c), -1) for c in test.images]
+    return {"nearest prototype of pixels": (prototypical.classify, pixels, min(episodes, 200))}
 
 
 def table(columns, episodes, seed):

@@ -40,10 +40,10 @@ class Characters:
     net, loss = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy)
 
     def __init__(self, run):
-        classes, test, what = load(run.data)
+        train, test, what = load(run.data)
         print(what)
         self.run = run
-        self.sampler = data.EpisodeSampler([c[:, None] for c in classes], run.way, run.shot, run.query, run.seed)
+        self.sampler = data.EpisodeSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
         self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
         self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)

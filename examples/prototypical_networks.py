@@ -43,14 +43,15 @@ class Run(prototypical.Config):
 def main(run):
     """Trains, tests, and draws the figures. Returns the accuracies by (way, shot)."""
     folder = RunFolder(run.out, run, run.resume)
-    classes, test, what = few_shot.load(run.data, run.mirror)
+    train, test, what = few_shot.load(run.data, run.mirror)
     print(what)
+    classes = [c[:, None] for c in train.images]
     mg.random.seed(run.seed)
     net = nn.Conv4(width=run.width).to(run.device)
     optimizer = optim.Adam(net.parameters(), run.lr)
     cosine = run.schedule == "cosine"
     schedule = optim.cosine_decay(run.lr, run.steps) if cosine else optim.step_decay(run.lr, run.halve_every)
-    sampler = data.EpisodeSampler([c[:, None] for c in classes], min(run.way, len(classes)), run.shot, run.query, run.seed)
+    sampler = data.EpisodeSampler(classes, min(run.way, len(classes)), run.shot, run.query, run.seed)
     rng = np.random.default_rng(run.seed + 1)
 
     def embed(images):
@@ -69,10 +70,9 @@ def main(run):
 
     folder.train(run.steps, step, resume=run.resume, net=net, opt=optimizer, sampler=sampler, rng=rng)
     embeddings = embed_all(net, test.images)
-    pixels = [c.reshape(len(c), -1) for c in test.images]
     classify = functools.partial(prototypical.classify, distance=run.distance)
-    results = few_shot.table({"prototypical network": (classify, embeddings, run.episodes),
-                              "nearest prototype of pixels": (classify, pixels, min(run.episodes, 200))}, run.episodes, run.seed)
+    columns = {"prototypical network": (classify, embeddings, run.episodes), **few_shot.pixel_baseline(test, run.episodes)}
+    results = few_shot.table(columns, run.episodes, run.seed)
     if run.lake:
         error = prototypical.lake_error_rate(net, data.load_lake_runs(run.lake), run.distance)
         print(f"error rate on the one-shot runs of Lake et al.: {100 * error:.1f} %")

@@ -34,12 +34,13 @@ class Run(siamese.Config):
 def main(run):
     """Trains, tests, and draws the curves. Returns the accuracies by (way, shot)."""
     folder = RunFolder(run.out, run, run.resume)
-    classes, test, what = few_shot.load(run.data)
+    train, test, what = few_shot.load(run.data)
     print(what)
     mg.random.seed(run.seed)
     model = siamese.Siamese(nn.Conv4(width=run.width), run.width).to(run.device)
     optimizer = optim.AdamW(model.parameters(), run.lr, weight_decay=run.decay / run.lr)
-    sampler = siamese.PairSampler(classes, run.pairs, seed=run.seed)
+    alphabets = [name.split("/")[0] for name in train.names]
+    sampler = siamese.PairSampler(train.images, run.pairs, run.within, alphabets, run.seed)
     rng = np.random.default_rng(run.seed + 1)
 
     def step(i):
@@ -52,7 +53,7 @@ def main(run):
         optimizer.step()
         return {"loss": loss.item(), "accuracy": accuracy}
 
-    folder.train(run.steps, step, resume=run.resume, net=model, opt=optimizer, sampler=sampler, rng=rng)
+    folder.train(run.steps, step, resume=run.resume, net=model, opt=optimizer, sampler=sampler.rng, rng=rng)
     columns = {"siamese network": (model.classify, embed_all(model, test.images), run.episodes),
                **few_shot.pixel_baseline(test, run.episodes)}
     results = few_shot.table(columns, run.episodes, run.seed)

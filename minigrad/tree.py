@@ -56,8 +56,10 @@ def matched(tree, like, name="tree.matched"):
 
 
 def _outline(tree):
-    kind = type(tree).__name__
-    return f"a {kind} of {list(tree) if isinstance(tree, dict) else len(tree)}" if isinstance(tree, (dict, list, tuple)) else kind
+    """What an error says of a tree."""
+    if not isinstance(tree, (dict, list, tuple)):
+        return type(tree).__name__
+    return f"a {type(tree).__name__} of {list(tree) if isinstance(tree, dict) else len(tree)}"
 
 
 def map(function, tree, *trees):

@@ -40,8 +40,10 @@ USES = {
     "backward twice": lambda f, x, w: [f(x, w).backward(), f(x, w).backward()],
     "grad": lambda f, x, w: mg.grad(f, (0, 1))(x, w), "value_and_grad": lambda f, x, w: mg.value_and_grad(f)(x, w),
     "graph of the gradient": lambda f, x, w: mg.grad(f(x, w), [x, w], create_graph=True),
-    "retained": lambda f, x, w: f(x, w).backward(retain_graph=True), "hvp": lambda f, x, w: mg.hvp(f, (x, w), (x.detach(), w.detach())),
-    "jvp": lambda f, x, w: mg.jvp(f, (x, w), (x.detach(), w.detach())), "vjp": lambda f, x, w: mg.vjp(f, x, w)[1](np.ones(())),
+    "retained": lambda f, x, w: f(x, w).backward(retain_graph=True), "hvp": lambda f, x,
+    w: mg.hvp(f, (x, w), (x.detach(), w.detach())),
+    "jvp": lambda f, x, w: mg.jvp(f, (x, w), (x.detach(), w.detach())), "vjp": lambda f, x,
+    w: mg.vjp(f, x, w)[1](np.ones(())),
     "jacobian": lambda f, x, w: mg.jacobian(lambda w: f(x, w))(w)}
 
 
@@ -63,7 +65,8 @@ def test_no_reference_cycles(name, use):
 def test_an_error_leaves_nothing_behind():
     x = mg.Tensor(np.ones(3), requires_grad=True)
     ref = weakref.ref(asarray(x))
-    for wrong in (lambda: (x * x).backward(), lambda: x * np.ones(2), lambda: mg.grad(lambda x: x * x)(x), lambda: mg.checkpoint(lambda x: x @ np.ones(2))(x)):
+    for wrong in (lambda: (x * x).backward(), lambda: x * np.ones(2), lambda: mg.grad(lambda x: x * x)(x),
+                  lambda: mg.checkpoint(lambda x: x @ np.ones(2))(x)):
         with pytest.raises((RuntimeError, ValueError)):
             wrong()
     del x, wrong
@@ -71,7 +74,8 @@ def test_an_error_leaves_nothing_behind():
     assert ref() is None
 
 
-@pytest.mark.parametrize("op, slope", [(lambda y, x: y + x, 100_001), (lambda y, x: y * x, 100_001), (lambda y, x: mg.abs(-y), 1),
+@pytest.mark.parametrize("op, slope",
+                         [(lambda y, x: y + x, 100_001), (lambda y, x: y * x, 100_001), (lambda y, x: mg.abs(-y), 1),
                                        (lambda y, x: y.reshape(1)[0], 1)], ids=["add", "multiply", "abs", "getitem"])
 def test_a_chain_of_100_000_operations(op, slope):
     """Built and dropped, and built and differentiated: neither recurses."""
@@ -115,7 +119,8 @@ def test_second_order_steps_stay_flat():
 def test_arrays_that_no_rule_needs_are_not_held():
     x = mg.Tensor(np.ones(1000), requires_grad=True)
     y, refs = x, []
-    for op in (lambda x: x + 1, lambda x: -x, lambda x: mg.flip(x), lambda x: x.reshape(10, 100), lambda x: mg.cumsum(x, 0), lambda x: x.sum(1)):
+    for op in (lambda x: x + 1, lambda x: -x, lambda x: mg.flip(x), lambda x: x.reshape(10, 100), lambda x: mg.cumsum(x, 0),
+               lambda x: x.sum(1)):
         y = op(y)
         refs.append(weakref.ref(asarray(y) if asarray(y).base is None else asarray(y).base))
     y = y.sum()

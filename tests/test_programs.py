@@ -41,8 +41,8 @@ ALONG = {
     "roll": (lambda x, axis: mg.roll(x, 2, axis), lambda x, axis: torch.roll(x, 2, axis)),
     "double": (lambda x, axis: mg.concatenate([x, x], axis), lambda x, axis: torch.cat([x, x], axis)),
     "repeat": (lambda x, axis: mg.repeat(x, 2, axis), lambda x, axis: torch.repeat_interleave(x, 2, axis)),
-    "gather": (lambda x, axis: mg.take(x, np.array([0, -1, 0]), axis), lambda x,
-               axis: torch.index_select(x, axis, torch.tensor([0, x.shape[axis] - 1, 0]))),
+    "gather": (lambda x, axis: mg.take(x, np.array([0, -1, 0]), axis),
+               lambda x, axis: torch.index_select(x, axis, torch.tensor([0, x.shape[axis] - 1, 0]))),
     "expand": (lambda x, axis: mg.expand_dims(x, axis), lambda x, axis: torch.unsqueeze(x, axis))}
 KINKED_ALONG = {"sort": (mg.sort, lambda x, axis: torch.sort(x, axis)[0])}
 WHOLE = {

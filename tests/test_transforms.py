@@ -56,7 +56,8 @@ def test_auxiliary_output_is_passed_through_without_gradient():
         return (x ** 2).sum(), {"doubled": x * 2, "name": "f"}
 
     g, aux = mg.grad(f, has_aux=True)(np.array([1.0, 2.0]))
-    assert g.tolist() == [2, 4] and aux["doubled"].tolist() == [2, 4] and aux["name"] == "f" and not aux["doubled"].requires_grad
+    assert g.tolist() == [2, 4] and aux["doubled"].tolist() == [2, 4]
+    assert aux["name"] == "f" and not aux["doubled"].requires_grad
     (value, aux), g = mg.value_and_grad(f, has_aux=True)(np.array([1.0, 2.0]))
     assert float(value) == 5 and g.tolist() == [2, 4] and not value.requires_grad
 
@@ -103,7 +104,8 @@ def test_gradient_of_a_computed_scalar():
 def test_trees_are_matched_by_key_and_structure():
     joined = mg.tree.map(lambda a, b: (a, b), {"a": 1, "b": [2, None]}, {"b": [20, None], "a": 10})
     assert joined == {"a": (1, 10), "b": [(2, 20), None]}
-    for other in ({"a": 1}, {"a": 1, "c": [2]}, {"a": 1, "b": [2, 3]}, {"a": 1, "b": 2}, {"a": [1], "b": [2]}, [1, [2]], None):
+    for other in ({"a": 1}, {"a": 1, "c": [2]}, {"a": 1, "b": [2, 3]}, {"a": 1, "b": 2}, {"a": [1], "b": [2]}, [1, [2]],
+                  None):
         with pytest.raises(ValueError, match="do not match"):
             mg.tree.map(lambda a, b: a, {"a": 1, "b": [2]}, other)
     default = mg.tree.map(lambda v: v + 1, collections.defaultdict(int, a=1))
@@ -145,7 +147,9 @@ def test_gradients_of_gradients():
     close(mg.vjp(mg.grad(wavy), x)[1](v)[0], v @ hessian.numpy())
     close(mg.jacobian(mg.hessian(wavy))(x).numpy() @ v, mg.jvp(mg.hessian(wavy), (x,), (v,))[1])
     h = 1e-5
-    close(hessian, [(a - b) / (2 * h) for a, b in [(mg.grad(wavy)(x + h * e).numpy(), mg.grad(wavy)(x - h * e).numpy()) for e in np.eye(3)]], 1e-7)
+    close(hessian,
+          [(a - b) / (2 * h) for a,
+           b in [(mg.grad(wavy)(x + h * e).numpy(), mg.grad(wavy)(x - h * e).numpy()) for e in np.eye(3)]], 1e-7)
 
 
 def test_hvp_of_several_arguments():
@@ -183,7 +187,9 @@ def test_jvp_against_differences():
     h = 1e-6
     close(value, f(x, mg.Tensor(y)))
     close(slope, (f(mg.Tensor(x + h * u), y + h * v).numpy() - f(mg.Tensor(x - h * u), y - h * v).numpy()) / (2 * h), 1e-6)
-    close(slope, np.einsum("ijkl,kl->ij", mg.jacobian(f)(x, y).numpy(), u) + np.einsum("ijkl,kl->ij", mg.jacobian(f, 1)(x, y).numpy(), v))
+    close(slope,
+          np.einsum("ijkl,kl->ij", mg.jacobian(f)(x, y).numpy(), u) + np.einsum("ijkl,kl->ij",
+                                                                                mg.jacobian(f, 1)(x, y).numpy(), v))
     assert mg.jvp(lambda x: mg.Tensor([1.0, 2.0]), (x,), (u,))[1].tolist() == [0, 0]
     assert mg.jvp(lambda x: mg.stop_gradient(x), (x,), (u,))[1].numpy().any() is np.False_
     assert float(mg.jvp(lambda x: x ** 2, (3,), (1,))[1]) == 6
@@ -344,7 +350,8 @@ def test_checkpoint_of_trees_and_several_dtypes():
     x = mg.Tensor([1.0, 3.0], requires_grad=True)
     out = mg.checkpoint(f)({"x": x}, scale=2.0)
     assert out["a"].tolist() == [2, 6] and out["a"].dtype == np.float64 and out["b"][2] is None
-    assert out["b"][0].dtype == np.float32 and out["b"][1].dtype == np.int64 and not out["b"][1].requires_grad and out["b"][1].item() == 1
+    assert out["b"][0].dtype == np.float32 and out["b"][1].dtype == np.int64
+    assert not out["b"][1].requires_grad and out["b"][1].item() == 1
     assert mg.grad(out["a"].sum() + out["b"][0].sum(), x).tolist() == [4, 8]
     assert not mg.checkpoint(mg.argmax)(x).requires_grad
     with pytest.raises(TypeError, match="checkpoint"):

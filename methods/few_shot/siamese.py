@@ -78,14 +78,6 @@ class PairSampler:
         b = self.rng.choice(others)
         return tuple(self.images[c][self.rng.integers(len(self.images[c]))] for c in (a, b))
 
-    def state_dict(self):
-        """The state of the random numbers, as JSON can hold it."""
-        return self.rng.bit_generator.state
-
-    def load_state_dict(self, state):
-        """Continues where `state_dict` was taken."""
-        self.rng.bit_generator.state = state
-
 
 def loss_and_accuracy(model, first, second, same):
     """L without its last term, and the share of pairs judged correctly. All images pass the network as one batch."""

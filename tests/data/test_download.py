@@ -1,4 +1,4 @@
-"""Downloads: whole, corrupt, truncated and missing files from a local server; the cache; the publishers' own files if at hand."""
+"""Downloads: whole, corrupt, truncated and missing files from a local server; the cache; the published files if at hand."""
 import gzip
 import hashlib
 import http.server
@@ -96,7 +96,8 @@ def test_a_whole_file_is_fetched_once(cache, server):
 @pytest.mark.parametrize("fault", ["corrupt", "truncated", "cut off", "missing", "no server", "empty"])
 def test_what_does_not_arrive_whole_leaves_nothing_and_may_be_tried_again(cache, server, fault):
     content, url = b"precious" * 5000, server.url
-    server.files["a.bin"] = {"corrupt": content[:-1] + b"X", "truncated": content[:100], "cut off": content[:100], "missing": None,
+    server.files["a.bin"] = {"corrupt": content[:-1] + b"X", "truncated": content[:100], "cut off": content[:100],
+                             "missing": None,
                              "no server": content, "empty": b""}[fault]
     if fault == "missing":
         del server.files["a.bin"]
@@ -163,11 +164,12 @@ def test_damage_anywhere_in_an_archive_is_a_clear_error_or_harmless(cache, tmp_p
         (tmp_path / folder / "images_background_small1.zip").write_bytes(damaged)
     expected = data.load_omniglot("small1", tmp_path / "whole")
     kept = left_in(cache)
-    for load in (lambda: data.load_omniglot("small1", tmp_path / "damaged").images, lambda: data.load_image_folder(tmp_path / "damaged/images_background_small1.zip", 28, 1)[0]):
+    for load in (lambda: data.load_omniglot("small1", tmp_path / "damaged").images,
+                 lambda: data.load_image_folder(tmp_path / "damaged/images_background_small1.zip", 28, 1)[0]):
         try:
             found = load()
         except ValueError as error:
-            assert "damaged" in str(error) or "readable" in str(error) or "holds no" in str(error) or "expected" in str(error)
+            assert any(word in str(error) for word in ("damaged", "readable", "holds no", "expected"))
             assert left_in(cache) == kept
         else:
             assert len(found) == len(expected.images) or len(found) == 8
@@ -245,7 +247,8 @@ def test_a_kill_in_the_middle_of_a_write_leaves_no_half_file(cache):
         np.save = slow
         files.cached("key", lambda: np.arange(5))
     """
-    child = subprocess.Popen([sys.executable, "-c", "\n".join(line[8:] for line in code.splitlines())], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    child = subprocess.Popen([sys.executable, "-c", "\n".join(line[8:] for line in code.splitlines())],
+                             stdout=subprocess.PIPE, text=True, cwd=ROOT,
                              env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         assert child.stdout.readline() == "writing\n"
@@ -255,13 +258,17 @@ def test_a_kill_in_the_middle_of_a_write_leaves_no_half_file(cache):
         child.kill()
         child.stdout.close()
     assert not (cache / "key.npy").exists()
-    assert files.cached("key", lambda: np.arange(5)).tolist() == [0, 1, 2, 3, 4] and np.load(cache / "key.npy").tolist() == [0, 1, 2, 3, 4]
+    assert files.cached("key", lambda: np.arange(5)).tolist() == [0, 1, 2, 3,
+                                                                  4] and np.load(cache / "key.npy").tolist() == [0, 1, 2, 3,
+                                                                                                                 4]
 
 
 def test_several_processes_may_fill_the_cache_at_once(cache):
     results, threads = [], []
     for k in range(8):
-        threads.append(threading.Thread(target=lambda: results.append(files.cached("key", lambda: (time.sleep(0.01), np.arange(10_000))[1]).sum())))
+        threads.append(threading.Thread(target=lambda: results.append(files.cached("key",
+                                                                                   lambda: (time.sleep(0.01),
+                                                                                            np.arange(10_000))[1]).sum())))
         threads[-1].start()
     for thread in threads:
         thread.join()
@@ -278,7 +285,9 @@ def test_the_published_mnist(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path))
     images, labels = data.load_mnist("test", OWN)
     assert images.shape == (10_000, 28, 28) and images.dtype == labels.dtype == np.uint8
-    assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9] and np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9] and np.bincount(labels).tolist() == [980, 1135, 1032, 1010,
+                                                                                                       982, 892, 958, 1028,
+                                                                                                       974, 1009]
 
 
 @pytest.mark.skipif(not (OWN / "omniglot" / "images_background_small2.zip").exists(), reason="MINIGRAD_DATA has no Omniglot")

@@ -52,8 +52,10 @@ class Example:
         self.folder, self.lake = folder, lake_runs(folder)
 
     def start(self, out, resume=False, lake=None):
-        command = [sys.executable, "-m", "examples.prototypical_networks", "--steps", "220", "--width", "3", "--way", "4", "--query", "1", "--episodes", "5",
-                   "--out", str(self.folder / out)] + ["--resume"] * resume + ["--lake", str(self.lake[lake == "folder"])] * bool(lake)
+        command = [sys.executable, "-m", "examples.prototypical_networks", "--steps", "220", "--width", "3", "--way", "4",
+                   "--query", "1", "--episodes", "5",
+                   "--out", str(self.folder / out)] + ["--resume"] * resume + ["--lake",
+                                                                               str(self.lake[lake == "folder"])] * bool(lake)
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "MINIGRAD_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)})
 
@@ -103,7 +105,8 @@ def whole(example):
 
 def same_end(example, whole, out, said):
     assert example.checkpoint(out) == example.checkpoint("whole") and example.checkpoint(out)[1]["step"] == 220
-    assert example.metrics(out) == example.metrics("whole") and [m["step"] for m in example.metrics(out)] == list(range(10, 221, 10))
+    assert example.metrics(out) == example.metrics("whole") and [m["step"]
+                                                                 for m in example.metrics(out)] == list(range(10, 221, 10))
     assert table(said) == table(whole) and len(table(said)) == 5 and "error rate" in table(said)[-1]
     assert all((example.folder / out / name).stat().st_size > 1000 for name in FIGURES)
 
@@ -184,7 +187,9 @@ def test_a_crash_goes_back_to_the_last_checkpoint(tmp_path):
         Training(tmp_path / "crashed").run(30, crash, every=8)
     again = Training(tmp_path / "crashed", resume=True)
     assert again.run(30) == expected and again.done[0] == 16
-    assert [m["loss"] for m in again.folder.history()] == [m["loss"] for m in RunFolder(tmp_path / "whole", Settings(), True).history()]
+    assert [m["loss"] for m in again.folder.history()] == [m["loss"]
+                                                           for m in RunFolder(tmp_path / "whole", Settings(),
+                                                                              True).history()]
 
 
 def test_resuming_without_a_checkpoint_starts_the_log_anew(tmp_path):
@@ -235,8 +240,10 @@ def test_an_image_folder_and_a_zip_of_it_are_the_same_data(tmp_path):
         archive.writestr("own/readme.txt", "no image")
         archive.writestr("__MACOSX/own/train/class 0/._0.png", "no image either")
         archive.extractall(tmp_path / "folder", [n for n in archive.namelist() if not n.startswith("__")])
-    (images, labels, names), other = (data.load_image_folder(path, 28, 1, under="own/train") for path in (tmp_path / "own.zip", tmp_path / "folder"))
-    assert images.shape == (12, 1, 28, 28) and labels.tolist() == sorted([0, 1, 2] * 4) and names == ["class 0", "class 1", "class 2"]
+    (images, labels, names), other = (data.load_image_folder(path, 28, 1, under="own/train")
+                                      for path in (tmp_path / "own.zip", tmp_path / "folder"))
+    assert images.shape == (12, 1, 28, 28) and labels.tolist() == sorted([0, 1, 2] * 4) and names == ["class 0", "class 1",
+                                                                                                      "class 2"]
     assert (images == other[0]).all() and (labels == other[1]).all() and names == other[2]
     episode = data.EpisodeSampler([images[labels == k] for k in range(3)], 3, 1, 2).sample()
     for image, label in zip(episode.query, episode.query_labels):

@@ -1,4 +1,4 @@
-"""Every operation that PyTorch has too: value, gradient and Hessian-vector product equal PyTorch's, in float64 and float32."""
+"""Every operation that PyTorch has: value, gradient and Hessian-vector product equal PyTorch's, in both precisions."""
 import numpy as np
 import pytest
 from checks import arrays, shapes
@@ -12,9 +12,11 @@ F = torch.nn.functional
 UNARY = {  # name: (PyTorch's function, domain)
     "negative": (torch.negative, -2, 2), "reciprocal": (torch.reciprocal, 0.5, 2), "square": (torch.square, -2, 2),
     "exp": (torch.exp, -2, 2), "exp2": (torch.exp2, -2, 2), "expm1": (torch.expm1, -2, 2), "log": (torch.log, 0.5, 3),
-    "log2": (torch.log2, 0.5, 3), "log10": (torch.log10, 0.5, 3), "log1p": (torch.log1p, -0.5, 3), "sqrt": (torch.sqrt, 0.5, 3),
+    "log2": (torch.log2, 0.5, 3), "log10": (torch.log10, 0.5, 3), "log1p": (torch.log1p, -0.5, 3),
+    "sqrt": (torch.sqrt, 0.5, 3),
     "sin": (torch.sin, -2, 2), "cos": (torch.cos, -2, 2), "tan": (torch.tan, -1, 1), "arcsin": (torch.arcsin, -0.8, 0.8),
-    "arccos": (torch.arccos, -0.8, 0.8), "arctan": (torch.arctan, -2, 2), "sinh": (torch.sinh, -2, 2), "cosh": (torch.cosh, -2, 2),
+    "arccos": (torch.arccos, -0.8, 0.8), "arctan": (torch.arctan, -2, 2), "sinh": (torch.sinh, -2, 2),
+    "cosh": (torch.cosh, -2, 2),
     "tanh": (torch.tanh, -20, 20), "sigmoid": (torch.sigmoid, -40, 40), "erf": (torch.erf, -5, 5), "abs": (torch.abs, -2, 2),
     "sign": (torch.sign, -2, 2), "floor": (torch.floor, -2.9, 2.9), "ceil": (torch.ceil, -2.9, 2.9),
     "round": (torch.round, -2.9, 2.9), "relu": (torch.relu, -2, 2)}
@@ -82,7 +84,8 @@ def test_unary(name, data, dtype):
 def test_binary(name, data, dtype):
     theirs, low, high = BINARY[name]
     shape = data.draw(shapes())
-    parts = [tuple(1 if data.draw(st.booleans()) else n for n in shape)[data.draw(st.integers(0, len(shape))):] for _ in range(2)]
+    parts = [tuple(1 if data.draw(st.booleans()) else n for n in shape)[data.draw(st.integers(0, len(shape))):]
+             for _ in range(2)]
     x, y = (data.draw(arrays(part, low, high)) for part in parts)
     y = y * 1.2345 if name == "remainder" else y + 0.0137 if name in ("maximum", "minimum") else y
     compare(getattr(mg, name), theirs, [x, y], dtype)
@@ -102,7 +105,8 @@ def test_reductions(name, data, dtype):
     axes = data.draw(st.lists(st.integers(0, len(shape) - 1), unique=True, min_size=1))
     axes = tuple(a - len(shape) if data.draw(st.booleans()) else a for a in axes)
     keepdims = data.draw(st.booleans())
-    compare(lambda x: getattr(mg, name)(x, axis=axes, keepdims=keepdims), lambda x: REDUCTIONS[name](x, dim=axes, keepdim=keepdims),
+    compare(lambda x: getattr(mg, name)(x, axis=axes, keepdims=keepdims),
+            lambda x: REDUCTIONS[name](x, dim=axes, keepdim=keepdims),
             [data.draw(arrays(shape))], dtype)
 
 
@@ -122,12 +126,15 @@ ALONG = {  # (ours, theirs) of an array and an axis
     "split": (lambda x, a: mg.split(x, [1, 1, 2], a), lambda x, a: torch.tensor_split(x, (1, 1, 2), a)),
     "array_split": (lambda x, a: mg.array_split(x, 2, a), lambda x, a: torch.tensor_split(x, 2, a)),
     "repeat": (lambda x, a: mg.repeat(x, 3, a), lambda x, a: torch.repeat_interleave(x, 3, a)),
-    "take": (lambda x, a: mg.take(x, [1, 0, -1, 1], a), lambda x, a: torch.index_select(x, a, torch.tensor([1, 0, x.shape[a] - 1, 1]))),
+    "take": (lambda x, a: mg.take(x, [1, 0, -1, 1], a),
+             lambda x, a: torch.index_select(x, a, torch.tensor([1, 0, x.shape[a] - 1, 1]))),
     "concatenate": (lambda x, a: mg.concatenate([x, x * x, x], a), lambda x, a: torch.cat([x, x * x, x], a)),
     "stack": (lambda x, a: mg.stack([x, x * x], a), lambda x, a: torch.stack([x, x * x], a)),
-    "expand_dims": (mg.expand_dims, torch.unsqueeze), "swapaxes": (lambda x, a: mg.swapaxes(x, a, 0), lambda x, a: torch.swapaxes(x, a, 0)),
+    "expand_dims": (mg.expand_dims, torch.unsqueeze),
+    "swapaxes": (lambda x, a: mg.swapaxes(x, a, 0), lambda x, a: torch.swapaxes(x, a, 0)),
     "moveaxis": (lambda x, a: mg.moveaxis(x, a, 0), lambda x, a: torch.moveaxis(x, a, 0)),
-    "squeeze": (lambda x, a: mg.squeeze(mg.sum(x, a, keepdims=True), a), lambda x, a: torch.squeeze(torch.sum(x, a, keepdim=True), a))}
+    "squeeze": (lambda x, a: mg.squeeze(mg.sum(x, a, keepdims=True), a),
+                lambda x, a: torch.squeeze(torch.sum(x, a, keepdim=True), a))}
 
 
 @pytest.mark.parametrize("name", ALONG)
@@ -140,19 +147,25 @@ def test_along_an_axis(name, data, dtype):
 
 
 WHOLE = {  # of an array (2, 3, 4)
-    "reshape": (lambda x: x.reshape(4, -1), lambda x: x.reshape(4, -1)), "transpose": (lambda x: mg.transpose(x, (1, 2, 0)), lambda x: x.permute(1, 2, 0)),
+    "reshape": (lambda x: x.reshape(4, -1), lambda x: x.reshape(4, -1)),
+    "transpose": (lambda x: mg.transpose(x, (1, 2, 0)), lambda x: x.permute(1, 2, 0)),
     "ravel": (mg.ravel, torch.ravel), "flatten": (lambda x: mg.flatten(x, 1), lambda x: torch.flatten(x, 1)),
-    "broadcast_to": (lambda x: mg.broadcast_to(x[:, :1], (3, 2, 5, 4)), lambda x: torch.broadcast_to(x[:, :1], (3, 2, 5, 4))),
-    "tile": (lambda x: mg.tile(x, (2, 1, 3)), lambda x: torch.tile(x, (2, 1, 3))), "roll": (lambda x: mg.roll(x, 5), lambda x: torch.roll(x, 5)),
+    "broadcast_to": (lambda x: mg.broadcast_to(x[:, :1], (3, 2, 5, 4)),
+                     lambda x: torch.broadcast_to(x[:, :1], (3, 2, 5, 4))),
+    "tile": (lambda x: mg.tile(x, (2, 1, 3)), lambda x: torch.tile(x, (2, 1, 3))),
+    "roll": (lambda x: mg.roll(x, 5), lambda x: torch.roll(x, 5)),
     "pad": (lambda x: mg.pad(x, ((0, 0), (1, 2), (3, 0)), constant_values=2), lambda x: F.pad(x, (3, 0, 1, 2), value=2)),
     "reflect": (lambda x: mg.pad(x, ((0, 0), (0, 0), (2, 1)), "reflect"), lambda x: F.pad(x, (2, 1), "reflect")),
     "wrap": (lambda x: mg.pad(x, ((0, 0), (0, 0), (2, 1)), "wrap"), lambda x: F.pad(x, (2, 1), "circular")),
     "edge": (lambda x: mg.pad(x, ((0, 0), (0, 0), (2, 1)), "edge"), lambda x: F.pad(x, (2, 1), "replicate")),
-    "tril": (lambda x: mg.tril(x, -1), lambda x: torch.tril(x, -1)), "triu": (lambda x: mg.triu(x, 1), lambda x: torch.triu(x, 1)),
+    "tril": (lambda x: mg.tril(x, -1), lambda x: torch.tril(x, -1)),
+    "triu": (lambda x: mg.triu(x, 1), lambda x: torch.triu(x, 1)),
     "diagonal": (lambda x: mg.diagonal(x, 1, 1, 2), lambda x: torch.diagonal(x, 1, 1, 2)),
-    "trace": (lambda x: mg.trace(x[0]), lambda x: torch.trace(x[0])), "clip": (lambda x: mg.clip(x, -1, 0.9), lambda x: torch.clip(x, -1, 0.9)),
+    "trace": (lambda x: mg.trace(x[0]), lambda x: torch.trace(x[0])),
+    "clip": (lambda x: mg.clip(x, -1, 0.9), lambda x: torch.clip(x, -1, 0.9)),
     "clip below": (lambda x: mg.clip(x, 0.3), lambda x: torch.clip(x, 0.3)),
-    "where": (lambda x: mg.where(x.detach() > 0, mg.exp(x), x * x), lambda x: torch.where(x.detach() > 0, torch.exp(x), x * x)),
+    "where": (lambda x: mg.where(x.detach() > 0, mg.exp(x), x * x),
+              lambda x: torch.where(x.detach() > 0, torch.exp(x), x * x)),
     "cumsum of products": (lambda x: mg.cumsum(x * x), lambda x: torch.cumsum((x * x).ravel(), 0)),
     "power 3": (lambda x: x ** 3, lambda x: x ** 3), "number to a power": (lambda x: 1.7 ** x, lambda x: 1.7 ** x),
     "int": (lambda x: x[1, -1], lambda x: x[1, -1]), "slices": (lambda x: x[:, 1:, ::2], lambda x: x[:, 1:, ::2]),
@@ -160,9 +173,11 @@ WHOLE = {  # of an array (2, 3, 4)
     "lists": (lambda x: x[[0, 1, 1], :, [3, 0, 0]], lambda x: x[[0, 1, 1], :, [3, 0, 0]]),
     "mask": (lambda x: x[x.detach() > 0], lambda x: x[x.detach() > 0]),
     "row mask": (lambda x: x[:, np.array([True, False, True])], lambda x: x[:, torch.tensor([True, False, True])]),
-    "inner": (lambda x: mg.inner(x, x[0]), lambda x: torch.inner(x, x[0])), "outer": (lambda x: mg.outer(x[0, 0], x[1, :, 0]), lambda x: torch.outer(x[0, 0], x[1, :, 0])),
+    "inner": (lambda x: mg.inner(x, x[0]), lambda x: torch.inner(x, x[0])),
+    "outer": (lambda x: mg.outer(x[0, 0], x[1, :, 0]), lambda x: torch.outer(x[0, 0], x[1, :, 0])),
     "tensordot": (lambda x: mg.tensordot(x, x, ((0, 2), (0, 2))), lambda x: torch.tensordot(x, x, ((0, 2), (0, 2)))),
-    "tensordot 2": (lambda x: mg.tensordot(x, mg.transpose(x, (1, 2, 0)), 2), lambda x: torch.tensordot(x, x.permute(1, 2, 0), 2))}
+    "tensordot 2": (lambda x: mg.tensordot(x, mg.transpose(x, (1, 2, 0)), 2),
+                    lambda x: torch.tensordot(x, x.permute(1, 2, 0), 2))}
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -180,15 +195,18 @@ def test_take_along_axis_and_scatter_add(data, dtype):
     x, values = data.draw(arrays(shape)), data.draw(arrays(along))
     places = torch.tensor(indices)
     compare(lambda x: mg.take_along_axis(x, indices, axis) ** 2, lambda x: torch.gather(x, axis, places) ** 2, [x], dtype)
-    compare(lambda x, v: mg.scatter_add(x, indices, v, axis) ** 2, lambda x, v: torch.scatter_add(x, axis, places, v) ** 2, [x, values], dtype)
+    compare(lambda x, v: mg.scatter_add(x, indices, v, axis) ** 2, lambda x, v: torch.scatter_add(x, axis, places, v) ** 2,
+            [x, values], dtype)
 
 
 @examples(15)
 def test_index_add_and_index_update(data, dtype):
     x, v = data.draw(arrays((4, 3))), data.draw(arrays((3, 3)))
     often, once = [1, 3, 1], [2, 0, 3]
-    compare(lambda x, v: mg.index_add(x, often, v) ** 2, lambda x, v: torch.index_add(x, 0, torch.tensor(often), v) ** 2, [x, v], dtype)
-    compare(lambda x, v: mg.index_update(x, once, v) ** 2, lambda x, v: torch.index_copy(x, 0, torch.tensor(once), v) ** 2, [x, v], dtype)
+    compare(lambda x, v: mg.index_add(x, often, v) ** 2, lambda x, v: torch.index_add(x, 0, torch.tensor(often), v) ** 2,
+            [x, v], dtype)
+    compare(lambda x, v: mg.index_update(x, once, v) ** 2, lambda x, v: torch.index_copy(x, 0, torch.tensor(once), v) ** 2,
+            [x, v], dtype)
 
 
 @examples(40)
@@ -196,13 +214,15 @@ def test_matmul(data, dtype):
     """Operands of one to four axes, whose batch axes broadcast."""
     n, k, m = (data.draw(st.integers(0 if dtype is np.float64 else 1, 3)) for _ in range(3))
     batch = data.draw(shapes(max_ndim=2, min_side=1, max_side=2))
-    lead = [tuple(1 if data.draw(st.booleans()) else n for n in batch)[data.draw(st.integers(0, len(batch))):] for _ in range(2)]
+    lead = [tuple(1 if data.draw(st.booleans()) else n for n in batch)[data.draw(st.integers(0, len(batch))):]
+            for _ in range(2)]
     left = data.draw(st.sampled_from([(k,), (*lead[0], n, k)]))
     right = data.draw(st.sampled_from([(k,), (*lead[1], k, m)]))
     compare(mg.matmul, torch.matmul, [data.draw(arrays(left)), data.draw(arrays(right))], dtype)
 
 
-EINSUMS = ["ij->ji", "ij,jk->ik", "ij,jk", "ii->i", "ii", "ij->", "i,i->", "ij,ij,ij->i", "ij,jk,kl->il", "...ij,...jk->...ik", "ijk,jil->kl",
+EINSUMS = ["ij->ji", "ij,jk->ik", "ij,jk", "ii->i", "ii", "ij->", "i,i->", "ij,ij,ij->i", "ij,jk,kl->il",
+           "...ij,...jk->...ik", "ijk,jil->kl",
            "i,j,k->ijk", "iij,jk->ik", "ij,kl->", "...i->...", "ij,i,j->"]
 
 
@@ -238,12 +258,15 @@ LINALG = {  # of a matrix or a batch of them
     "solve one": (lambda x: mg.solve(definite(mg, x[(0,) * (x.ndim - 2)]), x[(0,) * (x.ndim - 2)][:, 0]),
                   lambda x: torch.linalg.solve(definite(torch, x[(0,) * (x.ndim - 2)]), x[(0,) * (x.ndim - 2)][:, 0])),
     "solve a vector for a batch": (lambda x: mg.solve(definite(mg, mg.stack([x, 2 * x])), x[(0,) * (x.ndim - 2)][:, 0]),
-                                   lambda x: torch.linalg.solve(definite(torch, torch.stack([x, 2 * x])), x[(0,) * (x.ndim - 2)][:, :1])[..., 0]),
+                                   lambda x: torch.linalg.solve(definite(torch, torch.stack([x, 2 * x])),
+                                                                x[(0,) * (x.ndim - 2)][:, :1])[..., 0]),
     "cholesky": (lambda x: mg.cholesky(definite(mg, x)), lambda x: torch.linalg.cholesky(definite(torch, x))),
     "eigvalsh": (lambda x: mg.eigvalsh(definite(mg, x)), lambda x: torch.linalg.eigvalsh(definite(torch, x))),
-    "eigh": (lambda x: mg.square(mg.eigh(definite(mg, x))[1]), lambda x: torch.square(torch.linalg.eigh(definite(torch, x))[1])),
+    "eigh": (lambda x: mg.square(mg.eigh(definite(mg, x))[1]),
+             lambda x: torch.square(torch.linalg.eigh(definite(torch, x))[1])),
     "svdvals": (mg.svdvals, torch.linalg.svdvals)}
-NORMS = [(3, -1), (1, 0), (np.inf, 1), (-np.inf, 1), (0.5, 0), (-1, 0), ("fro", (0, 1)), ("nuc", (0, 1)), (2, (1, 0)), (-2, (0, 1)),
+NORMS = [(3, -1), (1, 0), (np.inf, 1), (-np.inf, 1), (0.5, 0), (-1, 0), ("fro", (0, 1)), ("nuc", (0, 1)), (2, (1, 0)),
+         (-2, (0, 1)),
          (1, (0, 1)), (-1, (1, 0)), (np.inf, (0, 1)), (-np.inf, (0, 1))]
 
 

@@ -1,0 +1,105 @@
+"""Siamese and matching networks: their equations against plain NumPy, and short runs that learn."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from methods.few_shot import matching, prototypical, siamese
+from minigrad import data, nn
+
+
+def test_attention_by_hand():
+    rng = np.random.default_rng(0)
+    support, queries = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    cosine = np.array([[q @ s / np.linalg.norm(q) / np.linalg.norm(s) for s in support] for q in queries])
+    a = np.exp(3 * cosine) / np.exp(3 * cosine).sum(1, keepdims=True)
+    expected = np.stack([a[:, :2].sum(1), a[:, 2:4].sum(1), a[:, 4:].sum(1)], 1)
+    found = matching.log_probabilities(mg.Tensor(support), mg.Tensor(queries), 3, 3.0)
+    np.testing.assert_allclose(np.exp(found.numpy()), expected, atol=1e-7)
+
+
+def test_one_shot_matching_is_a_prototypical_network_with_the_cosine():
+    rng = np.random.default_rng(1)
+    support, queries = mg.Tensor(rng.normal(size=(7, 4))), mg.Tensor(rng.normal(size=(5, 4)))
+    ours = mg.softmax(matching.log_probabilities(support, queries, 7), 1).numpy()
+    theirs = mg.softmax(prototypical.classify(support, queries, 7, "cosine"), 1).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-7)
+    with_shots = matching.log_probabilities(mg.concatenate([support[:6]]), queries, 3).numpy()
+    assert not np.allclose(np.exp(with_shots), mg.softmax(prototypical.classify(support[:6], queries, 3, "cosine"), 1).numpy(), atol=1e-3)
+
+
+def test_lstm_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    ours, theirs = matching.LSTM(3, 4), torch.nn.LSTMCell(3, 4)
+    order = [0, 1, 3, 2]  # ours i f o new, PyTorch's i f new o
+    def gates(w):
+        return torch.tensor(np.concatenate([np.split(w.numpy(), 4)[k] for k in order]).copy())
+    with torch.no_grad():
+        theirs.weight_ih.copy_(gates(ours.x.weight))
+        theirs.weight_hh.copy_(gates(ours.h.weight))
+        theirs.bias_ih.copy_(gates(ours.x.bias))
+        theirs.bias_hh.zero_()
+    rng = np.random.default_rng(2)
+    x, h, c = (rng.normal(size=(5, n)).astype(np.float32) for n in (3, 4, 4))
+    expected = theirs(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
+    for a, b in zip(ours(mg.Tensor(x), mg.Tensor(h), mg.Tensor(c)), expected):
+        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), atol=1e-5)
+
+
+def test_context_sees_the_other_examples():
+    mg.random.seed(0)
+    rng = np.random.default_rng(3)
+    support, queries = rng.normal(size=(4, 6)).astype(np.float32), rng.normal(size=(3, 6)).astype(np.float32)
+    context = matching.Context(6, reads=2)
+    g, f = context(mg.Tensor(support), mg.Tensor(queries))
+    assert g.shape == (4, 6) and f.shape == (3, 6)
+    support[3] += 1
+    g2, f2 = context(mg.Tensor(support), mg.Tensor(queries))
+    assert (abs(g2.numpy() - g.numpy()).max(1) > 1e-4).all() and (abs(f2.numpy() - f.numpy()).max(1) > 1e-6).all()
+
+
+def test_siamese_probability_and_loss_by_hand():
+    rng = np.random.default_rng(4)
+    model = siamese.Siamese(lambda x: x.reshape(len(x), -1), 4)
+    first, second = (rng.normal(size=(6, 1, 2, 2)).astype(np.float32) for _ in range(2))
+    same = np.arange(6) < 3
+    a, b = model.distance.weight.numpy()[0], model.distance.bias.item()
+    p = 1 / (1 + np.exp(-(abs(first - second).reshape(6, 4) @ a + b)))
+    loss, accuracy = siamese.loss_and_accuracy(model, first, second, same)
+    assert loss.item() == pytest.approx(-np.log(np.where(same, p, 1 - p)).mean(), rel=1e-5)
+    assert accuracy == ((p > 0.5) == same).mean()
+    support, queries = (mg.Tensor(rng.normal(size=(n, 4)).astype(np.float32)) for n in (4, 3))
+    by_hand = [[np.mean([1 / (1 + np.exp(-(abs(q - s) @ a + b))) for s in support.numpy()[2 * k:2 * k + 2]]) for k in range(2)]
+               for q in queries.numpy()]
+    np.testing.assert_allclose(model.classify(support, queries, 2).numpy(), by_hand, rtol=1e-5)
+
+
+def test_pairs_are_what_they_say():
+    images = np.broadcast_to(np.arange(8)[:, None, None, None], (8, 3, 2, 2)) + np.zeros((8, 3, 2, 2))
+    sampler = siamese.PairSampler(images, 40, within=1.0, alphabets=["a"] * 4 + ["b"] * 4)
+    for _ in range(5):
+        first, second, same = sampler.sample()
+        a, b = first[:, 0, 0, 0], second[:, 0, 0, 0]
+        assert same.sum() == 20 and ((a == b) == same).all()
+        assert ((a < 4) == (b < 4)).all()
+
+
+@pytest.mark.parametrize("context", [False, True])
+def test_matching_learns(context):
+    mg.random.seed(0)
+    from minigrad import optim
+    rng = np.random.default_rng(5)
+    config = matching.Config(context=context, scale=5.0, reads=2)
+    model = matching.MatchingNetwork(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), 8, config)
+    optimizer = optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        centres = np.zeros((4, 1, 16), np.float32)
+        centres[:, 0, :4] = np.eye(4)[rng.permutation(4)]  # 12 of 16 numbers are noise
+        x = (centres + rng.normal(0, 1, (4, 4, 16)) * np.r_[np.full(4, 0.1), np.ones(12)]).astype(np.float32)
+        episode = data.Episode(x[:, :1].reshape(4, 16), np.arange(4), x[:, 1:].reshape(12, 16), np.arange(4).repeat(3), None)
+        loss, _ = matching.loss_and_accuracy(model, episode, 4)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
