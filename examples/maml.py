@@ -31,6 +31,8 @@ class Run(maml.Config):
     out: str = "runs/maml"  # the run's folder
     resume: bool = False  # continue the run in `out`
     width: int = 64  # channels of the network
+    augment: bool = True  # turn, scale, shear and shift the training images a little
+    mirror: bool = True  # mirror images of the training characters as further classes
     episodes: int = 600  # test tasks
 
 
@@ -40,12 +42,13 @@ class Characters:
     net, loss = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy)
 
     def __init__(self, run):
-        train, test, what = load(run.data)
+        train, test, what = load(run.data, run.mirror)
         print(what)
         self.run = run
         self.sampler = data.EpisodeSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
         self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
+        self.rng = np.random.default_rng(run.seed + 1)
         self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)
 
     def sample(self, tasks, test=False):
@@ -53,7 +56,10 @@ class Characters:
         episodes = [(self.test if test else self.sampler).sample() for _ in range(tasks)]
         stacked = (np.stack([getattr(e, name) for e in episodes])
                    for name in ("support", "support_labels", "query", "query_labels"))
-        a, b, c, d = (mg.Tensor(x).to(self.run.device) for x in stacked)
+        a, b, c, d = stacked
+        if self.run.augment and not test:
+            a, c = data.random_affine(a, self.rng), data.random_affine(c, self.rng)
+        a, b, c, d = (mg.Tensor(x).to(self.run.device) for x in (a, b, c, d))
         return (a, b), (c, d)
 
     @staticmethod
@@ -110,7 +116,7 @@ def main(run):
         optimizer.step()
         return {"loss": loss.item(), "score": float(tasks.score(outputs, query[1]).mean())}
 
-    parts = {"sampler": tasks.sampler} if run.task == "characters" else {"rng": tasks.rng}
+    parts = {"sampler": tasks.sampler, "rng": tasks.rng} if run.task == "characters" else {"rng": tasks.rng}
     folder.train(run.steps, step, resume=run.resume, net={**params, **learned}, opt=optimizer, **parts)
     counts = sorted({0, 1, run.inner_steps, run.test_steps})
     scores = {count: [] for count in counts}
