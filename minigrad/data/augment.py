@@ -18,7 +18,7 @@ def affine(images, matrices):
     padded[:, 1:-2, 1:-2] = images
     y, x = np.clip(y + 1, 0, h + 1), np.clip(x + 1, 0, w + 1)
     top, left = y.astype(np.int32), x.astype(np.int32)
-    down, right = y - top, x - left
+    down, right = y - top.astype(np.float32), x - left.astype(np.float32)  # float32 less int32 would be float64
     flat = padded.reshape(-1)
     at = top * (w + 3) + left + np.arange(n, dtype=np.int32)[:, None] * ((h + 3) * (w + 3))
     upper = flat[at] + right * (flat[at + 1] - flat[at])

@@ -160,3 +160,9 @@ def test_digits():
     pytest.importorskip("sklearn")
     images, labels = data.load_digits()
     assert images.shape == (1797, 8, 8) and images.max() == 1 and sorted(set(labels)) == list(range(10))
+
+
+def test_augmented_images_stay_float32():
+    """Images of float64 would make the whole network compute in float64."""
+    images = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
+    assert data.random_affine(images, np.random.default_rng(1)).dtype == np.float32
