@@ -99,6 +99,110 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
+class LAMB(Adam):
+    """Adam whose step for each parameter has the length lr |p| (You et al. 2019, arXiv:1904.00962, algorithm 2).
+
+    Parameters of one axis (biases, scales of normalisation) are neither rescaled nor decayed.
+    """
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+    def update(self, p, g, m, v):
+        (b1, b2), t = self.betas, self.steps
+        m += (1 - b1) * (g - m)
+        v += (1 - b2) * (g * g - v)
+        direction = m / (1 - b1**t) / (xp(p).sqrt(v / (1 - b2**t)) + self.eps)
+        if p.ndim > 1:
+            direction += self.weight_decay * p
+            direction *= _trust(p, direction)
+        p -= self.lr * direction
+
+
+class LARS(SGD):
+    """SGD with momentum whose step for each parameter is in proportion to |p| (You et al. 2017, arXiv:1708.03888).
+
+    g = trust |p| / |g + weight_decay p| (g + weight_decay p); parameters of one axis are neither rescaled nor decayed.
+    """
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=False, trust=1e-3):
+        super().__init__(params, lr, momentum, weight_decay, nesterov)
+        self.trust = trust
+
+    def update(self, p, g, v=None):
+        if p.ndim > 1:
+            g = g + self.weight_decay * p
+            g *= self.trust * _trust(p, g)
+        if v is not None:
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        p -= self.lr * g
+
+
+def _trust(p, direction):
+    """|p| / |direction|, and 1 where either is 0; stays on the device of `p`."""
+    module = xp(p)
+    a, b = module.sqrt((p * p).sum()), module.sqrt((direction * direction).sum())
+    return module.where((a > 0) & (b > 0), a / module.where(b > 0, b, 1), 1).astype(p.dtype)
+
+
+def clip_grad_norm(params, max_norm):
+    """Scales the gradients, taken as one long vector, down to length `max_norm` if it is longer. Returns its length.
+
+    A length that is not finite leaves NaN in every gradient, so that it is noticed and not trained on.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    if not grads:
+        return 0.0
+    total = math.sqrt(sum(float((g._array.astype(np.float64) ** 2).sum()) for g in grads))
+    if not total <= max_norm:
+        for g in grads:
+            mark_changed(g._array)
+            g._array *= g.dtype.type(max_norm / total if math.isfinite(total) else math.nan)
+    return total
+
+
+class EMA:
+    """An exponential moving average of a module's parameters and buffers: average = decay average + (1 - decay) value.
+
+    With `warmup` the decay of update number t is at most 1 - 1/(t + 1), so that the initial values fade (Tarvainen and
+    Valpola 2017). Buffers of whole numbers are copied.
+    """
+
+    def __init__(self, module, decay=0.999, warmup=True):
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA: decay must be in [0, 1), not {decay}")
+        self.module, self.decay, self.warmup, self.updates = module, decay, warmup, 0
+        self.average = module.state_dict()
+
+    def update(self):
+        """Moves the average towards the module's present values; to be called after the optimiser's step."""
+        self.updates += 1
+        decay = min(self.decay, 1 - 1 / (self.updates + 1)) if self.warmup else self.decay
+        now = {name: p._array for name, p in self.module.named_parameters()} | dict(self.module.named_buffers())
+        for name, value in now.items():
+            average = self.average[name]
+            if average.dtype.kind == "f":
+                average += average.dtype.type(1 - decay) * (value - average)
+            else:
+                average[...] = value
+
+    def copy_to(self, module):
+        """Puts the average into a module of the same structure."""
+        module.load_state_dict(self.average)
+
+    def state_dict(self):
+        """A dict from names to arrays, copied."""
+        return {name: value.copy() for name, value in self.average.items()} | {"updates": np.array(self.updates)}
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned."""
+        for name, value in self.average.items():
+            value[...] = xp(value).asarray(state[name])
+        self.updates = int(state["updates"])
+
+
 def step_decay(base, every, factor=0.5):
     """A schedule, from the step number (0 for the first) to the learning rate: `base`, times `factor` `every` so many."""
     return lambda step: base * factor ** (step // every)

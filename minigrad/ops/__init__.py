@@ -3,6 +3,7 @@ import numpy as np
 
 from ..tensor import Tensor, add
 from .activation import drop_path, dropout, gelu, leaky_relu, silu, softplus
+from .attention import packed_attention, scaled_dot_product_attention
 from .conv import conv2d
 from .elementwise import (
     abs, arccos, arcsin, arctan, arctan2, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, cos, cosh, divide, equal,
@@ -14,9 +15,11 @@ from .index import argsort, getitem, index_add, index_update, scatter_add, sort,
 from .linalg import (
     cholesky, det, diagonal, dot, eigh, eigvalsh, einsum, inner, inv, matmul, norm, outer, slogdet, solve, svdvals, tensordot,
     trace, tril, triu)
-from .loss import cross_entropy
+from .loss import (
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, kl_divergence, l1_loss, mse_loss)
 from .move import to
-from .normalization import batch_norm, norm_relu_pool
+from .normalization import (
+    batch_norm, cosine_similarity, group_norm, l2_normalize, layer_norm, norm_relu_pool, rms_norm, weight_norm)
 from .pool import avg_pool2d, max_pool2d
 from .reduce import (
     all, any, argmax, argmin, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum,

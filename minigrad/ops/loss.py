@@ -1,52 +1,197 @@
-"""Losses."""
+"""Losses. `reduction` is "mean" over what counts, "sum", or "none" for the loss of each sample or element."""
 import numpy as np
 
 from ..backend import xp
 from ..tensor import Fused, Tensor, asarray
+from .activation import softplus
+from .elementwise import abs, exp, log, maximum, square, where
 from .index import take_along_axis
-from .reduce import log_softmax, mean
+from .reduce import log_softmax, mean, softmax, sum
+from .shape import moveaxis
 
 
-def _cross_entropy(logits, labels):
-    """The mean over the batch of -log softmax(logits)[label]."""
-    return -mean(take_along_axis(log_softmax(logits), labels._array[:, None], 1))
+def _tensor(x):
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
-def _forward(logits, labels):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    exps = np.exp(shifted)
-    total = exps.sum(axis=1, keepdims=True)
-    picked = np.take_along_axis(shifted, labels[:, None], 1) - np.log(total)
-    exps /= total
-    return np.asarray(-picked.mean(dtype=logits.dtype)), exps
+def _reduced(name, losses, reduction, count=None):
+    """The mean (over `count` of them), the sum, or the losses themselves."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return sum(losses)
+    return mean(losses) if count is None else sum(losses) / count
 
 
-def _backward(g, out, probabilities, wanted, logits, labels):
-    grad = probabilities.copy()
-    grad[np.arange(len(labels)), labels] -= 1
-    grad *= g / len(labels)
-    return [grad, None]
+def _pair(name, x, target):
+    x, target = _tensor(x), _tensor(target)
+    if x.shape != target.shape:
+        raise ValueError(f"{name}: input and target of one shape wanted, got {x.shape} and {target.shape}")
+    return x, target if target.dtype.kind == "f" else target.astype(x.dtype)
+
+
+# -- classification --------------------------------------------------------------------------------------------------
+
+
+def _cross_entropy(logits, labels, smoothing, ignored):
+    """-log softmax(logits)[label] of each row; with smoothing e, (1 - e) of that and e of the mean over all labels."""
+    logp, skipped = log_softmax(logits), labels._array == ignored
+    loss = -take_along_axis(logp, xp(skipped).where(skipped, 0, labels._array)[:, None], 1)[:, 0]
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * mean(logp, 1)
+    return where(skipped, 0, loss)
+
+
+def _forward(logits, labels, smoothing, ignored):
+    from ..backend.cpu.rows import cross_entropy as forward
+    return forward(logits, labels, smoothing, ignored)
+
+
+def _backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
+    from ..backend.cpu.rows import cross_entropy_backward as backward
+    return [backward(g, logits, labels, lse, smoothing, ignored), None]
 
 
 _fused = Fused("cross_entropy", _cross_entropy, _forward, _backward)
 
 
-def cross_entropy(logits, labels):
-    """The mean negative log-likelihood of the right classes.
+def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
+    """The negative log-likelihood of the right classes, -log softmax(logits)[label].
 
     Args:
-        logits: (N, classes), unnormalised log-probabilities.
-        labels: (N,) integers from 0 to classes - 1.
+        logits: (N, classes), unnormalised log-probabilities; or (N, classes, ...), or (classes,).
+        target: integer labels from 0 to classes - 1, of logits' shape without the classes; or probabilities, floating
+            point and of logits' shape, which may get a gradient: then the loss is -sum_c target_c log softmax(logits)_c.
+        label_smoothing: this share of each target is spread evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567).
+        ignore_index: rows with this label give 0 and do not count in the mean. If no row counts, the mean is NaN.
+        reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: shapes do not fit, or a label is out of range; TypeError: labels are not integers.
+        ValueError: shapes do not fit, or a label is out of range; TypeError: the target holds bools.
     """
-    logits = logits if isinstance(logits, Tensor) else Tensor(logits)
-    labels = xp(logits._array).asarray(asarray(labels))
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}")
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"cross_entropy: logits (N, classes) and labels (N,) wanted, got {logits.shape} and {labels.shape}")
-    if xp(labels) is np and labels.size and not (0 <= labels.min() and labels.max() < logits.shape[1]):
-        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()} for {logits.shape[1]} classes")
-    return _fused(logits, Tensor(labels.astype(np.int64)))
+    logits = _tensor(logits)
+    if not logits.ndim:
+        raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing {label_smoothing} does not lie between 0 and 1")
+    if logits.ndim != 2:
+        logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
+    kind = asarray(target).dtype.kind if hasattr(target, "dtype") else np.asarray(target).dtype.kind
+    if kind == "f":
+        return _soft_cross_entropy(logits, _tensor(target), label_smoothing, reduction)
+    shape, classes = logits.shape[:-1], logits.shape[-1]
+    labels = xp(logits._array).asarray(asarray(target))
+    if kind not in "iu":
+        raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}; probabilities floating point")
+    if labels.shape != shape:
+        raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, got {labels.shape}")
+    labels = labels.astype(np.int64).reshape(-1)
+    counted = labels != ignore_index
+    if xp(labels) is np:
+        seen = labels[counted]
+        if seen.size and not (0 <= seen.min() and seen.max() < classes):
+            raise ValueError(f"cross_entropy: labels from {seen.min()} to {seen.max()} for {classes} classes")
+    losses = _fused(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing, ignored=ignore_index)
+    if reduction == "none":
+        return losses.reshape(shape)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
+        return _reduced("cross_entropy", losses, reduction, Tensor(xp(labels).asarray(counted.sum(), logits.dtype)))
+
+
+def _soft_cross_entropy(logits, target, smoothing, reduction):
+    if target.ndim != 2:
+        target = moveaxis(target, 1 if target.ndim > 2 else 0, -1)
+    if target.shape != logits.shape:
+        raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {logits.shape}")
+    if smoothing:
+        target = (1 - smoothing) * target + smoothing / logits.shape[-1]
+    return _reduced("cross_entropy", -sum(target * log_softmax(logits), -1), reduction)
+
+
+def _xlogx(p):
+    """p log p, 0 at 0."""
+    positive = p > 0
+    return where(positive, p * log(where(positive, p, 1)), 0)
+
+
+def kl_div(input, target, reduction="mean", log_target=False):
+    """target (log(target) - input), element by element, as `torch.nn.functional.kl_div`.
+
+    Args:
+        input: log-probabilities.
+        target: probabilities, or with `log_target` their logarithms, of the same shape.
+        reduction: "mean" over all elements, "batchmean" (the sum divided by the length of the first axis: the divergence
+            by its definition), "sum" or "none".
+    """
+    input, target = _pair("kl_div", input, target)
+    losses = exp(target) * (target - input) if log_target else _xlogx(target) - target * input
+    if reduction == "batchmean":
+        return sum(losses) / len(input)
+    return _reduced("kl_div", losses, reduction)
+
+
+def kl_divergence(p_logits, q_logits, reduction="mean"):
+    """KL(p || q) = sum_c p_c (log p_c - log q_c) with p = softmax(p_logits), q = softmax(q_logits), both (..., classes).
+
+    The reduction is over everything but the classes.
+    """
+    p_logits, q_logits = _pair("kl_divergence", p_logits, q_logits)
+    losses = sum(softmax(p_logits) * (log_softmax(p_logits) - log_softmax(q_logits)), -1)
+    return _reduced("kl_divergence", losses, reduction)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
+    """-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow: softplus(x) - t x.
+
+    Args:
+        input: logits of any shape.
+        target: between 0 and 1, of the same shape.
+        weight: multiplies the loss of each element; broadcasts.
+        pos_weight: multiplies the first term; broadcasts.
+    """
+    x, t = _pair("binary_cross_entropy_with_logits", input, target)
+    if pos_weight is None:
+        losses = softplus(x) - t * x
+    else:
+        losses = pos_weight * t * softplus(-x) + (1 - t) * softplus(x)
+    return _reduced("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
+
+
+def binary_cross_entropy(input, target, weight=None, reduction="mean"):
+    """-t log p - (1 - t) log(1 - p) for probabilities p; logarithms are at least -100, with slope 0 there."""
+    p, t = _pair("binary_cross_entropy", input, target)
+    losses = -t * _log_from(p) - (1 - t) * _log_from(1 - p)
+    return _reduced("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
+
+
+def _log_from(p):
+    """max(log(p), -100) without a division by 0 in the gradient."""
+    positive = p > 0
+    return where(positive, maximum(log(where(positive, p, 1)), -100), -100)
+
+
+# -- regression ------------------------------------------------------------------------------------------------------
+
+
+def mse_loss(input, target, reduction="mean"):
+    """(input - target)^2, element by element."""
+    x, target = _pair("mse_loss", input, target)
+    return _reduced("mse_loss", square(x - target), reduction)
+
+
+def l1_loss(input, target, reduction="mean"):
+    """|input - target|, element by element; its slope at 0 is 0."""
+    x, target = _pair("l1_loss", input, target)
+    return _reduced("l1_loss", abs(x - target), reduction)
+
+
+def huber_loss(input, target, reduction="mean", delta=1.0):
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta must be positive, not {delta}")
+    x, target = _pair("huber_loss", input, target)
+    d = x - target
+    size = abs(d)
+    return _reduced("huber_loss", where(size <= delta, 0.5 * square(d), delta * (size - 0.5 * delta)), reduction)

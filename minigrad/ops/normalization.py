@@ -1,10 +1,13 @@
-"""Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167), alone and with the ReLU and pooling that follow it."""
+"""Normalisation by statistics of the batch (batch norm), of each sample (layer, group and RMS norm), or by length."""
 import numpy as np
 
-from ..tensor import Fused
-from .elementwise import relu
+from ..tensor import Fused, Tensor
+from .elementwise import maximum, relu, sqrt, where
 from .pool import max_pool2d
-from .reduce import mean
+from .reduce import mean, sum
+from .shape import _axes, concatenate, split
+
+# -- over the batch --------------------------------------------------------------------------------------------------
 
 
 def _batch_norm(x, weight, bias, eps, seen=None):
@@ -56,17 +59,34 @@ _fused_norm = Fused("batch_norm", _batch_norm, _norm_forward, _norm_backward)
 _fused_block = Fused("norm_relu_pool", _norm_relu_pool, _block_forward, _block_backward, reads_out=True)
 
 
-def batch_norm(x, running_mean, running_var, weight, bias, training=False, momentum=0.1, eps=1e-5):
-    """Batch normalisation of (N, C) or (N, C, H, W).
+def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5, splits=1):
+    """Batch normalisation of (N, C), (N, C, L) or (N, C, H, W) (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     In training the statistics are the batch's, and the running ones (arrays (C,), changed in place; None for none) move
     towards them by `momentum`, the variance in its unbiased form. In evaluation the running ones are used.
 
+    Args:
+        weight, bias: (C,), or None for ones and zeros.
+        splits: in training, normalise each of so many equal parts of the batch by its own statistics ("ghost" batch
+            norm, Hoffer et al. 2017, arXiv:1705.08741); the running ones see each part in turn.
+
     Raises:
-        ValueError: training on one value per channel, whose variance says nothing; or no running statistics to use.
+        ValueError: training on one value per channel, whose variance says nothing; a batch that does not divide into
+            `splits`; or no running statistics to use.
     """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
+    if x.ndim == 3:
+        return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, training, momentum, eps, splits).squeeze(3)
+    weight, bias = _affine(x, weight, bias)
     if not training:
         return _evaluated(x, running_mean, running_var, weight, bias, eps)
+    if splits > 1:
+        if len(x) % splits:
+            raise ValueError(f"batch_norm: a batch of {len(x)} does not divide into {splits} equal parts")
+        return concatenate([batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
+                            for part in split(x, splits)])
     return _fused_norm(x, weight, bias, eps=eps, seen=_update(x, running_mean, running_var, momentum))
 
 
@@ -75,6 +95,12 @@ def norm_relu_pool(x, running_mean, running_var, weight, bias, training=False, m
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
     return _fused_block(x, weight, bias, eps=eps, seen=_update(x, running_mean, running_var, momentum))
+
+
+def _affine(x, weight, bias):
+    channels = x.shape[1]
+    weight = Tensor(np.ones(channels, x.dtype)).to(x.device) if weight is None else weight
+    return weight, Tensor(np.zeros(channels, x.dtype)).to(x.device) if bias is None else bias
 
 
 def _update(x, running_mean, running_var, momentum):
@@ -97,3 +123,118 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
     column = (1, -1) + (1,) * (x.ndim - 2)
     scale = weight / (running_var + running_var.dtype.type(eps)) ** 0.5
     return x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
+
+
+# -- over each sample ------------------------------------------------------------------------------------------------
+
+
+def _layer_norm(x, *affine, eps):
+    """(x - mean) / sqrt(var + eps) along the last axis, times weight, plus bias, as far as these are given."""
+    centred = x - mean(x, -1, keepdims=True)
+    y = centred / (mean(centred**2, -1, keepdims=True) + eps) ** 0.5
+    y = y * affine[0] if affine else y
+    return y + affine[1] if len(affine) > 1 else y
+
+
+def _rms_norm(x, *affine, eps):
+    """x / sqrt(mean(x^2) + eps) along the last axis, times weight, if given."""
+    y = x / (mean(x**2, -1, keepdims=True) + eps) ** 0.5
+    return y * affine[0] if affine else y
+
+
+def _fused_rows(name, definition, centre):
+    def forward(x, *affine, eps):
+        from ..backend.cpu import rows
+        y, mu, inv_std = rows.layer_norm(x, *affine, *[None] * (2 - len(affine)), eps=eps, centre=centre)
+        return y, (mu, inv_std)
+
+    def backward(g, out, residuals, wanted, x, *affine, eps):
+        from ..backend.cpu import rows
+        return rows.layer_norm_backward(g, x, affine[0] if affine else None, *residuals)[:1 + len(affine)]
+
+    return Fused(name, definition, forward, backward)
+
+
+_fused_layer_norm = _fused_rows("layer_norm", _layer_norm, True)
+_fused_rms_norm = _fused_rows("rms_norm", _rms_norm, False)
+
+
+def _over_last(name, operation, x, normalized_shape, affine, eps):
+    """The operation over the last axes, which must have `normalized_shape`."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
+    if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
+        raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
+    if any(a.shape != shape for a in affine):
+        raise ValueError(f"{name}: weight and bias of shape {shape} wanted, got {[a.shape for a in affine]}")
+    if len(shape) == 1:
+        return operation(x, *affine, eps=eps)
+    n = int(np.prod(shape))
+    lead = x.shape[:x.ndim - len(shape)]
+    return operation(x.reshape(*lead, n), *[a.reshape(n) for a in affine], eps=eps).reshape(x.shape)
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """weight (x - mean) / sqrt(var + eps) + bias over the last axes (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        normalized_shape: the lengths of these axes, a number or several.
+        weight, bias: of that shape, or None.
+    """
+    if weight is None and bias is not None:
+        return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, (), eps) + bias
+    affine = [a for a in (weight, bias) if a is not None]
+    return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, affine, eps)
+
+
+def rms_norm(x, normalized_shape, weight=None, eps=1e-6):
+    """weight x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+    return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, [] if weight is None else [weight], eps)
+
+
+def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+    """Each sample's channels in `num_groups` groups, each normalised by its mean and variance over channels and pixels.
+
+    Wu and He 2018, arXiv:1803.08494. One group per channel is instance norm.
+
+    Args:
+        x: (N, C, ...).
+        weight, bias: (C,) or None.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
+        raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
+    n, c, *rest = x.shape
+    size = c // num_groups * int(np.prod(rest))
+    y = _fused_layer_norm(x.reshape(n, num_groups, size), eps=eps).reshape(x.shape)
+    column = (1, -1) + (1,) * len(rest)
+    y = y if weight is None else y * weight.reshape(column)
+    return y if bias is None else y + bias.reshape(column)
+
+
+# -- by length -------------------------------------------------------------------------------------------------------
+
+
+def l2_normalize(x, axis=-1, eps=1e-12):
+    """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return x / maximum(sqrt(sum(x * x, axis, keepdims=True)), eps)
+
+
+def cosine_similarity(x, y, axis=-1, eps=1e-8):
+    """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
+    return sum(l2_normalize(x, axis, eps) * l2_normalize(y, axis, eps), axis)
+
+
+def weight_norm(v, g, axis=0):
+    """g v / |v|: a weight as direction and length (Salimans and Kingma 2016, arXiv:1602.07868).
+
+    Args:
+        v: the direction; the norm is taken over all its axes but `axis` (over all if None).
+        g: the lengths, of v's shape with 1 along the other axes (0-d or all ones if `axis` is None).
+    """
+    v = v if isinstance(v, Tensor) else Tensor(v)
+    keep = () if axis is None else _axes(axis, v.ndim)
+    others = tuple(a for a in range(v.ndim) if a not in keep)
+    length = sqrt(sum(v * v, others, keepdims=True))
+    return v * (g / where(length > 0, length, 1))

@@ -1,0 +1,127 @@
+"""Optimisers against PyTorch or their formula, clipping, moving averages."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, optim
+
+
+def run(make, steps=7, seed=0):
+    """Parameters after some steps along drawn gradients."""
+    rng = np.random.default_rng(seed)
+    params = [nn.Parameter(rng.normal(size=s)) for s in ((3, 4), (4,))]
+    optimizer = make(params)
+    for _ in range(steps):
+        for p in params:
+            p.grad = mg.Tensor(rng.normal(size=p.shape))
+        optimizer.step()
+    return [p.numpy() for p in params]
+
+
+def in_torch(make, steps=7, seed=0):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    params = [torch.nn.Parameter(torch.tensor(rng.normal(size=s))) for s in ((3, 4), (4,))]
+    optimizer = make(torch.optim, params)
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.tensor(rng.normal(size=tuple(p.shape)))
+        optimizer.step()
+    return [p.detach().numpy() for p in params]
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("SGD", dict(lr=0.1)), ("SGD", dict(lr=0.1, momentum=0.9, weight_decay=0.01)),
+    ("SGD", dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
+    ("Adam", dict(lr=0.1)), ("Adam", dict(lr=0.1, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)),
+    ("AdamW", dict(lr=0.1, weight_decay=0.1))])
+def test_as_pytorch(name, settings):
+    for ours, theirs in zip(run(lambda ps: getattr(optim, name)(ps, **settings)),
+                            in_torch(lambda module, ps: getattr(module, name)(ps, **settings))):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+
+
+def test_lamb_by_its_algorithm():
+    rng = np.random.default_rng(0)
+    params = [rng.normal(size=s) for s in ((3, 4), (4,))]
+    m, v = ([np.zeros_like(p) for p in params] for _ in range(2))
+    for t in range(1, 8):
+        for i, p in enumerate(params):
+            g = rng.normal(size=p.shape)
+            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.99 * v[i] + 0.01 * g * g
+            r = m[i] / (1 - 0.9**t) / (np.sqrt(v[i] / (1 - 0.99**t)) + 1e-6)
+            if p.ndim > 1:
+                r = r + 0.05 * p
+                r = r * np.linalg.norm(p) / np.linalg.norm(r)
+            params[i] = p - 0.1 * r
+    for ours, expected in zip(run(lambda ps: optim.LAMB(ps, 0.1, (0.9, 0.99), weight_decay=0.05)), params):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+def test_lars_by_its_formula():
+    rng = np.random.default_rng(0)
+    params = [rng.normal(size=s) for s in ((3, 4), (4,))]
+    v = [np.zeros_like(p) for p in params]
+    for _ in range(7):
+        for i, p in enumerate(params):
+            g = rng.normal(size=p.shape)
+            if p.ndim > 1:
+                g = g + 0.05 * p
+                g = 0.02 * np.linalg.norm(p) / np.linalg.norm(g) * g
+            v[i] = 0.9 * v[i] + g
+            params[i] = p - 0.1 * v[i]
+    for ours, expected in zip(run(lambda ps: optim.LARS(ps, 0.1, 0.9, 0.05, trust=0.02)), params):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+def test_a_parameter_of_zeros_still_moves():
+    p = nn.Parameter(np.zeros((2, 2)))
+    p.grad = mg.Tensor(np.ones((2, 2)))
+    optim.LARS([p], 0.1, momentum=0, trust=1.0).step()
+    np.testing.assert_allclose(p.numpy(), -0.1)
+
+
+def test_clipping_by_the_norm_of_all_gradients():
+    params = [nn.Parameter(np.zeros(2)), nn.Parameter(np.zeros(1)), nn.Parameter(np.zeros(3))]
+    params[0].grad, params[1].grad = mg.Tensor(np.array([3.0, 0.0])), mg.Tensor(np.array([4.0]))
+    assert optim.clip_grad_norm(params, 10.0) == 5.0 and params[1].grad.item() == 4.0
+    assert optim.clip_grad_norm(params, 1.0) == 5.0
+    np.testing.assert_allclose([*params[0].grad.numpy(), *params[1].grad.numpy()], [0.6, 0, 0.8])
+    params[1].grad = mg.Tensor(np.array([np.inf]))
+    assert optim.clip_grad_norm(params, 1.0) == np.inf and np.isnan(params[0].grad.numpy()).all()
+
+
+def test_moving_average_of_parameters_and_buffers():
+    net = nn.BatchNorm2d(2)
+    ema = optim.EMA(net, decay=0.9, warmup=False)
+    net.weight.data = np.array([3.0, 5.0], np.float32)
+    net.running_mean[...] = 10
+    ema.update()
+    np.testing.assert_allclose(ema.average["weight"], [1.2, 1.4], rtol=1e-6)
+    np.testing.assert_allclose(ema.average["running_mean"], 1.0, rtol=1e-6)
+    twin = nn.BatchNorm2d(2)
+    ema.copy_to(twin)
+    np.testing.assert_allclose(twin.weight.numpy(), [1.2, 1.4], rtol=1e-6)
+    other = optim.EMA(nn.BatchNorm2d(2))
+    other.load_state_dict(ema.state_dict())
+    assert other.updates == 1 and (other.average["weight"] == ema.average["weight"]).all()
+
+
+def test_the_initial_values_fade_with_warmup():
+    """The first update gives 1/2 to each, the second 1/3 to the newest: a plain mean of all until the decay is reached."""
+    net = nn.Linear(1, 1, bias=False)
+    net.weight.data = np.zeros((1, 1), np.float32)
+    ema = optim.EMA(net, decay=0.99)
+    for value in (1.0, 2.0, 3.0):
+        net.weight.data = np.full((1, 1), value, np.float32)
+        ema.update()
+    np.testing.assert_allclose(ema.average["weight"], np.mean([0, 1, 2, 3]), rtol=1e-6)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="no parameters"):
+        optim.SGD([], 0.1)
+    with pytest.raises(ValueError, match="negative"):
+        optim.Adam([nn.Parameter(np.zeros(1))], -1.0)
+    with pytest.raises(ValueError, match="decay"):
+        optim.EMA(nn.Linear(1, 1), 1.0)
