@@ -90,3 +90,70 @@ def conv4_torch(device, channels_last=False):
 
 workload("conv4 step, 60-way 1-shot, 5 queries", minigrad=conv4_minigrad, torch=conv4_torch,
          torch_channels_last=lambda device: conv4_torch(device, True))
+
+
+TASKS, INNER = 4, 5
+
+
+def _maml_data():
+    rng = _rng()
+    images = [rng.random((TASKS, 5 * n, 1, 28, 28), np.float32) for n in (1, 5)]
+    return images, [np.tile(np.arange(5).repeat(n), (TASKS, 1)) for n in (1, 5)]
+
+
+def maml_minigrad(device):
+    import minigrad as mg
+    from methods.few_shot import maml
+    from minigrad import optim
+    config = maml.Config(inner_steps=INNER, alpha=0.1)
+    params = {k: mg.Tensor(p.to(device), requires_grad=True) for k, p in maml.init_conv_net(_rng(), 5).items()}
+    alpha, optimizer = maml.init_alpha(params, config), optim.Adam(list(params.values()))
+    images, labels = _maml_data()
+    support, query = ((mg.Tensor(x).to(device), mg.Tensor(y).to(device)) for x, y in zip(images, labels))
+
+    def step():
+        loss, _ = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, support, query, config)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    return step
+
+
+def maml_torch(device):
+    import torch
+    from torch.nn import functional as F
+    from methods.few_shot import maml
+    params = {k: torch.tensor(p.numpy(), device=device, requires_grad=True) for k, p in maml.init_conv_net(_rng(), 5).items()}
+    optimizer = torch.optim.Adam(list(params.values()))
+    images, labels = _maml_data()
+    (xs, xq), (ys, yq) = ([torch.tensor(a, device=device) for a in pair] for pair in (images, labels))
+
+    def net(fast, x):
+        n = x.shape[1]
+        x = x.transpose(0, 1).reshape(n, -1, 28, 28)
+        for i in range(maml.LAYERS):
+            w = fast[f"conv{i}"]
+            x = F.conv2d(x, w.reshape(-1, *w.shape[2:]), stride=2, padding=1, groups=TASKS)
+            x = F.relu(F.batch_norm(x, None, None, fast[f"scale{i}"][0].repeat(TASKS), fast[f"shift{i}"][0].repeat(TASKS), True))
+        x = x.mean((2, 3)).reshape(n, TASKS, -1).transpose(0, 1)
+        return x @ fast["weight"].transpose(1, 2) + fast["bias"][:, None]
+
+    def loss(logits, y):
+        return F.cross_entropy(logits.reshape(-1, 5), y.reshape(-1)) * 5
+
+    def step():
+        fast = {k: p if k.startswith(maml.FIXED) else p.expand(TASKS, *p.shape) for k, p in params.items()}
+        adapted = [k for k in fast if not k.startswith(maml.FIXED)]
+        for _ in range(INNER):
+            grads = torch.autograd.grad(loss(net(fast, xs), ys) * TASKS, [fast[k] for k in adapted], create_graph=True)
+            fast = {**fast, **{k: fast[k] - 0.1 * g for k, g in zip(adapted, grads)}}
+        value = loss(net(fast, xq), yq)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.item()
+    return step
+
+
+workload("MAML step of second order, 5 inner steps, 4 tasks", minigrad=maml_minigrad, torch=maml_torch)

@@ -212,3 +212,14 @@ def _row_blocks(rows):
 
 def _for_rows(fn, rows):
     parallel_for(fn, _row_blocks(rows), blas=True)
+
+
+def affine(x, weight, bias=None):
+    """x W^T + bias: (..., in) to (..., out); one large product, the bias added in place."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = empty((len(rows), len(weight)), np.result_type(x, weight))
+    np.matmul(rows, weight.T, out=y)
+    if bias is not None:
+        todo = _row_blocks(y)
+        parallel_for(lambda part: np.add(y[part], bias, out=y[part]), todo)
+    return y.reshape(*x.shape[:-1], len(weight))

@@ -1,0 +1,52 @@
+"""Gated recurrent units (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate."""
+from ..tensor import Tensor
+from .elementwise import sigmoid, tanh
+from .linalg import matmul
+from .shape import stack
+
+
+def _gates(gx, h, weight_hh, bias_hh):
+    """One step from h (N, H), given the input's part of the three gates, gx (N, 3 H)."""
+    size = h.shape[-1]
+    gh = matmul(h, weight_hh.T)
+    gh = gh if bias_hh is None else gh + bias_hh
+    reset_update = sigmoid(gx[:, :2 * size] + gh[:, :2 * size])
+    reset, update = reset_update[:, :size], reset_update[:, size:]
+    candidate = tanh(gx[:, 2 * size:] + reset * gh[:, 2 * size:])
+    return candidate + update * (h - candidate)
+
+
+def gru_cell(x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None):
+    """One step of a gated recurrent unit.
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r (W_hn h + b_hn))       h' = (1 - z) n + z h
+
+    Args:
+        x: (N, inputs).
+        h: (N, H), the state before.
+        weight_ih, weight_hh: (3 H, inputs) and (3 H, H), the rows of r, z and n below each other.
+        bias_ih, bias_hh: (3 H,) or None.
+    """
+    x, h = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, h))
+    gx = matmul(x, weight_ih.T)
+    return _gates(gx if bias_ih is None else gx + bias_ih, h, weight_hh, bias_hh)
+
+
+def gru(x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None, reverse=False):
+    """A gated recurrent unit run over a sequence x (L, N, inputs) from the state h (N, H).
+
+    Returns:
+        the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
+    """
+    x, h = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, h))
+    if x.ndim != 3 or h.ndim != 2 or x.shape[1] != h.shape[0]:
+        raise ValueError(f"gru: x (L, N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
+    if not len(x):
+        raise ValueError("gru: the sequence has no steps")
+    gx = matmul(x, weight_ih.T)  # of all steps at once
+    gx = gx if bias_ih is None else gx + bias_ih
+    states = [None] * len(x)
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        states[t] = h = _gates(gx[t], h, weight_hh, bias_hh)
+    return stack(states), h

@@ -1,0 +1,126 @@
+"""Resampling of images: to another size by interpolation, and at arbitrary points.
+
+Interpolation along one axis is a sparse matrix, rows of two (linear) or four (cubic) weights; an image is resized by one
+such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
+"""
+import functools
+import math
+
+import numpy as np
+
+from ..backend import xp
+from ..tensor import Tensor
+from .elementwise import clip, floor, where
+from .index import getitem
+from .linalg import matmul
+from .shape import swapaxes
+
+
+def _cubic(t):
+    """The cubic convolution kernel with a = -0.75 at distances t <= 2 (Keys 1981)."""
+    a = -0.75
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+@functools.lru_cache(64)
+def _matrix(n, size, mode, align_corners, scale):
+    """(size, n): the weights with which n samples make `size` others. Samples beyond the ends repeat the last one."""
+    where_to = np.arange(size)
+    if mode == "nearest":
+        at = np.minimum(np.floor(where_to / scale).astype(int), n - 1)
+        return np.eye(n)[at]
+    if align_corners:
+        at = where_to * ((n - 1) / (size - 1) if size > 1 else 0.0)
+    else:
+        at = (where_to + 0.5) / scale - 0.5
+    if mode == "bilinear":
+        at = np.clip(at, 0, n - 1)
+    matrix, first = np.zeros((size, n)), np.floor(at).astype(int)
+    for tap in (0, 1) if mode == "bilinear" else (-1, 0, 1, 2):
+        distance = np.abs(at - (first + tap))
+        weight = 1 - distance if mode == "bilinear" else _cubic(distance)
+        np.add.at(matrix, (where_to, np.clip(first + tap, 0, n - 1)), weight)
+    return matrix
+
+
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
+    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate` (without antialiasing).
+
+    Args:
+        size: (H', W') or a number for both; or else
+        scale_factor: a number or a pair; H' = floor(H scale_factor).
+        mode: "nearest", "bilinear" or "bicubic".
+        align_corners: the centres of the corner pixels stay in place; otherwise the corners of the image do.
+
+    Raises:
+        ValueError: not images, both or neither of size and scale_factor, an unknown mode.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim != 4:
+        raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: give one of size and scale_factor")
+    if mode not in ("nearest", "bilinear", "bicubic"):
+        raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
+    if size is not None:
+        size = tuple(size) if np.iterable(size) else (size, size)
+        scales = [s / n for s, n in zip(size, x.shape[2:])]
+    else:
+        scales = tuple(scale_factor) if np.iterable(scale_factor) else (scale_factor, scale_factor)
+        size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
+    if min(size) < 1 or min(x.shape[2:]) < 1:
+        raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
+    rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale)) for n, s, scale in zip(x.shape[2:], size, scales))
+    if x.shape[2] != size[0] or scales[0] != 1:
+        x = matmul(rows, x)
+    return x if x.shape[3] == size[1] and scales[1] == 1 else matmul(x, swapaxes(columns, 0, 1))
+
+
+def _like(x, array):
+    return Tensor(xp(x._array).asarray(array, dtype=x.dtype))
+
+
+def grid_sample(x, grid, padding_mode="zeros", align_corners=False):
+    """Images (N, C, H, W) read at points by bilinear interpolation, as `torch.nn.functional.grid_sample`.
+
+    Args:
+        grid: (N, H', W', 2), the points (horizontal, vertical); -1 and 1 are the edges of the image, or with
+            `align_corners` the centres of its outer pixels. It gets a gradient too.
+        padding_mode: "zeros" outside the image, or its "border" repeated.
+
+    Returns:
+        (N, C, H', W').
+
+    Raises:
+        ValueError: shapes do not fit, or an unknown padding mode.
+    """
+    x, grid = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, grid))
+    if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x):
+        raise ValueError(f"grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, got {x.shape} and {grid.shape}")
+    if padding_mode not in ("zeros", "border"):
+        raise ValueError(f"grid_sample: padding_mode is 'zeros' or 'border', not {padding_mode!r}")
+    n, c, height, width = x.shape
+    place = [(grid[..., i] + 1) * ((m - 1) / 2) if align_corners else ((grid[..., i] + 1) * m - 1) / 2
+             for i, m in enumerate((width, height))]
+    if padding_mode == "border":
+        place = [clip(p, 0, m - 1) for p, m in zip(place, (width, height))]
+    corner = [floor(p.detach()) for p in place]
+    fraction = [p - f for p, f in zip(place, corner)]
+    images, sample = x.transpose(0, 2, 3, 1), xp(x._array).arange(n)[:, None, None]
+    y = 0
+    for down in (0, 1):
+        for right in (0, 1):
+            column, row = (_whole(f, m) + d for f, m, d in zip(corner, (width, height), (right, down)))
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
+            weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
+            y = y + where(Tensor(inside[..., None]), pixels * weight.expand_dims(3), 0)
+    return y.transpose(0, 3, 1, 2)
+
+
+def _whole(f, most):
+    """Whole numbers as an integer array; those far outside the image, NaN too, just outside."""
+    module = xp(f._array)
+    return module.where(module.isnan(f._array), -2, f._array.clip(-2, most + 1)).astype(np.int64)
