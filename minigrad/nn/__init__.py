@@ -1,4 +1,10 @@
 """Modules: layers with parameters, put together into networks."""
-from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU
-from .models import Conv4, ConvBlock
+from .layers import (
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath, Dropout,
+    Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid,
+    Softmax, Softplus, Tanh, Upsample, WeightNorm)
 from .module import Module, Parameter, Sequential, functional_call
+from .models import (
+    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, ResNet, VisionTransformer, WideResNet, resnet18, resnet50)
+from .recurrent import GRU, GRUCell
+from .transformer import MultiheadAttention, TransformerEncoderLayer

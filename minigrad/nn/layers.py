@@ -8,57 +8,108 @@ from ..backend import random
 from .module import Module, Parameter
 
 
-def _uniform(shape, fan_in):
+def uniform(shape, fan_in):
+    """A Parameter, uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0
     return Parameter(random.generator().uniform(-bound, bound, shape).astype(np.float32))
+
+
+def normal(shape, std=1.0):
+    """A Parameter, normally distributed."""
+    return Parameter(std * random.generator().standard_normal(shape, np.float32))
+
+
+def constant(shape, value):
+    """A Parameter of equal numbers."""
+    return Parameter(np.full(shape, value, np.float32))
+
+
+def _tuple(value, length):
+    return tuple(value) if np.iterable(value) else (value,) * length
+
+
+class Identity(Module):
+    """x."""
+
+    def forward(self, x):
+        return x
 
 
 class Linear(Module):
     """y = x W^T + b: (..., in_features) to (..., out_features). weight (out, in), bias (out,) or None."""
 
     def __init__(self, in_features, out_features, bias=True):
-        self.weight = _uniform((out_features, in_features), in_features)
-        self.bias = _uniform((out_features,), in_features) if bias else None
+        self.weight = uniform((out_features, in_features), in_features)
+        self.bias = uniform((out_features,), in_features) if bias else None
 
     def forward(self, x):
-        y = ops.matmul(x, self.weight.T)
-        return y if self.bias is None else y + self.bias
+        return ops.linear(x, self.weight, self.bias)
 
 
-class Conv2d(Module):
-    """`conv2d` with weight (out, in / groups, kh, kw) and bias (out,) or None."""
+class Embedding(Module):
+    """Rows of `weight` (num_embeddings, embedding_dim) by index; that of `padding_idx` starts at 0 and gets no gradient."""
+
+    def __init__(self, num_embeddings, embedding_dim, padding_idx=None):
+        self.weight, self.padding_idx = normal((num_embeddings, embedding_dim)), padding_idx
+        if padding_idx is not None:
+            self.weight._array[padding_idx] = 0
+
+    def forward(self, indices):
+        return ops.embedding(indices, self.weight, self.padding_idx)
+
+
+# -- convolution and pooling -----------------------------------------------------------------------------------------
+
+
+class _Conv(Module):
+    axes, transposed = 2, False
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True):
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(f"Conv2d: {in_channels} and {out_channels} channels do not divide into {groups} groups")
-        kernel = tuple(kernel_size) if np.iterable(kernel_size) else (kernel_size, kernel_size)
-        fan_in = in_channels // groups * math.prod(kernel)
-        self.weight = _uniform((out_channels, in_channels // groups, *kernel), fan_in)
-        self.bias = _uniform((out_channels,), fan_in) if bias else None
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
+                             f"{groups} groups")
+        kernel = _tuple(kernel_size, self.axes)
+        channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
+        fan_in = channels[1] * math.prod(kernel)
+        self.weight = uniform((*channels, *kernel), fan_in)
+        self.bias = uniform((out_channels,), fan_in) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+
+class Conv1d(_Conv):
+    """`conv1d` with weight (out, in / groups, k) and bias (out,) or None."""
+
+    axes = 1
+
+    def forward(self, x):
+        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Conv2d(_Conv):
+    """`conv2d` with weight (out, in / groups, kh, kw) and bias (out,) or None."""
 
     def forward(self, x):
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class BatchNorm2d(Module):
-    """`batch_norm` of (N, C, H, W), with running statistics for evaluation."""
+class ConvTranspose2d(_Conv):
+    """`conv_transpose2d` with weight (in, out / groups, kh, kw) and bias (out,) or None."""
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1):
-        self.weight, self.bias = Parameter(np.ones(num_features, np.float32)), Parameter(np.zeros(num_features, np.float32))
-        self.running_mean, self.running_var = np.zeros(num_features, np.float32), np.ones(num_features, np.float32)
-        self.eps, self.momentum = eps, momentum
+    transposed, function = True, staticmethod(ops.conv_transpose2d)
 
-    def forward(self, x):
-        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                              self.training, self.momentum, self.eps)
-
-
-class ReLU(Module):
-    """max(x, 0)."""
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+                 dilation=1):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.output_padding = output_padding
 
     def forward(self, x):
-        return ops.relu(x)
+        return self.function(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+
+
+class ConvTranspose1d(ConvTranspose2d):
+    """`conv_transpose1d` with weight (in, out / groups, k) and bias (out,) or None."""
+
+    axes, function = 1, staticmethod(ops.conv_transpose1d)
 
 
 class MaxPool2d(Module):
@@ -78,8 +129,210 @@ class AvgPool2d(MaxPool2d):
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
-class Flatten(Module):
-    """All axes but the first joined into one."""
+class AdaptiveAvgPool2d(Module):
+    """`adaptive_avg_pool2d`; with `output_size=1` global average pooling."""
+
+    def __init__(self, output_size):
+        self.output_size = output_size
 
     def forward(self, x):
-        return ops.flatten(x, 1)
+        return ops.adaptive_avg_pool2d(x, self.output_size)
+
+
+class Upsample(Module):
+    """`interpolate`."""
+
+    def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=False):
+        self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
+
+    def forward(self, x):
+        return ops.interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
+
+
+class Flatten(Module):
+    """The axes from `start_dim` to `end_dim` joined into one."""
+
+    def __init__(self, start_dim=1, end_dim=-1):
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, x):
+        return ops.flatten(x, self.start_dim, self.end_dim)
+
+
+# -- normalisation ---------------------------------------------------------------------------------------------------
+
+
+class BatchNorm2d(Module):
+    """`batch_norm`, with running statistics for evaluation.
+
+    Without `track_running_stats` the batch's statistics serve in evaluation too. `splits` as of `batch_norm`.
+    """
+
+    dims = (4,)
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, splits=1):
+        self.weight, self.bias = (constant(num_features, 1), constant(num_features, 0)) if affine else (None, None)
+        self.running_mean = np.zeros(num_features, np.float32) if track_running_stats else None
+        self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
+        self.eps, self.momentum, self.splits = eps, momentum, splits
+
+    def forward(self, x):
+        if x.ndim not in self.dims:
+            raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, got shape {x.shape}")
+        training = self.training or self.running_mean is None
+        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum, self.eps,
+                              self.splits if training else 1)
+
+
+class BatchNorm1d(BatchNorm2d):
+    """`batch_norm` of (N, C) or (N, C, L)."""
+
+    dims = (2, 3)
+
+
+class LayerNorm(Module):
+    """`layer_norm` over the last axes, of shape `normalized_shape`, with weight and bias of that shape."""
+
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True):
+        self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
+        self.weight = constant(self.normalized_shape, 1) if elementwise_affine else None
+        self.bias = constant(self.normalized_shape, 0) if elementwise_affine and bias else None
+
+    def forward(self, x):
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(Module):
+    """`rms_norm` over the last axes, of shape `normalized_shape`, with a weight of that shape."""
+
+    def __init__(self, normalized_shape, eps=1e-6, elementwise_affine=True):
+        self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
+        self.weight = constant(self.normalized_shape, 1) if elementwise_affine else None
+
+    def forward(self, x):
+        return ops.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+
+class GroupNorm(Module):
+    """`group_norm` of (N, num_channels, ...)."""
+
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True):
+        if num_channels % num_groups:
+            raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
+        self.num_groups, self.eps = num_groups, eps
+        self.weight, self.bias = (constant(num_channels, 1), constant(num_channels, 0)) if affine else (None, None)
+
+    def forward(self, x):
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class WeightNorm(Module):
+    """A layer whose weight is g v / |v|, with parameters `weight_g` and `weight_v` in its place (`weight_norm`).
+
+    Args:
+        layer: a Module with a `weight`; the norm is taken for each index of the weight's first axis.
+    """
+
+    def __init__(self, layer):
+        v = layer.weight._array
+        length = np.sqrt((v * v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
+        self.weight_g, self.weight_v, self.layer = Parameter(length), Parameter(v), layer
+        del layer.weight
+
+    def forward(self, x):
+        self.layer.weight = ops.weight_norm(self.weight_v, self.weight_g)
+        try:
+            return self.layer(x)
+        finally:
+            del self.layer.weight
+
+
+# -- activations and dropout -----------------------------------------------------------------------------------------
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x):
+        return ops.relu(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        return ops.sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x):
+        return ops.tanh(x)
+
+
+class SiLU(Module):
+    """`silu`."""
+
+    def forward(self, x):
+        return ops.silu(x)
+
+
+class GELU(Module):
+    """`gelu`."""
+
+    def __init__(self, approximate="none"):
+        self.approximate = approximate
+
+    def forward(self, x):
+        return ops.gelu(x, self.approximate)
+
+
+class LeakyReLU(Module):
+    """`leaky_relu`."""
+
+    def __init__(self, negative_slope=0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x):
+        return ops.leaky_relu(x, self.negative_slope)
+
+
+class Softplus(Module):
+    """`softplus`."""
+
+    def __init__(self, beta=1.0):
+        self.beta = beta
+
+    def forward(self, x):
+        return ops.softplus(x, self.beta)
+
+
+class Softmax(Module):
+    """`softmax`."""
+
+    def __init__(self, dim=-1):
+        self.dim = dim
+
+    def forward(self, x):
+        return ops.softmax(x, self.dim)
+
+
+class Dropout(Module):
+    """`dropout` in training, nothing in evaluation."""
+
+    def __init__(self, p=0.5):
+        self.p = p
+
+    def forward(self, x):
+        return ops.dropout(x, self.p, self.training)
+
+
+class DropPath(Module):
+    """`drop_path` in training, nothing in evaluation."""
+
+    def __init__(self, p=0.0):
+        self.p = p
+
+    def forward(self, x):
+        return ops.drop_path(x, self.p, self.training)

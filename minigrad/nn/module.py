@@ -2,7 +2,7 @@
 import contextlib
 
 from .. import backend
-from ..tensor import Tensor, mark_changed
+from ..tensor import Tensor, asarray, mark_changed
 
 
 class Parameter(Tensor):
@@ -37,9 +37,13 @@ class Module:
                         yield from item._named(kind, f"{prefix}{name}.{i}.")
 
     def named_parameters(self):
-        """Pairs (dotted name, Parameter), in the order of definition."""
+        """Pairs (dotted name, Parameter), in the order of definition; one that stands in several places once."""
+        seen = set()
         for full, owner, name in self._named(Tensor):
-            yield full, vars(owner)[name]
+            parameter = vars(owner)[name]
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield full, parameter
 
     def parameters(self):
         """The Parameters, in the order of definition."""
@@ -60,9 +64,11 @@ class Module:
 
     def state_dict(self):
         """A dict from dotted names to copies of the parameters' and buffers' arrays."""
-        state = {name: parameter._array.copy() for name, parameter in self.named_parameters()}
-        state.update((name, array.copy()) for name, array in self.named_buffers())
-        return state
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def _state(self):
+        """The arrays of the parameters, under each of their names, and of the buffers."""
+        return {full: vars(owner)[name]._array for full, owner, name in self._named(Tensor)} | dict(self.named_buffers())
 
     def load_state_dict(self, state):
         """Puts back what `state_dict` returned.
@@ -70,7 +76,7 @@ class Module:
         Raises:
             KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is changed then.
         """
-        own = {name: p._array for name, p in self.named_parameters()} | dict(self.named_buffers())
+        own = self._state()
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         if missing or unknown:
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
@@ -91,15 +97,35 @@ class Module:
         """Evaluation behaviour. Returns self."""
         return self.train(False)
 
-    def to(self, device):
-        """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"). Returns self."""
+    def to(self, target):
+        """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.
+
+        An optimiser made before holds state of the old kind: make it afterwards. Returns self.
+        """
+        def moved(array):
+            if str(target).partition(":")[0] in ("cpu", "cuda"):
+                return backend.to_device(array, target)
+            return array.astype(target, copy=False) if array.dtype.kind == "f" else array
+
         for module in self.modules():
             for name, value in vars(module).items():
                 if isinstance(value, Tensor):
-                    value.data = backend.to_device(value._array, device)
+                    mark_changed(value._array)
+                    value._array = moved(value._array)
                 elif backend.is_array(value):
-                    setattr(module, name, backend.to_device(value, device))
+                    setattr(module, name, moved(value))
         return self
+
+    def __repr__(self):
+        lines = []
+        for name, value in vars(self).items():
+            items = [(f"{name}.{i}", v) for i, v in enumerate(value)] if isinstance(value, (list, tuple)) else [(name, value)]
+            for name, item in items:
+                if isinstance(item, Module):
+                    lines.append(f"{name}: " + repr(item).replace("\n", "\n  "))
+                elif isinstance(item, Tensor) or backend.is_array(item):
+                    lines.append(f"{name}: {item.dtype}{list(item.shape)}")
+        return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
     def zero_grad(self):
         """Forgets the gradients of all parameters."""
@@ -141,15 +167,15 @@ class Sequential(Module):
 
 @contextlib.contextmanager
 def _replaced(module, params):
-    places = {full: (owner, name) for full, owner, name in module._named(Tensor)}
+    places = {full: (owner, name) for kind in (Tensor, _Array) for full, owner, name in module._named(kind)}
     unknown = params.keys() - places.keys()
     if unknown:
-        raise KeyError(f"functional_call: the module has no parameters {sorted(unknown)}")
+        raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown)}")
     before = {full: vars(places[full][0])[places[full][1]] for full in params}
     try:
         for full, value in params.items():
             owner, name = places[full]
-            setattr(owner, name, value)
+            setattr(owner, name, asarray(value) if backend.is_array(before[full]) else value)
         yield
     finally:
         for full, value in before.items():
@@ -160,7 +186,8 @@ def _replaced(module, params):
 def functional_call(module, params, *args, **settings):
     """`module(*args)` with other parameters: a dict from names to Tensors, through which gradients flow.
 
-    Names that are left out keep their own value. KeyError for unknown names.
+    The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
+    module's own stay as they are. Names that are left out keep their own value. KeyError for unknown names.
     """
     with _replaced(module, params):
         return module(*args, **settings)

@@ -4,13 +4,14 @@ import numpy as np
 from ..tensor import Tensor, add
 from .activation import drop_path, dropout, gelu, leaky_relu, silu, softplus
 from .attention import packed_attention, scaled_dot_product_attention
-from .conv import conv2d
+from .conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from .elementwise import (
     abs, arccos, arcsin, arctan, arctan2, astype, bitwise_and, bitwise_or, bitwise_xor, ceil, clip, cos, cosh, divide, equal,
     erf, exp, exp2, expm1, floor, floor_divide, greater, greater_equal, invert, isfinite, isinf, isnan, less, less_equal, log,
     log1p, log2, log10, logaddexp, logical_and, logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative,
     not_equal, ones_like, power, reciprocal, relu, remainder, round, sigmoid, sign, sin, sinh, sqrt, square, stop_gradient,
     subtract, tan, tanh, where, zeros_like)
+from .embedding import embedding, linear
 from .index import argsort, getitem, index_add, index_update, scatter_add, sort, take, take_along_axis, top_k
 from .linalg import (
     cholesky, det, diagonal, dot, eigh, eigvalsh, einsum, inner, inv, matmul, norm, outer, slogdet, solve, svdvals, tensordot,
@@ -20,10 +21,12 @@ from .loss import (
 from .move import to
 from .normalization import (
     batch_norm, cosine_similarity, group_norm, l2_normalize, layer_norm, norm_relu_pool, rms_norm, weight_norm)
-from .pool import avg_pool2d, max_pool2d
+from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .recurrent import gru, gru_cell
 from .reduce import (
     all, any, argmax, argmin, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum,
     var)
+from .resample import grid_sample, interpolate
 from .shape import (
     array_split, broadcast_to, concatenate, expand_dims, flatten, flip, moveaxis, pad, ravel, repeat, reshape, roll, split,
     squeeze, stack, swapaxes, tile, transpose)

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution and its two gradients, which are convolutions too.
+"""Convolutions of images and sequences, and their gradients, which are convolutions too.
 
 The operation is linear in the images and in the filters, so three primitives are closed under differentiation:
 
@@ -22,10 +22,10 @@ def _kernels(x):
     return conv
 
 
-def _pair(name, value):
+def _pair(name, value, of="conv2d"):
     pair = tuple(value) if np.iterable(value) else (value, value)
     if len(pair) != 2 or any(int(v) != v for v in pair):
-        raise ValueError(f"conv2d: {name} must be a whole number or a pair of them, not {value!r}")
+        raise ValueError(f"{of}: {name} must be a whole number or a pair of them, not {value!r}")
     return tuple(int(v) for v in pair)
 
 
@@ -65,3 +65,59 @@ def conv2d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
     y = _conv(x, w, stride=_pair("stride", stride), padding=_pair("padding", padding),
               dilation=_pair("dilation", dilation), groups=groups)
     return y if bias is None else y + (bias if isinstance(bias, Tensor) else Tensor(bias)).reshape(1, -1, 1, 1)
+
+
+def conv1d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of sequences (N, C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
+    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    if x.ndim != 3 or w.ndim != 3:
+        raise ValueError(f"conv1d: sequences (N, C, L) and filters (O, C / groups, k) wanted, got {x.shape} and {w.shape}")
+    y = conv2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)), (0, *_one("padding", padding)),
+               (1, *_one("dilation", dilation)), groups)
+    return y.squeeze(2)
+
+
+def _one(name, value):
+    pair = _pair(name, value if not np.iterable(value) else (*value, *value), "conv1d")
+    return pair[:1]
+
+
+def conv_transpose2d(x, w, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The gradient of `conv2d` in its images, as an operation of its own, as `torch.nn.functional.conv_transpose2d`.
+
+    Args:
+        x: (N, C, H, W).
+        w: (C, O / groups, kh, kw).
+        bias: (O,) or None.
+        stride, padding, dilation: those of the convolution whose gradient this is.
+        output_padding: rows and columns added at one end, since several image sizes have one convolved size.
+
+    Returns:
+        (N, O, H', W') with H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    stride, padding, dilation, extra = (_pair(name, value, "conv_transpose2d") for name, value in (
+        ("stride", stride), ("padding", padding), ("dilation", dilation), ("output_padding", output_padding)))
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[0] or x.shape[1] % groups:
+        raise ValueError("conv_transpose2d: images (N, C, H, W) and filters (C, O / groups, kh, kw) wanted, "
+                         f"got {x.shape} and {w.shape} in {groups} groups")
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in zip(
+        x.shape[2:], stride, padding, dilation, w.shape[2:], extra))
+    y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), stride=stride, padding=padding, dilation=dilation,
+                    groups=groups)
+    return y if bias is None else y + (bias if isinstance(bias, Tensor) else Tensor(bias)).reshape(1, -1, 1, 1)
+
+
+def conv_transpose1d(x, w, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """`conv_transpose2d` of sequences (N, C, L) with filters (C, O / groups, k)."""
+    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    if x.ndim != 3 or w.ndim != 3:
+        raise ValueError(f"conv_transpose1d: sequences (N, C, L) and filters (C, O / groups, k) wanted, got {x.shape}, {w.shape}")
+    y = conv_transpose2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)), (0, *_one("padding", padding)),
+                         (0, *_one("output_padding", output_padding)), groups, (1, *_one("dilation", dilation)))
+    return y.squeeze(2)

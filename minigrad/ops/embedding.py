@@ -88,10 +88,14 @@ def _linear_forward(x, weight, *bias):
 
 
 def _linear_backward(g, out, residuals, wanted, x, weight, *bias):
-    flat, rows = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-    dx = (flat @ weight).reshape(x.shape) if wanted[0] else None
-    dw = flat.T @ rows if wanted[1] else None
-    return dx, dw, np.ones(len(flat), flat.dtype) @ flat if wanted[-1] and bias else None
+    from ..backend.cpu.memory import empty
+    flat = np.ascontiguousarray(g).reshape(-1, len(weight))  # BLAS takes no broadcast array
+    rows, dx, dw = x.reshape(len(flat), x.shape[-1]), None, None
+    if wanted[0]:
+        dx = np.matmul(flat, weight, out=empty(rows.shape, np.result_type(flat, weight))).reshape(x.shape)
+    if wanted[1]:
+        dw = flat.T @ rows
+    return dx, dw, *[np.ones(len(flat), flat.dtype) @ flat for _ in bias]
 
 
 _fused_linear = Fused("linear", _linear, _linear_forward, _linear_backward)
@@ -99,7 +103,7 @@ _fused_linear = Fused("linear", _linear, _linear_forward, _linear_backward)
 
 def linear(x, weight, bias=None):
     """x W^T + b: (..., in) to (..., out), for a weight (out, in) and a bias (out,) or None."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
     return _fused_linear(x, weight) if bias is None else _fused_linear(x, weight, bias)

@@ -3,10 +3,12 @@ import math
 
 import numpy as np
 
+from ..backend import xp
 from ..tensor import Fused, Tensor
 from .index import take_along_axis
+from .linalg import matmul
 from .reduce import mean
-from .shape import pad, stack
+from .shape import pad, stack, swapaxes
 
 
 def _pair(value):
@@ -77,3 +79,28 @@ def max_pool2d(x, kernel_size, stride=None, padding=0):
 def avg_pool2d(x, kernel_size, stride=None, padding=0):
     """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
     return _pool(_avg, x, kernel_size, stride, padding)
+
+
+def adaptive_avg_pool2d(x, output_size):
+    """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W).
+
+    Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
+    None leaves an axis as it is.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    size = [n if s is None else s for n, s in zip(x.shape[2:], _pair(output_size))]
+    if x.ndim != 4 or min(size) < 1:
+        raise ValueError(f"adaptive_avg_pool2d: (N, C, H, W) and an output size wanted, got {x.shape} and {output_size}")
+    if size == [1, 1]:
+        return mean(x, (2, 3), keepdims=True)
+    if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
+        return avg_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
+    rows, columns = (Tensor(xp(x._array).asarray(_window_means(n, s), dtype=x.dtype)) for n, s in zip(x.shape[2:], size))
+    return matmul(matmul(rows, x), swapaxes(columns, 0, 1))
+
+
+def _window_means(n, size):
+    """(size, n): each row averages its window."""
+    start, stop = np.arange(size) * n // size, -(-np.arange(1, size + 1) * n // size)
+    inside = (np.arange(n) >= start[:, None]) & (np.arange(n) < stop[:, None])
+    return inside / (stop - start)[:, None]

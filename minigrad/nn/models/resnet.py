@@ -1,0 +1,95 @@
+"""Residual networks (He et al. 2016, arXiv:1512.03385), with the names of torchvision's checkpoints."""
+import math
+
+from ... import ops
+from ..layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, normal
+from ..module import Module, Sequential
+
+
+class BasicBlock(Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, in_channels, channels, stride=1):
+        self.conv1, self.bn1 = Conv2d(in_channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)
+        self.conv2, self.bn2 = Conv2d(channels, channels, 3, 1, 1, bias=False), BatchNorm2d(channels)
+        self.downsample = _downsample(in_channels, channels, stride)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(ops.relu(self.bn1(self.conv1(x)))))
+        return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(Module):
+    """Convolutions 1x1, 3x3 and 1x1 beside a shortcut; the stride is in the second, as in torchvision."""
+
+    expansion = 4
+
+    def __init__(self, in_channels, channels, stride=1):
+        self.conv1, self.bn1 = Conv2d(in_channels, channels, 1, bias=False), BatchNorm2d(channels)
+        self.conv2, self.bn2 = Conv2d(channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)
+        self.conv3, self.bn3 = Conv2d(channels, 4 * channels, 1, bias=False), BatchNorm2d(4 * channels)
+        self.downsample = _downsample(in_channels, 4 * channels, stride)
+
+    def forward(self, x):
+        y = ops.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(ops.relu(self.bn2(self.conv2(y)))))
+        return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _downsample(in_channels, out_channels, stride):
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return Sequential(Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels))
+
+
+class ResNet(Module):
+    """(N, in_channels, H, W) to (N, num_classes).
+
+    Args:
+        block: BasicBlock or Bottleneck.
+        layers: how many blocks in each of the four stages.
+        small_images: begin with a 3x3 convolution without stride and without pooling, for images of about 32x32.
+    """
+
+    def __init__(self, block, layers, num_classes=1000, in_channels=3, small_images=False):
+        kernel, stride, padding = (3, 1, 1) if small_images else (7, 2, 3)
+        self.conv1, self.bn1 = Conv2d(in_channels, 64, kernel, stride, padding, bias=False), BatchNorm2d(64)
+        self.maxpool = None if small_images else MaxPool2d(3, 2, 1)
+        channels = 64
+        for stage, count in enumerate(layers):
+            blocks = []
+            for i in range(count):
+                blocks.append(block(channels, 64 << stage, 2 if stage and i == 0 else 1))
+                channels = (64 << stage) * block.expansion
+            setattr(self, f"layer{stage + 1}", Sequential(*blocks))
+        self.fc = Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, Conv2d):  # He et al. 2015, by the filters that see an output
+                module.weight = normal(module.weight.shape, math.sqrt(2 / (module.weight.size / module.weight.shape[1])))
+
+    def forward_features(self, x):
+        """(N, channels): the mean over the last feature maps."""
+        x = ops.relu(self.bn1(self.conv1(x)))
+        x = x if self.maxpool is None else self.maxpool(x)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return x.mean((2, 3))
+
+    def forward(self, x):
+        return self.fc(self.forward_features(x))
+
+    def load_torchvision(self, state):
+        """Takes a checkpoint of torchvision: a dict from names to arrays. The counters of its batch norms have no use."""
+        self.load_state_dict({name: a for name, a in state.items() if not name.endswith("num_batches_tracked")})
+
+
+def resnet18(**settings):
+    """ResNet-18; arguments of `ResNet`."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), **settings)
+
+
+def resnet50(**settings):
+    """ResNet-50; arguments of `ResNet`."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), **settings)

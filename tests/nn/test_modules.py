@@ -1,0 +1,272 @@
+"""Modules and models against PyTorch with the same weights, and the state they keep."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+
+torch = pytest.importorskip("torch")
+
+
+def like_torch(ours, theirs):
+    """Both in double precision, with PyTorch's weights."""
+    theirs = theirs.double()
+    ours.to("float64").load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items() if "num_batches" not in k})
+    return ours, theirs
+
+
+def check(ours, theirs, *inputs, of=lambda y: y):
+    """Outputs and the gradients of all parameters and inputs agree."""
+    xs = [mg.Tensor(x, requires_grad=True) if x.dtype.kind == "f" else x for x in inputs]
+    ts = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+    y, z = of(ours(*xs)), of(theirs(*ts))
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-9, atol=1e-9)
+    g = np.random.default_rng(0).normal(size=y.shape)
+    y.backward(g)
+    z.backward(torch.tensor(g))
+    for a, b in [*zip(xs, ts), *((p, dict(theirs.named_parameters())[name]) for name, p in ours.named_parameters())]:
+        if isinstance(a, mg.Tensor):
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-8, atol=1e-8)
+
+
+rng = np.random.default_rng(1)
+IMAGES, SEQUENCES = rng.normal(size=(3, 4, 6, 5)), rng.normal(size=(2, 5, 8))
+PAIRS = {
+    "linear": (lambda n: n.Linear(8, 3), SEQUENCES), "conv1d": (lambda n: n.Conv1d(5, 4, 3, 2, 1), SEQUENCES),
+    "conv2d": (lambda n: n.Conv2d(4, 6, 3, 2, 1, groups=2), IMAGES),
+    "conv_transpose1d": (lambda n: n.ConvTranspose1d(5, 4, 3, 2, 1, 1), SEQUENCES),
+    "conv_transpose2d": (lambda n: n.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2), IMAGES),
+    "batch_norm2d": (lambda n: n.BatchNorm2d(4), IMAGES), "batch_norm1d": (lambda n: n.BatchNorm1d(5), SEQUENCES),
+    "batch_norm_features": (lambda n: n.BatchNorm1d(8), SEQUENCES[0]),
+    "batch_norm_plain": (lambda n: n.BatchNorm2d(4, affine=False, track_running_stats=False), IMAGES),
+    "layer_norm": (lambda n: n.LayerNorm(8), SEQUENCES), "layer_norm_2d": (lambda n: n.LayerNorm((6, 5)), IMAGES),
+    "rms_norm": (lambda n: n.RMSNorm(8, eps=1e-6), SEQUENCES), "group_norm": (lambda n: n.GroupNorm(2, 4), IMAGES),
+    "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES), "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
+    "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES), "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES),
+    "softplus": (lambda n: n.Softplus(2), IMAGES), "softmax": (lambda n: n.Softmax(1), IMAGES), "sigmoid": (lambda n: n.Sigmoid(), IMAGES),
+    "tanh": (lambda n: n.Tanh(), IMAGES)}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_layer_equals_pytorch(name):
+    make, x = PAIRS[name]
+    ours, theirs = like_torch(make(nn), make(torch.nn))
+    check(ours, theirs, x)
+    y, z = ours.eval()(x), theirs.eval()(torch.tensor(x))
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-9, atol=1e-9)
+    assert repr(ours).startswith(type(ours).__name__ + "(")
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
+def test_gru_equals_pytorch(settings):
+    ours, theirs = like_torch(nn.GRU(8, 3, **settings), torch.nn.GRU(8, 3, **settings))
+    check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
+    cell, their_cell = like_torch(nn.GRUCell(8, 3), torch.nn.GRUCell(8, 3))
+    check(cell, their_cell, SEQUENCES[0], rng.normal(size=(5, 3)))
+
+
+def test_embedding():
+    ours, theirs = like_torch(nn.Embedding(6, 3, padding_idx=2), torch.nn.Embedding(6, 3, padding_idx=2))
+    check(ours, theirs, rng.integers(0, 6, (4, 5)))
+    with pytest.raises(IndexError, match="indices from 0 to 6 for a table of 6 rows"):
+        ours(np.array([0, 6]))
+    with pytest.raises(TypeError, match="must be integers"):
+        ours(np.array([0.0]))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_transformer_layer_equals_pytorch(norm_first, activation):
+    ours, theirs = like_torch(nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, norm_first=norm_first),
+                              torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, norm_first=norm_first, batch_first=True))
+    check(ours, theirs, SEQUENCES)
+    seen = np.tril(np.ones((5, 5), bool))
+    y = theirs(torch.tensor(SEQUENCES), src_mask=torch.tensor(~seen))
+    for settings in (dict(is_causal=True), dict(attn_mask=seen)):
+        np.testing.assert_allclose(ours(SEQUENCES, **settings).numpy(), y.detach().numpy(), rtol=1e-9, atol=1e-9)
+    z, weights = ours(SEQUENCES, attn_mask=seen, need_weights=True)
+    np.testing.assert_allclose(z.numpy(), y.detach().numpy(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(weights.numpy().sum(-1), 1)
+
+
+def test_multihead_attention_across_and_with_prefix():
+    ours, theirs = like_torch(nn.MultiheadAttention(8, 2), torch.nn.MultiheadAttention(8, 2, batch_first=True))
+    keys = rng.normal(size=(2, 7, 8))
+    y, w = theirs(*map(torch.tensor, (SEQUENCES, keys, keys)), average_attn_weights=False)
+    z, v = ours(SEQUENCES, keys, need_weights=True)
+    np.testing.assert_allclose(z.numpy(), y.detach().numpy(), atol=1e-10)
+    np.testing.assert_allclose(v.numpy(), w.detach().numpy(), atol=1e-10)
+    prefix = [mg.Tensor(rng.normal(size=(2, 3, 4)), requires_grad=True) for _ in range(2)]  # the same for all samples
+    z, v = ours(SEQUENCES, prefix=prefix, is_causal=True, need_weights=True)
+    np.testing.assert_allclose(ours(SEQUENCES, prefix=prefix, is_causal=True).numpy(), z.numpy(), atol=1e-10)
+    assert v.shape == (2, 2, 5, 8) and (v.numpy()[0, 0, 0] > 0).sum() == 4
+    z.sum().backward()
+    assert all(abs(p.grad.numpy()).sum() > 0 for p in prefix)
+    ours.dropout = 0.5
+    assert not np.allclose(ours(SEQUENCES).numpy(), ours(SEQUENCES).numpy())
+
+
+def test_ghost_batch_norm_is_batch_norm_of_each_part():
+    x = rng.normal(size=(6, 4, 3, 3))
+    ghost, plain = nn.BatchNorm2d(4, splits=3).to("float64"), nn.BatchNorm2d(4).to("float64")
+    np.testing.assert_allclose(ghost(x).numpy(), np.concatenate([plain(part).numpy() for part in np.split(x, 3)]))
+    np.testing.assert_allclose(ghost.running_var, plain.running_var)
+    with pytest.raises(ValueError, match="does not divide into 3"):
+        ghost(x[:5])
+    with pytest.raises(ValueError, match="BatchNorm1d: a Tensor of 2 or 3 axes"):
+        nn.BatchNorm1d(4)(x)
+
+
+def test_weight_norm_module():
+    layer = nn.Linear(4, 3).to("float64")
+    weight = layer.weight.numpy().copy()
+    x = rng.normal(size=(2, 4))
+    y = layer(x).numpy()
+    normed = nn.WeightNorm(layer)
+    np.testing.assert_allclose(normed(x).numpy(), y)
+    assert [name for name, _ in normed.named_parameters()] == ["weight_g", "weight_v", "layer.bias"]
+    normed(x).sum().backward()
+    assert abs((normed.weight_v.grad.numpy() * weight).sum(1)).max() < 1e-12  # the length carries no direction
+
+
+def test_dropout_layers():
+    mg.random.seed(0)
+    x = np.ones((400, 50), np.float32)
+    for layer in (nn.Dropout(0.25), nn.DropPath(0.25)):
+        y = layer(x).numpy()
+        assert set(np.unique(y)) == {0, np.float32(4 / 3)} and abs(y.mean() - 1) < 0.1
+        assert layer.eval()(x).numpy() is x or (layer(x).numpy() == x).all()
+    rows = nn.DropPath(0.25)(x).numpy()
+    assert (rows == rows[:, :1]).all()
+    net = nn.Sequential(nn.Linear(50, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    losses = []
+    for f in (net, mg.checkpoint(net)):
+        mg.random.seed(1)
+        loss = f(x).sum()
+        net.zero_grad()
+        loss.backward()
+        losses.append((float(loss), net[0].weight.grad.numpy().copy()))
+    np.testing.assert_array_equal(losses[0][1], losses[1][1])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        nn.Dropout(1.5)(x)
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_vision_transformer_equals_its_equations():
+    mg.random.seed(0)
+    net = nn.VisionTransformer(8, 4, 3, 5, embed_dim=8, depth=2, num_heads=2).to("float64")
+    w = {name: torch.tensor(p.numpy()) for name, p in net.named_parameters()}
+    assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.1.attn.qkv.bias", "blocks.0.mlp.fc2.weight",
+            "norm.weight", "head.bias"} <= w.keys()
+    functional, images = torch.nn.functional, torch.tensor(rng.normal(size=(2, 3, 8, 8)))
+    x = functional.conv2d(images, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], 4).flatten(2).transpose(1, 2)
+    x = torch.cat([w["cls_token"].expand(2, 1, 8), x], 1) + w["pos_embed"]
+    norm = lambda x, name: functional.layer_norm(x, (8,), w[name + ".weight"], w[name + ".bias"], 1e-6)
+    linear = lambda x, name: functional.linear(x, w[name + ".weight"], w[name + ".bias"])
+    for b in ("blocks.0.", "blocks.1."):
+        q, k, v = linear(norm(x, b + "norm1"), b + "attn.qkv").reshape(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 5, 8)
+        x = x + linear(y, b + "attn.proj")
+        x = x + linear(functional.gelu(linear(norm(x, b + "norm2"), b + "mlp.fc1")), b + "mlp.fc2")
+    y = linear(norm(x, "norm")[:, 0], "head")
+    np.testing.assert_allclose(net(images.numpy()).numpy(), y.numpy(), atol=1e-10)
+    z, maps = net(images.numpy(), need_weights=True)
+    np.testing.assert_allclose(z.numpy(), y.numpy(), atol=1e-10)
+    assert len(maps) == 2 and maps[0].shape == (2, 2, 5, 5)
+    with pytest.raises(ValueError, match="do not divide into patches"):
+        net(np.zeros((1, 3, 9, 8)))
+
+
+def hub_names(net, table):
+    """A checkpoint of the hub, made of a model here."""
+    state = {}
+    for name, array in net.state_dict().items():
+        parts = name.split(".")
+        number = next((p for p in parts if p.isdigit()), "")
+        stem, kind = name.rsplit("_" if "in_proj_" in name else ".", 1)
+        found = table[stem.replace(f".{number}.", ".{i}.") if number else stem]
+        found = found if isinstance(found, list) else [found]
+        for source, piece in zip(found, np.split(array, len(found))):
+            state[f"{source.format(i=number)}.{kind}"] = piece
+    return state
+
+
+def test_bert_reads_the_hubs_names_and_ignores_padding():
+    from minigrad.nn.models import text
+    make = lambda: nn.BERT(20, 8, 2, 2, 16, 10, dropout=0.0).to("float64")
+    mg.random.seed(0)
+    net, twin = make(), make()
+    state = hub_names(net, text._BERT)
+    assert state["encoder.layer.1.attention.self.key.weight"].shape == (8, 8)
+    twin.load_huggingface({"bert." + name: a for name, a in state.items()} | {"cls.predictions.bias": np.zeros(20)})
+    ids, mask = rng.integers(0, 20, (3, 7)), np.arange(7) < np.array([[7], [4], [5]])
+    y, pooled = net(ids, mask)
+    z, _ = twin(ids, mask)
+    np.testing.assert_array_equal(y.numpy(), z.numpy())
+    assert pooled.shape == (3, 8)
+    other = np.where(mask, ids, (ids + 3) % 20)
+    np.testing.assert_allclose(net(other, mask)[0].numpy()[mask], y.numpy()[mask], atol=1e-12)
+    with pytest.raises(KeyError, match="the checkpoint has no"):
+        twin.load_huggingface({})
+
+
+def test_clip_text_is_causal_and_reads_the_hubs_names():
+    from minigrad.nn.models import text
+    make = lambda: nn.CLIPText(20, 8, 2, 2, 16, 10, 6).to("float64")
+    mg.random.seed(0)
+    net, twin = make(), make()
+    twin.load_huggingface(hub_names(net, text._CLIP))
+    ids = np.array([[1, 5, 19, 0, 0], [1, 2, 3, 4, 19]])  # 19 ends the text
+    y = net(ids)
+    assert y.shape == (2, 6)
+    np.testing.assert_array_equal(y.numpy(), twin(ids).numpy())
+    ids[0, 3:] = 7
+    np.testing.assert_allclose(net(ids).numpy(), y.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("make, shape, out", [
+    (lambda: nn.resnet18(num_classes=3), (2, 3, 64, 64), 3), (lambda: nn.resnet50(num_classes=3), (2, 3, 33, 33), 3),
+    (lambda: nn.resnet18(num_classes=3, small_images=True), (2, 3, 16, 16), 3), (lambda: nn.WideResNet(10, 1), (2, 3, 16, 16), 10),
+    (lambda: nn.ConvLarge(4), (2, 3, 32, 32), 4)])
+def test_convolutional_models_train(make, shape, out):
+    mg.random.seed(0)
+    net = make()
+    y = net(rng.normal(size=shape).astype(np.float32))
+    assert y.shape == (2, out) and y.dtype == np.float32
+    mg.cross_entropy(y, np.array([0, 1])).backward()
+    assert all(np.isfinite(p.grad.numpy()).all() for p in net.parameters())
+
+
+def test_resnet_has_torchvisions_layout():
+    names = nn.resnet50().state_dict()
+    assert len([n for n in names if "running" not in n]) == 161 and sum(a.size for n, a in names.items() if "running" not in n) == 25557032
+    assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "fc.bias"} <= names.keys()
+    net = nn.resnet18()
+    assert sum(p.size for p in net.parameters()) == 11689512
+    net.load_torchvision(net.state_dict() | {"bn1.num_batches_tracked": np.array(3)})
+
+
+# -- state -----------------------------------------------------------------------------------------------------------
+
+
+def test_shared_parameters_are_trained_once_and_named_twice():
+    a, b = nn.Linear(3, 3), nn.Linear(3, 3)
+    b.weight = a.weight
+    net = nn.Sequential(a, b)
+    assert len(net.parameters()) == 3 and len(net.state_dict()) == 4
+    net.load_state_dict(net.state_dict())
+
+
+def test_functional_call_can_spare_the_buffers():
+    net = nn.BatchNorm2d(4)
+    buffers = {name: a.copy() for name, a in net.named_buffers()}
+    nn.functional_call(net, buffers, IMAGES.astype(np.float32))
+    assert (net.running_mean == 0).all() and not (buffers["running_mean"] == 0).all()
+
+
+def test_to_dtype_and_repr():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).to("float64")
+    assert net(np.ones((1, 2))).dtype == np.float64
+    assert repr(net) == "Sequential(\n  0: Linear(\n    weight: float64[3, 2]\n    bias: float64[3]\n  )\n  1: ReLU()\n)"

@@ -1,0 +1,304 @@
+"""Operations of layers: fused paths equal definitions, and derivatives are right to third order, on drawn shapes and strides."""
+import numpy as np
+import pytest
+from checks import arrays, check_derivatives
+from hypothesis import given, settings, strategies as st
+
+import minigrad as mg
+from minigrad.ops import activation, attention, embedding, loss, normalization, reduce
+
+QUICK = settings(max_examples=8, deadline=None, derandomize=True)
+side = st.integers(1, 4)
+
+
+def check_fused(operation, inputs, atol=1e-10, **options):
+    """Value and first derivatives of a Fused operation equal those of its definition; float32 stays float32."""
+    results = []
+    for f in (operation, operation.definition):
+        xs = [mg.Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+        y = f(*xs, **options)
+        y.backward(np.cos(np.arange(y.size)).reshape(y.shape))
+        results.append([y.numpy()] + [x.grad.numpy() for x in xs if x.grad is not None])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=atol)
+    for dtype, tolerance in ((np.float32, 2e-5), (np.float16, 2e-2)):
+        xs = [mg.Tensor(x.astype(dtype) if x.dtype.kind == "f" else x, requires_grad=x.dtype.kind == "f") for x in inputs]
+        y = operation(*xs, **options)
+        y.backward(np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype))
+        low = [y] + [x.grad for x in xs if x.grad is not None]
+        assert all(x.dtype == dtype for x in low)
+        for a, b in zip(low, results[1]):
+            np.testing.assert_allclose(a.numpy().astype(float), b, rtol=tolerance, atol=tolerance * 3)
+
+
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@QUICK
+@given(data=st.data())
+def test_activations(name, data):
+    x = data.draw(arrays(tuple(data.draw(st.lists(st.integers(0, 4), max_size=3))), -4, 4))
+    operation = getattr(activation, "_fused_" + name)
+    check_fused(operation, [x], **ACTIVATIONS[name])
+    check_derivatives(lambda x: operation(x, **ACTIVATIONS[name]), [x])
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "leaky_relu", "softplus"])
+def test_activations_of_large_arrays_and_large_numbers(name):
+    x = np.random.default_rng(0).normal(size=(70_000, 5)) * 3
+    x[0] = [0, 1e4, -1e4, 100, -100]
+    operation = getattr(activation, "_fused_" + name)
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-6)):
+        a = [mg.Tensor(v, requires_grad=True) for v in (x.astype(dtype), x.astype(dtype).astype(np.float64))]
+        with np.errstate(over="ignore"):
+            y, z = operation(a[0], **ACTIVATIONS[name]), operation.definition(a[1], **ACTIVATIONS[name])
+            y.sum().backward()
+            z.sum().backward()
+        np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(a[0].grad.numpy(), a[1].grad.numpy(), rtol=tolerance, atol=3 * tolerance)
+
+
+def test_relu_of_large_arrays():
+    x = mg.Tensor(np.random.default_rng(0).normal(size=(50, 30, 40)).transpose(0, 2, 1), requires_grad=True)
+    y = mg.relu(x)
+    y.backward(np.ones(y.shape))
+    np.testing.assert_array_equal(y.numpy(), np.maximum(x.numpy(), 0))
+    np.testing.assert_array_equal(x.grad.numpy(), x.numpy() > 0)
+
+
+@QUICK
+@given(data=st.data())
+def test_softmax(data):
+    x = data.draw(arrays(tuple(data.draw(st.lists(side, min_size=1, max_size=3)))))
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    for operation, public in ((reduce._fused_softmax, mg.softmax), (reduce._fused_log_softmax, mg.log_softmax)):
+        check_fused(operation, [x])
+        check_derivatives(lambda x: public(x, axis), [x])
+
+
+def test_softmax_of_masked_rows():
+    x = mg.Tensor(np.array([[-np.inf] * 3, [0, -np.inf, 1]]), requires_grad=True)
+    y = mg.softmax(x)
+    (y * np.arange(6).reshape(2, 3)).sum().backward()
+    assert (y.numpy()[0] == 0).all() and (x.grad.numpy()[0] == 0).all() and np.isfinite(x.grad.numpy()).all()
+    assert np.isnan(mg.softmax(np.array([np.nan, 0])).numpy()).all()
+    assert mg.softmax(np.zeros((0, 3))).shape == (0, 3) and mg.softmax(np.zeros((3, 0))).shape == (3, 0)
+
+
+@QUICK
+@given(data=st.data())
+def test_layer_norms(data):
+    shape = tuple(data.draw(st.lists(side, min_size=1, max_size=2))) + (data.draw(st.integers(2, 5)),)
+    x, w, b = data.draw(arrays(shape)), data.draw(arrays(shape[-1:])), data.draw(arrays(shape[-1:]))
+    for affine in ([], [w], [w, b]):
+        check_fused(normalization._fused_layer_norm, [x, *affine], eps=0.1)
+    check_derivatives(lambda x, w, b: mg.layer_norm(x, shape[-1], w, b, 0.1), [x, w, b])
+    for affine in ([], [w]):
+        check_fused(normalization._fused_rms_norm, [x, *affine], eps=0.1)
+    check_derivatives(lambda x, w: mg.rms_norm(x, shape[-1], w, 0.1), [x, w])
+
+
+@QUICK
+@given(data=st.data())
+def test_other_normalisations(data):
+    n, c, h = data.draw(side), 2 * data.draw(st.integers(1, 2)), data.draw(st.integers(2, 3))
+    x, w, b = data.draw(arrays((n, c, h), 0.2, 2)), data.draw(arrays((c,))), data.draw(arrays((c,)))
+    check_derivatives(lambda x, w, b: mg.group_norm(x, 2, w, b, 0.1), [x, w, b])
+    check_derivatives(lambda x: mg.l2_normalize(x, 1), [x])
+    check_derivatives(lambda x, y: mg.cosine_similarity(x, y, 1), [x, data.draw(arrays((n, c, h), 0.2, 2))])
+    check_derivatives(mg.weight_norm, [x, data.draw(arrays((n, 1, 1)))])
+
+
+def test_normalising_zeros_is_finite():
+    x = mg.Tensor(np.zeros((2, 3)), requires_grad=True)
+    y = mg.l2_normalize(x).sum() + mg.cosine_similarity(x, np.ones((2, 3))).sum() + mg.weight_norm(x, np.ones((2, 1))).sum()
+    y.backward()
+    assert np.isfinite(x.grad.numpy()).all() and float(y) == 0
+    assert mg.layer_norm(np.zeros((0, 3)), 3).shape == (0, 3) and mg.group_norm(np.zeros((0, 4, 2)), 2).shape == (0, 4, 2)
+
+
+@QUICK
+@given(data=st.data())
+def test_cross_entropy(data):
+    n, c = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 5))
+    x = data.draw(arrays((n, c)))
+    labels = np.array(data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n)))
+    labels[data.draw(st.integers(0, n)):] = -100
+    smoothing = data.draw(st.sampled_from([0.0, 0.2]))
+    check_fused(loss._fused, [x, labels], smoothing=smoothing, ignored=-100)
+    check_derivatives(lambda x: mg.cross_entropy(x, labels, smoothing, reduction="sum"), [x])
+    p = data.draw(arrays((n, c), 0.1, 1))
+    check_derivatives(lambda x, p: mg.cross_entropy(x, p, smoothing), [x, p])
+
+
+@pytest.mark.parametrize("name, low", [("mse_loss", -2), ("huber_loss", -2), ("kl_div", 0.1), ("kl_divergence", -2),
+                                       ("binary_cross_entropy_with_logits", 0.1)])
+@QUICK
+@given(data=st.data())
+def test_losses(name, low, data):
+    shape = (data.draw(side), data.draw(side))
+    check_derivatives(lambda x, t: getattr(mg, name)(x, t, reduction="sum"), [data.draw(arrays(shape)), data.draw(arrays(shape, low, 0.9))])
+    assert getattr(mg, name)(np.zeros((2, 3), np.float32), np.full((2, 3), 0.5, np.float32)).dtype == np.float32
+
+
+def test_losses_at_the_edge():
+    p = mg.Tensor(np.array([0.0, 1.0, 0.5]), requires_grad=True)
+    y = mg.binary_cross_entropy(p, np.array([0.0, 1.0, 1.0]), reduction="sum")
+    y.backward()
+    assert float(y) == pytest.approx(np.log(2)) and np.isfinite(p.grad.numpy()).all()
+    q = mg.Tensor(np.array([[0.0, 1.0]]), requires_grad=True)
+    mg.kl_div(np.log([[0.5, 0.5]]), q, "batchmean").backward()
+    assert np.isfinite(q.grad.numpy()).all()
+    logits = np.zeros((2, 3))
+    assert np.isnan(float(mg.cross_entropy(logits, np.array([-100, -100]))))
+    assert float(mg.cross_entropy(logits, np.array([-100, 1]), reduction="sum")) == pytest.approx(np.log(3))
+    assert mg.cross_entropy(np.zeros((0, 3)), np.zeros(0, int), reduction="none").shape == (0,)
+    for bad, message in (((logits, np.array([0, 3])), "labels from 0 to 3 for 3 classes"),
+                         ((logits, np.zeros(3, int)), r"labels of shape \(2,\) wanted"),
+                         ((logits, np.zeros((2, 4))), "probabilities of the logits' shape")):
+        with pytest.raises(ValueError, match=message):
+            mg.cross_entropy(*bad)
+    with pytest.raises(TypeError, match="must be integers"):
+        mg.cross_entropy(logits, np.array([True, False]))
+    with pytest.raises(ValueError, match="reduction is"):
+        mg.mse_loss(logits, logits, reduction="max")
+    with pytest.raises(ValueError, match="one shape"):
+        mg.mse_loss(logits, logits[0])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_attention(data):
+    from minigrad.backend.cpu import attention as cpu
+    n, h, lq, lk, d = (data.draw(st.integers(1, 3)) for _ in range(5))
+    q, k, v = (data.draw(arrays((n, h, length, d))) for length in (lq, lk, lk))
+    kind = data.draw(st.sampled_from(["none", "bool", "rows", "additive", "bias"]))
+    masks = {"none": [], "bool": [np.random.default_rng(0).random((n, 1, lq, lk)) > 0.4],
+             "rows": [np.arange(lk)[None, None, None] < np.arange(n)[:, None, None, None]],  # the first sample sees nothing
+             "additive": [data.draw(arrays((n, h, lq, lk)))], "bias": [data.draw(arrays((1, h, 1, lk)))]}[kind]
+    options = dict(causal=data.draw(st.sampled_from([None, 0, 1])), scale=0.7)
+    before, cpu.BLOCK_SIZE = cpu.BLOCK_SIZE, data.draw(st.sampled_from([1, 20, 1 << 17]))
+    try:
+        check_fused(attention._fused, [q, k, v, *masks], **options)
+        if kind in ("none", "rows", "additive"):
+            inputs = [q, k, v, *(masks if kind == "additive" else [])]
+            check_derivatives(lambda q, k, v, *m: attention._fused(q, k, v, *(m or masks), **options), inputs)
+        if lq == lk:
+            qkv = np.stack([a.transpose(0, 2, 1, 3) for a in (q, k, v)], 2)
+            check_fused(attention._fused_packed, [qkv, *masks], **options)
+    finally:
+        cpu.BLOCK_SIZE = before
+
+
+def test_attention_in_many_blocks_on_all_threads():
+    rng = np.random.default_rng(0)
+    for shape in ((5, 3, 70, 8), (2, 2, 500, 8)):
+        q, k, v = (rng.normal(size=shape) for _ in range(3))
+        for causal in (None, 0):
+            check_fused(attention._fused, [q, k, v], causal=causal, scale=0.3)
+
+
+def test_attention_errors_and_shapes():
+    q, k = np.zeros((2, 3, 4, 5)), np.zeros((2, 3, 6, 5))
+    attend = mg.scaled_dot_product_attention
+    assert attend(q, k, np.zeros((2, 3, 6, 2))).shape == (2, 3, 4, 2) and attend(q[0, 0], k[0, 0], k[0, 0]).shape == (4, 5)
+    assert attend(q[:0], k[:0], k[:0]).shape == (0, 3, 4, 5) and attend(q[0], k[0], k[0], np.ones((3, 4, 6), bool)).shape == (3, 4, 5)
+    for bad, message in (((q, k, k[:, :, :5]), "wanted"), ((q, k[..., :4], k), "wanted"), ((q, k, k, np.ones((4, 5), bool)), "a mask that")):
+        with pytest.raises(ValueError, match=message):
+            attend(*bad)
+    with pytest.raises(TypeError, match="astype"):
+        attend(q, k, k, np.ones((4, 6), int))
+
+
+@QUICK
+@given(data=st.data())
+def test_linear_and_embedding(data):
+    shape = tuple(data.draw(st.lists(side, max_size=2)))
+    a, b = data.draw(side), data.draw(side)
+    x, w, bias = data.draw(arrays((*shape, a))), data.draw(arrays((b, a))), data.draw(arrays((b,)))
+    for inputs in ([x, w], [x, w, bias]):
+        check_fused(embedding._fused_linear, inputs)
+        check_derivatives(mg.linear, inputs)
+    indices = np.array(data.draw(st.lists(st.integers(0, b - 1), max_size=6)), int)
+    pad = data.draw(st.sampled_from([None, 0]))
+    y = mg.Tensor(w, requires_grad=True)
+    out = mg.embedding(indices, y, pad)
+    np.testing.assert_array_equal(out.numpy(), w[indices])
+    g = np.random.default_rng(0).normal(size=out.shape)
+    out.backward(g)
+    expected = np.zeros_like(w)
+    np.add.at(expected, indices, g)
+    expected[0] *= pad is None
+    np.testing.assert_allclose(y.grad.numpy(), expected)
+    check_derivatives(lambda w: mg.embedding(indices, w) ** 3, [w])
+
+
+@QUICK
+@given(data=st.data())
+def test_dropout(data):
+    x = data.draw(arrays(tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))))
+
+    def drop(x):
+        mg.random.seed(3)
+        return mg.dropout(x * x, 0.4)
+
+    check_derivatives(drop, [x])
+    assert mg.dropout(x.astype(np.float32), 0.4).dtype == np.float32
+    assert (mg.dropout(x, 1.0).numpy() == 0).all() and (mg.dropout(x, 0.4, training=False).numpy() == x).all()
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    mg.random.seed(0)
+    y = mg.dropout(np.ones(400_001, np.float32), 0.3).numpy()
+    assert abs((y == 0).mean() - 0.3) < 0.004 and abs(y.mean() - 1) < 0.006
+
+
+@QUICK
+@given(data=st.data())
+def test_convolutions_of_sequences_and_transposed(data):
+    n, c, o, k = data.draw(side), data.draw(side), data.draw(side), data.draw(st.integers(1, 3))
+    x = data.draw(arrays((n, c, data.draw(st.integers(3, 6)))))
+    stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(0, k - 1))
+    b = data.draw(arrays((o,)))
+    check_derivatives(lambda x, w, b: mg.conv1d(x, w, b, stride, padding), [x, data.draw(arrays((o, c, k))), b])
+    check_derivatives(lambda x, w, b: mg.conv_transpose1d(x, w, b, stride, padding), [x, data.draw(arrays((c, o, k))), b])
+
+
+@QUICK
+@given(data=st.data())
+def test_resampling(data):
+    x = data.draw(arrays((data.draw(side), 2, data.draw(st.integers(2, 5)), data.draw(st.integers(2, 5)))))
+    mode, corners = data.draw(st.sampled_from(["nearest", "bilinear", "bicubic"])), data.draw(st.booleans())
+    size = data.draw(side), data.draw(side)
+    check_derivatives(lambda x: mg.interpolate(x, size, mode=mode, align_corners=corners) ** 2, [x])
+    check_derivatives(lambda x: mg.adaptive_avg_pool2d(x, size) ** 2, [x])
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    cells = rng.integers(-1, 4, (len(x), 2, 3, 2)) + rng.uniform(0.2, 0.8, (len(x), 2, 3, 2))  # pixels, away from the kinks
+    grid = (2 * cells + 1) / np.array(x.shape[:1:-1]) - 1
+    check_derivatives(lambda x, grid: mg.grid_sample(x, grid), [x, grid])
+    check_derivatives(lambda x, grid: mg.grid_sample(x, grid, "border"), [x, grid])
+
+
+def test_resampling_errors():
+    x = np.zeros((1, 1, 4, 4))
+    for call, message in ((lambda: mg.interpolate(x), "give one of"), (lambda: mg.interpolate(x, 2, mode="cubic"), "mode is"),
+                          (lambda: mg.interpolate(x[0], 2), "images"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
+                          (lambda: mg.conv1d(x, x), "sequences"), (lambda: mg.conv_transpose2d(x, np.zeros((2, 1, 1, 1))), "filters"),
+                          (lambda: mg.group_norm(x, 3), "divisible by 3"), (lambda: mg.layer_norm(x, 5), "last axes"),
+                          (lambda: mg.gelu(x, "sinh"), "approximate"), (lambda: mg.linear(x, np.zeros((2, 3))), "weight")):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="floating point wanted"):
+        mg.silu(np.arange(3))
+    y = mg.grid_sample(x, np.full((1, 1, 1, 2), np.nan))
+    assert y.shape == (1, 1, 1, 1)
+
+
+@QUICK
+@given(data=st.data())
+def test_gru(data):
+    length, n, a, h = (data.draw(st.integers(1, 3)) for _ in range(4))
+    inputs = [data.draw(arrays(s)) for s in ((length, n, a), (n, h), (3 * h, a), (3 * h, h), (3 * h,), (3 * h,))]
+    check_derivatives(lambda *xs: mg.gru(*xs)[0], inputs, rtol=1e-4)
+    check_derivatives(lambda *xs: mg.gru(*xs[:4], reverse=True)[1], inputs[:4], rtol=1e-4)
