@@ -102,6 +102,8 @@ class Tensor:
                 raise ValueError(f"new data of shape {value.shape} and dtype {value.dtype} for a Tensor that requires "
                                  f"a gradient and has shape {self.shape} and dtype {self.dtype}")
         mark_changed(self._array)
+        if value is not self._array:
+            mark_changed(self)
         self._array = value
 
     def numpy(self):
@@ -242,6 +244,9 @@ class Tensor:
         if self._node is not None or (self._requires_grad and _state.recording):
             raise RuntimeError("in-place assignment is not differentiable: use where(), index_update() or "
                                "concatenate(), or change a leaf under no_grad()")
+        if isinstance(value, Tensor) and value._requires_grad and _state.recording:
+            raise RuntimeError("in-place assignment would lose the gradient of the value: use index_update(), "
+                               "or value.detach()")
         if isinstance(index, tuple):
             index = tuple(asarray(i) if isinstance(i, Tensor) else i for i in index)
         mark_changed(self._array)
@@ -453,7 +458,7 @@ class Primitive:
         self.rules = rules
         self.every = every
         self.broadcasts = broadcasts
-        self.simple = every is None  # one rule for each input
+        self.simple = every is None and type(self).gradients is Primitive.gradients  # one rule for each input
         self.__doc__ = doc
         self._find_reads([rule for rule in rules if rule is not None], first=2)
         if every is not None:
@@ -537,7 +542,7 @@ class Primitive:
         return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module) for x in inputs])
 
     def _constant(self, x, like, module):
-        if isinstance(x, (bool, int, float, np.generic)):
+        if isinstance(x, (bool, int, float, np.generic)) and not isinstance(x, np.complexfloating):
             kind = np.dtype(type(x)).kind
             weak = like is not None and (like.kind == "f" or (kind in "iub" and like.kind in "iu") or kind == "b")
             return wrap(module.asarray(x, dtype=like if weak else None))
@@ -551,7 +556,8 @@ class Primitive:
             return RuntimeError(f"{self.name}: inputs on different devices, {' and '.join(sorted(devices))}; "
                                 "move them to one with .to(device)")
         shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
-        if isinstance(error, (ValueError, IndexError, TypeError)) and self.name not in str(error).split(":")[0]:
+        if isinstance(error, (ValueError, IndexError, TypeError)) and (
+                not str(error).startswith(self.name + ":") or "gufunc" in str(error)):
             kind = {np.exceptions.AxisError: ValueError}.get(type(error), type(error))
             with contextlib.suppress(Exception):
                 return kind(f"{self.name}: {error} (inputs {shapes})")
@@ -735,8 +741,10 @@ def _check_unchanged(node):
         x._array for x, read in zip(node.inputs, node.op.reads_of(node.inputs)) if read]
     if node.out is not None:
         saved.append(node.out)
+    reads = node.op.reads_of(node.inputs) if node.op.reads is not None else [True] * len(node.inputs)
+    replaced = any(read and _changed.get(id(x), 0) > node.order for x, read in zip(node.inputs, reads))
     for array in saved:
-        if _changed.get(id(_owner(array)), 0) > node.order:
+        if _changed.get(id(_owner(array)), 0) > node.order or replaced:
             raise RuntimeError(f"an array of shape {array.shape} that '{node.op.name}' needs for its gradient was changed in "
                                "place after the operation; change a copy, or call backward() before changing it")
 

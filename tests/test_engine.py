@@ -123,3 +123,42 @@ def test_numpy_functions_dispatch_or_refuse():
     with pytest.raises(TypeError):
         np.asarray(x)
     assert (np.float64(2) * mg.Tensor(np.ones(2, np.float32))).dtype == np.float32
+
+
+def test_replaced_data_is_noticed():
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for f in (lambda x: x * x, mg.sin, lambda x: mg.norm(x)):
+        y = f(x).sum()
+        x.data = np.zeros(3)
+        with pytest.raises(RuntimeError, match="changed in"):
+            y.backward()
+    z = (x + 1).sum()
+    x.data = np.ones(3)
+    z.backward()  # its rule does not read x
+
+
+def test_assigning_a_value_that_requires_a_gradient():
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match="lose the gradient"):
+        mg.Tensor(np.zeros(3))[0] = x[0]
+
+
+def test_positional_arguments_are_numpys():
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for call in (lambda: np.sum(x, 0, np.float32), lambda: np.max(x, 0, np.empty(())), lambda: np.cumsum(x, 0, np.float32)):
+        with pytest.raises(TypeError, match="not available"):
+            call()
+    assert np.sum(x, 0, None, None, True).shape == (1,) and np.max(x, 0, None, True).shape == (1,)
+    assert np.var(x, 0, None, None, 1).item() == 1
+
+
+def test_errors_of_numpy_that_name_the_operation_get_shapes_too():
+    for call in (lambda: mg.Tensor(np.ones((2, 3))) @ np.ones((4, 5)), lambda: mg.max(np.zeros((2, 0)), 1),
+                 lambda: mg.reshape(np.zeros((2, 3)), (4,))):
+        with pytest.raises(ValueError, match=r"\[2, [03]\]"):
+            call()
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(TypeError, match="complex128"):
+        mg.Tensor([1.0]) * np.complex128(1 + 2j)

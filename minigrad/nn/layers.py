@@ -103,7 +103,8 @@ class ConvTranspose2d(_Conv):
         self.output_padding = output_padding
 
     def forward(self, x):
-        return self.function(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return self.function(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+                             self.dilation)
 
 
 class ConvTranspose1d(ConvTranspose2d):
@@ -178,10 +179,11 @@ class BatchNorm2d(Module):
 
     def forward(self, x):
         if x.ndim not in self.dims:
-            raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, got shape {x.shape}")
+            raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, "
+                             f"got shape {x.shape}")
         training = self.training or self.running_mean is None
-        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum, self.eps,
-                              self.splits if training else 1)
+        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum,
+                              self.eps, self.splits)
 
 
 class BatchNorm1d(BatchNorm2d):

@@ -119,8 +119,8 @@ class Module:
     def __repr__(self):
         lines = []
         for name, value in vars(self).items():
-            items = [(f"{name}.{i}", v) for i, v in enumerate(value)] if isinstance(value, (list, tuple)) else [(name, value)]
-            for name, item in items:
+            several = isinstance(value, (list, tuple))
+            for name, item in [(f"{name}.{i}", v) for i, v in enumerate(value)] if several else [(name, value)]:
                 if isinstance(item, Module):
                     lines.append(f"{name}: " + repr(item).replace("\n", "\n  "))
                 elif isinstance(item, Tensor) or backend.is_array(item):

@@ -1,4 +1,6 @@
 """Every operation by name, and the tables that make them operators and methods of Tensor and answers to NumPy's calls."""
+import inspect
+
 import numpy as np
 
 from ..tensor import Tensor, add
@@ -11,7 +13,6 @@ from .elementwise import (
     log1p, log2, log10, logaddexp, logical_and, logical_not, logical_or, logical_xor, maximum, minimum, multiply, negative,
     not_equal, ones_like, power, reciprocal, relu, remainder, round, sigmoid, sign, sin, sinh, sqrt, square, stop_gradient,
     subtract, tan, tanh, where, zeros_like)
-from .embedding import embedding, linear
 from .index import argsort, getitem, index_add, index_update, scatter_add, sort, take, take_along_axis, top_k
 from .linalg import (
     cholesky, det, diagonal, dot, eigh, eigvalsh, einsum, inner, inv, matmul, norm, outer, slogdet, solve, svdvals, tensordot,
@@ -22,6 +23,7 @@ from .move import to
 from .normalization import (
     batch_norm, cosine_similarity, group_norm, l2_normalize, layer_norm, norm_relu_pool, rms_norm, weight_norm)
 from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .projection import embedding, linear
 from .recurrent import gru, gru_cell
 from .reduce import (
     all, any, argmax, argmin, count_nonzero, cumprod, cumsum, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum,
@@ -113,6 +115,10 @@ _FUNCTIONS.update({
     np.linalg.svd: lambda x, full_matrices=True, compute_uv=True: _singular_values(x, compute_uv)})
 
 
+_POSITIONS = {getattr(np, _name): [_p for _p in inspect.signature(getattr(np, _name)).parameters][1:] for _name in """
+    sum mean max min amax amin prod var std cumsum cumprod argmax argmin any all""".split()}
+
+
 def _singular_values(x, compute_uv):
     if compute_uv:
         raise TypeError("numpy.linalg.svd of a Tensor gives singular values only: pass compute_uv=False, or take "
@@ -134,6 +140,11 @@ def _array_function(self, function, types, args, settings):
     if function not in _FUNCTIONS:
         raise TypeError(f"{function.__module__}.{function.__name__} is not available for Tensors; see minigrad's functions, or "
                         "use x.numpy() for a result without gradient")
+    if len(args) > 1 and (names := _POSITIONS.get(function)):  # NumPy's order is not ours: dtype and out come early
+        settings = {**dict(zip(names, args[1:])), **settings}
+        args = args[:1]
+        if [name for name in ("dtype", "out") if settings.pop(name, None) is not None]:
+            raise TypeError(f"{function.__module__}.{function.__name__}: dtype and out are not available for Tensors")
     return _FUNCTIONS[function](*args, **settings)
 
 

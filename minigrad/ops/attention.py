@@ -110,8 +110,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
         return _fused(q, k, v, *mask, **settings)
     lead = q.shape[:-2]  # one axis of samples, one of heads
     folded = [x.reshape(1, math.prod(lead), *x.shape[-2:]) for x in (q, k, v)]
-    mask = [m if m.ndim == 4 and m.shape[:2] == (1, 1) else m.broadcast_to((*lead, *m.shape[-2:])).reshape(
-        1, math.prod(lead), *m.shape[-2:]) for m in mask]
+    mask = [m.broadcast_to((*lead, *m.shape[-2:])).reshape(1, math.prod(lead), *m.shape[-2:]) for m in mask]
     return _fused(*folded, *mask, **settings).reshape(*lead, q.shape[-2], v.shape[-1])
 
 
@@ -130,7 +129,7 @@ def packed_attention(qkv, attn_mask=None, is_causal=False, scale=None):
 
 
 def _mask(mask, q, k, extra):
-    """The mask as a list of one Tensor with at least four axes, widened to see `extra` keys of a prefix; or empty."""
+    """The mask as a list of one Tensor with as many axes as q, widened to see `extra` keys of a prefix; or empty."""
     if mask is None:
         return []
     mask = mask if isinstance(mask, Tensor) else Tensor(mask)
@@ -146,7 +145,7 @@ def _mask(mask, q, k, extra):
                         f"not {mask.dtype}; convert with .astype(bool)")
     if mask.dtype != bool:
         mask = mask.astype(q.dtype)
-    mask = mask.reshape((1,) * (max(4, len(full)) - mask.ndim) + mask.shape)
+    mask = mask.reshape((1,) * (len(full) - mask.ndim) + mask.shape)
     if extra:
         mask = mask.broadcast_to((*mask.shape[:-1], full[-1]))
         seen = xp(mask._array).ones((*mask.shape[:-1], extra), bool)

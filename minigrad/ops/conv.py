@@ -105,7 +105,8 @@ def conv_transpose2d(x, w, bias=None, stride=1, padding=0, output_padding=0, gro
         raise ValueError("conv_transpose2d: images (N, C, H, W) and filters (C, O / groups, kh, kw) wanted, "
                          f"got {x.shape} and {w.shape} in {groups} groups")
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
-        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation "
+                         f"{dilation}")
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in zip(
         x.shape[2:], stride, padding, dilation, w.shape[2:], extra))
     y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), stride=stride, padding=padding, dilation=dilation,
@@ -117,7 +118,9 @@ def conv_transpose1d(x, w, bias=None, stride=1, padding=0, output_padding=0, gro
     """`conv_transpose2d` of sequences (N, C, L) with filters (C, O / groups, k)."""
     x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
     if x.ndim != 3 or w.ndim != 3:
-        raise ValueError(f"conv_transpose1d: sequences (N, C, L) and filters (C, O / groups, k) wanted, got {x.shape}, {w.shape}")
-    y = conv_transpose2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)), (0, *_one("padding", padding)),
-                         (0, *_one("output_padding", output_padding)), groups, (1, *_one("dilation", dilation)))
+        raise ValueError("conv_transpose1d: sequences (N, C, L) and filters (C, O / groups, k) wanted, "
+                         f"got {x.shape} and {w.shape}")
+    y = conv_transpose2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)),
+                         (0, *_one("padding", padding)), (0, *_one("output_padding", output_padding)), groups,
+                         (1, *_one("dilation", dilation)))
     return y.squeeze(2)

@@ -93,7 +93,8 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
         seen = labels[counted]
         if seen.size and not (0 <= seen.min() and seen.max() < classes):
             raise ValueError(f"cross_entropy: labels from {seen.min()} to {seen.max()} for {classes} classes")
-    losses = _fused(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing, ignored=ignore_index)
+    losses = _fused(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
+                    ignored=ignore_index)
     if reduction == "none":
         return losses.reshape(shape)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN

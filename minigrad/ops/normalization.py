@@ -78,7 +78,8 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
     if x.ndim == 3:
-        return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, training, momentum, eps, splits).squeeze(3)
+        settings = training, momentum, eps, splits
+        return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
     weight, bias = _affine(x, weight, bias)
     if not training:
         return _evaluated(x, running_mean, running_var, weight, bias, eps)

@@ -72,7 +72,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
-    rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale)) for n, s, scale in zip(x.shape[2:], size, scales))
+    rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale))
+                     for n, s, scale in zip(x.shape[2:], size, scales))
     if x.shape[2] != size[0] or scales[0] != 1:
         x = matmul(rows, x)
     return x if x.shape[3] == size[1] and scales[1] == 1 else matmul(x, swapaxes(columns, 0, 1))

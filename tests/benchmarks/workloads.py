@@ -157,3 +157,121 @@ def maml_torch(device):
 
 
 workload("MAML step of second order, 5 inner steps, 4 tasks", minigrad=maml_minigrad, torch=maml_torch)
+
+
+# -- training steps of larger networks: cross-entropy, backward, SGD ----------------------------------------------------
+
+def _images(n):
+    return _rng().random((n, 3, 32, 32), np.float32)
+
+
+def _tokens(n, length=64):
+    return _rng().integers(0, 30522, (n, length))
+
+
+def _step_minigrad(build, x):
+    def start(device):
+        import minigrad as mg
+        from minigrad import nn, optim
+        net = build(nn).to(device)
+        optimizer = optim.SGD(net.parameters(), 0.01, momentum=0.9)
+        inputs, labels = mg.Tensor(x).to(device), np.arange(len(x)) % 10
+
+        def step():
+            loss = mg.cross_entropy(net(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+        return step
+    return start
+
+
+def _step_torch(build, x):
+    def start(device):
+        import torch
+        from . import peers
+        net = build(peers).to(device)
+        optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+        inputs, labels = torch.tensor(x, device=device), torch.arange(len(x), device=device) % 10
+
+        def step():
+            loss = torch.nn.functional.cross_entropy(net(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+        return step
+    return start
+
+
+def _classifier(nn):
+    """MiniLM with a linear layer on the pooled state."""
+    class Classifier(nn.Module):
+        def __init__(self):
+            self.bert = nn.BERT(hidden_size=384, num_layers=6, intermediate_size=1536)
+            self.head = nn.Linear(384, 10)
+
+        def forward(self, ids):
+            return self.head(self.bert(ids)[1])
+    return Classifier()
+
+
+NETWORKS = {
+    "WRN-28-2 step, 32 images of 32x32": (
+        lambda nn: nn.WideResNet(28, 2, 10), lambda peers: peers.wide_resnet(10), _images(32)),
+    "ResNet-18 step, 16 images of 32x32": (
+        lambda nn: nn.resnet18(num_classes=10, small_images=True), lambda peers: peers.resnet18(10), _images(16)),
+    "ViT-Tiny step, 64 images of 32x32, patch 4": (
+        lambda nn: nn.VisionTransformer(32, 4, 3, 10, 192, 12, 3), lambda peers: peers.ViT(32, 4, 192, 12, 3, 10), _images(64)),
+    "BERT step, MiniLM, 16 texts of 64 tokens": (
+        _classifier, lambda peers: peers.BERT(30522, 384, 6, 12, 1536, 10), _tokens(16))}
+for _name, (_ours, _theirs, _x) in NETWORKS.items():
+    workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x))
+
+
+# -- layers: forward and backward ---------------------------------------------------------------------------------------
+
+def _layer(shape, ours, theirs):
+    """`ours(mg, nn)` and `theirs(torch)` give a function of one array; forward, and backward from a drawn cotangent."""
+    def minigrad(device):
+        import minigrad as mg
+        from minigrad import nn
+        x = mg.Tensor(_rng().normal(size=shape).astype(np.float32), requires_grad=True).to(device).detach()
+        x.requires_grad = True
+        f = ours(mg, nn)
+        cotangent = mg.ones_like(f(x)).detach()
+
+        def step():
+            x.grad = None
+            f(x).backward(cotangent)
+        return step
+
+    def torch(device):
+        import torch
+        x = torch.tensor(_rng().normal(size=shape).astype(np.float32), device=device, requires_grad=True)
+        f = theirs(torch)
+        cotangent = torch.ones_like(f(x))
+
+        def step():
+            x.grad = None
+            f(x).backward(cotangent)
+        return step
+    return dict(minigrad=minigrad, torch=torch)
+
+
+_ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
+LAYERS = {
+    "GELU": (_ROWS, lambda mg, nn: mg.gelu, lambda t: t.nn.functional.gelu),
+    "softmax": (_ROWS, lambda mg, nn: lambda x: mg.softmax(x, 1), lambda t: lambda x: t.softmax(x, 1)),
+    "layer norm": (_ROWS, lambda mg, nn: nn.LayerNorm(768), lambda t: t.nn.LayerNorm(768)),
+    "dropout": (_ROWS, lambda mg, nn: nn.Dropout(0.1), lambda t: t.nn.Dropout(0.1)),
+    "batch norm": (_MAPS, lambda mg, nn: nn.BatchNorm2d(64), lambda t: t.nn.BatchNorm2d(64)),
+    "ReLU": (_MAPS, lambda mg, nn: mg.relu, lambda t: t.relu),
+    "max pooling": (_MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2)),
+    "convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1), lambda t: t.nn.Conv2d(64, 64, 3, padding=1)),
+    "linear": (_ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768)),
+    "attention": ((16, 12, 128, 32), lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
+                  lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}
+for _name, (_shape, _ours, _theirs) in LAYERS.items():
+    workload(f"layer: {_name}, {' x '.join(map(str, _shape))}", **_layer(_shape, _ours, _theirs))

@@ -41,9 +41,11 @@ PAIRS = {
     "batch_norm_plain": (lambda n: n.BatchNorm2d(4, affine=False, track_running_stats=False), IMAGES),
     "layer_norm": (lambda n: n.LayerNorm(8), SEQUENCES), "layer_norm_2d": (lambda n: n.LayerNorm((6, 5)), IMAGES),
     "rms_norm": (lambda n: n.RMSNorm(8, eps=1e-6), SEQUENCES), "group_norm": (lambda n: n.GroupNorm(2, 4), IMAGES),
-    "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES), "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
-    "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES), "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES),
-    "softplus": (lambda n: n.Softplus(2), IMAGES), "softmax": (lambda n: n.Softmax(1), IMAGES), "sigmoid": (lambda n: n.Sigmoid(), IMAGES),
+    "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES),
+    "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
+    "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES),
+    "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES), "softplus": (lambda n: n.Softplus(2), IMAGES),
+    "softmax": (lambda n: n.Softmax(1), IMAGES), "sigmoid": (lambda n: n.Sigmoid(), IMAGES),
     "tanh": (lambda n: n.Tanh(), IMAGES)}
 
 
@@ -57,7 +59,8 @@ def test_layer_equals_pytorch(name):
     assert repr(ours).startswith(type(ours).__name__ + "(")
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
+                                      {"bias": False}])
 def test_gru_equals_pytorch(settings):
     ours, theirs = like_torch(nn.GRU(8, 3, **settings), torch.nn.GRU(8, 3, **settings))
     check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
@@ -78,7 +81,8 @@ def test_embedding():
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_transformer_layer_equals_pytorch(norm_first, activation):
     ours, theirs = like_torch(nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, norm_first=norm_first),
-                              torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, norm_first=norm_first, batch_first=True))
+                              torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, norm_first=norm_first,
+                                                               batch_first=True))
     check(ours, theirs, SEQUENCES)
     seen = np.tril(np.ones((5, 5), bool))
     y = theirs(torch.tensor(SEQUENCES), src_mask=torch.tensor(~seen))
@@ -228,8 +232,8 @@ def test_clip_text_is_causal_and_reads_the_hubs_names():
 
 @pytest.mark.parametrize("make, shape, out", [
     (lambda: nn.resnet18(num_classes=3), (2, 3, 64, 64), 3), (lambda: nn.resnet50(num_classes=3), (2, 3, 33, 33), 3),
-    (lambda: nn.resnet18(num_classes=3, small_images=True), (2, 3, 16, 16), 3), (lambda: nn.WideResNet(10, 1), (2, 3, 16, 16), 10),
-    (lambda: nn.ConvLarge(4), (2, 3, 32, 32), 4)])
+    (lambda: nn.resnet18(num_classes=3, small_images=True), (2, 3, 16, 16), 3),
+    (lambda: nn.WideResNet(10, 1), (2, 3, 16, 16), 10), (lambda: nn.ConvLarge(4), (2, 3, 32, 32), 4)])
 def test_convolutional_models_train(make, shape, out):
     mg.random.seed(0)
     net = make()
@@ -241,7 +245,8 @@ def test_convolutional_models_train(make, shape, out):
 
 def test_resnet_has_torchvisions_layout():
     names = nn.resnet50().state_dict()
-    assert len([n for n in names if "running" not in n]) == 161 and sum(a.size for n, a in names.items() if "running" not in n) == 25557032
+    trained = {name: a for name, a in names.items() if "running" not in name}
+    assert len(trained) == 161 and sum(a.size for a in trained.values()) == 25557032
     assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "fc.bias"} <= names.keys()
     net = nn.resnet18()
     assert sum(p.size for p in net.parameters()) == 11689512

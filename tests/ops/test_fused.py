@@ -1,11 +1,11 @@
-"""Operations of layers: fused paths equal definitions, and derivatives are right to third order, on drawn shapes and strides."""
+"""Operations of layers: fused paths equal definitions, derivatives are right to third order; drawn shapes and strides."""
 import numpy as np
 import pytest
 from checks import arrays, check_derivatives
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad.ops import activation, attention, embedding, loss, normalization, reduce
+from minigrad.ops import activation, attention, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
 side = st.integers(1, 4)
@@ -138,8 +138,9 @@ def test_cross_entropy(data):
 @given(data=st.data())
 def test_losses(name, low, data):
     shape = (data.draw(side), data.draw(side))
-    check_derivatives(lambda x, t: getattr(mg, name)(x, t, reduction="sum"), [data.draw(arrays(shape)), data.draw(arrays(shape, low, 0.9))])
-    assert getattr(mg, name)(np.zeros((2, 3), np.float32), np.full((2, 3), 0.5, np.float32)).dtype == np.float32
+    f = lambda x, t: getattr(mg, name)(x, t, reduction="sum")
+    check_derivatives(f, [data.draw(arrays(shape)), data.draw(arrays(shape, low, 0.9))])
+    assert f(np.zeros((2, 3), np.float32), np.full((2, 3), 0.5, np.float32)).dtype == np.float32
 
 
 def test_losses_at_the_edge():
@@ -203,8 +204,10 @@ def test_attention_errors_and_shapes():
     q, k = np.zeros((2, 3, 4, 5)), np.zeros((2, 3, 6, 5))
     attend = mg.scaled_dot_product_attention
     assert attend(q, k, np.zeros((2, 3, 6, 2))).shape == (2, 3, 4, 2) and attend(q[0, 0], k[0, 0], k[0, 0]).shape == (4, 5)
-    assert attend(q[:0], k[:0], k[:0]).shape == (0, 3, 4, 5) and attend(q[0], k[0], k[0], np.ones((3, 4, 6), bool)).shape == (3, 4, 5)
-    for bad, message in (((q, k, k[:, :, :5]), "wanted"), ((q, k[..., :4], k), "wanted"), ((q, k, k, np.ones((4, 5), bool)), "a mask that")):
+    assert attend(q[:0], k[:0], k[:0]).shape == (0, 3, 4, 5)
+    assert attend(q[0], k[0], k[0], np.ones((3, 4, 6), bool)).shape == (3, 4, 5)
+    for bad, message in (((q, k, k[:, :, :5]), "wanted"), ((q, k[..., :4], k), "wanted"),
+                         ((q, k, k, np.ones((4, 5), bool)), "a mask that")):
         with pytest.raises(ValueError, match=message):
             attend(*bad)
     with pytest.raises(TypeError, match="astype"):
@@ -218,7 +221,7 @@ def test_linear_and_embedding(data):
     a, b = data.draw(side), data.draw(side)
     x, w, bias = data.draw(arrays((*shape, a))), data.draw(arrays((b, a))), data.draw(arrays((b,)))
     for inputs in ([x, w], [x, w, bias]):
-        check_fused(embedding._fused_linear, inputs)
+        check_fused(projection._fused_linear, inputs)
         check_derivatives(mg.linear, inputs)
     indices = np.array(data.draw(st.lists(st.integers(0, b - 1), max_size=6)), int)
     pad = data.draw(st.sampled_from([None, 0]))
@@ -282,11 +285,12 @@ def test_resampling(data):
 
 def test_resampling_errors():
     x = np.zeros((1, 1, 4, 4))
-    for call, message in ((lambda: mg.interpolate(x), "give one of"), (lambda: mg.interpolate(x, 2, mode="cubic"), "mode is"),
-                          (lambda: mg.interpolate(x[0], 2), "images"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
-                          (lambda: mg.conv1d(x, x), "sequences"), (lambda: mg.conv_transpose2d(x, np.zeros((2, 1, 1, 1))), "filters"),
-                          (lambda: mg.group_norm(x, 3), "divisible by 3"), (lambda: mg.layer_norm(x, 5), "last axes"),
-                          (lambda: mg.gelu(x, "sinh"), "approximate"), (lambda: mg.linear(x, np.zeros((2, 3))), "weight")):
+    for call, message in (
+            (lambda: mg.interpolate(x), "give one of"), (lambda: mg.interpolate(x, 2, mode="cubic"), "mode is"),
+            (lambda: mg.interpolate(x[0], 2), "images"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
+            (lambda: mg.conv1d(x, x), "sequences"), (lambda: mg.conv_transpose2d(x, np.zeros((2, 1, 1, 1))), "filters"),
+            (lambda: mg.group_norm(x, 3), "divisible by 3"), (lambda: mg.layer_norm(x, 5), "last axes"),
+            (lambda: mg.gelu(x, "sinh"), "approximate"), (lambda: mg.linear(x, np.zeros((2, 3))), "weight")):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(TypeError, match="floating point wanted"):

@@ -31,7 +31,9 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
     """
     dtype = q.dtype
     q, k, v = _single(q), _single(k), _single(v)
-    y, lse = empty_like(q) if out is None else out, np.empty((*q.shape[:3], 1), q.dtype)
+    lse, y = np.empty((*q.shape[:3], 1), q.dtype), out
+    if y is None:
+        y = empty_like(q) if v.shape[3] == q.shape[3] else np.empty((*q.shape[:3], v.shape[3]), q.dtype)
 
     def block(part):
         n, h, rows = part
@@ -80,7 +82,8 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
             s -= lse[n, h, rows]
             np.exp(s, out=s)
             gs = g[n, h, rows]
-            share_v = np.matmul(_t(s), gs, out=scratch("attention dv", (*s.shape[:2], s.shape[3], gs.shape[3]), s.dtype))
+            share = (*s.shape[:2], s.shape[3])
+            share_v = np.matmul(_t(s), gs, out=scratch("attention dv", (*share, v.shape[3]), s.dtype))
             ds = np.matmul(gs, _t(v[n, h, keys]), out=scratch("attention ds", s.shape, s.dtype))
             ds -= dots(gs, y[n, h, rows])
             ds *= s
@@ -89,7 +92,8 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
                     _add_to_mask(dmask, ds, n, h, rows, keys)
             np.matmul(ds, k[n, h, keys], out=dq[n, h, rows])
             dq[n, h, rows] *= scale
-            share_k = np.matmul(_t(ds), _scaled(q[n, h, rows], scale), out=scratch("attention dk", share_v.shape, s.dtype))
+            qs = _scaled(q[n, h, rows], scale)
+            share_k = np.matmul(_t(ds), qs, out=scratch("attention dk", (*share, q.shape[3]), s.dtype))
             if first:
                 dk[n, h, keys], dv[n, h, keys] = share_k, share_v
                 dk[n, h, keys.stop:], dv[n, h, keys.stop:] = 0, 0

@@ -13,7 +13,8 @@ class ConvBlock(Module):
 
     def forward(self, x):
         n = self.norm
-        return ops.norm_relu_pool(self.conv(x), n.running_mean, n.running_var, n.weight, n.bias, self.training, n.momentum, n.eps)
+        return ops.norm_relu_pool(self.conv(x), n.running_mean, n.running_var, n.weight, n.bias, self.training, n.momentum,
+                                  n.eps)
 
 
 class Conv4(Module):

@@ -25,8 +25,10 @@ _CLIP = {
     "norm": "text_model.final_layer_norm", "projection": "text_projection",
     "layers.{i}.self_attn.in_proj": [f"text_model.encoder.layers.{{i}}.self_attn.{part}_proj" for part in "qkv"],
     "layers.{i}.self_attn.out_proj": "text_model.encoder.layers.{i}.self_attn.out_proj",
-    "layers.{i}.norm1": "text_model.encoder.layers.{i}.layer_norm1", "layers.{i}.norm2": "text_model.encoder.layers.{i}.layer_norm2",
-    "layers.{i}.linear1": "text_model.encoder.layers.{i}.mlp.fc1", "layers.{i}.linear2": "text_model.encoder.layers.{i}.mlp.fc2"}
+    "layers.{i}.norm1": "text_model.encoder.layers.{i}.layer_norm1",
+    "layers.{i}.norm2": "text_model.encoder.layers.{i}.layer_norm2",
+    "layers.{i}.linear1": "text_model.encoder.layers.{i}.mlp.fc1",
+    "layers.{i}.linear2": "text_model.encoder.layers.{i}.mlp.fc2"}
 
 
 def _from_hub(state, table, names, prefix):
@@ -106,13 +108,15 @@ class CLIPText(Module):
         eot: the id of the end-of-text token; None: the largest id in each row, as in the first checkpoints.
     """
 
-    def __init__(self, vocab_size=49408, hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048, max_length=77,
-                 projection_dim=512, activation="quick_gelu", eps=1e-5, eot=None):
+    def __init__(self, vocab_size=49408, hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048,
+                 max_length=77, projection_dim=512, activation="quick_gelu", eps=1e-5, eot=None):
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
-        self.token.weight, self.position.weight = normal((vocab_size, hidden_size), 0.02), normal((max_length, hidden_size), 0.01)
-        self.layers = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, norm_first=True)
+        self.token.weight = normal((vocab_size, hidden_size), 0.02)
+        self.position.weight = normal((max_length, hidden_size), 0.01)
+        self.layers = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, True)
                        for _ in range(num_layers)]
-        self.norm, self.projection, self.eot = LayerNorm(hidden_size, eps), Linear(hidden_size, projection_dim, bias=False), eot
+        self.norm, self.eot = LayerNorm(hidden_size, eps), eot
+        self.projection = Linear(hidden_size, projection_dim, bias=False)
 
     def forward_embedded(self, x, last):
         """From token embeddings (N, L, hidden_size), positions not yet added, and the place of each row's end (N,)."""

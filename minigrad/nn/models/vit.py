@@ -102,7 +102,8 @@ class VisionTransformer(Module):
                 module.weight, module.bias = normal(module.weight.shape, 0.02), constant(module.bias.shape, 0)
 
     def forward_features(self, x, need_weights=False):
-        """(N, 1 + patches, E) after the last norm; and with `need_weights` each block's (N, heads, 1 + patches, 1 + patches)."""
+        """(N, 1 + patches, E) after the last norm; with `need_weights` also the attention maps of each block,
+        (N, heads, 1 + patches, 1 + patches)."""
         x = self.patch_embed(x)
         if x.shape[1] + 1 != self.pos_embed.shape[1]:
             raise ValueError(f"VisionTransformer: {x.shape[1]} patches, but positions for {self.pos_embed.shape[1] - 1}")

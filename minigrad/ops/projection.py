@@ -1,4 +1,4 @@
-"""Rows of a table by index, and the affine map of features: what networks begin with."""
+"""Maps into feature space: a row of a table for each index, and the affine map of features."""
 import numpy as np
 
 from ..backend import xp

@@ -1,0 +1,82 @@
+"""The networks of `workloads` as a user of PyTorch writes them; they have as many parameters as minigrad's."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, before, channels, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(before, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        self.shortcut = nn.Identity()
+        if stride > 1 or before != channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+def resnet18(classes):
+    """For small images: the first convolution is 3x3, without pooling."""
+    layers, before = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
+    for i, channels in enumerate((64, 128, 256, 512)):
+        layers += [BasicBlock(before, channels, 2 if i else 1), BasicBlock(channels, channels, 1)]
+        before = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+class WideBlock(nn.Module):
+    def __init__(self, before, channels, stride):
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(before), nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(before, channels, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(before, channels, 1, stride, bias=False) if before != channels else None
+
+    def forward(self, x):
+        active = F.leaky_relu(self.bn1(x), 0.1)
+        y = self.conv2(F.leaky_relu(self.bn2(self.conv1(active)), 0.1))
+        return y + (x if self.shortcut is None else self.shortcut(active))
+
+
+def wide_resnet(classes):
+    """WRN-28-2."""
+    layers, before = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)], 16
+    for i, channels in enumerate((32, 64, 128)):
+        for j in range(4):
+            layers.append(WideBlock(before, channels, 2 if i and j == 0 else 1))
+            before = channels
+    return nn.Sequential(*layers, nn.BatchNorm2d(128), nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
+
+
+class ViT(nn.Module):
+    def __init__(self, size, patch, width, depth, heads, classes):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.zeros(1, (size // patch) ** 2 + 1, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.position
+        return self.head(self.blocks(x)[:, 0])
+
+
+class BERT(nn.Module):
+    def __init__(self, vocabulary, width, depth, heads, hidden, classes):
+        super().__init__()
+        self.word, self.position, self.kind = nn.Embedding(vocabulary, width), nn.Embedding(512, width), nn.Embedding(2, width)
+        self.norm = nn.LayerNorm(width, 1e-12)
+        layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.1, "gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.pooler, self.head = nn.Linear(width, width), nn.Linear(width, classes)
+
+    def forward(self, ids):
+        x = self.word(ids) + self.position.weight[:ids.shape[1]] + self.kind(torch.zeros_like(ids))
+        x = self.layers(F.dropout(self.norm(x), 0.1, self.training))
+        return self.head(torch.tanh(self.pooler(x[:, 0])))

@@ -1,0 +1,26 @@
+"""The benchmark compares like with like."""
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+
+
+def test_networks_have_as_many_parameters_as_their_peers():
+    from benchmarks import peers, workloads
+    from minigrad import nn
+    for name, (ours, theirs, _) in workloads.NETWORKS.items():
+        counts = [sum(math.prod(p.shape) for p in build.parameters()) for build in (ours(nn), theirs(peers))]
+        assert counts[0] == counts[1], name
+
+
+def test_the_command_prints_and_writes_a_table(tmp_path):
+    out = tmp_path / "table"
+    command = [sys.executable, "-m", "tests.benchmarks", "chain", "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == out.with_suffix(".md").read_text() and "chain of 1,000" in printed
+    (row,) = json.loads(out.with_suffix(".json").read_text())
+    assert row["ratio"]["torch"] == row["minigrad"]["ms"] / row["torch"]["ms"] > 0
