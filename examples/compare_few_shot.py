@@ -68,18 +68,19 @@ def main(run):
             if run.resume and done.exists():
                 result = json.loads(done.read_text())
             else:
-                one = example.Run(data=run.data, device=run.device, seed=seed, steps=run.images // images, out=str(folder),
-                                  resume=run.resume, episodes=run.episodes, **settings)
+                one = example.Run(data=run.data, device=run.device, seed=seed, steps=run.images // images,
+                                  out=str(folder), resume=run.resume, episodes=run.episodes, **settings)
                 start, quiet = time.time(), io.StringIO()
                 with contextlib.redirect_stdout(quiet):
                     result = [accuracy(example, example.main(one), one), time.time() - start]
                 done.write_text(json.dumps(result))
             found.setdefault(name, []).append(result[0])
             seconds.setdefault(name, []).append(result[1])
-        print(f"{name:>22} {np.mean(found[name]):6.1f} +- {np.std(found[name]):.1f} %   {np.mean(seconds[name]):5.0f} s", flush=True)
+        values = found[name]
+        print(f"{name:>22} {np.mean(values):6.1f} +- {np.std(values):.1f} %   {np.mean(seconds[name]):5.0f} s", flush=True)
     (out / "table.json").write_text(json.dumps(found, indent=1))
     chart(found, out / "accuracies.png")
-    print(f"5-way 1-shot accuracy on new classes, mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
+    print(f"5-way 1-shot accuracy on new classes, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
     return found
 
 

@@ -84,7 +84,8 @@ def table(columns, episodes, seed):
             query = min(15, min(sizes) - shot)
             if query < 1:
                 continue
-            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, seed + 2), n) for classify, x, n in columns.values()]
+            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, seed + 2), n)
+                   for classify, x, n in columns.values()]
             results[way, shot] = row[0][0]
             print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
     return results

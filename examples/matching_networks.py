@@ -40,7 +40,8 @@ def main(run):
     mg.random.seed(run.seed)
     model = matching.MatchingNetwork(nn.Conv4(width=run.width), run.width, run).to(run.device)
     optimizer = optim.Adam(model.parameters(), run.lr)
-    sampler = data.EpisodeSampler([c[:, None] for c in train.images], min(run.way, len(train.names)), run.shot, run.query, run.seed)
+    way = min(run.way, len(train.names))
+    sampler = data.EpisodeSampler([c[:, None] for c in train.images], way, run.shot, run.query, run.seed)
     rng = np.random.default_rng(run.seed + 1)
 
     def step(i):

@@ -3,7 +3,7 @@
     python -m examples.prototypical_networks                       # characters drawn from fonts, no download
     python -m examples.prototypical_networks --data DIR            # Omniglot: the folder with the publisher's zips
     python -m examples.prototypical_networks --data download       # Omniglot, fetched from its publisher
-    python -m examples.prototypical_networks --data IMAGES         # images of your own: a folder (or zip) with one folder a class
+    python -m examples.prototypical_networks --data IMAGES         # your own: a folder (or zip) with one folder a class
 """
 import dataclasses
 import functools

@@ -23,9 +23,10 @@ class RunFolder:
 
     def __init__(self, out, config, resume):
         self.path = pathlib.Path(out)
-        self.checkpoint, self.metrics, facts = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl", self.path / "config.json"
-        # the data folder may have moved, and a run may be prolonged
-        wanted = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("resume", "out", "steps", "data", "device", "episodes", "lake")}
+        self.checkpoint, self.metrics = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl"
+        facts = self.path / "config.json"
+        free = ("resume", "out", "steps", "data", "device", "episodes", "lake")  # may change: the data moved, a run is prolonged
+        wanted = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
         if self.checkpoint.exists() and not resume:
             raise FileExistsError(f"{out} holds a run; continue it with --resume, or choose another --out")
         if resume and facts.exists() and (old := json.loads(facts.read_text())) != wanted:
@@ -87,7 +88,8 @@ class RunFolder:
                 bar.update()
                 if done % 10 == 0 or done == steps:
                     bar.set_postfix({k: f"{v:.3f}" for k, v in numbers.items() if k != "lr"})
-                    print(json.dumps({"step": done, "seconds": round(time.time() - began, 2), **numbers}), file=log, flush=True)
+                    line = {"step": done, "seconds": round(time.time() - began, 2), **numbers}
+                    print(json.dumps(line), file=log, flush=True)
                 if done % every == 0 or done == steps or pressed:
                     self.save(done, **parts)
                 if pressed:

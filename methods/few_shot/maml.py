@@ -121,7 +121,8 @@ def init_alpha(params, config):
     if config.learn_alpha == "scalar":
         return dict.fromkeys(adapted, mg.Tensor(np.float32(config.alpha), requires_grad=True))
     whole = config.learn_alpha == "parameter"
-    return {k: mg.Tensor(np.full(params[k].shape if whole else (), config.alpha, np.float32), requires_grad=True) for k in adapted}
+    shapes = {k: params[k].shape if whole else () for k in adapted}
+    return {k: mg.Tensor(np.full(shape, config.alpha, np.float32), requires_grad=True) for k, shape in shapes.items()}
 
 
 def adapt(net, loss, params, alpha, x, y, steps, first_order=False):

@@ -100,7 +100,7 @@ class MatchingNetwork(nn.Module):
     def classify(self, support, queries, way):
         """Log-probabilities (n, way) from embeddings, class by class."""
         if self.context is not None:
-            order = np.random.default_rng(len(support)).permutation(len(support))  # the LSTM must not learn the order of classes
+            order = np.random.default_rng(len(support)).permutation(len(support))  # else the LSTM learns the classes' order
             g, queries = self.context(support[order], queries)
             support = g[np.argsort(order)]
         return log_probabilities(support, queries, way, self.scale)

@@ -35,5 +35,6 @@ def random_affine(images, rng, rotation=10.0, scale=0.1, shear=0.1, shift=2.0):
     k = rng.uniform(-shear, shear, n)
     dy, dx = rng.uniform(-shift, shift, (2, n))
     cos, sin = np.cos(a), np.sin(a)
-    matrices = np.stack([np.stack([sy * cos, -sx * sin + k * cos, dy], -1), np.stack([sy * sin, sx * cos + k * sin, dx], -1)], 1)
+    rows = [sy * cos, -sx * sin + k * cos, dy], [sy * sin, sx * cos + k * sin, dx]
+    matrices = np.stack([np.stack(row, -1) for row in rows], 1)
     return affine(flat, matrices).reshape(images.shape)

@@ -11,8 +11,11 @@ from .augment import affine
 from .characters import Characters
 from .files import cached
 
-_SCRIPTS = {"train": ("LATIN", "GREEK", "CYRILLIC", "MATHEMATICAL"), "test": ("ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC", "LAO", "CANADIAN", "TIFINAGH", "OGHAM", "RUNIC")}
-_FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSerif-Italic.ttf", "DejaVuSansMono.ttf", "DejaVuSans-Bold.ttf")
+_SCRIPTS = {
+    "train": ("LATIN", "GREEK", "CYRILLIC", "MATHEMATICAL"),
+    "test": ("ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC", "LAO", "CANADIAN", "TIFINAGH", "OGHAM", "RUNIC")}
+_FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSerif-Italic.ttf", "DejaVuSansMono.ttf",
+          "DejaVuSans-Bold.ttf")
 
 
 def load_glyphs(split="train", drawings=20, size=28, seed=0):
@@ -23,8 +26,10 @@ def load_glyphs(split="train", drawings=20, size=28, seed=0):
     if split not in _SCRIPTS:
         raise ValueError(f"glyphs: split must be 'train' or 'test', not {split!r}")
     letters, fonts = _letters(split)
-    images = cached(f"glyphs-{split}-{len(letters)}-{drawings}-{size}-{seed}", lambda: _draw_all(letters, fonts, drawings, size, seed))
-    return Characters(images.astype(np.float32) / 255, [f"{unicodedata.name(c).split()[0].title()}/U+{ord(c):04X}" for c in letters])
+    key = f"glyphs-{split}-{len(letters)}-{drawings}-{size}-{seed}"
+    images = cached(key, lambda: _draw_all(letters, fonts, drawings, size, seed))
+    names = [f"{unicodedata.name(c).split()[0].title()}/U+{ord(c):04X}" for c in letters]
+    return Characters(images.astype(np.float32) / 255, names)
 
 
 def _letters(split):
