@@ -1,11 +1,13 @@
 """Data sets and episodes, as plain NumPy arrays."""
-from .augment import affine, random_affine
+from . import augment
+from .augment import RandAugment, affine, random_affine, weak
 from .characters import Characters, with_rotations
 from .digits import load_digits
 from .episodes import Episode, EpisodeSampler
 from .files import data_dir
 from .folder import load_image_folder
 from .glyphs import load_glyphs
+from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
 from .mnist import load_mnist, read_idx
 from .omniglot import load_omniglot

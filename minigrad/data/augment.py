@@ -1,4 +1,4 @@
-"""Geometric augmentation of batches of images."""
+"""Augmentation of batches of images."""
 import numpy as np
 
 
@@ -38,3 +38,200 @@ def random_affine(images, rng, rotation=10.0, scale=0.1, shear=0.1, shift=2.0):
     rows = [sy * cos, -sx * sin + k * cos, dy], [sy * sin, sx * cos + k * sin, dx]
     matrices = np.stack([np.stack(row, -1) for row in rows], 1)
     return affine(flat, matrices).reshape(images.shape)
+
+
+# -- weak augmentation of (N, C, H, W) float32 -------------------------------------------------------------------------
+
+def translate(images, rng, pixels, fill=0.0):
+    """Each image shifted by up to +-pixels whole pixels in both directions; what comes in is `fill`."""
+    n, _, h, w = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), constant_values=fill)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), (2, 3))  # (N, C, dy, dx, H, W)
+    dy, dx = rng.integers(0, 2 * pixels + 1, (2, n))
+    return windows[np.arange(n), :, dy, dx]
+
+
+def random_flip(images, rng):
+    """Each image mirrored, left for right, with probability 1/2."""
+    return np.where((rng.random(len(images)) < 0.5)[:, None, None, None], images[..., ::-1], images)
+
+
+def gaussian_noise(images, rng, std):
+    """Plus normal noise."""
+    return images + np.float32(std) * rng.standard_normal(images.shape, dtype=np.float32)
+
+
+def weak(images, rng, pixels=None, flip=False, noise=0.0, fill=0.0):
+    """Shifted by up to an eighth of the width (or `pixels`), if wanted mirrored by chance and with noise."""
+    images = translate(images, rng, max(1, images.shape[-1] // 8) if pixels is None else pixels, fill)
+    if flip:
+        images = random_flip(images, rng)
+    return gaussian_noise(images, rng, noise) if noise else images
+
+
+# -- strong augmentation: each operation on (n, C, H, W) in [0, 1], with a value for each image ----------------------
+
+def _column(v):
+    return np.asarray(v, np.float32).reshape(-1, 1, 1, 1)
+
+
+def _blend(other, images, factor):
+    """other where factor is 0, the image where it is 1, beyond it above."""
+    return np.clip(other + _column(factor) * (images - other), 0, 1)
+
+
+def _grey(images):
+    """Luminance (n, 1, H, W)."""
+    return images if images.shape[1] == 1 else np.einsum("nchw,c->nhw", images, np.float32([0.299, 0.587, 0.114]))[:, None]
+
+
+def warp(images, matrices, fill=0.0):
+    """`affine` of every channel; outside is `fill`."""
+    n, c, h, w = images.shape
+    return affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0)).reshape(images.shape) + np.float32(fill)
+
+
+def _matrices(n, **entries):
+    """(n, 2, 3): the identity, but for entries such as a01=values."""
+    m = np.zeros((n, 2, 3), np.float32)
+    m[:, 0, 0] = m[:, 1, 1] = 1
+    for name, value in entries.items():
+        m[:, int(name[1]), int(name[2])] = value
+    return m
+
+
+def rotate(images, degrees, fill=0.0):
+    """Turned counter-clockwise about the centre."""
+    a = np.deg2rad(degrees)
+    return warp(images, _matrices(len(images), a00=np.cos(a), a01=np.sin(a), a10=-np.sin(a), a11=np.cos(a)), fill)
+
+
+def shear_x(images, value, fill=0.0):
+    """Rows shifted in proportion to their distance from the middle."""
+    return warp(images, _matrices(len(images), a10=value), fill)
+
+
+def shear_y(images, value, fill=0.0):
+    """Columns shifted in proportion to their distance from the middle."""
+    return warp(images, _matrices(len(images), a01=value), fill)
+
+
+def translate_x(images, value, fill=0.0):
+    """Moved to the left by this part of the width."""
+    return warp(images, _matrices(len(images), a12=np.asarray(value) * images.shape[3]), fill)
+
+
+def translate_y(images, value, fill=0.0):
+    """Moved up by this part of the height."""
+    return warp(images, _matrices(len(images), a02=np.asarray(value) * images.shape[2]), fill)
+
+
+def brightness(images, factor, fill=0.0):
+    """Towards black."""
+    return _blend(np.float32(0), images, factor)
+
+
+def colour(images, factor, fill=0.0):
+    """Towards grey."""
+    return _blend(_grey(images), images, factor)
+
+
+def contrast(images, factor, fill=0.0):
+    """Towards the mean luminance."""
+    return _blend(_grey(images).mean((1, 2, 3), keepdims=True), images, factor)
+
+
+def smoothed(images):
+    """The mean of the 3 x 3 neighbours, the middle five times; the frame of one pixel stays."""
+    rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+    out = images.copy()
+    out[:, :, 1:-1, 1:-1] = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * images[:, :, 1:-1, 1:-1]) / 13
+    return out
+
+
+def sharpness(images, factor, fill=0.0):
+    """Towards the smoothed image, above 1 away from it."""
+    return _blend(smoothed(images), images, factor)
+
+
+def autocontrast(images, value=None, fill=0.0):
+    """Each channel stretched to [0, 1]."""
+    low, high = images.min((2, 3), keepdims=True), images.max((2, 3), keepdims=True)
+    flat = high <= low
+    return np.where(flat, images, (images - low) / np.where(flat, 1, high - low))
+
+
+def equalize(images, value=None, fill=0.0):
+    """Each channel's grey values, in 256 steps, made about equally frequent."""
+    n, c, h, w = images.shape
+    bytes_ = np.rint(np.clip(images, 0, 1) * 255).astype(np.int64).reshape(n * c, -1)
+    row = np.arange(n * c)[:, None]
+    counts = np.bincount((bytes_ + 256 * row).ravel(), minlength=256 * n * c).reshape(n * c, 256)
+    step = (h * w - counts[np.arange(n * c), bytes_.max(1)]) // 255  # pixels to a step, but for the brightest value
+    below = np.cumsum(counts, 1) - counts
+    table = np.minimum((below + step[:, None] // 2) // np.maximum(step, 1)[:, None], 255)
+    table[step == 0] = np.arange(256)
+    return (table[row, bytes_].astype(np.float32) / 255).reshape(images.shape)
+
+
+def posterize(images, bits, fill=0.0):
+    """Only the highest bits of a byte are kept."""
+    unit = 2 ** (8 - _column(np.rint(bits)))
+    return np.floor(np.rint(np.clip(images, 0, 1) * 255) / unit) * unit / 255
+
+
+def solarize(images, threshold, fill=0.0):
+    """Inverted where not below the threshold."""
+    return np.where(images < _column(threshold), images, 1 - images)
+
+
+def invert(images, value=None, fill=0.0):
+    """1 - x."""
+    return 1 - images
+
+
+def identity(images, value=None, fill=0.0):
+    """x."""
+    return images
+
+
+OPERATIONS = {  # each with the range of its value
+    "autocontrast": (autocontrast, 0, 0), "brightness": (brightness, 0.05, 0.95), "colour": (colour, 0.05, 0.95),
+    "contrast": (contrast, 0.05, 0.95), "equalize": (equalize, 0, 0), "identity": (identity, 0, 0), "posterize": (posterize, 4, 8),
+    "rotate": (rotate, -30, 30), "sharpness": (sharpness, 0.05, 0.95), "shear_x": (shear_x, -0.3, 0.3),
+    "shear_y": (shear_y, -0.3, 0.3), "solarize": (solarize, 0, 1), "translate_x": (translate_x, -0.3, 0.3),
+    "translate_y": (translate_y, -0.3, 0.3), "invert": (invert, 0, 0)}
+COLOUR = tuple(name for name in OPERATIONS if name != "invert")  # RandAugment's
+GREY = ("brightness", "contrast", "identity", "rotate", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y")
+
+
+def apply(images, names, which, levels, fill=0.0):
+    """To image i the operation names[which[i]], at levels[i] of 0 to 1 of its range of values."""
+    out = images.copy()
+    for k in np.unique(which):
+        at = np.flatnonzero(which == k)
+        operation, low, high = OPERATIONS[names[k]]
+        out[at] = operation(images[at], low + levels[at] * (high - low), fill=fill)
+    return out
+
+
+def cutout(images, rng, size=0.5, fill=0.0):
+    """A square of this part of the width, about a point drawn by chance, replaced by `fill` (DeVries and Taylor 2017)."""
+    n, _, h, w = images.shape
+    y, x = rng.integers(0, h, (n, 1)), rng.integers(0, w, (n, 1))
+    side = round(size * w)
+    rows, columns = ((np.arange(m) >= c - side // 2) & (np.arange(m) < c - side // 2 + side) for m, c in ((h, y), (w, x)))
+    return np.where((rows[:, :, None] & columns[:, None, :])[:, None], np.float32(fill), images)
+
+
+class RandAugment:
+    """`count` operations drawn by chance with levels drawn by chance, then cutout (Cubuk et al. 2019, arXiv:1909.13719)."""
+
+    def __init__(self, operations=COLOUR, count=2, cutout=0.5, fill=0.5):
+        self.operations, self.count, self.cutout, self.fill = operations, count, cutout, fill
+
+    def __call__(self, images, rng):
+        for _ in range(self.count):
+            which, levels = rng.integers(0, len(self.operations), len(images)), rng.random(len(images))
+            images = apply(images, self.operations, which, levels, self.fill)
+        return cutout(images, rng, self.cutout, self.fill) if self.cutout else images

@@ -86,8 +86,8 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
     for_blocks(step, [p, m, v], [g])
 
 
-def for_blocks(fn, written, read, nbytes=BLOCK_BYTES):
-    """Call `fn(*written, *read)` on matching flat blocks (of `nbytes`) of equally shaped arrays, on all threads.
+def for_blocks(fn, written, read, nbytes=None):
+    """Call `fn(*written, *read)` on matching flat blocks (of `nbytes`, BLOCK_BYTES by default) of equally shaped arrays, on all threads.
 
     Arrays with the dense memory order of the first one are cut without copies, whatever their strides; the others go
     through a copy.
@@ -95,7 +95,7 @@ def for_blocks(fn, written, read, nbytes=BLOCK_BYTES):
     first = written[0]
     ordered = [a.transpose(_memory_order(first)) for a in (*written, *read)]
     flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
-    step = max(1, nbytes // first.itemsize)
+    step = max(1, (nbytes or BLOCK_BYTES) // first.itemsize)
     parallel_for(lambda i: fn(*(a[i:i + step] for a in flat)), range(0, first.size, step))
     for a, result in zip(ordered, flat[:len(written)]):
         if not a.flags.c_contiguous:

@@ -1,0 +1,81 @@
+"""Few labels: balanced subsets, and batches of labelled and unlabelled images."""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def balanced_subset(labels, count, seed=0):
+    """Indices of `count` examples drawn by chance, of every class as many (give or take one), in random order.
+
+    Raises:
+        ValueError: there are fewer examples, or a class has too few.
+    """
+    labels, rng = np.asarray(labels), np.random.default_rng(seed)
+    classes = rng.permutation(np.unique(labels))  # by chance which ones get one more
+    chosen = []
+    for i, c in enumerate(classes):
+        members, wanted = np.flatnonzero(labels == c), (count - i - 1) // len(classes) + 1
+        if len(members) < wanted:
+            raise ValueError(f"{wanted} labels of class {c} wanted, which has {len(members)} examples")
+        chosen.append(rng.choice(members, wanted, replace=False))
+    return rng.permutation(np.concatenate(chosen))
+
+
+@dataclass
+class Batch:
+    """Labelled x with labels y, unlabelled u; `index` are the unlabelled images' places in their set."""
+
+    x: np.ndarray
+    y: np.ndarray
+    u: np.ndarray
+    index: np.ndarray
+
+
+class Shuffled:
+    """Indices below n without end: one random order after the other, so that each comes equally often."""
+
+    def __init__(self, n, seed):
+        self.n, self.rng, self.order = n, np.random.default_rng(seed), np.zeros(0, np.int64)
+
+    def take(self, count):
+        """The next `count` indices."""
+        while len(self.order) < count:
+            self.order = np.concatenate([self.order, self.rng.permutation(self.n)])
+        taken, self.order = self.order[:count], self.order[count:]
+        return taken
+
+    def state_dict(self):
+        """The state of the generator and what is left of the present order, as plain values."""
+        return {"rng": self.rng.bit_generator.state, "order": self.order.tolist()}
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned."""
+        self.rng.bit_generator.state = state["rng"]
+        self.order = np.array(state["order"], np.int64)
+
+
+class SemiSupervisedLoader:
+    """Batches of `batch` labelled and `ratio * batch` unlabelled images.
+
+    Args:
+        images, labels: of the labelled set.
+        unlabelled: images without labels, by custom the labelled ones among them.
+    """
+
+    def __init__(self, images, labels, unlabelled, batch=64, ratio=1, seed=0):
+        self.images, self.labels, self.unlabelled, self.batch, self.ratio = images, labels, unlabelled, batch, ratio
+        self.first, self.second = (Shuffled(len(images), (seed, 0)), Shuffled(len(unlabelled), (seed, 1)))
+
+    def sample(self):
+        """The next Batch."""
+        i, j = self.first.take(self.batch), self.second.take(self.batch * self.ratio)
+        return Batch(self.images[i], self.labels[i], self.unlabelled[j], j)
+
+    def state_dict(self):
+        """Where both orders stand, as plain values."""
+        return {"first": self.first.state_dict(), "second": self.second.state_dict()}
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned."""
+        self.first.load_state_dict(state["first"])
+        self.second.load_state_dict(state["second"])
