@@ -3,7 +3,8 @@ from . import tree
 from .backend import cuda_available, random
 from .inspect import detect_anomaly, draw_graph, profile, summary
 from .ops import *  # noqa: F403
-from .tensor import Primitive, Tensor, add, enable_grad, from_dlpack, no_grad
+from .recording import enable_grad, no_grad
+from .tensor import add, from_dlpack, Primitive, Tensor
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"

@@ -8,7 +8,8 @@ from collections import defaultdict
 import numpy as np
 
 from .backend import is_array, xp
-from .tensor import Node, Tensor, asarray, observing
+from .recording import observing
+from .tensor import Node, Tensor, asarray
 
 
 def _finite(x):

@@ -5,7 +5,7 @@ import numpy as np
 
 from .backend import xp
 from .backend.cpu import elementwise as fused
-from .tensor import mark_changed
+from .recording import mark_changed
 
 
 class Optimizer:

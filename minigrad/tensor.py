@@ -1,10 +1,10 @@
-"""Tensors, the graph they record, and the backward pass through it.
+"""Tensors, and the graph that operations record.
 
 An operation is a `Primitive`: what it computes on arrays, and for each input the gradient rule, written with
 operations on Tensors. Calling it on Tensors computes the result and, if an input requires a gradient, records a
-`Node` that says how the result came about. `backpropagate` walks the nodes from the newest to the oldest and applies
-the rules. Because a rule is made of the same operations, recording while the rules run gives a graph of the gradient,
-which can be differentiated again: that is all there is to gradients of any order.
+`Node` that says how the result came about. The backward pass (backward.py) walks the nodes from the newest to the
+oldest and applies the rules. Because a rule is made of the same operations, recording while the rules run gives a graph
+of the gradient, which can be differentiated again: that is all there is to gradients of any order.
 
     x -> Tensor(array, node) -> Node(op, inputs) -> Tensor(array, node) -> ... -> leaf Tensor(array, requires_grad)
 
@@ -15,29 +15,16 @@ import functools
 import inspect
 import itertools
 import operator
-import os
-import sys
-import threading
 import types
-import weakref
 
 import numpy as np
 
 from . import backend
 from .backend import xp
+from .recording import caller, mark_changed, observed, state, tick
 
 ndarray = np.ndarray
 _array_of = operator.attrgetter("_array")
-_tick = itertools.count(1).__next__  # the order of events: recordings and in-place changes
-_PACKAGE = os.path.dirname(__file__) + os.sep
-
-
-class _State(threading.local):
-    recording = True  # are operations recorded on the graph?
-    observers = ()  # see `observing`
-
-
-_state = _State()
 
 
 class Tensor:
@@ -150,31 +137,6 @@ class Tensor:
         """The same values (memory shared) without their history: gradients stop here."""
         return wrap(self._array)
 
-    def backward(self, gradient=None, create_graph=False, retain_graph=None):
-        """Adds the gradient of this Tensor with respect to every leaf it was computed from to the leaf's `.grad`.
-
-        Args:
-            gradient: the cotangent, of this Tensor's shape; may be left out for a Tensor of one element (then 1).
-            create_graph: record the backward pass, so that the gradients can be differentiated again.
-            retain_graph: keep the saved arrays for another backward pass; by default as `create_graph`.
-
-        Raises:
-            RuntimeError: nothing here requires a gradient, this is not a scalar, the graph was freed by an earlier
-                backward pass, or an array that a rule reads was changed in place.
-        """
-        cotangents = backpropagate(self, gradient, None, create_graph, retain_graph)
-        taken = set() if gradient is None else {id(asarray(gradient))}
-        for leaf, cotangent in cotangents.items():
-            array = cotangent._array
-            if leaf.grad is not None:
-                with recording(create_graph):
-                    leaf.grad = add(leaf.grad, cotangent)
-            elif create_graph:
-                leaf.grad = cotangent
-            else:  # a gradient must not share memory with anything else: its owner may change it in place
-                leaf.grad = wrap(array.copy() if array.base is not None or id(array) in taken else array)
-                taken.add(id(array))
-
     # -- conversions ---------------------------------------------------------------------------------------------
 
     def __bool__(self):
@@ -241,10 +203,10 @@ class Tensor:
 
     def __setitem__(self, index, value):
         """Changes a leaf in place, outside the graph: initialise or edit data with it, under `no_grad()` parameters."""
-        if self._node is not None or (self._requires_grad and _state.recording):
+        if self._node is not None or (self._requires_grad and state.recording):
             raise RuntimeError("in-place assignment is not differentiable: use where(), index_update() or "
                                "concatenate(), or change a leaf under no_grad()")
-        if isinstance(value, Tensor) and value._requires_grad and _state.recording:
+        if isinstance(value, Tensor) and value._requires_grad and state.recording:
             raise RuntimeError("in-place assignment would lose the gradient of the value: use index_update(), "
                                "or value.detach()")
         if isinstance(index, tuple):
@@ -325,80 +287,6 @@ def _read_only(array):
     return view
 
 
-# -- recording -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def recording(on):
-    """Operations inside are recorded on the graph (or, with False, are not). Per thread."""
-    before, _state.recording = _state.recording, on
-    try:
-        yield
-    finally:
-        _state.recording = before
-
-
-def no_grad():
-    """Context manager and decorator: operations inside build no graph."""
-    return recording(False)
-
-
-def enable_grad():
-    """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
-    return recording(True)
-
-
-def is_recording():
-    """Whether operations on this thread are recorded on the graph."""
-    return _state.recording
-
-
-@contextlib.contextmanager
-def observing(observer):
-    """Calls `observer(phase, op, inputs, run, where)` around every operation inside, and inside their gradient rules.
-
-    `phase` is "forward" or "backward"; `run()` does the work and returns its result, which the observer must return;
-    `where` is the "file:line" outside this package that called the operation.
-    """
-    before, _state.observers = _state.observers, (*_state.observers, observer)
-    try:
-        yield observer
-    finally:
-        _state.observers = before
-
-
-def _observed(phase, op, inputs, run, where):
-    for observer in _state.observers:
-        run = functools.partial(observer, phase, op, inputs, run, where)
-    return run()
-
-
-def _caller():
-    """'file:line' of the innermost frame outside this package."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-_changed = {}  # id of a memory owner -> when it was last changed in place
-
-
-def mark_changed(array):
-    """Notes that the memory of `array` is about to change, so that a graph that needs the old values says so."""
-    owner = _owner(array)
-    if id(owner) not in _changed:
-        weakref.finalize(owner, _changed.pop, id(owner), None).atexit = False
-    _changed[id(owner)] = _tick()
-
-
-def _owner(array):
-    """The array that owns the memory: views of one array share it."""
-    while getattr(array, "base", None) is not None and backend.is_array(array.base):
-        array = array.base
-    return array
-
-
 class Node:
     """One recorded operation. A leaf has none.
 
@@ -419,7 +307,7 @@ class Node:
         self.dtype = array.dtype
         self.out = array if op.reads_out else None
         self.residuals = residuals
-        self.order = _tick()
+        self.order = tick()
         self.where = None
 
     ndim = property(lambda self: len(self.shape))
@@ -427,7 +315,7 @@ class Node:
     def output(self):
         """The operation's output again, as the Tensor it was."""
         out = wrap(self.out)
-        if _state.recording:
+        if state.recording:
             out._node, out._requires_grad = self, True
         return out
 
@@ -483,7 +371,6 @@ class Primitive:
             if x.__class__ is not Tensor and not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
-        state = _state
         try:
             if state.observers:
                 array = self._observed_forward(inputs, settings)
@@ -505,7 +392,7 @@ class Primitive:
                     out._requires_grad = True
                     out._node = node = Node(self, inputs, settings, array, residuals)
                     if state.observers:
-                        node.where = _caller()
+                        node.where = caller()
                     return out
         out._requires_grad = False
         out._node = None
@@ -528,7 +415,7 @@ class Primitive:
 
     def _observed_forward(self, inputs, settings):
         run = functools.partial(self.forward, *[x._array for x in inputs], **settings)
-        return _observed("forward", self, inputs, run, _caller())
+        return observed("forward", self, inputs, run, caller())
 
     def _lift(self, inputs):
         """Makes Tensors of all inputs. A number takes the dtype of the Tensors beside it, so 2.0 * float32 is float32."""
@@ -562,203 +449,6 @@ class Primitive:
             with contextlib.suppress(Exception):
                 return kind(f"{self.name}: {error} (inputs {shapes})")
         return error
-
-
-class Fused(Primitive):
-    """A faster spelling of a composition.
-
-    Args:
-        name: what errors and graphs call it.
-        definition: the same thing written in primitives, `definition(*tensors, **settings)` -> Tensor. It is the
-            documentation, the oracle of the tests, and what derivatives of second and higher order come from.
-        forward: `forward(*arrays, **settings)` -> (array, residuals): the fused path. Residuals are whatever
-            `backward` wants to find again; they are no Tensors, so they never enter a rule that is differentiated.
-        backward: `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the gradient of each
-            wanted input, all arrays: the fused first-order path, used when nobody asks for a graph of the gradient.
-        reads_out: whether `backward` reads `out`.
-    """
-
-    fused = True
-
-    def __init__(self, name, definition, forward, backward, reads_out=False):
-        self.name, self.definition, self.forward, self.backward = name, definition, forward, backward
-        self.reads, self.reads_out = None, reads_out
-        self.rules, self.every, self.broadcasts, self.simple = (), None, False, False
-        self.__doc__ = definition.__doc__
-
-    def __call__(self, *inputs, **settings):
-        if any(xp(asarray(x)) is not np for x in inputs):  # the fused paths are NumPy's; elsewhere the definition serves
-            return self.definition(*inputs, **settings)
-        return super().__call__(*inputs, **settings)
-
-    def gradients(self, g, node, wanted):
-        if not _state.recording:
-            arrays = [x._array for x in node.inputs]
-            grads = self.backward(g._array, node.out, node.residuals, wanted, *arrays, **node.settings)
-            return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
-        # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
-        inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
-        targets = [x for x, want in zip(inputs, wanted) if want]
-        settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
-        out = self.definition(*inputs, **settings)
-        grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
-        return [next(grads) if want else None for want in wanted]
-
-
-# -- the backward pass -----------------------------------------------------------------------------------------------
-
-
-def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=None, stop=False):
-    """Reverse-mode differentiation: cotangents of `targets`, or of all leaves if `targets` is None.
-
-    Args:
-        root: the Tensor to differentiate.
-        cotangent: the gradient to start from, of root's shape; None for 1, if root has one element.
-        targets: keys (see Returns); rules that do not lead to one are skipped.
-        create_graph: record the rules.
-        retain_graph: keep what the nodes saved; by default as `create_graph`.
-        stop: do not go on below a target: what other targets contribute through it is not counted.
-
-    Returns:
-        dict from key to Tensor. The key of a leaf is its Tensor, of a computed Tensor its Node. What root does not
-        depend on is missing.
-
-    Raises:
-        RuntimeError: see `Tensor.backward`.
-    """
-    if not root._requires_grad:
-        raise RuntimeError("nothing to differentiate: the result was not computed from a Tensor with requires_grad=True "
-                           "(or was computed under no_grad(), or detached on the way)")
-    seed = _seed(root, cotangent)
-    if root._node is None or (stop and root._node in targets):
-        return {root._node or root: seed}
-    order, needed = _plan(root._node, targets, targets if stop else ())
-    retain_graph = create_graph if retain_graph is None else retain_graph
-    cotangents, owned, results = {root._node: seed}, set(), {}
-
-    def leads(x):
-        """Whether a target lies at or below `x`."""
-        return needed is None or (x._node or x) in needed or (x._node or x) in targets
-
-    def receive(x, grad, op):
-        """Adds `grad` to the cotangent of `x`, an input of `op`."""
-        array, like = grad._array, x if x.__class__ is Node else x._array
-        if array.shape != like.shape or array.dtype != like.dtype:
-            grad = _fitted(grad, like, op)
-        key = x._node or x
-        if key in cotangents:
-            grad = _summed(cotangents[key], grad, key, owned, create_graph)
-        cotangents[key] = grad
-
-    with recording(create_graph):
-        for node in order:
-            g = cotangents.pop(node, None)
-            if g is None:
-                continue
-            if targets is not None and node in targets:
-                results[node] = g
-            inputs, op = node.inputs, node.op
-            if _changed:
-                _check_unchanged(node)
-            if op.simple and not _state.observers:
-                out, settings = node if node.out is None else node.output(), node.settings
-                for x, rule in zip(inputs, op.rules):
-                    if x._requires_grad and rule is not None and (needed is None or leads(x)):
-                        receive(x, rule(g, out, *inputs, **settings), op)
-            else:
-                run = functools.partial(op.gradients, g, node, [x._requires_grad and leads(x) for x in inputs])
-                grads = _observed("backward", op, inputs, run, node.where) if _state.observers else run()
-                for x, grad in zip(inputs, grads):
-                    if grad is not None:
-                        receive(x, grad, op)
-            if not retain_graph:
-                node.inputs = node.out = node.residuals = None
-    results.update(cotangents)
-    return results
-
-
-def _seed(root, cotangent):
-    if cotangent is None:
-        if root.size != 1:
-            raise RuntimeError(f"only a scalar can be differentiated without a cotangent, and this Tensor has shape "
-                               f"{root.shape}; reduce it, as in y.sum().backward(), or pass the cotangent")
-        return wrap(xp(root._array).ones(root.shape, root.dtype))
-    cotangent = cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
-    if cotangent.shape != root.shape:
-        raise RuntimeError(f"the cotangent has shape {cotangent.shape}, the Tensor {root.shape}")
-    return cotangent if cotangent.dtype == root.dtype else cast(cotangent, dtype=root.dtype)
-
-
-def _plan(root, targets, stops):
-    """The nodes below `root`, newest first, and those among them with a path to a target (None: all)."""
-    order, stack, seen = [], [root], {root}
-    while stack:
-        node = stack.pop()
-        order.append(node)
-        if node.inputs is None:
-            raise RuntimeError(f"the graph below '{node.op.name}' was freed by an earlier backward pass; "
-                               "pass retain_graph=True there to differentiate twice")
-        for x in node.inputs:
-            below = x._node
-            if below is None and x.__class__ is Node:
-                below = x
-            if below is not None and below not in seen and below not in stops:
-                seen.add(below)
-                stack.append(below)
-    order.sort(key=operator.attrgetter("order"), reverse=True)
-    if targets is None:
-        return order, None
-    needed = set()
-    for node in reversed(order):
-        for x in node.inputs:
-            key = x._node or x
-            if key in needed or key in targets:
-                needed.add(node)
-                break
-    return order, needed
-
-
-def _summed(total, grad, key, owned, create_graph):
-    """The sum of the gradients that reach one Tensor; in place once the sum is an array of our own."""
-    if create_graph or key not in owned:
-        owned.add(key)
-        return add(total, grad)
-    np.add(total._array, grad._array, out=total._array)
-    return total
-
-
-def _fitted(grad, x, op):
-    """The gradient in its input's shape and dtype, where broadcasting or promotion made them differ."""
-    if grad.shape != x.shape:
-        if not op.broadcasts:
-            raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {x.shape}")
-        grad = sum_to(grad, shape=x.shape)
-    return grad if grad.dtype == x.dtype else cast(grad, dtype=x.dtype)
-
-
-def _check_unchanged(node):
-    saved = [x._array for x in node.inputs if type(x) is not Node] if node.op.reads is None else [
-        x._array for x, read in zip(node.inputs, node.op.reads_of(node.inputs)) if read]
-    if node.out is not None:
-        saved.append(node.out)
-    reads = node.op.reads_of(node.inputs) if node.op.reads is not None else [True] * len(node.inputs)
-    replaced = any(read and _changed.get(id(x), 0) > node.order for x, read in zip(node.inputs, reads))
-    for array in saved:
-        if _changed.get(id(_owner(array)), 0) > node.order or replaced:
-            raise RuntimeError(f"an array of shape {array.shape} that '{node.op.name}' needs for its gradient was changed in "
-                               "place after the operation; change a copy, or call backward() before changing it")
-
-
-def gradients_of(y, xs, cotangent=None, create_graph=False, retain_graph=None, stop=False):
-    """Gradients of the Tensor `y` with respect to each Tensor of the list `xs`; zeros where y does not depend on it.
-
-    The other arguments are those of `backpropagate`.
-    """
-    for x in xs:
-        if not x._requires_grad:
-            raise RuntimeError(f"a Tensor of shape {x.shape} to differentiate with respect to does not require a gradient")
-    found = backpropagate(y, cotangent, {x._node or x for x in xs}, create_graph, retain_graph, stop)
-    return [found[x._node or x] if (x._node or x) in found else wrap(xp(x._array).zeros_like(x._array)) for x in xs]
 
 
 # -- the operations that the chain rule itself needs -----------------------------------------------------------------

@@ -13,9 +13,11 @@ import numpy as np
 
 from . import tree
 from .backend import is_array, random, xp
+from .backward import gradients_of
 from .ops import concatenate, reshape, split, stack, stop_gradient, sum
-from .tensor import (
-    Node, Primitive, Tensor, _tick as now, enable_grad, gradients_of, identity, is_recording, no_grad, observing, wrap)
+from .recording import enable_grad, is_recording, no_grad, observing
+from .recording import tick as now
+from .tensor import Node, Primitive, Tensor, identity, wrap
 
 
 def _stand_in(x, name):

@@ -308,7 +308,7 @@ def test_checkpoint_runs_the_function_again_in_the_backward_pass_only():
     calls = []
 
     def f(x):
-        calls.append(mg.tensor.is_recording())
+        calls.append(mg.recording.is_recording())
         return mg.sin(mg.sin(x))
 
     x = mg.Tensor(1.0, requires_grad=True)

@@ -2,7 +2,8 @@
 import contextlib
 
 from .. import backend
-from ..tensor import Tensor, asarray, mark_changed
+from ..recording import mark_changed
+from ..tensor import Tensor, asarray
 
 
 class Parameter(Tensor):

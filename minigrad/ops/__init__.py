@@ -3,7 +3,7 @@ import inspect
 
 import numpy as np
 
-from ..tensor import Tensor, add
+from ..tensor import add, Tensor
 from .activation import drop_path, dropout, gelu, leaky_relu, silu, softplus
 from .attention import packed_attention, scaled_dot_product_attention
 from .conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d

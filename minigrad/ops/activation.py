@@ -4,7 +4,8 @@ import math
 import numpy as np
 
 from ..backend import random, xp
-from ..tensor import Fused, Primitive, Tensor
+from ..fused import Fused
+from ..tensor import Primitive, Tensor
 from .elementwise import erf, logaddexp, sigmoid, tanh, where
 
 

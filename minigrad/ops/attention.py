@@ -4,7 +4,8 @@ import math
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Fused, Tensor
+from ..fused import Fused
+from ..tensor import Tensor
 from .elementwise import where
 from .linalg import matmul
 from .reduce import softmax

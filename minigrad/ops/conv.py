@@ -9,8 +9,8 @@ of any order, all of them on the fast path.
 """
 import numpy as np
 
-from ..backend import xp
 from ..backend import taps as generic
+from ..backend import xp
 from ..tensor import Primitive, Tensor
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Primitive, Tensor, add, asarray, cast, wrap
+from ..tensor import add, asarray, cast, Primitive, Tensor, wrap
 
 elementwise = functools.partial(Primitive, broadcasts=True)
 

@@ -2,7 +2,8 @@
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Fused, Tensor, asarray
+from ..fused import Fused
+from ..tensor import asarray, Tensor
 from .activation import softplus
 from .elementwise import abs, exp, log, maximum, square, where
 from .index import take_along_axis

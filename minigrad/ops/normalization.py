@@ -1,7 +1,8 @@
 """Normalisation by statistics of the batch (batch norm), of each sample (layer, group and RMS norm), or by length."""
 import numpy as np
 
-from ..tensor import Fused, Tensor
+from ..fused import Fused
+from ..tensor import Tensor
 from .elementwise import maximum, relu, sqrt, where
 from .pool import max_pool2d
 from .reduce import mean, sum

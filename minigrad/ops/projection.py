@@ -2,7 +2,8 @@
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Fused, Primitive, Tensor, asarray
+from ..fused import Fused
+from ..tensor import Primitive, Tensor, asarray
 from .linalg import matmul
 from .shape import transpose
 

@@ -4,8 +4,9 @@ import math
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Fused, Primitive, Tensor, broadcast_to as _broadcast_to
-from .elementwise import _share, cast, equal, maximum, nondifferentiable, sqrt, stop_gradient, where
+from ..fused import Fused
+from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
+from .elementwise import _share, equal, maximum, nondifferentiable, sqrt, where
 from .shape import _axes, _reshape, _transpose, concatenate, flip
 
 

@@ -6,7 +6,7 @@ import operator
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Primitive, Tensor, broadcast_to as _broadcast_to
+from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
 from .index import getitem
 
 

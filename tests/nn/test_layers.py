@@ -6,7 +6,7 @@ import minigrad as mg
 from minigrad import io, nn, optim
 from minigrad.backend import taps
 from minigrad.ops import normalization as norm, pool
-from minigrad.tensor import Fused
+from minigrad.fused import Fused
 
 
 def third_derivatives(f, inputs, seed=0):

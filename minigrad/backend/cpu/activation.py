@@ -16,6 +16,10 @@ BLOCK_BYTES = 1 << 18  # three temporaries of a block fit the second-level cache
 # x Phi(x) smallest: 7e-8, the rounding of float32. It is positive and grows beyond.
 _PHI = [np.float32(c) for c in (7.97884493e-01, 3.63339109e-02, -3.29543357e-05, -5.52780820e-05, 3.97313332e-06,
                                 -1.33648144e-07, 1.80939229e-09)]
+# (d/dx x Phi(x) - 1/2) / x as a quotient of polynomials in x^2, fitted in the same way; the largest error is 1.4e-7.
+_SLOPE = [[np.float32(c) for c in cs] for cs in (
+    (7.97884531e-01, -3.07431392e-02, 1.42091498e-02, 2.41902052e-05, 3.58504757e-05, 1.90882914e-07),
+    (1.0, 2.94806067e-01, 4.10648038e-02, 3.52877018e-03, 1.93521779e-04, 8.88740925e-06))]
 _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 
@@ -69,11 +73,7 @@ def _phi_twice(x, work):
         from ...ops.elementwise import _erf
         return np.add(_erf(x * math.sqrt(0.5)), 1, out=work(0))
     near = np.minimum(squared, np.float32(100), out=work(2))
-    a = np.multiply(near, _PHI[-1], out=work(0))
-    for c in _PHI[-2:0:-1]:
-        a += c
-        a *= near
-    a += _PHI[0]
+    a = _polynomial(near, _PHI, work(0))
     a *= x
     np.tanh(a, out=a)
     a += np.float32(1)
@@ -88,6 +88,14 @@ def _gelu(x, work):
 
 
 def _gelu_slope(x, work):  # Phi(x) + x phi(x)
+    if x.dtype == np.float32:
+        near = np.clip(x, np.float32(-6), np.float32(6), out=work(0))
+        squared = np.multiply(near, near, out=work(1))
+        above, below = (_polynomial(squared, cs, work(i)) for i, cs in zip((2, 3), _SLOPE))
+        above /= below
+        above *= near
+        above += np.float32(0.5)
+        return above
     slope, density = _phi_twice(x, work), work(1)
     slope *= x.dtype.type(0.5)
     density *= x.dtype.type(-0.5)
@@ -96,6 +104,16 @@ def _gelu_slope(x, work):  # Phi(x) + x phi(x)
     density *= x.dtype.type(1 / math.sqrt(2 * math.pi))
     slope += density
     return slope
+
+
+def _polynomial(s, coefficients, out):
+    """The polynomial in s with these coefficients, lowest first, into `out` (Horner)."""
+    np.multiply(s, coefficients[-1], out=out)
+    for c in coefficients[-2:0:-1]:
+        out += c
+        out *= s
+    out += coefficients[0]
+    return out
 
 
 def _tanh_part(x, work):

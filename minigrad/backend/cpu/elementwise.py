@@ -87,7 +87,7 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
 
 
 def for_blocks(fn, written, read, nbytes=None):
-    """Call `fn(*written, *read)` on matching flat blocks (of `nbytes`, BLOCK_BYTES by default) of equally shaped arrays, on all threads.
+    """Call `fn(*written, *read)` on matching flat blocks of equally shaped arrays, on all threads. `nbytes`: of a block.
 
     Arrays with the dense memory order of the first one are cut without copies, whatever their strides; the others go
     through a copy.

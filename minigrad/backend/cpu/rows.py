@@ -161,30 +161,27 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     """
     rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
     out, todo, c = dx.reshape(rows.shape), _row_blocks(rows), rows.shape[1]
+    w = np.ones((c, 1), rows.dtype) if weight is None else weight.astype(rows.dtype).reshape(c, 1)
     sums = np.zeros((2, len(todo), c))
 
     def block(i):
         part = todo[i]
-        g, inv = gs[part], inv_std[part, None]
-        xhat = scratch("rows a", g.shape, g.dtype)
+        g, inv, dx = gs[part], inv_std[part, None], out[part]
+        centred = scratch("rows a", g.shape, g.dtype)
         if mean is None:
-            np.multiply(rows[part], inv, out=xhat)
+            np.copyto(centred, rows[part])
         else:
-            np.multiply(np.subtract(rows[part], mean[part, None], out=xhat), inv, out=xhat)
-        ones = np.ones(len(g), g.dtype)
-        term = np.multiply(g, xhat, out=scratch("rows b", g.shape, g.dtype))
-        sums[:, i] = ones @ term, ones @ g
-        h, inner = g, term
+            np.subtract(rows[part], mean[part, None], out=centred)
+        term = np.multiply(g, centred, out=scratch("rows b", g.shape, g.dtype))
+        sums[:, i] = inv[:, 0] @ term, np.ones(len(g), g.dtype) @ g
+        centred *= (term @ w) * (inv * inv / c)
+        shared = (g @ w) / c
         if weight is not None:
-            h = np.multiply(g, weight, out=out[part])
-            inner = term @ weight.astype(term.dtype, copy=False)[:, None]
-        else:
-            inner = _sums(term)
-        xhat *= inner / c
-        np.subtract(h, xhat, out=out[part])
+            g = np.multiply(g, weight, out=dx)
+        np.subtract(g, centred, out=dx)
         if mean is not None:
-            out[part] -= _sums(h) / c if weight is None else (g @ weight.astype(g.dtype, copy=False)[:, None]) / c
-        out[part] *= inv
+            dx -= shared
+        dx *= inv
 
     parallel_for(block, len(todo), blas=True)
     dw, db = sums.sum(1).astype(x.dtype)

@@ -1,0 +1,92 @@
+"""What is recorded on the graph, who watches operations run, and which arrays were changed in place. Per thread."""
+import contextlib
+import functools
+import itertools
+import os
+import sys
+import threading
+import weakref
+
+from . import backend
+
+tick = itertools.count(1).__next__  # the order of events: recordings and in-place changes
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
+
+class State(threading.local):
+    recording = True  # are operations recorded on the graph?
+    observers = ()  # see `observing`
+
+
+state = State()
+
+
+@contextlib.contextmanager
+def recording(on):
+    """Operations inside are recorded on the graph (or, with False, are not). Per thread."""
+    before, state.recording = state.recording, on
+    try:
+        yield
+    finally:
+        state.recording = before
+
+
+def no_grad():
+    """Context manager and decorator: operations inside build no graph."""
+    return recording(False)
+
+
+def enable_grad():
+    """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
+    return recording(True)
+
+
+def is_recording():
+    """Whether operations on this thread are recorded on the graph."""
+    return state.recording
+
+
+@contextlib.contextmanager
+def observing(observer):
+    """Calls `observer(phase, op, inputs, run, where)` around every operation inside, and inside their gradient rules.
+
+    `phase` is "forward" or "backward"; `run()` does the work and returns its result, which the observer must return;
+    `where` is the "file:line" outside this package that called the operation.
+    """
+    before, state.observers = state.observers, (*state.observers, observer)
+    try:
+        yield observer
+    finally:
+        state.observers = before
+
+
+def observed(phase, op, inputs, run, where):
+    for observer in state.observers:
+        run = functools.partial(observer, phase, op, inputs, run, where)
+    return run()
+
+
+def caller():
+    """'file:line' of the innermost frame outside this package."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+changed = {}  # id of a memory owner -> when it was last changed in place
+
+
+def mark_changed(array):
+    """Notes that the memory of `array` is about to change, so that a graph that needs the old values says so."""
+    owner = owner_of(array)
+    if id(owner) not in changed:
+        weakref.finalize(owner, changed.pop, id(owner), None).atexit = False
+    changed[id(owner)] = tick()
+
+
+def owner_of(array):
+    """The array that owns the memory: views of one array share it."""
+    while getattr(array, "base", None) is not None and backend.is_array(array.base):
+        array = array.base
+    return array
