@@ -186,7 +186,8 @@ def main(run):
         base = dataclasses.replace(settings("supervised"), **{**shared, "out": str(folder.path / "supervised")})
         base.resume = (folder.path / "supervised" / "checkpoint.safetensors").exists()
         below = RunFolder(base.out, base, base.resume)
-        print(f"with the labelled images alone: {100 * accuracy(train(base, 'supervised', images, below), images.test, images.test_y):.2f} %")
+        alone = accuracy(train(base, "supervised", images, below), images.test, images.test_y)
+        print(f"with the labelled images alone: {100 * alone:.2f} %")
     folder.draw("curves.png", ("loss",), "step", ("training loss",))
     print(f"metrics, checkpoint and figure are in {run.out}")
     return result

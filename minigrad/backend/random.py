@@ -3,27 +3,30 @@ import contextlib
 
 import numpy as np
 
-_generator = np.random.default_rng()
+_generator = None  # made at first use: importing numpy.random takes a while
 
 
 def generator():
     """The generator that everything in minigrad draws from unless it is given another: a `numpy.random.Generator`."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
 def seed(value):
     """Starts the generator anew. The same seed gives the same numbers on every machine."""
-    _generator.bit_generator.state = np.random.default_rng(value).bit_generator.state
+    generator().bit_generator.state = np.random.default_rng(value).bit_generator.state
 
 
 def get_state():
     """The generator's state: a dict of plain numbers and strings, which JSON can hold."""
-    return _generator.bit_generator.state
+    return generator().bit_generator.state
 
 
 def set_state(state):
     """Puts back what `get_state` returned."""
-    _generator.bit_generator.state = state
+    generator().bit_generator.state = state
 
 
 @contextlib.contextmanager

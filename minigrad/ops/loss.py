@@ -87,7 +87,8 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
     if kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}; probabilities floating point")
     if labels.shape != shape:
-        raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, got {labels.shape}")
+        raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
+                         f"got {labels.shape}")
     labels = labels.astype(np.int64).reshape(-1)
     counted = labels != ignore_index
     if xp(labels) is np:

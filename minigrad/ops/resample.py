@@ -99,7 +99,8 @@ def grid_sample(x, grid, padding_mode="zeros", align_corners=False):
     """
     x, grid = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, grid))
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x):
-        raise ValueError(f"grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, got {x.shape} and {grid.shape}")
+        raise ValueError("grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, "
+                         f"got {x.shape} and {grid.shape}")
     if padding_mode not in ("zeros", "border"):
         raise ValueError(f"grid_sample: padding_mode is 'zeros' or 'border', not {padding_mode!r}")
     n, c, height, width = x.shape

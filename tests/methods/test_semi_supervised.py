@@ -1,0 +1,65 @@
+"""Semi-supervised learning: the shared pieces and the Pi-model's cost against plain NumPy, and a run."""
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from methods.semi_supervised import common, pi_model
+from minigrad.data.labels import balanced_subset
+
+
+def test_ramp():
+    assert common.sigmoid_ramp(0, 10) == pytest.approx(math.exp(-5)) and common.sigmoid_ramp(10, 10) == 1
+    assert common.sigmoid_ramp(5, 10) == pytest.approx(math.exp(-1.25)) and common.sigmoid_ramp(25, 10) == 1
+
+
+def test_sharpening():
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    np.testing.assert_allclose(common.sharpen(p, 1.0), p)
+    np.testing.assert_allclose(common.sharpen(p, 0.5), p**2 / (p**2).sum(1, keepdims=True))
+    np.testing.assert_allclose(common.sharpen(p, 1e-3), np.eye(3)[[0, 2]], atol=1e-12)
+
+
+def test_mixup_keeps_most_of_each_example():
+    x = np.eye(50, dtype=np.float32)
+    mixed, labels = common.mixup(x, x, np.random.default_rng(0), 0.75)
+    assert (np.diag(mixed) >= 0.5).all() and np.allclose(mixed.sum(1), 1, atol=1e-6) and (mixed == labels).all()
+    assert 0 < (np.diag(mixed) < 0.9).sum() < 50
+
+
+def test_interleaving_twice_is_the_identity():
+    groups = [np.arange(7) + 10 * i for i in range(3)]
+    once = common.interleave(groups)
+    assert all(len({v // 10 for v in g}) > 1 for g in once)
+    assert all((a == b).all() for a, b in zip(common.interleave(once), groups))
+
+
+def test_cost_of_the_pi_model_by_hand():
+    rng = np.random.default_rng(1)
+    z1, z2, y, w = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), np.array([3, 0]), 2.5
+    p1, p2 = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (z1, z2))
+    expected = -(np.log(p1[0, 3]) + np.log(p1[1, 0])) / 6 + w * ((p1 - p2) ** 2).sum() / (4 * 6)
+    a, b = mg.Tensor(z1, requires_grad=True), mg.Tensor(z2, requires_grad=True)
+    cost = pi_model.loss(a, b, y, w)
+    cost.backward()
+    assert cost.item() == pytest.approx(expected) and abs(b.grad.numpy()).max() > 1e-3  # gradient through both passes
+
+
+def test_labels_are_balanced():
+    labels = np.random.default_rng(2).integers(0, 10, 500)
+    chosen = balanced_subset(labels, 43, seed=3)
+    counts = np.bincount(labels[chosen], minlength=10)
+    assert len(set(chosen)) == 43 and set(counts) == {4, 5} and (balanced_subset(labels, 43, seed=3) == chosen).all()
+    with pytest.raises(ValueError, match="labels of class"):
+        balanced_subset([0, 1, 1, 1], 4)
+
+
+def test_a_run_learns(tmp_path, monkeypatch):
+    pytest.importorskip("tyro")
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
+    import dataclasses
+
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings("pi_model"), steps=400, labels=100, out=str(tmp_path / "run"))
+    assert semi_supervised.main(run) > 0.7
