@@ -8,7 +8,6 @@
 """
 import dataclasses
 import functools
-import math
 import pathlib
 from typing import Literal
 
@@ -17,7 +16,7 @@ import tyro
 
 import minigrad as mg
 from examples.runs import RunFolder
-from methods.semi_supervised import METHODS
+from methods.semi_supervised import METHODS, fixmatch
 from methods.semi_supervised.common import SmallConv, Task
 from minigrad import data, optim
 from minigrad.data.augment import GREY
@@ -46,7 +45,13 @@ class Run:
 # What suits a training of some hundred steps; everything else is as in the papers. Consistency costs on ten classes: a
 # weight between the number of classes and its square.
 SHORT = {
-    "pi_model": dict(w_max=50.0, dropout=0.2),
+    "pseudo_label": dict(alpha=1.0),
+    "pi_model": dict(w_max=20.0, dropout=0.0),
+    "temporal_ensembling": dict(w_max=20.0, dropout=0.0),
+    "mean_teacher": dict(w_max=20.0, dropout=0.0),
+    "vat": dict(eps=2.0),
+    "remixmatch": dict(views=2),
+    "ladder": dict(hidden=(500, 250), batch=100, ratio=1, steps=3000, weight_decay=0.0, labels=100),
 }
 
 
@@ -154,7 +159,7 @@ def train(run, name, images, folder):
 
     def step(t):
         for optimizer in kinds:
-            optimizer.lr = run.lr * math.cos(7 * math.pi * t / (16 * run.steps))
+            optimizer.lr = fixmatch.learning_rate(t, run.steps, run.lr)
         loss, numbers = method.loss(loader.sample(), t)
         method.net.zero_grad()
         loss.backward()

@@ -23,31 +23,41 @@ class SmallConv(nn.Module):
         self.norms = [nn.BatchNorm2d(o) for o in widths]
         self.linear, self.dropout = nn.Linear(widths[-1], classes), dropout
 
-    def forward(self, x):
+    def features(self, x):
         for conv, norm in zip(self.convs, self.norms):
             x = mg.relu(norm(conv(x)))
-        return self.linear(mg.dropout(x.mean((2, 3)), self.dropout, self.training))
+        return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
+
+    def forward(self, x):
+        return self.linear(self.features(x))
 
 
 class MLP(nn.Module):
     """Linear layers with batch normalisation and ReLU between them: (N, ...) to (N, classes)."""
 
     def __init__(self, sizes, dropout=0.0):
-        self.layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+        self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
         self.norms = [nn.BatchNorm1d(b) for b in sizes[1:-1]]
-        self.dropout = dropout
+        self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
 
-    def forward(self, x):
+    def features(self, x):
         x = mg.flatten(x, 1)
         for layer, norm in zip(self.layers, self.norms):
             x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
-        return self.layers[-1](x)
+        return x
+
+    def forward(self, x):
+        return self.linear(self.features(x))
+
+
+def tensor(net, x):
+    """An array as a float32 Tensor where the network is."""
+    return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
 
 
 def together(net, *groups):
     """The outputs for each group of inputs (arrays) from one pass, so that batch normalisation sees them all."""
-    x = mg.Tensor(np.concatenate(groups).astype(np.float32, copy=False)).to(net.parameters()[0].device)
-    return mg.split(net(x), np.cumsum([len(g) for g in groups])[:-1])
+    return mg.split(net(tensor(net, np.concatenate(groups))), np.cumsum([len(g) for g in groups])[:-1])
 
 
 @contextlib.contextmanager

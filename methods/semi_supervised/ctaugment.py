@@ -1,0 +1,59 @@
+"""CTAugment, the augmentation of ReMixMatch (Berthelot et al. 2019, arXiv:1911.09785, section 3.2.2).
+
+Each operation's range of values is cut into bins. A labelled image is augmented with bins drawn by chance; how near the
+prediction still is to the label, omega, is remembered for those bins. Training uses bins from which labels can be told.
+
+    omega = 1 - 1/2 sum over classes of |p(y | augmented x) - label|
+    m <- rho m + (1 - rho) omega,  m = 1 at first
+    bins are drawn in proportion to m, those below the threshold never
+"""
+import numpy as np
+
+from minigrad import data
+
+from .common import one_hot, predicted
+
+
+class CTAugment:
+    """`depth` operations for each image, then cutout."""
+
+    def __init__(self, operations, fill=0.0, bins=17, depth=2, rho=0.99, threshold=0.8, cutout=0.5):
+        self.operations, self.fill, self.depth, self.rho, self.threshold, self.cutout = operations, fill, depth, rho, threshold, cutout
+        self.m = np.ones((len(operations), bins))
+
+    def bins(self, which, rng):
+        """For the operations `which` (N,) a bin each, drawn by what is known of them."""
+        weights = self.m + (1 - self.rho)
+        weights = weights / weights.max(1, keepdims=True)
+        weights[weights < self.threshold] = 0
+        cumulative = np.cumsum(weights, 1)
+        return (rng.random(len(which))[:, None] * cumulative[which, -1:] >= cumulative[which]).sum(1)
+
+    def _apply(self, x, which, bins, rng):
+        levels = (bins + rng.random(len(bins))) / self.m.shape[1]
+        return data.augment.apply(x, self.operations, which, levels, self.fill)
+
+    def __call__(self, x, rng):
+        for _ in range(self.depth):
+            which = rng.integers(0, len(self.operations), len(x))
+            x = self._apply(x, which, self.bins(which, rng), rng)
+        return data.augment.cutout(x, rng, self.cutout, self.fill)
+
+    def update(self, teacher, x, y, rng):
+        """Probes labelled images; `teacher` is the network with averaged weights."""
+        used = []
+        for _ in range(self.depth):
+            which, bins = rng.integers(0, len(self.operations), len(x)), rng.integers(0, self.m.shape[1], len(x))
+            x = self._apply(x, which, bins, rng)
+            used.append((which, bins))
+        p = predicted(teacher.eval(), x)
+        omega = 1 - 0.5 * abs(p - one_hot(y, p.shape[1])).sum(1)
+        for which, bins in used:
+            for k, b, value in zip(which, bins, omega):
+                self.m[k, b] = self.rho * self.m[k, b] + (1 - self.rho) * value
+
+    def state_dict(self):
+        return {"m": self.m.copy()}
+
+    def load_state_dict(self, state):
+        self.m[...] = state["m"]

@@ -1,0 +1,54 @@
+"""Label propagation on a graph, the classical method: no network.
+
+Dengyong Zhou, Olivier Bousquet, Thomas Navin Lal, Jason Weston, Bernhard Schölkopf: "Learning with Local and Global
+Consistency", 2003.
+
+Every example gives its neighbours part of its labels, again and again, while labelled ones are renewed.
+
+    W_ij = exp(-||x_i - x_j||^2 / (2 sigma^2)) for neighbours, else 0;  S = D^(-1/2) W D^(-1/2), D the sums of W's rows
+    F <- alpha S F + (1 - alpha) Y, which converges to (1 - alpha) (I - alpha S)^(-1) Y;  the class is argmax F_i
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Config:
+    alpha: float = 0.99  # share that comes from the neighbours
+    neighbours: int = 10  # nearest ones that each example is joined with
+    sigma: float = 0.0  # 0: the mean distance to the neighbours
+    iterations: int = 200
+
+
+def graph(x, neighbours, sigma=0.0):
+    """Edges of the graph as i, j, S_ij, sorted by i. x (N, d); an edge stands if either end is among the other's nearest."""
+    n = len(x)
+    x, squares = x.astype(np.float32), (x.astype(np.float64) ** 2).sum(1)
+    i, j, distances = [], [], []
+    for a in range(0, n, 1000):
+        d = squares[a:a + 1000, None] + squares - 2 * (x[a:a + 1000] @ x.T)
+        d[np.arange(len(d)), a + np.arange(len(d))] = np.inf
+        near = np.argpartition(d, neighbours, 1)[:, :neighbours]
+        i.append(np.repeat(a + np.arange(len(d)), neighbours))
+        j.append(near.ravel())
+        distances.append(np.maximum(np.take_along_axis(d, near, 1), 0).ravel())
+    i, j, distances = map(np.concatenate, (i, j, distances))
+    sigma = sigma or np.sqrt(distances).mean()
+    pairs, first = np.unique(np.concatenate([i * n + j, j * n + i]), return_index=True)
+    w = np.exp(-np.tile(distances, 2)[first] / (2 * sigma**2))
+    i, j = pairs // n, pairs % n
+    degree = np.bincount(i, w, n)
+    return i, j, w / np.sqrt(degree[i] * degree[j])
+
+
+def propagate(x, labelled, y, classes, config=None):
+    """F (N, classes) of all examples x (N, ...), of which those at the indices `labelled` have labels y."""
+    config = config or Config()
+    i, j, s = graph(x.reshape(len(x), -1), config.neighbours, config.sigma)
+    given = np.zeros((len(x), classes))
+    given[labelled, y] = 1
+    f, begins = given, np.searchsorted(i, np.arange(len(x)))  # every example has an edge
+    for _ in range(config.iterations):
+        f = config.alpha * np.add.reduceat(s[:, None] * f[j], begins) + (1 - config.alpha) * given
+    return f

@@ -1,0 +1,137 @@
+"""Ladder networks.
+
+Antti Rasmus, Harri Valpola, Mikko Honkala, Mathias Berglund, Tapani Raiko: "Semi-Supervised Learning with Ladder Networks",
+2015, arXiv:1507.02672.
+
+A noisy encoder classifies; a decoder with a link to every level denoises it, towards the same encoder without noise.
+
+    z~_l = BN(W_l h~_{l-1}) + n,  h~_l = act(gamma_l (z~_l + beta_l));  the clean path alike without n gives z_l
+    u_L = BN(h~_L),  u_l = BN(V_{l+1} z^_{l+1})
+    z^_l = (z~_l - mu(u_l)) v(u_l) + mu(u_l),  mu, v each a1 sigmoid(a2 u + a3) + a4 u + a5 for every unit
+    C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean and std of the clean path
+
+Labelled and unlabelled examples are normalised apart; no gradient is stopped; the prediction is the clean path's. The
+Gamma model keeps the term of the top level only, where z^_L needs no decoder below.
+"""
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+from .common import Method, tensor
+
+
+@dataclass
+class Config:
+    hidden: tuple[int, ...] = (1000, 500, 250, 250, 250)
+    noise: float = 0.3  # standard deviation of n
+    weights: tuple[float, ...] = (1000, 10, 0.1)  # lambda_0, lambda_1, and of every further level
+    variant: Literal["full", "gamma", "none"] = "full"  # none: the noisy encoder alone
+    top: float = 1.0  # lambda_L of the Gamma model
+    ema: float = 0.999  # decay of the weights' average that is tested
+
+
+def combinator(z, u, a):
+    """g: z^ from z~ and u (N, m), by a (10, m)."""
+    mu = a[0] * mg.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
+    v = a[5] * mg.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
+    return (z - mu) * v + mu
+
+
+def moments(x):
+    """Mean and standard deviation over the batch."""
+    return x.mean(0), mg.sqrt(x.var(0) + 1e-5)
+
+
+class Ladder(nn.Module):
+    """Encoder and decoder, sizes from the input to the classes."""
+
+    def __init__(self, sizes, noise=0.3):
+        draw = mg.random.generator().standard_normal
+        pairs = list(zip(sizes, sizes[1:]))
+        self.sizes, self.noise = tuple(sizes), noise
+        for i, (a, b) in enumerate(pairs):
+            setattr(self, f"w{i + 1}", nn.Parameter((draw((a, b)) / np.sqrt(a)).astype(np.float32)))
+            setattr(self, f"v{i + 1}", nn.Parameter((draw((b, a)) / np.sqrt(b)).astype(np.float32)))
+            setattr(self, f"beta{i + 1}", nn.Parameter(np.zeros(b, np.float32)))
+            setattr(self, f"mean{i + 1}", np.zeros(b, np.float32))  # running statistics of the clean path
+            setattr(self, f"var{i + 1}", np.ones(b, np.float32))
+        self.gamma = nn.Parameter(np.ones(sizes[-1], np.float32))  # a ReLU needs none
+        for i, m in enumerate(sizes):
+            a = np.zeros((10, m), np.float32)
+            a[[1, 6]] = 1
+            setattr(self, f"a{i}", nn.Parameter(a))
+
+    def encode(self, x, noise):
+        """z_0 ... z_L, the means and deviations that normalised them, and the logits."""
+        def corrupt(z):
+            draw = mg.random.generator().standard_normal(z.shape, dtype=np.float32)
+            return z + mg.Tensor(noise * draw).to(z.device) if noise else z
+
+        h = corrupt(mg.flatten(x, 1))
+        zs, stats = [h], [None]
+        for l in range(1, len(self.sizes)):
+            z = h @ getattr(self, f"w{l}")
+            running = getattr(self, f"mean{l}"), getattr(self, f"var{l}")
+            if self.training:
+                mean, std = moments(z)
+                if not noise:
+                    for old, new in zip(running, (mean.detach()._array, z.detach().var(0)._array)):
+                        old += 0.1 * (new - old)
+            else:
+                mean, std = mg.Tensor(running[0]), mg.sqrt(mg.Tensor(running[1]) + 1e-5)
+            z = corrupt((z - mean) / std)
+            zs.append(z)
+            stats.append((mean, std))
+            h = z + getattr(self, f"beta{l}")
+            h = mg.relu(h) if l < len(self.sizes) - 1 else self.gamma * h
+        return zs, stats, h
+
+    def forward(self, x):
+        return self.encode(x, 0.0)[2]
+
+    def decode(self, zs, logits, lowest=0):
+        """z^_l from the noisy levels, as a dict from L down to `lowest`."""
+        found, h = {}, mg.softmax(logits, 1)
+        for l in range(len(self.sizes) - 1, lowest - 1, -1):
+            if l < len(self.sizes) - 1:
+                h = found[l + 1] @ getattr(self, f"v{l + 1}")
+            mean, std = moments(h)
+            found[l] = combinator(zs[l], (h - mean) / std, getattr(self, f"a{l}"))
+        return found
+
+    def denoising(self, x, weights):
+        """The costs of the levels in `weights` (level to lambda), summed, for unlabelled x; and each."""
+        clean, stats, _ = self.encode(x, 0.0)
+        noisy, _, logits = self.encode(x, self.noise)
+        costs = {}
+        for l, z in self.decode(noisy, logits, min(weights)).items():
+            if l in weights:
+                z = (z - stats[l][0]) / stats[l][1] if l else z
+                costs[l] = weights[l] * ((clean[l] - z) ** 2).mean()
+        return sum(costs.values()), costs
+
+
+def make_net(config, inputs, classes):
+    return Ladder((inputs, *config.hidden, classes), config.noise)
+
+
+class LadderMethod(Method):
+    def loss(self, batch, t):
+        c, top = self.config, len(self.net.sizes) - 1
+        loss = mg.cross_entropy(self.net.encode(tensor(self.net, batch.x), c.noise)[2], batch.y)
+        if c.variant == "full":
+            weights = {l: c.weights[min(l, len(c.weights) - 1)] for l in range(top + 1)}
+        elif c.variant == "gamma":
+            weights = {top: c.top}
+        else:
+            self.net.encode(tensor(self.net, batch.u), 0.0)  # for the running statistics
+            return loss, {}
+        denoising, costs = self.net.denoising(tensor(self.net, batch.u), weights)
+        return loss + denoising, {f"level {l}": cost for l, cost in costs.items()}
+
+
+Objective = LadderMethod

@@ -1,0 +1,105 @@
+"""ReMixMatch.
+
+David Berthelot et al.: "ReMixMatch: Semi-Supervised Learning with Distribution Alignment and Augmentation Anchoring", 2019,
+arXiv:1911.09785.
+
+MixMatch with targets whose mean is that of the labels, one weak view as the anchor of K strong ones, and the prediction of
+rotations.
+
+    q = Normalise(p(weak(u)) p_data / p~),  p~ the mean of the last 128 batches' predictions;  q = Sharpen(q, T)
+    X' from the strongly augmented labelled images, U' from the K strong views, the weak view (all of target q), by mixup
+    L = CE(X') + lambda_U CE(U') + lambda_1 CE(q, f(first strong view before mixup)) + lambda_r CE(rotation of that view)
+
+The augmentation learns its strengths: `ctaugment`.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+from .common import Method, frozen_statistics, linear_ramp, mixup, one_hot, predicted, sharpen, tensor
+from .ctaugment import CTAugment
+from .mixmatch import interleaved
+
+
+@dataclass
+class Config:
+    views: int = 8  # K
+    temperature: float = 0.5  # T
+    alpha: float = 0.75  # of mixup
+    lambda_u: float = 1.5
+    lambda_1: float = 0.5  # weight of the strong view before mixup
+    lambda_r: float = 0.5  # weight of the rotations
+    ramp: float = 0.25  # of lambda_u and lambda_1, as a part of the training (paper: 2^20 images)
+    align: bool = True  # distribution alignment
+    learned: bool = True  # CTAugment; False: the same strong augmentation as the other methods
+    ema: float = 0.999  # decay of the weights' average that is tested
+
+
+class Alignment:
+    """p~ and p_data."""
+
+    def __init__(self, classes, length=128):
+        self.recent, self.at = np.full((length, classes), 1 / classes, np.float32), 0
+
+    def __call__(self, p, p_data):
+        """p (N, C) scaled towards p_data; the mean of p, unscaled, is remembered."""
+        q = p * (p_data + 1e-6) / (self.recent.mean(0) + 1e-6)
+        self.recent[self.at % len(self.recent)] = p.mean(0)
+        self.at += 1
+        return q / q.sum(1, keepdims=True)
+
+    def state_dict(self):
+        return {"recent": self.recent.copy(), "at": np.array(self.at)}
+
+    def load_state_dict(self, state):
+        self.recent[...], self.at = state["recent"], int(state["at"])
+
+
+def rotated(images, rng):
+    """Each image of (N, C, H, W) turned by 0 to 3 right angles, and how many."""
+    turns = rng.integers(0, 4, len(images))
+    return np.stack([np.rot90(x, k, (1, 2)) for x, k in zip(images, turns)]), turns
+
+
+class ReMixMatch(Method):
+    def __init__(self, config, net, task):
+        if config.lambda_r:
+            net.rotation = nn.Linear(net.linear.weight.shape[1], 4).to(net.linear.weight.device)
+        super().__init__(config, net, task)
+        self.alignment = Alignment(task.classes)
+        self.strong = CTAugment(task.operations, task.fill) if config.learned and task.operations else None
+
+    def augment(self, x):
+        return self.strong(self.task.weak(x, self.rng), self.rng) if self.strong else self.task.strong(x, self.rng)
+
+    def loss(self, batch, t):
+        c, n, net = self.config, len(batch.x), self.net
+        if self.strong:
+            self.strong.update(self.teacher.net, batch.x, batch.y, self.rng)
+        weak = self.task.weak(batch.u, self.rng)
+        p = predicted(net, weak)
+        q = self.alignment(p, 1 / self.task.classes) if c.align else p  # labels are drawn with every class as often
+        q = sharpen(q, c.temperature)
+        views = [self.augment(batch.u) for _ in range(c.views)]
+        inputs = np.concatenate([self.augment(batch.x), *views, weak])
+        targets = np.concatenate([one_hot(batch.y, self.task.classes), *[q] * (c.views + 1)])
+        x, y = mixup(inputs, targets, self.rng, c.alpha)
+        z, *zu = interleaved(net, np.split(x, len(x) // n))
+        y, w = tensor(net, y), linear_ramp(t, c.ramp * self.task.steps)
+        loss = mg.cross_entropy(z, y[:n]) + w * c.lambda_u * mg.cross_entropy(mg.concatenate(zu), y[n:])
+        with frozen_statistics(net):
+            if c.lambda_1:
+                loss = loss + w * c.lambda_1 * mg.cross_entropy(net(tensor(net, views[0])), tensor(net, q))
+            if c.lambda_r:
+                turned, turns = rotated(views[0], self.rng)
+                loss = loss + c.lambda_r * mg.cross_entropy(net.rotation(net.features(tensor(net, turned))), turns)
+        return loss, {"weight": w}
+
+    def kept(self):
+        return {**super().kept(), "alignment": self.alignment, **({"ctaugment": self.strong} if self.strong else {})}
+
+
+Objective = ReMixMatch

@@ -1,0 +1,64 @@
+"""Unsupervised data augmentation.
+
+Qizhe Xie, Zihang Dai, Eduard Hovy, Minh-Thang Luong, Quoc V. Le: "Unsupervised Data Augmentation for Consistency Training",
+2019, arXiv:1904.12848.
+
+Consistency between an image and its strongly augmented self; the target is sharpened, and only used where confident.
+Labelled examples that are already predicted well are left out, lest the few be learned by heart (training signal annealing).
+
+    J = CE over {(x, y): p(y|x) <= eta_t} + lambda mean of 1[max p(u) > beta] KL(softmax(f(u) / tau) || p(strong(u)))
+    eta_t = 1/K + a_t (1 - 1/K),  a_t = 1 - e^(-5 s) (log), s (linear) or e^(5 (s - 1)) (exp),  s = t/T
+
+The left side of KL is a constant; the mask looks at the unsharpened probabilities.
+"""
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+import minigrad as mg
+
+from .common import Method, together
+
+
+@dataclass
+class Config:
+    temperature: float = 0.4  # tau
+    beta: float = 0.8  # confidence from which a target is used
+    lambda_u: float = 1.0  # lambda
+    annealing: Literal["no", "log", "linear", "exp"] = "exp"  # exp suits few labels
+    strong: bool = True  # False: the student sees a weakly augmented image
+    ema: float = 0.9999  # decay of the weights' average that is tested
+
+
+def threshold(s, classes, kind):
+    """eta_t, s the part of the training that is done."""
+    a = {"no": 1.0, "log": 1 - math.exp(-5 * s), "linear": s, "exp": math.exp(5 * (s - 1))}[kind]
+    return 1 / classes + a * (1 - 1 / classes)
+
+
+def annealed(z, y, eta):
+    """Cross-entropy of the examples whose right class has at most probability eta, their mean (0 if there is none)."""
+    losses = mg.cross_entropy(z, y, reduction="none")
+    kept = np.exp(-losses.numpy()) <= eta
+    return mg.where(kept, losses, 0).sum() / max(int(kept.sum()), 1)
+
+
+def unsupervised(z, z_strong, temperature, beta):
+    """The consistency over all examples, and the mask."""
+    z = z.detach()
+    mask = mg.softmax(z, 1).numpy().max(1) > beta
+    return mg.where(mask, mg.kl_divergence(z / temperature, z_strong, reduction="none"), 0).mean(), mask
+
+
+class UDA(Method):
+    def loss(self, batch, t):
+        c, weak, strong = self.config, self.task.weak, self.task.strong if self.config.strong else self.task.weak
+        z, zu, z_strong = together(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
+        eta = threshold(t / self.task.steps, self.task.classes, c.annealing)
+        u, mask = unsupervised(zu, z_strong, c.temperature, c.beta)
+        return annealed(z, batch.y, eta) + c.lambda_u * u, {"mask": mask.mean(), "eta": eta}
+
+
+Objective = UDA

@@ -1,0 +1,77 @@
+"""Virtual adversarial training.
+
+Takeru Miyato, Shin-ichi Maeda, Masanori Koyama, Shin Ishii: "Virtual Adversarial Training: A Regularization Method for
+Supervised and Semi-Supervised Learning", 2017, arXiv:1704.03976.
+
+The prediction should not change in the direction, of all small changes of the input, that changes it most. It is found by
+power iteration with the Hessian of the divergence, whose product with d is a difference of gradients:
+
+    d <- grad over d of KL(p(x) || p(x + xi d / |d|)),  K times from random d;  r = eps d / |d|
+    L = mean CE(f(x), y) + alpha mean KL(p(u) || p(u + r)) + H mean entropy of p(u)
+
+p(u) on the left and r are constants. The labelled pass alone moves the running statistics of batch normalisation; the
+three other passes share their dropout mask. xi must not be tiny: float32 would round it away.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+
+from .common import Method, frozen_statistics, tensor, together
+
+
+@dataclass
+class Config:
+    eps: float = 8.0  # length of r; it goes with the scale of the inputs (paper: 8 for CIFAR-10, 2.5 for SVHN)
+    xi: float = 0.1  # length of the step that differences are taken over (paper: 1e-6)
+    iterations: int = 1  # K
+    alpha: float = 1.0  # weight of the divergence
+    entropy: float = 1.0  # H, weight of the entropy: 0 for VAT alone
+    adversarial: bool = True  # False: r in a random direction
+    ema: float = 0.999  # decay of the weights' average that is tested
+
+
+def unit(d):
+    """Each example's array divided by its Euclidean length; scaled first, so that squares neither vanish nor overflow."""
+    axes = tuple(range(1, d.ndim))
+    d = d / (1e-30 + abs(d).max(axes, keepdims=True))
+    return d / np.sqrt((d * d).sum(axes, keepdims=True) + 1e-12)
+
+
+def adversarial(f, x, logits, d, config):
+    """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits."""
+    for _ in range(config.iterations):
+        d = unit(d)
+        d = mg.grad(lambda d: mg.kl_divergence(logits, f(x + config.xi * d), reduction="sum"))(mg.Tensor(d).to(x.device))
+        d = d.to("cpu").numpy()
+    return tensor_like(config.eps * unit(d), x)
+
+
+def tensor_like(array, x):
+    return mg.Tensor(array.astype(x.dtype, copy=False)).to(x.device)
+
+
+class VAT(Method):
+    def loss(self, batch, t):
+        c = self.config
+        (z,) = together(self.net, self.task.weak(batch.x, self.rng))
+        u = tensor(self.net, self.task.weak(batch.u, self.rng))
+        state = mg.random.get_state()
+
+        def f(inputs):
+            with mg.random.preserved(state), frozen_statistics(self.net):
+                return self.net(inputs)
+
+        zu = f(u)
+        d = self.rng.standard_normal(u.shape, dtype=np.float32)
+        r = adversarial(f, u, zu.detach(), d, c) if c.adversarial else tensor_like(c.eps * unit(d), u)
+        mg.random.generator().random()  # the next step has another mask
+        divergence = mg.kl_divergence(zu.detach(), f(u + r))
+        loss = mg.cross_entropy(z, batch.y) + c.alpha * divergence
+        if c.entropy:
+            loss = loss - c.entropy * (mg.softmax(zu, 1) * mg.log_softmax(zu, 1)).sum(1).mean()
+        return loss, {"divergence": divergence}
+
+
+Objective = VAT
