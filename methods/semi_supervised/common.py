@@ -182,7 +182,7 @@ class Method:
 
     def loss(self, batch, t):
         """The loss of a `data.Batch` at step t, and a dict of numbers to log."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no loss()")
 
     def after_step(self, t):
         """Called after the optimiser's step."""
