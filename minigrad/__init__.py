@@ -1,5 +1,5 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
-from . import tree
+from . import cuda, tree
 from .backend import cuda_available, random
 from .inspect import detect_anomaly, draw_graph, profile, summary
 from .ops import *  # noqa: F403

@@ -1,17 +1,19 @@
 """Fused operations: faster spellings of compositions of primitives."""
-import numpy as np
-
-from .backend import xp
+from . import backend
 from .backward import gradients_of
 from .recording import state
-from .tensor import Primitive, asarray, identity, wrap
+from .tensor import Primitive, Tensor, identity, wrap
 
 
 class Fused(Primitive):
-    """A faster spelling of a composition.
+    """A faster spelling of a composition: one meaning, up to three implementations.
+
+    The *definition* says what is computed. The CPU path (`forward` and `backward` below) serves NumPy arrays. On the GPU
+    the CUDA path serves, if `backend.cuda.paths` has one under the operation's name and it fits the arrays (see
+    `backend.path`). Wherever a path is missing, the definition serves.
 
     Args:
-        name: what errors and graphs call it.
+        name: what errors and graphs call it, and the name of its CUDA path.
         definition: the same thing written in primitives, `definition(*tensors, **settings)` -> Tensor. It is the
             documentation, the oracle of the tests, and what derivatives of second and higher order come from.
         forward: `forward(*arrays, **settings)` -> (array, residuals): the fused path. Residuals are whatever
@@ -23,16 +25,33 @@ class Fused(Primitive):
 
     fused = True
 
-    def __init__(self, name, definition, forward, backward, reads_out=False):
+    def __init__(self, name, definition, forward=None, backward=None, reads_out=False):
         self.name, self.definition, self.forward, self.backward = name, definition, forward, backward
         self.reads, self.reads_out = None, reads_out
         self.rules, self.every, self.broadcasts, self.simple = (), None, False, False
+        self.cuda = None  # the same operation with its CUDA path, made when it is first wanted
         self.__doc__ = definition.__doc__
 
     def __call__(self, *inputs, **settings):
-        if any(xp(asarray(x)) is not np for x in inputs):  # the fused paths are NumPy's; elsewhere the definition serves
-            return self.definition(*inputs, **settings)
-        return super().__call__(*inputs, **settings)
+        for x in inputs:
+            if not isinstance(x, Tensor):
+                inputs = self._lift(inputs)
+                break
+        path = backend.path(*[x._array for x in inputs])
+        if path == "cpu" and self.forward is not None:
+            return super().__call__(*inputs, **settings)
+        if path == "cuda" and self._fits_cuda(inputs, settings):
+            return Primitive.__call__(self.cuda, *inputs, **settings)
+        return self.definition(*inputs, **settings)
+
+    def _fits_cuda(self, inputs, settings):
+        from .backend.cuda.paths import PATHS
+        path = PATHS.get(self.name)
+        if path is None or not path.fits(*inputs, **settings):
+            return False
+        if self.cuda is None:
+            self.cuda = Fused(self.name, self.definition, path.forward, path.backward, path.reads_out)
+        return True
 
     def gradients(self, g, node, wanted):
         if not state.recording:

@@ -3,15 +3,18 @@ import math
 
 import numpy as np
 
-from .backend import xp
+from . import backend
+from .backend import fresh, path, xp
 from .backend.cpu import elementwise as fused
 from .recording import mark_changed
+from .tensor import wrap
 
 
 class Optimizer:
     """Common to all: the parameters, their state arrays by name, the number of steps taken."""
 
     slots = ()  # names of the arrays kept for each parameter
+    update_all = None  # of optimisers with a CUDA kernel: `update` of many parameters of one dtype in one launch
 
     def __init__(self, params, lr):
         self.params = list(params)
@@ -24,11 +27,20 @@ class Optimizer:
 
     def step(self):
         """One update of every parameter that has a gradient."""
+        many = [(p._array, p.grad._array, *[self.state[name][i] for name in self.slots])
+                for i, p in enumerate(self.params) if p.grad is not None]
+        for p, *_ in many:
+            mark_changed(p)
+        number = fresh(self._count, np.int32)
+        together, others = _by_kernel(type(self).__name__, many, self.update_all is not None)
+        for arrays in others:
+            self.update(*arrays)
+        for dtype, arrays in together.items():
+            self.update_all(fresh(lambda: self.lr, dtype), number, *arrays)
+
+    def _count(self):
         self.steps += 1
-        for i, p in enumerate(self.params):
-            if p.grad is not None:
-                mark_changed(p._array)
-                self.update(p._array, p.grad._array, *[self.state[name][i] for name in self.slots])
+        return self.steps
 
     def zero_grad(self):
         """Forgets the gradients."""
@@ -48,6 +60,21 @@ class Optimizer:
         self.steps, self.lr = int(state["steps"]), float(state["lr"])
 
 
+def _by_kernel(name, many, exists=True):
+    """What the kernels take of a list of tuples of arrays, the second of which is only read: ({dtype: lists}, the rest).
+
+    RuntimeError if there is a rest while a step is being captured, whose learning rate could not change any more.
+    """
+    together, others = {}, []
+    for arrays in many:
+        fits = exists and path(*arrays) == "cuda" and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:])
+        (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
+    if others and backend.capturing is not None:
+        raise RuntimeError(f"{name}: a step on parameters like {others[0][0].dtype}{list(others[0][0].shape)} has no CUDA "
+                           "kernel, so it cannot be captured")
+    return {dtype: [list(arrays) for arrays in zip(*group)] for dtype, group in together.items()}, others
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent: v = momentum v + g, p = p - lr v (Nesterov: p - lr (g + momentum v))."""
 
@@ -55,6 +82,10 @@ class SGD(Optimizer):
         self.slots = ("velocity",) if momentum else ()
         super().__init__(params, lr)
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+
+    def update_all(self, lr, number, ps, gs, vs=()):
+        from .backend import cuda
+        cuda.sgd_step(ps, gs, vs, lr, self.momentum, self.weight_decay, self.nesterov)
 
     def update(self, p, g, v=None):
         if xp(p) is np:
@@ -76,6 +107,10 @@ class Adam(Optimizer):
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def update_all(self, lr, number, ps, gs, ms, vs):
+        from .backend import cuda
+        cuda.adam_step(ps, gs, ms, vs, lr, *self.betas, self.eps, self.weight_decay, self.decoupled, number)
 
     def update(self, p, g, m, v):
         (b1, b2), t = self.betas, self.steps
@@ -105,6 +140,8 @@ class LAMB(Adam):
     Parameters of one axis (biases, scales of normalisation) are neither rescaled nor decayed.
     """
 
+    update_all = None
+
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
@@ -124,6 +161,8 @@ class LARS(SGD):
 
     g = trust |p| / |g + weight_decay p| (g + weight_decay p); parameters of one axis are neither rescaled nor decayed.
     """
+
+    update_all = None
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=False, trust=1e-3):
         super().__init__(params, lr, momentum, weight_decay, nesterov)
@@ -150,17 +189,79 @@ def _trust(p, direction):
 def clip_grad_norm(params, max_norm):
     """Scales the gradients, taken as one long vector, down to length `max_norm` if it is longer. Returns its length.
 
-    A length that is not finite leaves NaN in every gradient, so that it is noticed and not trained on.
+    A length that is not finite leaves NaN in every gradient, so that it is noticed and not trained on. On the GPU the length
+    is a 0-d Tensor there, and the host does not wait for it.
     """
-    grads = [p.grad for p in params if p.grad is not None]
+    grads = [p.grad._array for p in params if p.grad is not None]
     if not grads:
         return 0.0
-    total = math.sqrt(sum(float((g._array.astype(np.float64) ** 2).sum()) for g in grads))
-    if not total <= max_norm:
+    total = sum((g.astype(np.float64) ** 2).sum() for g in grads)
+    module = xp(total)
+    total = module.sqrt(total)
+    if module is np and total <= max_norm:
+        return float(total)
+    with np.errstate(all="ignore"):
+        scale = module.where(total <= max_norm, 1, module.where(module.isfinite(total), max_norm / total, math.nan))
+    for g in grads:
+        mark_changed(g)
+        g *= scale.astype(g.dtype)
+    return float(total) if module is np else wrap(total)
+
+
+class LossScaler:
+    """Scales a loss up, so that small gradients do not vanish in float16, and skips steps whose gradients overflowed.
+
+    Micikevicius et al. 2018, arXiv:1710.03740. The parameters stay float32; gradients come back through the conversion:
+
+        half = {name: p.astype("float16") for name, p in net.named_parameters() if p.ndim > 1}
+        logits = functional_call(net, half, x.astype("float16"))
+        scaler.scaled(cross_entropy(logits.astype("float32"), labels)).backward()
+        scaler.step(optimizer)
+
+    Args:
+        scale: the first factor.
+        growth: it grows by this after `interval` steps without overflow.
+        backoff: it shrinks by this at an overflow, down to 1.
+    """
+
+    def __init__(self, scale=2.0**16, growth=2.0, backoff=0.5, interval=2000):
+        if not (scale >= 1 and growth >= 1 and 0 < backoff < 1 and interval >= 1):
+            raise ValueError(f"LossScaler: scale {scale}, growth {growth} and interval {interval} must be at least 1 and "
+                             f"backoff {backoff} between 0 and 1")
+        self.scale, self.growth, self.backoff, self.interval = scale, growth, backoff, interval
+        self.good = 0  # steps since the last overflow or growth
+
+    def scaled(self, loss):
+        """`loss` times the present scale, to be differentiated."""
+        return loss * self.scale
+
+    def step(self, optimizer):
+        """Divides the gradients by the scale and takes a step, unless one is not finite. Returns whether it did.
+
+        The host reads one number, so this cannot be part of a captured step.
+        """
+        grads = [p.grad._array for p in optimizer.params if p.grad is not None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = sum((g * 0).sum(dtype=np.float32) for g in grads)  # 0, or NaN if anything is not finite
+        if wrap(xp(total).asarray(total)).item() != 0:
+            self.scale, self.good = max(self.scale * self.backoff, 1.0), 0
+            return False
         for g in grads:
-            mark_changed(g._array)
-            g._array *= g.dtype.type(max_norm / total if math.isfinite(total) else math.nan)
-    return total
+            mark_changed(g)
+            g /= g.dtype.type(self.scale)
+        optimizer.step()
+        self.good += 1
+        if self.good == self.interval:
+            self.scale, self.good = self.scale * self.growth, 0
+        return True
+
+    def state_dict(self):
+        """A dict from names to arrays: the scale, and how many steps it has held."""
+        return {"scale": np.array(self.scale), "good": np.array(self.good)}
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned."""
+        self.scale, self.good = float(state["scale"]), int(state["good"])
 
 
 class EMA:
@@ -178,15 +279,26 @@ class EMA:
 
     def update(self):
         """Moves the average towards the module's present values; to be called after the optimiser's step."""
-        self.updates += 1
-        decay = min(self.decay, 1 - 1 / (self.updates + 1)) if self.warmup else self.decay
+        fresh(self._count, np.int32)
         now = {name: p._array for name, p in self.module.named_parameters()} | dict(self.module.named_buffers())
-        for name, value in now.items():
-            average = self.average[name]
-            if average.dtype.kind == "f":
-                average += average.dtype.type(1 - decay) * (value - average)
-            else:
+        pairs = [(self.average[name], value) for name, value in now.items()]
+        for average, value in pairs:
+            if average.dtype.kind != "f":
                 average[...] = value
+        together, others = _by_kernel("EMA", [pair for pair in pairs if pair[0].dtype.kind == "f"])
+        for average, value in others:
+            average += average.dtype.type(1 - self._decay()) * (value - average)
+        for dtype, (averages, values) in together.items():
+            from .backend import cuda
+            cuda.ema_step(averages, values, fresh(self._decay, dtype))
+
+    def _count(self):
+        self.updates += 1
+        return self.updates
+
+    def _decay(self):
+        """The decay of update number `updates`."""
+        return min(self.decay, 1 - 1 / (self.updates + 1)) if self.warmup else self.decay
 
     def copy_to(self, module):
         """Puts the average into a module of the same structure."""

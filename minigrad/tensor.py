@@ -106,11 +106,11 @@ class Tensor:
         """The single element as a Python number. ValueError if there is not exactly one."""
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor with one element; this one has shape {self.shape}")
-        return self._array.item()
+        return backend.to_device(self._array, "cpu").item()
 
     def tolist(self):
         """The values as nested lists of Python numbers."""
-        return self._array.tolist()
+        return backend.to_device(self._array, "cpu").tolist()
 
     # -- the graph -----------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Tensor:
     def __bool__(self):
         if self.size != 1:
             raise ValueError(f"the truth value of a Tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        return bool(self._array.item())
+        return bool(self.item())
 
     def __float__(self):
         return float(self.item())

@@ -125,3 +125,82 @@ def test_errors():
         optim.Adam([nn.Parameter(np.zeros(1))], -1.0)
     with pytest.raises(ValueError, match="decay"):
         optim.EMA(nn.Linear(1, 1), 1.0)
+
+
+def test_products_of_half_precision_are_rounded_once():
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float16) for shape in ((5, 3000), (4, 3000)))
+    exact = x.astype(np.float64) @ w.astype(np.float64).T
+    for y in (mg.matmul(x, w.T), mg.linear(x, w), mg.conv2d(x.reshape(5, 3, 10, 100), w.reshape(4, 3, 10, 100))):
+        assert y.dtype == np.float16
+        np.testing.assert_allclose(y.numpy().reshape(5, 4), exact, rtol=1e-3)
+    weight = mg.Tensor(w, requires_grad=True)
+    mg.linear(x, weight).sum().backward()
+    assert weight.grad.dtype == np.float16
+    np.testing.assert_allclose(weight.grad.numpy()[0], x.astype(np.float64).sum(0), rtol=2e-3, atol=1e-2)
+
+
+def half_loss(net, x, y):
+    half = {name: p.astype("float16") for name, p in net.named_parameters() if p.ndim > 1}
+    return mg.cross_entropy(nn.functional_call(net, half, x.astype(np.float16)).astype("float32"), y)
+
+
+class Small(nn.Module):
+    """A convolution and a linear map; its logits are small, and so are its gradients."""
+
+    def __init__(self):
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        return self.head(mg.relu(self.conv(x)).reshape(len(x), -1))
+
+
+def test_training_in_half_precision_follows_single_precision():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 1, 8, 8)), rng.integers(0, 3, 30)
+    losses = []
+    for scaler in (optim.LossScaler(2.0**10), None):
+        mg.random.seed(0)
+        net = Small()
+        optimizer = optim.Adam(net.parameters(), 0.01)
+        for _ in range(30):
+            net.zero_grad()
+            if scaler is None:
+                loss = mg.cross_entropy(net(x.astype(np.float32)), y)
+                loss.backward()
+                optimizer.step()
+            else:
+                loss = half_loss(net, x, y)
+                scaler.scaled(loss).backward()
+                assert scaler.step(optimizer)
+        assert all(p.dtype == np.float32 == p.grad.dtype for p in net.parameters())
+        losses.append(float(loss))
+    assert losses[1] < 0.3 and abs(losses[0] - losses[1]) < 0.05
+
+
+def test_the_scale_saves_small_gradients():
+    p, small = nn.Parameter(np.ones((1, 1), np.float32)), np.full((1, 1), 1e-4, np.float16)
+    for scale, survives in ((1.0, False), (2.0**14, True)):
+        scaler, p.grad = optim.LossScaler(scale), None
+        y = mg.matmul(p.astype("float16"), small) * small  # its slope 1e-8 is below float16's least number
+        scaler.scaled(y.astype("float32").sum()).backward()
+        assert scaler.step(optim.SGD([p], 0.0)) and (p.grad.item() > 0) == survives
+    np.testing.assert_allclose(p.grad.item(), 1e-8, rtol=2e-3)
+
+
+def test_the_schedule_of_the_scale():
+    p = nn.Parameter(np.ones(2, np.float32))
+    optimizer, scaler = optim.SGD([p], 1.0), optim.LossScaler(4.0, interval=2)
+    seen = []
+    for g in (1, 1, np.inf, 1, np.nan, -np.inf, np.inf, 1):
+        p.grad = mg.Tensor(np.array([0, g * scaler.scale], np.float32))
+        before = p.numpy().copy()
+        stepped = scaler.step(optimizer)
+        assert stepped == np.isfinite(g) and (before - p.numpy())[1] == (g if stepped else 0)
+        seen.append(scaler.scale)
+    assert seen == [4, 8, 4, 4, 2, 1, 1, 1]
+    twin = optim.LossScaler()
+    twin.load_state_dict(scaler.state_dict())
+    assert (twin.scale, twin.good) == (scaler.scale, scaler.good) == (1, 1)
+    with pytest.raises(ValueError, match="backoff"):
+        optim.LossScaler(backoff=1.0)

@@ -3,6 +3,7 @@
 Everything above this package is written once, for either. `xp(array)` gives the module that an array belongs to,
 and nothing but `to_device` moves data between the host and a GPU.
 """
+import functools
 import sys
 
 import numpy as np
@@ -16,11 +17,53 @@ def xp(array):
     return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
 
 
+capturing = None  # the `minigrad.cuda.Captured` whose step runs now, to be warmed up or traced; else None
+
+
+def tracing():
+    """Whether what runs now is not executed but recorded, to be replayed."""
+    return capturing is not None and capturing.tracing
+
+
+def fresh(function, dtype):
+    """`function()`; while tracing, an array (1,) on the device in which `function()` lies at each replay.
+
+    For the numbers that change from step to step, such as a learning rate.
+    """
+    return capturing.slot(function, dtype) if tracing() else function()
+
+
+kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
+_SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
+
+
+def path(*arrays):
+    """Which implementation serves an operation on `arrays`; every choice between implementations is made here.
+
+    Returns:
+        "cpu": all are NumPy's: the blocked and threaded paths of `backend.cpu`.
+        "cuda": all are on the GPU, their floats all float32 or all float64, their integers int64: the kernels of
+            `backend.cuda`.
+        "definition": anything else, such as float16 on the GPU: the operation written in primitives.
+    """
+    if not kernels_take_numpy:
+        for a in arrays:
+            if type(a) is not np.ndarray and xp(a) is not np:
+                break
+        else:
+            return "cpu"
+        if any(xp(a) is np for a in arrays):  # the primitives say that these are on different devices
+            return "definition"
+    dtypes = {a.dtype for a in arrays}
+    return "cuda" if dtypes <= _SERVED and sum(d.kind == "f" for d in dtypes) == 1 else "definition"
+
+
 def is_array(x):
     """True for the arrays a Tensor can hold: NumPy's and CuPy's."""
     return isinstance(x, np.ndarray) or xp(x) is not np
 
 
+@functools.cache
 def cupy():
     """The CuPy module, with a usable GPU behind it.
 
@@ -59,9 +102,12 @@ def to_device(array, device):
 
     Raises:
         ValueError: the device's name is not understood.
-        RuntimeError: there is no such GPU, or no CuPy.
+        RuntimeError: there is no such GPU, or no CuPy; or a captured step asks for the copy.
     """
     kind, _, index = str(device).partition(":")
+    if capturing is not None and (kind == "cpu") == (kernels_take_numpy or xp(array) is not np):
+        raise RuntimeError("a captured step cannot copy between host and GPU, as item(), float(), numpy() and to() do: "
+                           "return the Tensor and read it outside, or pass the array as an argument")
     if kind == "cpu" and not index:
         return array if xp(array) is np else array.get()
     if kind != "cuda" or (index and not index.isdigit()):

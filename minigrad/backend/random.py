@@ -3,6 +3,8 @@ import contextlib
 
 import numpy as np
 
+from .. import backend
+
 _generator = None  # made at first use: importing numpy.random takes a while
 
 
@@ -12,6 +14,18 @@ def generator():
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+def draw():
+    """A seed for the kernels that draw random numbers on the GPU, a number below 2**63.
+
+    While a step is traced (see `minigrad.cuda`) an array (1,) on the device, with a new number at every replay; where the
+    generator was put back to draw the same number again, the same array.
+    """
+    number = int(generator().integers(1 << 63))
+    if not backend.tracing():
+        return number
+    return backend.capturing.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
 
 
 def seed(value):

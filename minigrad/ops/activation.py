@@ -1,9 +1,7 @@
 """Activations of modern networks, and dropout."""
 import math
 
-import numpy as np
-
-from ..backend import random, xp
+from ..backend import path, random, xp
 from ..fused import Fused
 from ..tensor import Primitive, Tensor
 from .elementwise import erf, logaddexp, sigmoid, tanh, where
@@ -84,7 +82,7 @@ def softplus(x, beta=1.0):
 
 
 def _drop(x, keep, scale):
-    if xp(x) is np:
+    if path(x) == "cpu":
         from ..backend.cpu.activation import dropout
         return dropout(x, keep, scale)
     return xp(x).where(keep, x * x.dtype.type(scale), x.dtype.type(0))
@@ -93,19 +91,28 @@ def _drop(x, keep, scale):
 _dropped = Primitive("dropout", _drop, lambda g, _out, _x, keep, scale: _dropped(g, keep=keep, scale=scale))
 
 
+def _drop_by_seed(x, p, seed):
+    from ..backend import cuda
+    return cuda.dropout(x, p, seed)
+
+
+_dropped_by_seed = Primitive(  # keeps no mask: the kernel draws the same one again in the backward pass
+    "dropout", _drop_by_seed, lambda g, _out, _x, p, seed: _dropped_by_seed(g, p=p, seed=seed))
+
+
 def _keep_mask(array, shape, p):
     """A bool array of `shape` on the device of `array`, each element false with probability p; and 1 / (1 - p).
 
     16 random bits decide an element; the scale is that of the probability rounded to 16 bits, so the mean is exact.
     """
     cut = min(round(p * 65536), 65535)
-    if xp(array) is np:
+    if path(array) == "cpu":
         n = math.prod(shape)
         words = random.generator().bit_generator.random_raw(-(-n // 4)).astype("<u8", copy=False).view("<u2")
         keep = (words[:n] >= cut).reshape(shape)
     else:  # the host draws one number, from which a counter-based generator on the GPU draws the mask
         from ..backend import cuda
-        words = cuda.philox_words(math.prod(shape), int(random.generator().integers(1 << 63)))
+        words = cuda.philox_words(math.prod(shape), random.draw())
         keep = (words >= cut * 65536.0).reshape(shape)
     return keep, 65536 / (65536 - cut)
 
@@ -126,6 +133,8 @@ def dropout(x, p=0.5, training=True):
         return x
     if p == 1:
         return x * 0
+    if path(x._array) == "cuda":
+        return _dropped_by_seed(x, p=p, seed=random.draw())
     keep, scale = _keep_mask(x._array, x.shape, p)
     return _dropped(x, keep=keep, scale=scale)
 

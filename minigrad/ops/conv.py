@@ -9,15 +9,18 @@ of any order, all of them on the fast path.
 """
 import numpy as np
 
-from ..backend import taps as generic
-from ..backend import xp
+from ..backend import path, taps
 from ..tensor import Primitive, Tensor
 
 
-def _kernels(x):
-    """The array functions for the device of `x`."""
-    if xp(x) is not np:
-        return generic
+def _kernels(*arrays):
+    """The array functions that serve these arrays."""
+    served = path(*arrays)
+    if served == "definition":
+        return taps
+    if served == "cuda":
+        from ..backend import cuda
+        return cuda
     from ..backend.cpu import conv
     return conv
 
@@ -30,17 +33,17 @@ def _pair(name, value, of="conv2d"):
 
 
 _conv = Primitive(
-    "conv2d", lambda x, w, **geometry: _kernels(x).conv2d(x, w, **geometry),
+    "conv2d", lambda x, w, **geometry: _kernels(x, w).conv2d(x, w, **geometry),
     lambda g, _out, _x, w, **geometry: _conv_input(g, w, x_shape=_x.shape, **geometry),
     lambda g, _out, x, _w, **geometry: _conv_weight(g, x, w_shape=_w.shape, **geometry))
 
 _conv_input = Primitive(
-    "conv2d_input_grad", lambda g, w, x_shape, **geometry: _kernels(g).conv2d_input_grad(g, w, x_shape, **geometry),
+    "conv2d_input_grad", lambda g, w, x_shape, **geometry: _kernels(g, w).conv2d_input_grad(g, w, x_shape, **geometry),
     lambda h, _out, _g, w, x_shape, **geometry: _conv(h, w, **geometry),
     lambda h, _out, g, _w, x_shape, **geometry: _conv_weight(g, h, w_shape=_w.shape, **geometry))
 
 _conv_weight = Primitive(
-    "conv2d_weight_grad", lambda g, x, w_shape, **geometry: _kernels(g).conv2d_weight_grad(g, x, w_shape, **geometry),
+    "conv2d_weight_grad", lambda g, x, w_shape, **geometry: _kernels(g, x).conv2d_weight_grad(g, x, w_shape, **geometry),
     lambda h, _out, _g, x, w_shape, **geometry: _conv(x, h, **geometry),
     lambda h, _out, g, _x, w_shape, **geometry: _conv_input(g, h, x_shape=_x.shape, **geometry))
 

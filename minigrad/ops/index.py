@@ -1,7 +1,7 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 import numpy as np
 
-from ..backend import is_array, xp
+from ..backend import is_array, path, xp
 from ..tensor import Primitive, Tensor, asarray
 from .elementwise import nondifferentiable, where, zeros_like
 
@@ -15,8 +15,12 @@ def _is_basic(index):
 
 def _add_at(x, index, values):
     """x[index] += values, where an element that the index names twice receives both. Changes x."""
+    rows = index[0] if isinstance(index, tuple) and len(index) == 1 else index
     if _is_basic(index):
         x[index] += values
+    elif is_array(rows) and rows.dtype.kind in "iu" and path(x, values) == "cuda":
+        from ..backend import cuda
+        cuda.index_add(x, rows.reshape(-1).astype(np.int64, copy=False), values)
     elif xp(x) is np:
         np.add.at(x, index, values)
     else:

@@ -1,6 +1,7 @@
 """Normalisation by statistics of the batch (batch norm), of each sample (layer, group and RMS norm), or by length."""
 import numpy as np
 
+from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .elementwise import maximum, relu, sqrt, where
@@ -101,8 +102,8 @@ def norm_relu_pool(x, running_mean, running_var, weight, bias, training=False, m
 
 def _affine(x, weight, bias):
     channels = x.shape[1]
-    weight = Tensor(np.ones(channels, x.dtype)).to(x.device) if weight is None else weight
-    return weight, Tensor(np.zeros(channels, x.dtype)).to(x.device) if bias is None else bias
+    weight = Tensor(xp(x._array).ones(channels, x.dtype)) if weight is None else weight
+    return weight, Tensor(xp(x._array).zeros(channels, x.dtype)) if bias is None else bias
 
 
 def _update(x, running_mean, running_var, momentum):
@@ -194,6 +195,18 @@ def rms_norm(x, normalized_shape, weight=None, eps=1e-6):
     return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, [] if weight is None else [weight], eps)
 
 
+def _group_norm(x, *affine, num_groups, eps):
+    """layer_norm of each group of channels, times weight, plus bias, as far as these are given."""
+    n, c, *rest = x.shape
+    y = _fused_layer_norm(x.reshape(n, num_groups, c // num_groups * int(np.prod(rest))), eps=eps).reshape(x.shape)
+    column = (1, -1) + (1,) * len(rest)
+    y = y * affine[0].reshape(column) if affine else y
+    return y + affine[1].reshape(column) if len(affine) > 1 else y
+
+
+_fused_group_norm = Fused("group_norm", _group_norm)
+
+
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """Each sample's channels in `num_groups` groups, each normalised by its mean and variance over channels and pixels.
 
@@ -206,12 +219,9 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
-    n, c, *rest = x.shape
-    size = c // num_groups * int(np.prod(rest))
-    y = _fused_layer_norm(x.reshape(n, num_groups, size), eps=eps).reshape(x.shape)
-    column = (1, -1) + (1,) * len(rest)
-    y = y if weight is None else y * weight.reshape(column)
-    return y if bias is None else y + bias.reshape(column)
+    if weight is None and bias is not None:
+        return group_norm(x, num_groups, None, None, eps) + bias.reshape((1, -1) + (1,) * (x.ndim - 2))
+    return _fused_group_norm(x, *[a for a in (weight, bias) if a is not None], num_groups=num_groups, eps=eps)
 
 
 # -- by length -------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Maps into feature space: a row of a table for each index, and the affine map of features."""
 import numpy as np
 
-from ..backend import xp
+from ..backend import path, xp
 from ..fused import Fused
 from ..tensor import Primitive, Tensor, asarray
+from .index import _add_at
 from .linalg import matmul
 from .shape import transpose
 
@@ -11,7 +12,7 @@ from .shape import transpose
 def _add_rows(g, indices, rows, padding_idx):
     """A table of `rows` rows in which each row is the sum of the rows of g that were read from it."""
     flat, values = indices.reshape(-1), g.reshape(-1, g.shape[-1])
-    if xp(g) is np:
+    if path(g) == "cpu":
         out = np.zeros((rows, g.shape[-1]), g.dtype)
         if flat.size:  # sorted, equal indices lie side by side, and runs are summed without a loop
             order = np.argsort(flat, kind="stable")
@@ -19,8 +20,7 @@ def _add_rows(g, indices, rows, padding_idx):
             starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
             out[ranked[starts]] = np.add.reduceat(values[order], starts, axis=0)
     else:
-        from ..backend.cuda import embedding_backward
-        out = embedding_backward(g, indices, rows)
+        out = _add_at(xp(g).zeros((rows, g.shape[-1]), g.dtype), flat, values)
     if padding_idx is not None:
         out[padding_idx] = 0
     return out
@@ -107,4 +107,5 @@ def linear(x, weight, bias=None):
     x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
-    return _fused_linear(x, weight) if bias is None else _fused_linear(x, weight, bias)
+    operation = _linear if x.dtype == np.float16 else _fused_linear  # of float16, matmul knows how to multiply
+    return operation(x, weight) if bias is None else operation(x, weight, bias)

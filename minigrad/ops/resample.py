@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from ..backend import xp
+from ..fused import Fused
 from ..tensor import Tensor
 from .elementwise import clip, floor, where
 from .index import getitem
@@ -83,6 +84,30 @@ def _like(x, array):
     return Tensor(xp(x._array).asarray(array, dtype=x.dtype))
 
 
+def _grid_sample(x, grid, align_corners, border):
+    """The four pixels around each point, weighted by how near they are."""
+    n, c, height, width = x.shape
+    place = [(grid[..., i] + 1) * ((m - 1) / 2) if align_corners else ((grid[..., i] + 1) * m - 1) / 2
+             for i, m in enumerate((width, height))]
+    if border:
+        place = [clip(p, 0, m - 1) for p, m in zip(place, (width, height))]
+    corner = [floor(p.detach()) for p in place]
+    fraction = [p - f for p, f in zip(place, corner)]
+    images, sample = x.transpose(0, 2, 3, 1), xp(x._array).arange(n)[:, None, None]
+    y = 0
+    for down in (0, 1):
+        for right in (0, 1):
+            column, row = (_whole(f, m) + d for f, m, d in zip(corner, (width, height), (right, down)))
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
+            weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
+            y = y + where(Tensor(inside[..., None]), pixels * weight.expand_dims(3), 0)
+    return y.transpose(0, 3, 1, 2)
+
+
+_fused_grid_sample = Fused("grid_sample", _grid_sample)
+
+
 def grid_sample(x, grid, padding_mode="zeros", align_corners=False):
     """Images (N, C, H, W) read at points by bilinear interpolation, as `torch.nn.functional.grid_sample`.
 
@@ -103,23 +128,7 @@ def grid_sample(x, grid, padding_mode="zeros", align_corners=False):
                          f"got {x.shape} and {grid.shape}")
     if padding_mode not in ("zeros", "border"):
         raise ValueError(f"grid_sample: padding_mode is 'zeros' or 'border', not {padding_mode!r}")
-    n, c, height, width = x.shape
-    place = [(grid[..., i] + 1) * ((m - 1) / 2) if align_corners else ((grid[..., i] + 1) * m - 1) / 2
-             for i, m in enumerate((width, height))]
-    if padding_mode == "border":
-        place = [clip(p, 0, m - 1) for p, m in zip(place, (width, height))]
-    corner = [floor(p.detach()) for p in place]
-    fraction = [p - f for p, f in zip(place, corner)]
-    images, sample = x.transpose(0, 2, 3, 1), xp(x._array).arange(n)[:, None, None]
-    y = 0
-    for down in (0, 1):
-        for right in (0, 1):
-            column, row = (_whole(f, m) + d for f, m, d in zip(corner, (width, height), (right, down)))
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
-            weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
-            y = y + where(Tensor(inside[..., None]), pixels * weight.expand_dims(3), 0)
-    return y.transpose(0, 3, 1, 2)
+    return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
 
 
 def _whole(f, most):

@@ -2,7 +2,7 @@
 //
 // One thread works on one element. `kind` is the same for all threads, so choosing by it costs next to nothing.
 
-enum Kind { RELU, GELU, TANH_GELU, SILU, LEAKY_RELU, SOFTPLUS };
+enum Kind { RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS };
 
 static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
 
@@ -11,7 +11,7 @@ static __device__ real value(int kind, real x, real slope) {
     switch (kind) {
         case RELU: return x > 0 ? x : real(0);
         case GELU: return x * real(0.5) * (1 + erf(x * real(0.7071067811865476)));
-        case TANH_GELU: return x * real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x)));
+        case GELU_TANH: return x * real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x)));
         case SILU: return x * logistic(x);
         case LEAKY_RELU: return x > 0 ? x : slope * x;
         default: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // softplus, log(1 + exp(x))
@@ -26,7 +26,7 @@ static __device__ real derivative(int kind, real x, real slope) {
             real density = real(0.3989422804014327) * exp(x * x * real(-0.5));
             return real(0.5) * (1 + erf(x * real(0.7071067811865476))) + x * density;
         }
-        case TANH_GELU: {
+        case GELU_TANH: {
             real t = tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x));
             real slope_inside = real(0.7978845608028654) * (1 + 3 * real(0.044715) * x * x);
             return real(0.5) * (1 + t) + real(0.5) * x * (1 - t * t) * slope_inside;

@@ -3,20 +3,21 @@ import math
 
 from .. import xp
 from .elementwise import blocks
-from .launch import empty, empty_like, launch
+from .launch import empty, empty_like, in_any_order, launch
 
 MOST = 128  # the widest head; attention.cu holds a row of it in registers
 _THREADS = 128
 
 
-def attention(q, k, v, mask=None, causal=False, scale=None):
+@in_any_order
+def attention(q, k, v, mask=None, causal=None, scale=None):
     """softmax(scale * q @ k.T + mask) @ v, the matrix of scores never in memory.
 
     Args:
         q: (N, heads, queries, width), width at most 128.
         k, v: (N, heads, keys, width).
         mask: additive of the dtype of q, or bool with True for "sees"; broadcasts to (N, heads, queries, keys).
-        causal: query i sees the keys up to i.
+        causal: query i sees the keys up to i + causal; None: all of them.
         scale: 1 / sqrt(width) if None.
 
     Returns:
@@ -32,7 +33,8 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
     return y, lse
 
 
-def attention_backward(g, q, k, v, y, lse, mask=None, causal=False, scale=None):
+@in_any_order
+def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
     """The gradients of `attention` in q, k and v. The mask gets none."""
     delta = empty_like(lse)
     launch("attention", "attention_delta", blocks(lse.size, _THREADS // 32), _THREADS, g, y, delta, lse.size, q.shape[3])
@@ -60,4 +62,4 @@ def _settings(q, k, mask, causal, scale):
         mask = module.where(mask, 0, -math.inf) if mask.dtype == bool else mask
         mask = module.ascontiguousarray(mask, dtype=q.dtype)
         strides = [s // mask.itemsize for s in module.broadcast_to(mask, (n, heads, queries, keys)).strides]
-    return mask, (heads, queries, keys, width, scale, 0 if causal else keys, *strides)
+    return mask, (heads, queries, keys, width, scale, keys if causal is None else causal, *strides)

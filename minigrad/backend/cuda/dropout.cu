@@ -6,8 +6,8 @@
 
 struct Words { unsigned w[4]; };
 
-static __device__ Words philox(unsigned long long counter, unsigned long long stream, unsigned long long seed) {
-    Words c = {{(unsigned)counter, (unsigned)(counter >> 32), (unsigned)stream, (unsigned)(stream >> 32)}};
+static __device__ Words philox(unsigned long long counter, unsigned long long seed) {
+    Words c = {{(unsigned)counter, (unsigned)(counter >> 32), 0, 0}};
     unsigned key0 = (unsigned)seed, key1 = (unsigned)(seed >> 32);
     for (int round = 0; round < 10; round++) {
         unsigned high0 = __umulhi(0xD2511F53u, c.w[0]), low0 = 0xD2511F53u * c.w[0];
@@ -19,19 +19,20 @@ static __device__ Words philox(unsigned long long counter, unsigned long long st
     return c;
 }
 
-// Words with key `seed` and counters (stream, 0), (stream, 1), ...: a thread writes four of the n.
-extern "C" __global__ void philox_words(real* words, index_t n, unsigned long long seed, unsigned long long stream,
+// The seed comes as a number, or, where seed_at is not null, from device memory, so that a captured graph draws new masks.
+
+// The words of counters first, first + 1, ...: a thread writes four of the n.
+extern "C" __global__ void philox_words(real* words, index_t n, unsigned long long seed, const unsigned long long* seed_at,
                                         unsigned long long first) {
     index_t i = thread_index() * 4;
-    Words random = philox(first + thread_index(), stream, seed);
+    Words random = philox(first + thread_index(), seed_at ? *seed_at : seed);
     for (int k = 0; k < 4 && i + k < n; k++) words[i + k] = random.w[k];
 }
 
-// The stream numbers the call; where stream_at is not null it is added to, so that a captured graph draws new masks.
 extern "C" __global__ void dropout(const real* x, real* y, index_t n, real p, unsigned long long seed,
-                                   unsigned long long stream, const unsigned long long* stream_at) {
+                                   const unsigned long long* seed_at) {
     index_t i = thread_index() * 4;
-    Words random = philox(thread_index(), stream + (stream_at ? *stream_at : 0), seed);
+    Words random = philox(thread_index(), seed_at ? *seed_at : seed);
     for (int k = 0; k < 4 && i + k < n; k++) {
         real uniform = (random.w[k] >> 8) * real(1.0 / (1 << 24));  // in [0, 1), exact in float
         y[i + k] = uniform >= p ? x[i + k] / (1 - p) : real(0);

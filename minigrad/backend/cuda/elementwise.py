@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from .. import xp
-from .launch import empty, empty_like, launch
+from .launch import empty, empty_like, in_any_order, launch, LIST, ordered
 
 THREADS = 256
-ACTIVATIONS = ("relu", "gelu", "tanh_gelu", "silu", "leaky_relu", "softplus")  # in the order of activation.cu
+CHUNK = 2048  # elements of a parameter for one block, as in optimiser.cu
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")  # in the order of activation.cu
 
 
 def blocks(n, threads=THREADS):
@@ -18,6 +18,7 @@ def blocks(n, threads=THREADS):
     return -(-n // threads)
 
 
+@in_any_order
 def activation(name, x, bias=None, slope=0.01):
     """f(x + bias) for f one of `ACTIVATIONS`.
 
@@ -31,6 +32,7 @@ def activation(name, x, bias=None, slope=0.01):
     return y
 
 
+@in_any_order
 def activation_backward(name, g, x, bias=None, slope=0.01):
     """The gradients of `activation` in x and in the bias (None without one)."""
     dx, kind = empty_like(x), ACTIVATIONS.index(name)
@@ -48,6 +50,7 @@ def chunks(rows):
     return max(1, -(-rows // per_chunk)), per_chunk
 
 
+@in_any_order
 def column_sum(x):
     """The sum of (rows, C) over its rows: (C,). The same bits every time."""
     rows, columns = x.shape
@@ -57,49 +60,59 @@ def column_sum(x):
     return sums[0] if count == 1 else column_sum(sums)
 
 
-def dropout(x, p, seed, stream=0, stream_at=None):
+@in_any_order
+def dropout(x, p, seed):
     """x / (1 - p) with probability 1 - p, else 0, decided by Philox 4x32-10; its own gradient when called on `g`.
 
     Args:
         p: from 0 to below 1.
-        seed, stream: numbers below 2**64: the same two give the same mask. `stream` numbers the call.
-        stream_at: (1,) uint64 on the device to add to `stream`, for captured graphs, or None.
+        seed: a number below 2**64, or an array (1,) uint64 on the device: the same one gives the same mask.
     """
     y = empty_like(x)
-    launch("dropout", "dropout", blocks(x.size, 4 * THREADS), THREADS, x, y, x.size, p, seed, stream, stream_at)
+    launch("dropout", "dropout", blocks(x.size, 4 * THREADS), THREADS, x, y, x.size, p, *_number_or_array(seed))
     return y
 
 
-def philox_words(n, seed, stream=0, first=0):
-    """`n` random numbers below 2**32 as float64: the words of counters `first`, `first` + 1, ... of a stream."""
+def philox_words(n, seed, first=0):
+    """`n` random numbers below 2**32 as float64, the words of counters `first`, `first` + 1, ...; `seed` as in `dropout`."""
     words = empty((n,), np.float64)
-    launch("dropout", "philox_words", blocks(n, 4 * THREADS), THREADS, words, n, seed, stream, first)
+    launch("dropout", "philox_words", blocks(n, 4 * THREADS), THREADS, words, n, *_number_or_array(seed), first)
     return words
 
 
-def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
-    """As `minigrad.backend.cpu.elementwise.sgd_step`, in place. `lr` may be an array (1,) on the device."""
-    rate, rate_at = _number_or_array(lr)
-    launch("optimiser", "sgd_step", blocks(p.size), THREADS, p, g, v, p.size, rate, rate_at, momentum, weight_decay,
-           nesterov)
+# -- optimisers: lists of arrays, one launch for up to LIST of them --------------------------------------------------------
 
 
-def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
-    """As `minigrad.backend.cpu.elementwise.adam_step`, in place.
+def sgd_step(ps, gs, vs, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
+    """As `minigrad.backend.cpu.elementwise.sgd_step`, in place, on all parameters of a list.
 
-    `lr` and `t` may be arrays (1,) on the device, `t` of int32.
+    `vs` is empty without momentum.
+    All arrays have one dtype, the gradients any memory order. `lr` may be an array (1,) of that dtype on the device.
     """
-    rate, rate_at = _number_or_array(lr)
-    steps, steps_at = _number_or_array(t)
+    _all_at_once("sgd_step", (ps, gs, vs), *_number_or_array(lr), momentum, weight_decay, nesterov)
+
+
+def adam_step(ps, gs, ms, vs, lr, b1, b2, eps, wd, decoupled, t):
+    """As `minigrad.backend.cpu.elementwise.adam_step`, in place, on all parameters of a list.
+
+    All arrays have one dtype. `lr` and `t` may be arrays (1,) on the device, `t` of int32.
+    """
     betas = [f for b in (b1, b2) for f in (1 - b, math.log(b) if b else -math.inf)]
-    launch("optimiser", "adam_step", blocks(p.size), THREADS, p, g, m, v, p.size, rate, rate_at, *betas, eps, wd, decoupled,
-           steps, steps_at)
+    _all_at_once("adam_step", (ps, gs, ms, vs), *_number_or_array(lr), *betas, eps, wd, decoupled, *_number_or_array(t))
 
 
-def ema_step(average, p, decay):
-    """average = decay * average + (1 - decay) * p, in place. `decay` may be an array (1,) on the device."""
-    rate, rate_at = _number_or_array(decay)
-    launch("optimiser", "ema_step", blocks(p.size), THREADS, average, p, p.size, rate, rate_at)
+def ema_step(averages, ps, decay):
+    """average = decay * average + (1 - decay) * p, in place, for all of two lists. `decay` may be an array (1,)."""
+    _all_at_once("ema_step", (averages, ps), *_number_or_array(decay))
+
+
+def _all_at_once(kernel, lists, *settings):
+    """Launches a kernel of optimiser.cu on lists of arrays, of which it only reads the second."""
+    lists = lists[0], [ordered(a) for a in lists[1]], *lists[2:]
+    for i in range(0, len(lists[0]), LIST):
+        part = [arrays[i:i + LIST] for arrays in lists]
+        lengths = [a.size for a in part[0]]
+        launch("optimiser", kernel, sum(blocks(n, CHUNK) for n in lengths), THREADS, *part, lengths, *settings)
 
 
 def _number_or_array(x):
@@ -108,19 +121,15 @@ def _number_or_array(x):
 
 
 def index_add(out, index, updates):
-    """out[index[i]] += updates[i], in place, repeated indices included.
+    """out[index[i]] += updates[i], in place, repeated indices included. `index` and `updates` may have any memory order.
 
     Args:
         out: (rows, ...).
         index: (n,) int64; negative ones count from the end, those outside are skipped.
-        updates: (n, ...).
+        updates: (n, ...), or any shape with so many elements.
     """
+    index, updates = ordered(index), ordered(updates)
     columns = math.prod(out.shape[1:])
     launch("index_add", "index_add", blocks(updates.size), THREADS, out, index, updates, index.size, columns, out.shape[0])
     return out
 
-
-def embedding_backward(g, index, rows):
-    """The gradient of table[index] in a table of `rows` rows: g (..., C), index (...) int64, result (rows, C)."""
-    table = xp(g).zeros((rows, g.shape[-1]), g.dtype)
-    return index_add(table, index.reshape(-1), g.reshape(-1, g.shape[-1]))

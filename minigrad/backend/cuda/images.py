@@ -7,7 +7,8 @@ import math
 
 from .. import xp
 from .elementwise import THREADS, blocks, column_sum
-from .launch import empty, empty_like, launch
+from .launch import empty, empty_like, in_any_order, launch
+from .matmul import matmul
 
 MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
 
@@ -20,6 +21,7 @@ def _threads(pixels):
 # -- normalisation -----------------------------------------------------------------------------------------------------
 
 
+@in_any_order
 def moments(x):
     """Mean and biased variance of each channel of (N, C, ...): (C,), (C,)."""
     (n, c), pixels, dtype = x.shape[:2], math.prod(x.shape[2:]), x.dtype
@@ -29,6 +31,7 @@ def moments(x):
     return mean, var
 
 
+@in_any_order
 def batch_norm(x, gamma, beta, eps=1e-5, relu=False):
     """Each channel normalised by the statistics of the batch, followed by a ReLU on request.
 
@@ -43,6 +46,7 @@ def batch_norm(x, gamma, beta, eps=1e-5, relu=False):
     return batch_norm_eval(x, gamma, beta, mean, var, eps, relu), mean, var
 
 
+@in_any_order
 def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
     """Each channel normalised by a given mean and variance."""
     y, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
@@ -50,6 +54,7 @@ def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
     return y
 
 
+@in_any_order
 def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
     """The gradients of `batch_norm` in x, gamma and beta; `y`, its output, is needed if a ReLU followed."""
     dx, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
@@ -61,6 +66,7 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
     return dx, dw, db
 
 
+@in_any_order
 def group_norm(x, groups, gamma, beta, eps=1e-5):
     """The channels of each image normalised in groups of their own mean and variance.
 
@@ -78,6 +84,7 @@ def group_norm(x, groups, gamma, beta, eps=1e-5):
     return y, mean, inv_std
 
 
+@in_any_order
 def group_norm_backward(gy, x, gamma, mean, inv_std):
     """The gradients of `group_norm` in x, gamma and beta."""
     (n, c), pixels, groups = x.shape[:2], math.prod(x.shape[2:]), mean.shape[1]
@@ -88,6 +95,7 @@ def group_norm_backward(gy, x, gamma, mean, inv_std):
     return dx, column_sum(dw), column_sum(db)
 
 
+@in_any_order
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     """max_pool2d(relu(batch_norm(x)), pool) with the statistics of the batch.
 
@@ -104,6 +112,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     return y, winner, mean, var
 
 
+@in_any_order
 def norm_relu_pool_backward(gy, x, y, winner, gamma, mean, inv_std, pool=2):
     """The gradients of `norm_relu_pool` in x, gamma and beta."""
     n, c, height, width = x.shape
@@ -126,6 +135,7 @@ def _output_size(name, size, kernel, stride, padding, dilation=(1, 1)):
     return shape
 
 
+@in_any_order
 def max_pool2d(x, kernel, stride, padding=(0, 0)):
     """The largest value of each window: y, and winner (int32) as of `minigrad.backend.cpu.pool.max_pool2d`."""
     size = _output_size("max_pool2d", x.shape[2:], kernel, stride, padding)
@@ -135,6 +145,7 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     return y, winner
 
 
+@in_any_order
 def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `max_pool2d` in its input."""
     dx = empty(x_shape, gy.dtype)
@@ -143,6 +154,7 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     return dx
 
 
+@in_any_order
 def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     """The mean of each window, padding counted as zeros."""
     size = _output_size("avg_pool2d", x.shape[2:], kernel, stride, padding)
@@ -152,6 +164,7 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     return y
 
 
+@in_any_order
 def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `avg_pool2d` in its input."""
     dx = empty(x_shape, gy.dtype)
@@ -163,6 +176,7 @@ def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
 # -- convolution -------------------------------------------------------------------------------------------------------
 
 
+@in_any_order
 def im2col(x, kernel, stride, padding, dilation):
     """The windows of (N, C, H, W) as the columns of a matrix (C * kh * kw, N * H' * W')."""
     n, c, *size = x.shape
@@ -173,6 +187,7 @@ def im2col(x, kernel, stride, padding, dilation):
     return matrix
 
 
+@in_any_order
 def col2im(matrix, x_shape, kernel, stride, padding, dilation):
     """The transpose of `im2col`: the sum of the elements that each pixel was copied to, (N, C, H, W)."""
     n, c, *size = x_shape
@@ -183,6 +198,7 @@ def col2im(matrix, x_shape, kernel, stride, padding, dilation):
     return x
 
 
+@in_any_order
 def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Cross-correlation of (N, C, H, W) with (O, C / groups, kh, kw): (N, O, H', W'). Settings are pairs.
 
@@ -197,11 +213,12 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
         return y
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
         matrix = im2col(x[part], kernel, **geometry)
-        product = w.reshape(groups, o // groups, -1) @ matrix.reshape(groups, -1, matrix.shape[1])
+        product = matmul(w.reshape(groups, o // groups, -1), matrix.reshape(groups, -1, matrix.shape[1]))
         y[part] = product.reshape(o, -1, *y.shape[2:]).swapaxes(0, 1)
     return y
 
 
+@in_any_order
 def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in x."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
@@ -212,11 +229,12 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
         return dx
     for part in _parts(x_shape, gy.shape, kernel, gy.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
-        matrix = w.reshape(groups, o // groups, -1).swapaxes(1, 2) @ g
+        matrix = matmul(w.reshape(groups, o // groups, -1).swapaxes(1, 2), g)
         dx[part] = col2im(matrix.reshape(-1, g.shape[2]), dx[part].shape, kernel, **geometry)
     return dx
 
 
+@in_any_order
 def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in w."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
@@ -230,7 +248,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
         matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
-        dw += g @ matrix.swapaxes(1, 2)
+        dw += matmul(g, matrix.swapaxes(1, 2))
     return dw.reshape(w_shape)
 
 
@@ -248,6 +266,7 @@ def _parts(x_shape, y_shape, kernel, dtype):
 # -- sampling ----------------------------------------------------------------------------------------------------------
 
 
+@in_any_order
 def grid_sample(x, grid, align_corners=False, border=False):
     """Bilinear interpolation of x (N, C, H, W) at grid (N, H', W', 2), pairs (horizontal, vertical) in [-1, 1].
 
@@ -261,6 +280,7 @@ def grid_sample(x, grid, align_corners=False, border=False):
     return y
 
 
+@in_any_order
 def grid_sample_backward(gy, x, grid, align_corners=False, border=False):
     """The gradients of `grid_sample` in x and grid."""
     n, c, *size = x.shape

@@ -14,10 +14,12 @@ import re
 
 import numpy as np
 
-from .. import cupy
+from ... import backend
+from .. import cupy, xp
 
 FOLDER = pathlib.Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
+LIST = 96  # how many arrays an argument of the C type Arrays holds
 _DTYPES = {"int": np.int32, "index_t": np.int64, "unsigned char": np.uint8, "unsigned long long": np.uint64,
            "float": np.float32, "double": np.float64}
 _DECLARATION = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
@@ -36,7 +38,7 @@ def source(file):
 
 def options(real):
     """What the compiler is told about `real`, "float32" or "float64"."""
-    return (f"-DREAL={REALS[real]}", "-std=c++17")
+    return (f"-DREAL={REALS[real]}", f"-DLIST={LIST}", "-std=c++17")
 
 
 @functools.cache
@@ -57,13 +59,27 @@ def _parameter(text):
 class Gpu:
     """CuPy's current device and stream."""
 
+    takes_numpy = False  # which arrays it works on: CuPy's
+
     def empty(self, shape, dtype):
         """An uninitialised array."""
         return cupy().empty(shape, dtype)
 
     def run(self, file, kernel, real, grid, block, arguments):
-        """Launches without waiting; `arguments` are arrays, NumPy scalars, and None for a null pointer."""
-        _function(file, kernel, real)(grid, block, tuple(np.uint64(0) if a is None else a for a in arguments))
+        """Launches without waiting.
+
+        `arguments` are arrays, None for a null pointer, NumPy scalars, lists of arrays, and tuples of their lengths.
+        """
+        _function(file, kernel, real)(grid, block, tuple(map(self._passed, arguments)))
+
+    @staticmethod
+    def _passed(a):
+        """What CuPy takes for an argument: a structured NumPy array is passed by value."""
+        if isinstance(a, (list, tuple)):
+            by_value = np.zeros(1, [("of", np.int64, (LIST,))])
+            by_value["of"][0, :len(a)] = [x.data.ptr for x in a] if isinstance(a, list) else a
+            return by_value
+        return np.uint64(0) if a is None else a
 
 
 @functools.cache
@@ -81,13 +97,31 @@ _device = Gpu()
 
 @contextlib.contextmanager
 def using(device):
-    """Kernels launched inside run on `device`, and results are allocated there."""
+    """Kernels launched inside run on `device`, and results are allocated there. Of the whole process, not of a thread.
+
+    If the device takes NumPy arrays, all operations with a CUDA path take it for NumPy arrays (see `backend.path`).
+    """
     global _device
-    before, _device = _device, device
+    before = _device
+    _device, backend.kernels_take_numpy = device, device.takes_numpy
     try:
         yield
     finally:
-        _device = before
+        _device, backend.kernels_take_numpy = before, before.takes_numpy
+
+
+def in_any_order(function):
+    """The function, its arrays made C-contiguous first: for wrappers whose kernels only read them."""
+    @functools.wraps(function)
+    def called(*arguments, **settings):
+        return function(*[ordered(a) for a in arguments], **settings)
+
+    return called
+
+
+def ordered(a):
+    """An array in C order, copied if it is in another; anything else as it is."""
+    return xp(a).ascontiguousarray(a) if hasattr(a, "flags") and not a.flags.c_contiguous else a
 
 
 def empty(shape, dtype):
@@ -106,14 +140,16 @@ def launch(file, kernel, grid, block, *arguments):
     Args:
         file, kernel: the name of the .cu file, and of the kernel in it.
         grid, block: numbers of blocks and of threads in a block, each a number or a tuple of up to three.
-        arguments: as declared. Arrays are C-contiguous and have the declared dtype; None is a null pointer.
+        arguments: as declared. Arrays are C-contiguous and have the declared dtype; None is a null pointer. Arrays by
+            value are a list, Lengths a sequence of numbers, both of at most LIST.
 
     Raises:
         TypeError: the arguments are not what the kernel declares.
     """
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
-    real = next((a.dtype for a, (kind, _, _) in zip(arguments, declared) if kind == "real" and hasattr(a, "dtype")), None)
+    reals = [a for a, (kind, _, _) in zip(arguments, declared) if kind in ("real", "Arrays")]
+    real = next((a.dtype for b in reals for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)
     if real is None or real.name not in REALS:
         raise TypeError(f"{kernel}: the CUDA kernels work in float32 and float64, not {real}")
     if len(arguments) != len(declared):
@@ -124,6 +160,11 @@ def launch(file, kernel, grid, block, *arguments):
 
 
 def _checked(kernel, position, value, kind, pointer, _const, real):
+    if kind in ("Arrays", "Lengths"):
+        if len(value) > LIST:
+            raise TypeError(f"{kernel}: argument {position} has {len(value)} items; at most {LIST} fit")
+        return tuple(map(int, value)) if kind == "Lengths" else [
+            _checked(kernel, position, a, "real", True, _const, real) for a in value]
     dtype = real if kind == "real" else _DTYPES[kind]
     if not pointer:
         return np.dtype(dtype).type(value)

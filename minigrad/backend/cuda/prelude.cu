@@ -10,6 +10,10 @@ typedef long long index_t;
 
 #define FULL_WARP 0xffffffffu
 
+// Arguments by value: up to LIST arrays, and their lengths. Five such lists fit into the 4 KB that a kernel may take.
+struct Arrays { real* of[LIST]; };
+struct Lengths { index_t of[LIST]; };
+
 #ifndef INFINITY  // these are math.h's, and NVRTC has no headers
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)

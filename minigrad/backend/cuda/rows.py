@@ -4,7 +4,7 @@ Arrays are float32 or float64 on the GPU, in C order.
 """
 from .. import xp
 from .elementwise import blocks, chunks, column_sum
-from .launch import empty, empty_like, launch
+from .launch import empty, empty_like, in_any_order, launch
 
 
 def _threads(columns):
@@ -12,13 +12,18 @@ def _threads(columns):
     return min(256, max(32, (columns + 31) // 32 * 32))
 
 
+@in_any_order
 def softmax(x, logarithm=False):
-    """exp(x) / sum(exp(x)) along the last axis, or its logarithm. `x` has at least one axis."""
+    """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN).
+
+    `x` has at least one axis.
+    """
     y, columns = empty_like(x), x.shape[-1]
     launch("softmax", "softmax_forward", x.size // max(columns, 1), _threads(columns), x, y, columns, logarithm)
     return y
 
 
+@in_any_order
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y."""
     dx, columns = empty_like(y), y.shape[-1]
@@ -26,8 +31,9 @@ def softmax_backward(g, y, logarithm=False):
     return dx
 
 
+@in_any_order
 def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
-    """The mean cross-entropy over the rows whose label is not `ignored`, NaN if there is none.
+    """The cross-entropy of each row, 0 where its label is `ignored`, NaN where that is no class.
 
     Args:
         logits: (N, classes).
@@ -35,27 +41,25 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         smoothing: the share of each target that is spread evenly over all classes.
 
     Returns:
-        loss: 0-d.
-        lse: (N,), the log-sum-exp of each row.
-        count: 0-d, how many rows counted.
+        losses (N,), and lse (N,), the log-sum-exp of each row.
     """
     (rows, classes), dtype = logits.shape, logits.dtype
     losses, lse = empty((rows,), dtype), empty((rows,), dtype)
     launch("softmax", "cross_entropy_forward", rows, _threads(classes), logits, labels, losses, lse, classes, smoothing,
            ignored)
-    count = xp(labels).asarray((labels != ignored).sum(), dtype=dtype)
-    return xp(losses).asarray(losses.sum() / count, dtype=dtype), lse, count
+    return losses, lse
 
 
-def cross_entropy_backward(g, logits, labels, lse, count, smoothing=0.0, ignored=-100):
-    """The gradient of `cross_entropy` in the logits; `g` is 0-d, on the device like all else."""
+@in_any_order
+def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
+    """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the losses."""
     dx, (rows, classes) = empty_like(logits), logits.shape
-    scale = xp(g).asarray(g / count, dtype=logits.dtype).reshape(1)
-    launch("softmax", "cross_entropy_backward", rows, _threads(classes), scale, logits, labels, lse, dx, classes, smoothing,
+    launch("softmax", "cross_entropy_backward", rows, _threads(classes), g, logits, labels, lse, dx, classes, smoothing,
            ignored)
     return dx
 
 
+@in_any_order
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
     """weight * (x - mean) / sqrt(var + eps) + bias along the last axis.
 
@@ -69,17 +73,20 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     return _normalise(x, weight, bias, eps, True)
 
 
+@in_any_order
 def layer_norm_backward(g, x, weight, mean, inv_std):
     """The gradients of `layer_norm` in x, weight and bias; those of weight and bias also if they were None."""
     return _normalise_backward(g, x, weight, mean, inv_std, True)
 
 
+@in_any_order
 def rms_norm(x, weight=None, eps=1e-6):
     """weight * x / sqrt(mean of x**2 + eps) along the last axis; y like x, inv_rms (rows,)."""
     y, _, inv_rms = _normalise(x, weight, None, eps, False)
     return y, inv_rms
 
 
+@in_any_order
 def rms_norm_backward(g, x, weight, inv_rms):
     """The gradients of `rms_norm` in x and weight."""
     return _normalise_backward(g, x, weight, xp(x).zeros_like(inv_rms), inv_rms, False)[:2]

@@ -9,18 +9,19 @@ static __device__ real log_sum_exp(const real* x, int columns) {
     real largest = -INFINITY, sum = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) largest = fmax(largest, x[j]);
     largest = block_max(largest);
-    if (isinf(largest)) return largest;
+    if (isinf(largest)) largest = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += exp(x[j] - largest);
     return largest + log(block_sum(sum));
 }
 
+// exp(x - lse). A row of -infinity only has shares 0; in one with +infinity that has share 1.
+static __device__ real share(real x, real lse) { return isinf(lse) ? real(x > 0 && isinf(x)) : exp(x - lse); }
+
 extern "C" __global__ void softmax_forward(const real* x, real* y, int columns, int logarithm) {
     index_t row = (index_t)blockIdx.x * columns;
     real lse = log_sum_exp(x + row, columns);
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
-        real log_y = x[row + j] - lse;
-        y[row + j] = logarithm ? log_y : exp(log_y);
-    }
+    for (int j = threadIdx.x; j < columns; j += blockDim.x)
+        y[row + j] = logarithm ? x[row + j] - lse : share(x[row + j], lse);
 }
 
 // dx = y (g - sum(g y)) for y = softmax(x), and dx = g - exp(y) sum(g) for y = log_softmax(x).
@@ -50,12 +51,12 @@ extern "C" __global__ void cross_entropy_forward(const real* x, const index_t* l
     loss[blockIdx.x] = label == ignored ? real(0) : total - (1 - smoothing) * right - even;
 }
 
-// dx[r, j] = scale (softmax(x)[r, j] - (1 - s) [j = label[r]] - s / columns); scale lies on the device, (1,).
-extern "C" __global__ void cross_entropy_backward(const real* scale, const real* x, const index_t* labels, const real* lse,
+// dx[r, j] = g[r] (softmax(x)[r, j] - (1 - s) [j = label[r]] - s / columns).
+extern "C" __global__ void cross_entropy_backward(const real* g, const real* x, const index_t* labels, const real* lse,
                                                   real* dx, int columns, real smoothing, index_t ignored) {
     index_t row = (index_t)blockIdx.x * columns, label = labels[blockIdx.x];
     for (int j = threadIdx.x; j < columns; j += blockDim.x) {
         real target = smoothing / columns + (j == label ? 1 - smoothing : 0);
-        dx[row + j] = label == ignored ? real(0) : *scale * (exp(x[row + j] - lse[blockIdx.x]) - target);
+        dx[row + j] = label == ignored ? real(0) : g[blockIdx.x] * (share(x[row + j], lse[blockIdx.x]) - target);
     }
 }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import standin
 from hypothesis import Phase, settings
-from minigrad import backend
+from minigrad import backend, tree
 from minigrad.backend.cuda import launch
 
 settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate], database=None)  # for mutate.py: no shrinking
@@ -39,15 +39,14 @@ class OnGpu:
 
     def __call__(self, function, *arguments, **settings):
         cupy = backend.cupy()
-        moved = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments]
-        keywords = {k: cupy.asarray(a) if isinstance(a, np.ndarray) else a for k, a in settings.items()}
-        results = function(*moved, **keywords)
-        for before, after in zip(arguments, moved):
-            if isinstance(before, np.ndarray) and before.flags.writeable:
-                before[...] = after.get()
-        if isinstance(results, tuple):
-            return tuple(a.get() if isinstance(a, cupy.ndarray) else a for a in results)
-        return results.get() if isinstance(results, cupy.ndarray) else results
+        moved, rebuild = tree.flatten((arguments, settings))
+        before, moved = moved, [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in moved]
+        arguments, settings = rebuild(moved)
+        results = function(*arguments, **settings)
+        for host, device in zip(before, moved):
+            if isinstance(host, np.ndarray) and host.flags.writeable:
+                host[...] = device.get()
+        return tree.map(lambda a: a.get() if isinstance(a, cupy.ndarray) else a, results)
 
 
 def pytest_generate_tests(metafunc):

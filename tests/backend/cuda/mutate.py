@@ -25,7 +25,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # a forked child h
 TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm": ["batch_norm"],
          "column_sum": ["activation"], "depthwise": ["windows"], "dropout": ["optimiser"], "grid_sample": ["grid_sample"],
          "group_norm": ["group_norm"],
-         "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "norm_relu_pool": ["batch_norm"],
+         "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "matmul": ["matmul"],
+         "norm_relu_pool": ["batch_norm"],
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",

@@ -34,7 +34,7 @@ def library(file, real):
     text = launch.source(file) + "".join(
         f'\nextern "C" const char* launch_{name}(const unsigned* sizes, void** arguments, int backwards) '
         f"{{ return standin::launch({name}, sizes, arguments, backwards); }}" for name in launch.kernels(file))
-    command = ["g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-w", f"-DREAL={launch.REALS[real]}", "-include", str(HEADER)]
+    command = ["g++", "-O2", "-fPIC", "-shared", "-w", *launch.options(real), "-include", str(HEADER)]
     key = hashlib.sha256("\0".join([text, HEADER.read_text(), *command]).encode()).hexdigest()[:20]
     path = CACHE / f"{file}-{real}-{key}.so"
     CACHE.mkdir(mode=0o700, exist_ok=True)
@@ -50,6 +50,8 @@ def library(file, real):
 class StandIn:
     """The CPU in the role of a GPU."""
 
+    takes_numpy = True
+
     def empty(self, shape, dtype):
         """An array full of NaNs (or of -1): what a kernel leaves unwritten shows."""
         dtype = np.dtype(dtype)
@@ -62,13 +64,18 @@ class StandIn:
         sizes = (ctypes.c_uint * 6)(*[*grid, 1, 1][:3], *[*block, 1, 1][:3])
         declared = launch.kernels(file)[kernel]
         forwards, backwards = (_run_once(function, sizes, arguments, declared, order) for order in (0, 1))
-        for i, (a, b) in enumerate(zip(forwards, backwards)):
+        for i, (target, a, b) in enumerate(zip(_flat(arguments), forwards, backwards)):
             if a is None:
                 continue
             rounding = 50 * np.finfo(a.dtype).eps * np.abs(a[np.isfinite(a)]).max(initial=0) if a.dtype.kind == "f" else 0
             np.testing.assert_allclose(a, b, rtol=0, atol=rounding, err_msg=(  # atomic additions come in another order
                 f"{kernel}: argument {i} depends on the order of the threads"))
-            arguments[i][...] = a
+            target[...] = a
+
+
+def _flat(arguments):
+    """The arguments, those of lists of arrays in the place of the list."""
+    return [a for value in arguments for a in (value if isinstance(value, list) else [value])]
 
 
 def _guarded(array):
@@ -85,25 +92,32 @@ def _guarded(array):
 
 def _run_once(function, sizes, arguments, declared, backwards):
     """Returns the arrays that the kernel may have written, None for the other arguments."""
-    guarded, pointers = {}, []
+    guarded, values = {}, []
+
+    def address(array):
+        if id(array) not in guarded:
+            guarded[id(array)] = _guarded(array)
+        return guarded[id(array)][1].ctypes.data
+
     for value in arguments:
         if isinstance(value, np.ndarray):
-            if id(value) not in guarded:
-                guarded[id(value)] = _guarded(value)
-            value = ctypes.c_void_p(guarded[id(value)][1].ctypes.data)
+            value = ctypes.c_void_p(address(value))
+        elif isinstance(value, (list, tuple)):  # Arrays or Lengths
+            value = (ctypes.c_longlong * launch.LIST)(*[address(a) if isinstance(value, list) else a for a in value])
         elif value is None:
             value = ctypes.c_void_p(None)
         else:
             value = np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
-        pointers.append(value)
-    references = [ctypes.cast(ctypes.pointer(p), ctypes.c_void_p) for p in pointers]
+        values.append(value)
+    references = [ctypes.cast(ctypes.pointer(v), ctypes.c_void_p) for v in values]
     error = function(sizes, (ctypes.c_void_p * len(references))(*references), backwards)
     assert error is None, f"{function.__name__}: {error.decode()}"
     for zone, inside in guarded.values():
         assert (zone == 0xff).all(), f"{function.__name__}: wrote before an array of shape {inside.shape}"
     written = []
     for value, (_, _, const) in zip(arguments, declared):
-        if isinstance(value, np.ndarray) and const:
-            np.testing.assert_array_equal(guarded[id(value)][1], value, f"{function.__name__}: changed a const array")
-        written.append(guarded[id(value)][1] if isinstance(value, np.ndarray) and not const else None)
+        for a in value if isinstance(value, list) else [value]:
+            if isinstance(a, np.ndarray) and const:
+                np.testing.assert_array_equal(guarded[id(a)][1], a, f"{function.__name__}: changed a const array")
+            written.append(guarded[id(a)][1] if isinstance(a, np.ndarray) and not const else None)
     return written

@@ -10,7 +10,7 @@ from scipy.special import erf, expit
 
 DEFINITIONS = {
     "relu": lambda x: np.maximum(x, 0), "gelu": lambda x: x / 2 * (1 + erf(x / np.sqrt(2))),
-    "tanh_gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x * expit(x), "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
     "softplus": lambda x: np.logaddexp(x, 0)}
 

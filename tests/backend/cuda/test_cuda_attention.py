@@ -14,8 +14,8 @@ MASKS = {"none": None, "full": (0, 1, 2, 3), "keys": (0, 3), "queries": (2,), "s
 def definition(g, q, k, v, mask, causal, scale):
     q, k, v, g = (a.astype(np.float64) for a in (q, k, v, g))
     s = scale * q @ k.swapaxes(2, 3) + mask
-    if causal:
-        s = np.where(np.arange(k.shape[2]) <= np.arange(q.shape[2])[:, None], s, -np.inf)
+    if causal is not None:
+        s = np.where(np.arange(k.shape[2]) <= np.arange(q.shape[2])[:, None] + causal, s, -np.inf)
     largest = np.maximum(s.max(3, keepdims=True), -1e300)
     e = np.exp(s - largest)
     total = e.sum(3, keepdims=True)
@@ -29,11 +29,12 @@ def definition(g, q, k, v, mask, causal, scale):
 
 @pytest.mark.parametrize("axes", MASKS.values(), ids=MASKS)
 @few
-@given(seeds, real, st.sampled_from([(1, 1), (2, 3)]), counts, counts, st.sampled_from([1, 5, 32, 40]), st.booleans(),
-       st.booleans())
-@example(0, np.float32, (1, 2), 33, 70, 128, False, False)
-@example(0, np.float64, (1, 2), 33, 40, 128, True, False)
-@example(0, np.float32, (2, 2), 70, 33, 3, True, True)
+@given(seeds, real, st.sampled_from([(1, 1), (2, 3)]), counts, counts, st.sampled_from([1, 5, 32, 40]),
+       st.sampled_from([None, 0, 2, 40]), st.booleans())
+@example(0, np.float32, (1, 2), 33, 70, 128, None, False)
+@example(0, np.float64, (1, 2), 33, 40, 128, 0, False)
+@example(0, np.float32, (2, 2), 70, 33, 3, 0, True)
+@example(0, np.float32, (1, 2), 70, 103, 3, 33, True)
 def test_attention(run, axes, seed, dtype, batch, queries, keys, width, causal, boolean):
     q, g = normal(seed, dtype, *batch, queries, width), normal(seed + 1, dtype, *batch, queries, width)
     k, v = normal(seed + 2, dtype, *batch, keys, width), normal(seed + 3, dtype, *batch, keys, width)

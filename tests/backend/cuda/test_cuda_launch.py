@@ -40,6 +40,12 @@ extern "C" __global__ void lonely_shuffle(real* y) { if (threadIdx.x < 16) y[0] 
 extern "C" __global__ void reads_behind(const real* x, real* y) { if (x[threadIdx.x + 1] > 1e30) y[threadIdx.x] = 0; }
 extern "C" __global__ void writes_behind(real* y) { y[threadIdx.x + 1] = 0; }
 extern "C" __global__ void writes_before(real* y) { y[(int)threadIdx.x - 1] = 0; }
+extern "C" __global__ void changes_const_list(const Arrays x, Arrays y) { x.of[1][threadIdx.x] = 1; }
+extern "C" __global__ void writes_behind_list(Arrays y) { y.of[0][threadIdx.x + 1] = 0; }
+extern "C" __global__ void adds_lists(const Arrays x, Arrays y, const Lengths lengths) {
+    int k = blockIdx.x;
+    for (index_t i = threadIdx.x; i < lengths.of[k]; i += blockDim.x) y.of[k][i] += x.of[k][i];
+}
 extern "C" __global__ void changes_const(const real* x, real* y) { ((real*)x)[threadIdx.x] = 1; }
 """
 
@@ -89,10 +95,27 @@ def test_the_standin_notices(toy, kernel, reads, block, complaint):
 
 
 @needs_compiler
+def test_lists_of_arrays(toy):
+    x, y = [np.arange(n) * 1.0 for n in (3, 50)], [np.ones(n) for n in (3, 50)]
+    toy("adds_lists", 2, 32, x, y, [3, 50])
+    for a, b in zip(x, y):
+        np.testing.assert_array_equal(b, a + 1)
+    ones = [np.zeros(32), np.zeros(32)]
+    for kernel, arguments, complaint in (("changes_const_list", (ones, ones), "const array"),
+                                         ("writes_behind_list", (ones,), "outside an array")):
+        with pytest.raises(AssertionError, match=complaint):
+            toy(kernel, 1, 32, *arguments)
+    for arguments, complaint in (((x * 49, y, [3]), "at most 96"), (([x[0][::2]], y, [3]), "strided")):
+        with pytest.raises(TypeError, match=complaint):
+            toy("adds_lists", 1, 32, *arguments)
+
+
+@needs_compiler
 def test_arguments_are_checked(toy):
     x, y = np.zeros(32), np.zeros(32)
     for arguments, complaint in [((x,), "takes 2 arguments, not 1"), ((x, y.astype(np.float32)), "argument 1 must be"),
-                                 ((x, np.zeros(64)[::2]), "strided"), ((x.astype(np.float16), y), "float32 and float64")]:
+                                 ((x, np.zeros(64)[::2]), "strided"), ((x[::-1], y), "strided"),
+                                 ((x.astype(np.float16), y), "float32 and float64")]:
         with pytest.raises(TypeError, match=complaint):
             toy("without_barrier", 1, 32, *arguments)
 

@@ -1,0 +1,45 @@
+"""The matrix product: cuBLAS, and a kernel where cuBLAS may not be called."""
+import math
+
+import numpy as np
+
+from ... import backend
+from .. import xp
+from .launch import empty, launch, ordered
+
+TILE = 64  # as in matmul.cu
+
+
+def matmul(x, y):
+    """x @ y, as `numpy.matmul` of arrays of at least two axes. While a step is captured our kernel: CuPy refuses cuBLAS."""
+    return x @ y if backend.capturing is None else matmul_kernel(x, y)
+
+
+def matmul_kernel(x, y):
+    """x @ y by matmul.cu; transposed matrices are read in place.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    (m, k), n = x.shape[-2:], y.shape[-1]
+    if k != y.shape[-2]:
+        raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
+    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    (x, x_strides), (y, y_strides) = _matrices(x, batch), _matrices(y, batch)
+    c = empty((*batch, m, n), x.dtype)
+    grid = (math.prod(batch) * -(-m // TILE), -(-n // TILE))
+    launch("matmul", "matmul", grid, 256, x, y, c, m, k, n, *x_strides, *y_strides)
+    return c
+
+
+def _matrices(x, batch):
+    """A C-contiguous array with the matrices of x, and the strides in it: from matrix to matrix, along rows and columns."""
+    rows, columns = x.shape[-2:]
+    single = math.prod(x.shape[:-2]) == 1
+    x = x if single else xp(x).broadcast_to(x, (*batch, rows, columns))
+    x = x.reshape(1 if single else math.prod(batch), rows, columns)
+    if x.swapaxes(1, 2).flags.c_contiguous and not x.flags.c_contiguous:
+        x, strides = x.swapaxes(1, 2), (1, rows)
+    else:
+        x, strides = ordered(x), (columns, 1)
+    return x, (0 if single else rows * columns, *strides)

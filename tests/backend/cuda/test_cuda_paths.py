@@ -1,0 +1,302 @@
+"""The public operations on arrays of the GPU run through the kernels, and equal their definitions to second order."""
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernelchecks import close, normal, seeds
+
+import minigrad as mg
+from minigrad import backend, nn, ops, optim
+from minigrad.backend.cuda import launch
+from minigrad.backend.cuda.paths import PATHS
+from minigrad.fused import Fused
+from minigrad.tensor import wrap
+
+few = settings(max_examples=5, deadline=None, derandomize=True)
+LABELS = np.array([2, 0, -100, 4, 1])
+MASK = np.arange(7) < np.array([7, 2, 0])[:, None, None, None]  # the last sample sees nothing
+INDEX = np.array([[0, 2, 2], [-1, 0, 2]])
+
+
+def like(x, array):
+    """A NumPy array on the device of the Tensor x, its floats in the dtype of x."""
+    return backend.xp(x._array).asarray(array, dtype=x.dtype if array.dtype.kind == "f" else None)
+
+
+def batch_norm(x, w, b):
+    statistics = [like(x, np.zeros(len(w))), like(x, np.ones(len(w)))]
+    y = mg.batch_norm(x, *statistics, w, b, training=True)
+    return y + wrap(statistics[0] + statistics[1]).sum()  # so that these are compared too
+
+
+def norm_relu_pool(x, w, b):
+    return mg.norm_relu_pool(x, like(x, np.zeros(len(w))), like(x, np.ones(len(w))), w, b, training=True)
+
+
+def attention(mask=None, **options):
+    return lambda q, k, v: mg.scaled_dot_product_attention(q, k, v, None if mask is None else like(q, mask), **options)
+
+
+# name: (function of Tensors, shapes of its arguments, kernels that it must run through)
+CASES = {
+    "softmax": (mg.softmax, [(3, 5)], {"softmax_forward", "softmax_backward"}),
+    "softmax of another axis": (lambda x: mg.softmax(x, 0), [(3, 5)], {"softmax_forward", "softmax_backward"}),
+    "log_softmax": (mg.log_softmax, [(2, 3, 40)], {"softmax_forward", "softmax_backward"}),
+    "cross_entropy": (lambda x: mg.cross_entropy(x, like(x, LABELS), 0.1), [(5, 6)],
+                      {"cross_entropy_forward", "cross_entropy_backward"}),
+    "layer_norm": (lambda x, w, b: mg.layer_norm(x, 6, w, b), [(4, 6), (6,), (6,)],
+                   {"layer_norm_forward", "layer_norm_backward", "layer_norm_affine_backward"}),
+    "layer_norm without weights": (lambda x: mg.layer_norm(x, (2, 3)), [(4, 2, 3)], {"layer_norm_forward"}),
+    "rms_norm": (lambda x, w: mg.rms_norm(x, 6, w), [(4, 6), (6,)], {"layer_norm_forward", "layer_norm_backward"}),
+    **{name: (getattr(mg, name), [(5, 7)], {"activation_forward", "activation_backward"})
+       for name in ("gelu", "silu", "leaky_relu", "softplus")},
+    "gelu by tanh": (lambda x: mg.gelu(x, "tanh"), [(5, 7)], {"activation_forward", "activation_backward"}),
+    "leaky_relu of another slope": (lambda x: mg.leaky_relu(x, 0.3), [(5, 7)], {"activation_forward"}),
+    "max_pool2d": (lambda x: mg.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"max_pool_forward", "max_pool_backward"}),
+    "avg_pool2d": (lambda x: mg.avg_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"avg_pool_forward", "avg_pool_backward"}),
+    "batch_norm": (batch_norm, [(4, 3, 5, 2), (3,), (3,)], {"plane_moments", "batch_norm_apply", "batch_norm_backward"}),
+    "batch_norm of vectors": (batch_norm, [(6, 3), (3,), (3,)], {"batch_norm_apply", "batch_norm_backward"}),
+    "batch_norm of sequences": (batch_norm, [(4, 3, 5), (3,), (3,)], {"batch_norm_apply", "batch_norm_backward"}),
+    "norm_relu_pool": (norm_relu_pool, [(4, 3, 5, 6), (3,), (3,)], {"norm_relu_pool_forward", "norm_relu_pool_backward"}),
+    "group_norm": (lambda x, w, b: mg.group_norm(x, 2, w, b), [(3, 4, 5), (4,), (4,)],
+                   {"group_norm_forward", "group_norm_backward", "group_norm_sums"}),
+    "group_norm without weights": (lambda x: mg.group_norm(x, 2), [(3, 4, 5)], {"layer_norm_forward"}),
+    "conv2d": (lambda x, w: mg.conv2d(x, w, stride=2, padding=1), [(2, 3, 6, 5), (4, 3, 3, 2)], {"im2col", "col2im"}),
+    "depthwise conv2d": (lambda x, w: mg.conv2d(x, w, groups=3), [(2, 3, 6, 5), (6, 1, 3, 3)],
+                         {"depthwise_forward", "depthwise_input_backward", "depthwise_weight_backward"}),
+    "conv_transpose2d": (lambda x, w: mg.conv_transpose2d(x, w, stride=2), [(2, 3, 4, 3), (3, 4, 3, 2)],
+                         {"im2col", "col2im"}),
+    "attention": (attention(), [(2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4)],
+                  {"attention_forward", "attention_backward_q", "attention_backward_kv"}),
+    "causal attention": (attention(is_causal=True), [(2, 3, 5, 4)] * 3, {"attention_forward", "attention_backward_q"}),
+    "masked attention": (attention(MASK), [(3, 2, 5, 4), (3, 2, 7, 4), (3, 2, 7, 4)], {"attention_forward"}),
+    "attention with biased scores": (attention(np.linspace(-1, 1, 7)[None]), [(5, 4), (7, 4), (7, 4)],
+                                     {"attention_forward"}),
+    "packed_attention": (lambda x: mg.packed_attention(x, is_causal=True), [(2, 5, 3, 2, 4)],
+                         {"attention_forward", "attention_backward_q", "attention_backward_kv"}),
+    "grid_sample": (mg.grid_sample, [(2, 3, 4, 5), (2, 3, 2, 2)], {"grid_sample_forward", "grid_sample_backward"}),
+    "grid_sample at the border": (lambda x, grid: mg.grid_sample(x, grid, "border", True), [(2, 3, 4, 5), (2, 3, 2, 2)],
+                                  {"grid_sample_forward"}),
+    "embedding": (lambda table: mg.embedding(like(table, INDEX % 4), table, padding_idx=0), [(4, 5)], {"index_add"}),
+    "rows by index": (lambda x: x[like(x, INDEX)] ** 2, [(4, 5)], {"index_add"}),
+    "index_add": (lambda x, v: mg.index_add(x, like(x, INDEX), v), [(4, 5), (2, 3, 5)], {"index_add"}),
+}
+
+
+class Recorder:
+    """Runs kernels on another device and notes their names."""
+
+    def __init__(self, device):
+        self.device, self.takes_numpy, self.empty, self.kernels = device, device.takes_numpy, device.empty, set()
+
+    def run(self, file, kernel, *rest):
+        self.kernels.add(kernel)
+        self.device.run(file, kernel, *rest)
+
+
+@contextlib.contextmanager
+def recorded():
+    recorder = Recorder(launch._device)
+    with launch.using(recorder):
+        yield recorder.kernels
+
+
+def first_order(f, *arrays):
+    """Value and gradients, and the kernels that ran."""
+    with recorded() as kernels:
+        xs = [mg.Tensor(a, requires_grad=True) for a in arrays]
+        y = f(*xs)
+        y.backward(backend.xp(y._array).cos(backend.xp(y._array).arange(y.size, dtype=y.dtype)).reshape(y.shape))
+    return [y._array] + [x.grad._array for x in xs], kernels
+
+
+def second_order(f, *arrays):
+    """Gradients of the derivative along one direction of a function of the value that is not linear."""
+    every = tuple(range(len(arrays)))
+
+    def derivative(*xs):
+        grads = mg.grad(lambda *xs: (f(*xs) ** 2).sum(), every)(*xs)
+        return sum((g * like(g, np.sin(1.0 + np.arange(g.size)).reshape(g.shape))).sum() for g in grads)
+
+    return [g._array for g in mg.grad(derivative, every)(*map(mg.Tensor, arrays))]
+
+
+@contextlib.contextmanager
+def only_definitions():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fused, "__call__", lambda self, *inputs, **settings: self.definition(*inputs, **settings))
+        yield
+
+
+def drawn(seed, dtype, shapes, flips):
+    """Arrays, those whose bit in `flips` is set in another memory order."""
+    arrays = [normal(seed + i, dtype, *shape) for i, shape in enumerate(shapes)]
+    return [np.asfortranarray(a) if flips >> i & 1 else a for i, a in enumerate(arrays)]
+
+
+@pytest.mark.parametrize("name", CASES)
+@few
+@given(seeds, st.integers(0, 7))
+def test_value_and_derivatives_are_the_definitions(run, name, seed, flips):
+    f, shapes, kernels = CASES[name]
+    arrays = drawn(seed, np.float64, shapes, flips)
+    results, used = run(first_order, f, *arrays)
+    assert kernels <= used, f"only {sorted(used)} ran"
+    with only_definitions():
+        expected, _ = first_order(f, *arrays)
+        expected_second = second_order(f, *arrays)
+    for actual, right in zip(results, expected):
+        close(actual, right)
+    for actual, right in zip(run(second_order, f, *arrays), expected_second):
+        close(actual, right, factor=100)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_stays_float32(run, name):
+    f, shapes, kernels = CASES[name]
+    arrays = drawn(0, np.float32, shapes, 0)
+    results, used = run(first_order, f, *arrays)
+    assert kernels <= used
+    with only_definitions():
+        expected, _ = first_order(f, *[a.astype(np.float64) for a in arrays])
+    for actual, right in zip(results, expected):
+        assert actual.dtype == np.float32
+        close(actual, right, factor=20)
+
+
+def test_every_path_belongs_to_a_fused_operation():
+    fused = {op.name for module in vars(ops).values() if hasattr(module, "__file__") for op in vars(module).values()
+             if isinstance(op, Fused)}
+    assert PATHS.keys() == fused - {"linear"}  # whose product is cuBLAS's
+
+
+def test_where_the_kernels_do_not_reach_the_definition_serves(run):
+    for f, shapes, kernel in ((attention(), [(1, 1, 2, 130)] * 3, "attention_forward"),
+                              (attention(), [(1, 1, 2, 5), (1, 1, 3, 5), (1, 1, 3, 4)], "attention_forward"),
+                              (lambda q, m: mg.scaled_dot_product_attention(q, q, q, m), [(1, 1, 2, 3), (2, 2)],
+                               "attention_forward")):
+        arrays = drawn(0, np.float64, shapes, 0)
+        results, used = run(first_order, f, *arrays)
+        assert kernel not in used
+        with only_definitions():
+            for actual, right in zip(results, first_order(f, *arrays)[0]):
+                close(actual, right)
+    (y, dx), used = run(first_order, mg.softmax, normal(0, np.float16, 3, 4))
+    assert not used and y.dtype == dx.dtype == np.float16
+    (y, *_), used = run(first_order, lambda x, w: mg.rms_norm(x.astype("float32"), 4, w),
+                        *drawn(0, np.float64, [(3, 4), (4,)], 0))
+    assert "layer_norm_forward" not in used and y.dtype == np.float64  # float32 by float64
+
+
+def dropped(x, p):
+    mg.random.seed(3)
+    x = mg.Tensor(x, requires_grad=True)
+    with recorded() as kernels:
+        y = mg.dropout(x, p)
+        y.backward(backend.xp(y._array).ones_like(y._array))
+        mg.random.seed(3)
+        again = mg.dropout(x, p)
+        fresh = mg.dropout(x, p)
+        paths = mg.drop_path(x, p)
+    return [a._array for a in (y, x.grad, again, fresh, paths)], kernels
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_dropout(run, dtype):
+    (y, dx, again, fresh, paths), kernels = run(dropped, np.ones((400, 50), dtype), 0.3)
+    assert kernels == {"dropout", "philox_words"} if dtype != np.float16 else {"philox_words"}
+    assert abs((y == 0).mean() - 0.3) < 0.02 and y.dtype == dtype
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.7], rtol=2e-3)
+    np.testing.assert_array_equal(y, dx)
+    np.testing.assert_array_equal(y, again)
+    assert (y != fresh).any()
+    assert ((paths == 0).all(1) | (paths != 0).all(1)).all() and 0.2 < (paths[:, 0] == 0).mean() < 0.4
+
+
+MAKES = {"SGD": lambda ps: optim.SGD(ps, 0.1), "momentum": lambda ps: optim.SGD(ps, 0.1, 0.9, 0.01, nesterov=True),
+         "Adam": lambda ps: optim.Adam(ps, 0.1, weight_decay=0.1), "AdamW": lambda ps: optim.AdamW(ps, 0.1, (0.5, 0.9)),
+         "LAMB": lambda ps: optim.LAMB(ps, 0.1), "LARS": lambda ps: optim.LARS(ps, 0.1)}
+
+
+def trained(make, arrays, grads):
+    """The arrays after three steps along the same gradients, their moving averages, and the names of the kernels."""
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm2d(4))
+    for p, a in zip(net.parameters(), arrays):
+        p._array = a
+    net[1].running_mean, net[1].running_var = arrays[4:]
+    ema, optimizer = optim.EMA(net), make(net.parameters())
+    with recorded() as kernels:
+        for _ in range(3):
+            for p, g in zip(net.parameters(), grads):
+                p.grad = mg.Tensor(g.T.copy().T)
+            optimizer.step()
+            ema.update()
+    return list(ema.average.values()), kernels
+
+
+@pytest.mark.parametrize("dtypes", [(np.float64, np.float64), (np.float32, np.float64), (np.float16, np.float32)], ids=str)
+@pytest.mark.parametrize("name", MAKES)
+def test_optimisers(run, name, dtypes):
+    shapes = [(2, 3), (2,), (4,), (4,), (4,), (4,)]
+    arrays = [normal(i, dtypes[i % 2], *shape) for i, shape in enumerate(shapes)]
+    grads = [normal(10 + i, dtypes[i % 2], *shape) for i, shape in enumerate(shapes)]
+    wide = [a.copy() for a in arrays]
+    expected, none = trained(MAKES[name], wide, grads)
+    assert not none
+    averages, kernels = run(trained, MAKES[name], arrays, grads)
+    step = {"SGD": "sgd_step", "momentum": "sgd_step", "LAMB": None, "LARS": None}.get(name, "adam_step")
+    assert kernels == {step, "ema_step"} - {None}
+    for actual, right in zip(averages + arrays, expected + wide):
+        close(actual, right, scale=3)
+
+
+def clipped(grads, most):
+    params = [nn.Parameter(backend.xp(g).zeros_like(g)) for g in grads]
+    for p, g in zip(params, grads):
+        p.grad = mg.Tensor(g)
+    return float(optim.clip_grad_norm(params, most))
+
+
+@pytest.mark.parametrize("most, factor", [(10.0, 1), (1.0, 0.2)])
+def test_clipping(run, most, factor):
+    grads = [np.array([3.0, 0]), np.array([[4.0]])]
+    assert run(clipped, grads, most) == 5
+    np.testing.assert_allclose(np.concatenate([g.ravel() for g in grads]), factor * np.array([3, 0, 4]))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.conv, self.norm, self.position = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Embedding(9, 4)
+        self.attention, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = mg.max_pool2d(mg.gelu(self.norm(self.conv(x))), 2)
+        x = x.reshape(len(x), 4, 9).transpose(0, 2, 1)
+        x = mg.layer_norm(x + self.position(backend.xp(x._array).arange(9)), 4)
+        return self.head(mg.packed_attention(self.attention(x).reshape(len(x), 9, 3, 2, 2)).mean(1))
+
+
+def two_steps(x, labels):
+    """Everything that two steps of training change, and the kernels."""
+    mg.random.seed(0)
+    net = Net().to("float64").to(mg.Tensor(x).device)
+    optimizer = optim.SGD(net.parameters(), 0.1, 0.9)  # Adam would blow up the rounding of gradients that are 0
+    with recorded() as kernels:
+        for _ in range(2):
+            net.zero_grad()
+            loss = mg.cross_entropy(net(mg.Tensor(x)), labels)
+            loss.backward()
+            optimizer.step()
+    return {"loss": loss._array, **net.state_dict()}, kernels
+
+
+def test_a_net_of_all_of_them_trains_alike(run):
+    x, labels = normal(0, np.float64, 4, 2, 8, 8), np.array([0, 2, 1, 1])
+    expected, none = two_steps(x, labels)
+    actual, kernels = run(two_steps, x, labels)
+    assert not none and kernels >= {"im2col", "batch_norm_apply", "activation_backward", "max_pool_backward",
+                                    "index_add", "layer_norm_backward", "attention_backward_q", "sgd_step"}
+    for name, value in expected.items():
+        close(actual[name], value, factor=1000)
