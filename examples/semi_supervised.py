@@ -17,7 +17,8 @@ import tyro
 import minigrad as mg
 from examples.runs import RunFolder
 from methods.semi_supervised import METHODS, fixmatch
-from methods.semi_supervised.common import SmallConv, Task
+from methods.semi_supervised.common import Task
+from methods.semi_supervised.networks import SmallConv
 from minigrad import data, optim
 from minigrad.data.augment import GREY
 
@@ -49,8 +50,11 @@ SHORT = {
     "pi_model": dict(w_max=20.0, dropout=0.0),
     "temporal_ensembling": dict(w_max=20.0, dropout=0.0),
     "mean_teacher": dict(w_max=20.0, dropout=0.0),
-    "vat": dict(eps=2.0),
-    "remixmatch": dict(views=2),
+    "vat": dict(eps=2.0, ema=0.99),
+    "uda": dict(ema=0.99),
+    "mixmatch": dict(ema=0.99),
+    "remixmatch": dict(views=2, ema=0.99),
+    "fixmatch": dict(ema=0.99),
     "ladder": dict(hidden=(500, 250), batch=100, ratio=1, steps=3000, weight_decay=0.0, labels=100),
 }
 
@@ -126,8 +130,9 @@ def make_task(images, run):
     fill, operations = (0.0, GREY) if grey else (0.5, data.augment.COLOUR)
     weak = functools.partial(data.weak, flip=not grey, fill=fill)
     strong = data.RandAugment(operations, 2, 0.5 if images.x.shape[-1] > 8 else 0.25, fill)
+    prior = np.bincount(images.y, minlength=images.classes).astype(np.float32) / len(images.y)
     return Task(images.classes, len(images.x), len(images.unlabelled), run.steps, weak,
-                lambda x, rng: strong(weak(x, rng), rng), run.seed, operations, fill)
+                lambda x, rng: strong(weak(x, rng), rng), prior, run.seed, operations, fill)
 
 
 def build(run, name, images):

@@ -1,4 +1,4 @@
-"""What the semi-supervised methods share: networks, the teacher, ramp-ups, consistency, sharpening, mixup, interleaving."""
+"""What the semi-supervised methods share: the teacher, ramp-ups, consistency, sharpening, mixup, interleaving."""
 import contextlib
 import copy
 import math
@@ -8,51 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import optim
 
 
-# -- networks -----------------------------------------------------------------------------------------------------------
-
-class SmallConv(nn.Module):
-    """Three strided convolutions, the mean over positions, dropout, a linear layer: (N, C, H, W) to (N, classes)."""
-
-    def __init__(self, channels, classes, dropout=0.0, widths=(16, 32, 64), small=False):
-        sizes, strides = (5, 3, 3), (1 if small else 2, 2, 2)  # images of 8 x 8 are small
-        inputs = (channels, *widths)
-        self.convs = [nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in zip(inputs, widths, sizes, strides)]
-        self.norms = [nn.BatchNorm2d(o) for o in widths]
-        self.linear, self.dropout = nn.Linear(widths[-1], classes), dropout
-
-    def features(self, x):
-        for conv, norm in zip(self.convs, self.norms):
-            x = mg.relu(norm(conv(x)))
-        return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
-
-    def forward(self, x):
-        return self.linear(self.features(x))
-
-
-class MLP(nn.Module):
-    """Linear layers with batch normalisation and ReLU between them: (N, ...) to (N, classes)."""
-
-    def __init__(self, sizes, dropout=0.0):
-        self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
-        self.norms = [nn.BatchNorm1d(b) for b in sizes[1:-1]]
-        self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
-
-    def features(self, x):
-        x = mg.flatten(x, 1)
-        for layer, norm in zip(self.layers, self.norms):
-            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
-        return x
-
-    def forward(self, x):
-        return self.linear(self.features(x))
-
+# -- passes through a network, and its average -------------------------------------------------------------------------
 
 def tensor(net, x):
     """An array as a float32 Tensor where the network is."""
     return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
+
+
+def tensor_like(array, x):
+    """An array as a Tensor of the dtype of x, where x is."""
+    return mg.Tensor(array.astype(x.dtype, copy=False)).to(x.device)
 
 
 def together(net, *groups):
@@ -130,7 +98,10 @@ def predicted(net, x):
 
 
 def mixup(x, y, rng, alpha):
-    """Each example with another by chance: lambda x + (1 - lambda) x', labels alike; lambda ~ Beta(alpha, alpha), >= 1/2."""
+    """Each example with another by chance: lambda x + (1 - lambda) x', labels alike; lambda ~ Beta(alpha, alpha), >= 1/2.
+
+    lambda is drawn for each example, and as the larger part is the example's own, labelled ones stay mostly labelled.
+    """
     weight = rng.beta(alpha, alpha, len(x)).astype(np.float32)
     weight, other = np.maximum(weight, 1 - weight), rng.permutation(len(x))
 
@@ -167,6 +138,7 @@ class Task:
     steps: int  # of the whole training
     weak: Callable
     strong: Callable
+    prior: np.ndarray = None  # share of each class among the labels, (classes,)
     seed: int = 0
     operations: tuple = ()  # names in `data.augment.OPERATIONS`, for a method that learns how strongly to augment
     fill: float = 0.0  # the background
@@ -192,8 +164,11 @@ class Method:
         """The parts of a checkpoint, by name."""
         return {"teacher": self.teacher, "rng": self.rng}
 
-    def scores(self, x):
-        """Class scores of a batch of inputs by the averaged weights, (N, classes) array."""
-        self.teacher.net.eval()
+    def scores(self, x, averaged=True):
+        """Class scores of a batch of inputs by the averaged weights or the present ones, (N, classes) array."""
+        net = self.teacher.net if averaged else self.net
+        net.eval()
         with mg.no_grad():
-            return together(self.teacher.net, x)[0].numpy()
+            scores = together(net, x)[0].numpy()
+        net.train()
+        return scores

@@ -9,21 +9,27 @@ strongly augmented.
     L = 1/B sum over b of CE(f(weak(x_b)), y_b)  +  lambda_u 1/(mu B) sum over b of 1[max q_b >= tau] CE(f(strong(u_b)), q'_b)
     learning rate: eta cos(7 pi k / (16 K))
 
-The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch.
+The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch. With a
+`temperature` q' is q sharpened instead of the one class; with `learned` the strong augmentation is CTAugment.
 """
 import math
 from dataclasses import dataclass
 
 import minigrad as mg
 
-from .common import Method, together
+from .common import Method, sharpen, tensor_like, together
+from .ctaugment import CTAugment
+
+ROW = "strong", "weak", "hard, confident"
 
 
 @dataclass
 class Config:
-    tau: float = 0.95  # confidence from which a prediction is used
+    tau: float = 0.95  # confidence from which a prediction is used; 0: always
+    temperature: float = 0.0  # 0: hard labels
     lambda_u: float = 1.0
     strong: bool = True  # False: the student too sees a weakly augmented image
+    learned: bool = False  # CTAugment as the strong augmentation
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
@@ -32,20 +38,35 @@ def learning_rate(k, total, eta):
     return eta * math.cos(7 * math.pi * k / (16 * total))
 
 
-def unsupervised(z_weak, z_strong, tau):
-    """The second sum over mu B, and the mask (mu B,)."""
+def unsupervised(z_weak, z_strong, tau, temperature=0.0):
+    """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C)."""
     q = mg.softmax(z_weak.detach(), 1).numpy()
     mask = q.max(1) >= tau
-    losses = mg.cross_entropy(z_strong, q.argmax(1), reduction="none")
+    target = tensor_like(sharpen(q, temperature), z_strong) if temperature else q.argmax(1)
+    losses = mg.cross_entropy(z_strong, target, reduction="none")
     return mg.where(mask, losses, 0).mean(), mask
 
 
 class FixMatch(Method):
+    def __init__(self, config, net, task):
+        super().__init__(config, net, task)
+        self.learned = CTAugment(task.operations, task.fill) if config.learned and task.operations else None
+
+    def strong(self, x, rng):
+        if not self.config.strong:
+            return self.task.weak(x, rng)
+        return self.learned(self.task.weak(x, rng), rng) if self.learned else self.task.strong(x, rng)
+
     def loss(self, batch, t):
-        weak, strong = self.task.weak, self.task.strong if self.config.strong else self.task.weak
+        c, weak, strong = self.config, self.task.weak, self.strong
+        if self.learned:
+            self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
         z, z_weak, z_strong = together(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
-        u, mask = unsupervised(z_weak, z_strong, self.config.tau)
-        return mg.cross_entropy(z, batch.y) + self.config.lambda_u * u, {"mask": mask.mean()}
+        u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
+        return mg.cross_entropy(z, batch.y) + c.lambda_u * u, {"mask": mask.mean()}
+
+    def kept(self):
+        return {**super().kept(), **({"ctaugment": self.learned} if self.learned else {})}
 
 
 Objective = FixMatch

@@ -12,18 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROW = "none", "none", "spread over a graph"
+
 
 @dataclass
 class Config:
     alpha: float = 0.99  # share that comes from the neighbours
     neighbours: int = 10  # nearest ones that each example is joined with
     sigma: float = 0.0  # 0: the mean distance to the neighbours
-    iterations: int = 200
+    iterations: int = 1000  # at most
+    tolerance: float = 1e-6  # F is done when no entry changes by this part of the largest one
 
 
 def graph(x, neighbours, sigma=0.0):
     """Edges of the graph as i, j, S_ij, sorted by i. x (N, d); an edge stands if either end is among the other's nearest."""
     n = len(x)
+    if not 0 < neighbours < n:
+        raise ValueError(f"label propagation: {neighbours} neighbours of {n} examples; take 1 to {n - 1}")
     x, squares = x.astype(np.float32), (x.astype(np.float64) ** 2).sum(1)
     i, j, distances = [], [], []
     for a in range(0, n, 1000):
@@ -38,7 +43,7 @@ def graph(x, neighbours, sigma=0.0):
     pairs, first = np.unique(np.concatenate([i * n + j, j * n + i]), return_index=True)
     w = np.exp(-np.tile(distances, 2)[first] / (2 * sigma**2))
     i, j = pairs // n, pairs % n
-    degree = np.bincount(i, w, n)
+    degree = np.maximum(np.bincount(i, w, n), 1e-150)  # of an outlier every weight may vanish
     return i, j, w / np.sqrt(degree[i] * degree[j])
 
 
@@ -50,5 +55,8 @@ def propagate(x, labelled, y, classes, config=None):
     given[labelled, y] = 1
     f, begins = given, np.searchsorted(i, np.arange(len(x)))  # every example has an edge
     for _ in range(config.iterations):
+        before = f
         f = config.alpha * np.add.reduceat(s[:, None] * f[j], begins) + (1 - config.alpha) * given
+        if abs(f - before).max() < config.tolerance * f.max():
+            break
     return f

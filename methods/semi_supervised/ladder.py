@@ -23,6 +23,8 @@ from minigrad import nn
 
 from .common import Method, tensor
 
+ROW = "noise in all layers", "none", "none"
+
 
 @dataclass
 class Config:
@@ -128,7 +130,8 @@ class LadderMethod(Method):
         elif c.variant == "gamma":
             weights = {top: c.top}
         else:
-            self.net.encode(tensor(self.net, batch.u), 0.0)  # for the running statistics
+            with mg.no_grad():
+                self.net.encode(tensor(self.net, batch.u), 0.0)  # for the running statistics
             return loss, {}
         denoising, costs = self.net.denoising(tensor(self.net, batch.u), weights)
         return loss + denoising, {f"level {l}": cost for l, cost in costs.items()}

@@ -20,14 +20,16 @@ import minigrad as mg
 from .common import Method, consistency, predicted, sigmoid_ramp, tensor, together
 from .pi_model import noisy
 
+ROW = "weak, noise", "weak, noise; averaged weights", "none"
+
 
 @dataclass
 class Config:
     w_max: float = 8.0  # largest weight of the consistency cost
-    ramp: float = 40 / 150  # T of the ramp-up as a part of the training
+    ramp: float = 40 / 150  # T of the ramp-up as a part of the training; 0: full weight from the start
     noise: float = 0.15  # standard deviation of the noise on the inputs
     dropout: float = 0.5
-    ema: float = 0.999  # gamma
+    ema: float = 0.999  # gamma; 0: the teacher is the student of the step before
 
 
 def loss(z, y, p_teacher, weight):

@@ -13,6 +13,7 @@ lambda_U rises linearly. q is a constant, computed without moving the running st
 batches that pass the network, each made to hold labelled and unlabelled examples (interleave), the first alone moves them.
 """
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,20 +22,33 @@ import minigrad as mg
 from .common import (
     Method, consistency, frozen_statistics, interleave, linear_ramp, mixup, one_hot, predicted, sharpen, tensor)
 
+ROW = "weak", "weak, mean of K", "sharpened"
+
 
 @dataclass
 class Config:
-    views: int = 2  # K
-    temperature: float = 0.5  # T
-    alpha: float = 0.75
+    views: int = 2  # K; 1: no average
+    temperature: float = 0.5  # T; 1: the average is not sharpened
+    mix: Literal["all", "apart", "labelled", "unlabelled", "no"] = "all"  # what is mixed; apart: each kind with its own
+    alpha: float = 0.75  # of the Beta distribution
     lambda_u: float = 75.0
-    ramp: float = 0.25  # of lambda_u, as a part of the training (paper: 16,384 steps)
+    ramp: float = 0.25  # of lambda_u, as a part of the training (paper: 16,384 steps); 0: none
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
 def guess(net, views, temperature):
     """q (N, C) from K augmented versions of a batch."""
     return sharpen(np.mean([predicted(net, v) for v in views], 0), temperature)
+
+
+def mixed(x, labels, n, rng, alpha, what="all"):
+    """X' and U' as one array, and their labels; the first n of x are labelled."""
+    if what == "all":
+        return mixup(x, labels, rng, alpha)
+    parts = [(x[:n], labels[:n]), (x[n:], labels[n:])]
+    parts = [mixup(*part, rng, alpha) if what in ("apart", name) else part
+             for part, name in zip(parts, ("labelled", "unlabelled"))]
+    return tuple(np.concatenate(pair) for pair in zip(*parts))
 
 
 def interleaved(net, groups):
@@ -56,7 +70,8 @@ class MixMatch(Method):
         views = [weak(batch.u, self.rng) for _ in range(c.views)]
         q = guess(self.net, views, c.temperature)
         inputs = np.concatenate([weak(batch.x, self.rng), *views])
-        x, labels = mixup(inputs, np.concatenate([one_hot(batch.y, self.task.classes), *[q] * c.views]), self.rng, c.alpha)
+        labels = np.concatenate([one_hot(batch.y, self.task.classes), *[q] * c.views])
+        x, labels = mixed(inputs, labels, n, self.rng, c.alpha, c.mix)
         z, *zu = interleaved(self.net, np.split(x, len(x) // n))
         labels, w = tensor(self.net, labels), c.lambda_u * linear_ramp(t, c.ramp * self.task.steps)
         return loss(z, labels[:n], mg.concatenate(zu), labels[n:], w), {"weight": w}

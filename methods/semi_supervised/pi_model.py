@@ -9,7 +9,8 @@ Two passes of one network over an image, each with its own noise, dropout and au
     w(t) = w_max (M/N) exp(-5 (1 - t/T)^2),  M/N the share of labelled examples
 
 The gradient flows through both passes. Here batches are drawn with a share of labelled examples of their own, so M/N is
-that share. With `on_logits` z are the outputs before the softmax, the form in which the method is often drawn.
+that share. With `on_logits` z are the outputs before the softmax, the form in which the method is often drawn; with
+`stop_gradient` the gradient flows through the first pass only.
 """
 from dataclasses import dataclass
 
@@ -19,14 +20,17 @@ import minigrad as mg
 
 from .common import Method, consistency, sigmoid_ramp, together
 
+ROW = "weak, noise", "weak, noise", "none"
+
 
 @dataclass
 class Config:
     w_max: float = 100.0  # largest weight of the consistency cost
-    ramp: float = 80 / 300  # T as a part of the training
+    ramp: float = 80 / 300  # T as a part of the training; 0: full weight from the start
     noise: float = 0.15  # standard deviation of the noise on the inputs
     dropout: float = 0.5
     on_logits: bool = False  # consistency of the outputs before the softmax
+    stop_gradient: bool = False  # the second pass is a constant
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
@@ -47,6 +51,7 @@ class PiModel(Method):
     def loss(self, batch, t):
         c, everything = self.config, np.concatenate([batch.x, batch.u])
         z1, z2 = together(self.net, *[noisy(self.task, everything, self.rng, c.noise) for _ in range(2)])
+        z2 = z2.detach() if c.stop_gradient else z2
         w = c.w_max * len(batch.x) / len(everything) * sigmoid_ramp(t, c.ramp * self.task.steps)
         return loss(z1, z2, batch.y, w, c.on_logits), {"weight": w}
 

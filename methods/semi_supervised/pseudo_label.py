@@ -7,6 +7,8 @@ The class that the network predicts for an unlabelled example is taken for its l
     y'_i = 1 if i = argmax f(u), else 0
     L = mean CE(f(x), y) + alpha(t) mean CE(f(u), y')
     alpha(t) = 0 before T1, then alpha_f (t - T1) / (T2 - T1), from T2 on alpha_f
+
+With a threshold tau only predictions of at least that probability count, a later habit.
 """
 from dataclasses import dataclass
 
@@ -16,25 +18,36 @@ import minigrad as mg
 
 from .common import Method, together
 
+ROW = "weak", "weak", "hard"
+
 
 @dataclass
 class Config:
     alpha: float = 3.0  # alpha_f
     begin: float = 1 / 6  # T1 as a part of the training
     end: float = 1.0  # T2
+    tau: float = 0.0  # probability from which a prediction counts
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
 def weight(t, config):
     """alpha(t), t as a part of the training."""
-    return config.alpha * float(np.clip((t - config.begin) / (config.end - config.begin), 0, 1))
+    return config.alpha * float(np.clip((t - config.begin) / max(config.end - config.begin, 1e-9), 0, 1))
+
+
+def unsupervised(z, tau):
+    """The second mean, over all of z (N, C), and the mask (N,) of the predictions that count."""
+    p = mg.softmax(z.detach(), 1).numpy()
+    mask = p.max(1) >= tau
+    return mg.where(mask, mg.cross_entropy(z, p.argmax(1), reduction="none"), 0).mean(), mask
 
 
 class PseudoLabel(Method):
     def loss(self, batch, t):
         z, zu = together(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))
         a = weight(t / self.task.steps, self.config)
-        return mg.cross_entropy(z, batch.y) + a * mg.cross_entropy(zu, zu.numpy().argmax(1)), {"alpha": a}
+        u, mask = unsupervised(zu, self.config.tau)
+        return mg.cross_entropy(z, batch.y) + a * u, {"alpha": a, "mask": mask.mean()}
 
 
 Objective = PseudoLabel

@@ -19,22 +19,26 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
-from .common import Method, frozen_statistics, linear_ramp, mixup, one_hot, predicted, sharpen, tensor
+from .common import Method, consistency, frozen_statistics, linear_ramp, mixup, one_hot, predicted, sharpen, tensor
 from .ctaugment import CTAugment
 from .mixmatch import interleaved
+
+ROW = "strong", "weak", "aligned, sharpened"
 
 
 @dataclass
 class Config:
     views: int = 8  # K
-    temperature: float = 0.5  # T
+    temperature: float = 0.5  # T; 1: targets are not sharpened
     alpha: float = 0.75  # of mixup
     lambda_u: float = 1.5
-    lambda_1: float = 0.5  # weight of the strong view before mixup
-    lambda_r: float = 0.5  # weight of the rotations
+    lambda_1: float = 0.5  # weight of the strong view before mixup; 0: without
+    lambda_r: float = 0.5  # weight of the rotations; 0: without
     ramp: float = 0.25  # of lambda_u and lambda_1, as a part of the training (paper: 2^20 images)
     align: bool = True  # distribution alignment
+    strong: bool = True  # augmentation anchoring; False: weak views only
     learned: bool = True  # CTAugment; False: the same strong augmentation as the other methods
+    squared: bool = False  # MixMatch's squared error for U' instead of cross-entropy
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
@@ -70,18 +74,20 @@ class ReMixMatch(Method):
             net.rotation = nn.Linear(net.linear.weight.shape[1], 4).to(net.linear.weight.device)
         super().__init__(config, net, task)
         self.alignment = Alignment(task.classes)
-        self.strong = CTAugment(task.operations, task.fill) if config.learned and task.operations else None
+        self.learned = CTAugment(task.operations, task.fill) if config.learned and config.strong and task.operations else None
 
     def augment(self, x):
-        return self.strong(self.task.weak(x, self.rng), self.rng) if self.strong else self.task.strong(x, self.rng)
+        if not self.config.strong:
+            return self.task.weak(x, self.rng)
+        return self.learned(self.task.weak(x, self.rng), self.rng) if self.learned else self.task.strong(x, self.rng)
 
     def loss(self, batch, t):
         c, n, net = self.config, len(batch.x), self.net
-        if self.strong:
-            self.strong.update(self.teacher.net, batch.x, batch.y, self.rng)
+        if self.learned:
+            self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
         weak = self.task.weak(batch.u, self.rng)
         p = predicted(net, weak)
-        q = self.alignment(p, 1 / self.task.classes) if c.align else p  # labels are drawn with every class as often
+        q = self.alignment(p, self.task.prior) if c.align else p
         q = sharpen(q, c.temperature)
         views = [self.augment(batch.u) for _ in range(c.views)]
         inputs = np.concatenate([self.augment(batch.x), *views, weak])
@@ -89,7 +95,9 @@ class ReMixMatch(Method):
         x, y = mixup(inputs, targets, self.rng, c.alpha)
         z, *zu = interleaved(net, np.split(x, len(x) // n))
         y, w = tensor(net, y), linear_ramp(t, c.ramp * self.task.steps)
-        loss = mg.cross_entropy(z, y[:n]) + w * c.lambda_u * mg.cross_entropy(mg.concatenate(zu), y[n:])
+        zu = mg.concatenate(zu)
+        u = consistency(mg.softmax(zu, 1), y[n:]) if c.squared else mg.cross_entropy(zu, y[n:])
+        loss = mg.cross_entropy(z, y[:n]) + w * c.lambda_u * u
         with frozen_statistics(net):
             if c.lambda_1:
                 loss = loss + w * c.lambda_1 * mg.cross_entropy(net(tensor(net, views[0])), tensor(net, q))
@@ -99,7 +107,7 @@ class ReMixMatch(Method):
         return loss, {"weight": w}
 
     def kept(self):
-        return {**super().kept(), "alignment": self.alignment, **({"ctaugment": self.strong} if self.strong else {})}
+        return {**super().kept(), "alignment": self.alignment, **({"ctaugment": self.learned} if self.learned else {})}
 
 
 Objective = ReMixMatch

@@ -5,6 +5,8 @@ import minigrad as mg
 
 from .common import Method, together
 
+ROW = "weak", "none", "none"  # augmentation of the student's input, of the teacher's, what becomes of the teacher's label
+
 
 @dataclass
 class Config:

@@ -19,11 +19,17 @@ import minigrad as mg
 from . import pi_model
 from .common import Method, sigmoid_ramp, tensor, together
 
+ROW = "weak, noise", "weak, noise; earlier epochs", "average"
+
 
 @dataclass
-class Config(pi_model.Config):
-    w_max: float = 30.0
-    alpha: float = 0.6  # memory of the averages
+class Config:
+    w_max: float = 30.0  # largest weight of the consistency cost
+    alpha: float = 0.6  # memory of the averages; 0: the last epoch's prediction
+    ramp: float = 80 / 300  # of w, as a part of the training; 0: full weight from the start
+    noise: float = 0.15  # standard deviation of the noise on the inputs
+    dropout: float = 0.5
+    ema: float = 0.999  # decay of the weights' average that is tested
 
 
 class Ensemble:

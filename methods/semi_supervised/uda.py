@@ -21,11 +21,13 @@ import minigrad as mg
 
 from .common import Method, together
 
+ROW = "strong", "weak", "sharpened, confident"
+
 
 @dataclass
 class Config:
-    temperature: float = 0.4  # tau
-    beta: float = 0.8  # confidence from which a target is used
+    temperature: float = 0.4  # tau; 1: the target is not sharpened
+    beta: float = 0.8  # confidence from which a target is used; 0: always
     lambda_u: float = 1.0  # lambda
     annealing: Literal["no", "log", "linear", "exp"] = "exp"  # exp suits few labels
     strong: bool = True  # False: the student sees a weakly augmented image

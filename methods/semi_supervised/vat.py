@@ -18,17 +18,19 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import Method, frozen_statistics, tensor, together
+from .common import Method, frozen_statistics, tensor, tensor_like, together
+
+ROW = "adversarial", "weak", "none"
 
 
 @dataclass
 class Config:
     eps: float = 8.0  # length of r; it goes with the scale of the inputs (paper: 8 for CIFAR-10, 2.5 for SVHN)
     xi: float = 0.1  # length of the step that differences are taken over (paper: 1e-6)
-    iterations: int = 1  # K
+    iterations: int = 1  # K; 0: r in a random direction
     alpha: float = 1.0  # weight of the divergence
     entropy: float = 1.0  # H, weight of the entropy: 0 for VAT alone
-    adversarial: bool = True  # False: r in a random direction
+    stop_gradient: bool = True  # p(u) on the left is a constant; False: the gradient flows through it too
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
@@ -40,16 +42,15 @@ def unit(d):
 
 
 def adversarial(f, x, logits, d, config):
-    """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits."""
+    """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits.
+
+    At d = 0 the divergence is least and its gradient 0, hence the step xi; KL's Hessian times d is the gradient over xi.
+    """
     for _ in range(config.iterations):
         d = unit(d)
         d = mg.grad(lambda d: mg.kl_divergence(logits, f(x + config.xi * d), reduction="sum"))(mg.Tensor(d).to(x.device))
         d = d.to("cpu").numpy()
     return tensor_like(config.eps * unit(d), x)
-
-
-def tensor_like(array, x):
-    return mg.Tensor(array.astype(x.dtype, copy=False)).to(x.device)
 
 
 class VAT(Method):
@@ -65,9 +66,9 @@ class VAT(Method):
 
         zu = f(u)
         d = self.rng.standard_normal(u.shape, dtype=np.float32)
-        r = adversarial(f, u, zu.detach(), d, c) if c.adversarial else tensor_like(c.eps * unit(d), u)
+        r = adversarial(f, u, zu.detach(), d, c)
         mg.random.generator().random()  # the next step has another mask
-        divergence = mg.kl_divergence(zu.detach(), f(u + r))
+        divergence = mg.kl_divergence(zu.detach() if c.stop_gradient else zu, f(u + r))
         loss = mg.cross_entropy(z, batch.y) + c.alpha * divergence
         if c.entropy:
             loss = loss - c.entropy * (mg.softmax(zu, 1) * mg.log_softmax(zu, 1)).sum(1).mean()

@@ -1,0 +1,40 @@
+"""The small networks that the semi-supervised methods train. `features` is everything but the last layer."""
+import minigrad as mg
+from minigrad import nn
+
+
+class SmallConv(nn.Module):
+    """Three strided convolutions, the mean over positions, dropout, a linear layer: (N, C, H, W) to (N, classes)."""
+
+    def __init__(self, channels, classes, dropout=0.0, widths=(16, 32, 64), small=False):
+        sizes, strides = (5, 3, 3), (1 if small else 2, 2, 2)  # images of 8 x 8 are small
+        inputs = (channels, *widths)
+        self.convs = [nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in zip(inputs, widths, sizes, strides)]
+        self.norms = [nn.BatchNorm2d(o) for o in widths]
+        self.linear, self.dropout = nn.Linear(widths[-1], classes), dropout
+
+    def features(self, x):
+        for conv, norm in zip(self.convs, self.norms):
+            x = mg.relu(norm(conv(x)))
+        return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
+
+    def forward(self, x):
+        return self.linear(self.features(x))
+
+
+class MLP(nn.Module):
+    """Linear layers with batch normalisation and ReLU between them: (N, ...) to (N, classes)."""
+
+    def __init__(self, sizes, dropout=0.0):
+        self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
+        self.norms = [nn.BatchNorm1d(b) for b in sizes[1:-1]]
+        self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
+
+    def features(self, x):
+        x = mg.flatten(x, 1)
+        for layer, norm in zip(self.layers, self.norms):
+            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
+        return x
+
+    def forward(self, x):
+        return self.linear(self.features(x))
