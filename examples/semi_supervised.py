@@ -3,7 +3,8 @@
     python -m examples.semi_supervised fixmatch                    # scikit-learn's digits, no download
     python -m examples.semi_supervised fixmatch --data DIR         # MNIST: the folder with its idx files
     python -m examples.semi_supervised fixmatch --data download    # MNIST, fetched
-    python -m examples.semi_supervised fixmatch --data IMAGES      # a folder with train/CLASS/, test/CLASS/ and unlabelled/
+    python -m examples.semi_supervised fixmatch --data cifar10     # CIFAR-10, fetched; or a folder with its files
+   python -m examples.semi_supervised fixmatch --data IMAGES      # a folder with train/CLASS/, test/CLASS/ and unlabelled/
     python -m examples.semi_supervised fixmatch --help             # the method's settings; the other methods likewise
 """
 import dataclasses
@@ -27,7 +28,7 @@ from minigrad.data.augment import GREY
 class Run:
     """Settings of the run."""
 
-    data: str = "digits"  # "digits", "download" for MNIST, a folder with MNIST's files, or an image folder of your own
+    data: str = "digits"  # "digits", "download" for MNIST, "cifar10", a folder with the files of either, or with your images
     device: str = "cpu"  # "cpu" or "cuda"
     seed: int = 0  # of the weights, the choice of labels and the batches
     steps: int = 600
@@ -94,11 +95,16 @@ def load(source, labels, seed):
         name, test = "MNIST", 10000
     elif any(folder.glob("**/t10k-images-idx3-ubyte.gz")):
         (x, y), name, test = data.load_mnist("test", source), "the test file of MNIST, divided", 2000
+    elif source == "cifar10" or any((folder / name).is_file() for name in data.CIFAR10_FILES):
+        sets = [data.load_cifar10(split, None if source == "cifar10" else source) for split in ("train", "test")]
+        x, y = (np.concatenate(pair) for pair in zip(*sets))
+        name, test = "CIFAR-10", 10000
     else:
         return own_images(source, labels, seed)
-    x = x[:, None] / np.float32(255 if x.dtype == np.uint8 else 1)
-    # the 60,000 images of MNIST come first; else the division is by chance, but always the same
-    order = np.arange(len(x)) if name == "MNIST" else np.random.default_rng(0).permutation(len(x))
+    x = x if x.ndim == 4 else x[:, None]
+    x = x / np.float32(255) if x.dtype == np.uint8 else x
+    # MNIST and CIFAR-10 end with their test images; else the division is by chance, but always the same
+    order = np.arange(len(x)) if name in ("MNIST", "CIFAR-10") else np.random.default_rng(0).permutation(len(x))
     train, held = order[:-test], order[-test:]
     y = y.astype(np.int64)
     chosen = train[data.balanced_subset(y[train], labels, seed)]
@@ -173,7 +179,8 @@ def train(run, name, images, folder):
         method.after_step(t)
         return {"loss": float(loss), **{k: float(v) for k, v in numbers.items()}}
 
-    folder.train(run.steps, step, resume=run.resume, net=method.net, kernels=kinds[0], rest=kinds[1], loader=loader, **method.kept())
+    folder.train(run.steps, step, resume=run.resume, net=method.net, kernels=kinds[0], rest=kinds[1], loader=loader,
+                 **method.kept())
     return method
 
 
@@ -204,4 +211,5 @@ def main(run):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in METHODS}), description=__doc__))
+    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in METHODS})
+    main(tyro.cli(kinds, description=__doc__))

@@ -2,6 +2,7 @@
 from . import augment
 from .augment import RandAugment, affine, random_affine, weak
 from .characters import Characters, with_rotations
+from .cifar10 import FILES as CIFAR10_FILES
 from .cifar10 import load_cifar10
 from .digits import load_digits
 from .episodes import Episode, EpisodeSampler

@@ -8,6 +8,7 @@ import numpy as np
 from .files import cached, data_dir, find
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FILES = ("cifar10-train.zip", "cifar-10-binary.tar.gz")  # one of them tells that a folder holds CIFAR-10
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 
@@ -15,8 +16,8 @@ _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 def load_cifar10(split="train", data=None):
     """Images (N, 3, 32, 32) uint8 and labels (N,) uint8 of "train" or "test".
 
-    Read from `cifar10-train.zip` and `cifar10-test.zip`, zips of `SPLIT/CLASS/*.jpg` or `.png`, where the folder `data` (or its
-    `cifar10/`) has them; else from the publisher's binary version, `cifar-10-binary.tar.gz`, which is fetched if need be.
+    Read from `cifar10-train.zip` and `cifar10-test.zip`, zips of `SPLIT/CLASS/*.jpg` or `.png`, where the folder `data` (or
+    its `cifar10/`) has them; else from the publisher's binary version, `cifar-10-binary.tar.gz`, which is fetched if need be.
 
     Raises:
         FileNotFoundError: none of these is there; ValueError: a file is damaged.

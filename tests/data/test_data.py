@@ -2,6 +2,7 @@
 import gzip
 import io
 import struct
+import tarfile
 import zipfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from minigrad import data
+from minigrad.data import cifar10
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -166,3 +168,45 @@ def test_augmented_images_stay_float32():
     """Images of float64 would make the whole network compute in float64."""
     images = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
     assert data.random_affine(images, np.random.default_rng(1)).dtype == np.float32
+
+
+def _cifar_images(n=6):
+    return np.random.default_rng(0).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
+
+
+def test_cifar10_from_a_zip_of_pictures(tmp_path):
+    x, y = _cifar_images()
+    with zipfile.ZipFile(tmp_path / "cifar10-train.zip", "w") as archive:
+        for i, (pixels, label) in enumerate(zip(x, y)):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "png")
+            archive.writestr(f"train/{cifar10.NAMES[label]}/{i:04}.png", buffer.getvalue())
+    for _ in range(2):  # from the pictures, then from the cache
+        images, labels = data.load_cifar10("train", tmp_path)
+        np.testing.assert_array_equal(labels, y)
+        np.testing.assert_array_equal(images, x)
+
+
+def test_cifar10_from_the_publishers_binary_files(tmp_path):
+    x, y = _cifar_images()
+    packed = np.concatenate([y[:, None], x.reshape(len(x), -1)], 1).tobytes()
+    with tarfile.open(tmp_path / "made.tar.gz", "w:gz") as archive:
+        for name in [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]:
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(packed)
+            archive.addfile(member, io.BytesIO(packed))
+    train, test = (cifar10._from_tar(tmp_path / "made.tar.gz", split) for split in ("train", "test"))
+    assert train.shape == (5 * len(x), 3073)
+    np.testing.assert_array_equal(test[:, 0], y)
+    np.testing.assert_array_equal(test[:, 1:].reshape(x.shape), x)
+    (tmp_path / "cut.tar.gz").write_bytes((tmp_path / "made.tar.gz").read_bytes()[:2000])
+    with pytest.raises(ValueError, match="is damaged"):
+        cifar10._from_tar(tmp_path / "cut.tar.gz", "train")
+
+
+def test_cifar10_refuses_other_splits_and_damaged_zips(tmp_path):
+    with pytest.raises(ValueError, match="'train' or 'test'"):
+        data.load_cifar10("validation", tmp_path)
+    (tmp_path / "cifar10-train.zip").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="damaged"):
+        data.load_cifar10("train", tmp_path)
