@@ -41,7 +41,7 @@ def load(source, labels, seed):
 
     Args:
         source: "digits" (scikit-learn's), "mnist", "cifar10", a folder with MNIST's or CIFAR-10's files, or an image folder
-            of your own. "mnist" and "cifar10" are looked for where MINIGRAD_DATA says, and fetched if they are not there.
+            of your own. "mnist" (or "download") and "cifar10" are looked for where MINIGRAD_DATA says, else fetched.
         labels: 0 for all labels of an image folder.
 
     Raises:
@@ -50,9 +50,9 @@ def load(source, labels, seed):
     try:
         if source == "digits":
             return _divided(*data.load_digits(), 497, "scikit-learn's digits", labels, seed)
-        if source == "mnist" or _holds(source, "t10k-images-idx3-ubyte.gz"):
-            return _mnist(None if source == "mnist" else source, labels, seed)
-        if source == "cifar10" or _holds(source, "cifar10-train.zip") or _holds(source, "cifar-10-binary.tar.gz"):
+        if source in ("mnist", "download") or _holds(source, "t10k-images-idx3-ubyte.gz"):
+            return _mnist(source if _holds(source, "t10k-images-idx3-ubyte.gz") else None, labels, seed)
+        if source == "cifar10" or any(_holds(source, name) for name in data.CIFAR10_FILES):
             return _cifar10(None if source == "cifar10" else source, labels, seed)
         return own_images(source, labels, seed)
     except (FileNotFoundError, ValueError) as error:

@@ -1,10 +1,10 @@
 """A classifier from a few labelled images and many unlabelled ones, by one of the semi-supervised methods.
 
     python -m examples.semi_supervised fixmatch                    # scikit-learn's digits, no download
-    python -m examples.semi_supervised fixmatch --data DIR         # MNIST: the folder with its idx files
-    python -m examples.semi_supervised fixmatch --data download    # MNIST, fetched
-    python -m examples.semi_supervised fixmatch --data cifar10     # CIFAR-10, fetched; or a folder with its files
-   python -m examples.semi_supervised fixmatch --data IMAGES      # a folder with train/CLASS/, test/CLASS/ and unlabelled/
+    python -m examples.semi_supervised fixmatch --data mnist       # MNIST, from MINIGRAD_DATA or fetched
+    python -m examples.semi_supervised fixmatch --data cifar10     # CIFAR-10, likewise
+    python -m examples.semi_supervised fixmatch --data DIR         # the folder with the files of either
+    python -m examples.semi_supervised fixmatch --data IMAGES      # images of your own, a folder a class, and unlabelled/
     python -m examples.semi_supervised fixmatch --help             # the method's settings; the other methods likewise
 """
 import dataclasses
@@ -16,129 +16,88 @@ import numpy as np
 import tyro
 
 import minigrad as mg
+from examples.images import load, scaled
 from examples.runs import RunFolder
-from methods.semi_supervised import METHODS, fixmatch
+from methods.semi_supervised import METHODS, fixmatch, label_propagation
 from methods.semi_supervised.common import Task
 from methods.semi_supervised.networks import SmallConv
 from minigrad import data, optim
-from minigrad.data.augment import GREY
+from minigrad.data.augment import COLOUR, GREY
 
 
 @dataclasses.dataclass
 class Run:
     """Settings of the run."""
 
-    data: str = "digits"  # "digits", "download" for MNIST, "cifar10", a folder with the files of either, or with your images
+    data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seed: int = 0  # of the weights, the choice of labels and the batches
-    steps: int = 600
+    steps: int = 1000
     out: str = "runs/semi_supervised"  # the run's folder
     resume: bool = False  # continue the run in `out`
-    labels: int = 50  # labelled images, of each class as many; 0 for all of the labelled folder
+    labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
     ratio: int = 3  # unlabelled images in a step for each labelled one
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
     width: int = 16  # channels of the first convolution
-    ema: float = 0.99  # decay of the weights' average that is tested
+    ema: float = 0.99  # decay of the weights' average; 0: no average
+    test: Literal["average", "student"] = "average"  # which weights are tested
 
 
-# What suits a training of some hundred steps; everything else is as in the papers. Consistency costs on ten classes: a
+# What suits a training of about a thousand steps; everything else is as in the papers. Consistency costs on ten classes: a
 # weight between the number of classes and its square.
 SHORT = {
     "pseudo_label": dict(alpha=1.0),
-    "pi_model": dict(w_max=20.0, dropout=0.0),
-    "temporal_ensembling": dict(w_max=20.0, dropout=0.0),
-    "mean_teacher": dict(w_max=20.0, dropout=0.0),
-    "vat": dict(eps=2.0, ema=0.99),
-    "uda": dict(ema=0.99),
-    "mixmatch": dict(ema=0.99),
-    "remixmatch": dict(views=2, ema=0.99),
-    "fixmatch": dict(ema=0.99),
+    "pi_model": dict(w_max=100.0, dropout=0.0),
+    "temporal_ensembling": dict(w_max=100.0, dropout=0.0),
+    "mean_teacher": dict(w_max=60.0, dropout=0.0, ramp=1.0),
+    "vat": dict(eps=4.0),
+    "uda": dict(annealing="no"),
+    "mixmatch": dict(lambda_u=10.0, ramp=1.0),
+    "remixmatch": dict(views=2, ramp=1.0),
     "ladder": dict(hidden=(500, 250), batch=100, ratio=1, steps=3000, weight_decay=0.0, labels=100),
 }
+
+LIMITS = {  # of settings, in any method: the least and the largest value
+    "steps": (1, None), "labels": (0, None), "batch": (2, None), "ratio": (1, None), "lr": (0, None), "width": (1, None),
+    "weight_decay": (0, None), "ema": (0, 0.999999), "w_max": (0, None), "ramp": (0, None), "noise": (0, None),
+    "dropout": (0, 0.99), "alpha": (0, None), "tau": (0, 1), "beta": (0, 1), "temperature": (0, None), "views": (1, None),
+    "iterations": (0, None), "eps": (0, None), "xi": (1e-6, None), "neighbours": (1, None), "lambda_u": (0, None),
+    "lambda_1": (0, None), "lambda_r": (0, None), "begin": (0, 1), "end": (0, 1), "top": (0, None), "sigma": (0, None)}
+POSITIVE = {"uda": ("temperature",), "mixmatch": ("temperature", "alpha"), "remixmatch": ("temperature", "alpha")}
+BELOW_ONE = {"temporal_ensembling": "alpha", "label_propagation": "alpha"}
 
 
 def settings(name):
     """The dataclass of a run with a method, the method's settings and the run's together, as an instance for short runs."""
-    config = METHODS[name].Config
-    kind = dataclasses.make_dataclass(config.__module__.rpartition(".")[2] + "_run", [], bases=(Run, config))
+    config = METHODS[name].Config if name in METHODS else label_propagation.Config
+    kind = dataclasses.make_dataclass(name + "_run", [], bases=(Run, config))
     return kind(out=f"runs/semi_supervised/{name}", **SHORT.get(name, {}))
 
 
-@dataclasses.dataclass
-class Images:
-    """Labelled and unlabelled images to train on and images to test on, (N, C, H, W) float32 in [0, 1]."""
-
-    x: np.ndarray
-    y: np.ndarray
-    unlabelled: np.ndarray
-    test: np.ndarray
-    test_y: np.ndarray
-    what: str
-    hidden: np.ndarray | None = None  # the unlabelled images' labels, where they are known
-
-    @property
-    def classes(self):
-        return int(max(self.y.max(), self.test_y.max())) + 1
-
-
-def load(source, labels, seed):
-    """`Images` with so many labels, drawn with the seed; test images are always the same ones."""
-    folder = pathlib.Path(source)
-    if source == "digits":
-        (x, y), name, test = data.load_digits(), "scikit-learn's digits", 497
-    elif source == "download" or any(folder.glob("**/train-images-idx3-ubyte.gz")):
-        sets = [data.load_mnist(split, None if source == "download" else source) for split in ("train", "test")]
-        x, y = (np.concatenate(pair) for pair in zip(*sets))
-        name, test = "MNIST", 10000
-    elif any(folder.glob("**/t10k-images-idx3-ubyte.gz")):
-        (x, y), name, test = data.load_mnist("test", source), "the test file of MNIST, divided", 2000
-    elif source == "cifar10" or any((folder / name).is_file() for name in data.CIFAR10_FILES):
-        sets = [data.load_cifar10(split, None if source == "cifar10" else source) for split in ("train", "test")]
-        x, y = (np.concatenate(pair) for pair in zip(*sets))
-        name, test = "CIFAR-10", 10000
-    else:
-        return own_images(source, labels, seed)
-    x = x if x.ndim == 4 else x[:, None]
-    x = x / np.float32(255) if x.dtype == np.uint8 else x
-    # MNIST and CIFAR-10 end with their test images; else the division is by chance, but always the same
-    order = np.arange(len(x)) if name in ("MNIST", "CIFAR-10") else np.random.default_rng(0).permutation(len(x))
-    train, held = order[:-test], order[-test:]
-    y = y.astype(np.int64)
-    chosen = train[data.balanced_subset(y[train], labels, seed)]
-    what = f"{name}: {labels} labels, {len(train)} images to train on, {test} to test on"
-    return Images(x[chosen], y[chosen], x[train], x[held], y[held], what, y[train])
-
-
-def own_images(path, labels, seed):
-    """As `load`, from an image folder, scaled to 32 x 32. Without `unlabelled/` all of `train/` is used without labels."""
-    try:
-        x, y, names = data.load_image_folder(path, size=32, under="train")
-        test, test_y, others = data.load_image_folder(path, size=32, under="test")
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"--data: {error}") from None
-    if names != others:
-        raise SystemExit(f"--data: the classes in train/ and test/ differ: {names} and {others}")
-    try:
-        unlabelled = np.concatenate([x, data.load_image_folder(path, size=32, under="unlabelled")[0]])
-    except ValueError:
-        unlabelled = x
-    chosen = data.balanced_subset(y, labels or len(y), seed) if labels else np.arange(len(y))
-    what = f"{path}: {len(chosen)} labels, {len(unlabelled)} images to train on, {len(test)} to test on"
-    return Images(x[chosen], y[chosen], unlabelled, test, test_y, what)
+def check(run, name):
+    """SystemExit for a setting with which the method cannot work; it says which values can be."""
+    for key, (low, high) in LIMITS.items():
+        value = getattr(run, key, low)
+        if key == BELOW_ONE.get(name):
+            high = 0.999999
+        above = value > low if key in POSITIVE.get(name, ()) else value >= low
+        if not above or high is not None and value > high:
+            least = f"above {low}" if key in POSITIVE.get(name, ()) else f"{low} or more"
+            most = "" if high is None else f", at most {high}" if high == 1 else ", below 1"
+            raise SystemExit(f"--{key.replace('_', '-')} {value}: choose a number {least}{most}")
 
 
 def make_task(images, run):
-    """The augmentations that suit the images: grey ones are characters, which are not mirrored nor inverted."""
+    """The augmentations that suit the images: grey ones may be characters, which are not mirrored nor inverted."""
     grey = images.x.shape[1] == 1
-    fill, operations = (0.0, GREY) if grey else (0.5, data.augment.COLOUR)
+    fill = float(np.median(scaled(images.x)) > 0.5) if grey else 0.5  # of grey images the paper's colour
     weak = functools.partial(data.weak, flip=not grey, fill=fill)
-    strong = data.RandAugment(operations, 2, 0.5 if images.x.shape[-1] > 8 else 0.25, fill)
-    prior = np.bincount(images.y, minlength=images.classes).astype(np.float32) / len(images.y)
+    strong = data.RandAugment(GREY if grey else COLOUR, 2, 0.5 if images.x.shape[-1] > 8 else 0.25, fill)
     return Task(images.classes, len(images.x), len(images.unlabelled), run.steps, weak,
-                lambda x, rng: strong(weak(x, rng), rng), prior, run.seed, operations, fill)
+                lambda x, rng: strong(weak(x, rng), rng), images.prior, run.seed, strong.operations, fill)
 
 
 def build(run, name, images):
@@ -155,8 +114,7 @@ def build(run, name, images):
 
 def decayed(net):
     """Kernels, which decay, and the rest (biases, normalisation), which does not."""
-    kernels = [p for p in net.parameters() if p.ndim > 1]
-    return kernels, [p for p in net.parameters() if p.ndim <= 1]
+    return [p for p in net.parameters() if p.ndim > 1], [p for p in net.parameters() if p.ndim <= 1]
 
 
 def train(run, name, images, folder):
@@ -171,7 +129,9 @@ def train(run, name, images, folder):
     def step(t):
         for optimizer in kinds:
             optimizer.lr = fixmatch.learning_rate(t, run.steps, run.lr)
-        loss, numbers = method.loss(loader.sample(), t)
+        batch = loader.sample()
+        batch.x, batch.u = scaled(batch.x), scaled(batch.u)
+        loss, numbers = method.loss(batch, t)
         method.net.zero_grad()
         loss.backward()
         for optimizer in kinds:
@@ -184,32 +144,60 @@ def train(run, name, images, folder):
     return method
 
 
-def accuracy(method, x, y, batch=500):
-    """Share of x that the method's averaged weights classify as y."""
-    scores = [method.scores(x[i:i + batch]) for i in range(0, len(x), batch)]
+def accuracy(method, x, y, averaged=True, batch=500):
+    """Share of x that the method's averaged weights, or its present ones, classify as y."""
+    scores = [method.scores(scaled(x[i:i + batch]), averaged) for i in range(0, len(x), batch)]
     return float((np.concatenate(scores).argmax(1) == y).mean())
+
+
+def propagated(images, config, most=10_000):
+    """Accuracy of label propagation, for which the test images lie in the graph too, without their labels.
+
+    Of more than `most` unlabelled images so many are drawn by chance.
+    """
+    free = images.unlabelled[np.random.default_rng(0).permutation(len(images.unlabelled))[:most]]
+    x, n = np.concatenate([images.x, free, images.test]), len(images.x)
+    try:
+        f = label_propagation.propagate(scaled(x), np.arange(n), images.y, images.classes, config)
+    except ValueError as error:
+        raise SystemExit(f"--neighbours: {error}") from None
+    return float((f[-len(images.test):].argmax(1) == images.test_y).mean())
+
+
+def baseline(run, name):
+    """The same run, and the method's name, with the labelled images alone; the ladder's is its own encoder with noise."""
+    out = f"{run.out}/supervised"
+    changed = dict(out=out, resume=(pathlib.Path(out) / "checkpoint.safetensors").exists())
+    if name == "ladder":
+        return dataclasses.replace(run, variant="none", **changed), name
+    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(Run)}
+    return dataclasses.replace(settings("supervised"), **{**shared, **changed}), "supervised"
+
+
+def result(run, name, images):
+    """Trains, and returns the accuracy on the test images."""
+    if name == "label_propagation":
+        return propagated(images, run)
+    method = train(run, name, images, RunFolder(run.out, run, run.resume))
+    return accuracy(method, images.test, images.test_y, run.test == "average")
 
 
 def main(run):
     """Trains the method and the supervised baseline alike, and prints both accuracies; returns the method's."""
     name = type(run).__name__.removesuffix("_run")
+    check(run, name)
     images = load(run.data, run.labels, run.seed)
     print(images.what)
-    folder = RunFolder(run.out, run, run.resume)
-    result = accuracy(train(run, name, images, folder), images.test, images.test_y)
-    print(f"accuracy on the test images: {name} {100 * result:.2f} %")
+    found = result(run, name, images)
+    print(f"accuracy on the test images: {name} {100 * found:.2f} %")
     if name != "supervised":
-        shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(Run)}
-        base = dataclasses.replace(settings("supervised"), **{**shared, "out": str(folder.path / "supervised")})
-        base.resume = (folder.path / "supervised" / "checkpoint.safetensors").exists()
-        below = RunFolder(base.out, base, base.resume)
-        alone = accuracy(train(base, "supervised", images, below), images.test, images.test_y)
-        print(f"with the labelled images alone: {100 * alone:.2f} %")
-    folder.draw("curves.png", ("loss",), "step", ("training loss",))
-    print(f"metrics, checkpoint and figure are in {run.out}")
-    return result
+        print(f"with the labelled images alone: {100 * result(*baseline(run, name), images):.2f} %")
+    if name != "label_propagation":
+        RunFolder(run.out, run, True).draw("curves.png", ("loss",), "step", ("training loss",))
+        print(f"metrics, checkpoint and figure are in {run.out}")
+    return found
 
 
 if __name__ == "__main__":
-    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in METHODS})
+    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in (*METHODS, "label_propagation")})
     main(tyro.cli(kinds, description=__doc__))
