@@ -8,12 +8,11 @@ import dataclasses
 import io
 import json
 import pathlib
-import time
 
 import numpy as np
 import tyro
 
-from examples import maml, matching_networks, prototypical_networks, siamese_networks
+from examples import comparison, maml, matching_networks, prototypical_networks, siamese_networks
 
 
 @dataclasses.dataclass
@@ -46,57 +45,32 @@ def methods():
         "Meta-SGD": (maml, dict(learn_alpha="parameter"), 16 * episodes(5))}
 
 
-def accuracy(example, results, run):
-    """5-way 1-shot accuracy in per cent from what an example's main() returns."""
+def accuracy(example, run):
+    """5-way 1-shot accuracy in per cent that an example reaches."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        results = example.main(run)
     return results[run.inner_steps] if example is maml else 100 * results[5, 1]
 
 
 def main(run):
-    """Trains and tests every method with every seed. Returns a dict from method to its accuracies."""
-    out = pathlib.Path(run.out)
-    out.mkdir(parents=True, exist_ok=True)
-    found, seconds = {}, {}
-    table = methods()
-    if unknown := set(run.only) - set(table):
-        raise SystemExit(f"--only: no method is called {', '.join(sorted(unknown))}; there are: {', '.join(table)}")
-    for name, (example, settings, images) in table.items():
-        if run.only and name not in run.only:
-            continue
+    """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
+    out, table, found = pathlib.Path(run.out), methods(), {}
+    for name in comparison.chosen(run.only, list(table)):
+        example, settings, images = table[name]
+        values = []
         for seed in range(run.seeds):
             folder = out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            done = folder / "result.json"
-            if run.resume and done.exists():
-                result = json.loads(done.read_text())
-            else:
-                one = example.Run(data=run.data, device=run.device, seed=seed, steps=run.images // images,
-                                  out=str(folder), resume=run.resume, episodes=run.episodes, **settings)
-                start, quiet = time.time(), io.StringIO()
-                with contextlib.redirect_stdout(quiet):
-                    result = [accuracy(example, example.main(one), one), time.time() - start]
-                done.write_text(json.dumps(result))
-            found.setdefault(name, []).append(result[0])
-            seconds.setdefault(name, []).append(result[1])
-        values = found[name]
-        print(f"{name:>22} {np.mean(values):6.1f} +- {np.std(values):.1f} %   {np.mean(seconds[name]):5.0f} s", flush=True)
+            one = example.Run(data=run.data, device=run.device, seed=seed, steps=run.images // images,
+                              out=str(folder), resume=run.resume, episodes=run.episodes, **settings)
+            values.append(comparison.result(folder, one, run.resume, lambda: accuracy(example, one)))
+        found[name] = [percent for percent, _ in values]
+        seconds = np.mean([s for _, s in values])
+        print(f"{name:>22} {np.mean(found[name]):6.1f} +- {np.std(found[name]):.1f} %   {seconds:5.0f} s", flush=True)
     (out / "table.json").write_text(json.dumps(found, indent=1))
-    chart(found, out / "accuracies.png")
-    print(f"5-way 1-shot accuracy on new classes, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
+    label = "5-way 1-shot accuracy on new classes"
+    comparison.chart(found, out / "accuracies.png", label + " (%)", 20)
+    print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
     return found
-
-
-def chart(found, path):
-    """A bar for each method, as high as its mean accuracy, with the spread over seeds."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axis = plt.subplots(figsize=(7, 3.6))
-    axis.barh(list(found), [np.mean(v) for v in found.values()], xerr=[np.std(v) for v in found.values()], color="C0")
-    axis.axvline(20, color="grey", linestyle=":", label="chance")
-    axis.set(xlabel="5-way 1-shot accuracy on new classes (%)", xlim=(0, 100))
-    axis.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ from minigrad import io
 from minigrad.backend import random
 
 
+def settings(config, free):
+    """The fields of a dataclass as JSON gives them back, but for those in `free`, which may differ when a run goes on."""
+    return json.loads(json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in free}))
+
+
 class RunFolder:
     """The folder `out` of one run: config.json, metrics.jsonl, checkpoint.safetensors and figures.
 
@@ -25,8 +30,7 @@ class RunFolder:
         self.path = pathlib.Path(out)
         self.checkpoint, self.metrics = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl"
         facts = self.path / "config.json"
-        free = ("resume", "out", "steps", "data", "device", "episodes", "lake")  # may change: the data moved, a run is prolonged
-        wanted = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+        wanted = settings(config, ("resume", "out", "steps", "data", "device", "episodes", "lake"))  # data move, runs are prolonged
         if self.checkpoint.exists() and not resume:
             raise FileExistsError(f"{out} holds a run; continue it with --resume, or choose another --out")
         if resume and facts.exists() and (old := json.loads(facts.read_text())) != wanted:

@@ -1,0 +1,88 @@
+"""All semi-supervised methods with the same few labels, network and training, in one table and one chart.
+
+    python -m examples.compare_semi_supervised                      # scikit-learn's digits, no download
+    python -m examples.compare_semi_supervised --data mnist         # MNIST, from MINIGRAD_DATA or fetched; or cifar10
+    python -m examples.compare_semi_supervised --data IMAGES --labels 0  # images of your own, and all labels that there are
+
+Killed, it goes on with --resume. Two rows have no part in the network: the ladder's is its own, of linear layers, and label
+propagation has none.
+"""
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+import tyro
+
+from examples import comparison, semi_supervised
+from examples.images import load
+from methods.semi_supervised import METHODS, label_propagation
+
+MODULES = METHODS | {"label_propagation": label_propagation}  # in the order of the table
+
+
+@dataclasses.dataclass
+class Run:
+    """Settings of the comparison."""
+
+    data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
+    device: str = "cpu"  # "cpu" or "cuda"
+    seeds: int = 3  # runs of each method: other labels, weights and batches; the spread over them is reported
+    steps: int = 1000  # of each training
+    labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
+    batch: int = 32  # labelled images in a step
+    ratio: int = 3  # unlabelled images in a step for each labelled one
+    width: int = 16  # channels of the first convolution
+    only: tuple[str, ...] = ()  # names of methods; all if left out
+    out: str = "runs/compare_semi_supervised"  # a folder for the runs, the table and the chart
+    resume: bool = False  # skip what is finished, continue what is not
+
+
+def one(run, name, seed):
+    """The settings of one method's run with one seed."""
+    folder = pathlib.Path(run.out) / f"{name}-{seed}"
+    shared = {key: getattr(run, key) for key in ("data", "device", "steps", "labels", "batch", "ratio", "width")}
+    return dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
+                               resume=run.resume and (folder / "checkpoint.safetensors").exists())
+
+
+def main(run):
+    """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
+    names = comparison.chosen(run.only, list(MODULES))
+    if run.seeds < 1:
+        raise SystemExit(f"--seeds {run.seeds}: choose 1 or more")
+    for name in names:
+        semi_supervised.check(one(run, name, 0), name)
+    found = {name: [] for name in names}
+    for seed in range(run.seeds):
+        images = load(run.data, run.labels, seed)
+        if not seed:
+            print(images.what, flush=True)
+        for name in names:
+            settings = one(run, name, seed)
+            work = functools.partial(semi_supervised.result, settings, name, images)
+            accuracy, seconds = comparison.result(settings.out, settings, run.resume, lambda: 100 * work())
+            found[name].append((accuracy, seconds))
+            print(f"{name}, seed {seed}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
+    text, out = table(found), pathlib.Path(run.out)
+    print("\n" + text)
+    (out / "table.txt").write_text(text)
+    accuracies = {name: [accuracy for accuracy, _ in values] for name, values in found.items()}
+    comparison.chart(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
+    print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
+    return accuracies
+
+
+def table(found):
+    """What the student sees, what the teacher sees, what becomes of the teacher's label, accuracy and time, as text."""
+    rows = [("method", "student's augmentation", "teacher's augmentation", "teacher's label", "accuracy (%)", "time")]
+    for name, values in found.items():
+        accuracy, seconds = np.array(values).T
+        rows.append((name, *MODULES[name].ROW, f"{accuracy.mean():.2f} +- {accuracy.std():.2f}", f"{seconds.mean():.0f} s"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows.insert(1, tuple("-" * w for w in widths))
+    return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Run, description=__doc__))
