@@ -275,3 +275,19 @@ LAYERS = {
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}
 for _name, (_shape, _ours, _theirs) in LAYERS.items():
     workload(f"layer: {_name}, {' x '.join(map(str, _shape))}", **_layer(_shape, _ours, _theirs))
+
+
+# -- augmentation: NumPy on one core, without a peer ----------------------------------------------------------------------
+
+def _augment(build):
+    def start(device):
+        from minigrad import data
+        x, rng, f = _rng().random((500, 3, 32, 32), np.float32), _rng(), build(data)
+        return lambda: f(x, rng)
+    return start
+
+
+workload("augmentation: weak (shift, flip, noise), 500 images of 32x32",
+         minigrad=_augment(lambda data: lambda x, rng: data.weak(x, rng, flip=True, noise=0.15)))
+workload("augmentation: strong (RandAugment, two operations, cutout), 500 images of 32x32",
+         minigrad=_augment(lambda data: data.RandAugment()))
