@@ -70,8 +70,10 @@ class Ladder(nn.Module):
     def encode(self, x, noise):
         """z_0 ... z_L, the means and deviations that normalised them, and the logits."""
         def corrupt(z):
+            if not noise:
+                return z
             draw = mg.random.generator().standard_normal(z.shape, dtype=np.float32)
-            return z + mg.Tensor(noise * draw).to(z.device) if noise else z
+            return z + mg.Tensor(noise * draw).to(z.device)
 
         h = corrupt(mg.flatten(x, 1))
         zs, stats = [h], [None]

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from methods.semi_supervised import fixmatch, label_propagation, mixmatch, remixmatch, uda, vat
+from methods.semi_supervised import (
+    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda, vat)
+from methods.semi_supervised.common import Task
+from methods.semi_supervised.ctaugment import CTAugment
+from methods.semi_supervised.networks import MLP
+from minigrad import data
 
 
 def softmax(z):
@@ -113,3 +118,170 @@ def test_label_propagation_is_the_solution_of_its_linear_system():
     given[labelled, y] = 1
     expected = (1 - config.alpha) * np.linalg.solve(np.eye(60) - config.alpha * s, given)
     np.testing.assert_allclose(label_propagation.propagate(x, labelled, y, 3, config), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_loss_of_mean_teacher():
+    z, p, y, w = logits(6, 4), softmax(logits(6, 4, seed=1)), np.array([1, 3]), 5.0
+    expected = -np.log(softmax(z)[[0, 1], y]).mean() + w * ((softmax(z) - p) ** 2).mean()
+    student, target = mg.Tensor(z, requires_grad=True), mg.Tensor(p, requires_grad=True)
+    value = mean_teacher.loss(student, y, target, w)
+    value.backward()
+    assert value.item() == pytest.approx(expected)
+    assert target.grad is None and abs(student.grad.numpy()).max() > 0
+
+
+def test_teacher_is_the_average_with_a_warm_start():
+    """The decay of update t is at most 1 - 1/(t + 1): at first the average is the plain mean."""
+    net = MLP((2, 3, 2))
+    teacher, expected = common.Teacher(net, 0.7), 0.0  # the running mean's first value
+    for t, value in enumerate((1.0, 5.0, -2.0, 4.0, 3.0), 1):
+        net.linear.weight.data = np.full(net.linear.weight.shape, value, np.float32)
+        net.norms[0].running_mean[...] = value
+        before = teacher.net.linear.weight.numpy().copy()
+        teacher.update()
+        decay = min(0.7, 1 - 1 / (t + 1))
+        expected = decay * expected + (1 - decay) * value
+        np.testing.assert_allclose(teacher.net.linear.weight.numpy(), decay * before + (1 - decay) * value, rtol=1e-5)
+        np.testing.assert_allclose(teacher.net.norms[0].running_mean, expected, rtol=1e-5)
+
+
+def test_targets_of_temporal_ensembling():
+    """Z / (1 - alpha^t) weighs the predictions of earlier epochs by powers of alpha, the weights summing to one."""
+    alpha, ensemble = 0.6, temporal_ensembling.Ensemble(5, 3, 0.6)
+    seen = [softmax(logits(2, 3, seed=k)).astype(np.float32) for k in range(4)]
+    index = np.array([3, 1])
+    for k, z in enumerate(seen):
+        target, known = ensemble.targets(index)
+        assert (known == (k > 0)).all()
+        if k:
+            weights = alpha ** np.arange(k)[::-1]
+            np.testing.assert_allclose(target, np.einsum("k,knc->nc", weights / weights.sum(), seen[:k]), rtol=1e-5)
+        ensemble.update(index, z)
+    assert ensemble.targets(np.array([0, 2, 4]))[1].sum() == 0
+
+
+def test_loss_of_temporal_ensembling():
+    net, task = MLP((2, 3)), Task(3, 4, 6, 100, lambda x, rng: x, None, seed=0)
+    method = temporal_ensembling.TemporalEnsembling(temporal_ensembling.Config(noise=0.0, dropout=0.0, ramp=0.0), net, task)
+    rng = np.random.default_rng(0)
+    z = softmax(rng.normal(size=(6, 3))).astype(np.float32)
+    method.ensemble.update(np.array([0, 2, 5]), z[[0, 2, 5]])
+    batch = data.Batch(rng.normal(size=(2, 2)).astype(np.float32), np.array([2, 0]),
+                       rng.normal(size=(4, 2)).astype(np.float32), np.array([0, 1, 2, 3]))
+    w, b = net.linear.weight.numpy(), net.linear.bias.numpy()
+    p, q = softmax(batch.x @ w.T + b), softmax(batch.u @ w.T + b)
+    squared = ((q - z[:4]) ** 2).mean(1)[[0, 2]].sum() / 6  # images 1 and 3 have no target yet
+    expected = -np.log(p[[0, 1], batch.y]).sum() / 6 + 30 * 2 / 6 * squared
+    assert method.loss(batch, 50)[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weight_and_loss_of_pseudo_labels():
+    config = pseudo_label.Config(alpha=3.0, begin=0.2, end=0.7)
+    assert [pseudo_label.weight(t, config) for t in (0, 0.2, 0.45, 0.7, 1)] == pytest.approx([0, 0, 1.5, 3, 3])
+    z = logits(30, 4, scale=1.0)
+    p = softmax(z).max(1)
+    for tau in (0.0, 0.6):
+        value, mask = pseudo_label.unsupervised(mg.Tensor(z), tau)
+        assert value.item() == pytest.approx(-(np.log(p) * (p >= tau)).sum() / 30) and (mask == (p >= tau)).all()
+    assert 0 < mask.sum() < 30
+
+
+def ladder_by_hand(net, x, noises, weights):
+    """The denoising cost of a ladder, from the paper's table 1, in plain NumPy."""
+    parts = {k: v.numpy().astype(np.float64) for k, v in net.named_parameters()}
+    top = len(net.sizes) - 1
+
+    def normalised(z):
+        mean, std = z.mean(0), np.sqrt(z.var(0) + 1e-5)
+        return (z - mean) / std, mean, std
+
+    def encoder(noises):
+        h = x + noises[0]
+        zs, stats = [h], [None]
+        for k in range(1, top + 1):
+            z, mean, std = normalised(h @ parts[f"w{k}"])
+            zs.append(z + noises[k])
+            stats.append((mean, std))
+            h = zs[-1] + parts[f"beta{k}"]
+            h = np.maximum(h, 0) if k < top else parts["gamma"] * h
+        return zs, stats, h
+
+    clean, stats, _ = encoder([0.0] * (top + 1))
+    noisy, _, out = encoder(noises)
+    h, cost = softmax(out), 0.0
+    for k in range(top, -1, -1):
+        u, a = normalised(h)[0], parts[f"a{k}"]
+        mu, v = (a[i] / (1 + np.exp(-(a[i + 1] * u + a[i + 2]))) + a[i + 3] * u + a[i + 4] for i in (0, 5))
+        z = (noisy[k] - mu) * v + mu
+        compared = (z - stats[k][0]) / stats[k][1] if k else z
+        cost += weights.get(k, 0) * ((clean[k] - compared) ** 2).mean()
+        h = z @ parts[f"v{k}"] if k else None
+    return cost
+
+
+@pytest.mark.parametrize("weights", [{0: 1000, 1: 10, 2: 0.1, 3: 0.1}, {3: 2.0}])
+def test_cost_of_the_ladder(monkeypatch, weights):
+    rng, sizes, n = np.random.default_rng(0), (6, 5, 4, 3), 20
+    mg.random.seed(3)
+    net = ladder.Ladder(sizes, 0.3)
+    for name, p in net.named_parameters():
+        p.data = (p.numpy() + 0.3 * rng.normal(size=p.shape)).astype(np.float32)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    mg.random.seed(5)
+    draws = [mg.random.generator().standard_normal((n, m), dtype=np.float32) for m in sizes]
+    mg.random.seed(5)
+    cost, each = net.denoising(mg.Tensor(x), weights)
+    expected = ladder_by_hand(net, x.astype(np.float64), [0.3 * d.astype(np.float64) for d in draws], weights)
+    assert cost.item() == pytest.approx(expected, rel=1e-4) and sorted(each) == sorted(weights)
+
+
+def test_no_gradient_of_the_ladder_is_stopped():
+    """The clean path is a target that learns too: a level's cost reaches the weights by both paths, and by the statistics."""
+    mg.random.seed(0)
+    net, rng = ladder.Ladder((4, 3, 2), 0.0), np.random.default_rng(0)  # without noise the costs are equal each time
+    for name, p in net.named_parameters():
+        p.data = (p.numpy() + 0.5 * rng.normal(size=p.shape)).astype(np.float32)
+    x, before = mg.Tensor(rng.normal(size=(9, 4)).astype(np.float32)), net.w1.numpy().copy()
+    cost, _ = net.denoising(x, {1: 1.0, 2: 1.0})
+    cost.backward()
+    step, direction = 3e-3, rng.normal(size=(4, 3)).astype(np.float32)
+    values = []
+    for sign in (1, -1):
+        net.w1.data = before + sign * step * direction
+        values.append(net.denoising(x, {1: 1.0, 2: 1.0})[0].item())
+    slope = float((net.w1.grad.numpy() * direction).sum())
+    assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.01) and abs(slope) > 0.01
+
+
+def test_bins_of_ctaugment_follow_the_predictions():
+    """omega = 1 - 1/2 |p - label|_1 moves a bin's memory; what falls below the threshold is never drawn."""
+    learned, rng = CTAugment(("brightness", "rotate"), bins=5, depth=1), np.random.default_rng(0)
+
+    class Wrong(MLP):
+        def forward(self, x):  # sure of class 0
+            return mg.Tensor(np.tile(np.float32([[9, 0]]), (len(x), 1)))
+
+    x, y = np.random.default_rng(1).random((40, 1, 8, 8), np.float32), np.repeat([0, 1], 20)
+    before = learned.m.copy()
+    learned.update(Wrong((64, 2)), x, y, rng)
+    p = softmax(np.array([[9.0, 0]]))[0, 0]
+    omegas = {0: p, 1: 1 - p}
+    expected, replay = before, np.random.default_rng(0)
+    which, bins = replay.integers(0, 2, 40), replay.integers(0, 5, 40)
+    for k, b, label in zip(which, bins, y):
+        expected[k, b] = 0.99 * expected[k, b] + 0.01 * omegas[label]
+    np.testing.assert_allclose(learned.m, expected, rtol=1e-5)
+    assert learned.m.min() < 0.99
+    learned.m[...] = [[1, 1, 1, 1, 1], [1, 0.5, 0.9, 0.7, 0.2]]
+    drawn = learned.bins(np.ones(6000, int), rng)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 6000, np.array([1.01, 0, 0.91, 0, 0]) / 1.92, atol=0.02)
+    assert set(learned.bins(np.zeros(500, int), rng)) == set(range(5))
+
+
+def test_rotations_are_told_apart():
+    x = np.random.default_rng(0).random((50, 3, 6, 6), np.float32)
+    turned, turns = remixmatch.rotated(x, np.random.default_rng(1))
+    assert set(turns) == {0, 1, 2, 3}
+    for a, b, k in zip(x, turned, turns):
+        np.testing.assert_array_equal(b, a[:, ::-1, ::-1] if k == 2 else a if k == 0 else
+                                      a.transpose(0, 2, 1)[:, ::-1] if k == 1 else a.transpose(0, 2, 1)[:, :, ::-1])
