@@ -4,7 +4,7 @@ import numpy as np
 from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
-from .elementwise import maximum, relu, sqrt, where
+from .elementwise import maximum, relu, sqrt, square, where
 from .pool import max_pool2d
 from .reduce import mean, sum
 from .shape import _axes, concatenate, split
@@ -19,10 +19,11 @@ def _batch_norm(x, weight, bias, eps, seen=None):
     """
     axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
     mu = mean(x, axes, keepdims=True)
-    var = mean((x - mu) ** 2, axes, keepdims=True)
+    centred = x - mu
+    var = mean(square(centred), axes, keepdims=True)
     if seen is not None:
         seen(mu._array.reshape(-1), var._array.reshape(-1))
-    return (x - mu) / (var + eps) ** 0.5 * weight.reshape(column) + bias.reshape(column)
+    return centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
 
 
 def _norm_forward(x, weight, bias, eps, seen=None):
@@ -134,14 +135,14 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
 def _layer_norm(x, *affine, eps):
     """(x - mean) / sqrt(var + eps) along the last axis, times weight, plus bias, as far as these are given."""
     centred = x - mean(x, -1, keepdims=True)
-    y = centred / (mean(centred**2, -1, keepdims=True) + eps) ** 0.5
+    y = centred / sqrt(mean(square(centred), -1, keepdims=True) + eps)
     y = y * affine[0] if affine else y
     return y + affine[1] if len(affine) > 1 else y
 
 
 def _rms_norm(x, *affine, eps):
     """x / sqrt(mean(x^2) + eps) along the last axis, times weight, if given."""
-    y = x / (mean(x**2, -1, keepdims=True) + eps) ** 0.5
+    y = x / sqrt(mean(square(x), -1, keepdims=True) + eps)
     return y * affine[0] if affine else y
 
 
