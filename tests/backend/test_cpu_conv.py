@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigrad.backend.cpu import conv, threads, winograd
+from minigrad.backend.cpu import conv, direct, native, threads
 from minigrad.backend.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 
 
@@ -100,24 +100,30 @@ def test_any_geometry(problem, dtype, layout, number):
         threads.set_num_threads(before)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 3), st.sampled_from([16, 17, 32]), st.sampled_from([16, 24]), st.integers(12, 19), st.integers(12, 19),
-       st.tuples(st.integers(0, 3), st.integers(0, 3)), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS))
-def test_winograd(n, c, o, h, width, padding, dtype, layout):
-    rng = np.random.default_rng(h * width)
-    x, w = rng.standard_normal((n, c, h + 2, width + 2)), rng.standard_normal((o, c, 3, 3))
-    options = dict(stride=(1, 1), padding=padding, dilation=(1, 1), groups=1)
-    assert winograd.applies(w.shape, conv._geometry("", x.shape, w.shape, *options.values()), (h, width))
-    check(x, w, options, dtype, layout)
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 3), st.sampled_from([1, 5, 16, 700]), st.sampled_from([3, 16, 40, 64]), st.integers(1, 4), st.integers(1, 3),
+       st.tuples(st.integers(1, 19), st.integers(1, 19)), st.booleans(), st.sampled_from(LAYOUTS), st.booleans())
+def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, compiled):
+    """The kernels in C have a branch for each number of pixels and channels that registers hold."""
+    rng = np.random.default_rng(sum(size))
+    groups, c = (2, 16) if grouped else (1, c)
+    o = o // 16 * 16 * groups or o
+    if o % groups:
+        return
+    x = rng.standard_normal((n, groups * c, *(side + kernel - 1 for side in size)))
+    w = rng.standard_normal((o, c, kernel, kernel))
+    with native.using(compiled):
+        check(x, w, dict(stride=(stride, 1), padding=(1, 0), dilation=(1, 1), groups=groups), np.float32, layout)
 
 
-@pytest.mark.parametrize("module, nbytes", [(conv, 1), (conv, 3000), (winograd, 1), (winograd, 20_000)])
+@pytest.mark.parametrize("module, nbytes, dtype", [(conv, 1, np.float64), (conv, 3000, np.float64), (direct, 1, np.float32),
+                                                   (direct, 3000, np.float32)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
-def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nbytes, stride):
+def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nbytes, dtype, stride):
     monkeypatch.setattr(module, "BLOCK_BYTES", nbytes)
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((3, 16, 15, 13)), rng.standard_normal((16, 16, 3, 3))
-    check(x, w, dict(stride=stride, padding=(1, 1), dilation=(1, 1), groups=1))
+    check(x, w, dict(stride=stride, padding=(1, 1), dilation=(1, 1), groups=1), dtype)
 
 
 @pytest.mark.parametrize("groups, c, o", [(1, 1, 8), (1, 64, 64), (64, 1, 1), (2, 16, 16)])

@@ -1,9 +1,10 @@
-"""Two-dimensional convolution and its two gradients, as matrix products over blocks of images.
+"""Two-dimensional convolution and its two gradients.
 
-A block of a few images (or a few rows of one) is padded into a scratch buffer, the windows of its output pixels are
-copied side by side into a matrix of columns, and one product with the weights writes the output ("im2col": Chellapilla,
-Puri and Simard, High Performance Convolutional Neural Networks for Document Processing, 2006). The block is small enough
-to stay in a core's cache, and blocks run on all threads.
+float32 goes to the C kernels behind `direct.py`. Elsewhere a convolution is matrix products over blocks of images: a block
+of a few images (or a few rows of one) is padded into a scratch buffer, the windows of its output pixels are copied side by
+side into a matrix of columns, and one product with the weights writes the output ("im2col": Chellapilla, Puri and Simard,
+High Performance Convolutional Neural Networks for Document Processing, 2006). The block is small enough to stay in a core's
+cache, and blocks run on all threads.
 
     y[n, o, i, j] = sum over c, p, q of  x[n, c, i*sh + p*dh - ph, j*sw + q*dw - pw] * w[o, c, p, q]
 
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import depthwise, winograd
+from . import depthwise, direct
 from .layout import blocks, image_blocks, nchw, nhwc, padded
 from .memory import empty, scratch
 from .threads import get_num_threads, parallel_for, split
@@ -69,6 +70,11 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     gy, w, dtype = _floats("conv2d_input_grad", gy, w)
     g = _geometry("conv2d_input_grad", x_shape, w.shape, stride, padding, dilation, groups, gy.shape)
     mirrored = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.padding))
+    if direct.serves(w.shape, groups, gy, w) and not depthwise.applies(w.shape, groups) and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
+        n, c, h, width = x_shape
+        gx = empty((n, h, width, c), gy.dtype)
+        direct.input_grad(nhwc(gy), w, gx, g)
+        return nchw(gx).astype(dtype, copy=False)
     if g.stride == (1, 1) and min(mirrored) >= 0:
         # With stride 1 it is a convolution too: windows mirrored, the roles of the channels swapped.
         o, c, kh, kw = w.shape
@@ -89,8 +95,9 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     x, gy = nhwc(x), nhwc(gy)
     if depthwise.applies(w_shape, groups):
         return depthwise.weight_grad(gy, x, w_shape, g).astype(dtype, copy=False)
-    if winograd.applies(w_shape, g, gy.shape[1:3]):
-        return winograd.weight_grad(gy, x, g).astype(dtype, copy=False)
+    if direct.serves(w_shape, groups, gy, x):
+        origin = -g.padding[0], -g.padding[1]
+        return direct.weight_grad(gy, x, w_shape, origin, g.stride, g.dilation, groups).astype(dtype, copy=False)
     o, c, kh, kw = w_shape
 
     todo = _blocks(gy.shape, w_shape, x.dtype)
@@ -117,8 +124,9 @@ def _correlate(x, w, g):
     y = empty((n, *g.output_size((h, width)), o), x.dtype)
     if depthwise.applies(w.shape, g.groups):
         return nchw(depthwise.correlate(x, w, g, y))
-    if winograd.applies(w.shape, g, y.shape[1:3]):
-        return nchw(winograd.correlate(x, w, g, y))
+    if direct.serves(w.shape, g.groups, x, w):
+        direct.correlate(x, w, y, (-g.padding[0], -g.padding[1]), g.stride, g.dilation, g.groups)
+        return nchw(y)
     matrix = _weight_matrix(w, g.groups)  # (G, kh*kw*C/G, O/G)
 
     def block(index):

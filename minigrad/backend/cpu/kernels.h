@@ -1,0 +1,38 @@
+/* What the kernels share. Arrays are float32 and dense along their last axis; lengths and strides count elements. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef int64_t index_t;
+
+enum { LANES = 16 };
+
+/* So many floats at any address: one register, or two or four where registers are shorter. */
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
+   Below the smallest normal number 0; infinity and NaN as they should be. The error is at most two units in the last place. */
+INLINE float expf_(float x)
+{
+    float in = x > 89.0f ? 89.0f : x < -87.0f ? -87.0f : x;
+    float n = in * 1.44269504f + 12582912.0f; /* 1.5 2^23: what is added below the point is rounded away */
+    n -= 12582912.0f;
+    float r = in - n * 0.693145752f;
+    r -= n * 1.42860677e-6f;
+    float p = 1.38889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    union { int32_t bits; float value; } half = {((int32_t)n + 126) << 23}; /* 2^(n - 1), since 2^128 is too large */
+    float y = p * half.value * 2.0f;
+    y = x < -87.0f ? 0.0f : y;
+    return x != x ? x : y;
+}
+
+INLINE float sigmoidf_(float x) { return 1.0f / (1.0f + expf_(-x)); }
