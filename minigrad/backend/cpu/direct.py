@@ -20,8 +20,10 @@ LANES = 16  # floats in a vector of the kernels
 
 
 def serves(w_shape, groups, *arrays):
-    """Whether the kernels take this convolution."""
-    return kernel("correlate", *arrays) is not None and w_shape[2] * w_shape[3] <= 256
+    """Whether the kernels take this convolution: not where each channel has few filters of its own, which fill no vector."""
+    o, c, kh, kw = w_shape
+    depthwise = c == 1 < groups and o // groups < LANES // 2
+    return kernel("correlate", *arrays) is not None and kh * kw <= 256 and not depthwise
 
 
 def correlate(x, w, y, origin, stride, dilation, groups):
@@ -38,11 +40,13 @@ def correlate(x, w, y, origin, stride, dilation, groups):
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     """The gradient (O, C/G, kh, kw) of `correlate` in its filters for gy (N, Ho, Wo, O)."""
     o, c, kh, kw = w_shape
-    sums = np.zeros((get_num_threads(), groups, kh, kw, c, _rounded(o // groups)), np.float32)
+    copies = 1 if groups >= get_num_threads() else get_num_threads()  # of the sums; see the kernel
+    sums = np.zeros((copies, kh, kw, c, groups, _rounded(o // groups)), np.float32)
     if gy.size and c:
         window = np.array((kh, kw, *origin, *stride, *dilation, groups))
-        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, window, _block(gy))
-    return sums.sum(0)[..., :o // groups].transpose(0, 4, 3, 1, 2).reshape(w_shape)
+        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, copies, window, _block(gy))
+    gw = sums[0] if copies == 1 else sums.sum(0)
+    return gw[..., :o // groups].reshape(kh, kw, c, o).transpose(3, 2, 0, 1)
 
 
 def input_grad(gy, w, gx, g):
@@ -89,6 +93,5 @@ def _panels(w, groups):
     o, c, kh, kw = w.shape
     o = o // groups
     panels = scratch("conv panels", (groups, kh * kw * c * _rounded(o)), np.float32)
-    for i in range(groups):
-        kernel("pack")(w[i * o:i * o + o], panels[i], o, _rounded(o), c, kh, kw, *[s // w.itemsize for s in w.strides])
+    kernel("pack")(w, panels, groups, o, _rounded(o), c, kh, kw, *[s // w.itemsize for s in w.strides])
     return panels

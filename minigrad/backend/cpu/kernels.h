@@ -28,7 +28,7 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 /* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
 #define PARALLEL(enough) PRAGMA(omp parallel for schedule(static) num_threads(threads) if((enough) && threads > 1))
 /* The same for n independent elements, which vectors may take together. */
-#define EACH(n) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if((n) > 32768 && threads > 1))
+#define EACH(n) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if((n) > 131072 && threads > 1))
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
