@@ -69,6 +69,24 @@ def test_activations_of_special_numbers(name):
     assert y[0] == np.inf
 
 
+@pytest.mark.parametrize("n", [5, 1 << 20])
+def test_kernels_write_as_many_numbers_as_they_are_told(n):
+    def whole(written, name, *read, settings=()):
+        arrays = [np.full(n + 3, 0.5, np.float32) for _ in range(written)]
+        native.kernel(name)(*(read if written == 1 else arrays), *(arrays if written == 1 else read), n, *settings)
+        for a in arrays:
+            assert (a[n:] == 0.5).all() and (a[:n] != 0.5).all(), name
+
+    x, keep = np.full(n + 3, 0.75, np.float32), np.ones(n + 3, np.uint8)
+    for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ())):
+        if extra or name != "relu":
+            whole(1, name, x, settings=extra)
+        whole(1, f"{name}_backward", x, x, settings=extra)
+    whole(1, "dropout", x, keep, settings=(2.0,))
+    whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
+    whole(3, "adam_step", x, settings=(0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.9))
+
+
 def test_relu_gradient_and_dropout():
     for shape in ((7, 11), (700, 900)):
         g, y = normal(*shape), np.maximum(normal(*shape, seed=1), 0)
