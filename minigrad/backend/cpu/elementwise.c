@@ -90,8 +90,8 @@ void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float m
 }
 
 /* p = shrink p; g += decay p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate m / (sqrt(v) / root + eps). */
-void adam_step(float *p, float *m, float *v, const float *g, index_t n, float rate, float b1, float b2, float root, float eps,
-               float decay, float shrink)
+void adam_step(float *p, float *m, float *v, const float *g, index_t n, float rate, float b1, float b2, float root,
+               float eps, float decay, float shrink)
 {
     float c1 = 1 - b1, c2 = 1 - b2;
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
