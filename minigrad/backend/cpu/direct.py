@@ -16,7 +16,7 @@ from .memory import empty, scratch, zeros
 from .native import kernel
 from .threads import get_num_threads
 
-BLOCK_SIZE = 1 << 16  # outputs; as many inputs again, and the filters of some taps, share a core's cache
+BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
 LANES = 16  # floats in a vector of the kernels
 
 
@@ -34,8 +34,8 @@ def correlate(x, w, y, origin, stride, dilation, groups):
     if not w.size:
         y[...] = 0
         return
-    window = np.array((*w.shape[2:], *origin, *stride, *dilation, groups))
-    kernel("correlate")(x, _images(x), _panels(w, groups), y, _images(y), window, _block(y))
+    window = np.array((*w.shape[2:], *origin, *stride, *dilation, groups), np.int64)
+    kernel("correlate")(x, _images(x), _panels(w, groups), y, _images(y), window, _block(y, x, stride, groups))
 
 
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
@@ -45,8 +45,8 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
     sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
     if gy.size and c:
-        window = np.array((kh, kw, *origin, *stride, *dilation, groups))
-        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, len(sums), window, _block(gy))
+        window = np.array((kh, kw, *origin, *stride, *dilation, groups), np.int64)
+        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, len(sums), window, _block(gy, x, stride, groups))
     else:
         sums.fill(0)
     gw = empty(w_shape, np.float32)
@@ -76,16 +76,16 @@ def _first_tap(at, s, padding, k, d):
 
 def _images(a):
     """Lengths and strides, as the kernels read them."""
-    return np.array((*a.shape, *[s // a.itemsize for s in a.strides]))
+    return np.array((*a.shape, *[s // a.itemsize for s in a.strides]), np.int64)
 
 
-def _block(y):
-    """How many images, or rows of one image, are computed at a time."""
+def _block(y, x, stride, groups):
+    """How many images, or rows of one image, are computed at a time for a group."""
     n, rows, columns, channels = y.shape
-    row = columns * channels
+    row = max(1, columns * max(channels, stride[0] * stride[1] * x.shape[3]) // groups)
     if rows * row > BLOCK_SIZE:
-        return np.array((1, max(1, BLOCK_SIZE // row)))
-    return np.array((max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows))
+        return np.array((1, max(1, BLOCK_SIZE // row)), np.int64)
+    return np.array((max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows), np.int64)
 
 
 def _rounded(channels):
