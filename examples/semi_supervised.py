@@ -42,7 +42,7 @@ class Run:
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
     width: int = 16  # channels of the first convolution
-    ema: float = 0.99  # decay of the weights' average; 0: no average
+    ema: float = 0.97  # decay of the weights' average; 0: no average
     test: Literal["average", "student"] = "average"  # which weights are tested
 
 
@@ -51,9 +51,9 @@ class Run:
 SHORT = {
     "pseudo_label": dict(alpha=1.0),
     "pi_model": dict(w_max=100.0, dropout=0.0),
-    "temporal_ensembling": dict(w_max=100.0, dropout=0.0),
-    "mean_teacher": dict(w_max=60.0, dropout=0.0, ramp=1.0),
-    "vat": dict(eps=4.0),
+    "temporal_ensembling": dict(w_max=400.0, dropout=0.0, ramp=1.0, alpha=0.3),
+    "mean_teacher": dict(w_max=200.0, dropout=0.0, ramp=1.0),
+    "vat": dict(eps=2.0),
     "uda": dict(annealing="no"),
     "mixmatch": dict(lambda_u=10.0, ramp=1.0),
     "remixmatch": dict(views=2, ramp=1.0),
