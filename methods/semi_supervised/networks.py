@@ -23,11 +23,11 @@ class SmallConv(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with batch normalisation and ReLU between them: (N, ...) to (N, classes)."""
+    """Linear layers with ReLU between them, if wanted with batch normalisation before it: (N, ...) to (N, classes)."""
 
-    def __init__(self, sizes, dropout=0.0):
+    def __init__(self, sizes, dropout=0.0, norm=True):
         self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
-        self.norms = [nn.BatchNorm1d(b) for b in sizes[1:-1]]
+        self.norms = [nn.BatchNorm1d(b) if norm else nn.Identity() for b in sizes[1:-1]]
         self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
 
     def features(self, x):
