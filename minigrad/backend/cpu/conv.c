@@ -1,8 +1,9 @@
 /* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by.
 
-   Images are (image, row, pixel, channel). A tap is a position of the window, `tap[t]` its distance in memory from the
-   window's first pixel; behind it lie `run` channels in a row. Positions outside the image are zeros that the caller has
-   put around it. Lane o of a vector is output channel o. */
+   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where the
+   channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie `run`
+   channels in a row. Lane o of a vector is output channel o. */
+#include <stdlib.h>
 #include "kernels.h"
 
 #ifdef __AVX512F__
@@ -10,6 +11,92 @@ enum { TILE = 8 }; /* pairs of vectors whose sums fit the registers */
 #else
 enum { TILE = 3 };
 #endif
+
+/* Lengths of the axes of images in memory, and the strides. */
+typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
+
+/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps a, b of height x width.
+   Channels are in groups that see each other. */
+typedef struct { index_t height, width, top, left, down, right, row_gap, column_gap, groups; } Window;
+
+/* Blocks of `images`, or of `rows` of one image. */
+typedef struct { index_t images, rows; } Block;
+
+/* This thread's memory number `which`, of at least n floats. */
+static float *scratch(int which, index_t n)
+{
+    static _Thread_local float *memory[2];
+    static _Thread_local index_t size[2];
+    if (size[which] < n) {
+        free(memory[which]);
+        memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+        size[which] = memory[which] ? n : 0;
+    }
+    return memory[which];
+}
+
+/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images, and
+   `channels` of which those beyond the images' are zero. */
+static void copy(const float *x, const Images *s, index_t images, index_t top, index_t left, index_t height, index_t width,
+                 index_t channels, float *out)
+{
+    index_t first = left < 0 ? -left : 0, last = s->columns - left < width ? s->columns - left : width;
+    for (index_t i = 0; i < images; i++)
+        for (index_t r = 0; r < height; r++, out += width * channels) {
+            index_t row = top + r;
+            if (row < 0 || row >= s->rows || first >= last) {
+                memset(out, 0, width * channels * sizeof(float));
+                continue;
+            }
+            const float *from = x + i * s->image + row * s->row + (left + first) * s->column;
+            memset(out, 0, first * channels * sizeof(float));
+            memset(out + last * channels, 0, (width - last) * channels * sizeof(float));
+            float *to = out + first * channels;
+            index_t n = last - first, c = s->channels;
+            if (s->channel == 1 && s->column == c && channels == c)
+                memcpy(to, from, n * c * sizeof(float));
+            else if (s->channel == 1)
+                for (index_t j = 0; j < n; j++) {
+                    memcpy(to + j * channels, from + j * s->column, c * sizeof(float));
+                    memset(to + j * channels + c, 0, (channels - c) * sizeof(float));
+                }
+            else
+                for (index_t j = 0; j < n; j++)
+                    for (index_t k = 0; k < channels; k++)
+                        to[j * channels + k] = k < c ? from[j * s->column + k * s->channel] : 0;
+        }
+}
+
+/* The taps as runs of channels: their number, their length, and the distance of each from the window's first pixel. */
+typedef struct { index_t number, run, offset[256]; } Taps;
+
+/* What a block of outputs sees, in memory with dense channels, and its strides. */
+typedef struct { const float *x; index_t image, row, column; } Seen;
+
+static Seen look(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images, index_t rows,
+                 index_t columns)
+{
+    index_t top = w->top + row * w->down, height = (rows - 1) * w->down + (w->height - 1) * w->row_gap + 1;
+    index_t width = (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1;
+    x += image * s->image;
+    if (s->channel == 1 && top >= 0 && w->left >= 0 && top + height <= s->rows && w->left + width <= s->columns)
+        return (Seen){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
+    float *out = scratch(0, images * height * width * s->channels);
+    copy(x, s, images, top, w->left, height, width, s->channels, out);
+    return (Seen){out, height * width * s->channels, width * s->channels, s->channels};
+}
+
+/* Taps side by side lie side by side in memory, and then are one run. */
+static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
+{
+    Taps taps = {0, channels / w->groups, {0}};
+    int joined = w->groups == 1 && w->column_gap == 1 && seen->column == channels && w->width * channels <= 512;
+    for (index_t a = 0; a < w->height; a++)
+        for (index_t b = 0; b < (joined ? 1 : w->width); b++)
+            taps.offset[taps.number++] = a * w->row_gap * seen->row + b * w->column_gap * seen->column;
+    if (joined) taps.run *= w->width;
+    return taps;
+}
 
 /* R rows of P pixels of V vectors of channels: y (+)= sum over taps and channels of x w. */
 INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap, index_t taps,
@@ -34,41 +121,94 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * LANES) = sum[r][p][v];
 }
 
-/* y[i, r, p, o] = sum over t and c of x[i, r, p + tap[t], c] w[t, c, o], for `images` x `rows` x `pixels` outputs of
-   `groups` x `channels` (a multiple of LANES); a group sees its own `run` channels. The weights lie as the loops read them:
-   (groups, blocks of 2 LANES channels and a last one of LANES, taps, run, channels of the block). */
-void correlate(const float *x, const float *w, float *y, const index_t *tap, index_t taps, index_t run, index_t groups, index_t channels,
-               index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row, index_t x_pixel, index_t y_image,
-               index_t y_row, index_t y_pixel)
+/* The filters w[o, c, h, v] in the order in which `correlate` reads them: (blocks of 2 LANES outputs and a last one of LANES,
+   height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
+void pack(const float *w, float *panels, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
+          index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
-    index_t tiles = (pixels + TILE - 1) / TILE, most = 1024 / run > 1 ? 1024 / run : 1; /* so many taps' weights stay in the cache */
-    for (index_t g = 0; g < groups; g++, x += run, y += channels, w += taps * run * channels)
-        for (index_t o = 0; o < channels; o += 2 * LANES) {
-            int wide = o + LANES < channels;
-            const float *panel = w + taps * run * o;
-            for (index_t t = 0; t < taps; t += most) {
-                index_t n = taps - t < most ? taps - t : most;
-                const float *part = panel + t * run * (wide ? 2 : 1) * LANES;
-                for (index_t i = 0; i < images; i++)
-                    for (index_t r = 0, height; r < rows; r += height) {
-                        height = 2 * pixels <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one is too short for the registers */
-                        for (index_t k = 0; k < tiles; k++) {
-                            index_t first = pixels * k / tiles, width = pixels * (k + 1) / tiles - first;
-                            const float *in = x + i * x_image + r * x_row + first * x_pixel;
-                            float *out = y + i * y_image + r * y_row + first * y_pixel + o;
-#define TILE(R, P, V) tile(R, P, V, in, x_row, x_pixel, part, tap + t, n, run, out, y_row, y_pixel, t > 0); break;
-#define WIDTHS(R, V) case 1: TILE(R, 1, V) case 2: TILE(R, 2, V) case 3: TILE(R, 3, V) case 4: TILE(R, 4, V)
-#define MORE(V) case 5: TILE(1, 5, V) case 6: TILE(1, 6, V) case 7: TILE(1, 7, V) case 8: TILE(1, 8, V)
-                            if (height == 2)
-                                if (wide) switch (width) { WIDTHS(2, 2) }
-                                else switch (width) { WIDTHS(2, 1) }
-                            else
-                                if (wide) switch (width) { WIDTHS(1, 2) MORE(2) }
-                                else switch (width) { WIDTHS(1, 1) MORE(1) }
-                        }
+    for (index_t o = 0; o < channels; o += 2 * LANES) {
+        index_t lanes = o + LANES < channels ? 2 * LANES : LANES, full = outputs - o < lanes ? outputs - o : lanes;
+        float *panel = panels + height * width * inputs * o;
+        if (full < lanes) memset(panel, 0, height * width * inputs * lanes * sizeof(float));
+        for (index_t c = 0; c < inputs; c++)
+            for (index_t h = 0; h < height; h++)
+                for (index_t v = 0; v < width; v++)
+                    for (index_t lane = 0; lane < full; lane++)
+                        panel[((h * width + v) * inputs + c) * lanes + lane]
+                            = w[(o + lane) * w_output + c * w_input + h * w_height + v * w_width];
+    }
+}
+
+/* The outputs of one group: `channels` is a multiple of LANES. */
+static void correlate_block(Seen seen, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
+                            index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
+{
+    index_t tiles = (columns + TILE - 1) / TILE, x_row = seen.row * window->down, x_column = seen.column * window->right;
+    index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
+    for (index_t o = 0; o < channels; o += 2 * LANES) {
+        int wide = o + LANES < channels;
+        for (index_t t = 0; t < taps->number; t += most) {
+            index_t n = taps->number - t < most ? taps->number - t : most;
+            const float *part = w + taps->run * (taps->number * o + t * (wide ? 2 : 1) * LANES);
+            for (index_t i = 0; i < images; i++)
+                for (index_t r = 0, height; r < rows; r += height) {
+                    height = 2 * columns <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one leaves registers free */
+                    for (index_t k = 0; k < tiles; k++) {
+                        index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
+                        const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
+                        float *out = y + i * y_image + r * y_row + first * y_column + o;
+#define TILES(R, P, V) case P: tile(R, P, V, in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
+                                    t > 0); break;
+#define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
+#define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
+                        if (height == 2)
+                            if (wide) switch (width) { FOUR(2, 2) }
+                            else switch (width) { FOUR(2, 1) }
+                        else
+                            if (wide) switch (width) { EIGHT(2) }
+                            else switch (width) { EIGHT(1) }
                     }
-            }
+                }
         }
+    }
+}
+
+/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed.
+   A window has at most 256 taps. */
+void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *y_images,
+               const index_t *the_window, const index_t *the_block)
+{
+    const Images *xs = (const Images *)x_images, *ys = (const Images *)y_images;
+    const Window *window = (const Window *)the_window;
+    const Block *block = (const Block *)the_block;
+    index_t outputs = ys->channels / window->groups, inputs = xs->channels / window->groups;
+    index_t channels = (outputs + LANES - 1) / LANES * LANES;
+    int direct = channels == outputs && ys->channel == 1;
+    index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
+    PARALLEL(across * down > 1)
+    for (index_t b = 0; b < across * down; b++) {
+        index_t image = b / down * block->images, row = b % down * block->rows;
+        index_t images = ys->images - image < block->images ? ys->images - image : block->images;
+        index_t rows = ys->rows - row < block->rows ? ys->rows - row : block->rows, columns = ys->columns;
+        Seen seen = look(x, xs, window, image, row, images, rows, columns);
+        Taps taps = taps_of(&seen, window, xs->channels);
+        for (index_t g = 0; g < window->groups; g++, seen.x += inputs) {
+            const float *filters = w + g * window->height * window->width * inputs * channels;
+            float *to = y + image * ys->image + row * ys->row + g * outputs * ys->channel;
+            if (direct) {
+                correlate_block(seen, &taps, window, filters, to, ys->image, ys->row, ys->column, channels, images, rows, columns);
+                continue;
+            }
+            float *out = scratch(1, images * rows * columns * channels);
+            correlate_block(seen, &taps, window, filters, out, rows * columns * channels, columns * channels, channels, channels,
+                            images, rows, columns);
+            for (index_t i = 0; i < images; i++)
+                for (index_t r = 0; r < rows; r++)
+                    for (index_t p = 0; p < columns; p++, out += channels)
+                        for (index_t o = 0; o < outputs; o++)
+                            to[i * ys->image + r * ys->row + p * ys->column + o * ys->channel] = out[o];
+        }
+    }
 }
 
 /* P channels of x by V vectors of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
@@ -91,24 +231,52 @@ INLINE void outer(int P, int V, const float *x, const float *g, index_t images, 
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * LANES) = sum[p][v];
 }
 
-/* total[group, t, c, o] += sum over images, rows and pixels of x[i, r, p + tap[t], c] g[i, r, p, o]. */
-void correlate_weights(const float *x, const float *g, float *total, const index_t *tap, index_t taps, index_t run, index_t groups,
-                       index_t channels, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row, index_t x_pixel,
-                       index_t g_image, index_t g_row, index_t g_pixel)
+/* total[thread, group, tap, c, o] += sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a
+   multiple of LANES. Each thread has its own total, so the rounding depends on their number. */
+void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
+                       const index_t *the_window, const index_t *the_block)
 {
-    index_t tiles = (run + TILE - 1) / TILE;
-    for (index_t group = 0; group < groups; group++, x += run, g += channels, total += taps * run * channels)
-        for (index_t o = 0; o < channels; o += 2 * LANES) {
-            int wide = o + LANES < channels;
-            for (index_t t = 0; t < taps; t++)
-                for (index_t k = 0; k < tiles; k++) {
-                    index_t c = run * k / tiles, width = run * (k + 1) / tiles - c;
-                    float *to = total + (t * run + c) * channels + o;
-#define OUTER(P, V) case P: outer(P, V, x + tap[t] + c, g + o, images, rows, pixels, x_image, x_row, x_pixel, g_image, g_row, \
-                                  g_pixel, to, channels); break;
+    const Images *xs = (const Images *)x_images, *gs = (const Images *)g_images;
+    const Window *window = (const Window *)the_window;
+    const Block *block = (const Block *)the_block;
+    index_t outputs = gs->channels / window->groups, inputs = xs->channels / window->groups;
+    index_t channels = (outputs + LANES - 1) / LANES * LANES, size = window->height * window->width * inputs * channels;
+    int direct = channels == outputs && gs->channel == 1;
+    index_t across = (gs->images + block->images - 1) / block->images, down = (gs->rows + block->rows - 1) / block->rows;
+    PARALLEL(across * down > 1)
+    for (index_t b = 0; b < across * down; b++) {
+        index_t image = b / down * block->images, row = b % down * block->rows;
+        index_t images = gs->images - image < block->images ? gs->images - image : block->images;
+        index_t rows = gs->rows - row < block->rows ? gs->rows - row : block->rows, columns = gs->columns;
+        Seen seen = look(x, xs, window, image, row, images, rows, columns);
+        Taps taps = taps_of(&seen, window, xs->channels);
+        index_t tiles = (taps.run + TILE - 1) / TILE;
+        for (index_t group = 0; group < window->groups; group++, seen.x += inputs) {
+            const float *from = g + image * gs->image + group * outputs * gs->channel;
+            index_t g_image = gs->image, g_row = gs->row, g_column = gs->column;
+            float *sum = total + (THREAD * window->groups + group) * size;
+            if (direct)
+                from += row * gs->row;
+            else {
+                Images part = *gs;
+                part.channels = outputs;
+                float *out = scratch(1, images * rows * columns * channels);
+                copy(from, &part, images, row, 0, rows, columns, channels, out);
+                from = out, g_image = rows * columns * channels, g_row = columns * channels, g_column = channels;
+            }
+            for (index_t o = 0; o < channels; o += 2 * LANES) {
+                int wide = o + LANES < channels;
+                for (index_t t = 0; t < taps.number; t++)
+                    for (index_t k = 0; k < tiles; k++) {
+                        index_t c = taps.run * k / tiles, width = taps.run * (k + 1) / tiles - c;
+                        float *to = sum + (t * taps.run + c) * channels + o;
+#define OUTER(P, V) case P: outer(P, V, seen.x + taps.offset[t] + c, from + o, images, rows, columns, seen.image, \
+                                  seen.row * window->down, seen.column * window->right, g_image, g_row, g_column, to, channels); break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
-                    if (wide) switch (width) { OUTERS(2) }
-                    else switch (width) { OUTERS(1) }
-                }
+                        if (wide) switch (width) { OUTERS(2) }
+                        else switch (width) { OUTERS(1) }
+                    }
+            }
         }
+    }
 }

@@ -5,6 +5,15 @@
 
 typedef int64_t index_t;
 
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
+
+extern int threads; /* how many may share a kernel's work */
+
 enum { LANES = 16 };
 
 /* So many floats at any address: one register, or two or four where registers are shorter. */
@@ -13,15 +22,22 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* The loop behind it sums (or takes the maximum) into these variables, in any order, so that vectors can. */
+#define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
+
+/* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
+#define PARALLEL(enough) PRAGMA(omp parallel for schedule(static) num_threads(threads) if((enough) && threads > 1))
+/* The same for n independent elements, which vectors may take together. */
+#define EACH(n) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if((n) > 32768 && threads > 1))
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
+
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
    Below the smallest normal number 0; infinity and NaN as they should be. The error is at most two units in the last place. */
-INLINE float expf_(float x)
+INLINE float exponential(float x)
 {
     float in = x > 89.0f ? 89.0f : x < -87.0f ? -87.0f : x;
-    float n = in * 1.44269504f + 12582912.0f; /* 1.5 2^23: what is added below the point is rounded away */
-    n -= 12582912.0f;
-    float r = in - n * 0.693145752f;
-    r -= n * 1.42860677e-6f;
+    float n = rintf(in * 1.44269504f);
+    float r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts, the first of which is short: n times it is exact */
     float p = 1.38889e-3f;
     p = p * r + 8.33333333e-3f;
     p = p * r + 4.16666667e-2f;
@@ -35,4 +51,4 @@ INLINE float expf_(float x)
     return x != x ? x : y;
 }
 
-INLINE float sigmoidf_(float x) { return 1.0f / (1.0f + expf_(-x)); }
+INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }

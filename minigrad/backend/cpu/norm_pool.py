@@ -13,8 +13,9 @@ import numpy as np
 
 from .layout import blocks, contiguous_nhwc, nchw
 from .memory import empty, scratch
+from .native import kernel
 from .pool import first_max, taps
-from .threads import parallel_for
+from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 21
 
@@ -30,11 +31,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
         ValueError: the batch is empty.
         TypeError: `x` is not floating point.
     """
-    pixels = _pixels(x)
-    todo = _pixel_blocks(pixels)
-    moments = _Moments(len(todo), pixels)
-    parallel_for(lambda i: moments.add(i, pixels[todo[i]]), len(todo), blas=True)
-    mean, var = moments.merge()
+    mean, var = _moments(x)
     return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps)), mean, var
 
 
@@ -49,6 +46,8 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
+    if kernel("norm_sums", x, gy):
+        return _batch_norm_backward(gy, x, gamma, mean, inv_std)
     pixels, gy = _pixels(x), _pixels(gy)
     todo = _pixel_blocks(pixels)
     sums = np.empty((2, len(todo), pixels.shape[1]))
@@ -76,6 +75,19 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     return _restored(dx, x), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
+def _batch_norm_backward(gy, x, gamma, mean, inv_std):
+    """`batch_norm_backward` by the C kernels."""
+    planes = _Planes(x)
+    x_planes, g_planes, dx = planes.of(x), planes.of(gy), empty(planes.shape, np.float32)
+    sums = np.empty((2, planes.parts, planes.repeat, len(mean)))
+    kernel("norm_sums")(g_planes, x_planes, planes.tiled(mean), *sums, planes.parts, *planes.shape)
+    dbeta, dgamma = sums.sum((1, 2))
+    dgamma *= inv_std
+    coefficients = _input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta, np.float32)
+    kernel("combine")(g_planes, x_planes, *map(planes.tiled, coefficients), dx, *planes.shape)
+    return planes.restored(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+
+
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     """max_pool2d(relu(batch_norm(x)), pool), training, in one pass over x.
 
@@ -97,7 +109,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     todo = blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool)
     pooled, winner = _empty_windows(images, pool)
     sign = np.sign(gamma).astype(images.dtype)
-    moments = _Moments(len(todo), images)
+    moments = _Moments(len(todo), images, images.shape[3])
 
     def visit(i):
         moments.add(i, images[todo[i]].reshape(-1, images.shape[3]))
@@ -165,10 +177,61 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
 
 def scale_and_shift(x, scale, shift, relu=False):
     """x * scale + shift for each channel, then max(0, .) if `relu`: (N, C, H, W) or (N, C) to the same."""
+    native = kernel("scale_and_shift", x, scale, shift)
+    if native:
+        planes = _Planes(x)
+        y = empty(planes.shape, np.float32)
+        native(planes.of(x), planes.tiled(scale), planes.tiled(shift), y, *planes.shape, relu)
+        return planes.restored(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)
     parallel_for(lambda rows: _scale_and_shift(pixels[rows], scale, shift, y[rows], relu), _pixel_blocks(pixels))
     return _restored(y, x)
+
+
+def _moments(x):
+    """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
+    if kernel("moments", x):
+        planes = _Planes(x)
+        moments = _Moments(planes.parts, x, x.shape[1])
+        moments.add_planes(slice(None), planes.of(x))
+        return moments.merge()
+    pixels = _pixels(x)
+    todo = _pixel_blocks(pixels)
+    moments = _Moments(len(todo), x, x.shape[1])
+    parallel_for(lambda i: moments.add(i, pixels[todo[i]]), len(todo), blas=True)
+    return moments.merge()
+
+
+class _Planes:
+    """How the kernels of channels.c see the memory of float32 images (N, C, H, W) or features (N, C): (outer, C, inner).
+
+    Channels-first images are (N, C, H W). Others are made channels-last, (pixels / repeat, repeat C, 1): several pixels side
+    by side, since few channels do not fill a vector.
+    """
+
+    def __init__(self, x):
+        self.of_x, (n, c, *size) = x.shape, x.shape
+        self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
+        pixels = x.size // max(c, 1)
+        self.repeat = 1 if self.first else gcd(pixels, 16)
+        self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
+        self.parts = max(1, min(get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
+
+    def of(self, x):
+        """The array like this, copied if its memory is in another order."""
+        return (np.ascontiguousarray(x) if self.first else _pixels(x)).reshape(self.shape)
+
+    def tiled(self, v):
+        """A number for each channel, repeated where the channels are."""
+        return np.tile(v, self.repeat) if self.repeat > 1 else np.ascontiguousarray(v)
+
+    def restored(self, planes):
+        """Back to the shape of x."""
+        if self.first or len(self.of_x) == 2:
+            return planes.reshape(self.of_x)
+        n, c, h, w = self.of_x
+        return nchw(planes.reshape(n, h, w, c))
 
 
 class _Moments:
@@ -178,15 +241,18 @@ class _Moments:
     float64 (Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
     """
 
-    def __init__(self, number, x):
+    def __init__(self, number, x, channels):
         if x.size == 0:
             raise ValueError("batch_norm: an empty batch has no mean")
-        self.dtype, channels = x.dtype, x.shape[-1]
+        self.dtype = np.promote_types(x.dtype, np.float32)
         self.count = np.empty((number, 1))
         self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
 
     def add(self, i, block):
         """Take in block number i, (p, C)."""
+        if kernel("moments", block):
+            self.add_planes(slice(i, i + 1), _wide(block)[..., None])
+            return
         p = len(block)
         centre = _column_sums(block) / block.dtype.type(p)
         rest = scratch("norm block", block.shape, block.dtype)
@@ -195,6 +261,16 @@ class _Moments:
         rest *= rest
         self.count[i], self.mean[i] = p, centre + error.astype(np.float64)
         self.squares[i] = _column_sums(rest) - p * error.astype(np.float64)**2
+
+    def add_planes(self, these, planes):
+        """Take in these blocks, which are stretches of (outer, C, inner), C the channels once or several times."""
+        (outer, columns, inner), channels = planes.shape, self.mean.shape[1]
+        parts = len(self.mean[these])
+        mean, squares = np.empty((2, parts, columns // channels, channels))
+        kernel("moments")(planes, mean, squares, parts, outer, columns, inner)
+        n = np.diff(outer * np.arange(parts + 1) // parts)[:, None] * inner
+        self.count[these], self.mean[these] = n * mean.shape[1], mean.mean(1)
+        self.squares[these] = squares.sum(1) + n * ((mean - mean.mean(1, keepdims=True))**2).sum(1)
 
     def merge(self):
         n = self.count.sum()

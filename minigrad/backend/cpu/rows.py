@@ -9,7 +9,8 @@ import numpy as np
 
 from .layout import blocks
 from .memory import empty, scratch
-from .threads import parallel_for
+from .native import kernel
+from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 19
 
@@ -17,7 +18,10 @@ BLOCK_BYTES = 1 << 19
 def softmax(x, logarithm=False):
     """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN)."""
     rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
-    out = y.reshape(rows.shape)
+    out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
+    if native:
+        native(rows, out, *rows.shape)
+        return y
 
     def block(part):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -56,7 +60,10 @@ def _log_softmax_block(x, y):
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y: y (g - sum(g y)), or g - exp(y) sum(g)."""
     rows, gs, dx = _rows(y), _rows(g), empty(y.shape, np.promote_types(y.dtype, np.float32))
-    out = dx.reshape(rows.shape)
+    out, native = dx.reshape(rows.shape), kernel("log_softmax_backward" if logarithm else "softmax_backward", g, y)
+    if native:
+        native(gs, rows, out, *rows.shape)
+        return dx
 
     def block(part):
         y, g, dx = rows[part], gs[part], out[part]
@@ -129,6 +136,10 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
     rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
     out = y.reshape(rows.shape)
     mean, inv_std = np.empty(len(rows), rows.dtype) if centre else None, np.empty(len(rows), rows.dtype)
+    native = kernel("layer_norm", x, weight, bias)
+    if native and rows.shape[1]:
+        native(rows, _dense(weight), _dense(bias), out, mean, inv_std, *rows.shape, eps)
+        return y, mean, inv_std
 
     def block(part):
         x, y = rows[part], out[part]
@@ -160,7 +171,13 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)).
     """
     rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
-    out, todo, c = dx.reshape(rows.shape), _row_blocks(rows), rows.shape[1]
+    out, c, native = dx.reshape(rows.shape), rows.shape[1], kernel("layer_norm_backward", g, x, weight)
+    if native:
+        sums = np.zeros((2, get_num_threads(), c), np.float32)
+        w = np.ones(c, np.float32) if weight is None else _dense(weight)
+        native(gs, rows, w, mean, inv_std, out, *sums, *rows.shape)
+        return dx, *sums.sum(1)
+    todo = _row_blocks(rows)
     w = np.ones((c, 1), rows.dtype) if weight is None else weight.astype(rows.dtype).reshape(c, 1)
     sums = np.zeros((2, len(todo), c))
 
@@ -205,6 +222,10 @@ def _rows(x):
 
 def _row_blocks(rows):
     return [part for _, part in blocks((1, *rows.shape), rows.dtype, BLOCK_BYTES)] if rows.size else []
+
+
+def _dense(vector):
+    return None if vector is None else np.ascontiguousarray(vector)
 
 
 def _for_rows(fn, rows):

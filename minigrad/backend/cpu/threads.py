@@ -15,6 +15,7 @@ _num_threads = None  # decided at the first use
 _queue = None  # the pool: jobs that waiting threads pick up
 _workers = 0  # threads that listen to the queue (the calling thread comes on top)
 _busy = threading.Lock()  # held while a parallel loop runs: a loop inside it, or beside it, runs serially
+on_change = []  # functions that are told the number of threads when it is set
 _blas = None  # (get, set) of BLAS's number of threads, or () where it cannot be controlled
 
 
@@ -33,6 +34,8 @@ def set_num_threads(n):
     if n < 1:
         raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
     _num_threads = int(n)
+    for tell in on_change:
+        tell(_num_threads)
 
 
 def parallel_for(fn, items, blas=False):
