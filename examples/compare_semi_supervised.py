@@ -33,7 +33,7 @@ class Run:
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = 3  # runs of each method: other labels, weights and batches; the spread over them is reported
-    steps: int = 2000  # of each training
+    steps: int = 1500  # of each training
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
     ratio: int = 3  # unlabelled images in a step for each labelled one
