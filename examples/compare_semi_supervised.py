@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import pathlib
 import shlex
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -37,7 +38,9 @@ class Run:
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
     ratio: int = 3  # unlabelled images in a step for each labelled one
-    width: int = 16  # channels of the first convolution
+    network: Literal["small", "wide"] = "small"  # "wide": Wide ResNet 28-2, the papers', for a GPU
+    width: int = 16  # channels of the small network's first convolution
+    ema: float = 0.97  # decay of the weights' average that is tested
     only: tuple[str, ...] = ()  # methods, if wanted with settings: "ladder --variant gamma"; all methods if left out
     out: str = "runs/compare_semi_supervised"  # a folder for the runs, the table and the chart
     resume: bool = False  # skip what is finished, continue what is not
@@ -47,7 +50,7 @@ def one(run, row, seed):
     """The settings of one row's run with one seed; a row is a method's name, settings may follow as on a command line."""
     name, *changes = shlex.split(row)
     folder = pathlib.Path(run.out) / "-".join([name, *[change.strip("-") for change in changes], str(seed)])
-    shared = {key: getattr(run, key) for key in ("data", "device", "steps", "labels", "batch", "ratio", "width")}
+    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name not in ("seeds", "only", "out", "resume")}
     settings = dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
                                    resume=run.resume and (folder / "checkpoint.safetensors").exists())
     found = tyro.cli(type(settings), default=settings, args=changes, prog=f'--only "{name} ..."') if changes else settings

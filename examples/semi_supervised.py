@@ -6,6 +6,11 @@
     python -m examples.semi_supervised fixmatch --data DIR         # the folder with the files of either
     python -m examples.semi_supervised fixmatch --data IMAGES      # images of your own, a folder a class, and unlabelled/
     python -m examples.semi_supervised fixmatch --help             # the method's settings; the other methods likewise
+
+The recipe of FixMatch's paper, for a GPU:
+
+    python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network wide --optimizer sgd --lr 0.03 \\
+        --batch 64 --ratio 7 --steps 1048576 --ema 0.999 --device cuda
 """
 import dataclasses
 import functools
@@ -20,7 +25,7 @@ from examples.images import load, scaled
 from examples.runs import RunFolder
 from methods.semi_supervised import METHODS, fixmatch, label_propagation
 from methods.semi_supervised.common import Task
-from methods.semi_supervised.networks import SmallConv
+from methods.semi_supervised.networks import SmallConv, Wide
 from minigrad import data, optim
 from minigrad.data.augment import COLOUR, GREY
 
@@ -41,7 +46,8 @@ class Run:
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
-    width: int = 16  # channels of the first convolution
+    network: Literal["small", "wide"] = "small"  # "wide": Wide ResNet 28-2, the papers', for a GPU
+    width: int = 16  # channels of the small network's first convolution
     ema: float = 0.97  # decay of the weights' average; 0: no average
     test: Literal["average", "student"] = "average"  # which weights are tested
 
@@ -107,8 +113,13 @@ def build(run, name, images):
     if hasattr(module, "make_net"):
         net = module.make_net(run, images.x[0].size, images.classes)
     else:
-        widths = tuple(run.width * k for k in (1, 2, 4))
-        net = SmallConv(images.x.shape[1], images.classes, getattr(run, "dropout", 0.0), widths, images.x.shape[-1] <= 16)
+        channels, size, dropout = images.x.shape[1], images.x.shape[-1], getattr(run, "dropout", 0.0)
+        if run.network == "wide":
+            if size % 4:
+                raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
+            net = Wide(channels, images.classes, dropout)
+        else:
+            net = SmallConv(channels, images.classes, dropout, [run.width * k for k in (1, 2, 4)], size <= 16)
     return module.Objective(run, net.to(run.device), task)
 
 

@@ -1,6 +1,7 @@
-"""The small networks that the semi-supervised methods train. `features` is everything but the last layer."""
+"""The networks that the semi-supervised methods train. `features` is everything but the last layer, `linear`."""
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn.models import WideResNet
 
 
 class SmallConv(nn.Module):
@@ -38,3 +39,16 @@ class MLP(nn.Module):
 
     def forward(self, x):
         return self.linear(self.features(x))
+
+
+class Wide(WideResNet):
+    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes)."""
+
+    def __init__(self, channels, classes, dropout=0.0):
+        super().__init__(28, 2, classes, channels, dropout)
+
+    features = WideResNet.forward_features
+
+    @property
+    def linear(self):
+        return self.fc

@@ -7,6 +7,8 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, common, pi_model
+from methods.semi_supervised.networks import Wide
+from minigrad import data
 from minigrad.data.labels import balanced_subset
 
 
@@ -73,3 +75,13 @@ def test_every_method_learns(name, digits, tmp_path):
     run = dataclasses.replace(semi_supervised.settings(name), steps=120, batch=20, ratio=2, width=8, lr=5e-3, labels=100,
                               ema=0.9, out=str(tmp_path / "run"), **own)
     assert semi_supervised.result(run, name, digits) > 0.65
+
+
+def test_a_wide_network_serves_every_method_with_convolutions(digits, tmp_path):
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings("remixmatch"), network="wide", batch=2, ratio=1, views=1)
+    method = semi_supervised.build(run, "remixmatch", digits)
+    assert isinstance(method.net, Wide)
+    loss, _ = method.loss(data.Batch(digits.x[:2], digits.y[:2], digits.unlabelled[:2], np.arange(2)), 5)
+    loss.backward()
+    assert all(p.grad is not None for p in method.net.parameters())
