@@ -50,12 +50,14 @@ def one(run, row, seed):
     """The settings of one row's run with one seed; a row is a method's name, settings may follow as on a command line."""
     name, *changes = shlex.split(row)
     folder = pathlib.Path(run.out) / "-".join([name, *[change.strip("-") for change in changes], str(seed)])
-    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name not in ("seeds", "only", "out", "resume")}
+    own = ("seeds", "only", "out", "resume")
+    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name not in own}
     settings = dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
                                    resume=run.resume and (folder / "checkpoint.safetensors").exists())
     found = tyro.cli(type(settings), default=settings, args=changes, prog=f'--only "{name} ..."') if changes else settings
-    if other := [key for key in ("data", "labels", "seed", "out", "resume") if getattr(found, key) != getattr(settings, key)]:
-        raise SystemExit(f'--only "{row}": --{other[0]} is the same for all rows; give it outside')
+    for key in ("data", "labels", "seed", "out", "resume"):
+        if getattr(found, key) != getattr(settings, key):
+            raise SystemExit(f'--only "{row}": --{key} is the same for all rows; give it outside')
     return found
 
 
@@ -87,7 +89,8 @@ def main(run):
     print("\n" + text)
     (out / "table.txt").write_text(text)
     accuracies = {row: [accuracy for accuracy, _ in values] for row, values in found.items()}
-    comparison.chart(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
+    label, chance = "accuracy on the test images (%)", 100 / images.classes
+    comparison.chart(accuracies, out / "accuracies.png", label, chance, "supervised")
     print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
     return accuracies
 

@@ -8,7 +8,7 @@ A noisy encoder classifies; a decoder with a link to every level denoises it, to
     z~_l = BN(W_l h~_{l-1}) + n,  h~_l = act(gamma_l (z~_l + beta_l));  the clean path alike without n gives z_l
     u_L = BN(h~_L),  u_l = BN(V_{l+1} z^_{l+1})
     z^_l = (z~_l - mu(u_l)) v(u_l) + mu(u_l),  mu, v each a1 sigmoid(a2 u + a3) + a4 u + a5 for every unit
-    C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean and std of the clean path
+    C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean, std of the clean path
 
 Labelled and unlabelled examples are normalised apart; no gradient is stopped; the prediction is the clean path's. The
 Gamma model keeps the term of the top level only, where z^_L needs no decoder below.

@@ -6,7 +6,8 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda, vat)
+    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
+    vat)
 from methods.semi_supervised.common import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.semi_supervised.networks import MLP
@@ -236,7 +237,7 @@ def test_cost_of_the_ladder(monkeypatch, weights):
 
 
 def test_no_gradient_of_the_ladder_is_stopped():
-    """The clean path is a target that learns too: a level's cost reaches the weights by both paths, and by the statistics."""
+    """The clean path is a target that learns too: a level's cost reaches the weights by both paths and the statistics."""
     mg.random.seed(0)
     net, rng = ladder.Ladder((4, 3, 2), 0.0), np.random.default_rng(0)  # without noise the costs are equal each time
     for name, p in net.named_parameters():
@@ -298,7 +299,8 @@ def linear_task(n, m, shape, classes=3, seed=0):
     net.linear.weight.data = rng.normal(size=net.linear.weight.shape).astype(np.float32)
     x, u = rng.normal(size=(n, *shape)).astype(np.float32), rng.normal(size=(m, *shape)).astype(np.float32)
     task = Task(classes, n, m, 100, as_it_is, as_it_is, np.array([0.2, 0.3, 0.5]), seed)
-    return net, net.linear.weight.numpy(), net.linear.bias.numpy(), task, data.Batch(x, np.arange(n) % classes, u, np.arange(m))
+    batch = data.Batch(x, np.arange(n) % classes, u, np.arange(m))
+    return net, net.linear.weight.numpy(), net.linear.bias.numpy(), task, batch
 
 
 def test_loss_of_remixmatch(monkeypatch):
