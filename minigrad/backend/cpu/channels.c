@@ -111,7 +111,7 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
                      index_t inner, int relu)
 {
     float least = relu ? 0 : -INFINITY;
-    PARALLEL(outer * channels * inner > 32768)
+    PARALLEL(outer * channels * inner > 65536)
     for (index_t o = 0; o < outer; o++)
         if (inner == 1)
             for (index_t c = 0; c < channels; c++) {
@@ -130,7 +130,7 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
 void combine(const float *g, const float *x, const float *a, const float *b, const float *c, float *dx, index_t outer,
              index_t channels, index_t inner)
 {
-    PARALLEL(outer * channels * inner > 32768)
+    PARALLEL(outer * channels * inner > 65536)
     for (index_t o = 0; o < outer; o++)
         if (inner == 1)
             for (index_t k = 0, at = o * channels; k < channels; k++, at++) dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];

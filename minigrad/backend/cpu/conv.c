@@ -35,10 +35,10 @@ static float *scratch(int which, index_t n)
     return memory[which];
 }
 
-/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images, and
-   `channels` of which those beyond the images' are zero. */
+/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the first c
+   channels, and zeros up to `channels`. */
 static void copy(const float *x, const Images *s, index_t images, index_t top, index_t left, index_t height, index_t width,
-                 index_t channels, float *out)
+                 index_t c, index_t channels, float *out)
 {
     index_t first = left < 0 ? -left : 0, last = s->columns - left < width ? s->columns - left : width;
     for (index_t i = 0; i < images; i++)
@@ -52,10 +52,10 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
             memset(out, 0, first * channels * sizeof(float));
             memset(out + last * channels, 0, (width - last) * channels * sizeof(float));
             float *to = out + first * channels;
-            index_t n = last - first, c = s->channels;
+            index_t n = last - first;
             if (s->channel == 1 && s->column == c && channels == c)
                 memcpy(to, from, n * c * sizeof(float));
-            else if (s->channel == 1)
+            else if (s->channel == 1 && c >= LANES)
                 for (index_t j = 0; j < n; j++) {
                     memcpy(to + j * channels, from + j * s->column, c * sizeof(float));
                     memset(to + j * channels + c, 0, (channels - c) * sizeof(float));
@@ -74,23 +74,23 @@ typedef struct { index_t number, run, offset[256]; } Taps;
 typedef struct { const float *x; index_t image, row, column; } Seen;
 
 static Seen look(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images, index_t rows,
-                 index_t columns)
+                 index_t columns, index_t channels)
 {
     index_t top = w->top + row * w->down, height = (rows - 1) * w->down + (w->height - 1) * w->row_gap + 1;
     index_t width = (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1;
     x += image * s->image;
     if (s->channel == 1 && top >= 0 && w->left >= 0 && top + height <= s->rows && w->left + width <= s->columns)
         return (Seen){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
-    float *out = scratch(0, images * height * width * s->channels);
-    copy(x, s, images, top, w->left, height, width, s->channels, out);
-    return (Seen){out, height * width * s->channels, width * s->channels, s->channels};
+    float *out = scratch(0, images * height * width * channels);
+    copy(x, s, images, top, w->left, height, width, channels, channels, out);
+    return (Seen){out, height * width * channels, width * channels, channels};
 }
 
 /* Taps side by side lie side by side in memory, and then are one run. */
 static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
 {
-    Taps taps = {0, channels / w->groups, {0}};
-    int joined = w->groups == 1 && w->column_gap == 1 && seen->column == channels && w->width * channels <= 512;
+    Taps taps = {0, channels, {0}};
+    int joined = w->column_gap == 1 && seen->column == channels && w->width * channels <= 512;
     for (index_t a = 0; a < w->height; a++)
         for (index_t b = 0; b < (joined ? 1 : w->width); b++)
             taps.offset[taps.number++] = a * w->row_gap * seen->row + b * w->column_gap * seen->column;
@@ -121,21 +121,29 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * LANES) = sum[r][p][v];
 }
 
-/* The filters w[o, c, h, v] in the order in which `correlate` reads them: (blocks of 2 LANES outputs and a last one of LANES,
+/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES,
    height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
-void pack(const float *w, float *panels, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
+void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
           index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
-    for (index_t o = 0; o < channels; o += 2 * LANES) {
-        index_t lanes = o + LANES < channels ? 2 * LANES : LANES, full = outputs - o < lanes ? outputs - o : lanes;
-        float *panel = panels + height * width * inputs * o;
-        if (full < lanes) memset(panel, 0, height * width * inputs * lanes * sizeof(float));
+    index_t taps = height * width, blocks = (channels + 2 * LANES - 1) / (2 * LANES);
+    PARALLEL(groups * channels * inputs * taps > 65536)
+    for (index_t b = 0; b < groups * blocks; b++) {
+        index_t o = b % blocks * 2 * LANES, lanes = o + LANES < channels ? 2 * LANES : LANES;
+        index_t full = outputs - o < lanes ? outputs - o : lanes;
+        const float *from = w + (b / blocks * outputs + o) * w_output;
+        float *panel = panels + taps * inputs * (b / blocks * channels + o);
+        if (full < lanes) memset(panel, 0, taps * inputs * lanes * sizeof(float));
         for (index_t c = 0; c < inputs; c++)
             for (index_t h = 0; h < height; h++)
-                for (index_t v = 0; v < width; v++)
-                    for (index_t lane = 0; lane < full; lane++)
-                        panel[((h * width + v) * inputs + c) * lanes + lane]
-                            = w[(o + lane) * w_output + c * w_input + h * w_height + v * w_width];
+                for (index_t v = 0; v < width; v++) {
+                    const float *in = from + c * w_input + h * w_height + v * w_width;
+                    float *out = panel + ((h * width + v) * inputs + c) * lanes;
+                    if (w_output == 1)
+                        memcpy(out, in, full * sizeof(float));
+                    else
+                        for (index_t lane = 0; lane < full; lane++) out[lane] = in[lane * w_output];
+                }
     }
 }
 
@@ -173,6 +181,26 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
     }
 }
 
+/* The part of the work that is number b of all groups' blocks: what it sees, and where its outputs lie. */
+typedef struct { Seen seen; Taps taps; index_t group, image, row, images, rows; } Part;
+
+static Part part(index_t b, const float *x, const Images *xs, const Images *ys, const Window *w, const Block *block)
+{
+    index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
+    Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
+    p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
+    p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
+    index_t inputs = xs->channels / w->groups;
+    p.seen = look(x + p.group * inputs * xs->channel, xs, w, p.image, p.row, p.images, p.rows, ys->columns, inputs);
+    p.taps = taps_of(&p.seen, w, inputs);
+    return p;
+}
+
+static index_t parts(const Images *ys, const Block *block)
+{
+    return (ys->images + block->images - 1) / block->images * ((ys->rows + block->rows - 1) / block->rows);
+}
+
 /* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed.
    A window has at most 256 taps. */
 void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *y_images,
@@ -181,43 +209,36 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
     const Images *xs = (const Images *)x_images, *ys = (const Images *)y_images;
     const Window *window = (const Window *)the_window;
     const Block *block = (const Block *)the_block;
-    index_t outputs = ys->channels / window->groups, inputs = xs->channels / window->groups;
-    index_t channels = (outputs + LANES - 1) / LANES * LANES;
-    int direct = channels == outputs && ys->channel == 1;
-    index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
-    PARALLEL(across * down > 1)
-    for (index_t b = 0; b < across * down; b++) {
-        index_t image = b / down * block->images, row = b % down * block->rows;
-        index_t images = ys->images - image < block->images ? ys->images - image : block->images;
-        index_t rows = ys->rows - row < block->rows ? ys->rows - row : block->rows, columns = ys->columns;
-        Seen seen = look(x, xs, window, image, row, images, rows, columns);
-        Taps taps = taps_of(&seen, window, xs->channels);
-        for (index_t g = 0; g < window->groups; g++, seen.x += inputs) {
-            const float *filters = w + g * window->height * window->width * inputs * channels;
-            float *to = y + image * ys->image + row * ys->row + g * outputs * ys->channel;
-            if (direct) {
-                correlate_block(seen, &taps, window, filters, to, ys->image, ys->row, ys->column, channels, images, rows, columns);
-                continue;
-            }
-            float *out = scratch(1, images * rows * columns * channels);
-            correlate_block(seen, &taps, window, filters, out, rows * columns * channels, columns * channels, channels, channels,
-                            images, rows, columns);
-            for (index_t i = 0; i < images; i++)
-                for (index_t r = 0; r < rows; r++)
-                    for (index_t p = 0; p < columns; p++, out += channels)
-                        for (index_t o = 0; o < outputs; o++)
-                            to[i * ys->image + r * ys->row + p * ys->column + o * ys->channel] = out[o];
+    index_t outputs = ys->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = ys->columns;
+    index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
+    index_t work = window->groups * parts(ys, block);
+    PARALLEL(work > 1)
+    for (index_t b = 0; b < work; b++) {
+        Part p = part(b, x, xs, ys, window, block);
+        const float *filters = w + p.group * size;
+        float *to = y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
+        if (channels == outputs && ys->channel == 1) {
+            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows, columns);
+            continue;
         }
+        float *out = scratch(1, p.images * p.rows * columns * channels);
+        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels, channels,
+                        p.images, p.rows, columns);
+        for (index_t i = 0; i < p.images; i++)
+            for (index_t r = 0; r < p.rows; r++)
+                for (index_t j = 0; j < columns; j++, out += channels)
+                    for (index_t o = 0; o < outputs; o++)
+                        to[i * ys->image + r * ys->row + j * ys->column + o * ys->channel] = out[o];
     }
 }
 
 /* P channels of x by V vectors of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
 INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row,
-                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels)
+                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels, int add)
 {
     vector sum[P][V];
     UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = *(vector *)(total + p * channels + v * LANES);
+        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * LANES) : (vector){0};
     for (index_t i = 0; i < images; i++)
         for (index_t r = 0; r < rows; r++) {
             const float *left = x + i * x_image + r * x_row, *right = g + i * g_image + r * g_row;
@@ -231,52 +252,82 @@ INLINE void outer(int P, int V, const float *x, const float *g, index_t images, 
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * LANES) = sum[p][v];
 }
 
-/* total[thread, group, tap, c, o] += sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a
-   multiple of LANES. Each thread has its own total, so the rounding depends on their number. */
+/* Of the output channels [first, last); the sums begin at 0 or go on. */
+static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row,
+                          index_t first, index_t last, int add)
+{
+    index_t outputs = gs->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = gs->columns;
+    index_t tiles = (p->taps.run + TILE - 1) / TILE, g_image = gs->image, g_row = gs->row, g_column = gs->column;
+    g += p->image * gs->image + p->group * outputs * gs->channel;
+    if (channels == outputs && gs->channel == 1)
+        g += p->row * gs->row;
+    else {
+        float *out = scratch(1, p->images * p->rows * columns * channels);
+        copy(g, gs, p->images, p->row, 0, p->rows, columns, outputs, channels, out);
+        g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
+    }
+    for (index_t o = first; o < last; o += 2 * LANES) {
+        int wide = o + LANES < channels;
+        for (index_t t = 0; t < p->taps.number; t++)
+            for (index_t k = 0; k < tiles; k++) {
+                index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
+                float *to = sum + (t * p->taps.run + c) * row + o;
+#define OUTER(P, V) case P: outer(P, V, p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
+                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row, add); \
+                            break;
+#define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
+                if (wide) switch (width) { OUTERS(2) }
+                else switch (width) { OUTERS(1) }
+            }
+    }
+}
+
+/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
+   of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at first, and a share
+   of the blocks, so that the rounding depends on the number of threads. */
 void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
-                       const index_t *the_window, const index_t *the_block)
+                       index_t copies, const index_t *the_window, const index_t *the_block)
 {
     const Images *xs = (const Images *)x_images, *gs = (const Images *)g_images;
     const Window *window = (const Window *)the_window;
     const Block *block = (const Block *)the_block;
-    index_t outputs = gs->channels / window->groups, inputs = xs->channels / window->groups;
-    index_t channels = (outputs + LANES - 1) / LANES * LANES, size = window->height * window->width * inputs * channels;
-    int direct = channels == outputs && gs->channel == 1;
-    index_t across = (gs->images + block->images - 1) / block->images, down = (gs->rows + block->rows - 1) / block->rows;
-    PARALLEL(across * down > 1)
-    for (index_t b = 0; b < across * down; b++) {
-        index_t image = b / down * block->images, row = b % down * block->rows;
-        index_t images = gs->images - image < block->images ? gs->images - image : block->images;
-        index_t rows = gs->rows - row < block->rows ? gs->rows - row : block->rows, columns = gs->columns;
-        Seen seen = look(x, xs, window, image, row, images, rows, columns);
-        Taps taps = taps_of(&seen, window, xs->channels);
-        index_t tiles = (taps.run + TILE - 1) / TILE;
-        for (index_t group = 0; group < window->groups; group++, seen.x += inputs) {
-            const float *from = g + image * gs->image + group * outputs * gs->channel;
-            index_t g_image = gs->image, g_row = gs->row, g_column = gs->column;
-            float *sum = total + (THREAD * window->groups + group) * size;
-            if (direct)
-                from += row * gs->row;
-            else {
-                Images part = *gs;
-                part.channels = outputs;
-                float *out = scratch(1, images * rows * columns * channels);
-                copy(from, &part, images, row, 0, rows, columns, channels, out);
-                from = out, g_image = rows * columns * channels, g_row = columns * channels, g_column = channels;
-            }
-            for (index_t o = 0; o < channels; o += 2 * LANES) {
-                int wide = o + LANES < channels;
-                for (index_t t = 0; t < taps.number; t++)
-                    for (index_t k = 0; k < tiles; k++) {
-                        index_t c = taps.run * k / tiles, width = taps.run * (k + 1) / tiles - c;
-                        float *to = sum + (t * taps.run + c) * channels + o;
-#define OUTER(P, V) case P: outer(P, V, seen.x + taps.offset[t] + c, from + o, images, rows, columns, seen.image, \
-                                  seen.row * window->down, seen.column * window->right, g_image, g_row, g_column, to, channels); break;
-#define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
-                        if (wide) switch (width) { OUTERS(2) }
-                        else switch (width) { OUTERS(1) }
-                    }
-            }
+    index_t channels = (gs->channels / window->groups + LANES - 1) / LANES * LANES, row = window->groups * channels;
+    index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(gs, block);
+    if (copies > 1) {
+        PARALLEL(1)
+        for (index_t b = 0; b < window->groups * blocks; b++) {
+            Part p = part(b, x, xs, gs, window, block);
+            weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);
         }
+        return;
+    }
+    index_t panels = (channels + 2 * LANES - 1) / (2 * LANES), shares = panels < threads ? panels : threads;
+    PARALLEL(window->groups * shares > 1)
+    for (index_t share = 0; share < window->groups * shares; share++) {
+        index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * 2 * LANES;
+        for (index_t b = 0; b < blocks; b++) {
+            Part p = part(group * blocks + b, x, xs, gs, window, block);
+            weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * 2 * LANES,
+                          end < channels ? end : channels, b > 0);
+        }
+    }
+}
+
+/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to `channels`. */
+void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
+            index_t taps)
+{
+    index_t blocks = (outputs + LANES - 1) / LANES, row = groups * channels;
+    PARALLEL(groups * outputs * inputs * taps > 65536)
+    for (index_t b = 0; b < groups * blocks; b++) {
+        index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
+        float *to = w + (group * outputs + o) * inputs * taps;
+        for (index_t c = 0; c < inputs; c++)
+            for (index_t t = 0; t < taps; t++) {
+                const float *from = total + (t * inputs + c) * row + group * channels + o;
+                vector sum = *(const vector *)from;
+                for (index_t k = 1; k < copies; k++) sum += *(const vector *)(from + k * taps * inputs * row);
+                for (index_t lane = 0; lane < lanes; lane++) to[lane * inputs * taps + c * taps + t] = sum[lane];
+            }
     }
 }

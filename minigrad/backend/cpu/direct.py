@@ -8,10 +8,11 @@ and its gradient in w. With stride s the gradient in x falls into s*s parts, one
 there saw every s-th tap, which makes each part a correlation of stride 1.
 """
 import itertools
+import math
 
 import numpy as np
 
-from .memory import scratch
+from .memory import empty, scratch, zeros
 from .native import kernel
 from .threads import get_num_threads
 
@@ -20,8 +21,10 @@ LANES = 16  # floats in a vector of the kernels
 
 
 def serves(w_shape, groups, *arrays):
-    """Whether the kernels take this convolution."""
-    return kernel("correlate", *arrays) is not None and w_shape[2] * w_shape[3] <= 256
+    """Whether the kernels take this convolution: not where each channel has few filters of its own, which fill no vector."""
+    o, c, kh, kw = w_shape
+    depthwise = c == 1 < groups and o // groups < LANES // 2
+    return kernel("correlate", *arrays) is not None and kh * kw <= 256 and not depthwise
 
 
 def correlate(x, w, y, origin, stride, dilation, groups):
@@ -38,11 +41,17 @@ def correlate(x, w, y, origin, stride, dilation, groups):
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     """The gradient (O, C/G, kh, kw) of `correlate` in its filters for gy (N, Ho, Wo, O)."""
     o, c, kh, kw = w_shape
-    sums = np.zeros((get_num_threads(), groups, kh, kw, c, _rounded(o // groups)), np.float32)
+    threads, filters = get_num_threads(), (kh, kw, c, groups, _rounded(o // groups))
+    shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
+    sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
     if gy.size and c:
         window = np.array((kh, kw, *origin, *stride, *dilation, groups))
-        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, window, _block(gy))
-    return sums.sum(0)[..., :o // groups].transpose(0, 4, 3, 1, 2).reshape(w_shape)
+        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, len(sums), window, _block(gy))
+    else:
+        sums.fill(0)
+    gw = empty(w_shape, np.float32)
+    kernel("unpack")(sums, len(sums), gw, groups, o // groups, _rounded(o // groups), c, kh * kw)
+    return gw
 
 
 def input_grad(gy, w, gx, g):
@@ -89,6 +98,5 @@ def _panels(w, groups):
     o, c, kh, kw = w.shape
     o = o // groups
     panels = scratch("conv panels", (groups, kh * kw * c * _rounded(o)), np.float32)
-    for i in range(groups):
-        kernel("pack")(w[i * o:i * o + o], panels[i], o, _rounded(o), c, kh, kw, *[s // w.itemsize for s in w.strides])
+    kernel("pack")(w, panels, groups, o, _rounded(o), c, kh, kw, *[s // w.itemsize for s in w.strides])
     return panels

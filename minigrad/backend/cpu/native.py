@@ -105,7 +105,7 @@ def _library(sources):
     for folder in _folders():
         path = folder / f"kernels-{key}.so"
         try:
-            return ctypes.CDLL(str(path))
+            return _load(path)
         except OSError:  # not there, or damaged
             pass
         try:
@@ -113,7 +113,7 @@ def _library(sources):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
                 _compile(compiler, sources, pathlib.Path(scratch) / "kernels.so")
                 os.replace(pathlib.Path(scratch) / "kernels.so", path)
-            return ctypes.CDLL(str(path))
+            return _load(path)
         except OSError:  # a folder that cannot be written, or does not allow executables
             continue
         except subprocess.SubprocessError as error:
@@ -122,6 +122,18 @@ def _library(sources):
                           RuntimeWarning, stacklevel=2)
             return None
     return None
+
+
+def _load(path):
+    """The library. Its idle threads soon sleep: while they spin, the threads of BLAS wait for a core."""
+    mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if mine:
+        os.environ["GOMP_SPINCOUNT"] = "5000"  # read once, when OpenMP is loaded
+    try:
+        return ctypes.CDLL(str(path))
+    finally:
+        if mine:
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _compile(compiler, sources, out):

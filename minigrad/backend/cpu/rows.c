@@ -12,7 +12,7 @@ INLINE float largest(const float *x, index_t n)
 /* exp(x) / sum(exp(x)); of a row of -inf zeros; of a row with +inf these share the whole. */
 void softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
@@ -31,7 +31,7 @@ void softmax(const float *xs, float *ys, index_t rows, index_t columns)
 /* dx = y (g - sum(g y)) */
 void softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *g = gs + r * columns, *y = ys + r * columns;
         float *dx = dxs + r * columns;
@@ -44,7 +44,7 @@ void softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows
 /* x - log(sum(exp(x))); a row of -inf gives NaN. */
 void log_softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
@@ -59,7 +59,7 @@ void log_softmax(const float *xs, float *ys, index_t rows, index_t columns)
 /* dx = g - exp(y) sum(g) */
 void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *g = gs + r * columns, *y = ys + r * columns;
         float *dx = dxs + r * columns;
@@ -73,7 +73,7 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
 void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std, index_t rows,
                 index_t columns, float eps)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
@@ -98,7 +98,7 @@ void layer_norm(const float *xs, const float *weight, const float *bias, float *
 void layer_norm_backward(const float *gs, const float *xs, const float *weight, const float *mean, const float *inv_std,
                          float *dxs, float *dweights, float *dbiases, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 16384)
+    PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *g = gs + r * columns, *x = xs + r * columns;
         float *dx = dxs + r * columns, *dweight = dweights + THREAD * columns, *dbias = dbiases + THREAD * columns;
