@@ -63,7 +63,7 @@ SHORT = {
     "uda": dict(annealing="no"),
     "mixmatch": dict(lambda_u=10.0, ramp=1.0),
     "remixmatch": dict(views=2, ramp=1.0),
-    "ladder": dict(batch=100, ratio=1, steps=3000, weight_decay=0.0, labels=100),
+    "ladder": dict(hidden=(500, 250), batch=100, ratio=1, steps=3000, lr=6e-3, weight_decay=0.0, labels=100),
 }
 
 LIMITS = {  # of settings, in any method: the least and the largest value
