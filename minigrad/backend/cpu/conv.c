@@ -1,8 +1,8 @@
 /* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by.
 
-   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where the
-   channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie `run`
-   channels in a row. A register holds output channels. */
+   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where
+   the channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie
+   `run` channels in a row. A register holds output channels. */
 #include <stdlib.h>
 #include "kernels.h"
 
@@ -18,8 +18,8 @@ enum { TILE = 1 };
 /* Lengths of the axes of images in memory, and the strides. */
 typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
 
-/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps a, b of height x width.
-   Channels are in groups that see each other. */
+/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps (a, b) of
+   height x width. Channels are in groups that see each other. */
 typedef struct { index_t height, width, top, left, down, right, row_gap, column_gap, groups; } Window;
 
 /* Blocks of `images`, or of `rows` of one image. */
@@ -38,8 +38,8 @@ static float *scratch(int which, index_t n)
     return memory[which];
 }
 
-/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the first c
-   channels, and zeros up to `channels`. */
+/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the
+   first c channels, and zeros up to `channels`. */
 static void copy(const float *x, const Images *s, index_t images, index_t top, index_t left, index_t height, index_t width,
                  index_t c, index_t channels, float *out)
 {
@@ -102,8 +102,8 @@ static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
 }
 
 /* R rows of P pixels of V registers of channels: y (+)= sum over taps and channels of x w. */
-INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap, index_t taps,
-                 index_t run, float *y, index_t y_row, index_t y_pixel, int add)
+INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap,
+                 index_t taps, index_t run, float *y, index_t y_row, index_t y_pixel, int add)
 {
     vector sum[R][P][V];
     UNROLL for (int r = 0; r < R; r++)
@@ -124,10 +124,11 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) = sum[r][p][v];
 }
 
-/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES,
-   height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
-void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
-          index_t w_output, index_t w_input, index_t w_height, index_t w_width)
+/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a
+   last one of LANES, height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded
+   up to a multiple of LANES. */
+void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height,
+          index_t width, index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
     index_t taps = height * width, blocks = (channels + 2 * LANES - 1) / (2 * LANES);
     PARALLEL(groups * channels * inputs * taps > 65536)
@@ -168,8 +169,8 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
                         index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
                         const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
                         float *out = y + i * y_image + r * y_row + first * y_column + o;
-#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
-                                    t > 0); break;
+#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, \
+                                    out, y_row, y_column, t > 0); break;
 #define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
 #define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
                         if (height == 2)
@@ -221,12 +222,13 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
         const float *filters = w + p.group * size;
         float *to = y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows, columns);
+            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
+                            columns);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels, channels,
-                        p.images, p.rows, columns);
+        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels,
+                        channels, p.images, p.rows, columns);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
                 for (index_t j = 0; j < columns; j++, out += channels)
@@ -236,8 +238,9 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
 }
 
 /* P channels of x by V registers of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
-INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row,
-                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels, int add)
+INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels,
+                  index_t x_image, index_t x_row, index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel,
+                  float *total, index_t channels, int add)
 {
     vector sum[P][V];
     UNROLL for (int p = 0; p < P; p++)
@@ -275,9 +278,9 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
-                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row, add); \
-                            break;
+#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, \
+                                  columns, p->seen.image, p->seen.row * window->down, p->seen.column * window->right, \
+                                  g_image, g_row, g_column, to, row, add); break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
                 if (wide) switch (width) { OUTERS(2) }
                 else switch (width) { OUTERS(1) }
@@ -285,9 +288,9 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
     }
 }
 
-/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
-   of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at first, and a share
-   of the blocks, so that the rounding depends on the number of threads. */
+/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a
+   multiple of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at
+   first, and a share of the blocks, so that the rounding depends on the number of threads. */
 void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
                        index_t copies, const index_t *the_window, const index_t *the_block)
 {
@@ -316,7 +319,8 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     }
 }
 
-/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to `channels`. */
+/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to
+   `channels`. */
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {

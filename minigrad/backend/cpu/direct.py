@@ -67,7 +67,7 @@ def input_grad(gy, w, gx, g):
 
 
 def _first_tap(at, s, padding, k, d):
-    """The first tap that sees the positions `at` modulo s, and the output that saw position `at` through the last such tap."""
+    """The first tap that sees the positions `at` modulo s, and the output that saw `at` through the last such tap."""
     if s == 1:
         return 0, padding - d * (k - 1)
     first = (at + padding) % s
