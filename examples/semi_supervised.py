@@ -52,8 +52,8 @@ class Run:
     test: Literal["average", "student"] = "average"  # which weights are tested
 
 
-# What suits a training of about a thousand steps; everything else is as in the papers. Consistency costs on ten classes: a
-# weight between the number of classes and its square.
+# What suits a training of one or two thousand steps; everything else is as in the papers. Averaged predictions are worth
+# agreeing with late in so short a training: their weight rises until the end, and then beyond the square of ten classes.
 SHORT = {
     "pseudo_label": dict(alpha=1.0),
     "pi_model": dict(w_max=100.0, dropout=0.0),
