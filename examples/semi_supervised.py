@@ -101,7 +101,8 @@ def make_task(images, run):
     grey = images.x.shape[1] == 1
     fill = float(np.median(scaled(images.x)) > 0.5) if grey else 0.5  # of grey images the paper's colour
     weak = functools.partial(data.weak, flip=not grey, fill=fill)
-    strong = data.RandAugment(GREY if grey else COLOUR, 2, 0.5 if images.x.shape[-1] > 8 else 0.25, fill)
+    cutout = 0.25 if grey else 0.5  # half a character's width may be all that tells it from another
+    strong = data.RandAugment(GREY if grey else COLOUR, 2, cutout, fill)
     return Task(images.classes, len(images.x), len(images.unlabelled), run.steps, weak,
                 lambda x, rng: strong(weak(x, rng), rng), images.prior, run.seed, strong.operations, fill)
 
