@@ -4,12 +4,18 @@
     python -m examples.compare_semi_supervised --data mnist         # MNIST, from MINIGRAD_DATA or fetched; or cifar10
     python -m examples.compare_semi_supervised --data IMAGES --labels 0  # images of your own, and all labels that there are
 
+Some methods only, or one with other settings beside itself, each as it would be called alone:
+
+    python -m examples.compare_semi_supervised --only supervised fixmatch "fixmatch --no-strong" "fixmatch --tau 0"
+
 Killed, it goes on with --resume. Two rows have no part in the network: the ladder's is its own, of linear layers, and label
 propagation has none.
 """
 import dataclasses
 import functools
 import pathlib
+import shlex
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -28,47 +34,63 @@ class Run:
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = 3  # runs of each method: other labels, weights and batches; the spread over them is reported
-    steps: int = 1000  # of each training
+    steps: int = 1500  # of each training
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
     ratio: int = 3  # unlabelled images in a step for each labelled one
-    width: int = 16  # channels of the first convolution
-    only: tuple[str, ...] = ()  # names of methods; all if left out
+    network: Literal["small", "wide"] = "small"  # "wide": Wide ResNet 28-2, the papers', for a GPU
+    width: int = 16  # channels of the small network's first convolution
+    ema: float = 0.97  # decay of the weights' average that is tested
+    only: tuple[str, ...] = ()  # methods, if wanted with settings: "ladder --variant gamma"; all methods if left out
     out: str = "runs/compare_semi_supervised"  # a folder for the runs, the table and the chart
     resume: bool = False  # skip what is finished, continue what is not
 
 
-def one(run, name, seed):
-    """The settings of one method's run with one seed."""
-    folder = pathlib.Path(run.out) / f"{name}-{seed}"
-    shared = {key: getattr(run, key) for key in ("data", "device", "steps", "labels", "batch", "ratio", "width")}
-    return dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
-                               resume=run.resume and (folder / "checkpoint.safetensors").exists())
+def one(run, row, seed):
+    """The settings of one row's run with one seed; a row is a method's name, settings may follow as on a command line."""
+    name, *changes = shlex.split(row)
+    folder = pathlib.Path(run.out) / "-".join([name, *[change.strip("-") for change in changes], str(seed)])
+    own = ("seeds", "only", "out", "resume")
+    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name not in own}
+    settings = dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
+                                   resume=run.resume and (folder / "checkpoint.safetensors").exists())
+    found = tyro.cli(type(settings), default=settings, args=changes, prog=f'--only "{name} ..."') if changes else settings
+    for key in ("data", "labels", "seed", "out", "resume"):
+        if getattr(found, key) != getattr(settings, key):
+            raise SystemExit(f'--only "{row}": --{key} is the same for all rows; give it outside')
+    return found
+
+
+def method_of(row):
+    """The name of its method."""
+    return row.partition(" ")[0]
 
 
 def main(run):
     """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
-    names = comparison.chosen(run.only, list(MODULES))
+    comparison.chosen(map(method_of, run.only), list(MODULES))
+    rows = list(dict.fromkeys(run.only)) or list(MODULES)
     if run.seeds < 1:
         raise SystemExit(f"--seeds {run.seeds}: choose 1 or more")
-    for name in names:
-        semi_supervised.check(one(run, name, 0), name)
-    found = {name: [] for name in names}
+    for row in rows:
+        semi_supervised.check(one(run, row, 0), method_of(row))
+    found = {row: [] for row in rows}
     for seed in range(run.seeds):
         images = load(run.data, run.labels, seed)
         if not seed:
             print(images.what, flush=True)
-        for name in names:
-            settings = one(run, name, seed)
-            work = functools.partial(semi_supervised.result, settings, name, images)
+        for row in rows:
+            settings = one(run, row, seed)
+            work = functools.partial(semi_supervised.result, settings, method_of(row), images)
             accuracy, seconds = comparison.result(settings.out, settings, run.resume, lambda: 100 * work())
-            found[name].append((accuracy, seconds))
-            print(f"{name}, seed {seed}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
+            found[row].append((accuracy, seconds))
+            print(f"{row}, seed {seed}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
     text, out = table(found), pathlib.Path(run.out)
     print("\n" + text)
     (out / "table.txt").write_text(text)
-    accuracies = {name: [accuracy for accuracy, _ in values] for name, values in found.items()}
-    comparison.chart(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
+    accuracies = {row: [accuracy for accuracy, _ in values] for row, values in found.items()}
+    label, chance = "accuracy on the test images (%)", 100 / images.classes
+    comparison.chart(accuracies, out / "accuracies.png", label, chance, "supervised")
     print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
     return accuracies
 
@@ -78,7 +100,8 @@ def table(found):
     rows = [("method", "student's augmentation", "teacher's augmentation", "teacher's label", "accuracy (%)", "time")]
     for name, values in found.items():
         accuracy, seconds = np.array(values).T
-        rows.append((name, *MODULES[name].ROW, f"{accuracy.mean():.2f} +- {accuracy.std():.2f}", f"{seconds.mean():.0f} s"))
+        columns = MODULES[name].ROW if name in MODULES else ("", "", "")  # settings may change what these say
+        rows.append((name, *columns, f"{accuracy.mean():.2f} +- {accuracy.std():.2f}", f"{seconds.mean():.0f} s"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows.insert(1, tuple("-" * w for w in widths))
     return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)

@@ -60,7 +60,7 @@ def chart(found, path, label, chance, baseline=None):
     if baseline in found:
         axis.axvline(np.mean(found[baseline]), color="C3", linestyle="--", label=baseline)
     axis.set(xlabel=label, xlim=(0, 100))
-    axis.legend(fontsize=8)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

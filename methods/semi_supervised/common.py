@@ -77,7 +77,7 @@ def linear_ramp(t, length):
 
 def consistency(p, q):
     """The mean over examples and classes of (p - q)^2, for probabilities (N, C)."""
-    return ((p - q) ** 2).mean()
+    return mg.square(p - q).mean()
 
 
 def sharpen(p, temperature):

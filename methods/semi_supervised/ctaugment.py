@@ -18,7 +18,8 @@ class CTAugment:
     """`depth` operations for each image, then cutout."""
 
     def __init__(self, operations, fill=0.0, bins=17, depth=2, rho=0.99, threshold=0.8, cutout=0.5):
-        self.operations, self.fill, self.depth, self.rho, self.threshold, self.cutout = operations, fill, depth, rho, threshold, cutout
+        self.operations, self.fill, self.depth, self.cutout = operations, fill, depth, cutout
+        self.rho, self.threshold = rho, threshold
         self.m = np.ones((len(operations), bins))
 
     def bins(self, which, rng):

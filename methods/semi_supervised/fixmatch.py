@@ -6,7 +6,7 @@ The class that is predicted for a weakly augmented image, if the prediction is c
 strongly augmented.
 
     q_b = softmax f(weak(u_b)), a constant;  q'_b = argmax q_b
-    L = 1/B sum over b of CE(f(weak(x_b)), y_b)  +  lambda_u 1/(mu B) sum over b of 1[max q_b >= tau] CE(f(strong(u_b)), q'_b)
+    L = 1/B sum over b of CE(f(weak(x_b)), y_b) + lambda_u 1/(mu B) sum over b of 1[max q_b >= tau] CE(f(strong(u_b)), q'_b)
     learning rate: eta cos(7 pi k / (16 K))
 
 The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch. With a

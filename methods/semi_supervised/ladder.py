@@ -8,7 +8,7 @@ A noisy encoder classifies; a decoder with a link to every level denoises it, to
     z~_l = BN(W_l h~_{l-1}) + n,  h~_l = act(gamma_l (z~_l + beta_l));  the clean path alike without n gives z_l
     u_L = BN(h~_L),  u_l = BN(V_{l+1} z^_{l+1})
     z^_l = (z~_l - mu(u_l)) v(u_l) + mu(u_l),  mu, v each a1 sigmoid(a2 u + a3) + a4 u + a5 for every unit
-    C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean and std of the clean path
+    C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean, std of the clean path
 
 Labelled and unlabelled examples are normalised apart; no gradient is stopped; the prediction is the clean path's. The
 Gamma model keeps the term of the top level only, where z^_L needs no decoder below.
@@ -45,7 +45,8 @@ def combinator(z, u, a):
 
 def moments(x):
     """Mean and standard deviation over the batch."""
-    return x.mean(0), mg.sqrt(x.var(0) + 1e-5)
+    mean = x.mean(0)
+    return mean, mg.sqrt(mg.square(x - mean).mean(0) + 1e-5)
 
 
 class Ladder(nn.Module):
@@ -68,7 +69,7 @@ class Ladder(nn.Module):
             setattr(self, f"a{i}", nn.Parameter(a))
 
     def encode(self, x, noise):
-        """z_0 ... z_L, the means and deviations that normalised them, and the logits."""
+        """z_0 ... z_L, of the clean path the means and deviations that normalised them, and the logits."""
         def corrupt(z):
             if not noise:
                 return z
@@ -79,17 +80,10 @@ class Ladder(nn.Module):
         zs, stats = [h], [None]
         for l in range(1, len(self.sizes)):
             z = h @ getattr(self, f"w{l}")
-            running = getattr(self, f"mean{l}"), getattr(self, f"var{l}")
-            if self.training:
-                mean, std = moments(z)
-                if not noise:
-                    for old, new in zip(running, (mean.detach()._array, z.detach().var(0)._array)):
-                        old += 0.1 * (new - old)
-            else:
-                mean, std = mg.Tensor(running[0]), mg.sqrt(mg.Tensor(running[1]) + 1e-5)
-            z = corrupt((z - mean) / std)
+            stats.append(moments(z) if self.training and not noise else None)
+            running = (None, None) if self.training and noise else (getattr(self, f"mean{l}"), getattr(self, f"var{l}"))
+            z = corrupt(mg.batch_norm(z, *running, training=self.training))
             zs.append(z)
-            stats.append((mean, std))
             h = z + getattr(self, f"beta{l}")
             h = mg.relu(h) if l < len(self.sizes) - 1 else self.gamma * h
         return zs, stats, h
@@ -103,8 +97,7 @@ class Ladder(nn.Module):
         for l in range(len(self.sizes) - 1, lowest - 1, -1):
             if l < len(self.sizes) - 1:
                 h = found[l + 1] @ getattr(self, f"v{l + 1}")
-            mean, std = moments(h)
-            found[l] = combinator(zs[l], (h - mean) / std, getattr(self, f"a{l}"))
+            found[l] = combinator(zs[l], mg.batch_norm(h, None, None, training=True), getattr(self, f"a{l}"))
         return found
 
     def denoising(self, x, weights):
@@ -115,7 +108,7 @@ class Ladder(nn.Module):
         for l, z in self.decode(noisy, logits, min(weights)).items():
             if l in weights:
                 z = (z - stats[l][0]) / stats[l][1] if l else z
-                costs[l] = weights[l] * ((clean[l] - z) ** 2).mean()
+                costs[l] = weights[l] * mg.square(clean[l] - z).mean()
         return sum(costs.values()), costs
 
 

@@ -29,6 +29,7 @@ class Config:
     ramp: float = 40 / 150  # T of the ramp-up as a part of the training; 0: full weight from the start
     noise: float = 0.15  # standard deviation of the noise on the inputs
     dropout: float = 0.5
+    own: bool = True  # False: the teacher sees the student's input
     ema: float = 0.999  # gamma; 0: the teacher is the student of the step before
 
 
@@ -40,7 +41,8 @@ def loss(z, y, p_teacher, weight):
 class MeanTeacher(Method):
     def loss(self, batch, t):
         c, everything = self.config, np.concatenate([batch.x, batch.u])
-        student, teacher = (noisy(self.task, everything, self.rng, c.noise) for _ in range(2))
+        student = noisy(self.task, everything, self.rng, c.noise)
+        teacher = noisy(self.task, everything, self.rng, c.noise) if c.own else student
         (z,) = together(self.net, student)
         target = tensor(self.net, predicted(self.teacher.net.train(), teacher))
         w = c.w_max * sigmoid_ramp(t, c.ramp * self.task.steps)

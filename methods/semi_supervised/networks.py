@@ -1,6 +1,7 @@
-"""The small networks that the semi-supervised methods train. `features` is everything but the last layer."""
+"""The networks that the semi-supervised methods train. `features` is everything but the last layer, `linear`."""
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn.models import WideResNet
 
 
 class SmallConv(nn.Module):
@@ -23,11 +24,11 @@ class SmallConv(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with batch normalisation and ReLU between them: (N, ...) to (N, classes)."""
+    """Linear layers with ReLU between them, if wanted with batch normalisation before it: (N, ...) to (N, classes)."""
 
-    def __init__(self, sizes, dropout=0.0):
+    def __init__(self, sizes, dropout=0.0, norm=True):
         self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
-        self.norms = [nn.BatchNorm1d(b) for b in sizes[1:-1]]
+        self.norms = [nn.BatchNorm1d(b) if norm else nn.Identity() for b in sizes[1:-1]]
         self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
 
     def features(self, x):
@@ -38,3 +39,16 @@ class MLP(nn.Module):
 
     def forward(self, x):
         return self.linear(self.features(x))
+
+
+class Wide(WideResNet):
+    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes)."""
+
+    def __init__(self, channels, classes, dropout=0.0):
+        super().__init__(28, 2, classes, channels, dropout)
+
+    features = WideResNet.forward_features
+
+    @property
+    def linear(self):
+        return self.fc

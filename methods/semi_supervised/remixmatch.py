@@ -74,7 +74,8 @@ class ReMixMatch(Method):
             net.rotation = nn.Linear(net.linear.weight.shape[1], 4).to(net.linear.weight.device)
         super().__init__(config, net, task)
         self.alignment = Alignment(task.classes)
-        self.learned = CTAugment(task.operations, task.fill) if config.learned and config.strong and task.operations else None
+        learned = config.learned and config.strong and task.operations
+        self.learned = CTAugment(task.operations, task.fill) if learned else None
 
     def augment(self, x):
         if not self.config.strong:

@@ -30,3 +30,15 @@ def test_all_methods_compare_and_resume(tmp_path, capsys):
         compare_semi_supervised.main(dataclasses.replace(run, resume=True, steps=4))
     with pytest.raises(SystemExit, match="no method is called x; there are: supervised"):
         compare_semi_supervised.main(dataclasses.replace(run, only=("x",)))
+
+
+def test_a_row_may_have_settings_of_its_own(tmp_path):
+    rows = ("ladder", "ladder --variant none --lr 0.01", "fixmatch --no-strong")
+    run = compare_semi_supervised.Run(seeds=1, steps=3, batch=10, width=4, labels=20, only=rows, out=str(tmp_path / "rows"))
+    changed = [compare_semi_supervised.one(run, row, 0) for row in rows]
+    assert [getattr(s, "variant", "-") for s in changed] == ["full", "none", "-"]
+    assert changed[1].lr == 0.01 and changed[1].labels == 20 and not changed[2].strong
+    assert list(compare_semi_supervised.main(run)) == list(rows)
+    assert "ladder --variant none --lr 0.01" in (tmp_path / "rows" / "table.txt").read_text()
+    with pytest.raises(SystemExit, match="--labels is the same for all rows"):
+        compare_semi_supervised.one(run, "ladder --labels 10", 0)

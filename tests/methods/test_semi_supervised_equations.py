@@ -6,7 +6,8 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda, vat)
+    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
+    vat)
 from methods.semi_supervised.common import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.semi_supervised.networks import MLP
@@ -236,7 +237,7 @@ def test_cost_of_the_ladder(monkeypatch, weights):
 
 
 def test_no_gradient_of_the_ladder_is_stopped():
-    """The clean path is a target that learns too: a level's cost reaches the weights by both paths, and by the statistics."""
+    """The clean path is a target that learns too: a level's cost reaches the weights by both paths and the statistics."""
     mg.random.seed(0)
     net, rng = ladder.Ladder((4, 3, 2), 0.0), np.random.default_rng(0)  # without noise the costs are equal each time
     for name, p in net.named_parameters():
@@ -285,3 +286,91 @@ def test_rotations_are_told_apart():
     for a, b, k in zip(x, turned, turns):
         np.testing.assert_array_equal(b, a[:, ::-1, ::-1] if k == 2 else a if k == 0 else
                                       a.transpose(0, 2, 1)[:, ::-1] if k == 1 else a.transpose(0, 2, 1)[:, :, ::-1])
+
+
+def as_it_is(x, rng):
+    return x
+
+
+def linear_task(n, m, shape, classes=3, seed=0):
+    """A linear network, its weight and bias, a task without augmentation, and a batch of n labelled and m other examples."""
+    mg.random.seed(seed)
+    rng, net = np.random.default_rng(seed), MLP((math.prod(shape), classes))
+    net.linear.weight.data = rng.normal(size=net.linear.weight.shape).astype(np.float32)
+    x, u = rng.normal(size=(n, *shape)).astype(np.float32), rng.normal(size=(m, *shape)).astype(np.float32)
+    task = Task(classes, n, m, 100, as_it_is, as_it_is, np.array([0.2, 0.3, 0.5]), seed)
+    batch = data.Batch(x, np.arange(n) % classes, u, np.arange(m))
+    return net, net.linear.weight.numpy(), net.linear.bias.numpy(), task, batch
+
+
+def test_loss_of_remixmatch(monkeypatch):
+    """CE(X') + lambda_U CE(U') + lambda_1 CE(q, first strong view) + lambda_r CE(rotation), without mixup."""
+    net, w, b, task, batch = linear_task(4, 4, (1, 3, 3))
+    config = remixmatch.Config(views=2, ramp=0.5, learned=False)
+    method = remixmatch.ReMixMatch(config, net, task)
+    method.alignment.recent[...] = [0.5, 0.3, 0.2]
+    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
+    value, numbers = method.loss(batch, 25)
+    p, pu = softmax(batch.x.reshape(4, 9) @ w.T + b), softmax(batch.u.reshape(4, 9) @ w.T + b)
+    q = pu * np.array([0.2, 0.3, 0.5]) / np.array([0.5, 0.3, 0.2])
+    q = (q / q.sum(1, keepdims=True)) ** 2  # T = 1/2
+    q /= q.sum(1, keepdims=True)
+    turns = np.random.default_rng((0, 7)).integers(0, 4, 4)
+    turned = np.stack([np.rot90(x[0], k).ravel() for x, k in zip(batch.u, turns)])
+    rotation = softmax(turned @ net.rotation.weight.numpy().T + net.rotation.bias.numpy())
+    guessed = -(q * np.log(pu)).sum(1).mean()  # of every view the same here
+    ramp = 25 / 50
+    expected = (-np.log(p[np.arange(4), batch.y]).mean() + ramp * (1.5 + 0.5) * guessed
+                - 0.5 * np.log(rotation[np.arange(4), turns]).mean())
+    assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == ramp
+
+
+def test_loss_of_vat():
+    """CE + alpha KL(p(u) || p(u + r)) + H entropy of p(u), here with r in a random direction; the left p is a constant."""
+    net, w, b, task, batch = linear_task(3, 5, (6,))
+    config = vat.Config(eps=1.5, iterations=0, alpha=2.0, entropy=0.7)
+    value = vat.VAT(config, net, task).loss(batch, 0)[0]
+    d = np.random.default_rng((0, 7)).standard_normal((5, 6), dtype=np.float32)
+    r = 1.5 * d / np.linalg.norm(d, axis=1, keepdims=True)
+    p, pu, pr = (softmax(x @ w.T + b) for x in (batch.x, batch.u, batch.u + r))
+    divergence, entropy = (pu * np.log(pu / pr)).sum(1).mean(), -(pu * np.log(pu)).sum(1).mean()
+    expected = -np.log(p[np.arange(3), batch.y]).mean() + 2 * divergence + 0.7 * entropy
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+    value.backward()
+    logits_slope = 2 * (pr - pu) / 5  # of the divergence; the target gives none
+    right = np.eye(3)[batch.y]
+    entropy_slope = -0.7 / 5 * pu * (np.log(pu) - (pu * np.log(pu)).sum(1, keepdims=True))
+    expected = (p - right).T @ batch.x / 3 + logits_slope.T @ (batch.u + r) + entropy_slope.T @ batch.u
+    np.testing.assert_allclose(net.linear.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("module, config", [(vat, vat.Config()), (mixmatch, mixmatch.Config(mix="no"))])
+def test_running_statistics_come_from_one_pass(module, config):
+    """VAT: the labelled examples' pass; MixMatch: the first interleaved batch's."""
+    net, task, batch = MLP((4, 3, 3)), *linear_task(6, 6, (4,))[3:]
+    net.layers[0].weight.data = np.eye(3, 4, dtype=np.float32)
+    module.Objective(config, net, task).loss(batch, 0)
+    first = batch.x if module is vat else np.concatenate([batch.x[:2], batch.u[2:4], batch.u[4:]])
+    mean = (first[:, :3] + net.layers[0].bias.numpy()).mean(0)
+    np.testing.assert_allclose(net.norms[0].running_mean, net.norms[0].momentum * mean, rtol=1e-4, atol=1e-6)
+
+
+def test_guesses_of_mixmatch():
+    net, w, b, _, batch = linear_task(3, 5, (6,))
+    views = [batch.u, batch.u[::-1]]
+    mean = (softmax(views[0] @ w.T + b) + softmax(views[1] @ w.T + b)) / 2
+    np.testing.assert_allclose(mixmatch.guess(net, views, 0.5), mean**2 / (mean**2).sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_sum_of_uda():
+    """J = annealed cross-entropy + lambda times the consistency, at the threshold of the step."""
+    net, w, b, task, batch = linear_task(6, 5, (4,), seed=2)
+    config = uda.Config(annealing="linear", lambda_u=3.0, beta=0.5)
+    value, numbers = uda.UDA(config, net, task).loss(batch, 40)
+    p, z = softmax(batch.x @ w.T + b)[np.arange(6), batch.y], batch.u @ w.T + b
+    eta = 1 / 3 + 0.4 * 2 / 3
+    sharp, plain = softmax(z / 0.4), softmax(z)
+    kept, mask = p <= eta, plain.max(1) > 0.5
+    assert 0 < kept.sum() < 6 and 0 < mask.sum()
+    expected = -np.log(p[kept]).mean() + 3 * ((sharp * np.log(sharp / plain)).sum(1) * mask).sum() / 5
+    assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["eta"] == pytest.approx(eta)
