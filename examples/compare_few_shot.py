@@ -2,12 +2,14 @@
 
     python -m examples.compare_few_shot                        # characters drawn from fonts, no download
     python -m examples.compare_few_shot --data DIR --seeds 3   # Omniglot's zips, or an image folder of your own
+    python -m examples.compare_few_shot --task sinusoid        # MAML's and Meta-SGD's step sizes, well and badly chosen
 """
 import contextlib
 import dataclasses
 import io
 import json
 import pathlib
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -19,6 +21,7 @@ from examples import comparison, maml, matching_networks, prototypical_networks,
 class Run:
     """Settings of the comparison."""
 
+    task: Literal["characters", "sinusoid"] = "characters"
     data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = 1  # runs of each method; the spread over them is reported
@@ -52,8 +55,59 @@ def accuracy(example, run):
     return results[run.inner_steps] if example is maml else 100 * results[5, 1]
 
 
+ALPHAS = (0.001, 0.01, 0.1)  # the first step size on sine waves: a tenth of the paper's, the paper's, ten times it
+
+
+def step_sizes(run):
+    """MAML and Meta-SGD on sine waves from each of ALPHAS, in a table and as curves over the inner steps.
+
+    Returns:
+        dict from (method, alpha) to an array (seeds, 1 + test steps) of mean squared errors after so many inner steps.
+    """
+    settings = {"one network for all tasks": dict(inner_steps=0), "MAML": {}, "first-order MAML": dict(first_order=True),
+                **{f"a learned step a {unit}" if unit != "scalar" else "a learned step": dict(learn_alpha=unit)
+                   for unit in ("scalar", "tensor", "parameter")}}
+    out, found = pathlib.Path(run.out), {}
+    print("mean squared error on new sine waves after one inner step (after ten)\n" + " " * 28
+          + "".join(f"{f'alpha {alpha}':>22}" for alpha in ALPHAS))
+    for name in comparison.chosen(run.only, list(settings)):
+        for alpha in ALPHAS:
+            values = []
+            for seed in range(run.seeds):
+                folder = out / f"{name.replace(' ', '-')}-{alpha}-{seed}"
+                one = maml.Run(**{**maml.SINUSOID, **settings[name], "alpha": alpha}, device=run.device, seed=seed,
+                               out=str(folder), resume=run.resume, episodes=run.episodes)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
+            found[name, alpha] = np.array(values)
+        cells = (found[name, alpha].mean(0) for alpha in ALPHAS)
+        print(f"{name:<28}" + "".join(f"{f'{c[1]:.3f} ({c[-1]:.3f})':>22}" for c in cells), flush=True)
+    draw_step_sizes(found, out / "step_sizes.png")
+    return found
+
+
+def draw_step_sizes(found, path):
+    """A panel for each first alpha: error over inner steps, a line for each method."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(1, len(ALPHAS), figsize=(4 * len(ALPHAS), 3.6), sharey=True)
+    for axis, alpha in zip(axes, ALPHAS):
+        for name in dict.fromkeys(name for name, _ in found):
+            axis.plot(found[name, alpha].mean(0), marker=".", label=name)
+        axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mean squared error on new tasks")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main(run):
     """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
+    if run.task == "sinusoid":
+        return step_sizes(run)
     out, table, found = pathlib.Path(run.out), methods(), {}
     for name in comparison.chosen(run.only, list(table)):
         example, settings, images = table[name]

@@ -76,6 +76,20 @@ def test_meta_gradient_against_differences(tasks, norm, learn):
     assert abs(exact - numeric) <= 1e-4 * max(1, abs(numeric))
 
 
+def test_first_order_gradient_is_the_gradient_at_the_adapted_parameters(tasks):
+    """Of the convolutional network after two inner steps: each adapted parameter's, averaged over the tasks."""
+    config = maml.Config(way=3, shot=2, inner_steps=2, alpha=0.1, first_order=True)
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    alpha = maml.init_alpha(params, config)
+    found = mg.grad(maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0], params)
+    support, (x, y) = tasks
+    adapted = tree.map(lambda p: p.detach(), maml.adapt(maml.conv_net, maml.cross_entropy, params, alpha, *support, 2))
+    there = mg.grad(lambda p: maml.cross_entropy(maml.conv_net(p, x, 2), y).mean())(adapted)
+    for k in params:
+        expected = there[k].numpy().sum(0) if k in alpha else there[k].numpy()
+        np.testing.assert_allclose(found[k].numpy(), expected, atol=1e-12)
+
+
 def test_tasks_side_by_side_are_tasks_one_by_one(tasks):
     config = maml.Config(way=3, shot=2, inner_steps=2)
     params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
