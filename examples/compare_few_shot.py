@@ -43,9 +43,9 @@ def methods():
         "matching, context": (matching_networks, dict(way=20, context=True), episodes(20)),
         "prototypical, cosine": (prototypical_networks, dict(way=20, distance="cosine"), episodes(20)),
         "prototypical": (prototypical_networks, dict(way=20), episodes(20)),
-        "first-order MAML": (maml, dict(first_order=True), 16 * episodes(5)),
-        "MAML": (maml, {}, 16 * episodes(5)),
-        "Meta-SGD": (maml, dict(learn_alpha="parameter"), 16 * episodes(5))}
+        "first-order MAML": (maml, dict(first_order=True), 8 * episodes(5)),
+        "MAML": (maml, {}, 8 * episodes(5)),
+        "Meta-SGD": (maml, dict(learn_alpha="parameter"), 8 * episodes(5))}
 
 
 def accuracy(example, run):
