@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from .elementwise import empty_like, for_blocks
+from .elementwise import empty_like, for_blocks, for_shares
 from .memory import scratch
+from .native import kernel
 
 BLOCK_BYTES = 1 << 18  # three temporaries of a block fit the second-level cache
 
@@ -25,7 +26,10 @@ _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 def activation(name, x, **settings):
     """f(x) for `name` in gelu, gelu_tanh, silu, leaky_relu, softplus; like `x` in shape, dtype and memory order."""
-    y, value = empty_like(x), _FUNCTIONS[name][0]
+    y, value, native = empty_like(x), _FUNCTIONS[name][0], kernel(name, x)
+    if native:
+        for_shares(lambda y, x: native(x, y, x.size, *settings.values()), [y], [x])
+        return y
 
     def block(y, x):
         wide, work = _workspace(x)
@@ -38,7 +42,10 @@ def activation(name, x, **settings):
 
 def activation_backward(name, g, x, **settings):
     """The gradient of `activation` in x: g f'(x)."""
-    dx, slope = empty_like(x), _FUNCTIONS[name][1]
+    dx, slope, native = empty_like(x), _FUNCTIONS[name][1], kernel(f"{name}_backward", g, x)
+    if native:
+        for_shares(lambda dx, g, x: native(g, x, dx, x.size, *settings.values()), [dx], [g, x])
+        return dx
 
     def block(dx, g, x):
         wide, work = _workspace(x)
@@ -51,7 +58,10 @@ def activation_backward(name, g, x, **settings):
 
 def dropout(x, keep, scale):
     """x * scale where `keep` (bool, of x's shape, C order) is true, else 0; its own gradient when called on `g`."""
-    y, scale = empty_like(x), x.dtype.type(scale)
+    y, scale, native = empty_like(x), x.dtype.type(scale), kernel("dropout", x)
+    if native:
+        for_shares(lambda y, x, keep: native(x, keep.view(np.uint8), y, x.size, scale), [y], [x, keep])
+        return y
 
     def block(y, x, keep):
         np.multiply(x, scale, out=y)

@@ -34,9 +34,26 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * LANES) = sum[r][p][v];
 }
 
+/* The filters w[o, c, h, v] in the order in which `correlate` reads them: (blocks of 2 LANES outputs and a last one of LANES,
+   height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
+void pack(const float *w, float *panels, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
+          index_t w_output, index_t w_input, index_t w_height, index_t w_width)
+{
+    for (index_t o = 0; o < channels; o += 2 * LANES) {
+        index_t lanes = o + LANES < channels ? 2 * LANES : LANES, full = outputs - o < lanes ? outputs - o : lanes;
+        float *panel = panels + height * width * inputs * o;
+        if (full < lanes) memset(panel, 0, height * width * inputs * lanes * sizeof(float));
+        for (index_t c = 0; c < inputs; c++)
+            for (index_t h = 0; h < height; h++)
+                for (index_t v = 0; v < width; v++)
+                    for (index_t lane = 0; lane < full; lane++)
+                        panel[((h * width + v) * inputs + c) * lanes + lane]
+                            = w[(o + lane) * w_output + c * w_input + h * w_height + v * w_width];
+    }
+}
+
 /* y[i, r, p, o] = sum over t and c of x[i, r, p + tap[t], c] w[t, c, o], for `images` x `rows` x `pixels` outputs of
-   `groups` x `channels` (a multiple of LANES); a group sees its own `run` channels. The weights lie as the loops read them:
-   (groups, blocks of 2 LANES channels and a last one of LANES, taps, run, channels of the block). */
+   `groups` x `channels` (a multiple of LANES); a group sees its own `run` channels and has its own packed filters. */
 void correlate(const float *x, const float *w, float *y, const index_t *tap, index_t taps, index_t run, index_t groups, index_t channels,
                index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row, index_t x_pixel, index_t y_image,
                index_t y_row, index_t y_pixel)

@@ -16,7 +16,7 @@ from .memory import scratch
 from .native import kernel
 from .threads import get_num_threads, parallel_for, split
 
-BLOCK_BYTES = 1 << 19  # of outputs
+BLOCK_BYTES = 1 << 18  # of outputs; as much again of inputs, and the filters of some taps share a core's cache
 LANES = 16  # floats in a vector of the kernels
 
 
@@ -141,9 +141,8 @@ def _panels(w, groups):
     """The filters as `correlate` in conv.c reads them, and the number of channels of a group, zeros included."""
     o, c, kh, kw = w.shape
     o, channels = o // groups, _rounded(o // groups)
-    rows = np.zeros((groups, kh * kw * c, channels), np.float32)
-    rows[..., :o] = w.reshape(groups, o, c, kh, kw).transpose(0, 3, 4, 2, 1).reshape(groups, -1, o)
-    width = 2 * LANES
-    whole = channels // width * width
-    wide = rows[..., :whole].reshape(groups, kh * kw * c, whole // width, width).swapaxes(1, 2).reshape(groups, -1)
-    return channels, np.concatenate([wide, rows[..., whole:].reshape(groups, -1)], axis=1)
+    panels, function = scratch("conv panels", (groups, kh * kw * c * channels), np.float32), kernel("pack")
+    for i in range(groups):
+        part = w[i * o:i * o + o]
+        function(part, panels[i], o, channels, c, kh, kw, *[s // w.itemsize for s in w.strides])
+    return channels, panels

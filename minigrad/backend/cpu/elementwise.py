@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from .memory import empty, scratch
-from .threads import parallel_for
+from .native import kernel
+from .threads import parallel_for, shares
 
 BLOCK_BYTES = 1 << 20
 
@@ -24,8 +25,11 @@ def relu(x):
 
 def relu_backward(gy, y):
     """The gradient of `relu` for its output y: gy where y > 0, else 0."""
-    gx = empty_like(y)
-    for_blocks(lambda gx, gy, y: np.multiply(gy, y > 0, out=gx), [gx], [gy, y])
+    gx, native = empty_like(y), kernel("relu_backward", gy, y)
+    if native:
+        for_shares(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
+    else:
+        for_blocks(lambda gx, gy, y: np.multiply(gy, y > 0, out=gx), [gx], [gy, y])
     return gx
 
 
@@ -37,6 +41,11 @@ def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     Args:
         p, g, v: parameter, gradient and velocity (None without momentum), of one shape. p and v are updated.
     """
+    native = kernel("sgd_step", p, g, v)
+    if native and v is not None:
+        for_shares(lambda p, v, g: native(p, v, g, p.size, lr, momentum, weight_decay, nesterov), [p, v], [g])
+        return
+
     def step(p, *rest):
         *v, g = rest
         d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
@@ -63,6 +72,11 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
         t: the number of this step, counted from 1.
     """
     rate, root = lr / (1 - b1**t), math.sqrt(1 - b2**t)
+    native = kernel("adam_step", p, g, m, v)
+    if native:
+        decay, shrink = (0, 1 - lr * wd) if decoupled else (wd, 1)
+        for_shares(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, b2, root, eps, decay, shrink), [p, m, v], [g])
+        return
 
     def step(p, m, v, g):
         d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
@@ -93,10 +107,20 @@ def for_blocks(fn, written, read, nbytes=None):
     through a copy.
     """
     first = written[0]
-    ordered = [a.transpose(_memory_order(first)) for a in (*written, *read)]
-    flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
     step = max(1, (nbytes or BLOCK_BYTES) // first.itemsize)
-    parallel_for(lambda i: fn(*(a[i:i + step] for a in flat)), range(0, first.size, step))
+    _for_parts(fn, written, read, [slice(i, i + step) for i in range(0, first.size, step)])
+
+
+def for_shares(fn, written, read):
+    """Like `for_blocks`, with few blocks: `fn` is a kernel that needs no cache."""
+    _for_parts(fn, written, read, shares(written[0].size, BLOCK_BYTES // 16))
+
+
+def _for_parts(fn, written, read, parts):
+    order = _memory_order(written[0])
+    ordered = [a.transpose(order) for a in (*written, *read)]
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
+    parallel_for(lambda part: fn(*(a[part] for a in flat)), parts)
     for a, result in zip(ordered, flat[:len(written)]):
         if not a.flags.c_contiguous:
             a[...] = result.reshape(a.shape)

@@ -13,15 +13,17 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* The loop behind it sums (or takes the maximum) into these variables, in any order, so that vectors can. */
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
+#define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
+
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
    Below the smallest normal number 0; infinity and NaN as they should be. The error is at most two units in the last place. */
-INLINE float expf_(float x)
+INLINE float exponential(float x)
 {
     float in = x > 89.0f ? 89.0f : x < -87.0f ? -87.0f : x;
-    float n = in * 1.44269504f + 12582912.0f; /* 1.5 2^23: what is added below the point is rounded away */
-    n -= 12582912.0f;
-    float r = in - n * 0.693145752f;
-    r -= n * 1.42860677e-6f;
+    float n = rintf(in * 1.44269504f);
+    float r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts, the first of which is short: n times it is exact */
     float p = 1.38889e-3f;
     p = p * r + 8.33333333e-3f;
     p = p * r + 4.16666667e-2f;
@@ -35,4 +37,4 @@ INLINE float expf_(float x)
     return x != x ? x : y;
 }
 
-INLINE float sigmoidf_(float x) { return 1.0f / (1.0f + expf_(-x)); }
+INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }

@@ -23,9 +23,7 @@ import warnings
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
-# Sums may be reordered, so that they fit vectors; infinities, NaN and small numbers keep their meaning.
-OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math",
-           "-fno-signed-zeros")
+OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 FOR_THIS_PROCESSOR = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 _DECLARATION = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int}

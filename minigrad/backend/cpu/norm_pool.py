@@ -13,8 +13,9 @@ import numpy as np
 
 from .layout import blocks, contiguous_nhwc, nchw
 from .memory import empty, scratch
+from .native import kernel
 from .pool import first_max, taps
-from .threads import parallel_for
+from .threads import parallel_for, shares
 
 BLOCK_BYTES = 1 << 21
 
@@ -30,11 +31,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
         ValueError: the batch is empty.
         TypeError: `x` is not floating point.
     """
-    pixels = _pixels(x)
-    todo = _pixel_blocks(pixels)
-    moments = _Moments(len(todo), pixels)
-    parallel_for(lambda i: moments.add(i, pixels[todo[i]]), len(todo), blas=True)
-    mean, var = moments.merge()
+    mean, var = _moments(x)
     return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps)), mean, var
 
 
@@ -49,6 +46,8 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
+    if kernel("norm_sums", x, gy):
+        return _batch_norm_backward(gy, x, gamma, mean, inv_std)
     pixels, gy = _pixels(x), _pixels(gy)
     todo = _pixel_blocks(pixels)
     sums = np.empty((2, len(todo), pixels.shape[1]))
@@ -76,6 +75,24 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     return _restored(dx, x), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
+def _batch_norm_backward(gy, x, gamma, mean, inv_std):
+    """`batch_norm_backward` by the C kernels."""
+    planes = _Planes(x)
+    x_planes, g_planes = planes.of(x), planes.of(gy)
+    parts, repeat = planes.parts, planes.repeat
+    sums, sum_up, combine = np.empty((2, len(parts), repeat * len(mean))), kernel("norm_sums"), kernel("combine")
+    tiled = np.tile(mean, repeat)
+    parallel_for(lambda i: sum_up(g_planes[parts[i]], x_planes[parts[i]], tiled, sums[0, i], sums[1, i],
+                                  *x_planes[parts[i]].shape), len(parts))
+    dbeta, dgamma = sums.sum(1).reshape(2, repeat, -1).sum(1)
+    dgamma *= inv_std
+    a, b, c = (np.tile(v, repeat) for v in _input_gradient(
+        x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta, np.float32))
+    dx = empty(x_planes.shape, np.float32)
+    parallel_for(lambda part: combine(g_planes[part], x_planes[part], a, b, c, dx[part], *dx[part].shape), parts)
+    return planes.restored(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+
+
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     """max_pool2d(relu(batch_norm(x)), pool), training, in one pass over x.
 
@@ -97,7 +114,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     todo = blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool)
     pooled, winner = _empty_windows(images, pool)
     sign = np.sign(gamma).astype(images.dtype)
-    moments = _Moments(len(todo), images)
+    moments = _Moments(len(todo), images, images.shape[3])
 
     def visit(i):
         moments.add(i, images[todo[i]].reshape(-1, images.shape[3]))
@@ -165,10 +182,59 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
 
 def scale_and_shift(x, scale, shift, relu=False):
     """x * scale + shift for each channel, then max(0, .) if `relu`: (N, C, H, W) or (N, C) to the same."""
+    native = kernel("scale_and_shift", x, scale, shift)
+    if native:
+        planes = _Planes(x)
+        source, scale, shift = planes.of(x), np.tile(scale, planes.repeat), np.tile(shift, planes.repeat)
+        y = empty(source.shape, np.float32)
+        parallel_for(lambda part: native(source[part], scale, shift, y[part], *y[part].shape, relu), planes.parts)
+        return planes.restored(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)
     parallel_for(lambda rows: _scale_and_shift(pixels[rows], scale, shift, y[rows], relu), _pixel_blocks(pixels))
     return _restored(y, x)
+
+
+def _moments(x):
+    """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
+    if kernel("moments", x):
+        planes = _Planes(x)
+        source, parts = planes.of(x), planes.parts
+    else:
+        source = _pixels(x)
+        parts = _pixel_blocks(source)
+    moments = _Moments(len(parts), x, x.shape[1])
+    parallel_for(lambda i: moments.add(i, source[parts[i]]), len(parts), blas=True)
+    return moments.merge()
+
+
+class _Planes:
+    """How the kernels of channels.c see the memory of float32 images (N, C, H, W) or features (N, C): (outer, C, inner).
+
+    Channels-first images are (N, C, H W). Others are made channels-last, (pixels / repeat, repeat C, 1): several pixels side
+    by side, since few channels do not fill a vector.
+    """
+
+    def __init__(self, x):
+        self.shape, (n, c, *size) = x.shape, x.shape
+        self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
+        pixels = x.size // max(c, 1)
+        self.repeat = 1 if self.first else gcd(pixels, 16)
+        self.rows = n if self.first else pixels // self.repeat
+        self.parts = shares(self.rows, (1 << 14) // max(x.size // max(self.rows, 1), 1))
+
+    def of(self, x):
+        """The array like this, copied if its memory is in another order."""
+        if self.first:
+            return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+        return _pixels(x).reshape(self.rows, -1, 1)
+
+    def restored(self, planes):
+        """Back to the shape of x."""
+        if self.first or len(self.shape) == 2:
+            return planes.reshape(self.shape)
+        n, c, h, w = self.shape
+        return nchw(planes.reshape(n, h, w, c))
 
 
 class _Moments:
@@ -178,15 +244,24 @@ class _Moments:
     float64 (Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
     """
 
-    def __init__(self, number, x):
+    def __init__(self, number, x, channels):
         if x.size == 0:
             raise ValueError("batch_norm: an empty batch has no mean")
-        self.dtype, channels = x.dtype, x.shape[-1]
+        self.dtype = np.promote_types(x.dtype, np.float32)
         self.count = np.empty((number, 1))
         self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
 
     def add(self, i, block):
-        """Take in block number i, (p, C)."""
+        """Take in block number i, (p, C); for the C kernels (outer, channels, inner), C channels once or several times."""
+        native, channels = kernel("moments", block), self.mean.shape[1]
+        if native:
+            block = _wide(block)[..., None] if block.ndim == 2 else block
+            mean, squares = np.empty((2, block.shape[1] // channels, channels))
+            native(block, mean, squares, *block.shape)
+            n = block.shape[0] * block.shape[2]
+            self.count[i], self.mean[i] = n * len(mean), mean.mean(0)
+            self.squares[i] = squares.sum(0) + n * ((mean - self.mean[i])**2).sum(0)
+            return
         p = len(block)
         centre = _column_sums(block) / block.dtype.type(p)
         rest = scratch("norm block", block.shape, block.dtype)

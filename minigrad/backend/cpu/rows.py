@@ -9,15 +9,20 @@ import numpy as np
 
 from .layout import blocks
 from .memory import empty, scratch
-from .threads import parallel_for
+from .native import kernel
+from .threads import parallel_for, shares
 
 BLOCK_BYTES = 1 << 19
+_LEAST = 1 << 14  # elements that are worth a thread
 
 
 def softmax(x, logarithm=False):
     """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN)."""
     rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
-    out = y.reshape(rows.shape)
+    out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
+    if native:
+        _for_shares(lambda part: native(rows[part], out[part], len(rows[part]), rows.shape[1]), rows)
+        return y
 
     def block(part):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -56,7 +61,10 @@ def _log_softmax_block(x, y):
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y: y (g - sum(g y)), or g - exp(y) sum(g)."""
     rows, gs, dx = _rows(y), _rows(g), empty(y.shape, np.promote_types(y.dtype, np.float32))
-    out = dx.reshape(rows.shape)
+    out, native = dx.reshape(rows.shape), kernel("log_softmax_backward" if logarithm else "softmax_backward", g, y)
+    if native:
+        _for_shares(lambda part: native(gs[part], rows[part], out[part], len(rows[part]), rows.shape[1]), rows)
+        return dx
 
     def block(part):
         y, g, dx = rows[part], gs[part], out[part]
@@ -129,6 +137,11 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
     rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
     out = y.reshape(rows.shape)
     mean, inv_std = np.empty(len(rows), rows.dtype) if centre else None, np.empty(len(rows), rows.dtype)
+    native = kernel("layer_norm", x, weight, bias)
+    if native and rows.shape[1]:
+        _for_shares(lambda part: native(rows[part], _dense(weight), _dense(bias), out[part], mean[part] if centre else None,
+                                        inv_std[part], len(rows[part]), rows.shape[1], eps), rows)
+        return y, mean, inv_std
 
     def block(part):
         x, y = rows[part], out[part]
@@ -160,7 +173,19 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)).
     """
     rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
-    out, todo, c = dx.reshape(rows.shape), _row_blocks(rows), rows.shape[1]
+    out, c, native = dx.reshape(rows.shape), rows.shape[1], kernel("layer_norm_backward", g, x, weight)
+    if native:
+        todo = shares(len(rows), _LEAST // max(c, 1))
+        sums, w = np.zeros((2, len(todo), c), np.float32), np.ones(c, np.float32) if weight is None else _dense(weight)
+
+        def share(i):
+            part = todo[i]
+            native(gs[part], rows[part], w, None if mean is None else mean[part], inv_std[part], out[part],
+                   sums[0, i], sums[1, i], len(rows[part]), c)
+
+        parallel_for(share, len(todo))
+        return dx, *sums.sum(1)
+    todo = _row_blocks(rows)
     w = np.ones((c, 1), rows.dtype) if weight is None else weight.astype(rows.dtype).reshape(c, 1)
     sums = np.zeros((2, len(todo), c))
 
@@ -205,6 +230,14 @@ def _rows(x):
 
 def _row_blocks(rows):
     return [part for _, part in blocks((1, *rows.shape), rows.dtype, BLOCK_BYTES)] if rows.size else []
+
+
+def _for_shares(fn, rows):
+    parallel_for(fn, shares(len(rows), _LEAST // max(rows.shape[1], 1)))
+
+
+def _dense(vector):
+    return None if vector is None else np.ascontiguousarray(vector)
 
 
 def _for_rows(fn, rows):

@@ -72,6 +72,12 @@ def split(n, parts):
     return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)] if n else []
 
 
+def shares(n, least):
+    """Cut range(n) into slices for all threads, a few each and none much shorter than `least`: for kernels of one pass."""
+    threads = get_num_threads()
+    return split(n, min(4 * threads if threads > 1 else 1, max(n // max(least, 1), 1)))
+
+
 class _Job:
     """One loop. The threads that work on it, the caller among them, take items until none is left."""
 

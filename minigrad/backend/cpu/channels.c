@@ -1,0 +1,134 @@
+/* Statistics and affine maps of channels, for arrays (outer, channels, inner): with inner = 1 the channels are last. */
+#include "kernels.h"
+
+enum { STRIP = 512, CHUNK = 64 }; /* channels side by side; rows whose sums are kept in float32 */
+
+/* Takes n elements of mean m, whose squared distances from m sum to s, into a channel of `count` elements
+   (Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979). */
+INLINE void join(double *mean, double *squares, double *count, double n, double m, double s)
+{
+    double d = m - *mean, all = *count + n;
+    *mean += d * n / all;
+    *squares += s + d * d * *count * n / all;
+    *count = all;
+}
+
+/* The mean of each channel, and the sum of the squared distances from it. A chunk is measured around its own mean, so that a
+   large common offset costs no digits. */
+void moments(const float *x, double *mean, double *squares, index_t outer, index_t channels, index_t inner)
+{
+    for (index_t c = 0; c < channels; c++) mean[c] = squares[c] = 0;
+    if (inner == 1)
+        for (index_t first = 0; first < channels; first += STRIP) {
+            index_t width = channels - first < STRIP ? channels - first : STRIP;
+            for (index_t row = 0; row < outer; row += CHUNK) {
+                index_t n = outer - row < CHUNK ? outer - row : CHUNK;
+                const float *block = x + row * channels + first;
+                float centre[STRIP], error[STRIP], square[STRIP];
+                for (index_t c = 0; c < width; c++) centre[c] = error[c] = square[c] = 0;
+                for (index_t r = 0; r < n; r++)
+                    for (index_t c = 0; c < width; c++) centre[c] += block[r * channels + c];
+                for (index_t c = 0; c < width; c++) centre[c] /= n;
+                for (index_t r = 0; r < n; r++)
+                    for (index_t c = 0; c < width; c++) {
+                        float d = block[r * channels + c] - centre[c];
+                        error[c] += d;
+                        square[c] += d * d;
+                    }
+                for (index_t c = 0; c < width; c++) {
+                    double e = (double)error[c] / n, count = row;
+                    join(mean + first + c, squares + first + c, &count, n, centre[c] + e, square[c] - n * e * e);
+                }
+            }
+        }
+    else
+        for (index_t c = 0; c < channels; c++) {
+            double count = 0;
+            for (index_t o = 0; o < outer; o++)
+                for (index_t i = 0; i < inner; i += 4 * STRIP) {
+                    index_t n = inner - i < 4 * STRIP ? inner - i : 4 * STRIP;
+                    const float *run = x + (o * channels + c) * inner + i;
+                    float centre = 0, error = 0, square = 0;
+                    REDUCE(+, centre) for (index_t k = 0; k < n; k++) centre += run[k];
+                    centre /= n;
+                    REDUCE(+, error, square) for (index_t k = 0; k < n; k++) {
+                        float d = run[k] - centre;
+                        error += d;
+                        square += d * d;
+                    }
+                    double e = (double)error / n;
+                    join(mean + c, squares + c, &count, n, centre + e, square - n * e * e);
+                }
+        }
+}
+
+/* Of each channel: sum(g) and sum(g (x - mean)). */
+void norm_sums(const float *g, const float *x, const float *mean, double *total, double *dot, index_t outer, index_t channels,
+               index_t inner)
+{
+    for (index_t c = 0; c < channels; c++) total[c] = dot[c] = 0;
+    if (inner == 1)
+        for (index_t first = 0; first < channels; first += STRIP) {
+            index_t width = channels - first < STRIP ? channels - first : STRIP;
+            for (index_t row = 0; row < outer; row += CHUNK) {
+                index_t n = outer - row < CHUNK ? outer - row : CHUNK;
+                const float *left = g + row * channels + first, *right = x + row * channels + first;
+                float t[STRIP], d[STRIP];
+                for (index_t c = 0; c < width; c++) t[c] = d[c] = 0;
+                for (index_t r = 0; r < n; r++)
+                    for (index_t c = 0; c < width; c++) {
+                        t[c] += left[r * channels + c];
+                        d[c] += left[r * channels + c] * (right[r * channels + c] - mean[first + c]);
+                    }
+                for (index_t c = 0; c < width; c++) {
+                    total[first + c] += t[c];
+                    dot[first + c] += d[c];
+                }
+            }
+        }
+    else
+        for (index_t o = 0; o < outer; o++)
+            for (index_t c = 0; c < channels; c++)
+                for (index_t i = 0; i < inner; i += 4 * STRIP) {
+                    index_t n = inner - i < 4 * STRIP ? inner - i : 4 * STRIP, at = (o * channels + c) * inner + i;
+                    float t = 0, d = 0;
+                    REDUCE(+, t, d) for (index_t k = 0; k < n; k++) {
+                        t += g[at + k];
+                        d += g[at + k] * (x[at + k] - mean[c]);
+                    }
+                    total[c] += t;
+                    dot[c] += d;
+                }
+}
+
+/* y = x scale + shift, and then max(0, .) if `relu`. */
+void scale_and_shift(const float *x, const float *scale, const float *shift, float *y, index_t outer, index_t channels,
+                     index_t inner, int relu)
+{
+    float least = relu ? 0 : -INFINITY;
+    for (index_t o = 0; o < outer; o++)
+        if (inner == 1)
+            for (index_t c = 0; c < channels; c++) {
+                float v = x[o * channels + c] * scale[c] + shift[c];
+                y[o * channels + c] = v < least ? least : v;
+            }
+        else
+            for (index_t c = 0; c < channels; c++)
+                for (index_t i = 0, at = (o * channels + c) * inner; i < inner; i++, at++) {
+                    float v = x[at] * scale[c] + shift[c];
+                    y[at] = v < least ? least : v;
+                }
+}
+
+/* dx = a g + b x + c for each channel's a, b and c. */
+void combine(const float *g, const float *x, const float *a, const float *b, const float *c, float *dx, index_t outer,
+             index_t channels, index_t inner)
+{
+    for (index_t o = 0; o < outer; o++)
+        if (inner == 1)
+            for (index_t k = 0, at = o * channels; k < channels; k++, at++) dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];
+        else
+            for (index_t k = 0; k < channels; k++)
+                for (index_t i = 0, at = (o * channels + k) * inner; i < inner; i++, at++)
+                    dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];
+}

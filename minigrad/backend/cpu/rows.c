@@ -1,0 +1,100 @@
+/* Operations along the last axis of a (rows, columns) matrix: each row is read again while it is in the first-level cache. */
+#include "kernels.h"
+
+/* The largest element, NaN left out. */
+INLINE float largest(const float *x, index_t n)
+{
+    float top = -INFINITY;
+    REDUCE(max, top) for (index_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+    return top;
+}
+
+/* exp(x) / sum(exp(x)); of a row of -inf zeros; of a row with +inf these share the whole. */
+void softmax(const float *x, float *y, index_t rows, index_t columns)
+{
+    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+        float top = largest(x, columns), total = 0;
+        if (top == INFINITY) {
+            REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = x[i] == INFINITY ? 1.0f : x[i] != x[i] ? NAN : 0.0f;
+        } else {
+            if (top == -INFINITY) top = 0;
+            REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = exponential(x[i] - top);
+        }
+        float scale = total == 0 ? 0.0f : 1 / total;
+        for (index_t i = 0; i < columns; i++) y[i] *= scale;
+    }
+}
+
+/* dx = y (g - sum(g y)) */
+void softmax_backward(const float *g, const float *y, float *dx, index_t rows, index_t columns)
+{
+    for (index_t r = 0; r < rows; r++, g += columns, y += columns, dx += columns) {
+        float dot = 0;
+        REDUCE(+, dot) for (index_t i = 0; i < columns; i++) dot += g[i] * y[i];
+        for (index_t i = 0; i < columns; i++) dx[i] = y[i] * (g[i] - dot);
+    }
+}
+
+/* x - log(sum(exp(x))); a row of -inf gives NaN. */
+void log_softmax(const float *x, float *y, index_t rows, index_t columns)
+{
+    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+        float top = largest(x, columns), total = 0;
+        if (top == INFINITY || top == -INFINITY) top = 0;
+        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += exponential(y[i] = x[i] - top);
+        total = logf(total);
+        for (index_t i = 0; i < columns; i++) y[i] -= total;
+    }
+}
+
+/* dx = g - exp(y) sum(g) */
+void log_softmax_backward(const float *g, const float *y, float *dx, index_t rows, index_t columns)
+{
+    for (index_t r = 0; r < rows; r++, g += columns, y += columns, dx += columns) {
+        float total = 0;
+        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += g[i];
+        for (index_t i = 0; i < columns; i++) dx[i] = g[i] - exponential(y[i]) * total;
+    }
+}
+
+/* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be missing. */
+void layer_norm(const float *x, const float *weight, const float *bias, float *y, float *mean, float *inv_std, index_t rows,
+                index_t columns, float eps)
+{
+    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+        float mu = 0, squares = 0;
+        if (mean) {
+            REDUCE(+, mu) for (index_t i = 0; i < columns; i++) mu += x[i];
+            mean[r] = mu /= columns;
+        }
+        REDUCE(+, squares) for (index_t i = 0; i < columns; i++) squares += (x[i] - mu) * (x[i] - mu);
+        float inv = inv_std[r] = 1 / sqrtf(squares / columns + eps);
+        if (weight && bias)
+            for (index_t i = 0; i < columns; i++) y[i] = (x[i] - mu) * inv * weight[i] + bias[i];
+        else if (weight)
+            for (index_t i = 0; i < columns; i++) y[i] = (x[i] - mu) * inv * weight[i];
+        else
+            for (index_t i = 0; i < columns; i++) y[i] = (x[i] - mu) * inv;
+    }
+}
+
+/* With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)); RMS norm has no mean(h).
+   dweight += sum over rows of g xhat, dbias += sum over rows of g. */
+void layer_norm_backward(const float *g, const float *x, const float *weight, const float *mean, const float *inv_std, float *dx,
+                         float *dweight, float *dbias, index_t rows, index_t columns)
+{
+    for (index_t r = 0; r < rows; r++, g += columns, x += columns, dx += columns) {
+        float mu = mean ? mean[r] : 0, inv = inv_std[r], total = 0, dot = 0;
+        REDUCE(+, total, dot) for (index_t i = 0; i < columns; i++) {
+            float xhat = (x[i] - mu) * inv, h = g[i] * weight[i];
+            total += h;
+            dot += h * xhat;
+        }
+        for (index_t i = 0; i < columns; i++) {
+            dweight[i] += g[i] * (x[i] - mu) * inv;
+            dbias[i] += g[i];
+        }
+        float shift = mean ? inv * total / columns : 0, scale = inv * inv * dot / columns;
+        for (index_t i = 0; i < columns; i++) dx[i] = inv * g[i] * weight[i] - shift - (x[i] - mu) * scale;
+    }
+}
