@@ -90,7 +90,7 @@ def init_mlp(rng, hidden=40):
     params = {}
     for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
         bound = 1 / math.sqrt(a)  # larger, and the first inner steps would diverge: x is up to 5
-        params[f"weight{i}"], params[f"bias{i}"] = rng.uniform(-bound, bound, (a, b)), np.zeros((1, b))
+        params[f"weight{i}"], params[f"bias{i}"] = rng.uniform(-bound, bound, (a, b)), rng.uniform(-bound, bound, (1, b))
     return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
 
 
