@@ -1,10 +1,11 @@
 """The backward pass: cotangents travel from the result to the leaves, from the newest node to the oldest."""
 import functools
 import operator
+import sys
 
 import numpy as np
 
-from .backend import xp
+from .backend import is_array, xp
 from .recording import changed, observed, owner_of, recording, state
 from .tensor import Node, Tensor, add, asarray, cast, sum_to, wrap
 
@@ -31,11 +32,20 @@ def backward(self, gradient=None, create_graph=False, retain_graph=None):
         elif create_graph:
             leaf.grad = cotangent
         else:  # a gradient must not share memory with anything else: its owner may change it in place
-            leaf.grad = wrap(array.copy() if array.base is not None or id(array) in taken else array)
+            leaf.grad = wrap(array if id(array) not in taken and _is_alone(array) else array.copy())
             taken.add(id(array))
 
 
 Tensor.backward = backward
+
+
+def _is_alone(array):
+    """Whether nothing else refers to the memory of `array`: its own, or that of a base which only this view knows."""
+    base = array.base
+    if type(base) is not np.ndarray:
+        return not is_array(base)
+    # The base is referred to by the view, by this function, and by the call that counts.
+    return array.flags.writeable and array.size == base.size and sys.getrefcount(base) <= 3
 
 
 def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=None, stop=False):

@@ -120,7 +120,7 @@ def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, co
                                                    (direct, 3000, np.float32)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nbytes, dtype, stride):
-    monkeypatch.setattr(module, "BLOCK_BYTES", nbytes)
+    monkeypatch.setattr(module, "BLOCK_SIZE" if module is direct else "BLOCK_BYTES", nbytes)
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((3, 16, 15, 13)), rng.standard_normal((16, 16, 3, 3))
     check(x, w, dict(stride=stride, padding=(1, 1), dilation=(1, 1), groups=1), dtype)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .elementwise import empty_like, for_blocks, for_shares
+from .elementwise import empty_like, for_blocks, for_all
 from .memory import scratch
 from .native import kernel
 
@@ -28,7 +28,7 @@ def activation(name, x, **settings):
     """f(x) for `name` in gelu, gelu_tanh, silu, leaky_relu, softplus; like `x` in shape, dtype and memory order."""
     y, value, native = empty_like(x), _FUNCTIONS[name][0], kernel(name, x)
     if native:
-        for_shares(lambda y, x: native(x, y, x.size, *settings.values()), [y], [x])
+        for_all(lambda y, x: native(x, y, x.size, *settings.values()), [y], [x])
         return y
 
     def block(y, x):
@@ -44,7 +44,7 @@ def activation_backward(name, g, x, **settings):
     """The gradient of `activation` in x: g f'(x)."""
     dx, slope, native = empty_like(x), _FUNCTIONS[name][1], kernel(f"{name}_backward", g, x)
     if native:
-        for_shares(lambda dx, g, x: native(g, x, dx, x.size, *settings.values()), [dx], [g, x])
+        for_all(lambda dx, g, x: native(g, x, dx, x.size, *settings.values()), [dx], [g, x])
         return dx
 
     def block(dx, g, x):
@@ -60,7 +60,7 @@ def dropout(x, keep, scale):
     """x * scale where `keep` (bool, of x's shape, C order) is true, else 0; its own gradient when called on `g`."""
     y, scale, native = empty_like(x), x.dtype.type(scale), kernel("dropout", x)
     if native:
-        for_shares(lambda y, x, keep: native(x, keep.view(np.uint8), y, x.size, scale), [y], [x, keep])
+        for_all(lambda y, x, keep: native(x, keep.view(np.uint8), y, x.size, scale), [y], [x, keep])
         return y
 
     def block(y, x, keep):

@@ -1,28 +1,31 @@
 /* Statistics and affine maps of channels, for arrays (outer, channels, inner): with inner = 1 the channels are last. */
 #include "kernels.h"
 
-enum { STRIP = 512, CHUNK = 64 }; /* channels side by side; rows whose sums are kept in float32 */
+enum { STRIP = 512, CHUNK = 64, RUN = 2048 }; /* channels side by side; rows, and elements of one, summed in float32 */
 
 /* Takes n elements of mean m, whose squared distances from m sum to s, into a channel of `count` elements
    (Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979). */
-INLINE void join(double *mean, double *squares, double *count, double n, double m, double s)
+INLINE void join(double *mean, double *squares, double count, double n, double m, double s)
 {
-    double d = m - *mean, all = *count + n;
-    *mean += d * n / all;
-    *squares += s + d * d * *count * n / all;
-    *count = all;
+    double d = m - *mean;
+    *mean += d * n / (count + n);
+    *squares += s + d * d * count * n / (count + n);
 }
 
-/* The mean of each channel, and the sum of the squared distances from it. A chunk is measured around its own mean, so that a
-   large common offset costs no digits. */
-void moments(const float *x, double *mean, double *squares, index_t outer, index_t channels, index_t inner)
+/* Of each channel the mean, and the sum of the squared distances from it; `parts` times, of stretches of the outer axis. A
+   chunk is measured around its own mean, so that a large common offset costs no digits. */
+void moments(const float *xs, double *means, double *all_squares, index_t parts, index_t outer, index_t channels, index_t inner)
 {
-    for (index_t c = 0; c < channels; c++) mean[c] = squares[c] = 0;
-    if (inner == 1)
-        for (index_t first = 0; first < channels; first += STRIP) {
+    PARALLEL(parts > 1)
+    for (index_t part = 0; part < parts; part++) {
+        index_t begin = outer * part / parts, rows = outer * (part + 1) / parts - begin;
+        const float *x = xs + begin * channels * inner;
+        double *mean = means + part * channels, *squares = all_squares + part * channels;
+        for (index_t c = 0; c < channels; c++) mean[c] = squares[c] = 0;
+        for (index_t first = 0; inner == 1 && first < channels; first += STRIP) {
             index_t width = channels - first < STRIP ? channels - first : STRIP;
-            for (index_t row = 0; row < outer; row += CHUNK) {
-                index_t n = outer - row < CHUNK ? outer - row : CHUNK;
+            for (index_t row = 0; row < rows; row += CHUNK) {
+                index_t n = rows - row < CHUNK ? rows - row : CHUNK;
                 const float *block = x + row * channels + first;
                 float centre[STRIP], error[STRIP], square[STRIP];
                 for (index_t c = 0; c < width; c++) centre[c] = error[c] = square[c] = 0;
@@ -36,17 +39,15 @@ void moments(const float *x, double *mean, double *squares, index_t outer, index
                         square[c] += d * d;
                     }
                 for (index_t c = 0; c < width; c++) {
-                    double e = (double)error[c] / n, count = row;
-                    join(mean + first + c, squares + first + c, &count, n, centre[c] + e, square[c] - n * e * e);
+                    double e = (double)error[c] / n;
+                    join(mean + first + c, squares + first + c, row, n, centre[c] + e, square[c] - n * e * e);
                 }
             }
         }
-    else
-        for (index_t c = 0; c < channels; c++) {
-            double count = 0;
-            for (index_t o = 0; o < outer; o++)
-                for (index_t i = 0; i < inner; i += 4 * STRIP) {
-                    index_t n = inner - i < 4 * STRIP ? inner - i : 4 * STRIP;
+        for (index_t c = 0; inner > 1 && c < channels; c++)
+            for (index_t o = 0; o < rows; o++)
+                for (index_t i = 0; i < inner; i += RUN) {
+                    index_t n = inner - i < RUN ? inner - i : RUN;
                     const float *run = x + (o * channels + c) * inner + i;
                     float centre = 0, error = 0, square = 0;
                     REDUCE(+, centre) for (index_t k = 0; k < n; k++) centre += run[k];
@@ -57,21 +58,25 @@ void moments(const float *x, double *mean, double *squares, index_t outer, index
                         square += d * d;
                     }
                     double e = (double)error / n;
-                    join(mean + c, squares + c, &count, n, centre + e, square - n * e * e);
+                    join(mean + c, squares + c, o * inner + i, n, centre + e, square - n * e * e);
                 }
-        }
+    }
 }
 
-/* Of each channel: sum(g) and sum(g (x - mean)). */
-void norm_sums(const float *g, const float *x, const float *mean, double *total, double *dot, index_t outer, index_t channels,
-               index_t inner)
+/* Of each channel sum(g) and sum(g (x - mean)), in parts like the moments. */
+void norm_sums(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts, index_t outer,
+               index_t channels, index_t inner)
 {
-    for (index_t c = 0; c < channels; c++) total[c] = dot[c] = 0;
-    if (inner == 1)
-        for (index_t first = 0; first < channels; first += STRIP) {
+    PARALLEL(parts > 1)
+    for (index_t part = 0; part < parts; part++) {
+        index_t begin = outer * part / parts, rows = outer * (part + 1) / parts - begin;
+        const float *g = gs + begin * channels * inner, *x = xs + begin * channels * inner;
+        double *total = totals + part * channels, *dot = dots + part * channels;
+        for (index_t c = 0; c < channels; c++) total[c] = dot[c] = 0;
+        for (index_t first = 0; inner == 1 && first < channels; first += STRIP) {
             index_t width = channels - first < STRIP ? channels - first : STRIP;
-            for (index_t row = 0; row < outer; row += CHUNK) {
-                index_t n = outer - row < CHUNK ? outer - row : CHUNK;
+            for (index_t row = 0; row < rows; row += CHUNK) {
+                index_t n = rows - row < CHUNK ? rows - row : CHUNK;
                 const float *left = g + row * channels + first, *right = x + row * channels + first;
                 float t[STRIP], d[STRIP];
                 for (index_t c = 0; c < width; c++) t[c] = d[c] = 0;
@@ -86,11 +91,10 @@ void norm_sums(const float *g, const float *x, const float *mean, double *total,
                 }
             }
         }
-    else
-        for (index_t o = 0; o < outer; o++)
+        for (index_t o = 0; inner > 1 && o < rows; o++)
             for (index_t c = 0; c < channels; c++)
-                for (index_t i = 0; i < inner; i += 4 * STRIP) {
-                    index_t n = inner - i < 4 * STRIP ? inner - i : 4 * STRIP, at = (o * channels + c) * inner + i;
+                for (index_t i = 0; i < inner; i += RUN) {
+                    index_t n = inner - i < RUN ? inner - i : RUN, at = (o * channels + c) * inner + i;
                     float t = 0, d = 0;
                     REDUCE(+, t, d) for (index_t k = 0; k < n; k++) {
                         t += g[at + k];
@@ -99,6 +103,7 @@ void norm_sums(const float *g, const float *x, const float *mean, double *total,
                     total[c] += t;
                     dot[c] += d;
                 }
+    }
 }
 
 /* y = x scale + shift, and then max(0, .) if `relu`. */
@@ -106,6 +111,7 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
                      index_t inner, int relu)
 {
     float least = relu ? 0 : -INFINITY;
+    PARALLEL(outer * channels * inner > 65536)
     for (index_t o = 0; o < outer; o++)
         if (inner == 1)
             for (index_t c = 0; c < channels; c++) {
@@ -124,6 +130,7 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
 void combine(const float *g, const float *x, const float *a, const float *b, const float *c, float *dx, index_t outer,
              index_t channels, index_t inner)
 {
+    PARALLEL(outer * channels * inner > 65536)
     for (index_t o = 0; o < outer; o++)
         if (inner == 1)
             for (index_t k = 0, at = o * channels; k < channels; k++, at++) dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];

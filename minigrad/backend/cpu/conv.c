@@ -1,8 +1,9 @@
 /* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by.
 
-   Images are (image, row, pixel, channel). A tap is a position of the window, `tap[t]` its distance in memory from the
-   window's first pixel; behind it lie `run` channels in a row. Positions outside the image are zeros that the caller has
-   put around it. Lane o of a vector is output channel o. */
+   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where the
+   channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie `run`
+   channels in a row. Lane o of a vector is output channel o. */
+#include <stdlib.h>
 #include "kernels.h"
 
 #ifdef __AVX512F__
@@ -10,6 +11,92 @@ enum { TILE = 8 }; /* pairs of vectors whose sums fit the registers */
 #else
 enum { TILE = 3 };
 #endif
+
+/* Lengths of the axes of images in memory, and the strides. */
+typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
+
+/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps a, b of height x width.
+   Channels are in groups that see each other. */
+typedef struct { index_t height, width, top, left, down, right, row_gap, column_gap, groups; } Window;
+
+/* Blocks of `images`, or of `rows` of one image. */
+typedef struct { index_t images, rows; } Block;
+
+/* This thread's memory number `which`, of at least n floats. */
+static float *scratch(int which, index_t n)
+{
+    static _Thread_local float *memory[2];
+    static _Thread_local index_t size[2];
+    if (size[which] < n) {
+        free(memory[which]);
+        memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+        size[which] = memory[which] ? n : 0;
+    }
+    return memory[which];
+}
+
+/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the first c
+   channels, and zeros up to `channels`. */
+static void copy(const float *x, const Images *s, index_t images, index_t top, index_t left, index_t height, index_t width,
+                 index_t c, index_t channels, float *out)
+{
+    index_t first = left < 0 ? -left : 0, last = s->columns - left < width ? s->columns - left : width;
+    for (index_t i = 0; i < images; i++)
+        for (index_t r = 0; r < height; r++, out += width * channels) {
+            index_t row = top + r;
+            if (row < 0 || row >= s->rows || first >= last) {
+                memset(out, 0, width * channels * sizeof(float));
+                continue;
+            }
+            const float *from = x + i * s->image + row * s->row + (left + first) * s->column;
+            memset(out, 0, first * channels * sizeof(float));
+            memset(out + last * channels, 0, (width - last) * channels * sizeof(float));
+            float *to = out + first * channels;
+            index_t n = last - first;
+            if (s->channel == 1 && s->column == c && channels == c)
+                memcpy(to, from, n * c * sizeof(float));
+            else if (s->channel == 1 && c >= LANES)
+                for (index_t j = 0; j < n; j++) {
+                    memcpy(to + j * channels, from + j * s->column, c * sizeof(float));
+                    memset(to + j * channels + c, 0, (channels - c) * sizeof(float));
+                }
+            else
+                for (index_t j = 0; j < n; j++)
+                    for (index_t k = 0; k < channels; k++)
+                        to[j * channels + k] = k < c ? from[j * s->column + k * s->channel] : 0;
+        }
+}
+
+/* The taps as runs of channels: their number, their length, and the distance of each from the window's first pixel. */
+typedef struct { index_t number, run, offset[256]; } Taps;
+
+/* What a block of outputs sees, in memory with dense channels, and its strides. */
+typedef struct { const float *x; index_t image, row, column; } Seen;
+
+static Seen look(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images, index_t rows,
+                 index_t columns, index_t channels)
+{
+    index_t top = w->top + row * w->down, height = (rows - 1) * w->down + (w->height - 1) * w->row_gap + 1;
+    index_t width = (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1;
+    x += image * s->image;
+    if (s->channel == 1 && top >= 0 && w->left >= 0 && top + height <= s->rows && w->left + width <= s->columns)
+        return (Seen){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
+    float *out = scratch(0, images * height * width * channels);
+    copy(x, s, images, top, w->left, height, width, channels, channels, out);
+    return (Seen){out, height * width * channels, width * channels, channels};
+}
+
+/* Taps side by side lie side by side in memory, and then are one run. */
+static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
+{
+    Taps taps = {0, channels, {0}};
+    int joined = w->column_gap == 1 && seen->column == channels && w->width * channels <= 512;
+    for (index_t a = 0; a < w->height; a++)
+        for (index_t b = 0; b < (joined ? 1 : w->width); b++)
+            taps.offset[taps.number++] = a * w->row_gap * seen->row + b * w->column_gap * seen->column;
+    if (joined) taps.run *= w->width;
+    return taps;
+}
 
 /* R rows of P pixels of V vectors of channels: y (+)= sum over taps and channels of x w. */
 INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap, index_t taps,
@@ -34,58 +121,115 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * LANES) = sum[r][p][v];
 }
 
-/* The filters w[o, c, h, v] in the order in which `correlate` reads them: (blocks of 2 LANES outputs and a last one of LANES,
+/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES,
    height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
-void pack(const float *w, float *panels, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
+void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
           index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
-    for (index_t o = 0; o < channels; o += 2 * LANES) {
-        index_t lanes = o + LANES < channels ? 2 * LANES : LANES, full = outputs - o < lanes ? outputs - o : lanes;
-        float *panel = panels + height * width * inputs * o;
-        if (full < lanes) memset(panel, 0, height * width * inputs * lanes * sizeof(float));
+    index_t taps = height * width, blocks = (channels + 2 * LANES - 1) / (2 * LANES);
+    PARALLEL(groups * channels * inputs * taps > 65536)
+    for (index_t b = 0; b < groups * blocks; b++) {
+        index_t o = b % blocks * 2 * LANES, lanes = o + LANES < channels ? 2 * LANES : LANES;
+        index_t full = outputs - o < lanes ? outputs - o : lanes;
+        const float *from = w + (b / blocks * outputs + o) * w_output;
+        float *panel = panels + taps * inputs * (b / blocks * channels + o);
+        if (full < lanes) memset(panel, 0, taps * inputs * lanes * sizeof(float));
         for (index_t c = 0; c < inputs; c++)
             for (index_t h = 0; h < height; h++)
-                for (index_t v = 0; v < width; v++)
-                    for (index_t lane = 0; lane < full; lane++)
-                        panel[((h * width + v) * inputs + c) * lanes + lane]
-                            = w[(o + lane) * w_output + c * w_input + h * w_height + v * w_width];
+                for (index_t v = 0; v < width; v++) {
+                    const float *in = from + c * w_input + h * w_height + v * w_width;
+                    float *out = panel + ((h * width + v) * inputs + c) * lanes;
+                    if (w_output == 1)
+                        memcpy(out, in, full * sizeof(float));
+                    else
+                        for (index_t lane = 0; lane < full; lane++) out[lane] = in[lane * w_output];
+                }
     }
 }
 
-/* y[i, r, p, o] = sum over t and c of x[i, r, p + tap[t], c] w[t, c, o], for `images` x `rows` x `pixels` outputs of
-   `groups` x `channels` (a multiple of LANES); a group sees its own `run` channels and has its own packed filters. */
-void correlate(const float *x, const float *w, float *y, const index_t *tap, index_t taps, index_t run, index_t groups, index_t channels,
-               index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row, index_t x_pixel, index_t y_image,
-               index_t y_row, index_t y_pixel)
+/* The outputs of one group: `channels` is a multiple of LANES. */
+static void correlate_block(Seen seen, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
+                            index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
 {
-    index_t tiles = (pixels + TILE - 1) / TILE, most = 1024 / run > 1 ? 1024 / run : 1; /* so many taps' weights stay in the cache */
-    for (index_t g = 0; g < groups; g++, x += run, y += channels, w += taps * run * channels)
-        for (index_t o = 0; o < channels; o += 2 * LANES) {
-            int wide = o + LANES < channels;
-            const float *panel = w + taps * run * o;
-            for (index_t t = 0; t < taps; t += most) {
-                index_t n = taps - t < most ? taps - t : most;
-                const float *part = panel + t * run * (wide ? 2 : 1) * LANES;
-                for (index_t i = 0; i < images; i++)
-                    for (index_t r = 0, height; r < rows; r += height) {
-                        height = 2 * pixels <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one is too short for the registers */
-                        for (index_t k = 0; k < tiles; k++) {
-                            index_t first = pixels * k / tiles, width = pixels * (k + 1) / tiles - first;
-                            const float *in = x + i * x_image + r * x_row + first * x_pixel;
-                            float *out = y + i * y_image + r * y_row + first * y_pixel + o;
-#define TILE(R, P, V) tile(R, P, V, in, x_row, x_pixel, part, tap + t, n, run, out, y_row, y_pixel, t > 0); break;
-#define WIDTHS(R, V) case 1: TILE(R, 1, V) case 2: TILE(R, 2, V) case 3: TILE(R, 3, V) case 4: TILE(R, 4, V)
-#define MORE(V) case 5: TILE(1, 5, V) case 6: TILE(1, 6, V) case 7: TILE(1, 7, V) case 8: TILE(1, 8, V)
-                            if (height == 2)
-                                if (wide) switch (width) { WIDTHS(2, 2) }
-                                else switch (width) { WIDTHS(2, 1) }
-                            else
-                                if (wide) switch (width) { WIDTHS(1, 2) MORE(2) }
-                                else switch (width) { WIDTHS(1, 1) MORE(1) }
-                        }
+    index_t tiles = (columns + TILE - 1) / TILE, x_row = seen.row * window->down, x_column = seen.column * window->right;
+    index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
+    for (index_t o = 0; o < channels; o += 2 * LANES) {
+        int wide = o + LANES < channels;
+        for (index_t t = 0; t < taps->number; t += most) {
+            index_t n = taps->number - t < most ? taps->number - t : most;
+            const float *part = w + taps->run * (taps->number * o + t * (wide ? 2 : 1) * LANES);
+            for (index_t i = 0; i < images; i++)
+                for (index_t r = 0, height; r < rows; r += height) {
+                    height = 2 * columns <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one leaves registers free */
+                    for (index_t k = 0; k < tiles; k++) {
+                        index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
+                        const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
+                        float *out = y + i * y_image + r * y_row + first * y_column + o;
+#define TILES(R, P, V) case P: tile(R, P, V, in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
+                                    t > 0); break;
+#define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
+#define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
+                        if (height == 2)
+                            if (wide) switch (width) { FOUR(2, 2) }
+                            else switch (width) { FOUR(2, 1) }
+                        else
+                            if (wide) switch (width) { EIGHT(2) }
+                            else switch (width) { EIGHT(1) }
                     }
-            }
+                }
         }
+    }
+}
+
+/* The part of the work that is number b of all groups' blocks: what it sees, and where its outputs lie. */
+typedef struct { Seen seen; Taps taps; index_t group, image, row, images, rows; } Part;
+
+static Part part(index_t b, const float *x, const Images *xs, const Images *ys, const Window *w, const Block *block)
+{
+    index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
+    Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
+    p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
+    p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
+    index_t inputs = xs->channels / w->groups;
+    p.seen = look(x + p.group * inputs * xs->channel, xs, w, p.image, p.row, p.images, p.rows, ys->columns, inputs);
+    p.taps = taps_of(&p.seen, w, inputs);
+    return p;
+}
+
+static index_t parts(const Images *ys, const Block *block)
+{
+    return (ys->images + block->images - 1) / block->images * ((ys->rows + block->rows - 1) / block->rows);
+}
+
+/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed.
+   A window has at most 256 taps. */
+void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *y_images,
+               const index_t *the_window, const index_t *the_block)
+{
+    const Images *xs = (const Images *)x_images, *ys = (const Images *)y_images;
+    const Window *window = (const Window *)the_window;
+    const Block *block = (const Block *)the_block;
+    index_t outputs = ys->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = ys->columns;
+    index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
+    index_t work = window->groups * parts(ys, block);
+    PARALLEL(work > 1)
+    for (index_t b = 0; b < work; b++) {
+        Part p = part(b, x, xs, ys, window, block);
+        const float *filters = w + p.group * size;
+        float *to = y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
+        if (channels == outputs && ys->channel == 1) {
+            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows, columns);
+            continue;
+        }
+        float *out = scratch(1, p.images * p.rows * columns * channels);
+        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels, channels,
+                        p.images, p.rows, columns);
+        for (index_t i = 0; i < p.images; i++)
+            for (index_t r = 0; r < p.rows; r++)
+                for (index_t j = 0; j < columns; j++, out += channels)
+                    for (index_t o = 0; o < outputs; o++)
+                        to[i * ys->image + r * ys->row + j * ys->column + o * ys->channel] = out[o];
+    }
 }
 
 /* P channels of x by V vectors of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
@@ -108,24 +252,57 @@ INLINE void outer(int P, int V, const float *x, const float *g, index_t images, 
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * LANES) = sum[p][v];
 }
 
-/* total[group, t, c, o] += sum over images, rows and pixels of x[i, r, p + tap[t], c] g[i, r, p, o]. */
-void correlate_weights(const float *x, const float *g, float *total, const index_t *tap, index_t taps, index_t run, index_t groups,
-                       index_t channels, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row, index_t x_pixel,
-                       index_t g_image, index_t g_row, index_t g_pixel)
+static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row)
 {
-    index_t tiles = (run + TILE - 1) / TILE;
-    for (index_t group = 0; group < groups; group++, x += run, g += channels, total += taps * run * channels)
-        for (index_t o = 0; o < channels; o += 2 * LANES) {
-            int wide = o + LANES < channels;
-            for (index_t t = 0; t < taps; t++)
-                for (index_t k = 0; k < tiles; k++) {
-                    index_t c = run * k / tiles, width = run * (k + 1) / tiles - c;
-                    float *to = total + (t * run + c) * channels + o;
-#define OUTER(P, V) case P: outer(P, V, x + tap[t] + c, g + o, images, rows, pixels, x_image, x_row, x_pixel, g_image, g_row, \
-                                  g_pixel, to, channels); break;
+    index_t outputs = gs->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = gs->columns;
+    index_t tiles = (p->taps.run + TILE - 1) / TILE, g_image = gs->image, g_row = gs->row, g_column = gs->column;
+    g += p->image * gs->image + p->group * outputs * gs->channel;
+    if (channels == outputs && gs->channel == 1)
+        g += p->row * gs->row;
+    else {
+        float *out = scratch(1, p->images * p->rows * columns * channels);
+        copy(g, gs, p->images, p->row, 0, p->rows, columns, outputs, channels, out);
+        g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
+    }
+    for (index_t o = 0; o < channels; o += 2 * LANES) {
+        int wide = o + LANES < channels;
+        for (index_t t = 0; t < p->taps.number; t++)
+            for (index_t k = 0; k < tiles; k++) {
+                index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
+                float *to = sum + (t * p->taps.run + c) * row + o;
+#define OUTER(P, V) case P: outer(P, V, p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
+                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row); \
+                            break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
-                    if (wide) switch (width) { OUTERS(2) }
-                    else switch (width) { OUTERS(1) }
-                }
+                if (wide) switch (width) { OUTERS(2) }
+                else switch (width) { OUTERS(1) }
+            }
+    }
+}
+
+/* total[copy, tap, c, group, o] += sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
+   of LANES. With one copy, threads share the groups; otherwise each thread has its own copy and a share of the blocks, so that
+   the rounding depends on the number of threads. */
+void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
+                       index_t copies, const index_t *the_window, const index_t *the_block)
+{
+    const Images *xs = (const Images *)x_images, *gs = (const Images *)g_images;
+    const Window *window = (const Window *)the_window;
+    const Block *block = (const Block *)the_block;
+    index_t channels = (gs->channels / window->groups + LANES - 1) / LANES * LANES, row = window->groups * channels;
+    index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(gs, block);
+    if (copies == 1) {
+        PARALLEL(window->groups > 1)
+        for (index_t group = 0; group < window->groups; group++)
+            for (index_t b = group * blocks; b < (group + 1) * blocks; b++) {
+                Part p = part(b, x, xs, gs, window, block);
+                weights_block(&p, g, gs, window, total + group * channels, row);
+            }
+    } else {
+        PARALLEL(1)
+        for (index_t b = 0; b < window->groups * blocks; b++) {
+            Part p = part(b, x, xs, gs, window, block);
+            weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row);
         }
+    }
 }

@@ -70,7 +70,7 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     gy, w, dtype = _floats("conv2d_input_grad", gy, w)
     g = _geometry("conv2d_input_grad", x_shape, w.shape, stride, padding, dilation, groups, gy.shape)
     mirrored = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.padding))
-    if direct.serves(w.shape, groups, gy, w) and not depthwise.applies(w.shape, groups) and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
+    if direct.serves(w.shape, groups, gy, w) and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
         n, c, h, width = x_shape
         gx = empty((n, h, width, c), gy.dtype)
         direct.input_grad(nhwc(gy), w, gx, g)
@@ -93,11 +93,11 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     gy, x, dtype = _floats("conv2d_weight_grad", gy, x)
     g = _geometry("conv2d_weight_grad", x.shape, w_shape, stride, padding, dilation, groups, gy.shape)
     x, gy = nhwc(x), nhwc(gy)
-    if depthwise.applies(w_shape, groups):
-        return depthwise.weight_grad(gy, x, w_shape, g).astype(dtype, copy=False)
     if direct.serves(w_shape, groups, gy, x):
         origin = -g.padding[0], -g.padding[1]
         return direct.weight_grad(gy, x, w_shape, origin, g.stride, g.dilation, groups).astype(dtype, copy=False)
+    if depthwise.applies(w_shape, groups):
+        return depthwise.weight_grad(gy, x, w_shape, g).astype(dtype, copy=False)
     o, c, kh, kw = w_shape
 
     todo = _blocks(gy.shape, w_shape, x.dtype)
@@ -122,11 +122,11 @@ def _correlate(x, w, g):
     n, h, width, _ = x.shape
     o, c = w.shape[:2]
     y = empty((n, *g.output_size((h, width)), o), x.dtype)
-    if depthwise.applies(w.shape, g.groups):
-        return nchw(depthwise.correlate(x, w, g, y))
     if direct.serves(w.shape, g.groups, x, w):
         direct.correlate(x, w, y, (-g.padding[0], -g.padding[1]), g.stride, g.dilation, g.groups)
         return nchw(y)
+    if depthwise.applies(w.shape, g.groups):
+        return nchw(depthwise.correlate(x, w, g, y))
     matrix = _weight_matrix(w, g.groups)  # (G, kh*kw*C/G, O/G)
 
     def block(index):

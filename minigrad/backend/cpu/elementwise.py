@@ -10,7 +10,7 @@ import numpy as np
 
 from .memory import empty, scratch
 from .native import kernel
-from .threads import parallel_for, shares
+from .threads import parallel_for
 
 BLOCK_BYTES = 1 << 20
 
@@ -27,7 +27,7 @@ def relu_backward(gy, y):
     """The gradient of `relu` for its output y: gy where y > 0, else 0."""
     gx, native = empty_like(y), kernel("relu_backward", gy, y)
     if native:
-        for_shares(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
+        for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
     else:
         for_blocks(lambda gx, gy, y: np.multiply(gy, y > 0, out=gx), [gx], [gy, y])
     return gx
@@ -43,7 +43,7 @@ def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """
     native = kernel("sgd_step", p, g, v)
     if native and v is not None:
-        for_shares(lambda p, v, g: native(p, v, g, p.size, lr, momentum, weight_decay, nesterov), [p, v], [g])
+        for_all(lambda p, v, g: native(p, v, g, p.size, lr, momentum, weight_decay, nesterov), [p, v], [g])
         return
 
     def step(p, *rest):
@@ -75,7 +75,7 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
     native = kernel("adam_step", p, g, m, v)
     if native:
         decay, shrink = (0, 1 - lr * wd) if decoupled else (wd, 1)
-        for_shares(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, b2, root, eps, decay, shrink), [p, m, v], [g])
+        for_all(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, b2, root, eps, decay, shrink), [p, m, v], [g])
         return
 
     def step(p, m, v, g):
@@ -106,21 +106,17 @@ def for_blocks(fn, written, read, nbytes=None):
     Arrays with the dense memory order of the first one are cut without copies, whatever their strides; the others go
     through a copy.
     """
-    first = written[0]
-    step = max(1, (nbytes or BLOCK_BYTES) // first.itemsize)
-    _for_parts(fn, written, read, [slice(i, i + step) for i in range(0, first.size, step)])
+    step = max(1, (nbytes or BLOCK_BYTES) // written[0].itemsize)
+    for_all(lambda *flat: parallel_for(lambda i: fn(*(a[i:i + step] for a in flat)), range(0, len(flat[0]), step)),
+            written, read)
 
 
-def for_shares(fn, written, read):
-    """Like `for_blocks`, with few blocks: `fn` is a kernel that needs no cache."""
-    _for_parts(fn, written, read, shares(written[0].size, BLOCK_BYTES // 16))
-
-
-def _for_parts(fn, written, read, parts):
+def for_all(fn, written, read):
+    """Like `for_blocks` with one block: `fn` is a kernel that has threads of its own."""
     order = _memory_order(written[0])
     ordered = [a.transpose(order) for a in (*written, *read)]
     flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
-    parallel_for(lambda part: fn(*(a[part] for a in flat)), parts)
+    fn(*flat)
     for a, result in zip(ordered, flat[:len(written)]):
         if not a.flags.c_contiguous:
             a[...] = result.reshape(a.shape)

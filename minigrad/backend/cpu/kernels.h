@@ -5,6 +5,15 @@
 
 typedef int64_t index_t;
 
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD omp_get_thread_num()
+#else
+#define THREAD 0
+#endif
+
+extern int threads; /* how many may share a kernel's work */
+
 enum { LANES = 16 };
 
 /* So many floats at any address: one register, or two or four where registers are shorter. */
@@ -14,8 +23,13 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* The loop behind it sums (or takes the maximum) into these variables, in any order, so that vectors can. */
-#define PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
+
+/* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
+#define PARALLEL(enough) PRAGMA(omp parallel for schedule(static) num_threads(threads) if((enough) && threads > 1))
+/* The same for n independent elements, which vectors may take together. */
+#define EACH(n) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if((n) > 131072 && threads > 1))
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
    Below the smallest normal number 0; infinity and NaN as they should be. The error is at most two units in the last place. */

@@ -4,8 +4,8 @@ NumPy passes over memory once for each operation of an expression, and its produ
 registers; C can do both. What a kernel computes on one block NumPy can compute as well: it serves where there is no C
 compiler, where the arrays are not float32, and where the environment says MINIGRAD_NATIVE=0.
 
-The declarations in the C files are the one place that says what a kernel takes. ctypes gives up the interpreter lock during
-a call, so kernels run on all threads of `threads.parallel_for`.
+The declarations in the C files are the one place that says what a kernel takes. A kernel shares its work among threads of its
+own (OpenMP), as many as `threads.get_num_threads()` says: Python's would wait for the interpreter lock between the blocks.
 """
 import contextlib
 import ctypes
@@ -22,9 +22,12 @@ import warnings
 
 import numpy as np
 
+from .threads import get_num_threads, on_change
+
 FOLDER = pathlib.Path(__file__).parent
-OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
-FOR_THIS_PROCESSOR = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
+    ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
 _DECLARATION = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int}
 _DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64), "index_t": np.dtype(np.int64),
@@ -66,6 +69,10 @@ def _kernels():
     for name, parameters in _DECLARATION.findall("\n".join(path.read_text() for path in sources)):
         function = found[name] = getattr(library, name)
         function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
+    found["use_threads"](get_num_threads())
+    on_change.append(found["use_threads"])
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: found["use_threads"](1))  # OpenMP's threads do not survive a fork
     return found
 
 
@@ -94,11 +101,11 @@ def _library(sources):
     if compiler is None or os.name != "posix":
         return None
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
-    key = hashlib.sha256(text + repr((OPTIONS, FOR_THIS_PROCESSOR, compiler, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(text + repr((OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     for folder in _folders():
         path = folder / f"kernels-{key}.so"
         try:
-            return ctypes.CDLL(str(path))
+            return _load(path)
         except OSError:  # not there, or damaged
             pass
         try:
@@ -106,7 +113,7 @@ def _library(sources):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
                 _compile(compiler, sources, pathlib.Path(scratch) / "kernels.so")
                 os.replace(pathlib.Path(scratch) / "kernels.so", path)
-            return ctypes.CDLL(str(path))
+            return _load(path)
         except OSError:  # a folder that cannot be written, or does not allow executables
             continue
         except subprocess.SubprocessError as error:
@@ -117,14 +124,26 @@ def _library(sources):
     return None
 
 
+def _load(path):
+    """The library. Its idle threads soon sleep: while they spin, the threads of BLAS wait for a core."""
+    mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if mine:
+        os.environ["GOMP_SPINCOUNT"] = "5000"  # read once, when OpenMP is loaded
+    try:
+        return ctypes.CDLL(str(path))
+    finally:
+        if mine:
+            del os.environ["GOMP_SPINCOUNT"]
+
+
 def _compile(compiler, sources, out):
-    for i, target in enumerate(FOR_THIS_PROCESSOR):
+    for i, choice in enumerate(CHOICES):
         try:
-            subprocess.run([compiler, *OPTIONS, *target, *map(str, sources), "-o", str(out), "-lm"], check=True,
+            subprocess.run([compiler, *OPTIONS, *choice, *map(str, sources), "-o", str(out), "-lm"], check=True,
                            capture_output=True, text=True, timeout=300)
             return
         except subprocess.CalledProcessError:
-            if i + 1 == len(FOR_THIS_PROCESSOR):
+            if i + 1 == len(CHOICES):
                 raise
 
 

@@ -15,7 +15,7 @@ from .layout import blocks, contiguous_nhwc, nchw
 from .memory import empty, scratch
 from .native import kernel
 from .pool import first_max, taps
-from .threads import parallel_for, shares
+from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 21
 
@@ -78,18 +78,13 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
 def _batch_norm_backward(gy, x, gamma, mean, inv_std):
     """`batch_norm_backward` by the C kernels."""
     planes = _Planes(x)
-    x_planes, g_planes = planes.of(x), planes.of(gy)
-    parts, repeat = planes.parts, planes.repeat
-    sums, sum_up, combine = np.empty((2, len(parts), repeat * len(mean))), kernel("norm_sums"), kernel("combine")
-    tiled = np.tile(mean, repeat)
-    parallel_for(lambda i: sum_up(g_planes[parts[i]], x_planes[parts[i]], tiled, sums[0, i], sums[1, i],
-                                  *x_planes[parts[i]].shape), len(parts))
-    dbeta, dgamma = sums.sum(1).reshape(2, repeat, -1).sum(1)
+    x_planes, g_planes, dx = planes.of(x), planes.of(gy), empty(planes.shape, np.float32)
+    sums = np.empty((2, planes.parts, planes.repeat, len(mean)))
+    kernel("norm_sums")(g_planes, x_planes, planes.tiled(mean), *sums, planes.parts, *planes.shape)
+    dbeta, dgamma = sums.sum((1, 2))
     dgamma *= inv_std
-    a, b, c = (np.tile(v, repeat) for v in _input_gradient(
-        x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta, np.float32))
-    dx = empty(x_planes.shape, np.float32)
-    parallel_for(lambda part: combine(g_planes[part], x_planes[part], a, b, c, dx[part], *dx[part].shape), parts)
+    coefficients = _input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta, np.float32)
+    kernel("combine")(g_planes, x_planes, *map(planes.tiled, coefficients), dx, *planes.shape)
     return planes.restored(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
@@ -185,9 +180,8 @@ def scale_and_shift(x, scale, shift, relu=False):
     native = kernel("scale_and_shift", x, scale, shift)
     if native:
         planes = _Planes(x)
-        source, scale, shift = planes.of(x), np.tile(scale, planes.repeat), np.tile(shift, planes.repeat)
-        y = empty(source.shape, np.float32)
-        parallel_for(lambda part: native(source[part], scale, shift, y[part], *y[part].shape, relu), planes.parts)
+        y = empty(planes.shape, np.float32)
+        native(planes.of(x), planes.tiled(scale), planes.tiled(shift), y, *planes.shape, relu)
         return planes.restored(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)
@@ -199,12 +193,13 @@ def _moments(x):
     """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
     if kernel("moments", x):
         planes = _Planes(x)
-        source, parts = planes.of(x), planes.parts
-    else:
-        source = _pixels(x)
-        parts = _pixel_blocks(source)
-    moments = _Moments(len(parts), x, x.shape[1])
-    parallel_for(lambda i: moments.add(i, source[parts[i]]), len(parts), blas=True)
+        moments = _Moments(planes.parts, x, x.shape[1])
+        moments.add_planes(slice(None), planes.of(x))
+        return moments.merge()
+    pixels = _pixels(x)
+    todo = _pixel_blocks(pixels)
+    moments = _Moments(len(todo), x, x.shape[1])
+    parallel_for(lambda i: moments.add(i, pixels[todo[i]]), len(todo), blas=True)
     return moments.merge()
 
 
@@ -216,24 +211,26 @@ class _Planes:
     """
 
     def __init__(self, x):
-        self.shape, (n, c, *size) = x.shape, x.shape
+        self.of_x, (n, c, *size) = x.shape, x.shape
         self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
         pixels = x.size // max(c, 1)
         self.repeat = 1 if self.first else gcd(pixels, 16)
-        self.rows = n if self.first else pixels // self.repeat
-        self.parts = shares(self.rows, (1 << 14) // max(x.size // max(self.rows, 1), 1))
+        self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
+        self.parts = max(1, min(get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
 
     def of(self, x):
         """The array like this, copied if its memory is in another order."""
-        if self.first:
-            return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
-        return _pixels(x).reshape(self.rows, -1, 1)
+        return (np.ascontiguousarray(x) if self.first else _pixels(x)).reshape(self.shape)
+
+    def tiled(self, v):
+        """A number for each channel, repeated where the channels are."""
+        return np.tile(v, self.repeat) if self.repeat > 1 else np.ascontiguousarray(v)
 
     def restored(self, planes):
         """Back to the shape of x."""
-        if self.first or len(self.shape) == 2:
-            return planes.reshape(self.shape)
-        n, c, h, w = self.shape
+        if self.first or len(self.of_x) == 2:
+            return planes.reshape(self.of_x)
+        n, c, h, w = self.of_x
         return nchw(planes.reshape(n, h, w, c))
 
 
@@ -252,15 +249,9 @@ class _Moments:
         self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
 
     def add(self, i, block):
-        """Take in block number i, (p, C); for the C kernels (outer, channels, inner), C channels once or several times."""
-        native, channels = kernel("moments", block), self.mean.shape[1]
-        if native:
-            block = _wide(block)[..., None] if block.ndim == 2 else block
-            mean, squares = np.empty((2, block.shape[1] // channels, channels))
-            native(block, mean, squares, *block.shape)
-            n = block.shape[0] * block.shape[2]
-            self.count[i], self.mean[i] = n * len(mean), mean.mean(0)
-            self.squares[i] = squares.sum(0) + n * ((mean - self.mean[i])**2).sum(0)
+        """Take in block number i, (p, C)."""
+        if kernel("moments", block):
+            self.add_planes(slice(i, i + 1), _wide(block)[..., None])
             return
         p = len(block)
         centre = _column_sums(block) / block.dtype.type(p)
@@ -270,6 +261,16 @@ class _Moments:
         rest *= rest
         self.count[i], self.mean[i] = p, centre + error.astype(np.float64)
         self.squares[i] = _column_sums(rest) - p * error.astype(np.float64)**2
+
+    def add_planes(self, these, planes):
+        """Take in these blocks, which are stretches of (outer, C, inner), C the channels once or several times."""
+        (outer, columns, inner), channels = planes.shape, self.mean.shape[1]
+        parts = len(self.mean[these])
+        mean, squares = np.empty((2, parts, columns // channels, channels))
+        kernel("moments")(planes, mean, squares, parts, outer, columns, inner)
+        n = np.diff(outer * np.arange(parts + 1) // parts)[:, None] * inner
+        self.count[these], self.mean[these] = n * mean.shape[1], mean.mean(1)
+        self.squares[these] = squares.sum(1) + n * ((mean - mean.mean(1, keepdims=True))**2).sum(1)
 
     def merge(self):
         n = self.count.sum()

@@ -10,9 +10,12 @@ INLINE float largest(const float *x, index_t n)
 }
 
 /* exp(x) / sum(exp(x)); of a row of -inf zeros; of a row with +inf these share the whole. */
-void softmax(const float *x, float *y, index_t rows, index_t columns)
+void softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
-    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float *y = ys + r * columns;
         float top = largest(x, columns), total = 0;
         if (top == INFINITY) {
             REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = x[i] == INFINITY ? 1.0f : x[i] != x[i] ? NAN : 0.0f;
@@ -26,9 +29,12 @@ void softmax(const float *x, float *y, index_t rows, index_t columns)
 }
 
 /* dx = y (g - sum(g y)) */
-void softmax_backward(const float *g, const float *y, float *dx, index_t rows, index_t columns)
+void softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows, index_t columns)
 {
-    for (index_t r = 0; r < rows; r++, g += columns, y += columns, dx += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *g = gs + r * columns, *y = ys + r * columns;
+        float *dx = dxs + r * columns;
         float dot = 0;
         REDUCE(+, dot) for (index_t i = 0; i < columns; i++) dot += g[i] * y[i];
         for (index_t i = 0; i < columns; i++) dx[i] = y[i] * (g[i] - dot);
@@ -36,9 +42,12 @@ void softmax_backward(const float *g, const float *y, float *dx, index_t rows, i
 }
 
 /* x - log(sum(exp(x))); a row of -inf gives NaN. */
-void log_softmax(const float *x, float *y, index_t rows, index_t columns)
+void log_softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
-    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float *y = ys + r * columns;
         float top = largest(x, columns), total = 0;
         if (top == INFINITY || top == -INFINITY) top = 0;
         REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += exponential(y[i] = x[i] - top);
@@ -48,9 +57,12 @@ void log_softmax(const float *x, float *y, index_t rows, index_t columns)
 }
 
 /* dx = g - exp(y) sum(g) */
-void log_softmax_backward(const float *g, const float *y, float *dx, index_t rows, index_t columns)
+void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows, index_t columns)
 {
-    for (index_t r = 0; r < rows; r++, g += columns, y += columns, dx += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *g = gs + r * columns, *y = ys + r * columns;
+        float *dx = dxs + r * columns;
         float total = 0;
         REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += g[i];
         for (index_t i = 0; i < columns; i++) dx[i] = g[i] - exponential(y[i]) * total;
@@ -58,10 +70,13 @@ void log_softmax_backward(const float *g, const float *y, float *dx, index_t row
 }
 
 /* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be missing. */
-void layer_norm(const float *x, const float *weight, const float *bias, float *y, float *mean, float *inv_std, index_t rows,
+void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std, index_t rows,
                 index_t columns, float eps)
 {
-    for (index_t r = 0; r < rows; r++, x += columns, y += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float *y = ys + r * columns;
         float mu = 0, squares = 0;
         if (mean) {
             REDUCE(+, mu) for (index_t i = 0; i < columns; i++) mu += x[i];
@@ -79,11 +94,14 @@ void layer_norm(const float *x, const float *weight, const float *bias, float *y
 }
 
 /* With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)); RMS norm has no mean(h).
-   dweight += sum over rows of g xhat, dbias += sum over rows of g. */
-void layer_norm_backward(const float *g, const float *x, const float *weight, const float *mean, const float *inv_std, float *dx,
-                         float *dweight, float *dbias, index_t rows, index_t columns)
+   dweight += sum over rows of g xhat, dbias += sum over rows of g; each thread has its own. */
+void layer_norm_backward(const float *gs, const float *xs, const float *weight, const float *mean, const float *inv_std,
+                         float *dxs, float *dweights, float *dbiases, index_t rows, index_t columns)
 {
-    for (index_t r = 0; r < rows; r++, g += columns, x += columns, dx += columns) {
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *g = gs + r * columns, *x = xs + r * columns;
+        float *dx = dxs + r * columns, *dweight = dweights + THREAD * columns, *dbias = dbiases + THREAD * columns;
         float mu = mean ? mean[r] : 0, inv = inv_std[r], total = 0, dot = 0;
         REDUCE(+, total, dot) for (index_t i = 0; i < columns; i++) {
             float xhat = (x[i] - mu) * inv, h = g[i] * weight[i];

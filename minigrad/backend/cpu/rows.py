@@ -10,10 +10,9 @@ import numpy as np
 from .layout import blocks
 from .memory import empty, scratch
 from .native import kernel
-from .threads import parallel_for, shares
+from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 19
-_LEAST = 1 << 14  # elements that are worth a thread
 
 
 def softmax(x, logarithm=False):
@@ -21,7 +20,7 @@ def softmax(x, logarithm=False):
     rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
     out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
     if native:
-        _for_shares(lambda part: native(rows[part], out[part], len(rows[part]), rows.shape[1]), rows)
+        native(rows, out, *rows.shape)
         return y
 
     def block(part):
@@ -63,7 +62,7 @@ def softmax_backward(g, y, logarithm=False):
     rows, gs, dx = _rows(y), _rows(g), empty(y.shape, np.promote_types(y.dtype, np.float32))
     out, native = dx.reshape(rows.shape), kernel("log_softmax_backward" if logarithm else "softmax_backward", g, y)
     if native:
-        _for_shares(lambda part: native(gs[part], rows[part], out[part], len(rows[part]), rows.shape[1]), rows)
+        native(gs, rows, out, *rows.shape)
         return dx
 
     def block(part):
@@ -139,8 +138,7 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
     mean, inv_std = np.empty(len(rows), rows.dtype) if centre else None, np.empty(len(rows), rows.dtype)
     native = kernel("layer_norm", x, weight, bias)
     if native and rows.shape[1]:
-        _for_shares(lambda part: native(rows[part], _dense(weight), _dense(bias), out[part], mean[part] if centre else None,
-                                        inv_std[part], len(rows[part]), rows.shape[1], eps), rows)
+        native(rows, _dense(weight), _dense(bias), out, mean, inv_std, *rows.shape, eps)
         return y, mean, inv_std
 
     def block(part):
@@ -175,15 +173,9 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
     out, c, native = dx.reshape(rows.shape), rows.shape[1], kernel("layer_norm_backward", g, x, weight)
     if native:
-        todo = shares(len(rows), _LEAST // max(c, 1))
-        sums, w = np.zeros((2, len(todo), c), np.float32), np.ones(c, np.float32) if weight is None else _dense(weight)
-
-        def share(i):
-            part = todo[i]
-            native(gs[part], rows[part], w, None if mean is None else mean[part], inv_std[part], out[part],
-                   sums[0, i], sums[1, i], len(rows[part]), c)
-
-        parallel_for(share, len(todo))
+        sums = np.zeros((2, get_num_threads(), c), np.float32)
+        w = np.ones(c, np.float32) if weight is None else _dense(weight)
+        native(gs, rows, w, mean, inv_std, out, *sums, *rows.shape)
         return dx, *sums.sum(1)
     todo = _row_blocks(rows)
     w = np.ones((c, 1), rows.dtype) if weight is None else weight.astype(rows.dtype).reshape(c, 1)
@@ -230,10 +222,6 @@ def _rows(x):
 
 def _row_blocks(rows):
     return [part for _, part in blocks((1, *rows.shape), rows.dtype, BLOCK_BYTES)] if rows.size else []
-
-
-def _for_shares(fn, rows):
-    parallel_for(fn, shares(len(rows), _LEAST // max(rows.shape[1], 1)))
 
 
 def _dense(vector):

@@ -15,6 +15,7 @@ _num_threads = None  # decided at the first use
 _queue = None  # the pool: jobs that waiting threads pick up
 _workers = 0  # threads that listen to the queue (the calling thread comes on top)
 _busy = threading.Lock()  # held while a parallel loop runs: a loop inside it, or beside it, runs serially
+on_change = []  # functions that are told the number of threads when it is set
 _blas = None  # (get, set) of BLAS's number of threads, or () where it cannot be controlled
 
 
@@ -33,6 +34,8 @@ def set_num_threads(n):
     if n < 1:
         raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
     _num_threads = int(n)
+    for tell in on_change:
+        tell(_num_threads)
 
 
 def parallel_for(fn, items, blas=False):
@@ -70,12 +73,6 @@ def split(n, parts):
     """Cut range(n) into at most `parts` slices of nearly equal length, none empty."""
     parts = max(1, min(parts, n))
     return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)] if n else []
-
-
-def shares(n, least):
-    """Cut range(n) into slices for all threads, a few each and none much shorter than `least`: for kernels of one pass."""
-    threads = get_num_threads()
-    return split(n, min(4 * threads if threads > 1 else 1, max(n // max(least, 1), 1)))
 
 
 class _Job:
