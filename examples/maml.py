@@ -33,6 +33,8 @@ class Run(maml.Config):
     out: str = "runs/maml"  # the run's folder
     resume: bool = False  # continue the run in `out`
     width: int = 64  # channels of the network
+    within: float = 0.5  # share of the training tasks that are of one script, turned and mirrored alike: the harder ones
+    pool: bool = False  # the linear layer sees the mean over the last map's 2 x 2 positions, as in the paper, not each
     augment: bool = True  # turn, scale, shear and shift the training images a little
     mirror: bool = True  # mirror images of the training characters as further classes
     schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate: a cosine to 0, or none
@@ -41,6 +43,28 @@ class Run(maml.Config):
 
 # For regression, where the settings differ: the paper's but for fewer steps.
 SINUSOID = dict(task="sinusoid", shot=10, query=10, tasks=25, inner_steps=1, alpha=0.01, steps=5000)
+
+
+class NearSampler(data.EpisodeSampler):
+    """An EpisodeSampler that draws a share `within` of its episodes from one of the `groups` (lists of classes' images)."""
+
+    within, groups = 0.0, ()
+
+    def sample(self):
+        everything = self.images
+        if self.groups and self.rng.random() < self.within:
+            self.images = self.groups[self.rng.integers(len(self.groups))]
+        episode, self.images = super().sample(), everything
+        return episode
+
+
+def scripts(characters, least):
+    """The images of each script with at least so many characters; turned or mirrored, it is another script."""
+    groups = {}
+    for images, name in zip(characters.images, characters.names):
+        script, _, how = name.partition("/")
+        groups.setdefault((script, how.partition("@")[2]), []).append(images[:, None])
+    return [group for group in groups.values() if len(group) >= least]
 
 
 class Characters:
@@ -52,11 +76,13 @@ class Characters:
         train, test, what = load(run.data, run.mirror)
         print(what)
         self.run = run
-        self.sampler = data.EpisodeSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
+        self.sampler = NearSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
+        self.sampler.within, self.sampler.groups = run.within, scripts(train, run.way)
         self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
         self.rng = np.random.default_rng(run.seed + 1)
-        self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)
+        positions = 1 if run.pool else 4
+        self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales, positions)
 
     def sample(self, tasks, test=False):
         """Support x, y and query x, y, each with a leading axis of tasks."""
