@@ -15,19 +15,21 @@ class Fused(Primitive):
     Args:
         name: what errors and graphs call it, and the name of its CUDA path.
         definition: the same thing written in primitives, `definition(*tensors, **settings)` -> Tensor. It is the
-            documentation, the oracle of the tests, and what derivatives of second and higher order come from.
+            documentation, the oracle of the tests, and without a `rule` what derivatives of higher order come from.
         forward: `forward(*arrays, **settings)` -> (array, residuals): the fused path. Residuals are whatever
             `backward` wants to find again; they are no Tensors, so they never enter a rule that is differentiated.
         backward: `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the gradient of each
             wanted input, all arrays: the fused first-order path, used when nobody asks for a graph of the gradient.
         reads_out: whether `backward` reads `out`.
+        rule: `rule(g, *tensors, **settings)` -> the gradients of all inputs, written in primitives: for derivatives of
+            higher order, where the gradient is shorter by hand than what the definition's own rules come to.
     """
 
     fused = True
 
-    def __init__(self, name, definition, forward=None, backward=None, reads_out=False):
+    def __init__(self, name, definition, forward=None, backward=None, reads_out=False, rule=None):
         self.name, self.definition, self.forward, self.backward = name, definition, forward, backward
-        self.reads, self.reads_out = None, reads_out
+        self.reads, self.reads_out, self.rule = None, reads_out, rule
         self.rules, self.every, self.broadcasts, self.simple = (), None, False, False
         self.cuda = None  # the same operation with its CUDA path, made when it is first wanted
         self.__doc__ = definition.__doc__
@@ -50,7 +52,7 @@ class Fused(Primitive):
         if path is None or not path.fits(*inputs, **settings):
             return False
         if self.cuda is None:
-            self.cuda = Fused(self.name, self.definition, path.forward, path.backward, path.reads_out)
+            self.cuda = Fused(self.name, self.definition, path.forward, path.backward, path.reads_out, self.rule)
         return True
 
     def gradients(self, g, node, wanted):
@@ -58,10 +60,12 @@ class Fused(Primitive):
             arrays = [x._array for x in node.inputs]
             grads = self.backward(g._array, node.out, node.residuals, wanted, *arrays, **node.settings)
             return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
+        settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
+        if self.rule is not None:
+            return [grad if want else None for grad, want in zip(self.rule(g, *node.inputs, **settings), wanted)]
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]
-        settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
         out = self.definition(*inputs, **settings)
         grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
         return [next(grads) if want else None for want in wanted]

@@ -26,6 +26,19 @@ def _batch_norm(x, weight, bias, eps, seen=None):
     return centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
 
 
+def _norm_rule(g, x, weight, bias, eps, seen=None):
+    """With xhat = (x - mean) / sqrt(var + eps) over n pixels: dbias = sum(g), dweight = sum(g xhat),
+    dx = weight / sqrt(var + eps) (g - dbias / n - xhat dweight / n)."""
+    axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+    n = x.size // x.shape[1]
+    centred = x - mean(x, axes, keepdims=True)
+    inv_std = 1 / sqrt(mean(square(centred), axes, keepdims=True) + eps)
+    xhat = centred * inv_std
+    dbias, dweight = sum(g, axes, keepdims=True), sum(g * xhat, axes, keepdims=True)
+    dx = (weight.reshape(column) * inv_std) * (g - (xhat * (dweight / n) + dbias / n))
+    return dx, dweight.reshape(weight.shape), dbias.reshape(bias.shape)
+
+
 def _norm_forward(x, weight, bias, eps, seen=None):
     from ..backend.cpu import norm_pool
     y, mu, var = norm_pool.batch_norm(x, weight, bias, eps)
@@ -58,7 +71,7 @@ def _block_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
     return norm_pool.norm_relu_pool_backward(g, x, out, pooled, winner, weight, mu, inv_std)
 
 
-_fused_norm = Fused("batch_norm", _batch_norm, _norm_forward, _norm_backward)
+_fused_norm = Fused("batch_norm", _batch_norm, _norm_forward, _norm_backward, rule=_norm_rule)
 _fused_block = Fused("norm_relu_pool", _norm_relu_pool, _block_forward, _block_backward, reads_out=True)
 
 

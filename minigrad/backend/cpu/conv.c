@@ -234,11 +234,11 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
 
 /* P channels of x by V vectors of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
 INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row,
-                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels)
+                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels, int add)
 {
     vector sum[P][V];
     UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = *(vector *)(total + p * channels + v * LANES);
+        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * LANES) : (vector){0};
     for (index_t i = 0; i < images; i++)
         for (index_t r = 0; r < rows; r++) {
             const float *left = x + i * x_image + r * x_row, *right = g + i * g_image + r * g_row;
@@ -252,7 +252,9 @@ INLINE void outer(int P, int V, const float *x, const float *g, index_t images, 
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * LANES) = sum[p][v];
 }
 
-static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row)
+/* Of the output channels [first, last); the sums begin at 0 or go on. */
+static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row,
+                          index_t first, index_t last, int add)
 {
     index_t outputs = gs->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = gs->columns;
     index_t tiles = (p->taps.run + TILE - 1) / TILE, g_image = gs->image, g_row = gs->row, g_column = gs->column;
@@ -264,14 +266,14 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
         copy(g, gs, p->images, p->row, 0, p->rows, columns, outputs, channels, out);
         g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
     }
-    for (index_t o = 0; o < channels; o += 2 * LANES) {
+    for (index_t o = first; o < last; o += 2 * LANES) {
         int wide = o + LANES < channels;
         for (index_t t = 0; t < p->taps.number; t++)
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
 #define OUTER(P, V) case P: outer(P, V, p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
-                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row); \
+                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row, add); \
                             break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
                 if (wide) switch (width) { OUTERS(2) }
@@ -280,9 +282,9 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
     }
 }
 
-/* total[copy, tap, c, group, o] += sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
-   of LANES. With one copy, threads share the groups; otherwise each thread has its own copy and a share of the blocks, so that
-   the rounding depends on the number of threads. */
+/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
+   of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at first, and a share
+   of the blocks, so that the rounding depends on the number of threads. */
 void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
                        index_t copies, const index_t *the_window, const index_t *the_block)
 {
@@ -291,18 +293,41 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     const Block *block = (const Block *)the_block;
     index_t channels = (gs->channels / window->groups + LANES - 1) / LANES * LANES, row = window->groups * channels;
     index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(gs, block);
-    if (copies == 1) {
-        PARALLEL(window->groups > 1)
-        for (index_t group = 0; group < window->groups; group++)
-            for (index_t b = group * blocks; b < (group + 1) * blocks; b++) {
-                Part p = part(b, x, xs, gs, window, block);
-                weights_block(&p, g, gs, window, total + group * channels, row);
-            }
-    } else {
+    if (copies > 1) {
         PARALLEL(1)
         for (index_t b = 0; b < window->groups * blocks; b++) {
             Part p = part(b, x, xs, gs, window, block);
-            weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row);
+            weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);
         }
+        return;
+    }
+    index_t panels = (channels + 2 * LANES - 1) / (2 * LANES), shares = panels < threads ? panels : threads;
+    PARALLEL(window->groups * shares > 1)
+    for (index_t share = 0; share < window->groups * shares; share++) {
+        index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * 2 * LANES;
+        for (index_t b = 0; b < blocks; b++) {
+            Part p = part(group * blocks + b, x, xs, gs, window, block);
+            weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * 2 * LANES,
+                          end < channels ? end : channels, b > 0);
+        }
+    }
+}
+
+/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to `channels`. */
+void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
+            index_t taps)
+{
+    index_t blocks = (outputs + LANES - 1) / LANES, row = groups * channels;
+    PARALLEL(groups * outputs * inputs * taps > 65536)
+    for (index_t b = 0; b < groups * blocks; b++) {
+        index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
+        float *to = w + (group * outputs + o) * inputs * taps;
+        for (index_t c = 0; c < inputs; c++)
+            for (index_t t = 0; t < taps; t++) {
+                const float *from = total + (t * inputs + c) * row + group * channels + o;
+                vector sum = *(const vector *)from;
+                for (index_t k = 1; k < copies; k++) sum += *(const vector *)(from + k * taps * inputs * row);
+                for (index_t lane = 0; lane < lanes; lane++) to[lane * inputs * taps + c * taps + t] = sum[lane];
+            }
     }
 }

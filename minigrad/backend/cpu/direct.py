@@ -8,10 +8,11 @@ and its gradient in w. With stride s the gradient in x falls into s*s parts, one
 there saw every s-th tap, which makes each part a correlation of stride 1.
 """
 import itertools
+import math
 
 import numpy as np
 
-from .memory import scratch
+from .memory import empty, scratch, zeros
 from .native import kernel
 from .threads import get_num_threads
 
@@ -40,13 +41,17 @@ def correlate(x, w, y, origin, stride, dilation, groups):
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     """The gradient (O, C/G, kh, kw) of `correlate` in its filters for gy (N, Ho, Wo, O)."""
     o, c, kh, kw = w_shape
-    copies = 1 if groups >= get_num_threads() else get_num_threads()  # of the sums; see the kernel
-    sums = np.zeros((copies, kh, kw, c, groups, _rounded(o // groups)), np.float32)
+    threads, filters = get_num_threads(), (kh, kw, c, groups, _rounded(o // groups))
+    shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
+    sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
     if gy.size and c:
         window = np.array((kh, kw, *origin, *stride, *dilation, groups))
-        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, copies, window, _block(gy))
-    gw = sums[0] if copies == 1 else sums.sum(0)
-    return gw[..., :o // groups].reshape(kh, kw, c, o).transpose(3, 2, 0, 1)
+        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, len(sums), window, _block(gy))
+    else:
+        sums.fill(0)
+    gw = empty(w_shape, np.float32)
+    kernel("unpack")(sums, len(sums), gw, groups, o // groups, _rounded(o // groups), c, kh * kw)
+    return gw
 
 
 def input_grad(gy, w, gx, g):

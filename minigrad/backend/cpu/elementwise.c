@@ -22,12 +22,12 @@ void leaky_relu_backward(const float *g, const float *x, float *dx, index_t n, f
 
 void silu(const float *x, float *y, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(x[i]);
+    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(x[i]);
 }
 
 void silu_backward(const float *g, const float *x, float *dx, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) {
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
         float s = sigmoid(x[i]);
         dx[i] = g[i] * s * (1 + x[i] * (1 - s));
     }
@@ -49,24 +49,24 @@ INLINE float normal_cdf(float x)
 
 void gelu(const float *x, float *y, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] * normal_cdf(x[i]);
+    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * normal_cdf(x[i]);
 }
 
 void gelu_backward(const float *g, const float *x, float *dx, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++)
+    EACH(8 * n) for (index_t i = 0; i < n; i++)
         dx[i] = g[i] * (normal_cdf(x[i]) + x[i] * 0.398942280f * exponential(-0.5f * x[i] * x[i]));
 }
 
 /* tanh(u) = 2 sigmoid(2 u) - 1 with 2 u = 2 sqrt(2 / pi) (x + 0.044715 x^3). */
 void gelu_tanh(const float *x, float *y, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(1.59576912f * x[i] * (1 + 0.044715f * x[i] * x[i]));
+    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(1.59576912f * x[i] * (1 + 0.044715f * x[i] * x[i]));
 }
 
 void gelu_tanh_backward(const float *g, const float *x, float *dx, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) {
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
         float most = x[i] < 1e3f ? x[i] : 1e3f, in = most > -1e3f ? most : -1e3f; /* beyond the slope is 1 or 0 */
         float s = sigmoid(1.59576912f * in * (1 + 0.044715f * in * in));
         dx[i] = g[i] * s * (1 + in * (1 - s) * 1.59576912f * (1 + 0.134145f * in * in));
@@ -82,7 +82,7 @@ void dropout(const float *x, const unsigned char *keep, float *y, index_t n, flo
 void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float momentum, float decay, int nesterov)
 {
     float direct = nesterov ? rate : 0, gathered = nesterov ? rate * momentum : rate;
-    EACH(n) for (index_t i = 0; i < n; i++) {
+    EACH(2 * n) for (index_t i = 0; i < n; i++) {
         float d = g[i] + decay * p[i];
         v[i] = momentum * v[i] + d;
         p[i] -= direct * d + gathered * v[i];
@@ -94,7 +94,7 @@ void adam_step(float *p, float *m, float *v, const float *g, index_t n, float ra
                float decay, float shrink)
 {
     float c1 = 1 - b1, c2 = 1 - b2;
-    EACH(n) for (index_t i = 0; i < n; i++) {
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
         float d = g[i] + decay * p[i];
         m[i] = b1 * m[i] + c1 * d;
         v[i] = b2 * v[i] + c2 * d * d;

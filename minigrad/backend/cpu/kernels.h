@@ -26,9 +26,9 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
 
 /* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
-#define PARALLEL(enough) PRAGMA(omp parallel for schedule(static) num_threads(threads) if((enough) && threads > 1))
-/* The same for n independent elements, which vectors may take together. */
-#define EACH(n) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if((n) > 131072 && threads > 1))
+#define PARALLEL(enough) PRAGMA(omp parallel for schedule(static) num_threads(threads) if(parallel : (enough) && threads > 1))
+/* The same for independent elements, which vectors may take together, where there is so much work: about an element's copy each. */
+#define EACH(work) PRAGMA(omp parallel for simd schedule(static) num_threads(threads) if(parallel : (work) > 262144 && threads > 1))
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): n goes into the exponent's bits, exp(r) is a polynomial, |r| <= ln 2 / 2.
