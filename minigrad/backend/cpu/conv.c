@@ -2,14 +2,17 @@
 
    A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where the
    channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie `run`
-   channels in a row. Lane o of a vector is output channel o. */
+   channels in a row. A register holds output channels. */
 #include <stdlib.h>
 #include "kernels.h"
 
-#ifdef __AVX512F__
-enum { TILE = 8 }; /* pairs of vectors whose sums fit the registers */
-#else
+/* How many pixels' sums of 2 LANES channels fit the registers. */
+#if defined(__AVX512F__)
+enum { TILE = 8 };
+#elif defined(__AVX__) || defined(__aarch64__)
 enum { TILE = 3 };
+#else
+enum { TILE = 1 };
 #endif
 
 /* Lengths of the axes of images in memory, and the strides. */
@@ -98,7 +101,7 @@ static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
     return taps;
 }
 
-/* R rows of P pixels of V vectors of channels: y (+)= sum over taps and channels of x w. */
+/* R rows of P pixels of V registers of channels: y (+)= sum over taps and channels of x w. */
 INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap, index_t taps,
                  index_t run, float *y, index_t y_row, index_t y_pixel, int add)
 {
@@ -106,19 +109,19 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int p = 0; p < P; p++)
             UNROLL for (int v = 0; v < V; v++)
-                sum[r][p][v] = add ? *(vector *)(y + r * y_row + p * y_pixel + v * LANES) : (vector){0};
+                sum[r][p][v] = add ? *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) : (vector){0};
     for (index_t t = 0; t < taps; t++) {
         const float *in = x + tap[t];
-        for (index_t c = 0; c < run; c++, w += V * LANES)
+        for (index_t c = 0; c < run; c++, w += V * WIDTH)
             UNROLL for (int v = 0; v < V; v++) {
-                vector weight = *(const vector *)(w + v * LANES);
+                vector weight = *(const vector *)(w + v * WIDTH);
                 UNROLL for (int r = 0; r < R; r++)
                     UNROLL for (int p = 0; p < P; p++) sum[r][p][v] += in[r * row + p * pixel + c] * weight;
             }
     }
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int p = 0; p < P; p++)
-            UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * LANES) = sum[r][p][v];
+            UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) = sum[r][p][v];
 }
 
 /* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES,
@@ -165,7 +168,7 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
                         index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
                         const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
                         float *out = y + i * y_image + r * y_row + first * y_column + o;
-#define TILES(R, P, V) case P: tile(R, P, V, in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
+#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
                                     t > 0); break;
 #define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
 #define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
@@ -232,24 +235,24 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
     }
 }
 
-/* P channels of x by V vectors of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
+/* P channels of x by V registers of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
 INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row,
                   index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels, int add)
 {
     vector sum[P][V];
     UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * LANES) : (vector){0};
+        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * WIDTH) : (vector){0};
     for (index_t i = 0; i < images; i++)
         for (index_t r = 0; r < rows; r++) {
             const float *left = x + i * x_image + r * x_row, *right = g + i * g_image + r * g_row;
             for (index_t j = 0; j < pixels; j++, left += x_pixel, right += g_pixel)
                 UNROLL for (int v = 0; v < V; v++) {
-                    vector lanes = *(const vector *)(right + v * LANES);
+                    vector lanes = *(const vector *)(right + v * WIDTH);
                     UNROLL for (int p = 0; p < P; p++) sum[p][v] += left[p] * lanes;
                 }
         }
     UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * LANES) = sum[p][v];
+        UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * WIDTH) = sum[p][v];
 }
 
 /* Of the output channels [first, last); the sums begin at 0 or go on. */
@@ -272,7 +275,7 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V, p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
+#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
                                   p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row, add); \
                             break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
@@ -325,8 +328,10 @@ void unpack(const float *total, index_t copies, float *w, index_t groups, index_
         for (index_t c = 0; c < inputs; c++)
             for (index_t t = 0; t < taps; t++) {
                 const float *from = total + (t * inputs + c) * row + group * channels + o;
-                vector sum = *(const vector *)from;
-                for (index_t k = 1; k < copies; k++) sum += *(const vector *)(from + k * taps * inputs * row);
+                float sum[LANES];
+                for (int lane = 0; lane < LANES; lane++) sum[lane] = from[lane];
+                for (index_t k = 1; k < copies; k++)
+                    for (int lane = 0; lane < LANES; lane++) sum[lane] += from[k * taps * inputs * row + lane];
                 for (index_t lane = 0; lane < lanes; lane++) to[lane * inputs * taps + c * taps + t] = sum[lane];
             }
     }

@@ -67,7 +67,7 @@ void gelu_tanh(const float *x, float *y, index_t n)
 void gelu_tanh_backward(const float *g, const float *x, float *dx, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float most = x[i] < 1e3f ? x[i] : 1e3f, in = most > -1e3f ? most : -1e3f; /* beyond the slope is 1 or 0 */
+        float most = x[i] > 1e3f ? 1e3f : x[i], in = most < -1e3f ? -1e3f : most; /* beyond, the slope is 1 or 0 */
         float s = sigmoid(1.59576912f * in * (1 + 0.044715f * in * in));
         dx[i] = g[i] * s * (1 + in * (1 - s) * 1.59576912f * (1 + 0.134145f * in * in));
     }

@@ -14,10 +14,17 @@ typedef int64_t index_t;
 
 extern int threads; /* how many may share a kernel's work */
 
-enum { LANES = 16 };
+/* LANES channels are treated as one; a register holds WIDTH floats. */
+#if defined(__AVX512F__)
+enum { LANES = 16, WIDTH = 16 };
+#elif defined(__AVX__)
+enum { LANES = 16, WIDTH = 8 };
+#else
+enum { LANES = 16, WIDTH = 4 };
+#endif
 
-/* So many floats at any address: one register, or two or four where registers are shorter. */
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+/* A register's floats, at any address. */
+typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

@@ -1,8 +1,8 @@
-"""Do the tests notice a broken kernel? Breaks one place of a .cu file at a time and runs that file's tests on the stand-in.
+"""Do the tests notice a broken kernel? Breaks one place of a .cu or .c file at a time and runs that file's tests.
 
     python -m tests.backend.cuda.mutate [FILE ...] [--most N] [--seed S]
 
-Prints each mutant that no test noticed, and for each file how many were noticed. A mutant that does not compile, crashes or
+The CUDA kernels run on the stand-in. Prints each mutant that no test noticed, and for each file how many were noticed. A mutant that does not compile, crashes or
 does not end counts as noticed. Some survivors are equivalent: they change nothing that a caller can see.
 """
 import argparse
@@ -29,6 +29,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "norm_relu_pool": ["batch_norm"],
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
+CPU = {"conv": ["conv", "native"], "channels": ["native"], "elementwise": ["native"], "rows": ["native"]}  # the kernels in C
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
              "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}
 RULES = [
@@ -46,9 +47,9 @@ RULES = [
 def mutants(text):
     """Every (line number, line before, line after, mutated text)."""
     lines = text.split("\n")
-    for number, line in enumerate(lines):
-        code = line.split("//")[0]
-        if code.lstrip().startswith("#"):
+    blank = re.sub(r"/\*.*?\*/|//[^\n]*", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.DOTALL)  # no comments
+    for number, (line, code) in enumerate(zip(lines, blank.split("\n"))):
+        if code.lstrip().startswith("#") and not code.rstrip().endswith("\\"):
             continue
         for pattern, replacement in RULES:
             for match in re.finditer(pattern, code):
@@ -81,6 +82,8 @@ def noticed(file, text, seconds=40):
 def _run_tests(file, text):
     import pytest
 
+    if file in CPU:
+        return _run_cpu_tests(file, text)
     from minigrad.backend.cuda import launch
     tests = [str(FOLDER / f"test_cuda_{name}.py") for name in TESTS[file]]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +92,23 @@ def _run_tests(file, text):
         launch.FOLDER = pathlib.Path(folder)
         (launch.FOLDER / f"{file}.cu").write_text(text)
         return int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", *tests]))
+
+
+def _run_cpu_tests(file, text):
+    import pytest
+
+    from minigrad.backend.cpu import native
+    tests = [str(FOLDER.parent / f"test_cpu_{name}.py") for name in CPU[file]]
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (*native.FOLDER.glob("*.c"), *native.FOLDER.glob("*.h")):
+            shutil.copy(path, folder)
+        native.FOLDER, os.environ["MINIGRAD_CACHE"] = pathlib.Path(folder), folder
+        native.OPTIONS = ("-O1", *native.OPTIONS[1:])  # compiles sooner
+        (native.FOLDER / f"{file}.c").write_text(text)
+        if not native.kernel("softmax"):
+            return 1
+        return int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-profile=mutation",
+                                "-k", "not compile", *tests]))
 
 
 @contextlib.contextmanager
@@ -103,7 +123,7 @@ def _no_new_libraries():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(TESTS)}; default: all")
+    parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join([*TESTS, *CPU])}; default: all")
     parser.add_argument("--most", type=int, help="try at most so many mutants of a file, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -112,8 +132,10 @@ def main():
     import pytest  # noqa: F401
     import scipy.special  # noqa: F401
     from minigrad.backend.cuda import launch
-    for file in options.files or TESTS:
-        text = (launch.FOLDER / f"{file}.cu").read_text()
+    from minigrad.backend.cpu import native
+    for file in options.files or [*TESTS, *CPU]:
+        path = native.FOLDER / f"{file}.c" if file in CPU else launch.FOLDER / f"{file}.cu"
+        text = path.read_text()
         assert not noticed(file, text), f"{file}: the tests fail without a mutation"
         todo = list(mutants(text))
         if options.most:

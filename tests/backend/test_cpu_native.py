@@ -1,0 +1,220 @@
+"""The kernels in C against the same functions in NumPy and float64, and how they get compiled."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigrad.backend.cpu import activation, elementwise, native, norm_pool, rows, threads
+from minigrad.backend.cpu.layout import nchw
+
+pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
+QUICK = settings(deadline=None, max_examples=40)
+SPECIAL = [0.0, -0.0, 1e-30, -1e-3, 0.5, -3.0, 20.0, -87.5, 88.5, 200.0, -1e4, 3e38, np.inf, -np.inf, np.nan]
+
+
+@pytest.fixture(autouse=True, params=[1, 3])
+def number(request):
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield request.param
+    threads.set_num_threads(before)
+
+
+def agree(function, *arrays, rtol=2e-5, atol=2e-5, **settings):
+    """`function` of float32 arrays, by the kernels, equals `function` of the same numbers in float64, by NumPy."""
+    arrays = [a.astype(np.float32) if a is not None and a.dtype.kind == "f" else a for a in arrays]
+    kept = [None if a is None else a.copy() for a in arrays]
+    with np.errstate(all="ignore"):
+        got = function(*arrays, **settings)
+        want = function(*[a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in arrays], **settings)
+    many = isinstance(got, (tuple, list))
+    for a, b in zip(got if many else [got], want if many else [want]):
+        if b is not None:
+            assert a.dtype == (np.float32 if b.dtype.kind == "f" else b.dtype) and a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+    for a, b in zip(arrays, kept):  # inputs are left alone
+        np.testing.assert_array_equal(a, b)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+SHAPES = st.one_of(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.just([300, 1000]))
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1)}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@QUICK
+@given(shape=SHAPES, fortran=st.booleans())
+def test_activations(name, shape, fortran):
+    x, g = 3 * normal(*shape), normal(*shape, seed=1)
+    x = np.asfortranarray(x) if fortran else x
+    agree(lambda x: activation.activation(name, x, **ACTIVATIONS[name]), x)
+    agree(lambda g, x: activation.activation_backward(name, g, x, **ACTIVATIONS[name]), g, x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_of_special_numbers(name):
+    x = np.array(SPECIAL[:-3] + [np.nan])
+    agree(lambda x: activation.activation(name, x, **ACTIVATIONS[name]), x, atol=1e-6)
+    agree(lambda x: activation.activation_backward(name, np.ones_like(x), x, **ACTIVATIONS[name]), x, atol=1e-6)
+    y = activation.activation(name, np.array([np.inf], np.float32), **ACTIVATIONS[name])
+    assert y[0] == np.inf
+
+
+@pytest.mark.parametrize("n", [5, 1 << 20])
+def test_kernels_write_as_many_numbers_as_they_are_told(n):
+    def whole(written, name, *read, settings=()):
+        arrays = [np.full(n + 3, 0.5, np.float32) for _ in range(written)]
+        native.kernel(name)(*(read if written == 1 else arrays), *(arrays if written == 1 else read), n, *settings)
+        for a in arrays:
+            assert (a[n:] == 0.5).all() and (a[:n] != 0.5).all(), name
+
+    x, keep = np.full(n + 3, 0.75, np.float32), np.ones(n + 3, np.uint8)
+    for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ())):
+        if extra or name != "relu":
+            whole(1, name, x, settings=extra)
+        whole(1, f"{name}_backward", x, x, settings=extra)
+    whole(1, "dropout", x, keep, settings=(2.0,))
+    whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
+    whole(3, "adam_step", x, settings=(0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.9))
+
+
+def test_relu_gradient_and_dropout():
+    for shape in ((7, 11), (700, 900)):
+        g, y = normal(*shape), np.maximum(normal(*shape, seed=1), 0)
+        agree(elementwise.relu_backward, g, y)
+        agree(lambda x, keep: activation.dropout(x, keep, 1.25), g, normal(*shape, seed=2) > 0)
+
+
+@pytest.mark.parametrize("shape", [(), (5, 3), (701, 803)])
+def test_optimisers(shape):
+    p, g, m, v = normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2), normal(*shape, seed=3)**2
+    p, g, m, v = (np.asarray(a) for a in (p, g, m, v))
+
+    def adam(p, g, m, v, **settings):
+        p, m, v = p.copy(), m.copy(), v.copy()
+        elementwise.adam_step(p, g, m, v, 0.01, 0.9, 0.99, 1e-8, 0.1, t=3, **settings)
+        return p, m, v
+
+    def sgd(p, g, v, **settings):
+        p, v = p.copy(), v.copy()
+        elementwise.sgd_step(p, g, v, 0.1, 0.9, 0.01, **settings)
+        return p, v
+
+    for flag in (False, True):
+        agree(lambda *a: adam(*a, decoupled=flag), p, g, m, v)
+        agree(lambda *a: sgd(*a, nesterov=flag), p, g, v)
+
+
+@QUICK
+@given(st.integers(0, 9), st.integers(1, 70), st.floats(-1e4, 1e4))
+def test_rows(n, columns, offset):
+    x, g, w, b = normal(n, columns) + offset, normal(n, columns, seed=1), normal(columns, seed=2), normal(columns, seed=3)
+    x = x.astype(np.float32).astype(np.float64)
+    for logarithm in (False, True):
+        agree(rows.softmax, x, logarithm=logarithm)
+        y = rows.softmax(x, logarithm=logarithm)
+        agree(rows.softmax_backward, g, y, logarithm=logarithm)
+    for centre in (True, False):
+        if centre and abs(offset) > 10:
+            continue  # the mean's own rounding in float32
+        for weight, bias in ((None, None), (w, None), (w, b)):
+            agree(rows.layer_norm, x, weight, bias, eps=1e-2, centre=centre, atol=5e-4)
+        _, mean, inv_std = rows.layer_norm(x, eps=1e-2, centre=centre)
+        for weight in (None, w):
+            agree(rows.layer_norm_backward, g, x, weight, mean, inv_std, atol=2e-3)
+
+
+def test_rows_of_many_and_of_special_numbers():
+    x, g, w, b = normal(700, 300), normal(700, 300, seed=1), normal(300, seed=2), normal(300, seed=3)
+    agree(rows.softmax, x)
+    agree(rows.layer_norm, x, w, b)
+    _, mean, inv_std = rows.layer_norm(x)
+    agree(rows.layer_norm_backward, g, x, w, mean, inv_std, atol=1e-3)
+    x = np.array([[-np.inf] * 3, [0, -np.inf, 1], [np.nan, 0, 0], [np.inf, 1, -np.inf], [200, -200, 0]], np.float32)
+    want = np.array([[0, 0, 0], np.exp([0, -np.inf, 1]) / (1 + np.e), [np.nan] * 3, [1, 0, 0], [1, 0, 0]])
+    np.testing.assert_allclose(rows.softmax(x), want, atol=1e-7)
+    assert np.isnan(rows.softmax(x, logarithm=True)[0]).all()
+
+
+@QUICK
+@given(st.integers(1, 5), st.sampled_from([1, 3, 16, 32, 600]), st.integers(1, 7), st.integers(1, 9), st.sampled_from([0, 100]),
+       st.sampled_from(["first", "last", "features"]))
+def test_batch_norm(n, c, h, w, offset, layout):
+    shape = (n * h * w, c) if layout == "features" else (n, h, w, c)
+    if n * h * w == 1:
+        return
+    x, g = normal(*shape) + offset, normal(*shape, seed=1)
+    if layout != "features":
+        x, g = nchw(x), nchw(g)
+        x = np.ascontiguousarray(x) if layout == "first" else x
+    gamma, beta = normal(c, seed=2), normal(c, seed=3)
+    agree(norm_pool.batch_norm, x, gamma, beta, eps=0.1, atol=1e-3 if offset else 1e-4)
+    _, mean, var = norm_pool.batch_norm(x, gamma, beta, eps=0.1)
+    agree(norm_pool.batch_norm_backward, g, x, gamma, mean, 1 / np.sqrt(var + 0.1), atol=1e-3 if offset else 1e-4)
+    agree(norm_pool.scale_and_shift, x, gamma, beta, relu=True, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["first", "last"])
+def test_batch_norm_keeps_its_digits_in_large_arrays(layout):
+    x = nchw(normal(8, 60, 50, 24) + 1000)
+    x = np.ascontiguousarray(x) if layout == "first" else x
+    x = x.astype(np.float32)
+    y, mean, var = norm_pool.batch_norm(x, np.ones(24, np.float32), np.zeros(24, np.float32))
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-7)
+    np.testing.assert_allclose(var, wide.var((0, 2, 3)), rtol=1e-5)
+
+
+def test_other_types_are_refused_or_left_to_numpy():
+    assert native.kernel("softmax", np.zeros(3)) is None
+    with pytest.raises(Exception, match="float32"):
+        native.kernel("softmax")(np.zeros((2, 3)), np.zeros((2, 3)), 2, 3)
+    with native.using(False):
+        assert native.kernel("softmax") is None
+
+
+def run(code, **environment):
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True,
+                          cwd=pathlib.Path(__file__).parents[2])
+
+
+ASK = "from minigrad.backend.cpu import native; print(native.kernel('softmax') is not None)"
+
+
+def test_compiled_once_and_again_if_damaged(tmp_path):
+    assert run(ASK, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n"
+    (library,) = tmp_path.glob("*.so")
+    changed = library.stat().st_mtime_ns
+    run(ASK, MINIGRAD_CACHE=str(tmp_path))
+    assert library.stat().st_mtime_ns == changed
+    library.write_bytes(b"half a file")
+    assert run(ASK, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_a_compiler_numpy_serves(tmp_path):
+    assert run(ASK, MINIGRAD_CACHE=str(tmp_path), PATH=str(tmp_path), CC="nothing").stdout == "False\n"
+    assert run(ASK, MINIGRAD_NATIVE="0").stdout == "False\n"
+    broken = tmp_path / "cc"
+    broken.write_text(f"#!{shutil.which('sh')}\necho no such processor >&2\nexit 1\n")
+    broken.chmod(0o755)
+    done = run(ASK, MINIGRAD_CACHE=str(tmp_path / "cache"), CC=str(broken))
+    assert done.stdout == "False\n" and "no such processor" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_kernels_work_in_a_forked_child():
+    x = np.ones((2000, 600), np.float32)
+    rows.softmax(x)
+    child = os.fork()
+    if not child:
+        os._exit(0 if abs(rows.softmax(x)[0, 0] * 600 - 1) < 1e-3 else 1)
+    assert os.waitpid(child, 0)[1] == 0
