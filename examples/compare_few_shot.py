@@ -26,6 +26,7 @@ class Run:
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = 1  # runs of each method; the spread over them is reported
     images: int = 36_000  # training images that each method may look at
+    steps: int = 5000  # meta-steps of each run on sine waves
     episodes: int = 600  # test episodes
     only: tuple[str, ...] = ()  # names of methods; all if left out
     out: str = "runs/compare_few_shot"  # a folder for the runs, the table and the chart
@@ -75,8 +76,8 @@ def step_sizes(run):
             values = []
             for seed in range(run.seeds):
                 folder = out / f"{name.replace(' ', '-')}-{alpha}-{seed}"
-                one = maml.Run(**{**maml.SINUSOID, **settings[name], "alpha": alpha}, device=run.device, seed=seed,
-                               out=str(folder), resume=run.resume, episodes=run.episodes)
+                chosen = {**maml.SINUSOID, **settings[name], "alpha": alpha, "steps": run.steps}
+                one = maml.Run(**chosen, device=run.device, seed=seed, out=str(folder), resume=run.resume, episodes=run.episodes)
                 with contextlib.redirect_stdout(io.StringIO()):
                     values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
             found[name, alpha] = np.array(values)
