@@ -1,8 +1,8 @@
 """Modules: layers with parameters, put together into networks."""
 from .layers import (
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath,
-    Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid,
-    Softmax, Softplus, Tanh, Upsample, WeightNorm)
+    AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
+    ConvTranspose2d, DropPath, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d,
+    MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
 from .module import Module, Parameter, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, ResNet, VisionTransformer, WideResNet, resnet18, resnet50)

@@ -130,6 +130,20 @@ class AvgPool2d(MaxPool2d):
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
+class MaxPool1d(MaxPool2d):
+    """`max_pool1d`."""
+
+    def forward(self, x):
+        return ops.max_pool1d(x, self.kernel_size, self.stride, self.padding)
+
+
+class AvgPool1d(MaxPool2d):
+    """`avg_pool1d`."""
+
+    def forward(self, x):
+        return ops.avg_pool1d(x, self.kernel_size, self.stride, self.padding)
+
+
 class AdaptiveAvgPool2d(Module):
     """`adaptive_avg_pool2d`; with `output_size=1` global average pooling."""
 
@@ -138,6 +152,13 @@ class AdaptiveAvgPool2d(Module):
 
     def forward(self, x):
         return ops.adaptive_avg_pool2d(x, self.output_size)
+
+
+class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
+    """`adaptive_max_pool2d`."""
+
+    def forward(self, x):
+        return ops.adaptive_max_pool2d(x, self.output_size)
 
 
 class Upsample(Module):

@@ -22,7 +22,7 @@ from .loss import (
 from .move import to
 from .normalization import (
     batch_norm, cosine_similarity, group_norm, l2_normalize, layer_norm, norm_relu_pool, rms_norm, weight_norm)
-from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from .projection import embedding, linear
 from .recurrent import gru, gru_cell
 from .reduce import (

@@ -9,7 +9,7 @@ from ..tensor import Tensor
 from .index import take_along_axis
 from .linalg import matmul
 from .reduce import mean
-from .shape import pad, stack, swapaxes
+from .shape import concatenate, pad, stack, swapaxes
 
 
 def _pair(value):
@@ -82,16 +82,41 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0):
     return _pool(_avg, x, kernel_size, stride, padding)
 
 
+def max_pool1d(x, kernel_size, stride=None, padding=0):
+    """`max_pool2d` of sequences (N, C, L); numbers, not pairs."""
+    return _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding)
+
+
+def avg_pool1d(x, kernel_size, stride=None, padding=0):
+    """`avg_pool2d` of sequences (N, C, L); numbers, not pairs."""
+    return _pool_rows("avg_pool1d", avg_pool2d, x, kernel_size, stride, padding)
+
+
+def _pool_rows(name, pool, x, kernel_size, stride, padding):
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim != 3:
+        raise ValueError(f"{name}: sequences (N, C, L) wanted, got shape {x.shape}")
+    return pool(x.expand_dims(2), (1, kernel_size), (1, kernel_size if stride is None else stride), (0, padding)).squeeze(2)
+
+
+def _adaptive(name, x, output_size):
+    """x as a Tensor, and the (H', W') meant."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim != 4:
+        raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
+    size = [n if s is None else s for n, s in zip(x.shape[2:], _pair(output_size))]
+    if min(size) < 1:
+        raise ValueError(f"{name}: an output of at least one pixel wanted, not {output_size}")
+    return x, size
+
+
 def adaptive_avg_pool2d(x, output_size):
     """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W).
 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
     None leaves an axis as it is.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    size = [n if s is None else s for n, s in zip(x.shape[2:], _pair(output_size))]
-    if x.ndim != 4 or min(size) < 1:
-        raise ValueError(f"adaptive_avg_pool2d: (N, C, H, W) and an output size wanted, got {x.shape} and {output_size}")
+    x, size = _adaptive("adaptive_avg_pool2d", x, output_size)
     if size == [1, 1]:
         return mean(x, (2, 3), keepdims=True)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
@@ -100,8 +125,23 @@ def adaptive_avg_pool2d(x, output_size):
     return matmul(matmul(rows, x), swapaxes(columns, 0, 1))
 
 
+def adaptive_max_pool2d(x, output_size):
+    """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient."""
+    x, size = _adaptive("adaptive_max_pool2d", x, output_size)
+    if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
+        return max_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
+    rows, columns = (list(zip(*_window_ends(n, s))) for n, s in zip(x.shape[2:], size))
+    return concatenate([concatenate([max_pool2d(x[:, :, a:b, c:d], (b - a, d - c)) for c, d in columns], 3)
+                        for a, b in rows], 2)
+
+
+def _window_ends(n, size):
+    """Where `size` windows over n elements start, and where they stop."""
+    return np.arange(size) * n // size, -(-np.arange(1, size + 1) * n // size)
+
+
 def _window_means(n, size):
     """(size, n): each row averages its window."""
-    start, stop = np.arange(size) * n // size, -(-np.arange(1, size + 1) * n // size)
+    start, stop = _window_ends(n, size)
     inside = (np.arange(n) >= start[:, None]) & (np.arange(n) < stop[:, None])
     return inside / (stop - start)[:, None]

@@ -142,7 +142,11 @@ def test_rows_of_many_and_of_special_numbers():
     x = np.array([[-np.inf] * 3, [0, -np.inf, 1], [np.nan, 0, 0], [np.inf, 1, -np.inf], [200, -200, 0]], np.float32)
     want = np.array([[0, 0, 0], np.exp([0, -np.inf, 1]) / (1 + np.e), [np.nan] * 3, [1, 0, 0], [1, 0, 0]])
     np.testing.assert_allclose(rows.softmax(x), want, atol=1e-7)
+    np.testing.assert_allclose(rows.softmax(x.astype(np.float64)), want, atol=1e-7)
     assert np.isnan(rows.softmax(x, logarithm=True)[0]).all()
+    both = np.array([[np.inf, np.inf, 0]])
+    for dtype in (np.float32, np.float64):
+        np.testing.assert_array_equal(rows.softmax(both.astype(dtype)), [[0.5, 0.5, 0]])
 
 
 @QUICK

@@ -1,4 +1,4 @@
-"""Times minigrad against PyTorch, on the same workloads with the same number of threads.
+"""Times minigrad against PyTorch and, for layers, JAX (where it is installed), with the same number of threads.
 
     python -m tests.benchmarks                      # everything
     python -m tests.benchmarks chain conv4          # the workloads whose names contain one of these
@@ -85,6 +85,9 @@ def main():
     chosen = [n for n in workloads.ALL if not args.names or any(part in n for part in args.names)]
     if not chosen:
         raise SystemExit(f"no workload is called {' or '.join(args.names)}; there are: {', '.join(workloads.ALL)}")
+    if "OPENBLAS_CORETYPE" in os.environ:
+        print(f"note: OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} keeps NumPy from choosing the fastest matrix "
+              "products for this processor", file=sys.stderr)
     rows, lines = [], ["| workload | minigrad | peer | time ratio |", "|---|---|---|---|"]
     print("\n".join(lines))
     for name in chosen:

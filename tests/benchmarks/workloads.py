@@ -3,6 +3,8 @@
 Each library's version is written as its users would write it; libraries are imported where they are used, so that a
 process holds one of them.
 """
+import importlib.util
+
 import numpy as np
 
 ALL = {}
@@ -230,51 +232,131 @@ for _name, (_ours, _theirs, _x) in NETWORKS.items():
     workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x))
 
 
-# -- layers: forward and backward ---------------------------------------------------------------------------------------
+# -- layers: forward alone, and with backward ----------------------------------------------------------------------------
 
-def _layer(shape, ours, theirs):
-    """`ours(mg, nn)` and `theirs(torch)` give a function of one array; forward, and backward from a drawn cotangent."""
+def _layer(shape, backward, ours, theirs, jaxs=None):
+    """`ours(mg, nn)` and `theirs(torch)` give a function of one array, `jaxs(jax)` one of it and of the weights behind it; timed
+    is its value, or that and its gradients for a cotangent of ones."""
     def minigrad(device):
         import minigrad as mg
         from minigrad import nn
-        x = mg.Tensor(_rng().normal(size=shape).astype(np.float32), requires_grad=True).to(device).detach()
-        x.requires_grad = True
+        x = mg.Tensor(_rng().normal(size=shape).astype(np.float32)).to(device)
         f = ours(mg, nn)
         cotangent = mg.ones_like(f(x)).detach()
+        x.requires_grad = backward
 
         def step():
             x.grad = None
-            f(x).backward(cotangent)
+            if backward:
+                f(x).backward(cotangent)
+            else:
+                with mg.no_grad():
+                    f(x)
         return step
 
     def torch(device):
         import torch
-        x = torch.tensor(_rng().normal(size=shape).astype(np.float32), device=device, requires_grad=True)
+        x = torch.tensor(_rng().normal(size=shape).astype(np.float32), device=device, requires_grad=backward)
         f = theirs(torch)
         cotangent = torch.ones_like(f(x))
 
         def step():
             x.grad = None
-            f(x).backward(cotangent)
+            if backward:
+                f(x).backward(cotangent)
+            else:
+                with torch.no_grad():
+                    f(x)
         return step
-    return dict(minigrad=minigrad, torch=torch)
+
+    def jax(device):
+        import jax
+        f, *weights = jaxs(jax)
+        xs = [jax.numpy.asarray(a) for a in (_rng().normal(size=shape).astype(np.float32), *weights)]
+        cotangent = jax.numpy.ones_like(f(*xs))  # an argument, as the others: a constant would be folded into the program
+        if not backward:
+            run = jax.jit(f)
+            return lambda: jax.block_until_ready(run(*xs))
+
+        def both(cotangent, *xs):
+            y, pull = jax.vjp(f, *xs)
+            return y, pull(cotangent)
+
+        run = jax.jit(both)
+        return lambda: jax.block_until_ready(run(cotangent, *xs))
+
+    found = dict(minigrad=minigrad, torch=torch)
+    return found | dict(jax=jax) if jaxs and importlib.util.find_spec("jax") else found
 
 
 _ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
+
+
+def _jax_normalised(axes):
+    def build(jax):
+        def f(x):
+            centred = x - x.mean(axes, keepdims=True)
+            return centred / jax.numpy.sqrt((centred**2).mean(axes, keepdims=True) + 1e-5)
+        return [f]
+    return build
+
+
+def _jax_pooling(jax):
+    return [lambda x: jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")]
+
+
+def _jax_convolution(jax):
+    return lambda x, w: jax.lax.conv(x, w, (1, 1), "SAME"), _rng().normal(size=(64, 64, 3, 3)).astype(np.float32)
+
+
+def _jax_linear(jax):
+    return lambda x, w: x @ w, _rng().normal(size=(768, 768)).astype(np.float32)
+
+
 LAYERS = {
-    "GELU": (_ROWS, lambda mg, nn: mg.gelu, lambda t: t.nn.functional.gelu),
-    "softmax": (_ROWS, lambda mg, nn: lambda x: mg.softmax(x, 1), lambda t: lambda x: t.softmax(x, 1)),
-    "layer norm": (_ROWS, lambda mg, nn: nn.LayerNorm(768), lambda t: t.nn.LayerNorm(768)),
+    "GELU": (_ROWS, lambda mg, nn: mg.gelu, lambda t: t.nn.functional.gelu,
+             lambda jax: [lambda x: jax.nn.gelu(x, approximate=False)]),
+    "softmax": (_ROWS, lambda mg, nn: lambda x: mg.softmax(x, 1), lambda t: lambda x: t.softmax(x, 1),
+                lambda jax: [lambda x: jax.nn.softmax(x, 1)]),
+    "layer norm": (_ROWS, lambda mg, nn: nn.LayerNorm(768), lambda t: t.nn.LayerNorm(768), _jax_normalised(1)),
     "dropout": (_ROWS, lambda mg, nn: nn.Dropout(0.1), lambda t: t.nn.Dropout(0.1)),
-    "batch norm": (_MAPS, lambda mg, nn: nn.BatchNorm2d(64), lambda t: t.nn.BatchNorm2d(64)),
-    "ReLU": (_MAPS, lambda mg, nn: mg.relu, lambda t: t.relu),
-    "max pooling": (_MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2)),
-    "convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1), lambda t: t.nn.Conv2d(64, 64, 3, padding=1)),
-    "linear": (_ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768)),
+    "batch norm": (_MAPS, lambda mg, nn: nn.BatchNorm2d(64), lambda t: t.nn.BatchNorm2d(64), _jax_normalised((0, 2, 3))),
+    "ReLU": (_MAPS, lambda mg, nn: mg.relu, lambda t: t.relu, lambda jax: [jax.nn.relu]),
+    "max pooling": (_MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2), _jax_pooling),
+    "convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1), lambda t: t.nn.Conv2d(64, 64, 3, padding=1),
+                        _jax_convolution),
+    "linear": (_ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
     "attention": ((16, 12, 128, 32), lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}
-for _name, (_shape, _ours, _theirs) in LAYERS.items():
-    workload(f"layer: {_name}, {' x '.join(map(str, _shape))}", **_layer(_shape, _ours, _theirs))
+for _name, (_shape, *_functions) in LAYERS.items():
+    for _what, _backward in (("forward", False), ("forward and backward", True)):
+        workload(f"layer: {_name}, {' x '.join(map(str, _shape))}, {_what}", **_layer(_shape, _backward, *_functions))
+
+
+# -- optimisers: one step of 10 million parameters in 60 arrays ------------------------------------------------------------
+
+def _optimiser(kind, **options):
+    shapes = [(512, 325)] * 60
+
+    def minigrad(device):
+        import minigrad as mg
+        from minigrad import optim
+        params = [mg.Tensor(_rng().random(s, np.float32), requires_grad=True).to(device) for s in shapes]
+        for p in params:
+            p.grad = mg.ones_like(p).detach()
+        return getattr(optim, kind)(params, 1e-3, **options).step
+
+    def torch(device):
+        import torch
+        params = [torch.tensor(_rng().random(s, np.float32), device=device, requires_grad=True) for s in shapes]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        return getattr(torch.optim, kind)(params, 1e-3, **options).step
+    return dict(minigrad=minigrad, torch=torch)
+
+
+workload("optimiser: AdamW, 10 million parameters", **_optimiser("AdamW"))
+workload("optimiser: SGD with momentum, 10 million parameters", **_optimiser("SGD", momentum=0.9))
 
 
 # -- augmentation: NumPy on one core, without a peer ----------------------------------------------------------------------

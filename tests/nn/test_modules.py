@@ -42,6 +42,8 @@ PAIRS = {
     "layer_norm": (lambda n: n.LayerNorm(8), SEQUENCES), "layer_norm_2d": (lambda n: n.LayerNorm((6, 5)), IMAGES),
     "rms_norm": (lambda n: n.RMSNorm(8, eps=1e-6), SEQUENCES), "group_norm": (lambda n: n.GroupNorm(2, 4), IMAGES),
     "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES),
+    "adaptive_max": (lambda n: n.AdaptiveMaxPool2d((4, 3)), IMAGES), "global_max": (lambda n: n.AdaptiveMaxPool2d(1), IMAGES),
+    "max_pool1d": (lambda n: n.MaxPool1d(3, 2, 1), SEQUENCES), "avg_pool1d": (lambda n: n.AvgPool1d(3, 2, 1), SEQUENCES),
     "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
     "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES),
     "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES), "softplus": (lambda n: n.Softplus(2), IMAGES),

@@ -14,7 +14,8 @@ INLINE void join(double *mean, double *squares, double count, double n, double m
 
 /* Of each channel the mean, and the sum of the squared distances from it; `parts` times, of stretches of the outer axis. A
    chunk is measured around its own mean, so that a large common offset costs no digits. */
-void moments(const float *xs, double *means, double *all_squares, index_t parts, index_t outer, index_t channels, index_t inner)
+void moments(const float *xs, double *means, double *all_squares, index_t parts, index_t outer, index_t channels,
+             index_t inner)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {
@@ -64,8 +65,8 @@ void moments(const float *xs, double *means, double *all_squares, index_t parts,
 }
 
 /* Of each channel sum(g) and sum(g (x - mean)), in parts like the moments. */
-void norm_sums(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts, index_t outer,
-               index_t channels, index_t inner)
+void norm_sums(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts,
+               index_t outer, index_t channels, index_t inner)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {

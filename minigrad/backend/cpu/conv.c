@@ -1,8 +1,8 @@
 /* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by.
 
-   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where the
-   channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie `run`
-   channels in a row. A register holds output channels. */
+   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where
+   the channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie
+   `run` channels in a row. A register holds output channels. */
 #include <stdlib.h>
 #include "kernels.h"
 
@@ -18,12 +18,15 @@ enum { TILE = 1 };
 /* Lengths of the axes of images in memory, and the strides. */
 typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
 
-/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps a, b of height x width.
-   Channels are in groups that see each other. */
+/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps (a, b) of
+   height x width. Channels are in groups that see each other. */
 typedef struct { index_t height, width, top, left, down, right, row_gap, column_gap, groups; } Window;
 
 /* Blocks of `images`, or of `rows` of one image. */
 typedef struct { index_t images, rows; } Block;
+
+/* A convolution: where its outputs and its packed filters begin, counted from those of the first. */
+typedef struct { index_t y, w; Images outputs; Window window; Block block; } Job;
 
 /* This thread's memory number `which`, of at least n floats. */
 static float *scratch(int which, index_t n)
@@ -38,8 +41,8 @@ static float *scratch(int which, index_t n)
     return memory[which];
 }
 
-/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the first c
-   channels, and zeros up to `channels`. */
+/* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the
+   first c channels, and zeros up to `channels`. */
 static void copy(const float *x, const Images *s, index_t images, index_t top, index_t left, index_t height, index_t width,
                  index_t c, index_t channels, float *out)
 {
@@ -102,8 +105,8 @@ static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
 }
 
 /* R rows of P pixels of V registers of channels: y (+)= sum over taps and channels of x w. */
-INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap, index_t taps,
-                 index_t run, float *y, index_t y_row, index_t y_pixel, int add)
+INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap,
+                 index_t taps, index_t run, float *y, index_t y_row, index_t y_pixel, int add)
 {
     vector sum[R][P][V];
     UNROLL for (int r = 0; r < R; r++)
@@ -124,17 +127,18 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) = sum[r][p][v];
 }
 
-/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES,
-   height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded up to whole vectors. */
-void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height, index_t width,
-          index_t w_output, index_t w_input, index_t w_height, index_t w_width)
+/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a
+   last one of LANES, height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded
+   up to a multiple of LANES. */
+void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height,
+          index_t width, index_t w_group, index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
     index_t taps = height * width, blocks = (channels + 2 * LANES - 1) / (2 * LANES);
     PARALLEL(groups * channels * inputs * taps > 65536)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t o = b % blocks * 2 * LANES, lanes = o + LANES < channels ? 2 * LANES : LANES;
         index_t full = outputs - o < lanes ? outputs - o : lanes;
-        const float *from = w + (b / blocks * outputs + o) * w_output;
+        const float *from = w + b / blocks * w_group + o * w_output;
         float *panel = panels + taps * inputs * (b / blocks * channels + o);
         if (full < lanes) memset(panel, 0, taps * inputs * lanes * sizeof(float));
         for (index_t c = 0; c < inputs; c++)
@@ -168,8 +172,8 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
                         index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
                         const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
                         float *out = y + i * y_image + r * y_row + first * y_column + o;
-#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, out, y_row, y_column, \
-                                    t > 0); break;
+#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, \
+                                    out, y_row, y_column, t > 0); break;
 #define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
 #define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
                         if (height == 2)
@@ -187,46 +191,57 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
 /* The part of the work that is number b of all groups' blocks: what it sees, and where its outputs lie. */
 typedef struct { Seen seen; Taps taps; index_t group, image, row, images, rows; } Part;
 
-static Part part(index_t b, const float *x, const Images *xs, const Images *ys, const Window *w, const Block *block)
+static Part part(index_t b, const float *x, const Images *xs, const Job *job)
 {
+    const Images *ys = &job->outputs;
+    const Block *block = &job->block;
     index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
     Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
     p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
     p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
-    index_t inputs = xs->channels / w->groups;
-    p.seen = look(x + p.group * inputs * xs->channel, xs, w, p.image, p.row, p.images, p.rows, ys->columns, inputs);
-    p.taps = taps_of(&p.seen, w, inputs);
+    index_t inputs = xs->channels / job->window.groups;
+    p.seen = look(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows, ys->columns, inputs);
+    p.taps = taps_of(&p.seen, &job->window, inputs);
     return p;
 }
 
-static index_t parts(const Images *ys, const Block *block)
+/* The number of parts of one group. */
+static index_t parts(const Job *job)
 {
+    const Images *ys = &job->outputs;
+    const Block *block = &job->block;
     return (ys->images + block->images - 1) / block->images * ((ys->rows + block->rows - 1) / block->rows);
 }
 
-/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed.
-   A window has at most 256 taps. */
-void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *y_images,
-               const index_t *the_window, const index_t *the_block)
+static index_t rounded(index_t channels) { return (channels + LANES - 1) / LANES * LANES; }
+
+/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed;
+   several such, of the same images. A window has at most 256 taps. */
+void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *the_jobs, index_t jobs)
 {
-    const Images *xs = (const Images *)x_images, *ys = (const Images *)y_images;
-    const Window *window = (const Window *)the_window;
-    const Block *block = (const Block *)the_block;
-    index_t outputs = ys->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = ys->columns;
-    index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
-    index_t work = window->groups * parts(ys, block);
+    const Images *xs = (const Images *)x_images;
+    const Job *first = (const Job *)the_jobs;
+    index_t work = 0;
+    for (index_t k = 0; k < jobs; k++) work += first[k].window.groups * parts(first + k);
     PARALLEL(work > 1)
     for (index_t b = 0; b < work; b++) {
-        Part p = part(b, x, xs, ys, window, block);
-        const float *filters = w + p.group * size;
-        float *to = y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
+        const Job *job = first;
+        index_t rest = b;
+        while (rest >= job->window.groups * parts(job)) rest -= job->window.groups * parts(job), job++;
+        Part p = part(rest, x, xs, job);
+        const Images *ys = &job->outputs;
+        const Window *window = &job->window;
+        index_t outputs = ys->channels / window->groups, channels = rounded(outputs), columns = ys->columns;
+        const float *filters = w + job->w + p.group * window->height * window->width * (xs->channels / window->groups) * channels;
+        float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows, columns);
+            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
+                            columns);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels, channels,
-                        p.images, p.rows, columns);
+        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels,
+                        channels, p.images, p.rows, columns);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
                 for (index_t j = 0; j < columns; j++, out += channels)
@@ -236,8 +251,9 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
 }
 
 /* P channels of x by V registers of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
-INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels, index_t x_image, index_t x_row,
-                  index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel, float *total, index_t channels, int add)
+INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels,
+                  index_t x_image, index_t x_row, index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel,
+                  float *total, index_t channels, int add)
 {
     vector sum[P][V];
     UNROLL for (int p = 0; p < P; p++)
@@ -259,7 +275,7 @@ INLINE void outer(int P, int V, const float *x, const float *g, index_t images, 
 static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row,
                           index_t first, index_t last, int add)
 {
-    index_t outputs = gs->channels / window->groups, channels = (outputs + LANES - 1) / LANES * LANES, columns = gs->columns;
+    index_t outputs = gs->channels / window->groups, channels = rounded(outputs), columns = gs->columns;
     index_t tiles = (p->taps.run + TILE - 1) / TILE, g_image = gs->image, g_row = gs->row, g_column = gs->column;
     g += p->image * gs->image + p->group * outputs * gs->channel;
     if (channels == outputs && gs->channel == 1)
@@ -275,9 +291,9 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, columns, p->seen.image, \
-                                  p->seen.row * window->down, p->seen.column * window->right, g_image, g_row, g_column, to, row, add); \
-                            break;
+#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, \
+                                  columns, p->seen.image, p->seen.row * window->down, p->seen.column * window->right, \
+                                  g_image, g_row, g_column, to, row, add); break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
                 if (wide) switch (width) { OUTERS(2) }
                 else switch (width) { OUTERS(1) }
@@ -285,21 +301,22 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
     }
 }
 
-/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a multiple
-   of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at first, and a share
-   of the blocks, so that the rounding depends on the number of threads. */
-void correlate_weights(const float *x, const index_t *x_images, const float *g, const index_t *g_images, float *total,
-                       index_t copies, const index_t *the_window, const index_t *the_block)
+/* total[copy, tap, c, group, o] = sum over images, rows and pixels of x[i, what (r, p) sees, c] g[i, r, p, o], o up to a
+   multiple of LANES. With one copy, threads share the output channels; otherwise each thread has its own copy, zero at
+   first, and a share of the blocks, so that the rounding depends on the number of threads. */
+void correlate_weights(const float *x, const index_t *x_images, const float *g, float *total, index_t copies,
+                       const index_t *the_job)
 {
-    const Images *xs = (const Images *)x_images, *gs = (const Images *)g_images;
-    const Window *window = (const Window *)the_window;
-    const Block *block = (const Block *)the_block;
-    index_t channels = (gs->channels / window->groups + LANES - 1) / LANES * LANES, row = window->groups * channels;
-    index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(gs, block);
+    const Images *xs = (const Images *)x_images;
+    const Job *job = (const Job *)the_job;
+    const Images *gs = &job->outputs;
+    const Window *window = &job->window;
+    index_t channels = rounded(gs->channels / window->groups), row = window->groups * channels;
+    index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(job);
     if (copies > 1) {
         PARALLEL(1)
         for (index_t b = 0; b < window->groups * blocks; b++) {
-            Part p = part(b, x, xs, gs, window, block);
+            Part p = part(b, x, xs, job);
             weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);
         }
         return;
@@ -309,14 +326,15 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     for (index_t share = 0; share < window->groups * shares; share++) {
         index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * 2 * LANES;
         for (index_t b = 0; b < blocks; b++) {
-            Part p = part(group * blocks + b, x, xs, gs, window, block);
+            Part p = part(group * blocks + b, x, xs, job);
             weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * 2 * LANES,
                           end < channels ? end : channels, b > 0);
         }
     }
 }
 
-/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to `channels`. */
+/* w[group, o, c, tap] = the sum of all copies of total[copy, tap, c, group, o], whose outputs are filled up to
+   `channels`. */
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {

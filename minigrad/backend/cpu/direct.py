@@ -16,7 +16,7 @@ from .memory import empty, scratch, zeros
 from .native import kernel
 from .threads import get_num_threads
 
-BLOCK_SIZE = 1 << 16  # outputs; as many inputs again, and the filters of some taps, share a core's cache
+BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
 LANES = 16  # floats in a vector of the kernels
 
 
@@ -29,13 +29,7 @@ def serves(w_shape, groups, *arrays):
 
 def correlate(x, w, y, origin, stride, dilation, groups):
     """Fill y (N, Ho, Wo, O) by the equation above, with origin = (top, left)."""
-    if not y.size:
-        return
-    if not w.size:
-        y[...] = 0
-        return
-    window = np.array((*w.shape[2:], *origin, *stride, *dilation, groups))
-    kernel("correlate")(x, _images(x), _panels(w, groups), y, _images(y), window, _block(y))
+    _correlate_all(x, y, [(w.reshape(groups, len(w) // groups, *w.shape[1:]), y, origin)], stride, dilation)
 
 
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
@@ -45,8 +39,8 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
     sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
     if gy.size and c:
-        window = np.array((kh, kw, *origin, *stride, *dilation, groups))
-        kernel("correlate_weights")(x, _images(x), gy, _images(gy), sums, len(sums), window, _block(gy))
+        job = np.array(_job(gy, x, (kh, kw), origin, stride, dilation, groups), np.int64)
+        kernel("correlate_weights")(x, _images(x), gy, sums, len(sums), job)
     else:
         sums.fill(0)
     gw = empty(w_shape, np.float32)
@@ -58,16 +52,41 @@ def input_grad(gy, w, gx, g):
     """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
     (sh, sw), groups = g.stride, g.groups
     o, c, kh, kw = w.shape
-    back = w.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2).reshape(groups * c, o // groups, kh, kw)
+    back = w.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)
+    parts = []
     for a, b in itertools.product(range(min(sh, gx.shape[1])), range(min(sw, gx.shape[2]))):
         (p, top), (q, left) = (_first_tap(at, s, padding, k, d)
                                for at, s, padding, k, d in zip((a, b), g.stride, g.padding, g.kernel, g.dilation))
-        seen = back[:, :, p::sh, q::sw][:, :, ::-1, ::-1]
-        correlate(gy, seen, gx[:, a::sh, b::sw], (top, left), (1, 1), g.dilation, groups)
+        parts.append((back[..., p::sh, q::sw][..., ::-1, ::-1], gx[:, a::sh, b::sw], (top, left)))
+    _correlate_all(gy, gx, parts, (1, 1), g.dilation)
+
+
+def _correlate_all(x, whole, parts, stride, dilation):
+    """`correlate` of the same images for each (w, y, origin), w (G, O/G, C/G, kh, kw); the y are parts of the array `whole`."""
+    todo = [(w, y, origin) for w, y, origin in parts if w.size and y.size]
+    for w, y, _ in parts:
+        if not w.size:
+            y[...] = 0
+    if not todo:
+        return
+    sizes = [math.prod(w.shape) // w.shape[1] * _rounded(w.shape[1]) for w, _, _ in todo]
+    panels, starts = scratch("conv panels", (sum(sizes),), np.float32), np.cumsum([0, *sizes])
+    jobs = np.empty((len(todo), 21), np.int64)
+    for job, start, (w, y, origin) in zip(jobs, starts, todo):
+        groups, o, *rest = w.shape
+        kernel("pack")(w, panels[start:], groups, o, _rounded(o), *rest, *_strides(w))
+        job[:] = _job(y, x, rest[1:], origin, stride, dilation, groups)
+        job[:2] = (y.ctypes.data - whole.ctypes.data) // y.itemsize, start
+    kernel("correlate")(x, _images(x), panels, whole, jobs, len(jobs))
+
+
+def _job(y, x, size, origin, stride, dilation, groups):
+    """The numbers of a Job of conv.c, without its beginnings."""
+    return [0, 0, *_images(y), *size, *origin, *stride, *dilation, groups, *_block(y, x, stride, groups)]
 
 
 def _first_tap(at, s, padding, k, d):
-    """The first tap that sees the positions `at` modulo s, and the output that saw position `at` through the last such tap."""
+    """The first tap that sees the positions `at` modulo s, and the output that saw `at` through the last such tap."""
     if s == 1:
         return 0, padding - d * (k - 1)
     first = (at + padding) % s
@@ -76,27 +95,23 @@ def _first_tap(at, s, padding, k, d):
 
 def _images(a):
     """Lengths and strides, as the kernels read them."""
-    return np.array((*a.shape, *[s // a.itemsize for s in a.strides]))
+    return np.array((*a.shape, *_strides(a)), np.int64)
 
 
-def _block(y):
-    """How many images, or rows of one image, are computed at a time."""
+def _strides(a):
+    """From one element to the next along each axis, counted in elements."""
+    return [s // a.itemsize for s in a.strides]
+
+
+def _block(y, x, stride, groups):
+    """How many images, or rows of one image, are computed at a time for a group."""
     n, rows, columns, channels = y.shape
-    row = columns * channels
+    row = max(1, columns * max(channels, stride[0] * stride[1] * x.shape[3]) // groups)
     if rows * row > BLOCK_SIZE:
-        return np.array((1, max(1, BLOCK_SIZE // row)))
-    return np.array((max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows))
+        return 1, max(1, BLOCK_SIZE // row)
+    return max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows
 
 
 def _rounded(channels):
     """A multiple of the lanes of a vector register."""
     return -(-channels // LANES) * LANES
-
-
-def _panels(w, groups):
-    """The filters of each group as `correlate` in conv.c reads them, with zeros for channels that fill up a vector."""
-    o, c, kh, kw = w.shape
-    o = o // groups
-    panels = scratch("conv panels", (groups, kh * kw * c * _rounded(o)), np.float32)
-    kernel("pack")(w, panels, groups, o, _rounded(o), c, kh, kw, *[s // w.itemsize for s in w.strides])
-    return panels

@@ -151,7 +151,10 @@ def _folders():
     """Where compiled files may be kept: the cache, else a folder for this user among the temporary files."""
     from ...data.files import cache_dir
     yield cache_dir()
-    yield pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
+    shared = pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    if shared.stat().st_uid == os.getuid():  # else somebody else put it there
+        yield shared
 
 
 def _processor():

@@ -1,4 +1,4 @@
-/* Operations along the last axis of a (rows, columns) matrix: each row is read again while it is in the first-level cache. */
+/* Operations along the last axis of a (rows, columns) matrix: a row is read again while it is in the first-level cache. */
 #include "kernels.h"
 
 /* The largest element, NaN left out. */
@@ -18,7 +18,8 @@ void softmax(const float *xs, float *ys, index_t rows, index_t columns)
         float *y = ys + r * columns;
         float top = largest(x, columns), total = 0;
         if (top == INFINITY) {
-            REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = x[i] == INFINITY ? 1.0f : x[i] != x[i] ? NAN : 0.0f;
+            REDUCE(+, total) for (index_t i = 0; i < columns; i++)
+                total += y[i] = x[i] == INFINITY ? 1.0f : x[i] != x[i] ? NAN : 0.0f;
         } else {
             if (top == -INFINITY) top = 0;
             REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = exponential(x[i] - top);
@@ -70,8 +71,8 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
 }
 
 /* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be missing. */
-void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std, index_t rows,
-                index_t columns, float eps)
+void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std,
+                index_t rows, index_t columns, float eps)
 {
     PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {

@@ -44,7 +44,8 @@ def softmax_block(x, y):
     if special:
         if infinite is not None:
             np.copyto(y, infinite, where=np.isinf(total), casting="unsafe")
-        total[(total == 0) | np.isinf(total)] = 1
+            total = np.where(np.isinf(total), _sums(y), total)
+        total[total == 0] = 1
     y *= np.reciprocal(total, out=total)
 
 
