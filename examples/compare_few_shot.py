@@ -82,7 +82,8 @@ def step_sizes(run):
                     values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
             found[name, alpha] = np.array(values)
         cells = (found[name, alpha].mean(0) for alpha in ALPHAS)
-        print(f"{name:<28}" + "".join(f"{f'{c[1]:.3f} ({c[-1]:.3f})':>22}" for c in cells), flush=True)
+        texts = (f"{c[1]:.3f} ({f'{c[-1]:.3f}' if c[-1] < 1e3 else 'diverges'})" for c in cells)
+        print(f"{name:<28}" + "".join(f"{text:>22}" for text in texts), flush=True)
     draw_step_sizes(found, out / "step_sizes.png")
     return found
 
@@ -96,7 +97,7 @@ def draw_step_sizes(found, path):
     for axis, alpha in zip(axes, ALPHAS):
         for name in dict.fromkeys(name for name, _ in found):
             axis.plot(found[name, alpha].mean(0), marker=".", label=name)
-        axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log")
+        axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log", ylim=(0.1, 30))  # some diverge
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mean squared error on new tasks")
     axes[0].legend(fontsize=7)
