@@ -77,7 +77,8 @@ def step_sizes(run):
             for seed in range(run.seeds):
                 folder = out / f"{name.replace(' ', '-')}-{alpha}-{seed}"
                 chosen = {**maml.SINUSOID, **settings[name], "alpha": alpha, "steps": run.steps}
-                one = maml.Run(**chosen, device=run.device, seed=seed, out=str(folder), resume=run.resume, episodes=run.episodes)
+                one = maml.Run(**chosen, device=run.device, seed=seed, out=str(folder), resume=run.resume,
+                               episodes=run.episodes)
                 with contextlib.redirect_stdout(io.StringIO()):
                     values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
             found[name, alpha] = np.array(values)

@@ -30,7 +30,7 @@ class Config:
     shot: int = 1
     query: int = 5  # images to classify a class
     lr: float = 1e-3  # of Adam
-    scale: float = 1.0  # the cosine is multiplied by it; 1 in the paper, where even a perfect 5-way match has P = 0.65
+    scale: float = 10.0  # of the cosine; 1 in the paper, but then even a perfect 5-way match has P = 0.65
     learn_scale: bool = False  # `scale` is where it starts
     context: bool = False  # full context embeddings
     reads: int = 5  # times that f reads the support set
