@@ -155,16 +155,22 @@ ceil = elementwise("ceil", np.ceil, lambda g, _out, _x: zeros_like(g))
 round = elementwise("round", lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g))
 abs = elementwise("abs", np.abs, lambda g, _out, x: g * sign(x))
 
-where = elementwise(
+_where = elementwise(
     "where", lambda c, x, y: xp(x).where(c, x, y),
     None,
-    lambda g, _out, c, _x, _y: where(c, g, 0),
-    lambda g, _out, c, _x, _y: where(c, 0, g))
-where.__doc__ = """`x` where `condition` is true, else `y`, as `numpy.where(condition, x, y)`.
+    lambda g, _out, c, _x, _y: _where(c, g, 0),
+    lambda g, _out, c, _x, _y: _where(c, 0, g))
 
-An infinite slope in the branch not taken still makes NaN in *its* gradient (0 times infinity); make that branch's input
-harmless first: `where(x > 0, log(where(x > 0, x, 1)), 0)`.
-"""
+
+def where(condition, x, y):
+    """`x` where `condition` is true, else `y`, as `numpy.where(condition, x, y)`.
+
+    An infinite slope in the branch not taken still makes NaN in *its* gradient (0 times infinity); make that branch's input
+    harmless first: `where(x > 0, log(where(x > 0, x, 1)), 0)`.
+    """
+    if getattr(condition, "dtype", None) != bool:  # the condition's own type must not decide that of the numbers
+        condition = not_equal(condition, 0)
+    return _where(condition, x, y)
 
 
 def _to_larger(g, x, y):

@@ -184,6 +184,10 @@ def test_other_types_are_refused_or_left_to_numpy():
         native.kernel("softmax")(np.zeros((2, 3)), np.zeros((2, 3)), 2, 3)
     with native.using(False):
         assert native.kernel("softmax") is None
+    packed = np.zeros((6, 4), [("flag", np.uint8), ("value", np.float32)])  # 5 bytes an element
+    packed["value"] = normal(6, 4)
+    assert native.kernel("softmax", packed["value"]) is None
+    np.testing.assert_allclose(rows.softmax(packed["value"]).sum(1), 1, rtol=1e-6)
 
 
 def run(code, **environment):

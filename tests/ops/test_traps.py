@@ -484,3 +484,10 @@ def test_norms_take_numpy_numbers():
     x = np.array([1.0, 2.0])
     for p in (np.int64(3), np.float32(3), np.float64(3)):
         assert float(mg.norm(x, p)) == pytest.approx(9 ** (1 / 3))
+
+
+def test_the_type_of_a_condition_is_not_that_of_the_result():
+    small = mg.where(np.array([1, 0], np.uint8), 300, 0)
+    assert small.tolist() == [300, 0] and mg.where(mg.Tensor([1.5, 0.0]), 1, 2).dtype.kind == "i"
+    assert mg.where(mg.Tensor([1, 0]), mg.Tensor(np.float32([1, 2])), 0.5).dtype == np.float32
+    assert mg.where([True, False], 1.0, 2.0).tolist() == [1.0, 2.0]

@@ -36,13 +36,13 @@ _wanted = os.environ.get("MINIGRAD_NATIVE", "1") != "0"
 
 
 def kernel(name, *arrays):
-    """The C function `name` if it can serve these arrays (all float32; None counts as such), else None.
+    """The C function `name` if it can serve these arrays (all float32 and aligned; None counts as such), else None.
 
     It takes arrays, numbers and None as its C declaration says and refuses arrays of another dtype. Only the last axis of an
     array is known to be dense; strides are arguments.
     """
     for a in arrays:
-        if a is not None and a.dtype != np.float32:
+        if a is not None and (a.dtype != np.float32 or not a.flags.aligned):
             return None
     return _kernels().get(name) if _wanted else None
 
@@ -152,9 +152,10 @@ def _folders():
     from ...data.files import cache_dir
     yield cache_dir()
     shared = pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
-    shared.mkdir(mode=0o700, exist_ok=True)
-    if shared.stat().st_uid == os.getuid():  # else somebody else put it there
-        yield shared
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        if shared.stat().st_uid == os.getuid():  # else somebody else put it there
+            yield shared
 
 
 def _processor():
