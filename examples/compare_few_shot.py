@@ -2,12 +2,14 @@
 
     python -m examples.compare_few_shot                        # characters drawn from fonts, no download
     python -m examples.compare_few_shot --data DIR --seeds 3   # Omniglot's zips, or an image folder of your own
+    python -m examples.compare_few_shot --task sinusoid        # MAML's and Meta-SGD's step sizes, well and badly chosen
 """
 import contextlib
 import dataclasses
 import io
 import json
 import pathlib
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -19,10 +21,12 @@ from examples import comparison, maml, matching_networks, prototypical_networks,
 class Run:
     """Settings of the comparison."""
 
+    task: Literal["characters", "sinusoid"] = "characters"
     data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = 1  # runs of each method; the spread over them is reported
     images: int = 36_000  # training images that each method may look at
+    steps: int = 5000  # meta-steps of each run on sine waves
     episodes: int = 600  # test episodes
     only: tuple[str, ...] = ()  # names of methods; all if left out
     out: str = "runs/compare_few_shot"  # a folder for the runs, the table and the chart
@@ -40,20 +44,73 @@ def methods():
         "matching, context": (matching_networks, dict(way=20, context=True), episodes(20)),
         "prototypical, cosine": (prototypical_networks, dict(way=20, distance="cosine"), episodes(20)),
         "prototypical": (prototypical_networks, dict(way=20), episodes(20)),
-        "first-order MAML": (maml, dict(first_order=True), 16 * episodes(5)),
-        "MAML": (maml, {}, 16 * episodes(5)),
-        "Meta-SGD": (maml, dict(learn_alpha="parameter"), 16 * episodes(5))}
+        "first-order MAML": (maml, dict(first_order=True), 8 * episodes(5)),
+        "MAML": (maml, {}, 8 * episodes(5)),
+        "Meta-SGD": (maml, dict(learn_alpha="parameter", test_steps=3), 8 * episodes(5))}  # as in training
 
 
 def accuracy(example, run):
     """5-way 1-shot accuracy in per cent that an example reaches."""
     with contextlib.redirect_stdout(io.StringIO()):
         results = example.main(run)
-    return results[run.inner_steps] if example is maml else 100 * results[5, 1]
+    return results[run.test_steps] if example is maml else 100 * results[5, 1]
+
+
+ALPHAS = (0.001, 0.01, 0.1)  # the first step size on sine waves: a tenth of the paper's, the paper's, ten times it
+
+
+def step_sizes(run):
+    """MAML and Meta-SGD on sine waves from each of ALPHAS, in a table and as curves over the inner steps.
+
+    Returns:
+        dict from (method, alpha) to an array (seeds, 1 + test steps) of mean squared errors after so many inner steps.
+    """
+    settings = {"one network for all tasks": dict(inner_steps=0), "MAML": {}, "first-order MAML": dict(first_order=True),
+                "learned alpha": dict(learn_alpha="scalar"), "learned alpha a tensor": dict(learn_alpha="tensor"),
+                "Meta-SGD": dict(learn_alpha="parameter")}
+    out, found = pathlib.Path(run.out), {}
+    print("mean squared error on new sine waves after one inner step (after ten)\n" + " " * 28
+          + "".join(f"{f'alpha {alpha}':>22}" for alpha in ALPHAS))
+    for name in comparison.chosen(run.only, list(settings)):
+        for alpha in ALPHAS:
+            values = []
+            for seed in range(run.seeds):
+                folder = out / f"{name.replace(' ', '-')}-{alpha}-{seed}"
+                chosen = {**maml.SINUSOID, **settings[name], "alpha": alpha, "steps": run.steps}
+                one = maml.Run(**chosen, device=run.device, seed=seed, out=str(folder), resume=run.resume,
+                               episodes=run.episodes)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
+            found[name, alpha] = np.array(values)
+        cells = (found[name, alpha].mean(0) for alpha in ALPHAS)
+        texts = (f"{c[1]:.3f} ({f'{c[-1]:.3f}' if c[-1] < 1e3 else 'diverges'})" for c in cells)
+        print(f"{name:<28}" + "".join(f"{text:>22}" for text in texts), flush=True)
+    draw_step_sizes(found, out / "step_sizes.png")
+    return found
+
+
+def draw_step_sizes(found, path):
+    """A panel for each first alpha: error over inner steps, a line for each method."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(1, len(ALPHAS), figsize=(4 * len(ALPHAS), 3.6), sharey=True)
+    for axis, alpha in zip(axes, ALPHAS):
+        for name in dict.fromkeys(name for name, _ in found):
+            axis.plot(found[name, alpha].mean(0), marker=".", label=name)
+        axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log", ylim=(0.1, 30))  # some diverge
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mean squared error on new tasks")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def main(run):
     """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
+    if run.task == "sinusoid":
+        return step_sizes(run)
     out, table, found = pathlib.Path(run.out), methods(), {}
     for name in comparison.chosen(run.only, list(table)):
         example, settings, images = table[name]

@@ -5,8 +5,10 @@
     python -m examples.maml --task sinusoid                  # regression: sine waves of random amplitude and phase
     python -m examples.maml --first-order                    # the inner gradient as a constant
     python -m examples.maml --learn-alpha parameter          # Meta-SGD
+    python -m examples.maml --task sinusoid --inner-steps 0  # the baseline: one network trained on all tasks at once
 """
 import dataclasses
+import sys
 from typing import Literal
 
 import numpy as np
@@ -31,9 +33,38 @@ class Run(maml.Config):
     out: str = "runs/maml"  # the run's folder
     resume: bool = False  # continue the run in `out`
     width: int = 64  # channels of the network
+    within: float = 0.5  # share of the training tasks that are of one script, turned and mirrored alike: the harder ones
+    pool: bool = False  # the linear layer sees the mean over the last map's 2 x 2 positions, as in the paper, not each
     augment: bool = True  # turn, scale, shear and shift the training images a little
     mirror: bool = True  # mirror images of the training characters as further classes
+    schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate: a cosine to 0, or none
     episodes: int = 600  # test tasks
+
+
+# For regression, where the settings differ: the paper's but for fewer steps.
+SINUSOID = dict(task="sinusoid", shot=10, query=10, tasks=25, inner_steps=1, alpha=0.01, steps=5000)
+
+
+class NearSampler(data.EpisodeSampler):
+    """An EpisodeSampler that draws a share `within` of its episodes from one of the `groups` (lists of classes' images)."""
+
+    within, groups = 0.0, ()
+
+    def sample(self):
+        everything = self.images
+        if self.groups and self.rng.random() < self.within:
+            self.images = self.groups[self.rng.integers(len(self.groups))]
+        episode, self.images = super().sample(), everything
+        return episode
+
+
+def scripts(characters, least):
+    """The images of each script with at least so many characters; turned or mirrored, it is another script."""
+    groups = {}
+    for images, name in zip(characters.images, characters.names):
+        script, _, how = name.partition("/")
+        groups.setdefault((script, how.partition("@")[2]), []).append(images[:, None])
+    return [group for group in groups.values() if len(group) >= least]
 
 
 class Characters:
@@ -45,11 +76,13 @@ class Characters:
         train, test, what = load(run.data, run.mirror)
         print(what)
         self.run = run
-        self.sampler = data.EpisodeSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
+        self.sampler = NearSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
+        self.sampler.within, self.sampler.groups = run.within, scripts(train, run.way)
         self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
         self.rng = np.random.default_rng(run.seed + 1)
-        self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales)
+        positions = 1 if run.pool else 4
+        self.params = maml.init_conv_net(np.random.default_rng(run.seed), run.way, run.width, scales, positions)
 
     def sample(self, tasks, test=False):
         """Support x, y and query x, y, each with a leading axis of tasks."""
@@ -107,9 +140,11 @@ def main(run):
     learned = {id(a): a for a in alpha.values() if isinstance(a, mg.Tensor)}  # one for all, if it is a scalar
     learned = {f"alpha{i}": a for i, a in enumerate(learned.values())}
     optimizer = optim.Adam([*params.values(), *learned.values()], run.lr)
+    schedule = optim.cosine_decay(run.lr, run.steps) if run.schedule == "cosine" else lambda i: run.lr
 
     def step(i):
         support, query = tasks.sample(run.tasks)
+        optimizer.lr = schedule(i)
         loss, outputs = maml.meta_loss(tasks.net, tasks.loss, params, alpha, support, query, run)
         optimizer.zero_grad()
         loss.backward()
@@ -119,6 +154,8 @@ def main(run):
     parts = {"sampler": tasks.sampler, "rng": tasks.rng} if run.task == "characters" else {"rng": tasks.rng}
     folder.train(run.steps, step, resume=run.resume, net={**params, **learned}, opt=optimizer, **parts)
     counts = sorted({0, 1, run.inner_steps, run.test_steps})
+    if run.task == "sinusoid":
+        counts = list(range(run.test_steps + 1))  # cheap enough
     scores = {count: [] for count in counts}
     with mg.no_grad():
         for _ in range(0, run.episodes, 20):
@@ -133,9 +170,34 @@ def main(run):
         results[count] = float(values.mean())
         print(f"{count:>3} {values.mean():8.2f} +- {1.96 * values.std() / np.sqrt(len(values)):.2f}")
     folder.draw("curves.png", ("loss", "score"), "meta-step", ("meta-loss", "training " + tasks.unit))
-    print(f"\nmetrics, checkpoint and figure are in {run.out}")
+    if run.task == "sinusoid":
+        draw_fits(tasks, params, alpha, (0, 1, run.test_steps), folder.path / "fits.png")
+    print(f"\nmetrics, checkpoint and figures are in {run.out}")
     return results
 
 
+def draw_fits(tasks, params, alpha, counts, path):
+    """Three new sine waves, their few points, and what the network makes of them after each number of inner steps."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    (x, y), (all_x, all_y) = tasks.sample(3, test=True)
+    order = np.argsort(all_x.numpy(), 1)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2))
+    fits = {count: maml.query_outputs(tasks.net, tasks.loss, params, alpha, (x, y), all_x, tasks.run, count)
+            for count in counts}
+    for t, axis in enumerate(axes):
+        at = order[t, :, 0]
+        axis.plot(all_x.numpy()[t, at], all_y.numpy()[t, at], color="black", label="the wave")
+        axis.plot(x.numpy()[t], y.numpy()[t], "^", color="black", label="its known points")
+        for i, (count, fit) in enumerate(fits.items()):
+            axis.plot(all_x.numpy()[t, at], fit.numpy()[t, at], color=f"C{i}", linestyle="--", label=f"{count} steps")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Run, description=__doc__))
+    sinusoid = any(word.endswith("sinusoid") for word in sys.argv[1:])
+    main(tyro.cli(Run, description=__doc__, default=Run(**SINUSOID) if sinusoid else Run()))

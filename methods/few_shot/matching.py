@@ -30,7 +30,8 @@ class Config:
     shot: int = 1
     query: int = 5  # images to classify a class
     lr: float = 1e-3  # of Adam
-    scale: float = 1.0  # the cosine is multiplied by it; 1 in the paper, where even a perfect 5-way match has P = 0.65
+    scale: float = 10.0  # of the cosine; 1 in the paper, but then even a perfect 5-way match has P = 0.65
+    learn_scale: bool = False  # `scale` is where it starts
     context: bool = False  # full context embeddings
     reads: int = 5  # times that f reads the support set
 
@@ -91,7 +92,7 @@ class MatchingNetwork(nn.Module):
     """An embedding `net` to (n, d), with or without full context embeddings."""
 
     def __init__(self, net, size, config):
-        self.net, self.scale = net, config.scale
+        self.net, self.scale = net, nn.Parameter(np.float32(config.scale)) if config.learn_scale else config.scale
         self.context = Context(size, config.reads) if config.context else None
 
     def forward(self, images):

@@ -76,6 +76,20 @@ def test_meta_gradient_against_differences(tasks, norm, learn):
     assert abs(exact - numeric) <= 1e-4 * max(1, abs(numeric))
 
 
+def test_first_order_gradient_is_the_gradient_at_the_adapted_parameters(tasks):
+    """Of the convolutional network after two inner steps: each adapted parameter's, averaged over the tasks."""
+    config = maml.Config(way=3, shot=2, inner_steps=2, alpha=0.1, first_order=True)
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    alpha = maml.init_alpha(params, config)
+    found = mg.grad(maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0], params)
+    support, (x, y) = tasks
+    adapted = tree.map(lambda p: p.detach(), maml.adapt(maml.conv_net, maml.cross_entropy, params, alpha, *support, 2))
+    there = mg.grad(lambda p: maml.cross_entropy(maml.conv_net(p, x, 2), y).mean())(adapted)
+    for k in params:
+        expected = there[k].numpy().sum(0) if k in alpha else there[k].numpy()
+        np.testing.assert_allclose(found[k].numpy(), expected, atol=1e-12)
+
+
 def test_tasks_side_by_side_are_tasks_one_by_one(tasks):
     config = maml.Config(way=3, shot=2, inner_steps=2)
     params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
@@ -112,3 +126,20 @@ def test_slope_of_the_step_sizes():
     outer = mg.grad(lambda p: maml.squared_error(maml.mlp(p, qx), qy).sum())(adapted)
     for k in params:
         np.testing.assert_allclose(found[k].numpy(), -(inner[k] * outer[k]).numpy(), atol=1e-10)
+
+
+def test_tasks_of_one_script():
+    """All characters of a near task are of one script and equally turned; others are mixed."""
+    pytest.importorskip("tyro")
+    from examples import maml as example
+    from minigrad import data
+    names = [f"{script}/character{i}{how}" for how in ("@0", "@90") for script in ("a", "b") for i in range(4)]
+    images = np.arange(16.0)[:, None, None, None] + np.zeros((16, 3, 2, 2))
+    groups = example.scripts(data.Characters(images, names), 3)
+    assert [group[0].flat[0] for group in groups] == [0, 4, 8, 12]
+    for within in (0.0, 1.0):
+        sampler = example.NearSampler([c[:, None] for c in images], 3, 1, 1, seed=0)
+        sampler.within, sampler.groups = within, groups
+        one = [len(set(sampler.sample().support[:, 0, 0, 0] // 4)) == 1 for _ in range(10)]
+        assert all(one) == (within == 1)
+        assert len(sampler.images) == 16

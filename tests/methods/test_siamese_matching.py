@@ -83,12 +83,12 @@ def test_pairs_are_what_they_say():
         assert ((a < 4) == (b < 4)).all()
 
 
-@pytest.mark.parametrize("context", [False, True])
-def test_matching_learns(context):
+@pytest.mark.parametrize("context, learn_scale", [(False, False), (True, False), (False, True)])
+def test_matching_learns(context, learn_scale):
     mg.random.seed(0)
     from minigrad import optim
     rng = np.random.default_rng(5)
-    config = matching.Config(context=context, scale=5.0, reads=2)
+    config = matching.Config(context=context, scale=5.0, learn_scale=learn_scale, reads=2)
     model = matching.MatchingNetwork(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), 8, config)
     optimizer = optim.Adam(model.parameters(), 1e-2)
     losses = []
@@ -103,3 +103,4 @@ def test_matching_learns(context):
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    assert learn_scale == (float(model.scale) != 5)
