@@ -9,8 +9,8 @@
 
 The recipe of FixMatch's paper, for a GPU:
 
-    python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network wide --optimizer sgd --lr 0.03 \\
-        --batch 64 --ratio 7 --steps 1048576 --ema 0.999 --device cuda
+    python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network wide --width 32 --optimizer sgd \\
+        --lr 0.03 --batch 64 --ratio 7 --steps 1048576 --ema 0.999 --device cuda
 """
 import dataclasses
 import functools
@@ -46,8 +46,9 @@ class Run:
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
-    network: Literal["small", "wide"] = "small"  # "wide": Wide ResNet 28-2, the papers', for a GPU
-    width: int = 16  # channels of the small network's first convolution
+    network: Literal["small", "wide"] = "small"  # "wide": a Wide ResNet; the papers' has depth 28 and width 32
+    width: int = 16  # channels of the first convolution, or of the Wide ResNet's first group
+    depth: int = 28  # layers of the Wide ResNet
     ema: float = 0.97  # decay of the weights' average; 0: no average
     test: Literal["average", "student"] = "average"  # which weights are tested
 
@@ -118,7 +119,10 @@ def build(run, name, images):
         if run.network == "wide":
             if size % 4:
                 raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
-            net = Wide(channels, images.classes, dropout)
+            if run.width % 16 or not run.width or run.depth < 10 or run.depth % 6 != 4:
+                raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
+                                 f"not {run.width} and {run.depth}")
+            net = Wide(channels, images.classes, dropout, run.depth, run.width)
         else:
             net = SmallConv(channels, images.classes, dropout, [run.width * k for k in (1, 2, 4)], size <= 16)
     return module.Objective(run, net.to(run.device), task)

@@ -42,10 +42,15 @@ class MLP(nn.Module):
 
 
 class Wide(WideResNet):
-    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes)."""
+    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes).
 
-    def __init__(self, channels, classes, dropout=0.0):
-        super().__init__(28, 2, classes, channels, dropout)
+    Args:
+        depth: layers, 6 n + 4.
+        width: channels of the first group, a multiple of 16.
+    """
+
+    def __init__(self, channels, classes, dropout=0.0, depth=28, width=32):
+        super().__init__(depth, width // 16, classes, channels, dropout)
 
     features = WideResNet.forward_features
 
