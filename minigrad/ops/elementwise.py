@@ -44,17 +44,24 @@ def _power_slope(x, y):
     """y x^(y-1), with 0 where it is a limit of 0 times infinity (y = 0) and at the corner of a root (x = 0 < y < 1)."""
     at_zero = equal(x, 0)
     flat = equal(y, 0) | (at_zero & greater(y, 0) & less(y, 1))
-    return where(flat, 0, y * power(where(flat & at_zero, 1, x), where(flat, 1, y - 1)))
+    return where(flat, 0, y * _power(where(flat & at_zero, 1, x), where(flat, 1, y - 1)))
 
 
 def _log_or_zero(x):
     return log(where(equal(x, 0), 1, x))
 
 
-power = elementwise(
+_power = elementwise(
     "power", np.power,
     lambda g, _out, x, y: g * _power_slope(x, y),
     lambda g, out, x, _y: g * out * _log_or_zero(x))
+
+
+def power(x, y):
+    """x to the power of y, element by element; a square as `square`, whose gradient is shorter."""
+    is_square = type(y) in (int, float) and y == 2 and isinstance(x, Tensor) and x.dtype.kind == "f"
+    return square(x) if is_square else _power(x, y)
+
 
 remainder = elementwise("remainder", np.remainder, lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y))
 floor_divide = nondifferentiable("floor_divide", np.floor_divide)
