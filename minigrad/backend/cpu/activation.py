@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .elementwise import empty_like, for_blocks, for_all
+from .elementwise import empty_like, for_all, for_blocks
 from .memory import scratch
 from .native import kernel
 

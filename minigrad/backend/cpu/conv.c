@@ -79,6 +79,7 @@ typedef struct { index_t number, run, offset[256]; } Taps;
 /* What a block of outputs sees, in memory with dense channels, and its strides. */
 typedef struct { const float *x; index_t image, row, column; } Seen;
 
+/* The images themselves, where no window reaches over their edge, else a copy with zeros around it. */
 static Seen look(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images, index_t rows,
                  index_t columns, index_t channels)
 {
@@ -133,7 +134,7 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
 void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height,
           index_t width, index_t w_group, index_t w_output, index_t w_input, index_t w_height, index_t w_width)
 {
-    index_t taps = height * width, blocks = (channels + 2 * LANES - 1) / (2 * LANES);
+    index_t taps = height * width, blocks = pieces(channels, 2 * LANES);
     PARALLEL(groups * channels * inputs * taps > 65536)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t o = b % blocks * 2 * LANES, lanes = o + LANES < channels ? 2 * LANES : LANES;
@@ -158,7 +159,7 @@ void pack(const float *w, float *panels, index_t groups, index_t outputs, index_
 static void correlate_block(Seen seen, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
                             index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
 {
-    index_t tiles = (columns + TILE - 1) / TILE, x_row = seen.row * window->down, x_column = seen.column * window->right;
+    index_t tiles = pieces(columns, TILE), x_row = seen.row * window->down, x_column = seen.column * window->right;
     index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
     for (index_t o = 0; o < channels; o += 2 * LANES) {
         int wide = o + LANES < channels;
@@ -195,12 +196,13 @@ static Part part(index_t b, const float *x, const Images *xs, const Job *job)
 {
     const Images *ys = &job->outputs;
     const Block *block = &job->block;
-    index_t across = (ys->images + block->images - 1) / block->images, down = (ys->rows + block->rows - 1) / block->rows;
+    index_t across = pieces(ys->images, block->images), down = pieces(ys->rows, block->rows);
     Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
     p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
     p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
     index_t inputs = xs->channels / job->window.groups;
-    p.seen = look(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows, ys->columns, inputs);
+    p.seen = look(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows, ys->columns,
+                  inputs);
     p.taps = taps_of(&p.seen, &job->window, inputs);
     return p;
 }
@@ -208,12 +210,10 @@ static Part part(index_t b, const float *x, const Images *xs, const Job *job)
 /* The number of parts of one group. */
 static index_t parts(const Job *job)
 {
-    const Images *ys = &job->outputs;
-    const Block *block = &job->block;
-    return (ys->images + block->images - 1) / block->images * ((ys->rows + block->rows - 1) / block->rows);
+    return pieces(job->outputs.images, job->block.images) * pieces(job->outputs.rows, job->block.rows);
 }
 
-static index_t rounded(index_t channels) { return (channels + LANES - 1) / LANES * LANES; }
+static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
 /* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed;
    several such, of the same images. A window has at most 256 taps. */
@@ -232,7 +232,8 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
         const Images *ys = &job->outputs;
         const Window *window = &job->window;
         index_t outputs = ys->channels / window->groups, channels = rounded(outputs), columns = ys->columns;
-        const float *filters = w + job->w + p.group * window->height * window->width * (xs->channels / window->groups) * channels;
+        index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
+        const float *filters = w + job->w + p.group * size;
         float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
             correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
@@ -276,7 +277,7 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
                           index_t first, index_t last, int add)
 {
     index_t outputs = gs->channels / window->groups, channels = rounded(outputs), columns = gs->columns;
-    index_t tiles = (p->taps.run + TILE - 1) / TILE, g_image = gs->image, g_row = gs->row, g_column = gs->column;
+    index_t tiles = pieces(p->taps.run, TILE), g_image = gs->image, g_row = gs->row, g_column = gs->column;
     g += p->image * gs->image + p->group * outputs * gs->channel;
     if (channels == outputs && gs->channel == 1)
         g += p->row * gs->row;
@@ -321,7 +322,7 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
         }
         return;
     }
-    index_t panels = (channels + 2 * LANES - 1) / (2 * LANES), shares = panels < threads ? panels : threads;
+    index_t panels = pieces(channels, 2 * LANES), shares = panels < threads ? panels : threads;
     PARALLEL(window->groups * shares > 1)
     for (index_t share = 0; share < window->groups * shares; share++) {
         index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * 2 * LANES;
@@ -338,7 +339,7 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {
-    index_t blocks = (outputs + LANES - 1) / LANES, row = groups * channels;
+    index_t blocks = pieces(outputs, LANES), row = groups * channels;
     PARALLEL(groups * outputs * inputs * taps > 65536)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;

@@ -62,7 +62,7 @@ def input_grad(gy, w, gx, g):
 
 
 def _correlate_all(x, whole, parts, stride, dilation):
-    """`correlate` of the same images for each (w, y, origin), w (G, O/G, C/G, kh, kw); the y are parts of the array `whole`."""
+    """`correlate` of the same images for each (w, y, origin), w (G, O/G, C/G, kh, kw); the y are parts of `whole`."""
     todo = [(w, y, origin) for w, y, origin in parts if w.size and y.size]
     for w, y, _ in parts:
         if not w.size:

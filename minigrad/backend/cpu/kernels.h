@@ -27,6 +27,10 @@ enum { LANES = 16, WIDTH = 4 };
 typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* How many pieces of this size cover n. */
+INLINE index_t pieces(index_t n, index_t size) { return (n + size - 1) / size; }
+
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* The loop behind it sums (or takes the maximum) into these variables, in any order, so that vectors can. */

@@ -4,8 +4,8 @@ NumPy passes over memory once for each operation of an expression, and its produ
 registers; C can do both. What a kernel computes on one block NumPy can compute as well: it serves where there is no C
 compiler, where the arrays are not float32, and where the environment says MINIGRAD_NATIVE=0.
 
-The declarations in the C files are the one place that says what a kernel takes. A kernel shares its work among threads of its
-own (OpenMP), as many as `threads.get_num_threads()` says: Python's would wait for the interpreter lock between the blocks.
+The declarations in the C files are the one place that says what a kernel takes. A kernel shares its work among threads of
+its own (OpenMP), as many as `threads.get_num_threads()` says: Python's would wait for the interpreter lock between the blocks.
 """
 import contextlib
 import ctypes
@@ -118,8 +118,8 @@ def _library(sources):
             continue
         except subprocess.SubprocessError as error:
             said = getattr(error, "stderr", None) or str(error)
-            warnings.warn(f"{compiler} does not compile minigrad's CPU kernels, so NumPy serves, which is slower: {said[:500]}",
-                          RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{compiler} does not compile minigrad's CPU kernels, so NumPy serves, which is slower: "
+                          f"{said[:500]}", RuntimeWarning, stacklevel=2)
             return None
     return None
 

@@ -3,8 +3,9 @@
     y = gamma * (x - mean) / sqrt(var + eps) + beta        mean and variance over all axes but the channels
 
 (Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167). Images are (N, C, H, W) with any strides, features are
-(N, C); results are channels-last in memory. Inside, both are matrices (pixels, C), cut into blocks that stay in a core's
-cache. gamma, beta, mean, var and inv_std = 1 / sqrt(var + eps) are (C,). float32 and float64; float16 is computed in float32.
+(N, C); results are channels-last in memory, or where the C kernels serve channels-first like x. Inside, for NumPy, both are
+matrices (pixels, C), cut into blocks that stay in a core's cache. gamma, beta, mean, var and inv_std = 1 / sqrt(var + eps)
+are (C,). float32 and float64; float16 is computed in float32.
 """
 
 from math import gcd

@@ -70,7 +70,8 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
     }
 }
 
-/* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be missing. */
+/* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be
+   missing. */
 void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std,
                 index_t rows, index_t columns, float eps)
 {

@@ -226,6 +226,7 @@ def _row_blocks(rows):
 
 
 def _dense(vector):
+    """The vector with its elements side by side, or None."""
     return None if vector is None else np.ascontiguousarray(vector)
 
 
