@@ -5,7 +5,8 @@ registers; C can do both. What a kernel computes on one block NumPy can compute 
 compiler, where the arrays are not float32, and where the environment says MINIGRAD_NATIVE=0.
 
 The declarations in the C files are the one place that says what a kernel takes. A kernel shares its work among threads of
-its own (OpenMP), as many as `threads.get_num_threads()` says: Python's would wait for the interpreter lock between the blocks.
+its own (OpenMP), as many as `threads.get_num_threads()` says: Python's would wait for the interpreter lock between the
+blocks.
 """
 import contextlib
 import ctypes
