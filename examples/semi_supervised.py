@@ -25,7 +25,7 @@ from examples.images import load, scaled
 from examples.runs import RunFolder
 from methods.semi_supervised import METHODS, fixmatch, label_propagation
 from methods.semi_supervised.common import Task
-from methods.semi_supervised.networks import SmallConv, Wide
+from methods.semi_supervised.networks import Residual, SmallConv, Wide
 from minigrad import data, optim
 from minigrad.data.augment import COLOUR, GREY
 
@@ -46,7 +46,7 @@ class Run:
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
-    network: Literal["small", "wide"] = "small"  # "wide": a Wide ResNet; the papers' has depth 28 and width 32
+    network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet; the papers' has depth 28 and width 32
     width: int = 16  # channels of the first convolution, or of the Wide ResNet's first group
     depth: int = 28  # layers of the Wide ResNet
     ema: float = 0.97  # decay of the weights' average; 0: no average
@@ -123,6 +123,10 @@ def build(run, name, images):
                 raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
                                  f"not {run.width} and {run.depth}")
             net = Wide(channels, images.classes, dropout, run.depth, run.width)
+        elif run.network == "residual":
+            if size < 8:
+                raise SystemExit(f"--network residual takes images whose sides are 8 or more, not {size}")
+            net = Residual(channels, images.classes, dropout, run.width)
         else:
             net = SmallConv(channels, images.classes, dropout, [run.width * k for k in (1, 2, 4)], size <= 16)
     return module.Objective(run, net.to(run.device), task)

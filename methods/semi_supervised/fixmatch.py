@@ -9,8 +9,9 @@ strongly augmented.
     L = 1/B sum over b of CE(f(weak(x_b)), y_b) + lambda_u 1/(mu B) sum over b of 1[max q_b >= tau] CE(f(strong(u_b)), q'_b)
     learning rate: eta cos(7 pi k / (16 K))
 
-The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch. With a
-`temperature` q' is q sharpened instead of the one class; with `learned` the strong augmentation is CTAugment.
+The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch, or with `apart`,
+which saves 30 % of the time, the q_b on their own. With a `temperature` q' is q sharpened instead of the one class; with
+`learned` the strong augmentation is CTAugment.
 """
 import math
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Config:
     lambda_u: float = 1.0
     strong: bool = True  # False: the student too sees a weakly augmented image
     learned: bool = False  # CTAugment as the strong augmentation
+    apart: bool = False  # weakly augmented images pass first, without a graph: batch normalisation sees them apart
     ema: float = 0.999  # decay of the weights' average that is tested
 
 
@@ -61,7 +63,13 @@ class FixMatch(Method):
         c, weak, strong = self.config, self.task.weak, self.strong
         if self.learned:
             self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
-        z, z_weak, z_strong = together(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
+        x, u_weak, u_strong = weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng)
+        if c.apart:
+            with mg.no_grad():
+                z_weak, = together(self.net, u_weak)
+            z, z_strong = together(self.net, x, u_strong)
+        else:
+            z, z_weak, z_strong = together(self.net, x, u_weak, u_strong)
         u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
         return mg.cross_entropy(z, batch.y) + c.lambda_u * u, {"mask": mask.mean()}
 

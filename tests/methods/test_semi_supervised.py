@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, common, pi_model
-from methods.semi_supervised.networks import Wide
+from methods.semi_supervised.networks import Residual, Wide
 from minigrad import data
 from minigrad.data.labels import balanced_subset
 
@@ -77,11 +77,15 @@ def test_every_method_learns(name, digits, tmp_path):
     assert semi_supervised.result(run, name, digits) > 0.65
 
 
-def test_a_wide_network_serves_every_method_with_convolutions(digits, tmp_path):
+@pytest.mark.parametrize("network, kind", [("wide", Wide), ("residual", Residual)])
+def test_the_large_networks_serve_every_method_with_convolutions(network, kind, digits, tmp_path):
     from examples import semi_supervised
-    run = dataclasses.replace(semi_supervised.settings("remixmatch"), network="wide", batch=2, ratio=1, views=1)
+    run = dataclasses.replace(semi_supervised.settings("remixmatch"), network=network, batch=2, ratio=1, views=1)
     method = semi_supervised.build(run, "remixmatch", digits)
-    assert isinstance(method.net, Wide)
+    assert isinstance(method.net, kind)
     loss, _ = method.loss(data.Batch(digits.x[:2], digits.y[:2], digits.unlabelled[:2], np.arange(2)), 5)
     loss.backward()
     assert all(p.grad is not None for p in method.net.parameters())
+    small = dataclasses.replace(digits, x=digits.x[..., :6, :6])
+    with pytest.raises(SystemExit, match=f"--network {network} takes images"):
+        semi_supervised.build(run, "remixmatch", small)

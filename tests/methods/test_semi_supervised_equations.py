@@ -42,6 +42,31 @@ def test_no_gradient_reaches_the_targets_of_fixmatch_and_uda():
         assert weak.grad is None and abs(strong.grad.numpy()).max() > 0
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_batches_of_fixmatch(apart):
+    """L is of normalised outputs: the statistics of the weakly augmented images are their own where they pass apart."""
+    task, batch = linear_task(5, 6, (4,))[3:]
+    task.weak, task.strong = (lambda x, rng: x + 1), (lambda x, rng: x * 2)
+    net = MLP((4, 8, 3))
+    value, numbers = fixmatch.FixMatch(fixmatch.Config(tau=0.4, lambda_u=3.0, apart=apart), net, task).loss(batch, 0)
+    groups = batch.x + 1, batch.u + 1, batch.u * 2
+
+    def outputs(*groups):
+        h = np.concatenate(groups) @ net.layers[0].weight.numpy().T + net.layers[0].bias.numpy()
+        h = np.maximum((h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5), 0)
+        p = softmax(h @ net.linear.weight.numpy().T + net.linear.bias.numpy())
+        return np.split(p, np.cumsum([len(g) for g in groups])[:-1])
+
+    if apart:
+        (p, strong), (weak,) = outputs(groups[0], groups[2]), outputs(groups[1])
+    else:
+        p, weak, strong = outputs(*groups)
+    used = weak.max(1) >= 0.4
+    assert numbers["mask"] == used.mean() and 0 < used.sum() < 6
+    expected = -np.log(p[np.arange(5), batch.y]).mean() - 3 * (used * np.log(strong[np.arange(6), weak.argmax(1)])).mean()
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_learning_rate_of_fixmatch():
     assert fixmatch.learning_rate(0, 100, 0.03) == 0.03
     assert fixmatch.learning_rate(100, 100, 1.0) == pytest.approx(math.cos(7 * math.pi / 16))
