@@ -75,6 +75,7 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
     order, needed = _plan(root._node, targets, targets if stop else ())
     retain_graph = create_graph if retain_graph is None else retain_graph
     cotangents, owned, results = {root._node: seed}, set(), {}
+    last_change = max(list(changed.values()), default=0)
 
     def leads(x):
         """Whether a target lies at or below `x`."""
@@ -98,7 +99,7 @@ def backpropagate(root, cotangent, targets, create_graph=False, retain_graph=Non
             if targets is not None and node in targets:
                 results[node] = g
             inputs, op = node.inputs, node.op
-            if changed:
+            if last_change > node.order:
                 _check_unchanged(node)
             if op.simple and not state.observers:
                 out, settings = node if node.out is None else node.output(), node.settings
