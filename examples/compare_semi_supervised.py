@@ -38,7 +38,7 @@ class Run:
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
     ratio: int = 3  # unlabelled images in a step for each labelled one
-    network: Literal["small", "wide"] = "small"  # "wide": a Wide ResNet; the papers' has depth 28 and width 32
+    network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet, the papers' with depth 28 and width 32
     width: int = 16  # channels of the first convolution, or of the Wide ResNet's first group
     depth: int = 28  # layers of the Wide ResNet
     ema: float = 0.97  # decay of the weights' average that is tested

@@ -37,7 +37,7 @@ class Run:
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seed: int = 0  # of the weights, the choice of labels and the batches
-    steps: int = 1000
+    steps: int = 1000  # of the training
     out: str = "runs/semi_supervised"  # the run's folder
     resume: bool = False  # continue the run in `out`
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
@@ -46,7 +46,7 @@ class Run:
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = 2e-3  # falls along a cosine to a fifth
     weight_decay: float = 5e-4  # of the kernels, times the learning rate
-    network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet; the papers' has depth 28 and width 32
+    network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet, the papers' with depth 28 and width 32
     width: int = 16  # channels of the first convolution, or of the Wide ResNet's first group
     depth: int = 28  # layers of the Wide ResNet
     ema: float = 0.97  # decay of the weights' average; 0: no average
@@ -79,9 +79,13 @@ BELOW_ONE = {"temporal_ensembling": "alpha", "label_propagation": "alpha"}
 
 def settings(name):
     """The dataclass of a run with a method, the method's settings and the run's together, as an instance for short runs."""
-    config = METHODS[name].Config if name in METHODS else label_propagation.Config
-    kind = dataclasses.make_dataclass(name + "_run", [], bases=(Run, config))
-    return kind(out=f"runs/semi_supervised/{name}", **SHORT.get(name, {}))
+    module = METHODS.get(name, label_propagation)
+
+    @dataclasses.dataclass
+    class MethodRun(Run, module.Config):  # written out, as the command line's help are the comments in the source
+        method = name
+
+    return MethodRun(out=f"runs/semi_supervised/{name}", **SHORT.get(name, {}))
 
 
 def check(run, name):
@@ -204,7 +208,7 @@ def result(run, name, images):
 
 def main(run):
     """Trains the method and the supervised baseline alike, and prints both accuracies; returns the method's."""
-    name = type(run).__name__.removesuffix("_run")
+    name = run.method
     check(run, name)
     images = load(run.data, run.labels, run.seed)
     print(images.what)
@@ -218,6 +222,13 @@ def main(run):
     return found
 
 
+def from_command_line(args=None):
+    """The run that the arguments (by default the command line's) describe."""
+    modules = {**METHODS, "label_propagation": label_propagation}
+    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in modules.items()}
+    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in modules}, described)
+    return tyro.cli(kinds, args=args, description=__doc__)
+
+
 if __name__ == "__main__":
-    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in (*METHODS, "label_propagation")})
-    main(tyro.cli(kinds, description=__doc__))
+    main(from_command_line())

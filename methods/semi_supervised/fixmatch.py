@@ -28,7 +28,7 @@ ROW = "strong", "weak", "hard, confident"
 class Config:
     tau: float = 0.95  # confidence from which a prediction is used; 0: always
     temperature: float = 0.0  # 0: hard labels
-    lambda_u: float = 1.0
+    lambda_u: float = 1.0  # weight of the second sum
     strong: bool = True  # False: the student too sees a weakly augmented image
     learned: bool = False  # CTAugment as the strong augmentation
     apart: bool = False  # weakly augmented images pass first, without a graph: batch normalisation sees them apart

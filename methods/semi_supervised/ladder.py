@@ -28,7 +28,7 @@ ROW = "noise in all layers", "none", "none"
 
 @dataclass
 class Config:
-    hidden: tuple[int, ...] = (1000, 500, 250, 250, 250)
+    hidden: tuple[int, ...] = (1000, 500, 250, 250, 250)  # widths of the hidden layers
     noise: float = 0.3  # standard deviation of n
     weights: tuple[float, ...] = (1000, 10, 0.1)  # lambda_0, lambda_1, and of every further level
     variant: Literal["full", "gamma", "none"] = "full"  # none: the noisy encoder alone

@@ -31,7 +31,7 @@ class Config:
     temperature: float = 0.5  # T; 1: the average is not sharpened
     mix: Literal["all", "apart", "labelled", "unlabelled", "no"] = "all"  # what is mixed; apart: each kind with its own
     alpha: float = 0.75  # of the Beta distribution
-    lambda_u: float = 75.0
+    lambda_u: float = 75.0  # weight of the guessed labels' loss
     ramp: float = 0.25  # of lambda_u, as a part of the training (paper: 16,384 steps); 0: none
     ema: float = 0.999  # decay of the weights' average that is tested
 

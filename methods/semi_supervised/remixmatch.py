@@ -31,7 +31,7 @@ class Config:
     views: int = 8  # K
     temperature: float = 0.5  # T; 1: targets are not sharpened
     alpha: float = 0.75  # of mixup
-    lambda_u: float = 1.5
+    lambda_u: float = 1.5  # weight of the guessed labels' loss
     lambda_1: float = 0.5  # weight of the strong view before mixup; 0: without
     lambda_r: float = 0.5  # weight of the rotations; 0: without
     ramp: float = 0.25  # of lambda_u and lambda_1, as a part of the training (paper: 2^20 images)

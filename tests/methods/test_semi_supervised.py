@@ -89,3 +89,14 @@ def test_the_large_networks_serve_every_method_with_convolutions(network, kind, 
     small = dataclasses.replace(digits, x=digits.x[..., :6, :6])
     with pytest.raises(SystemExit, match=f"--network {network} takes images"):
         semi_supervised.build(run, "remixmatch", small)
+
+
+def test_the_help_explains_methods_and_settings(capsys):
+    pytest.importorskip("tyro")
+    from examples import semi_supervised
+    for args, words in ([], "Takeru Miyato"), (["vat"], "weight of the divergence"), (["vat"], "labelled images in a step"):
+        with pytest.raises(SystemExit):
+            semi_supervised.from_command_line([*args, "--help"])
+        assert words in " ".join(capsys.readouterr().out.split())
+    run = semi_supervised.from_command_line(["vat", "--alpha", "2", "--labels", "20"])
+    assert (run.method, run.alpha, run.labels) == ("vat", 2, 20)
