@@ -21,8 +21,8 @@ class Fused(Primitive):
         backward: `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the gradient of each
             wanted input, all arrays: the fused first-order path, used when nobody asks for a graph of the gradient.
         reads_out: whether `backward` reads `out`.
-        rule: `rule(g, *tensors, **settings)` -> the gradients of all inputs, written in primitives: for derivatives of
-            higher order, where the gradient is shorter by hand than what the definition's own rules come to.
+        rule: `rule(g, wanted, *tensors, **settings)` -> like `backward`, but of Tensors and written in operations: for
+            derivatives of higher order, where the gradient is shorter by hand than what the definition's own rules come to.
     """
 
     fused = True
@@ -62,7 +62,8 @@ class Fused(Primitive):
             return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
         settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
         if self.rule is not None:
-            return [grad if want else None for grad, want in zip(self.rule(g, *node.inputs, **settings), wanted)]
+            grads = self.rule(g, wanted, *node.inputs, **settings)
+            return [grad if want else None for grad, want in zip(grads, wanted)]
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]

@@ -26,17 +26,41 @@ def _batch_norm(x, weight, bias, eps, seen=None):
     return centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
 
 
-def _norm_rule(g, x, weight, bias, eps, seen=None):
-    """With xhat = (x - mean) / sqrt(var + eps) over n pixels: dbias = sum(g), dweight = sum(g xhat),
-    dx = weight / sqrt(var + eps) (g - dbias / n - xhat dweight / n)."""
+def _norm_rule(g, wanted, x, weight, bias, eps, seen=None):
+    """dx below, dweight = sum(g xhat), dbias = sum(g)."""
+    axes = 0, *range(2, x.ndim)
+    return (_fused_norm_gradient(g, x, weight, eps=eps) if wanted[0] else None,
+            sum(g * _standardised(x, eps)[0], axes) if wanted[1] else None,
+            sum(g, axes) if wanted[2] else None)
+
+
+def _norm_gradient(g, x, weight, eps):
+    """dx = weight / sqrt(var + eps) (g - mean(g) - xhat mean(g xhat)), means over all axes but the channels'."""
     axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
-    n = x.size // x.shape[1]
+    xhat, inv_std = _standardised(x, eps)
+    projected = g - (xhat * mean(g * xhat, axes, keepdims=True) + mean(g, axes, keepdims=True))
+    return weight.reshape(column) * inv_std * projected
+
+
+def _standardised(x, eps):
+    """xhat = (x - mean) / sqrt(var + eps) and 1 / sqrt(var + eps)."""
+    axes = 0, *range(2, x.ndim)
     centred = x - mean(x, axes, keepdims=True)
     inv_std = 1 / sqrt(mean(square(centred), axes, keepdims=True) + eps)
-    xhat = centred * inv_std
-    dbias, dweight = sum(g, axes, keepdims=True), sum(g * xhat, axes, keepdims=True)
-    dx = (weight.reshape(column) * inv_std) * (g - (xhat * (dweight / n) + dbias / n))
-    return dx, dweight.reshape(weight.shape), dbias.reshape(bias.shape)
+    return centred * inv_std, inv_std
+
+
+def _norm_gradient_forward(g, x, weight, eps):
+    from ..backend.cpu import norm_pool
+    mu, var = norm_pool.moments(x)
+    inv_std = 1 / np.sqrt(var + var.dtype.type(eps))
+    dx, dweight, dbias = norm_pool.batch_norm_backward(g, x, weight, mu, inv_std)
+    return dx, (mu, inv_std, dweight, dbias)
+
+
+def _norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
+    from ..backend.cpu import norm_pool
+    return norm_pool.batch_norm_double_backward(h, out, g, x, weight, *residuals)
 
 
 def _norm_forward(x, weight, bias, eps, seen=None):
@@ -72,6 +96,8 @@ def _block_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
 
 
 _fused_norm = Fused("batch_norm", _batch_norm, _norm_forward, _norm_backward, rule=_norm_rule)
+_fused_norm_gradient = Fused("batch_norm_gradient", _norm_gradient, _norm_gradient_forward, _norm_gradient_backward,
+                             reads_out=True)
 _fused_block = Fused("norm_relu_pool", _norm_relu_pool, _block_forward, _block_backward, reads_out=True)
 
 

@@ -165,6 +165,10 @@ def test_batch_norm(n, c, h, w, offset, layout):
     _, mean, var = norm_pool.batch_norm(x, gamma, beta, eps=0.1)
     agree(norm_pool.batch_norm_backward, g, x, gamma, mean, 1 / np.sqrt(var + 0.1), atol=1e-3 if offset else 1e-4)
     agree(norm_pool.scale_and_shift, x, gamma, beta, relu=True, atol=1e-4)
+    first = norm_pool.batch_norm_backward(g, x, gamma, mean, 1 / np.sqrt(var + 0.1))
+    arguments = first[0], g, x, gamma, mean, 1 / np.sqrt(var + 0.1), *first[1:]
+    h = normal(*shape, seed=4)
+    agree(norm_pool.batch_norm_double_backward, h if layout == "features" else nchw(h), *arguments, atol=5e-3 if offset else 3e-4)
 
 
 @pytest.mark.parametrize("layout", ["first", "last"])

@@ -24,11 +24,14 @@ def third_derivatives(f, inputs, seed=0):
 
 NORM = dict(eps=1e-3)
 GEOMETRY = dict(kernel=(3, 2), stride=(2, 1), padding=(1, 0))
-
-
-@pytest.mark.parametrize("operation, shapes, settings", [
-    (norm._fused_norm, [(4, 3, 2, 3), (3,), (3,)], NORM), (norm._fused_block, [(3, 2, 5, 4), (2,), (2,)], NORM),
+FUSED = pytest.mark.parametrize("operation, shapes, settings", [
+    (norm._fused_norm, [(4, 3, 2, 3), (3,), (3,)], NORM),
+    (norm._fused_norm_gradient, [(4, 3, 2, 3), (4, 3, 2, 3), (3,)], NORM),
+    (norm._fused_block, [(3, 2, 5, 4), (2,), (2,)], NORM),
     (pool._max, [(2, 2, 5, 4)], GEOMETRY), (pool._avg, [(2, 2, 5, 4)], GEOMETRY)])
+
+
+@FUSED
 def test_fused_equals_definition_to_third_order(operation, shapes, settings):
     inputs = [np.random.default_rng(1).normal(size=s) for s in shapes]
     fused = third_derivatives(lambda *xs: operation(*xs, **settings), inputs)
@@ -37,9 +40,7 @@ def test_fused_equals_definition_to_third_order(operation, shapes, settings):
     np.testing.assert_allclose(fused, plain, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("operation, shapes, settings", [
-    (norm._fused_norm, [(4, 3, 2, 3), (3,), (3,)], NORM), (norm._fused_block, [(3, 2, 5, 4), (2,), (2,)], NORM),
-    (pool._max, [(2, 2, 5, 4)], GEOMETRY), (pool._avg, [(2, 2, 5, 4)], GEOMETRY)])
+@FUSED
 def test_fused_first_order_path_equals_definition(operation, shapes, settings):
     assert isinstance(operation, Fused)
     arrays = [np.random.default_rng(2).normal(size=s) for s in shapes]

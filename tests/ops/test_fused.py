@@ -101,6 +101,16 @@ def test_layer_norms(data):
 
 @QUICK
 @given(data=st.data())
+def test_gradient_of_batch_norm(data):
+    shape = data.draw(side), data.draw(side), data.draw(st.integers(2, 4)), data.draw(side)
+    shape = shape if data.draw(st.booleans()) else (shape[2], shape[1])
+    g, x, w = data.draw(arrays(shape)), data.draw(arrays(shape)), data.draw(arrays((shape[1],)))
+    check_fused(normalization._fused_norm_gradient, [g, x, w], eps=0.1)
+    check_derivatives(lambda g, x, w: normalization._fused_norm_gradient(g, x, w, eps=0.1), [g, x, w])
+
+
+@QUICK
+@given(data=st.data())
 def test_other_normalisations(data):
     n, c, h = data.draw(side), 2 * data.draw(st.integers(1, 2)), data.draw(st.integers(2, 3))
     x, w, b = data.draw(arrays((n, c, h), 0.2, 2)), data.draw(arrays((c,))), data.draw(arrays((c,)))

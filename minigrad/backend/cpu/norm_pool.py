@@ -32,7 +32,7 @@ def batch_norm(x, gamma, beta, eps=1e-5):
         ValueError: the batch is empty.
         TypeError: `x` is not floating point.
     """
-    mean, var = _moments(x)
+    mean, var = moments(x)
     return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps)), mean, var
 
 
@@ -47,46 +47,72 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
-    if kernel("norm_sums", x, gy):
-        return _batch_norm_backward(gy, x, gamma, mean, inv_std)
-    pixels, gy = _pixels(x), _pixels(gy)
-    todo = _pixel_blocks(pixels)
-    sums = np.empty((2, len(todo), pixels.shape[1]))
+    dbeta, dgamma = _sums(gy, x, mean)
+    dgamma *= inv_std
+    dx = _combined(gy, x, *_input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta))
+    return dx, dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+
+
+def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta):
+    """The gradients of the dx of `batch_norm_backward` in gy, x and gamma, for its cotangent h.
+
+    With means over the n pixels, N(g) = g - mean(g) - xhat mean(g xhat) gives dx = gamma inv_std N(gy); S = sum(h N(gy)):
+        in gy: gamma inv_std N(h)
+        in x: -gamma inv_std^2 (N(h) mean(gy xhat) + N(gy) mean(h xhat) + xhat S / n)
+        in gamma: inv_std S
+    """
+    n = x.size // len(mean)
+    in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
+    s = _sums(h, gy, dbeta / n)[1] - h_gamma * (dgamma / n)
+    a, b, c = -inv_std * dgamma / n, -inv_std * h_gamma / n, -gamma * inv_std**3 * s / n
+    in_x = _combined(_combined(in_gy, dx, a, b, np.zeros_like(a)), x, np.ones_like(a), c, -c * mean)
+    return in_gy, in_x, (inv_std * s).astype(gamma.dtype)
+
+
+def _sums(g, x, mean):
+    """Of each channel sum(g) and sum(g (x - mean)), (2, C) float64."""
+    if kernel("norm_sums", x, g):
+        planes = _Planes(x)
+        sums = np.empty((2, planes.parts, planes.repeat, len(mean)))
+        centre = planes.tiled(mean.astype(np.float32, copy=False))
+        kernel("norm_sums")(planes.of(g), planes.of(x), centre, *sums, planes.parts, *planes.shape)
+        return sums.sum((1, 2))
+    x, g = _pixels(x), _pixels(g)
+    todo = _pixel_blocks(x)
+    sums = np.empty((2, len(todo), len(mean)))
 
     def reduce(i):
-        x, g = pixels[todo[i]], gy[todo[i]]
-        centred = scratch("norm block", x.shape, x.dtype)
-        np.subtract(_wide(x), _tiled(mean, x), out=_wide(centred))
-        centred *= g
-        sums[:, i] = _column_sums(g), _column_sums(centred)
+        block = g[todo[i]]
+        centred = scratch("norm block", block.shape, x.dtype)
+        np.subtract(_wide(x[todo[i]]), _tiled(mean.astype(x.dtype, copy=False), block), out=_wide(centred))
+        centred *= block
+        sums[:, i] = _column_sums(block), _column_sums(centred)
 
     parallel_for(reduce, len(todo), blas=True)
-    dbeta, dgamma = sums.sum(1)
-    dgamma *= inv_std
-    a, b, c = _input_gradient(len(pixels), gamma, mean, inv_std, dgamma, dbeta, pixels.dtype)
+    return sums.sum(1)
+
+
+def _combined(g, x, a, b, c):
+    """a g + b x + c for each channel's a, b and c, like x."""
+    if kernel("combine", g, x):
+        planes = _Planes(x)
+        dx = empty(planes.shape, np.float32)
+        a, b, c = (planes.tiled(v.astype(np.float32, copy=False)) for v in (a, b, c))
+        kernel("combine")(planes.of(g), planes.of(x), a, b, c, dx, *planes.shape)
+        return planes.restored(dx)
+    pixels, g = _pixels(x), _pixels(g)
+    a, b, c = (v.astype(pixels.dtype, copy=False) for v in (a, b, c))
     dx = empty(pixels.shape, pixels.dtype)
 
-    def combine(rows):  # dx = a * gy + b * x + c
-        term = scratch("norm block", gy[rows].shape, gy.dtype)
+    def combine(rows):
+        block = g[rows]
+        term = scratch("norm block", block.shape, block.dtype)
         _scale_and_shift(pixels[rows], b, c, dx[rows])
-        np.multiply(_wide(gy[rows]), _tiled(a, gy[rows]), out=_wide(term))
+        np.multiply(_wide(block), _tiled(a, block), out=_wide(term))
         dx[rows] += term
 
-    parallel_for(combine, todo)
-    return _restored(dx, x), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
-
-
-def _batch_norm_backward(gy, x, gamma, mean, inv_std):
-    """`batch_norm_backward` by the C kernels."""
-    planes = _Planes(x)
-    x_planes, g_planes, dx = planes.of(x), planes.of(gy), empty(planes.shape, np.float32)
-    sums = np.empty((2, planes.parts, planes.repeat, len(mean)))
-    kernel("norm_sums")(g_planes, x_planes, planes.tiled(mean), *sums, planes.parts, *planes.shape)
-    dbeta, dgamma = sums.sum((1, 2))
-    dgamma *= inv_std
-    coefficients = _input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta, np.float32)
-    kernel("combine")(g_planes, x_planes, *map(planes.tiled, coefficients), dx, *planes.shape)
-    return planes.restored(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+    parallel_for(combine, _pixel_blocks(pixels))
+    return _restored(dx, x)
 
 
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
@@ -156,7 +182,8 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
     parallel_for(reduce, len(todo), blas=True)
     dbeta, dgamma = sums.sum(1)
     dgamma *= inv_std
-    a, b, shift = _input_gradient(images.size // c, gamma, mean, inv_std, dgamma, dbeta, images.dtype)
+    coefficients = _input_gradient(images.size // c, gamma, mean, inv_std, dgamma, dbeta)
+    a, b, shift = (v.astype(images.dtype) for v in coefficients)
     dx = empty(images.shape, images.dtype)
 
     def combine(block):
@@ -190,7 +217,7 @@ def scale_and_shift(x, scale, shift, relu=False):
     return _restored(y, x)
 
 
-def _moments(x):
+def moments(x):
     """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
     if kernel("moments", x):
         planes = _Planes(x)
@@ -319,12 +346,11 @@ def _affine(gamma, beta, mean, var, eps):
     return scale, beta - mean * scale
 
 
-def _input_gradient(n, gamma, mean, inv_std, dgamma, dbeta, dtype):
+def _input_gradient(n, gamma, mean, inv_std, dgamma, dbeta):
     """a, b, c such that the input gradient of a normalisation over n pixels is a * gy + b * x + c."""
     a = gamma * inv_std.astype(np.float64)
     b = -a * inv_std * dgamma / n
-    c = -a * dbeta / n - b * mean
-    return a.astype(dtype), b.astype(dtype), c.astype(dtype)
+    return a, b, -a * dbeta / n - b * mean
 
 
 def _scale_and_shift(x, scale, shift, out, relu=False):

@@ -76,3 +76,17 @@ extern "C" __global__ void batch_norm_backward(const real* g, const real* x, con
         dx[at] = w[c] * inv_std[c] * (passed - db[c] / n - xhat * dw[c] / n);
     }
 }
+
+// The gradient in x of the dx above for its cotangent h: with the sums dw of g xhat and hw of h xhat, dh = the dx of h
+// instead of g, and s = sum of (g - db / n - xhat dw / n) h,
+//     in_x = -inv_std (dh dw / n + dx hw / n + w inv_std xhat s / n).
+extern "C" __global__ void batch_norm_double_backward(const real* dh, const real* dx, const real* x, const real* w,
+                                                      const real* mean, const real* inv_std, const real* dw, const real* hw,
+                                                      const real* s, real* in_x, int channels, int pixels, real n) {
+    int c = blockIdx.x % channels;
+    for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
+        index_t at = (index_t)blockIdx.x * pixels + i;
+        real xhat = (x[at] - mean[c]) * inv_std[c];
+        in_x[at] = -inv_std[c] / n * (dh[at] * dw[c] + dx[at] * hw[c] + w[c] * inv_std[c] * xhat * s[c]);
+    }
+}

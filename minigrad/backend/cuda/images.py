@@ -58,12 +58,29 @@ def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
 def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
     """The gradients of `batch_norm` in x, gamma and beta; `y`, its output, is needed if a ReLU followed."""
     dx, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
-    db, dw = empty((n, c), x.dtype), empty((n, c), x.dtype)
-    launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
-    db, dw = column_sum(db), column_sum(dw)
+    db, dw = _norm_sums(gy, x, y, mean, inv_std)
     launch("batch_norm", "batch_norm_backward", n * c, _threads(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c,
            pixels, n * pixels)
     return dx, dw, db
+
+
+@in_any_order
+def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta):
+    """The gradients of the dx of `batch_norm_backward` in gy, x and gamma, for its cotangent h."""
+    in_x, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
+    in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
+    s = _norm_sums(h, gy, None, dbeta / (n * pixels), xp(x).ones_like(mean))[1] - h_gamma * (dgamma / (n * pixels))
+    launch("batch_norm", "batch_norm_double_backward", n * c, _threads(pixels), in_gy, dx, x, gamma, mean, inv_std, dgamma,
+           h_gamma, s, in_x, c, pixels, n * pixels)
+    return in_gy, in_x, inv_std * s
+
+
+def _norm_sums(gy, x, y, mean, inv_std):
+    """Of each channel the sums of gy and of gy (x - mean) inv_std."""
+    (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
+    db, dw = empty((n, c), x.dtype), empty((n, c), x.dtype)
+    launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
+    return column_sum(db), column_sum(dw)
 
 
 @in_any_order

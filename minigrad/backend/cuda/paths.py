@@ -84,6 +84,16 @@ def _batch_norm_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=N
     return images.batch_norm_backward(g, x, weight, *residuals)
 
 
+def _batch_norm_gradient(g, x, weight, eps):
+    mean, inv_std = _told(None, *images.moments(x), eps)
+    dx, dweight, dbias = images.batch_norm_backward(g, x, weight, mean, inv_std)
+    return dx, (mean, inv_std, dweight, dbias)
+
+
+def _batch_norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
+    return images.batch_norm_double_backward(h, out, g, x, weight, *residuals)
+
+
 def _norm_relu_pool(x, weight, bias, eps, seen=None):
     y, winner, mean, var = images.norm_relu_pool(x, weight, bias, eps)
     return y, (winner, *_told(seen, mean, var, eps))
@@ -154,6 +164,7 @@ PATHS = {
     "max_pool2d": Path(images.max_pool2d, _max_pool_backward),
     "avg_pool2d": Path(lambda x, **geometry: (images.avg_pool2d(x, **geometry), None), _avg_pool_backward),
     "batch_norm": Path(_batch_norm, _batch_norm_backward),
+    "batch_norm_gradient": Path(_batch_norm_gradient, _batch_norm_gradient_backward, reads_out=True),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "group_norm": Path(_group_norm, _group_norm_backward, fits=lambda *inputs, **settings: len(inputs) == 3),
     "grid_sample": Path(

@@ -35,7 +35,18 @@ def test_batch_norm(run, seed, dtype, n, c, plane, relu):
     close(db, h.astype(np.float64).sum(axes), scale=100)
     close(dw, (h * xhat).sum(axes), scale=100)
     mean_h, mean_dot = h.mean(axes, keepdims=True, dtype=np.float64), (h * xhat).mean(axes, keepdims=True)
-    close(dx, column(w * inv_std, x) * (h - mean_h - xhat * mean_dot), scale=30)
+    projected = h - mean_h - xhat * mean_dot
+    close(dx, column(w * inv_std, x) * projected, scale=30)
+    if relu:
+        return
+    k = normal(seed + 4, dtype, n, c, *plane)
+    mean_k, mean_k_dot = k.mean(axes, keepdims=True, dtype=np.float64), (k * xhat).mean(axes, keepdims=True)
+    k_projected, s = k - mean_k - xhat * mean_k_dot, (k * projected).sum(axes, keepdims=True)
+    in_g, in_x, in_w = run(cuda.batch_norm_double_backward, k, dx, g, x, w, mean.astype(dtype), inv_std, dw, db)
+    close(in_g, column(w * inv_std, x) * k_projected, scale=30)
+    close(in_w, inv_std * s.reshape(c), scale=100)
+    close(in_x, -column(w * inv_std**2, x) * (k_projected * mean_dot + projected * mean_k_dot
+                                              + xhat * s * c / x.size), scale=100)
 
 
 def test_batch_norm_eval_uses_the_given_statistics(run):
