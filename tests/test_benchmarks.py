@@ -6,18 +6,28 @@ import sys
 
 import pytest
 
-pytest.importorskip("torch")
-
 
 def test_networks_have_as_many_parameters_as_their_peers():
+    pytest.importorskip("torch")
     from benchmarks import peers, workloads
     from minigrad import nn
-    for name, (ours, theirs, _) in workloads.NETWORKS.items():
+    for name, (ours, theirs, _, _) in workloads.NETWORKS.items():
         counts = [sum(math.prod(p.shape) for p in build.parameters()) for build in (ours(nn), theirs(peers))]
         assert counts[0] == counts[1], name
 
 
+def test_networks_have_as_many_parameters_in_jax():
+    jax = pytest.importorskip("jax")
+    from benchmarks import jax_peers, workloads
+    from minigrad import nn
+    for name, (ours, _, theirs, x) in workloads.NETWORKS.items():
+        p, x = jax_peers.Parameters(), x[:1].transpose(0, 2, 3, 1) if x.ndim == 4 else x[:1]
+        jax.eval_shape(lambda x: getattr(jax_peers, theirs)(p, x, jax.random.key(0)), x)
+        assert sum(a.size for a in p.drawn) == sum(math.prod(p.shape) for p in ours(nn).parameters()), name
+
+
 def test_the_command_prints_and_writes_a_table(tmp_path):
+    pytest.importorskip("torch")
     out = tmp_path / "table"
     command = [sys.executable, "-m", "tests.benchmarks", "chain", "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Times minigrad against PyTorch and, for layers, JAX (where it is installed), with the same number of threads.
+"""Times minigrad against PyTorch and JAX (where it is installed), with the same number of threads.
 
     python -m tests.benchmarks                      # everything
     python -m tests.benchmarks chain conv4          # the workloads whose names contain one of these

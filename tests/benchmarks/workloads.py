@@ -11,7 +11,9 @@ ALL = {}
 
 
 def workload(name, **libraries):
-    ALL[name] = {library.replace("_", " "): build for library, build in libraries.items()}
+    """What is built with JAX counts where that is installed."""
+    ALL[name] = {library.replace("_", " "): build for library, build in libraries.items()
+                 if library != "jax" or importlib.util.find_spec("jax")}
 
 
 def _rng():
@@ -90,8 +92,13 @@ def conv4_torch(device, channels_last=False):
     return step
 
 
+def conv4_jax(device):
+    from . import jax_peers
+    return jax_peers.prototypical_step(_rng().random((WAY * (1 + QUERY), 1, 28, 28), np.float32), WAY, QUERY)
+
+
 workload("conv4 step, 60-way 1-shot, 5 queries", minigrad=conv4_minigrad, torch=conv4_torch,
-         torch_channels_last=lambda device: conv4_torch(device, True))
+         torch_channels_last=lambda device: conv4_torch(device, True), jax=conv4_jax)
 
 
 TASKS, INNER = 4, 5
@@ -158,7 +165,12 @@ def maml_torch(device):
     return step
 
 
-workload("MAML step of second order, 5 inner steps, 4 tasks", minigrad=maml_minigrad, torch=maml_torch)
+def maml_jax(device):
+    from . import jax_peers
+    return jax_peers.maml_step(*_maml_data(), INNER)
+
+
+workload("MAML step of second order, 5 inner steps, 4 tasks", minigrad=maml_minigrad, torch=maml_torch, jax=maml_jax)
 
 
 # -- training steps of larger networks: cross-entropy, backward, SGD ----------------------------------------------------
@@ -207,6 +219,13 @@ def _step_torch(build, x):
     return start
 
 
+def _step_jax(name, x):
+    def start(device):
+        from . import jax_peers
+        return jax_peers.training_step(getattr(jax_peers, name), x)
+    return start
+
+
 def _classifier(nn):
     """MiniLM with a linear layer on the pooled state."""
     class Classifier(nn.Module):
@@ -221,15 +240,17 @@ def _classifier(nn):
 
 NETWORKS = {
     "WRN-28-2 step, 32 images of 32x32": (
-        lambda nn: nn.WideResNet(28, 2, 10), lambda peers: peers.wide_resnet(10), _images(32)),
+        lambda nn: nn.WideResNet(28, 2, 10), lambda peers: peers.wide_resnet(10), "wide_resnet", _images(32)),
     "ResNet-18 step, 16 images of 32x32": (
-        lambda nn: nn.resnet18(num_classes=10, small_images=True), lambda peers: peers.resnet18(10), _images(16)),
+        lambda nn: nn.resnet18(num_classes=10, small_images=True), lambda peers: peers.resnet18(10), "resnet18",
+        _images(16)),
     "ViT-Tiny step, 64 images of 32x32, patch 4": (
-        lambda nn: nn.VisionTransformer(32, 4, 3, 10, 192, 12, 3), lambda peers: peers.ViT(32, 4, 192, 12, 3, 10), _images(64)),
+        lambda nn: nn.VisionTransformer(32, 4, 3, 10, 192, 12, 3), lambda peers: peers.ViT(32, 4, 192, 12, 3, 10), "vit",
+        _images(64)),
     "BERT step, MiniLM, 16 texts of 64 tokens": (
-        _classifier, lambda peers: peers.BERT(30522, 384, 6, 12, 1536, 10), _tokens(16))}
-for _name, (_ours, _theirs, _x) in NETWORKS.items():
-    workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x))
+        _classifier, lambda peers: peers.BERT(30522, 384, 6, 12, 1536, 10), "bert", _tokens(16))}
+for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
+    workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), jax=_step_jax(_jaxs, _x))
 
 
 # -- layers: forward alone, and with backward ----------------------------------------------------------------------------
@@ -285,8 +306,7 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
         run = jax.jit(both)
         return lambda: jax.block_until_ready(run(cotangent, *xs))
 
-    found = dict(minigrad=minigrad, torch=torch)
-    return found | dict(jax=jax) if jaxs and importlib.util.find_spec("jax") else found
+    return dict(minigrad=minigrad, torch=torch, **(dict(jax=jax) if jaxs else {}))
 
 
 _ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
