@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigrad.backend.cpu import activation, elementwise, native, norm_pool, rows, threads
+from minigrad.backend.cpu import activation, conv, elementwise, native, norm_pool, rows, threads
 from minigrad.backend.cpu.layout import nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
@@ -169,6 +169,19 @@ def test_batch_norm(n, c, h, w, offset, layout):
     arguments = first[0], g, x, gamma, mean, 1 / np.sqrt(var + 0.1), *first[1:]
     h = normal(*shape, seed=4)
     agree(norm_pool.batch_norm_double_backward, h if layout == "features" else nchw(h), *arguments, atol=5e-3 if offset else 3e-4)
+
+
+@QUICK
+@given(st.integers(1, 3), st.sampled_from([2, 15, 16, 17, 64, 131]), st.tuples(st.integers(5, 9), st.integers(5, 9)),
+       st.tuples(st.integers(1, 3), st.integers(1, 3)), st.sampled_from([(1, 1), (2, 2), (1, 3)]),
+       st.sampled_from([(0, 0), (1, 1), (2, 4)]), st.sampled_from([(1, 1), (2, 1)]), st.booleans())
+def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, last):
+    x = nchw(normal(n, *size, c)) if last else normal(n, c, *size)
+    w, geometry = normal(c, 1, *window, seed=1), dict(stride=stride, padding=padding, dilation=dilation, groups=c)
+    gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
+    agree(conv.conv2d, x, w, **geometry, atol=1e-4)
+    agree(lambda gy, w: conv.conv2d_input_grad(gy, w, x.shape, **geometry), gy, w, atol=1e-4)
+    agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["first", "last"])

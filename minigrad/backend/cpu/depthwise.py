@@ -1,13 +1,16 @@
 """Depthwise convolution: every channel has its own filters, so there is no matrix product to win.
 
-It is a weighted sum of shifted images, taken tap by tap over blocks of rows that stay in the cache. The functions work on
-(N, H, W, C) images; a channel with m filters gives m output channels (O = C * m).
+It is a weighted sum of shifted images. Where channels have one filter each, float32 goes to the C kernels, which are told
+which outputs, taps and inputs meet. Elsewhere NumPy takes tap by tap, over blocks of rows that stay in the cache. The
+functions work on (N, H, W, C) images; a channel with m filters gives m output channels (O = C * m).
 """
+import functools
 
 import numpy as np
 
-from .layout import blocks, image_blocks, padded
-from .memory import scratch
+from .layout import blocks, contiguous_nhwc, image_blocks, nchw, padded
+from .memory import empty, scratch
+from .native import kernel
 from .threads import get_num_threads, parallel_for, split
 
 
@@ -20,6 +23,9 @@ def correlate(x, w, g, y):
     """Fill y (N, Ho, Wo, O) with the convolution of x (N, H, W, C) and w (O, 1, kh, kw)."""
     taps = _taps(w, g.groups)  # (kh, kw, C, m)
     c, m = taps.shape[2:]
+    if m == 1 and kernel("depthwise", x, taps):
+        _weighted_sum(x, taps, y, _meeting(g, x.shape[1:3], y.shape[1:3], OUTPUT, (TAP, INPUT)))
+        return y
 
     def block(index):
         images, rows = index
@@ -38,6 +44,9 @@ def scatter(gy, w, g, gx):
     """Fill gx (N, H, W, C) with the input gradient of `correlate` for gy (N, Ho, Wo, O)."""
     taps = _taps(w, g.groups)
     c, m = taps.shape[2:]
+    if m == 1 and kernel("depthwise", gy, taps):
+        _weighted_sum(gy, taps, gx, _meeting(g, gx.shape[1:3], gy.shape[1:3], INPUT, (TAP, OUTPUT)))
+        return gx
     n, ho, wo, _ = gy.shape
     _, h, width, _ = gx.shape
     (kh, kw), (sh, sw), (ph, pw), (dh, dw), _ = g
@@ -63,6 +72,8 @@ def weight_grad(gy, x, w_shape, g):
     """The weight gradient (O, 1, kh, kw) of `correlate` for gy (N, Ho, Wo, O)."""
     o, _, kh, kw = w_shape
     c, m = g.groups, o // g.groups
+    if m == 1 and kernel("depthwise_weights", gy, x):
+        return _weight_sums(gy, x, (kh, kw), g).transpose(2, 0, 1).reshape(w_shape)
     todo = blocks(gy.shape, gy.dtype)
     parts = split(len(todo), get_num_threads())
     sums = np.zeros((len(parts), kh, kw, c, m), gy.dtype)
@@ -79,6 +90,43 @@ def weight_grad(gy, x, w_shape, g):
 
     parallel_for(sum_part, len(parts), blas=True)
     return sums.sum(0).transpose(2, 3, 0, 1).reshape(w_shape)
+
+
+OUTPUT, TAP, INPUT = range(3)
+
+
+@functools.lru_cache(256)
+def _meeting(g, size_in, size_out, by, pair):
+    """What meets: along an axis all (output i, tap t, input r) with r = i s + t d - p.
+
+    Returns, down and across, for each value of `by` where its members begin, (values + 1,), and of each member the `pair`,
+    (members, 2).
+    """
+    found = []
+    for k, s, p, d, inputs, outputs in zip(*g[:4], size_in, size_out):
+        output, tap = np.divmod(np.arange(outputs * k), k)
+        at = output * s + tap * d - p
+        members = np.stack([output, tap, at], 1)[(at >= 0) & (at < inputs)]
+        members = members[np.argsort(members[:, by], kind="stable")]
+        starts = np.searchsorted(members[:, by], np.arange((outputs, k, inputs)[by] + 1))
+        found += [starts, np.ascontiguousarray(members[:, pair])]
+    return found
+
+
+def _weighted_sum(x, taps, y, meeting):
+    """Fill y (N, rows, columns, C) with the sums of x (N, H, W, C) times taps (kh, kw, C, 1) over what meets there."""
+    kernel("depthwise")(contiguous_nhwc(nchw(x)), taps, y, *meeting, *x.shape[:3], *y.shape[1:], taps.shape[1])
+
+
+def _weight_sums(gy, x, taps, g):
+    """(kh, kw, C)."""
+    sizes = x.shape[1:3], gy.shape[1:3]
+    rows, columns = _meeting(g, *sizes, OUTPUT, (TAP, INPUT))[:2], _meeting(g, *sizes, TAP, (OUTPUT, INPUT))[2:]
+    parts = max(1, min(get_num_threads(), gy.size >> 14))
+    totals = empty((parts, *taps, x.shape[3]))
+    gy, x = contiguous_nhwc(nchw(gy)), contiguous_nhwc(nchw(x))
+    kernel("depthwise_weights")(gy, x, totals, *rows, *columns, parts, *x.shape[:3], *gy.shape[1:], *taps)
+    return totals.sum(0)
 
 
 def _taps(w, c):

@@ -29,7 +29,8 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "norm_relu_pool": ["batch_norm"],
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
-CPU = {"conv": ["conv", "native"], "channels": ["native"], "elementwise": ["native"], "rows": ["native"]}  # the kernels in C
+CPU = {"conv": ["conv", "native"], "channels": ["native"], "depthwise_conv": ["native"], "elementwise": ["native"],
+       "rows": ["native"]}  # the kernels in C
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
              "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}
 RULES = [
