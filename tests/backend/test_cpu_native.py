@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigrad.backend.cpu import activation, conv, elementwise, native, norm_pool, rows, threads
-from minigrad.backend.cpu.layout import nchw
+from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
 QUICK = settings(deadline=None, max_examples=40)
@@ -182,6 +182,14 @@ def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, la
     agree(conv.conv2d, x, w, **geometry, atol=1e-4)
     agree(lambda gy, w: conv.conv2d_input_grad(gy, w, x.shape, **geometry), gy, w, atol=1e-4)
     agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
+
+
+@QUICK
+@given(st.integers(1, 3), st.sampled_from([2, 15, 16, 17, 33]), st.sampled_from([(1, 5), (3, 5), (4, 4), (7, 5), (40, 41)]))
+def test_channels_last(n, c, size):
+    x = normal(n, c, *size)
+    agree(contiguous_nhwc, x, rtol=0, atol=1e-6)
+    assert contiguous_nhwc(x.astype(np.float32)).flags.c_contiguous
 
 
 @pytest.mark.parametrize("layout", ["first", "last"])

@@ -345,6 +345,8 @@ LAYERS = {
     "max pooling": (_MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2), _jax_pooling),
     "convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1), lambda t: t.nn.Conv2d(64, 64, 3, padding=1),
                         _jax_convolution),
+    "depthwise convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1, groups=64),
+                                  lambda t: t.nn.Conv2d(64, 64, 3, padding=1, groups=64)),
     "linear": (_ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
     "attention": ((16, 12, 128, 32), lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}

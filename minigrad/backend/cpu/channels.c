@@ -140,3 +140,20 @@ void combine(const float *g, const float *x, const float *a, const float *b, con
                 for (index_t i = 0, at = (o * channels + k) * inner; i < inner; i++, at++)
                     dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];
 }
+
+/* Images (N, channels, pixels) as (N, pixels, channels), a square of both at a time. */
+void channels_last(const float *x, float *y, index_t images, index_t channels, index_t pixels)
+{
+    index_t across = pieces(pixels, 16);
+    PARALLEL(images * channels * pixels > 65536)
+    for (index_t block = 0; block < images * across; block++) {
+        index_t n = block / across, p = block % across * 16, width = pixels - p < 16 ? pixels - p : 16;
+        for (index_t c = 0; c < channels; c += 16) {
+            const float *from = x + (n * channels + c) * pixels + p;
+            float *to = y + (n * pixels + p) * channels + c;
+            index_t height = channels - c < 16 ? channels - c : 16;
+            for (index_t i = 0; i < width; i++)
+                for (index_t k = 0; k < height; k++) to[i * channels + k] = from[k * pixels + i];
+        }
+    }
+}

@@ -7,6 +7,7 @@ A row of a window is then one long run, a product's rows are pixels, and a reduc
 import numpy as np
 
 from .memory import empty, scratch
+from .native import kernel
 from .threads import get_num_threads, parallel_for
 
 # The working set of a block should fit the second- or third-level cache. Smaller is not better: NumPy gives up the
@@ -31,10 +32,13 @@ def nhwc(x):
 
 def contiguous_nhwc(x):
     """(N, C, H, W) to C-contiguous (N, H, W, C): a view if `x` is channels-last in memory, else a copy."""
-    x = nhwc(x)
+    native, planes, x = kernel("channels_last", x) if x.flags.c_contiguous else None, x, nhwc(x)
     if x.flags.c_contiguous:
         return x
     out = empty(x.shape, x.dtype)
+    if native:
+        native(planes, out, *planes.shape[:2], planes.shape[2] * planes.shape[3])
+        return out
     parallel_for(lambda block: np.copyto(out[block], x[block]), blocks(x.shape, x.dtype))
     return out
 
