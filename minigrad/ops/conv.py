@@ -10,6 +10,7 @@ of any order, all of them on the fast path.
 import numpy as np
 
 from ..backend import path, taps
+from ..fused import Fused
 from ..tensor import Primitive, Tensor
 
 
@@ -48,6 +49,32 @@ _conv_weight = Primitive(
     lambda h, _out, g, _x, w_shape, **geometry: _conv_input(g, h, x_shape=_x.shape, **geometry))
 
 
+def _add_bias(y, bias):
+    """bias (C,) added to every pixel of y (N, C, H, W)."""
+    return y + bias.reshape(1, -1, 1, 1)
+
+
+def _add_bias_forward(y, bias):
+    from ..backend.cpu import norm_pool
+    return norm_pool.add_to_channels(y, bias), None
+
+
+def _add_bias_backward(g, out, residuals, wanted, y, bias):
+    from ..backend.cpu import norm_pool
+    return g, norm_pool.channel_sums(g) if wanted[1] else None
+
+
+_fused_bias = Fused("add_bias", _add_bias, _add_bias_forward, _add_bias_backward)
+
+
+def _with_bias(y, bias):
+    if bias is None:
+        return y
+    bias = bias if isinstance(bias, Tensor) else Tensor(bias)
+    fits = bias.shape == y.shape[1:2] and bias.dtype == y.dtype
+    return _fused_bias(y, bias) if fits else _add_bias(y, bias)
+
+
 def conv2d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of images with filters, as `torch.nn.functional.conv2d`.
 
@@ -67,7 +94,7 @@ def conv2d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """
     y = _conv(x, w, stride=_pair("stride", stride), padding=_pair("padding", padding),
               dilation=_pair("dilation", dilation), groups=groups)
-    return y if bias is None else y + (bias if isinstance(bias, Tensor) else Tensor(bias)).reshape(1, -1, 1, 1)
+    return _with_bias(y, bias)
 
 
 def conv1d(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -114,7 +141,7 @@ def conv_transpose2d(x, w, bias=None, stride=1, padding=0, output_padding=0, gro
         x.shape[2:], stride, padding, dilation, w.shape[2:], extra))
     y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), stride=stride, padding=padding, dilation=dilation,
                     groups=groups)
-    return y if bias is None else y + (bias if isinstance(bias, Tensor) else Tensor(bias)).reshape(1, -1, 1, 1)
+    return _with_bias(y, bias)
 
 
 def conv_transpose1d(x, w, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):

@@ -165,6 +165,9 @@ def test_batch_norm(n, c, h, w, offset, layout):
     _, mean, var = norm_pool.batch_norm(x, gamma, beta, eps=0.1)
     agree(norm_pool.batch_norm_backward, g, x, gamma, mean, 1 / np.sqrt(var + 0.1), atol=1e-3 if offset else 1e-4)
     agree(norm_pool.scale_and_shift, x, gamma, beta, relu=True, atol=1e-4)
+    if layout != "features":
+        agree(norm_pool.add_to_channels, x, beta, atol=1e-4)
+        agree(norm_pool.channel_sums, x, atol=1e-2 if offset else 1e-4)
     first = norm_pool.batch_norm_backward(g, x, gamma, mean, 1 / np.sqrt(var + 0.1))
     arguments = first[0], g, x, gamma, mean, 1 / np.sqrt(var + 0.1), *first[1:]
     h = normal(*shape, seed=4)

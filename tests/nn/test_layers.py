@@ -5,8 +5,8 @@ import pytest
 import minigrad as mg
 from minigrad import io, nn, optim
 from minigrad.backend import taps
-from minigrad.ops import normalization as norm, pool
 from minigrad.fused import Fused
+from minigrad.ops import conv, normalization as norm, pool
 
 
 def third_derivatives(f, inputs, seed=0):
@@ -27,6 +27,7 @@ GEOMETRY = dict(kernel=(3, 2), stride=(2, 1), padding=(1, 0))
 FUSED = pytest.mark.parametrize("operation, shapes, settings", [
     (norm._fused_norm, [(4, 3, 2, 3), (3,), (3,)], NORM),
     (norm._fused_norm_gradient, [(4, 3, 2, 3), (4, 3, 2, 3), (3,)], NORM),
+    (conv._fused_bias, [(3, 2, 5, 4), (2,)], {}),
     (norm._fused_block, [(3, 2, 5, 4), (2,), (2,)], NORM),
     (pool._max, [(2, 2, 5, 4)], GEOMETRY), (pool._avg, [(2, 2, 5, 4)], GEOMETRY)])
 

@@ -5,7 +5,7 @@ from checks import arrays, check_derivatives
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad.ops import activation, attention, loss, normalization, projection, reduce
+from minigrad.ops import activation, attention, conv, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
 side = st.integers(1, 4)
@@ -97,6 +97,15 @@ def test_layer_norms(data):
     for affine in ([], [w]):
         check_fused(normalization._fused_rms_norm, [x, *affine], eps=0.1)
     check_derivatives(lambda x, w: mg.rms_norm(x, shape[-1], w, 0.1), [x, w])
+
+
+@QUICK
+@given(data=st.data())
+def test_bias(data):
+    shape = data.draw(side), data.draw(side), data.draw(side), data.draw(side)
+    y, bias = data.draw(arrays(shape)), data.draw(arrays(shape[1:2]))
+    check_fused(conv._fused_bias, [y, bias])
+    check_derivatives(lambda x, b: mg.conv2d(x, np.ones((shape[1], 1, 1, 1)), b, groups=shape[1]), [y, bias])
 
 
 @QUICK

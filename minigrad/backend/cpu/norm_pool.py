@@ -231,6 +231,20 @@ def moments(x):
     return moments.merge()
 
 
+def add_to_channels(x, v):
+    """x (N, C, H, W) plus a number for each channel, v (C,)."""
+    if kernel("scale_and_shift", x, v):
+        return scale_and_shift(x, np.ones_like(v), v)
+    return x + v.reshape(1, -1, 1, 1)
+
+
+def channel_sums(x):
+    """The sum of each channel of (N, C, H, W)."""
+    if kernel("norm_sums", x):
+        return _sums(x, x, np.zeros(x.shape[1], x.dtype))[0].astype(x.dtype)
+    return x.sum((0, 2, 3))
+
+
 class _Planes:
     """How the kernels of channels.c see the memory of float32 images (N, C, H, W) or features (N, C): (outer, C, inner).
 
