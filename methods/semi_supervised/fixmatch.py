@@ -10,8 +10,8 @@ strongly augmented.
     learning rate: eta cos(7 pi k / (16 K))
 
 The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch, or with `apart`,
-which saves 30 % of the time, the q_b on their own. With a `temperature` q' is q sharpened instead of the one class; with
-`learned` the strong augmentation is CTAugment.
+which saves a quarter of the time, the weakly augmented ones on their own. With a `temperature` q' is q sharpened instead of
+the one class; with `learned` the strong augmentation is CTAugment.
 """
 import math
 from dataclasses import dataclass

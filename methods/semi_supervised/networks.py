@@ -26,7 +26,7 @@ class SmallConv(nn.Module):
 class Residual(nn.Module):
     """Eight 3 x 3 convolutions, max pooling instead of strides, two residual pairs: (N, C, H, W) to (N, classes).
 
-    Most of its work is done on 16 x 16 and 4 x 4 positions (of 32 x 32), where it learns most for the time it takes on a CPU.
+    Sized for a CPU: one core trains about 1,700 images of 32 x 32 a second with 16 channels.
 
     Args:
         width: channels of the first convolution; the last has eight times as many.
