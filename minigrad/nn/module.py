@@ -16,7 +16,10 @@ class Parameter(Tensor):
 
 
 class Module:
-    """A function with parameters. A subclass sets its parts as attributes and defines `forward`."""
+    """A function with parameters. A subclass sets its parts as attributes and defines `forward`.
+
+    Parts are Parameters, arrays (buffers) and Modules, and also the Parameters and Modules in lists, tuples and dicts.
+    """
 
     training = True
 
@@ -26,22 +29,15 @@ class Module:
     def forward(self, *args, **settings):
         raise TypeError(f"{type(self).__name__} defines no forward()")
 
-    def _named(self, kind, prefix=""):
-        for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield prefix + name, self, name
-            elif isinstance(value, Module):
-                yield from value._named(kind, f"{prefix}{name}.")
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield from item._named(kind, f"{prefix}{name}.{i}.")
+    def _named(self, kind):
+        """(full name, holder, key) of each part of the kind; it is holder[key]."""
+        return _places(vars(self), kind, kind)
 
     def named_parameters(self):
         """Pairs (dotted name, Parameter), in the order of definition; one that stands in several places once."""
         seen = set()
-        for full, owner, name in self._named(Tensor):
-            parameter = vars(owner)[name]
+        for full, holder, key in self._named(Tensor):
+            parameter = holder[key]
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield full, parameter
@@ -52,16 +48,13 @@ class Module:
 
     def named_buffers(self):
         """Pairs (dotted name, array) of the state that is not trained, such as running statistics."""
-        for full, owner, name in self._named(_Array):
-            yield full, vars(owner)[name]
+        for full, holder, key in self._named(_Array):
+            yield full, holder[key]
 
     def modules(self):
         """This Module and all below it."""
         yield self
-        for value in vars(self).values():
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(item, Module):
-                    yield from item.modules()
+        yield from _modules(vars(self).values())
 
     def state_dict(self):
         """A dict from dotted names to copies of the parameters' and buffers' arrays."""
@@ -69,7 +62,7 @@ class Module:
 
     def _state(self):
         """The arrays of the parameters, under each of their names, and of the buffers."""
-        return {full: vars(owner)[name]._array for full, owner, name in self._named(Tensor)} | dict(self.named_buffers())
+        return {full: holder[key]._array for full, holder, key in self._named(Tensor)} | dict(self.named_buffers())
 
     def load_state_dict(self, state):
         """Puts back what `state_dict` returned.
@@ -108,30 +101,57 @@ class Module:
                 return backend.to_device(array, target)
             return array.astype(target, copy=False) if array.dtype.kind == "f" else array
 
-        for module in self.modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    mark_changed(value._array)
-                    value._array = moved(value._array)
-                elif backend.is_array(value):
-                    setattr(module, name, moved(value))
+        for _, holder, key in self._named(Tensor):
+            parameter = holder[key]
+            mark_changed(parameter._array)
+            parameter._array = moved(parameter._array)
+        for _, holder, key in self._named(_Array):
+            holder[key] = moved(holder[key])
         return self
 
     def __repr__(self):
         lines = []
+
+        def describe(name, value, kinds):
+            if isinstance(value, Module):
+                lines.append(f"{name}: " + repr(value).replace("\n", "\n  "))
+            elif isinstance(value, kinds):
+                lines.append(f"{name}: {value.dtype}{list(value.shape)}")
+            for key, item in _items(value):
+                describe(f"{name}.{key}", item, Parameter)
+
         for name, value in vars(self).items():
-            several = isinstance(value, (list, tuple))
-            for name, item in [(f"{name}.{i}", v) for i, v in enumerate(value)] if several else [(name, value)]:
-                if isinstance(item, Module):
-                    lines.append(f"{name}: " + repr(item).replace("\n", "\n  "))
-                elif isinstance(item, Tensor) or backend.is_array(item):
-                    lines.append(f"{name}: {item.dtype}{list(item.shape)}")
+            describe(name, value, (Tensor, _Array))
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
     def zero_grad(self):
         """Forgets the gradients of all parameters."""
         for parameter in self.parameters():
             parameter.grad = None
+
+
+def _items(value):
+    """The pairs of key and item of a list, tuple or dict; none of anything else."""
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+
+
+def _places(holder, kind, wanted, prefix=""):
+    """See `Module._named`. Of what a list or dict holds only Parameters count: other Tensors and arrays may be anything."""
+    for key, value in _items(holder):
+        if isinstance(value, wanted):
+            yield f"{prefix}{key}", holder, key
+        elif isinstance(value, Module):
+            yield from _places(vars(value), kind, kind, f"{prefix}{key}.")
+        else:
+            yield from _places(value, kind, Parameter if kind is Tensor else (), f"{prefix}{key}.")
+
+
+def _modules(values):
+    for value in values:
+        if isinstance(value, Module):
+            yield from value.modules()
+        else:
+            yield from _modules(item for _, item in _items(value))
 
 
 class _ArrayKind(type):
@@ -168,20 +188,20 @@ class Sequential(Module):
 
 @contextlib.contextmanager
 def _replaced(module, params):
-    places = {full: (owner, name) for kind in (Tensor, _Array) for full, owner, name in module._named(kind)}
+    places = {full: (holder, key) for kind in (Tensor, _Array) for full, holder, key in module._named(kind)}
     unknown = params.keys() - places.keys()
     if unknown:
         raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown)}")
-    before = {full: vars(places[full][0])[places[full][1]] for full in params}
+    before = {full: places[full][0][places[full][1]] for full in params}
     try:
         for full, value in params.items():
-            owner, name = places[full]
-            setattr(owner, name, asarray(value) if backend.is_array(before[full]) else value)
+            holder, key = places[full]
+            holder[key] = asarray(value) if backend.is_array(before[full]) else value
         yield
     finally:
         for full, value in before.items():
-            owner, name = places[full]
-            setattr(owner, name, value)
+            holder, key = places[full]
+            holder[key] = value
 
 
 def functional_call(module, params, *args, **settings):

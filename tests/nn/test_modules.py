@@ -277,3 +277,33 @@ def test_to_dtype_and_repr():
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).to("float64")
     assert net(np.ones((1, 2))).dtype == np.float64
     assert repr(net) == "Sequential(\n  0: Linear(\n    weight: float64[3, 2]\n    bias: float64[3]\n  )\n  1: ReLU()\n)"
+
+
+class Contained(nn.Module):
+    def __init__(self):
+        self.layers = {"first": nn.Linear(2, 3), "rest": [nn.Linear(3, 1), (nn.BatchNorm1d(1),)]}
+        self.scales = [nn.Parameter(np.ones(2, np.float32)), None]
+        self.history, self.table = [mg.Tensor(np.ones(3))], {"x": np.ones(3)}  # no parameters, no buffers
+
+    def forward(self, x):
+        first, (second, (norm,)) = self.layers.values()
+        return norm(second(first(x * self.scales[0])))
+
+
+def test_parts_are_found_in_lists_tuples_and_dicts():
+    net = Contained()
+    names = [name for name, _ in net.named_parameters()]
+    assert names == ["layers.first.weight", "layers.first.bias", "layers.rest.0.weight", "layers.rest.0.bias",
+                     "layers.rest.1.0.weight", "layers.rest.1.0.bias", "scales.0"]
+    assert [name for name, _ in net.named_buffers()] == ["layers.rest.1.0.running_mean", "layers.rest.1.0.running_var"]
+    assert all(name in repr(net) for name in ("layers.first: Linear", "layers.rest.1.0: BatchNorm1d", "scales.0: float32[2]"))
+    x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    net(x).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    zero = mg.Tensor(np.zeros(2, np.float32))
+    same = nn.functional_call(net, {"scales.0": zero}, x).numpy()
+    assert (same == same[0]).all() and net.scales[0] is not zero
+    other = Contained().to("float64")
+    other.load_state_dict(net.state_dict())
+    assert other.scales[0].dtype == np.float64 and not net.eval().layers["first"].training
+    np.testing.assert_allclose(other.eval()(x.astype(np.float64)).numpy(), net(x).numpy(), rtol=1e-5)
