@@ -53,7 +53,7 @@ def _standardised(x, eps):
 def _norm_gradient_forward(g, x, weight, eps):
     from ..backend.cpu import norm_pool
     mu, var = norm_pool.moments(x)
-    inv_std = 1 / np.sqrt(var + var.dtype.type(eps))
+    inv_std = _inverse_std(var, eps)
     dx, dweight, dbias = norm_pool.batch_norm_backward(g, x, weight, mu, inv_std)
     return dx, (mu, inv_std, dweight, dbias)
 
@@ -68,7 +68,11 @@ def _norm_forward(x, weight, bias, eps, seen=None):
     y, mu, var = norm_pool.batch_norm(x, weight, bias, eps)
     if seen is not None:
         seen(mu, var)
-    return y, (mu, 1 / np.sqrt(var + var.dtype.type(eps)))
+    return y, (mu, _inverse_std(var, eps))
+
+
+def _inverse_std(var, eps):
+    return 1 / np.sqrt(var + var.dtype.type(eps))
 
 
 def _norm_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
@@ -86,7 +90,7 @@ def _block_forward(x, weight, bias, eps, seen=None):
     y, pooled, winner, mu, var = norm_pool.norm_relu_pool(x, weight, bias, eps)
     if seen is not None:
         seen(mu, var)
-    return y, (pooled, winner, mu, 1 / np.sqrt(var + var.dtype.type(eps)))
+    return y, (pooled, winner, mu, _inverse_std(var, eps))
 
 
 def _block_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):

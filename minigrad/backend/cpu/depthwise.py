@@ -24,7 +24,7 @@ def correlate(x, w, g, y):
     taps = _taps(w, g.groups)  # (kh, kw, C, m)
     c, m = taps.shape[2:]
     if m == 1 and kernel("depthwise", x, taps):
-        _weighted_sum(x, taps, y, _meeting(g, x.shape[1:3], y.shape[1:3], OUTPUT, (TAP, INPUT)))
+        _weighted_sum(x, taps, y, [_meeting(axis, OUTPUT, (TAP, INPUT)) for axis in _axes(g, x, y)])
         return y
 
     def block(index):
@@ -45,7 +45,7 @@ def scatter(gy, w, g, gx):
     taps = _taps(w, g.groups)
     c, m = taps.shape[2:]
     if m == 1 and kernel("depthwise", gy, taps):
-        _weighted_sum(gy, taps, gx, _meeting(g, gx.shape[1:3], gy.shape[1:3], INPUT, (TAP, OUTPUT)))
+        _weighted_sum(gy, taps, gx, [_meeting(axis, INPUT, (TAP, OUTPUT)) for axis in _axes(g, gx, gy)])
         return gx
     n, ho, wo, _ = gy.shape
     _, h, width, _ = gx.shape
@@ -95,33 +95,36 @@ def weight_grad(gy, x, w_shape, g):
 OUTPUT, TAP, INPUT = range(3)
 
 
-@functools.lru_cache(256)
-def _meeting(g, size_in, size_out, by, pair):
-    """What meets: along an axis all (output i, tap t, input r) with r = i s + t d - p.
+def _axes(g, x, y):
+    """Window, stride, padding, dilation, inputs and outputs, down and across, for x (N, H, W, C) and y (N, Ho, Wo, C)."""
+    return zip(*g[:4], x.shape[1:3], y.shape[1:3])
 
-    Returns, down and across, for each value of `by` where its members begin, (values + 1,), and of each member the `pair`,
-    (members, 2).
+
+@functools.lru_cache(256)
+def _meeting(axis, by, pair):
+    """What meets along an axis: all (output i, tap t, input r) with r = i s + t d - p.
+
+    Returns for each value of `by` where its members begin, (values + 1,), and of each member the `pair`, (members, 2).
     """
-    found = []
-    for k, s, p, d, inputs, outputs in zip(*g[:4], size_in, size_out):
-        output, tap = np.divmod(np.arange(outputs * k), k)
-        at = output * s + tap * d - p
-        members = np.stack([output, tap, at], 1)[(at >= 0) & (at < inputs)]
-        members = members[np.argsort(members[:, by], kind="stable")]
-        starts = np.searchsorted(members[:, by], np.arange((outputs, k, inputs)[by] + 1))
-        found += [starts, np.ascontiguousarray(members[:, pair])]
-    return found
+    k, s, p, d, inputs, outputs = axis
+    output, tap = np.divmod(np.arange(outputs * k), k)
+    at = output * s + tap * d - p
+    members = np.stack([output, tap, at], 1)[(at >= 0) & (at < inputs)]
+    members = members[np.argsort(members[:, by], kind="stable")]
+    starts = np.searchsorted(members[:, by], np.arange((outputs, k, inputs)[by] + 1))
+    return starts, np.ascontiguousarray(members[:, pair])
 
 
 def _weighted_sum(x, taps, y, meeting):
     """Fill y (N, rows, columns, C) with the sums of x (N, H, W, C) times taps (kh, kw, C, 1) over what meets there."""
-    kernel("depthwise")(contiguous_nhwc(nchw(x)), taps, y, *meeting, *x.shape[:3], *y.shape[1:], taps.shape[1])
+    rows, columns = meeting
+    kernel("depthwise")(contiguous_nhwc(nchw(x)), taps, y, *rows, *columns, *x.shape[:3], *y.shape[1:], taps.shape[1])
 
 
 def _weight_sums(gy, x, taps, g):
     """(kh, kw, C)."""
-    sizes = x.shape[1:3], gy.shape[1:3]
-    rows, columns = _meeting(g, *sizes, OUTPUT, (TAP, INPUT))[:2], _meeting(g, *sizes, TAP, (OUTPUT, INPUT))[2:]
+    down, across = _axes(g, x, gy)
+    rows, columns = _meeting(down, OUTPUT, (TAP, INPUT)), _meeting(across, TAP, (OUTPUT, INPUT))
     parts = max(1, min(get_num_threads(), gy.size >> 14))
     totals = empty((parts, *taps, x.shape[3]))
     gy, x = contiguous_nhwc(nchw(gy)), contiguous_nhwc(nchw(x))

@@ -32,14 +32,14 @@ def nhwc(x):
 
 def contiguous_nhwc(x):
     """(N, C, H, W) to C-contiguous (N, H, W, C): a view if `x` is channels-last in memory, else a copy."""
-    native, planes, x = kernel("channels_last", x) if x.flags.c_contiguous else None, x, nhwc(x)
-    if x.flags.c_contiguous:
-        return x
-    out = empty(x.shape, x.dtype)
-    if native:
-        native(planes, out, *planes.shape[:2], planes.shape[2] * planes.shape[3])
-        return out
-    parallel_for(lambda block: np.copyto(out[block], x[block]), blocks(x.shape, x.dtype))
+    last = nhwc(x)
+    if last.flags.c_contiguous:
+        return last
+    out = empty(last.shape, x.dtype)
+    if x.flags.c_contiguous and kernel("channels_last", x):
+        kernel("channels_last")(x, out, *x.shape[:2], x.shape[2] * x.shape[3])
+    else:
+        parallel_for(lambda block: np.copyto(out[block], last[block]), blocks(last.shape, x.dtype))
     return out
 
 

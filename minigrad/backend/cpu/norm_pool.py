@@ -47,10 +47,11 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
+    dtype, (x, gy) = x.dtype, _alike(x, gy)
     dbeta, dgamma = _sums(gy, x, mean)
     dgamma *= inv_std
     dx = _combined(gy, x, *_input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta))
-    return dx, dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+    return dx.astype(dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
 def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta):
@@ -61,12 +62,20 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
         in x: -gamma inv_std^2 (N(h) mean(gy xhat) + N(gy) mean(h xhat) + xhat S / n)
         in gamma: inv_std S
     """
-    n = x.size // len(mean)
+    n, dtype, (x, h, gy, dx) = x.size // len(mean), x.dtype, _alike(x, h, gy, dx)
     in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
     s = _sums(h, gy, dbeta / n)[1] - h_gamma * (dgamma / n)
     a, b, c = -inv_std * dgamma / n, -inv_std * h_gamma / n, -gamma * inv_std**3 * s / n
     in_x = _combined(_combined(in_gy, dx, a, b, np.zeros_like(a)), x, np.ones_like(a), c, -c * mean)
-    return in_gy, in_x, (inv_std * s).astype(gamma.dtype)
+    return in_gy.astype(dtype, copy=False), in_x.astype(dtype, copy=False), (inv_std * s).astype(gamma.dtype)
+
+
+def _alike(x, *others):
+    """The arrays in the order of memory in which they are worked on, that of x where there is a choice; float16 in float32."""
+    if kernel("combine", x, *others):
+        planes = _Planes(x)
+        return [planes.restored(planes.of(a)) for a in (x, *others)]
+    return [nchw(_images(a)) if a.ndim == 4 else _pixels(a) for a in (x, *others)]
 
 
 def _sums(g, x, mean):
