@@ -67,7 +67,8 @@ def _by_kernel(name, many, exists=True):
     """
     together, others = {}, []
     for arrays in many:
-        fits = exists and path(*arrays) == "cuda" and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:])
+        fits = (exists and path(*arrays) == "cuda" and arrays[0].dtype != np.float16
+                and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:]))
         (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
     if others and backend.capturing is not None:
         raise RuntimeError(f"{name}: a step on parameters like {others[0][0].dtype}{list(others[0][0].shape)} has no CUDA "
@@ -211,9 +212,10 @@ def clip_grad_norm(params, max_norm):
 class LossScaler:
     """Scales a loss up, so that small gradients do not vanish in float16, and skips steps whose gradients overflowed.
 
-    Micikevicius et al. 2018, arXiv:1710.03740. The parameters stay float32; gradients come back through the conversion:
+    Micikevicius et al. 2018, arXiv:1710.03740. The parameters stay float32, gradients come back through the conversion, and
+    operations that sum (normalisation, softmax, attention, pooling, products) do so in float32 and round the result:
 
-        half = {name: p.astype("float16") for name, p in net.named_parameters() if p.ndim > 1}
+        half = {name: p.astype("float16") for name, p in net.named_parameters()}
         logits = functional_call(net, half, x.astype("float16"))
         scaler.scaled(cross_entropy(logits.astype("float32"), labels)).backward()
         scaler.step(optimizer)

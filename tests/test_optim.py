@@ -141,7 +141,7 @@ def test_products_of_half_precision_are_rounded_once():
 
 
 def half_loss(net, x, y):
-    half = {name: p.astype("float16") for name, p in net.named_parameters() if p.ndim > 1}
+    half = {name: p.astype("float16") for name, p in net.named_parameters()}
     return mg.cross_entropy(nn.functional_call(net, half, x.astype(np.float16)).astype("float32"), y)
 
 

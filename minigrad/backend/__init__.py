@@ -34,7 +34,7 @@ def fresh(function, dtype):
 
 
 kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
-_SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
+_SERVED = {np.dtype(name) for name in ("float16", "float32", "float64", "int64", "bool")}
 
 
 def path(*arrays):
@@ -42,9 +42,9 @@ def path(*arrays):
 
     Returns:
         "cpu": all are NumPy's: the blocked and threaded paths of `backend.cpu`.
-        "cuda": all are on the GPU, their floats all float32 or all float64, their integers int64: the kernels of
-            `backend.cuda`.
-        "definition": anything else, such as float16 on the GPU: the operation written in primitives.
+        "cuda": all are on the GPU, their floats of one dtype among float16, float32 and float64, their integers int64: the
+            kernels of `backend.cuda`.
+        "definition": anything else, such as float16 beside float32 on the GPU: the operation written in primitives.
     """
     if not kernels_take_numpy:
         for a in arrays:

@@ -169,7 +169,8 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
         raise ValueError("batch_norm: evaluation needs running statistics")
     column = (1, -1) + (1,) * (x.ndim - 2)
     scale = weight / (running_var + running_var.dtype.type(eps)) ** 0.5
-    return x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
+    y = x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
+    return y.astype(np.result_type(x.dtype, weight.dtype, bias.dtype))  # of float16, though the statistics are float32
 
 
 # -- over each sample ------------------------------------------------------------------------------------------------

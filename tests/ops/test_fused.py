@@ -108,6 +108,14 @@ def test_bias(data):
     check_derivatives(lambda x, b: mg.conv2d(x, np.ones((shape[1], 1, 1, 1)), b, groups=shape[1]), [y, bias])
 
 
+def test_evaluation_keeps_float16_though_the_statistics_are_float32():
+    x, w = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(np.float16), np.ones(3, np.float16)
+    mu, var = np.full(3, 0.5, np.float32), np.full(3, 4, np.float32)
+    y = mg.batch_norm(x, mu, var, w, w)
+    assert y.dtype == np.float16
+    np.testing.assert_allclose(y.numpy(), (x - 0.5) / 2 + 1.0, rtol=2e-3)
+
+
 @QUICK
 @given(data=st.data())
 def test_gradient_of_batch_norm(data):

@@ -37,13 +37,13 @@ static __device__ real derivative(int kind, real x, real slope) {
     }
 }
 
-extern "C" __global__ void activation_forward(int kind, const real* x, const real* bias, real* y, index_t n, int columns,
+extern "C" __global__ void activation_forward(int kind, const item* x, const item* bias, item* y, index_t n, int columns,
                                               real slope) {
     index_t i = thread_index();
     if (i < n) y[i] = value(kind, bias ? x[i] + bias[i % columns] : x[i], slope);
 }
 
-extern "C" __global__ void activation_backward(int kind, const real* g, const real* x, const real* bias, real* dx, index_t n,
+extern "C" __global__ void activation_backward(int kind, const item* g, const item* x, const item* bias, item* dx, index_t n,
                                                int columns, real slope) {
     index_t i = thread_index();
     if (i < n) dx[i] = g[i] * derivative(kind, bias ? x[i] + bias[i % columns] : x[i], slope);

@@ -15,7 +15,7 @@ constexpr int MOST = 128, PIECES = MOST / 32, WARPS = 4, ROWS = sizeof(real) == 
 
 // Rows start ... start + 31 of x (rows, width) to shared memory, zeros behind the last row. One column of padding puts
 // the elements of a column into different banks.
-static __device__ void load_tile(real (*tile)[MOST + 1], const real* x, int start, int rows, int width) {
+static __device__ void load_tile(real (*tile)[MOST + 1], const item* x, int start, int rows, int width) {
     __syncthreads();  // whoever reads the old tile is done
     for (int i = threadIdx.x; i < 32 * width; i += blockDim.x) {
         int row = start + i / width;
@@ -25,7 +25,7 @@ static __device__ void load_tile(real (*tile)[MOST + 1], const real* x, int star
 }
 
 // The block's own rows, first ... first + OWN - 1 of x (rows, width), to shared memory.
-static __device__ void load_own(real (*own)[MOST], const real* x, int first, int rows, int width) {
+static __device__ void load_own(real (*own)[MOST], const item* x, int first, int rows, int width) {
     for (int i = threadIdx.x; i < OWN * width; i += blockDim.x) {
         int row = first + i / width;
         own[i / width][i % width] = row < rows ? x[(index_t)row * width + i % width] : real(0);
@@ -51,7 +51,7 @@ static __device__ void add_tile_rows(real (*sums)[PIECES], const real* factor, r
 }
 
 // This warp's rows of a result to x (rows, width).
-static __device__ void store_own(real* x, real (*sums)[PIECES], int first, int rows, int width) {
+static __device__ void store_own(item* x, real (*sums)[PIECES], int first, int rows, int width) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     for (int r = 0; r < ROWS; r++)
         for (int piece = 0; piece < PIECES; piece++) {  // bounds known to the compiler keep `sums` in registers
@@ -61,14 +61,14 @@ static __device__ void store_own(real* x, real (*sums)[PIECES], int first, int r
 }
 
 // s[i, j] from the dot product, minus infinity where i does not see j.
-static __device__ real score(real dot, real scale, const real* mask, int i, int j, int queries, int keys, int reach,
+static __device__ real score(real dot, real scale, const item* mask, int i, int j, int queries, int keys, int reach,
                              index_t mask_i, index_t mask_j) {
     if (i >= queries || j >= keys || j > i + reach) return -INFINITY;
     return scale * dot + (mask ? mask[i * mask_i + j * mask_j] : real(0));
 }
 
 // y, and lse[i], the log-sum-exp of s[i, :], from which the backward pass gets p without another softmax.
-extern "C" __global__ void attention_forward(const real* q, const real* k, const real* v, const real* mask, real* y,
+extern "C" __global__ void attention_forward(const item* q, const item* k, const item* v, const item* mask, item* y,
                                              real* lse, int heads_of_one, int queries, int keys, int width, real scale,
                                              int reach, index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
     __shared__ real tile[32][MOST + 1], own_q[OWN][MOST];
@@ -102,7 +102,7 @@ extern "C" __global__ void attention_forward(const real* q, const real* k, const
 }
 
 // delta[i] = g[i] . y[i] = sum over j of p[i, j] dp[i, j]. One warp works on one row of g, y (rows, width).
-extern "C" __global__ void attention_delta(const real* g, const real* y, real* delta, index_t rows, int width) {
+extern "C" __global__ void attention_delta(const item* g, const item* y, real* delta, index_t rows, int width) {
     index_t row = thread_index() / 32;
     if (row >= rows) return;
     real sum = 0;
@@ -112,8 +112,8 @@ extern "C" __global__ void attention_delta(const real* g, const real* y, real* d
 }
 
 // With dp[i, j] = g[i] . v[j] and ds = p (dp - delta):  dq[i] = scale sum over j of ds[i, j] k[j]. Own rows are queries.
-extern "C" __global__ void attention_backward_q(const real* g, const real* q, const real* k, const real* v, const real* mask,
-                                                const real* lse, const real* delta, real* dq, int heads_of_one, int queries,
+extern "C" __global__ void attention_backward_q(const item* g, const item* q, const item* k, const item* v, const item* mask,
+                                                const real* lse, const real* delta, item* dq, int heads_of_one, int queries,
                                                 int keys, int width, real scale, int reach, index_t mask_n, index_t mask_h,
                                                 index_t mask_i, index_t mask_j) {
     __shared__ real tile[32][MOST + 1], own_q[OWN][MOST], own_g[OWN][MOST];
@@ -140,8 +140,8 @@ extern "C" __global__ void attention_backward_q(const real* g, const real* q, co
 }
 
 // dv[j] = sum over i of p[i, j] g[i],  dk[j] = scale sum over i of ds[i, j] q[i]. Own rows are keys, a lane is a query.
-extern "C" __global__ void attention_backward_kv(const real* g, const real* q, const real* k, const real* v,
-                                                 const real* mask, const real* lse, const real* delta, real* dk, real* dv,
+extern "C" __global__ void attention_backward_kv(const item* g, const item* q, const item* k, const item* v,
+                                                 const item* mask, const real* lse, const real* delta, item* dk, item* dv,
                                                  int heads_of_one, int queries, int keys, int width, real scale, int reach,
                                                  index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
     __shared__ real tile[32][MOST + 1], own_k[OWN][MOST], own_v[OWN][MOST];
@@ -149,7 +149,7 @@ extern "C" __global__ void attention_backward_kv(const real* g, const real* q, c
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real dk_sums[ROWS][PIECES] = {}, dv_sums[ROWS][PIECES] = {}, p[ROWS], dp[ROWS], ds[ROWS];
     if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
-    const real *head_g = g + (index_t)head * queries * width, *head_q = q + (index_t)head * queries * width;
+    const item *head_g = g + (index_t)head * queries * width, *head_q = q + (index_t)head * queries * width;
     load_own(own_k, k + (index_t)head * keys * width, first, keys, width);
     load_own(own_v, v + (index_t)head * keys * width, first, keys, width);
     for (int start = max(0, first - reach) / 32 * 32; start < queries; start += 32) {

@@ -1,9 +1,9 @@
-"""Scaled dot-product attention in linear memory. Arrays are float32 or float64 on the GPU, in C order."""
+"""Scaled dot-product attention in linear memory. Arrays are float16, float32 or float64 on the GPU, in C order."""
 import math
 
 from .. import xp
 from .elementwise import blocks
-from .launch import empty, empty_like, in_any_order, launch
+from .launch import computed, empty, empty_like, in_any_order, launch
 
 MOST = 128  # the widest head; attention.cu holds a row of it in registers
 _THREADS = 128
@@ -22,12 +22,12 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 
     Returns:
         y like q; a query that sees no key gets 0.
-        lse: (N, heads, queries), the log-sum-exp of each query's scores.
+        lse: (N, heads, queries), the log-sum-exp of each query's scores, of float16 in float32.
 
     Raises:
         ValueError: a head is wider than 128.
     """
-    y, lse = empty_like(q), empty(q.shape[:3], q.dtype)
+    y, lse = empty_like(q), empty(q.shape[:3], computed(q.dtype))
     mask, settings = _settings(q, k, mask, causal, scale)
     launch("attention", "attention_forward", _blocks(q), _THREADS, q, k, v, mask, y, lse, *settings)
     return y, lse
@@ -47,7 +47,7 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
 
 def _blocks(x):
     """One block for every 4 warps times ROWS rows of each head (ROWS as in attention.cu)."""
-    own = 16 if x.dtype.itemsize == 4 else 4
+    own = 16 if computed(x.dtype).itemsize == 4 else 4
     return math.prod(x.shape[:2]) * blocks(x.shape[2], own)
 
 

@@ -6,8 +6,8 @@
 // stride over the pixels, and blockIdx.x = image * C + channel.
 
 // The mean and the sum of squared deviations of each plane: (N, C).
-extern "C" __global__ void plane_moments(const real* x, real* mean, real* squares, int pixels) {
-    const real* plane = x + (index_t)blockIdx.x * pixels;
+extern "C" __global__ void plane_moments(const item* x, real* mean, real* squares, int pixels) {
+    const item* plane = x + (index_t)blockIdx.x * pixels;
     real sum = 0, sum_of_squares = 0;
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) sum += plane[i];
     real m = block_sum(sum) / pixels;
@@ -35,8 +35,8 @@ extern "C" __global__ void merge_moments(const real* plane_mean, const real* squ
     var[blockIdx.x] = spread;
 }
 
-extern "C" __global__ void batch_norm_apply(const real* x, const real* w, const real* b, const real* mean, const real* var,
-                                            real* y, int channels, int pixels, real eps, int relu) {
+extern "C" __global__ void batch_norm_apply(const item* x, const item* w, const item* b, const real* mean, const real* var,
+                                            item* y, int channels, int pixels, real eps, int relu) {
     int c = blockIdx.x % channels;
     real scale = w[c] / sqrt(var[c] + eps);
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
@@ -48,7 +48,7 @@ extern "C" __global__ void batch_norm_apply(const real* x, const real* w, const 
 
 // For each plane the sums of g and of g (x - mean) inv_std: (N, C). Summed over the images they are db and dw. Where y is
 // not null a ReLU followed, and g counts only where y > 0.
-extern "C" __global__ void batch_norm_sums(const real* g, const real* x, const real* y, const real* mean,
+extern "C" __global__ void batch_norm_sums(const item* g, const item* x, const item* y, const real* mean,
                                            const real* inv_std, real* db, real* dw, int channels, int pixels) {
     int c = blockIdx.x % channels;
     real sum = 0, dot = 0;
@@ -66,8 +66,8 @@ extern "C" __global__ void batch_norm_sums(const real* g, const real* x, const r
 }
 
 // dx = w inv_std (g - db / n - xhat dw / n), n = N P values a channel.
-extern "C" __global__ void batch_norm_backward(const real* g, const real* x, const real* y, const real* w, const real* mean,
-                                               const real* inv_std, const real* db, const real* dw, real* dx, int channels,
+extern "C" __global__ void batch_norm_backward(const item* g, const item* x, const item* y, const item* w, const real* mean,
+                                               const real* inv_std, const real* db, const real* dw, item* dx, int channels,
                                                int pixels, real n) {
     int c = blockIdx.x % channels;
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
@@ -80,9 +80,9 @@ extern "C" __global__ void batch_norm_backward(const real* g, const real* x, con
 // The gradient in x of the dx above for its cotangent h: with the sums dw of g xhat and hw of h xhat, dh = the dx of h
 // instead of g, and s = sum of (g - db / n - xhat dw / n) h,
 //     in_x = -inv_std (dh dw / n + dx hw / n + w inv_std xhat s / n).
-extern "C" __global__ void batch_norm_double_backward(const real* dh, const real* dx, const real* x, const real* w,
+extern "C" __global__ void batch_norm_double_backward(const item* dh, const item* dx, const item* x, const item* w,
                                                       const real* mean, const real* inv_std, const real* dw, const real* hw,
-                                                      const real* s, real* in_x, int channels, int pixels, real n) {
+                                                      const real* s, item* in_x, int channels, int pixels, real n) {
     int c = blockIdx.x % channels;
     for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
         index_t at = (index_t)blockIdx.x * pixels + i;

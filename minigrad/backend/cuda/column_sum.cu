@@ -2,7 +2,7 @@
 //
 // A block of 32 x 8 threads works on 32 columns of one chunk. Neighbouring threads read neighbouring columns, each of the 8
 // takes every eighth row, and their 8 sums are added up in shared memory. Without atomics the result is always the same.
-extern "C" __global__ void column_sum(const real* x, real* sums, index_t rows, int columns, index_t per_chunk) {
+extern "C" __global__ void column_sum(const item* x, real* sums, index_t rows, int columns, index_t per_chunk) {
     __shared__ real of_thread[8][32];
     int column = blockIdx.x * 32 + threadIdx.x;
     index_t first = blockIdx.y * per_chunk, last = min(rows, first + per_chunk);

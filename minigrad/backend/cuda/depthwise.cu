@@ -2,11 +2,11 @@
 // o / (O / C) alone. Element (a, b) of the window of output (i, j) lies at row i sh - ph + a dh, column j sw - pw + b dw.
 
 // One block works on one output plane, blockIdx.x = image * O + o; its threads stride over the plane.
-extern "C" __global__ void depthwise_forward(const real* x, const real* w, real* y, int outputs, int multiplier,
+extern "C" __global__ void depthwise_forward(const item* x, const item* w, item* y, int outputs, int multiplier,
                                              int height, int width, int rows, int columns, int kh, int kw, int sh, int sw,
                                              int ph, int pw, int dh, int dw) {
-    const real* plane = x + (index_t)(blockIdx.x / multiplier) * height * width;
-    const real* filter = w + blockIdx.x % outputs * kh * kw;
+    const item* plane = x + (index_t)(blockIdx.x / multiplier) * height * width;
+    const item* filter = w + blockIdx.x % outputs * kh * kw;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         real sum = 0;
         for (int a = 0; a < kh; a++)
@@ -20,7 +20,7 @@ extern "C" __global__ void depthwise_forward(const real* x, const real* w, real*
 }
 
 // The gradient in x. One block works on one input plane, blockIdx.x = image * C + c; a thread collects for its pixel.
-extern "C" __global__ void depthwise_input_backward(const real* g, const real* w, real* dx, int channels, int multiplier,
+extern "C" __global__ void depthwise_input_backward(const item* g, const item* w, item* dx, int channels, int multiplier,
                                                     int height, int width, int rows, int columns, int kh, int kw, int sh,
                                                     int sw, int ph, int pw, int dh, int dw) {
     for (int pixel = threadIdx.x; pixel < height * width; pixel += blockDim.x) {
@@ -40,7 +40,7 @@ extern "C" __global__ void depthwise_input_backward(const real* g, const real* w
 
 // The gradient in w. One block works on one weight, blockIdx.x = (o kh + a) kw + b; its threads stride over the outputs of
 // all images.
-extern "C" __global__ void depthwise_weight_backward(const real* g, const real* x, real* dw_, int images, int outputs,
+extern "C" __global__ void depthwise_weight_backward(const item* g, const item* x, item* dw_, int images, int outputs,
                                                      int multiplier, int height, int width, int rows, int columns, int kh,
                                                      int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     int b = blockIdx.x % kw, a = blockIdx.x / kw % kh, o = blockIdx.x / kw / kh;

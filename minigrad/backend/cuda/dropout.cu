@@ -29,7 +29,7 @@ extern "C" __global__ void philox_words(real* words, index_t n, unsigned long lo
     for (int k = 0; k < 4 && i + k < n; k++) words[i + k] = random.w[k];
 }
 
-extern "C" __global__ void dropout(const real* x, real* y, index_t n, real p, unsigned long long seed,
+extern "C" __global__ void dropout(const item* x, item* y, index_t n, real p, unsigned long long seed,
                                    const unsigned long long* seed_at) {
     index_t i = thread_index() * 4;
     Words random = philox(thread_index(), seed_at ? *seed_at : seed);

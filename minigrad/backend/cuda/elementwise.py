@@ -1,12 +1,12 @@
 """Kernels that work on each element for itself: activations, dropout, optimiser steps; and sums over rows.
 
-Arrays are float32 or float64 on the GPU, in C order.
+Arrays are float16 (but for the optimisers), float32 or float64 on the GPU, in C order. Sums over rows are at least float32.
 """
 import math
 
 import numpy as np
 
-from .launch import empty, empty_like, in_any_order, launch, LIST, ordered
+from .launch import computed, empty, empty_like, in_any_order, launch, LIST, ordered
 
 THREADS = 256
 CHUNK = 2048  # elements of a parameter for one block, as in optimiser.cu
@@ -52,10 +52,10 @@ def chunks(rows):
 
 @in_any_order
 def column_sum(x):
-    """The sum of (rows, C) over its rows: (C,). The same bits every time."""
+    """The sum of (rows, C) over its rows: (C,), of float16 in float32. The same bits every time."""
     rows, columns = x.shape
     count, per_chunk = chunks(rows)
-    sums = empty((count, columns), x.dtype)
+    sums = empty((count, columns), computed(x.dtype))
     launch("column_sum", "column_sum", (blocks(columns, 32), count), (32, 8), x, sums, rows, columns, per_chunk)
     return sums[0] if count == 1 else column_sum(sums)
 
@@ -129,7 +129,9 @@ def index_add(out, index, updates):
         updates: (n, ...), or any shape with so many elements.
     """
     index, updates = ordered(index), ordered(updates)
-    columns = math.prod(out.shape[1:])
-    launch("index_add", "index_add", blocks(updates.size), THREADS, out, index, updates, index.size, columns, out.shape[0])
+    columns, sums = math.prod(out.shape[1:]), out.astype(computed(out.dtype), copy=False)
+    launch("index_add", "index_add", blocks(updates.size), THREADS, sums, index, updates, index.size, columns, len(out))
+    if sums is not out:
+        out[...] = sums
     return out
 

@@ -14,7 +14,7 @@ static __device__ Place locate(real u, int size, int corners, int border) {
     return {(int)low, at - low, slope};
 }
 
-extern "C" __global__ void grid_sample_forward(const real* x, const real* grid, real* y, index_t n, int channels, int height,
+extern "C" __global__ void grid_sample_forward(const item* x, const item* grid, item* y, index_t n, int channels, int height,
                                                int width, int points, int corners, int border) {
     index_t i = thread_index();
     if (i >= n) return;
@@ -33,7 +33,7 @@ extern "C" __global__ void grid_sample_forward(const real* x, const real* grid, 
 }
 
 // dx is added to (points may share pixels, so atomically); dgrid is written.
-extern "C" __global__ void grid_sample_backward(const real* g, const real* x, const real* grid, real* dx, real* dgrid,
+extern "C" __global__ void grid_sample_backward(const item* g, const item* x, const item* grid, real* dx, item* dgrid,
                                                 index_t n, int channels, int height, int width, int points, int corners,
                                                 int border) {
     index_t i = thread_index();

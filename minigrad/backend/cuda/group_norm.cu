@@ -5,7 +5,7 @@
 // In the first two kernels one block works on one group of one image, blockIdx.x = image * groups + group, its threads
 // stride over the group's values, which lie side by side: value j belongs to the group's channel j / pixels.
 
-extern "C" __global__ void group_norm_forward(const real* x, const real* w, const real* b, real* y, real* mean,
+extern "C" __global__ void group_norm_forward(const item* x, const item* w, const item* b, item* y, real* mean,
                                               real* inv_std, int groups, int members, int pixels, real eps) {
     int first = blockIdx.x % groups * members, n = members * pixels;  // the group's first channel, its number of values
     index_t group = (index_t)blockIdx.x * n;
@@ -22,8 +22,8 @@ extern "C" __global__ void group_norm_forward(const real* x, const real* w, cons
 }
 
 // With xhat = (x - mean) inv_std and h = w g:  dx = inv_std (h - mean of h - xhat mean of (h xhat)), means over the group.
-extern "C" __global__ void group_norm_backward(const real* g, const real* x, const real* w, const real* mean,
-                                               const real* inv_std, real* dx, int groups, int members, int pixels) {
+extern "C" __global__ void group_norm_backward(const item* g, const item* x, const item* w, const real* mean,
+                                               const real* inv_std, item* dx, int groups, int members, int pixels) {
     int first = blockIdx.x % groups * members, n = members * pixels;
     index_t group = (index_t)blockIdx.x * n;
     real m = mean[blockIdx.x], scale = inv_std[blockIdx.x], sum = 0, dot = 0;
@@ -40,7 +40,7 @@ extern "C" __global__ void group_norm_backward(const real* g, const real* x, con
 
 // For each plane the sums of g and of g xhat: (N, C). Summed over the images they are db and dw. One block works on one
 // plane (one channel of one image), blockIdx.x = image * C + channel = (image * groups + group) * members + member.
-extern "C" __global__ void group_norm_sums(const real* g, const real* x, const real* mean, const real* inv_std, real* db,
+extern "C" __global__ void group_norm_sums(const item* g, const item* x, const real* mean, const real* inv_std, real* db,
                                            real* dw, int members, int pixels) {
     index_t plane = (index_t)blockIdx.x * pixels;
     real m = mean[blockIdx.x / members], sum = 0, dot = 0;

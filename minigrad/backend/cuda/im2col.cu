@@ -5,11 +5,11 @@
 
 // One block works on one row of the matrix for one image, so on one element (c, a, b) of all windows; its threads stride
 // over the windows. blockIdx.x = ((c kh + a) kw + b) N + image.
-extern "C" __global__ void im2col(const real* x, real* matrix, int images, int channels, int height, int width, int rows,
+extern "C" __global__ void im2col(const item* x, item* matrix, int images, int channels, int height, int width, int rows,
                                   int columns, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     int n = blockIdx.x % images, element = blockIdx.x / images;
     int b = element % kw, a = element / kw % kh, c = element / kw / kh;
-    const real* plane = x + ((index_t)n * channels + c) * height * width;
+    const item* plane = x + ((index_t)n * channels + c) * height * width;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         int row = i / columns * sh - ph + a * dh, column = i % columns * sw - pw + b * dw;
         bool inside = row >= 0 && row < height && column >= 0 && column < width;
@@ -19,7 +19,7 @@ extern "C" __global__ void im2col(const real* x, real* matrix, int images, int c
 
 // The transpose: every pixel of x gets the sum of the matrix elements that im2col copies it to. One block works on one
 // plane, blockIdx.x = image * C + c; its threads stride over the pixels and each visits the windows above its own.
-extern "C" __global__ void col2im(const real* matrix, real* x, int images, int channels, int height, int width, int rows,
+extern "C" __global__ void col2im(const item* matrix, item* x, int images, int channels, int height, int width, int rows,
                                   int columns, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     int n = blockIdx.x / channels, c = blockIdx.x % channels;
     for (int pixel = threadIdx.x; pixel < height * width; pixel += blockDim.x) {

@@ -1,13 +1,13 @@
 """Kernels on images (N, C, H, W): normalisation, pooling, convolution, sampling.
 
-Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are
-float32 or float64 on the GPU, in C order.
+Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are float16, float32 or float64 on
+the GPU, in C order. Of float16, statistics and the gradients of norms' weights are float32.
 """
 import math
 
 from .. import xp
 from .elementwise import THREADS, blocks, column_sum
-from .launch import empty, empty_like, in_any_order, launch
+from .launch import computed, empty, empty_like, in_any_order, launch
 from .matmul import matmul
 
 MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
@@ -24,7 +24,7 @@ def _threads(pixels):
 @in_any_order
 def moments(x):
     """Mean and biased variance of each channel of (N, C, ...): (C,), (C,)."""
-    (n, c), pixels, dtype = x.shape[:2], math.prod(x.shape[2:]), x.dtype
+    (n, c), pixels, dtype = x.shape[:2], math.prod(x.shape[2:]), computed(x.dtype)
     plane_mean, squares, mean, var = (empty(shape, dtype) for shape in ((n, c), (n, c), (c,), (c,)))
     launch("batch_norm", "plane_moments", n * c, _threads(pixels), x, plane_mean, squares, pixels)
     launch("batch_norm", "merge_moments", c, _threads(n), plane_mean, squares, mean, var, n, c, pixels)
@@ -78,7 +78,7 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
 def _norm_sums(gy, x, y, mean, inv_std):
     """Of each channel the sums of gy and of gy (x - mean) inv_std."""
     (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
-    db, dw = empty((n, c), x.dtype), empty((n, c), x.dtype)
+    db, dw = empty((n, c), mean.dtype), empty((n, c), mean.dtype)
     launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
     return column_sum(db), column_sum(dw)
 
@@ -95,7 +95,8 @@ def group_norm(x, groups, gamma, beta, eps=1e-5):
         y like x; mean and inv_std (N, groups).
     """
     (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
-    y, mean, inv_std = empty_like(x), empty((n, groups), x.dtype), empty((n, groups), x.dtype)
+    dtype = computed(x.dtype)
+    y, mean, inv_std = empty_like(x), empty((n, groups), dtype), empty((n, groups), dtype)
     launch("group_norm", "group_norm_forward", n * groups, _threads(c // groups * pixels), x, gamma, beta, y, mean, inv_std,
            groups, c // groups, pixels, eps)
     return y, mean, inv_std
@@ -105,7 +106,7 @@ def group_norm(x, groups, gamma, beta, eps=1e-5):
 def group_norm_backward(gy, x, gamma, mean, inv_std):
     """The gradients of `group_norm` in x, gamma and beta."""
     (n, c), pixels, groups = x.shape[:2], math.prod(x.shape[2:]), mean.shape[1]
-    dx, db, dw = empty_like(x), empty((n, c), x.dtype), empty((n, c), x.dtype)
+    dx, db, dw = empty_like(x), empty((n, c), mean.dtype), empty((n, c), mean.dtype)
     launch("group_norm", "group_norm_backward", n * groups, _threads(c // groups * pixels), gy, x, gamma, mean, inv_std, dx,
            groups, c // groups, pixels)
     launch("group_norm", "group_norm_sums", n * c, _threads(pixels), gy, x, mean, inv_std, db, dw, c // groups, pixels)
@@ -133,7 +134,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
 def norm_relu_pool_backward(gy, x, y, winner, gamma, mean, inv_std, pool=2):
     """The gradients of `norm_relu_pool` in x, gamma and beta."""
     n, c, height, width = x.shape
-    dx, db, dw = empty_like(x), empty((n, c), x.dtype), empty((n, c), x.dtype)
+    dx, db, dw = empty_like(x), empty((n, c), mean.dtype), empty((n, c), mean.dtype)
     launch("norm_relu_pool", "norm_relu_pool_sums", n * c, _threads(math.prod(y.shape[2:])), gy, x, y, winner, mean,
            inv_std, db, dw, c, height, width, pool)
     db, dw = column_sum(db), column_sum(dw)
@@ -261,12 +262,12 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
         launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), _threads(gy.size // o), gy, x, dw, x.shape[0],
                o, o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dw
-    dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), x.dtype)
+    dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), computed(x.dtype))
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
         matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
         dw += matmul(g, matrix.swapaxes(1, 2))
-    return dw.reshape(w_shape)
+    return dw.reshape(w_shape).astype(x.dtype, copy=False)
 
 
 def _depthwise(x_shape, groups):
@@ -302,7 +303,7 @@ def grid_sample_backward(gy, x, grid, align_corners=False, border=False):
     """The gradients of `grid_sample` in x and grid."""
     n, c, *size = x.shape
     points = math.prod(grid.shape[1:3])
-    dx, dgrid = xp(x).zeros_like(x), empty_like(grid)
+    dx, dgrid = xp(x).zeros(x.shape, computed(x.dtype)), empty_like(grid)
     launch("grid_sample", "grid_sample_backward", blocks(n * points), THREADS, gy, x, grid, dx, dgrid, n * points, c, *size,
            points, align_corners, border)
-    return dx, dgrid
+    return dx.astype(x.dtype, copy=False), dgrid

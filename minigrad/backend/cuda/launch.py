@@ -1,6 +1,6 @@
 """From a .cu file to a launched kernel.
 
-A file is compiled with NVRTC at its first use, once for each floating point type (CuPy keeps the binary in its cache on
+A file is compiled with NVRTC at its first use, once for each type of item (CuPy keeps the binary in its cache on
 disk). The declarations in the file are the one place that says what a kernel takes: `launch` reads them, turns Python
 numbers into the declared types and refuses arrays of another dtype or memory order, which a GPU would misread silently.
 
@@ -18,7 +18,8 @@ from ... import backend
 from .. import cupy, xp
 
 FOLDER = pathlib.Path(__file__).parent
-REALS = {"float32": "float", "float64": "double"}
+# What arrays hold and what is computed in, in C and in NumPy.
+ITEMS = {"float16": ("half", "float"), "float32": ("float", "float"), "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
 _DTYPES = {"int": np.int32, "index_t": np.int64, "unsigned char": np.uint8, "unsigned long long": np.uint64,
            "float": np.float32, "double": np.float64}
@@ -36,9 +37,15 @@ def source(file):
     return (FOLDER / "prelude.cu").read_text() + (FOLDER / f"{file}.cu").read_text()
 
 
-def options(real):
-    """What the compiler is told about `real`, "float32" or "float64"."""
-    return (f"-DREAL={REALS[real]}", f"-DLIST={LIST}", "-std=c++17")
+def options(item):
+    """What the compiler is told of arrays of `item`, "float16", "float32" or "float64"."""
+    stored, computed = ITEMS[item]
+    return (f"-DITEM={stored}", f"-DREAL={computed}", f"-DLIST={LIST}", "-std=c++17")
+
+
+def computed(dtype):
+    """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for float16."""
+    return np.dtype("float32") if dtype == np.float16 else dtype
 
 
 @functools.cache
@@ -65,12 +72,12 @@ class Gpu:
         """An uninitialised array."""
         return cupy().empty(shape, dtype)
 
-    def run(self, file, kernel, real, grid, block, arguments):
+    def run(self, file, kernel, item, grid, block, arguments):
         """Launches without waiting.
 
         `arguments` are arrays, None for a null pointer, NumPy scalars, lists of arrays, and tuples of their lengths.
         """
-        _function(file, kernel, real)(grid, block, tuple(map(self._passed, arguments)))
+        _function(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
 
     @staticmethod
     def _passed(a):
@@ -83,13 +90,13 @@ class Gpu:
 
 
 @functools.cache
-def _module(file, real):
-    return cupy().RawModule(code=source(file), options=options(real))
+def _module(file, item):
+    return cupy().RawModule(code=source(file), options=options(item))
 
 
 @functools.cache
-def _function(file, kernel, real):
-    return _module(file, real).get_function(kernel)
+def _function(file, kernel, item):
+    return _module(file, item).get_function(kernel)
 
 
 _device = Gpu()
@@ -148,24 +155,34 @@ def launch(file, kernel, grid, block, *arguments):
     """
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
-    reals = [a for a, (kind, _, _) in zip(arguments, declared) if kind in ("real", "Arrays")]
-    real = next((a.dtype for b in reals for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)
-    if real is None or real.name not in REALS:
-        raise TypeError(f"{kernel}: the CUDA kernels work in float32 and float64, not {real}")
+    item = _item(arguments, declared)
+    known = [name for name in ITEMS if name != "float16" or any(kind == "item" for kind, _, _ in declared)]
+    if item is None or item.name not in known:
+        raise TypeError(f"{kernel}: this CUDA kernel works in {' and '.join(known)}, not {item}")
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
-    checked = [_checked(kernel, i, a, *what, real) for i, (a, what) in enumerate(zip(arguments, declared))]
+    checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
-        _device.run(file, kernel, real.name, grid, block, checked)
+        _device.run(file, kernel, item.name, grid, block, checked)
 
 
-def _checked(kernel, position, value, kind, pointer, _const, real):
+def _item(arguments, declared):
+    """The dtype of the items among the arguments; where there are none, of the reals."""
+    for kinds in (("item",), ("real", "Arrays")):
+        for a, (kind, _, _) in zip(arguments, declared):
+            for array in a if isinstance(a, list) else [a]:
+                if kind in kinds and hasattr(array, "dtype"):
+                    return array.dtype
+    return None
+
+
+def _checked(kernel, position, value, kind, pointer, _const, item):
     if kind in ("Arrays", "Lengths"):
         if len(value) > LIST:
             raise TypeError(f"{kernel}: argument {position} has {len(value)} items; at most {LIST} fit")
         return tuple(map(int, value)) if kind == "Lengths" else [
-            _checked(kernel, position, a, "real", True, _const, real) for a in value]
-    dtype = real if kind == "real" else _DTYPES[kind]
+            _checked(kernel, position, a, "real", True, _const, item) for a in value]
+    dtype = item if kind == "item" else computed(item) if kind == "real" else _DTYPES[kind]
     if not pointer:
         return np.dtype(dtype).type(value)
     if value is not None and (value.dtype != dtype or not value.flags.c_contiguous):

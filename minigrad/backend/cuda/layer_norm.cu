@@ -5,9 +5,9 @@
 //
 // One block works on one row; its threads stride over the columns. w and b may be null for 1 and 0.
 
-extern "C" __global__ void layer_norm_forward(const real* x, const real* w, const real* b, real* y, real* mean,
+extern "C" __global__ void layer_norm_forward(const item* x, const item* w, const item* b, item* y, real* mean,
                                               real* inv_std, int columns, real eps, int centre) {
-    const real* row = x + (index_t)blockIdx.x * columns;
+    const item* row = x + (index_t)blockIdx.x * columns;
     real m = 0, squares = 0;
     if (centre) {
         for (int j = threadIdx.x; j < columns; j += blockDim.x) m += row[j];
@@ -25,8 +25,8 @@ extern "C" __global__ void layer_norm_forward(const real* x, const real* w, cons
 
 // With xhat = (x - mean) inv_std and h = w g:  dx = inv_std (h - mean of h - xhat mean of (h xhat)).
 // RMS norm does without the mean of h.
-extern "C" __global__ void layer_norm_backward(const real* g, const real* x, const real* w, const real* mean,
-                                               const real* inv_std, real* dx, int columns, int centre) {
+extern "C" __global__ void layer_norm_backward(const item* g, const item* x, const item* w, const real* mean,
+                                               const real* inv_std, item* dx, int columns, int centre) {
     index_t row = (index_t)blockIdx.x * columns;
     real m = mean[blockIdx.x], scale = inv_std[blockIdx.x], sum = 0, dot = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) {
@@ -44,7 +44,7 @@ extern "C" __global__ void layer_norm_backward(const real* g, const real* x, con
 
 // The gradients of w and b: sums of g xhat and of g over the rows, as partial sums (chunks, columns) of `per_chunk` rows.
 // A block of 32 x 8 threads works on 32 columns of one chunk, as in column_sum.
-extern "C" __global__ void layer_norm_affine_backward(const real* g, const real* x, const real* mean, const real* inv_std,
+extern "C" __global__ void layer_norm_affine_backward(const item* g, const item* x, const real* mean, const real* inv_std,
                                                       real* dw, real* db, index_t rows, int columns, index_t per_chunk) {
     __shared__ real w_sums[8][32], b_sums[8][32];
     int column = blockIdx.x * 32 + threadIdx.x;

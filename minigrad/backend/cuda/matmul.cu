@@ -11,7 +11,7 @@ constexpr int TILE = 64, DEEP = 16, EACH = TILE / 16;
 
 // Rows first ... first + TILE - 1 and columns start ... start + DEEP - 1 of a matrix, zeros beyond its end. Neighbouring
 // threads take neighbours in memory, be they of one row or of one column.
-static __device__ void load(real (*slice)[TILE + 1], const real* matrix, int first, int start, int rows, int columns,
+static __device__ void load(real (*slice)[TILE + 1], const item* matrix, int first, int start, int rows, int columns,
                             index_t row_stride, index_t column_stride) {
     for (int e = threadIdx.x; e < TILE * DEEP; e += blockDim.x) {
         int i = column_stride == 1 ? e / DEEP : e % TILE, j = column_stride == 1 ? e % DEEP : e / TILE;
@@ -20,7 +20,7 @@ static __device__ void load(real (*slice)[TILE + 1], const real* matrix, int fir
     }
 }
 
-extern "C" __global__ void matmul(const real* x, const real* y, real* c, int m, int k, int n, index_t x_batch,
+extern "C" __global__ void matmul(const item* x, const item* y, item* c, int m, int k, int n, index_t x_batch,
                                   index_t x_row, index_t x_column, index_t y_batch, index_t y_row, index_t y_column) {
     __shared__ real x_slice[DEEP][TILE + 1], y_slice[DEEP][TILE + 1];  // one column of padding: other banks
     int tiles = (m + TILE - 1) / TILE, batch = blockIdx.x / tiles;

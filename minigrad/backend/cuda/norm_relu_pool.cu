@@ -5,14 +5,14 @@
 // (one channel of one image), its threads stride over the pixels; blockIdx.x = image * C + channel. The statistics are
 // those of batch_norm.cu.
 
-extern "C" __global__ void norm_relu_pool_forward(const real* x, const real* w, const real* b, const real* mean,
-                                                  const real* var, real* y, int* winner, int channels, int height, int width,
+extern "C" __global__ void norm_relu_pool_forward(const item* x, const item* w, const item* b, const real* mean,
+                                                  const real* var, item* y, int* winner, int channels, int height, int width,
                                                   int size, real eps) {
     int c = blockIdx.x % channels, rows = height / size, columns = width / size;
     real scale = w[c] / sqrt(var[c] + eps);
-    const real* plane = x + (index_t)blockIdx.x * height * width;
+    const item* plane = x + (index_t)blockIdx.x * height * width;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
-        const real* window = plane + i / columns * size * width + i % columns * size;
+        const item* window = plane + i / columns * size * width + i % columns * size;
         real best = -INFINITY;
         int place = 0;
         for (int k = 0; k < size * size; k++) {
@@ -29,11 +29,11 @@ extern "C" __global__ void norm_relu_pool_forward(const real* x, const real* w, 
 }
 
 // For each plane the sums of g and of g xhat over the winners that the ReLU let through: (N, C).
-extern "C" __global__ void norm_relu_pool_sums(const real* g, const real* x, const real* y, const int* winner,
+extern "C" __global__ void norm_relu_pool_sums(const item* g, const item* x, const item* y, const int* winner,
                                                const real* mean, const real* inv_std, real* db, real* dw, int channels,
                                                int height, int width, int size) {
     int c = blockIdx.x % channels, rows = height / size, columns = width / size;
-    const real* plane = x + (index_t)blockIdx.x * height * width;
+    const item* plane = x + (index_t)blockIdx.x * height * width;
     real sum = 0, dot = 0;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         index_t at = (index_t)blockIdx.x * rows * columns + i;
@@ -51,9 +51,9 @@ extern "C" __global__ void norm_relu_pool_sums(const real* g, const real* x, con
 }
 
 // dx = w inv_std (h - db / n - xhat dw / n), where h is g at the winners that the ReLU let through and 0 elsewhere.
-extern "C" __global__ void norm_relu_pool_backward(const real* g, const real* x, const real* y, const int* winner,
-                                                   const real* w, const real* mean, const real* inv_std, const real* db,
-                                                   const real* dw, real* dx, int channels, int height, int width, int size,
+extern "C" __global__ void norm_relu_pool_backward(const item* g, const item* x, const item* y, const int* winner,
+                                                   const item* w, const real* mean, const real* inv_std, const real* db,
+                                                   const real* dw, item* dx, int channels, int height, int width, int size,
                                                    real n) {
     int c = blockIdx.x % channels, rows = height / size, columns = width / size;
     for (int i = threadIdx.x; i < height * width; i += blockDim.x) {

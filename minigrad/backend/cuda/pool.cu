@@ -5,9 +5,9 @@
 // overlap, so in the backward passes a thread collects for its pixel what all windows over it send: no atomics.
 
 // winner (N, C, rows, columns) is the position in the window, row by row, of the value that won; padding never does.
-extern "C" __global__ void max_pool_forward(const real* x, real* y, int* winner, int height, int width, int rows,
+extern "C" __global__ void max_pool_forward(const item* x, item* y, int* winner, int height, int width, int rows,
                                             int columns, int kh, int kw, int sh, int sw, int ph, int pw) {
-    const real* plane = x + (index_t)blockIdx.x * height * width;
+    const item* plane = x + (index_t)blockIdx.x * height * width;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         int top = i / columns * sh - ph, left = i % columns * sw - pw, place = -1;
         real best = -INFINITY;
@@ -26,7 +26,7 @@ extern "C" __global__ void max_pool_forward(const real* x, real* y, int* winner,
 
 // The sum over the windows above pixel (row, column) of what they send: g times `share`, or, where winner is not null, g to
 // the winner only.
-static __device__ real collect(const real* g, const int* winner, real share, int row, int column, int rows, int columns,
+static __device__ real collect(const item* g, const int* winner, real share, int row, int column, int rows, int columns,
                                int kh, int kw, int sh, int sw, int ph, int pw) {
     real sum = 0;
     int first_i = max(0, (row + ph - kh + sh) / sh), first_j = max(0, (column + pw - kw + sw) / sw);
@@ -38,7 +38,7 @@ static __device__ real collect(const real* g, const int* winner, real share, int
     return sum;
 }
 
-extern "C" __global__ void max_pool_backward(const real* g, const int* winner, real* dx, int height, int width, int rows,
+extern "C" __global__ void max_pool_backward(const item* g, const int* winner, item* dx, int height, int width, int rows,
                                              int columns, int kh, int kw, int sh, int sw, int ph, int pw) {
     index_t window = (index_t)blockIdx.x * rows * columns;
     for (int i = threadIdx.x; i < height * width; i += blockDim.x)
@@ -47,9 +47,9 @@ extern "C" __global__ void max_pool_backward(const real* g, const int* winner, r
 }
 
 // The mean of each window, the zeros of the padding counted.
-extern "C" __global__ void avg_pool_forward(const real* x, real* y, int height, int width, int rows, int columns, int kh,
+extern "C" __global__ void avg_pool_forward(const item* x, item* y, int height, int width, int rows, int columns, int kh,
                                             int kw, int sh, int sw, int ph, int pw) {
-    const real* plane = x + (index_t)blockIdx.x * height * width;
+    const item* plane = x + (index_t)blockIdx.x * height * width;
     for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
         int top = i / columns * sh - ph, left = i % columns * sw - pw;
         real sum = 0;
@@ -59,9 +59,9 @@ extern "C" __global__ void avg_pool_forward(const real* x, real* y, int height, 
     }
 }
 
-extern "C" __global__ void avg_pool_backward(const real* g, real* dx, int height, int width, int rows, int columns, int kh,
+extern "C" __global__ void avg_pool_backward(const item* g, item* dx, int height, int width, int rows, int columns, int kh,
                                              int kw, int sh, int sw, int ph, int pw) {
-    const real* windows = g + (index_t)blockIdx.x * rows * columns;
+    const item* windows = g + (index_t)blockIdx.x * rows * columns;
     for (int i = threadIdx.x; i < height * width; i += blockDim.x)
         dx[(index_t)blockIdx.x * height * width + i] = collect(windows, nullptr, real(1) / (kh * kw), i / width, i % width,
                                                                rows, columns, kh, kw, sh, sw, ph, pw);

@@ -1,10 +1,34 @@
 // What the kernel files share; the loader puts this text in front of each of them.
 //
-// real is float or double, whichever the arrays hold. Array offsets are index_t, lengths of one axis are int.
+// Arrays hold items: float, double or half. real is what is computed in, and what sums and statistics are kept in: float for
+// half, else the item's own type. Array offsets are index_t, lengths of one axis are int.
 // A kernel that reduces is launched with whole warps of 32 threads.
 
 #pragma nv_diag_suppress 177  // "declared but never referenced": no file uses all of this
 
+// A number of 16 bits (IEEE 754 binary16) in memory; read or written it is a float. A compiler for the CPU brings its own
+// conversions.
+#ifdef __CUDACC_RTC__
+static __device__ float half_to_float(unsigned short bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+static __device__ unsigned short float_to_half(float value) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+#endif
+
+struct half {
+    unsigned short bits;
+    __device__ operator float() const { return half_to_float(bits); }
+    __device__ half& operator=(float value) { bits = float_to_half(value); return *this; }
+};
+
+typedef ITEM item;
 typedef REAL real;
 typedef long long index_t;
 

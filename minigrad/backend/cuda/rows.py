@@ -1,10 +1,11 @@
 """Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row.
 
-Arrays are float32 or float64 on the GPU, in C order.
+Arrays are float16, float32 or float64 on the GPU, in C order. Of float16, statistics and the gradients of weights are
+float32.
 """
 from .. import xp
 from .elementwise import blocks, chunks, column_sum
-from .launch import empty, empty_like, in_any_order, launch
+from .launch import computed, empty, empty_like, in_any_order, launch
 
 
 def _threads(columns):
@@ -44,7 +45,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         losses (N,), and lse (N,), the log-sum-exp of each row.
     """
     (rows, classes), dtype = logits.shape, logits.dtype
-    losses, lse = empty((rows,), dtype), empty((rows,), dtype)
+    losses, lse = empty((rows,), dtype), empty((rows,), computed(dtype))
     launch("softmax", "cross_entropy_forward", rows, _threads(classes), logits, labels, losses, lse, classes, smoothing,
            ignored)
     return losses, lse
@@ -94,8 +95,8 @@ def rms_norm_backward(g, x, weight, inv_rms):
 
 def _normalise(x, weight, bias, eps, centre):
     columns = x.shape[-1]
-    rows = x.size // max(columns, 1)
-    y, mean, inv_std = empty_like(x), empty((rows,), x.dtype), empty((rows,), x.dtype)
+    rows, dtype = x.size // max(columns, 1), computed(x.dtype)
+    y, mean, inv_std = empty_like(x), empty((rows,), dtype), empty((rows,), dtype)
     launch("layer_norm", "layer_norm_forward", rows, _threads(columns), x, weight, bias, y, mean, inv_std, columns, eps,
            centre)
     return y, mean, inv_std
@@ -105,7 +106,7 @@ def _normalise_backward(g, x, weight, mean, inv_std, centre):
     dx, rows, columns = empty_like(x), mean.size, x.shape[-1]
     launch("layer_norm", "layer_norm_backward", rows, _threads(columns), g, x, weight, mean, inv_std, dx, columns, centre)
     count, per_chunk = chunks(rows)
-    dw, db = empty((count, columns), x.dtype), empty((count, columns), x.dtype)
+    dw, db = empty((count, columns), mean.dtype), empty((count, columns), mean.dtype)
     launch("layer_norm", "layer_norm_affine_backward", (blocks(columns, 32), count), (32, 8), g, x, mean, inv_std, dw, db,
            rows, columns, per_chunk)
     return dx, column_sum(dw), column_sum(db)

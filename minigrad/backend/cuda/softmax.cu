@@ -5,9 +5,9 @@
 // One block works on one row; its threads stride over the columns.
 
 // The log-sum-exp of a row, on every thread. Subtracting the maximum first keeps exp() from overflowing.
-static __device__ real log_sum_exp(const real* x, int columns) {
+static __device__ real log_sum_exp(const item* x, int columns) {
     real largest = -INFINITY, sum = 0;
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) largest = fmax(largest, x[j]);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) largest = fmax(largest, real(x[j]));
     largest = block_max(largest);
     if (isinf(largest)) largest = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += exp(x[j] - largest);
@@ -17,7 +17,7 @@ static __device__ real log_sum_exp(const real* x, int columns) {
 // exp(x - lse). A row of -infinity only has shares 0; in one with +infinity that has share 1.
 static __device__ real share(real x, real lse) { return isinf(lse) ? real(x > 0 && isinf(x)) : exp(x - lse); }
 
-extern "C" __global__ void softmax_forward(const real* x, real* y, int columns, int logarithm) {
+extern "C" __global__ void softmax_forward(const item* x, item* y, int columns, int logarithm) {
     index_t row = (index_t)blockIdx.x * columns;
     real lse = log_sum_exp(x + row, columns);
     for (int j = threadIdx.x; j < columns; j += blockDim.x)
@@ -25,20 +25,20 @@ extern "C" __global__ void softmax_forward(const real* x, real* y, int columns, 
 }
 
 // dx = y (g - sum(g y)) for y = softmax(x), and dx = g - exp(y) sum(g) for y = log_softmax(x).
-extern "C" __global__ void softmax_backward(const real* g, const real* y, real* dx, int columns, int logarithm) {
+extern "C" __global__ void softmax_backward(const item* g, const item* y, item* dx, int columns, int logarithm) {
     index_t row = (index_t)blockIdx.x * columns;
     real sum = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += logarithm ? g[row + j] : g[row + j] * y[row + j];
     sum = block_sum(sum);
     for (int j = threadIdx.x; j < columns; j += blockDim.x)
-        dx[row + j] = logarithm ? g[row + j] - exp(y[row + j]) * sum : y[row + j] * (g[row + j] - sum);
+        dx[row + j] = logarithm ? g[row + j] - exp(real(y[row + j])) * sum : y[row + j] * (g[row + j] - sum);
 }
 
 // Cross-entropy with label smoothing s: loss[r] = lse[r] - (1 - s) x[r, label[r]] - s mean over j of x[r, j].
 // A row whose label is `ignored` costs nothing; one whose label is no class costs NaN.
-extern "C" __global__ void cross_entropy_forward(const real* x, const index_t* labels, real* loss, real* lse, int columns,
+extern "C" __global__ void cross_entropy_forward(const item* x, const index_t* labels, item* loss, real* lse, int columns,
                                                  real smoothing, index_t ignored) {
-    const real* row = x + (index_t)blockIdx.x * columns;
+    const item* row = x + (index_t)blockIdx.x * columns;
     index_t label = labels[blockIdx.x];
     real sum = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += row[j];
@@ -52,8 +52,8 @@ extern "C" __global__ void cross_entropy_forward(const real* x, const index_t* l
 }
 
 // dx[r, j] = g[r] (softmax(x)[r, j] - (1 - s) [j = label[r]] - s / columns).
-extern "C" __global__ void cross_entropy_backward(const real* g, const real* x, const index_t* labels, const real* lse,
-                                                  real* dx, int columns, real smoothing, index_t ignored) {
+extern "C" __global__ void cross_entropy_backward(const item* g, const item* x, const index_t* labels, const real* lse,
+                                                  item* dx, int columns, real smoothing, index_t ignored) {
     index_t row = (index_t)blockIdx.x * columns, label = labels[blockIdx.x];
     for (int j = threadIdx.x; j < columns; j += blockDim.x) {
         real target = smoothing / columns + (j == label ? 1 - smoothing : 0);

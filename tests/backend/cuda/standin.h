@@ -238,4 +238,17 @@ static inline T atomicAdd(T* at, T value) {
 template <class T>
 static inline T __ldg(const T* at) { return *at; }
 
+static inline float half_to_float(unsigned short bits) {
+    _Float16 value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline unsigned short float_to_half(float value) {
+    _Float16 rounded = value;
+    unsigned short bits;
+    memcpy(&bits, &rounded, sizeof bits);
+    return bits;
+}
+
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }

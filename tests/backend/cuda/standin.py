@@ -29,14 +29,14 @@ available = sys.platform == "linux" and shutil.which("g++") is not None
 
 
 @functools.cache
-def library(file, real):
+def library(file, item):
     """The kernels of a file as a loaded shared library; compiled only if its text has not been seen before."""
     text = launch.source(file) + "".join(
         f'\nextern "C" const char* launch_{name}(const unsigned* sizes, void** arguments, int backwards) '
         f"{{ return standin::launch({name}, sizes, arguments, backwards); }}" for name in launch.kernels(file))
-    command = ["g++", "-O2", "-fPIC", "-shared", "-w", *launch.options(real), "-include", str(HEADER)]
+    command = ["g++", "-O2", "-fPIC", "-shared", "-w", *launch.options(item), "-include", str(HEADER)]
     key = hashlib.sha256("\0".join([text, HEADER.read_text(), *command]).encode()).hexdigest()[:20]
-    path = CACHE / f"{file}-{real}-{key}.so"
+    path = CACHE / f"{file}-{item}-{key}.so"
     CACHE.mkdir(mode=0o700, exist_ok=True)
     assert CACHE.stat().st_uid == os.getuid(), f"{CACHE} is somebody else's"
     if not path.exists():
@@ -57,9 +57,9 @@ class StandIn:
         dtype = np.dtype(dtype)
         return np.full(math.prod(shape) * dtype.itemsize, 0xff, np.uint8).view(dtype).reshape(shape)
 
-    def run(self, file, kernel, real, grid, block, arguments):
+    def run(self, file, kernel, item, grid, block, arguments):
         """Launches in both orders, compares, and writes the result to the arrays among `arguments`."""
-        function = getattr(library(file, real), f"launch_{kernel}")
+        function = getattr(library(file, item), f"launch_{kernel}")
         function.restype = ctypes.c_char_p
         sizes = (ctypes.c_uint * 6)(*[*grid, 1, 1][:3], *[*block, 1, 1][:3])
         declared = launch.kernels(file)[kernel]

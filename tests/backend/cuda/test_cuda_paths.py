@@ -156,16 +156,17 @@ def test_value_and_derivatives_are_the_definitions(run, name, seed, flips):
         close(actual, right, factor=100)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_float32_stays_float32(run, name):
+def test_floats_keep_their_dtype(run, name, dtype):
     f, shapes, kernels = CASES[name]
-    arrays = drawn(0, np.float32, shapes, 0)
+    arrays = drawn(0, dtype, shapes, 0)
     results, used = run(first_order, f, *arrays)
     assert kernels <= used
     with only_definitions():
         expected, _ = first_order(f, *[a.astype(np.float64) for a in arrays])
     for actual, right in zip(results, expected):
-        assert actual.dtype == np.float32
+        assert actual.dtype == dtype
         close(actual, right, factor=20)
 
 
@@ -186,8 +187,6 @@ def test_where_the_kernels_do_not_reach_the_definition_serves(run):
         with only_definitions():
             for actual, right in zip(results, first_order(f, *arrays)[0]):
                 close(actual, right)
-    (y, dx), used = run(first_order, mg.softmax, normal(0, np.float16, 3, 4))
-    assert not used and y.dtype == dx.dtype == np.float16
     (y, *_), used = run(first_order, lambda x, w: mg.rms_norm(x.astype("float32"), 4, w),
                         *drawn(0, np.float64, [(3, 4), (4,)], 0))
     assert "layer_norm_forward" not in used and y.dtype == np.float64  # float32 by float64
@@ -209,7 +208,7 @@ def dropped(x, p):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_dropout(run, dtype):
     (y, dx, again, fresh, paths), kernels = run(dropped, np.ones((400, 50), dtype), 0.3)
-    assert kernels == {"dropout", "philox_words"} if dtype != np.float16 else {"philox_words"}
+    assert kernels == {"dropout", "philox_words"}
     assert abs((y == 0).mean() - 0.3) < 0.02 and y.dtype == dtype
     np.testing.assert_allclose(np.unique(y), [0, 1 / 0.7], rtol=2e-3)
     np.testing.assert_array_equal(y, dx)
@@ -293,6 +292,31 @@ def two_steps(x, labels):
             loss.backward()
             optimizer.step()
     return {"loss": loss._array, **net.state_dict()}, kernels
+
+
+def half_gradients(x, labels):
+    """The loss and its gradients in the weights, computed in float16 from weights of float32, and the kernels."""
+    mg.random.seed(0)
+    net = Net().to(mg.Tensor(x).device)
+    half = {name: p.astype("float16") for name, p in net.named_parameters()}
+    with recorded() as kernels:
+        logits = nn.functional_call(net, half, mg.Tensor(x))
+        assert logits.dtype == np.float16
+        loss = mg.cross_entropy(logits.astype("float32"), labels)
+        loss.backward()
+    assert all(b.dtype == np.float32 for _, b in net.named_buffers())
+    return [loss._array, *[p.grad._array for p in net.parameters()]], kernels
+
+
+def test_a_net_in_half_precision(run):
+    x, labels = normal(0, np.float16, 4, 2, 8, 8), np.array([0, 2, 1, 1])
+    actual, kernels = run(half_gradients, x, labels)
+    assert kernels >= {"im2col", "batch_norm_apply", "activation_backward", "max_pool_backward", "index_add",
+                       "layer_norm_backward", "attention_backward_q"}
+    expected, _ = half_gradients(x, labels)
+    for value, right in zip(actual, expected):
+        assert value.dtype == np.float32
+        np.testing.assert_allclose(value, right, rtol=0, atol=5e-3)
 
 
 def test_a_net_of_all_of_them_trains_alike(run):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernelchecks import close, lengths, normal, quick, real, seeds
+from kernelchecks import close, item, lengths, normal, quick, seeds
 from minigrad.backend import cuda
 
 
@@ -13,7 +13,7 @@ def softmax(x):
 
 
 @quick
-@given(seeds, real, st.integers(0, 5), lengths, st.booleans())
+@given(seeds, item, st.integers(0, 5), lengths, st.booleans())
 def test_softmax(run, seed, dtype, rows, columns, logarithm):
     x, g = 30 * normal(seed, dtype, rows, columns), normal(seed + 1, dtype, rows, columns)
     p = softmax(x.astype(np.float64))
@@ -39,7 +39,7 @@ def test_softmax_of_a_large_number_does_not_overflow(run, at):
 
 
 @quick
-@given(seeds, real, st.integers(1, 6), lengths, st.sampled_from([0.0, 0.1]))
+@given(seeds, item, st.integers(1, 6), lengths, st.sampled_from([0.0, 0.1]))
 @example(0, np.float32, 3, 300, 0.1)
 def test_cross_entropy(run, seed, dtype, rows, classes, smoothing):
     rng = np.random.default_rng(seed)

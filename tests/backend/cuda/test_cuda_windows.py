@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from kernelchecks import close, normal, quick, real, seeds
+from kernelchecks import close, item, normal, quick, seeds
 from minigrad.backend import cuda
 from minigrad.backend.cuda import images
 
@@ -36,7 +36,7 @@ def windows_transposed(g, where, x_shape, padding):
 
 
 @quick
-@given(seeds, real, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings)
+@given(seeds, item, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings)
 def test_pooling(run, seed, dtype, n, c, size, kernel, stride, padding):
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel))
     where = places(size, kernel, stride, padding)
@@ -70,7 +70,7 @@ def test_a_window_larger_than_the_image_is_refused(run):
 
 
 @quick
-@given(seeds, real, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings, pairs)
+@given(seeds, item, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings, pairs)
 def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation):
     where = places(size, kernel, stride, padding, dilation)
     x = normal(seed, dtype, n, c, *size)
@@ -85,7 +85,7 @@ def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation)
 
 @pytest.mark.parametrize("channels", [(2, 3, 1), (4, 2, 2), (3, 3, 3), (2, 6, 2)], ids=str)
 @quick
-@given(seeds, real, st.integers(0, 3), sizes, pairs, pairs, paddings, pairs, st.booleans())
+@given(seeds, item, st.integers(0, 3), sizes, pairs, pairs, paddings, pairs, st.booleans())
 @example(0, np.float64, 3, (17, 21), (3, 2), (1, 2), (1, 2), (2, 1), False)
 @example(0, np.float64, 2, (8, 9), (2, 3), (3, 2), (0, 1), (1, 3), True)
 def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, padding, dilation, one_image_at_a_time):

@@ -8,7 +8,8 @@ import re
 import pytest
 from minigrad.backend.cuda import launch
 
-TARGETS = [("sm_75", "float32"), ("sm_80", "float32"), ("sm_80", "float64"), ("sm_90", "float32"), ("sm_100", "float32")]
+TARGETS = [("sm_75", "float16"), ("sm_75", "float32"), ("sm_80", "float32"), ("sm_80", "float64"), ("sm_90", "float32"),
+           ("sm_100", "float16"), ("sm_100", "float32")]
 
 
 def _installed():
@@ -29,17 +30,17 @@ def nvrtc():
     return ctypes.CDLL(LIBRARY)
 
 
-def compiled(file, real, architecture):
+def compiled(file, item, architecture):
     """The binary of a kernel file. Its messages, warnings too, fail the test."""
     program = ctypes.c_void_p()
     text = launch.source(file).encode()
     assert nvrtc().nvrtcCreateProgram(ctypes.byref(program), text, f"{file}.cu".encode(), 0, None, None) == 0
     try:
-        arguments = [option.encode() for option in (*launch.options(real), f"--gpu-architecture={architecture}")]
+        arguments = [option.encode() for option in (*launch.options(item), f"--gpu-architecture={architecture}")]
         failed = nvrtc().nvrtcCompileProgram(program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
         messages = _fetch(program, "ProgramLog").rstrip(b"\0").decode().strip()
         if failed or messages:
-            pytest.fail(f"{file}.cu, {real}, {architecture}:\n{messages}", pytrace=False)
+            pytest.fail(f"{file}.cu, {item}, {architecture}:\n{messages}", pytrace=False)
         return _fetch(program, "CUBIN")
     finally:
         nvrtc().nvrtcDestroyProgram(ctypes.byref(program))
@@ -53,10 +54,10 @@ def _fetch(program, what):
     return buffer.raw
 
 
-@pytest.mark.parametrize("architecture, real", TARGETS)
+@pytest.mark.parametrize("architecture, item", TARGETS)
 @pytest.mark.parametrize("file", launch.files())
-def test_compiles(file, architecture, real):
-    binary = compiled(file, real, architecture)
+def test_compiles(file, architecture, item):
+    binary = compiled(file, item, architecture)
     for kernel in launch.kernels(file):
         assert kernel.encode() in binary
 
