@@ -122,7 +122,7 @@ def main(run):
             values.append(comparison.result(folder, one, run.resume, lambda: accuracy(example, one)))
         found[name] = [percent for percent, _ in values]
         seconds = np.mean([s for _, s in values])
-        print(f"{name:>22} {np.mean(found[name]):6.1f} +- {np.std(found[name]):.1f} %   {seconds:5.0f} s", flush=True)
+        print(f"{name:>22} {comparison.spread(found[name], 1):>12} %   {seconds:5.0f} s", flush=True)
     (out / "table.json").write_text(json.dumps(found, indent=1))
     label = "5-way 1-shot accuracy on new classes"
     comparison.chart(found, out / "accuracies.png", label + " (%)", 20)

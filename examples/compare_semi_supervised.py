@@ -102,7 +102,7 @@ def table(found):
     for name, values in found.items():
         accuracy, seconds = np.array(values).T
         columns = MODULES[name].ROW if name in MODULES else ("", "", "")  # settings may change what these say
-        rows.append((name, *columns, f"{accuracy.mean():.2f} +- {accuracy.std():.2f}", f"{seconds.mean():.0f} s"))
+        rows.append((name, *columns, comparison.spread(accuracy, 2), f"{seconds.mean():.0f} s"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows.insert(1, tuple("-" * w for w in widths))
     return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)

@@ -8,6 +8,7 @@ import numpy as np
 
 from examples import runs
 
+
 def chosen(only, names):
     """The names to compare: `only` in the order of `names`, all if it is empty. SystemExit for one that there is not."""
     if unknown := set(only) - set(names):
@@ -40,6 +41,12 @@ def result(folder, settings, resume, work):
     part.write_text(json.dumps(found, indent=1))
     os.replace(part, path)
     return found["accuracy"], found["seconds"]
+
+
+def spread(values, digits):
+    """Mean and standard deviation over seeds, as text; of one seed there is no deviation."""
+    deviation = f" +- {np.std(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
 
 
 def chart(found, path, label, chance, baseline=None):

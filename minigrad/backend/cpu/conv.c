@@ -3,6 +3,7 @@
    A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where
    the channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie
    `run` channels in a row. A register holds output channels. */
+#include <stdio.h>
 #include <stdlib.h>
 #include "kernels.h"
 
@@ -36,7 +37,11 @@ static float *scratch(int which, index_t n)
     if (size[which] < n) {
         free(memory[which]);
         memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
-        size[which] = memory[which] ? n : 0;
+        if (!memory[which]) { /* nobody above could free any */
+            fprintf(stderr, "minigrad: a convolution found no memory for a block of %lld floats\n", (long long)n);
+            abort();
+        }
+        size[which] = n;
     }
     return memory[which];
 }
