@@ -1,4 +1,6 @@
 """Fused operations: faster spellings of compositions of primitives."""
+import numpy as np
+
 from . import backend
 from .backward import gradients_of
 from .recording import state
@@ -44,7 +46,14 @@ class Fused(Primitive):
             return super().__call__(*inputs, **settings)
         if path == "cuda" and self._fits_cuda(inputs, settings):
             return Primitive.__call__(self.cuda, *inputs, **settings)
-        return self.definition(*inputs, **settings)
+        return self._defined(inputs, settings)
+
+    def _defined(self, inputs, settings):
+        """The definition; float16 is computed in float32, as by the other paths, and rounded once."""
+        if not any(x.dtype == np.float16 for x in inputs):
+            return self.definition(*inputs, **settings)
+        floats = [x.dtype for x in inputs if x.dtype.kind == "f"]
+        return self.definition(*map(_wide, inputs), **settings).astype(np.result_type(*floats))
 
     def _fits_cuda(self, inputs, settings):
         from .backend.cuda.paths import PATHS
@@ -62,11 +71,19 @@ class Fused(Primitive):
             return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
         settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
         if self.rule is not None:
-            grads = self.rule(g, wanted, *node.inputs, **settings)
-            return [grad if want else None for grad, want in zip(grads, wanted)]
+            grads = self.rule(_wide(g), wanted, *map(_wide, node.inputs), **settings)
+            return [_like(grad, x) if want else None for grad, want, x in zip(grads, wanted, node.inputs)]
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]
-        out = self.definition(*inputs, **settings)
+        out = self._defined(inputs, settings)
         grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
         return [next(grads) if want else None for want in wanted]
+
+
+def _wide(x):
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def _like(grad, x):
+    return grad.astype(np.float16) if x.dtype == np.float16 else grad

@@ -67,7 +67,7 @@ def _by_kernel(name, many, exists=True):
     """
     together, others = {}, []
     for arrays in many:
-        fits = (exists and path(*arrays) == "cuda" and arrays[0].dtype != np.float16
+        fits = (exists and path(*arrays) == "cuda" and arrays[0].dtype != np.float16  # which optimiser.cu does not know
                 and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:]))
         (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
     if others and backend.capturing is not None:
@@ -107,6 +107,9 @@ class Adam(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr)
+        if eps and any(p.dtype.type(eps) == 0 for p in self.params):
+            raise ValueError(f"{type(self).__name__}: eps {eps} is 0 in float16; keep the parameters in float32 and convert "
+                             "them for each step, as LossScaler describes")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update_all(self, lr, number, ps, gs, ms, vs):

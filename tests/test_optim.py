@@ -178,6 +178,17 @@ def test_training_in_half_precision_follows_single_precision():
     assert losses[1] < 0.3 and abs(losses[0] - losses[1]) < 0.05
 
 
+def test_the_mean_of_many_losses_fits_float16():
+    loss = mg.cross_entropy(np.zeros((20000, 30), np.float16), np.zeros(20000, int))
+    assert loss.dtype == np.float16 and abs(float(loss) - np.log(30)) < 2e-3
+
+
+def test_adam_refuses_float16_where_its_eps_would_be_0():
+    with pytest.raises(ValueError, match="eps 1e-08 is 0 in float16"):
+        optim.AdamW([nn.Parameter(np.ones(2, np.float16))])
+    optim.Adam([nn.Parameter(np.ones(2, np.float16))], eps=1e-4)
+
+
 def test_the_scale_saves_small_gradients():
     p, small = nn.Parameter(np.ones((1, 1), np.float32)), np.full((1, 1), 1e-4, np.float16)
     for scale, survives in ((1.0, False), (2.0**14, True)):

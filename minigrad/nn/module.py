@@ -192,11 +192,13 @@ def _replaced(module, params):
     unknown = params.keys() - places.keys()
     if unknown:
         raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown)}")
-    before = {full: places[full][0][places[full][1]] for full in params}
+    new = {id(holder[key]): params[full] for full, (holder, key) in places.items() if full in params}
+    before = {full: holder[key] for full, (holder, key) in places.items() if id(holder[key]) in new}
     try:
-        for full, value in params.items():
+        for full, old in before.items():
             holder, key = places[full]
-            holder[key] = asarray(value) if backend.is_array(before[full]) else value
+            value = params.get(full, new[id(old)])
+            holder[key] = asarray(value) if backend.is_array(old) else value
         yield
     finally:
         for full, value in before.items():
@@ -208,7 +210,8 @@ def functional_call(module, params, *args, **settings):
     """`module(*args)` with other parameters: a dict from names to Tensors, through which gradients flow.
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
-    module's own stay as they are. Names that are left out keep their own value. KeyError for unknown names.
+    module's own stay as they are. Names that are left out keep their own value, but a parameter that stands in several
+    places is replaced in all of them by the value for one. KeyError for unknown names.
     """
     with _replaced(module, params):
         return module(*args, **settings)

@@ -23,7 +23,10 @@ def _reduced(name, losses, reduction, count=None):
         return losses
     if reduction == "sum":
         return sum(losses)
-    return mean(losses) if count is None else sum(losses) / count
+    if count is None:
+        return mean(losses)
+    total = sum(losses.astype(count.dtype)) / count  # float16 would overflow
+    return total.astype(losses.dtype)
 
 
 def _pair(name, x, target):
@@ -100,7 +103,8 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
     if reduction == "none":
         return losses.reshape(shape)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
-        return _reduced("cross_entropy", losses, reduction, Tensor(xp(labels).asarray(counted.sum(), logits.dtype)))
+        count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
+        return _reduced("cross_entropy", losses, reduction, Tensor(count))
 
 
 def _soft_cross_entropy(logits, target, smoothing, reduction):

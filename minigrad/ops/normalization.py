@@ -146,8 +146,10 @@ def norm_relu_pool(x, running_mean, running_var, weight, bias, training=False, m
 
 def _affine(x, weight, bias):
     channels = x.shape[1]
-    weight = Tensor(xp(x._array).ones(channels, x.dtype)) if weight is None else weight
-    return weight, Tensor(xp(x._array).zeros(channels, x.dtype)) if bias is None else bias
+    module = xp(x._array)
+    weight = module.ones(channels, x.dtype) if weight is None else weight
+    bias = module.zeros(channels, x.dtype) if bias is None else bias
+    return [a if isinstance(a, Tensor) else Tensor(a) for a in (weight, bias)]
 
 
 def _update(x, running_mean, running_var, momentum):
@@ -170,7 +172,8 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
     column = (1, -1) + (1,) * (x.ndim - 2)
     scale = weight / (running_var + running_var.dtype.type(eps)) ** 0.5
     y = x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
-    return y.astype(np.result_type(x.dtype, weight.dtype, bias.dtype))  # of float16, though the statistics are float32
+    half = all(a.dtype == np.float16 for a in (x, weight, bias))
+    return y.astype(np.float16) if half else y  # though the statistics are float32
 
 
 # -- over each sample ------------------------------------------------------------------------------------------------

@@ -266,6 +266,18 @@ def test_shared_parameters_are_trained_once_and_named_twice():
     net.load_state_dict(net.state_dict())
 
 
+def test_functional_call_replaces_a_shared_parameter_in_all_its_places():
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    net[1].weight = net[0].weight
+    x, double = np.ones((1, 2), np.float32), 2 * net[0].weight
+    once = net(x).numpy()
+    np.testing.assert_allclose(nn.functional_call(net, {"0.weight": double}, x).numpy(), 4 * once, rtol=1e-6)
+    apart = nn.functional_call(net, {"0.weight": double, "1.weight": net[1].weight * 3}, x).numpy()
+    np.testing.assert_allclose(apart, 6 * once, rtol=1e-6)
+    assert net[0].weight is net[1].weight
+    np.testing.assert_array_equal(net(x).numpy(), once)
+
+
 def test_functional_call_can_spare_the_buffers():
     net = nn.BatchNorm2d(4)
     buffers = {name: a.copy() for name, a in net.named_buffers()}

@@ -116,6 +116,26 @@ def test_evaluation_keeps_float16_though_the_statistics_are_float32():
     np.testing.assert_allclose(y.numpy(), (x - 0.5) / 2 + 1.0, rtol=2e-3)
 
 
+def test_evaluation_of_whole_numbers_and_lists():
+    x, mu, var = np.arange(12).reshape(4, 3), np.zeros(3), np.full(3, 100.0)
+    np.testing.assert_allclose(mg.batch_norm(x, mu, var).numpy(), x / 10, rtol=1e-5)
+    np.testing.assert_allclose(mg.batch_norm(x, mu, var, [2.0] * 3, [1.0] * 3).numpy(), x / 5 + 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_float16_is_summed_in_float32_at_every_order(graph):
+    x = (600 * np.random.default_rng(0).standard_normal((4, 6))).astype(np.float16)  # its squares overflow
+    for f in (lambda x, w: mg.layer_norm(x, 6, w), lambda x, w: mg.batch_norm(x, None, None, w, training=True)):
+        grads = []
+        for dtype in (np.float16, np.float64):
+            xs = [mg.Tensor(a.astype(dtype), requires_grad=True) for a in (x, np.ones(6))]
+            f(*xs).backward(np.cos(np.arange(24)).astype(dtype).reshape(4, 6), create_graph=graph)
+            grads.append([a.grad.numpy() for a in xs])
+        for half, right in zip(*grads):
+            assert half.dtype == np.float16
+            np.testing.assert_allclose(half, right, rtol=2e-3, atol=2e-3 * np.abs(right).max())
+
+
 @QUICK
 @given(data=st.data())
 def test_gradient_of_batch_norm(data):

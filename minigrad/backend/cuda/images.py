@@ -266,6 +266,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
         matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
+        # each product is rounded to float16 before the sum: a part holds many images
         dw += matmul(g, matrix.swapaxes(1, 2))
     return dw.reshape(w_shape).astype(x.dtype, copy=False)
 

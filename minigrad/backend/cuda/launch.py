@@ -18,7 +18,7 @@ from ... import backend
 from .. import cupy, xp
 
 FOLDER = pathlib.Path(__file__).parent
-# What arrays hold and what is computed in, in C and in NumPy.
+# The C types of what arrays of a dtype hold, and of what is computed in.
 ITEMS = {"float16": ("half", "float"), "float32": ("float", "float"), "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
 _DTYPES = {"int": np.int32, "index_t": np.int64, "unsigned char": np.uint8, "unsigned long long": np.uint64,
@@ -158,7 +158,7 @@ def launch(file, kernel, grid, block, *arguments):
     item = _item(arguments, declared)
     known = [name for name in ITEMS if name != "float16" or any(kind == "item" for kind, _, _ in declared)]
     if item is None or item.name not in known:
-        raise TypeError(f"{kernel}: this CUDA kernel works in {' and '.join(known)}, not {item}")
+        raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(known)}, not {item}")
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
     checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]

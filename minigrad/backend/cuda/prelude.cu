@@ -6,8 +6,8 @@
 
 #pragma nv_diag_suppress 177  // "declared but never referenced": no file uses all of this
 
-// A number of 16 bits (IEEE 754 binary16) in memory; read or written it is a float. A compiler for the CPU brings its own
-// conversions.
+// A number of 16 bits (IEEE 754 binary16) in memory; read or written it is a float. Where another compiler than NVRTC reads
+// this, the conversions are declared before.
 #ifdef __CUDACC_RTC__
 static __device__ float half_to_float(unsigned short bits) {
     float value;

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 real = st.sampled_from([np.float32, np.float64])
-item = real | st.just(np.float16)  # what most kernels take
+item = real | st.just(np.float16)  # what all kernels take but the optimisers'
 seeds = st.integers(0, 2**32 - 1)
 # Lengths of an axis: one, odd, a warp, a block, and one more or less than those.
 lengths = st.sampled_from([1, 2, 3, 7, 31, 32, 33, 64, 65, 100, 255, 257, 300, 513])

@@ -238,17 +238,22 @@ static inline T atomicAdd(T* at, T value) {
 template <class T>
 static inline T __ldg(const T* at) { return *at; }
 
+// 1 bit of sign, 5 of exponent, 10 of mantissa.
 static inline float half_to_float(unsigned short bits) {
-    _Float16 value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    float magnitude = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                    : exponent == 0 ? std::ldexp(float(mantissa), -24) : std::ldexp(float(1024 + mantissa), exponent - 25);
+    return bits >> 15 ? -magnitude : magnitude;
 }
 
+// To the nearest, of two equally near the even one.
 static inline unsigned short float_to_half(float value) {
-    _Float16 rounded = value;
-    unsigned short bits;
-    memcpy(&bits, &rounded, sizeof bits);
-    return bits;
+    int exponent, sign = std::signbit(value) << 15;
+    float magnitude = std::fabs(value), fraction = std::frexp(magnitude, &exponent);  // in [0.5, 1)
+    if (isnan(value)) return sign | 0x7e00;
+    if (magnitude >= 65520) return sign | 0x7c00;  // infinity
+    if (magnitude < std::ldexp(1.0f, -14)) return sign | int(std::nearbyint(std::ldexp(magnitude, 24)));
+    return sign | (((exponent + 14) << 10) + int(std::nearbyint(std::ldexp(fraction, 11))) - 1024);
 }
 
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }

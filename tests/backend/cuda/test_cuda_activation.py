@@ -51,6 +51,15 @@ def test_activations_far_from_zero(run):
         close(dx, [0, 0, 1, 1])
 
 
+def test_float16_is_read_exactly_and_rounded_to_the_nearest(run):
+    x = np.arange(65536, dtype=np.uint16).view(np.float16)
+    np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", x, slope=1.0), x)
+    for bias in (np.float16(2**-15), np.float16(1 + 2**-10), np.float16(30001)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = (x.astype(np.float32) + np.float32(bias)).astype(np.float16)
+        np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", x[:, None], bias[None], 1.0)[:, 0], expected)
+
+
 def test_activation_of_a_number(run):
     assert run(cuda.activation, "relu", np.array(3.0)) == 3
 

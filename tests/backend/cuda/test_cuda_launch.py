@@ -115,7 +115,7 @@ def test_arguments_are_checked(toy):
     x, y = np.zeros(32), np.zeros(32)
     for arguments, complaint in [((x,), "takes 2 arguments, not 1"), ((x, y.astype(np.float32)), "argument 1 must be"),
                                  ((x, np.zeros(64)[::2]), "strided"), ((x[::-1], y), "strided"),
-                                 ((x.astype(np.float16), y), "float32 and float64")]:
+                                 ((x.astype(np.float16), y), "float32 or float64")]:
         with pytest.raises(TypeError, match=complaint):
             toy("without_barrier", 1, 32, *arguments)
 

@@ -187,6 +187,13 @@ def test_where_the_kernels_do_not_reach_the_definition_serves(run):
         with only_definitions():
             for actual, right in zip(results, first_order(f, *arrays)[0]):
                 close(actual, right)
+    x, w = normal(0, np.float16, 3, 4), normal(1, np.float32, 4)
+    f = lambda x, w: mg.rms_norm(600 * x, 4, w)
+    (y, dx, dw), used = run(first_order, f, x, w)
+    assert "layer_norm_forward" not in used and (y.dtype, dx.dtype, dw.dtype) == (np.float32, np.float16, np.float32)
+    with only_definitions():
+        for actual, right in zip((y, dx, dw), first_order(f, *map(np.float64, (x, w)))[0]):
+            close(actual, right, factor=1 if actual.dtype == np.float16 else 300)
     (y, *_), used = run(first_order, lambda x, w: mg.rms_norm(x.astype("float32"), 4, w),
                         *drawn(0, np.float64, [(3, 4), (4,)], 0))
     assert "layer_norm_forward" not in used and y.dtype == np.float64  # float32 by float64
@@ -218,8 +225,9 @@ def test_dropout(run, dtype):
 
 
 MAKES = {"SGD": lambda ps: optim.SGD(ps, 0.1), "momentum": lambda ps: optim.SGD(ps, 0.1, 0.9, 0.01, nesterov=True),
-         "Adam": lambda ps: optim.Adam(ps, 0.1, weight_decay=0.1), "AdamW": lambda ps: optim.AdamW(ps, 0.1, (0.5, 0.9)),
-         "LAMB": lambda ps: optim.LAMB(ps, 0.1), "LARS": lambda ps: optim.LARS(ps, 0.1)}
+         "Adam": lambda ps: optim.Adam(ps, 0.1, eps=1e-3, weight_decay=0.1),
+         "AdamW": lambda ps: optim.AdamW(ps, 0.1, (0.5, 0.9), 1e-3),
+         "LAMB": lambda ps: optim.LAMB(ps, 0.1, eps=1e-3), "LARS": lambda ps: optim.LARS(ps, 0.1)}
 
 
 def trained(make, arrays, grads):
