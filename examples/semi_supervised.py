@@ -11,6 +11,8 @@ With a residual network that suits a CPU, in an hour and a quarter on one core; 
 
     python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network residual --ratio 7 --steps 15000 \\
         --ema 0.999
+    python -m examples.semi_supervised fixmatch --data cifar10 --labels 4000 --network residual --ratio 7 --steps 15000 \\
+        --ema 0.999 --tau 0.8 --lambda-u 2    # so short a training gains from more pseudo-labels with more weight
     python -m examples.semi_supervised ladder --data mnist --hidden 1000 500 250 250 250 --steps 6000
 
 The recipe of FixMatch's paper, for a GPU:
