@@ -79,8 +79,7 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
 
     x, keep = np.full(n + 3, 0.75, np.float32), np.ones(n + 3, np.uint8)
     for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ())):
-        if extra or name != "relu":
-            whole(1, name, x, settings=extra)
+        whole(1, name, x, settings=extra)
         whole(1, f"{name}_backward", x, x, settings=extra)
     whole(1, "dropout", x, keep, settings=(2.0,))
     whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
@@ -90,6 +89,7 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
 def test_relu_gradient_and_dropout():
     for shape in ((7, 11), (700, 900)):
         g, y = normal(*shape), np.maximum(normal(*shape, seed=1), 0)
+        agree(elementwise.relu, g)
         agree(elementwise.relu_backward, g, y)
         agree(lambda x, keep: activation.dropout(x, keep, 1.25), g, normal(*shape, seed=2) > 0)
 

@@ -5,6 +5,12 @@ int threads = 1;
 
 void use_threads(int n) { threads = n; }
 
+/* Written so that NaN stays NaN. */
+void relu(const float *x, float *y, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] < 0 ? 0.0f : x[i];
+}
+
 void relu_backward(const float *g, const float *y, float *dx, index_t n)
 {
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] > 0 ? g[i] : 0.0f;

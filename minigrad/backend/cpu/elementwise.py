@@ -17,9 +17,12 @@ BLOCK_BYTES = 1 << 20
 
 def relu(x):
     """max(x, 0)."""
-    y = empty_like(x)
-    zeros = np.zeros(min(x.size, BLOCK_BYTES // x.itemsize), x.dtype)  # faster than a scalar: that is not vectorised
-    for_blocks(lambda y, x: np.maximum(x, zeros[:x.size], out=y), [y], [x])
+    y, native = empty_like(x), kernel("relu", x)
+    if native:
+        for_all(lambda y, x: native(x, y, x.size), [y], [x])
+    else:
+        zeros = np.zeros(min(x.size, BLOCK_BYTES // x.itemsize), x.dtype)  # faster than a scalar: that is not vectorised
+        for_blocks(lambda y, x: np.maximum(x, zeros[:x.size], out=y), [y], [x])
     return y
 
 
