@@ -53,7 +53,7 @@ class Fused(Primitive):
         if not any(x.dtype == np.float16 for x in inputs):
             return self.definition(*inputs, **settings)
         floats = [x.dtype for x in inputs if x.dtype.kind == "f"]
-        return self.definition(*map(_wide, inputs), **settings).astype(np.result_type(*floats))
+        return self.definition(*map(wide, inputs), **settings).astype(np.result_type(*floats))
 
     def _fits_cuda(self, inputs, settings):
         from .backend.cuda.paths import PATHS
@@ -71,8 +71,8 @@ class Fused(Primitive):
             return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
         settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
         if self.rule is not None:
-            grads = self.rule(_wide(g), wanted, *map(_wide, node.inputs), **settings)
-            return [_like(grad, x) if want else None for grad, want, x in zip(grads, wanted, node.inputs)]
+            grads = self.rule(wide(g), wanted, *map(wide, node.inputs), **settings)
+            return [narrow(grad, x) if want else None for grad, want, x in zip(grads, wanted, node.inputs)]
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]
@@ -81,9 +81,11 @@ class Fused(Primitive):
         return [next(grads) if want else None for want in wanted]
 
 
-def _wide(x):
+def wide(x):
+    """A Tensor, float16 in float32."""
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
-def _like(grad, x):
-    return grad.astype(np.float16) if x.dtype == np.float16 else grad
+def narrow(y, x):
+    """A Tensor, in float16 if `x` is."""
+    return y.astype(np.float16) if x.dtype == np.float16 else y

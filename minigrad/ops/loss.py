@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..backend import xp
-from ..fused import Fused
+from ..fused import Fused, narrow, wide
 from ..tensor import asarray, Tensor
 from .activation import softplus
 from .elementwise import abs, exp, log, maximum, square, where
@@ -23,10 +23,7 @@ def _reduced(name, losses, reduction, count=None):
         return losses
     if reduction == "sum":
         return sum(losses)
-    if count is None:
-        return mean(losses)
-    total = sum(losses.astype(count.dtype)) / count  # float16 would overflow
-    return total.astype(losses.dtype)
+    return mean(losses) if count is None else narrow(sum(wide(losses)) / count, losses)
 
 
 def _pair(name, x, target):

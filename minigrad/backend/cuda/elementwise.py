@@ -135,4 +135,3 @@ def index_add(out, index, updates):
     if sums is not out:
         out[...] = sums
     return out
-

@@ -39,13 +39,13 @@ def source(file):
 
 def options(item):
     """What the compiler is told of arrays of `item`, "float16", "float32" or "float64"."""
-    stored, computed = ITEMS[item]
-    return (f"-DITEM={stored}", f"-DREAL={computed}", f"-DLIST={LIST}", "-std=c++17")
+    held, real = ITEMS[item]
+    return (f"-DITEM={held}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
 
 
 def computed(dtype):
     """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for float16."""
-    return np.dtype("float32") if dtype == np.float16 else dtype
+    return np.promote_types(dtype, np.float32)
 
 
 @functools.cache
@@ -155,8 +155,11 @@ def launch(file, kernel, grid, block, *arguments):
     """
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
-    item = _item(arguments, declared)
-    known = [name for name in ITEMS if name != "float16" or any(kind == "item" for kind, _, _ in declared)]
+    takes_items = any(kind == "item" for kind, _, _ in declared)
+    known = [name for name in ITEMS if takes_items or name != "float16"]
+    telling = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
+    tellers = [a for a, (kind, _, _) in zip(arguments, declared) if kind in telling]
+    item = next((a.dtype for b in tellers for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)
     if item is None or item.name not in known:
         raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(known)}, not {item}")
     if len(arguments) != len(declared):
@@ -164,16 +167,6 @@ def launch(file, kernel, grid, block, *arguments):
     checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
         _device.run(file, kernel, item.name, grid, block, checked)
-
-
-def _item(arguments, declared):
-    """The dtype of the items among the arguments; where there are none, of the reals."""
-    for kinds in (("item",), ("real", "Arrays")):
-        for a, (kind, _, _) in zip(arguments, declared):
-            for array in a if isinstance(a, list) else [a]:
-                if kind in kinds and hasattr(array, "dtype"):
-                    return array.dtype
-    return None
 
 
 def _checked(kernel, position, value, kind, pointer, _const, item):

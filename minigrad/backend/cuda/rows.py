@@ -1,7 +1,7 @@
 """Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row.
 
-Arrays are float16, float32 or float64 on the GPU, in C order. Of float16, statistics (lse, mean, inv_std,
-inv_rms) and the gradients of weights are float32.
+Arrays are float16, float32 or float64 on the GPU, in C order. Of float16, statistics (lse, mean, inv_std, inv_rms)
+and the gradients of weights are float32.
 """
 from .. import xp
 from .elementwise import blocks, chunks, column_sum

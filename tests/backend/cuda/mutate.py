@@ -3,8 +3,8 @@
     python -m tests.backend.cuda.mutate [FILE ...] [--most N] [--seed S]
 
 The CUDA kernels run on the stand-in. Prints each mutant that no test noticed, and for each file how many were noticed. A
-mutant that does not compile, crashes or does not end counts as noticed. Some survivors are equivalent: they
-change nothing that a caller can see.
+mutant that does not compile, crashes or does not end counts as noticed. Some survivors are equivalent: they change
+nothing that a caller can see.
 """
 import argparse
 import contextlib
