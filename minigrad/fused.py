@@ -12,7 +12,8 @@ class Fused(Primitive):
 
     The *definition* says what is computed. The CPU path (`forward` and `backward` below) serves NumPy arrays. On the GPU
     the CUDA path serves, if `backend.cuda.paths` has one under the operation's name and it fits the arrays (see
-    `backend.path`). Wherever a path is missing, the definition serves.
+    `backend.path`). Wherever a path is missing, the definition serves. Numbers of 16 bits are an affair of the kernels on
+    the GPU: everything else takes them as float32 and rounds the result once.
 
     Args:
         name: what errors and graphs call it, and the name of its CUDA path.
@@ -42,18 +43,13 @@ class Fused(Primitive):
                 inputs = self._lift(inputs)
                 break
         path = backend.path(*[x._array for x in inputs])
-        if path == "cpu" and self.forward is not None:
-            return super().__call__(*inputs, **settings)
         if path == "cuda" and self._fits_cuda(inputs, settings):
             return Primitive.__call__(self.cuda, *inputs, **settings)
-        return self._defined(inputs, settings)
-
-    def _defined(self, inputs, settings):
-        """The definition; float16 is computed in float32, as by the other paths, and rounded once."""
-        if not any(x.dtype == np.float16 for x in inputs):
-            return self.definition(*inputs, **settings)
-        floats = [x.dtype for x in inputs if x.dtype.kind == "f"]
-        return self.definition(*map(wide, inputs), **settings).astype(np.result_type(*floats))
+        if any(backend.is_half(x._array.dtype) for x in inputs):
+            return _in_float32(self, inputs, settings)
+        if path == "cpu" and self.forward is not None:
+            return super().__call__(*inputs, **settings)
+        return self.definition(*inputs, **settings)
 
     def _fits_cuda(self, inputs, settings):
         from .backend.cuda.paths import PATHS
@@ -68,7 +64,8 @@ class Fused(Primitive):
         if not state.recording:
             arrays = [x._array for x in node.inputs]
             grads = self.backward(g._array, node.out, node.residuals, wanted, *arrays, **node.settings)
-            return [wrap(grad) if want else None for grad, want in zip(grads, wanted)]
+            return [wrap(grad.astype(a.dtype, copy=False)) if want else None
+                    for grad, want, a in zip(grads, wanted, arrays)]
         settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
         if self.rule is not None:
             grads = self.rule(wide(g), wanted, *map(wide, node.inputs), **settings)
@@ -76,16 +73,23 @@ class Fused(Primitive):
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
         inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
         targets = [x for x, want in zip(inputs, wanted) if want]
-        out = self._defined(inputs, settings)
+        out = _in_float32(self.definition, inputs, settings)
         grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
         return [next(grads) if want else None for want in wanted]
 
 
+def _in_float32(operation, inputs, settings):
+    """operation(*inputs), numbers of 16 bits as float32 and the result in the dtype that the inputs have together."""
+    floats = [x.dtype for x in inputs if backend.is_float(x.dtype)]
+    y = operation(*map(wide, inputs), **settings)
+    return y.astype(np.result_type(*floats)) if any(map(backend.is_half, floats)) else y
+
+
 def wide(x):
-    """A Tensor, float16 in float32."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    """A Tensor, numbers of 16 bits as float32."""
+    return x.astype(np.float32) if backend.is_half(x.dtype) else x
 
 
 def narrow(y, x):
-    """A Tensor, in float16 if `x` is."""
-    return y.astype(np.float16) if x.dtype == np.float16 else y
+    """A Tensor, in the dtype of `x` if that has 16 bits."""
+    return y.astype(x.dtype) if backend.is_half(x.dtype) else y

@@ -7,14 +7,14 @@ from collections import defaultdict
 
 import numpy as np
 
-from .backend import is_array, xp
+from .backend import is_array, is_float, xp
 from .recording import observing
 from .tensor import Node, Tensor, asarray
 
 
 def _finite(x):
     array = asarray(x)
-    return not is_array(array) or array.dtype.kind != "f" or bool(xp(array).isfinite(array).all())
+    return not is_array(array) or not is_float(array.dtype) or bool(xp(array).isfinite(array).all())
 
 
 @contextlib.contextmanager

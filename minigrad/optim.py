@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from . import backend
-from .backend import fresh, path, xp
+from .backend import fresh, is_float, is_half, path, xp
 from .backend.cpu import elementwise as fused
 from .recording import mark_changed
 from .tensor import wrap
@@ -67,7 +67,7 @@ def _by_kernel(name, many, exists=True):
     """
     together, others = {}, []
     for arrays in many:
-        fits = (exists and path(*arrays) == "cuda" and arrays[0].dtype != np.float16  # which optimiser.cu does not know
+        fits = (exists and path(*arrays) == "cuda" and not is_half(arrays[0].dtype)  # which optimiser.cu does not know
                 and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:]))
         (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
     if others and backend.capturing is not None:
@@ -216,7 +216,8 @@ class LossScaler:
     """Scales a loss up, so that small gradients do not vanish in float16, and skips steps whose gradients overflowed.
 
     Micikevicius et al. 2018, arXiv:1710.03740. The parameters stay float32, gradients come back through the conversion, and
-    operations that sum (normalisation, softmax, attention, pooling, products) do so in float32 and round the result:
+    operations that sum (normalisation, softmax, attention, pooling, products) do so in float32 and round the result. With
+    "bfloat16" for "float16" the same code needs no scaler: it has the range of float32, and fewer digits than float16.
 
         half = {name: p.astype("float16") for name, p in net.named_parameters()}
         logits = functional_call(net, half, x.astype("float16"))
@@ -288,9 +289,9 @@ class EMA:
         now = {name: p._array for name, p in self.module.named_parameters()} | dict(self.module.named_buffers())
         pairs = [(self.average[name], value) for name, value in now.items()]
         for average, value in pairs:
-            if average.dtype.kind != "f":
+            if not is_float(average.dtype):
                 average[...] = value
-        together, others = _by_kernel("EMA", [pair for pair in pairs if pair[0].dtype.kind == "f"])
+        together, others = _by_kernel("EMA", [pair for pair in pairs if is_float(pair[0].dtype)])
         for average, value in others:
             average += average.dtype.type(1 - self._decay()) * (value - average)
         for dtype, (averages, values) in together.items():

@@ -50,8 +50,8 @@ class Tensor:
         if not backend.is_array(array):
             array = _from_sequence(array)
         if dtype is not None:
-            array = array.astype(dtype, copy=False)
-        if array.dtype.kind not in "fiub":
+            array = array.astype(backend.as_dtype(dtype), copy=False)
+        if array.dtype.kind not in "fiub" and not backend.is_float(array.dtype):
             raise TypeError(f"a Tensor holds floats, integers or bools, not dtype {array.dtype}")
         self._array = array
         self._node = None
@@ -123,7 +123,7 @@ class Tensor:
     def requires_grad(self, value):
         if self._node is not None and not value:
             raise RuntimeError("a computed Tensor cannot stop requiring a gradient; use x.detach()")
-        if value and self._array.dtype.kind != "f":
+        if value and not backend.is_float(self._array.dtype):
             raise TypeError(f"only floating point Tensors can require a gradient, not {self._array.dtype}; "
                             "convert with .astype('float32') first")
         self._requires_grad = bool(value)
@@ -274,7 +274,7 @@ def _from_sequence(values):
         array = np.asarray(values)
     except ValueError as error:
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: {error}") from None
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and not backend.is_float(array.dtype):
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: "
                         f"floats, integers or bools are wanted, not dtype {array.dtype}")
     return array
@@ -431,7 +431,7 @@ class Primitive:
     def _constant(self, x, like, module):
         if isinstance(x, (bool, int, float, np.generic)) and not isinstance(x, np.complexfloating):
             kind = np.dtype(type(x)).kind
-            weak = like is not None and (like.kind == "f" or (kind in "iub" and like.kind in "iu") or kind == "b")
+            weak = like is not None and (backend.is_float(like) or (kind in "iub" and like.kind in "iu") or kind == "b")
             return wrap(module.asarray(x, dtype=like if weak else None))
         if backend.is_array(x) or isinstance(x, (list, tuple)):
             return Tensor(x)
@@ -458,7 +458,7 @@ def _sum_to(x, shape):
     """Sums over the axes along which `shape` was broadcast to x.shape."""
     lead = x.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(i for i in range(lead, x.ndim) if shape[i - lead] == 1 != x.shape[i])
-    return x.sum(axis=axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
+    return backend.summed(x, axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
 
 
 add = Primitive("add", np.add, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: g, broadcasts=True)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from . import tree
-from .backend import is_array, random, xp
+from .backend import is_array, is_float, random, xp
 from .backward import gradients_of
 from .ops import concatenate, reshape, split, stack, stop_gradient, sum
 from .recording import enable_grad, is_recording, no_grad, observing
@@ -30,7 +30,7 @@ def _stand_in(x, name):
         x = np.asarray(float(x))
     elif not is_array(x):
         x = np.asarray(x)
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         raise TypeError(f"{name}: cannot differentiate with respect to an argument of dtype {x.dtype}; "
                         "convert it to floating point, or name other arguments with argnums")
     return Tensor(x, requires_grad=True)
@@ -300,7 +300,7 @@ def checkpoint(f):
         like = [(_checked(y, "checkpoint").shape, y.dtype) for y in outs]
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
         used = [x for key, x in closure.found.items() if key not in given and x.requires_grad]
-        if not given and not used or all(dtype.kind != "f" for _, dtype in like):
+        if not given and not used or not any(is_float(dtype) for _, dtype in like):
             return restore(outs)
 
         def again(inputs):

@@ -1,6 +1,7 @@
 """Optimisers against PyTorch or their formula, clipping, moving averages."""
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -127,22 +128,23 @@ def test_errors():
         optim.EMA(nn.Linear(1, 1), 1.0)
 
 
-def test_products_of_half_precision_are_rounded_once():
+@pytest.mark.parametrize("dtype, tolerance", [(np.float16, 1e-3), (bfloat16, 8e-3)])
+def test_products_of_half_precision_are_rounded_once(dtype, tolerance):
     rng = np.random.default_rng(0)
-    x, w = (rng.normal(size=shape).astype(np.float16) for shape in ((5, 3000), (4, 3000)))
+    x, w = (rng.normal(size=shape).astype(dtype) for shape in ((5, 3000), (4, 3000)))
     exact = x.astype(np.float64) @ w.astype(np.float64).T
     for y in (mg.matmul(x, w.T), mg.linear(x, w), mg.conv2d(x.reshape(5, 3, 10, 100), w.reshape(4, 3, 10, 100))):
-        assert y.dtype == np.float16
-        np.testing.assert_allclose(y.numpy().reshape(5, 4), exact, rtol=1e-3)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y.numpy().reshape(5, 4).astype(float), exact, rtol=tolerance)
     weight = mg.Tensor(w, requires_grad=True)
     mg.linear(x, weight).sum().backward()
-    assert weight.grad.dtype == np.float16
-    np.testing.assert_allclose(weight.grad.numpy()[0], x.astype(np.float64).sum(0), rtol=2e-3, atol=1e-2)
+    assert weight.grad.dtype == dtype
+    np.testing.assert_allclose(weight.grad.numpy()[0].astype(float), x.astype(float).sum(0), rtol=tolerance, atol=tolerance)
 
 
-def half_loss(net, x, y):
-    half = {name: p.astype("float16") for name, p in net.named_parameters()}
-    return mg.cross_entropy(nn.functional_call(net, half, x.astype(np.float16)).astype("float32"), y)
+def half_loss(net, x, y, dtype):
+    half = {name: p.astype(dtype) for name, p in net.named_parameters()}
+    return mg.cross_entropy(nn.functional_call(net, half, mg.astype(x, dtype)).astype("float32"), y)
 
 
 class Small(nn.Module):
@@ -155,7 +157,8 @@ class Small(nn.Module):
         return self.head(mg.relu(self.conv(x)).reshape(len(x), -1))
 
 
-def test_training_in_half_precision_follows_single_precision():
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_training_in_half_precision_follows_single_precision(dtype):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 1, 8, 8)), rng.integers(0, 3, 30)
     losses = []
@@ -170,7 +173,7 @@ def test_training_in_half_precision_follows_single_precision():
                 loss.backward()
                 optimizer.step()
             else:
-                loss = half_loss(net, x, y)
+                loss = half_loss(net, x, y, dtype)
                 scaler.scaled(loss).backward()
                 assert scaler.step(optimizer)
         assert all(p.dtype == np.float32 == p.grad.dtype for p in net.parameters())

@@ -33,8 +33,51 @@ def fresh(function, dtype):
     return capturing.slot(function, dtype) if tracing() else function()
 
 
+def as_dtype(dtype):
+    """What names a dtype (a name, a type) as a `numpy.dtype`; "bfloat16" is that of the package ml_dtypes.
+
+    Raises:
+        TypeError: nothing of that name is known. RuntimeError: ml_dtypes is not installed.
+    """
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            from ml_dtypes import bfloat16 as dtype
+        except ImportError:
+            raise RuntimeError("dtype 'bfloat16' needs ml_dtypes: pip install 'minigrad[bfloat16]'") from None
+    return np.dtype(dtype)
+
+
+def is_float(dtype):
+    """Whether a dtype is floating point. NumPy's `kind` does not say so of bfloat16, whose character is E."""
+    return dtype.kind == "f" or dtype.char == "E"
+
+
+def is_half(dtype):
+    """Whether a dtype is float16 or bfloat16: memory for numbers that are better computed with in float32."""
+    return dtype.char in "eE"
+
+
+def in_float32(function):
+    """An array function, made to take floats of 16 bits as float32 and to round its result, an array, back to 16 bits."""
+    @functools.wraps(function)
+    def called(*arrays, **settings):
+        if not any(is_half(a.dtype) for a in arrays):
+            return function(*arrays, **settings)
+        dtype = np.result_type(*[a.dtype for a in arrays if is_float(a.dtype)])
+        return function(*[a.astype(np.float32) if is_half(a.dtype) else a for a in arrays], **settings).astype(dtype)
+
+    return called
+
+
+def summed(x, axis=None, keepdims=False):
+    """The array's sum, that of floats of 16 bits kept in float32 until it is complete."""
+    if is_half(x.dtype):
+        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
 kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
-_SERVED = {np.dtype(name) for name in ("float16", "float32", "float64", "int64", "bool")}
+_SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 
 
 def path(*arrays):
@@ -42,9 +85,9 @@ def path(*arrays):
 
     Returns:
         "cpu": all are NumPy's: the blocked and threaded paths of `backend.cpu`.
-        "cuda": all are on the GPU, their floats of one dtype among float16, float32 and float64, their integers int64: the
-            kernels of `backend.cuda`.
-        "definition": anything else, such as float16 beside float32 on the GPU: the operation written in primitives.
+        "cuda": all are on the GPU, their floats of one dtype among float16, bfloat16, float32 and float64, their integers
+            int64: the kernels of `backend.cuda`.
+        "definition": anything else, such as float32 beside float64 on the GPU: the operation written in primitives.
     """
     if not kernels_take_numpy:
         for a in arrays:
@@ -55,7 +98,8 @@ def path(*arrays):
         if any(xp(a) is np for a in arrays):  # the primitives say that these are on different devices
             return "definition"
     dtypes = {a.dtype for a in arrays}
-    return "cuda" if dtypes <= _SERVED and sum(d.kind == "f" for d in dtypes) == 1 else "definition"
+    served = all(d in _SERVED or is_half(d) for d in dtypes)
+    return "cuda" if served and len([d for d in dtypes if is_float(d)]) == 1 else "definition"
 
 
 def is_array(x):

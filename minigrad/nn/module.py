@@ -99,7 +99,7 @@ class Module:
         def moved(array):
             if str(target).partition(":")[0] in ("cpu", "cuda"):
                 return backend.to_device(array, target)
-            return array.astype(target, copy=False) if array.dtype.kind == "f" else array
+            return array.astype(backend.as_dtype(target), copy=False) if backend.is_float(array.dtype) else array
 
         for _, holder, key in self._named(Tensor):
             parameter = holder[key]

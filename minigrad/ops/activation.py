@@ -1,7 +1,7 @@
 """Activations of modern networks, and dropout."""
 import math
 
-from ..backend import path, random, xp
+from ..backend import is_float, path, random, xp
 from ..fused import Fused
 from ..tensor import Primitive, Tensor
 from .elementwise import erf, logaddexp, sigmoid, tanh, where
@@ -22,7 +22,7 @@ def _fused(name, definition):
 
 def _floating(name, x):
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         raise TypeError(f"{name}: floating point wanted, not {x.dtype}; convert with .astype('float32') first")
     return x
 

@@ -52,9 +52,9 @@ def _packed_forward(qkv, *mask, causal, scale):
     from ..backend.cpu.attention import attention
     from ..backend.cpu.memory import empty
     n, length, _, heads, width = qkv.shape
-    y = empty((n, length, heads, width), np.promote_types(qkv.dtype, np.float32))
+    y = empty((n, length, heads, width), qkv.dtype)
     _, lse = attention(*_parts(qkv), *mask, causal=causal, scale=scale, out=y.transpose(0, 2, 1, 3))
-    return y.reshape(n, length, heads * width).astype(qkv.dtype, copy=False), lse
+    return y.reshape(n, length, heads * width), lse
 
 
 def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
@@ -62,10 +62,10 @@ def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
     from ..backend.cpu.memory import empty
     n, length, _, heads, width = qkv.shape
     g, y = (a.reshape(n, length, heads, width).transpose(0, 2, 1, 3) for a in (g, out))
-    dqkv = empty(qkv.shape, np.promote_types(qkv.dtype, np.float32))
+    dqkv = empty(qkv.shape, qkv.dtype)
     dmask = attention_backward(g, *_parts(qkv), y, lse, *mask, causal=causal, scale=scale, outs=_parts(dqkv),
                                wants_mask=any(wanted[1:]))[3]
-    return dqkv.astype(qkv.dtype, copy=False), dmask
+    return dqkv, dmask
 
 
 def _parts(qkv):

@@ -9,21 +9,26 @@ of any order, all of them on the fast path.
 """
 import numpy as np
 
-from ..backend import path, taps
+from ..backend import in_float32, is_half, path, taps
 from ..fused import Fused
 from ..tensor import Primitive, Tensor
 
 
-def _kernels(*arrays):
-    """The array functions that serve these arrays."""
-    served = path(*arrays)
-    if served == "definition":
-        return taps
-    if served == "cuda":
-        from ..backend import cuda
-        return cuda
-    from ..backend.cpu import conv
-    return conv
+def _served(name):
+    """The array function `name` of what serves the arrays. Only the GPU's kernels take numbers of 16 bits as they are."""
+    def function(x, y, **settings):
+        served = path(x, y)
+        if served == "cuda":
+            from ..backend import cuda as module
+        elif is_half(x.dtype) or is_half(y.dtype):
+            return in_float32(function)(x, y, **settings)
+        elif served == "cpu":
+            from ..backend.cpu import conv as module
+        else:
+            module = taps
+        return getattr(module, name)(x, y, **settings)
+
+    return function
 
 
 def _pair(name, value, of="conv2d"):
@@ -34,17 +39,17 @@ def _pair(name, value, of="conv2d"):
 
 
 _conv = Primitive(
-    "conv2d", lambda x, w, **geometry: _kernels(x, w).conv2d(x, w, **geometry),
+    "conv2d", _served("conv2d"),
     lambda g, _out, _x, w, **geometry: _conv_input(g, w, x_shape=_x.shape, **geometry),
     lambda g, _out, x, _w, **geometry: _conv_weight(g, x, w_shape=_w.shape, **geometry))
 
 _conv_input = Primitive(
-    "conv2d_input_grad", lambda g, w, x_shape, **geometry: _kernels(g, w).conv2d_input_grad(g, w, x_shape, **geometry),
+    "conv2d_input_grad", _served("conv2d_input_grad"),
     lambda h, _out, _g, w, x_shape, **geometry: _conv(h, w, **geometry),
     lambda h, _out, g, _w, x_shape, **geometry: _conv_weight(g, h, w_shape=_w.shape, **geometry))
 
 _conv_weight = Primitive(
-    "conv2d_weight_grad", lambda g, x, w_shape, **geometry: _kernels(g, x).conv2d_weight_grad(g, x, w_shape, **geometry),
+    "conv2d_weight_grad", _served("conv2d_weight_grad"),
     lambda h, _out, _g, x, w_shape, **geometry: _conv(x, h, **geometry),
     lambda h, _out, g, _x, w_shape, **geometry: _conv_input(g, h, x_shape=_x.shape, **geometry))
 
@@ -71,7 +76,7 @@ def _with_bias(y, bias):
     if bias is None:
         return y
     bias = bias if isinstance(bias, Tensor) else Tensor(bias)
-    fits = bias.shape == y.shape[1:2] and bias.dtype == y.dtype
+    fits = bias.shape == y.shape[1:2] and bias.dtype == y.dtype and not is_half(y.dtype)
     return _fused_bias(y, bias) if fits else _add_bias(y, bias)
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ..backend import xp
+from ..backend import as_dtype, in_float32, is_float, xp
 from ..tensor import add, asarray, cast, Primitive, Tensor, wrap
 
 elementwise = functools.partial(Primitive, broadcasts=True)
@@ -59,7 +59,7 @@ _power = elementwise(
 
 def power(x, y):
     """x to the power of y, element by element; a square as `square`, whose gradient is shorter."""
-    is_square = type(y) in (int, float) and y == 2 and isinstance(x, Tensor) and x.dtype.kind == "f"
+    is_square = type(y) in (int, float) and y == 2 and isinstance(x, Tensor) and is_float(x.dtype)
     return square(x) if is_square else _power(x, y)
 
 
@@ -108,7 +108,7 @@ tanh = elementwise("tanh", np.tanh, lambda g, out, _x: g * (1 - out * out))
 
 def _sigmoid(x):
     """1 / (1 + exp(-x)), spelled so that nothing overflows."""
-    out = np.tanh(x * x.dtype.type(0.5) if x.dtype.kind == "f" else x * 0.5)
+    out = np.tanh(x * x.dtype.type(0.5) if is_float(x.dtype) else x * 0.5)
     return (out + 1) * out.dtype.type(0.5)
 
 
@@ -130,13 +130,13 @@ def _erf_coefficients(dtype):
     return near, np.polynomial.chebyshev.chebinterpolate(tail, degree), low, largest
 
 
+@in_float32
 def _erf(x):
     if xp(x) is not np:
         from cupyx.scipy.special import erf
         return erf(x)
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-    work = np.float64 if dtype == np.float64 else np.float32
-    x = x.astype(work)
+    work = np.float32 if x.dtype == np.float32 else np.float64
+    x = x.astype(work, copy=False)
     near, far, low, largest = _erf_coefficients(work)
     size = np.minimum(np.abs(x), largest)
     squared = size * size
@@ -148,7 +148,7 @@ def _erf(x):
     for c in far[:0:-1]:  # Clenshaw's recurrence
         b1, b2 = 2 * s * b1 - b2 + work(c), b1
     outer = 1 - (s * b1 - b2 + work(far[0])) * np.exp(-squared)
-    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(dtype)
+    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x))
 
 
 erf = elementwise("erf", _erf, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
@@ -213,7 +213,7 @@ relu = elementwise("relu", _relu, lambda g, out, _x: _relu_grad(g, out))
 relu.__doc__ = "max(x, 0); its slope at 0 is 0."
 
 _clip = elementwise(
-    "clip", lambda x, low, high: xp(x).clip(x, low, high),
+    "clip", in_float32(lambda x, low, high: xp(x).clip(x, low, high)),  # NumPy does not limit bfloat16
     lambda g, _out, x, low, high: where((low is None or x >= low) & (high is None or x <= high), g, 0))
 
 
@@ -254,9 +254,9 @@ invert = nondifferentiable("invert", np.invert)
 
 def astype(x, dtype):
     """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
-    dtype = np.dtype(dtype)
+    dtype = as_dtype(dtype)
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if dtype.kind == "f":
+    if is_float(dtype):
         return cast(x, dtype=dtype)
     return Tensor(x._array.astype(dtype, copy=False))
 

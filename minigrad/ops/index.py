@@ -1,7 +1,7 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 import numpy as np
 
-from ..backend import is_array, path, xp
+from ..backend import is_array, is_float, is_half, path, xp
 from ..tensor import Primitive, Tensor, asarray
 from .elementwise import nondifferentiable, where, zeros_like
 
@@ -21,6 +21,8 @@ def _add_at(x, index, values):
     elif is_array(rows) and rows.dtype.kind in "iu" and path(x, values) == "cuda":
         from ..backend import cuda
         cuda.index_add(x, rows.reshape(-1).astype(np.int64, copy=False), values)
+    elif is_half(x.dtype):  # CuPy adds no bfloat16, and many terms of 16 bits would be lost in their sum
+        x[...] = _add_at(x.astype(np.float32), index, values.astype(np.float32))
     elif xp(x) is np:
         np.add.at(x, index, values)
     else:
@@ -63,7 +65,7 @@ def _plain(index):
 
 
 def _check_index(i):
-    if isinstance(i, Tensor) and i.dtype.kind == "f":
+    if isinstance(i, Tensor) and is_float(i.dtype):
         raise IndexError(f"getitem: a Tensor used as an index must hold integers or bools, not {i.dtype}")
 
 

@@ -5,7 +5,7 @@ import string
 
 import numpy as np
 
-from ..backend import path, xp
+from ..backend import in_float32, is_half, path, xp
 from ..tensor import Primitive, Tensor, wrap
 from .elementwise import abs, sqrt, where
 from .index import getitem
@@ -25,14 +25,15 @@ def _t(x):
 
 
 def _product(x, y):
-    """x @ y; on the CPU float16 is multiplied in float32, which is faster there and rounds once."""
+    """x @ y; on the CPU numbers of 16 bits are multiplied in float32, which is faster there and rounds once."""
     served = path(x, y)
     if served == "cuda":
         from ..backend import cuda
         return cuda.matmul(x, y)
-    if served == "cpu" and x.dtype.char == y.dtype.char == "e":  # float16
-        return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(np.float16)
-    return np.matmul(x, y)
+    return _wide_matmul(x, y) if served == "cpu" and is_half(x.dtype) else np.matmul(x, y)
+
+
+_wide_matmul = in_float32(np.matmul)
 
 
 _matmul = Primitive(
@@ -99,10 +100,12 @@ def _einsum_rule(i, g, _out, *xs, subscripts):
     return _einsum(g, *[xs[k] for k in others], subscripts=((out, *[inputs[k] for k in others]), inputs[i]))
 
 
-_einsum = Primitive(
-    "einsum",
-    lambda *xs, subscripts: xp(xs[0]).einsum(",".join(subscripts[0]) + "->" + subscripts[1], *xs, optimize=len(xs) > 1),
-    every=_einsum_rule)
+@in_float32
+def _contracted(*xs, subscripts):
+    return xp(xs[0]).einsum(",".join(subscripts[0]) + "->" + subscripts[1], *xs, optimize=len(xs) > 1)
+
+
+_einsum = Primitive("einsum", _contracted, every=_einsum_rule)
 
 
 def einsum(subscripts, *operands):
@@ -203,7 +206,7 @@ def triu(x, k=0):
 
 def _linalg(name):
     """The function of `numpy.linalg` or `cupy.linalg`, by the array's type."""
-    return lambda *arrays, **settings: getattr(xp(arrays[0]).linalg, name)(*arrays, **settings)
+    return in_float32(lambda *arrays, **settings: getattr(xp(arrays[0]).linalg, name)(*arrays, **settings))
 
 
 inv = Primitive("inv", _linalg("inv"), lambda g, out, _x: -_matmul(_matmul(_t(out), g), _t(out)))
@@ -213,13 +216,15 @@ det = Primitive("det", _linalg("det"), lambda g, out, x: (g * out)[..., None, No
 det.__doc__ = "The determinant. Differentiable where the matrix has an inverse."
 
 _log_abs_det = Primitive(
-    "slogdet", lambda x: xp(x).linalg.slogdet(x)[1], lambda g, _out, x: g[..., None, None] * _t(inv(x)))
+    "slogdet", in_float32(lambda x: xp(x).linalg.slogdet(x)[1]), lambda g, _out, x: g[..., None, None] * _t(inv(x)))
+
+_sign_of_det = in_float32(lambda x: xp(x).linalg.slogdet(x)[0])
 
 
 def slogdet(x):
     """The sign of the determinant, and the logarithm of its absolute value: two Tensors."""
     x = _tensor(x)
-    return wrap(xp(x._array).asarray(xp(x._array).linalg.slogdet(x._array)[0])), _log_abs_det(x)
+    return wrap(xp(x._array).asarray(_sign_of_det(x._array))), _log_abs_det(x)
 
 
 _solve = Primitive(
@@ -254,6 +259,7 @@ LinAlgError if x is not positive definite.
 """
 
 
+@in_float32
 def _eigh(x):
     values, vectors = xp(x).linalg.eigh(x)
     return xp(x).concatenate([values[..., None, :], vectors], axis=-2)

@@ -1,7 +1,7 @@
 """Losses. `reduction` is "mean" over what counts, "sum", or "none" for the loss of each sample or element."""
 import numpy as np
 
-from ..backend import xp
+from ..backend import is_float, xp
 from ..fused import Fused, narrow, wide
 from ..tensor import asarray, Tensor
 from .activation import softplus
@@ -30,7 +30,7 @@ def _pair(name, x, target):
     x, target = _tensor(x), _tensor(target)
     if x.shape != target.shape:
         raise ValueError(f"{name}: input and target of one shape wanted, got {x.shape} and {target.shape}")
-    return x, target if target.dtype.kind == "f" else target.astype(x.dtype)
+    return x, target if is_float(target.dtype) else target.astype(x.dtype)
 
 
 # -- classification --------------------------------------------------------------------------------------------------
@@ -79,12 +79,12 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
         raise ValueError(f"cross_entropy: label_smoothing {label_smoothing} does not lie between 0 and 1")
     if logits.ndim != 2:
         logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
-    kind = asarray(target).dtype.kind if hasattr(target, "dtype") else np.asarray(target).dtype.kind
-    if kind == "f":
+    dtype = asarray(target).dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+    if is_float(dtype):
         return _soft_cross_entropy(logits, _tensor(target), label_smoothing, reduction)
     shape, classes = logits.shape[:-1], logits.shape[-1]
     labels = xp(logits._array).asarray(asarray(target))
-    if kind not in "iu":
+    if dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}; probabilities floating point")
     if labels.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "

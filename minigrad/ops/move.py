@@ -16,7 +16,7 @@ def to(x, target):
         x = x if isinstance(x, Tensor) else Tensor(x)
         return x if x.device == target else _copy(x, device=target, source=x.device)
     try:
-        dtype = np.dtype(target)
+        dtype = backend.as_dtype(target)
     except TypeError:
         raise ValueError(f"to: {target!r} is neither a device ('cpu', 'cuda', 'cuda:N') nor a dtype") from None
     return astype(x, dtype)

@@ -1,7 +1,7 @@
 """Normalisation by statistics of the batch (batch norm), of each sample (layer, group and RMS norm), or by length."""
 import numpy as np
 
-from ..backend import xp
+from ..backend import is_half, xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .elementwise import maximum, relu, sqrt, square, where
@@ -172,8 +172,8 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
     column = (1, -1) + (1,) * (x.ndim - 2)
     scale = weight / (running_var + running_var.dtype.type(eps)) ** 0.5
     y = x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
-    half = all(a.dtype == np.float16 for a in (x, weight, bias))
-    return y.astype(np.float16) if half else y  # though the statistics are float32
+    half = x.dtype == weight.dtype == bias.dtype and is_half(x.dtype)
+    return y.astype(x.dtype) if half else y  # though the statistics are float32
 
 
 # -- over each sample ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Maps into feature space: a row of a table for each index, and the affine map of features."""
 import numpy as np
 
-from ..backend import path, xp
+from ..backend import in_float32, is_half, path, xp
 from ..fused import Fused
 from ..tensor import Primitive, Tensor, asarray
 from .index import _add_at
@@ -9,6 +9,7 @@ from .linalg import matmul
 from .shape import transpose
 
 
+@in_float32
 def _add_rows(g, indices, rows, padding_idx):
     """A table of `rows` rows in which each row is the sum of the rows of g that were read from it."""
     flat, values = indices.reshape(-1), g.reshape(-1, g.shape[-1])
@@ -107,5 +108,5 @@ def linear(x, weight, bias=None):
     x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
-    operation = _linear if x.dtype == np.float16 else _fused_linear  # of float16, matmul knows how to multiply
+    operation = _linear if is_half(x.dtype) else _fused_linear  # of 16 bits, matmul knows how to multiply
     return operation(x, weight) if bias is None else operation(x, weight, bias)

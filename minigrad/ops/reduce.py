@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from ..backend import xp
+from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused
 from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
 from .elementwise import _share, equal, maximum, nondifferentiable, sqrt, where
@@ -40,10 +40,12 @@ def _to_extremes(g, out, x, axis, keepdims):
     return where(best, _reshape(g, shape=_kept(x.shape, axis)) / count, 0)
 
 
+@in_float32
 def _mean(x, axis, keepdims):
     return x.mean(axis=axis, keepdims=keepdims)
 
 
+@in_float32
 def _logsumexp(x, axis, keepdims):
     module = xp(x)
     top = module.max(x, axis=axis, keepdims=True, initial=-math.inf)
@@ -54,7 +56,7 @@ def _logsumexp(x, axis, keepdims):
 
 
 sum = _reduction(
-    "sum", lambda x, axis, keepdims: x.sum(axis=axis, keepdims=keepdims),
+    "sum", summed,
     lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis),
     "The sum; of no elements 0.")
 
@@ -117,7 +119,7 @@ def prod(x, axis=None, keepdims=False):
 
 
 _cumsum = Primitive(
-    "cumsum", lambda x, axis: x.cumsum(axis=axis), lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
+    "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
 
 def cumsum(x, axis=None):
@@ -166,7 +168,7 @@ _fused_softmax, _fused_log_softmax = _fused_rows("softmax", _softmax, False), _f
 def _along_last(operation, x, axis):
     """An operation along the last axis, along another one."""
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
+    if not is_float(x.dtype):
         x = x.astype(np.float64)
     (axis,) = _axes((axis,), x.ndim)
     if axis == x.ndim - 1:

@@ -58,7 +58,7 @@ LAYOUTS = ["channels first", "channels last", "negative strides", "part of a lar
 
 
 def check(x, w, options, dtype=np.float64, layout="channels first", seed=0, tolerance=None):
-    tolerance = tolerance or {np.float64: 1e-11, np.float32: 2e-5, np.float16: 5e-3}[dtype]
+    tolerance = tolerance or {np.float64: 1e-11, np.float32: 2e-5}[dtype]
     rng = np.random.default_rng(seed)
     x, w = x.astype(dtype), w.astype(dtype)
     y, gy, gx, gw = reference(x.astype(float), w.astype(float),
@@ -90,7 +90,7 @@ def problems(draw):
 
 
 @settings(deadline=None, max_examples=150)
-@given(problems(), st.sampled_from([np.float64, np.float32, np.float16]), st.sampled_from(LAYOUTS), st.sampled_from([1, 2]))
+@given(problems(), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS), st.sampled_from([1, 2]))
 def test_any_geometry(problem, dtype, layout, number):
     before = threads.get_num_threads()
     threads.set_num_threads(number)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from checks import arrays, check_derivatives
 from hypothesis import given, settings, strategies as st
+from ml_dtypes import bfloat16
 
 import minigrad as mg
 from minigrad.ops import activation, attention, conv, loss, normalization, projection, reduce
@@ -12,23 +13,18 @@ side = st.integers(1, 4)
 
 
 def check_fused(operation, inputs, atol=1e-10, **options):
-    """Value and first derivatives of a Fused operation equal those of its definition; float32 stays float32."""
-    results = []
-    for f in (operation, operation.definition):
-        xs = [mg.Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
-        y = f(*xs, **options)
-        y.backward(np.cos(np.arange(y.size)).reshape(y.shape))
-        results.append([y.numpy()] + [x.grad.numpy() for x in xs if x.grad is not None])
-    for a, b in zip(*results):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=atol)
-    for dtype, tolerance in ((np.float32, 2e-5), (np.float16, 2e-2)):
-        xs = [mg.Tensor(x.astype(dtype) if x.dtype.kind == "f" else x, requires_grad=x.dtype.kind == "f") for x in inputs]
-        y = operation(*xs, **options)
-        y.backward(np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype))
-        low = [y] + [x.grad for x in xs if x.grad is not None]
-        assert all(x.dtype == dtype for x in low)
-        for a, b in zip(low, results[1]):
-            np.testing.assert_allclose(a.numpy().astype(float), b, rtol=tolerance, atol=tolerance * 3)
+    """Value and first derivatives of a Fused operation equal those of its definition, and are in the dtype of the inputs."""
+    for dtype, tolerance in ((np.float64, None), (np.float32, 2e-5), (np.float16, 5e-3), (bfloat16, 4e-2)):
+        results = []
+        for f, computed in ((operation, dtype), (operation.definition, np.float64)):
+            xs = [mg.Tensor(x.astype(dtype).astype(computed) if x.dtype.kind == "f" else x, requires_grad=x.dtype.kind == "f")
+                  for x in inputs]
+            y = f(*xs, **options)
+            y.backward(np.cos(np.arange(y.size)).astype(dtype).astype(computed).reshape(y.shape))
+            results.append([y] + [x.grad for x in xs if x.grad is not None])
+        for a, b in zip(*results):
+            assert a.dtype == dtype
+            np.testing.assert_allclose(a.numpy().astype(float), b.numpy(), rtol=tolerance or 1e-9, atol=tolerance or atol)
 
 
 ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}}
@@ -108,12 +104,13 @@ def test_bias(data):
     check_derivatives(lambda x, b: mg.conv2d(x, np.ones((shape[1], 1, 1, 1)), b, groups=shape[1]), [y, bias])
 
 
-def test_evaluation_keeps_float16_though_the_statistics_are_float32():
-    x, w = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(np.float16), np.ones(3, np.float16)
+@pytest.mark.parametrize("dtype", [np.float16, bfloat16])
+def test_evaluation_keeps_16_bits_though_the_statistics_are_float32(dtype):
+    x, w = np.random.default_rng(0).normal(size=(4, 3, 2, 2)).astype(dtype), np.ones(3, dtype)
     mu, var = np.full(3, 0.5, np.float32), np.full(3, 4, np.float32)
     y = mg.batch_norm(x, mu, var, w, w)
-    assert y.dtype == np.float16
-    np.testing.assert_allclose(y.numpy(), (x - 0.5) / 2 + 1.0, rtol=2e-3)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.numpy().astype(float), (x.astype(float) - 0.5) / 2 + 1, rtol=8e-3)
 
 
 def test_evaluation_of_whole_numbers_and_lists():
@@ -122,18 +119,20 @@ def test_evaluation_of_whole_numbers_and_lists():
     np.testing.assert_allclose(mg.batch_norm(x, mu, var, [2.0] * 3, [1.0] * 3).numpy(), x / 5 + 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(np.float16, 2e-3), (bfloat16, 1e-2)])
 @pytest.mark.parametrize("graph", [False, True])
-def test_float16_is_summed_in_float32_at_every_order(graph):
-    x = (600 * np.random.default_rng(0).standard_normal((4, 6))).astype(np.float16)  # its squares overflow
+def test_16_bits_are_summed_in_float32_at_every_order(graph, dtype, tolerance):
+    x = (600 * np.random.default_rng(0).standard_normal((4, 6))).astype(dtype)  # the squares overflow in float16
     for f in (lambda x, w: mg.layer_norm(x, 6, w), lambda x, w: mg.batch_norm(x, None, None, w, training=True)):
         grads = []
-        for dtype in (np.float16, np.float64):
-            xs = [mg.Tensor(a.astype(dtype), requires_grad=True) for a in (x, np.ones(6))]
-            f(*xs).backward(np.cos(np.arange(24)).astype(dtype).reshape(4, 6), create_graph=graph)
+        for computed in (dtype, np.float64):
+            xs = [mg.Tensor(a.astype(computed), requires_grad=True) for a in (x, np.ones(6))]
+            g = np.cos(np.arange(24)).astype(dtype).astype(computed)
+            f(*xs).backward(g.reshape(4, 6), create_graph=graph)
             grads.append([a.grad.numpy() for a in xs])
         for half, right in zip(*grads):
-            assert half.dtype == np.float16
-            np.testing.assert_allclose(half, right, rtol=2e-3, atol=2e-3 * np.abs(right).max())
+            assert half.dtype == dtype
+            np.testing.assert_allclose(half.astype(float), right, rtol=tolerance, atol=tolerance * np.abs(right).max())
 
 
 @QUICK

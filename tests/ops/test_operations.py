@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from checks import arrays, check_derivatives, shapes
 from hypothesis import given, settings, strategies as st
+from ml_dtypes import bfloat16
 
 import minigrad as mg
 
 QUICK = settings(max_examples=6, deadline=None, derandomize=True)
+
+HALF = {np.float16: 2e-3, bfloat16: 1e-2}  # and the rounding of a result
 
 UNARY = {  # name: (NumPy's function, domain)
     "negative": (np.negative, (-2, 2)), "reciprocal": (np.reciprocal, (0.5, 2)), "square": (np.square, (-2, 2)),
@@ -39,7 +42,11 @@ def test_unary(name, data):
     np.testing.assert_allclose(y.numpy(), reference(x), rtol=1e-13, atol=1e-15)
     check_derivatives(getattr(mg, name), [x])
     assert (x == before).all() and getattr(mg, name)(x.astype(np.float32)).dtype == np.float32
-    assert getattr(mg, name)(x.astype(np.float16)).dtype == np.float16
+    for half, tolerance in HALF.items():
+        rounded = x.astype(half)
+        y = getattr(mg, name)(rounded)
+        assert y.dtype == half
+        np.testing.assert_allclose(y.numpy().astype(float), reference(rounded.astype(float)), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -56,6 +63,11 @@ def test_binary(name, data):
     check_derivatives(getattr(mg, name), [x, y])
     x32 = mg.Tensor(x.astype(np.float32))
     assert getattr(mg, name)(x32, 1.5).dtype == getattr(mg, name)(np.float64(1.5), x32).dtype == np.float32
+    for half, tolerance in HALF.items():
+        a, b = x.astype(half), y.astype(half)
+        z = getattr(mg, name)(a, b)
+        assert z.dtype == getattr(mg, name)(mg.Tensor(a), 1.5).dtype == half
+        np.testing.assert_allclose(z.numpy().astype(float), reference(a.astype(float), b.astype(float)), rtol=2 * tolerance)
 
 
 REDUCTIONS = {"sum": np.sum, "mean": np.mean, "var": np.var, "std": np.std, "max": np.max, "min": np.min, "prod": np.prod,

@@ -1,7 +1,7 @@
 """Activations and dropout in one pass over memory; see `elementwise.for_blocks`.
 
-Each activation is a pair of functions of one block: the value, and the gradient for a given output gradient. float16 is
-computed in float32. `work(i)` is a temporary of the block's shape.
+Each activation is a pair of functions of one block: the value, and the gradient for a given output gradient.
+`work(i)` is a temporary of the block's shape.
 """
 import math
 
@@ -32,9 +32,8 @@ def activation(name, x, **settings):
         return y
 
     def block(y, x):
-        wide, work = _workspace(x)
         with np.errstate(over="ignore"):
-            y[...] = value(wide, work, **settings)
+            y[...] = value(x, _workspace(x), **settings)
 
     for_blocks(block, [y], [x], BLOCK_BYTES)
     return y
@@ -48,9 +47,8 @@ def activation_backward(name, g, x, **settings):
         return dx
 
     def block(dx, g, x):
-        wide, work = _workspace(x)
         with np.errstate(over="ignore"):
-            np.multiply(slope(wide, work, **settings), g, out=dx, casting="same_kind")
+            np.multiply(slope(x, _workspace(x), **settings), g, out=dx)
 
     for_blocks(block, [dx], [g, x], BLOCK_BYTES)
     return dx
@@ -72,8 +70,7 @@ def dropout(x, keep, scale):
 
 
 def _workspace(x):
-    dtype = np.promote_types(x.dtype, np.float32)
-    return x.astype(dtype, copy=False), lambda i: scratch(f"activation {i}", x.shape, dtype)
+    return lambda i: scratch(f"activation {i}", x.shape, x.dtype)
 
 
 def _phi_twice(x, work):

@@ -2,8 +2,7 @@
 
 A block is some samples, some heads of one sample, or some queries of one head, such that its scores fit a core's cache.
 The backward pass computes the scores again from the log-sum-exp of each query (Dao et al. 2022, FlashAttention,
-arXiv:2205.14135). q is (N, heads, queries, width), k and v (N, heads, keys, width), with any strides. float16 is computed
-in float32.
+arXiv:2205.14135). q is (N, heads, queries, width), k and v (N, heads, keys, width), with any strides.
 """
 import math
 import threading
@@ -29,8 +28,6 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
     Returns:
         y, of zeros for a query that sees no key; and the log-sum-exp of each query's scores, (N, heads, queries, 1).
     """
-    dtype = q.dtype
-    q, k, v = _single(q), _single(k), _single(v)
     lse, y = np.empty((*q.shape[:3], 1), q.dtype), out
     if y is None:
         y = empty_like(q) if v.shape[3] == q.shape[3] else np.empty((*q.shape[:3], v.shape[3]), q.dtype)
@@ -55,7 +52,7 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
         parallel_for(block, _blocks(q, k), blas=True)
     else:
         y[...], lse[...] = 0, math.inf
-    return y.astype(dtype, copy=False), lse
+    return y, lse
 
 
 def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, outs=None, wants_mask=False):
@@ -66,8 +63,6 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
     Args:
         outs: where to write dq, dk and dv; by default new memory.
     """
-    dtype = q.dtype
-    g, q, k, v, y = map(_single, (g, q, k, v, y))
     dq, dk, dv = outs or map(empty_like, (q, k, v))
     dmask, lock = np.zeros(mask.shape, q.dtype) if wants_mask else None, threading.Lock()
     if not (q.size and k.size):
@@ -106,7 +101,7 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
     for n, h, rows in _blocks(q, k):  # blocks of the same keys go to one thread
         grouped.setdefault((n.start, h.start), []).append((n, h, rows))
     parallel_for(block, list(grouped.values()), blas=True)
-    return *(a.astype(dtype, copy=False) for a in (dq, dk, dv)), dmask
+    return dq, dk, dv, dmask
 
 
 def _scores(q, k, mask, causal, scale, part):
@@ -156,7 +151,3 @@ def _blocks(q, k):
 
 def _t(x):
     return x.swapaxes(-1, -2)
-
-
-def _single(x):
-    return x.astype(np.promote_types(x.dtype, np.float32), copy=False)

@@ -9,8 +9,7 @@ cache, and blocks run on all threads.
     y[n, o, i, j] = sum over c, p, q of  x[n, c, i*sh + p*dh - ph, j*sw + q*dw - pw] * w[o, c, p, q]
 
 Arrays are (N, C, H, W) with any strides; results are channels-last in memory, and so is the fastest input. Weights are
-(O, C/groups, kh, kw). `stride`, `padding` and `dilation` are pairs (vertical, horizontal). float32 and float64; float16 is
-computed in float32.
+(O, C/groups, kh, kw). `stride`, `padding` and `dilation` are pairs (vertical, horizontal).
 """
 
 from typing import NamedTuple
@@ -60,29 +59,27 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
         ValueError: the channels do not fit the groups, or the window is larger than the padded image.
         TypeError: an array is not floating point.
     """
-    x, w, dtype = _floats("conv2d", x, w)
+    x, w = _floats("conv2d", x, w)
     g = _geometry("conv2d", x.shape, w.shape, stride, padding, dilation, groups)
-    return _correlate(x, w, g).astype(dtype, copy=False)
+    return _correlate(x, w, g)
 
 
 def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in its images: (N, O, Ho, Wo) to `x_shape`. This is the transposed convolution."""
-    gy, w, dtype = _floats("conv2d_input_grad", gy, w)
+    gy, w = _floats("conv2d_input_grad", gy, w)
     g = _geometry("conv2d_input_grad", x_shape, w.shape, stride, padding, dilation, groups, gy.shape)
     mirrored = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.padding))
     if direct.serves(w.shape, groups, gy, w) and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
         n, c, h, width = x_shape
         gx = empty((n, h, width, c), gy.dtype)
         direct.input_grad(nhwc(gy), w, gx, g)
-        return nchw(gx).astype(dtype, copy=False)
+        return nchw(gx)
     if g.stride == (1, 1) and min(mirrored) >= 0:
         # With stride 1 it is a convolution too: windows mirrored, the roles of the channels swapped.
         o, c, kh, kw = w.shape
         w = w.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]  # (G, C/G, O/G, kh, kw)
-        gx = _correlate(gy, w.reshape(groups * c, o // groups, kh, kw), g._replace(padding=mirrored))
-    else:
-        gx = _scatter(gy, w, x_shape, g)
-    return gx.astype(dtype, copy=False)
+        return _correlate(gy, w.reshape(groups * c, o // groups, kh, kw), g._replace(padding=mirrored))
+    return _scatter(gy, w, x_shape, g)
 
 
 def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
@@ -90,14 +87,14 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
 
     Each thread sums over its share of the images, so the rounding depends on the number of threads.
     """
-    gy, x, dtype = _floats("conv2d_weight_grad", gy, x)
+    gy, x = _floats("conv2d_weight_grad", gy, x)
     g = _geometry("conv2d_weight_grad", x.shape, w_shape, stride, padding, dilation, groups, gy.shape)
     x, gy = nhwc(x), nhwc(gy)
     if direct.serves(w_shape, groups, gy, x):
         origin = -g.padding[0], -g.padding[1]
-        return direct.weight_grad(gy, x, w_shape, origin, g.stride, g.dilation, groups).astype(dtype, copy=False)
+        return direct.weight_grad(gy, x, w_shape, origin, g.stride, g.dilation, groups)
     if depthwise.applies(w_shape, groups):
-        return depthwise.weight_grad(gy, x, w_shape, g).astype(dtype, copy=False)
+        return depthwise.weight_grad(gy, x, w_shape, g)
     o, c, kh, kw = w_shape
 
     todo = _blocks(gy.shape, w_shape, x.dtype)
@@ -113,7 +110,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
 
     parallel_for(sum_part, len(parts), blas=True)
     gw = sums.sum(0).reshape(groups, kh, kw, c, o // groups)
-    return gw.transpose(0, 4, 3, 1, 2).reshape(w_shape).astype(dtype, copy=False)
+    return gw.transpose(0, 4, 3, 1, 2).reshape(w_shape)
 
 
 def _correlate(x, w, g):
@@ -207,12 +204,11 @@ def _blocks(y_shape, w_shape, dtype):
 
 
 def _floats(name, a, b):
-    """Both arrays in the type to compute in, and the type of the result."""
+    """Both arrays in the type that they have together."""
     dtype = np.result_type(a, b)
     if dtype.kind != "f":
         raise TypeError(f"{name}: expected floating-point arrays, got {a.dtype} and {b.dtype}")
-    single = np.promote_types(dtype, np.float32)
-    return a.astype(single, copy=False), b.astype(single, copy=False), dtype
+    return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
 
 def _geometry(name, x_shape, w_shape, stride, padding, dilation, groups, gy_shape=None):

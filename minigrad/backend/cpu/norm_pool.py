@@ -5,7 +5,7 @@
 (Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167). Images are (N, C, H, W) with any strides, features are
 (N, C); results are channels-last in memory, or where the C kernels serve channels-first like x. Inside, for NumPy, both are
 matrices (pixels, C), cut into blocks that stay in a core's cache. gamma, beta, mean, var and inv_std = 1 / sqrt(var + eps)
-are (C,). float32 and float64; float16 is computed in float32.
+are (C,).
 """
 
 from math import gcd
@@ -47,11 +47,11 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
-    dtype, (x, gy) = x.dtype, _alike(x, gy)
+    x, gy = _alike(x, gy)
     dbeta, dgamma = _sums(gy, x, mean)
     dgamma *= inv_std
     dx = _combined(gy, x, *_input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta))
-    return dx.astype(dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+    return dx, dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
 def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta):
@@ -62,16 +62,16 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
         in x: -gamma inv_std^2 (N(h) mean(gy xhat) + N(gy) mean(h xhat) + xhat S / n)
         in gamma: inv_std S
     """
-    n, dtype, (x, h, gy, dx) = x.size // len(mean), x.dtype, _alike(x, h, gy, dx)
+    n, (x, h, gy, dx) = x.size // len(mean), _alike(x, h, gy, dx)
     in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
     s = _sums(h, gy, dbeta / n)[1] - h_gamma * (dgamma / n)
     a, b, c = -inv_std * dgamma / n, -inv_std * h_gamma / n, -gamma * inv_std**3 * s / n
     in_x = _combined(_combined(in_gy, dx, a, b, np.zeros_like(a)), x, np.ones_like(a), c, -c * mean)
-    return in_gy.astype(dtype, copy=False), in_x.astype(dtype, copy=False), (inv_std * s).astype(gamma.dtype)
+    return in_gy, in_x, (inv_std * s).astype(gamma.dtype)
 
 
 def _alike(x, *others):
-    """The arrays in the order of memory in which they are worked on, that of x where there is a choice; float16 in float32."""
+    """The arrays in the order of memory in which they are worked on, that of x where there is a choice."""
     if kernel("combine", x, *others):
         planes = _Planes(x)
         return [planes.restored(planes.of(a)) for a in (x, *others)]
@@ -137,7 +137,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
 
     Returns:
         y: (N, C, H // pool, W // pool).
-        pooled: like y, the value of x that won each window (float32 for float16 images).
+        pooled: like y, the value of x that won each window.
         winner: like y, its position in the window as an unsigned integer, row by row, the first one if several are equal.
         mean, var: (C,), of the batch; the variance is the biased one.
     """
@@ -154,7 +154,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     parallel_for(visit, len(todo), blas=True)
     mean, var = moments.merge()
     y = scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
-    return y.astype(x.dtype, copy=False), nchw(pooled), nchw(winner), mean, var
+    return y, nchw(pooled), nchw(winner), mean, var
 
 
 def norm_relu_pool_eval(x, gamma, beta, mean, var, eps=1e-5, pool=2):
@@ -164,8 +164,7 @@ def norm_relu_pool_eval(x, gamma, beta, mean, var, eps=1e-5, pool=2):
     sign = np.sign(gamma).astype(images.dtype)
     parallel_for(lambda block: _pool_block(images, block, pool, sign, pooled, winner),
                  blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
-    y = scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
-    return y.astype(x.dtype, copy=False)
+    return scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
 
 
 def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool=2):
@@ -209,7 +208,7 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
             tap += share
 
     parallel_for(combine, blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
-    return nchw(dx).astype(x.dtype, copy=False), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
+    return nchw(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
 def scale_and_shift(x, scale, shift, relu=False):
@@ -295,7 +294,7 @@ class _Moments:
     def __init__(self, number, x, channels):
         if x.size == 0:
             raise ValueError("batch_norm: an empty batch has no mean")
-        self.dtype = np.promote_types(x.dtype, np.float32)
+        self.dtype = x.dtype
         self.count = np.empty((number, 1))
         self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
 
@@ -401,22 +400,21 @@ def _tiled(v, x):
 
 
 def _images(x):
-    """(N, C, H, W) to contiguous (N, H, W, C), float16 to float32. No copy if `x` is channels-last in memory."""
+    """(N, C, H, W) to contiguous (N, H, W, C). No copy if `x` is channels-last in memory."""
     if x.dtype.kind != "f":
         raise TypeError(f"batch_norm: expected a floating-point array, got {x.dtype}")
-    return contiguous_nhwc(x.astype(np.promote_types(x.dtype, np.float32), copy=False))
+    return contiguous_nhwc(x)
 
 
 def _pixels(x):
-    """(N, C, H, W) or (N, C) to contiguous (pixels, C), float16 to float32."""
+    """(N, C, H, W) or (N, C) to contiguous (pixels, C)."""
     return _images(x if x.ndim == 4 else x[:, :, None, None]).reshape(-1, x.shape[1])
 
 
 def _restored(pixels, x):
-    """(pixels, C) back to the shape and type of `x`."""
+    """(pixels, C) back to the shape of `x`."""
     n, c = x.shape[:2]
-    y = nchw(pixels.reshape(n, *x.shape[2:], c)) if x.ndim == 4 else pixels
-    return y.astype(x.dtype, copy=False)
+    return nchw(pixels.reshape(n, *x.shape[2:], c)) if x.ndim == 4 else pixels
 
 
 def _pixel_blocks(pixels):

@@ -1,7 +1,7 @@
 """Operations along the last axis in one pass over memory: softmax, layer norm, RMS norm, cross-entropy.
 
 Arrays are matrices (rows, C) inside, cut into blocks of rows that stay in a core's cache. Sums along a row are products
-with a vector, which BLAS does faster than `sum`. float16 is computed in float32.
+with a vector, which BLAS does faster than `sum`.
 """
 import math
 
@@ -17,7 +17,7 @@ BLOCK_BYTES = 1 << 19
 
 def softmax(x, logarithm=False):
     """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN)."""
-    rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    rows, y = _rows(x), empty(x.shape, x.dtype)
     out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
     if native:
         native(rows, out, *rows.shape)
@@ -28,7 +28,7 @@ def softmax(x, logarithm=False):
             (_log_softmax_block if logarithm else softmax_block)(rows[part], out[part])
 
     _for_rows(block, rows)
-    return y.astype(x.dtype, copy=False)
+    return y
 
 
 def softmax_block(x, y):
@@ -60,7 +60,7 @@ def _log_softmax_block(x, y):
 
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y: y (g - sum(g y)), or g - exp(y) sum(g)."""
-    rows, gs, dx = _rows(y), _rows(g), empty(y.shape, np.promote_types(y.dtype, np.float32))
+    rows, gs, dx = _rows(y), _rows(g), empty(y.shape, y.dtype)
     out, native = dx.reshape(rows.shape), kernel("log_softmax_backward" if logarithm else "softmax_backward", g, y)
     if native:
         native(gs, rows, out, *rows.shape)
@@ -77,7 +77,7 @@ def softmax_backward(g, y, logarithm=False):
             dx *= y
 
     _for_rows(block, rows)
-    return dx.astype(y.dtype, copy=False)
+    return dx
 
 
 def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
@@ -103,12 +103,12 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         losses[part] = np.where(label == ignored, 0, (total - picked)[:, 0])
 
     _for_rows(block, rows)
-    return losses.astype(logits.dtype, copy=False), lse
+    return losses, lse
 
 
 def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
     """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the rows' losses."""
-    rows, dx = _rows(logits), empty(logits.shape, np.promote_types(logits.dtype, np.float32))
+    rows, dx = _rows(logits), empty(logits.shape, logits.dtype)
 
     def block(part):
         label, out = labels[part], dx[part]
@@ -121,7 +121,7 @@ def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
         out *= share[:, None]
 
     _for_rows(block, rows)
-    return dx.astype(logits.dtype, copy=False)
+    return dx
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
@@ -134,7 +134,7 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
     Returns:
         y like x; mean (None without `centre`) and inv_std, (rows,).
     """
-    rows, y = _rows(x), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    rows, y = _rows(x), empty(x.shape, x.dtype)
     out = y.reshape(rows.shape)
     mean, inv_std = np.empty(len(rows), rows.dtype) if centre else None, np.empty(len(rows), rows.dtype)
     native = kernel("layer_norm", x, weight, bias)
@@ -163,7 +163,7 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
 
     if rows.shape[1]:
         _for_rows(block, rows)
-    return y.astype(x.dtype, copy=False), mean, inv_std
+    return y, mean, inv_std
 
 
 def layer_norm_backward(g, x, weight, mean, inv_std):
@@ -171,7 +171,7 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
 
     With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)).
     """
-    rows, gs, dx = _rows(x), _rows(g), empty(x.shape, np.promote_types(x.dtype, np.float32))
+    rows, gs, dx = _rows(x), _rows(g), empty(x.shape, x.dtype)
     out, c, native = dx.reshape(rows.shape), rows.shape[1], kernel("layer_norm_backward", g, x, weight)
     if native:
         sums = np.zeros((2, get_num_threads(), c), np.float32)
@@ -203,7 +203,7 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
 
     parallel_for(block, len(todo), blas=True)
     dw, db = sums.sum(1).astype(x.dtype)
-    return dx.astype(x.dtype, copy=False), dw, db
+    return dx, dw, db
 
 
 def dots(x, y):
@@ -216,9 +216,8 @@ def _sums(x):
 
 
 def _rows(x):
-    """(..., C) as a contiguous matrix, in float32 at least."""
-    dtype = np.promote_types(x.dtype, np.float32)
-    return np.ascontiguousarray(x, dtype).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    """(..., C) as a contiguous matrix."""
+    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _row_blocks(rows):

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention in linear memory. Arrays are float16, float32 or float64 on the GPU, in C order."""
+"""Scaled dot-product attention in linear memory. Arrays are on the GPU, in C order, of one of `launch.ITEMS`."""
 import math
 
 from .. import xp
@@ -22,7 +22,7 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 
     Returns:
         y like q; a query that sees no key gets 0.
-        lse: (N, heads, queries), the log-sum-exp of each query's scores, of float16 in float32.
+        lse: (N, heads, queries), the log-sum-exp of each query's scores, of 16 bits in float32.
 
     Raises:
         ValueError: a head is wider than 128.

@@ -1,6 +1,6 @@
 """Kernels that work on each element for itself: activations, dropout, optimiser steps; and sums over rows.
 
-Arrays are float16 (but for the optimisers), float32 or float64 on the GPU, in C order. Sums over rows of float16 are
+Arrays are on the GPU, in C order, of one of `launch.ITEMS` (optimisers: not of 16 bits). Sums over rows of 16 bits are
 float32.
 """
 import math
@@ -35,7 +35,7 @@ def activation(name, x, bias=None, slope=0.01):
 
 @in_any_order
 def activation_backward(name, g, x, bias=None, slope=0.01):
-    """The gradients of `activation` in x and in the bias (None without one; of float16 a float32 sum)."""
+    """The gradients of `activation` in x and in the bias (None without one; of 16 bits a float32 sum)."""
     dx, kind = empty_like(x), ACTIVATIONS.index(name)
     launch("activation", "activation_backward", blocks(x.size), THREADS, kind, g, x, bias, dx, x.size, _columns(x), slope)
     return dx, None if bias is None else column_sum(dx.reshape(-1, _columns(x)))
@@ -53,7 +53,7 @@ def chunks(rows):
 
 @in_any_order
 def column_sum(x):
-    """The sum of (rows, C) over its rows: (C,), of float16 in float32. The same bits every time."""
+    """The sum of (rows, C) over its rows: (C,), of 16 bits in float32. The same bits every time."""
     rows, columns = x.shape
     count, per_chunk = chunks(rows)
     sums = empty((count, columns), computed(x.dtype))

@@ -1,7 +1,7 @@
 """Kernels on images (N, C, H, W): normalisation, pooling, convolution, sampling.
 
-Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are float16, float32 or float64 on
-the GPU, in C order. Of float16, statistics and the gradients of norms' weights are float32.
+Mostly a block of threads works on one plane, that is on one channel of one image. Arrays are on the GPU, in C order, of one
+of `launch.ITEMS`. Of 16 bits, statistics and the gradients of norms' weights are float32.
 """
 import math
 
@@ -266,7 +266,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
         matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
-        # each product is rounded to float16 before the sum: a part holds many images
+        # each product of 16 bits is rounded before the sum: a part holds many images
         dw += matmul(g, matrix.swapaxes(1, 2))
     return dw.reshape(w_shape).astype(x.dtype, copy=False)
 

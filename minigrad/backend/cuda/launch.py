@@ -19,7 +19,8 @@ from .. import cupy, xp
 
 FOLDER = pathlib.Path(__file__).parent
 # The C types of what arrays of a dtype hold, and of what is computed in.
-ITEMS = {"float16": ("half", "float"), "float32": ("float", "float"), "float64": ("double", "double")}
+ITEMS = {"float16": ("half", "float"), "bfloat16": ("bfloat16", "float"), "float32": ("float", "float"),
+         "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
 _DTYPES = {"int": np.int32, "index_t": np.int64, "unsigned char": np.uint8, "unsigned long long": np.uint64,
            "float": np.float32, "double": np.float64}
@@ -38,13 +39,13 @@ def source(file):
 
 
 def options(item):
-    """What the compiler is told of arrays of `item`, "float16", "float32" or "float64"."""
+    """What the compiler is told of arrays of `item`, one of ITEMS."""
     held, real = ITEMS[item]
     return (f"-DITEM={held}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
 
 
 def computed(dtype):
-    """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for float16."""
+    """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for 16 bits."""
     return np.promote_types(dtype, np.float32)
 
 
@@ -156,7 +157,7 @@ def launch(file, kernel, grid, block, *arguments):
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
     takes_items = any(kind == "item" for kind, _, _ in declared)
-    known = [name for name in ITEMS if takes_items or name != "float16"]
+    known = [name for name in ITEMS if takes_items or not name.endswith("16")]
     telling = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
     tellers = [a for a, (kind, _, _) in zip(arguments, declared) if kind in telling]
     item = next((a.dtype for b in tellers for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)

@@ -19,15 +19,6 @@ class Path(typing.NamedTuple):
     fits: typing.Callable = lambda *tensors, **settings: True
 
 
-def _like_inputs(backward):
-    """`backward`, its gradients in the dtypes of their inputs: those of float16 weights come as float32 from the kernels."""
-    def called(g, out, residuals, wanted, *arrays, **settings):
-        grads = backward(g, out, residuals, wanted, *arrays, **settings)
-        return [d if d is None else d.astype(a.dtype, copy=False) for d, a in zip(grads, arrays)]
-
-    return called
-
-
 # -- along rows --------------------------------------------------------------------------------------------------------
 
 
@@ -182,4 +173,3 @@ PATHS = {
     "attention": Path(_attention_forward, _attention_backward, reads_out=True, fits=_attention_fits),
     "packed_attention": Path(_packed_forward, _packed_backward, reads_out=True, fits=_packed_fits),
 }
-PATHS = {name: path._replace(backward=_like_inputs(path.backward)) for name, path in PATHS.items()}

@@ -1,7 +1,7 @@
 // What the kernel files share; the loader puts this text in front of each of them.
 //
-// Arrays hold items: float, double or half. real is what is computed in, and what sums and statistics are kept in: float for
-// half, else the item's own type. Array offsets are index_t, lengths of one axis are int.
+// Arrays hold items: float, double, half or bfloat16. real is what is computed in, and what sums and statistics are kept in:
+// float for the types of 16 bits, else the item's own type. Array offsets are index_t, lengths of one axis are int.
 // A kernel that reduces is launched with whole warps of 32 threads.
 
 #pragma nv_diag_suppress 177  // "declared but never referenced": no file uses all of this
@@ -26,6 +26,17 @@ struct half {
     unsigned short bits;
     __device__ operator float() const { return half_to_float(bits); }
     __device__ half& operator=(float value) { bits = float_to_half(value); return *this; }
+};
+
+// The upper half of a float's bits. Rounded to the nearest, of two equally near the even one.
+struct bfloat16 {
+    unsigned short bits;
+    __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+    __device__ bfloat16& operator=(float value) {
+        unsigned whole = __float_as_uint(value);
+        bits = isnan(value) ? whole >> 16 | 64 : (whole + 0x7fff + (whole >> 16 & 1)) >> 16;
+        return *this;
+    }
 };
 
 typedef ITEM item;

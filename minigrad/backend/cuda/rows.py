@@ -1,6 +1,6 @@
 """Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row.
 
-Arrays are float16, float32 or float64 on the GPU, in C order. Of float16, statistics (lse, mean, inv_std, inv_rms)
+Arrays are on the GPU, in C order, of one of `launch.ITEMS`. Of 16 bits, statistics (lse, mean, inv_std, inv_rms)
 and the gradients of weights are float32.
 """
 from .. import xp
@@ -42,7 +42,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         smoothing: the share of each target that is spread evenly over all classes.
 
     Returns:
-        losses (N,), and lse (N,), the log-sum-exp of each row, of float16 in float32.
+        losses (N,), and lse (N,), the log-sum-exp of each row, of 16 bits in float32.
     """
     (rows, classes), dtype = logits.shape, logits.dtype
     losses, lse = empty((rows,), dtype), empty((rows,), computed(dtype))

@@ -1,11 +1,16 @@
 """What the tests of the kernels share."""
 import numpy as np
+from ml_dtypes import bfloat16
 from hypothesis import settings
 from hypothesis import strategies as st
+from minigrad import backend
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
+HALF = [np.float16, bfloat16]
+if backend.cuda_available() and int(backend.cupy().__version__.split(".")[0]) < 14:
+    HALF.remove(bfloat16)  # which older CuPy does not know
 real = st.sampled_from([np.float32, np.float64])
-item = real | st.just(np.float16)  # what all kernels take but the optimisers'
+item = real | st.sampled_from(HALF)  # what all kernels take but the optimisers'
 seeds = st.integers(0, 2**32 - 1)
 # Lengths of an axis: one, odd, a warp, a block, and one more or less than those.
 lengths = st.sampled_from([1, 2, 3, 7, 31, 32, 33, 64, 65, 100, 255, 257, 300, 513])
@@ -22,5 +27,5 @@ def close(actual, expected, scale=None, factor=1.0):
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(finite.max(initial=0), 1e-3) if scale is None else scale
-    precision = {2: 1e-3, 4: 3e-6, 8: 1e-13}[actual.dtype.itemsize]
+    precision = {"bfloat16": 8e-3, "float16": 1e-3, "float32": 3e-6, "float64": 1e-13}[actual.dtype.name]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * precision * factor)

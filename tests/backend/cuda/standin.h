@@ -256,4 +256,16 @@ static inline unsigned short float_to_half(float value) {
     return sign | (((exponent + 14) << 10) + int(std::nearbyint(std::ldexp(fraction, 11))) - 1024);
 }
 
+static inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }

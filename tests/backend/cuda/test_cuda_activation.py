@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernelchecks import close, item, lengths, normal, quick, seeds
+from kernelchecks import HALF, close, item, lengths, normal, quick, seeds
 from minigrad.backend import cuda
 from minigrad.backend.cuda.elementwise import ACTIVATIONS
 from scipy.special import erf, expit
@@ -51,13 +51,16 @@ def test_activations_far_from_zero(run):
         close(dx, [0, 0, 1, 1])
 
 
-def test_float16_is_read_exactly_and_rounded_to_the_nearest(run):
-    x = np.arange(65536, dtype=np.uint16).view(np.float16)
-    np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", x, slope=1.0), x)
-    for bias in (np.float16(2**-15), np.float16(1 + 2**-10), np.float16(30001)):
+@pytest.mark.parametrize("dtype", HALF)
+def test_16_bits_are_read_exactly_and_rounded_to_the_nearest(run, dtype):
+    x = np.arange(65536, dtype=np.uint16).view(dtype)
+    same = lambda a, b: np.testing.assert_array_equal(a.astype(np.float32), b.astype(np.float32))
+    same(run(cuda.activation, "leaky_relu", x, slope=1.0), x)
+    for bias in (2**-15, 1 + 2**-10, 1 + 2**-7, 30001, 3e38):
+        bias = dtype(min(bias, 65000) if dtype == np.float16 else bias)
         with np.errstate(over="ignore", invalid="ignore"):
-            expected = (x.astype(np.float32) + np.float32(bias)).astype(np.float16)
-        np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", x[:, None], bias[None], 1.0)[:, 0], expected)
+            expected = (x.astype(np.float32) + np.float32(bias)).astype(dtype)
+        same(run(cuda.activation, "leaky_relu", x[:, None], bias[None], 1.0)[:, 0], expected)
 
 
 def test_activation_of_a_number(run):

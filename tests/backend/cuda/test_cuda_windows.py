@@ -94,7 +94,7 @@ def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, paddin
     x, w = normal(seed, dtype, n, c, *size), normal(seed + 1, dtype, o, c // groups, *kernel)
     seen = windows(x, where, padding).astype(np.float64)
     seen = seen.reshape(n, groups, c // groups, *seen.shape[2:])
-    filters = w.reshape(groups, o // groups, *w.shape[1:])
+    filters = w.reshape(groups, o // groups, *w.shape[1:]).astype(np.float64)
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     with pytest.MonkeyPatch.context() as patch:
         if one_image_at_a_time:
@@ -104,7 +104,7 @@ def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, paddin
         dx = run(cuda.conv2d_input_grad, g, w, x.shape, **settings)
         dw = run(cuda.conv2d_weight_grad, g, x, w.shape, **settings)
     close(y, np.einsum("ngcijab,gocab->ngoij", seen, filters).reshape(y.shape), scale=100)
-    split = g.reshape(n, groups, o // groups, *g.shape[2:])
+    split = g.reshape(n, groups, o // groups, *g.shape[2:]).astype(np.float64)
     back = np.einsum("ngoij,gocab->ngcijab", split, filters).reshape(n, c, *y.shape[2:], *kernel)
     close(dx, windows_transposed(back, where, x.shape, padding), scale=100)
     close(dw, np.einsum("ngoij,ngcijab->gocab", split, seen).reshape(w.shape), scale=300)

@@ -8,8 +8,8 @@ import re
 import pytest
 from minigrad.backend.cuda import launch
 
-TARGETS = [("sm_75", "float16"), ("sm_75", "float32"), ("sm_80", "float32"), ("sm_80", "float64"), ("sm_90", "float32"),
-           ("sm_100", "float16"), ("sm_100", "float32")]
+TARGETS = [("sm_75", "float16"), ("sm_75", "bfloat16"), ("sm_75", "float32"), ("sm_80", "float32"), ("sm_80", "float64"),
+           ("sm_90", "float32"), ("sm_100", "float16"), ("sm_100", "bfloat16"), ("sm_100", "float32")]
 
 
 def _installed():

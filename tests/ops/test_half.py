@@ -1,0 +1,97 @@
+"""Numbers of 16 bits: results stay in 16 bits, sums are kept in float32 until they are complete."""
+import sys
+
+import numpy as np
+import pytest
+from ml_dtypes import bfloat16
+
+import minigrad as mg
+from minigrad import io, nn, optim
+
+HALF = pytest.mark.parametrize("dtype", [np.float16, bfloat16])
+N = 3000  # neither type can count so far by ones
+SUMS = {
+    "sum": lambda x: x.sum(0), "mean": lambda x: N * x.mean(0), "cumsum": lambda x: mg.cumsum(x, 0)[-1],
+    "einsum": lambda x: mg.einsum("ij,ij->j", x, x), "matmul": lambda x: mg.matmul(x.T, x)[0],
+    "logsumexp": lambda x: mg.exp(mg.logsumexp(0 * x, 0)), "norm": lambda x: mg.norm(x, axis=0) ** 2,
+    "index_add": lambda x: mg.index_add(0 * x[:1], np.zeros(N, int), x)[0],
+    "scatter_add": lambda x: mg.scatter_add(0 * x[:1], np.zeros((N, 2), int), x, 0)[0],
+    "gradient of broadcasting": lambda x: mg.grad(lambda row: (row * x).sum())(x[0]),
+    "gradient of embedding": lambda x: mg.grad(lambda table: mg.embedding(np.zeros(N, int), table).sum())(x[:1])[0],
+    "gradient of taking": lambda x: mg.grad(lambda row: mg.take(row, np.zeros(N, int), 0).sum())(x[:1])[0]}
+
+
+@HALF
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_of_many_ones_lose_none(name, dtype):
+    y = SUMS[name](mg.Tensor(np.ones((N, 2), dtype)))
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.numpy().astype(float), [N, N], rtol=1e-2)
+
+
+@HALF
+def test_linear_algebra(dtype):
+    x = np.array([[2.0, 1.0], [1.0, 4.0]])
+    for f in (mg.inv, mg.det, lambda x: mg.slogdet(x)[1], lambda x: mg.solve(x, x[0]), mg.cholesky, mg.eigvalsh, mg.svdvals):
+        y, exact = f(mg.Tensor(x.astype(dtype))), f(x)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y.numpy().astype(float), exact.numpy(), rtol=1e-2, atol=1e-2)
+    assert mg.slogdet(x.astype(dtype))[0].item() == 1
+
+
+@HALF
+def test_clipping_and_selections_keep_the_dtype(dtype):
+    x = mg.Tensor(np.array([-2.0, 0.5, 3.0], dtype), requires_grad=True)
+    y = mg.clip(x, -1, 1.5)
+    y.sum().backward()
+    assert y.dtype == x.grad.dtype == dtype and y.tolist() == [-1, 0.5, 1.5] and x.grad.tolist() == [0, 1, 0]
+    for f in (mg.sort, mg.max, lambda x: mg.where(x > 0, x, 0), lambda x: mg.top_k(x, 2)[0], lambda x: mg.softmax(x)):
+        assert f(x).dtype == mg.grad(lambda x: f(x).sum())(x).dtype == dtype
+    assert mg.argmax(x).item() == 2 and mg.sort(x).tolist() == [-2, 0.5, 3]
+
+
+def test_bfloat16_by_name():
+    x = mg.Tensor([1.0, 2.0], dtype="bfloat16")
+    assert x.dtype == x.to("bfloat16").dtype == mg.astype([1], "bfloat16").dtype == bfloat16
+    assert (2 * x).dtype == (x / 3).dtype == (x + np.float64(1)).dtype == (x * [1.0, 2.0]).astype("bfloat16").dtype == bfloat16
+    assert (x * mg.Tensor(np.ones(2, np.float32))).dtype == np.float32
+    assert "bfloat16" in repr(x) and x[0].item() == 1 and x.tolist() == [1, 2] and float(x.sum()) == 3
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to("bfloat16")
+    assert {a.dtype for a in net.state_dict().values() if a.dtype.kind != "i"} == {np.dtype(bfloat16)}
+    assert net(x.reshape(1, 2).broadcast_to((3, 2))).dtype == bfloat16
+
+
+def test_without_its_package_bfloat16_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    for convert in (lambda: mg.Tensor([1.0], dtype="bfloat16"), lambda: mg.Tensor([1.0]).to("bfloat16"),
+                    lambda: nn.Linear(1, 1).to("bfloat16")):
+        with pytest.raises(RuntimeError, match="needs ml_dtypes: pip install"):
+            convert()
+
+
+def test_bfloat16_survives_a_checkpoint(tmp_path):
+    x = np.array([1.0, 2.5], bfloat16)
+    io.save(tmp_path / "x.safetensors", {"x": x})
+    loaded = io.load(tmp_path / "x.safetensors")[0]["x"]
+    assert loaded.dtype == bfloat16 and (loaded == x).all()
+
+
+@pytest.mark.parametrize("make", [lambda ps: optim.SGD(ps, 0.1, 0.9, 0.01), lambda ps: optim.AdamW(ps, 0.1),
+                                  lambda ps: optim.LAMB(ps, 0.1), lambda ps: optim.LARS(ps, 0.1, trust=0.1)])
+def test_parameters_in_bfloat16_learn(make):
+    mg.random.seed(0)
+    net = nn.Linear(3, 1).to("bfloat16")
+    optimizer, average = make(net.parameters()), optim.EMA(net)
+    rng = np.random.default_rng(0)
+    x = mg.Tensor(rng.normal(size=(50, 3)), dtype="bfloat16")
+    losses = []
+    for _ in range(40):
+        net.zero_grad()
+        loss = mg.mse_loss(net(x), x.sum(1, keepdims=True))
+        loss.backward()
+        optim.clip_grad_norm(net.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    assert {a.dtype for a in [*average.average.values(), *optimizer.state_dict().values()] if a.ndim} == {np.dtype(bfloat16)}
