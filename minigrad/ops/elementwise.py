@@ -109,7 +109,7 @@ tanh = elementwise("tanh", np.tanh, lambda g, out, _x: g * (1 - out * out))
 def _sigmoid(x):
     """1 / (1 + exp(-x)), spelled so that nothing overflows."""
     out = np.tanh(x * x.dtype.type(0.5) if is_float(x.dtype) else x * 0.5)
-    return (out + 1) * out.dtype.type(0.5)
+    return (out + out.dtype.type(1)) * out.dtype.type(0.5)
 
 
 sigmoid = elementwise("sigmoid", _sigmoid, lambda g, out, _x: g * out * (1 - out))
@@ -148,7 +148,7 @@ def _erf(x):
     for c in far[:0:-1]:  # Clenshaw's recurrence
         b1, b2 = 2 * s * b1 - b2 + work(c), b1
     outer = 1 - (s * b1 - b2 + work(far[0])) * np.exp(-squared)
-    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x))
+    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(work, copy=False)
 
 
 erf = elementwise("erf", _erf, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
@@ -212,8 +212,16 @@ _relu_grad = Primitive("relu_grad", _relu_slope, lambda h, _out, _g, out: _relu_
 relu = elementwise("relu", _relu, lambda g, out, _x: _relu_grad(g, out))
 relu.__doc__ = "max(x, 0); its slope at 0 is 0."
 
+
+@in_float32  # NumPy does not limit bfloat16
+def _limited(x, low, high):
+    if is_float(x.dtype):  # or else NumPy 1 makes float64 of a 0-d array
+        low, high = (bound if bound is None else x.dtype.type(bound) for bound in (low, high))
+    return xp(x).clip(x, low, high)
+
+
 _clip = elementwise(
-    "clip", in_float32(lambda x, low, high: xp(x).clip(x, low, high)),  # NumPy does not limit bfloat16
+    "clip", _limited,
     lambda g, _out, x, low, high: where((low is None or x >= low) & (high is None or x <= high), g, 0))
 
 

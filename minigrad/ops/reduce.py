@@ -49,7 +49,7 @@ def _mean(x, axis, keepdims):
 def _logsumexp(x, axis, keepdims):
     module = xp(x)
     top = module.max(x, axis=axis, keepdims=True, initial=-math.inf)
-    top = module.where(module.isfinite(top), top, 0)
+    top = module.where(module.isfinite(top), top, top.dtype.type(0))
     with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf, of no terms or terms all 0; and +inf among the terms
         out = module.log(module.exp(x - top).sum(axis=axis, keepdims=True)) + top
     return out if keepdims else out.reshape([n for a, n in enumerate(x.shape) if a not in axis])

@@ -25,7 +25,8 @@ def close(actual, expected, scale=None, factor=1.0):
     """Equal but for rounding, measured against the largest expected number (or `scale`); NaN and infinity exactly."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    precision = {"bfloat16": 8e-3, "float16": 1e-3, "float32": 3e-6, "float64": 1e-13}[actual.dtype.name]
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(finite.max(initial=0), 1e-3) if scale is None else scale
-    precision = {"bfloat16": 8e-3, "float16": 1e-3, "float32": 3e-6, "float64": 1e-13}[actual.dtype.name]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=scale * precision * factor)

@@ -28,7 +28,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "group_norm": ["group_norm"],
          "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "matmul": ["matmul"],
          "norm_relu_pool": ["batch_norm"],
-         "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["launch", "softmax", "layer_norm"],
+         "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["activation", "launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
 CPU = {"conv": ["conv", "native"], "channels": ["native"], "depthwise_conv": ["native"], "elementwise": ["native"],
        "rows": ["native"]}  # the kernels in C
