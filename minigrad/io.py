@@ -5,6 +5,8 @@ import tempfile
 
 import numpy as np
 
+from .backend import to_device
+
 
 def _safetensors():
     try:
@@ -15,7 +17,7 @@ def _safetensors():
 
 
 def save(path, arrays, facts=None):
-    """Writes a dict of named NumPy arrays, and `facts` (anything JSON can hold) beside them, to `path`.
+    """Writes a dict of named arrays, and `facts` (anything JSON can hold) beside them, to `path`.
 
     The file is written under another name and renamed, so `path` holds the old contents or the new ones, never a part.
     """
@@ -26,7 +28,7 @@ def save(path, arrays, facts=None):
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     os.close(handle)
     try:
-        safetensors.numpy.save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, temporary,
+        safetensors.numpy.save_file({k: np.asarray(to_device(v, "cpu"), order="C") for k, v in arrays.items()}, temporary,
                                     metadata={"facts": json.dumps(facts)})
         os.replace(temporary, path)
     except BaseException:

@@ -85,6 +85,8 @@ class Tensor:
         if value is not self._array:
             if not backend.is_array(value):
                 value = xp(self._array).asarray(value, dtype=self._array.dtype)
+            elif xp(value) is not xp(self._array):
+                value = backend.to_device(value, self.device)
             if self._requires_grad and (value.shape != self.shape or value.dtype != self.dtype):
                 raise ValueError(f"new data of shape {value.shape} and dtype {value.dtype} for a Tensor that requires "
                                  f"a gradient and has shape {self.shape} and dtype {self.dtype}")
@@ -212,7 +214,10 @@ class Tensor:
         if isinstance(index, tuple):
             index = tuple(asarray(i) if isinstance(i, Tensor) else i for i in index)
         mark_changed(self._array)
-        self._array[asarray(index) if isinstance(index, Tensor) else index] = asarray(value)
+        value = asarray(value)
+        if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
+            value = xp(self._array).asarray(value)
+        self._array[asarray(index) if isinstance(index, Tensor) else index] = value
 
     # -- other libraries -----------------------------------------------------------------------------------------
 
@@ -237,8 +242,9 @@ class Tensor:
 
     @property
     def __cuda_array_interface__(self):
-        if xp(self._array) is np:
-            raise AttributeError("only a Tensor on the GPU has __cuda_array_interface__")
+        if xp(self._array) is np or self._requires_grad:  # CuPy asks whether there is one before it takes a Tensor
+            raise AttributeError("only a Tensor on the GPU that requires no gradient has __cuda_array_interface__; "
+                                 "use .detach()")
         return self._export("export through __cuda_array_interface__").__cuda_array_interface__
 
 

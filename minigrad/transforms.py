@@ -177,7 +177,7 @@ def jvp(f, primals, tangents):
     primals, tangents = tuple(primals), tuple(tangents)
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
     vs = tree.matched(tangents, primals, "jvp")
-    vs = [v if isinstance(v, Tensor) else Tensor(np.asarray(v, dtype=x.dtype) if not is_array(v) else v)
+    vs = [v if isinstance(v, Tensor) else Tensor(v if is_array(v) else xp(x._array).asarray(v, dtype=x.dtype))
           for v, x in zip(vs, run.xs)]
     for v, x in zip(vs, run.xs):
         if v.shape != x.shape:

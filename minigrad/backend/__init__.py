@@ -76,6 +76,12 @@ def summed(x, axis=None, keepdims=False):
     return x.sum(axis=axis, keepdims=keepdims)
 
 
+def where(condition, x, y):
+    """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
+    out = xp(condition).where(condition, x, y)
+    return out if out.dtype == x.dtype else out.astype(np.result_type(x.dtype, y.dtype), copy=False)
+
+
 kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
 _SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 

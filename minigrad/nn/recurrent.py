@@ -1,7 +1,6 @@
 """Recurrent layers. Parameter names are PyTorch's."""
-import numpy as np
-
 from .. import ops
+from ..backend import xp
 from ..tensor import Tensor
 from .layers import uniform
 from .module import Module
@@ -66,4 +65,4 @@ class GRU(Module):
 
 
 def _zeros(like, *shape):
-    return Tensor(np.zeros(shape, like.dtype)).to(like.device)
+    return Tensor(xp(like._array).zeros(shape, like.dtype))

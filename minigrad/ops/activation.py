@@ -1,7 +1,7 @@
 """Activations of modern networks, and dropout."""
 import math
 
-from ..backend import is_float, path, random, xp
+from ..backend import is_float, path, random, where as choose
 from ..fused import Fused
 from ..tensor import Primitive, Tensor
 from .elementwise import erf, logaddexp, sigmoid, tanh, where
@@ -85,7 +85,7 @@ def _drop(x, keep, scale):
     if path(x) == "cpu":
         from ..backend.cpu.activation import dropout
         return dropout(x, keep, scale)
-    return xp(x).where(keep, x * x.dtype.type(scale), x.dtype.type(0))
+    return choose(keep, x * x.dtype.type(scale), x.dtype.type(0))
 
 
 _dropped = Primitive("dropout", _drop, lambda g, _out, _x, keep, scale: _dropped(g, keep=keep, scale=scale))

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ..backend import as_dtype, in_float32, is_float, xp
+from ..backend import as_dtype, in_float32, is_float, where as choose, xp
 from ..tensor import add, asarray, cast, Primitive, Tensor, wrap
 
 elementwise = functools.partial(Primitive, broadcasts=True)
@@ -163,7 +163,7 @@ round = elementwise("round", lambda x: np.rint(x), lambda g, _out, _x: zeros_lik
 abs = elementwise("abs", np.abs, lambda g, _out, x: g * sign(x))
 
 _where = elementwise(
-    "where", lambda c, x, y: xp(x).where(c, x, y),
+    "where", choose,
     None,
     lambda g, _out, c, _x, _y: _where(c, g, 0),
     lambda g, _out, c, _x, _y: _where(c, 0, g))
@@ -203,7 +203,7 @@ def _relu(x):
 
 def _relu_slope(g, out):
     if g.size < 4096 or xp(g) is not np:
-        return xp(g).where(out > 0, g, g.dtype.type(0))
+        return choose(out > 0, g, g.dtype.type(0))
     from ..backend.cpu.elementwise import relu_backward
     return relu_backward(g, out)
 

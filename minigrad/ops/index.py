@@ -1,7 +1,7 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 import numpy as np
 
-from ..backend import is_array, is_float, is_half, path, xp
+from ..backend import is_array, is_float, is_half, path, where as choose, xp
 from ..tensor import Primitive, Tensor, asarray
 from .elementwise import nondifferentiable, where, zeros_like
 
@@ -20,14 +20,16 @@ def _add_at(x, index, values):
         x[index] += values
     elif is_array(rows) and rows.dtype.kind in "iu" and path(x, values) == "cuda":
         from ..backend import cuda
-        cuda.index_add(x, rows.reshape(-1).astype(np.int64, copy=False), values)
+        cuda.index_add(x, xp(x).asarray(rows).reshape(-1).astype(np.int64, copy=False), values)
     elif is_half(x.dtype):  # CuPy adds no bfloat16, and many terms of 16 bits would be lost in their sum
         x[...] = _add_at(x.astype(np.float32), index, values.astype(np.float32))
     elif xp(x) is np:
         np.add.at(x, index, values)
-    else:
+    elif is_float(x.dtype):
         import cupyx
         cupyx.scatter_add(x, index, values)
+    else:  # CuPy adds few integers
+        x[...] = _add_at(x.astype(np.float64), index, values.astype(np.float64))
     return x
 
 
@@ -75,18 +77,31 @@ def getitem(x, index):
 
 
 def _replaced(x, values, index):
+    if xp(x) is not np and not _is_basic(index):  # the GPU has no order in which it writes
+        written = _written(values, index, x.shape)
+        return choose(written >= 0, values.reshape(-1)[written], x) if values.size else x.copy()
     out = x.copy()
     out[index] = values
     return out
 
 
-def _winners(values, index, shape):
-    """True for the values that stay when several are written to one place: the last ones."""
+def _written(values, index, shape):
+    """For each place the position of the value that is written there, the last one if there are several; else -1."""
     module = xp(values)
     order = module.arange(values.size).reshape(values.shape)
     written = module.full(shape, -1)
-    written[index] = order
-    return written[index] == order
+    if module is np or _is_basic(index):
+        written[index] = order
+    else:
+        import cupyx
+        cupyx.scatter_max(written, index, order)
+    return written
+
+
+def _winners(values, index, shape):
+    """True for the values that stay when several are written to one place."""
+    order = xp(values).arange(values.size).reshape(values.shape)
+    return _written(values, index, shape)[index] == order
 
 
 _index_update = Primitive(
@@ -163,7 +178,12 @@ def take(x, indices, axis=None):
     return getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
 
 
-argsort = nondifferentiable("argsort", lambda x, axis=-1: xp(x).argsort(x, axis=axis, kind="stable"))
+def _order(x, axis=-1):
+    """The indices that sort x; CuPy sorts no bfloat16."""
+    return xp(x).argsort(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis, kind="stable")
+
+
+argsort = nondifferentiable("argsort", _order)
 
 
 def sort(x, axis=-1):
@@ -184,6 +204,6 @@ def top_k(x, k, axis=-1):
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
     flipped = xp(x._array).flip(x._array, axis)  # a stable sort of the reverse, reversed, keeps the first of equals first
-    order = x.shape[axis] - 1 - xp(flipped).flip(xp(flipped).argsort(flipped, axis=axis, kind="stable"), axis)
+    order = x.shape[axis] - 1 - xp(flipped).flip(_order(flipped, axis), axis)
     indices = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
     return take_along_axis(x, indices, axis), Tensor(indices)

@@ -1,5 +1,6 @@
 """Linear algebra. Matrices stand in the last two axes; the axes before them are a batch and broadcast."""
 import builtins
+import contextlib
 import math
 import string
 
@@ -205,8 +206,18 @@ def triu(x, k=0):
 
 
 def _linalg(name):
-    """The function of `numpy.linalg` or `cupy.linalg`, by the array's type."""
-    return in_float32(lambda *arrays, **settings: getattr(xp(arrays[0]).linalg, name)(*arrays, **settings))
+    """The function of `numpy.linalg` or `cupy.linalg`, by the array's type; the batches of two arrays broadcast."""
+    def function(*arrays):
+        module = xp(arrays[0])
+        batch = np.broadcast_shapes(*[a.shape[:-2] for a in arrays])
+        arrays = [module.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
+        with contextlib.ExitStack() as stack:
+            if module is not np:  # or else CuPy says nothing of a singular matrix
+                import cupyx
+                stack.enter_context(cupyx.errstate(linalg="raise"))
+            return getattr(module.linalg, name)(*arrays)
+
+    return in_float32(function)
 
 
 inv = Primitive("inv", _linalg("inv"), lambda g, out, _x: -_matmul(_matmul(_t(out), g), _t(out)))

@@ -159,7 +159,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
     if pos_weight is None:
         losses = softplus(x) - t * x
     else:
-        losses = pos_weight * t * softplus(-x) + (1 - t) * softplus(x)
+        losses = t * pos_weight * softplus(-x) + (1 - t) * softplus(x)
     return _reduced("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 

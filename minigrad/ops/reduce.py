@@ -48,7 +48,10 @@ def _mean(x, axis, keepdims):
 @in_float32
 def _logsumexp(x, axis, keepdims):
     module = xp(x)
-    top = module.max(x, axis=axis, keepdims=True, initial=-math.inf)
+    if math.prod([x.shape[a] for a in axis]):
+        top = x.max(axis=axis, keepdims=True)
+    else:
+        top = module.full(_kept(x.shape, axis), -math.inf, x.dtype)
     top = module.where(module.isfinite(top), top, top.dtype.type(0))
     with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf, of no terms or terms all 0; and +inf among the terms
         out = module.log(module.exp(x - top).sum(axis=axis, keepdims=True)) + top

@@ -5,6 +5,7 @@ import operator
 
 import numpy as np
 
+from .. import backend
 from ..backend import xp
 from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
 from .index import getitem
@@ -29,8 +30,15 @@ _transpose = Primitive(
     "transpose", lambda x, axes: x.transpose(axes),
     lambda g, _out, _x, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist())))
 
+
+def _joined(*xs, axis):
+    if backend.capturing is not None and len(xs) > 8:  # then CuPy copies from the host
+        return _joined(*[_joined(*xs[i:i + 8], axis=axis) for i in range(0, len(xs), 8)], axis=axis)
+    return xp(xs[0]).concatenate(xs, axis=axis)
+
+
 _concatenate = Primitive(
-    "concatenate", lambda *xs, axis: xp(xs[0]).concatenate(xs, axis=axis),
+    "concatenate", _joined,
     every=lambda i, g, _out, *_xs, axis: narrow(g, axis, sum(x.shape[axis] for x in _xs[:i]), _xs[i].shape[axis]))
 
 _pad = Primitive(

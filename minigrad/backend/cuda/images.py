@@ -69,7 +69,8 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
     """The gradients of the dx of `batch_norm_backward` in gy, x and gamma, for its cotangent h."""
     in_x, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
     in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
-    s = _norm_sums(h, gy, None, dbeta / (n * pixels), xp(x).ones_like(mean))[1] - h_gamma * (dgamma / (n * pixels))
+    number = mean.dtype.type(n * pixels)
+    s = _norm_sums(h, gy, None, dbeta / number, xp(x).ones_like(mean))[1] - h_gamma * (dgamma / number)
     launch("batch_norm", "batch_norm_double_backward", n * c, _threads(pixels), in_gy, dx, x, gamma, mean, inv_std, dgamma,
            h_gamma, s, in_x, c, pixels, n * pixels)
     return in_gy, in_x, inv_std * s

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from ... import backend
-from .. import xp
+from .. import is_half, xp
 from .launch import empty, launch, ordered
 
 TILE = 64  # as in matmul.cu
@@ -14,7 +14,13 @@ def matmul(x, y):
     """x @ y, as `numpy.matmul` of arrays of at least two axes. While a step is captured our kernel: CuPy refuses cuBLAS."""
     if backend.capturing is not None:
         return matmul_kernel(x, y)
-    return (x @ y).astype(x.dtype, copy=False)  # behind the stand-in: NumPy's product of bfloat16 is float32
+    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    if math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1:  # CuPy copies transposed matrices of a batch
+        c = x.reshape(x.shape[-2:]) @ y.reshape(y.shape[-2:])
+        return c.reshape(*batch, *c.shape).astype(x.dtype, copy=False)  # NumPy's product of bfloat16 is float32
+    if is_half(x.dtype):  # of which CuPy multiplies no batches
+        return (x.astype(np.float32) @ y.astype(np.float32)).astype(x.dtype)
+    return x @ y
 
 
 def matmul_kernel(x, y):

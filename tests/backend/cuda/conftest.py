@@ -2,6 +2,7 @@
 import importlib.util
 
 import numpy as np
+import nogpu
 import pytest
 import standin
 from hypothesis import Phase, settings
@@ -38,6 +39,9 @@ class OnGpu:
     """Calls wrappers with the arrays copied to the GPU, and copies results and changes in place back."""
 
     def __call__(self, function, *arguments, **settings):
+        return self._called(function, arguments, settings)
+
+    def _called(self, function, arguments, settings):
         cupy = backend.cupy()
         moved, rebuild = tree.flatten((arguments, settings))
         before, moved = moved, [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in moved]
@@ -49,10 +53,19 @@ class OnGpu:
         return tree.map(lambda a: a.get() if isinstance(a, cupy.ndarray) else a, results)
 
 
+class OnNoGpu(OnGpu):
+    """The same with the `cupy` that needs no GPU: for what does more than call one kernel."""
+
+    def __call__(self, function, *arguments, **settings):
+        with nogpu.installed():
+            return self._called(function, arguments, settings)
+
+
 def pytest_generate_tests(metafunc):
     if "run" in metafunc.fixturenames:
         without_compiler = pytest.mark.skipif(not standin.available, reason="there is no g++")
-        metafunc.parametrize("run", [pytest.param(OnCpu, id="standin", marks=without_compiler),
+        here = OnNoGpu if getattr(metafunc.module, "whole_operations", False) else OnCpu
+        metafunc.parametrize("run", [pytest.param(here, id="standin", marks=without_compiler),
                                      pytest.param(OnGpu, id="gpu", marks=pytest.mark.gpu)], indirect=True, scope="session")
 
 
