@@ -175,6 +175,9 @@ def where(condition, x, y):
     An infinite slope in the branch not taken still makes NaN in *its* gradient (0 times infinity); make that branch's input
     harmless first: `where(x > 0, log(where(x > 0, x, 1)), 0)`.
     """
+    like = next((v for v in (x, y) if isinstance(v, Tensor)), None)
+    if isinstance(condition, np.ndarray) and like is not None:  # a mask of the host, as labels and indices may be
+        condition = xp(like._array).asarray(condition)
     if getattr(condition, "dtype", None) != bool:  # the condition's own type must not decide that of the numbers
         condition = not_equal(condition, 0)
     return _where(condition, x, y)

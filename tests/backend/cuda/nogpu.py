@@ -5,6 +5,7 @@ as there, and so is what NumPy knows and CuPy does not (functions, keywords, num
 behind the stand-in. `installed()` puts it in the place of CuPy.
 """
 import contextlib
+import math
 import operator
 import sys
 import types
@@ -18,7 +19,7 @@ from minigrad.backend.cuda import launch
 # Functions of CuPy 13 and 14 that minigrad calls, and the names of their arguments.
 FUNCTIONS = {
     "arange": "start stop step dtype", "argsort": "a axis kind", "ascontiguousarray": "a dtype", "broadcast_to": "array shape",
-    "clip": "a a_min a_max", "concatenate": "arrays axis", "count_nonzero": "a axis", "einsum": "subscripts x y z",
+    "clip": "a a_min a_max", "concatenate": "arrays axis", "count_nonzero": "a axis", "einsum": "subscripts x y z optimize",
     "empty": "shape dtype", "eye": "N M k dtype", "flip": "m axis", "full": "shape fill_value dtype", "max": "a axis out keepdims",
     "min": "a axis out keepdims", "ones": "shape dtype", "ones_like": "a", "pad": "array pad_width mode constant_values",
     "roll": "a shift axis", "stack": "arrays axis", "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype",
@@ -27,10 +28,6 @@ UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum fill flatten max mean min prod ravel repeat reshape squeeze std
     sum swapaxes take transpose var view"""
 LINALG = "cholesky det eigh inv slogdet solve"
-
-
-def bits(dtype):
-    return 16 if dtype.char == "E" else 0
 
 
 class ndarray:
@@ -165,9 +162,9 @@ def linalg(name):
     return function
 
 
-def scatter(ufunc):
+def scatter(ufunc, refused):
     def function(a, index, value):
-        if a.dtype.char in "Elqb?":
+        if a.dtype.char in refused:
             raise TypeError(f"scatter of {a.dtype}")
         ufunc.at(a.held, picked(index), taken(value))
 
@@ -240,9 +237,9 @@ def module():
         Device=lambda index=0: contextlib.nullcontext(), runtime=types.SimpleNamespace(getDeviceCount=lambda: 1),
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None))
     special = types.ModuleType("cupyx.scipy.special")
-    special.erf = lambda x: given(np.vectorize(__import__("math").erf, otypes=[x.dtype])(x.held))
+    special.erf = lambda x: given(np.vectorize(math.erf, otypes=[x.dtype])(x.held))
     cupyx = types.ModuleType("cupyx")
-    cupyx.scatter_add, cupyx.scatter_max = scatter(np.add), scatter(np.maximum)
+    cupyx.scatter_add, cupyx.scatter_max = scatter(np.add, "Elqb?"), scatter(np.maximum, "Eeb?")
     cupyx.errstate = lambda linalg: contextlib.nullcontext()
     return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": types.ModuleType("cupyx.scipy"), "cupyx.scipy.special": special}
 

@@ -1,0 +1,164 @@
+"""Operations without kernels of their own, on arrays of the GPU: values and derivatives are those on the CPU."""
+import numpy as np
+import pytest
+from kernelchecks import close, normal
+
+import minigrad as mg
+from minigrad import io, nn, optim
+
+whole_operations = True  # see conftest
+POSITIVE = "exp2 log log2 log10 log1p sqrt reciprocal"
+ANY = """negative square exp expm1 sin cos tan arctan sinh cosh tanh sigmoid erf abs sign floor ceil round relu ravel flatten
+    sum mean max min var std prod cumsum cumprod logsumexp softmax log_softmax argmax argmin any all count_nonzero sort argsort
+    isnan isinf isfinite zeros_like ones_like trace diagonal norm l2_normalize gelu silu"""
+BINARY = "add subtract multiply divide maximum minimum logaddexp arctan2 remainder floor_divide less equal matmul inner outer dot"
+SQUARE = "inv det cholesky eigvalsh svdvals"
+
+
+def positive(x):
+    return x * x + 0.5
+
+
+def definite(x):
+    return mg.matmul(x, x.mT) + mg.Tensor(np.eye(3)).to(x.device)
+
+
+def index(x):
+    """A NumPy index of rows, which stands beside arrays of the GPU."""
+    return np.array([0, 2, 2, -1])
+
+
+LABELS, PICKS = np.array([2, 0, 1]), np.array([[0, 3], [1, 1], [2, 0]])
+CASES = {
+    **{name: (lambda x, f=getattr(mg, name): f(x), [(3, 4)]) for name in ANY.split()},
+    **{name: (lambda x, f=getattr(mg, name): f(positive(x)), [(3, 4)]) for name in POSITIVE.split()},
+    **{name: (lambda x, y, f=getattr(mg, name): f(x, y), [(3, 3), (3, 3)]) for name in BINARY.split()},
+    **{name: (lambda x, f=getattr(mg, name): f(definite(x)), [(2, 3, 3)]) for name in SQUARE.split()},
+    "arcsin": (lambda x: mg.arcsin(mg.tanh(x)), [(3, 4)]), "arccos": (lambda x: mg.arccos(mg.tanh(x)), [(3, 4)]),
+    "power": (lambda x, y: positive(x) ** y, [(3, 4), (4,)]), "square by power": (lambda x: x ** 2, [(3, 4)]),
+    "max of an axis": (lambda x: x.max(1), [(3, 4)]),
+    "numbers beside": (lambda x: (2 - x) / 3 + np.float32(1) * x + (x > 0) * 2.0, [(3, 4)]),
+    "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]), "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
+    "where": (lambda x, y: mg.where(x > y, x, y * 2), [(3, 4), (3, 4)]),
+    "where of an array of the host": (lambda x: mg.where(np.arange(4) > 1, x, 0), [(3, 4)]),
+    "slogdet": (lambda x: mg.slogdet(definite(x))[1], [(2, 3, 3)]), "eigh": (lambda x: mg.eigh(definite(x))[1][..., 0] ** 2, [(3, 3)]),
+    "solve": (lambda a, b: mg.solve(definite(a), b), [(2, 3, 3), (3, 2)]),
+    "solve for a vector": (lambda a, b: mg.solve(definite(a), b), [(3, 3), (3,)]),
+    "einsum": (lambda x, y: mg.einsum("bij,jk->bik", x, y), [(2, 3, 4), (4, 5)]), "tril": (lambda x: mg.tril(x) - mg.triu(x, 1), [(3, 4)]),
+    "tensordot": (lambda x, y: mg.tensordot(x, y, 1), [(3, 4), (4, 2)]), "batches of matmul": (mg.matmul, [(2, 1, 3, 4), (5, 4, 2)]),
+    "reshape": (lambda x: x.reshape(2, -1).T, [(3, 4)]), "concatenate": (lambda x, y: mg.concatenate([x, y], 1), [(3, 4), (3, 2)]),
+    "stack": (lambda x, y: mg.stack([x, y], 1), [(3, 4), (3, 4)]), "split": (lambda x: mg.split(x, 2, 1)[1], [(3, 4)]),
+    "pad": (lambda x: mg.pad(x, ((1, 2), (0, 1))), [(3, 4)]), "pad by reflection": (lambda x: mg.pad(x, ((1, 2), (0, 1)), "reflect"), [(3, 4)]),
+    "flip": (lambda x: mg.flip(x, 1), [(3, 4)]), "roll": (lambda x: mg.roll(x, 1, 0), [(3, 4)]), "tile": (lambda x: mg.tile(x, (2, 1)), [(3, 4)]),
+    "repeat": (lambda x: mg.repeat(x, 2, 0), [(3, 4)]), "broadcast_to": (lambda x: mg.broadcast_to(x, (2, 3, 4)), [(3, 4)]),
+    "moveaxis": (lambda x: mg.moveaxis(x, 0, 1), [(3, 4)]), "squeeze": (lambda x: mg.squeeze(mg.expand_dims(x, 1)), [(3, 4)]),
+    "slices": (lambda x: x[1:, ::-2], [(3, 4)]), "rows by an array of the host": (lambda x: x[index(x)], [(3, 4)]),
+    "rows by a list": (lambda x: x[[2, 0, 2]], [(3, 4)]), "one row by a list": (lambda x: x[[1]], [(3, 4)]),
+    "rows by a Tensor": (lambda x: x[mg.Tensor(index(x)).to(x.device)], [(3, 4)]),
+    "elements by two arrays": (lambda x: x[index(x), np.array([0, 1, 1, 3])], [(3, 4)]), "a mask": (lambda x: x[x > 0], [(3, 4)]),
+    "take": (lambda x: mg.take(x, index(x), 0), [(3, 4)]), "take_along_axis": (lambda x: mg.take_along_axis(x, PICKS, 1), [(3, 4)]),
+    "scatter_add": (lambda x, v: mg.scatter_add(x, PICKS, v, 1), [(3, 4), (3, 2)]), "top_k": (lambda x: mg.top_k(x, 2)[0], [(3, 4)]),
+    "index_add": (lambda x, v: mg.index_add(x, index(x), v), [(3, 4), (4, 4)]),
+    "index_update": (lambda x, v: mg.index_update(x, index(x), v), [(3, 4), (4, 4)]),
+    "index_update of a slice": (lambda x, v: mg.index_update(x, slice(1, 3), v), [(3, 4), (2, 4)]),
+    "embedding": (lambda x: mg.embedding(np.array([[0, 2], [2, 1]]), x, padding_idx=1), [(3, 4)]),
+    "cross_entropy": (lambda x: mg.cross_entropy(x, LABELS, 0.1), [(3, 4)]),
+    "soft cross_entropy": (lambda x, y: mg.cross_entropy(x, mg.softmax(y)), [(3, 4), (3, 4)]),
+    "kl_div": (lambda x, y: mg.kl_div(mg.log_softmax(x), mg.softmax(y)), [(3, 4), (3, 4)]), "kl_divergence": (mg.kl_divergence, [(3, 4), (3, 4)]),
+    "binary cross-entropy": (lambda x, y: mg.binary_cross_entropy(mg.sigmoid(x), mg.sigmoid(y)), [(3, 4), (3, 4)]),
+    "with logits": (lambda x, y: mg.binary_cross_entropy_with_logits(x, mg.sigmoid(y), pos_weight=2.0), [(3, 4), (3, 4)]),
+    "mse": (mg.mse_loss, [(3, 4), (3, 4)]), "l1": (mg.l1_loss, [(3, 4), (3, 4)]), "huber": (mg.huber_loss, [(3, 4), (3, 4)]),
+    "cosine_similarity": (mg.cosine_similarity, [(3, 4), (3, 4)]), "weight_norm": (lambda v: mg.weight_norm(v, (v * v).sum(1, keepdims=True)), [(3, 4)]),
+    "linear": (mg.linear, [(5, 4), (3, 4), (3,)]), "convolution with a bias": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 4, 4), (2, 3, 2, 2), (2,)]),
+    "conv1d": (lambda x, w: mg.conv1d(x, w, padding=1), [(2, 3, 5), (2, 3, 3)]), "adaptive pooling": (lambda x: mg.adaptive_avg_pool2d(x, 2), [(1, 2, 5, 3)]),
+    "adaptive max pooling": (lambda x: mg.adaptive_max_pool2d(x, 2), [(1, 2, 5, 3)]),
+    "bilinear": (lambda x: mg.interpolate(x, size=(5, 4), mode="bilinear"), [(1, 2, 3, 3)]),
+    "bicubic": (lambda x: mg.interpolate(x, size=(5, 4), mode="bicubic"), [(1, 2, 4, 3)]),
+    "attention with weights": (lambda q: mg.scaled_dot_product_attention(q, q, q, return_weights=True, is_causal=True)[1], [(2, 3, 4)]),
+    "attention after a prefix": (lambda q, p: mg.scaled_dot_product_attention(q, q, q, prefix=(p, p)), [(2, 2, 3, 4), (2, 2, 2, 4)]),
+    "batch norm, evaluated": (lambda x, v: mg.batch_norm(x, v[0].detach()._array, positive(v[1]).detach()._array), [(4, 3), (2, 3)])}
+
+
+def derivatives(f, *arrays):
+    """The value, its gradients, and gradients of a function of these."""
+    xs = [mg.Tensor(a, requires_grad=True) for a in arrays]
+    y = f(*xs)
+    if not y.requires_grad or y.dtype.kind != "f":
+        return [y._array]
+    weights = mg.Tensor(np.cos(np.arange(y.size)).reshape(y.shape)).to(y.device).astype(y.dtype)
+    y.backward(weights)
+    direction = lambda *xs: sum((mg.sin(g) * g).sum() for g in mg.grad(
+        lambda *xs: (mg.sin(f(*xs)) * weights).sum(), tuple(range(len(xs))))(*xs))
+    second = mg.grad(direction, tuple(range(len(xs))))(*[x.detach() for x in xs])
+    return [y._array, *[x.grad._array for x in xs if x.grad is not None], *[g._array for g in second]]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_on_the_cpu(run, name):
+    f, shapes = CASES[name]
+    arrays = [normal(i, np.float64, *shape) for i, shape in enumerate(shapes)]
+    for actual, right in zip(run(derivatives, f, *arrays), derivatives(f, *arrays), strict=True):
+        assert actual.dtype == right.dtype
+        if right.dtype.kind == "f":
+            close(actual, right, factor=1e5)
+        else:
+            np.testing.assert_array_equal(actual, right)
+
+
+def test_logsumexp_of_no_elements(run):
+    assert run(lambda x: mg.logsumexp(mg.Tensor(x), 1)._array, np.zeros((3, 0))).tolist() == [-np.inf] * 3
+
+
+IDS = np.array([[3, 1, 0], [2, 4, 0]])
+IMAGES = normal(0, np.float64, 4, 3, 16, 16)
+NETS = {
+    "Conv-4": (lambda: nn.Conv4(3, 4), IMAGES), "WRN": (lambda: nn.WideResNet(10, 1, 3), IMAGES),
+    "ViT": (lambda: nn.VisionTransformer(16, 8, 3, 3, 8, 1, 2), IMAGES),
+    "BERT": (lambda: nn.BERT(vocab_size=9, hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8), IDS),
+    "GRU": (lambda: nn.GRU(3, 4, bidirectional=True), normal(0, np.float64, 12, 2, 3)),
+    "Transformer": (lambda: nn.TransformerEncoderLayer(4, 2, 8), normal(0, np.float64, 2, 3, 4))}
+
+
+def trained(make, x, path=None):
+    """Two steps of training, its state written and read between them: the last loss and the parameters."""
+    mg.random.seed(0)
+    device = mg.Tensor(x).device
+    net = make().to("float64").to(device).train(False)
+    optimizers = [optim.LARS(net.parameters(), 0.01), optim.LAMB(net.parameters(), 0.01), optim.SGD(net.parameters(), 0.01, 0.9)]
+    average, scaler = optim.EMA(net), optim.LossScaler(2.0)
+    for i in range(2):
+        net.zero_grad()
+        y = net(x if x.dtype.kind == "i" else mg.Tensor(x))
+        y = y[1] if isinstance(y, tuple) else y
+        loss = mg.square(mg.sin(y)).mean()
+        scaler.scaled(loss).backward()
+        optim.clip_grad_norm(net.parameters(), 0.1)
+        scaler.step(optimizers[0])
+        for optimizer in optimizers[1:]:
+            optimizer.step()
+        average.update()
+        if path is not None and i == 0:
+            parts = {"net": net, "lamb": optimizers[1], "average": average}
+            for name, part in parts.items():
+                io.save(path / name, part.state_dict())
+                part.load_state_dict(io.load(path / name)[0])
+    return [loss._array, *net.state_dict().values(), *average.state_dict().values()]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_nets_train_as_on_the_cpu(run, name, tmp_path):
+    make, x = NETS[name]
+    for actual, right in zip(run(trained, make, x, tmp_path), trained(make, x), strict=True):
+        close(np.asarray(actual, np.float64), np.asarray(right, np.float64), factor=1e5)
+
+
+def test_an_assigned_array_goes_to_the_device_of_the_tensor(run):
+    def assigned(x):
+        p = nn.Parameter(x)
+        p.data = np.ones(2)
+        p[0] = np.array(3.0)
+        p.data[1:] += 1
+        return p._array
+
+    with mg.no_grad():
+        assert run(assigned, np.zeros(2)).tolist() == [3, 2]
