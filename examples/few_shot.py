@@ -67,16 +67,17 @@ def pixel_baseline(test, episodes):
     return {"nearest prototype of pixels": (prototypical.classify, pixels, min(episodes, 200))}
 
 
-def table(columns, episodes, seed):
+def table(columns, run):
     """Prints and returns accuracies in 5- and 20-way, 1- and 5-shot episodes, as far as the classes allow.
 
     Args:
         columns: from a heading to (classify, embeddings of the test classes, number of episodes).
+        run: its `episodes`, `seed` and `device`.
 
     Returns:
         dict from (way, shot) to the accuracy of the first column.
     """
-    print(f"\naccuracy on new classes, mean of {episodes} episodes with 95 % confidence interval")
+    print(f"\naccuracy on new classes, mean of {run.episodes} episodes with 95 % confidence interval")
     print(" " * 16 + "".join(f"{heading:>30}" for heading in columns))
     results, sizes = {}, [len(c) for c in next(iter(columns.values()))[1]]
     for way in sorted({min(way, len(sizes)) for way in (5, 20)}):
@@ -84,7 +85,7 @@ def table(columns, episodes, seed):
             query = min(15, min(sizes) - shot)
             if query < 1:
                 continue
-            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, seed + 2), n)
+            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, run.seed + 2), n, run.device)
                    for classify, x, n in columns.values()]
             results[way, shot] = row[0][0]
             print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))

@@ -79,7 +79,8 @@ class Characters:
         self.run = run
         self.sampler = NearSampler([c[:, None] for c in train.images], run.way, run.shot, run.query, run.seed)
         self.sampler.within, self.sampler.groups = run.within, scripts(train, run.way)
-        self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, 15, run.seed + 2)
+        queries = max(min(15, min(map(len, test.images)) - run.shot), 1)
+        self.test = data.EpisodeSampler([c[:, None] for c in test.images], run.way, run.shot, queries, run.seed + 2)
         scales = run.inner_steps + 1 if run.norm == "per-step" else 1
         self.rng = np.random.default_rng(run.seed + 1)
         positions = 1 if run.pool else 4

@@ -57,7 +57,7 @@ def main(run):
     folder.train(run.steps, step, resume=run.resume, net=model, opt=optimizer, sampler=sampler.rng, rng=rng)
     columns = {"matching network": (model.classify, embed_all(model, test.images), run.episodes),
                **few_shot.pixel_baseline(test, run.episodes)}
-    results = few_shot.table(columns, run.episodes, run.seed)
+    results = few_shot.table(columns, run)
     folder.draw("curves.png", ("loss", "accuracy"), "training episode", ("training loss", "training accuracy"))
     print(f"\nmetrics, checkpoint and figure are in {run.out}")
     return results

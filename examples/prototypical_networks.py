@@ -72,7 +72,7 @@ def main(run):
     embeddings = embed_all(net, test.images)
     classify = functools.partial(prototypical.classify, distance=run.distance)
     columns = {"prototypical network": (classify, embeddings, run.episodes), **few_shot.pixel_baseline(test, run.episodes)}
-    results = few_shot.table(columns, run.episodes, run.seed)
+    results = few_shot.table(columns, run)
     if run.lake:
         error = prototypical.lake_error_rate(net, data.load_lake_runs(run.lake), run.distance)
         print(f"error rate on the one-shot runs of Lake et al.: {100 * error:.1f} %")

@@ -123,11 +123,13 @@ def init_alpha(params, config):
     adapted = [k for k in params if not k.startswith(FIXED)]
     if config.learn_alpha == "no":
         return dict.fromkeys(adapted, config.alpha)
+    def learned(shape):
+        size = mg.Tensor(np.full(shape, config.alpha, np.float32)).to(params[adapted[0]].device)
+        return mg.Tensor(size, requires_grad=True)
+
     if config.learn_alpha == "scalar":
-        return dict.fromkeys(adapted, mg.Tensor(np.float32(config.alpha), requires_grad=True))
-    whole = config.learn_alpha == "parameter"
-    shapes = {k: params[k].shape if whole else () for k in adapted}
-    return {k: mg.Tensor(np.full(shape, config.alpha, np.float32), requires_grad=True) for k, shape in shapes.items()}
+        return dict.fromkeys(adapted, learned(()))
+    return {k: learned(params[k].shape if config.learn_alpha == "parameter" else ()) for k in adapted}
 
 
 def adapt(net, loss, params, alpha, x, y, steps, first_order=False):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
+from methods.devices import tensor
 from minigrad import nn
 
 from .prototypical import unit
@@ -109,7 +110,7 @@ class MatchingNetwork(nn.Module):
 
 def loss_and_accuracy(model, episode, way):
     """L and the share of queries classified correctly. Support and queries pass the network together, as one batch."""
-    both = model(mg.Tensor(np.concatenate([episode.support, episode.query])))
+    both = model(tensor(model, np.concatenate([episode.support, episode.query])))
     n = len(episode.support)
     log_p = model.classify(both[:n], both[n:], way)
     right = mg.take_along_axis(log_p, episode.query_labels[:, None], 1)

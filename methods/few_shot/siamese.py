@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
+from methods.devices import tensor
 from minigrad import nn
 
 
@@ -81,6 +82,6 @@ class PairSampler:
 
 def loss_and_accuracy(model, first, second, same):
     """L without its last term, and the share of pairs judged correctly. All images pass the network as one batch."""
-    h = model(mg.Tensor(np.concatenate([first, second])))
+    h = model(tensor(model, np.concatenate([first, second])))
     logits = model.logits(h[:len(first)], h[len(first):])
     return mg.softplus(mg.where(same, -logits, logits)).mean(), float(((logits.numpy() > 0) == same).mean())

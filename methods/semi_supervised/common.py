@@ -9,14 +9,10 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import optim
+from methods.devices import tensor
 
 
 # -- passes through a network, and its average -------------------------------------------------------------------------
-
-def tensor(net, x):
-    """An array as a float32 Tensor where the network is."""
-    return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
-
 
 def tensor_like(array, x):
     """An array as a Tensor of the dtype of x, where x is."""

@@ -9,7 +9,6 @@ import math
 import operator
 import sys
 import types
-from unittest import mock
 
 import numpy as np
 import standin
@@ -247,9 +246,17 @@ def module():
 @contextlib.contextmanager
 def installed():
     """Inside, `import cupy` gives this module, and device "cuda" is usable."""
-    with mock.patch.dict(sys.modules, module()), launch.using(Gpu()):
-        backend.cupy.cache_clear()
-        try:
+    modules = module()
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    backend.cupy.cache_clear()
+    try:
+        with launch.using(Gpu()):
             yield
-        finally:
-            backend.cupy.cache_clear()
+    finally:
+        backend.cupy.cache_clear()
+        for name, was in before.items():
+            if was is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = was

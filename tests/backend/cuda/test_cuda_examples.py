@@ -1,0 +1,73 @@
+"""The examples with `--device cuda`: a few steps, a checkpoint, and the run resumed."""
+import contextlib
+import dataclasses
+import importlib
+
+import nogpu
+import numpy as np
+import pytest
+import standin
+from minigrad import backend
+
+for library in ("tyro", "tqdm", "matplotlib", "safetensors", "PIL", "sklearn"):
+    pytest.importorskip(library)
+TINY = dict(steps=2, width=4, device="cuda")
+FEW_SHOT = {
+    "prototypical_networks": dict(way=3, query=2, episodes=2), "matching_networks": dict(way=3, query=2, episodes=2),
+    "siamese_networks": dict(pairs=4, episodes=2), "maml": dict(way=3, tasks=1, inner_steps=1, query=2, episodes=1)}
+OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
+          "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
+SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch", "ladder"]
+
+
+@pytest.fixture(params=[pytest.param(nogpu.installed, id="standin", marks=pytest.mark.skipif(
+    not standin.available, reason="there is no g++")), pytest.param(contextlib.nullcontext, id="gpu", marks=pytest.mark.gpu)])
+def device(request, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with request.param():
+        yield
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """A folder of twelve classes of six small images."""
+    from PIL import Image
+    folder = tmp_path_factory.mktemp("images")
+    for c in range(12):
+        (folder / f"class{c}").mkdir()
+        for i in range(6):
+            drawn = np.kron(np.random.default_rng([c, i]).integers(0, 2, (7, 7), np.uint8) * 255, np.ones((4, 4), np.uint8))
+            Image.fromarray(drawn).save(folder / f"class{c}" / f"{i}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", [*FEW_SHOT, *OTHERS])
+def test_few_shot(device, images, name, tmp_path, monkeypatch):
+    script, changes = OTHERS.get(name, (name, {}))
+    module = importlib.import_module(f"examples.{script}")
+    moves = spied(monkeypatch)
+    settings = {**TINY, **FEW_SHOT[script], **changes, "data": images, "out": str(tmp_path)}
+    first = module.main(module.Run(**settings))
+    assert moves.count("cuda") > 1
+    again = module.main(module.Run(**{**settings, "steps": 3, "resume": True}))
+    assert type(first) is type(again)
+
+
+@pytest.mark.parametrize("name", SEMI)
+def test_semi_supervised(device, name, tmp_path, monkeypatch):
+    from examples import semi_supervised
+    moves = spied(monkeypatch)
+    settings = semi_supervised.settings(name)
+    changes = {k: v for k, v in dict(TINY, width=16 if name == "ladder" else 4, batch=4, ratio=1, out=str(tmp_path)).items()
+               if hasattr(settings, k)}
+    run = dataclasses.replace(settings, **changes)
+    assert 0 <= semi_supervised.main(run) <= 1
+    assert moves.count("cuda") > 1
+    assert 0 <= semi_supervised.main(dataclasses.replace(run, steps=3, resume=True)) <= 1
+
+
+def spied(monkeypatch):
+    """A list of the devices to which arrays are moved from now on."""
+    moves, move = [], backend.to_device
+    monkeypatch.setattr(backend, "to_device", lambda array, device: moves.append(device) or move(array, device))
+    return moves
