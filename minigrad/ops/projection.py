@@ -62,7 +62,7 @@ def embedding(indices, table, padding_idx=None):
         (..., width).
 
     Raises:
-        TypeError: the indices are not integers; IndexError: one is out of range.
+        TypeError: the indices are not integers; IndexError: one is out of range (on the CPU: CuPy does not check).
     """
     table = table if isinstance(table, Tensor) else Tensor(table)
     indices = xp(table._array).asarray(asarray(indices))

@@ -3,9 +3,14 @@
     python -m tests.benchmarks                      # everything
     python -m tests.benchmarks chain conv4          # the workloads whose names contain one of these
     python -m tests.benchmarks --out table          # also writes table.md and table.json
+    python -m tests.benchmarks --device cuda        # on a GPU, without JAX
 
 Two libraries in one process slow each other down, because the idle threads of one spin while the other works. So each
 measurement is a process of its own; the libraries take turns, and the ratio of the medians is reported.
+
+On a GPU our training steps are captured, layers get sixteen times as many samples as their names say, and a last column
+tells which share of the memory bandwidth (measured with a copy) or of the rate of matrix products (measured with a large
+one) a layer reaches with the least work that it has to do.
 """
 import argparse
 import json
@@ -20,35 +25,74 @@ import time
 from . import workloads
 
 
+BURST = 10  # steps on a GPU between two moments at which the host waits for it
+
+
+def timed(step, seconds, wait=None):
+    """Times of a step in ms, after a warm-up; with `wait`, which waits for the GPU, the means of bursts."""
+    burst = BURST if wait else 1
+    times, end = [], None
+    while end is None or time.perf_counter() < end or len(times) < 4:
+        begin = time.perf_counter()
+        for _ in range(burst):
+            step()
+        if wait:
+            wait()
+        times.append(1e3 * (time.perf_counter() - begin) / burst)
+        if len(times) == 3 and end is None:
+            times, end = [], time.perf_counter() + seconds
+    return times
+
+
+def host_memory():
+    """The most MiB that this process had at a time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gpu(library):
+    """What waits for the GPU, and what tells how many MiB of its memory are taken; both libraries keep what they took."""
+    if library.startswith("torch"):
+        import torch
+        memory, wait = torch.cuda.mem_get_info, torch.cuda.synchronize
+    else:
+        import cupy
+        memory, wait = cupy.cuda.runtime.memGetInfo, cupy.cuda.Device().synchronize
+    return wait, lambda: (memory()[1] - memory()[0]) / 2**20
+
+
 def measure(name, library, seconds, device):
     """Runs one workload in this process: its times in ms after a warm-up, and the memory it added at its peak in MiB."""
-    build = workloads.ALL[name][library]
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = build(device)
-    for _ in range(3):
-        step()
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        begin = time.perf_counter()
-        step()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return {"times": times, "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024}
+    wait, memory = gpu(library) if device == "cuda" and library != "jax" else (None, host_memory)
+    start = memory()
+    times = timed(workloads.ALL[name][library](device), seconds, wait)
+    return {"times": times, "memory": memory() - start}
+
+
+def roofs(size=1 << 28, n=4096):
+    """What the GPU reaches: bytes per ms, read and written, in a copy of an array, and flops per ms in a product."""
+    import cupy
+    source, x = cupy.zeros(size // 4, "float32"), cupy.ones((n, n), "float32")
+    target, wait = cupy.empty_like(source), cupy.cuda.Device().synchronize
+    copied = statistics.median(timed(lambda: cupy.copyto(target, source), 0.5, wait))
+    multiplied = statistics.median(timed(lambda: x @ x, 0.5, wait))
+    return {"bytes": 2 * size / copied, "flops": 2 * n**3 / multiplied}
 
 
 def in_a_process(name, library, args):
+    """What `measure` returns; without a workload's name, `roofs`."""
     threads = str(args.threads)
     environment = dict(os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, MINIGRAD_NUM_THREADS=threads)
     command = [sys.executable, "-m", "tests.benchmarks", "--one", library, "--seconds", str(args.seconds),
-               "--device", args.device, name]
+               "--device", args.device, *[name] * (name is not None)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name} with {library} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(name, args):
-    """One row: medians in ms, memory in MiB, and our median over each peer's."""
-    libraries, found = list(workloads.ALL[name]), {}
+def compare(name, args, reached=None):
+    """One row: medians in ms, memory in MiB, our median over each peer's, and the share of what the GPU reaches."""
+    libraries, found = [x for x in workloads.ALL[name] if args.device == "cpu" or x != "jax"], {}
     for _ in range(args.rounds):
         for library in libraries:
             one = in_a_process(name, library, args)
@@ -59,14 +103,21 @@ def compare(name, args):
     for library, one in found.items():
         row[library] = {"ms": statistics.median(one["times"]), "MiB": one["memory"], "runs": len(one["times"])}
     row["ratio"] = {x: row["minigrad"]["ms"] / row[x]["ms"] for x in libraries[1:]}
+    if reached and name in workloads.WORK:
+        kind, amount = workloads.WORK[name]
+        row["share"] = {kind: amount / row["minigrad"]["ms"] / reached[kind]}
     return row
+
+
+SHARES = {"bytes": "bandwidth of a copy", "flops": "rate of a product"}
 
 
 def line(row):
     cells = [f"{row['minigrad']['ms']:.2f} ms, {row['minigrad']['MiB']:.0f} MiB"]
     cells += [f"{library} {row[library]['ms']:.2f} ms, {row[library]['MiB']:.0f} MiB" for library in row["ratio"]]
     ratios = [f"{ratio:.2f}" for ratio in row["ratio"].values()]
-    return f"| {row['workload']} | {cells[0]} | {'; '.join(cells[1:])} | {'; '.join(ratios)} |"
+    share = "".join(f" {100 * part:.0f} % of the {SHARES[kind]} |" for kind, part in row.get("share", {}).items())
+    return f"| {row['workload']} | {cells[0]} | {'; '.join(cells[1:])} | {'; '.join(ratios)} |{share}"
 
 
 def main():
@@ -80,7 +131,7 @@ def main():
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(args.names[0], args.one, args.seconds, args.device)))
+        print(json.dumps(measure(args.names[0], args.one, args.seconds, args.device) if args.names else roofs()))
         return
     chosen = [n for n in workloads.ALL if not args.names or any(part in n for part in args.names)]
     if not chosen:
@@ -88,10 +139,14 @@ def main():
     if "OPENBLAS_CORETYPE" in os.environ:
         print(f"note: OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} keeps NumPy from choosing the fastest matrix "
               "products for this processor", file=sys.stderr)
-    rows, lines = [], ["| workload | minigrad | peer | time ratio |", "|---|---|---|---|"]
+    if args.out:
+        pathlib.Path(args.out).absolute().parent.mkdir(parents=True, exist_ok=True)
+    reached = in_a_process(None, "minigrad", args) if args.device == "cuda" else None
+    rows, lines = [], ["| workload | minigrad | peer | time ratio |" + " GPU |" * (args.device == "cuda"), "|---" * 4 + "|"]
+    lines[1] += "---|" * (args.device == "cuda")
     print("\n".join(lines))
     for name in chosen:
-        rows.append(compare(name, args))
+        rows.append(compare(name, args, reached))
         lines.append(line(rows[-1]))
         print(lines[-1], flush=True)
     if args.out:

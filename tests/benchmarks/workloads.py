@@ -4,16 +4,20 @@ Each library's version is written as its users would write it; libraries are imp
 process holds one of them.
 """
 import importlib.util
+import math
 
 import numpy as np
 
 ALL = {}
+WORK = {}  # name: what a step has to do at least, ("bytes" of memory read and written or "flops" of products, how many)
 
 
-def workload(name, **libraries):
+def workload(name, work=None, **libraries):
     """What is built with JAX counts where that is installed."""
     ALL[name] = {library.replace("_", " "): build for library, build in libraries.items()
                  if library != "jax" or importlib.util.find_spec("jax")}
+    if work:
+        WORK[name] = work
 
 
 def _rng():
@@ -33,12 +37,13 @@ def _chain(x, constant):
 
 def chain_minigrad(device):
     import minigrad as mg
-    return _chain(mg.Tensor(np.ones(4, np.float32), requires_grad=True), mg.Tensor(np.full(4, 0.999, np.float32)))
+    x, constant = (mg.Tensor(a).to(device) for a in (np.ones(4, np.float32), np.full(4, 0.999, np.float32)))
+    return _chain(mg.Tensor(x, requires_grad=True), constant)
 
 
 def chain_torch(device):
     import torch
-    return _chain(torch.ones(4, requires_grad=True), torch.full((4,), 0.999))
+    return _chain(torch.ones(4, device=device, requires_grad=True), torch.full((4,), 0.999, device=device))
 
 
 workload("chain of 1,000 multiplications of 4 numbers", minigrad=chain_minigrad, torch=chain_torch)
@@ -58,14 +63,16 @@ def conv4_minigrad(device):
     x = mg.Tensor(_rng().random((WAY * (1 + QUERY), 1, 28, 28), np.float32)).to(device)
     labels = np.arange(WAY).repeat(QUERY)
 
-    def step():
+    def train(x, labels):
         z = net(x)
         loss = mg.cross_entropy(prototypical.logits(z[WAY:], z[:WAY].reshape(WAY, 1, -1).mean(1)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.item()
-    return step
+        return loss
+
+    step = mg.cuda.capture(train, device)  # on the CPU `train` itself
+    return lambda: step(x, labels).item()
 
 
 def conv4_torch(device, channels_last=False):
@@ -120,13 +127,15 @@ def maml_minigrad(device):
     images, labels = _maml_data()
     support, query = ((mg.Tensor(x).to(device), mg.Tensor(y).to(device)) for x, y in zip(images, labels))
 
-    def step():
+    def train(support, query):
         loss, _ = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, support, query, config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.item()
-    return step
+        return loss
+
+    step = mg.cuda.capture(train, device)
+    return lambda: step(support, query).item()
 
 
 def maml_torch(device):
@@ -191,13 +200,15 @@ def _step_minigrad(build, x):
         optimizer = optim.SGD(net.parameters(), 0.01, momentum=0.9)
         inputs, labels = mg.Tensor(x).to(device), np.arange(len(x)) % 10
 
-        def step():
+        def train(inputs, labels):
             loss = mg.cross_entropy(net(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            return loss.item()
-        return step
+            return loss
+
+        step = mg.cuda.capture(train, device)
+        return lambda: step(inputs, labels).item()
     return start
 
 
@@ -255,14 +266,22 @@ for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
 
 # -- layers: forward alone, and with backward ----------------------------------------------------------------------------
 
+LARGER = 16  # how many times the inputs are longer on a GPU, which is done with the others before the next is launched
+
+
+def _input(shape, device):
+    n = shape[0] * (LARGER if device == "cuda" else 1)
+    return _rng().standard_normal((n, *shape[1:]), np.float32)
+
+
 def _layer(shape, backward, ours, theirs, jaxs=None):
     """`ours(mg, nn)` and `theirs(torch)` give a function of one array, `jaxs(jax)` one of it and of the weights behind it; timed
     is its value, or that and its gradients for a cotangent of ones."""
     def minigrad(device):
         import minigrad as mg
         from minigrad import nn
-        x = mg.Tensor(_rng().normal(size=shape).astype(np.float32)).to(device)
-        f = ours(mg, nn)
+        x, f = mg.Tensor(_input(shape, device)).to(device), ours(mg, nn)
+        f = f.to(device) if isinstance(f, nn.Module) else f
         cotangent = mg.ones_like(f(x)).detach()
         x.requires_grad = backward
 
@@ -277,8 +296,8 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
 
     def torch(device):
         import torch
-        x = torch.tensor(_rng().normal(size=shape).astype(np.float32), device=device, requires_grad=backward)
-        f = theirs(torch)
+        x, f = torch.tensor(_input(shape, device), device=device, requires_grad=backward), theirs(torch)
+        f = f.to(device) if isinstance(f, torch.nn.Module) else f
         cotangent = torch.ones_like(f(x))
 
         def step():
@@ -293,7 +312,7 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
     def jax(device):
         import jax
         f, *weights = jaxs(jax)
-        xs = [jax.numpy.asarray(a) for a in (_rng().normal(size=shape).astype(np.float32), *weights)]
+        xs = [jax.numpy.asarray(a) for a in (_input(shape, device), *weights)]
         cotangent = jax.numpy.ones_like(f(*xs))  # an argument, as the others: a constant would be folded into the program
         if not backward:
             run = jax.jit(f)
@@ -310,6 +329,7 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
 
 
 _ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
+_ATTENDED = (16, 12, 128, 32)
 
 
 def _jax_normalised(axes):
@@ -333,26 +353,39 @@ def _jax_linear(jax):
     return lambda x, w: x @ w, _rng().normal(size=(768, 768)).astype(np.float32)
 
 
+def _passes(forward, backward):
+    """Work counted in passes over an array of the input's size, each a reading or a writing."""
+    return lambda size, both: ("bytes", 4 * size * (forward + backward * both))
+
+
+def _products(each, backward=2):
+    """Work counted in multiplications and additions for each element of the input; the gradients cost twice as much."""
+    return lambda size, both: ("flops", 2 * size * each * (1 + backward * both))
+
+
 LAYERS = {
-    "GELU": (_ROWS, lambda mg, nn: mg.gelu, lambda t: t.nn.functional.gelu,
+    "GELU": (_passes(2, 3), _ROWS, lambda mg, nn: mg.gelu, lambda t: t.nn.functional.gelu,
              lambda jax: [lambda x: jax.nn.gelu(x, approximate=False)]),
-    "softmax": (_ROWS, lambda mg, nn: lambda x: mg.softmax(x, 1), lambda t: lambda x: t.softmax(x, 1),
+    "softmax": (_passes(2, 3), _ROWS, lambda mg, nn: lambda x: mg.softmax(x, 1), lambda t: lambda x: t.softmax(x, 1),
                 lambda jax: [lambda x: jax.nn.softmax(x, 1)]),
-    "layer norm": (_ROWS, lambda mg, nn: nn.LayerNorm(768), lambda t: t.nn.LayerNorm(768), _jax_normalised(1)),
-    "dropout": (_ROWS, lambda mg, nn: nn.Dropout(0.1), lambda t: t.nn.Dropout(0.1)),
-    "batch norm": (_MAPS, lambda mg, nn: nn.BatchNorm2d(64), lambda t: t.nn.BatchNorm2d(64), _jax_normalised((0, 2, 3))),
-    "ReLU": (_MAPS, lambda mg, nn: mg.relu, lambda t: t.relu, lambda jax: [jax.nn.relu]),
-    "max pooling": (_MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2), _jax_pooling),
-    "convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1), lambda t: t.nn.Conv2d(64, 64, 3, padding=1),
-                        _jax_convolution),
-    "depthwise convolution 3x3": (_MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1, groups=64),
+    "layer norm": (_passes(2, 3), _ROWS, lambda mg, nn: nn.LayerNorm(768), lambda t: t.nn.LayerNorm(768),
+                   _jax_normalised(1)),
+    "dropout": (_passes(2, 2), _ROWS, lambda mg, nn: nn.Dropout(0.1), lambda t: t.nn.Dropout(0.1)),
+    "batch norm": (_passes(3, 5), _MAPS, lambda mg, nn: nn.BatchNorm2d(64), lambda t: t.nn.BatchNorm2d(64),
+                   _jax_normalised((0, 2, 3))),
+    "ReLU": (_passes(2, 3), _MAPS, lambda mg, nn: mg.relu, lambda t: t.relu, lambda jax: [jax.nn.relu]),
+    "max pooling": (_passes(1.25, 1.25), _MAPS, lambda mg, nn: nn.MaxPool2d(2), lambda t: t.nn.MaxPool2d(2), _jax_pooling),
+    "convolution 3x3": (_products(64 * 9), _MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1),
+                        lambda t: t.nn.Conv2d(64, 64, 3, padding=1), _jax_convolution),
+    "depthwise convolution 3x3": (_passes(2, 4), _MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1, groups=64),
                                   lambda t: t.nn.Conv2d(64, 64, 3, padding=1, groups=64)),
-    "linear": (_ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
-    "attention": ((16, 12, 128, 32), lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
+    "linear": (_products(768), _ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
+    "attention": (_products(2 * 128, 2.5), _ATTENDED, lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}
-for _name, (_shape, *_functions) in LAYERS.items():
+for _name, (_work, _shape, *_functions) in LAYERS.items():
     for _what, _backward in (("forward", False), ("forward and backward", True)):
-        workload(f"layer: {_name}, {' x '.join(map(str, _shape))}, {_what}", **_layer(_shape, _backward, *_functions))
+        workload(f"layer: {_name}, {' x '.join(map(str, _shape))}, {_what}", _work(LARGER * math.prod(_shape), _backward),
+                 **_layer(_shape, _backward, *_functions))
 
 
 # -- optimisers: one step of 10 million parameters in 60 arrays ------------------------------------------------------------
@@ -363,7 +396,7 @@ def _optimiser(kind, **options):
     def minigrad(device):
         import minigrad as mg
         from minigrad import optim
-        params = [mg.Tensor(_rng().random(s, np.float32), requires_grad=True).to(device) for s in shapes]
+        params = [mg.Tensor(mg.Tensor(_rng().random(s, np.float32)).to(device), requires_grad=True) for s in shapes]
         for p in params:
             p.grad = mg.ones_like(p).detach()
         return getattr(optim, kind)(params, 1e-3, **options).step
@@ -377,8 +410,9 @@ def _optimiser(kind, **options):
     return dict(minigrad=minigrad, torch=torch)
 
 
-workload("optimiser: AdamW, 10 million parameters", **_optimiser("AdamW"))
-workload("optimiser: SGD with momentum, 10 million parameters", **_optimiser("SGD", momentum=0.9))
+workload("optimiser: AdamW, 10 million parameters", ("bytes", 4 * 7 * 60 * 512 * 325), **_optimiser("AdamW"))
+workload("optimiser: SGD with momentum, 10 million parameters", ("bytes", 4 * 5 * 60 * 512 * 325),
+         **_optimiser("SGD", momentum=0.9))
 
 
 # -- augmentation: NumPy on one core, without a peer ----------------------------------------------------------------------

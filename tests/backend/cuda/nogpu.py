@@ -18,14 +18,14 @@ from minigrad.backend.cuda import launch
 # Functions of CuPy 13 and 14 that minigrad calls, and the names of their arguments.
 FUNCTIONS = {
     "arange": "start stop step dtype", "argsort": "a axis kind", "ascontiguousarray": "a dtype", "broadcast_to": "array shape",
-    "clip": "a a_min a_max", "concatenate": "arrays axis", "count_nonzero": "a axis", "einsum": "subscripts x y z optimize",
-    "empty": "shape dtype", "eye": "N M k dtype", "flip": "m axis", "full": "shape fill_value dtype", "max": "a axis out keepdims",
-    "min": "a axis out keepdims", "ones": "shape dtype", "ones_like": "a", "pad": "array pad_width mode constant_values",
+    "clip": "a a_min a_max", "concatenate": "arrays axis", "copyto": "dst src", "count_nonzero": "a axis",
+    "einsum": "subscripts x y z optimize", "empty": "shape dtype", "empty_like": "a", "eye": "N M k dtype", "flip": "m axis",
+    "full": "shape fill_value dtype", "max": "a axis out keepdims", "min": "a axis out keepdims", "ones": "shape dtype", "ones_like": "a", "pad": "array pad_width mode constant_values",
     "roll": "a shift axis", "stack": "arrays axis", "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype",
     "zeros_like": "a"}
 UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
-METHODS = """all any argmax argmin argsort astype clip copy cumsum fill flatten max mean min prod ravel repeat reshape squeeze std
-    sum swapaxes take transpose var view"""
+METHODS = """all any argmax argmin argsort astype clip copy cumsum fill flatten max mean min prod ravel repeat reshape
+    squeeze std sum swapaxes take transpose var view"""
 LINALG = "cholesky det eigh inv slogdet solve"
 
 
@@ -133,7 +133,7 @@ def call(name, *args, **settings):
     owner = args[0] if args and isinstance(args[0], ndarray) else None
     arguments = [taken(a) for a in args]
     if name == "where" and any(getattr(a, "dtype", np.dtype(float)).char == "E" for a in arguments[1:]):
-        arguments[1:] = [a.astype(np.float32) if hasattr(a, "astype") else a for a in arguments[1:]]  # there is no loop for it
+        arguments[1:] = [a.astype(np.float32) if hasattr(a, "astype") else a for a in arguments[1:]]  # no loop for it
     if name == "argsort" and arguments[0].dtype.char == "E":
         raise NotImplementedError("sorting arrays with dtype bfloat16 is not supported")
     return given(getattr(np, name)(*arguments, **{k: taken(v) for k, v in settings.items()}), owner)
@@ -193,9 +193,9 @@ def _in_place(ufunc):
 
 for _name in METHODS.split():
     setattr(ndarray, _name, _method(_name))
-for _name, _ufunc in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide,
-                      "mod": np.remainder, "pow": np.power, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-                      "matmul": np.matmul}.items():
+for _name, _ufunc in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide,
+                      "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power, "and": np.bitwise_and,
+                      "or": np.bitwise_or, "xor": np.bitwise_xor, "matmul": np.matmul}.items():
     setattr(ndarray, f"__{_name}__", _operator(_ufunc, False))
     setattr(ndarray, f"__r{_name}__", _operator(_ufunc, True))
     setattr(ndarray, f"__i{_name}__", _in_place(_ufunc))
@@ -223,6 +223,11 @@ class Gpu(standin.StandIn):
         super().run(file, kernel, item, grid, block, list(map(host, arguments)))
 
 
+class Device(contextlib.nullcontext):
+    def synchronize(self):
+        pass
+
+
 def module():
     """A new module `cupy`, and what stands for `cupyx`."""
     cupy = types.ModuleType("cupy")
@@ -233,7 +238,7 @@ def module():
         setattr(cupy, name, lambda *args, _ufunc=getattr(np, name): _ufunc(*map(asarray, args)))
     cupy.linalg = types.SimpleNamespace(**{name: linalg(name) for name in LINALG.split()})
     cupy.cuda = types.SimpleNamespace(
-        Device=lambda index=0: contextlib.nullcontext(), runtime=types.SimpleNamespace(getDeviceCount=lambda: 1),
+        Device=Device, runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 2 << 20)),
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None))
     special = types.ModuleType("cupyx.scipy.special")
     special.erf = lambda x: given(np.vectorize(math.erf, otypes=[x.dtype])(x.held))

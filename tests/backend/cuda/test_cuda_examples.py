@@ -17,11 +17,13 @@ FEW_SHOT = {
     "siamese_networks": dict(pairs=4, episodes=2), "maml": dict(way=3, tasks=1, inner_steps=1, query=2, episodes=1)}
 OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
           "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
-SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch", "ladder"]
+SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch",
+        "ladder"]
 
 
 @pytest.fixture(params=[pytest.param(nogpu.installed, id="standin", marks=pytest.mark.skipif(
-    not standin.available, reason="there is no g++")), pytest.param(contextlib.nullcontext, id="gpu", marks=pytest.mark.gpu)])
+    not standin.available, reason="there is no g++")), pytest.param(
+        contextlib.nullcontext, id="gpu", marks=pytest.mark.gpu)])
 def device(request, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     with request.param():

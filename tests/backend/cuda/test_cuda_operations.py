@@ -9,9 +9,10 @@ from minigrad import io, nn, optim
 whole_operations = True  # see conftest
 POSITIVE = "exp2 log log2 log10 log1p sqrt reciprocal"
 ANY = """negative square exp expm1 sin cos tan arctan sinh cosh tanh sigmoid erf abs sign floor ceil round relu ravel flatten
-    sum mean max min var std prod cumsum cumprod logsumexp softmax log_softmax argmax argmin any all count_nonzero sort argsort
-    isnan isinf isfinite zeros_like ones_like trace diagonal norm l2_normalize gelu silu"""
-BINARY = "add subtract multiply divide maximum minimum logaddexp arctan2 remainder floor_divide less equal matmul inner outer dot"
+    sum mean max min var std prod cumsum cumprod logsumexp softmax log_softmax argmax argmin any all count_nonzero sort
+    argsort isnan isinf isfinite zeros_like ones_like trace diagonal norm l2_normalize gelu silu"""
+BINARY = """add subtract multiply divide maximum minimum logaddexp arctan2 remainder floor_divide less equal matmul inner outer
+    dot"""
 SQUARE = "inv det cholesky eigvalsh svdvals"
 
 
@@ -34,49 +35,76 @@ CASES = {
     **{name: (lambda x, f=getattr(mg, name): f(positive(x)), [(3, 4)]) for name in POSITIVE.split()},
     **{name: (lambda x, y, f=getattr(mg, name): f(x, y), [(3, 3), (3, 3)]) for name in BINARY.split()},
     **{name: (lambda x, f=getattr(mg, name): f(definite(x)), [(2, 3, 3)]) for name in SQUARE.split()},
-    "arcsin": (lambda x: mg.arcsin(mg.tanh(x)), [(3, 4)]), "arccos": (lambda x: mg.arccos(mg.tanh(x)), [(3, 4)]),
-    "power": (lambda x, y: positive(x) ** y, [(3, 4), (4,)]), "square by power": (lambda x: x ** 2, [(3, 4)]),
+    "arcsin": (lambda x: mg.arcsin(mg.tanh(x)), [(3, 4)]),
+    "arccos": (lambda x: mg.arccos(mg.tanh(x)), [(3, 4)]),
+    "power": (lambda x, y: positive(x) ** y, [(3, 4), (4,)]),
+    "square by power": (lambda x: x ** 2, [(3, 4)]),
     "max of an axis": (lambda x: x.max(1), [(3, 4)]),
     "numbers beside": (lambda x: (2 - x) / 3 + np.float32(1) * x + (x > 0) * 2.0, [(3, 4)]),
-    "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]), "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
+    "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]),
+    "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
     "where": (lambda x, y: mg.where(x > y, x, y * 2), [(3, 4), (3, 4)]),
     "where of an array of the host": (lambda x: mg.where(np.arange(4) > 1, x, 0), [(3, 4)]),
-    "slogdet": (lambda x: mg.slogdet(definite(x))[1], [(2, 3, 3)]), "eigh": (lambda x: mg.eigh(definite(x))[1][..., 0] ** 2, [(3, 3)]),
+    "slogdet": (lambda x: mg.slogdet(definite(x))[1], [(2, 3, 3)]),
+    "eigh": (lambda x: mg.eigh(definite(x))[1][..., 0] ** 2, [(3, 3)]),
     "solve": (lambda a, b: mg.solve(definite(a), b), [(2, 3, 3), (3, 2)]),
     "solve for a vector": (lambda a, b: mg.solve(definite(a), b), [(3, 3), (3,)]),
-    "einsum": (lambda x, y: mg.einsum("bij,jk->bik", x, y), [(2, 3, 4), (4, 5)]), "tril": (lambda x: mg.tril(x) - mg.triu(x, 1), [(3, 4)]),
-    "tensordot": (lambda x, y: mg.tensordot(x, y, 1), [(3, 4), (4, 2)]), "batches of matmul": (mg.matmul, [(2, 1, 3, 4), (5, 4, 2)]),
-    "reshape": (lambda x: x.reshape(2, -1).T, [(3, 4)]), "concatenate": (lambda x, y: mg.concatenate([x, y], 1), [(3, 4), (3, 2)]),
-    "stack": (lambda x, y: mg.stack([x, y], 1), [(3, 4), (3, 4)]), "split": (lambda x: mg.split(x, 2, 1)[1], [(3, 4)]),
-    "pad": (lambda x: mg.pad(x, ((1, 2), (0, 1))), [(3, 4)]), "pad by reflection": (lambda x: mg.pad(x, ((1, 2), (0, 1)), "reflect"), [(3, 4)]),
-    "flip": (lambda x: mg.flip(x, 1), [(3, 4)]), "roll": (lambda x: mg.roll(x, 1, 0), [(3, 4)]), "tile": (lambda x: mg.tile(x, (2, 1)), [(3, 4)]),
-    "repeat": (lambda x: mg.repeat(x, 2, 0), [(3, 4)]), "broadcast_to": (lambda x: mg.broadcast_to(x, (2, 3, 4)), [(3, 4)]),
-    "moveaxis": (lambda x: mg.moveaxis(x, 0, 1), [(3, 4)]), "squeeze": (lambda x: mg.squeeze(mg.expand_dims(x, 1)), [(3, 4)]),
-    "slices": (lambda x: x[1:, ::-2], [(3, 4)]), "rows by an array of the host": (lambda x: x[index(x)], [(3, 4)]),
-    "rows by a list": (lambda x: x[[2, 0, 2]], [(3, 4)]), "one row by a list": (lambda x: x[[1]], [(3, 4)]),
+    "einsum": (lambda x, y: mg.einsum("bij,jk->bik", x, y), [(2, 3, 4), (4, 5)]),
+    "tril": (lambda x: mg.tril(x) - mg.triu(x, 1), [(3, 4)]),
+    "tensordot": (lambda x, y: mg.tensordot(x, y, 1), [(3, 4), (4, 2)]),
+    "batches of matmul": (mg.matmul, [(2, 1, 3, 4), (5, 4, 2)]),
+    "reshape": (lambda x: x.reshape(2, -1).T, [(3, 4)]),
+    "concatenate": (lambda x, y: mg.concatenate([x, y], 1), [(3, 4), (3, 2)]),
+    "stack": (lambda x, y: mg.stack([x, y], 1), [(3, 4), (3, 4)]),
+    "split": (lambda x: mg.split(x, 2, 1)[1], [(3, 4)]),
+    "pad": (lambda x: mg.pad(x, ((1, 2), (0, 1))), [(3, 4)]),
+    "pad by reflection": (lambda x: mg.pad(x, ((1, 2), (0, 1)), "reflect"), [(3, 4)]),
+    "flip": (lambda x: mg.flip(x, 1), [(3, 4)]),
+    "roll": (lambda x: mg.roll(x, 1, 0), [(3, 4)]),
+    "tile": (lambda x: mg.tile(x, (2, 1)), [(3, 4)]),
+    "repeat": (lambda x: mg.repeat(x, 2, 0), [(3, 4)]),
+    "broadcast_to": (lambda x: mg.broadcast_to(x, (2, 3, 4)), [(3, 4)]),
+    "moveaxis": (lambda x: mg.moveaxis(x, 0, 1), [(3, 4)]),
+    "squeeze": (lambda x: mg.squeeze(mg.expand_dims(x, 1)), [(3, 4)]),
+    "slices": (lambda x: x[1:, ::-2], [(3, 4)]),
+    "rows by an array of the host": (lambda x: x[index(x)], [(3, 4)]),
+    "rows by a list": (lambda x: x[[2, 0, 2]], [(3, 4)]),
+    "one row by a list": (lambda x: x[[1]], [(3, 4)]),
     "rows by a Tensor": (lambda x: x[mg.Tensor(index(x)).to(x.device)], [(3, 4)]),
-    "elements by two arrays": (lambda x: x[index(x), np.array([0, 1, 1, 3])], [(3, 4)]), "a mask": (lambda x: x[x > 0], [(3, 4)]),
-    "take": (lambda x: mg.take(x, index(x), 0), [(3, 4)]), "take_along_axis": (lambda x: mg.take_along_axis(x, PICKS, 1), [(3, 4)]),
-    "scatter_add": (lambda x, v: mg.scatter_add(x, PICKS, v, 1), [(3, 4), (3, 2)]), "top_k": (lambda x: mg.top_k(x, 2)[0], [(3, 4)]),
+    "elements by two arrays": (lambda x: x[index(x), np.array([0, 1, 1, 3])], [(3, 4)]),
+    "a mask": (lambda x: x[x > 0], [(3, 4)]),
+    "take": (lambda x: mg.take(x, index(x), 0), [(3, 4)]),
+    "take_along_axis": (lambda x: mg.take_along_axis(x, PICKS, 1), [(3, 4)]),
+    "scatter_add": (lambda x, v: mg.scatter_add(x, PICKS, v, 1), [(3, 4), (3, 2)]),
+    "top_k": (lambda x: mg.top_k(x, 2)[0], [(3, 4)]),
     "index_add": (lambda x, v: mg.index_add(x, index(x), v), [(3, 4), (4, 4)]),
     "index_update": (lambda x, v: mg.index_update(x, index(x), v), [(3, 4), (4, 4)]),
     "index_update of a slice": (lambda x, v: mg.index_update(x, slice(1, 3), v), [(3, 4), (2, 4)]),
     "embedding": (lambda x: mg.embedding(np.array([[0, 2], [2, 1]]), x, padding_idx=1), [(3, 4)]),
     "cross_entropy": (lambda x: mg.cross_entropy(x, LABELS, 0.1), [(3, 4)]),
     "soft cross_entropy": (lambda x, y: mg.cross_entropy(x, mg.softmax(y)), [(3, 4), (3, 4)]),
-    "kl_div": (lambda x, y: mg.kl_div(mg.log_softmax(x), mg.softmax(y)), [(3, 4), (3, 4)]), "kl_divergence": (mg.kl_divergence, [(3, 4), (3, 4)]),
+    "kl_div": (lambda x, y: mg.kl_div(mg.log_softmax(x), mg.softmax(y)), [(3, 4), (3, 4)]),
+    "kl_divergence": (mg.kl_divergence, [(3, 4), (3, 4)]),
     "binary cross-entropy": (lambda x, y: mg.binary_cross_entropy(mg.sigmoid(x), mg.sigmoid(y)), [(3, 4), (3, 4)]),
     "with logits": (lambda x, y: mg.binary_cross_entropy_with_logits(x, mg.sigmoid(y), pos_weight=2.0), [(3, 4), (3, 4)]),
-    "mse": (mg.mse_loss, [(3, 4), (3, 4)]), "l1": (mg.l1_loss, [(3, 4), (3, 4)]), "huber": (mg.huber_loss, [(3, 4), (3, 4)]),
-    "cosine_similarity": (mg.cosine_similarity, [(3, 4), (3, 4)]), "weight_norm": (lambda v: mg.weight_norm(v, (v * v).sum(1, keepdims=True)), [(3, 4)]),
-    "linear": (mg.linear, [(5, 4), (3, 4), (3,)]), "convolution with a bias": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 4, 4), (2, 3, 2, 2), (2,)]),
-    "conv1d": (lambda x, w: mg.conv1d(x, w, padding=1), [(2, 3, 5), (2, 3, 3)]), "adaptive pooling": (lambda x: mg.adaptive_avg_pool2d(x, 2), [(1, 2, 5, 3)]),
+    "mse": (mg.mse_loss, [(3, 4), (3, 4)]),
+    "l1": (mg.l1_loss, [(3, 4), (3, 4)]),
+    "huber": (mg.huber_loss, [(3, 4), (3, 4)]),
+    "cosine_similarity": (mg.cosine_similarity, [(3, 4), (3, 4)]),
+    "weight_norm": (lambda v: mg.weight_norm(v, (v * v).sum(1, keepdims=True)), [(3, 4)]),
+    "linear": (mg.linear, [(5, 4), (3, 4), (3,)]),
+    "convolution with a bias": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 4, 4), (2, 3, 2, 2), (2,)]),
+    "conv1d": (lambda x, w: mg.conv1d(x, w, padding=1), [(2, 3, 5), (2, 3, 3)]),
+    "adaptive pooling": (lambda x: mg.adaptive_avg_pool2d(x, 2), [(1, 2, 5, 3)]),
     "adaptive max pooling": (lambda x: mg.adaptive_max_pool2d(x, 2), [(1, 2, 5, 3)]),
     "bilinear": (lambda x: mg.interpolate(x, size=(5, 4), mode="bilinear"), [(1, 2, 3, 3)]),
     "bicubic": (lambda x: mg.interpolate(x, size=(5, 4), mode="bicubic"), [(1, 2, 4, 3)]),
-    "attention with weights": (lambda q: mg.scaled_dot_product_attention(q, q, q, return_weights=True, is_causal=True)[1], [(2, 3, 4)]),
-    "attention after a prefix": (lambda q, p: mg.scaled_dot_product_attention(q, q, q, prefix=(p, p)), [(2, 2, 3, 4), (2, 2, 2, 4)]),
-    "batch norm, evaluated": (lambda x, v: mg.batch_norm(x, v[0].detach()._array, positive(v[1]).detach()._array), [(4, 3), (2, 3)])}
+    "attention with weights": (
+        lambda q: mg.scaled_dot_product_attention(q, q, q, return_weights=True, is_causal=True)[1], [(2, 3, 4)]),
+    "attention after a prefix": (
+        lambda q, p: mg.scaled_dot_product_attention(q, q, q, prefix=(p, p)), [(2, 2, 3, 4), (2, 2, 2, 4)]),
+    "batch norm, evaluated": (
+        lambda x, v: mg.batch_norm(x, v[0].detach()._array, positive(v[1]).detach()._array), [(4, 3), (2, 3)])}
 
 
 def derivatives(f, *arrays):
@@ -124,7 +152,8 @@ def trained(make, x, path=None):
     mg.random.seed(0)
     device = mg.Tensor(x).device
     net = make().to("float64").to(device).train(False)
-    optimizers = [optim.LARS(net.parameters(), 0.01), optim.LAMB(net.parameters(), 0.01), optim.SGD(net.parameters(), 0.01, 0.9)]
+    optimizers = [optim.LARS(net.parameters(), 0.01), optim.LAMB(net.parameters(), 0.01),
+                  optim.SGD(net.parameters(), 0.01, 0.9)]
     average, scaler = optim.EMA(net), optim.LossScaler(2.0)
     for i in range(2):
         net.zero_grad()
