@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from .backend import is_array, xp
+from .backend import add as plus, is_array, xp
 from .recording import changed, observed, owner_of, recording, state
 from .tensor import Node, Tensor, add, asarray, cast, sum_to, wrap
 
@@ -164,7 +164,7 @@ def _summed(total, grad, key, owned, create_graph):
     if create_graph or key not in owned:
         owned.add(key)
         return add(total, grad)
-    np.add(total._array, grad._array, out=total._array)
+    plus(total._array, grad._array, out=total._array)
     return total
 
 

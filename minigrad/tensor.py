@@ -467,7 +467,7 @@ def _sum_to(x, shape):
     return backend.summed(x, axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
 
 
-add = Primitive("add", np.add, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: g, broadcasts=True)
+add = Primitive("add", backend.add, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: g, broadcasts=True)
 
 sum_to = Primitive("sum_to", _sum_to, lambda g, _out, _x, shape: broadcast_to(g, shape=_x.shape))
 

@@ -76,12 +76,21 @@ def summed(x, axis=None, keepdims=False):
     return x.sum(axis=axis, keepdims=keepdims)
 
 
+def add(x, y, out=None):
+    """x + y, as `numpy.add`; large NumPy arrays of one layout on all threads."""
+    if x.size >= LARGE and type(x) is type(y) is np.ndarray and x.strides == y.strides and x.shape == y.shape:
+        from .cpu.elementwise import add as threaded
+        return threaded(x, y, out)
+    return np.add(x, y, out=out)
+
+
 def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
     out = xp(condition).where(condition, x, y)
     return out if out.dtype == x.dtype else out.astype(np.result_type(x.dtype, y.dtype), copy=False)
 
 
+LARGE = 1 << 18  # elements of which a pass pays for more threads
 kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
 _SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 

@@ -101,7 +101,7 @@ def test_any_geometry(problem, dtype, layout, number):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 3), st.sampled_from([1, 5, 16, 700]), st.sampled_from([3, 16, 40, 64]), st.integers(1, 4), st.integers(1, 3),
+@given(st.integers(1, 3), st.sampled_from([1, 5, 16, 700]), st.sampled_from([3, 16, 40, 64, 150]), st.integers(1, 4), st.integers(1, 3),
        st.tuples(st.integers(1, 19), st.integers(1, 19)), st.booleans(), st.sampled_from(LAYOUTS), st.booleans())
 def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, compiled):
     """The kernels in C have a branch for each number of pixels and channels that registers hold."""

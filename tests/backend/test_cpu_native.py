@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad.backend.cpu import activation, conv, elementwise, native, norm_pool, rows, threads
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
@@ -82,8 +83,20 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
         whole(1, name, x, settings=extra)
         whole(1, f"{name}_backward", x, x, settings=extra)
     whole(1, "dropout", x, keep, settings=(2.0,))
+    whole(1, "add", x, x)
     whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
     whole(3, "adam_step", x, settings=(0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.9))
+
+
+def test_sums():
+    for shape in ((0, 3), (7, 11), (700, 900)):
+        x, y = normal(*shape), normal(*shape, seed=1)
+        agree(elementwise.add, x, y)
+        agree(lambda x, y: elementwise.add(x.T, y.T), x, y)
+    x, y = (normal(700, 900, seed=s).astype(np.float32) for s in (0, 1))
+    right = x + y
+    np.testing.assert_array_equal((mg.Tensor(x) + mg.Tensor(y)).numpy(), right)
+    assert elementwise.add(x, y, x) is x and (x == right).all()
 
 
 def test_relu_gradient_and_dropout():

@@ -32,8 +32,8 @@ typedef struct { index_t y, w; Images outputs; Window window; Block block; } Job
 /* This thread's memory number `which`, of at least n floats. */
 static float *scratch(int which, index_t n)
 {
-    static _Thread_local float *memory[2];
-    static _Thread_local index_t size[2];
+    static _Thread_local float *memory[3];
+    static _Thread_local index_t size[3];
     if (size[which] < n) {
         free(memory[which]);
         memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
@@ -293,13 +293,24 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
     }
     for (index_t o = first; o < last; o += 2 * LANES) {
         int wide = o + LANES < channels;
+        const float *panel = g + o;
+        index_t image = g_image, down = g_row, right = g_column;
+        if (channels >= 8 * LANES) { /* lines so far apart would push each other out of the cache */
+            right = (wide ? 2 : 1) * LANES, down = columns * right, image = p->rows * down;
+            float *out = scratch(2, p->images * image);
+            panel = out;
+            for (index_t i = 0; i < p->images; i++)
+                for (index_t r = 0; r < p->rows; r++)
+                    for (index_t j = 0; j < columns; j++, out += right)
+                        memcpy(out, g + o + i * g_image + r * g_row + j * g_column, right * sizeof(float));
+        }
         for (index_t t = 0; t < p->taps.number; t++)
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, g + o, p->images, p->rows, \
-                                  columns, p->seen.image, p->seen.row * window->down, p->seen.column * window->right, \
-                                  g_image, g_row, g_column, to, row, add); break;
+#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, panel, p->images, \
+                                  p->rows, columns, p->seen.image, p->seen.row * window->down, \
+                                  p->seen.column * window->right, image, down, right, to, row, add); break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
                 if (wide) switch (width) { OUTERS(2) }
                 else switch (width) { OUTERS(1) }

@@ -1,4 +1,4 @@
-"""One pass over memory, in blocks that stay in a core's cache, on all threads: ReLU and the optimisers' steps.
+"""One pass over memory, in blocks that stay in a core's cache, on all threads: sums, ReLU and the optimisers' steps.
 
 A NumPy expression of several operations passes over large arrays once for each of them, on one core. Here all operations
 of an expression run on one block before the next block is touched.
@@ -13,6 +13,15 @@ from .native import kernel
 from .threads import parallel_for
 
 BLOCK_BYTES = 1 << 20
+
+
+def add(x, y, out=None):
+    """x + y of equal shapes and strides, into `out` or reused memory."""
+    native, out = kernel("add", x, y), empty_like(x) if out is None else out
+    if native is None:
+        return np.add(x, y, out=out)
+    for_all(lambda out, x, y: native(x, y, out, x.size), [out], [x, y])
+    return out
 
 
 def relu(x):
