@@ -11,6 +11,7 @@ import numpy as np
 
 from . import backend, tree
 from .backend import random, xp
+from .backend.cuda import cublas
 from .tensor import Tensor, asarray, wrap
 
 SLOTS = 4096  # numbers that a captured step may read anew at each replay: learning rates, step counts, seeds
@@ -94,6 +95,7 @@ class Captured:
     def _prepare(self, leaves):
         self.cupy = cp = backend.cupy()
         self.stream, self.pool = cp.cuda.Stream(non_blocking=True), cp.cuda.MemoryPool()
+        self.blas = cublas.opened(cp, self.stream)
         self.on_host, self.on_device = np.zeros(SLOTS, np.uint64), cp.zeros(SLOTS, np.uint64)
         self.slots, self.keys = [], {}
         self.buffers = [cp.array(asarray(x)) if backend.is_array(asarray(x)) else x for x in leaves]

@@ -114,7 +114,7 @@ def test_optimisers(shape):
 
     def adam(p, g, m, v, **settings):
         p, m, v = p.copy(), m.copy(), v.copy()
-        elementwise.adam_step(p, g, m, v, 0.01, 0.9, 0.99, 1e-8, 0.1, t=3, **settings)
+        elementwise.adam_step(p, g, m, v, 0.01, 0.9, 0.99, 1e-2, 0.1, t=3, **settings)
         return p, m, v
 
     def sgd(p, g, v, **settings):

@@ -1,6 +1,6 @@
 // The matrix product c = x y for a batch of matrices: x (batch, m, k), y (batch, k, n), c (batch, m, n).
 //
-// For captured steps, in which CuPy refuses cuBLAS; elsewhere cuBLAS is faster. x and y are read through their strides (in
+// For captured steps where cuBLAS is not to be had; it is faster. x and y are read through their strides (in
 // elements; 0 along the batch repeats one matrix), so transposed ones need no copy.
 //
 // A block of 256 threads works on a TILE x TILE tile of c, blockIdx.x = batch * (tiles of rows) + tile of rows, blockIdx.y =

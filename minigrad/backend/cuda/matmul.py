@@ -1,4 +1,4 @@
-"""The matrix product: cuBLAS, and a kernel where cuBLAS may not be called."""
+"""The matrix product: cuBLAS, in captured steps without CuPy, and a kernel where it is not to be had."""
 import math
 
 import numpy as np
@@ -11,9 +11,10 @@ TILE = 64  # as in matmul.cu
 
 
 def matmul(x, y):
-    """x @ y, as `numpy.matmul` of arrays of at least two axes. While a step is captured our kernel: CuPy refuses cuBLAS."""
+    """x @ y, as `numpy.matmul` of arrays of at least two axes."""
     if backend.capturing is not None:
-        return matmul_kernel(x, y)
+        blas = backend.capturing.blas
+        return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     if math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1:  # CuPy copies transposed matrices of a batch
         c = x.reshape(x.shape[-2:]) @ y.reshape(y.shape[-2:])
@@ -29,14 +30,24 @@ def matmul_kernel(x, y):
     Raises:
         ValueError: shapes do not fit.
     """
+    return multiplied(_launched, x, y)
+
+
+def _launched(x, x_strides, y, y_strides, c):
+    *batch, m, n = c.shape
+    grid = (math.prod(batch) * -(-m // TILE), -(-n // TILE))
+    launch("matmul", "matmul", grid, 256, x, y, c, m, x.size // max(len(x) * m, 1), n, *x_strides, *y_strides)
+
+
+def multiplied(function, x, y):
+    """The product that `function` writes, told of matrices in C-contiguous memory by their strides."""
     (m, k), n = x.shape[-2:], y.shape[-1]
     if k != y.shape[-2]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     (x, x_strides), (y, y_strides) = _matrices(x, batch), _matrices(y, batch)
     c = empty((*batch, m, n), x.dtype)
-    grid = (math.prod(batch) * -(-m // TILE), -(-n // TILE))
-    launch("matmul", "matmul", grid, 256, x, y, c, m, k, n, *x_strides, *y_strides)
+    function(x, x_strides, y, y_strides, c)
     return c
 
 

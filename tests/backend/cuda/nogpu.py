@@ -223,6 +223,10 @@ class Gpu(standin.StandIn):
         super().run(file, kernel, item, grid, block, list(map(host, arguments)))
 
 
+def without_cublas():
+    raise ImportError("libcublas")
+
+
 class Device(contextlib.nullcontext):
     def synchronize(self):
         pass
@@ -238,7 +242,7 @@ def module():
         setattr(cupy, name, lambda *args, _ufunc=getattr(np, name): _ufunc(*map(asarray, args)))
     cupy.linalg = types.SimpleNamespace(**{name: linalg(name) for name in LINALG.split()})
     cupy.cuda = types.SimpleNamespace(
-        Device=Device, runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 2 << 20)),
+        Device=Device, device=types.SimpleNamespace(get_cublas_handle=without_cublas), runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 2 << 20)),
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None))
     special = types.ModuleType("cupyx.scipy.special")
     special.erf = lambda x: given(np.vectorize(math.erf, otypes=[x.dtype])(x.held))

@@ -26,7 +26,7 @@ class FakeCupy:
         self.empty = self.standin.empty
         self.cuda = types.SimpleNamespace(
             Stream=lambda non_blocking: self, Device=lambda: self, MemoryPool=lambda: self,
-            using_allocator=self.using_allocator, set_pinned_memory_allocator=lambda f: setattr(self, "pinned", f))
+            using_allocator=self.using_allocator, device=types.SimpleNamespace(get_cublas_handle=self.without_cublas), set_pinned_memory_allocator=lambda f: setattr(self, "pinned", f))
         self.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(malloc=self.usual_pinned)
 
     def run(self, *launched):
@@ -34,6 +34,9 @@ class FakeCupy:
             self.standin.run(*launched)
         else:
             self.recording.append(launched)
+
+    def without_cublas(self):
+        raise ImportError("libcublas")
 
     def usual_pinned(self, nbytes):
         return None

@@ -1,0 +1,97 @@
+"""The products of captured steps by cuBLAS: against a library that stands for it, and on a GPU against CuPy."""
+import ctypes
+import pathlib
+import subprocess
+import sys
+import types
+
+import nogpu
+import numpy as np
+import pytest
+import standin
+from hypothesis import example, given
+from hypothesis import strategies as st
+from kernelchecks import close, normal, quick, seeds
+from test_cuda_matmul import batches, sides
+
+from minigrad import backend
+from minigrad.backend import cuda
+from minigrad.backend.cuda import cublas
+from minigrad.backend.cuda.matmul import multiplied
+
+whole_operations = True  # see conftest
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    if not standin.available:
+        pytest.skip("there is no g++")
+    path = tmp_path_factory.mktemp("blas") / "libfakeblas.so"
+    source = pathlib.Path(__file__).with_name("fakeblas.cpp")
+    done = subprocess.run(["g++", "-O1", "-shared", "-fPIC", source, "-o", path], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"g++ does not know _Float16: {done.stderr[:200]}")
+    return ctypes.CDLL(str(path))
+
+
+def product(library, x, y):
+    memory = np.zeros(512, np.uint8)
+    blas = cublas.Blas(library, 1234, memory, memory.ctypes.data // 256 * 256 + 256)
+    return multiplied(blas.multiply, x, y)
+
+
+@quick
+@given(seeds, st.sampled_from([np.float16, np.float32, np.float64]), batches, sides, sides, sides, st.booleans(), st.booleans())
+@example(0, np.float64, ((), ()), 130, 65, 70, False, False)
+@example(0, np.float32, ((2,), (2,)), 70, 33, 65, True, True)
+@example(0, np.float64, ((2, 1), (1, 3)), 3, 17, 5, True, False)
+@example(0, np.float64, ((), ()), 1, 3, 1, True, True)
+def test_products(library, seed, dtype, batch, m, k, n, x_transposed, y_transposed):
+    x, y = normal(seed, dtype, *batch[0], m, k), normal(seed + 1, dtype, *batch[1], k, n)
+    arrays = [np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2) if t else a
+              for a, t in ((x, x_transposed), (y, y_transposed))]
+    with nogpu.installed():
+        c = product(library, *map(nogpu.ndarray, arrays)).get()
+    close(c, x.astype(np.float64) @ y, scale=100)
+
+
+def test_captured_products_go_through_it(library, monkeypatch):
+    x, y, seen = np.ones((3, 4, 2)), np.ones((2, 5)), []
+    spy = types.SimpleNamespace(multiply=lambda *problem: seen.append(problem))
+    monkeypatch.setattr(backend, "capturing", types.SimpleNamespace(blas=spy))
+    with nogpu.installed():
+        c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
+    (problem,) = seen
+    assert problem[-1] is c and c.shape == (3, 4, 5) and problem[1] == (8, 2, 1) and problem[3] == (0, 5, 1)
+
+
+def test_the_stream_and_the_workspace_are_told(library):
+    library.stream.restype, library.workspace.restype = ctypes.c_void_p, ctypes.c_size_t
+    with nogpu.installed():
+        product(library, nogpu.ndarray(np.ones((2, 2))), nogpu.ndarray(np.ones((2, 2))))
+    assert library.stream() == 1234 and library.workspace() == cublas.WORKSPACE
+
+
+def test_a_refusal_is_an_error(library):
+    with pytest.raises(RuntimeError, match="cublasSetWorkspace_v2 failed with status 7"):
+        cublas.Blas(library, 0, None, 100)
+
+
+def test_without_the_library_there_is_none():
+    with nogpu.installed():
+        assert cublas.opened(sys.modules["cupy"], None) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_on_a_gpu(dtype):
+    import cupy
+    from minigrad.backend import as_dtype
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        blas = cublas.opened(cupy, stream)
+        x, y = (cupy.asarray(normal(i, as_dtype(dtype), 3, 33, 65)) for i in range(2))
+        c = multiplied(blas.multiply, x, y.swapaxes(1, 2))
+    stream.synchronize()
+    exact = x.get().astype(np.float64) @ y.get().astype(np.float64).swapaxes(1, 2)
+    close(c.get(), exact, scale=100)
