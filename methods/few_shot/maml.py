@@ -123,6 +123,7 @@ def init_alpha(params, config):
     adapted = [k for k in params if not k.startswith(FIXED)]
     if config.learn_alpha == "no":
         return dict.fromkeys(adapted, config.alpha)
+
     def learned(shape):
         size = mg.Tensor(np.full(shape, config.alpha, np.float32)).to(params[adapted[0]].device)
         return mg.Tensor(size, requires_grad=True)

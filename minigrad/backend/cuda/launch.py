@@ -87,6 +87,8 @@ class Gpu:
             by_value = np.zeros(1, [("of", np.int64, (LIST,))])
             by_value["of"][0, :len(a)] = [x.data.ptr for x in a] if isinstance(a, list) else a
             return by_value
+        if isinstance(a, np.ndarray):  # of one element CuPy would pass the number as an address
+            raise TypeError("a kernel is given a NumPy array, not one on the GPU")
         return np.uint64(0) if a is None else a
 
 
