@@ -82,7 +82,7 @@ def _in_float32(operation, inputs, settings):
     """operation(*inputs), numbers of 16 bits as float32 and the result in the dtype that the inputs have together."""
     floats = [x.dtype for x in inputs if backend.is_float(x.dtype)]
     y = operation(*map(wide, inputs), **settings)
-    return y.astype(np.result_type(*floats)) if any(map(backend.is_half, floats)) else y
+    return y.astype(backend.together(*floats)) if any(map(backend.is_half, floats)) else y
 
 
 def wide(x):

@@ -107,9 +107,10 @@ class Adam(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr)
-        if eps and any(p.dtype.type(eps) == 0 for p in self.params):
-            raise ValueError(f"{type(self).__name__}: eps {eps} is 0 in float16; keep the parameters in float32 and convert "
-                             "them for each step, as LossScaler describes")
+        too_narrow = [p.dtype for p in self.params if eps and p.dtype.type(eps) == 0]
+        if too_narrow:
+            raise ValueError(f"{type(self).__name__}: eps {eps} is 0 in {too_narrow[0]}; keep the parameters in float32 "
+                             "and convert them for each step, as LossScaler describes")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update_all(self, lr, number, ps, gs, ms, vs):

@@ -429,7 +429,7 @@ class Primitive:
         for x in inputs:
             if isinstance(x, Tensor):
                 dtype = x._array.dtype
-                like = dtype if like is None or like == dtype else np.promote_types(like, dtype)
+                like = dtype if like is None or like == dtype else backend.together(like, dtype)
                 if type(x._array) is not ndarray:
                     module = xp(x._array)
         return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module) for x in inputs])

@@ -57,13 +57,22 @@ def is_half(dtype):
     return dtype.char in "eE"
 
 
+def together(*dtypes):
+    """The dtype of a result of arrays of these dtypes. NumPy's, and where it has none for bfloat16: float32 for it beside
+    float16, float64 beside integers."""
+    try:
+        return np.result_type(*dtypes)
+    except TypeError:
+        return np.dtype(np.float32 if all(map(is_half, dtypes)) else np.float64)
+
+
 def in_float32(function):
     """An array function, made to take floats of 16 bits as float32 and to round its result, an array, back to 16 bits."""
     @functools.wraps(function)
     def called(*arrays, **settings):
         if not any(is_half(a.dtype) for a in arrays):
             return function(*arrays, **settings)
-        dtype = np.result_type(*[a.dtype for a in arrays if is_float(a.dtype)])
+        dtype = together(*[a.dtype for a in arrays])
         return function(*[a.astype(np.float32) if is_half(a.dtype) else a for a in arrays], **settings).astype(dtype)
 
     return called
@@ -77,8 +86,9 @@ def summed(x, axis=None, keepdims=False):
 
 
 def add(x, y, out=None):
-    """x + y, as `numpy.add`; large NumPy arrays of one layout on all threads."""
-    if x.size >= LARGE and type(x) is type(y) is np.ndarray and x.strides == y.strides and x.shape == y.shape:
+    """x + y, as `numpy.add`; large NumPy arrays of one layout on all threads, which tell `numpy.errstate` nothing."""
+    if x.size >= LARGE and type(x) is type(y) is np.ndarray and x.strides == y.strides and x.shape == y.shape and (
+            x.dtype == y.dtype == np.float32):
         from .cpu.elementwise import add as threaded
         return threaded(x, y, out)
     return np.add(x, y, out=out)
@@ -86,8 +96,9 @@ def add(x, y, out=None):
 
 def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
-    out = xp(condition).where(condition, x, y)
-    return out if out.dtype == x.dtype else out.astype(np.result_type(x.dtype, y.dtype), copy=False)
+    dtype = x.dtype if x.dtype == y.dtype else together(x.dtype, y.dtype)
+    out = xp(condition).where(condition, x.astype(dtype, copy=False), y.astype(dtype, copy=False))
+    return out.astype(dtype, copy=False)
 
 
 LARGE = 1 << 18  # elements of which a pass pays for more threads

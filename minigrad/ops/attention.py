@@ -6,6 +6,7 @@ import numpy as np
 from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
+from .activation import _floating
 from .elementwise import where
 from .linalg import matmul
 from .reduce import softmax
@@ -92,7 +93,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
     Raises:
         ValueError: shapes do not fit.
     """
-    q, k, v = (x if isinstance(x, Tensor) else Tensor(x) for x in (q, k, v))
+    q, k, v = (_floating("attention", x) for x in (q, k, v))
     if q.ndim < 2 or q.ndim != k.ndim or k.ndim != v.ndim or q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or (
             q.shape[:-2] != k.shape[:-2]):
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
@@ -120,7 +121,7 @@ def packed_attention(qkv, attn_mask=None, is_causal=False, scale=None):
 
     As `scaled_dot_product_attention`, without the copies that taking them apart would make.
     """
-    qkv = qkv if isinstance(qkv, Tensor) else Tensor(qkv)
+    qkv = _floating("packed_attention", qkv)
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f"packed_attention: (N, L, 3, heads, width) wanted, got shape {qkv.shape}")
     q = qkv._array[:, :, 0].transpose(0, 2, 1, 3)

@@ -135,7 +135,8 @@ def _erf(x):
     if xp(x) is not np:
         from cupyx.scipy.special import erf
         return erf(x)
-    work = np.float32 if x.dtype == np.float32 else np.float64
+    dtype = x.dtype if is_float(x.dtype) else np.dtype(np.float64)
+    work = np.float32 if dtype == np.float32 else np.float64
     x = x.astype(work, copy=False)
     near, far, low, largest = _erf_coefficients(work)
     size = np.minimum(np.abs(x), largest)
@@ -148,7 +149,7 @@ def _erf(x):
     for c in far[:0:-1]:  # Clenshaw's recurrence
         b1, b2 = 2 * s * b1 - b2 + work(c), b1
     outer = 1 - (s * b1 - b2 + work(far[0])) * np.exp(-squared)
-    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(work, copy=False)
+    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(dtype, copy=False)
 
 
 erf = elementwise("erf", _erf, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))

@@ -89,13 +89,14 @@ def _written(values, index, shape):
     """For each place the position of the value that is written there, the last one if there are several; else -1."""
     module = xp(values)
     order = module.arange(values.size).reshape(values.shape)
-    written = module.full(shape, -1)
     if module is np or _is_basic(index):
+        written = module.full(shape, -1)
         written[index] = order
-    else:
-        import cupyx
-        cupyx.scatter_max(written, index, order)
-    return written
+        return written
+    import cupyx
+    written = module.full(shape, -1, np.float64)  # CuPy's largest of several is not for int64
+    cupyx.scatter_max(written, index, order.astype(np.float64))
+    return written.astype(np.int64)
 
 
 def _winners(values, index, shape):

@@ -73,6 +73,7 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
         ValueError: shapes do not fit, or a label is out of range; TypeError: the target holds bools.
     """
     logits = _tensor(logits)
+    logits = logits if is_float(logits.dtype) else logits.astype(np.float64)
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     if not 0 <= label_smoothing <= 1:

@@ -4,6 +4,7 @@ import numpy as np
 from ..backend import is_half, xp
 from ..fused import Fused
 from ..tensor import Tensor
+from .activation import _floating
 from .elementwise import maximum, relu, sqrt, square, where
 from .pool import max_pool2d
 from .reduce import mean, sum
@@ -212,7 +213,7 @@ _fused_rms_norm = _fused_rows("rms_norm", _rms_norm, False)
 
 def _over_last(name, operation, x, normalized_shape, affine, eps):
     """The operation over the last axes, which must have `normalized_shape`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = _floating(name, x)
     shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
@@ -264,7 +265,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
         x: (N, C, ...).
         weight, bias: (C,) or None.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = _floating("group_norm", x)
     if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
     if weight is None and bias is not None:

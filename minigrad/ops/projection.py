@@ -108,5 +108,6 @@ def linear(x, weight, bias=None):
     x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
-    operation = _linear if is_half(x.dtype) else _fused_linear  # of 16 bits, matmul knows how to multiply
+    half = is_half(x.dtype) or is_half(weight.dtype)
+    operation = _linear if half else _fused_linear  # of 16 bits, matmul knows how to multiply
     return operation(x, weight) if bias is None else operation(x, weight, bias)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from ..backend import in_float32, is_float, summed, xp
-from ..fused import Fused
+from ..fused import Fused, narrow, wide
 from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
 from .elementwise import _share, equal, maximum, nondifferentiable, sqrt, where
 from .shape import _axes, _reshape, _transpose, concatenate, flip
@@ -48,6 +48,7 @@ def _mean(x, axis, keepdims):
 @in_float32
 def _logsumexp(x, axis, keepdims):
     module = xp(x)
+    x = x if is_float(x.dtype) else x.astype(np.float64)
     if math.prod([x.shape[a] for a in axis]):
         top = x.max(axis=axis, keepdims=True)
     else:
@@ -65,7 +66,8 @@ sum = _reduction(
 
 mean = _reduction(
     "mean", _mean,
-    lambda g, _out, _x, axis, keepdims: _spread(g / math.prod([_x.shape[a] for a in axis]), _x, axis),
+    lambda g, _out, _x, axis, keepdims: _spread(  # float16 cannot count above 65504
+        narrow(wide(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis),
     "The arithmetic mean; of no elements NaN.")
 
 max = _reduction(

@@ -50,6 +50,36 @@ def test_clipping_and_selections_keep_the_dtype(dtype):
     assert mg.argmax(x).item() == 2 and mg.sort(x).tolist() == [-2, 0.5, 3]
 
 
+@HALF
+def test_large_arrays_too(dtype):
+    x = mg.Tensor(np.ones((600, 600), dtype), requires_grad=True)
+    y = mg.relu(mg.exp(x) * x + x * 2 + x * 3) + mg.dropout(x, 0.5)
+    y.mean().backward()
+    assert y.dtype == x.grad.dtype == dtype and (x.grad.numpy() > 0).all()
+
+
+def test_dtypes_beside_each_other():
+    half, brain = np.ones((2, 2), np.float16), np.ones((2, 2), bfloat16)
+    single, whole = np.ones((2, 2), np.float32), np.full((2, 2), 70000)
+    images = lambda x: x.reshape(1, 1, 2, 2)
+    for f in (mg.matmul, lambda x, y: mg.einsum("ij,jk->ik", x, y), mg.linear, lambda x, y: mg.where(x > 0, x, y),
+              lambda x, y: mg.conv2d(images(x), images(y))):
+        for x, y, dtype in ((half, brain, np.float32), (half, single, np.float32), (brain, single, np.float32),
+                            (half, whole, np.float64), (brain, whole, np.float64)):
+            for a, b in ((x, y), (y, x)):
+                z = f(mg.Tensor(a), mg.Tensor(b))
+                assert z.dtype == dtype and np.isfinite(z.numpy()).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (600, 600)])
+def test_sums_have_the_dtypes_of_numpy(shape):
+    dtypes = [bool, np.int8, np.int32, np.int64, np.float16, np.float32, np.float64, np.longdouble, ">f4", ">f8"]
+    for a in dtypes:
+        for b in dtypes:
+            x, y = (np.broadcast_to(np.ones((), d), shape) for d in (a, b))
+            assert (mg.Tensor(x) + mg.Tensor(y)).dtype == (x + y).dtype, (a, b)
+
+
 def test_bfloat16_by_name():
     x = mg.Tensor([1.0, 2.0], dtype="bfloat16")
     assert x.dtype == x.to("bfloat16").dtype == mg.astype([1], "bfloat16").dtype == bfloat16

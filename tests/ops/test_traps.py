@@ -134,6 +134,18 @@ def test_gradient_stays_clear_of_the_branch_not_taken():
     assert gradient(lambda x: mg.maximum(x, 0), [INF, -INF]) == [1, 0]
 
 
+def test_whole_numbers_are_converted_or_refused():
+    x = mg.Tensor(np.array([[1, 2, 3]]))
+    assert mg.cross_entropy(x, [0]).dtype == mg.softmax(x).dtype == mg.logsumexp(x, 1).dtype == mg.erf(x).dtype == np.float64
+    np.testing.assert_allclose(mg.cross_entropy(x, [0]).item(), 2.4076, rtol=1e-4)
+    assert mg.logsumexp(np.zeros((2, 0), int), 1).tolist() == [-INF, -INF]
+    assert mg.erf(np.ones(2, np.longdouble)).dtype == np.longdouble
+    for f in (lambda: mg.layer_norm(x, 3), lambda: mg.rms_norm(x, 3), lambda: mg.group_norm(x, 1),
+              lambda: mg.scaled_dot_product_attention(x, x, x), lambda: mg.packed_attention(np.ones((1, 2, 3, 1, 1), int))):
+        with pytest.raises(TypeError, match="floating point wanted, not int64"):
+            f()
+
+
 def test_saturated_functions_do_not_overflow():
     for f, low, high in ((mg.sigmoid, 0, 1), (mg.tanh, -1, 1), (mg.erf, -1, 1)):
         for dtype in (np.float16, np.float32, np.float64):

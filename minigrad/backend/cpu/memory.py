@@ -24,7 +24,7 @@ def empty(shape, dtype=np.float32):
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     nbytes = prod(shape) * dtype.itemsize
-    if nbytes < SMALL or dtype.hasobject:
+    if nbytes < SMALL or dtype.kind in "OV":  # of bfloat16 no name tells NumPy
         return np.empty(shape, dtype)
     return np.asarray(_Lease(_rounded(nbytes), shape, dtype))
 

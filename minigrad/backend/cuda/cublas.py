@@ -6,6 +6,7 @@ workspace is the caller's.
 import ctypes
 import math
 import os
+import weakref
 
 WORKSPACE = 32 << 20  # bytes, what NVIDIA advises for its largest GPUs
 # Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits are kept in 32.
@@ -19,7 +20,7 @@ def opened(cp, stream):
     try:
         cp.cuda.device.get_cublas_handle()  # CuPy finds the library and loads it
         workspace = cp.cuda.alloc(WORKSPACE)
-    except (ImportError, RuntimeError):
+    except (ImportError, MemoryError, RuntimeError):
         return None
     for version in (13, 12, 11):
         try:
@@ -42,6 +43,7 @@ class Blas:
     def __init__(self, library, stream, workspace, address):
         self.library, self.workspace, self.handle = library, workspace, ctypes.c_void_p()
         self._do("cublasCreate_v2", ctypes.byref(self.handle))
+        weakref.finalize(self, library.cublasDestroy_v2, self.handle).atexit = False  # the GPU may be gone by then
         self._do("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
         self._do("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(address), ctypes.c_size_t(WORKSPACE))
 

@@ -15,6 +15,8 @@ def matmul(x, y):
     if backend.capturing is not None:
         blas = backend.capturing.blas
         return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
+    if x.dtype != y.dtype:
+        return x @ y
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     if math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1:  # CuPy copies transposed matrices of a batch
         c = x.reshape(x.shape[-2:]) @ y.reshape(y.shape[-2:])
@@ -44,6 +46,8 @@ def multiplied(function, x, y):
     (m, k), n = x.shape[-2:], y.shape[-1]
     if k != y.shape[-2]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
+    if x.dtype != y.dtype:
+        raise TypeError(f"matmul: a captured step multiplies arrays of one dtype, not {x.dtype} and {y.dtype}")
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     (x, x_strides), (y, y_strides) = _matrices(x, batch), _matrices(y, batch)
     c = empty((*batch, m, n), x.dtype)

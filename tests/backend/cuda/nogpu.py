@@ -247,7 +247,7 @@ def module():
     special = types.ModuleType("cupyx.scipy.special")
     special.erf = lambda x: given(np.vectorize(math.erf, otypes=[x.dtype])(x.held))
     cupyx = types.ModuleType("cupyx")
-    cupyx.scatter_add, cupyx.scatter_max = scatter(np.add, "Elqb?"), scatter(np.maximum, "Eeb?")
+    cupyx.scatter_add, cupyx.scatter_max = scatter(np.add, "Elqb?"), scatter(np.maximum, "Eelqhb?BH")
     cupyx.errstate = lambda linalg: contextlib.nullcontext()
     return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": types.ModuleType("cupyx.scipy"), "cupyx.scipy.special": special}
 

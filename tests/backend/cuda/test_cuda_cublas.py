@@ -68,8 +68,13 @@ def test_captured_products_go_through_it(library, monkeypatch):
 def test_the_stream_and_the_workspace_are_told(library):
     library.stream.restype, library.workspace.restype = ctypes.c_void_p, ctypes.c_size_t
     with nogpu.installed():
-        product(library, nogpu.ndarray(np.ones((2, 2))), nogpu.ndarray(np.ones((2, 2))))
-    assert library.stream() == 1234 and library.workspace() == cublas.WORKSPACE
+        memory = np.zeros(512, np.uint8)
+        blas = cublas.Blas(library, 1234, memory, memory.ctypes.data // 256 * 256 + 256)
+        assert library.stream() == 1234 and library.workspace() == cublas.WORKSPACE
+        with pytest.raises(TypeError, match="float64 and int64"):
+            multiplied(blas.multiply, nogpu.ndarray(np.ones((2, 2))), nogpu.ndarray(np.ones((2, 2), int)))
+    del blas
+    assert library.workspace() == 0  # the handle is destroyed
 
 
 def test_a_refusal_is_an_error(library):

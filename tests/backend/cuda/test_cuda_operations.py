@@ -51,6 +51,7 @@ CASES = {
     "solve for a vector": (lambda a, b: mg.solve(definite(a), b), [(3, 3), (3,)]),
     "einsum": (lambda x, y: mg.einsum("bij,jk->bik", x, y), [(2, 3, 4), (4, 5)]),
     "tril": (lambda x: mg.tril(x) - mg.triu(x, 1), [(3, 4)]),
+    "matmul by whole numbers": (lambda x: mg.matmul(x, mg.Tensor(np.eye(4, dtype=int)).to(x.device)), [(3, 4)]),
     "tensordot": (lambda x, y: mg.tensordot(x, y, 1), [(3, 4), (4, 2)]),
     "batches of matmul": (mg.matmul, [(2, 1, 3, 4), (5, 4, 2)]),
     "reshape": (lambda x: x.reshape(2, -1).T, [(3, 4)]),
