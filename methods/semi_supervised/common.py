@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from minigrad import optim
 from methods.devices import tensor
+from minigrad import optim
 
 
 # -- passes through a network, and its average -------------------------------------------------------------------------

@@ -96,9 +96,9 @@ def add(x, y, out=None):
 
 def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
-    dtype = x.dtype if x.dtype == y.dtype else together(x.dtype, y.dtype)
-    out = xp(condition).where(condition, x.astype(dtype, copy=False), y.astype(dtype, copy=False))
-    return out.astype(dtype, copy=False)
+    if x.dtype != y.dtype:
+        x, y = (a.astype(together(x.dtype, y.dtype), copy=False) for a in (x, y))
+    return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 
 LARGE = 1 << 18  # elements of which a pass pays for more threads

@@ -329,7 +329,6 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
 
 
 _ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
-_ATTENDED = (16, 12, 128, 32)
 
 
 def _jax_normalised(axes):
@@ -380,7 +379,8 @@ LAYERS = {
     "depthwise convolution 3x3": (_passes(2, 4), _MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1, groups=64),
                                   lambda t: t.nn.Conv2d(64, 64, 3, padding=1, groups=64)),
     "linear": (_products(768), _ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
-    "attention": (_products(2 * 128, 2.5), _ATTENDED, lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
+    "attention": (_products(2 * 128, 2.5), (16, 12, 128, 32),
+                  lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}
 for _name, (_work, _shape, *_functions) in LAYERS.items():
     for _what, _backward in (("forward", False), ("forward and backward", True)):

@@ -295,7 +295,7 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
         int wide = o + LANES < channels;
         const float *panel = g + o;
         index_t image = g_image, down = g_row, right = g_column;
-        if (channels >= 8 * LANES && p->taps.number * tiles > 4) { /* lines so far apart would push each other out of the cache */
+        if (channels >= 8 * LANES && p->taps.number * tiles > 4) { /* lines far apart push each other out of the cache */
             right = (wide ? 2 : 1) * LANES, down = columns * right, image = p->rows * down;
             float *out = scratch(2, p->images * image);
             panel = out;

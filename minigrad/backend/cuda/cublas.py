@@ -52,14 +52,14 @@ class Blas:
         if status:
             raise RuntimeError(f"{name} failed with status {status}")
 
-    def multiply(self, x, x_strides, y, y_strides, c):
+    def multiply(self, x, x_strides, y, y_strides, k, c):
         """c = x y for a batch of matrices; c is (..., m, n) in C order.
 
         Args:
             x, y: C-contiguous arrays with the matrices, (batch, m, k) and (batch, k, n) but for the strides.
             x_strides, y_strides: from matrix to matrix (0 repeats one), along rows and along columns, one of these 1.
         """
-        (*batch, m, n), k = c.shape, x.size // max(len(x) * c.shape[-2], 1)
+        *batch, m, n = c.shape
         if not c.size or not k:
             c.fill(0)
             return

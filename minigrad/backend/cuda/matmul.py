@@ -35,10 +35,10 @@ def matmul_kernel(x, y):
     return multiplied(_launched, x, y)
 
 
-def _launched(x, x_strides, y, y_strides, c):
+def _launched(x, x_strides, y, y_strides, k, c):
     *batch, m, n = c.shape
     grid = (math.prod(batch) * -(-m // TILE), -(-n // TILE))
-    launch("matmul", "matmul", grid, 256, x, y, c, m, x.size // max(len(x) * m, 1), n, *x_strides, *y_strides)
+    launch("matmul", "matmul", grid, 256, x, y, c, m, k, n, *x_strides, *y_strides)
 
 
 def multiplied(function, x, y):
@@ -51,7 +51,7 @@ def multiplied(function, x, y):
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     (x, x_strides), (y, y_strides) = _matrices(x, batch), _matrices(y, batch)
     c = empty((*batch, m, n), x.dtype)
-    function(x, x_strides, y, y_strides, c)
+    function(x, x_strides, y, y_strides, k, c)
     return c
 
 

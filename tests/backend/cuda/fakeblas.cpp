@@ -1,18 +1,18 @@
-// What `minigrad.backend.cuda.cublas` calls of libcublas, on the CPU and written after its manual: matrices are stored by columns.
+// What `minigrad.backend.cuda.cublas` calls of libcublas, on the CPU, after its manual: matrices are stored by columns.
 #include <stddef.h>
-#include <string.h>
 
 static void* told_stream, *told_workspace;
 static size_t told_size;
 
 template <class T, class Sum>
-static void product(int turned_a, int turned_b, int m, int n, int k, const T* a, int lda, const T* b, int ldb, T* c, int ldc) {
+static void product(int turned_a, int turned_b, int m, int n, int k, const T* a, long lda, const T* b, long ldb, T* c,
+                    long ldc) {
     for (int j = 0; j < n; j++)
         for (int i = 0; i < m; i++) {
             Sum sum = 0;
             for (int l = 0; l < k; l++)
-                sum += (Sum)a[turned_a ? i * (long)lda + l : l * (long)lda + i] * b[turned_b ? l * (long)ldb + j : j * (long)ldb + l];
-            c[j * (long)ldc + i] = sum;
+                sum += (Sum)a[turned_a ? i * lda + l : l * lda + i] * b[turned_b ? l * ldb + j : j * ldb + l];
+            c[j * ldc + i] = sum;
         }
 }
 

@@ -1,8 +1,8 @@
 """What the tests of the kernels share."""
 import numpy as np
-from ml_dtypes import bfloat16
 from hypothesis import settings
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from minigrad import backend
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)

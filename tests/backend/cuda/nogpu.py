@@ -20,8 +20,8 @@ FUNCTIONS = {
     "arange": "start stop step dtype", "argsort": "a axis kind", "ascontiguousarray": "a dtype", "broadcast_to": "array shape",
     "clip": "a a_min a_max", "concatenate": "arrays axis", "copyto": "dst src", "count_nonzero": "a axis",
     "einsum": "subscripts x y z optimize", "empty": "shape dtype", "empty_like": "a", "eye": "N M k dtype", "flip": "m axis",
-    "full": "shape fill_value dtype", "max": "a axis out keepdims", "min": "a axis out keepdims", "ones": "shape dtype", "ones_like": "a", "pad": "array pad_width mode constant_values",
-    "roll": "a shift axis", "stack": "arrays axis", "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype",
+    "full": "shape fill_value dtype", "max": "a axis out keepdims", "min": "a axis out keepdims", "ones": "shape dtype",
+    "ones_like": "a", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis", "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype",
     "zeros_like": "a"}
 UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum fill flatten max mean min prod ravel repeat reshape

@@ -52,7 +52,7 @@ def test_few_shot(device, images, name, tmp_path, monkeypatch):
     first = module.main(module.Run(**settings))
     assert moves.count("cuda") > 1
     again = module.main(module.Run(**{**settings, "steps": 3, "resume": True}))
-    assert type(first) is type(again)
+    assert len(first) == len(again) > 0
 
 
 @pytest.mark.parametrize("name", SEMI)

@@ -24,11 +24,7 @@ def definite(x):
     return mg.matmul(x, x.mT) + mg.Tensor(np.eye(3)).to(x.device)
 
 
-def index(x):
-    """A NumPy index of rows, which stands beside arrays of the GPU."""
-    return np.array([0, 2, 2, -1])
-
-
+INDEX = np.array([0, 2, 2, -1])  # of rows; NumPy's, beside arrays of the GPU
 LABELS, PICKS = np.array([2, 0, 1]), np.array([[0, 3], [1, 1], [2, 0]])
 CASES = {
     **{name: (lambda x, f=getattr(mg, name): f(x), [(3, 4)]) for name in ANY.split()},
@@ -68,18 +64,18 @@ CASES = {
     "moveaxis": (lambda x: mg.moveaxis(x, 0, 1), [(3, 4)]),
     "squeeze": (lambda x: mg.squeeze(mg.expand_dims(x, 1)), [(3, 4)]),
     "slices": (lambda x: x[1:, ::-2], [(3, 4)]),
-    "rows by an array of the host": (lambda x: x[index(x)], [(3, 4)]),
+    "rows by an array of the host": (lambda x: x[INDEX], [(3, 4)]),
     "rows by a list": (lambda x: x[[2, 0, 2]], [(3, 4)]),
     "one row by a list": (lambda x: x[[1]], [(3, 4)]),
-    "rows by a Tensor": (lambda x: x[mg.Tensor(index(x)).to(x.device)], [(3, 4)]),
-    "elements by two arrays": (lambda x: x[index(x), np.array([0, 1, 1, 3])], [(3, 4)]),
+    "rows by a Tensor": (lambda x: x[mg.Tensor(INDEX).to(x.device)], [(3, 4)]),
+    "elements by two arrays": (lambda x: x[INDEX, np.array([0, 1, 1, 3])], [(3, 4)]),
     "a mask": (lambda x: x[x > 0], [(3, 4)]),
-    "take": (lambda x: mg.take(x, index(x), 0), [(3, 4)]),
+    "take": (lambda x: mg.take(x, INDEX, 0), [(3, 4)]),
     "take_along_axis": (lambda x: mg.take_along_axis(x, PICKS, 1), [(3, 4)]),
     "scatter_add": (lambda x, v: mg.scatter_add(x, PICKS, v, 1), [(3, 4), (3, 2)]),
     "top_k": (lambda x: mg.top_k(x, 2)[0], [(3, 4)]),
-    "index_add": (lambda x, v: mg.index_add(x, index(x), v), [(3, 4), (4, 4)]),
-    "index_update": (lambda x, v: mg.index_update(x, index(x), v), [(3, 4), (4, 4)]),
+    "index_add": (lambda x, v: mg.index_add(x, INDEX, v), [(3, 4), (4, 4)]),
+    "index_update": (lambda x, v: mg.index_update(x, INDEX, v), [(3, 4), (4, 4)]),
     "index_update of a slice": (lambda x, v: mg.index_update(x, slice(1, 3), v), [(3, 4), (2, 4)]),
     "embedding": (lambda x: mg.embedding(np.array([[0, 2], [2, 1]]), x, padding_idx=1), [(3, 4)]),
     "cross_entropy": (lambda x: mg.cross_entropy(x, LABELS, 0.1), [(3, 4)]),
