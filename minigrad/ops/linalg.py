@@ -31,10 +31,13 @@ def _product(x, y):
     if served == "cuda":
         from ..backend import cuda
         return cuda.matmul(x, y)
-    return _wide_matmul(x, y) if served == "cpu" and (is_half(x.dtype) or is_half(y.dtype)) else np.matmul(x, y)
+    return _product_cpu(x, y) if served == "cpu" else np.matmul(x, y)
 
 
-_wide_matmul = in_float32(np.matmul)
+@in_float32
+def _product_cpu(x, y):
+    from ..backend.cpu.products import product
+    return product(x, y)
 
 
 _matmul = Primitive(

@@ -1,4 +1,6 @@
 """Maps into feature space: a row of a table for each index, and the affine map of features."""
+import math
+
 import numpy as np
 
 from ..backend import in_float32, is_half, path, xp
@@ -85,19 +87,21 @@ def _linear(x, weight, *bias):
 
 
 def _linear_forward(x, weight, *bias):
-    from ..backend.cpu.rows import affine
-    return affine(x, weight, *bias), None
+    from ..backend.cpu.products import product
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return product(rows, weight.T, *bias).reshape(*x.shape[:-1], len(weight)), None
 
 
 def _linear_backward(g, out, residuals, wanted, x, weight, *bias):
-    from ..backend.cpu.memory import empty
+    from ..backend.cpu.products import product
+    from ..backend.cpu.rows import column_sums
     flat = np.ascontiguousarray(g).reshape(-1, len(weight))  # BLAS takes no broadcast array
     rows, dx, dw = x.reshape(len(flat), x.shape[-1]), None, None
     if wanted[0]:
-        dx = np.matmul(flat, weight, out=empty(rows.shape, np.result_type(flat, weight))).reshape(x.shape)
+        dx = product(flat, weight).reshape(x.shape)
     if wanted[1]:
-        dw = flat.T @ rows
-    return dx, dw, *[np.ones(len(flat), flat.dtype) @ flat for _ in bias]
+        dw = product(flat.T, rows)
+    return dx, dw, *[column_sums(flat) for _ in bias]
 
 
 _fused_linear = Fused("linear", _linear, _linear_forward, _linear_backward)

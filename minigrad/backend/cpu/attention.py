@@ -9,8 +9,11 @@ import threading
 
 import numpy as np
 
+from .blas import single_threaded_blas
 from .elementwise import empty_like
 from .memory import scratch
+from .native import kernel
+from .products import dense_rows, row_stride
 from .rows import dots
 from .threads import get_num_threads, parallel_for
 
@@ -48,10 +51,10 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
         top[blind] = math.inf
         lse[n, h, rows] = top
 
-    if q.size and k.size:
-        parallel_for(block, _blocks(q, k), blas=True)
-    else:
+    if not (q.size and k.size):
         y[...], lse[...] = 0, math.inf
+    elif not _native("attention", [q, k, v, y], lse, mask, causal, scale):
+        parallel_for(block, _blocks(q, k), blas=True)
     return y, lse
 
 
@@ -68,6 +71,8 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
     if not (q.size and k.size):
         dq[...], dk[...], dv[...] = 0, 0, 0
         return dq, dk, dv, dmask
+    if not wants_mask and _native("attention_backward", [q, k, v, y, g, dq, dk, dv], lse, mask, causal, scale):
+        return dq, dk, dv, None
 
     def block(parts):
         first = True
@@ -102,6 +107,26 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
         grouped.setdefault((n.start, h.start), []).append((n, h, rows))
     parallel_for(block, list(grouped.values()), blas=True)
     return dq, dk, dv, dmask
+
+
+def _native(name, arrays, lse, mask, causal, scale):
+    """Lets the C kernel `name` work on q, k, v, y and what else it takes; says whether there is one that can."""
+    dense = [dense_rows(a) for a in arrays]
+    written = range(len(arrays))[-3:] if len(arrays) > 4 else [3]
+    native = kernel(name, *dense, None if mask is None or mask.dtype == bool else mask)
+    if native is None or any(dense[i] is not arrays[i] for i in written):  # what is written to a copy would be lost
+        return False
+    q, k, v, y, *more = dense
+    n, heads, queries, width = q.shape
+    strides = [(*(s // a.itemsize for s in a.strides[:2]), row_stride(a)) for a in dense]
+    strides.insert(4, [0] * 4 if mask is None else [s // mask.itemsize * (n > 1) for s, n in zip(mask.strides, mask.shape)])
+    masks = (None, mask.view(np.uint8)) if mask is not None and mask.dtype == bool else (mask, None)
+    block = max(16, min(queries, BLOCK_SIZE // 2 // k.shape[2]))
+    memory = scratch("attention", (get_num_threads(), 2, block, k.shape[2]), np.float32)
+    with single_threaded_blas:
+        native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), n, heads, queries, k.shape[2], width,
+               v.shape[3], -1 if causal is None else causal, block, scale)
+    return True
 
 
 def _scores(q, k, mask, causal, scale, part):

@@ -4,6 +4,7 @@
 #include <string.h>
 
 typedef int64_t index_t;
+typedef void (*function_t)(void);
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -68,3 +69,11 @@ INLINE float exponential(float x)
 }
 
 INLINE float sigmoid(float x) { return 1.0f / (1.0f + bounded_exponential(-x)); }
+
+/* The largest element, NaN left out. */
+INLINE float largest(const float *x, index_t n)
+{
+    float top = -INFINITY;
+    REDUCE(max, top) for (index_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+    return top;
+}

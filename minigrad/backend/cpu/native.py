@@ -23,14 +23,16 @@ import warnings
 
 import numpy as np
 
+from .blas import sgemm
 from .threads import get_num_threads, on_change
 
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
     ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
+MULTIPLYING = ("product", "attention", "attention_backward")  # by BLAS
 _DECLARATION = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
-_SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int}
+_SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "function_t": ctypes.c_void_p}
 _DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64), "index_t": np.dtype(np.int64),
            "unsigned char": np.dtype(np.uint8)}
 _wanted = os.environ.get("MINIGRAD_NATIVE", "1") != "0"
@@ -72,6 +74,12 @@ def _kernels():
         function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
     found["use_threads"](get_num_threads())
     on_change.append(found["use_threads"])
+    product = sgemm()
+    if product:
+        found["use_blas"](product)
+    else:
+        for name in MULTIPLYING:
+            del found[name]
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: found["use_threads"](1))  # OpenMP's threads do not survive a fork
     return found
@@ -92,7 +100,10 @@ def _pointer(dtype):
                 return None
             if array.dtype != dtype:
                 raise TypeError(f"a kernel takes {dtype} here, not {array.dtype}")
-            return ctypes.c_void_p(array.ctypes.data)
+            try:
+                return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # a quarter of the time
+            except (TypeError, ValueError):  # read-only, not contiguous or empty
+                return ctypes.c_void_p(array.ctypes.data)
     return Pointer
 
 

@@ -1,14 +1,6 @@
 /* Operations along the last axis of a (rows, columns) matrix: a row is read again while it is in the first-level cache. */
 #include "kernels.h"
 
-/* The largest element, NaN left out. */
-INLINE float largest(const float *x, index_t n)
-{
-    float top = -INFINITY;
-    REDUCE(max, top) for (index_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
-    return top;
-}
-
 /* exp(x) / sum(exp(x)); of a row of -inf zeros; of a row with +inf these share the whole. */
 void softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
@@ -123,4 +115,17 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
         float shift = mean ? inv * total / columns : 0, scale = inv * inv * dot / columns;
         for (index_t i = 0; i < columns; i++) dx[i] = inv * g[i] * weight[i] - shift - (x[i] - mu) * scale;
     }
+}
+
+/* sums += the sum over the rows; each thread has its own. */
+void column_sums(const float *x, float *sums, index_t rows, index_t columns)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows / 4; r++) {
+        const float *a = x + 4 * r * columns, *b = a + columns, *c = b + columns, *d = c + columns;
+        float *sum = sums + THREAD * columns;
+        for (index_t i = 0; i < columns; i++) sum[i] += (a[i] + b[i]) + (c[i] + d[i]);
+    }
+    for (index_t r = rows / 4 * 4; r < rows; r++)
+        for (index_t i = 0; i < columns; i++) sums[i] += x[r * columns + i];
 }

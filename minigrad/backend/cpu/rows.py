@@ -206,6 +206,16 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     return dx, dw, db
 
 
+def column_sums(x):
+    """The sum over the rows of a matrix."""
+    native = kernel("column_sums", x)
+    if native is None:
+        return np.ones(len(x), x.dtype) @ x  # BLAS does it faster than `sum`
+    sums = np.zeros((get_num_threads(), x.shape[1]), np.float32)
+    native(np.ascontiguousarray(x), sums, *x.shape)
+    return sums.sum(0)
+
+
 def dots(x, y):
     """The sum of x y along the last axis, which is kept with length 1."""
     return np.einsum("...i,...i->...", x, y)[..., None]
@@ -231,14 +241,3 @@ def _dense(vector):
 
 def _for_rows(fn, rows):
     parallel_for(fn, _row_blocks(rows), blas=True)
-
-
-def affine(x, weight, bias=None):
-    """x W^T + bias: (..., in) to (..., out); one large product, the bias added in place."""
-    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = empty((len(rows), len(weight)), np.result_type(x, weight))
-    np.matmul(rows, weight.T, out=y)
-    if bias is not None:
-        todo = _row_blocks(y)
-        parallel_for(lambda part: np.add(y[part], bias, out=y[part]), todo)
-    return y.reshape(*x.shape[:-1], len(weight))

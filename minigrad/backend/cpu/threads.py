@@ -6,17 +6,17 @@ products of convolutions: the copies between the products then run in parallel t
 of its core.
 """
 
-import ctypes
 import os
 import threading
 from queue import SimpleQueue
+
+from .blas import blas_threads, single_threaded_blas
 
 _num_threads = None  # decided at the first use
 _queue = None  # the pool: jobs that waiting threads pick up
 _workers = 0  # threads that listen to the queue (the calling thread comes on top)
 _busy = threading.Lock()  # held while a parallel loop runs: a loop inside it, or beside it, runs serially
 on_change = []  # functions that are told the number of threads when it is set
-_blas = None  # (get, set) of BLAS's number of threads, or () where it cannot be controlled
 
 
 def get_num_threads():
@@ -51,13 +51,13 @@ def parallel_for(fn, items, blas=False):
     """
     items = range(items) if isinstance(items, int) else items
     threads = min(get_num_threads(), len(items))
-    if threads < 2 or (blas and not _blas_control()) or not _busy.acquire(blocking=False):
+    if threads < 2 or (blas and not blas_threads()) or not _busy.acquire(blocking=False):
         for item in items:
             fn(item)
         return
     try:
         _start_workers(threads - 1)
-        with _single_threaded_blas():
+        with single_threaded_blas:
             job = _Job(fn, items)
             for _ in range(threads - 1):
                 _queue.put(job)
@@ -128,54 +128,3 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-class _single_threaded_blas:
-    """Context: BLAS at one thread, and back to what it was."""
-
-    def __enter__(self):
-        control = _blas_control()
-        if control:
-            get, put = control
-            self.before = get()
-            put(1)
-
-    def __exit__(self, *exc):
-        if _blas:
-            _blas[1](self.before)
-
-
-def _blas_control():
-    """(get, set) of the number of threads of the OpenBLAS that NumPy uses, or () if there is none to be found."""
-    global _blas
-    if _blas is None:
-        _blas = _find_blas()
-    return _blas
-
-
-def _find_blas():
-    names = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
-             for prefix in ("scipy_", "") for suffix in ("64_", "")]
-    for path in _blas_libraries():
-        try:
-            library = ctypes.CDLL(path)  # already loaded by NumPy: this only finds the handle
-        except OSError:
-            continue
-        for get, put in names:
-            if hasattr(library, get) and hasattr(library, put):
-                return getattr(library, get), getattr(library, put)
-    return ()
-
-
-def _blas_libraries():
-    import glob
-
-    import numpy
-    folder = os.path.dirname(numpy.__file__)
-    for pattern in (folder + ".libs/*openblas*", folder + "/.dylibs/*openblas*"):
-        yield from glob.glob(pattern)
-    try:
-        with open("/proc/self/maps") as maps:
-            yield from sorted({line.split()[-1] for line in maps if "openblas" in line})
-    except OSError:
-        pass
