@@ -133,30 +133,50 @@ INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel
             UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) = sum[r][p][v];
 }
 
-/* The filters w[group, o, c, h, v] in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a
-   last one of LANES, height, width, inputs, outputs of the block), zero beyond `outputs`; `channels` is that number rounded
-   up to a multiple of LANES. */
-void pack(const float *w, float *panels, index_t groups, index_t outputs, index_t channels, index_t inputs, index_t height,
-          index_t width, index_t w_group, index_t w_output, index_t w_input, index_t w_height, index_t w_width)
+/* Filters w[group, o, c, h, v] from `start` on, and where their panels begin; channels: the outputs, rounded up to LANES. */
+typedef struct {
+    index_t start, panels, groups, outputs, channels, inputs, height, width, group, output, input, down, right;
+} Filters;
+
+/* The filters in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES, height,
+   width, inputs, outputs of the block), zero beyond the outputs. */
+static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
-    index_t taps = height * width, blocks = pieces(channels, 2 * LANES);
-    PARALLEL(groups * channels * inputs * taps > 65536)
-    for (index_t b = 0; b < groups * blocks; b++) {
-        index_t o = b % blocks * 2 * LANES, lanes = o + LANES < channels ? 2 * LANES : LANES;
-        index_t full = outputs - o < lanes ? outputs - o : lanes;
-        const float *from = w + b / blocks * w_group + o * w_output;
-        float *panel = panels + taps * inputs * (b / blocks * channels + o);
-        if (full < lanes) memset(panel, 0, taps * inputs * lanes * sizeof(float));
-        for (index_t c = 0; c < inputs; c++)
-            for (index_t h = 0; h < height; h++)
-                for (index_t v = 0; v < width; v++) {
-                    const float *in = from + c * w_input + h * w_height + v * w_width;
-                    float *out = panel + ((h * width + v) * inputs + c) * lanes;
-                    if (w_output == 1)
-                        memcpy(out, in, full * sizeof(float));
-                    else
-                        for (index_t lane = 0; lane < full; lane++) out[lane] = in[lane * w_output];
-                }
+    index_t o = block * 2 * LANES, lanes = o + LANES < f->channels ? 2 * LANES : LANES, taps = f->height * f->width;
+    index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, some = taps < 128 ? 128 / taps : 1, offset[256];
+    float part[256 * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
+    w += f->start + group * f->group + o * f->output;
+    panels += f->panels + taps * f->inputs * (group * f->channels + o);
+    for (index_t t = 0; t < taps; t++) offset[t] = t / f->width * f->down + t % f->width * f->right;
+    if (full < lanes) memset(part, 0, sizeof part);
+    for (index_t first = 0, n; first < f->inputs; first += n) {
+        n = f->inputs - first < some ? f->inputs - first : some;
+        for (index_t lane = 0; lane < full; lane++)
+            for (index_t c = 0; c < n; c++) {
+                const float *in = w + lane * f->output + (first + c) * f->input;
+                float *out = part + c * lanes + lane;
+                for (index_t t = 0; t < taps; t++) out[t * n * lanes] = in[offset[t]];
+            }
+        for (index_t t = 0; t < taps; t++)
+            memcpy(panels + (t * f->inputs + first) * lanes, part + t * n * lanes, n * lanes * sizeof(float));
+    }
+}
+
+static index_t blocks_of(const Filters *f) { return f->groups * pieces(f->channels, 2 * LANES); }
+
+static void pack(const float *w, float *panels, const Filters *filters, index_t several)
+{
+    index_t work = 0, size = 0;
+    for (index_t k = 0; k < several; k++) {
+        work += blocks_of(filters + k);
+        size += filters[k].groups * filters[k].channels * filters[k].inputs * filters[k].height * filters[k].width;
+    }
+    PARALLEL(size > 16384)
+    for (index_t b = 0; b < work; b++) {
+        const Filters *f = filters;
+        index_t rest = b;
+        while (rest >= blocks_of(f)) rest -= blocks_of(f), f++;
+        pack_block(w, panels, f, rest % f->groups, rest / f->groups);
     }
 }
 
@@ -220,12 +240,14 @@ static index_t parts(const Job *job)
 
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
-/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap], with each group's filters packed;
-   several such, of the same images. A window has at most 256 taps. */
-void correlate(const float *x, const index_t *x_images, const float *w, float *y, const index_t *the_jobs, index_t jobs)
+/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images and
+   parts of the same filters and outputs. A window has at most 256 taps. */
+void correlate(const float *x, const index_t *x_images, const float *w, const index_t *filters, float *panels, float *y,
+               const index_t *the_jobs, index_t jobs)
 {
     const Images *xs = (const Images *)x_images;
     const Job *first = (const Job *)the_jobs;
+    pack(w, panels, (const Filters *)filters, jobs);
     index_t work = 0;
     for (index_t k = 0; k < jobs; k++) work += first[k].window.groups * parts(first + k);
     PARALLEL(work > 1)
@@ -238,15 +260,15 @@ void correlate(const float *x, const index_t *x_images, const float *w, float *y
         const Window *window = &job->window;
         index_t outputs = ys->channels / window->groups, channels = rounded(outputs), columns = ys->columns;
         index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
-        const float *filters = w + job->w + p.group * size;
+        const float *panel = panels + job->w + p.group * size;
         float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(p.seen, &p.taps, window, filters, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
+            correlate_block(p.seen, &p.taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
                             columns);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(p.seen, &p.taps, window, filters, out, p.rows * columns * channels, columns * channels, channels,
+        correlate_block(p.seen, &p.taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
                         channels, p.images, p.rows, columns);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
@@ -355,19 +377,23 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {
-    index_t blocks = pieces(outputs, LANES), row = groups * channels;
-    PARALLEL(groups * outputs * inputs * taps > 65536)
+    index_t blocks = pieces(outputs, LANES), row = groups * channels, some = taps < 256 ? 256 / taps : 1;
+    PARALLEL(groups * outputs * inputs * taps > 16384)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
-        float *to = w + (group * outputs + o) * inputs * taps;
-        for (index_t c = 0; c < inputs; c++)
-            for (index_t t = 0; t < taps; t++) {
-                const float *from = total + (t * inputs + c) * row + group * channels + o;
-                float sum[LANES];
-                for (int lane = 0; lane < LANES; lane++) sum[lane] = from[lane];
-                for (index_t k = 1; k < copies; k++)
-                    for (int lane = 0; lane < LANES; lane++) sum[lane] += from[k * taps * inputs * row + lane];
-                for (index_t lane = 0; lane < lanes; lane++) to[lane * inputs * taps + c * taps + t] = sum[lane];
-            }
+        float *to = w + (group * outputs + o) * inputs * taps, part[256 * LANES]; /* some inputs' filters, as in pack_block */
+        for (index_t first = 0, n; first < inputs; first += n) {
+            n = inputs - first < some ? inputs - first : some;
+            for (index_t t = 0; t < taps; t++)
+                for (index_t c = 0; c < n; c++) {
+                    const float *from = total + (t * inputs + first + c) * row + group * channels + o;
+                    float *sum = part + (c * taps + t) * LANES;
+                    for (int lane = 0; lane < LANES; lane++) sum[lane] = from[lane];
+                    for (index_t k = 1; k < copies; k++)
+                        for (int lane = 0; lane < LANES; lane++) sum[lane] += from[k * taps * inputs * row + lane];
+                }
+            for (index_t lane = 0; lane < lanes; lane++)
+                for (index_t i = 0; i < n * taps; i++) to[(lane * inputs + first) * taps + i] = part[i * LANES + lane];
+        }
     }
 }

@@ -7,14 +7,16 @@ Forward and both gradients are one thing, a correlation of images with filters,
 and its gradient in w. With stride s the gradient in x falls into s*s parts, one for each position modulo s: the outputs
 there saw every s-th tap, which makes each part a correlation of stride 1.
 """
+import functools
 import itertools
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty, scratch, zeros
 from .native import kernel
-from .threads import get_num_threads
+from .threads import get_num_threads, on_change
 
 BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
 LANES = 16  # floats in a vector of the kernels
@@ -29,7 +31,14 @@ def serves(w_shape, groups, *arrays):
 
 def correlate(x, w, y, origin, stride, dilation, groups):
     """Fill y (N, Ho, Wo, O) by the equation above, with origin = (top, left)."""
-    _correlate_all(x, y, [(w.reshape(groups, len(w) // groups, *w.shape[1:]), y, origin)], stride, dilation)
+    w = w.reshape(groups, len(w) // groups, *w.shape[1:])
+    _run(_plan(_layout(x), _layout(w), _layout(y), origin, stride, dilation), x, w, y)
+
+
+def input_grad(gy, w, gx, g):
+    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
+    w = w.reshape(g.groups, len(w) // g.groups, *w.shape[1:])
+    _run(_input_grad_plan(_layout(gy), _layout(w), _layout(gx), g), gy, w, gx)
 
 
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
@@ -39,8 +48,8 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
     sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
     if gy.size and c:
-        job = np.array(_job(gy, x, (kh, kw), origin, stride, dilation, groups), np.int64)
-        kernel("correlate_weights")(x, _images(x), gy, sums, len(sums), job)
+        images, job = _weight_grad_plan(_layout(gy), _layout(x), (kh, kw), origin, stride, dilation, groups)
+        kernel("correlate_weights")(x, images, gy, sums, len(sums), job)
     else:
         sums.fill(0)
     gw = empty(w_shape, np.float32)
@@ -48,36 +57,76 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     return gw
 
 
-def input_grad(gy, w, gx, g):
-    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
-    (sh, sw), groups = g.stride, g.groups
-    o, c, kh, kw = w.shape
-    back = w.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)
-    parts = []
+def _run(plan, x, w, y):
+    images, filters, jobs, size, blank = plan
+    if blank:
+        y[...] = 0
+    if size:
+        kernel("correlate")(x, images, w, filters, scratch("conv panels", (size,), np.float32), y, jobs, len(jobs))
+
+
+# What the kernels are told depends on shapes and strides alone, and takes as long to find out as a small convolution.
+
+
+def _layout(a):
+    return a.shape, a.strides
+
+
+def _array(layout):
+    """A stand-in of this shape and these strides, without the memory."""
+    return as_strided(np.empty(1, np.float32), *layout)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(x, w, y, origin, stride, dilation):
+    x, w, y = map(_array, (x, w, y))
+    return _described(x, w, y, [(w, y, origin)], stride, dilation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _input_grad_plan(gy, w, gx, g):
+    gy, w, gx = map(_array, (gy, w, gx))
+    (sh, sw), back, parts = g.stride, w.swapaxes(1, 2), []
     for a, b in itertools.product(range(min(sh, gx.shape[1])), range(min(sw, gx.shape[2]))):
         (p, top), (q, left) = (_first_tap(at, s, padding, k, d)
                                for at, s, padding, k, d in zip((a, b), g.stride, g.padding, g.kernel, g.dilation))
         parts.append((back[..., p::sh, q::sw][..., ::-1, ::-1], gx[:, a::sh, b::sw], (top, left)))
-    _correlate_all(gy, gx, parts, (1, 1), g.dilation)
+    return _described(gy, w, gx, parts, (1, 1), g.dilation)
 
 
-def _correlate_all(x, whole, parts, stride, dilation):
-    """`correlate` of the same images for each (w, y, origin), w (G, O/G, C/G, kh, kw); the y are parts of `whole`."""
-    todo = [(w, y, origin) for w, y, origin in parts if w.size and y.size]
-    for w, y, _ in parts:
-        if not w.size:
-            y[...] = 0
-    if not todo:
-        return
-    sizes = [math.prod(w.shape) // w.shape[1] * _rounded(w.shape[1]) for w, _, _ in todo]
-    panels, starts = scratch("conv panels", (sum(sizes),), np.float32), np.cumsum([0, *sizes])
-    jobs = np.empty((len(todo), 21), np.int64)
-    for job, start, (w, y, origin) in zip(jobs, starts, todo):
+@functools.lru_cache(maxsize=1024)
+def _weight_grad_plan(gy, x, size, origin, stride, dilation, groups):
+    gy, x = _array(gy), _array(x)
+    return _images(x), np.array(_job(gy, x, size, origin, stride, dilation, groups), np.int64)
+
+
+def _forget(_threads):
+    for plan in (_plan, _input_grad_plan, _weight_grad_plan):
+        plan.cache_clear()
+
+
+on_change.append(_forget)  # the size of a block depends on the number of threads
+
+
+def _described(x, whole_w, whole_y, parts, stride, dilation):
+    """`correlate` of the same images for each (w, y, origin), parts of the whole ones, w (G, O/G, C/G, kh, kw): the numbers
+    of x, of the Filters and of the Jobs of conv.c, how many floats the packed filters are, and whether outputs see nothing."""
+    filters, jobs, size, blank = [], [], 0, False
+    for w, y, origin in parts:
+        if not (w.size and y.size):
+            blank |= y.size > 0
+            continue
         groups, o, *rest = w.shape
-        kernel("pack")(w, panels[start:], groups, o, _rounded(o), *rest, *_strides(w))
-        job[:] = _job(y, x, rest[1:], origin, stride, dilation, groups)
-        job[:2] = (y.ctypes.data - whole.ctypes.data) // y.itemsize, start
-    kernel("correlate")(x, _images(x), panels, whole, jobs, len(jobs))
+        filters.append([_distance(whole_w, w), size, groups, o, _rounded(o), *rest, *_strides(w)])
+        jobs.append(_job(y, x, rest[1:], origin, stride, dilation, groups))
+        jobs[-1][:2] = _distance(whole_y, y), size
+        size += groups * _rounded(o) * math.prod(rest)
+    return _images(x), np.array(filters, np.int64), np.array(jobs, np.int64), size, blank
+
+
+def _distance(a, b):
+    """How many elements of `a` come before the first of `b`, a part of it."""
+    return (b.ctypes.data - a.ctypes.data) // a.itemsize
 
 
 def _job(y, x, size, origin, stride, dilation, groups):

@@ -137,10 +137,11 @@ def _library(sources):
 
 
 def _load(path):
-    """The library. Its idle threads soon sleep: while they spin, the threads of BLAS wait for a core."""
+    """The library. Its threads wait awake for some milliseconds, about from one kernel to the next, and then sleep: threads of
+    Python and BLAS may want their cores."""
     mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
     if mine:
-        os.environ["GOMP_SPINCOUNT"] = "5000"  # read once, when OpenMP is loaded
+        os.environ["GOMP_SPINCOUNT"] = "100000"  # read once, when OpenMP is loaded
     try:
         return ctypes.CDLL(str(path))
     finally:
