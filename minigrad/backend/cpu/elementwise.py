@@ -4,6 +4,7 @@ A NumPy expression of several operations passes over large arrays once for each 
 of an expression run on one block before the next block is touched.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -125,7 +126,7 @@ def for_blocks(fn, written, read, nbytes=None):
 
 def for_all(fn, written, read):
     """Like `for_blocks` with one block: `fn` is a kernel that has threads of its own."""
-    order = _memory_order(written[0])
+    order, _ = _memory_order(written[0].strides)
     ordered = [a.transpose(order) for a in (*written, *read)]
     flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
     fn(*flat)
@@ -136,10 +137,12 @@ def for_all(fn, written, read):
 
 def empty_like(x):
     """An uninitialised array with the shape, type and memory order of `x`."""
-    axes = _memory_order(x)
-    return empty([x.shape[i] for i in axes], x.dtype).transpose(np.argsort(axes))
+    order, back = _memory_order(x.strides)
+    return empty([x.shape[i] for i in order], x.dtype).transpose(back)
 
 
-def _memory_order(x):
-    """The axes of `x`, slowest first."""
-    return sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+@functools.lru_cache(maxsize=4096)
+def _memory_order(strides):
+    """The axes of an array with these strides, slowest first; and for each axis its place in that order."""
+    order = sorted(range(len(strides)), key=lambda i: -abs(strides[i]))
+    return order, sorted(range(len(order)), key=order.__getitem__)

@@ -40,7 +40,7 @@ INLINE index_t pieces(index_t n, index_t size) { return (n + size - 1) / size; }
 /* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
 #define PARALLEL(enough) SHARED(parallel for, enough)
 /* The same for independent elements, which vectors may take together; `work` counts copies of an element. */
-#define EACH(work) SHARED(parallel for simd, (work) > 262144)
+#define EACH(work) SHARED(parallel for simd, (work) > 65536)
 #define SHARED(how, enough) PRAGMA(omp how schedule(static) num_threads(threads) if(parallel : (enough) && threads > 1))
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
 

@@ -15,6 +15,7 @@ SMALL = 1 << 16  # bytes; below this the C allocator already reuses memory
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 _free = {}  # rounded size in bytes -> list of memory blocks. Appending to and popping from a list are atomic.
+_room = [0]  # at least so many bytes may still be added to it: more, when some were taken out since this was counted
 _limit = None  # most bytes kept in the free list
 _local = threading.local()
 
@@ -72,10 +73,12 @@ class _Lease:
             self.block = _Block(size)
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (self.block.address, False)}
 
-    def __del__(self, free=_free):  # bound here: module globals may be gone when the interpreter exits
-        blocks = free.setdefault(self.size, [])
-        if cached_bytes is not None and cached_bytes() + self.size <= cache_limit():
-            blocks.append(self.block)
+    def __del__(self, free=_free, room=_room):  # bound here: module globals may be gone when the interpreter exits
+        if room[0] < self.size and cached_bytes is not None:
+            room[0] = cache_limit() - cached_bytes()
+        if room[0] >= self.size:
+            room[0] -= self.size
+            free.setdefault(self.size, []).append(self.block)
 
 
 class _Block:

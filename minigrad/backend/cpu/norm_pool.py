@@ -264,7 +264,7 @@ class _Planes:
         self.of_x, (n, c, *size) = x.shape, x.shape
         self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
         pixels = x.size // max(c, 1)
-        self.repeat = 1 if self.first else gcd(pixels, 16)
+        self.repeat = 1 if self.first or c >= 64 else gcd(pixels, 16)
         self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
         self.parts = max(1, min(get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
 
