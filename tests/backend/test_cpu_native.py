@@ -7,14 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.backend.cpu import activation, conv, elementwise, native, norm_pool, rows, threads
+from minigrad.backend.cpu import activation, attention, conv, elementwise, native, norm_pool, products, rows, threads
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
+needs_blas = pytest.mark.skipif(not native.kernel("product"), reason="no OpenBLAS to be called from C")
 QUICK = settings(deadline=None, max_examples=40)
 SPECIAL = [0.0, -0.0, 1e-30, -1e-3, 0.5, -3.0, 20.0, -87.5, 88.5, 200.0, -1e4, 3e38, np.inf, -np.inf, np.nan]
 
@@ -29,7 +30,7 @@ def number(request):
 
 def agree(function, *arrays, rtol=2e-5, atol=2e-5, **settings):
     """`function` of float32 arrays, by the kernels, equals `function` of the same numbers in float64, by NumPy."""
-    arrays = [a.astype(np.float32) if a is not None and a.dtype.kind == "f" else a for a in arrays]
+    arrays = [a.astype(np.float32, copy=False) if a is not None and a.dtype.kind == "f" else a for a in arrays]
     kept = [None if a is None else a.copy() for a in arrays]
     with np.errstate(all="ignore"):
         got = function(*arrays, **settings)
@@ -160,6 +161,112 @@ def test_rows_of_many_and_of_special_numbers():
     both = np.array([[np.inf, np.inf, 0]])
     for dtype in (np.float32, np.float64):
         np.testing.assert_array_equal(rows.softmax(both.astype(dtype)), [[0.5, 0.5, 0]])
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """The kernel multiplies small matrices too, if it can multiply at all."""
+    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(products, "SMALL_VECTOR", 0)
+
+
+def laid_out(x, layout):
+    """The numbers in float32 and elsewhere: transposed, every other row or column, backwards, or one row that stands for all."""
+    x = x.astype(np.float32)
+    if layout == "transposed":
+        return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+    if layout == "rows apart":
+        return np.repeat(x, 2, axis=-2)[..., ::2, :]
+    if layout == "columns apart":
+        return np.repeat(x, 2, axis=-1)[..., ::2]
+    if layout == "backwards":
+        return np.ascontiguousarray(x[..., ::-1, ::-1])[..., ::-1, ::-1]
+    return np.broadcast_to(x[..., :1, :], x.shape) if layout == "broadcast" else x
+
+
+LAYOUTS = st.sampled_from(["dense", "transposed", "rows apart", "columns apart", "backwards", "broadcast"])
+LENGTHS = st.sampled_from([1, 2, 15, 16, 33, 70])
+
+
+@needs_blas
+@settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LENGTHS, LENGTHS, LENGTHS, LAYOUTS, LAYOUTS, st.booleans(),
+       st.sampled_from([((), ()), ((2,), ()), ((), (3,)), ((1, 3), (2, 1)), ((20,), (20,))]))
+def test_products(large, m, n, k, x_layout, y_layout, biased, batch):
+    x, y = laid_out(normal(*batch[0], m, k), x_layout), laid_out(normal(*batch[1], k, n, seed=1), y_layout)
+    agree(products.product, x, y, normal(n, seed=2) if biased else None, atol=1e-4)
+
+
+@needs_blas
+def test_products_keep_the_layouts_that_blas_takes():
+    x, y = normal(300, 200).astype(np.float32), normal(200, 100, seed=1).astype(np.float32)
+    for a in (x, x.T, x[::2], x[:, :150], x.T[:, :7], x[:1], np.ndarray((1, 5), np.float32, x, 0, (8, 4))):
+        stored, _, stride, transposed = products._stored(a, ())
+        assert np.shares_memory(stored, x) and transposed == (a.strides[0] == 4) and stride >= stored.shape[1]
+    right = x @ y
+    np.testing.assert_allclose(mg.matmul(x, y).numpy(), right, atol=1e-4)
+    np.testing.assert_allclose(products.product(y.T, x.T), right.T, atol=1e-4)
+    with pytest.raises(ValueError):
+        products.product(x, x)
+
+
+@needs_blas
+@pytest.mark.parametrize("shape", [(1, 5), (6, 1), (7, 3), (801, 403)])
+def test_column_sums(shape):
+    agree(rows.column_sums, normal(*shape), atol=1e-3)
+    agree(lambda x: rows.column_sums(x.T), normal(*shape), atol=1e-3)
+
+
+@needs_blas
+@settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 18), st.integers(1, 18),
+       st.sampled_from([None, 0, 3]), st.sampled_from(["none", "bool", "added"]), st.tuples(*[st.booleans()] * 4),
+       st.sampled_from([1 << 17, 64]), LAYOUTS)
+def test_attention(monkeypatch, n, heads, queries, keys, width, v_width, causal, kind, whole, block_size, layout):
+    monkeypatch.setattr(attention, "BLOCK_SIZE", block_size)
+    q, k = laid_out(normal(n, heads, queries, width), layout), laid_out(normal(n, heads, keys, width, seed=1), layout)
+    v, g = normal(n, keys, heads, v_width, seed=2).swapaxes(1, 2), laid_out(normal(n, heads, queries, v_width, seed=3), layout)
+    shape = [size if full else 1 for size, full in zip((n, heads, queries, keys), whole)]
+    mask = {"none": None, "bool": normal(*shape, seed=4) > -0.5, "added": normal(*shape, seed=4)}[kind]
+    settings = dict(causal=causal, scale=0.7)
+    agree(lambda q, k, v: attention.attention(q, k, v, mask_like(mask, q), **settings), q, k, v)
+    y, lse = attention.attention(q, k, v, mask, **settings)
+    agree(lambda g, q, k, v, y, lse: attention.attention_backward(g, q, k, v, y, lse, mask_like(mask, q), **settings)[:3],
+          g, q, k, v, y, lse, atol=1e-4)
+
+
+def mask_like(mask, q):
+    return mask if mask is None or mask.dtype == bool else mask.astype(q.dtype)
+
+
+@needs_blas
+def test_attention_of_special_numbers_and_packed_arrays():
+    q, k, v = normal(1, 2, 5, 4), normal(1, 2, 6, 4, seed=1), normal(1, 2, 6, 3, seed=2)
+    for at, number in (((0, 0, 1, 2), np.nan), ((0, 1, 3, 0), np.inf), ((0, 1, 2, 1), 3e4)):
+        q[at] = number
+    agree(lambda q, k, v: attention.attention(q, k, v, scale=1.0), q, k, v)
+    added = np.zeros((1, 1, 5, 6))
+    added[..., 2, :], added[..., 3] = -np.inf, -np.inf
+    agree(lambda q, k, v: attention.attention(q, k, v, mask_like(added, q), scale=1.0), q[:, :1], k[:, :1], v[:, :1])
+    qkv, g = (normal(3, 9, 3, 2, 4).astype(np.float32), normal(3, 9, 8, seed=1).astype(np.float32))
+    for causal in (False, True):
+        got = []
+        for on in (True, False):
+            with native.using(on):
+                x = mg.Tensor(qkv, requires_grad=True)
+                y = mg.packed_attention(x, is_causal=causal)
+                y.backward(g)
+                got.append((y.numpy(), x.grad.numpy()))
+        for a, b in zip(*got):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_where_blas_cannot_be_called_numpy_multiplies():
+    code = ("from minigrad.backend.cpu import blas; blas._function = lambda name: None\n"
+            "import numpy as np; from minigrad.backend.cpu import native, products\n"
+            "assert native.kernel('softmax') and not any(map(native.kernel, native.MULTIPLYING))\n"
+            "x = np.ones((300, 300), 'f'); print(products.product(x, x, x[0])[0, 0])")
+    assert run(code).stdout == "301.0\n"
 
 
 @QUICK

@@ -12,10 +12,10 @@ INLINE void join(double *mean, double *squares, double count, double n, double m
     *squares += s + d * d * count * n / (count + n);
 }
 
-/* Of each channel the mean, and the sum of the squared distances from it; `parts` times, of stretches of the outer axis. A
-   chunk is measured around its own mean, so that a large common offset costs no digits. */
-void moments(const float *xs, double *means, double *all_squares, index_t parts, index_t outer, index_t channels,
-             index_t inner)
+/* Of each of (outer, channels, inner) the mean, and the sum of the squared distances from it; `parts` times, of stretches of the
+   outer axis. A chunk is measured around its own mean, so that a large common offset costs no digits. */
+static void moments_of_parts(const float *xs, double *means, double *all_squares, index_t parts, index_t outer,
+                             index_t channels, index_t inner)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {
@@ -64,9 +64,24 @@ void moments(const float *xs, double *means, double *all_squares, index_t parts,
     }
 }
 
+/* Mean and sum of squared distances of the channels, which stand `columns / channels` times side by side. The two are
+   (parts, columns); their first elements are the result. */
+void moments(const float *x, double *mean, double *squares, index_t parts, index_t outer, index_t columns, index_t inner,
+             index_t channels)
+{
+    double count = 0;
+    moments_of_parts(x, mean, squares, parts, outer, columns, inner);
+    for (index_t part = 0; part < parts; part++) {
+        double n = (double)(outer * (part + 1) / parts - outer * part / parts) * inner;
+        for (index_t k = 0; k < columns; k += channels, count += n)
+            for (index_t c = 0, from = part * columns + k; from && c < channels; c++)
+                join(mean + c, squares + c, count, n, mean[from + c], squares[from + c]);
+    }
+}
+
 /* Of each channel sum(g) and sum(g (x - mean)), in parts like the moments. */
-void norm_sums(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts,
-               index_t outer, index_t channels, index_t inner)
+static void sums_of_parts(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts,
+                          index_t outer, index_t channels, index_t inner)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {
@@ -105,6 +120,18 @@ void norm_sums(const float *gs, const float *xs, const float *mean, double *tota
                     dot[c] += d;
                 }
     }
+}
+
+/* sum(g) and sum(g (x - mean)) of the channels, with `mean` (columns,); otherwise as the moments. */
+void norm_sums(const float *g, const float *x, const float *mean, double *total, double *dot, index_t parts, index_t outer,
+               index_t columns, index_t inner, index_t channels)
+{
+    sums_of_parts(g, x, mean, total, dot, parts, outer, columns, inner);
+    for (index_t from = channels; from < parts * columns; from += channels)
+        for (index_t c = 0; c < channels; c++) {
+            total[c] += total[from + c];
+            dot[c] += dot[from + c];
+        }
 }
 
 /* y = x scale + shift, and then max(0, .) if `relu`. */

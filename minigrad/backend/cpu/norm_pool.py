@@ -82,10 +82,8 @@ def _sums(g, x, mean):
     """Of each channel sum(g) and sum(g (x - mean)), (2, C) float64."""
     if kernel("norm_sums", x, g):
         planes = _Planes(x)
-        sums = np.empty((2, planes.parts, planes.repeat, len(mean)))
         centre = planes.tiled(mean.astype(np.float32, copy=False))
-        kernel("norm_sums")(planes.of(g), planes.of(x), centre, *sums, planes.parts, *planes.shape)
-        return sums.sum((1, 2))
+        return planes.statistics("norm_sums", planes.of(g), planes.of(x), centre)
     x, g = _pixels(x), _pixels(g)
     todo = _pixel_blocks(x)
     sums = np.empty((2, len(todo), len(mean)))
@@ -228,9 +226,8 @@ def scale_and_shift(x, scale, shift, relu=False):
 def moments(x):
     """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
     if kernel("moments", x):
-        planes = _Planes(x)
-        moments = _Moments(planes.parts, x, x.shape[1])
-        moments.add_planes(slice(None), planes.of(x))
+        planes, moments = _Planes(x), _Moments(1, x, x.shape[1])
+        moments.take(0, x.size // x.shape[1], *planes.statistics("moments", planes.of(x)))
         return moments.merge()
     pixels = _pixels(x)
     todo = _pixel_blocks(pixels)
@@ -260,13 +257,13 @@ class _Planes:
     by side, since few channels do not fill a vector.
     """
 
-    def __init__(self, x):
+    def __init__(self, x, threads=None):
         self.of_x, (n, c, *size) = x.shape, x.shape
         self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
         pixels = x.size // max(c, 1)
         self.repeat = 1 if self.first or c >= 64 else gcd(pixels, 16)
         self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
-        self.parts = max(1, min(get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
+        self.parts = max(1, min(threads or get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
 
     def of(self, x):
         """The array like this, copied if its memory is in another order."""
@@ -275,6 +272,12 @@ class _Planes:
     def tiled(self, v):
         """A number for each channel, repeated where the channels are."""
         return np.tile(v, self.repeat) if self.repeat > 1 else np.ascontiguousarray(v)
+
+    def statistics(self, name, *arrays):
+        """Two numbers of each channel by the kernel `name`, (2, C) float64."""
+        sums, c = np.empty((2, self.parts * self.shape[1])), self.of_x[1]
+        kernel(name)(*arrays, *sums, self.parts, *self.shape, c)
+        return sums[:, :c]
 
     def restored(self, planes):
         """Back to the shape of x."""
@@ -298,29 +301,24 @@ class _Moments:
         self.count = np.empty((number, 1))
         self.mean, self.squares = np.empty((number, channels)), np.empty((number, channels))
 
+    def take(self, i, count, mean, squares):
+        """Block number i: its size, its mean, and the sum of the squared distances from that."""
+        self.count[i], self.mean[i], self.squares[i] = count, mean, squares
+
     def add(self, i, block):
         """Take in block number i, (p, C)."""
-        if kernel("moments", block):
-            self.add_planes(slice(i, i + 1), _wide(block)[..., None])
-            return
         p = len(block)
+        if kernel("moments", block):
+            planes = _Planes(block, threads=1)
+            self.take(i, p, *planes.statistics("moments", planes.of(block)))
+            return
         centre = _column_sums(block) / block.dtype.type(p)
         rest = scratch("norm block", block.shape, block.dtype)
         np.subtract(_wide(block), _tiled(centre, block), out=_wide(rest))
         error = _column_sums(rest) / p  # of the rounded centre
         rest *= rest
-        self.count[i], self.mean[i] = p, centre + error.astype(np.float64)
-        self.squares[i] = _column_sums(rest) - p * error.astype(np.float64)**2
-
-    def add_planes(self, these, planes):
-        """Take in these blocks, which are stretches of (outer, C, inner), C the channels once or several times."""
-        (outer, columns, inner), channels = planes.shape, self.mean.shape[1]
-        parts = len(self.mean[these])
-        mean, squares = np.empty((2, parts, columns // channels, channels))
-        kernel("moments")(planes, mean, squares, parts, outer, columns, inner)
-        n = np.diff(outer * np.arange(parts + 1) // parts)[:, None] * inner
-        self.count[these], self.mean[these] = n * mean.shape[1], mean.mean(1)
-        self.squares[these] = squares.sum(1) + n * ((mean - mean.mean(1, keepdims=True))**2).sum(1)
+        error = error.astype(np.float64)
+        self.take(i, p, centre + error, _column_sums(rest) - p * error**2)
 
     def merge(self):
         n = self.count.sum()

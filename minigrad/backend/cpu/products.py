@@ -37,7 +37,7 @@ def dense_rows(x):
 
 def row_stride(x):
     """How many elements apart the rows of `dense_rows(x)` are; of a single row NumPy may say anything, BLAS wants its length."""
-    return max(x.strides[-2] // x.itemsize, x.shape[-1])
+    return max(x.strides[-2] // x.itemsize, x.shape[-1], 1)
 
 
 def _stored(x, batch):

@@ -31,7 +31,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["activation", "launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
 CPU = {"conv": ["conv", "native"], "channels": ["native"], "depthwise_conv": ["native"], "elementwise": ["native"],
-       "rows": ["native"]}  # the kernels in C
+       "products": ["native"], "rows": ["native"]}  # the kernels in C
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
              "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}
 RULES = [
