@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.backend.cpu import activation, attention, conv, elementwise, native, norm_pool, products, rows, threads
+from minigrad.backend.cpu import (
+    activation, attention, conv, direct, elementwise, native, norm_pool, products, rows, threads)
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
@@ -228,10 +229,10 @@ def test_attention(monkeypatch, n, heads, queries, keys, width, v_width, causal,
     v, g = normal(n, keys, heads, v_width, seed=2).swapaxes(1, 2), laid_out(normal(n, heads, queries, v_width, seed=3), layout)
     shape = [size if full else 1 for size, full in zip((n, heads, queries, keys), whole)]
     mask = {"none": None, "bool": normal(*shape, seed=4) > -0.5, "added": normal(*shape, seed=4)}[kind]
-    settings = dict(causal=causal, scale=0.7)
-    agree(lambda q, k, v: attention.attention(q, k, v, mask_like(mask, q), **settings), q, k, v)
-    y, lse = attention.attention(q, k, v, mask, **settings)
-    agree(lambda g, q, k, v, y, lse: attention.attention_backward(g, q, k, v, y, lse, mask_like(mask, q), **settings)[:3],
+    how = dict(causal=causal, scale=0.7)
+    agree(lambda q, k, v: attention.attention(q, k, v, mask_like(mask, q), **how), q, k, v)
+    y, lse = attention.attention(q, k, v, mask, **how)
+    agree(lambda g, q, k, v, y, lse: attention.attention_backward(g, q, k, v, y, lse, mask_like(mask, q), **how)[:3],
           g, q, k, v, y, lse, atol=1e-4)
 
 
@@ -304,6 +305,18 @@ def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, la
     gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
     agree(conv.conv2d, x, w, **geometry, atol=1e-4)
     agree(lambda gy, w: conv.conv2d_input_grad(gy, w, x.shape, **geometry), gy, w, atol=1e-4)
+    agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
+
+
+@needs_blas
+@pytest.mark.parametrize("stride, padding, dilation", [((1, 1), (1, 1), (1, 1)), ((2, 1), (0, 2), (1, 1)), ((1, 2), (2, 0), (2, 1))])
+@pytest.mark.parametrize("last", [True, False])
+def test_convolution_of_small_images_with_many_filters(stride, padding, dilation, last):
+    x = nchw(normal(2, 5, 6, 90)) if last else normal(2, 90, 5, 6)
+    w, geometry = normal(130, 90, 3, 2, seed=1) / 20, dict(stride=stride, padding=padding, dilation=dilation)
+    gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
+    assert direct._few_outputs(gy, w.shape, 1) and not direct._few_outputs(gy, w.shape, 2)
+    agree(conv.conv2d, x, w, **geometry)
     agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
 
 

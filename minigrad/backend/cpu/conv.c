@@ -278,6 +278,30 @@ void correlate(const float *x, const index_t *x_images, const float *w, const in
     }
 }
 
+/* columns[output, c, tap] = what each output sees ("im2col"); one group. */
+void columns(const float *x, const index_t *x_images, float *columns, const index_t *the_job)
+{
+    const Images *xs = (const Images *)x_images;
+    const Job *job = (const Job *)the_job;
+    const Window *window = &job->window;
+    index_t channels = xs->channels, taps = window->height * window->width, across = job->outputs.columns;
+    PARALLEL(1)
+    for (index_t b = 0; b < parts(job); b++) {
+        Part p = part(b, x, xs, job);
+        for (index_t i = 0; i < p.images * p.rows * across; i++) {
+            index_t image = i / across / p.rows, row = i / across % p.rows, column = i % across;
+            const float *seen = p.seen.x + image * p.seen.image + row * window->down * p.seen.row
+                                + column * window->right * p.seen.column;
+            float *out = columns + (((p.image + image) * job->outputs.rows + p.row + row) * across + column) * channels * taps;
+            for (index_t t = 0; t < taps; t++) {
+                const float *in = seen + t / window->width * window->row_gap * p.seen.row
+                                  + t % window->width * window->column_gap * p.seen.column;
+                for (index_t c = 0; c < channels; c++) out[c * taps + t] = in[c];
+            }
+        }
+    }
+}
+
 /* P channels of x by V registers of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
 INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels,
                   index_t x_image, index_t x_row, index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel,

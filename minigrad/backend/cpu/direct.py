@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty, scratch, zeros
 from .native import kernel
+from .products import product
 from .threads import get_num_threads, on_change
 
 BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
@@ -31,6 +32,9 @@ def serves(w_shape, groups, *arrays):
 
 def correlate(x, w, y, origin, stride, dilation, groups):
     """Fill y (N, Ho, Wo, O) by the equation above, with origin = (top, left)."""
+    if _few_outputs(y, w.shape, groups):
+        product(_columns(x, y, w.shape, origin, stride, dilation), w.reshape(len(w), -1).T, out=y.reshape(-1, len(w)))
+        return
     w = w.reshape(groups, len(w) // groups, *w.shape[1:])
     _run(_plan(_layout(x), _layout(w), _layout(y), origin, stride, dilation), x, w, y)
 
@@ -44,6 +48,8 @@ def input_grad(gy, w, gx, g):
 def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     """The gradient (O, C/G, kh, kw) of `correlate` in its filters for gy (N, Ho, Wo, O)."""
     o, c, kh, kw = w_shape
+    if _few_outputs(gy, w_shape, groups):
+        return product(gy.reshape(-1, o).T, _columns(x, gy, w_shape, origin, stride, dilation)).reshape(w_shape)
     threads, filters = get_num_threads(), (kh, kw, c, groups, _rounded(o // groups))
     shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
     sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
@@ -55,6 +61,19 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
     gw = empty(w_shape, np.float32)
     kernel("unpack")(sums, len(sums), gw, groups, o // groups, _rounded(o // groups), c, kh * kw)
     return gw
+
+
+def _few_outputs(y, w_shape, groups):
+    """Whether the filters are so much larger than the images that packing and summing them would take most of the time."""
+    return groups == 1 and y.size and y.size <= w_shape[0]**2 and math.prod(w_shape[1:]) >= 512 and kernel("product") is not None
+
+
+def _columns(x, y, w_shape, origin, stride, dilation):
+    """What each output pixel of y sees, (N Ho Wo, C kh kw)."""
+    images, job = _weight_grad_plan(_layout(y), _layout(x), w_shape[2:], origin, stride, dilation, 1)
+    columns = empty((y.size // y.shape[3], math.prod(w_shape[1:])), np.float32)
+    kernel("columns")(x, images, columns, job)
+    return columns
 
 
 def _run(plan, x, w, y):

@@ -10,20 +10,21 @@ from .native import kernel
 SMALL, SMALL_VECTOR = 1 << 18, 9216  # multiplications up to which BLAS takes one thread: of matrices, of a matrix and a vector
 
 
-def product(x, y, bias=None):
-    """x @ y + bias: (..., m, k) and (..., k, n) with any axes in front that broadcast, and (n,) or None."""
+def product(x, y, bias=None, out=None):
+    """x @ y + bias: (..., m, k) and (..., k, n) with any axes in front that broadcast, and (n,) or None; into `out`, which
+    is contiguous, or reused memory."""
     (m, k), n = x.shape[-2:], y.shape[-1]
     native = None
     if max(x.size * n, y.size * m) > (SMALL_VECTOR if m == 1 or n == 1 else SMALL) and k == y.shape[-2]:
         native = kernel("product", x, y, bias)
     if native is None:
-        out = np.matmul(x, y)
+        out = np.matmul(x, y, out=out)
         if bias is not None:
             out += bias
         return out
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     (x, x_starts, x_stride, x_transposed), (y, y_starts, y_stride, y_transposed) = _stored(x, batch), _stored(y, batch)
-    out = empty((*batch, m, n), np.float32)
+    out = empty((*batch, m, n), np.float32) if out is None else out
     with single_threaded_blas:
         native(x, y, bias if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
                x_stride, y_stride, x_transposed, y_transposed)
