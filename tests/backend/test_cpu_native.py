@@ -172,7 +172,7 @@ def large(monkeypatch):
 
 
 def laid_out(x, layout):
-    """The numbers in float32 and elsewhere: transposed, every other row or column, backwards, or one row that stands for all."""
+    """The numbers in float32: transposed, every other row or column, backwards, or one row that stands for all."""
     x = x.astype(np.float32)
     if layout == "transposed":
         return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
@@ -226,7 +226,8 @@ def test_column_sums(shape):
 def test_attention(monkeypatch, n, heads, queries, keys, width, v_width, causal, kind, whole, block_size, layout):
     monkeypatch.setattr(attention, "BLOCK_SIZE", block_size)
     q, k = laid_out(normal(n, heads, queries, width), layout), laid_out(normal(n, heads, keys, width, seed=1), layout)
-    v, g = normal(n, keys, heads, v_width, seed=2).swapaxes(1, 2), laid_out(normal(n, heads, queries, v_width, seed=3), layout)
+    v = normal(n, keys, heads, v_width, seed=2).swapaxes(1, 2)
+    g = laid_out(normal(n, heads, queries, v_width, seed=3), layout)
     shape = [size if full else 1 for size, full in zip((n, heads, queries, keys), whole)]
     mask = {"none": None, "bool": normal(*shape, seed=4) > -0.5, "added": normal(*shape, seed=4)}[kind]
     how = dict(causal=causal, scale=0.7)
@@ -309,7 +310,8 @@ def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, la
 
 
 @needs_blas
-@pytest.mark.parametrize("stride, padding, dilation", [((1, 1), (1, 1), (1, 1)), ((2, 1), (0, 2), (1, 1)), ((1, 2), (2, 0), (2, 1))])
+@pytest.mark.parametrize("stride, padding, dilation", [
+    ((1, 1), (1, 1), (1, 1)), ((2, 1), (0, 2), (1, 1)), ((1, 2), (2, 0), (2, 1))])
 @pytest.mark.parametrize("last", [True, False])
 def test_convolution_of_small_images_with_many_filters(stride, padding, dilation, last):
     x = nchw(normal(2, 5, 6, 90)) if last else normal(2, 90, 5, 6)

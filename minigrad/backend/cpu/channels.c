@@ -12,8 +12,8 @@ INLINE void join(double *mean, double *squares, double count, double n, double m
     *squares += s + d * d * count * n / (count + n);
 }
 
-/* Of each of (outer, channels, inner) the mean, and the sum of the squared distances from it; `parts` times, of stretches of the
-   outer axis. A chunk is measured around its own mean, so that a large common offset costs no digits. */
+/* Of each channel the mean, and the sum of the squared distances from it; `parts` times, of stretches of the outer axis. A
+   chunk is measured around its own mean, so that a large common offset costs no digits. */
 static void moments_of_parts(const float *xs, double *means, double *all_squares, index_t parts, index_t outer,
                              index_t channels, index_t inner)
 {

@@ -1,4 +1,5 @@
-/* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by.
+/* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by. Where a
+   product of matrices serves better, `columns` makes one.
 
    A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where
    the channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie
@@ -138,8 +139,8 @@ typedef struct {
     index_t start, panels, groups, outputs, channels, inputs, height, width, group, output, input, down, right;
 } Filters;
 
-/* The filters in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of LANES, height,
-   width, inputs, outputs of the block), zero beyond the outputs. */
+/* A block of filters in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of
+   LANES, height, width, inputs, outputs of the block), zero beyond the outputs. */
 static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
     index_t o = block * 2 * LANES, lanes = o + LANES < f->channels ? 2 * LANES : LANES, taps = f->height * f->width;
@@ -240,8 +241,8 @@ static index_t parts(const Job *job)
 
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
-/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images and
-   parts of the same filters and outputs. A window has at most 256 taps. */
+/* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images
+   and of parts of the same filters and outputs. A window has at most 256 taps. */
 void correlate(const float *x, const index_t *x_images, const float *w, const index_t *filters, float *panels, float *y,
                const index_t *the_jobs, index_t jobs)
 {
@@ -292,7 +293,8 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
             index_t image = i / across / p.rows, row = i / across % p.rows, column = i % across;
             const float *seen = p.seen.x + image * p.seen.image + row * window->down * p.seen.row
                                 + column * window->right * p.seen.column;
-            float *out = columns + (((p.image + image) * job->outputs.rows + p.row + row) * across + column) * channels * taps;
+            index_t output = ((p.image + image) * job->outputs.rows + p.row + row) * across + column;
+            float *out = columns + output * channels * taps;
             for (index_t t = 0; t < taps; t++) {
                 const float *in = seen + t / window->width * window->row_gap * p.seen.row
                                   + t % window->width * window->column_gap * p.seen.column;
@@ -405,7 +407,7 @@ void unpack(const float *total, index_t copies, float *w, index_t groups, index_
     PARALLEL(groups * outputs * inputs * taps > 16384)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
-        float *to = w + (group * outputs + o) * inputs * taps, part[256 * LANES]; /* some inputs' filters, as in pack_block */
+        float part[256 * LANES], *to = w + (group * outputs + o) * inputs * taps; /* some inputs' filters, as above */
         for (index_t first = 0, n; first < inputs; first += n) {
             n = inputs - first < some ? inputs - first : some;
             for (index_t t = 0; t < taps; t++)

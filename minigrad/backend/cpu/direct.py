@@ -1,4 +1,4 @@
-"""Convolution by the kernels of `conv.c`, without a matrix of columns. Images are (N, H, W, C) with any strides, float32.
+"""Convolution by the kernels of `conv.c`, mostly without a matrix of columns. Images are (N, H, W, C), float32.
 
 Forward and both gradients are one thing, a correlation of images with filters,
 
@@ -31,7 +31,7 @@ def serves(w_shape, groups, *arrays):
 
 
 def correlate(x, w, y, origin, stride, dilation, groups):
-    """Fill y (N, Ho, Wo, O) by the equation above, with origin = (top, left)."""
+    """Fill y (N, Ho, Wo, O), contiguous, by the equation above, with origin = (top, left)."""
     if _few_outputs(y, w.shape, groups):
         product(_columns(x, y, w.shape, origin, stride, dilation), w.reshape(len(w), -1).T, out=y.reshape(-1, len(w)))
         return
@@ -64,8 +64,9 @@ def weight_grad(gy, x, w_shape, origin, stride, dilation, groups):
 
 
 def _few_outputs(y, w_shape, groups):
-    """Whether the filters are so much larger than the images that packing and summing them would take most of the time."""
-    return groups == 1 and y.size and y.size <= w_shape[0]**2 and math.prod(w_shape[1:]) >= 512 and kernel("product") is not None
+    """Whether the filters are so large beside the images that rearranging them would cost more than columns do."""
+    few, large = 0 < y.size <= w_shape[0]**2, math.prod(w_shape[1:]) >= 512
+    return groups == 1 and few and large and kernel("product") is not None
 
 
 def _columns(x, y, w_shape, origin, stride, dilation):
@@ -128,8 +129,9 @@ on_change.append(_forget)  # the size of a block depends on the number of thread
 
 
 def _described(x, whole_w, whole_y, parts, stride, dilation):
-    """`correlate` of the same images for each (w, y, origin), parts of the whole ones, w (G, O/G, C/G, kh, kw): the numbers
-    of x, of the Filters and of the Jobs of conv.c, how many floats the packed filters are, and whether outputs see nothing."""
+    """What `_run` needs for each (w, y, origin), w (G, O/G, C/G, kh, kw), w and y parts of the whole ones: the numbers of x,
+    of the Filters and of the Jobs of conv.c, how many floats the packed filters are, and whether some outputs see nothing.
+    """
     filters, jobs, size, blank = [], [], 0, False
     for w, y, origin in parts:
         if not (w.size and y.size):

@@ -137,7 +137,7 @@ def _library(sources):
 
 
 def _load(path):
-    """The library. Its threads wait awake for some milliseconds, about from one kernel to the next, and then sleep: threads of
+    """The library. Its threads stay awake for some milliseconds, until the next kernel may come, and then sleep: threads of
     Python and BLAS may want their cores."""
     mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
     if mine:

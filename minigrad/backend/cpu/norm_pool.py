@@ -263,7 +263,7 @@ class _Planes:
         pixels = x.size // max(c, 1)
         self.repeat = 1 if self.first or c >= 64 else gcd(pixels, 16)
         self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
-        self.parts = max(1, min(threads or get_num_threads(), self.shape[0], x.size >> 15))  # sums that threads take on their own
+        self.parts = max(1, min(threads or get_num_threads(), self.shape[0], x.size >> 15))  # summed by a thread each
 
     def of(self, x):
         """The array like this, copied if its memory is in another order."""

@@ -1,4 +1,4 @@
-/* Products of matrices, and attention, by BLAS in the threads of these kernels. A matrix is dense along its rows or columns. */
+/* Products of matrices, and attention, by BLAS in the threads of these kernels. */
 #include "kernels.h"
 
 typedef void (*sgemm_t)(int order, int x_transposed, int y_transposed, index_t m, index_t n, index_t k, float scale,
@@ -13,8 +13,8 @@ INLINE void multiply(int x_transposed, int y_transposed, index_t m, index_t n, i
                      index_t x_stride, const float *y, index_t y_stride, float kept, float *out, index_t out_stride)
 {
     enum { ROWS = 101, AS_IS = 111, TRANSPOSED = 112 };
-    sgemm(ROWS, x_transposed ? TRANSPOSED : AS_IS, y_transposed ? TRANSPOSED : AS_IS, m, n, k, scale, x, x_stride, y, y_stride,
-          kept, out, out_stride);
+    sgemm(ROWS, x_transposed ? TRANSPOSED : AS_IS, y_transposed ? TRANSPOSED : AS_IS, m, n, k, scale, x, x_stride, y,
+          y_stride, kept, out, out_stride);
 }
 
 /* Where piece i of several begins: n cut into nearly equal pieces of whole registers. */
@@ -24,8 +24,8 @@ INLINE index_t cut(index_t n, index_t i, index_t several)
     return i == several ? n : at;
 }
 
-/* out = x y + bias of `batch` matrices, which begin at these elements of x and y. A thread makes whole matrices or, of few, a
-   tile of each; of all ways to cut a matrix into as many tiles, the one whose tiles read least. */
+/* out = x y + bias of `batch` matrices, which begin at these elements of x and y. A thread makes whole matrices or, of few,
+   a tile of each; of all ways to cut a matrix into as many tiles, the one whose tiles read least. */
 void product(const float *x, const float *y, const float *bias, float *out, const index_t *x_starts, const index_t *y_starts,
              index_t batch, index_t m, index_t n, index_t k, index_t x_stride, index_t y_stride, int x_transposed,
              int y_transposed)
@@ -48,8 +48,8 @@ void product(const float *x, const float *y, const float *bias, float *out, cons
     }
 }
 
-/* Arrays of attention are (samples, heads, rows, width) with three strides each: the last is 1. The mask, if there is one, is
-   added to the scores, or says which of them count; it has four strides, some of them 0. */
+/* Arrays of attention are (samples, heads, rows, width) with three strides each: the last is 1. The mask, if there is one,
+   is added to the scores, or says which of them count; it has four strides, some of them 0. */
 typedef struct {
     const float *q, *k, *added;
     const unsigned char *seen;
@@ -98,8 +98,8 @@ static float softmax_row(float *s, index_t n)
     return top + logf(total);
 }
 
-/* y = softmax(scale q k^T + mask) v, and each query's log-sum-exp. `strides` of q, k, v, y and the mask. Query i sees the keys
-   up to i + causal, or all if causal < 0. `block` queries are taken at a time; scratch (threads, 2, block keys). */
+/* y = softmax(scale q k^T + mask) v, and each query's log-sum-exp. `strides` of q, k, v, y and the mask. Query i sees the
+   keys up to i + causal, or all if causal < 0. `block` queries are taken at a time; scratch (threads, 2, block keys). */
 void attention(const float *q, const float *k, const float *v, float *y, float *lse, const float *added,
                const unsigned char *seen, float *scratch, const index_t *strides, index_t samples, index_t heads,
                index_t queries, index_t keys, index_t width, index_t v_width, index_t causal, index_t block, float scale)
@@ -119,8 +119,8 @@ void attention(const float *q, const float *k, const float *v, float *y, float *
     }
 }
 
-/* With p the attention weights: dv = p^T g, ds = p (g v^T - sum(g y)), dq = scale ds k, dk = scale ds^T q. `strides` of q, k, v,
-   y, the mask, g, dq, dk and dv. */
+/* With p the attention weights: dv = p^T g, ds = p (g v^T - sum(g y)), dq = scale ds k, dk = scale ds^T q. `strides` of q,
+   k, v, y, the mask, g, dq, dk and dv. */
 void attention_backward(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *added,
                         const unsigned char *seen, const float *g, float *dq, float *dk, float *dv, float *scratch,
                         const index_t *strides, index_t samples, index_t heads, index_t queries, index_t keys, index_t width,

@@ -7,7 +7,7 @@ from .blas import single_threaded_blas
 from .memory import empty
 from .native import kernel
 
-SMALL, SMALL_VECTOR = 1 << 18, 9216  # multiplications up to which BLAS takes one thread: of matrices, of a matrix and a vector
+SMALL, SMALL_VECTOR = 1 << 18, 9216  # multiplications for which BLAS takes one thread: of matrices, of one and a vector
 
 
 def product(x, y, bias=None, out=None):
@@ -26,8 +26,8 @@ def product(x, y, bias=None, out=None):
     (x, x_starts, x_stride, x_transposed), (y, y_starts, y_stride, y_transposed) = _stored(x, batch), _stored(y, batch)
     out = empty((*batch, m, n), np.float32) if out is None else out
     with single_threaded_blas:
-        native(x, y, bias if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
-               x_stride, y_stride, x_transposed, y_transposed)
+        native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n,
+               k, x_stride, y_stride, x_transposed, y_transposed)
     return out
 
 
@@ -37,18 +37,17 @@ def dense_rows(x):
 
 
 def row_stride(x):
-    """How many elements apart the rows of `dense_rows(x)` are; of a single row NumPy may say anything, BLAS wants its length."""
+    """How many elements apart the rows of `dense_rows(x)` are. Of a single row NumPy may say anything."""
     return max(x.strides[-2] // x.itemsize, x.shape[-1], 1)
 
 
 def _stored(x, batch):
-    """Matrices as BLAS takes them: in rows or transposed; where each of the batch begins; how far apart the rows are; and
-    whether they are transposed."""
+    """Matrices as BLAS takes them, or their transposes; where each of the batch begins; how far apart the rows are; and
+    whether it is the transposes."""
     transposed = x.strides[-2] == x.itemsize and x.strides[-1] >= x.shape[-2] * x.itemsize
     x = dense_rows(x.swapaxes(-1, -2) if transposed else x)
     starts = np.zeros(batch, np.int64)
-    if not batch:
-        return x, starts, row_stride(x), transposed
-    for axis, (n, stride) in enumerate(zip(reversed(batch), reversed(np.broadcast_to(x, (*batch, *x.shape[-2:])).strides[:-2]))):
-        starts += (np.arange(n) * (stride // x.itemsize)).reshape(-1, *[1] * axis)
+    if batch:
+        strides = np.broadcast_to(x, (*batch, *x.shape[-2:])).strides[:-2]
+        starts += np.tensordot(np.array(strides) // x.itemsize, np.indices(batch), 1)
     return x, starts, row_stride(x), transposed
