@@ -9,7 +9,6 @@ import threading
 
 import numpy as np
 
-from .blas import single_threaded_blas
 from .elementwise import empty_like
 from .memory import scratch
 from .native import kernel
@@ -123,9 +122,8 @@ def _native(name, arrays, lse, mask, causal, scale):
     masks = (None, mask.view(np.uint8)) if mask is not None and mask.dtype == bool else (mask, None)
     block = max(16, min(queries, BLOCK_SIZE // 2 // k.shape[2]))
     memory = scratch("attention", (get_num_threads(), 2, block, k.shape[2]), np.float32)
-    with single_threaded_blas:
-        native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), n, heads, queries, k.shape[2], width,
-               v.shape[3], -1 if causal is None else causal, block, scale)
+    native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), n, heads, queries, k.shape[2], width, v.shape[3],
+           -1 if causal is None else causal, block, scale)
     return True
 
 

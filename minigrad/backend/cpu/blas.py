@@ -7,72 +7,58 @@ import contextlib
 import ctypes
 import functools
 import os
-import threading
 
 
-class _SingleThreaded:
-    """A context in which BLAS has one thread, if its threads can be controlled; at its end what it had before."""
+@contextlib.contextmanager
+def single_threaded_blas():
+    """Inside, BLAS has one thread, if its threads can be controlled; then as many as before.
 
-    def __init__(self):
-        self.lock, self.inside, self.before = threading.Lock(), 0, 1  # several threads may be inside
-
-    def __enter__(self):
-        control = blas_threads()
-        if control:
-            with self.lock:
-                if self.inside == 0:
-                    self.before = control[0]()
-                    control[1](1)
-                self.inside += 1
-
-    def __exit__(self, *exc):
-        control = blas_threads()
-        if control:
-            with self.lock:
-                self.inside -= 1
-                if self.inside == 0:
-                    control[1](self.before)
-
-    def after_fork(self):
-        """The threads that were inside, or held the lock, do not exist in the child."""
-        if self.inside:
-            blas_threads()[1](self.before)
-        self.lock, self.inside = threading.Lock(), 0
-
-
-single_threaded_blas = _SingleThreaded()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=single_threaded_blas.after_fork)
+    Where several threads of Python are inside, those that found one do not restore it: what BLAS has at last is right.
+    """
+    get, put = blas_threads() or (lambda: 1, None)
+    before = get()
+    if before > 1:
+        put(1)
+    try:
+        yield
+    finally:
+        if before > 1:
+            put(before)
 
 
 @functools.cache
 def blas_threads():
     """(get, set) of BLAS's number of threads, or () where it cannot be controlled."""
-    for prefix in ("scipy_", ""):
-        for suffix in ("64_", ""):
-            found = [_function(f"{prefix}openblas_{verb}_num_threads{suffix}") for verb in ("get", "set")]
-            if all(found):
-                return tuple(found)
-    return ()
+    if _openblas() is None:
+        return ()
+    library, prefix, suffix = _openblas()
+    return tuple(getattr(library, f"{prefix}openblas_{verb}_num_threads{suffix}") for verb in ("get", "set"))
 
 
-def sgemm():
-    """The address of cblas_sgemm with lengths of 64 bits, or None: where BLAS's threads cannot be controlled, there too."""
-    function = _function("scipy_cblas_sgemm64_") or _function("cblas_sgemm64_")
-    return ctypes.cast(function, ctypes.c_void_p).value if function and blas_threads() else None
-
-
-def _function(name):
-    return next((getattr(library, name) for library in _libraries() if hasattr(library, name)), None)
+def functions():
+    """The addresses of cblas_sgemm, with lengths of 64 bits, and of what gets and sets BLAS's number of threads; or None."""
+    if _openblas() is None:
+        return None
+    library, prefix, suffix = _openblas()
+    if suffix != "64_" or not hasattr(library, f"{prefix}cblas_sgemm64_"):
+        return None
+    product = getattr(library, f"{prefix}cblas_sgemm64_")
+    return [ctypes.cast(f, ctypes.c_void_p).value for f in (product, *blas_threads())]
 
 
 @functools.cache
-def _libraries():
-    found = []
+def _openblas():
+    """The library, and what stands before and behind its functions' names; None if NumPy uses another."""
     for path in _paths():
-        with contextlib.suppress(OSError):
-            found.append(ctypes.CDLL(path))  # NumPy has loaded it: this only finds the handle
-    return found
+        try:
+            library = ctypes.CDLL(path)  # NumPy has loaded it: this only finds the handle
+        except OSError:
+            continue
+        for prefix in ("scipy_", ""):
+            for suffix in ("64_", ""):
+                if hasattr(library, f"{prefix}openblas_set_num_threads{suffix}"):
+                    return library, prefix, suffix
+    return None
 
 
 def _paths():

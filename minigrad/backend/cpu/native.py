@@ -23,7 +23,7 @@ import warnings
 
 import numpy as np
 
-from .blas import sgemm
+from . import blas
 from .threads import get_num_threads, on_change
 
 FOLDER = pathlib.Path(__file__).parent
@@ -74,9 +74,9 @@ def _kernels():
         function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
     found["use_threads"](get_num_threads())
     on_change.append(found["use_threads"])
-    product = sgemm()
-    if product:
-        found["use_blas"](product)
+    functions = blas.functions()
+    if functions:
+        found["use_blas"](*functions)
     else:
         for name in MULTIPLYING:
             del found[name]

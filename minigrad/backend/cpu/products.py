@@ -3,7 +3,6 @@ import math
 
 import numpy as np
 
-from .blas import single_threaded_blas
 from .memory import empty
 from .native import kernel
 
@@ -25,9 +24,8 @@ def product(x, y, bias=None, out=None):
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     (x, x_starts, x_stride, x_transposed), (y, y_starts, y_stride, y_transposed) = _stored(x, batch), _stored(y, batch)
     out = empty((*batch, m, n), np.float32) if out is None else out
-    with single_threaded_blas:
-        native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n,
-               k, x_stride, y_stride, x_transposed, y_transposed)
+    native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
+           x_stride, y_stride, x_transposed, y_transposed)
     return out
 
 
