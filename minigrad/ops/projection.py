@@ -108,10 +108,17 @@ _fused_linear = Fused("linear", _linear, _linear_forward, _linear_backward)
 
 
 def linear(x, weight, bias=None):
-    """x W^T + b: (..., in) to (..., out), for a weight (out, in) and a bias (out,) or None."""
+    """x W^T + b: (..., in) to (..., out), for a weight (out, in) and a bias (out,) or None.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
     x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
+    bias = Tensor(bias) if bias is not None and not isinstance(bias, Tensor) else bias
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: a bias {weight.shape[:1]} wanted for the weight {weight.shape}, got {bias.shape}")
     half = is_half(x.dtype) or is_half(weight.dtype)
     operation = _linear if half else _fused_linear  # of 16 bits, matmul knows how to multiply
     return operation(x, weight) if bias is None else operation(x, weight, bias)

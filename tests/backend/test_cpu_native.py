@@ -2,6 +2,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -168,7 +169,6 @@ def test_rows_of_many_and_of_special_numbers():
 def large(monkeypatch):
     """The kernel multiplies small matrices too, if it can multiply at all."""
     monkeypatch.setattr(products, "SMALL", 0)
-    monkeypatch.setattr(products, "SMALL_VECTOR", 0)
 
 
 def laid_out(x, layout):
@@ -261,6 +261,37 @@ def test_attention_of_special_numbers_and_packed_arrays():
                 got.append((y.numpy(), x.grad.numpy()))
         for a, b in zip(*got):
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@needs_blas
+def test_a_bias_of_another_shape_is_refused():
+    x, w = np.ones((256, 128), np.float32), np.ones((512, 128), np.float32)
+    for shape in ((), (1,), (3,), (600,), (256, 512)):
+        with pytest.raises(ValueError, match=r"linear: a bias \(512,\) wanted"):
+            mg.linear(x, w, np.ones(shape, np.float32))
+
+
+def test_products_without_kernels_or_in_float64_and_with_vectors():
+    x, y, b = normal(300, 200), normal(200, 100, seed=1), normal(100, seed=2)
+    right = x @ y + b
+    np.testing.assert_allclose(products.product(x, y, b), right)
+    agree(products.product, x, y[:, :1], b[:1], atol=1e-4)
+    agree(products.product, x[:1], y, b, atol=1e-4)
+    with native.using(False):
+        np.testing.assert_allclose(products.product(x.astype("f"), y.astype("f"), b.astype("f")), right, atol=1e-4)
+
+
+@needs_blas
+def test_a_matrix_that_stands_for_many_is_not_copied_for_each():
+    x = np.repeat(normal(64, 64).astype(np.float32), 2, axis=1)[:, ::2]
+    stored, starts, _, _ = products._stored(np.broadcast_to(x, (500, 64, 64)), (500,))
+    assert stored.nbytes == x.nbytes and not starts.any()
+
+
+def test_without_openmp_blas_keeps_its_threads(tmp_path):
+    code = ("from minigrad.backend.cpu import native; native.CHOICES = [('-fopenmp-simd',)]\n"
+            "print(native.kernel('softmax') is not None, *map(native.kernel, native.MULTIPLYING))")
+    assert run(code, MINIGRAD_CACHE=str(tmp_path)).stdout == "True None None None\n"
 
 
 def test_where_blas_cannot_be_called_numpy_multiplies():
@@ -385,7 +416,11 @@ def test_without_a_compiler_numpy_serves(tmp_path):
 def test_kernels_work_in_a_forked_child():
     x = np.ones((2000, 600), np.float32)
     rows.softmax(x)
+    products.product(x.T, x)
     child = os.fork()
     if not child:
-        os._exit(0 if abs(rows.softmax(x)[0, 0] * 600 - 1) < 1e-3 else 1)
+        signal.alarm(60)  # ends a child that hangs
+        threads.set_num_threads(3)
+        right = abs(rows.softmax(x)[0, 0] * 600 - 1) < 1e-3 and products.product(x.T, x)[0, 0] == 2000
+        os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0

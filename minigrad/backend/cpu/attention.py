@@ -2,7 +2,8 @@
 
 A block is some samples, some heads of one sample, or some queries of one head, such that its scores fit a core's cache.
 The backward pass computes the scores again from the log-sum-exp of each query (Dao et al. 2022, FlashAttention,
-arXiv:2205.14135). q is (N, heads, queries, width), k and v (N, heads, keys, width), with any strides.
+arXiv:2205.14135). q is (N, heads, queries, width), k and v (N, heads, keys, width), with any strides. float32 goes to the
+kernels of `products.c`, unless the mask wants a gradient.
 """
 import math
 import threading
@@ -24,7 +25,7 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
 
     Args:
         mask: bool (True: sees) or additive, with four axes that broadcast to (N, heads, queries, keys); or None.
-        causal: query i sees the keys up to i + causal; None: all keys.
+        causal: query i sees the keys up to i + causal, at least the first; None: all keys.
         out: where to write the result, (N, heads, queries, width); by default new memory ordered as q's.
 
     Returns:
@@ -52,7 +53,7 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
 
     if not (q.size and k.size):
         y[...], lse[...] = 0, math.inf
-    elif not _native("attention", [q, k, v, y], lse, mask, causal, scale):
+    elif q.shape[2] == 1 or not _native("attention", [q, k, v, y], 1, lse, mask, causal, scale):  # NumPy is fast with vectors
         parallel_for(block, _blocks(q, k), blas=True)
     return y, lse
 
@@ -70,7 +71,9 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
     if not (q.size and k.size):
         dq[...], dk[...], dv[...] = 0, 0, 0
         return dq, dk, dv, dmask
-    if not wants_mask and _native("attention_backward", [q, k, v, y, g, dq, dk, dv], lse, mask, causal, scale):
+    each_has_one = q.shape[0] * q.shape[1] >= get_num_threads()  # the kernel's threads share the heads
+    if each_has_one and not wants_mask and _native(
+            "attention_backward", [q, k, v, y, g, dq, dk, dv], 3, lse, mask, causal, scale):
         return dq, dk, dv, None
 
     def block(parts):
@@ -108,22 +111,22 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
     return dq, dk, dv, dmask
 
 
-def _native(name, arrays, lse, mask, causal, scale):
-    """Lets the C kernel `name` work on q, k, v, y and what else it takes; says whether there is one that can."""
-    dense = [dense_rows(a) for a in arrays]
-    written = range(len(arrays))[-3:] if len(arrays) > 4 else [3]
-    native = kernel(name, *dense, None if mask is None or mask.dtype == bool else mask)
-    if native is None or any(dense[i] is not arrays[i] for i in written):  # what is written to a copy would be lost
+def _native(name, arrays, written, lse, mask, causal, scale):
+    """Lets the C kernel `name` work on q, k, v, y and what else it takes, of which the last `written` are results; says
+    whether there is one that can."""
+    (n, heads, queries, width), keys, threads = arrays[0].shape, arrays[1].shape[2], get_num_threads()
+    native = kernel(name, *arrays, None if mask is None or mask.dtype == bool else mask)
+    if native is None or any(dense_rows(a) is not a for a in arrays[-written:]):
         return False
-    q, k, v, y, *more = dense
-    n, heads, queries, width = q.shape
+    q, k, v, y, *more = dense = [dense_rows(a) for a in arrays]
     strides = [(*(s // a.itemsize for s in a.strides[:2]), row_stride(a)) for a in dense]
-    strides.insert(4, [0] * 4 if mask is None else [s // mask.itemsize * (n > 1) for s, n in zip(mask.strides, mask.shape)])
+    strides.insert(4, [0] * 4 if mask is None else [s // mask.itemsize * (m > 1) for s, m in zip(mask.strides, mask.shape)])
     masks = (None, mask.view(np.uint8)) if mask is not None and mask.dtype == bool else (mask, None)
-    block = max(16, min(queries, BLOCK_SIZE // 2 // k.shape[2]))
-    memory = scratch("attention", (get_num_threads(), 2, block, k.shape[2]), np.float32)
-    native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), n, heads, queries, k.shape[2], width, v.shape[3],
-           -1 if causal is None else causal, block, scale)
+    buffers = 2 if more else 1
+    block = max(16, min(queries, BLOCK_SIZE // buffers // keys))
+    memory = scratch("attention", (threads, buffers, block, keys), np.float32)
+    native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), threads, n, heads, queries, keys, width,
+           v.shape[3], keys if causal is None else causal, block, scale)
     return True
 
 

@@ -1,7 +1,7 @@
 """The OpenBLAS that NumPy multiplies with: its number of threads, and its product for the kernels in C.
 
-BLAS, OpenMP and Python each have threads that wait for work by spinning for a while, and two that spin on one core halve
-its speed. So BLAS multiplies in the threads that call it, and those are ours.
+BLAS and OpenMP both have threads that wait for work awake, and where two share a core each has half of it. So BLAS
+multiplies in the threads that call it, and those are ours.
 """
 import contextlib
 import ctypes

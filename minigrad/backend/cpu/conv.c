@@ -379,7 +379,7 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     index_t channels = rounded(gs->channels / window->groups), row = window->groups * channels;
     index_t size = window->height * window->width * (xs->channels / window->groups) * row, blocks = parts(job);
     if (copies > 1) {
-        PARALLEL(1)
+        PARALLEL_BY(copies, 1)
         for (index_t b = 0; b < window->groups * blocks; b++) {
             Part p = part(b, x, xs, job);
             weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);

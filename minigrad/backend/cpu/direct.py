@@ -85,7 +85,7 @@ def _run(plan, x, w, y):
         kernel("correlate")(x, images, w, filters, scratch("conv panels", (size,), np.float32), y, jobs, len(jobs))
 
 
-# What the kernels are told depends on shapes and strides alone, and takes as long to find out as a small convolution.
+# What the kernels are told follows from shapes, strides and the number of threads, and takes as long as a small convolution.
 
 
 def _layout(a):

@@ -38,11 +38,20 @@ INLINE index_t pieces(index_t n, index_t size) { return (n + size - 1) / size; }
 #define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
 
 /* The iterations of the loop behind it are shared by all threads, each a stretch of them, if this is true. */
-#define PARALLEL(enough) SHARED(parallel for, enough)
-/* The same for independent elements, which vectors may take together; `work` counts copies of an element. */
-#define EACH(work) SHARED(parallel for simd, (work) > 65536)
-#define SHARED(how, enough) PRAGMA(omp how schedule(static) num_threads(threads) if(parallel : (enough) && threads > 1))
+#define PARALLEL(enough) SHARED(parallel for, threads, enough)
+/* The same by at most `most` threads: THREAD is below that. */
+#define PARALLEL_BY(most, enough) SHARED(parallel for, at_most(most), enough)
+/* As PARALLEL, for independent elements, which vectors may take together; `work` counts copies of an element. */
+#define EACH(work) SHARED(parallel for simd, threads, (work) > 65536)
+#define SHARED(how, team, enough) PRAGMA(omp how schedule(static) num_threads(team) if(parallel : (enough) && threads > 1))
 #define PRAGMA(...) _Pragma(#__VA_ARGS__)
+
+/* Another thread of Python may change the number at any time. */
+INLINE int at_most(index_t most)
+{
+    int now = *(volatile int *)&threads;
+    return now < most ? now : (int)most;
+}
 
 /* exp(x) for |x| <= 88, and beyond it the value there: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits,
    exp(r) is a polynomial, |r| <= ln 2 / 2. The error is some units in the last place; NaN stays. */

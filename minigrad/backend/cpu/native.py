@@ -70,19 +70,30 @@ def _kernels():
         return {}
     found = {}
     for name, parameters in _DECLARATION.findall("\n".join(path.read_text() for path in sources)):
-        function = found[name] = getattr(library, name)
-        function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
+        if hasattr(library, name):
+            function = found[name] = getattr(library, name)
+            function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
     found["use_threads"](get_num_threads())
     on_change.append(found["use_threads"])
-    functions = blas.functions()
-    if functions:
-        found["use_blas"](*functions)
+    if "use_blas" in found and blas.functions():
+        found["use_blas"](*blas.functions())
     else:
-        for name in MULTIPLYING:
-            del found[name]
+        _leave_products_to_numpy(found)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: found["use_threads"](1))  # OpenMP's threads do not survive a fork
+        os.register_at_fork(after_in_child=lambda: _after_fork(found))
     return found
+
+
+def _leave_products_to_numpy(found):
+    for name in MULTIPLYING:
+        found.pop(name, None)
+
+
+def _after_fork(found):
+    """OpenMP's threads do not survive a fork; BLAS's do."""
+    on_change.remove(found["use_threads"])
+    found["use_threads"](1)
+    _leave_products_to_numpy(found)
 
 
 def _parameter(text):

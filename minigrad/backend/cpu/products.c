@@ -1,5 +1,8 @@
 /* Products of matrices, and attention, by BLAS in the threads of these kernels. */
 #include "kernels.h"
+#ifdef _OPENMP /* otherwise BLAS's own threads are faster */
+
+enum { CALLERS = 128 }; /* for so many threads at a time OpenBLAS has memory */
 
 typedef void (*sgemm_t)(int order, int x_transposed, int y_transposed, index_t m, index_t n, index_t k, float scale,
                         const float *x, index_t x_stride, const float *y, index_t y_stride, float kept, float *out,
@@ -51,13 +54,13 @@ void product(const float *x, const float *y, const float *bias, float *out, cons
              index_t batch, index_t m, index_t n, index_t k, index_t x_stride, index_t y_stride, int x_transposed,
              int y_transposed)
 {
-    int large = batch * m * n * k > 1 << 20; /* enough for more threads */
-    index_t tiles = large && batch < 4 * threads ? threads : 1, down = 1;
+    index_t large = batch * m * n * k > 1 << 20, team = large ? at_most(CALLERS) : 1;
+    index_t tiles = batch < 4 * team ? team : 1, down = 1;
     for (index_t d = 1; d <= tiles; d++)
         if (tiles % d == 0 && m / d + n / (tiles / d) < m / down + n / (tiles / down)) down = d;
     index_t across = tiles / down;
     int before = calm_blas();
-    PARALLEL(large)
+    PARALLEL_BY(team, large)
     for (index_t i = 0; i < batch * tiles; i++) {
         index_t matrix = i / tiles, row = i % tiles / across, column = i % across;
         index_t top = cut(m, row, down), rows = cut(m, row + 1, down) - top;
@@ -90,7 +93,7 @@ INLINE index_t at(const index_t *strides, index_t sample, index_t head, index_t 
 /* How many keys query i sees, as far as the mask lets it. */
 INLINE index_t visible(const Scores *a, index_t i)
 {
-    return a->causal >= 0 && i + a->causal + 1 < a->keys ? i + a->causal + 1 : a->keys;
+    return i + a->causal + 1 < a->keys ? i + a->causal + 1 : a->keys;
 }
 
 /* scale q k^T + mask of `rows` queries, and of the keys that one of them sees; returns how many keys these are. */
@@ -123,20 +126,22 @@ static float softmax_row(float *s, index_t n)
 }
 
 /* y = softmax(scale q k^T + mask) v, and each query's log-sum-exp. `strides` of q, k, v, y and the mask. Query i sees the
-   keys up to i + causal, or all if causal < 0. `block` queries are taken at a time; scratch (threads, 2, block keys). */
+   keys up to i + causal, which is not negative. Each of `most` threads takes `block` queries at a time; scratch
+   (most, block keys). */
 void attention(const float *q, const float *k, const float *v, float *y, float *lse, const float *added,
-               const unsigned char *seen, float *scratch, const index_t *strides, index_t samples, index_t heads,
-               index_t queries, index_t keys, index_t width, index_t v_width, index_t causal, index_t block, float scale)
+               const unsigned char *seen, float *scratch, const index_t *strides, index_t most, index_t samples,
+               index_t heads, index_t queries, index_t keys, index_t width, index_t v_width, index_t causal, index_t block,
+               float scale)
 {
     const index_t *v_strides = strides + 6, *y_strides = strides + 9;
     Scores a = {q, k, added, seen, strides, strides + 3, strides + 12, keys, width, causal, scale};
     index_t blocks = pieces(queries, block);
     int before = calm_blas();
-    PARALLEL(1)
+    PARALLEL_BY(most, 1)
     for (index_t i = 0; i < samples * heads * blocks; i++) {
         index_t sample = i / blocks / heads, head = i / blocks % heads, first = i % blocks * block;
         index_t rows = first + block < queries ? block : queries - first;
-        float *p = scratch + THREAD * 2 * block * keys;
+        float *p = scratch + THREAD * block * keys;
         index_t n = scores(&a, sample, head, first, rows, p);
         for (index_t r = 0; r < rows; r++) lse[i / blocks * queries + first + r] = softmax_row(p + r * n, n);
         multiply(0, 0, rows, v_width, n, 1, p, n, v + at(v_strides, sample, head, 0), v_strides[2], 0,
@@ -146,17 +151,17 @@ void attention(const float *q, const float *k, const float *v, float *y, float *
 }
 
 /* With p the attention weights: dv = p^T g, ds = p (g v^T - sum(g y)), dq = scale ds k, dk = scale ds^T q. `strides` of q,
-   k, v, y, the mask, g, dq, dk and dv. */
+   k, v, y, the mask, g, dq, dk and dv; scratch (most, 2, block keys). */
 void attention_backward(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *added,
                         const unsigned char *seen, const float *g, float *dq, float *dk, float *dv, float *scratch,
-                        const index_t *strides, index_t samples, index_t heads, index_t queries, index_t keys, index_t width,
-                        index_t v_width, index_t causal, index_t block, float scale)
+                        const index_t *strides, index_t most, index_t samples, index_t heads, index_t queries, index_t keys,
+                        index_t width, index_t v_width, index_t causal, index_t block, float scale)
 {
     const index_t *v_strides = strides + 6, *y_strides = strides + 9, *g_strides = strides + 16, *dq_strides = strides + 19;
     const index_t *dk_strides = strides + 22, *dv_strides = strides + 25;
     Scores a = {q, k, added, seen, strides, strides + 3, strides + 12, keys, width, causal, scale};
     int before = calm_blas();
-    PARALLEL(1)
+    PARALLEL_BY(most, 1)
     for (index_t i = 0; i < samples * heads; i++) {
         index_t sample = i / heads, head = i % heads;
         float *p = scratch + THREAD * 2 * block * keys, *ds = p + block * keys;
@@ -189,3 +194,4 @@ void attention_backward(const float *q, const float *k, const float *v, const fl
     }
     restore_blas(before);
 }
+#endif

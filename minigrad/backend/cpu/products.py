@@ -5,25 +5,31 @@ import numpy as np
 
 from .memory import empty
 from .native import kernel
+from .rows import row_blocks
+from .threads import parallel_for
 
-SMALL, SMALL_VECTOR = 1 << 18, 9216  # multiplications for which BLAS takes one thread: of matrices, of one and a vector
+SMALL = 1 << 18  # multiplications of a product that is best left to BLAS, which then takes one thread
 
 
 def product(x, y, bias=None, out=None):
-    """x @ y + bias: (..., m, k) and (..., k, n) with any axes in front that broadcast, and (n,) or None; into `out`, which
-    is contiguous, or reused memory."""
+    """x @ y + bias: (..., m, k) and (..., k, n) with any axes in front that broadcast, and (n,) or None.
+
+    It is written into `out`, which is contiguous, or into reused memory. Large products tell `numpy.errstate` nothing.
+    """
     (m, k), n = x.shape[-2:], y.shape[-1]
-    native = None
-    if max(x.size * n, y.size * m) > (SMALL_VECTOR if m == 1 or n == 1 else SMALL) and k == y.shape[-2]:
-        native = kernel("product", x, y, bias)
-    if native is None:
+    if max(x.size * n, y.size * m) <= SMALL:
         out = np.matmul(x, y, out=out)
-        if bias is not None:
-            out += bias
-        return out
+        return out if bias is None else np.add(out, bias, out=out)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    out = empty((*batch, m, n), np.result_type(x, y)) if out is None else out
+    native = kernel("product", x, y, bias)
+    if native is None or 1 in (m, n) or k != y.shape[-2]:  # with a vector BLAS has a faster product
+        np.matmul(x, y, out=out)
+        if bias is not None:
+            rows = out.reshape(-1, n)
+            parallel_for(lambda part: np.add(rows[part], bias, out=rows[part]), row_blocks(rows))
+        return out
     (x, x_starts, x_stride, x_transposed), (y, y_starts, y_stride, y_transposed) = _stored(x, batch), _stored(y, batch)
-    out = empty((*batch, m, n), np.float32) if out is None else out
     native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
            x_stride, y_stride, x_transposed, y_transposed)
     return out
@@ -42,6 +48,7 @@ def row_stride(x):
 def _stored(x, batch):
     """Matrices as BLAS takes them, or their transposes; where each of the batch begins; how far apart the rows are; and
     whether it is the transposes."""
+    x = x[tuple(slice(None if stride else 1) for stride in x.strides[:-2])]  # no copies of what stands for many
     transposed = x.strides[-2] == x.itemsize and x.strides[-1] >= x.shape[-2] * x.itemsize
     x = dense_rows(x.swapaxes(-1, -2) if transposed else x)
     starts = np.zeros(batch, np.int64)

@@ -92,11 +92,11 @@ void layer_norm(const float *xs, const float *weight, const float *bias, float *
 }
 
 /* With xhat = (x - mean) inv_std and h = g weight: dx = inv_std (h - mean(h) - xhat mean(h xhat)); RMS norm has no mean(h).
-   dweight += sum over rows of g xhat, dbias += sum over rows of g; each thread has its own. */
+   dweight += sum over rows of g xhat, dbias += sum over rows of g; each of `most` threads has its own. */
 void layer_norm_backward(const float *gs, const float *xs, const float *weight, const float *mean, const float *inv_std,
-                         float *dxs, float *dweights, float *dbiases, index_t rows, index_t columns)
+                         float *dxs, float *dweights, float *dbiases, index_t most, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 65536)
+    PARALLEL_BY(most, rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *g = gs + r * columns, *x = xs + r * columns;
         float *dx = dxs + r * columns, *dweight = dweights + THREAD * columns, *dbias = dbiases + THREAD * columns;
@@ -117,10 +117,10 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
     }
 }
 
-/* sums += the sum over the rows; each thread has its own. */
-void column_sums(const float *x, float *sums, index_t rows, index_t columns)
+/* sums += the sum over the rows; each of `most` threads has its own. */
+void column_sums(const float *x, float *sums, index_t most, index_t rows, index_t columns)
 {
-    PARALLEL(rows * columns > 65536)
+    PARALLEL_BY(most, rows * columns > 65536)
     for (index_t r = 0; r < rows / 4; r++) {
         const float *a = x + 4 * r * columns, *b = a + columns, *c = b + columns, *d = c + columns;
         float *sum = sums + THREAD * columns;

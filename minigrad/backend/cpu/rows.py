@@ -176,9 +176,9 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     if native:
         sums = np.zeros((2, get_num_threads(), c), np.float32)
         w = np.ones(c, np.float32) if weight is None else _dense(weight)
-        native(gs, rows, w, mean, inv_std, out, *sums, *rows.shape)
+        native(gs, rows, w, mean, inv_std, out, *sums, sums.shape[1], *rows.shape)
         return dx, *sums.sum(1)
-    todo = _row_blocks(rows)
+    todo = row_blocks(rows)
     w = np.ones((c, 1), rows.dtype) if weight is None else weight.astype(rows.dtype).reshape(c, 1)
     sums = np.zeros((2, len(todo), c))
 
@@ -212,7 +212,7 @@ def column_sums(x):
     if native is None:
         return np.ones(len(x), x.dtype) @ x  # BLAS does it faster than `sum`
     sums = np.zeros((get_num_threads(), x.shape[1]), np.float32)
-    native(np.ascontiguousarray(x), sums, *x.shape)
+    native(np.ascontiguousarray(x), sums, len(sums), *x.shape)
     return sums.sum(0)
 
 
@@ -230,7 +230,7 @@ def _rows(x):
     return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _row_blocks(rows):
+def row_blocks(rows):
     return [part for _, part in blocks((1, *rows.shape), rows.dtype, BLOCK_BYTES)] if rows.size else []
 
 
@@ -240,4 +240,4 @@ def _dense(vector):
 
 
 def _for_rows(fn, rows):
-    parallel_for(fn, _row_blocks(rows), blas=True)
+    parallel_for(fn, row_blocks(rows), blas=True)
