@@ -413,6 +413,7 @@ def test_without_a_compiler_numpy_serves(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_kernels_work_in_a_forked_child():
     x = np.ones((2000, 600), np.float32)
     rows.softmax(x)
