@@ -91,7 +91,7 @@ def _leave_products_to_numpy(found):
 
 def _after_fork(found):
     """OpenMP's threads do not survive a fork; BLAS's do."""
-    on_change.remove(found["use_threads"])
+    on_change[:] = [tell for tell in on_change if tell is not found["use_threads"]]
     found["use_threads"](1)
     _leave_products_to_numpy(found)
 
