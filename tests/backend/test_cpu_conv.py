@@ -1,5 +1,7 @@
 """The CPU convolution and its gradients against loops over the definition."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,8 +114,17 @@ def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, co
         return
     x = rng.standard_normal((n, groups * c, *(side + kernel - 1 for side in size)))
     w = rng.standard_normal((o, c, kernel, kernel))
-    with native.using(compiled):
+    with native.using(compiled), mock.patch.object(direct, "_few_outputs", return_value=False):
         check(x, w, dict(stride=(stride, 1), padding=(1, 0), dilation=(1, 1), groups=groups), np.float32, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_many_channels(layout, by_columns):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 260, 6, 7)), rng.standard_normal((150, 260, 3, 3))
+    with mock.patch.object(direct, "_few_outputs", return_value=by_columns and native.kernel("product") is not None):
+        check(x, w, dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1), np.float32, layout)
 
 
 @pytest.mark.parametrize("module, nbytes, dtype", [(conv, 1, np.float64), (conv, 3000, np.float64), (direct, 1, np.float32),
