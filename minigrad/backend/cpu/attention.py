@@ -53,7 +53,7 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
 
     if not (q.size and k.size):
         y[...], lse[...] = 0, math.inf
-    elif q.shape[2] == 1 or not _native("attention", [q, k, v, y], 1, lse, mask, causal, scale):  # NumPy is fast with vectors
+    elif q.shape[2] == 1 or not _native("attention", [q, k, v, y], 1, lse, mask, causal, scale):  # of one NumPy is faster
         parallel_for(block, _blocks(q, k), blas=True)
     return y, lse
 
