@@ -211,7 +211,6 @@ def test_products_keep_the_layouts_that_blas_takes():
         products.product(x, x)
 
 
-@needs_blas
 @pytest.mark.parametrize("shape", [(1, 5), (6, 1), (7, 3), (801, 403)])
 def test_column_sums(shape):
     agree(rows.column_sums, normal(*shape), atol=1e-3)
@@ -263,7 +262,6 @@ def test_attention_of_special_numbers_and_packed_arrays():
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@needs_blas
 def test_a_bias_of_another_shape_is_refused():
     x, w = np.ones((256, 128), np.float32), np.ones((512, 128), np.float32)
     for shape in ((), (1,), (3,), (600,), (256, 512)):

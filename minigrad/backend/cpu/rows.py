@@ -191,7 +191,7 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
         else:
             np.subtract(rows[part], mean[part, None], out=centred)
         term = np.multiply(g, centred, out=scratch("rows b", g.shape, g.dtype))
-        sums[:, i] = inv[:, 0] @ term, np.ones(len(g), g.dtype) @ g
+        sums[:, i] = inv[:, 0] @ term, column_sums(g, alone=False)
         centred *= (term @ w) * (inv * inv / c)
         shared = (g @ w) / c
         if weight is not None:
@@ -206,9 +206,9 @@ def layer_norm_backward(g, x, weight, mean, inv_std):
     return dx, dw, db
 
 
-def column_sums(x):
-    """The sum over the rows of a matrix."""
-    native = kernel("column_sums", x)
+def column_sums(x, alone=True):
+    """The sum over the rows of a matrix. `alone`: not in a parallel loop, so that all threads may work on it."""
+    native = kernel("column_sums", x) if alone else None
     if native is None:
         return np.ones(len(x), x.dtype) @ x  # BLAS does it faster than `sum`
     sums = np.zeros((get_num_threads(), x.shape[1]), np.float32)
