@@ -100,7 +100,7 @@ def draw_graph(y, path=None):
         RuntimeError: a picture is asked for, but there is no `dot`.
     """
     lines = ["digraph {", "  rankdir=BT; node [fontname=Helvetica fontsize=10]; edge [fontname=Helvetica fontsize=9];"]
-    root = y._node or y
+    root = y.origin
     names, stack = {root: "n0"}, [root]
 
     def describe(key):
@@ -113,7 +113,7 @@ def draw_graph(y, path=None):
     while stack:
         key = stack.pop()
         for x in (key.inputs or ()) if type(key) is Node else ():
-            below = x._node or x
+            below = x.origin if isinstance(x, Tensor) else x
             if below not in names:
                 names[below] = f"n{len(names)}"
                 lines.append(f"  {names[below]} [{describe(below)}];")

@@ -6,7 +6,7 @@ import numpy as np
 from . import backend
 from .backend import fresh, is_float, is_half, path, xp
 from .backend.cpu import elementwise as fused
-from .recording import mark_changed
+from .versions import mark_changed
 from .tensor import wrap
 
 
@@ -67,8 +67,7 @@ def _by_kernel(name, many, exists=True):
     """
     together, others = {}, []
     for arrays in many:
-        fits = (exists and path(*arrays) == "cuda" and not is_half(arrays[0].dtype)  # which optimiser.cu does not know
-                and all(a.flags.c_contiguous for a in arrays[:1] + arrays[2:]))
+        fits = exists and path("sgd_step", arrays) is not None
         (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
     if others and backend.capturing is not None:
         raise RuntimeError(f"{name}: a step on parameters like {others[0][0].dtype}{list(others[0][0].shape)} has no CUDA "

@@ -1,5 +1,6 @@
 """The random numbers that layers and initialisers draw: one generator per process, which `seed` sets."""
 import contextlib
+import math
 
 import numpy as np
 
@@ -26,6 +27,19 @@ def draw():
     if not backend.tracing():
         return number
     return backend.capturing.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
+
+
+def words(like, shape):
+    """Random whole numbers from 0 to 65,535, as an array of `shape` where the array `like` is.
+
+    For the GPU the host draws one number, from which a counter-based generator there draws the others (as float64).
+    """
+    n = math.prod(shape)
+    if not backend.runs_cuda_kernels(like):
+        bits = generator().bit_generator.random_raw(-(-n // 4)).astype("<u8", copy=False).view("<u2")
+        return bits[:n].reshape(shape)
+    from . import cuda
+    return cuda.philox_words(n, draw()).reshape(shape) // 65536
 
 
 def seed(value):

@@ -2,7 +2,7 @@
 import contextlib
 
 from .. import backend
-from ..recording import mark_changed
+from ..versions import mark_changed
 from ..tensor import Tensor, asarray
 
 

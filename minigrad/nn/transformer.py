@@ -38,14 +38,15 @@ class MultiheadAttention(Module):
         heads, width, drop = self.num_heads, e // self.num_heads, self.dropout if self.training else 0
         if key is None and value is None and prefix is None and not need_weights and not drop:
             qkv = ops.linear(query, self.in_proj_weight, self.in_proj_bias).reshape(n, length, 3, heads, width)
-            return self.out_proj(ops.packed_attention(qkv, attn_mask, is_causal))
+            return self.out_proj(ops.packed_attention(qkv, attn_mask, is_causal=is_causal))
         key = query if key is None else key
         value = key if value is None else value
         q, k, v = (self._projected(x, i) for i, x in enumerate((query, key, value)))
         if not (need_weights or drop):
-            y = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal, prefix=prefix)
+            y = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, prefix=prefix)
             return self.out_proj(y.transpose(0, 2, 1, 3).reshape(n, length, e))
-        y, weights = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal, prefix=prefix, return_weights=True)
+            y, weights = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, prefix=prefix,
+                                                         return_weights=True)
         if drop:
             v = v if prefix is None else ops.concatenate([prefix[1].broadcast_to((n, *prefix[1].shape[-3:])), v], 2)
             y = ops.matmul(ops.dropout(weights, drop), v)
