@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 
+from .execution import execution
+
 
 def xp(array):
     """The array module of `array`: `cupy` for a CuPy array, else `numpy`."""
@@ -15,22 +17,6 @@ def xp(array):
         return np
     cupy = sys.modules.get("cupy")  # a CuPy array cannot exist unless CuPy has been imported
     return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
-
-
-capturing = None  # the `minigrad.cuda.Captured` whose step runs now, to be warmed up or traced; else None
-
-
-def tracing():
-    """Whether what runs now is not executed but recorded, to be replayed."""
-    return capturing is not None and capturing.tracing
-
-
-def fresh(function, dtype):
-    """`function()`; while tracing, an array (1,) on the device in which `function()` lies at each replay.
-
-    For the numbers that change from step to step, such as a learning rate.
-    """
-    return capturing.slot(function, dtype) if tracing() else function()
 
 
 def as_dtype(dtype):
@@ -102,7 +88,6 @@ def where(condition, x, y):
 
 
 LARGE = 1 << 18  # elements of which a pass pays for more threads
-kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
 _SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
 
 
@@ -115,7 +100,7 @@ def path(*arrays):
             int64: the kernels of `backend.cuda`.
         "definition": anything else, such as float32 beside float64 on the GPU: the operation written in primitives.
     """
-    if not kernels_take_numpy:
+    if not execution.kernels_take_numpy:
         for a in arrays:
             if type(a) is not np.ndarray and xp(a) is not np:
                 break
@@ -175,7 +160,7 @@ def to_device(array, device):
         RuntimeError: there is no such GPU, or no CuPy; or a captured step asks for the copy.
     """
     kind, _, index = str(device).partition(":")
-    if capturing is not None and (kind == "cpu") == (kernels_take_numpy or xp(array) is not np):
+    if execution.capture is not None and (kind == "cpu") == (execution.kernels_take_numpy or xp(array) is not np):
         raise RuntimeError("a captured step cannot copy between host and GPU, as item(), float(), numpy() and to() do: "
                            "return the Tensor and read it outside, or pass the array as an argument")
     if kind == "cpu" and not index:

@@ -3,7 +3,7 @@ import contextlib
 
 import numpy as np
 
-from .. import backend
+from . import execution
 
 _generator = None  # made at first use: importing numpy.random takes a while
 
@@ -23,9 +23,9 @@ def draw():
     generator was put back to draw the same number again, the same array.
     """
     number = int(generator().integers(1 << 63))
-    if not backend.tracing():
+    if not execution.tracing:
         return number
-    return backend.capturing.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
+    return execution.capture.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
 
 
 def seed(value):

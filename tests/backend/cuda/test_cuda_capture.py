@@ -10,8 +10,7 @@ from kernelchecks import close, normal
 
 import minigrad as mg
 from minigrad import backend, nn, optim
-from minigrad.backend import random
-from minigrad.backend.cuda import launch
+from minigrad.backend import execution, random
 
 needs_compiler = pytest.mark.skipif(not standin.available, reason="there is no g++")
 
@@ -70,7 +69,7 @@ class FakeCupy:
 def fake(request, monkeypatch):
     cupy = FakeCupy()
     monkeypatch.setattr(backend, "cupy", lambda: cupy)
-    with launch.using(cupy):
+    with execution.using(cupy):
         yield cupy
 
 
@@ -176,7 +175,7 @@ READS = {"item": lambda y: y.sum().item(), "float": lambda y: float(y.sum()), "i
 def test_reading_on_the_host_is_an_error(fake, name):
     with pytest.raises(RuntimeError, match="cannot copy between host and GPU"):
         mg.cuda.capture(lambda x: READS[name](mg.gelu(x)))(mg.Tensor(np.ones(2)))
-    assert backend.capturing is None and fake.pinned == fake.usual_pinned
+    assert execution.capture is None and fake.pinned == fake.usual_pinned
 
 
 def test_after_an_error_the_step_can_be_captured_again(fake):
@@ -195,7 +194,7 @@ def test_after_an_error_the_step_can_be_captured_again(fake):
         fails[:] = [error]
         with pytest.raises(seen, match="calling cuBLAS|own"):
             run(x)
-        assert fake.recording is None and backend.capturing is None and random.get_state() == before
+        assert fake.recording is None and execution.capture is None and random.get_state() == before
     fails.clear()
     assert (run(x).numpy() != run(x).numpy()).any()
 
