@@ -19,7 +19,7 @@ def generator():
 def draw():
     """A seed for the kernels that draw random numbers on the GPU, a number below 2**63.
 
-    While a step is traced (see `minigrad.cuda`) an array (1,) on the device, with a new number at every replay; where the
+    While a step is traced (see `minigrad.cuda_graph`) an array (1,) on the device, with a new number at every replay; where the
     generator was put back to draw the same number again, the same array.
     """
     number = int(generator().integers(1 << 63))

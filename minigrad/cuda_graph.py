@@ -1,6 +1,6 @@
 """Whole training steps as CUDA graphs: captured once, then replayed by one call, without Python between the kernels.
 
-    step = minigrad.cuda.capture(step)
+    step = minigrad.capture(step)
     for x, labels in batches:
         optimizer.lr = schedule(optimizer.steps)
         loss = step(x, labels)
