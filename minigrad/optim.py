@@ -3,8 +3,7 @@ import math
 
 import numpy as np
 
-from . import backend
-from .backend import fresh, is_float, is_half, path, xp
+from .backend import execution, is_float, path, xp
 from .backend.cpu import elementwise as fused
 from .versions import mark_changed
 from .tensor import wrap
@@ -31,12 +30,12 @@ class Optimizer:
                 for i, p in enumerate(self.params) if p.grad is not None]
         for p, *_ in many:
             mark_changed(p)
-        number = fresh(self._count, np.int32)
+        number = execution.per_replay(self._count, np.int32)
         together, others = _by_kernel(type(self).__name__, many, self.update_all is not None)
         for arrays in others:
             self.update(*arrays)
         for dtype, arrays in together.items():
-            self.update_all(fresh(lambda: self.lr, dtype), number, *arrays)
+            self.update_all(execution.per_replay(lambda: self.lr, dtype), number, *arrays)
 
     def _count(self):
         self.steps += 1
@@ -69,7 +68,7 @@ def _by_kernel(name, many, exists=True):
     for arrays in many:
         fits = exists and path("sgd_step", arrays) is not None
         (together.setdefault(arrays[0].dtype, []) if fits else others).append(arrays)
-    if others and backend.capturing is not None:
+    if others and execution.capture is not None:
         raise RuntimeError(f"{name}: a step on parameters like {others[0][0].dtype}{list(others[0][0].shape)} has no CUDA "
                            "kernel, so it cannot be captured")
     return {dtype: [list(arrays) for arrays in zip(*group)] for dtype, group in together.items()}, others
@@ -285,7 +284,7 @@ class EMA:
 
     def update(self):
         """Moves the average towards the module's present values; to be called after the optimiser's step."""
-        fresh(self._count, np.int32)
+        execution.per_replay(self._count, np.int32)
         now = {name: p._array for name, p in self.module.named_parameters()} | dict(self.module.named_buffers())
         pairs = [(self.average[name], value) for name, value in now.items()]
         for average, value in pairs:
@@ -296,7 +295,7 @@ class EMA:
             average += average.dtype.type(1 - self._decay()) * (value - average)
         for dtype, (averages, values) in together.items():
             from .backend import cuda
-            cuda.ema_step(averages, values, fresh(self._decay, dtype))
+            cuda.ema_step(averages, values, execution.per_replay(self._decay, dtype))
 
     def _count(self):
         self.updates += 1

@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 
+from .execution import execution
+
 
 def xp(array):
     """The array module of `array`: `cupy` for a CuPy array, else `numpy`."""
@@ -15,22 +17,6 @@ def xp(array):
         return np
     cupy = sys.modules.get("cupy")  # a CuPy array cannot exist unless CuPy has been imported
     return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
-
-
-capturing = None  # the `minigrad.cuda.Captured` whose step runs now, to be warmed up or traced; else None
-
-
-def tracing():
-    """Whether what runs now is not executed but recorded, to be replayed."""
-    return capturing is not None and capturing.tracing
-
-
-def fresh(function, dtype):
-    """`function()`; while tracing, an array (1,) on the device in which `function()` lies at each replay.
-
-    For the numbers that change from step to step, such as a learning rate.
-    """
-    return capturing.slot(function, dtype) if tracing() else function()
 
 
 def as_dtype(dtype):
@@ -93,12 +79,9 @@ def where(condition, x, y):
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 
-kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
-
-
 def runs_cuda_kernels(array):
-    """Whether what is done with this array is done by the CUDA kernels' device: it is on the GPU."""
-    return kernels_take_numpy or xp(array) is not np
+    """Whether what is done with this array is done by the device that runs the CUDA kernels: it is on the GPU."""
+    return execution.kernels_take_numpy or xp(array) is not np
 
 
 def is_array(x):
@@ -148,7 +131,7 @@ def to_device(array, device):
         RuntimeError: there is no such GPU, or no CuPy; or a captured step asks for the copy.
     """
     kind, _, index = str(device).partition(":")
-    if capturing is not None and (kind == "cpu") == (kernels_take_numpy or xp(array) is not np):
+    if execution.capture is not None and (kind == "cpu") == runs_cuda_kernels(array):
         raise RuntimeError("a captured step cannot copy between host and GPU, as item(), float(), numpy() and to() do: "
                            "return the Tensor and read it outside, or pass the array as an argument")
     if kind == "cpu" and not index:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend
-from . import in_float32, is_float, is_half, xp
+from . import execution, in_float32, is_float, is_half, xp
 
 
 class Path(NamedTuple):
@@ -70,7 +69,7 @@ _KERNEL_DTYPES = {np.dtype(name) for name in ("float32", "float64", "int64", "bo
 
 def _table(arrays):
     """The table of the backend that can take the arrays, or None."""
-    if not backend.kernels_take_numpy:
+    if not execution.kernels_take_numpy:
         for a in arrays:
             if type(a) is not np.ndarray and xp(a) is not np:
                 break

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .. import backend
+from . import execution, runs_cuda_kernels
 
 _generator = None  # made at first use: importing numpy.random takes a while
 
@@ -20,13 +20,13 @@ def generator():
 def draw():
     """A seed for the kernels that draw random numbers on the GPU, a number below 2**63.
 
-    While a step is traced (see `minigrad.cuda`) an array (1,) on the device, with a new number at every replay; where the
+    While a step is traced (see `minigrad.cuda_graph`) an array (1,) on the device, with a new number at every replay; where the
     generator was put back to draw the same number again, the same array.
     """
     number = int(generator().integers(1 << 63))
-    if not backend.tracing():
+    if not execution.tracing:
         return number
-    return backend.capturing.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
+    return execution.capture.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
 
 
 def words(like, shape):
@@ -35,7 +35,7 @@ def words(like, shape):
     For the GPU the host draws one number, from which a counter-based generator there draws the others (as float64).
     """
     n = math.prod(shape)
-    if not backend.runs_cuda_kernels(like):
+    if not runs_cuda_kernels(like):
         bits = generator().bit_generator.random_raw(-(-n // 4)).astype("<u8", copy=False).view("<u2")
         return bits[:n].reshape(shape)
     from . import cuda

@@ -45,8 +45,8 @@ class MultiheadAttention(Module):
         if not (need_weights or drop):
             y = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, prefix=prefix)
             return self.out_proj(y.transpose(0, 2, 1, 3).reshape(n, length, e))
-            y, weights = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, prefix=prefix,
-                                                         return_weights=True)
+        y, weights = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, prefix=prefix,
+                                                      return_weights=True)
         if drop:
             v = v if prefix is None else ops.concatenate([prefix[1].broadcast_to((n, *prefix[1].shape[-3:])), v], 2)
             y = ops.matmul(ops.dropout(weights, drop), v)

@@ -38,7 +38,7 @@ _transpose = Primitive(
 
 
 def _joined(*xs, axis):
-    if backend.capturing is not None and len(xs) > 8:  # then CuPy copies from the host
+    if backend.execution.capture is not None and len(xs) > 8:  # then CuPy copies from the host
         return _joined(*[_joined(*xs[i:i + 8], axis=axis) for i in range(0, len(xs), 8)], axis=axis)
     return xp(xs[0]).concatenate(xs, axis=axis)
 

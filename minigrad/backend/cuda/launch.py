@@ -4,18 +4,16 @@ A file is compiled with NVRTC at its first use, once for each type of item (CuPy
 disk). The declarations in the file are the one place that says what a kernel takes: `launch` reads them, turns Python
 numbers into the declared types and refuses arrays of another dtype or memory order, which a GPU would misread silently.
 
-What executes is a device: `empty(shape, dtype)` allocates, `run(...)` launches. It is CuPy's GPU unless `using` puts
-another in its place.
+What executes is a device: `empty(shape, dtype)` allocates, `run(...)` launches. It is CuPy's GPU unless
+`backend.execution.using` puts another in its place.
 """
-import contextlib
 import functools
 import pathlib
 import re
 
 import numpy as np
 
-from ... import backend
-from .. import cupy, xp
+from .. import cupy, execution, xp
 
 FOLDER = pathlib.Path(__file__).parent
 # The C types of what arrays of a dtype hold, and of what is computed in.
@@ -102,22 +100,12 @@ def _function(file, kernel, item):
     return _module(file, item).get_function(kernel)
 
 
-_device = Gpu()
+_gpu = Gpu()
 
 
-@contextlib.contextmanager
-def using(device):
-    """Kernels launched inside run on `device`, and results are allocated there. Of the whole process, not of a thread.
-
-    If the device takes NumPy arrays, all operations with a CUDA path take it for NumPy arrays (see `backend.path`).
-    """
-    global _device
-    before = _device
-    _device, backend.kernels_take_numpy = device, device.takes_numpy
-    try:
-        yield
-    finally:
-        _device, backend.kernels_take_numpy = before, before.takes_numpy
+def device():
+    """What kernels run on now."""
+    return execution.device or _gpu
 
 
 def in_any_order(function):
@@ -136,12 +124,12 @@ def ordered(a):
 
 def empty(shape, dtype):
     """An uninitialised array on the device."""
-    return _device.empty(shape, dtype)
+    return device().empty(shape, dtype)
 
 
 def empty_like(x):
     """An uninitialised array of the shape and dtype of `x`, in C order."""
-    return _device.empty(x.shape, x.dtype)
+    return device().empty(x.shape, x.dtype)
 
 
 def launch(file, kernel, grid, block, *arguments):
@@ -169,7 +157,7 @@ def launch(file, kernel, grid, block, *arguments):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
     checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
-        _device.run(file, kernel, item.name, grid, block, checked)
+        device().run(file, kernel, item.name, grid, block, checked)
 
 
 def _checked(kernel, position, value, kind, pointer, _const, item):

@@ -3,8 +3,7 @@ import math
 
 import numpy as np
 
-from ... import backend
-from .. import is_half, xp
+from .. import execution, is_half, xp
 from .launch import empty, launch, ordered
 
 TILE = 64  # as in matmul.cu
@@ -12,8 +11,8 @@ TILE = 64  # as in matmul.cu
 
 def matmul(x, y):
     """x @ y, as `numpy.matmul` of arrays of at least two axes."""
-    if backend.capturing is not None:
-        blas = backend.capturing.blas
+    if execution.capture is not None:
+        blas = execution.capture.blas
         return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
     if x.dtype != y.dtype:
         return x @ y

@@ -13,7 +13,7 @@ import types
 import numpy as np
 import standin
 from minigrad import backend
-from minigrad.backend.cuda import launch
+from minigrad.backend import execution
 
 # Functions of CuPy 13 and 14 that minigrad calls, and the names of their arguments.
 FUNCTIONS = {
@@ -260,7 +260,7 @@ def installed():
     sys.modules.update(modules)
     backend.cupy.cache_clear()
     try:
-        with launch.using(Gpu()):
+        with execution.using(Gpu()):
             yield
     finally:
         backend.cupy.cache_clear()

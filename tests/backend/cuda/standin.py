@@ -1,4 +1,4 @@
-"""A device for `minigrad.backend.cuda.launch.using` that needs no GPU: kernels compiled by g++, on NumPy arrays.
+"""A device for `minigrad.backend.execution.using` that needs no GPU: kernels compiled by g++, on NumPy arrays.
 
 Every launch runs twice, with the threads and blocks in either order, on copies that have a zone of NaNs before and a page
 that cannot be read behind them. It fails if the two results differ (a race, a missing barrier), if the zone or a const

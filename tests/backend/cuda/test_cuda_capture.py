@@ -9,15 +9,14 @@ import standin
 from kernelchecks import close, normal
 
 import minigrad as mg
-from minigrad import backend, nn, optim
-from minigrad.backend import random
-from minigrad.backend.cuda import launch
+from minigrad import backend, cuda_graph, nn, optim
+from minigrad.backend import execution, random
 
 needs_compiler = pytest.mark.skipif(not standin.available, reason="there is no g++")
 
 
 class FakeCupy:
-    """What `minigrad.cuda` uses of CuPy, on NumPy arrays. A launch on a stream that captures is kept for the graph."""
+    """What `minigrad.cuda_graph` uses of CuPy, on NumPy arrays. A launch on a stream that captures is kept for the graph."""
 
     takes_numpy = True
     zeros, array, asarray = np.zeros, np.array, np.asarray
@@ -70,7 +69,7 @@ class FakeCupy:
 def fake(request, monkeypatch):
     cupy = FakeCupy()
     monkeypatch.setattr(backend, "cupy", lambda: cupy)
-    with launch.using(cupy):
+    with execution.using(cupy):
         yield cupy
 
 
@@ -105,7 +104,7 @@ def batch(t):
 
 def test_replays_equal_the_steps_that_they_stand_for(fake):
     runs = []
-    for capture in (lambda step: step, mg.cuda.capture):
+    for capture in (lambda step: step, mg.capture):
         step, layer, optimizer, ema = prepared()
         run = capture(step)
         results = []
@@ -129,7 +128,7 @@ def test_replays_equal_the_steps_that_they_stand_for(fake):
 
 def test_a_replay_runs_no_python_of_the_step(fake):
     calls = []
-    run = mg.cuda.capture(lambda x, scale: calls.append(scale) or (mg.gelu(x),))
+    run = mg.capture(lambda x, scale: calls.append(scale) or (mg.gelu(x),))
     results = [run(mg.Tensor(np.full(3, float(t))), 2) for t in range(4)]
     assert calls == [2, 2] and isinstance(results[0], tuple)
     for t, (y,) in enumerate(results):
@@ -137,7 +136,7 @@ def test_a_replay_runs_no_python_of_the_step(fake):
 
 
 def test_arrays_stay_arrays_and_may_lie_on_the_host(fake):
-    run = mg.cuda.capture(lambda batch: {**batch, "y": mg.softmax(batch["x"])}, device="cuda")
+    run = mg.capture(lambda batch: {**batch, "y": mg.softmax(batch["x"])}, device="cuda")
     for t in range(3):
         x = normal(t, np.float32, 2, 3)
         results = run({"x": x, "t": None})
@@ -146,7 +145,7 @@ def test_arrays_stay_arrays_and_may_lie_on_the_host(fake):
 
 
 def test_other_arguments_are_an_error(fake):
-    run = mg.cuda.capture(lambda x, p: mg.gelu(x), device="cuda")
+    run = mg.capture(lambda x, p: mg.gelu(x), device="cuda")
     x = np.zeros((4, 2))
     run(x, 0.5)
     for _ in range(2):
@@ -160,7 +159,7 @@ def test_other_arguments_are_an_error(fake):
 
 
 def test_arguments_by_name_may_come_in_any_order(fake):
-    run = mg.cuda.capture(lambda a, b: mg.softmax(a))
+    run = mg.capture(lambda a, b: mg.softmax(a))
     for t in range(4):
         a, b = mg.Tensor(normal(t, np.float64, 2, 3)), mg.Tensor(np.zeros((2, 3)))
         y = run(**({"a": a, "b": b} if t % 2 else {"b": b, "a": a}))
@@ -175,8 +174,8 @@ READS = {"item": lambda y: y.sum().item(), "float": lambda y: float(y.sum()), "i
 @pytest.mark.parametrize("name", READS)
 def test_reading_on_the_host_is_an_error(fake, name):
     with pytest.raises(RuntimeError, match="cannot copy between host and GPU"):
-        mg.cuda.capture(lambda x: READS[name](mg.gelu(x)))(mg.Tensor(np.ones(2)))
-    assert backend.capturing is None and fake.pinned == fake.usual_pinned
+        mg.capture(lambda x: READS[name](mg.gelu(x)))(mg.Tensor(np.ones(2)))
+    assert execution.capture is None and fake.pinned == fake.usual_pinned
 
 
 def test_after_an_error_the_step_can_be_captured_again(fake):
@@ -188,24 +187,24 @@ def test_after_an_error_the_step_can_be_captured_again(fake):
             raise fails[0]
         return mg.dropout(y, 0.5)
 
-    run, x = mg.cuda.capture(step), mg.Tensor(np.ones(50))
+    run, x = mg.capture(step), mg.Tensor(np.ones(50))
     run(x)
     before = random.get_state()
     for error, seen in ((NotImplementedError("calling cuBLAS"), RuntimeError), (KeyError("own"), KeyError)):
         fails[:] = [error]
         with pytest.raises(seen, match="calling cuBLAS|own"):
             run(x)
-        assert fake.recording is None and backend.capturing is None and random.get_state() == before
+        assert fake.recording is None and execution.capture is None and random.get_state() == before
     fails.clear()
     assert (run(x).numpy() != run(x).numpy()).any()
 
 
 def test_copies_from_the_host_and_steps_in_steps_are_errors(fake):
     x = mg.Tensor(np.ones(2))
-    inner = mg.cuda.capture(lambda x: x)
+    inner = mg.capture(lambda x: x)
     for step, complaint in ((lambda x: fake.pinned(16), "16 bytes"), (inner, "inside another")):
         with pytest.raises(RuntimeError, match=complaint):
-            mg.cuda.capture(step)(x)
+            mg.capture(step)(x)
 
 
 def test_an_optimiser_without_a_kernel_is_refused(fake):
@@ -217,12 +216,12 @@ def test_an_optimiser_without_a_kernel_is_refused(fake):
         optimizer.step()
 
     with pytest.raises(RuntimeError, match="LAMB.*no CUDA kernel"):
-        mg.cuda.capture(step)(mg.Tensor(np.ones((2, 2))))
+        mg.capture(step)(mg.Tensor(np.ones((2, 2))))
 
 
 def test_too_many_numbers(fake, monkeypatch):
-    monkeypatch.setattr(mg.cuda, "SLOTS", 3)
-    run, x = mg.cuda.capture(lambda x: [mg.dropout(x, 0.5) for _ in range(4)]), mg.Tensor(np.ones(2))
+    monkeypatch.setattr(cuda_graph, "SLOTS", 3)
+    run, x = mg.capture(lambda x: [mg.dropout(x, 0.5) for _ in range(4)]), mg.Tensor(np.ones(2))
     run(x)
     with pytest.raises(RuntimeError, match="more than 3 numbers"):
         run(x)
@@ -236,7 +235,7 @@ def test_on_the_cpu_the_step_just_runs():
         return (x * n).sum()
 
     for device in (None, "cpu"):
-        run = mg.cuda.capture(step, device)
+        run = mg.capture(step, device)
         x = mg.Tensor(np.ones(3), requires_grad=True)
         for n in (1, 2, 3):
             y = run(x, n=n)
@@ -247,7 +246,7 @@ def test_on_the_cpu_the_step_just_runs():
         assert run(np.ones(7)).item() == 7
     assert calls == [1, 2, 3, 1] * 2
     with pytest.raises(ValueError, match="'cpu' or 'cuda'"):
-        mg.cuda.capture(step, "gpu")
+        mg.capture(step, "gpu")
 
 
 class Net(nn.Module):
@@ -284,7 +283,7 @@ def train(capture, steps=6):
 
 @pytest.mark.gpu
 def test_a_training_step_on_the_gpu():
-    eager, captured = train(lambda step: step), train(mg.cuda.capture)
+    eager, captured = train(lambda step: step), train(mg.capture)
     close(captured[0], eager[0], factor=1e5)
     for expected, actual in zip(eager[1:], captured[1:]):
         for name, value in expected.items():
@@ -296,7 +295,7 @@ def test_what_cannot_be_captured_on_the_gpu():
     x = mg.Tensor(np.ones((3, 3))).to("cuda")
     for step in (lambda x: float(x.sum()), lambda x: x * backend.cupy().asarray(np.ones((3, 3))),
                  lambda x: mg.Tensor(x.data @ x.data)):  # CuPy refuses cuBLAS, which mg.matmul does without
-        run = mg.cuda.capture(step)
+        run = mg.capture(step)
         with pytest.raises(RuntimeError):
             run(x)
             run(x)

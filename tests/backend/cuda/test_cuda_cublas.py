@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from kernelchecks import close, normal, quick, seeds
 from test_cuda_matmul import batches, sides
 
-from minigrad import backend
-from minigrad.backend import cuda
+from minigrad.backend import cuda, execution
 from minigrad.backend.cuda import cublas
 from minigrad.backend.cuda.matmul import multiplied
 
@@ -53,11 +52,10 @@ def test_products(library, seed, dtype, batch, m, k, n, x_transposed, y_transpos
     close(c, x.astype(np.float64) @ y, scale=100)
 
 
-def test_captured_products_go_through_it(library, monkeypatch):
+def test_captured_products_go_through_it(library):
     x, y, seen = np.ones((3, 4, 2)), np.ones((2, 5)), []
     spy = types.SimpleNamespace(multiply=lambda *problem: seen.append(problem))
-    monkeypatch.setattr(backend, "capturing", types.SimpleNamespace(blas=spy))
-    with nogpu.installed():
+    with nogpu.installed(), execution.capturing(types.SimpleNamespace(blas=spy)):
         c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
     (problem,) = seen
     assert problem[-1] is c and c.shape == (3, 4, 5) and problem[1] == (8, 2, 1) and problem[3] == (0, 5, 1)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import standin
-from minigrad.backend import cuda
+from minigrad.backend import cuda, execution
 from minigrad.backend.cuda import launch
 
 TOYS = r"""
@@ -59,7 +59,7 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "prelude.cu").write_text((launch.FOLDER / "prelude.cu").read_text())
     (tmp_path / "toys.cu").write_text(TOYS)
     monkeypatch.setattr(launch, "FOLDER", tmp_path)
-    with launch.using(standin.StandIn()):
+    with execution.using(standin.StandIn()):
         yield lambda *arguments: launch.launch("toys", *arguments)
 
 

@@ -9,6 +9,7 @@ from kernelchecks import HALF, close, normal, seeds
 
 import minigrad as mg
 from minigrad import backend, nn, ops, optim
+from minigrad.backend import execution
 from minigrad.backend.cuda import launch
 from minigrad.backend.cuda.paths import PATHS
 from minigrad.fused import Fused
@@ -102,8 +103,8 @@ class Recorder:
 
 @contextlib.contextmanager
 def recorded():
-    recorder = Recorder(launch._device)
-    with launch.using(recorder):
+    recorder = Recorder(launch.device())
+    with execution.using(recorder):
         yield recorder.kernels
 
 

@@ -1,6 +1,6 @@
 """Whole training steps as CUDA graphs: captured once, then replayed by one call, without Python between the kernels.
 
-    step = minigrad.cuda.capture(step)
+    step = minigrad.capture(step)
     for x, labels in batches:
         optimizer.lr = schedule(optimizer.steps)
         loss = step(x, labels)
@@ -10,7 +10,7 @@ import contextlib
 import numpy as np
 
 from . import backend, tree
-from .backend import random, xp
+from .backend import execution, random, xp
 from .backend.cuda import cublas
 from .tensor import Tensor, asarray, wrap
 
@@ -76,7 +76,7 @@ class Captured:
     def _on_gpu(self, leaves):
         if self.device is None:
             arrays = [asarray(x) for x in leaves if backend.is_array(asarray(x))]
-            return bool(arrays) and (backend.kernels_take_numpy or xp(arrays[0]) is not np)
+            return bool(arrays) and backend.runs_cuda_kernels(arrays[0])
         return self.device == "cuda"
 
     # -- the numbers and arrays that change from replay to replay ------------------------------------------------------
@@ -157,15 +157,12 @@ class Captured:
             raise RuntimeError(f"a captured step copies a NumPy array of {nbytes} bytes to the GPU: pass it as an argument, "
                                "or copy it before")
 
-        if backend.capturing is not None:
-            raise RuntimeError("a captured step is called inside another one")
-        backend.capturing = self
-        self.cupy.cuda.set_pinned_memory_allocator(refuse)
-        try:
-            yield
-        finally:
-            backend.capturing = None
-            self.cupy.cuda.set_pinned_memory_allocator(self.cupy.get_default_pinned_memory_pool().malloc)
+        with execution.capturing(self):
+            self.cupy.cuda.set_pinned_memory_allocator(refuse)
+            try:
+                yield
+            finally:
+                self.cupy.cuda.set_pinned_memory_allocator(self.cupy.get_default_pinned_memory_pool().malloc)
 
     def _copied(self, results):
         return self._map(lambda array: array.copy(), results)
