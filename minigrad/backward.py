@@ -4,7 +4,6 @@ The cotangent of a Tensor is the gradient of the result with respect to it. By t
 operations that used the Tensor, of what their rules make of the cotangents of their outputs. A node is newer than all that it
 was computed from; so when the walk reaches it, everything that used its output has been visited, and its cotangent is complete.
 """
-import functools
 import operator
 import sys
 
@@ -36,65 +35,77 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
     seeds = [_seed(root, cotangent) for root, cotangent in zip(roots, cotangents)]
     order = _newest_first(roots, targets if stop else ())
     leading = None if targets is None else _leading_to(targets, order)
-    found, owned = {}, set()  # cotangents by origin; origins whose cotangent is an array of our own
-    for root, seed in zip(roots, seeds):
-        if leading is None or root.origin in leading:
-            _accumulate(found, owned, root.origin, seed, None, create_graph)
     retain_graph = create_graph if retain_graph is None else retain_graph
-    changed = last_change()
+    changed, observers = last_change(), state.observers
+    found, owned, passed = {}, set(), {}  # cotangents by origin; whose are arrays of our own; those of targets on the way
+
+    def receive(x, grad, op):
+        """Adds `grad`, which a rule of `op` returned, to the cotangent of the origin `x`; in place where the sum is our own."""
+        if grad.__class__ is not Tensor:
+            grad = _completed(grad, found.get(x), op)
+        else:
+            array, like = grad._array, x if x.__class__ is Node else x._array
+            if array.shape != like.shape or array.dtype != like.dtype:
+                grad = _fitted(grad, like.shape, like.dtype, op)
+            if x in found:
+                if x in owned and not create_graph:
+                    total = found[x]._array
+                    plus(total, grad._array, total)
+                    return
+                owned.add(x)
+                grad = add(found[x], grad)
+        found[x] = grad
 
     with recording(create_graph):
+        for root, seed in zip(roots, seeds):
+            if leading is None or root.origin in leading:
+                receive(root.origin, seed, None)
         for node in order:
-            if node not in found:
+            g = found.pop(node, None)
+            if g is None:
                 continue
-            g = found[node] if targets is not None and node in targets else found.pop(node)
             if changed > node.order:
                 check_unchanged(node)
-            wanted = [x is not None and x._requires_grad and (leading is None or x in leading) for x in node.sources]
+            wanted = node.sources
+            if leading is not None:
+                wanted = [x if x in leading else None for x in wanted]
+                if node in targets:
+                    passed[node] = g
             if create_graph:
                 state.rule_of = node.op
-            for x, grad in zip(node.sources, _gradients(node, g, wanted)):
-                if grad is not None:
-                    _accumulate(found, owned, x, grad, node, create_graph)
+            if observers:
+                _observed(g, node, wanted, receive)
+            else:
+                node.op.gradients(g, node, wanted, receive)
             if not retain_graph:
-                node.free()
-    return found
+                node.sources = node.inputs = node.out = node.residuals = None
+    return found | passed
 
 
-def _gradients(node, g, wanted):
-    """What the rules of a node make of its cotangent: for each input a Tensor or None."""
-    op = node.op
-    if op is output:  # this output's place among those of its call
-        return [[g if i == node.settings["index"] else None for i in range(len(node.sources[0].shape))]]
-    if not state.observers:
-        return op.gradients(g, node, wanted)
-    return observed("backward", op, node.inputs, functools.partial(op.gradients, g, node, wanted), node.where)
+def _observed(g, node, wanted, receive):
+    """Applies the rules of a node in the sight of the observers, who see the gradients as a list."""
+    def run():
+        grads = []
+        node.op.gradients(g, node, wanted, lambda x, grad, op: grads.append((x, grad, op)))
+        for x, grad, op in grads:
+            receive(x, grad, op)
+        return [grad for _, grad, _ in grads]
+
+    run() if node.op is output else observed("backward", node.op, node.inputs, run, node.where)
 
 
-def _accumulate(found, owned, origin, grad, node, create_graph):
-    """Adds `grad` to the cotangent of an origin; in place once the sum is an array of our own."""
-    if type(grad) is list:
-        if origin in found:
-            grad = [a if b is None else b if a is None else add(a, b) for a, b in zip(found[origin], grad)]
-    else:
-        shape, dtype = (origin.shape, origin.dtype) if type(origin) is Node else (origin._array.shape, origin._array.dtype)
-        if grad.__class__ is not Tensor or grad._array.shape != shape or grad._array.dtype != dtype:
-            grad = _fitted(grad, shape, dtype, node.op)
-        if origin in found:
-            total = found[origin]
-            if origin in owned and not create_graph:
-                plus(total._array, grad._array, out=total._array)
-                return
-            owned.add(origin)
-            grad = add(total, grad)
-    found[origin] = grad
+def _completed(grads, before, op):
+    """The cotangents of the outputs of one call, to which an output gives a list with its own and None for the others."""
+    if op is not output:
+        raise TypeError(f"the gradient rule of '{op.name}' returned {type(grads).__name__}; a rule returns a Tensor (or, of an "
+                        "input that never gets a gradient, is None itself)")
+    if before is None:
+        return grads
+    return [a if b is None else b if a is None else add(a, b) for a, b in zip(before, grads)]
 
 
 def _fitted(grad, shape, dtype, op):
     """The gradient in its input's shape and dtype, where broadcasting or promotion made them differ."""
-    if not isinstance(grad, Tensor):
-        raise TypeError(f"the gradient rule of '{op.name}' returned {type(grad).__name__}; a rule returns a Tensor (or, of an "
-                        "input that never gets a gradient, is None itself)")
     if grad.shape != shape:
         if not op.broadcasts:
             raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {shape}")

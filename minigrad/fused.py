@@ -3,7 +3,7 @@ import numpy as np
 
 from . import backend
 from .backward import gradients_of
-from .recording import recording, state
+from .recording import caller, recording, state
 from .tensor import Node, Primitive, Tensor, identity, wrap
 
 
@@ -42,22 +42,29 @@ class Fused(Primitive):
             if any(backend.is_half(a.dtype) for a in arrays):
                 return _in_float32(self, inputs, settings)
             return self.definition(*inputs, **settings)
+        where = caller() if state.observers else None
         try:
-            array, residuals = (self._observed(path.forward, inputs, settings) if state.observers else
+            array, residuals = (self._observed(path.forward, inputs, settings, where) if state.observers else
                                 path.forward(*arrays, **settings))
         except Exception as error:
             raise self._explained(error, inputs) from error
         if type(array) is tuple:
-            return self._recorded(array, inputs, settings, path.reads_out, (path, residuals))
+            return self._recorded(array, inputs, settings, path.reads_out, where, (path, residuals))
         out = wrap(array if backend.is_array(array) else np.asarray(array))
         if state.recording and any(x._requires_grad for x in inputs):
             out._requires_grad = True
             out._node = Node(self, inputs, settings, array.shape, array.dtype, array if path.reads_out else None,
-                             (path, residuals))
+                             where, (path, residuals))
         return out
 
-    def gradients(self, g, node, wanted):
-        gs = g if type(g) is list else [g]  # of several outputs some have no cotangent
+    def gradients(self, g, node, wanted, receive):
+        grads = self._gradients(g if type(g) is list else [g], node, [x is not None for x in wanted])
+        for x, grad in zip(wanted, grads):
+            if x is not None:
+                receive(x, grad, self)
+
+    def _gradients(self, gs, node, wanted):
+        """Of each input, for the cotangents of the outputs (None where there is none)."""
         first_alone = all(other is None for other in gs[1:])  # all that paths and rules know of
         if first_alone and not state.recording:
             path, residuals = node.residuals

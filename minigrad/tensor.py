@@ -194,8 +194,7 @@ class Tensor:
     def __contains__(self, value):
         return bool((self._array == asarray(value)).any())
 
-    def __hash__(self):
-        return id(self)
+    __hash__ = object.__hash__  # by identity, though == compares elements
 
     def __repr__(self):
         body = np.array2string(backend.to_device(self._array, "cpu"), separator=", ", prefix="Tensor(")
@@ -348,6 +347,7 @@ class Node(Unread):
         inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else an `Unread` (such
             as the Node that made it), so that the memory of values that no rule needs is not held.
         settings: the keyword arguments of the call.
+        where: while observed, the line outside this package that called it.
         out: the output's array if a rule reads it.
         residuals: what the path of a fused operation saved.
         order: the event of its recording; a Node is newer than all it was computed from.
@@ -359,18 +359,20 @@ class Node(Unread):
     __slots__ = ("op", "sources", "inputs", "settings", "out", "residuals", "order", "where", "outputs", "__weakref__")
     _requires_grad = True
 
-    def __init__(self, op, inputs, settings, shape, dtype, out, residuals=None):
+    def __init__(self, op, inputs, settings, shape, dtype, out, where, residuals=None):
         self.op = op
-        self.sources = tuple([(x._node or x) if x._requires_grad else None for x in inputs])
-        self.inputs = inputs if op.reads is None else tuple(
-            [x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, op.reads_of(inputs))])
+        self.sources = sources = []
+        for x in inputs:
+            sources.append(x._node or (x if x._requires_grad else None))
+        self.inputs = inputs if op.reads is None else op.with_unread(inputs)
         self.settings = settings
-        self.shape, self.dtype = shape, dtype
+        self.shape = shape
+        self.dtype = dtype
         self.out = out
         self.residuals = residuals
-        self.order = next_event()
-        self.where = caller() if state.observers else None
+        self.where = where
         self.outputs = None
+        self.order = next_event()
 
     @property
     def name(self):
@@ -388,10 +390,6 @@ class Node(Unread):
         if self.outputs is not None:
             return tuple([_made_by(output_of(self, i), array) for i, array in enumerate(self.out)])
         return _made_by(self, self.out)
-
-    def free(self):
-        """Forgets what was saved for the rules."""
-        self.inputs = self.sources = self.out = self.residuals = None
 
 
 def _made_by(node, array):
@@ -442,8 +440,10 @@ class Primitive:
         reads = [any(column) for column in zip(*flags)]
         self.reads = None if all(reads) else tuple(reads)
 
-    def reads_of(self, inputs):
-        return self.reads if self.rule_for_all is None else itertools.repeat(self.reads[0], len(inputs))
+    def with_unread(self, inputs):
+        """The inputs, and for those that no rule reads what knows their shape only."""
+        reads = self.reads if self.rule_for_all is None else itertools.repeat(self.reads[0], len(inputs))
+        return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):
         for x in inputs:
@@ -452,14 +452,16 @@ class Primitive:
                 break
         try:
             if state.observers:
-                array = self._observed(self.forward, inputs, settings)
+                where = caller()
+                array = self._observed(self.forward, inputs, settings, where)
             else:
+                where = None
                 array = self.forward(*map(_array_of, inputs), **settings)
         except Exception as error:
             raise self._explained(error, inputs) from error
         if array.__class__ is not ndarray and not backend.is_array(array):
             if array.__class__ is tuple:
-                return self._recorded(array, inputs, settings, self.reads_out)
+                return self._recorded(array, inputs, settings, self.reads_out, where)
             array = np.asarray(array)  # NumPy turns 0-d results into scalars
         out = _new_tensor(Tensor)
         out._array = array
@@ -470,17 +472,17 @@ class Primitive:
             for x in inputs:
                 if x._requires_grad:
                     out._requires_grad = True
-                    out._node = Node(self, inputs, settings, array.shape, array.dtype, array if self.reads_out else None)
+                    out._node = Node(self, inputs, settings, array.shape, array.dtype, array if self.reads_out else None, where)
                     break
         return out
 
-    def _recorded(self, arrays, inputs, settings, reads_out, residuals=None):
+    def _recorded(self, arrays, inputs, settings, reads_out, where, residuals=None):
         """Tensors of several output arrays, recorded if an input requires a gradient."""
         arrays = tuple([a if backend.is_array(a) else np.asarray(a) for a in arrays])
         tensors = tuple([wrap(a) for a in arrays])
         if state.recording and any(x._requires_grad for x in inputs):
             call = Node(self, inputs, settings, tuple([a.shape for a in arrays]), tuple([a.dtype for a in arrays]),
-                        arrays if reads_out else None, residuals)
+                        arrays if reads_out else None, where, residuals)
             call.outputs = [None] * len(arrays)
             for i, tensor in enumerate(tensors):
                 if backend.is_float(tensor.dtype):
@@ -494,21 +496,26 @@ class Primitive:
     def __repr__(self):
         return f"<minigrad.{self.name}>"
 
-    def gradients(self, g, node, wanted):
-        """The gradients with respect to the inputs whose `wanted` is true, as a list with None elsewhere."""
+    def gradients(self, g, node, wanted, receive):
+        """Calls `receive(source, gradient, self)` for each source in `wanted`, which has None in the place of the others."""
         inputs, settings, out = node.inputs, node.settings, node if node.out is None else node.output()
-        if node.outputs is not None:
+        if g.__class__ is list:
             g = _with_zeros(g, node)
-        if self.rule_for_all is not None:
-            return [self.rule_for_all(i, g, out, *inputs, **settings) if want else None for i, want in enumerate(wanted)]
-        if len(inputs) > len(self.rules):
-            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(self.rules)} gradient rules; an input that never gets "
-                            "a gradient has the rule None")
-        return [rule(g, out, *inputs, **settings) if want and rule else None for rule, want in zip(self.rules, wanted)]
+        if self.rule_for_all is None:
+            if len(wanted) != len(self.rules):
+                raise TypeError(f"{self.name}: {len(wanted)} inputs, but {len(self.rules)} gradient rules; an input that never "
+                                "gets a gradient has the rule None")
+            for x, rule in zip(wanted, self.rules):
+                if x is not None and rule is not None:
+                    receive(x, rule(g, out, *inputs, **settings), self)
+        else:
+            for i, x in enumerate(wanted):
+                if x is not None:
+                    receive(x, self.rule_for_all(i, g, out, *inputs, **settings), self)
 
-    def _observed(self, forward, inputs, settings):
+    def _observed(self, forward, inputs, settings, where):
         run = functools.partial(forward, *[x._array for x in inputs], **settings)
-        return observed("forward", self, inputs, run, caller())
+        return observed("forward", self, inputs, run, where)
 
     def _lift(self, inputs):
         """Makes Tensors of all inputs. A number takes the dtype of the Tensors beside it, so 2.0 * float32 is float32."""
@@ -548,9 +555,17 @@ class Primitive:
 
 # -- operations with several outputs -----------------------------------------------------------------------------------
 
-# The call has one Node, and each output a Node of this operation above it, at which the output's cotangent is complete. The
-# backward pass collects these cotangents for the call.
-output = Primitive("output", None)
+# The call has one Node, and each output a Node of this operation above it, at which the output's cotangent is complete. What
+# these give to the call is a list of cotangents, with None for all outputs but their own.
+
+
+class _Output(Primitive):
+    def gradients(self, g, node, wanted, receive):
+        call, index = node.sources[0], node.settings["index"]
+        receive(call, [g if i == index else None for i in range(len(call.shape))], self)
+
+
+output = _Output("output", None)
 output.reads = ()
 
 
@@ -558,8 +573,8 @@ def output_of(call, i):
     """The Node of output number i of a call; the same one as long as anything refers to it."""
     node = call.outputs[i] and call.outputs[i]()
     if node is None:
-        node = Node(output, (), {"index": i, "name": call.op.name}, call.shape[i], call.dtype[i], None)
-        node.sources = (call,)
+        node = Node(output, (), {"index": i, "name": call.op.name}, call.shape[i], call.dtype[i], None, call.where)
+        node.sources = [call]
         call.outputs[i] = weakref.ref(node)
     return node
 

@@ -278,16 +278,17 @@ class _Recompute(Primitive):
     def __init__(self, again):
         self.name, self.again = "checkpoint", again
 
-    def gradients(self, g, node, wanted):
+    def gradients(self, g, node, wanted, receive):
         create_graph = is_recording()
         with enable_grad():
             targets, ys = self.again(node.inputs)
         pairs = [(y, cotangent) for y, cotangent in zip(ys, g) if cotangent is not None and y.requires_grad]
         if not pairs:
-            return [None] * len(wanted)
-        chosen = [x for x, want in zip(targets, wanted) if want]
-        grads = iter(gradients_of([y for y, _ in pairs], chosen, [c for _, c in pairs], create_graph, stop=True))
-        return [next(grads) if want else None for want in wanted]
+            return
+        chosen = [x for x, source in zip(targets, wanted) if source is not None]
+        grads = gradients_of([y for y, _ in pairs], chosen, [c for _, c in pairs], create_graph, stop=True)
+        for source, grad in zip([source for source in wanted if source is not None], grads):
+            receive(source, grad, self)
 
 
 def checkpoint(f: Callable) -> Callable:
@@ -321,6 +322,6 @@ def checkpoint(f: Callable) -> Callable:
             with random.preserved(state):
                 return stand_ins + used, tree.leaves(f(*new_args, **new_settings))
 
-        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False))
+        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, None))
 
     return recomputed

@@ -146,4 +146,8 @@ def to_device(array, device):
 from . import cupy_differences  # noqa: E402, F401  (they need the functions above)
 from .paths import Path, path, with_paths  # noqa: E402
 
-add = with_paths("add", np.add, least=1 << 18)
+
+def add(x, y, out=None):
+    """x + y, as `numpy.add`; the CPU's path for large arrays tells `numpy.errstate` nothing."""
+    found = path("add", (x, y)) if x.size >= 1 << 18 else None
+    return np.add(x, y, out=out) if found is None else found.forward(x, y, out)
