@@ -1,6 +1,7 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
 from . import cuda, tree
 from .backend import cuda_available, random
+from .gradient_check import check_derivatives
 from .inspect import detect_anomaly, draw_graph, profile, summary
 from .ops import *  # noqa: F403
 from .recording import enable_grad, no_grad
