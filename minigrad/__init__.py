@@ -2,7 +2,8 @@
 from . import cuda, tree
 from .backend import cuda_available, random
 from .gradient_check import check_derivatives
-from .inspect import detect_anomaly, draw_graph, profile, summary
+from .graph_picture import draw_graph
+from .inspect import detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
 from .recording import enable_grad, no_grad
 from .tensor import add, from_dlpack, Primitive, Tensor

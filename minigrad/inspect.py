@@ -1,7 +1,5 @@
 """Looking inside: where a NaN came from, what the graph looks like, what a model holds, where the time goes."""
 import contextlib
-import shutil
-import subprocess
 import time
 from collections import defaultdict
 
@@ -89,47 +87,6 @@ def profile():
     """
     with observing(Profile()) as result:
         yield result
-
-
-def draw_graph(y, path=None):
-    """The graph below the Tensor `y` in Graphviz's language: boxes are operations, ellipses leaves, edges carry shapes.
-
-    With `path`, also written there: as SVG or PNG if it ends so and Graphviz's `dot` is installed, else as text.
-
-    Raises:
-        RuntimeError: a picture is asked for, but there is no `dot`.
-    """
-    lines = ["digraph {", "  rankdir=BT; node [fontname=Helvetica fontsize=10]; edge [fontname=Helvetica fontsize=9];"]
-    root = y._node or y
-    names, stack = {root: "n0"}, [root]
-
-    def describe(key):
-        if type(key) is Node:
-            return f'label="{key.op.name}" shape=box'
-        return f'label="{"leaf" if key.requires_grad else "constant"}\\n{key.dtype}{list(key.shape)}" shape=ellipse' + (
-            " style=filled fillcolor=lightyellow" if key.requires_grad else "")
-
-    lines.append(f"  n0 [{describe(root)}];")
-    while stack:
-        key = stack.pop()
-        for x in (key.inputs or ()) if type(key) is Node else ():
-            below = x._node or x
-            if below not in names:
-                names[below] = f"n{len(names)}"
-                lines.append(f"  {names[below]} [{describe(below)}];")
-                stack.append(below)
-            lines.append(f'  {names[below]} -> {names[key]} [label="{list(x.shape)}"];')
-    source = "\n".join([*lines, "}"])
-    if path is not None:
-        kind = str(path).rpartition(".")[2]
-        if kind in ("svg", "png", "pdf"):
-            if shutil.which("dot") is None:
-                raise RuntimeError("draw_graph: pictures need Graphviz's program `dot`; without it, write a .dot file")
-            subprocess.run(["dot", f"-T{kind}", "-o", str(path)], input=source.encode(), check=True)
-        else:
-            with open(path, "w") as file:
-                file.write(source)
-    return source
 
 
 def summary(model):
