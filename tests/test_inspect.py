@@ -20,6 +20,30 @@ def test_anomalies_are_named_with_their_forward_line():
         (x * x).sum().backward()
 
 
+def test_anomalies_of_a_graph_recorded_outside_have_no_line():
+    y = mg.Tensor([0.0], requires_grad=True)
+    z = mg.log(y + 1e-320) * 1e10
+    with pytest.raises(FloatingPointError, match=r"gradient of 'log' \(recorded outside detect_anomaly, so that its line is not known\)"):
+        with mg.detect_anomaly():
+            z.sum().backward()
+
+
+def test_anomalies_that_were_given_are_not_made():
+    x = mg.Tensor([np.inf, np.nan, 1.0], requires_grad=True)
+    with mg.detect_anomaly():
+        assert np.isnan((x * 2).numpy()[1])
+        mg.argmax(x), mg.where(mg.isfinite(x), x, 0.0)
+
+    @mg.detect_anomaly()
+    def f(x):
+        return mg.log(x)
+
+    with np.errstate(divide="ignore"):
+        with pytest.raises(FloatingPointError, match="'log'"):
+            f(mg.Tensor(0.0))
+        mg.log(mg.Tensor(0.0))  # and outside nothing is watched
+
+
 def test_profile_counts_forward_and_backward():
     x = mg.Tensor(np.ones((10, 10)), requires_grad=True)
     with mg.profile() as p:
@@ -33,6 +57,30 @@ def test_draw_graph_names_operations_and_shapes(tmp_path):
     source = mg.draw_graph((x * x).sum(), tmp_path / "graph.dot")
     assert source.count("[2, 3]") >= 3 and '"multiply"' in source and '"sum"' in source
     assert (tmp_path / "graph.dot").read_text() == source
+
+
+def test_profiles_nest_and_survive_an_error():
+    x = mg.Tensor(np.ones((10, 10)), requires_grad=True)
+    with mg.profile() as outer:
+        mg.exp(x)
+        with mg.profile() as inner, mg.detect_anomaly():
+            mg.exp(x)
+            with pytest.raises(ValueError, match="matmul"):
+                x @ np.ones(3)
+            mg.tanh(x).sum().backward()
+        mg.exp(x)
+    mg.exp(x)
+    assert outer.rows["forward", "exp"][0] == 3 and inner.rows["forward", "exp"][0] == 1
+    assert outer.rows["backward", "tanh"][0] == inner.rows["backward", "tanh"][0] == 1
+    for rows in (outer.rows, inner.rows):
+        assert ("forward", "matmul") not in rows and all(seconds >= 0 for _, seconds, _ in rows.values())
+    assert len(str(inner).splitlines()) == 1 + len(inner.rows)
+
+
+def test_an_empty_profile_prints_its_head():
+    with mg.profile() as p:
+        pass
+    assert str(p).split() == ["phase", "operation", "calls", "ms", "MB", "made"]
 
 
 def worked_example():
@@ -169,3 +217,26 @@ def test_draw_graph_asks_dot_where_matplotlib_is_missing(tmp_path, monkeypatch):
 def test_summary_counts_parameters():
     text = mg.summary(nn.Conv4())
     assert f"{sum(p.size for p in nn.Conv4().parameters()):,} parameters" in text and "blocks.0.conv.weight" in text
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        self.first = nn.Linear(3, 3, bias=False)
+        self.second = nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.second.bias.requires_grad = False
+        self.mean = self.alias = np.zeros(3)
+
+
+def test_summary_counts_what_stands_in_several_places_once():
+    text = mg.summary(Tied())
+    assert text.count("first.weight") == 1 and "second.weight" not in text and "alias" not in text
+    assert "12 parameters, 9 of them trained" in text
+    assert [line.split()[-1] for line in text.splitlines()[1:4]] == ["9", "frozen", "buffer"]
+
+
+def test_summary_of_little_and_of_no_module():
+    assert mg.summary(nn.Sequential()) == "Sequential\n  0 parameters, 0 of them trained"
+    assert "scale  ()" in mg.summary(type("Scaled", (nn.Module,), {"__init__": lambda self: setattr(self, "scale", nn.Parameter(1.0))})())
+    with pytest.raises(TypeError, match="expected a Module, not list"):
+        mg.summary([1])
