@@ -24,19 +24,20 @@ def check_derivatives(f: Callable, *args, order: int = 3, seed: int = 0, step: f
     """Compares the derivatives of `f(*args)` by its gradient rules with central differences; for rules of your own.
 
     One derivative of each order is compared, along a random direction through all arguments. Differences are of use only
-    where all computation is in float64, so floating-point arguments of any dtype are converted to it. Choose arguments of a size
-    of about 1, away from kinks and ties (of `relu`, `max`, ...): at them the differences have another value.
+    where all computation is in float64, so floating-point arguments of any dtype are converted to it. Choose arguments of
+    about 1, away from kinks and ties (of `relu`, `max`, ...): at them the differences have another value.
 
     Args:
-        f: a function that returns a Tensor of any shape or a tree of Tensors, the same ones each time; what is not floating
-            point among them is left out.
-        args: Tensors, arrays, numbers, or trees of them (nested dicts, lists, tuples). `f` is called with float64 Tensors in place
-            of the floating-point ones; integers, bools, and anything else are given to `f` as they are.
+        f: a function that returns a Tensor of any shape, or a tree of Tensors, and always the same ones for the same
+            arguments. Integers and bools among them are left out.
+        args: Tensors, arrays, numbers, or trees of them (nested dicts, lists, tuples). `f` is called with float64 Tensors in
+            place of the floating-point ones; integers, bools, and anything else are given to `f` as they are.
         order: the highest order to check, at least 1. Each costs about three times as much as the one before.
         seed: of the random direction and weights; try several.
         step: of the differences.
-        rtol: the difference allowed between the two, relative to the larger one; four times as much at each further order. Where both
-            are small it is relative to 1, or to the terms of the values and derivatives so far where those are smaller than 1.
+        rtol: the difference allowed between the two, relative to the larger one; four times as much at each further order.
+            Where both are small it is relative to 1, or to the terms that values and derivatives are sums of if these are
+            below 1.
 
     Raises:
         AssertionError: they differ, or a gradient has another shape or dtype than its argument, or `f` has no derivative that
@@ -82,7 +83,7 @@ def check_derivatives(f: Callable, *args, order: int = 3, seed: int = 0, step: f
                                  f"{[c.shape for c in weights]} became {[y.shape for y in now]}")
         return _total([(y * c).sum() for y, c in zip(now, weights)])
 
-    size = sum(_sum_of_sizes(y, c) for y, c in zip(ys, weights))  # of the terms of which a derivative is the sum: rounding's measure
+    size = sum(_sum_of_sizes(y, c) for y, c in zip(ys, weights))  # of the terms summed: what rounding is relative to
     for k in range(1, order + 1):
         grads = grad(g, tuple(range(len(xs))))(*xs)
         for name, x, d in zip(names, xs, grads):
@@ -114,15 +115,15 @@ def _checked_outputs(result):
     ys = tree.leaves(result)
     for y in ys:
         if not isinstance(y, Tensor):
-            raise TypeError(f"check_derivatives: the function must return a Tensor or a tree of Tensors, not {type(y).__name__}; "
-                            "float(), .item() and .numpy() leave the graph")
+            raise TypeError("check_derivatives: the function must return a Tensor or a tree of Tensors, not "
+                            f"{type(y).__name__}; float(), .item() and .numpy() leave the graph")
     ys = [y for y in ys if is_float(y.dtype)]
     if not ys:
-        raise TypeError("check_derivatives: the function returned no floating-point Tensor, so there is nothing to differentiate")
+        raise TypeError("check_derivatives: the function returned no floating-point Tensor, so there is nothing to check")
     for y in ys:
         if y.dtype != np.float64:
-            raise TypeError(f"check_derivatives: the function returned {y.dtype} for arguments of float64; differences need float64 "
-                            "all through: convert what it converts or holds in another dtype")
+            raise TypeError(f"check_derivatives: the function returned {y.dtype} for arguments of float64; differences need "
+                            "float64 all through: let it convert nothing to another dtype")
     return ys
 
 
@@ -131,8 +132,8 @@ def _check_same(ys, again):
     for y, z in zip(ys, again):
         y, z = y.numpy(), z.numpy()
         if not np.isfinite(y).all():
-            raise AssertionError("check_derivatives: the result is not finite for these arguments, so it has no derivative there; "
-                                 "choose others")
+            raise AssertionError("check_derivatives: the result is not finite for these arguments, so it has no derivative "
+                                 "there; choose others")
         if y.shape != z.shape or abs(y - z).max(initial=0) > 1e-12 * abs(y).max(initial=0):
             raise AssertionError("check_derivatives: the function returned other values when it was called again with the same "
                                  "arguments; if it draws random numbers, call minigrad.random.seed inside it")
@@ -169,8 +170,8 @@ def _differences(g, xs, vs, step, sides=(1, -1)):
 
 def _report(g, xs, vs, grads, names, order, seed, step, by_rule, by_differences, allowed):
     """The message of a derivative that is wrong: both numbers, also for each argument alone, and what this may mean."""
-    lines = [f"check_derivatives: the derivative of order {order} along the random direction of seed {seed} is {by_rule} by rule, "
-             f"{by_differences} by central differences of step {step}; they may differ by {allowed:.1e}"]
+    lines = [f"check_derivatives: the derivative of order {order} along the random direction of seed {seed} is {by_rule} by "
+             f"rule, {by_differences} by central differences of step {step}; they may differ by {allowed:.1e}"]
     silent = []
     for i, (name, x, d) in enumerate(zip(names, xs, grads)):
         alone = [v if i == j else 0 * v for j, v in enumerate(vs)]
@@ -180,17 +181,17 @@ def _report(g, xs, vs, grads, names, order, seed, step, by_rule, by_differences,
             silent.append(name)
     slopes = [_differences(g, xs, vs, step, (side, side + 0.5)) for side in (-1, -0.5, 0, 0.5)]
     if not max(slopes) - min(slopes) <= max(1e-2 * max(map(abs, slopes)), 100 * allowed):
-        lines.append(f"Between the two points of the differences the slope goes from {min(slopes)} to {max(slopes)}: there is a kink, "
-                     "a tie or a jump. Choose other arguments.")
+        lines.append(f"Between the two points of the differences the slope goes from {min(slopes)} to {max(slopes)}: there is "
+                     "a kink, a tie or a jump. Choose other arguments.")
     elif silent:
         what = "the result changes" if order == 1 else f"the derivative of order {order - 1} changes"
         where = "the function" if order == 1 else "a gradient rule"
-        lines.append(f"By rule it is 0 or missing for {' and for '.join(silent)}, although {what} with it: {where} leaves the graph "
-                     "(.numpy(), .data, .item(), .detach(), stop_gradient, no_grad), or an operation has None for a rule.")
+        lines.append(f"By rule it is 0 or missing for {' and for '.join(silent)}, although {what} with it: {where} leaves the "
+                     "graph (.numpy(), .data, .item(), .detach(), stop_gradient, no_grad), or an operation has None for a rule.")
     elif order > 1:
-        lines.append(f"To order {order - 1} the rules are right, so an operation that a rule is made of has a wrong rule, or the rule "
-                     "computes with values that it takes for constants.")
+        lines.append(f"To order {order - 1} the rules are right, so an operation that a rule is made of has a wrong rule, or the "
+                     "rule computes with values that it takes for constants.")
     else:
-        lines.append("One of the gradient rules is wrong; or arguments or values are so large or small that the differences are: "
-                     "then choose another step or arguments of about 1.")
+        lines.append("One of the gradient rules is wrong; or arguments or values are so large or small that the differences "
+                     "are: then choose another step or arguments of about 1.")
     return "\n".join(lines)

@@ -1,9 +1,11 @@
 """A picture of the graph below a Tensor: for Graphviz as text, or laid out and drawn here, as SVG.
 
 The layout is the usual one of layers (Sugiyama, Tagawa, Toda 1981, "Methods for visual understanding of hierarchical system
-structures"): a box stands one layer below the lowest box that it reads from; an edge over several layers passes through a bend in
-each; each layer is ordered, and then placed, by the mean place of the neighbours.
+structures"): a box stands one layer below the lowest box that it reads from; an edge over several layers passes through a bend
+in each; each layer is ordered, and then placed, by the mean place of the neighbours.
 """
+from __future__ import annotations
+
 import html
 import io
 import os
@@ -11,9 +13,13 @@ import pathlib
 import shutil
 import subprocess
 from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
 
 from .backend import is_array, is_float, to_device, xp
 from .tensor import Node, Tensor, asarray
+
+if TYPE_CHECKING:
+    from .nn import Module
 
 _COLOURS = {  # of a box: inside and line
     "operation": ("#e8f0fe", "#4a6fa5"), "leaf": ("#fff5d1", "#b08a1e"), "constant": ("#f4f4f4", "#8c8c8c"),
@@ -21,13 +27,13 @@ _COLOURS = {  # of a box: inside and line
 _TINY = 4  # elements of a Tensor whose values are written out
 
 
-def draw_graph(y: Tensor, path: "str | os.PathLike | None" = None, *, names=None) -> str:
+def draw_graph(y: Tensor, path: str | os.PathLike | None = None, *, names: dict[str, Tensor] | Module | None = None) -> str:
     """The graph from which the Tensor `y` was computed, in Graphviz's language, and as a picture if `path` is given.
 
-    Boxes with corners are operations, round ones leaves (yellow if they require a gradient), constants, and the result. Edges
-    carry the shapes of the Tensors that flow along them. Values of at most 4 elements are written out: those of leaves, of `y`, of
-    what `names` names, and of what a gradient rule reads (no others are held by the graph). Leaves show their `.grad`, large ones
-    its norm.
+    Boxes with corners are operations, round ones leaves (yellow if they require a gradient), constants, and the result.
+    Edges carry the shapes of the Tensors that flow along them. Values of at most 4 elements are written out: those of leaves,
+    of `y`, of what `names` names, and of what a gradient rule reads (the graph holds no others). Leaves show their `.grad`,
+    large ones its norm.
 
     Args:
         y: what was computed.
@@ -70,10 +76,10 @@ def _origin(x):
 
 
 def _inputs(node):
-    """For each input of a node its origin, and the input itself: its Tensor, or what stands for it if no rule reads the values."""
+    """For each input of a node its origin, and the input: a Tensor, or what stands for it where no rule reads the values."""
     if node.inputs is None:
-        raise RuntimeError(f"draw_graph: the graph below '{node.op.name}' was freed by a backward pass; draw it before backward(), or "
-                           "pass retain_graph=True there")
+        raise RuntimeError(f"draw_graph: the graph below '{node.op.name}' was freed by a backward pass; draw it before "
+                           "backward(), or pass retain_graph=True there")
     return [(_origin(x), x) for x in node.inputs]
 
 
@@ -165,25 +171,27 @@ def _graphviz(boxes, edges):
     for i, (text, kind) in enumerate(boxes):
         label = "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in text)
         inside, line = _COLOURS[kind]
-        lines.append(f'  n{i} [label="{label}" shape={"box" if kind == "operation" else "ellipse"} fillcolor="{inside}" color="{line}"];')
+        shape = "box" if kind == "operation" else "ellipse"
+        lines.append(f'  n{i} [label="{label}" shape={shape} fillcolor="{inside}" color="{line}"];')
     lines += [f'  n{i} -> n{j} [label="{shape}"];' for i, j, shape in edges]
     return "\n".join([*lines, "}"])
 
 
 # -- the layout ------------------------------------------------------------------------------------------------------
 
-_LINE, _PAD, _GAP, _BETWEEN, _MARGIN = 15, 7, 26, 48, 16  # pixels: of a line, inside boxes, beside, between layers, around all
+_LINE, _PAD, _MARGIN = 15, 7, 16  # pixels: height of a line of text, space around the text of a box, and around all
+_GAP, _BETWEEN = 26, 48  # between boxes side by side, and between layers
 
 
 def _drawing(boxes, edges):
-    """Width and height, and what to draw, in the order in which it covers: ("curve", points), ("arrow", x, y),
-    ("box", x, y, width, height, kind) with the place of its middle, ("text", x, y, string, size in pixels, bold)."""
-    layer = _layers(len(boxes), edges)
-    widths = [max(_width(line, 12) for line in lines) + 2 * _PAD + (0 if kind == "operation" else 10) for lines, kind in boxes]
-    shapes = defaultdict(set)  # box -> shapes of what it gives to others
+    """Width and height, and what to draw, in the order in which it covers: ("curve", points of a Bezier curve),
+    ("arrow", x, y), ("box", x, y, width, height, kind) and ("text", x, y, string, size, bold), x and y being the middle."""
+    shapes = defaultdict(set)  # of what a box gives to others
     for i, _, shape in edges:
         shapes[i].add(shape)
-    spans = [max(w, *(_width(shape, 10) for shape in shapes[i])) if i in shapes else w for i, w in enumerate(widths)]
+    widths = [max(_width(line, 12) for line in lines) + 2 * _PAD + (0 if kind == "operation" else 10) for lines, kind in boxes]
+    spans = [max([width, *(_width(shape, 10) for shape in shapes[i])]) for i, width in enumerate(widths)]
+    layer = _layers(len(boxes), edges)
     segments, ends = _segments(layer, spans, edges)
     weights = [1 if kind in ("operation", "result") else 0.001 for _, kind in boxes] + [0.5] * (len(spans) - len(boxes))
     xs = _places(_ordered(layer, segments), spans, weights, segments)
@@ -196,30 +204,34 @@ def _drawing(boxes, edges):
     for height in tallest:
         middles.append(bottom + _BETWEEN + height / 2)
         bottom += _BETWEEN + height
-    ys = [middles[level] for level in layer]
-    half = [h / 2 for h in heights] + [tallest[level] / 2 for level in layer[len(boxes):]]  # edges are straight beside boxes
+    heights += [tallest[level] for level in layer[len(boxes):]]  # an edge is straight beside the boxes of a layer
+    tops = [middles[level] - height / 2 for level, height in zip(layer, heights)]
+    bottoms = [top + height for top, height in zip(tops, heights)]
 
-    curves, texts = [], []
+    drawing, texts = [], []
     for i, j in segments:
         if j >= len(boxes):
-            curves.append(("curve", [(xs[i], ys[i] + half[i]), (xs[j], ys[j] - half[j]), (xs[j], ys[j] + half[j])]))
+            drawing.append(("curve", [*_curve(xs[i], bottoms[i], xs[j], tops[j]), *[(xs[j], bottoms[j])] * 3]))
     for j, sources in ends.items():
-        sources = sorted(sources.items(), key=lambda item: xs[item[0][0]])
-        for k, ((i, shape, several), count) in enumerate(sources):
-            x = xs[j] + widths[j] * 0.7 * ((k + 0.5) / len(sources) - 0.5)
-            curves.append(("curve", [(xs[i], ys[i] + half[i]), (x, ys[j] - half[j] - 5)]))
-            curves.append(("arrow", x, ys[j] - half[j]))
-            label = [shape] * several + [f"×{count}"] * (count > 1)
+        for k, ((before, i, shape), count) in enumerate(sorted(sources.items(), key=lambda item: xs[item[0][0]])):
+            x = xs[j] + 0.7 * widths[j] * ((k + 0.5) / len(sources) - 0.5)
+            drawing.append(("curve", _curve(xs[before], bottoms[before], x, tops[j] - 5)))
+            drawing.append(("arrow", x, tops[j]))
+            label = [shape] * (len(shapes[i]) > 1) + [f"×{count}"] * (count > 1)
             if label:
-                texts.append(("text", x, ys[j] - half[j] - 14, " ".join(label), 10, False))
-    for i, given in shapes.items():
-        if len(given) == 1:
-            texts.append(("text", xs[i], ys[i] + half[i] + 12, *given, 10, False))
+                texts.append(("text", x, tops[j] - 14, " ".join(label), 10, False))
     for i, (lines, kind) in enumerate(boxes):
-        curves.append(("box", xs[i], ys[i], widths[i], heights[i], kind))
+        if len(shapes[i]) == 1:  # one label serves all edges
+            texts.append(("text", xs[i], bottoms[i] + 12, *shapes[i], 10, False))
+        drawing.append(("box", xs[i], (tops[i] + bottoms[i]) / 2, widths[i], heights[i], kind))
         for k, line in enumerate(lines):
-            texts.append(("text", xs[i], ys[i] + _LINE * (k - (len(lines) - 1) / 2), line, 12 if k == 0 else 11, k == 0))
-    return max(x + span / 2 for x, span in zip(xs, spans)) + _MARGIN, bottom + _MARGIN, curves + texts
+            texts.append(("text", xs[i], tops[i] + _PAD / 2 + _LINE * (k + 0.5), line, 11 if k else 12, not k))
+    return max(x + span / 2 for x, span in zip(xs, spans)) + _MARGIN, bottom + _MARGIN, drawing + texts
+
+
+def _curve(x0, y0, x1, y1):
+    """The points of a Bezier curve of third degree that begins and ends downwards."""
+    return [(x0, y0), (x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
 
 
 def _width(text, size):
@@ -249,14 +261,12 @@ def _layers(count, edges):
 
 def _segments(layer, spans, edges):
     """The pieces of edges from one layer to the next, pairs of numbers. Edges that pass a layer bend there, at an item that is
-    appended to `layer` and `spans`; all edges from one box share the bends.
+    appended to `layer` and `spans`; all edges from one box share their bends.
 
-    Also where edges end: {box: Counter of (the item before, shape, whether its source gives several shapes)}.
+    Also where edges end: {box: Counter of (the item before, the box that the edge comes from, shape)}.
     """
     bends = {}  # (box, layer) -> item
-    shapes, segments, ends = defaultdict(set), {}, defaultdict(Counter)
-    for i, _, shape in edges:
-        shapes[i].add(shape)
+    segments, ends = {}, defaultdict(Counter)  # the segments as the keys, each once
     for i, j, shape in edges:
         before = i
         for level in range(layer[i] + 1, layer[j]):
@@ -267,7 +277,7 @@ def _segments(layer, spans, edges):
             segments[before, bends[i, level]] = None
             before = bends[i, level]
         segments[before, j] = None
-        ends[j][before, shape, len(shapes[i]) > 1] += 1
+        ends[j][before, i, shape] += 1
     return list(segments), ends
 
 
@@ -280,7 +290,7 @@ def _neighbours(segments):
 
 
 def _ordered(layer, segments):
-    """The items of each layer from left to right, so that few segments cross: sorted by the neighbours' mean rank, down and up."""
+    """The items of each layer from left to right, so that few segments cross: sorted by their neighbours' mean rank."""
     rows = [[] for _ in range(max(layer) + 1)]
     for i, level in enumerate(layer):
         rows[level].append(i)
@@ -295,10 +305,13 @@ def _ordered(layer, segments):
 
 
 def _places(rows, spans, weights, segments):
-    """The x of each item: near the mean of its neighbours', with the row's order and distances. Heavy items are near theirs, and
-    light ones make room."""
+    """The x of each item: near the mean of its neighbours', in the row's order and with distances. Light items make room."""
     x = [0.0] * len(spans)
     above, below = _neighbours(segments)
+
+    def wish(i, near):
+        return sum(weights[n] * x[n] for n in near) / sum(weights[n] for n in near) if near else x[i]
+
     for sweep in range(24):
         for row in rows[::-1] if sweep % 2 else rows:
             near = below if sweep % 2 else above
@@ -307,8 +320,7 @@ def _places(rows, spans, weights, segments):
             offsets = [0.0]  # of each item from the row's first, at least
             for a, b in zip(row, row[1:]):
                 offsets.append(offsets[-1] + (spans[a] + spans[b]) / 2 + _GAP)
-            wishes = [sum(weights[n] * x[n] for n in near[i]) / sum(weights[n] for n in near[i]) if near[i] else x[i] for i in row]
-            nearest = _rising([w - o for w, o in zip(wishes, offsets)], [weights[i] for i in row])
+            nearest = _rising([wish(i, near[i]) - offset for i, offset in zip(row, offsets)], [weights[i] for i in row])
             for i, offset, place in zip(row, offsets, nearest):
                 x[i] = offset + place
     left = min(place - span / 2 for place, span in zip(x, spans)) - _MARGIN
@@ -333,36 +345,29 @@ def _rising(values, weights):
 
 def _svg(width, height, drawing):
     """The drawing as SVG."""
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}" '
+    width, height = round(width), round(height)
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
              'font-family="Helvetica, Arial, sans-serif" text-anchor="middle">',
              '<rect width="100%" height="100%" rx="6" fill="white"/>']
-    for kind, x, *rest in drawing:
-        if kind == "curve":
-            lines.append(f'<path d="{_svg_path(x)}" fill="none" stroke="#666"/>')
-        elif kind == "arrow":
+    for what, x, *rest in drawing:
+        if what == "curve":
+            start, *others = [f"{a:.1f} {b:.1f}" for a, b in x]
+            lines.append(f'<path d="M{start}C{" ".join(others)}" fill="none" stroke="#666"/>')
+        elif what == "arrow":
             lines.append(f'<path d="M{x - 3.5:.1f} {rest[0] - 8:.1f}h7l-3.5 8z" fill="#666"/>')
-        elif kind == "box":
-            y, w, h, of = rest
-            inside, line = _COLOURS[of]
+        elif what == "box":
+            y, w, h, kind = rest
+            inside, line = _COLOURS[kind]
             lines.append(f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" '
-                         f'rx="{_corner(of)}" fill="{inside}" stroke="{line}"/>')
+                         f'rx="{_corner(kind)}" fill="{inside}" stroke="{line}"/>')
         else:
             y, text, size, bold = rest
-            if size == 10:  # beside no box but on an edge
+            if size == 10:  # on an edge
                 w = _width(text, size)
                 lines.append(f'<rect x="{x - w / 2:.1f}" y="{y - 6:.1f}" width="{w:.1f}" height="12" fill="white"/>')
-            style = ' font-weight="bold"' if bold else ""
-            lines.append(f'<text x="{x:.1f}" y="{y + 0.35 * size:.1f}" font-size="{size}"{style}>{html.escape(text)}</text>')
+            weight = ' font-weight="bold"' if bold else ""
+            lines.append(f'<text x="{x:.1f}" y="{y + 0.35 * size:.1f}" font-size="{size}"{weight}>{html.escape(text)}</text>')
     return "\n".join([*lines, "</svg>", ""])
-
-
-def _svg_path(points):
-    (x, y), *rest = points
-    path = f"M{x:.1f} {y:.1f}"
-    for x1, y1 in rest:
-        path += f"C{x:.1f} {(y + y1) / 2:.1f} {x1:.1f} {(y + y1) / 2:.1f} {x1:.1f} {y1:.1f}"
-        x, y = x1, y1
-    return path
 
 
 def _corner(kind):
@@ -370,43 +375,41 @@ def _corner(kind):
     return 4 if kind == "operation" else 14
 
 
-def _rendered(boxes, edges, source, kind):
+def _rendered(boxes, edges, source, ending):
     """The bytes of a PNG or PDF file."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         if shutil.which("dot") is None:
-            raise RuntimeError(f"draw_graph: a .{kind} file needs matplotlib or Graphviz's program `dot`, and neither is installed; "
-                               "an .svg file needs nothing") from None
-        return subprocess.run(["dot", f"-T{kind}"], input=source.encode(), check=True, capture_output=True).stdout
+            raise RuntimeError(f"draw_graph: a .{ending} file needs matplotlib or Graphviz's program `dot`, and neither is "
+                               "installed; an .svg file needs nothing") from None
+        return subprocess.run(["dot", f"-T{ending}"], input=source.encode(), check=True, capture_output=True).stdout
     from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path
     width, height, drawing = _drawing(boxes, edges)
-    figure = Figure((width / 96, height / 96), dpi=min(192, 96 * 60_000 / max(width, height)))
+    figure = Figure((width / 96, height / 96), dpi=min(192, 96 * 60_000 / max(width, height)))  # a PNG has at most 2^16 rows
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     for order, (what, x, *rest) in enumerate(drawing):
         if what == "curve":
-            points = [x[0]]
-            for (x0, y0), (x1, y1) in zip(x, x[1:]):
-                points += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
-            axes.add_patch(PathPatch(Path(points, [Path.MOVETO] + [Path.CURVE4] * (len(points) - 1)), fill=False, edgecolor="#666",
-                                     linewidth=0.75, zorder=order))
+            path = Path(x, [Path.MOVETO] + [Path.CURVE4] * (len(x) - 1))
+            axes.add_patch(PathPatch(path, fill=False, edgecolor="#666", linewidth=0.75, zorder=order))
         elif what == "arrow":
             y = rest[0]
             axes.add_patch(Polygon([(x - 3.5, y - 8), (x + 3.5, y - 8), (x, y)], color="#666", linewidth=0, zorder=order))
         elif what == "box":
-            y, w, h, of = rest
-            inside, line = _COLOURS[of]
-            axes.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, f"round,pad=0,rounding_size={_corner(of)}", facecolor=inside,
-                                          edgecolor=line, linewidth=0.75, zorder=order))
+            y, w, h, kind = rest
+            inside, line = _COLOURS[kind]
+            corners = f"round,pad=0,rounding_size={_corner(kind)}"
+            axes.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, corners, facecolor=inside, edgecolor=line,
+                                          linewidth=0.75, zorder=order))
         else:
             y, text, size, bold = rest
-            halo = {"bbox": dict(facecolor="white", edgecolor="none", pad=0.5)} if size == 10 else {}
-            axes.text(x, y, text, fontsize=0.75 * size, weight="bold" if bold else "normal", ha="center", va="center", zorder=order,
-                      parse_math=False, **halo)
+            behind = {"bbox": dict(facecolor="white", edgecolor="none", pad=0.5)} if size == 10 else {}
+            axes.text(x, y, text, fontsize=0.75 * size, weight="bold" if bold else "normal", ha="center", va="center",
+                      zorder=order, parse_math=False, **behind)
     file = io.BytesIO()
-    figure.savefig(file, format=kind)
+    figure.savefig(file, format=ending)
     return file.getvalue()
 
 

@@ -15,8 +15,8 @@ from .tensor import asarray
 def detect_anomaly() -> Iterator[None]:
     """Inside, the first NaN or infinity that an operation or its gradient makes out of finite numbers is an error.
 
-    Slow: every array is checked. Record the graph inside too, so that the error of a gradient can name the line. A context manager,
-    and a decorator as `@detect_anomaly()`.
+    Slow: every array is checked. Record the graph inside too, so that the error of a gradient can name the line. A context
+    manager, and a decorator as `@detect_anomaly()`.
 
     Raises:
         FloatingPointError: it names the operation and the line of the forward pass that called it.
@@ -94,8 +94,8 @@ def profile() -> Iterator[Profile]:
     """Measures time and bytes made by each operation inside: `with profile() as p: ...`, then `print(p)`.
 
     A row of phase "backward" is the gradient rule of that operation, with the operations that the rule calls included;
-    those count in rows of phase "forward" as well. A call that raises is not counted. Of nested profiles each measures what
-    happens inside it. Per thread.
+    those count in rows of phase "forward" as well. A call that raises is not counted. Profiles may be nested; each measures
+    what happens inside it. Per thread.
     """
     with observing(Profile()) as result:
         yield result
@@ -104,8 +104,8 @@ def profile() -> Iterator[Profile]:
 def summary(model) -> str:
     """A table of a Module's parameters and buffers: name, shape, dtype, number of elements, and the totals.
 
-    A parameter or buffer that stands in several places is counted once, under the first of its names. Parameters that require no
-    gradient are marked as frozen; buffers are not among the totals.
+    A parameter or buffer that stands in several places is counted once, under the first of its names. Parameters that require
+    no gradient are marked as frozen; buffers are not among the totals.
 
     Raises:
         TypeError: `model` is no Module.
@@ -117,7 +117,8 @@ def summary(model) -> str:
     for name, array in model.named_buffers():
         buffers.setdefault(id(array), (name, array, "buffer"))
     rows = [(name, p, "" if p.requires_grad else "frozen") for name, p in parameters]
-    table = [(name, str(tuple(x.shape)), str(x.dtype), f"{x.size:,}", kind) for name, x, kind in [*rows, *buffers.values()]]
+    rows += buffers.values()
+    table = [(name, str(tuple(x.shape)), str(x.dtype), f"{x.size:,}", kind) for name, x, kind in rows]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = [type(model).__name__]
     for name, shape, dtype, size, kind in table:

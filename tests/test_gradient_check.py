@@ -24,7 +24,8 @@ def test_arguments_are_tensors_arrays_numbers_and_trees():
     assert params["w"].grad is None and params["w"].requires_grad
 
 
-@pytest.mark.parametrize("x", [1.5, np.float32(1.5), np.array(1.5), np.zeros((2, 0)), np.ones((4, 6))[::2, ::-3], mg.Tensor([1.5])])
+@pytest.mark.parametrize("x", [1.5, np.float32(1.5), np.array(1.5), np.zeros((2, 0)), np.ones((4, 6))[::2, ::-3],
+                               mg.Tensor([1.5])])
 def test_all_kinds_of_floats(x):
     mg.check_derivatives(lambda x: x ** 3 * 2, x, order=4)
 
@@ -74,7 +75,7 @@ def test_a_rule_right_once_and_wrong_twice_is_found():
 
 
 def test_a_function_that_leaves_the_graph_is_a_silent_zero():
-    with pytest.raises(AssertionError, match="0 or missing for argument 1, leaf 0, although the result changes with it: the function"):
+    with pytest.raises(AssertionError, match="missing for argument 1, leaf 0, although the result changes .*: the function"):
         mg.check_derivatives(lambda x, p: x + p["w"].numpy() * p["b"], 1.0, {"w": np.ones(2), "b": np.ones(2)})
     with pytest.raises(AssertionError, match="0 or missing for argument 0,? .*although the result changes"):
         mg.check_derivatives(lambda x: mg.Tensor(np.exp(x.numpy())), 1.0)
@@ -83,7 +84,7 @@ def test_a_function_that_leaves_the_graph_is_a_silent_zero():
 def test_a_rule_that_leaves_the_graph_is_a_silent_zero_one_order_later():
     cube = Primitive("cube", lambda x: x * x * x, lambda g, _out, x: g * mg.stop_gradient(3 * x * x))
     mg.check_derivatives(cube, np.ones(3), order=1)
-    with pytest.raises(AssertionError, match="0 or missing for argument 0, although the derivative of order 1 changes with it: a gradient rule"):
+    with pytest.raises(AssertionError, match="missing for argument 0, although the derivative of order 1 changes .*: a gradient"):
         mg.check_derivatives(cube, np.ones(3))
 
 
@@ -127,8 +128,8 @@ def test_what_is_no_tensor_is_refused():
             mg.check_derivatives(lambda *args: mg.Tensor(1.0), *args)
 
 
-@pytest.mark.parametrize("option", [{"order": 0}, {"order": True}, {"order": 1.0}, {"step": 0}, {"step": np.nan}, {"step": np.inf},
-                                    {"rtol": -1.0}])
+@pytest.mark.parametrize("option", [{"order": 0}, {"order": True}, {"order": 1.0}, {"step": 0}, {"step": np.nan},
+                                    {"step": np.inf}, {"rtol": -1.0}])
 def test_options_out_of_range(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         mg.check_derivatives(mg.exp, 1.0, **option)

@@ -23,9 +23,8 @@ def test_anomalies_are_named_with_their_forward_line():
 def test_anomalies_of_a_graph_recorded_outside_have_no_line():
     y = mg.Tensor([0.0], requires_grad=True)
     z = mg.log(y + 1e-320) * 1e10
-    with pytest.raises(FloatingPointError, match=r"gradient of 'log' \(recorded outside detect_anomaly, so that its line is not known\)"):
-        with mg.detect_anomaly():
-            z.sum().backward()
+    with pytest.raises(FloatingPointError, match=r"gradient of 'log' \(recorded outside detect_anomaly"), mg.detect_anomaly():
+        z.sum().backward()
 
 
 def test_anomalies_that_were_given_are_not_made():
@@ -93,7 +92,8 @@ def svg(path):
     """The texts of an SVG file, and its boxes as (left, top, right, bottom)."""
     root = ElementTree.parse(path).getroot()
     spaced = "{http://www.w3.org/2000/svg}"
-    boxes = [[float(box.get(key)) for key in ("x", "y", "width", "height")] for box in root.iter(spaced + "rect") if box.get("stroke")]
+    boxes = [box for box in root.iter(spaced + "rect") if box.get("stroke")]
+    boxes = [[float(box.get(key)) for key in ("x", "y", "width", "height")] for box in boxes]
     width, height = float(root.get("width")), float(root.get("height"))
     boxes = [(x, y, x + w, y + h) for x, y, w, h in boxes]
     assert all(0 <= left and right <= width and 0 <= top and bottom <= height for left, top, right, bottom in boxes)
@@ -135,8 +135,9 @@ def test_draw_graph_of_many_shapes_of_graphs(tmp_path):
     for _ in range(8):
         h = mg.tanh(h @ w + x)
         states.append(h)
-    graphs = {"recurrent": mg.stack(states).sum() + (x * x) * (h[0] - h[1]), "twice": x * x, "leaf": x, "constant": mg.Tensor([1, 2]),
-              "gradient": mg.grad(mg.exp(w * w).sum(), w, create_graph=True), "empty": mg.Tensor(np.ones((0, 2)), requires_grad=True) * 2}
+    graphs = {"recurrent": mg.stack(states).sum() + (x * x) * (h[0] - h[1]), "twice": x * x, "leaf": x,
+              "constant": mg.Tensor([1, 2]), "gradient": mg.grad(mg.exp(w * w).sum(), w, create_graph=True),
+              "empty": mg.Tensor(np.ones((0, 2)), requires_grad=True) * 2}
     for name, y in graphs.items():
         path = tmp_path / f"{name}.svg"
         source = mg.draw_graph(y, path)
@@ -235,8 +236,13 @@ def test_summary_counts_what_stands_in_several_places_once():
     assert [line.split()[-1] for line in text.splitlines()[1:4]] == ["9", "frozen", "buffer"]
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        self.scale = nn.Parameter(1.0)
+
+
 def test_summary_of_little_and_of_no_module():
     assert mg.summary(nn.Sequential()) == "Sequential\n  0 parameters, 0 of them trained"
-    assert "scale  ()" in mg.summary(type("Scaled", (nn.Module,), {"__init__": lambda self: setattr(self, "scale", nn.Parameter(1.0))})())
+    assert "scale  ()  float64  1" in mg.summary(Scaled())
     with pytest.raises(TypeError, match="expected a Module, not list"):
         mg.summary([1])
