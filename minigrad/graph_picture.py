@@ -106,7 +106,7 @@ def _graph(y, named):
             values.setdefault(key, key.out)
     boxes, edges = [], []
     for key, pairs in zip(keys, inputs):
-        name, value = ", ".join(names[key]), _text(values.get(key))
+        name, value = ", ".join(names[key]), _text(values.get(key, key))
         if type(key) is not Node:
             kind = "leaf" if getattr(key, "requires_grad", False) else "constant"
             lines = [_equation(name or kind, value), f"{key.dtype}{list(key.shape)}"]
