@@ -187,10 +187,10 @@ def _report(g, xs, vs, grads, names, order, seed, step, by_rule, by_differences,
         what = "the result changes" if order == 1 else f"the derivative of order {order - 1} changes"
         where = "the function" if order == 1 else "a gradient rule"
         lines.append(f"By rule it is 0 or missing for {' and for '.join(silent)}, although {what} with it: {where} leaves the "
-                     "graph (.numpy(), .data, .item(), .detach(), stop_gradient, no_grad), or an operation has None for a rule.")
+                     "graph (.numpy(), .data, .item(), .detach(), stop_gradient, no_grad), or an operation has no rule for it.")
     elif order > 1:
-        lines.append(f"To order {order - 1} the rules are right, so an operation that a rule is made of has a wrong rule, or the "
-                     "rule computes with values that it takes for constants.")
+        lines.append(f"To order {order - 1} the rules are right, so an operation that a rule is made of has a wrong rule, or "
+                     "the rule computes with values that it takes for constants.")
     else:
         lines.append("One of the gradient rules is wrong; or arguments or values are so large or small that the differences "
                      "are: then choose another step or arguments of about 1.")

@@ -84,7 +84,7 @@ def test_a_function_that_leaves_the_graph_is_a_silent_zero():
 def test_a_rule_that_leaves_the_graph_is_a_silent_zero_one_order_later():
     cube = Primitive("cube", lambda x: x * x * x, lambda g, _out, x: g * mg.stop_gradient(3 * x * x))
     mg.check_derivatives(cube, np.ones(3), order=1)
-    with pytest.raises(AssertionError, match="missing for argument 0, although the derivative of order 1 changes .*: a gradient"):
+    with pytest.raises(AssertionError, match="missing for argument 0, although the derivative of order 1 .*: a gradient"):
         mg.check_derivatives(cube, np.ones(3))
 
 
