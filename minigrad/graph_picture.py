@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from .backend import is_array, is_float, to_device, xp
-from .tensor import Node, Tensor, asarray
+from .tensor import asarray, Node, output, Tensor
 
 if TYPE_CHECKING:
     from .nn import Module
@@ -70,17 +70,21 @@ def draw_graph(y: Tensor, path: str | os.PathLike | None = None, *, names: dict[
 # -- the graph as boxes and edges ------------------------------------------------------------------------------------
 
 
-def _origin(x):
-    """What a Tensor is known by in the graph: the Node that computed it, or itself if it is a leaf."""
-    return x._node or x
+def _sources(node):
+    if node.sources is None:
+        raise RuntimeError(f"draw_graph: the graph below '{node.name}' was freed by a backward pass; draw it before "
+                           "backward(), or pass retain_graph=True there")
+    return node.sources
+
+
+def _drawn(origin):
+    """The box that stands for an origin: one for all outputs of an operation with several."""
+    return _sources(origin)[0] if type(origin) is Node and origin.op is output else origin
 
 
 def _inputs(node):
-    """For each input of a node its origin, and the input: a Tensor, or what stands for it where no rule reads the values."""
-    if node.inputs is None:
-        raise RuntimeError(f"draw_graph: the graph below '{node.op.name}' was freed by a backward pass; draw it before "
-                           "backward(), or pass retain_graph=True there")
-    return [(_origin(x), x) for x in node.inputs]
+    """For each input of a node what is drawn for it, and the input: a Tensor, or an `Unread`, which stands for itself."""
+    return [(x if source is None else _drawn(source), x) for source, x in zip(_sources(node), node.inputs)]
 
 
 def _graph(y, named):
@@ -88,17 +92,17 @@ def _graph(y, named):
 
     `named` is a list of pairs of name and Tensor.
     """
-    root = _origin(y)
-    names, values = defaultdict(list), {root: y}
+    root = _drawn(y.origin)
+    names, values = defaultdict(list), {}
     for name, x in named:
-        names[_origin(x)].append(name)
-        values[_origin(x)] = x
+        names[_drawn(x.origin)].append(name)
+        values[x.origin] = x
     numbers, keys, inputs = {root: 0}, [root], []
     for key in keys:  # grows
         inputs.append(_inputs(key) if type(key) is Node else [])
         for below, x in inputs[-1]:
-            if isinstance(x, Tensor) and _origin(x) is below:
-                values[below] = x
+            if isinstance(x, Tensor):
+                values[x.origin] = x
             if below not in numbers:
                 numbers[below] = len(keys)
                 keys.append(below)

@@ -146,6 +146,14 @@ def test_draw_graph_of_many_shapes_of_graphs(tmp_path):
     assert "constant = [1, 2]" in svg(tmp_path / "constant.svg")[0]
 
 
+def test_draw_graph_draws_an_operation_with_several_outputs_once(tmp_path):
+    x = mg.Tensor(np.eye(3), requires_grad=True)
+    values, vectors = mg.eigh(x)
+    source = mg.draw_graph((values * vectors[0]).sum(), tmp_path / "x.svg", names={"values": values, "vectors": vectors})
+    assert source.count('label="eigh\\nvalues, vectors"') == 1 and "output" not in source
+    assert {"[3]", "[3, 3]"} <= set(svg(tmp_path / "x.svg")[0])
+
+
 def test_draw_graph_of_a_deep_graph():
     x = mg.Tensor(1.0, requires_grad=True)
     y = x

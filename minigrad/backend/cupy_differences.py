@@ -33,9 +33,3 @@ def linalg_errors(module):
         import cupyx
         with cupyx.errstate(linalg="raise"):
             yield
-
-
-def erf(x):
-    """CuPy's error function."""
-    from cupyx.scipy.special import erf as of_cupy
-    return of_cupy(x)

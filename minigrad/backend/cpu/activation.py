@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..erf import erf
 from .elementwise import empty_like, for_all, for_blocks
 from .memory import scratch
 from .native import kernel
@@ -77,8 +78,7 @@ def _phi_twice(x, work):
     """2 Phi(x), Phi the standard normal distribution function, in work(0); x^2 in work(1)."""
     squared = np.multiply(x, x, out=work(1))
     if x.dtype == np.float64:
-        from ...ops.elementwise import _erf
-        return np.add(_erf(x * math.sqrt(0.5)), 1, out=work(0))
+        return np.add(erf(x * math.sqrt(0.5)), 1, out=work(0))
     near = np.minimum(squared, np.float32(100), out=work(2))
     a = _polynomial(near, _PHI, work(0))
     a *= x
