@@ -1,6 +1,6 @@
 """Optimisers change parameters in place by their `.grad`; schedules set an optimiser's learning rate `lr`."""
 from .adam import Adam, AdamW, LAMB
-from .clip import clip_grad_norm
+from .clip import clip_grad_norm, clip_grad_norm_
 from .ema import EMA
 from .half import LossScaler
 from .optimizer import Optimizer

@@ -1,20 +1,32 @@
 """Clipping of gradients."""
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from ..backend import xp
 from ..recording import mark_changed
-from ..tensor import wrap
+from ..tensor import Tensor, wrap
+from .optimizer import number
 
 
-def clip_grad_norm(params, max_norm):
-    """Scales the gradients, taken as one long vector, down to length `max_norm` if it is longer. Returns its length.
+def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
+    """Scales the gradients, taken as one long vector, down to length `max_norm` if it is longer, in place.
 
-    A length that is not finite leaves NaN in every gradient, so that it is noticed and not trained on. On the GPU the length
-    is a 0-d Tensor there, and the host does not wait for it.
+    Args:
+        params: Tensors, or a single one; those without `.grad` do not count.
+        max_norm: not negative; `math.inf` only measures.
+
+    Returns:
+        The length before. One that is not finite leaves NaN in every gradient, so that it is noticed and not trained on. On
+        the GPU it is a 0-d Tensor there, and the host does not wait for it.
+
+    Raises:
+        TypeError: `max_norm` is no number; ValueError: it is negative or NaN.
     """
-    grads = [p.grad._array for p in params if p.grad is not None]
+    if max_norm != math.inf:
+        number(max_norm, "clip_grad_norm_: max_norm")
+    grads = [p.grad._array for p in ([params] if isinstance(params, Tensor) else params) if p.grad is not None]
     if not grads:
         return 0.0
     total = sum((g.astype(np.float64) ** 2).sum() for g in grads)
@@ -28,3 +40,6 @@ def clip_grad_norm(params, max_norm):
         mark_changed(g)
         g *= scale.astype(g.dtype)
     return float(total) if module is np else wrap(total)
+
+
+clip_grad_norm = clip_grad_norm_

@@ -3,7 +3,8 @@ import numpy as np
 
 from ..backend import xp
 from ..recording import mark_changed
-from ..tensor import wrap
+from ..tensor import Tensor, wrap
+from .optimizer import matching, number, Optimizer
 
 
 class LossScaler:
@@ -22,25 +23,31 @@ class LossScaler:
         scale: the first factor.
         growth: it grows by this after `interval` steps without overflow.
         backoff: it shrinks by this at an overflow, down to 1.
+        interval: a whole number of steps.
+
+    Raises:
+        TypeError, ValueError: scale, growth or interval are no numbers of at least 1, or backoff is none between 0 and 1.
     """
 
-    def __init__(self, scale=2.0**16, growth=2.0, backoff=0.5, interval=2000):
-        if not (scale >= 1 and growth >= 1 and 0 < backoff < 1 and interval >= 1):
-            raise ValueError(f"LossScaler: scale {scale}, growth {growth} and interval {interval} must be at least 1 and "
-                             f"backoff {backoff} between 0 and 1")
-        self.scale, self.growth, self.backoff, self.interval = scale, growth, backoff, interval
+    def __init__(self, scale: float = 2.0**16, growth: float = 2.0, backoff: float = 0.5, interval: int = 2000):
+        if number(backoff, "LossScaler: backoff", below=1) == 0:
+            raise ValueError("LossScaler: backoff must be above 0")
+        if number(interval, "LossScaler: interval", least=1) % 1:
+            raise ValueError(f"LossScaler: interval must be a whole number, not {interval}")
+        self.scale, self.growth = (number(x, f"LossScaler: {name}", least=1) for x, name in ((scale, "scale"), (growth, "growth")))
+        self.backoff, self.interval = backoff, interval
         self.good = 0  # steps since the last overflow or growth
 
-    def scaled(self, loss):
+    def scaled(self, loss: Tensor) -> Tensor:
         """`loss` times the present scale, to be differentiated."""
         return loss * self.scale
 
-    def step(self, optimizer):
+    def step(self, optimizer: Optimizer) -> bool:
         """Divides the gradients by the scale and takes a step, unless one is not finite. Returns whether it did.
 
         The host reads one number, so this cannot be part of a captured step.
         """
-        grads = [p.grad._array for p in optimizer.params if p.grad is not None]
+        grads = [p.grad._array for p in optimizer.params if p.grad is not None and p.requires_grad]
         with np.errstate(invalid="ignore", over="ignore"):
             total = sum((g * 0).sum(dtype=np.float32) for g in grads)  # 0, or NaN if anything is not finite
         if wrap(xp(total).asarray(total)).item() != 0:
@@ -55,10 +62,11 @@ class LossScaler:
             self.scale, self.good = self.scale * self.growth, 0
         return True
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """A dict from names to arrays: the scale, and how many steps it has held."""
         return {"scale": np.array(self.scale), "good": np.array(self.good)}
 
-    def load_state_dict(self, state):
-        """Puts back what `state_dict` returned."""
-        self.scale, self.good = float(state["scale"]), int(state["good"])
+    def load_state_dict(self, state: dict) -> None:
+        """Puts back what `state_dict` returned. KeyError, ValueError if it is another's; nothing is changed then."""
+        found = matching("LossScaler.load_state_dict", state, {}, ["scale", "good"])
+        self.scale, self.good = found["scale"], int(found["good"])
