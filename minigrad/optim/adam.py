@@ -22,8 +22,8 @@ class Adam(Optimizer):
 
     slots, kernel, counts_steps, decoupled = ("mean", "square"), "adam_step", True, False
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def checked(self, settings, params=()):
@@ -31,10 +31,10 @@ class Adam(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"{self._owner}: betas must be a pair of numbers, not {betas!r:.60}")
         pair = {f"betas[{i}]": beta for i, beta in enumerate(betas)}
-        unseen = [p.dtype for p in params if eps and p.dtype.type(eps) == 0]
-        if unseen:
-            raise ValueError(f"{self._owner}: eps {eps} is 0 in {unseen[0]}; keep the parameters in float32 and convert them for "
-                             "each step, as LossScaler describes")
+        vanishing = [p.dtype for p in params if eps and p.dtype.type(eps) == 0]
+        if vanishing:
+            raise ValueError(f"{self._owner}: eps {eps} is 0 in {vanishing[0]}; keep the parameters in float32 and convert "
+                             "them for each step, as LossScaler describes")
         return super().checked(settings) | {"betas": tuple(self.number(pair, name, below=1) for name in pair), "eps": eps}
 
     def settings(self, group, lr, t):
@@ -56,8 +56,8 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 1e-2):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
@@ -69,8 +69,8 @@ class LAMB(Adam):
 
     kernel = None
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-6, weight_decay: float = 1e-2):
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):

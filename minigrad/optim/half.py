@@ -34,7 +34,8 @@ class LossScaler:
             raise ValueError("LossScaler: backoff must be above 0")
         if number(interval, "LossScaler: interval", least=1) % 1:
             raise ValueError(f"LossScaler: interval must be a whole number, not {interval}")
-        self.scale, self.growth = (number(x, f"LossScaler: {name}", least=1) for x, name in ((scale, "scale"), (growth, "growth")))
+        self.scale = number(scale, "LossScaler: scale", least=1)
+        self.growth = number(growth, "LossScaler: growth", least=1)
         self.backoff, self.interval = backoff, interval
         self.good = 0  # steps since the last overflow or growth
 

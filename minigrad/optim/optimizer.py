@@ -76,7 +76,8 @@ class Optimizer:
                 raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, is computed by '{p._node.op.name}': only leaf "
                                  "Tensors can be optimised")
             if id(p) in known:
-                raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, stands twice: it is number {known[id(p)]} already")
+                raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, stands twice: it is parameter {known[id(p)]} "
+                                 "already")
             known[id(p)] = len(known)
         group, base = {"params": params, **self.checked({**self.defaults, **group}, params)}, self.defaults["lr"]
         if group["lr"] and not base:
@@ -129,21 +130,30 @@ class Optimizer:
             group["lr"] = self._lr * ratio
 
     def step(self) -> None:
-        """One update of every parameter that has a gradient and is not frozen."""
+        """One update of every parameter that has a gradient and is not frozen.
+
+        Raises:
+            ValueError: a gradient has not the shape of its parameter.
+        """
         t = fresh(self._count, np.int32)
         for group, members in zip(self.param_groups, self._members):
             members = [member for member in members if member[1].grad is not None and member[1]._requires_grad]
             if not self.counts_steps:
                 self._step(group, members, t)
                 continue
-            for count in sorted({self._counts[i] for i, _, _ in members}):
-                equal = [member for member in members if self._counts[member[0]] == count]
+            by_count = {}
+            for member in members:
+                by_count.setdefault(self._counts[member[0]], []).append(member)
+            for equal in by_count.values():
                 self._step(group, equal, fresh(functools.partial(self._count_of, equal), np.int32))
 
     def _step(self, group, members, t):
         """A step of some parameters of a group, which is their step number `t`."""
         rows = [(p._array, p.grad._array, *state.values()) for _, p, state in members]
-        for row in rows:
+        for i, row in enumerate(rows):
+            if row[0].shape != row[1].shape:
+                raise ValueError(f"{self._owner}: parameter {members[i][0]} has shape {row[0].shape}, its gradient "
+                                 f"{row[1].shape}")
             mark_changed(row[0])
         run_update(self.kernel, self.update, rows, lambda dtype: self.settings(group, fresh(lambda: group["lr"], dtype), t),
                    self._owner)
@@ -170,14 +180,16 @@ class Optimizer:
         The state of parameter i is "NAME.i". "lr.k" is that of a group k whose learning rate is another, "steps.i" of a
         parameter that took fewer steps. The other settings are the constructor's.
         """
-        state = {name: a.copy() for name, a in self._named_state().items()} | {"steps": np.array(self.steps), "lr": np.array(self.lr)}
+        state = {name: a.copy() for name, a in self._named_state().items()}
+        state |= {"steps": np.array(self.steps), "lr": np.array(self.lr)}
         state |= {f"lr.{k}": np.array(g["lr"]) for k, g in enumerate(self.param_groups) if g["lr"] != self.lr}
         if self.counts_steps:
             state |= {f"steps.{i}": np.array(count) for i, count in enumerate(self._counts) if count != self.steps}
         return state
 
     def _named_state(self):
-        return {f"{name}.{i}": state[name] for name in self.slots for i, state in enumerate(self.state) if state[name] is not None}
+        return {f"{name}.{i}": state[name] for name in self.slots for i, state in enumerate(self.state)
+                if state[name] is not None}
 
     def load_state_dict(self, state: dict) -> None:
         """Puts back what `state_dict` returned.
@@ -197,7 +209,7 @@ class Optimizer:
         self.lr, self.steps = base, int(steps)
         for group, rate in zip(self.param_groups, rates):
             group["lr"] = rate
-        self._counts = [int(count) for count in counts] or [self.steps] * len(self.params)
+        self._counts = [int(count) for count in counts]
 
 
 def number(value, name: str, below: float = math.inf, least: float = 0) -> float:
@@ -205,8 +217,8 @@ def number(value, name: str, below: float = math.inf, least: float = 0) -> float
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {_described(value)}")
     if not least <= value < below:
-        wanted = ("not negative" if not least else f"{least} or more") + (" and finite" if below == math.inf else f" and below {below}")
-        raise ValueError(f"{name} must be {wanted}, not {value}")
+        low = f"{least} or more" if least else "not negative"
+        raise ValueError(f"{name} must be {low} and {'finite' if below == math.inf else f'below {below}'}, not {value}")
     return float(value)
 
 
@@ -227,7 +239,7 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
                 raise ValueError(f"{owner}: '{name}' must be a number, not of shape {np.shape(value)}")
             found[name] = number(value.item() if hasattr(value, "item") else value, f"{owner}: '{name}'")
         elif tuple(np.shape(value)) != own[name].shape:
-            raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, the parameter {own[name].shape}")
+            raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, not {own[name].shape}")
         else:
             found[name] = xp(own[name]).asarray(value, dtype=own[name].dtype)
     return found

@@ -1,4 +1,4 @@
-"""Where the updates of optimisers and averages run: CUDA kernels, one launch for all arrays of a dtype; C; or their definition."""
+"""Where updates of parameters and averages run: CUDA kernels, one launch for all arrays of a dtype; C; or the definition."""
 from collections.abc import Callable
 
 import numpy as np
