@@ -142,7 +142,23 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
     return dqkv, dmask
 
 
+# -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
+
+
+def _each(step):
+    """A step of one parameter as one of several, ps, gs and the lists of state, which may be ()."""
+    def steps(ps, gs, *rest):
+        state = [column for column in rest if isinstance(column, (list, tuple))]
+        settings = rest[len(state):]
+        for i, (p, g) in enumerate(zip(ps, gs)):
+            step(p, g, *[column[i] if column else None for column in state], *settings)
+
+    return steps
+
+
 PATHS = {
+    "sgd_step": Path(_each(elementwise.sgd_step)),
+    "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
