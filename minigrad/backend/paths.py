@@ -71,12 +71,13 @@ def _table(arrays):
     """The table of the backend that can take the arrays, or None."""
     if not execution.kernels_take_numpy:
         for a in arrays:
-            if type(a) is not np.ndarray and xp(a) is not np:
+            if type(a) is not np.ndarray or a.dtype.char in "eE":
                 break
         else:
-            return None if any([is_half(a.dtype) for a in arrays]) else _cpu()
-        if any(xp(a) is np for a in arrays):  # the primitives say that these are on different devices
-            return None
+            return _cpu()
+        on_host = [xp(a) is np for a in arrays]
+        if any(on_host):  # of different devices the primitives say so
+            return _cpu() if all(on_host) and not any([is_half(a.dtype) for a in arrays]) else None
     dtypes = {a.dtype for a in arrays}
     known = all(d in _KERNEL_DTYPES or is_half(d) for d in dtypes)
     return _cuda() if known and len([d for d in dtypes if is_float(d)]) == 1 else None

@@ -17,11 +17,13 @@ def run_update(name: str | None, definition: Callable, rows: list[tuple], settin
     Raises:
         RuntimeError: a step is being captured and an array has no CUDA kernel: its settings could not change any more.
     """
-    groups = {}
+    groups = {}  # of rows that have the same path and dtype
     for row in rows:
         found = None if name is None else path(name, [a for a in row if a is not None])
-        groups.setdefault((found, row[0].dtype), []).append(row)
-    for (found, dtype), members in groups.items():
+        groups.setdefault((found is None, row[0].dtype.char), []).append((found, row))
+    for pairs in groups.values():
+        (found, *_), members = zip(*pairs)
+        dtype = members[0][0].dtype
         if found is not None:
             found.forward(*[list(column) if column[0] is not None else () for column in zip(*members)], *settings(dtype))
             continue

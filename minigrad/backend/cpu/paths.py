@@ -146,12 +146,12 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
 
 
 def _each(step):
-    """A step of one parameter as one of several, ps, gs and the lists of state, which may be ()."""
-    def steps(ps, gs, *rest):
-        state = [column for column in rest if isinstance(column, (list, tuple))]
-        settings = rest[len(state):]
-        for i, (p, g) in enumerate(zip(ps, gs)):
-            step(p, g, *[column[i] if column else None for column in state], *settings)
+    """A step of one parameter as one of several: lists of parameters, gradients and arrays of state, or () for no such state."""
+    def steps(ps, *rest):
+        columns = [column or [None] * len(ps) for column in rest if isinstance(column, (list, tuple))]
+        settings = rest[len(columns):]
+        for row in zip(ps, *columns):
+            step(*row, *settings)
 
     return steps
 
