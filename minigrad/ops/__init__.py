@@ -148,7 +148,15 @@ def _array_function(self, function, types, args, settings):
     return _FUNCTIONS[function](*args, **settings)
 
 
-Tensor.__array_ufunc__ = _array_ufunc
+class _OfTheClass:
+    """`__array_ufunc__` where NumPy looks for it, on the class. CuPy looks on the instance, finds None and leaves
+    `cupy_array * tensor` to the Tensor; with a function there it would compute a plain array itself."""
+
+    def __get__(self, instance, owner):
+        return _array_ufunc if instance is None else None
+
+
+Tensor.__array_ufunc__ = _OfTheClass()
 Tensor.__array_function__ = _array_function
 
 __all__ = [_name for _name, _value in globals().items() if callable(_value) and not _name.startswith("_") and _value is not Tensor]

@@ -94,9 +94,9 @@ def _written(values, index, shape):
         written[index] = order
         return written
     import cupyx
-    written = module.full(shape, -1, np.float64)  # CuPy's largest of several is not for int64
-    cupyx.scatter_max(written, index, order.astype(np.float64))
-    return written.astype(np.int64)
+    written = module.zeros(shape, np.uint64)  # CuPy's largest of several is not for int64, and rounds float64 to float32
+    cupyx.scatter_max(written, index, (order + 1).astype(np.uint64))
+    return written.astype(np.int64) - 1
 
 
 def _winners(values, index, shape):
