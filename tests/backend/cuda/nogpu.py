@@ -206,11 +206,11 @@ def call(name, *args, **settings):
     arguments = [taken(a) for a in args]
     if name == "concatenate" and len(args[0]) > 8:
         of_host("a list of addresses")
-    if name == "where" and any(getattr(a, "dtype", np.dtype(float)).char == "E" for a in arguments[1:]):
-        arguments[1:] = [a.astype(np.float32) if hasattr(a, "astype") else a for a in arguments[1:]]  # no loop for it
     if name == "argsort" and arguments[0].dtype.char == "E":
         raise NotImplementedError("sorting arrays with dtype bfloat16 is not supported")
     settings, function = {k: taken(v) for k, v in settings.items()}, getattr(np, name)
+    if name == "where" and any(getattr(a, "dtype", np.dtype(float)).char == "E" for a in arguments[1:]):
+        function = lambda c, x, y: np.where(c, *[a.astype(np.float32) if hasattr(a, "astype") else a for a in (x, y)])
     if name == "copyto":
         return changed(lambda: function(*arguments))
     return computed(lambda: function(*arguments, **settings), *args)
@@ -226,8 +226,13 @@ def asarray(a, dtype=None):
 def array(a, dtype=None):
     if isinstance(a, ndarray):
         return a.copy() if dtype is None else a.astype(dtype)
-    of_host("a copy from the host")
-    return ndarray(np.array(a, dtype))
+    a = np.array(a, dtype)
+    if a.ndim:
+        of_host("a copy from the host")
+        return ndarray(a)
+    result = ndarray(np.zeros_like(a))
+    result.fill(a)  # a kernel's argument
+    return result
 
 
 def matmul(x, y):
@@ -258,8 +263,8 @@ def scatter(ufunc, refused):
     def function(a, index, value):
         if a.dtype.char in refused:
             raise TypeError(f"scatter of {a.dtype}")
-        index, value = picked(index), taken(value).astype(a.dtype)
-        changed(lambda: ufunc.at(a.held, index, value))
+        index, value = picked(index), taken(value)
+        changed(lambda: ufunc.at(a.held, index, value.astype(a.dtype)))
         if ufunc is np.maximum and a.dtype == np.float64:  # by fmaxf, see atomics.cuh
             changed(lambda: operator.setitem(a.held, (), a.held.astype(np.float32)))
 

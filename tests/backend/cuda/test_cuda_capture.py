@@ -378,8 +378,7 @@ def train(capture, steps=6):
     return [loss.item() for loss in losses], net.state_dict(), ema.average
 
 
-@pytest.mark.gpu
-def test_a_training_step_on_the_gpu():
+def test_a_training_step(gpu):
     eager, captured = train(lambda step: step), train(mg.capture)
     close(captured[0], eager[0], factor=1e5)
     for expected, actual in zip(eager[1:], captured[1:]):
@@ -387,8 +386,7 @@ def test_a_training_step_on_the_gpu():
             close(actual[name].get(), value.get(), factor=1e5)
 
 
-@pytest.mark.gpu
-def test_what_cannot_be_captured_on_the_gpu():
+def test_what_cannot_be_captured(gpu):
     x = mg.Tensor(np.ones((3, 3))).to("cuda")
     for step in (lambda x: float(x.sum()), lambda x: x * backend.cupy().asarray(np.ones((3, 3))),
                  lambda x: mg.Tensor(x.data @ x.data)):  # CuPy refuses cuBLAS, which mg.matmul does without
