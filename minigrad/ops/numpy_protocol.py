@@ -42,5 +42,13 @@ def _positions(function):
     return tuple(names) if names[:1] == ["axis"] and "out" in names else ()
 
 
-Tensor.__array_ufunc__ = _array_ufunc
+class _OfTheClass:
+    """`__array_ufunc__` where NumPy looks for it, on the class. CuPy looks on the instance, finds None and leaves
+    `cupy_array * tensor` to the Tensor; with a function there it would compute a plain array itself."""
+
+    def __get__(self, instance, owner):
+        return _array_ufunc if instance is None else None
+
+
+Tensor.__array_ufunc__ = _OfTheClass()
 Tensor.__array_function__ = _array_function

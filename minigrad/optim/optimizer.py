@@ -40,7 +40,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    kernel: str | None = None  # the name of `update` in the tables of paths.py
+    kernel: str | None = None  # the name of `update` in the backends' tables of paths
     counts_steps = False  # whether `update` depends on how many steps its parameter has taken
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float, **defaults):
@@ -155,8 +155,10 @@ class Optimizer:
                 raise ValueError(f"{self._owner}: parameter {members[i][0]} has shape {row[0].shape}, its gradient "
                                  f"{row[1].shape}")
             mark_changed(row[0])
-        run_update(self.kernel, self.update, rows, lambda dtype: self.settings(group, execution.per_replay(lambda: group["lr"], dtype), t),
-                   self._owner)
+        def settings(dtype):
+            return self.settings(group, execution.per_replay(lambda: group["lr"], dtype), t)
+
+        run_update(self.kernel, self.update, rows, settings, self._owner)
 
     def _count(self):
         self.steps += 1

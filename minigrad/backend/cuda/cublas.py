@@ -6,7 +6,6 @@ workspace is the caller's.
 import ctypes
 import math
 import os
-import weakref
 
 WORKSPACE = 32 << 20  # bytes, what NVIDIA advises for its largest GPUs
 # Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits are kept in 32.
@@ -32,7 +31,7 @@ def opened(cp, stream):
 
 
 class Blas:
-    """A handle of its own, on one stream and with memory of its own.
+    """A handle of its own, on one stream and with memory of its own, until `close()`.
 
     Args:
         library: libcublas as a `ctypes.CDLL`.
@@ -43,9 +42,17 @@ class Blas:
     def __init__(self, library, stream, workspace, address):
         self.library, self.workspace, self.handle = library, workspace, ctypes.c_void_p()
         self._do("cublasCreate_v2", ctypes.byref(self.handle))
-        weakref.finalize(self, library.cublasDestroy_v2, self.handle).atexit = False  # the GPU may be gone by then
-        self._do("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-        self._do("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(address), ctypes.c_size_t(WORKSPACE))
+        try:
+            self._do("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            self._do("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(address), ctypes.c_size_t(WORKSPACE))
+        except RuntimeError:
+            self.close()
+            raise
+
+    def close(self):
+        """Destroys the handle, which waits for the GPU: not to be done while any stream is captured."""
+        self.library.cublasDestroy_v2(self.handle)
+        self.workspace = None
 
     def _do(self, name, *arguments):
         status = getattr(self.library, name)(*arguments)
@@ -56,7 +63,7 @@ class Blas:
         """c = x y for a batch of matrices; c is (..., m, n) in C order.
 
         Args:
-            x, y: C-contiguous arrays with the matrices, (batch, m, k) and (batch, k, n) but for the strides.
+            x, y: C-contiguous arrays of floats with the matrices, (batch, m, k) and (batch, k, n) but for the strides.
             x_strides, y_strides: from matrix to matrix (0 repeats one), along rows and along columns, one of these 1.
         """
         *batch, m, n = c.shape

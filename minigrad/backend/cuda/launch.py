@@ -2,7 +2,12 @@
 
 A file is compiled with NVRTC at its first use, once for each type of item (CuPy keeps the binary in its cache on
 disk). The declarations in the file are the one place that says what a kernel takes: `launch` reads them, turns Python
-numbers into the declared types and refuses arrays of another dtype or memory order, which a GPU would misread silently.
+numbers into the declared types and refuses arrays of another dtype, memory order or device, which a GPU would misread
+silently. Constants of a file that Python needs too are read from there as well.
+
+CuPy has NVRTC flush float32 to zero (`-ftz=true`): numbers below 2^-126, all subnormal bfloat16 numbers among them, are 0
+to the arithmetic of a kernel that computes in float. Those of float16 are numbers as others in float, and double keeps
+its own.
 
 What executes is a device: `empty(shape, dtype)` allocates, `run(...)` launches. It is CuPy's GPU unless
 `backend.execution.using` puts another in its place.
@@ -90,6 +95,21 @@ class Gpu:
         return np.uint64(0) if a is None else a
 
 
+def check_device(name, arrays):
+    """Refuses CuPy arrays that are not on the current device: kernels and cuBLAS would take their addresses for its own.
+
+    Raises:
+        ValueError: there is one; the message begins with `name`.
+    """
+    if execution.kernels_take_numpy:
+        return
+    current = cupy().cuda.Device().id
+    for a in arrays:
+        if a.device.id != current:
+            raise ValueError(f"{name}: an array is on cuda:{a.device.id}, and the current device is cuda:{current}: work in "
+                             f"`with cupy.cuda.Device({a.device.id}):`, or move the array by .to('cuda:{current}')")
+
+
 @functools.cache
 def _module(file, item):
     return cupy().RawModule(code=source(file), options=options(item))
@@ -143,6 +163,7 @@ def launch(file, kernel, grid, block, *arguments):
 
     Raises:
         TypeError: the arguments are not what the kernel declares.
+        ValueError: an array is not on the current device.
     """
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
@@ -156,6 +177,8 @@ def launch(file, kernel, grid, block, *arguments):
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
     checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
+    check_device(kernel, [a for value, (_, pointer, _) in zip(checked, declared) if pointer or isinstance(value, list)
+                          for a in (value if isinstance(value, list) else [value]) if a is not None])
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
         device().run(file, kernel, item.name, grid, block, checked)
 

@@ -36,7 +36,8 @@ def compiled(file, item, architecture):
     text = launch.source(file).encode()
     assert nvrtc().nvrtcCreateProgram(ctypes.byref(program), text, f"{file}.cu".encode(), 0, None, None) == 0
     try:
-        arguments = [option.encode() for option in (*launch.options(item), f"--gpu-architecture={architecture}")]
+        arguments = [option.encode() for option in (
+            *launch.options(item), "-ftz=true", f"--gpu-architecture={architecture}")]  # as CuPy does
         failed = nvrtc().nvrtcCompileProgram(program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
         messages = _fetch(program, "ProgramLog").rstrip(b"\0").decode().strip()
         if failed or messages:
