@@ -405,6 +405,28 @@ def test_settings_that_do_not_go_together_are_refused():
     optim.Adam([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))], "eps": 1e-3}])
 
 
+def test_an_optimiser_of_ones_own():
+    class SignDescent(optim.Optimizer):
+        slots = ("last",)
+
+        def __init__(self, params, lr, power=1.0):
+            super().__init__(params, lr, power=power)
+
+        def settings(self, group, lr, t):
+            return lr, group["power"], t
+
+        def update(self, p, g, last, lr, power, t):
+            last[...] = np.sign(g) * t
+            p -= lr * abs(g) ** power * np.sign(g)
+
+    p, q = parameters(2, 3)
+    optimizer = SignDescent([{"params": [p]}, {"params": [q], "power": 0.0}], 0.5)
+    p.grad, q.grad = mg.Tensor(np.array([4.0, -2])), mg.Tensor(np.array([4.0, -2, 1]))
+    optimizer.step()
+    assert p.tolist() == [-1, 2] and q.tolist() == [1.5, 2.5, 1.5]
+    assert contents(optimizer) == {"last.0": [1, -1], "last.1": [1, -1, 1], "steps": 1, "lr": 0.5}
+
+
 def test_momentum_that_comes_later():
     (p,) = parameters((2, 3))
     optimizer = stepped(optim.SGD([p], 0.1))

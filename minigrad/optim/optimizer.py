@@ -79,7 +79,8 @@ class Optimizer:
                 raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, stands twice: it is parameter {known[id(p)]} "
                                  "already")
             known[id(p)] = len(known)
-        group, base = {"params": params, **self.checked({**self.defaults, **group}, params)}, self.defaults["lr"]
+        settings = self.defaults | {name: value for name, value in group.items() if name != "params"}
+        group, base = {"params": params, **self.checked(settings, params)}, self.defaults["lr"]
         if group["lr"] and not base:
             raise ValueError(f"{where} has the lr {group['lr']}, but that of the optimiser is 0, to which it has no ratio")
         self._ratios.append(group["lr"] / base if base else 1.0)
@@ -96,7 +97,7 @@ class Optimizer:
 
     def checked(self, settings: dict, params: Sequence[Tensor] = ()) -> dict:
         """The settings by name, numbers as Python's floats. TypeError or ValueError for those that cannot be."""
-        return {"lr": self.number(settings, "lr"), "weight_decay": self.number(settings, "weight_decay")}
+        return settings | {name: self.number(settings, name) for name in ("lr", "weight_decay") if name in settings}
 
     def number(self, settings: dict, name: str, below: float = math.inf) -> float:
         """The setting of this name as a float, checked to be in [0, below)."""
