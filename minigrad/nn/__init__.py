@@ -1,4 +1,5 @@
 """Modules: layers with parameters, put together into networks."""
+from . import init
 from .layers import (
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
     ConvTranspose2d, DropPath, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d,

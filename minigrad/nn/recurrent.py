@@ -12,7 +12,7 @@ class GRUCell(Module):
     def __init__(self, input_size, hidden_size, bias=True):
         self.hidden_size = hidden_size
         self.weight_ih, self.weight_hh = (uniform((3 * hidden_size, n), hidden_size) for n in (input_size, hidden_size))
-        self.bias_ih, self.bias_hh = (uniform(3 * hidden_size, hidden_size) if bias else None for _ in range(2))
+        self.bias_ih, self.bias_hh = (uniform((3 * hidden_size,), hidden_size) if bias else None for _ in range(2))
 
     def forward(self, x, h=None):
         h = _zeros(x, x.shape[0], self.hidden_size) if h is None else h
@@ -36,7 +36,7 @@ class GRU(Module):
                 for name, n in (("ih", inputs), ("hh", hidden_size)):
                     setattr(self, f"weight_{name}_l{layer}{suffix}", uniform((3 * hidden_size, n), hidden_size))
                 for name in ("ih", "hh"):
-                    setattr(self, f"bias_{name}_l{layer}{suffix}", uniform(3 * hidden_size, hidden_size) if bias else None)
+                    setattr(self, f"bias_{name}_l{layer}{suffix}", uniform((3 * hidden_size,), hidden_size) if bias else None)
 
     def forward(self, x, h=None):
         """

@@ -1,6 +1,7 @@
 """Attention and the Transformer block (Vaswani et al. 2017, arXiv:1706.03762). Sequences are (N, L, E): batch first."""
 from .. import ops
-from .layers import Dropout, LayerNorm, Linear, constant, uniform
+from . import init
+from .layers import Dropout, LayerNorm, Linear, parameter, uniform
 from .module import Module
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, "tanh"), "silu": ops.silu,
@@ -19,7 +20,7 @@ class MultiheadAttention(Module):
             raise ValueError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.in_proj_weight = uniform((3 * embed_dim, embed_dim), embed_dim)
-        self.in_proj_bias = constant(3 * embed_dim, 0) if bias else None
+        self.in_proj_bias = init.zeros_(parameter(3 * embed_dim)) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)
 
     def forward(self, query, key=None, value=None, attn_mask=None, is_causal=False, prefix=None, need_weights=False):

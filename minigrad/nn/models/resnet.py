@@ -1,8 +1,7 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with the names of torchvision's checkpoints."""
-import math
-
 from ... import ops
-from ..layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, normal
+from .. import init
+from ..layers import BatchNorm2d, Conv2d, Linear, MaxPool2d
 from ..module import Module, Sequential
 
 
@@ -66,8 +65,8 @@ class ResNet(Module):
             setattr(self, f"layer{stage + 1}", Sequential(*blocks))
         self.fc = Linear(channels, num_classes)
         for module in self.modules():
-            if isinstance(module, Conv2d):  # He et al. 2015, by the filters that see an output
-                module.weight = normal(module.weight.shape, math.sqrt(2 / (module.weight.size / module.weight.shape[1])))
+            if isinstance(module, Conv2d):
+                init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x):
         """(N, channels): the mean over the last feature maps."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from ... import backend, ops
 from ...tensor import asarray
-from ..layers import Dropout, Embedding, LayerNorm, Linear, normal
+from .. import init
+from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..module import Module
 from ..transformer import TransformerEncoderLayer
 
@@ -65,7 +66,7 @@ class BERT(Module):
         self.pooler = Linear(hidden_size, hidden_size)
         for module in self.modules():
             if isinstance(module, (Linear, Embedding)):
-                module.weight = normal(module.weight.shape, 0.02)
+                init.normal_(module.weight, std=0.02)
 
     def embed(self, input_ids, token_type_ids=None):
         """Word, position and segment embeddings together: (N, L, hidden_size)."""
@@ -111,8 +112,8 @@ class CLIPText(Module):
     def __init__(self, vocab_size=49408, hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048,
                  max_length=77, projection_dim=512, activation="quick_gelu", eps=1e-5, eot=None):
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
-        self.token.weight = normal((vocab_size, hidden_size), 0.02)
-        self.position.weight = normal((max_length, hidden_size), 0.01)
+        init.normal_(self.token.weight, std=0.02)
+        init.normal_(self.position.weight, std=0.01)
         self.layers = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, True)
                        for _ in range(num_layers)]
         self.norm, self.eot = LayerNorm(hidden_size, eps), eot

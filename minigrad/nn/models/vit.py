@@ -5,7 +5,8 @@ import numpy as np
 
 from ... import ops
 from ...tensor import Tensor
-from ..layers import Dropout, DropPath, Identity, LayerNorm, Linear, constant, normal, uniform
+from .. import init
+from ..layers import Dropout, DropPath, Identity, LayerNorm, Linear, parameter, uniform
 from ..module import Module
 
 
@@ -30,7 +31,7 @@ class _Filters(Module):
     """The weight (E, C, P, P) and bias of a convolution whose stride is its window."""
 
     def __init__(self, shape):
-        self.weight, self.bias = uniform(shape, math.prod(shape[1:])), constant(shape[0], 0)
+        self.weight, self.bias = uniform(shape, math.prod(shape[1:])), init.zeros_(parameter(shape[0]))
 
 
 class Attention(Module):
@@ -90,8 +91,8 @@ class VisionTransformer(Module):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         height, width = img_size if np.iterable(img_size) else (img_size, img_size)
-        self.cls_token = normal((1, 1, embed_dim), 0.02)
-        self.pos_embed = normal((1, height // patch_size * (width // patch_size) + 1, embed_dim), 0.02)
+        self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
+        self.pos_embed = init.normal_(parameter(1, height // patch_size * (width // patch_size) + 1, embed_dim), std=0.02)
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         rates = np.linspace(0, drop_path_rate, depth).tolist()
         self.blocks = [Block(embed_dim, num_heads, mlp_ratio, rate) for rate in rates]
@@ -99,7 +100,8 @@ class VisionTransformer(Module):
         self.head = Linear(embed_dim, num_classes) if num_classes else Identity()
         for module in self.modules():
             if isinstance(module, Linear):
-                module.weight, module.bias = normal(module.weight.shape, 0.02), constant(module.bias.shape, 0)
+                init.normal_(module.weight, std=0.02)
+                init.zeros_(module.bias)
 
     def forward_features(self, x, need_weights=False):
         """(N, 1 + patches, E) after the last norm; with `need_weights` also the attention maps of each block,

@@ -1,8 +1,7 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146)."""
-import math
-
 from ... import ops
-from ..layers import BatchNorm2d, Conv2d, Dropout, Linear, normal
+from .. import init
+from ..layers import BatchNorm2d, Conv2d, Dropout, Linear
 from ..module import Module
 
 
@@ -44,8 +43,8 @@ class WideResNet(Module):
                 channels = 16 * width << group
         self.bn, self.fc, self.negative_slope = BatchNorm2d(channels), Linear(channels, num_classes), negative_slope
         for module in self.modules():
-            if isinstance(module, Conv2d):  # He et al. 2015
-                module.weight = normal(module.weight.shape, math.sqrt(2 / (module.weight.size / module.weight.shape[1])))
+            if isinstance(module, Conv2d):
+                init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x):
         """(N, 64 width): the mean over the last feature maps."""
