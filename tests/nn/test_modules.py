@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from checks import check_derivatives
 from minigrad import nn
 
 torch = pytest.importorskip("torch")
@@ -24,7 +25,8 @@ def check(ours, theirs, *inputs, of=lambda y: y):
     g = np.random.default_rng(0).normal(size=y.shape)
     y.backward(g)
     z.backward(torch.tensor(g))
-    for a, b in [*zip(xs, ts), *((p, dict(theirs.named_parameters())[name]) for name, p in ours.named_parameters())]:
+    parameters = ours.named_parameters() if isinstance(ours, nn.Module) else ()
+    for a, b in [*zip(xs, ts), *((p, dict(theirs.named_parameters())[name]) for name, p in parameters)]:
         if isinstance(a, mg.Tensor):
             np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-8, atol=1e-8)
 
@@ -63,11 +65,41 @@ def test_layer_equals_pytorch(name):
 
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
                                       {"bias": False}])
-def test_gru_equals_pytorch(settings):
+def test_recurrent_layers_equal_pytorch(settings):
     ours, theirs = like_torch(nn.GRU(8, 3, **settings), torch.nn.GRU(8, 3, **settings))
     check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
     cell, their_cell = like_torch(nn.GRUCell(8, 3), torch.nn.GRUCell(8, 3))
     check(cell, their_cell, SEQUENCES[0], rng.normal(size=(5, 3)))
+    ours, theirs = like_torch(nn.LSTM(8, 3, **settings), torch.nn.LSTM(8, 3, **settings))
+    check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1][0].sum() + (y[1][1] ** 2).sum())
+    states = [rng.normal(size=y.shape) for y in ours(SEQUENCES)[1]]
+    check(lambda x, h, c: ours(x, (h, c))[0], lambda x, h, c: theirs(x, (h, c))[0], SEQUENCES, *states)
+
+
+def test_lstm_cell_equals_pytorch():
+    cell, their_cell = like_torch(nn.LSTMCell(8, 3), torch.nn.LSTMCell(8, 3))
+    check(cell, their_cell, SEQUENCES[0], of=lambda y: y[0] * y[1])
+    h, c = rng.normal(size=(2, 5, 3))
+    check(lambda x, h, c: cell(x, (h, c))[1], lambda x, h, c: their_cell(x, (h, c))[1], SEQUENCES[0], h, c)
+    np.testing.assert_array_equal(nn.GRUCell(8, 3).double()(SEQUENCES[0]).shape, (5, 3))
+
+
+def test_lstm_to_third_order():
+    mg.random.seed(0)
+    net = nn.LSTM(3, 2).double()
+    check_derivatives(lambda x, w: nn.functional_call(net, {"weight_hh_l0": w}, x)[0], [rng.normal(size=(3, 2, 3)),
+                                                                                     net.weight_hh_l0.numpy()])
+
+
+def test_recurrent_dropout_and_errors():
+    mg.random.seed(0)
+    net, x = nn.LSTM(8, 3, 2, dropout=0.5).double(), SEQUENCES
+    assert not np.allclose(net(x)[0].numpy(), net(x)[0].numpy())
+    np.testing.assert_array_equal(net.eval()(x)[0].numpy(), net(x)[0].numpy())
+    for call, message in ((lambda: net(x[0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
+                          (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted")):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_embedding():
