@@ -7,6 +7,7 @@ from .layers import (
 from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss
 from .module import Module, Parameter, Sequential, functional_call
 from .models import (
-    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, ResNet, VisionTransformer, WideResNet, resnet18, resnet50)
+    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, Encoder, ResNet, VisionTransformer, WideResNet, load_published, resnet18,
+    resnet50)
 from .recurrent import GRU, GRUCell, LSTM, LSTMCell
-from .transformer import MultiheadAttention, TransformerEncoderLayer
+from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer

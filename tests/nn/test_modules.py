@@ -5,6 +5,7 @@ import pytest
 import minigrad as mg
 from checks import check_derivatives
 from minigrad import nn
+from minigrad.nn.models import published
 
 torch = pytest.importorskip("torch")
 
@@ -232,30 +233,29 @@ def hub_names(net, table):
 
 
 def test_bert_reads_the_hubs_names_and_ignores_padding():
-    from minigrad.nn.models import text
     make = lambda: nn.BERT(20, 8, 2, 2, 16, 10, dropout=0.0).to("float64")
+    states = lambda net, *inputs: net.encode(net.embed(inputs[0]), *inputs[1:])
     mg.random.seed(0)
     net, twin = make(), make()
-    state = hub_names(net, text._BERT)
+    state = hub_names(net, published.BERT_NAMES)
     assert state["encoder.layer.1.attention.self.key.weight"].shape == (8, 8)
-    twin.load_huggingface({"bert." + name: a for name, a in state.items()} | {"cls.predictions.bias": np.zeros(20)})
+    nn.load_published(twin, {"bert." + name: a for name, a in state.items()} | {"cls.predictions.bias": np.zeros(20)})
     ids, mask = rng.integers(0, 20, (3, 7)), np.arange(7) < np.array([[7], [4], [5]])
-    y, pooled = net(ids, mask)
-    z, _ = twin(ids, mask)
+    y, pooled = states(net, ids, mask), net(ids, mask)
+    z = states(twin, ids, mask)
     np.testing.assert_array_equal(y.numpy(), z.numpy())
     assert pooled.shape == (3, 8)
     other = np.where(mask, ids, (ids + 3) % 20)
-    np.testing.assert_allclose(net(other, mask)[0].numpy()[mask], y.numpy()[mask], atol=1e-12)
+    np.testing.assert_allclose(states(net, other, mask).numpy()[mask], y.numpy()[mask], atol=1e-12)
     with pytest.raises(KeyError, match="the checkpoint has no"):
-        twin.load_huggingface({})
+        nn.load_published(twin, {})
 
 
 def test_clip_text_is_causal_and_reads_the_hubs_names():
-    from minigrad.nn.models import text
     make = lambda: nn.CLIPText(20, 8, 2, 2, 16, 10, 6).to("float64")
     mg.random.seed(0)
     net, twin = make(), make()
-    twin.load_huggingface(hub_names(net, text._CLIP))
+    nn.load_published(twin, hub_names(net, published.CLIP_TEXT_NAMES))
     ids = np.array([[1, 5, 19, 0, 0], [1, 2, 3, 4, 19]])  # 19 ends the text
     y = net(ids)
     assert y.shape == (2, 6)
@@ -284,7 +284,7 @@ def test_resnet_has_torchvisions_layout():
     assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "fc.bias"} <= names.keys()
     net = nn.resnet18()
     assert sum(p.size for p in net.parameters()) == 11689512
-    net.load_torchvision(net.state_dict() | {"bn1.num_batches_tracked": np.array(3)})
+    nn.load_published(net, net.state_dict() | {"bn1.num_batches_tracked": np.array(3)})
 
 
 # -- state -----------------------------------------------------------------------------------------------------------
