@@ -6,8 +6,8 @@ NumPy (`axis`, not `dim`), are called with their arguments renamed.
 from .. import backend, ops
 from ..ops import (  # noqa: F401
     adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm, binary_cross_entropy,
-    binary_cross_entropy_with_logits, dropout, gelu, group_norm, huber_loss, interpolate, kl_div, l1_loss, layer_norm, leaky_relu,
-    linear, max_pool1d, max_pool2d, mse_loss, relu, rms_norm, sigmoid, silu, softplus, tanh)
+    binary_cross_entropy_with_logits, dropout, gelu, group_norm, huber_loss, interpolate, kl_div, l1_loss, layer_norm,
+    leaky_relu, linear, max_pool1d, max_pool2d, mse_loss, relu, rms_norm, sigmoid, silu, softplus, tanh)
 from ..tensor import Tensor
 from .module import as_tensor
 

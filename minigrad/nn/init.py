@@ -58,9 +58,11 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
         ValueError: [a, b] holds less than 1 % of the distribution.
     """
     _check("trunc_normal_", tensor, std=std)
-    below = [math.erf((limit - mean) / (std * math.sqrt(2))) / 2 if std else math.copysign(0.5, limit - mean) for limit in (a, b)]
-    if not below[1] - below[0] >= 0.01:
-        raise ValueError(f"trunc_normal_: less than 1 % of a normal distribution of mean {mean} and std {std} lies in [{a}, {b}]")
+    low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 if std else math.copysign(0.5, limit - mean)
+                 for limit in (a, b))
+    if not high - low >= 0.01:
+        raise ValueError(f"trunc_normal_: less than 1 % of a normal distribution of mean {mean} and std {std} lies in "
+                         f"[{a}, {b}]")
     values = _normal(tensor.shape, tensor.dtype, mean, std)
     while (outside := (values < a) | (values > b)).any():
         values[outside] = _normal(int(outside.sum()), tensor.dtype, mean, std)

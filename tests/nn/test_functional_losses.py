@@ -91,7 +91,8 @@ def test_attention_with_dropout():
 
 REDUCTIONS = ["mean", "sum", "none"]
 PAIRS = {
-    "MSELoss": ({}, ROWS, PROBABILITIES), "L1Loss": ({}, ROWS, PROBABILITIES), "HuberLoss": (dict(delta=0.5), ROWS, PROBABILITIES),
+    "MSELoss": ({}, ROWS, PROBABILITIES), "L1Loss": ({}, ROWS, PROBABILITIES),
+    "HuberLoss": (dict(delta=0.5), ROWS, PROBABILITIES),
     "BCELoss": (dict(weight=PROBABILITIES[0]), PROBABILITIES, PROBABILITIES[::-1].copy()),
     "BCEWithLogitsLoss": (dict(weight=PROBABILITIES[0], pos_weight=PROBABILITIES[1]), ROWS, PROBABILITIES),
     "KLDivLoss": (dict(log_target=True), ROWS, PROBABILITIES)}

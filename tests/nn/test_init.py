@@ -96,13 +96,15 @@ def test_errors(call, error, message):
 def test_layers_start_as_pytorchs_formula_says():
     """Drawn layer by layer: a weight, then its bias, uniform in +-1/sqrt(fan in)."""
     mg.random.seed(0)
-    net = nn.Sequential(nn.Linear(9, 4), nn.Conv2d(4, 6, 3, groups=2), nn.Embedding(5, 3), nn.GRU(4, 2), nn.MultiheadAttention(4, 2))
+    net = nn.Sequential(nn.Linear(9, 4), nn.Conv2d(4, 6, 3, groups=2), nn.Embedding(5, 3), nn.GRU(4, 2),
+                        nn.MultiheadAttention(4, 2))
     rng = np.random.default_rng(0)
     uniform = lambda fan, *shape: rng.uniform(-1 / math.sqrt(fan), 1 / math.sqrt(fan), shape).astype(np.float32)
     expected = {
         "0.weight": uniform(9, 4, 9), "0.bias": uniform(9, 4), "1.weight": uniform(18, 6, 2, 3, 3), "1.bias": uniform(18, 6),
-        "2.weight": rng.standard_normal((5, 3), np.float32), "3.weight_ih_l0": uniform(2, 6, 4), "3.weight_hh_l0": uniform(2, 6, 2),
-        "3.bias_ih_l0": uniform(2, 6), "3.bias_hh_l0": uniform(2, 6), "4.in_proj_weight": uniform(4, 12, 4),
+        "2.weight": rng.standard_normal((5, 3), np.float32), "3.weight_ih_l0": uniform(2, 6, 4),
+        "3.weight_hh_l0": uniform(2, 6, 2), "3.bias_ih_l0": uniform(2, 6), "3.bias_hh_l0": uniform(2, 6),
+        "4.in_proj_weight": uniform(4, 12, 4),
         "4.in_proj_bias": np.zeros(12), "4.out_proj.weight": uniform(4, 4, 4), "4.out_proj.bias": uniform(4, 4)}
     state = net.state_dict()
     assert list(state) == list(expected)

@@ -138,8 +138,9 @@ def test_float64_inputs_are_reported_once_with_the_callers_line():
 
 
 @pytest.mark.parametrize("net, x", [
-    (lambda: nn.Linear(2, 3).double(), X.astype(np.float64)), (lambda: nn.Linear(2, 3), X), (lambda: nn.ReLU(), X.astype(np.float64)),
-    (lambda: nn.Linear(2, 3).double(), X), (lambda: nn.Embedding(5, 3), np.array([1, 2]))])
+    (lambda: nn.Linear(2, 3).double(), X.astype(np.float64)), (lambda: nn.Linear(2, 3), X),
+    (lambda: nn.ReLU(), X.astype(np.float64)), (lambda: nn.Linear(2, 3).double(), X),
+    (lambda: nn.Embedding(5, 3), np.array([1, 2]))])
 def test_no_warning_where_precisions_agree(net, x):
     assert not caught(net(), x)
 

@@ -30,7 +30,7 @@ class Conv4(Encoder):
 
     def __init__(self, in_channels: int = 1, width: int = 64, *, image_size: int = 28, num_classes: int | None = 0):
         self.blocks = [ConvBlock(in_channels if i == 0 else width, width) for i in range(4)]
-        self._set_head(width * (image_size // 16) ** 2, num_classes)
+        super().__init__(width * (image_size // 16) ** 2, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -58,7 +58,7 @@ class ConvLarge(Encoder):
             *stage(in_channels, (128, 3, 1), (128, 3, 1), (128, 3, 1)), MaxPool2d(2), Dropout(dropout),
             *stage(128, (256, 3, 1), (256, 3, 1), (256, 3, 1)), MaxPool2d(2), Dropout(dropout),
             *stage(256, (512, 3, 0), (256, 1, 0), (128, 1, 0)))
-        self._set_head(128, num_classes)
+        super().__init__(128, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 128): the mean over the last feature maps."""

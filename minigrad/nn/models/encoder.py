@@ -12,8 +12,10 @@ class Encoder(Module):
         head: a Module from (N, width), which another may replace; `Identity` for none.
     """
 
-    width: int
-    head: Module
+    def __init__(self, width: int, num_classes: int | None, bias: bool = True):
+        """To be called where the head is the next part in order: a linear layer, or none with `num_classes` 0 or None."""
+        self.width = width
+        self.head: Module = Linear(width, num_classes, bias) if num_classes else Identity()
 
     def features(self, *inputs, **settings) -> Tensor:
         """The input's features, (N, width)."""
@@ -22,7 +24,3 @@ class Encoder(Module):
     def forward(self, *inputs, **settings) -> Tensor:
         """head(features(...))."""
         return self.head(self.features(*inputs, **settings))
-
-    def _set_head(self, width, num_classes):
-        self.width = width
-        self.head = Linear(width, num_classes) if num_classes else Identity()

@@ -44,28 +44,32 @@ class Publisher:
     """How a model's checkpoints are named."""
 
     source: str  # who publishes them
+    head: str  # the name of the head
     names: dict[str, str | list[str]] | None = None  # a table as above; None: the names of state dicts here
     prefix: str = ""  # what stands before the names where the encoder was saved within a larger model
     unused: tuple[str, ...] = ()  # patterns of names that have no place here
-    optional: tuple[str, ...] = ()  # what a checkpoint may lack: it stays as it is
+    optional: tuple[str, ...] = ()  # patterns of names that may be missing: what they stand for stays as it is
     sizes: dict[str, str] = field(default_factory=dict)  # the arguments of the model on which a parameter's shape depends
 
 
 PUBLISHERS: dict[type[Encoder], Publisher] = {
-    ResNet: Publisher("torchvision", unused=("*.num_batches_tracked",)),
-    VisionTransformer: Publisher("timm", sizes={"pos_embed": "img_size and patch_size", "patch_embed.proj.weight": "patch_size"}),
-    BERT: Publisher("the Hugging Face Hub", BERT_NAMES, "bert.", ("cls.*", "*.position_ids"), ("pooler.",),
-                    {"word.weight": "vocab_size", "position.weight": "max_length", "kind.weight": "type_vocab_size"}),
-    CLIPText: Publisher("the Hugging Face Hub", CLIP_TEXT_NAMES, "",
-                        ("vision_model.*", "visual_projection.*", "logit_scale", "*.position_ids"), (),
-                        {"token.weight": "vocab_size", "position.weight": "max_length"})}
+    ResNet: Publisher("torchvision", "fc", unused=("*.num_batches_tracked",)),
+    VisionTransformer: Publisher(
+        "timm", "head", sizes={"pos_embed": "img_size and patch_size", "patch_embed.proj.weight": "patch_size"}),
+    BERT: Publisher(
+        "the Hugging Face Hub", "classifier", BERT_NAMES, "bert.", ("cls.*", "*.position_ids"), ("pooler.*",),
+        {"word.weight": "vocab_size", "position.weight": "max_length", "kind.weight": "type_vocab_size"}),
+    CLIPText: Publisher(
+        "the Hugging Face Hub", "text_projection", CLIP_TEXT_NAMES,
+        unused=("vision_model.*", "visual_projection.*", "logit_scale", "*.position_ids"),
+        sizes={"token.weight": "vocab_size", "position.weight": "max_length"})}
 
 
 def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, np.ndarray], *, head: bool = True) -> None:
     """Takes the parameters of a published checkpoint, in its publisher's names.
 
-    ResNet reads torchvision's and VisionTransformer timm's; BERT and CLIPText read those of the Hugging Face Hub, of the encoder
-    alone or within a larger model.
+    ResNet reads torchvision's and VisionTransformer timm's; BERT and CLIPText read those of the Hugging Face Hub, of the
+    encoder alone or within a larger model.
 
     Args:
         checkpoint: a safetensors file, or a dict from names to arrays.
@@ -81,39 +85,39 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     if publisher is None:
         raise TypeError(f"load_published: {type(model).__name__} has no published checkpoints; those written here are read "
                         "by load_state_dict")
-    state = _in_present_names(publisher, io.load(checkpoint)[0] if isinstance(checkpoint, (str, os.PathLike)) else checkpoint)
-    sources = {name: _sources(publisher, name) for name in model.state_dict()}
-    of_head = model._stored("head") + "."
-    if not head or isinstance(model.head, Identity):
-        prefixes = tuple(source + "." for source in _listed((publisher.names or {}).get(of_head[:-1], of_head[:-1])))
-        state = {name: array for name, array in state.items() if not name.startswith(prefixes)}
-        sources = {name: found for name, found in sources.items() if not name.startswith(of_head)}
-    for part in publisher.optional:
-        if not any(source in state for name, found in sources.items() if name.startswith(part) for source in found):
-            sources = {name: found for name, found in sources.items() if not name.startswith(part)}
-    _check_names(model, publisher, state, sources, of_head)
-    arrays = {name: np.concatenate([np.asarray(state[s]) for s in found]) if len(found) > 1 else np.asarray(state[found[0]])
-              for name, found in sources.items()}
+    if isinstance(checkpoint, (str, os.PathLike)):
+        checkpoint, _ = io.load(checkpoint)
+    state = _current(publisher, checkpoint)
     own = model._state()
+    sources = {name: _sources(publisher, name) for name in own}
+    if not head or isinstance(model.head, Identity):
+        state = {name: array for name, array in state.items() if not _of_head(publisher, name)}
+        sources = {name: found for name, found in sources.items() if not _of_head(publisher, found[0])}
+    sources = {name: found for name, found in sources.items()
+               if found[0] in state or not _matches(found[0], publisher.optional)}
+    _check_names(type(model).__name__, publisher, state.keys(), {source for found in sources.values() for source in found})
+    arrays = {name: np.concatenate([np.asarray(state[source]) for source in found]) if len(found) > 1 else state[found[0]]
+              for name, found in sources.items()}
     for name, array in arrays.items():
-        if array.shape != own[name].shape:
-            shapes = f"load_published: '{sources[name][0]}' has shape {array.shape} in the checkpoint and {own[name].shape} here: "
-            if name.startswith(of_head):
-                raise ValueError(f"{shapes}pass head=False to keep the model's own head, or build the model with "
-                                 f"a head of {len(array)} outputs")
-            raise ValueError(f"{shapes}build the model with the checkpoint's {publisher.sizes.get(name, 'sizes')}")
+        if tuple(array.shape) != own[name].shape:
+            source = sources[name][0]
+            remedy = f"build the model with the checkpoint's {publisher.sizes.get(name, 'sizes')}"
+            if _of_head(publisher, source):
+                remedy = f"pass head=False to keep the model's own head, or build the model with a head of {len(array)} outputs"
+            raise ValueError(f"load_published: '{source}' has shape {tuple(array.shape)} in the checkpoint and "
+                             f"{own[name].shape} here: {remedy}")
     model.load_state_dict(arrays, strict=False)
 
 
-def _in_present_names(publisher, state):
+def _current(publisher, state):
     """The checkpoint without what surrounds the encoder and what has no use, old names of layer norm replaced."""
     prefix = publisher.prefix
     if prefix and any(name.startswith(prefix) for name in state):
-        outside = tuple(f"{source}." for found in publisher.names.values() for source in _listed(found))
-        state = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith((prefix, *outside))}
-    state = {re.sub(r"(LayerNorm)\.gamma$", r"\1.weight", re.sub(r"(LayerNorm)\.beta$", r"\1.bias", name)): array
-             for name, array in state.items()}
-    return {name: array for name, array in state.items() if not any(fnmatchcase(name, unused) for unused in publisher.unused)}
+        state = {name.removeprefix(prefix): array for name, array in state.items()
+                 if name.startswith(prefix) or _of_head(publisher, name)}
+    state = {name: array for name, array in state.items() if not _matches(name, publisher.unused)}
+    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    return {re.sub(r"LayerNorm\.(gamma|beta)$", lambda match: old[match[0]], name): array for name, array in state.items()}
 
 
 def _sources(publisher, name):
@@ -123,23 +127,25 @@ def _sources(publisher, name):
     stem, kind = re.fullmatch(r"(.+)[._](weight|bias)", name).groups()
     number = re.search(r"\.(\d+)\.", stem)
     number = number[1] if number else ""
-    found = _listed(publisher.names[stem.replace(f".{number}.", ".{i}.") if number else stem])
-    return [f"{source.format(i=number)}.{kind}" for source in found]
+    found = publisher.names[stem.replace(f".{number}.", ".{i}.") if number else stem]
+    return [f"{source.format(i=number)}.{kind}" for source in (found if isinstance(found, list) else [found])]
 
 
-def _listed(found):
-    return found if isinstance(found, list) else [found]
+def _of_head(publisher, name):
+    return name.startswith(publisher.head + ".")
 
 
-def _check_names(model, publisher, state, sources, of_head):
-    kind = type(model).__name__
-    missing = {source: name for name, found in sources.items() for source in found if source not in state}
+def _matches(name, patterns):
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_names(kind, publisher, given, wanted):
+    missing, unknown = wanted - given, given - wanted
     if missing:
-        hint = f"such checkpoints of {publisher.source} are read; this one has {_some(state)}"
-        if all(name.startswith(of_head) for name in missing.values()):
-            hint = "pass head=False to keep the model's own head"
-        raise KeyError(f"load_published: the checkpoint has no {_some(missing)} for this {kind}: {hint}")
-    unknown = state.keys() - {source for found in sources.values() for source in found}
+        remedy = f"checkpoints of {publisher.source} are read; this one has {_some(given)}"
+        if all(_of_head(publisher, name) for name in missing):
+            remedy = "pass head=False to keep the model's own head"
+        raise KeyError(f"load_published: the checkpoint has no {_some(missing)} for this {kind}: {remedy}")
     if unknown:
         raise KeyError(f"load_published: this {kind} has no place for {_some(unknown)} of the checkpoint: build it with the "
                        "checkpoint's number of layers and options, or leave these names out of the dict")
@@ -148,4 +154,5 @@ def _check_names(model, publisher, state, sources, of_head):
 def _some(names):
     """The first of the names, for a message."""
     names = sorted(names)
-    return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "no names"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"'{name}'" for name in names[:3]) + more or "no names"

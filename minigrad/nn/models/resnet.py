@@ -69,7 +69,7 @@ class ResNet(Encoder):
                 blocks.append(block(channels, 64 << stage, 2 if stage and i == 0 else 1))
                 channels = (64 << stage) * block.expansion
             setattr(self, f"layer{stage + 1}", Sequential(*blocks))
-        self._set_head(channels, num_classes)
+        super().__init__(channels, num_classes)
         for module in self.modules():
             if isinstance(module, Conv2d):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from ... import backend, ops
 from ...tensor import Tensor, asarray
 from .. import init
-from ..layers import Dropout, Embedding, Identity, LayerNorm, Linear
+from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..transformer import TransformerEncoderLayer
 from .encoder import Encoder
 
@@ -30,7 +30,7 @@ class BERT(Encoder):
         self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, dropout, "gelu", eps)
                        for _ in range(num_layers)]
         self.pooler = Linear(hidden_size, hidden_size)
-        self._set_head(hidden_size, num_classes)
+        super().__init__(hidden_size, num_classes)
         for name, module in self.named_modules():
             if isinstance(module, (Linear, Embedding)) and not name.endswith(".qkv"):  # which starts as PyTorch's attention
                 init.normal_(module.weight, std=0.02)
@@ -91,8 +91,8 @@ class CLIPText(Encoder):
         init.normal_(self.position.weight, std=0.01)
         self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, norm_first=True)
                        for _ in range(num_layers)]
-        self.norm, self.eot, self.width = LayerNorm(hidden_size, eps), eot, hidden_size
-        self.head = Linear(hidden_size, projection_dim, bias=False) if projection_dim else Identity()
+        self.norm, self.eot = LayerNorm(hidden_size, eps), eot
+        super().__init__(hidden_size, projection_dim, bias=False)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """The tokens' embeddings, without positions: (N, L, hidden_size)."""

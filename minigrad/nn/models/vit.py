@@ -61,7 +61,7 @@ class VisionTransformer(Encoder):
         self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), drop_path=rate)
                        for rate in np.linspace(0, drop_path_rate, depth).tolist()]
         self.norm, self.dropout, self.global_pool = LayerNorm(embed_dim, 1e-6), Dropout(drop_rate), global_pool
-        self._set_head(embed_dim, num_classes)
+        super().__init__(embed_dim, num_classes)
         for module in self.modules():
             if isinstance(module, Linear):
                 init.normal_(module.weight, std=0.02)

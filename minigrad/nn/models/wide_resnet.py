@@ -48,7 +48,7 @@ class WideResNet(Encoder):
                 self.blocks.append(WideBlock(channels, 16 * widen_factor << group, stride, dropout, negative_slope))
                 channels = 16 * widen_factor << group
         self.bn, self.negative_slope = BatchNorm2d(channels), negative_slope
-        self._set_head(channels, num_classes)
+        super().__init__(channels, num_classes)
         for module in self.modules():
             if isinstance(module, Conv2d):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
