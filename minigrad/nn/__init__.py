@@ -5,7 +5,7 @@ from .layers import (
     ConvTranspose2d, DropPath, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d,
     MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
 from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss
-from .module import Module, Parameter, Sequential, functional_call
+from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, Encoder, ResNet, VisionTransformer, WideResNet, load_published, resnet18,
     resnet50)

@@ -46,29 +46,29 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 def softmax(input: Tensor, dim: int) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`: `minigrad.softmax`."""
-    return ops.softmax(input, dim)
+    return ops.softmax(input, axis=dim)
 
 
 def log_softmax(input: Tensor, dim: int) -> Tensor:
     """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`."""
-    return ops.log_softmax(input, dim)
+    return ops.log_softmax(input, axis=dim)
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
     if p == 2:
-        return ops.l2_normalize(input, dim, eps)
-    return input / ops.maximum(ops.norm(input, p, dim, keepdims=True), eps)
+        return ops.l2_normalize(input, axis=dim, eps=eps)
+    return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), eps)
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle along `dim`: `minigrad.cosine_similarity`."""
-    return ops.cosine_similarity(x1, x2, dim, eps)
+    return ops.cosine_similarity(x1, x2, axis=dim, eps=eps)
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """weight[input]: for each index its row: `minigrad.embedding`."""
-    return ops.embedding(input, weight, padding_idx)
+    return ops.embedding(input, weight, padding_idx=padding_idx)
 
 
 def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0) -> Tensor:

@@ -53,7 +53,7 @@ class Embedding(Module):
             self.weight._array[padding_idx] = 0
 
     def forward(self, indices: Tensor) -> Tensor:
-        return ops.embedding(indices, self.weight, self.padding_idx)
+        return ops.embedding(indices, self.weight, padding_idx=self.padding_idx)
 
 
 # -- convolution and pooling -----------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ class GELU(Module):
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.gelu(x, self.approximate)
+        return ops.gelu(x, approximate=self.approximate)
 
 
 class LeakyReLU(Module):
@@ -323,7 +323,7 @@ class LeakyReLU(Module):
         self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.leaky_relu(x, self.negative_slope)
+        return ops.leaky_relu(x, negative_slope=self.negative_slope)
 
 
 class Softplus(Module):
@@ -333,7 +333,7 @@ class Softplus(Module):
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.softplus(x, self.beta)
+        return ops.softplus(x, beta=self.beta)
 
 
 class Softmax(Module):
@@ -343,7 +343,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.softmax(x, self.dim)
+        return ops.softmax(x, axis=self.dim)
 
 
 class Dropout(Module):

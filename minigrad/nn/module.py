@@ -92,6 +92,10 @@ class Module:
         for full, holder, key in self._named(_Array):
             yield full, holder[key]
 
+    def register_buffer(self, name: str, array) -> None:
+        """Sets an attribute that is a buffer: an array, or that of a Tensor. `self.name = array` does the same."""
+        setattr(self, name, asarray(array))
+
     def buffers(self) -> list[np.ndarray]:
         """The arrays of the state that is not trained."""
         return [array for _, array in self.named_buffers()]
@@ -147,7 +151,7 @@ class Module:
             mark_changed(array)
             array[...] = backend.xp(array).asarray(state[name])
 
-    def to(self, target) -> "Module":
+    def to(self, target: str | np.dtype | type) -> "Module":
         """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.
 
         An optimiser made before holds state of the old kind: make it afterwards. Returns self.
@@ -284,6 +288,14 @@ class _ArrayKind(type):
 
 class _Array(metaclass=_ArrayKind):
     """Anything that is a NumPy or CuPy array."""
+
+
+class ModuleList(list):
+    """PyTorch's name for what a plain list does: a Module finds the Modules and Parameters in it."""
+
+
+class ModuleDict(dict):
+    """PyTorch's name for what a plain dict does: a Module finds the Modules and Parameters in it."""
 
 
 class Sequential(Module):

@@ -17,7 +17,7 @@ from . import init
 from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, uniform
 from .module import Module
 
-ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, "tanh"), "silu": ops.silu,
+ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
                "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x)}
 
 
@@ -107,7 +107,7 @@ class TransformerBlock(Module):
         eps: of the layer norms.
     """
 
-    attention = Attention
+    attention = Attention  # the class of `attn`
 
     def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
                  drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6):

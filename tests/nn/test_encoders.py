@@ -12,8 +12,8 @@ IDS = np.array([[1, 5, 19, 0, 0], [1, 2, 3, 4, 19]])
 MODELS = {
     "Conv4": (lambda n: nn.Conv4(3, 8, image_size=32, num_classes=n), IMAGES, 32, "head"),
     "ConvLarge": (lambda n: nn.ConvLarge(n), IMAGES, 128, "fc"),
-    "ResNet-18": (lambda n: nn.resnet18(num_classes=n, small_images=True), IMAGES, 512, "fc"),
-    "ResNet-50": (lambda n: nn.resnet50(num_classes=n), IMAGES, 2048, "fc"),
+    "ResNet": (lambda n: nn.ResNet(nn.models.BasicBlock, (1, 1, 1, 1), n, small_images=True), IMAGES, 512, "fc"),
+    "ResNet, bottlenecks": (lambda n: nn.ResNet(nn.models.Bottleneck, (1, 0, 0, 0), n), IMAGES, 256, "fc"),
     "WRN": (lambda n: nn.WideResNet(10, 1, n), IMAGES, 64, "fc"),
     "ViT": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2), IMAGES, 12, "head"),
     "ViT, mean": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2, global_pool="avg"), IMAGES, 12, "head"),
@@ -248,7 +248,7 @@ def test_models_around_the_encoder():
         nn.load_published(twin, {n: a for n, a in state.items() if "text_projection" not in n})
 
 
-@pytest.mark.parametrize("name", ["ResNet-18", "ViT"])
+@pytest.mark.parametrize("name", ["ResNet", "ViT"])
 def test_a_file_with_another_head(name, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     make, x, *_ = MODELS[name]

@@ -70,6 +70,23 @@ def test_partial_state():
         net.load_state_dict({"0.bias": np.ones(2)}, strict=False)
 
 
+def test_lists_dicts_and_buffers_under_pytorchs_names():
+    def make(n, array):
+        class Net(n.Module):
+            def __init__(self):
+                super().__init__()
+                self.steps = n.ModuleList([n.Linear(2, 3), n.ReLU()])
+                self.steps.append(n.Linear(3, 1))
+                self.heads = n.ModuleDict({"a": n.Linear(1, 2)})
+                self.register_buffer("table", array)
+        return Net()
+
+    ours, theirs = make(nn, mg.Tensor(X)), make(torch.nn, torch.tensor(X))
+    assert set(ours.state_dict()) == set(theirs.state_dict()) and len(ours.steps) == 3
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    assert [n for n, _ in ours.named_buffers()] == ["table"] and type(ours.table) is np.ndarray
+
+
 class Inner(nn.Module):
     stored_names = {"kernel": "w", "deep.0": "first"}
 

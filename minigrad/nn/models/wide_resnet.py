@@ -62,4 +62,4 @@ class WideResNet(Encoder):
 
 
 def _activated(x, negative_slope):
-    return ops.leaky_relu(x, negative_slope) if negative_slope else ops.relu(x)
+    return ops.leaky_relu(x, negative_slope=negative_slope) if negative_slope else ops.relu(x)
