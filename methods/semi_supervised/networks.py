@@ -83,8 +83,6 @@ class Wide(WideResNet):
     def __init__(self, channels, classes, dropout=0.0, depth=28, width=32):
         super().__init__(depth, width // 16, classes, channels, dropout)
 
-    features = WideResNet.forward_features
-
     @property
     def linear(self):
         return self.fc

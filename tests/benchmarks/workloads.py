@@ -245,7 +245,7 @@ def _classifier(nn):
             self.head = nn.Linear(384, 10)
 
         def forward(self, ids):
-            return self.head(self.bert(ids)[1])
+            return self.head(self.bert(ids))
     return Classifier()
 
 
