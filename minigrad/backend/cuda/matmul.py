@@ -4,9 +4,9 @@ import math
 import numpy as np
 
 from .. import execution, is_float, is_half, xp
-from .launch import check_device, empty, launch, ordered
+from .launch import check_device, constant, empty, launch, ordered
 
-TILE = 64  # as in matmul.cu
+TILE = constant("matmul", "TILE")
 
 
 def matmul(x, y):

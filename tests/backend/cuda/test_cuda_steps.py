@@ -16,7 +16,6 @@ from methods.few_shot import maml, prototypical
 from minigrad import backend, nn, optim
 from minigrad.nn import models
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
 WAY, INNER = 5, 2
 
 
