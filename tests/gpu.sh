@@ -31,7 +31,7 @@ part() {
     [ $((TOTAL - SECONDS)) -lt "$limit" ] && limit=$((TOTAL - SECONDS))
     printf '\n===== %s\n' "$name" >> "$OUT/log.txt"
     if [ "$limit" -lt 5 ]; then
-        status=124 limit=0
+        status=100
     else
         timeout -k 5 "$limit" "$@" > "$SCRATCH/part" 2>&1
         status=$?
@@ -40,6 +40,7 @@ part() {
     case $status in
         0) result=passed ;;
         77) result="left out" ;;
+        100) result="no time left" failed=1 ;;
         124 | 137) result="no end after $limit s" failed=1 ;;
         *) result="failed ($status)" failed=1 ;;
     esac
