@@ -12,6 +12,7 @@ OUT=$(mkdir -p "${OUT:-runs/gpu}" && cd "${OUT:-runs/gpu}" && pwd)
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 PYTHON=${PYTHON:-python3}
+PYTEST="$PYTHON -m pytest -o addopts= -p no:cacheprovider -q"
 TOTAL=${TOTAL:-540}  # seconds for everything
 export PYTHONPATH="$PWD:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 export CUPY_TF32=0 NVIDIA_TF32_OVERRIDE=0  # products of float32 in float32, in both libraries
@@ -53,13 +54,12 @@ part() {
 tests() {
     local name=$1 limit=$2 options=$3
     shift 3
-    part "$name" "$limit" $PYTHON -m pytest -o addopts= -p no:cacheprovider -q --tb=short -rfE $options -m "$marked" \
-        $(printf 'tests/backend/cuda/test_%s.py ' "$@")
+    part "$name" "$limit" $PYTEST --tb=short -rfE $options -m "$marked" $(printf 'tests/backend/cuda/test_%s.py ' "$@")
 }
 
 versions() {
     nvidia-smi
-    [ $REHEARSE ] && exec $PYTHON -m pytest -o addopts= -p no:cacheprovider -q tests/backend/cuda/test_nvrtc.py -k "sm_90 or sm_75"
+    [ $REHEARSE ] && exec $PYTEST tests/backend/cuda/test_nvrtc.py -k "sm_90 or sm_75"
     exec $PYTHON -m tests.backend.cuda.versions
 }
 
@@ -74,7 +74,7 @@ sanitizer() {
 }
 
 benchmarks() {
-    if [ $REHEARSE ]; then exec $PYTHON -m pytest -o addopts= -p no:cacheprovider -q tests/backend/cuda/test_cuda_benchmarks.py; fi
+    if [ $REHEARSE ]; then exec $PYTEST tests/backend/cuda/test_cuda_benchmarks.py; fi
     exec $PYTHON -m tests.benchmarks --device cuda --rounds 1 --seconds 1 --keep-going --out "$OUT/benchmarks" "conv4 step" \
         "MAML step" "ViT-Tiny step" "softmax, 4160 x 768, forward and" "attention, 16 x 12 x 128 x 32, forward and" \
         "layer: convolution 3x3, 64 x 64 x 32 x 32, forward and" "AdamW"
@@ -83,14 +83,14 @@ benchmarks() {
 prototypical() {
     $PYTHON -c "import tyro, tqdm, matplotlib" || { echo "the examples need more than is installed"; exit 77; }
     if [ $REHEARSE ]; then
-        exec $PYTHON -m pytest -o addopts= -p no:cacheprovider -q tests/backend/cuda/test_cuda_examples.py -k prototypical
+        exec $PYTEST tests/backend/cuda/test_cuda_examples.py -k prototypical
     fi
     $PYTHON -m examples.prototypical_networks --device cuda --steps 200 --episodes 200 --out "$SCRATCH/run" || exit
     cp "$SCRATCH/run/curves.png" "$OUT/prototypical_networks.png"
 }
 
 export -f versions sanitizer benchmarks prototypical
-export OUT PYTHON REHEARSE SCRATCH
+export OUT PYTHON PYTEST REHEARSE SCRATCH
 part "versions, headers, compilation" 60 bash -c versions
 tests "arguments of kernels" 40 "" cuda_launch cuda_softmax cuda_optimiser
 tests "other kernels" 90 "" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \

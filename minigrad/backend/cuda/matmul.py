@@ -50,7 +50,7 @@ def _launched(x, x_strides, y, y_strides, k, c):
 
 
 def multiplied(function, x, y):
-    """The product that `function` writes, told of matrices in C-contiguous memory by their strides."""
+    """The product that `function` writes; it gets matrices in C-contiguous memory and their strides."""
     (m, k), n = x.shape[-2:], y.shape[-1]
     if k != y.shape[-2]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")

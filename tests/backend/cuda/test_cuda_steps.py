@@ -1,4 +1,4 @@
-"""Training steps of three networks: captured they do what they do eagerly, and replays need no further memory.
+"""Training steps of three networks: captured they compute the same as eagerly, and replays need no further memory.
 
 On a GPU at full size; with the `cupy` that needs none, small.
 """
