@@ -63,7 +63,7 @@ class Captured:
         self.step, self.device = step, device
         self.gpu = None  # what is on the GPU, from the first call there on
 
-    def __call__(self, *args, **settings):
+    def __call__(self, *args: typing.Any, **settings: typing.Any) -> typing.Any:
         if self.gpu is None:
             leaves, self.rebuild = tree.flatten((args, settings))
             if not self._on_gpu(leaves):

@@ -7,6 +7,7 @@ from .launch import computed, constant, empty, empty_like, in_any_order, launch
 
 MOST = constant("attention", "MOST")  # the widest head; a row of it is held in registers
 _WARPS = constant("attention", "WARPS")
+_ROWS = {size: constant("attention", name) for size, name in ((4, "ROWS_OF_FLOAT"), (8, "ROWS_OF_DOUBLE"))}
 _THREADS = 32 * _WARPS
 
 
@@ -48,8 +49,7 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
 
 def _blocks(x):
     """One block for the rows of each head that its warps work on."""
-    rows = constant("attention", "ROWS_OF_FLOAT" if computed(x.dtype).itemsize == 4 else "ROWS_OF_DOUBLE")
-    return math.prod(x.shape[:2]) * blocks(x.shape[2], _WARPS * rows)
+    return math.prod(x.shape[:2]) * blocks(x.shape[2], _WARPS * _ROWS[computed(x.dtype).itemsize])
 
 
 def _settings(q, k, mask, causal, scale):

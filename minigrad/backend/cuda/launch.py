@@ -59,16 +59,15 @@ def kernels(file):
             for name, parameters in _DECLARATION.findall(source(file))}
 
 
-@functools.cache
 def constant(file, name):
     """The number that a `constexpr` of a kernel file is declared as."""
-    return int(re.search(rf"constexpr [^;]*\b{name} = (\d+)\b", source(file))[1])
+    return int(re.search(rf"constexpr [^;]*\b{name} = (\d+)\b", (FOLDER / f"{file}.cu").read_text())[1])
 
 
-@functools.cache
 def enumerators(file, name):
     """The names in an `enum` of a kernel file, in lower case and in order: the first one is 0."""
-    return tuple(re.search(rf"enum {name} {{([^}}]*)}}", source(file))[1].lower().replace(",", " ").split())
+    found = re.search(rf"enum {name} {{([^}}]*)}}", (FOLDER / f"{file}.cu").read_text())
+    return tuple(found[1].lower().replace(",", " ").split())
 
 
 def _parameter(text):
