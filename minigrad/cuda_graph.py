@@ -63,26 +63,30 @@ class Captured:
         self.step, self.device = step, device
         self.gpu = None  # what is on the GPU, from the first call there on
 
-    def __call__(self, *args, **settings):
+    def __call__(self, *args: typing.Any, **settings: typing.Any) -> typing.Any:
         if self.gpu is None:
             leaves, self.rebuild = tree.flatten((args, settings))
             if not self._on_gpu(leaves):
                 return self.step(*args, **settings)
-            self._prepare(leaves)
-        with self.gpu.device:
-            self._fill(tree.matched((args, settings), self.rebuild(self.gpu.buffers), "capture"))
-            if not self.warm:
-                with execution.capturing(self):
-                    results = self._run(self.step)
+        with execution.capturing(self):
+            if self.gpu is None:
+                self._prepare(leaves)
+            with self.gpu.device:
+                self._fill(tree.matched((args, settings), self.rebuild(self.gpu.buffers), "capture"))
+                if self.warm:
+                    return self._replayed()
+                results = self._run(self.step)
                 self.warm = True
                 return self._copied(results)
-            if self.gpu.graph is None:
-                self._trace()
-            for function, number in self.slots:
-                number[...] = function()
-            self.gpu.numbers[...] = self.gpu.cupy.asarray(self.numbers)
-            self.gpu.graph.launch()
-            return self._copied(self.gpu.results)
+
+    def _replayed(self):
+        if self.gpu.graph is None:
+            self._trace()
+        for function, number in self.slots:
+            number[...] = function()
+        self.gpu.numbers[...] = self.gpu.cupy.asarray(self.numbers)
+        self.gpu.graph.launch()
+        return self._copied(self.gpu.results)
 
     @property
     def blas(self):
@@ -110,7 +114,8 @@ class Captured:
 
     def _prepare(self, leaves):
         _release()
-        self.gpu = _OnGpu(backend.cupy(), [asarray(x) if backend.is_array(asarray(x)) else x for x in leaves])
+        with _exclusive:
+            self.gpu = _OnGpu(backend.cupy(), [asarray(x) if backend.is_array(asarray(x)) else x for x in leaves])
         weakref.finalize(self, _discard, self.gpu).atexit = False  # the GPU may be gone by then
         self.numbers, self.slots, self.keys = np.zeros(SLOTS, np.uint64), [], {}
         self.tensors = [isinstance(x, Tensor) for x in leaves]
@@ -134,7 +139,7 @@ class Captured:
         """Calls the step on the buffers, its memory from a pool of its own and its work on a stream of its own."""
         gpu = self.gpu
         args, settings = self.rebuild([Tensor(b) if is_tensor else b for b, is_tensor in zip(gpu.buffers, self.tensors)])
-        gpu.device.synchronize()
+        gpu.cupy.cuda.get_current_stream().synchronize()  # of the device it would break other threads' captures
         with gpu.stream, gpu.cupy.cuda.using_allocator(gpu.pool.malloc):
             results = step(*args, **settings)
         gpu.stream.synchronize()
@@ -152,7 +157,7 @@ class Captured:
             self.gpu.graph = self.gpu.stream.end_capture()
             return results
 
-        with execution.capturing(self), _tracing:
+        with _exclusive:
             self.tracing = True
             try:
                 with random.preserved():  # the replay that follows draws the numbers
@@ -231,7 +236,7 @@ def _malloc(size):
 
 
 _discarded = collections.deque()  # the _OnGpu of steps that are gone
-_tracing = threading.Lock()  # held while a step is traced, or while discarded ones are closed
+_exclusive = threading.Lock()  # held while a step is traced, and while handles are made or destroyed
 
 
 def _discard(gpu):
@@ -242,11 +247,11 @@ def _discard(gpu):
 def _release():
     """Closes what discarded steps had on the GPU, unless a step is being traced: to destroy a cuBLAS handle is to wait for
     the GPU, which breaks a capture, that of another thread too."""
-    if _tracing.acquire(blocking=False):
+    if _exclusive.acquire(blocking=False):
         try:
             for _ in range(len(_discarded)):
                 gpu = _discarded.popleft()
                 if not gpu.close():
                     _discarded.append(gpu)
         finally:
-            _tracing.release()
+            _exclusive.release()

@@ -8,7 +8,7 @@ import math
 import os
 
 WORKSPACE = 32 << 20  # bytes, what NVIDIA advises for its largest GPUs
-# Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits are kept in 32.
+# Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits have 32.
 TYPES = {"e": (2, 68, ctypes.c_float), "E": (14, 68, ctypes.c_float), "f": (0, 68, ctypes.c_float),
          "d": (1, 70, ctypes.c_double)}
 _DEFAULT_ALGORITHM = -1
@@ -73,14 +73,15 @@ class Blas:
         kind, compute, number = TYPES[c.dtype.char]
         one, zero = number(1), number(0)
         # cuBLAS sees columns where we see rows, that is all matrices transposed: c^T = y^T x^T.
-        (y_turned, *y_told), (x_turned, *x_told) = _told(y, y_strides, n, kind), _told(x, x_strides, k, kind)
-        self._do("cublasGemmStridedBatchedEx", self.handle, y_turned, x_turned, n, m, k, ctypes.byref(one), *y_told, *x_told,
+        (y_transposed, *y), (x_transposed, *x) = _operand(y, y_strides, n, kind), _operand(x, x_strides, k, kind)
+        self._do("cublasGemmStridedBatchedEx", self.handle, y_transposed, x_transposed, n, m, k, ctypes.byref(one), *y, *x,
                  ctypes.byref(zero), ctypes.c_void_p(c.data.ptr), kind, n, ctypes.c_longlong(m * n), math.prod(batch), compute,
                  _DEFAULT_ALGORITHM)
 
 
-def _told(a, strides, columns, kind):
+def _operand(a, strides, columns, kind):
     """Whether the matrices are transposed in memory, and their address, type, distance of lines and of matrices."""
     single, row, column = strides
-    turned = column != 1
-    return int(turned), ctypes.c_void_p(a.data.ptr), kind, column if turned else max(row, columns), ctypes.c_longlong(single)
+    transposed = column != 1
+    leading = column if transposed else max(row, columns)
+    return int(transposed), ctypes.c_void_p(a.data.ptr), kind, leading, ctypes.c_longlong(single)

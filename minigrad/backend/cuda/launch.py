@@ -21,7 +21,7 @@ import numpy as np
 from .. import cupy, execution, xp
 
 FOLDER = pathlib.Path(__file__).parent
-# The C types of what arrays of a dtype hold, and of what is computed in.
+# The C types of the items of arrays, by dtype, and those that kernels compute in.
 ITEMS = {"float16": ("half", "float"), "bfloat16": ("bfloat16", "float"), "float32": ("float", "float"),
          "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
@@ -37,28 +37,37 @@ def files():
 
 @functools.cache
 def source(file):
-    """The text of a kernel file, after what all of them share."""
+    """The text of a kernel file, after the prelude that all of them share."""
     return (FOLDER / "prelude.cu").read_text() + (FOLDER / f"{file}.cu").read_text()
 
 
 def options(item):
-    """What the compiler is told of arrays of `item`, one of ITEMS."""
-    held, real = ITEMS[item]
-    return (f"-DITEM={held}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
+    """The compiler's options for arrays of `item`, one of ITEMS."""
+    stored, real = ITEMS[item]
+    return (f"-DITEM={stored}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
 
 
 def computed(dtype):
-    """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for 16 bits."""
+    """The dtype in which kernels compute on arrays of `dtype` and keep sums and statistics: float32 for 16 bits."""
     return np.promote_types(dtype, np.float32)
 
 
 @functools.cache
 def kernels(file):
-    """What each kernel of a file takes: {kernel: [(C type, is a pointer, is const), ...]}."""
-    found = {}
-    for name, parameters in _DECLARATION.findall(source(file)):
-        found[name] = [_parameter(text) for text in parameters.split(",")]
-    return found
+    """The parameters of each kernel of a file: {kernel: [(C type, is a pointer, is const), ...]}."""
+    return {name: [_parameter(text) for text in parameters.split(",")]
+            for name, parameters in _DECLARATION.findall(source(file))}
+
+
+def constant(file, name):
+    """The number that a `constexpr` of a kernel file is declared as."""
+    return int(re.search(rf"constexpr [^;]*\b{name} = (\d+)\b", (FOLDER / f"{file}.cu").read_text())[1])
+
+
+def enumerators(file, name):
+    """The names in an `enum` of a kernel file, in lower case and in order: the first one is 0."""
+    found = re.search(rf"enum {name} {{([^}}]*)}}", (FOLDER / f"{file}.cu").read_text())
+    return tuple(found[1].lower().replace(",", " ").split())
 
 
 def _parameter(text):
@@ -81,7 +90,7 @@ class Gpu:
 
         `arguments` are arrays, None for a null pointer, NumPy scalars, lists of arrays, and tuples of their lengths.
         """
-        _function(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
+        compiled(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
 
     @staticmethod
     def _passed(a):
@@ -116,7 +125,8 @@ def _module(file, item):
 
 
 @functools.cache
-def _function(file, kernel, item):
+def compiled(file, kernel, item):
+    """The kernel for arrays of `item`, one of ITEMS, as a `cupy.RawKernel`."""
     return _module(file, item).get_function(kernel)
 
 
@@ -124,7 +134,7 @@ _gpu = Gpu()
 
 
 def device():
-    """What kernels run on now."""
+    """The device that kernels run on now."""
     return execution.device or _gpu
 
 
@@ -168,19 +178,23 @@ def launch(file, kernel, grid, block, *arguments):
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
     takes_items = any(kind == "item" for kind, _, _ in declared)
-    known = [name for name in ITEMS if takes_items or not name.endswith("16")]
-    telling = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
-    tellers = [a for a, (kind, _, _) in zip(arguments, declared) if kind in telling]
-    item = next((a.dtype for b in tellers for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)
-    if item is None or item.name not in known:
-        raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(known)}, not {item}")
+    possible = [name for name in ITEMS if takes_items or not name.endswith("16")]
+    kinds = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
+    typed = _arrays(a for a, (kind, _, _) in zip(arguments, declared) if kind in kinds)
+    item = typed[0].dtype if typed else None
+    if item is None or item.name not in possible:
+        raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(possible)}, not {item}")
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
-    checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
-    check_device(kernel, [a for value, (_, pointer, _) in zip(checked, declared) if pointer or isinstance(value, list)
-                          for a in (value if isinstance(value, list) else [value]) if a is not None])
+    checked = [_checked(kernel, i, a, *declaration, item) for i, (a, declaration) in enumerate(zip(arguments, declared))]
+    check_device(kernel, _arrays(a for a, (kind, pointer, _) in zip(checked, declared) if pointer or kind == "Arrays"))
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
         device().run(file, kernel, item.name, grid, block, checked)
+
+
+def _arrays(arguments):
+    """The arrays among arguments, those in lists too."""
+    return [a for value in arguments for a in (value if isinstance(value, list) else [value]) if hasattr(a, "dtype")]
 
 
 def _checked(kernel, position, value, kind, pointer, _const, item):

@@ -4,9 +4,9 @@ import math
 import numpy as np
 
 from .. import execution, is_float, is_half, xp
-from .launch import check_device, empty, launch, ordered
+from .launch import check_device, constant, empty, launch, ordered
 
-TILE = 64  # as in matmul.cu
+TILE = constant("matmul", "TILE")
 
 
 def matmul(x, y):
@@ -50,7 +50,7 @@ def _launched(x, x_strides, y, y_strides, k, c):
 
 
 def multiplied(function, x, y):
-    """The product that `function` writes, told of matrices in C-contiguous memory by their strides."""
+    """The product that `function` writes; it gets matrices in C-contiguous memory and their strides."""
     (m, k), n = x.shape[-2:], y.shape[-1]
     if k != y.shape[-2]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")

@@ -26,8 +26,8 @@ FUNCTIONS = {
     "clip": "a a_min a_max", "concatenate": "arrays axis", "copyto": "dst src", "count_nonzero": "a axis",
     "einsum": "subscripts x y z optimize", "empty": "shape dtype", "empty_like": "a", "eye": "N M k dtype", "flip": "m axis",
     "full": "shape fill_value dtype", "max": "a axis out keepdims", "min": "a axis out keepdims", "ones": "shape dtype",
-    "ones_like": "a", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis", "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype",
-    "zeros_like": "a"}
+    "ones_like": "a", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis",
+    "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype", "zeros_like": "a"}
 UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape
     squeeze std sum swapaxes take transpose var view"""
@@ -53,10 +53,10 @@ class State(threading.local):
 state = State()
 
 
-def of_host(what):
-    """Whatever the host waits for cannot be captured."""
+def of_host(reason):
+    """Called where the host waits for the GPU or copies to it, which cannot be captured."""
     if state.graph is not None:
-        raise CUDARuntimeError(907, f"cudaErrorCapturedEvent: {what}")
+        raise CUDARuntimeError(907, f"cudaErrorCapturedEvent: {reason}")
 
 
 def computed(function, *inputs):

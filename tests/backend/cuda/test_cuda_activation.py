@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernelchecks import HALF, close, item, lengths, normal, quick, seeds
 from minigrad.backend import cuda
+from minigrad.backend.cuda import launch
 from minigrad.backend.cuda.elementwise import ACTIVATIONS
 from scipy.special import erf, expit
 
@@ -71,6 +72,17 @@ def test_subnormal_numbers(run):
     np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", small, slope=0.5), flushed)
     np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", -small[2:], slope=0.5), [0, 0])
     np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", np.array([-1e-310]), slope=1.0), [-1e-310])
+
+
+def test_a_kind_without_its_case_gives_nan(run):
+    def of_kind(kind, x, y, dx):
+        launch.launch("activation", "activation_forward", 1, 32, kind, x, None, y, x.size, 1, 0)
+        launch.launch("activation", "activation_backward", 1, 32, kind, x, x, None, dx, x.size, 1, 0)
+
+    for kind in range(len(ACTIVATIONS) + 1):
+        y, dx = np.zeros((2, 3))
+        run(of_kind, kind, np.ones(3), y, dx)
+        assert np.isnan([y, dx]).all() == (kind == len(ACTIVATIONS))
 
 
 def test_activation_of_a_number(run):

@@ -154,9 +154,9 @@ def test_after_an_error_the_step_can_be_captured_again(gpu):
     run, x = mg.capture(step), on_gpu(np.ones(50))
     run(x)
     before = random.get_state()
-    for error, seen in ((NotImplementedError("calling cuBLAS"), RuntimeError), (KeyError("own"), KeyError)):
+    for error, kind in ((NotImplementedError("calling cuBLAS"), RuntimeError), (KeyError("own"), KeyError)):
         fails[:] = [error]
-        with pytest.raises(seen, match="calling cuBLAS|own"):
+        with pytest.raises(kind, match="calling cuBLAS|own"):
             run(x)
         assert execution.capture is None and not execution.tracing and random.get_state() == before
     fails.clear()

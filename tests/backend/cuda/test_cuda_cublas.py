@@ -53,15 +53,15 @@ def test_products(library, seed, dtype, batch, m, k, n, x_transposed, y_transpos
 
 
 def test_captured_products_go_through_it(library):
-    x, y, seen = np.ones((3, 4, 2)), np.ones((2, 5)), []
-    spy = types.SimpleNamespace(multiply=lambda *problem: seen.append(problem))
+    x, y, problems = np.ones((3, 4, 2)), np.ones((2, 5)), []
+    spy = types.SimpleNamespace(multiply=lambda *problem: problems.append(problem))
     with nogpu.installed(), execution.capturing(types.SimpleNamespace(blas=spy)):
         c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
-    (problem,) = seen
+    (problem,) = problems
     assert problem[-1] is c and c.shape == (3, 4, 5) and problem[1] == (8, 2, 1) and problem[3] == (0, 5, 1)
 
 
-def test_the_stream_and_the_workspace_are_told(library):
+def test_the_handle_has_the_stream_and_the_workspace(library):
     library.stream.restype, library.workspace.restype = ctypes.c_void_p, ctypes.c_size_t
     with nogpu.installed():
         blas = opened(library)

@@ -1,4 +1,4 @@
-"""Training steps of three networks: captured they do what they do eagerly, and replays need no further memory.
+"""Training steps of three networks: captured they compute the same as eagerly, and replays need no further memory.
 
 On a GPU at full size; with the `cupy` that needs none, small.
 """
@@ -16,7 +16,6 @@ from methods.few_shot import maml, prototypical
 from minigrad import backend, nn, optim
 from minigrad.nn import models
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
 WAY, INNER = 5, 2
 
 

@@ -47,11 +47,11 @@ def compiled(file, item, architecture):
         nvrtc().nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _fetch(program, what):
+def _fetch(program, name):
     size = ctypes.c_size_t()
-    assert getattr(nvrtc(), f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+    assert getattr(nvrtc(), f"nvrtcGet{name}Size")(program, ctypes.byref(size)) == 0
     buffer = ctypes.create_string_buffer(size.value)
-    assert getattr(nvrtc(), f"nvrtcGet{what}")(program, buffer) == 0
+    assert getattr(nvrtc(), f"nvrtcGet{name}")(program, buffer) == 0
     return buffer.raw
 
 
