@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from examples import comparison, maml, matching_networks, prototypical_networks, siamese_networks
+from methods.training import comparison
+from examples import maml, matching_networks, prototypical_networks, siamese_networks
 
 
 @dataclasses.dataclass

@@ -20,8 +20,9 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from examples import comparison, semi_supervised
-from examples.images import load
+from examples import semi_supervised
+from methods.training import comparison
+from methods.training.images import load
 from methods.semi_supervised import METHODS, label_propagation
 
 MODULES = METHODS | {"label_propagation": label_propagation}  # in the order of the table

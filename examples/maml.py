@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 
 import minigrad as mg
-from examples.few_shot import load
-from examples.runs import RunFolder
+from methods.training.characters import load
+from methods.training.run import RunFolder
 from methods.few_shot import maml
 from minigrad import data, optim
 

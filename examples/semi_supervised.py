@@ -29,10 +29,10 @@ import numpy as np
 import tyro
 
 import minigrad as mg
-from examples.images import load, scaled
-from examples.runs import RunFolder
+from methods.training.images import load, scaled
+from methods.training.run import RunFolder
 from methods.semi_supervised import METHODS, fixmatch, label_propagation
-from methods.semi_supervised.common import Task
+from methods.semi_supervised.base import Task
 from methods.semi_supervised.networks import Residual, SmallConv, Wide
 from minigrad import data, optim
 from minigrad.data.augment import COLOUR, GREY

@@ -9,8 +9,8 @@ import numpy as np
 import tyro
 
 import minigrad as mg
-from examples import few_shot
-from examples.runs import RunFolder
+from methods.training import characters as few_shot
+from methods.training.run import RunFolder
 from methods.few_shot import siamese
 from methods.few_shot.evaluation import embed_all
 from minigrad import data, nn, optim

@@ -11,7 +11,7 @@ import tyro
 import minigrad as mg
 from methods.semi_supervised import (
     fixmatch, label_propagation, mean_teacher, pi_model, pseudo_label, supervised, vat)
-from methods.semi_supervised.common import Task
+from methods.semi_supervised.base import Task
 from methods.semi_supervised.networks import MLP
 from minigrad import data, optim
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 import minigrad as mg
-from methods.devices import tensor
+from methods.training.forward import tensor
 
 
 def embed_all(net, images, batch=500):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from methods.devices import tensor
+from methods.training.forward import tensor
 from minigrad import nn
 
 from .prototypical import unit

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad import data
 
-from .common import one_hot, predicted
+from .base import one_hot, predicted
 
 
 class CTAugment:

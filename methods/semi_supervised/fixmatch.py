@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import minigrad as mg
 
-from .common import Method, sharpen, tensor_like, together
+from .base import Method, sharpen, tensor_like, together
 from .ctaugment import CTAugment
 
 ROW = "strong", "weak", "hard, confident"

@@ -21,7 +21,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
-from .common import Method, tensor
+from .base import Method, tensor
 
 ROW = "noise in all layers", "none", "none"
 

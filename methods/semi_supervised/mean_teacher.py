@@ -17,7 +17,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import Method, consistency, predicted, sigmoid_ramp, tensor, together
+from .base import Method, consistency, predicted, sigmoid_ramp, tensor, together
 from .pi_model import noisy
 
 ROW = "weak, noise", "weak, noise; averaged weights", "none"

@@ -19,7 +19,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import (
+from .base import (
     Method, consistency, frozen_statistics, interleave, linear_ramp, mixup, one_hot, predicted, sharpen, tensor)
 
 ROW = "weak", "weak, mean of K", "sharpened"

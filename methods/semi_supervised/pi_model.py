@@ -18,7 +18,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import Method, consistency, sigmoid_ramp, together
+from .base import Method, consistency, sigmoid_ramp, together
 
 ROW = "weak, noise", "weak, noise", "none"
 

@@ -19,7 +19,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
-from .common import Method, consistency, frozen_statistics, linear_ramp, mixup, one_hot, predicted, sharpen, tensor
+from .base import Method, consistency, frozen_statistics, linear_ramp, mixup, one_hot, predicted, sharpen, tensor
 from .ctaugment import CTAugment
 from .mixmatch import interleaved
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import minigrad as mg
 
-from .common import Method, together
+from .base import Method, together
 
 ROW = "weak", "none", "none"  # augmentation of the student's input, of the teacher's, what becomes of the teacher's label
 

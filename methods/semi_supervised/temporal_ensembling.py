@@ -17,7 +17,7 @@ import numpy as np
 import minigrad as mg
 
 from . import pi_model
-from .common import Method, sigmoid_ramp, tensor, together
+from .base import Method, sigmoid_ramp, tensor, together
 
 ROW = "weak, noise", "weak, noise; earlier epochs", "average"
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import Method, together
+from .base import Method, together
 
 ROW = "strong", "weak", "sharpened, confident"
 

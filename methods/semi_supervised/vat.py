@@ -18,7 +18,7 @@ import numpy as np
 
 import minigrad as mg
 
-from .common import Method, frozen_statistics, tensor, tensor_like, together
+from .base import Method, frozen_statistics, tensor, tensor_like, together
 
 ROW = "adversarial", "weak", "none"
 

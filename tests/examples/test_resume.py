@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from examples.runs import RunFolder
+from methods.training.run import RunFolder
 from minigrad import data, io as checkpoints, nn, optim
 from minigrad.backend import random
 

@@ -6,9 +6,9 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
+    base, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
     vat)
-from methods.semi_supervised.common import Task
+from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.semi_supervised.networks import MLP
 from minigrad import data
@@ -159,7 +159,7 @@ def test_loss_of_mean_teacher():
 def test_teacher_is_the_average_with_a_warm_start():
     """The decay of update t is at most 1 - 1/(t + 1): at first the average is the plain mean."""
     net = MLP((2, 3, 2))
-    teacher, expected = common.Teacher(net, 0.7), 0.0  # the running mean's first value
+    teacher, expected = base.Teacher(net, 0.7), 0.0  # the running mean's first value
     for t, value in enumerate((1.0, 5.0, -2.0, 4.0, 3.0), 1):
         net.linear.weight.data = np.full(net.linear.weight.shape, value, np.float32)
         net.norms[0].running_mean[...] = value

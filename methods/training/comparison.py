@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from examples import runs
+from methods.training import run as runs
 
 
 def chosen(only, names):
