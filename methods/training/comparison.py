@@ -1,32 +1,58 @@
-"""What the comparisons share: every method with every seed, each finished run kept in a file, and a chart."""
+"""Comparisons: each method with each seed; a finished run is kept in a file, and only what is missing is run."""
+import contextlib
+import io
 import json
-import os
 import pathlib
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from methods.training import run as runs
+from .run import write_whole
+from .settings import record
+
+Result = tuple[Any, float]  # what a run found (an accuracy in per cent), seconds
 
 
-def chosen(only, names):
-    """The names to compare: `only` in the order of `names`, all if it is empty. SystemExit for one that there is not."""
+def chosen(only: Iterable[str], names: list[str]) -> list[str]:
+    """The names to compare: `only` in the order of `names`, all if it is empty.
+
+    Raises:
+        SystemExit: there is no such name.
+    """
     if unknown := set(only) - set(names):
         raise SystemExit(f"--only: no method is called {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     return [name for name in names if not only or name in only]
 
 
-def result(folder, settings, resume, work):
-    """(accuracy in per cent, seconds) of `work()`, kept in the folder's result.json; from there if it was finished before.
+def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
+            report: Callable[[str, list[Result]], None]) -> dict[str, list[Result]]:
+    """The results of all runs, by the name of their row.
 
     Args:
-        settings: the dataclass of the run.
+        runs: the row's name, the run's dataclass and a function that does the work, silently.
+        resume: take finished runs from their files, and go on with those that were stopped.
+        report: called after each run with the row's name and its results until now.
+
+    Raises:
+        SystemExit: see `result`.
+    """
+    found: dict[str, list[Result]] = {}
+    for name, settings, work in runs:
+        found.setdefault(name, []).append(result(settings, work, resume))
+        report(name, found[name])
+    return found
+
+
+def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
+    """What `work()` finds, kept in result.json in the folder `settings.out`; from there if it was finished before.
 
     Raises:
         SystemExit: there is a result and `resume` is false, or it was found with other settings.
     """
-    path = pathlib.Path(folder) / "result.json"
-    wanted = runs.settings(settings, ("resume", "out", "data", "device"))
+    path = pathlib.Path(settings.out) / "result.json"
+    wanted = record(settings, without=("resume", "out", "data", "device"))
     if path.exists():
         found = json.loads(path.read_text())
         if not resume:
@@ -35,39 +61,21 @@ def result(folder, settings, resume, work):
             raise SystemExit(f"{path.parent} was made with other settings: {', '.join(changed)}; choose another --out")
         return found["accuracy"], found["seconds"]
     start = time.time()
-    found = {"accuracy": work(), "seconds": round(time.time() - start, 1), "settings": wanted}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")  # a kill must not leave half a result
-    part.write_text(json.dumps(found, indent=1))
-    os.replace(part, path)
+    with contextlib.redirect_stdout(io.StringIO()):
+        value = work()
+    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted}
+    write_whole(path, json.dumps(found, indent=1))
     return found["accuracy"], found["seconds"]
 
 
-def spread(values, digits):
-    """Mean and standard deviation over seeds, as text; of one seed there is no deviation."""
+def spread(values: list[float], digits: int) -> str:
+    """Mean and standard deviation over seeds; of one seed there is no deviation."""
     deviation = f" +- {np.std(values):.{digits}f}" if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f}{deviation}"
 
 
-def chart(found, path, label, chance, baseline=None):
-    """A bar for each method, as high as its mean accuracy, with the spread over seeds; lines at chance and at a baseline.
-
-    Args:
-        found: method -> accuracies in per cent.
-        baseline: the method whose mean gets a line.
-    """
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.32 * len(found)))
-    rows = list(found.items())[::-1]  # the first on top
-    axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[np.std(v) for _, v in rows],
-              color=["grey" if name == baseline else "C0" for name, _ in rows])
-    axis.axvline(chance, color="grey", linestyle=":", label="chance")
-    if baseline in found:
-        axis.axvline(np.mean(found[baseline]), color="C3", linestyle="--", label=baseline)
-    axis.set(xlabel=label, xlim=(0, 100))
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def text_table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells in columns, a line below the first row."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows = [rows[0], tuple("-" * w for w in widths), *rows[1:]]
+    return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)
