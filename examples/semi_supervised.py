@@ -28,9 +28,8 @@ from methods.semi_supervised import METHODS, build, label_propagation
 from methods.training import plots
 from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
-from methods.training.images import UNLABELLED, load, scaled
+from methods.training.images import load, scaled
 from methods.training.loop import train
-from methods.training.pictures import picture_files
 from methods.training.prediction import predict, write_csv
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
@@ -109,10 +108,9 @@ def main(run):
     if name != "label_propagation":
         folder = RunFolder(run.out, run, True)
         plots.curves(folder.history(), folder.path / "curves.png", "step", {"loss": "training loss"})
-        if images.unlabelled_files:
-            files = {k: v for k, v in picture_files(images.unlabelled_files).items() if f"/{UNLABELLED}/" in k}
-            write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), files))
-            print(f"the classes of the {len(files)} pictures in {UNLABELLED}/ are in {folder.path / 'predictions.csv'}")
+        if pictures := images.unlabelled_pictures():
+            write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), pictures))
+            print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
         print(f"metrics, checkpoint and figure are in {run.out}")
     return found
 

@@ -1,5 +1,6 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from minigrad import data
 from minigrad.data import cifar10
 
-from .pictures import Preprocessing
+from .pictures import Preprocessing, picture_files
 
 UNLABELLED = "unlabelled"
 
@@ -24,7 +25,7 @@ class Images:
     description: str
     names: tuple[str, ...]  # of the classes
     preprocessing: Preprocessing  # that makes such images of pictures
-    unlabelled_files: str = ""  # the folder, or zip of it, that holds pictures without a label in `unlabelled/`
+    source: str = ""  # the image folder, or zip of one, if it is one
 
     @property
     def classes(self) -> int:
@@ -35,6 +36,11 @@ class Images:
     def prior(self) -> np.ndarray:
         """The share of each class among the labels, (classes,)."""
         return np.bincount(self.y, minlength=self.classes) / len(self.y)
+
+    def unlabelled_pictures(self) -> dict[str, Callable[[], bytes]]:
+        """The pictures in `unlabelled/` of an image folder (see `picture_files`)."""
+        prefix = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/"
+        return {name: read for name, read in picture_files(self.source).items() if name.startswith(prefix)} if self.source else {}
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
@@ -134,4 +140,4 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     without = np.concatenate([images[at], images[free]])
     description = f"{path}: {len(chosen)} labels, {len(without)} images to train on, {len(held)} to test on"
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
-                  Preprocessing(32, images.shape[1]), str(path) if free.any() else "")
+                  Preprocessing(32, images.shape[1]), str(path))

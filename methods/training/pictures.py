@@ -52,7 +52,7 @@ def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return {str(p): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in ENDINGS}
+        return {p.as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in ENDINGS}
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
     if path.suffix.lower() != ".zip":

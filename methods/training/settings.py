@@ -3,8 +3,11 @@ import dataclasses
 import json
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
+
+from minigrad import Tensor
 
 LIMITS = {"least": (operator.ge, "{} or more"), "above": (operator.gt, "above {}"),
           "most": (operator.le, "at most {}"), "below": (operator.lt, "below {}")}
@@ -40,10 +43,10 @@ class RunSettings:
 
 
 def check(config: Any) -> None:
-    """Checks every field of a dataclass against its limits.
+    """Checks each field of a dataclass against its limits, and whether there is the `device`, if it has one.
 
     Raises:
-        SystemExit: a value is outside; one line that names the flag, the value and what is allowed.
+        SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
     """
     for field in dataclasses.fields(config):
         limits, value = _metadata(type(config), field.name, "limits") or {}, getattr(config, field.name)
@@ -51,6 +54,13 @@ def check(config: Any) -> None:
             if limits and not (math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
                 allowed = ", ".join(LIMITS[name][1].format(limit) for name, limit in limits.items())
                 raise SystemExit(f"--{field.name.replace('_', '-')} {number}: choose a number {allowed}")
+    device = getattr(config, "device", "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
+    try:
+        Tensor(0.0).to(device)
+    except RuntimeError as error:
+        raise SystemExit(f"--device {device}: {error}") from None
 
 
 def record(config: Any, without: tuple[str, ...] | None = None) -> dict[str, Any]:
