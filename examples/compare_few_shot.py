@@ -4,17 +4,17 @@
     python -m examples.compare_few_shot --data DIR --seeds 3   # Omniglot's zips, or an image folder of your own
     python -m examples.compare_few_shot --task sinusoid        # MAML's and Meta-SGD's step sizes, well and badly chosen
 """
-import contextlib
 import dataclasses
-import io
 import json
 import pathlib
 from typing import Literal
 
 import numpy as np
-import tyro
 
-from examples import comparison, maml, matching_networks, prototypical_networks, siamese_networks
+from examples import maml, matching_networks, prototypical_networks, siamese_networks
+from methods.training import comparison, plots
+from methods.training.run import write_whole
+from methods.training.settings import check, command, setting
 
 
 @dataclasses.dataclass
@@ -24,10 +24,10 @@ class Run:
     task: Literal["characters", "sinusoid"] = "characters"
     data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     device: str = "cpu"  # "cpu" or "cuda"
-    seeds: int = 1  # runs of each method; the spread over them is reported
-    images: int = 36_000  # training images that each method may look at
-    steps: int = 5000  # meta-steps of each run on sine waves
-    episodes: int = 600  # test episodes
+    seeds: int = setting(1, least=1)  # runs of each method; the spread over them is reported
+    images: int = setting(36_000, least=1)  # training images that each method may look at
+    steps: int = setting(5000, least=1)  # meta-steps of each run on sine waves
+    episodes: int = setting(600, least=1)  # test episodes
     only: tuple[str, ...] = ()  # names of methods; all if left out
     out: str = "runs/compare_few_shot"  # a folder for the runs, the table and the chart
     resume: bool = False  # skip what is finished, continue what is not
@@ -51,9 +51,35 @@ def methods():
 
 def accuracy(example, run):
     """5-way 1-shot accuracy in per cent that an example reaches."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        results = example.main(run)
+    results = example.main(run)
     return results[run.test_steps] if example is maml else 100 * results[5, 1]
+
+
+def characters(run):
+    """All methods with all seeds, a line for each. Returns a dict from method to its accuracies in per cent."""
+    out, table = pathlib.Path(run.out), methods()
+
+    def jobs():
+        for name in comparison.chosen(run.only, list(table)):
+            example, settings, images = table[name]
+            for seed in range(run.seeds):
+                folder = out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+                one = example.Run(data=run.data, device=run.device, seed=seed, steps=max(1, run.images // images),
+                                  out=str(folder), resume=run.resume, episodes=run.episodes, **settings)
+                yield name, one, lambda: accuracy(example, one)
+
+    def report(name, results):
+        if len(results) == run.seeds:
+            percent, seconds = zip(*results)
+            print(f"{name:>22} {comparison.spread(percent, 1):>12} %   {np.mean(seconds):5.0f} s", flush=True)
+
+    found = comparison.compare(jobs(), run.resume, report)
+    found = {name: [percent for percent, _ in results] for name, results in found.items()}
+    write_whole(out / "table.json", json.dumps(found, indent=1))
+    label = "5-way 1-shot accuracy on new classes"
+    plots.bars(found, out / "accuracies.png", label + " (%)", 20)
+    print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
+    return found
 
 
 ALPHAS = (0.001, 0.01, 0.1)  # the first step size on sine waves: a tenth of the paper's, the paper's, ten times it
@@ -68,67 +94,50 @@ def step_sizes(run):
     settings = {"one network for all tasks": dict(inner_steps=0), "MAML": {}, "first-order MAML": dict(first_order=True),
                 "learned alpha": dict(learn_alpha="scalar"), "learned alpha a tensor": dict(learn_alpha="tensor"),
                 "Meta-SGD": dict(learn_alpha="parameter")}
-    out, found = pathlib.Path(run.out), {}
+
+    def jobs():
+        for name in comparison.chosen(run.only, list(settings)):
+            for alpha in ALPHAS:
+                for seed in range(run.seeds):
+                    changed = {**maml.SINUSOID, **settings[name], "alpha": alpha, "steps": run.steps}
+                    folder = pathlib.Path(run.out) / f"{name.replace(' ', '-')}-{alpha}-{seed}"
+                    one = maml.Run(**changed, device=run.device, seed=seed, out=str(folder), resume=run.resume,
+                                   episodes=run.episodes)
+                    yield (name, alpha), one, lambda: list(maml.main(one).values())
+
+    def report(row, results):
+        name, alpha = row
+        if len(results) == run.seeds:
+            errors = np.mean([errors for errors, _ in results], 0)
+            text = f"{errors[1]:.3f} ({f'{errors[-1]:.3f}' if errors[-1] < 1e3 else 'diverges'})"
+            begin, end = f"{name:<28}" * (alpha == ALPHAS[0]), "\n" * (alpha == ALPHAS[-1])
+            print(f"{begin}{text:>22}", end=end, flush=True)
+
     print("mean squared error on new sine waves after one inner step (after ten)\n" + " " * 28
           + "".join(f"{f'alpha {alpha}':>22}" for alpha in ALPHAS))
-    for name in comparison.chosen(run.only, list(settings)):
-        for alpha in ALPHAS:
-            values = []
-            for seed in range(run.seeds):
-                folder = out / f"{name.replace(' ', '-')}-{alpha}-{seed}"
-                chosen = {**maml.SINUSOID, **settings[name], "alpha": alpha, "steps": run.steps}
-                one = maml.Run(**chosen, device=run.device, seed=seed, out=str(folder), resume=run.resume,
-                               episodes=run.episodes)
-                with contextlib.redirect_stdout(io.StringIO()):
-                    values.append(comparison.result(folder, one, run.resume, lambda: list(maml.main(one).values()))[0])
-            found[name, alpha] = np.array(values)
-        cells = (found[name, alpha].mean(0) for alpha in ALPHAS)
-        texts = (f"{c[1]:.3f} ({f'{c[-1]:.3f}' if c[-1] < 1e3 else 'diverges'})" for c in cells)
-        print(f"{name:<28}" + "".join(f"{text:>22}" for text in texts), flush=True)
-    draw_step_sizes(found, out / "step_sizes.png")
+    found = comparison.compare(jobs(), run.resume, report)
+    found = {row: np.array([errors for errors, _ in results]) for row, results in found.items()}
+    draw_step_sizes(found, pathlib.Path(run.out) / "step_sizes.png")
     return found
 
 
 def draw_step_sizes(found, path):
     """A panel for each first alpha: error over inner steps, a line for each method."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(1, len(ALPHAS), figsize=(4 * len(ALPHAS), 3.6), sharey=True)
-    for axis, alpha in zip(axes, ALPHAS):
-        for name in dict.fromkeys(name for name, _ in found):
-            axis.plot(found[name, alpha].mean(0), marker=".", label=name)
-        axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log", ylim=(0.1, 30))  # some diverge
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("mean squared error on new tasks")
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with plots.figure(path, 1, len(ALPHAS), (4 * len(ALPHAS), 3.6), sharey=True) as axes:
+        for axis, alpha in zip(axes[0], ALPHAS):
+            for name in dict.fromkeys(name for name, _ in found):
+                axis.plot(found[name, alpha].mean(0), marker=".", label=name)
+            axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log", ylim=(0.1, 30))  # some diverge
+            axis.grid(alpha=0.3)
+        axes[0, 0].set_ylabel("mean squared error on new tasks")
+        axes[0, 0].legend(fontsize=7)
 
 
 def main(run):
-    """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
-    if run.task == "sinusoid":
-        return step_sizes(run)
-    out, table, found = pathlib.Path(run.out), methods(), {}
-    for name in comparison.chosen(run.only, list(table)):
-        example, settings, images = table[name]
-        values = []
-        for seed in range(run.seeds):
-            folder = out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            one = example.Run(data=run.data, device=run.device, seed=seed, steps=run.images // images,
-                              out=str(folder), resume=run.resume, episodes=run.episodes, **settings)
-            values.append(comparison.result(folder, one, run.resume, lambda: accuracy(example, one)))
-        found[name] = [percent for percent, _ in values]
-        seconds = np.mean([s for _, s in values])
-        print(f"{name:>22} {comparison.spread(found[name], 1):>12} %   {seconds:5.0f} s", flush=True)
-    (out / "table.json").write_text(json.dumps(found, indent=1))
-    label = "5-way 1-shot accuracy on new classes"
-    comparison.chart(found, out / "accuracies.png", label + " (%)", 20)
-    print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
-    return found
+    """Trains and tests all methods with all seeds (see `characters` and `step_sizes`)."""
+    check(run)
+    return step_sizes(run) if run.task == "sinusoid" else characters(run)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Run, description=__doc__))
+    command(main, Run, __doc__)

@@ -12,17 +12,18 @@ Killed, it goes on with --resume. Two rows have no part in the network: the ladd
 propagation has none.
 """
 import dataclasses
-import functools
 import pathlib
 import shlex
 from typing import Literal
 
 import numpy as np
-import tyro
 
-from examples import comparison, semi_supervised
-from examples.images import load
+from examples import semi_supervised
 from methods.semi_supervised import METHODS, label_propagation
+from methods.training import comparison, plots
+from methods.training.images import load
+from methods.training.run import write_whole
+from methods.training.settings import check, command, setting
 
 MODULES = METHODS | {"label_propagation": label_propagation}  # in the order of the table
 
@@ -33,7 +34,7 @@ class Run:
 
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
-    seeds: int = 3  # runs of each method: other labels, weights and batches; the spread over them is reported
+    seeds: int = setting(3, least=1)  # runs of each method: other labels, weights and batches; the spread is reported
     steps: int = 1500  # of each training
     labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
     batch: int = 32  # labelled images in a step
@@ -49,12 +50,12 @@ class Run:
 
 def one(run, row, seed):
     """The settings of one row's run with one seed; a row is a method's name, settings may follow as on a command line."""
+    import tyro
     name, *changes = shlex.split(row)
     folder = pathlib.Path(run.out) / "-".join([name, *[change.strip("-") for change in changes], str(seed)])
-    own = ("seeds", "only", "out", "resume")
+    own = ("seeds", "only", "out")
     shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(run) if f.name not in own}
-    settings = dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder),
-                                   resume=run.resume and (folder / "checkpoint.safetensors").exists())
+    settings = dataclasses.replace(semi_supervised.settings(name), **shared, seed=seed, out=str(folder))
     found = tyro.cli(type(settings), default=settings, args=changes, prog=f'--only "{name} ..."') if changes else settings
     for key in ("data", "labels", "seed", "out", "resume"):
         if getattr(found, key) != getattr(settings, key):
@@ -68,45 +69,45 @@ def method_of(row):
 
 
 def main(run):
-    """Trains and tests every method with every seed. Returns a dict from method to its accuracies in per cent."""
+    """Trains and tests all methods with all seeds. Returns a dict from method to its accuracies in per cent."""
     comparison.chosen(map(method_of, run.only), list(MODULES))
     rows = list(dict.fromkeys(run.only)) or list(MODULES)
-    if run.seeds < 1:
-        raise SystemExit(f"--seeds {run.seeds}: choose 1 or more")
-    for row in rows:
-        semi_supervised.check(one(run, row, 0), method_of(row))
-    found = {row: [] for row in rows}
-    for seed in range(run.seeds):
-        images = load(run.data, run.labels, seed)
-        if not seed:
-            print(images.what, flush=True)
-        for row in rows:
-            settings = one(run, row, seed)
-            work = functools.partial(semi_supervised.result, settings, method_of(row), images)
-            accuracy, seconds = comparison.result(settings.out, settings, run.resume, lambda: 100 * work())
-            found[row].append((accuracy, seconds))
-            print(f"{row}, seed {seed}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
-    text, out = table(found), pathlib.Path(run.out)
+    for settings in (run, *[one(run, row, 0) for row in rows]):
+        check(settings)
+
+    images = load(run.data, run.labels, 0)
+    print(images.description, flush=True)
+
+    def jobs():
+        for seed in range(run.seeds):
+            drawn = load(run.data, run.labels, seed) if seed else images
+            for row in rows:
+                settings = one(run, row, seed)
+                yield row, settings, lambda: 100 * semi_supervised.result(settings, method_of(row), drawn)
+
+    def report(row, results):
+        accuracy, seconds = results[-1]
+        print(f"{row}, seed {len(results) - 1}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
+
+    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    text = table(found)
     print("\n" + text)
-    (out / "table.txt").write_text(text)
-    accuracies = {row: [accuracy for accuracy, _ in values] for row, values in found.items()}
-    label, chance = "accuracy on the test images (%)", 100 / images.classes
-    comparison.chart(accuracies, out / "accuracies.png", label, chance, "supervised")
+    write_whole(out / "table.txt", text)
+    accuracies = {row: [accuracy for accuracy, _ in results] for row, results in found.items()}
+    plots.bars(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
     print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
     return accuracies
 
 
 def table(found):
-    """What the student sees, what the teacher sees, what becomes of the teacher's label, accuracy and time, as text."""
+    """As text: augmentation of both inputs, what becomes of the teacher's label, accuracy and time."""
     rows = [("method", "student's augmentation", "teacher's augmentation", "teacher's label", "accuracy (%)", "time")]
-    for name, values in found.items():
-        accuracy, seconds = np.array(values).T
+    for name, results in found.items():
+        accuracy, seconds = np.array(results).T
         columns = MODULES[name].ROW if name in MODULES else ("", "", "")  # settings may change what these say
         rows.append((name, *columns, comparison.spread(accuracy, 2), f"{seconds.mean():.0f} s"))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rows.insert(1, tuple("-" * w for w in widths))
-    return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)
+    return comparison.text_table(rows)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Run, description=__doc__))
+    command(main, Run, __doc__)

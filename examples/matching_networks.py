@@ -6,62 +6,51 @@
 """
 import dataclasses
 
-import numpy as np
-import tyro
-
 import minigrad as mg
-from examples import few_shot
-from examples.runs import RunFolder
-from methods.few_shot import matching
-from methods.few_shot.evaluation import embed_all
-from minigrad import data, nn, optim
+from methods.few_shot import base, matching
+from methods.few_shot.evaluation import embed_all, table
+from methods.training import characters, plots
+from methods.training.classifier import Architecture
+from methods.training.loop import train
+from methods.training.run import RunFolder
+from methods.training.settings import RunSettings, check, command, setting
+from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(matching.Config):
+class Run(RunSettings, matching.Config):
     """Settings of the run."""
 
     data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
-    device: str = "cpu"  # "cpu" or "cuda"
-    seed: int = 0
     steps: int = 500  # training episodes
     out: str = "runs/matching_networks"  # the run's folder
-    resume: bool = False  # continue the run in `out`
-    width: int = 64  # channels of the network
+    width: int = setting(64, least=1)  # channels of the network
     augment: bool = True  # turn, scale, shear and shift the training images a little
-    episodes: int = 1000  # test episodes
+    episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
 def main(run):
     """Trains, tests, and draws the curves. Returns the accuracies by (way, shot)."""
+    check(run)
     folder = RunFolder(run.out, run, run.resume)
-    train, test, what = few_shot.load(run.data)
-    print(what)
+    train_set, test_set, description = characters.load(run.data)
+    print(description)
+
     mg.random.seed(run.seed)
-    model = matching.MatchingNetwork(nn.Conv4(width=run.width), run.width, run).to(run.device)
-    optimizer = optim.Adam(model.parameters(), run.lr)
-    way = min(run.way, len(train.names))
-    sampler = data.EpisodeSampler([c[:, None] for c in train.images], way, run.shot, run.query, run.seed)
-    rng = np.random.default_rng(run.seed + 1)
+    network = Architecture("methods.few_shot.matching.MatchingNetwork", net=Architecture("minigrad.nn.Conv4", width=run.width),
+                           size=run.width, scale=run.scale, learn_scale=run.learn_scale, context=run.context, reads=run.reads)
+    net = network.build().to(run.device)
+    sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
+    batches = base.Augmented(sampler, base.turned if run.augment else base.unchanged, run.seed + 1)
+    train(matching.Matching(run, net), batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
+          classifier=base.classifier(network, test_set).facts())
 
-    def step(i):
-        episode = sampler.sample()
-        if run.augment:
-            episode.support, episode.query = (data.random_affine(x, rng) for x in (episode.support, episode.query))
-        loss, accuracy = matching.loss_and_accuracy(model, episode, sampler.way)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss.item(), "accuracy": accuracy}
-
-    folder.train(run.steps, step, resume=run.resume, net=model, opt=optimizer, sampler=sampler.rng, rng=rng)
-    columns = {"matching network": (model.classify, embed_all(model, test.images), run.episodes),
-               **few_shot.pixel_baseline(test, run.episodes)}
-    results = few_shot.table(columns, run)
-    folder.draw("curves.png", ("loss", "accuracy"), "training episode", ("training loss", "training accuracy"))
+    results = table("matching network", net.classify, embed_all(net, test_set.images), test_set, run)
+    plots.curves(folder.history(), folder.path / "curves.png", "training episode",
+                 {"loss": "training loss", "accuracy": "training accuracy"})
     print(f"\nmetrics, checkpoint and figure are in {run.out}")
     return results
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Run, description=__doc__))
+    command(main, Run, __doc__)

@@ -5,62 +5,53 @@
 """
 import dataclasses
 
-import numpy as np
-import tyro
-
 import minigrad as mg
-from examples import few_shot
-from examples.runs import RunFolder
-from methods.few_shot import siamese
-from methods.few_shot.evaluation import embed_all
-from minigrad import data, nn, optim
+from methods.few_shot import base, siamese
+from methods.few_shot.evaluation import embed_all, table
+from methods.training import characters, plots
+from methods.training.classifier import Architecture
+from methods.training.loop import train
+from methods.training.run import RunFolder
+from methods.training.settings import RunSettings, check, command, setting
+from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(siamese.Config):
+class Run(RunSettings, siamese.Config):
     """Settings of the run."""
 
     data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
-    device: str = "cpu"  # "cpu" or "cuda"
-    seed: int = 0
     steps: int = 600  # batches of pairs
     out: str = "runs/siamese_networks"  # the run's folder
-    resume: bool = False  # continue the run in `out`
-    width: int = 64  # channels of the network
+    width: int = setting(64, least=1)  # channels of the network
     augment: bool = True  # turn, scale, shear and shift the training images a little
-    episodes: int = 1000  # test episodes
+    episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
 def main(run):
     """Trains, tests, and draws the curves. Returns the accuracies by (way, shot)."""
+    check(run)
     folder = RunFolder(run.out, run, run.resume)
-    train, test, what = few_shot.load(run.data)
-    print(what)
+    train_set, test_set, description = characters.load(run.data)
+    print(description)
+
     mg.random.seed(run.seed)
-    model = siamese.Siamese(nn.Conv4(width=run.width), run.width).to(run.device)
-    optimizer = optim.AdamW(model.parameters(), run.lr, weight_decay=run.decay / run.lr)
-    alphabets = [name.split("/")[0] for name in train.names]
-    sampler = siamese.PairSampler(train.images, run.pairs, run.within, alphabets, run.seed)
-    rng = np.random.default_rng(run.seed + 1)
+    encoder = Architecture("minigrad.nn.Conv4", width=run.width)
+    network = Architecture("methods.few_shot.siamese.Siamese", net=encoder, size=run.width)
+    net = network.build().to(run.device)
+    alphabets = [name.split("/")[0] for name in train_set.names]
+    sampler = siamese.PairSampler(train_set.images, run.pairs, run.within, alphabets, run.seed)
+    batches = base.Augmented(sampler, siamese.turned if run.augment else base.unchanged, run.seed + 1)
+    optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
+    train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,
+          classifier=base.classifier(network, test_set).facts())
 
-    def step(i):
-        first, second, same = sampler.sample()
-        if run.augment:
-            first, second = data.random_affine(first, rng), data.random_affine(second, rng)
-        loss, accuracy = siamese.loss_and_accuracy(model, first, second, same)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss.item(), "accuracy": accuracy}
-
-    folder.train(run.steps, step, resume=run.resume, net=model, opt=optimizer, sampler=sampler.rng, rng=rng)
-    columns = {"siamese network": (model.classify, embed_all(model, test.images), run.episodes),
-               **few_shot.pixel_baseline(test, run.episodes)}
-    results = few_shot.table(columns, run)
-    folder.draw("curves.png", ("loss", "accuracy"), "step", ("training loss", "pairs judged correctly"))
+    results = table("siamese network", net.classify, embed_all(net, test_set.images), test_set, run)
+    plots.curves(folder.history(), folder.path / "curves.png", "step",
+                 {"loss": "training loss", "accuracy": "pairs judged correctly"})
     print(f"\nmetrics, checkpoint and figure are in {run.out}")
     return results
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Run, description=__doc__))
+    command(main, Run, __doc__)

@@ -1,11 +1,24 @@
 """Accuracy on episodes of new classes, the same for every few-shot method."""
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 import minigrad as mg
-from methods.devices import tensor
+from methods.training.evaluation import accuracy as share
+from methods.training.evaluation import mean_and_interval
+from methods.training.forward import in_batches
+from minigrad import Tensor, data
+from minigrad.data import Characters
+from minigrad.nn import Module
+
+from .base import FewShotClassifier
+from .prototypical import classify as nearest_prototype
+
+Classify = Callable[[Tensor, Tensor, int], Tensor]  # support, queries, way to scores (queries, way)
 
 
-def embed_all(net, images, batch=500):
+def embed_all(net: Module, images: Any) -> Any:
     """The embeddings of every class's images, computed once, in evaluation mode.
 
     Args:
@@ -14,16 +27,13 @@ def embed_all(net, images, batch=500):
     Returns:
         (classes, drawings, d), or a list with (drawings, d) for each class.
     """
-    flat, was_training = np.concatenate(list(images))[:, None], net.training
-    net.eval()
-    with mg.no_grad():
-        parts = [net(tensor(net, flat[i:i + batch])).numpy() for i in range(0, len(flat), batch)]
-    net.train(was_training)
-    classes = np.split(np.concatenate(parts), np.cumsum([len(c) for c in images])[:-1])
+    embeddings = in_batches(net, np.concatenate(list(images))[:, None])
+    classes = np.split(embeddings, np.cumsum([len(c) for c in images])[:-1])
     return classes if isinstance(images, list) else np.stack(classes)
 
 
-def accuracy(classify, sampler, episodes=1000, device="cpu"):
+def accuracy(classify: Classify, sampler: data.EpisodeSampler, episodes: int = 1000,
+             device: str = "cpu") -> tuple[float, float]:
     """Mean accuracy over episodes, and the half-width of its 95 % confidence interval.
 
     Args:
@@ -35,5 +45,45 @@ def accuracy(classify, sampler, episodes=1000, device="cpu"):
         for _ in range(episodes):
             e = sampler.sample()
             s = classify(mg.Tensor(e.support).to(device), mg.Tensor(e.query).to(device), sampler.way).numpy()
-            scores.append((s.argmax(1) == e.query_labels).mean())
-    return float(np.mean(scores)), float(1.96 * np.std(scores) / np.sqrt(len(scores)))
+            scores.append(share(s, e.query_labels))
+    return mean_and_interval(scores)
+
+
+def table(name: str, classify: Classify, embeddings: Any, test: Characters, run: Any) -> dict[tuple[int, int], float]:
+    """Prints and returns accuracies in 5- and 20-way, 1- and 5-shot episodes, as far as the classes allow.
+
+    Beside them stand those of the nearest prototype of pixels.
+
+    Args:
+        embeddings: of the test classes (see `embed_all`).
+        run: its `episodes`, `seed` and `device`.
+
+    Returns:
+        dict from (way, shot) to the accuracy.
+    """
+    pixels = [c.reshape(len(c), -1) for c in test.images]
+    columns = {name: (classify, embeddings, run.episodes),
+               "nearest prototype of pixels": (nearest_prototype, pixels, min(run.episodes, 200))}
+    print(f"\naccuracy on new classes, mean of {run.episodes} episodes with 95 % confidence interval")
+    print(" " * 16 + "".join(f"{heading:>30}" for heading in columns))
+    results, sizes = {}, [len(c) for c in test.images]
+    for way in sorted({min(way, len(sizes)) for way in (5, 20)}):
+        for shot in (1, 5):
+            query = min(15, min(sizes) - shot)
+            if query < 1:
+                continue
+            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, run.seed + 2), n, run.device)
+                   for classify, x, n in columns.values()]
+            results[way, shot] = row[0][0]
+            print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
+    return results
+
+
+def lake_error_rate(net: FewShotClassifier, runs: list[data.LakeRun]) -> float:
+    """The share of queries that miss their class in Lake et al.'s one-shot runs (`minigrad.data.load_lake_runs`)."""
+    wrong = []
+    for run in runs:
+        support, queries = embed_all(net, [run.support, run.query])
+        scores = net.classify(mg.Tensor(support), mg.Tensor(queries), len(support)).numpy()
+        wrong.append(scores.argmax(1) != run.labels)
+    return float(np.concatenate(wrong).mean())

@@ -16,26 +16,34 @@ of channels. Tasks share no sum, so the gradient of their losses' total is each 
 """
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.method import Method
+from methods.training.settings import setting
+from minigrad import Tensor, nn, optim
+
+Params = dict[str, Tensor]
+Examples = tuple[Tensor, Tensor]  # x and y, each with a leading axis of tasks
 
 
 @dataclass
 class Config:
     """Settings for 5-way Omniglot and some thousand meta-steps (the paper takes 60,000)."""
 
-    way: int = 5
-    shot: int = 1
-    query: int = 5  # images a class that L_Q is computed on
-    tasks: int = 8  # tasks in a meta-step (paper: 32)
-    inner_steps: int = 3  # J while training (paper: 1 of size 0.4, from which the first-order form hardly learns)
-    test_steps: int = 10  # J at test
-    alpha: float = 0.05  # inner step size; the inner loss is summed over the classes
-    lr: float = 3e-3  # of Adam on theta (and alpha)
+    way: int = setting(5, least=2)
+    shot: int = setting(1, least=1)
+    query: int = setting(5, least=1)  # images a class that L_Q is computed on
+    tasks: int = setting(8, least=1)  # tasks in a meta-step (paper: 32)
+    inner_steps: int = setting(3, least=0)  # J while training (paper: 1 of size 0.4; the first-order form then hardly learns)
+    test_steps: int = setting(10, least=0)  # J at test
+    alpha: float = setting(0.05, least=0)  # inner step size; the inner loss is summed over the classes
+    lr: float = setting(3e-3, least=0)  # of Adam on theta (and alpha)
+    schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate: a cosine to 0, or none
     first_order: bool = False  # the inner gradient is a constant
     learn_alpha: Literal["no", "scalar", "tensor", "parameter"] = "no"  # one, one a tensor, one a parameter (Meta-SGD)
     norm: Literal["transductive", "support", "per-step"] = "transductive"  # see `conv_net`
@@ -47,7 +55,7 @@ LAYERS = 4
 FIXED = ("scale", "shift")  # of the batch normalisation: learned, but not changed by the inner loop
 
 
-def init_conv_net(rng, way, width=64, steps=1, positions=1):
+def init_conv_net(rng: np.random.Generator, way: int, width: int = 64, steps: int = 1, positions: int = 1) -> Params:
     """Parameters of four 3x3 convolutions of stride 2, each normalised, and a linear layer on the last map's `positions`
     (2 x 2 = 4 of 28 x 28 images), or with 1 as in the paper on their mean.
     """
@@ -60,7 +68,7 @@ def init_conv_net(rng, way, width=64, steps=1, positions=1):
     return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
 
 
-def conv_net(params, x, step=0, moments=None):
+def conv_net(params: Params, x: Tensor, step: int = 0, moments: list[Examples] | None = None) -> Tensor:
     """Images (tasks, n, 1, H, W) to logits (tasks, n, way).
 
     Normalised by `moments`, each layer's mean and variance (those of the support set: the queries do not see each other);
@@ -88,7 +96,7 @@ def conv_net(params, x, step=0, moments=None):
     return x @ params["weight"].mT + params["bias"].reshape(tasks, 1, -1)
 
 
-def init_mlp(rng, hidden=40):
+def init_mlp(rng: np.random.Generator, hidden: int = 40) -> Params:
     """Parameters of the sinusoid's network, 1 - 40 - 40 - 1."""
     sizes = (1, hidden, hidden, 1)
     params = {}
@@ -98,7 +106,7 @@ def init_mlp(rng, hidden=40):
     return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
 
 
-def mlp(params, x, step=0, moments=None):
+def mlp(params: Params, x: Tensor, step: int = 0, moments: None = None) -> Tensor:
     """(tasks, n, 1) to (tasks, n, 1)."""
     for i in range(2):
         x = mg.relu(x @ params[f"weight{i}"] + params[f"bias{i}"])
@@ -107,18 +115,19 @@ def mlp(params, x, step=0, moments=None):
 
 # -- losses: one number for each task ----------------------------------------------------------------------------------
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """(tasks, n, way) and labels (tasks, n): summed over the classes, averaged over each class's examples."""
     return -mg.take_along_axis(mg.log_softmax(logits, 2), labels[:, :, None], 2).mean((1, 2)) * logits.shape[2]
 
 
-def squared_error(y, target):
+def squared_error(y: Tensor, target: Tensor) -> Tensor:
+    """The mean over each task's examples, (tasks, n, 1) to (tasks,)."""
     return ((y - target) ** 2).mean((1, 2))
 
 
 # -- the method --------------------------------------------------------------------------------------------------------
 
-def init_alpha(params, config):
+def init_alpha(params: Params, config: Config) -> dict[str, float | Tensor]:
     """Step sizes: a number, or with `learn_alpha` Tensors of the chosen shape for every adapted parameter."""
     adapted = [k for k in params if not k.startswith(FIXED)]
     if config.learn_alpha == "no":
@@ -126,15 +135,29 @@ def init_alpha(params, config):
 
     def learned(shape):
         size = mg.Tensor(np.full(shape, config.alpha, np.float32)).to(params[adapted[0]].device)
-        return mg.Tensor(size, requires_grad=True)
+        return nn.Parameter(size)
 
     if config.learn_alpha == "scalar":
         return dict.fromkeys(adapted, learned(()))
     return {k: learned(params[k].shape if config.learn_alpha == "parameter" else ()) for k in adapted}
 
 
-def adapt(net, loss, params, alpha, x, y, steps, first_order=False):
-    """theta'_J of every task, from its support set x (tasks, n, ...), y (tasks, n, ...). Fixed parameters are passed on."""
+Net = Callable[..., Tensor]  # (parameters, x, inner step, moments) to outputs
+Loss = Callable[[Tensor, Tensor], Tensor]  # outputs and y to a loss for each task
+
+
+def adapt(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], x: Tensor, y: Tensor, steps: int,
+          first_order: bool = False) -> Params:
+    """theta'_J of each task, from its support set x (tasks, n, ...), y (tasks, n, ...). Fixed parameters are passed on.
+
+    One step theta' = theta - alpha g(theta) has the Jacobian I - alpha H, H the Hessian of L_S, so that
+
+        grad over theta of L_Q(theta') = (I - alpha H) grad L_Q(theta')          (after J steps a product of such factors)
+
+    Second-order MAML has both terms. First-order MAML leaves out alpha H alone: theta' = theta - alpha stopgrad(g) still
+    contains theta itself, the identity path, by which grad L_Q(theta') arrives at theta unchanged. Were theta' as a whole a
+    constant, nothing would arrive.
+    """
     tasks = len(x)
     fast = {k: mg.broadcast_to(params[k], (tasks, *params[k].shape)) for k in alpha}
     fixed = {k: p for k, p in params.items() if k not in alpha}
@@ -148,7 +171,8 @@ def adapt(net, loss, params, alpha, x, y, steps, first_order=False):
     return {**fixed, **fast}
 
 
-def query_outputs(net, loss, params, alpha, support, query_x, config, steps):
+def query_outputs(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query_x: Tensor,
+                  config: Config, steps: int) -> Tensor:
     """The adapted networks' outputs for the queries: (tasks, n, ...)."""
     adapted = adapt(net, loss, params, alpha, *support, steps, config.first_order)
     moments = [] if config.norm == "support" else None
@@ -157,7 +181,21 @@ def query_outputs(net, loss, params, alpha, support, query_x, config, steps):
     return net(adapted, query_x, steps, moments)
 
 
-def meta_loss(net, loss, params, alpha, support, query, config):
+def meta_loss(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query: Examples,
+              config: Config) -> tuple[Tensor, Tensor]:
     """The mean over tasks of L_Q(theta'_J), and the outputs. support, query: pairs x, y with a leading axis of tasks."""
     outputs = query_outputs(net, loss, params, alpha, support, query[0], config, config.inner_steps)
     return loss(outputs, query[1]).mean(), outputs
+
+
+class MAML(Method):
+    """Trains a learner (`maml_tasks`) on batches of tasks: arrays (support x, support y, query x, query y)."""
+
+    def loss(self, batch: tuple[np.ndarray, ...], step: int) -> tuple[Tensor, dict[str, Any]]:
+        x, y, query_x, query_y = self.net.placed(batch)
+        loss, outputs = meta_loss(self.net.apply, self.net.task_loss, self.net.theta, self.net.alpha, (x, y),
+                                  (query_x, query_y), self.config)
+        return loss, {"score": self.net.score(outputs.numpy(), batch[3]).mean()}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return optim.cosine_decay(1.0, steps)(step) if self.config.schedule == "cosine" else 1.0

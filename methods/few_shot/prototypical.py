@@ -12,43 +12,58 @@ prototype is nearest. The embedding is trained on episodes that look like the te
 With the squared Euclidean distance this is a linear classifier on the embedding (section 2.4); with the cosine
 distance and one example a class it is a matching network (Vinyals et al. 2016).
 """
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.method import Method
+from methods.training.settings import setting
+from minigrad import Tensor, nn, optim
+from minigrad.data import Episode
 
-from .evaluation import embed_all
+from .base import FewShotClassifier
 
 
 @dataclass
 class Config:
     """The paper's settings for Omniglot."""
 
-    way: int = 60  # classes in a training episode: more than at test, which helps
-    shot: int = 1  # labelled images a class, as many as at test
-    query: int = 5  # images to classify a class
-    lr: float = 1e-3  # of Adam
-    halve_every: int = 2000  # episodes after which the learning rate is halved
-    distance: str = "euclidean"  # "euclidean" (squared) or "cosine"
+    way: int = setting(60, least=2)  # classes in a training episode: more than at test, which helps
+    shot: int = setting(1, least=1)  # labelled images a class, as many as at test
+    query: int = setting(5, least=1)  # images to classify a class
+    lr: float = setting(1e-3, least=0)  # of Adam
+    halve_every: int = setting(2000, least=1)  # episodes after which the learning rate is halved
+    schedule: Literal["halve", "cosine"] = "halve"  # of the learning rate: every so often by half, or a cosine to 0
+    distance: Literal["euclidean", "cosine"] = "euclidean"  # squared Euclidean, or 1 - cosine
 
 
-def prototypes(embeddings, way):
+def prototypes(embeddings: Tensor, way: int) -> Tensor:
     """(1): the mean over each class. Embeddings (way * shot, d), class by class, to (way, d)."""
     return embeddings.reshape(way, -1, embeddings.shape[-1]).mean(1)
 
 
-def squared_euclidean(a, b):
-    """Squared distances between rows: (n, d) and (m, d) to (n, m)."""
+def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distances between rows: (n, d) and (m, d) to (n, m).
+
+        |f - c|^2 = |f|^2 - 2 f'c + |c|^2
+
+    For a query f the first term is the same for every class c_k, and the softmax (2) takes no notice of what is added to all
+    its inputs. There remains 2 c_k'f - |c_k|^2: a linear layer on f with weights w_k = 2 c_k and bias -|c_k|^2. So all that
+    is not linear has to be learned by f. Computed in these three terms it is one matrix product; rounding may leave a
+    distance of 0 a little below it, hence the maximum.
+    """
     return mg.maximum((a * a).sum(1, keepdims=True) - 2 * (a @ b.T) + (b * b).sum(1), 0)
 
 
-def unit(v):
+def unit(v: Tensor) -> Tensor:
     """Each row divided by its length, (n, d)."""
     return v / (mg.norm(v, axis=1, keepdims=True) + 1e-8)
 
 
-def cosine(a, b):
+def cosine(a: Tensor, b: Tensor) -> Tensor:
     """1 - cosine of the angle between rows: (n, d) and (m, d) to (n, m)."""
     return 1 - unit(a) @ unit(b).T
 
@@ -56,29 +71,45 @@ def cosine(a, b):
 DISTANCES = {"euclidean": squared_euclidean, "cosine": cosine}
 
 
-def logits(queries, centres, distance="euclidean"):
+def logits(queries: Tensor, centres: Tensor, distance: str = "euclidean") -> Tensor:
     """(2) before the softmax: minus the distances, (n, way)."""
     return -DISTANCES[distance](queries, centres)
 
 
-def loss_and_accuracy(embed, episode, way, distance="euclidean"):
-    """J and the share of queries classified correctly. Support and queries pass the network together, as one batch."""
-    both = embed(np.concatenate([episode.support, episode.query]))
-    n = len(episode.support)
-    scores = logits(both[n:], prototypes(both[:n], way), distance)
-    return mg.cross_entropy(scores, episode.query_labels), float((scores.numpy().argmax(1) == episode.query_labels).mean())
-
-
-def classify(support, queries, way, distance="euclidean"):
+def classify(support: Tensor, queries: Tensor, way: int, distance: str = "euclidean") -> Tensor:
     """(2) from embeddings: support (way * shot, d) and queries (n, d) to scores (n, way)."""
     return logits(queries, prototypes(support, way), distance)
 
 
-def lake_error_rate(net, runs, distance="euclidean"):
-    """The share of queries that miss their class in Lake et al.'s one-shot runs (`minigrad.data.load_lake_runs`)."""
-    wrong = []
-    for run in runs:
-        support, queries = embed_all(net, [run.support, run.query])
-        scores = classify(mg.Tensor(support), mg.Tensor(queries), len(support), distance).numpy()
-        wrong.append(scores.argmax(1) != run.labels)
-    return float(np.concatenate(wrong).mean())
+def loss_and_accuracy(embed: Callable[[np.ndarray], Tensor], episode: Episode, way: int,
+                      distance: str = "euclidean") -> tuple[Tensor, float]:
+    """J and the share of queries classified correctly. Support and queries pass the network in one batch."""
+    both = embed(np.concatenate([episode.support, episode.query]))
+    n = len(episode.support)
+    scores = classify(both[:n], both[n:], way, distance)
+    return mg.cross_entropy(scores, episode.query_labels), float((scores.numpy().argmax(1) == episode.query_labels).mean())
+
+
+class PrototypicalNetwork(FewShotClassifier):
+    """The embedding `net` to (n, d), and the nearest prototype."""
+
+    def __init__(self, net: nn.Module, distance: str = "euclidean"):
+        self.net, self.distance = net, distance
+
+    def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+        return classify(support, queries, way, self.distance)
+
+
+class Prototypical(Method):
+    """Trains a PrototypicalNetwork on episodes."""
+
+    def loss(self, batch: Episode, step: int) -> tuple[Tensor, dict[str, Any]]:
+        def embed(images):
+            return self.net(mg.Tensor(images).to(self.net.parameters()[0].device))
+
+        loss, accuracy = loss_and_accuracy(embed, batch, len(batch.classes), self.config.distance)
+        return loss, {"accuracy": accuracy}
+
+    def schedule(self, step: int, steps: int) -> float:
+        cosine = self.config.schedule == "cosine"
+        return (optim.cosine_decay(1.0, steps) if cosine else optim.step_decay(1.0, self.config.halve_every))(step)

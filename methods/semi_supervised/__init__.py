@@ -1,4 +1,9 @@
-"""Learning from few labelled and many unlabelled examples. `METHODS` names those that train a network."""
+"""Learning from few labelled and many unlabelled examples.
+
+`METHODS` names the modules of the methods that train a network. Each has a Config; an Objective, the Method; ROW, its row in
+the table of comparisons (augmentation of the student's input, of the teacher's, what becomes of the teacher's label); and,
+where the paper's settings want more than one or two thousand steps, SHORT, those for so short a training.
+"""
 from . import (
     fixmatch, ladder, mean_teacher, mixmatch, pi_model, pseudo_label, remixmatch, supervised, temporal_ensembling, uda, vat)
 

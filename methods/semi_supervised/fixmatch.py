@@ -7,40 +7,45 @@ strongly augmented.
 
     q_b = softmax f(weak(u_b)), a constant;  q'_b = argmax q_b
     L = 1/B sum over b of CE(f(weak(x_b)), y_b) + lambda_u 1/(mu B) sum over b of 1[max q_b >= tau] CE(f(strong(u_b)), q'_b)
-    learning rate: eta cos(7 pi k / (16 K))
+    learning rate: eta cos(7 pi k / (16 K))                                        (`base.learning_rate`)
 
 The mask is the curriculum: at first few predictions pass it. All images pass the network as one batch, or with `apart`,
 which saves a quarter of the time, the weakly augmented ones on their own. With a `temperature` q' is q sharpened instead of
 the one class; with `learned` the strong augmentation is CTAugment.
 """
-import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward, tensor_like
+from methods.training.objectives import sharpen
+from methods.training.settings import setting
+from minigrad import Tensor, nn
+from minigrad.data import Batch
 
-from .common import Method, sharpen, tensor_like, together
+from .base import SemiSupervisedMethod, Task
 from .ctaugment import CTAugment
+
 
 ROW = "strong", "weak", "hard, confident"
 
 
 @dataclass
 class Config:
-    tau: float = 0.95  # confidence from which a prediction is used; 0: always
-    temperature: float = 0.0  # 0: hard labels
-    lambda_u: float = 1.0  # weight of the second sum
+    """The paper's settings."""
+
+    tau: float = setting(0.95, least=0, most=1)  # confidence from which a prediction is used; 0: always
+    temperature: float = setting(0.0, least=0)  # 0: hard labels
+    lambda_u: float = setting(1.0, least=0)  # weight of the second sum
     strong: bool = True  # False: the student too sees a weakly augmented image
     learned: bool = False  # CTAugment as the strong augmentation
     apart: bool = False  # weakly augmented images pass first, without a graph: batch normalisation sees them apart
-    ema: float = 0.999  # decay of the weights' average that is tested
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def learning_rate(k, total, eta):
-    """Ends at 0.195 eta, not at 0."""
-    return eta * math.cos(7 * math.pi * k / (16 * total))
-
-
-def unsupervised(z_weak, z_strong, tau, temperature=0.0):
+def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float, temperature: float = 0.0) -> tuple[Tensor, np.ndarray]:
     """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C)."""
     q = mg.softmax(z_weak.detach(), 1).numpy()
     mask = q.max(1) >= tau
@@ -49,32 +54,35 @@ def unsupervised(z_weak, z_strong, tau, temperature=0.0):
     return mg.where(mask, losses, 0).mean(), mask
 
 
-class FixMatch(Method):
-    def __init__(self, config, net, task):
+class FixMatch(SemiSupervisedMethod):
+    """L; with CTAugment if it is learned."""
+
+    def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)
         self.learned = CTAugment(task.operations, task.fill) if config.learned and task.operations else None
 
-    def strong(self, x, rng):
+    def strong(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The student's augmentation."""
         if not self.config.strong:
             return self.task.weak(x, rng)
         return self.learned(self.task.weak(x, rng), rng) if self.learned else self.task.strong(x, rng)
 
-    def loss(self, batch, t):
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         c, weak, strong = self.config, self.task.weak, self.strong
         if self.learned:
             self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
         x, u_weak, u_strong = weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng)
         if c.apart:
             with mg.no_grad():
-                z_weak, = together(self.net, u_weak)
-            z, z_strong = together(self.net, x, u_strong)
+                z_weak, = joint_forward(self.net, u_weak)
+            z, z_strong = joint_forward(self.net, x, u_strong)
         else:
-            z, z_weak, z_strong = together(self.net, x, u_weak, u_strong)
+            z, z_weak, z_strong = joint_forward(self.net, x, u_weak, u_strong)
         u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
         return mg.cross_entropy(z, batch.y) + c.lambda_u * u, {"mask": mask.mean()}
 
-    def kept(self):
-        return {**super().kept(), **({"ctaugment": self.learned} if self.learned else {})}
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), **({"ctaugment": self.learned} if self.learned else {})}
 
 
 Objective = FixMatch

@@ -12,19 +12,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from methods.training.evaluation import accuracy as share
+from methods.training.images import Images, scaled
+from methods.training.settings import setting
+
 ROW = "none", "none", "spread over a graph"
 
 
 @dataclass
 class Config:
-    alpha: float = 0.99  # share that comes from the neighbours
-    neighbours: int = 10  # nearest ones that each example is joined with
-    sigma: float = 0.0  # 0: the mean distance to the neighbours
-    iterations: int = 1000  # at most
-    tolerance: float = 1e-6  # F is done when no entry changes by this part of the largest one
+    """The paper's settings."""
+
+    alpha: float = setting(0.99, least=0, below=1)  # share that comes from the neighbours
+    neighbours: int = setting(10, least=1)  # nearest ones that each example is joined with
+    sigma: float = setting(0.0, least=0)  # 0: the mean distance to the neighbours
+    iterations: int = setting(1000, least=0)  # at most
+    tolerance: float = setting(1e-6, least=0)  # F is done when no entry changes by this part of the largest one
 
 
-def graph(x, neighbours, sigma=0.0):
+def graph(x: np.ndarray, neighbours: int, sigma: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges of the graph as i, j, S_ij, sorted by i. x (N, d); an edge stands if either end is among the other's nearest."""
     n = len(x)
     if not 0 < neighbours < n:
@@ -47,7 +53,7 @@ def graph(x, neighbours, sigma=0.0):
     return i, j, w / np.sqrt(degree[i] * degree[j])
 
 
-def propagate(x, labelled, y, classes, config=None):
+def propagate(x: np.ndarray, labelled: np.ndarray, y: np.ndarray, classes: int, config: Config | None = None) -> np.ndarray:
     """F (N, classes) of all examples x (N, ...), of which those at the indices `labelled` have labels y."""
     config = config or Config()
     i, j, s = graph(x.reshape(len(x), -1), config.neighbours, config.sigma)
@@ -60,3 +66,17 @@ def propagate(x, labelled, y, classes, config=None):
         if abs(f - before).max() < config.tolerance * f.max():
             break
     return f
+
+
+def accuracy(images: Images, config: Config, most: int = 10_000) -> float:
+    """Of the test images, which lie in the graph too, without their labels.
+
+    Of more than `most` unlabelled images so many are drawn at random.
+
+    Raises:
+        ValueError: there are too few images for so many neighbours.
+    """
+    free = images.unlabelled[np.random.default_rng(0).permutation(len(images.unlabelled))[:most]]
+    x, n = np.concatenate([images.x, free, images.test]), len(images.x)
+    f = propagate(scaled(x), np.arange(n), images.y, images.classes, config)
+    return share(f[-len(images.test):], images.test_y)

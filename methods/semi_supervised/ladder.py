@@ -10,40 +10,51 @@ A noisy encoder classifies; a decoder with a link to every level denoises it, to
     z^_l = (z~_l - mu(u_l)) v(u_l) + mu(u_l),  mu, v each a1 sigmoid(a2 u + a3) + a4 u + a5 for every unit
     C = CE(noisy output, y) + sum over l of lambda_l/m_l mean ||z_l - (z^_l - mean_l) / std_l||^2, mean, std of the clean path
 
-Labelled and unlabelled examples are normalised apart; no gradient is stopped; the prediction is the clean path's. The
+Labelled and unlabelled examples are normalised on their own; no gradient is stopped; the prediction is the clean path's. The
 Gamma model keeps the term of the top level only, where z^_L needs no decoder below.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
-from minigrad import nn
+from methods.training.classifier import Architecture
+from methods.training.forward import tensor
+from methods.training.settings import setting
+from minigrad import Tensor, nn
+from minigrad.data import Batch
 
-from .common import Method, tensor
+from .base import SemiSupervisedMethod
+
 
 ROW = "noise in all layers", "none", "none"
 
 
 @dataclass
 class Config:
-    hidden: tuple[int, ...] = (1000, 500, 250, 250, 250)  # widths of the hidden layers
-    noise: float = 0.3  # standard deviation of n
-    weights: tuple[float, ...] = (1000, 10, 0.1)  # lambda_0, lambda_1, and of every further level
+    """The paper's settings."""
+
+    hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), least=1)  # widths of the hidden layers
+    noise: float = setting(0.3, least=0)  # standard deviation of n
+    weights: tuple[float, ...] = setting((1000, 10, 0.1), least=0)  # lambda_0, lambda_1, and of every further level
     variant: Literal["full", "gamma", "none"] = "full"  # none: the noisy encoder alone
-    top: float = 1.0  # lambda_L of the Gamma model
-    ema: float = 0.999  # decay of the weights' average that is tested
+    top: float = setting(1.0, least=0)  # lambda_L of the Gamma model
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def combinator(z, u, a):
+SHORT = dict(hidden=(500, 250), batch=100, ratio=1, steps=3000, lr=6e-3, weight_decay=0.0, labels=100)
+
+
+def combinator(z: Tensor, u: Tensor, a: Tensor) -> Tensor:
     """g: z^ from z~ and u (N, m), by a (10, m)."""
     mu = a[0] * mg.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
     v = a[5] * mg.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
     return (z - mu) * v + mu
 
 
-def moments(x):
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the batch."""
     mean = x.mean(0)
     return mean, mg.sqrt(mg.square(x - mean).mean(0) + 1e-5)
@@ -52,7 +63,7 @@ def moments(x):
 class Ladder(nn.Module):
     """Encoder and decoder, sizes from the input to the classes."""
 
-    def __init__(self, sizes, noise=0.3):
+    def __init__(self, sizes: Sequence[int], noise: float = 0.3):
         draw = mg.random.generator().standard_normal
         pairs = list(zip(sizes, sizes[1:]))
         self.sizes, self.noise = tuple(sizes), noise
@@ -68,7 +79,7 @@ class Ladder(nn.Module):
             a[[1, 6]] = 1
             setattr(self, f"a{i}", nn.Parameter(a))
 
-    def encode(self, x, noise):
+    def encode(self, x: Tensor, noise: float) -> tuple[list[Tensor], list[tuple[Tensor, Tensor] | None], Tensor]:
         """z_0 ... z_L, of the clean path the means and deviations that normalised them, and the logits."""
         def corrupt(z):
             if not noise:
@@ -88,10 +99,11 @@ class Ladder(nn.Module):
             h = mg.relu(h) if l < len(self.sizes) - 1 else self.gamma * h
         return zs, stats, h
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """The clean path's logits."""
         return self.encode(x, 0.0)[2]
 
-    def decode(self, zs, logits, lowest=0):
+    def decode(self, zs: list[Tensor], logits: Tensor, lowest: int = 0) -> dict[int, Tensor]:
         """z^_l from the noisy levels, as a dict from L down to `lowest`."""
         found, h = {}, mg.softmax(logits, 1)
         for l in range(len(self.sizes) - 1, lowest - 1, -1):
@@ -100,7 +112,7 @@ class Ladder(nn.Module):
             found[l] = combinator(zs[l], mg.batch_norm(h, None, None, training=True), getattr(self, f"a{l}"))
         return found
 
-    def denoising(self, x, weights):
+    def denoising(self, x: Tensor, weights: dict[int, float]) -> tuple[Tensor, dict[int, Tensor]]:
         """The costs of the levels in `weights` (level to lambda), summed, for unlabelled x; and each."""
         clean, stats, _ = self.encode(x, 0.0)
         noisy, _, logits = self.encode(x, self.noise)
@@ -112,12 +124,15 @@ class Ladder(nn.Module):
         return sum(costs.values()), costs
 
 
-def make_net(config, inputs, classes):
-    return Ladder((inputs, *config.hidden, classes), config.noise)
+def architecture(config: Config, inputs: int, classes: int) -> Architecture:
+    """The method's own network, for so many inputs."""
+    return Architecture("methods.semi_supervised.ladder.Ladder", sizes=[inputs, *config.hidden, classes], noise=config.noise)
 
 
-class LadderMethod(Method):
-    def loss(self, batch, t):
+class LadderMethod(SemiSupervisedMethod):
+    """C, its first term alone, or with the top level's."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         c, top = self.config, len(self.net.sizes) - 1
         loss = mg.cross_entropy(self.net.encode(tensor(self.net, batch.x), c.noise)[2], batch.y)
         if c.variant == "full":

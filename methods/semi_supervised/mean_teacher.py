@@ -12,40 +12,55 @@ Both have their own augmentation, noise n and dropout. The teacher normalises by
 running ones, used at test, are the average of the student's.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward, probabilities, tensor
+from methods.training.objectives import consistency
+from methods.training.settings import setting
+from methods.training.teacher import sigmoid_ramp
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, consistency, predicted, sigmoid_ramp, tensor, together
+from .base import SemiSupervisedMethod
 from .pi_model import noisy
+
 
 ROW = "weak, noise", "weak, noise; averaged weights", "none"
 
 
 @dataclass
 class Config:
-    w_max: float = 8.0  # largest weight of the consistency cost
-    ramp: float = 40 / 150  # T of the ramp-up as a part of the training; 0: full weight from the start
-    noise: float = 0.15  # standard deviation of the noise on the inputs
-    dropout: float = 0.5
+    """The paper's settings."""
+
+    w_max: float = setting(8.0, least=0)  # largest weight of the consistency cost
+    ramp: float = setting(40 / 150, least=0)  # T of the ramp-up as a part of the training; 0: full weight from the start
+    noise: float = setting(0.15, least=0)  # standard deviation of the noise on the inputs
+    dropout: float = setting(0.5, least=0, most=0.99)
     own: bool = True  # False: the teacher sees the student's input
-    ema: float = 0.999  # gamma; 0: the teacher is the student of the step before
+    ema: float = setting(0.999, least=0, below=1)  # gamma; 0: the teacher is the student of the step before
 
 
-def loss(z, y, p_teacher, weight):
+SHORT = dict(w_max=200.0, dropout=0.0, ramp=1.0)  # the average is worth agreeing with late
+
+
+def loss(z: Tensor, y: np.ndarray, p_teacher: Tensor, weight: float) -> Tensor:
     """L from the student's logits, the labelled first, and the teacher's probabilities, a constant."""
     return mg.cross_entropy(z[:len(y)], y) + weight * consistency(mg.softmax(z, 1), mg.stop_gradient(p_teacher))
 
 
-class MeanTeacher(Method):
-    def loss(self, batch, t):
-        c, everything = self.config, np.concatenate([batch.x, batch.u])
-        student = noisy(self.task, everything, self.rng, c.noise)
-        teacher = noisy(self.task, everything, self.rng, c.noise) if c.own else student
-        (z,) = together(self.net, student)
-        target = tensor(self.net, predicted(self.teacher.net.train(), teacher))
-        w = c.w_max * sigmoid_ramp(t, c.ramp * self.task.steps)
+class MeanTeacher(SemiSupervisedMethod):
+    """L; theta' is the `teacher` that all methods have."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        c, images = self.config, np.concatenate([batch.x, batch.u])
+        student = noisy(self.task, images, self.rng, c.noise)
+        teacher = noisy(self.task, images, self.rng, c.noise) if c.own else student
+        (z,) = joint_forward(self.net, student)
+        target = tensor(self.net, probabilities(self.teacher.net.train(), teacher))
+        w = c.w_max * sigmoid_ramp(step, c.ramp * self.task.steps)
         return loss(z, batch.y, target, w), {"weight": w}
 
 

@@ -1,44 +1,60 @@
-"""The networks that the semi-supervised methods train. `features` is everything but the last layer, `linear`."""
+"""The networks that the semi-supervised methods train: encoders `features` to (N, width), and the last layer, `head`."""
+from collections.abc import Sequence
+
 import minigrad as mg
-from minigrad import nn
+from methods.training.classifier import Architecture
+from minigrad import Tensor, nn
 from minigrad.nn.models import WideResNet
 
 
-class SmallConv(nn.Module):
+class Encoder(nn.Module):
+    """`features` to (N, width), then `head`, a linear layer to (N, classes)."""
+
+    def __init__(self, width: int, classes: int, dropout: float):
+        self.width, self.head, self.dropout = width, nn.Linear(width, classes), dropout
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, ...) to (N, width)."""
+        raise TypeError(f"{type(self).__name__} defines no features()")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) to (N, classes)."""
+        return self.head(self.features(x))
+
+
+class SmallConv(Encoder):
     """Three strided convolutions, the mean over positions, dropout, a linear layer: (N, C, H, W) to (N, classes)."""
 
-    def __init__(self, channels, classes, dropout=0.0, widths=(16, 32, 64), small=False):
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0, widths: Sequence[int] = (16, 32, 64),
+                 small: bool = False):
         sizes, strides = (5, 3, 3), (1 if small else 2, 2, 2)  # images of 8 x 8 are small
         inputs = (channels, *widths)
         self.convs = [nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in zip(inputs, widths, sizes, strides)]
         self.norms = [nn.BatchNorm2d(o) for o in widths]
-        self.linear, self.dropout = nn.Linear(widths[-1], classes), dropout
+        super().__init__(widths[-1], classes, dropout)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms):
             x = mg.relu(norm(conv(x)))
         return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
 
-    def forward(self, x):
-        return self.linear(self.features(x))
 
-
-class Residual(nn.Module):
+class Residual(Encoder):
     """Eight 3 x 3 convolutions, max pooling instead of strides, two residual pairs: (N, C, H, W) to (N, classes).
 
     Sized for a CPU: one core trains about 1,700 images of 32 x 32 a second with 16 channels.
 
     Args:
-        width: channels of the first convolution; the last has eight times as many.
+        base_width: channels of the first convolution; the last has eight times as many.
     """
 
-    def __init__(self, channels, classes, dropout=0.0, width=16):
-        widths = [width * k for k in (1, 2, 2, 2, 4, 8, 8, 8)]
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0, base_width: int = 16):
+        widths = [base_width * k for k in (1, 2, 2, 2, 4, 8, 8, 8)]
         self.convs = [nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in zip((channels, *widths), widths)]
         self.norms = [nn.BatchNorm2d(o) for o in widths]
-        self.linear, self.dropout = nn.Linear(widths[-1], classes), dropout
+        super().__init__(widths[-1], classes, dropout)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         def block(x, *indices):
             for i in indices:
                 x = mg.leaky_relu(self.norms[i](self.convs[i](x)), 0.1)
@@ -50,26 +66,20 @@ class Residual(nn.Module):
         x = x + block(x, 6, 7)
         return mg.dropout(x.max((2, 3)), self.dropout, self.training)
 
-    def forward(self, x):
-        return self.linear(self.features(x))
 
-
-class MLP(nn.Module):
+class MLP(Encoder):
     """Linear layers with ReLU between them, if wanted with batch normalisation before it: (N, ...) to (N, classes)."""
 
-    def __init__(self, sizes, dropout=0.0, norm=True):
+    def __init__(self, sizes: Sequence[int], dropout: float = 0.0, norm: bool = True):
         self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
         self.norms = [nn.BatchNorm1d(b) if norm else nn.Identity() for b in sizes[1:-1]]
-        self.linear, self.dropout = nn.Linear(*sizes[-2:]), dropout
+        super().__init__(*sizes[-2:], dropout)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         x = mg.flatten(x, 1)
         for layer, norm in zip(self.layers, self.norms):
             x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
         return x
-
-    def forward(self, x):
-        return self.linear(self.features(x))
 
 
 class Wide(WideResNet):
@@ -77,12 +87,40 @@ class Wide(WideResNet):
 
     Args:
         depth: layers, 6 n + 4.
-        width: channels of the first group, a multiple of 16.
+        base_width: channels of the first group, a multiple of 16.
     """
 
-    def __init__(self, channels, classes, dropout=0.0, depth=28, width=32):
-        super().__init__(depth, width // 16, classes, channels, dropout)
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0, depth: int = 28, base_width: int = 32):
+        super().__init__(depth, base_width // 16, classes, channels, dropout)
+        self.width = 4 * base_width
 
     @property
-    def linear(self):
+    def head(self) -> nn.Linear:
+        """The last layer."""
         return self.fc
+
+
+def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int) -> Architecture:
+    """A network for images (channels, size, size).
+
+    Args:
+        network: "small", "residual" or "wide".
+        width: channels of the first convolution, or of the Wide ResNet's first group.
+        depth: layers of the Wide ResNet.
+
+    Raises:
+        SystemExit: the network does not take such images, or has no such width or depth.
+    """
+    common = dict(channels=channels, classes=classes, dropout=dropout)
+    if network == "small":
+        return Architecture(f"{__name__}.SmallConv", **common, widths=[width * k for k in (1, 2, 4)], small=size <= 16)
+    if network == "residual":
+        if size < 8:
+            raise SystemExit(f"--network residual takes images whose sides are 8 or more, not {size}")
+        return Architecture(f"{__name__}.Residual", **common, base_width=width)
+    if size % 4:
+        raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
+    if width % 16 or not width or depth < 10 or depth % 6 != 4:
+        raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
+                         f"not {width} and {depth}")
+    return Architecture(f"{__name__}.Wide", **common, depth=depth, base_width=width)

@@ -13,46 +13,61 @@ that share. With `on_logits` z are the outputs before the softmax, the form in w
 `stop_gradient` the gradient flows through the first pass only.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward
+from methods.training.objectives import consistency
+from methods.training.settings import setting
+from methods.training.teacher import sigmoid_ramp
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, consistency, sigmoid_ramp, together
+from .base import SemiSupervisedMethod, Task
+
 
 ROW = "weak, noise", "weak, noise", "none"
 
 
 @dataclass
 class Config:
-    w_max: float = 100.0  # largest weight of the consistency cost
-    ramp: float = 80 / 300  # T as a part of the training; 0: full weight from the start
-    noise: float = 0.15  # standard deviation of the noise on the inputs
-    dropout: float = 0.5
+    """The paper's settings."""
+
+    w_max: float = setting(100.0, least=0)  # largest weight of the consistency cost
+    ramp: float = setting(80 / 300, least=0)  # T as a part of the training; 0: full weight from the start
+    noise: float = setting(0.15, least=0)  # standard deviation of the noise on the inputs
+    dropout: float = setting(0.5, least=0, most=0.99)
     on_logits: bool = False  # consistency of the outputs before the softmax
     stop_gradient: bool = False  # the second pass is a constant
-    ema: float = 0.999  # decay of the weights' average that is tested
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def loss(z1, z2, y, weight, on_logits=False):
+SHORT = dict(w_max=100.0, dropout=0.0)
+
+
+def loss(z1: Tensor, z2: Tensor, y: np.ndarray, weight: float, on_logits: bool = False) -> Tensor:
     """L from the logits of both passes (|B|, C), the labelled examples first, with labels y; `weight` is w(t)."""
     supervised = mg.cross_entropy(z1[:len(y)], y, reduction="sum") / len(z1)
     p1, p2 = (z1, z2) if on_logits else (mg.softmax(z1, 1), mg.softmax(z2, 1))
     return supervised + weight * consistency(p1, p2)
 
 
-def noisy(task, x, rng, noise):
+def noisy(task: Task, x: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
     """g(x): weakly augmented, with Gaussian noise."""
     x = task.weak(x, rng)
     return x + noise * rng.standard_normal(x.shape, dtype=np.float32)
 
 
-class PiModel(Method):
-    def loss(self, batch, t):
-        c, everything = self.config, np.concatenate([batch.x, batch.u])
-        z1, z2 = together(self.net, *[noisy(self.task, everything, self.rng, c.noise) for _ in range(2)])
+class PiModel(SemiSupervisedMethod):
+    """L with w(t)."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        c, images = self.config, np.concatenate([batch.x, batch.u])
+        z1, z2 = joint_forward(self.net, *[noisy(self.task, images, self.rng, c.noise) for _ in range(2)])
         z2 = z2.detach() if c.stop_gradient else z2
-        w = c.w_max * len(batch.x) / len(everything) * sigmoid_ramp(t, c.ramp * self.task.steps)
+        w = c.w_max * len(batch.x) / len(images) * sigmoid_ramp(step, c.ramp * self.task.steps)
         return loss(z1, z2, batch.y, w, c.on_logits), {"weight": w}
 
 

@@ -11,41 +11,54 @@ The class that the network predicts for an unlabelled example is taken for its l
 With a threshold tau only predictions of at least that probability count, a later habit.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward
+from methods.training.settings import setting
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, together
+from .base import SemiSupervisedMethod
+
 
 ROW = "weak", "weak", "hard"
 
 
 @dataclass
 class Config:
-    alpha: float = 3.0  # alpha_f
-    begin: float = 1 / 6  # T1 as a part of the training
-    end: float = 1.0  # T2
-    tau: float = 0.0  # probability from which a prediction counts
-    ema: float = 0.999  # decay of the weights' average that is tested
+    """The paper's settings."""
+
+    alpha: float = setting(3.0, least=0)  # alpha_f
+    begin: float = setting(1 / 6, least=0, most=1)  # T1 as a part of the training
+    end: float = setting(1.0, least=0, most=1)  # T2
+    tau: float = setting(0.0, least=0, most=1)  # probability from which a prediction counts
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def weight(t, config):
+SHORT = dict(alpha=1.0)
+
+
+def weight(t: float, config: Config) -> float:
     """alpha(t), t as a part of the training."""
     return config.alpha * float(np.clip((t - config.begin) / max(config.end - config.begin, 1e-9), 0, 1))
 
 
-def unsupervised(z, tau):
+def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
     """The second mean, over all of z (N, C), and the mask (N,) of the predictions that count."""
     p = mg.softmax(z.detach(), 1).numpy()
     mask = p.max(1) >= tau
     return mg.where(mask, mg.cross_entropy(z, p.argmax(1), reduction="none"), 0).mean(), mask
 
 
-class PseudoLabel(Method):
-    def loss(self, batch, t):
-        z, zu = together(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))
-        a = weight(t / self.task.steps, self.config)
+class PseudoLabel(SemiSupervisedMethod):
+    """L with alpha(t)."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        z, zu = joint_forward(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))
+        a = weight(step / self.task.steps, self.config)
         u, mask = unsupervised(zu, self.config.tau)
         return mg.cross_entropy(z, batch.y) + a * u, {"alpha": a, "mask": mask.mean()}
 

@@ -1,23 +1,31 @@
 """The baseline: cross-entropy of the labelled examples alone, with the augmentation that all methods give them."""
 from dataclasses import dataclass
+from typing import Any
 
 import minigrad as mg
+from methods.training.forward import joint_forward
+from methods.training.settings import setting
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, together
+from .base import SemiSupervisedMethod
+
 
 ROW = "weak", "none", "none"  # augmentation of the student's input, of the teacher's, what becomes of the teacher's label
 
 
 @dataclass
 class Config:
-    ema: float = 0.999  # decay of the weights' average that is tested
+    """The only setting."""
+
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-class Supervised(Method):
+class Supervised(SemiSupervisedMethod):
     """The labelled examples only."""
 
-    def loss(self, batch, t):
-        (z,) = together(self.net, self.task.weak(batch.x, self.rng))
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
         return mg.cross_entropy(z, batch.y), {}
 
 

@@ -8,70 +8,88 @@ one pass a step, and a target that varies less.
     Z_i <- alpha Z_i + (1 - alpha) z_i  once an epoch,   z~_i = Z_i / (1 - alpha^t), t the number of times
     L = -1/|B| sum over labelled i in B of log z_i[y_i]  +  w(t) 1/(C |B|) sum over i in B of ||z_i - z~_i||^2
 
-No gradient flows through z~. Images that were not seen yet have no target.
+No gradient flows through z~. Images that have not been in a batch yet have no target.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward, tensor
+from methods.training.settings import setting
+from methods.training.teacher import sigmoid_ramp
+from minigrad import Tensor, nn
+from minigrad.data import Batch
 
 from . import pi_model
-from .common import Method, sigmoid_ramp, tensor, together
+from .base import SemiSupervisedMethod, Task
+
 
 ROW = "weak, noise", "weak, noise; earlier epochs", "average"
 
 
 @dataclass
 class Config:
-    w_max: float = 30.0  # largest weight of the consistency cost
-    alpha: float = 0.6  # memory of the averages; 0: the last epoch's prediction
-    ramp: float = 80 / 300  # of w, as a part of the training; 0: full weight from the start
-    noise: float = 0.15  # standard deviation of the noise on the inputs
-    dropout: float = 0.5
-    ema: float = 0.999  # decay of the weights' average that is tested
+    """The paper's settings."""
+
+    w_max: float = setting(30.0, least=0)  # largest weight of the consistency cost
+    alpha: float = setting(0.6, least=0, below=1)  # memory of the averages; 0: the last epoch's prediction
+    ramp: float = setting(80 / 300, least=0)  # of w, as a part of the training; 0: full weight from the start
+    noise: float = setting(0.15, least=0)  # standard deviation of the noise on the inputs
+    dropout: float = setting(0.5, least=0, most=0.99)
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
+
+
+# Averages are worth agreeing with late in so short a training: their weight rises beyond the square of ten classes.
+SHORT = dict(w_max=400.0, dropout=0.0, ramp=1.0, alpha=0.3)
 
 
 class Ensemble:
     """Z of every unlabelled image, (N, C), and how often each was updated."""
 
-    def __init__(self, n, classes, alpha):
+    def __init__(self, n: int, classes: int, alpha: float):
         self.sums, self.counts, self.alpha = np.zeros((n, classes), np.float32), np.zeros(n, np.float32), alpha
 
-    def targets(self, index):
+    def targets(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z~ and whether there is one (1 or 0)."""
         counts = self.counts[index]
-        seen = (counts > 0).astype(np.float32)
-        return self.sums[index] / np.where(counts > 0, 1 - self.alpha ** counts, 1)[:, None], seen
+        known = (counts > 0).astype(np.float32)
+        return self.sums[index] / np.where(counts > 0, 1 - self.alpha ** counts, 1)[:, None], known
 
-    def update(self, index, z):
+    def update(self, index: np.ndarray, z: np.ndarray) -> None:
+        """Adds the predictions z (n, C) of the images at `index`."""
         self.sums[index] = self.alpha * self.sums[index] + (1 - self.alpha) * z
         self.counts[index] += 1
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Averages and counts, copied."""
         return {"sums": self.sums.copy(), "counts": self.counts.copy()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Puts back what `state_dict` returned."""
         self.sums[...], self.counts[...] = state["sums"], state["counts"]
 
 
-class TemporalEnsembling(Method):
-    def __init__(self, config, net, task):
+class TemporalEnsembling(SemiSupervisedMethod):
+    """L with the averages Z of all unlabelled images."""
+
+    def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)
         self.ensemble = Ensemble(task.unlabelled, task.classes, config.alpha)
 
-    def loss(self, batch, t):
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         c, total = self.config, len(batch.x) + len(batch.u)
-        z, zu = together(self.net, *[pi_model.noisy(self.task, a, self.rng, c.noise) for a in (batch.x, batch.u)])
-        w = c.w_max * len(batch.x) / total * sigmoid_ramp(t, c.ramp * self.task.steps)
-        target, seen = self.ensemble.targets(batch.index)
+        z, zu = joint_forward(self.net, *[pi_model.noisy(self.task, a, self.rng, c.noise) for a in (batch.x, batch.u)])
+        w = c.w_max * len(batch.x) / total * sigmoid_ramp(step, c.ramp * self.task.steps)
+        target, known = self.ensemble.targets(batch.index)
         p = mg.softmax(zu, 1)
-        squared = (tensor(self.net, seen)[:, None] * (p - tensor(self.net, target)) ** 2).mean(1).sum() / total
+        squared = (tensor(self.net, known)[:, None] * (p - tensor(self.net, target)) ** 2).mean(1).sum() / total
         self.ensemble.update(batch.index, p.numpy())
         return mg.cross_entropy(z, batch.y, reduction="sum") / total + w * squared, {"weight": w}
 
-    def kept(self):
-        return {**super().kept(), "ensemble": self.ensemble}
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "ensemble": self.ensemble}
 
 
 Objective = TemporalEnsembling

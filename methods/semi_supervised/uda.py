@@ -4,7 +4,8 @@ Qizhe Xie, Zihang Dai, Eduard Hovy, Minh-Thang Luong, Quoc V. Le: "Unsupervised 
 2019, arXiv:1904.12848.
 
 Consistency between an image and its strongly augmented self; the target is sharpened, and only used where confident.
-Labelled examples that are already predicted well are left out, lest the few be learned by heart (training signal annealing).
+Labelled examples that are already predicted well are left out, or the few would be learned by heart (training signal
+annealing).
 
     J = CE over {(x, y): p(y|x) <= eta_t} + lambda mean of 1[max p(u) > beta] KL(softmax(f(u) / tau) || p(strong(u)))
     eta_t = 1/K + a_t (1 - 1/K),  a_t = 1 - e^(-5 s) (log), s (linear) or e^(5 (s - 1)) (exp),  s = t/T
@@ -13,52 +14,64 @@ The left side of KL is a constant; the mask looks at the unsharpened probabiliti
 """
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import joint_forward
+from methods.training.settings import setting
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, together
+from .base import SemiSupervisedMethod
+
 
 ROW = "strong", "weak", "sharpened, confident"
 
 
 @dataclass
 class Config:
-    temperature: float = 0.4  # tau; 1: the target is not sharpened
-    beta: float = 0.8  # confidence from which a target is used; 0: always
-    lambda_u: float = 1.0  # lambda
+    """The paper's settings."""
+
+    temperature: float = setting(0.4, above=0)  # tau; 1: the target is not sharpened
+    beta: float = setting(0.8, least=0, most=1)  # confidence from which a target is used; 0: always
+    lambda_u: float = setting(1.0, least=0)  # lambda
     annealing: Literal["no", "log", "linear", "exp"] = "exp"  # exp suits few labels
     strong: bool = True  # False: the student sees a weakly augmented image
-    ema: float = 0.9999  # decay of the weights' average that is tested
+    ema: float = setting(0.9999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def threshold(s, classes, kind):
+SHORT = dict(annealing="no")
+
+
+def threshold(s: float, classes: int, annealing: str) -> float:
     """eta_t, s the part of the training that is done."""
-    a = {"no": 1.0, "log": 1 - math.exp(-5 * s), "linear": s, "exp": math.exp(5 * (s - 1))}[kind]
+    a = {"no": 1.0, "log": 1 - math.exp(-5 * s), "linear": s, "exp": math.exp(5 * (s - 1))}[annealing]
     return 1 / classes + a * (1 - 1 / classes)
 
 
-def annealed(z, y, eta):
+def annealed(z: Tensor, y: np.ndarray, eta: float) -> Tensor:
     """Cross-entropy of the examples whose right class has at most probability eta, their mean (0 if there is none)."""
     losses = mg.cross_entropy(z, y, reduction="none")
-    kept = np.exp(-losses.numpy()) <= eta
-    return mg.where(kept, losses, 0).sum() / max(int(kept.sum()), 1)
+    used = np.exp(-losses.numpy()) <= eta
+    return mg.where(used, losses, 0).sum() / max(int(used.sum()), 1)
 
 
-def unsupervised(z, z_strong, temperature, beta):
+def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -> tuple[Tensor, np.ndarray]:
     """The consistency over all examples, and the mask."""
     z = z.detach()
     mask = mg.softmax(z, 1).numpy().max(1) > beta
     return mg.where(mask, mg.kl_divergence(z / temperature, z_strong, reduction="none"), 0).mean(), mask
 
 
-class UDA(Method):
-    def loss(self, batch, t):
+class UDA(SemiSupervisedMethod):
+    """J."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         c, weak, strong = self.config, self.task.weak, self.task.strong if self.config.strong else self.task.weak
-        z, zu, z_strong = together(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
-        eta = threshold(t / self.task.steps, self.task.classes, c.annealing)
+        z, zu, z_strong = joint_forward(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
+        eta = threshold(step / self.task.steps, self.task.classes, c.annealing)
         u, mask = unsupervised(zu, z_strong, c.temperature, c.beta)
         return annealed(z, batch.y, eta) + c.lambda_u * u, {"mask": mask.mean(), "eta": eta}
 

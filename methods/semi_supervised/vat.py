@@ -12,39 +12,55 @@ power iteration with the Hessian of the divergence, whose product with d is a di
 p(u) on the left and r are constants. The labelled pass alone moves the running statistics of batch normalisation; the
 three other passes share their dropout mask. xi must not be tiny: float32 would round it away.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import frozen_statistics, joint_forward, tensor, tensor_like
+from methods.training.settings import setting
+from minigrad import Tensor
+from minigrad.data import Batch
 
-from .common import Method, frozen_statistics, tensor, tensor_like, together
+from .base import SemiSupervisedMethod
+
 
 ROW = "adversarial", "weak", "none"
 
 
 @dataclass
 class Config:
-    eps: float = 8.0  # length of r; it goes with the scale of the inputs (paper: 8 for CIFAR-10, 2.5 for SVHN)
-    xi: float = 0.1  # length of the step that differences are taken over (paper: 1e-6)
-    iterations: int = 1  # K; 0: r in a random direction
-    alpha: float = 1.0  # weight of the divergence
-    entropy: float = 1.0  # H, weight of the entropy: 0 for VAT alone
+    """The paper's settings."""
+
+    eps: float = setting(8.0, least=0)  # length of r; it goes with the inputs' scale (paper: CIFAR-10 8, SVHN 2.5)
+    xi: float = setting(0.1, least=1e-6)  # length of the step that differences are taken over (paper: 1e-6)
+    iterations: int = setting(1, least=0)  # K; 0: r in a random direction
+    alpha: float = setting(1.0, least=0)  # weight of the divergence
+    entropy: float = setting(1.0, least=0)  # H, weight of the entropy: 0 for VAT alone
     stop_gradient: bool = True  # p(u) on the left is a constant; False: the gradient flows through it too
-    ema: float = 0.999  # decay of the weights' average that is tested
+    ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def unit(d):
+SHORT = dict(eps=2.0)
+
+
+def unit(d: np.ndarray) -> np.ndarray:
     """Each example's array divided by its Euclidean length; scaled first, so that squares neither vanish nor overflow."""
     axes = tuple(range(1, d.ndim))
     d = d / (1e-30 + abs(d).max(axes, keepdims=True))
     return d / np.sqrt((d * d).sum(axes, keepdims=True) + 1e-12)
 
 
-def adversarial(f, x, logits, d, config):
+def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.ndarray, config: Config) -> Tensor:
     """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits.
 
-    At d = 0 the divergence is least and its gradient 0, hence the step xi; KL's Hessian times d is the gradient over xi.
+    D(r) = KL(p(x) || p(x + r)) is 0 at r = 0 and never below, so its gradient vanishes there and near 0 it is 1/2 r'H r,
+    H its Hessian; among all r of one length it is largest along the eigenvector of H with the largest eigenvalue. The power
+    method finds that: d <- H d / |H d|, which enlarges each eigenvector's share of d by its eigenvalue. H itself is not
+    needed: grad D(xi d) = H xi d + O(xi^2), so one gradient at xi d is xi H d, a step of the power method, and the division
+    by its length takes xi away. At d = 0 exactly the gradient would say nothing, hence the random start.
     """
     for _ in range(config.iterations):
         d = unit(d)
@@ -53,10 +69,12 @@ def adversarial(f, x, logits, d, config):
     return tensor_like(config.eps * unit(d), x)
 
 
-class VAT(Method):
-    def loss(self, batch, t):
+class VAT(SemiSupervisedMethod):
+    """L; alpha and H are `config.alpha` and `config.entropy`."""
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         c = self.config
-        (z,) = together(self.net, self.task.weak(batch.x, self.rng))
+        (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
         u = tensor(self.net, self.task.weak(batch.u, self.rng))
         state = mg.random.get_state()
 

@@ -13,7 +13,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from examples.runs import RunFolder
+from methods.training.loop import train
+from methods.training.method import Method
+from methods.training.run import RunFolder
+from methods.training.settings import setting
 from minigrad import data, io as checkpoints, nn, optim
 from minigrad.backend import random
 
@@ -133,33 +136,31 @@ def test_stopped_by_ctrl_c(example, whole):
 @dataclasses.dataclass
 class Settings:
     seed: int = 0
-    steps: int = 10
+    steps: int = setting(10, free=True)
 
 
-class Training:
+class Training(Method):
     """A run folder with a small network whose steps draw from every source of random numbers."""
 
     def __init__(self, path, resume=False, **settings):
         self.folder = RunFolder(path, Settings(**settings), resume)
         random.seed(0)
-        net = nn.Linear(3, 2)
-        self.parts = {"net": net, "optimizer": optim.Adam(net.parameters(), 0.1), "rng": np.random.default_rng(1),
-                      "sampler": data.EpisodeSampler(np.arange(12.0).reshape(4, 3, 1), 2, 1, 1)}
-        self.resume, self.done = resume, []
+        super().__init__(None, nn.Linear(3, 2))
+        self.rng, self.done = np.random.default_rng(1), []
+        self.sampler = data.EpisodeSampler(np.arange(12.0).reshape(4, 3, 1), 2, 1, 1)
 
-    def step(self, i, during=lambda i: None):
-        self.done.append(i)
-        net, optimizer, rng, sampler = self.parts.values()
-        x = rng.normal(size=(2, 3)) + sampler.sample().support.mean()
-        during(i)
-        loss = (net(x + random.generator().normal(size=(2, 3))) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return {"loss": float(loss)}
+    def loss(self, batch, step):
+        self.done.append(step)
+        x = self.rng.normal(size=(2, 3)) + batch.support.mean()
+        self.during(step)
+        return (self.net(x + random.generator().normal(size=(2, 3))) ** 2).mean(), {}
+
+    def state(self):
+        return {**super().state(), "rng": self.rng}
 
     def run(self, steps, during=lambda i: None, every=4):
-        self.folder.train(steps, lambda i: self.step(i, during), every, self.resume, **self.parts)
+        self.during = during
+        train(self, self.sampler, {"optimizer": optim.Adam(self.net.parameters(), 0.1)}, steps, self.folder, save_every=every)
         return self.folder.checkpoint.read_bytes()
 
 

@@ -130,15 +130,14 @@ def test_slope_of_the_step_sizes():
 
 def test_tasks_of_one_script():
     """All characters of a near task are of one script and equally turned; others are mixed."""
-    pytest.importorskip("tyro")
-    from examples import maml as example
+    from methods.few_shot import maml_tasks
     from minigrad import data
     names = [f"{script}/character{i}{how}" for how in ("@0", "@90") for script in ("a", "b") for i in range(4)]
     images = np.arange(16.0)[:, None, None, None] + np.zeros((16, 3, 2, 2))
-    groups = example.scripts(data.Characters(images, names), 3)
+    groups = maml_tasks.scripts(data.Characters(images, names), 3)
     assert [group[0].flat[0] for group in groups] == [0, 4, 8, 12]
     for within in (0.0, 1.0):
-        sampler = example.NearSampler([c[:, None] for c in images], 3, 1, 1, seed=0)
+        sampler = maml_tasks.NearSampler([c[:, None] for c in images], 3, 1, 1, seed=0)
         sampler.within, sampler.groups = within, groups
         one = [len(set(sampler.sample().support[:, 0, 0, 0] // 4)) == 1 for _ in range(10)]
         assert all(one) == (within == 1)

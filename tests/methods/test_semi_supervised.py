@@ -6,36 +6,37 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from methods.semi_supervised import METHODS, common, pi_model
+from methods.semi_supervised import METHODS, build, mixmatch, pi_model
 from methods.semi_supervised.networks import Residual, Wide
+from methods.training import objectives, teacher
 from minigrad import data
 from minigrad.data.labels import balanced_subset
 
 
 def test_ramp():
-    assert common.sigmoid_ramp(0, 10) == pytest.approx(math.exp(-5)) and common.sigmoid_ramp(10, 10) == 1
-    assert common.sigmoid_ramp(5, 10) == pytest.approx(math.exp(-1.25)) and common.sigmoid_ramp(25, 10) == 1
+    assert teacher.sigmoid_ramp(0, 10) == pytest.approx(math.exp(-5)) and teacher.sigmoid_ramp(10, 10) == 1
+    assert teacher.sigmoid_ramp(5, 10) == pytest.approx(math.exp(-1.25)) and teacher.sigmoid_ramp(25, 10) == 1
 
 
 def test_sharpening():
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
-    np.testing.assert_allclose(common.sharpen(p, 1.0), p)
-    np.testing.assert_allclose(common.sharpen(p, 0.5), p**2 / (p**2).sum(1, keepdims=True))
-    np.testing.assert_allclose(common.sharpen(p, 1e-3), np.eye(3)[[0, 2]], atol=1e-12)
+    np.testing.assert_allclose(objectives.sharpen(p, 1.0), p)
+    np.testing.assert_allclose(objectives.sharpen(p, 0.5), p**2 / (p**2).sum(1, keepdims=True))
+    np.testing.assert_allclose(objectives.sharpen(p, 1e-3), np.eye(3)[[0, 2]], atol=1e-12)
 
 
 def test_mixup_keeps_most_of_each_example():
     x = np.eye(50, dtype=np.float32)
-    mixed, labels = common.mixup(x, x, np.random.default_rng(0), 0.75)
+    mixed, labels = objectives.mixup(x, x, np.random.default_rng(0), 0.75)
     assert (np.diag(mixed) >= 0.5).all() and np.allclose(mixed.sum(1), 1, atol=1e-6) and (mixed == labels).all()
     assert 0 < (np.diag(mixed) < 0.9).sum() < 50
 
 
 def test_interleaving_twice_is_the_identity():
     groups = [np.arange(7) + 10 * i for i in range(3)]
-    once = common.interleave(groups)
+    once = mixmatch.interleave(groups)
     assert all(len({v // 10 for v in g}) > 1 for g in once)
-    assert all((a == b).all() for a, b in zip(common.interleave(once), groups))
+    assert all((a == b).all() for a, b in zip(mixmatch.interleave(once), groups))
 
 
 def test_cost_of_the_pi_model_by_hand():
@@ -61,7 +62,7 @@ def test_labels_are_balanced():
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     pytest.importorskip("tyro")
-    from examples.images import load
+    from methods.training.images import load
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load("digits", 100, 0)
@@ -81,14 +82,14 @@ def test_every_method_learns(name, digits, tmp_path):
 def test_the_large_networks_serve_every_method_with_convolutions(network, kind, digits, tmp_path):
     from examples import semi_supervised
     run = dataclasses.replace(semi_supervised.settings("remixmatch"), network=network, batch=2, ratio=1, views=1)
-    method = semi_supervised.build(run, "remixmatch", digits)
+    method, _ = build.build(run, "remixmatch", digits)
     assert isinstance(method.net, kind)
     loss, _ = method.loss(data.Batch(digits.x[:2], digits.y[:2], digits.unlabelled[:2], np.arange(2)), 5)
     loss.backward()
     assert all(p.grad is not None for p in method.net.parameters())
     small = dataclasses.replace(digits, x=digits.x[..., :6, :6])
     with pytest.raises(SystemExit, match=f"--network {network} takes images"):
-        semi_supervised.build(run, "remixmatch", small)
+        build.build(run, "remixmatch", small)
 
 
 def test_the_help_explains_methods_and_settings(capsys):

@@ -6,11 +6,12 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    common, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
+    base, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
     vat)
-from methods.semi_supervised.common import Task
+from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.semi_supervised.networks import MLP
+from methods.training import teacher as teachers
 from minigrad import data
 
 
@@ -54,7 +55,7 @@ def test_batches_of_fixmatch(apart):
     def outputs(*groups):
         h = np.concatenate(groups) @ net.layers[0].weight.numpy().T + net.layers[0].bias.numpy()
         h = np.maximum((h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5), 0)
-        p = softmax(h @ net.linear.weight.numpy().T + net.linear.bias.numpy())
+        p = softmax(h @ net.head.weight.numpy().T + net.head.bias.numpy())
         return np.split(p, np.cumsum([len(g) for g in groups])[:-1])
 
     if apart:
@@ -68,8 +69,8 @@ def test_batches_of_fixmatch(apart):
 
 
 def test_learning_rate_of_fixmatch():
-    assert fixmatch.learning_rate(0, 100, 0.03) == 0.03
-    assert fixmatch.learning_rate(100, 100, 1.0) == pytest.approx(math.cos(7 * math.pi / 16))
+    assert base.learning_rate(0, 100, 0.03) == 0.03
+    assert base.learning_rate(100, 100, 1.0) == pytest.approx(math.cos(7 * math.pi / 16))
 
 
 def test_divergence_of_uda():
@@ -159,15 +160,15 @@ def test_loss_of_mean_teacher():
 def test_teacher_is_the_average_with_a_warm_start():
     """The decay of update t is at most 1 - 1/(t + 1): at first the average is the plain mean."""
     net = MLP((2, 3, 2))
-    teacher, expected = common.Teacher(net, 0.7), 0.0  # the running mean's first value
+    teacher, expected = teachers.Teacher(net, 0.7), 0.0  # the running mean's first value
     for t, value in enumerate((1.0, 5.0, -2.0, 4.0, 3.0), 1):
-        net.linear.weight.data = np.full(net.linear.weight.shape, value, np.float32)
+        net.head.weight.data = np.full(net.head.weight.shape, value, np.float32)
         net.norms[0].running_mean[...] = value
-        before = teacher.net.linear.weight.numpy().copy()
+        before = teacher.net.head.weight.numpy().copy()
         teacher.update()
         decay = min(0.7, 1 - 1 / (t + 1))
         expected = decay * expected + (1 - decay) * value
-        np.testing.assert_allclose(teacher.net.linear.weight.numpy(), decay * before + (1 - decay) * value, rtol=1e-5)
+        np.testing.assert_allclose(teacher.net.head.weight.numpy(), decay * before + (1 - decay) * value, rtol=1e-5)
         np.testing.assert_allclose(teacher.net.norms[0].running_mean, expected, rtol=1e-5)
 
 
@@ -194,7 +195,7 @@ def test_loss_of_temporal_ensembling():
     method.ensemble.update(np.array([0, 2, 5]), z[[0, 2, 5]])
     batch = data.Batch(rng.normal(size=(2, 2)).astype(np.float32), np.array([2, 0]),
                        rng.normal(size=(4, 2)).astype(np.float32), np.array([0, 1, 2, 3]))
-    w, b = net.linear.weight.numpy(), net.linear.bias.numpy()
+    w, b = net.head.weight.numpy(), net.head.bias.numpy()
     p, q = softmax(batch.x @ w.T + b), softmax(batch.u @ w.T + b)
     squared = ((q - z[:4]) ** 2).mean(1)[[0, 2]].sum() / 6  # images 1 and 3 have no target yet
     expected = -np.log(p[[0, 1], batch.y]).sum() / 6 + 30 * 2 / 6 * squared
@@ -321,11 +322,11 @@ def linear_task(n, m, shape, classes=3, seed=0):
     """A linear network, its weight and bias, a task without augmentation, and a batch of n labelled and m other examples."""
     mg.random.seed(seed)
     rng, net = np.random.default_rng(seed), MLP((math.prod(shape), classes))
-    net.linear.weight.data = rng.normal(size=net.linear.weight.shape).astype(np.float32)
+    net.head.weight.data = rng.normal(size=net.head.weight.shape).astype(np.float32)
     x, u = rng.normal(size=(n, *shape)).astype(np.float32), rng.normal(size=(m, *shape)).astype(np.float32)
     task = Task(classes, n, m, 100, as_it_is, as_it_is, np.array([0.2, 0.3, 0.5]), seed)
     batch = data.Batch(x, np.arange(n) % classes, u, np.arange(m))
-    return net, net.linear.weight.numpy(), net.linear.bias.numpy(), task, batch
+    return net, net.head.weight.numpy(), net.head.bias.numpy(), task, batch
 
 
 def test_loss_of_remixmatch(monkeypatch):
@@ -366,7 +367,7 @@ def test_loss_of_vat():
     right = np.eye(3)[batch.y]
     entropy_slope = -0.7 / 5 * pu * (np.log(pu) - (pu * np.log(pu)).sum(1, keepdims=True))
     expected = (p - right).T @ batch.x / 3 + logits_slope.T @ (batch.u + r) + entropy_slope.T @ batch.u
-    np.testing.assert_allclose(net.linear.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(net.head.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("module, config", [(vat, vat.Config()), (mixmatch, mixmatch.Config(mix="no"))])

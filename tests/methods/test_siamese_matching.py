@@ -88,8 +88,8 @@ def test_matching_learns(context, learn_scale):
     mg.random.seed(0)
     from minigrad import optim
     rng = np.random.default_rng(5)
-    config = matching.Config(context=context, scale=5.0, learn_scale=learn_scale, reads=2)
-    model = matching.MatchingNetwork(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), 8, config)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+    model = matching.MatchingNetwork(net, 8, scale=5.0, learn_scale=learn_scale, context=context, reads=2)
     optimizer = optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(60):

@@ -1,10 +1,14 @@
-"""What the examples with few labelled images share: where images come from, and which of them are labelled."""
+"""Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from minigrad import data
+from minigrad.data import cifar10
+
+from .pictures import Preprocessing, picture_files
 
 UNLABELLED = "unlabelled"
 
@@ -18,25 +22,33 @@ class Images:
     unlabelled: np.ndarray
     test: np.ndarray
     test_y: np.ndarray
-    what: str
-    names: tuple = ()  # of the classes
+    description: str
+    names: tuple[str, ...]  # of the classes
+    preprocessing: Preprocessing  # that makes such images of pictures
+    source: str = ""  # the image folder, or zip of one, if it is one
 
     @property
-    def classes(self):
+    def classes(self) -> int:
+        """The number of classes."""
         return len(self.names)
 
     @property
-    def prior(self):
+    def prior(self) -> np.ndarray:
         """The share of each class among the labels, (classes,)."""
         return np.bincount(self.y, minlength=self.classes) / len(self.y)
 
+    def unlabelled_pictures(self) -> dict[str, Callable[[], bytes]]:
+        """The pictures in `unlabelled/` of an image folder (see `picture_files`)."""
+        prefix = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/"
+        return {name: read for name, read in picture_files(self.source).items() if name.startswith(prefix)} if self.source else {}
 
-def scaled(images):
+
+def scaled(images: np.ndarray) -> np.ndarray:
     """Bytes as float32 in [0, 1]; float32 as it is."""
     return images / np.float32(255) if images.dtype == np.uint8 else images
 
 
-def load(source, labels, seed):
+def load(source: str, labels: int, seed: int) -> Images:
     """`Images` with so many labels, as many of each class, drawn with the seed; test images are always the same ones.
 
     Args:
@@ -76,7 +88,7 @@ def _cifar10(folder, labels, seed):
 
 
 def _divided(x, y, test, name, labels, seed):
-    """The first part of the images to train on, `test` ones to test on: by chance, but always the same."""
+    """The first part of the images to train on, `test` ones to test on: at random, but always the same."""
     order = np.random.default_rng(0).permutation(len(x))
     train, held = order[:-test], order[-test:]
     return _given(x[train], y[train], x[held], y[held], name, labels, seed)
@@ -88,16 +100,17 @@ def _given(x, y, test, test_y, name, labels, seed):
     if labels < 1:
         raise ValueError(f"of {name} the number of labels must be given, 1 to {len(x)}")
     chosen = data.balanced_subset(y, labels, seed)
-    names = tuple(str(c) for c in range(int(max(y.max(), test_y.max())) + 1))
-    what = f"{name}: {labels} labels, {len(x)} images to train on, {len(test)} to test on"
-    return Images(x[chosen], y[chosen], x, test, test_y, what, names)
+    names = cifar10.NAMES if name == "CIFAR-10" else tuple(str(c) for c in range(int(max(y.max(), test_y.max())) + 1))
+    description = f"{name}: {labels} labels, {len(x)} images to train on, {len(test)} to test on"
+    preprocessing = Preprocessing(x.shape[-1], x.shape[1], "dark" if x.shape[1] == 1 else "any")
+    return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing)
 
 
-def own_images(path, labels, seed):
+def own_images(path: str, labels: int, seed: int) -> Images:
     """As `load`, from an image folder or a zip of one, scaled to 32 x 32; grey ones keep one channel.
 
     Labelled images lie in a folder for each class, all in `train/` and `test/`, or at the top, and then a fifth of each
-    class is kept to test on. What lies in `unlabelled/` has no label. All images that are trained on serve without label too.
+    class is held out to test on. What lies in `unlabelled/` has no label. All training images serve without label too.
     """
     images, kind, folders = data.load_image_folder(path, size=32)
     if (images == images[:, :1]).all():
@@ -124,6 +137,7 @@ def own_images(path, labels, seed):
     (at, y), (held, test_y) = ((np.concatenate([pool[i] for pool in pools]),
                                 np.repeat(np.arange(len(names)), [len(pool[i]) for pool in pools])) for i in (0, 1))
     chosen = data.balanced_subset(y, labels, seed) if labels else np.arange(len(y))
-    everything = np.concatenate([images[at], images[free]])
-    what = f"{path}: {len(chosen)} labels, {len(everything)} images to train on, {len(held)} to test on"
-    return Images(images[at[chosen]], y[chosen], everything, images[held], test_y, what, tuple(names))
+    without = np.concatenate([images[at], images[free]])
+    description = f"{path}: {len(chosen)} labels, {len(without)} images to train on, {len(held)} to test on"
+    return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
+                  Preprocessing(32, images.shape[1]), str(path))

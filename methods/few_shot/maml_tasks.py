@@ -1,0 +1,162 @@
+"""Characters and sine waves for MAML: of each the learner (theta, alpha and their network), and where tasks come from."""
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import Tensor, data, nn
+from minigrad.data import Characters, Episode
+
+from . import maml
+from .base import FewShotClassifier, episodes
+
+Tasks = tuple[np.ndarray, ...]  # support x, support y, query x, query y, each with a leading axis of tasks
+
+
+class Learner(FewShotClassifier):
+    """theta, and alpha where it is learned, as a module's parameters.
+
+    Args:
+        theta: the parameters that adaptation starts from.
+        config: a `maml.Config`, or a dict of its fields.
+    """
+
+    apply: maml.Net
+    task_loss: maml.Loss
+    unit: str  # of `score`
+
+    def __init__(self, theta: maml.Params, config: maml.Config | dict[str, Any]):
+        self.config = maml.Config(**config) if isinstance(config, dict) else config
+        self.theta = {name: nn.Parameter(p) for name, p in theta.items()}
+        self.alpha = maml.init_alpha(self.theta, self.config)
+
+    def placed(self, arrays: Tasks) -> tuple[Tensor, ...]:
+        """Arrays as Tensors on the learner's device."""
+        device = self.parameters()[0].device
+        return tuple(mg.Tensor(a).to(device) for a in arrays)
+
+    def outputs(self, support: maml.Examples, query_x: Tensor, steps: int) -> Tensor:
+        """For the queries (tasks, n, ...), after so many inner steps."""
+        return maml.query_outputs(self.apply, self.task_loss, self.theta, self.alpha, support, query_x, self.config, steps)
+
+    def scores(self, tasks: Any, count: int, steps: list[int]) -> dict[int, np.ndarray]:
+        """The score of each of `count` batches' tasks after each number of inner steps."""
+        found: dict[int, list[np.ndarray]] = {j: [] for j in steps}
+        with mg.no_grad():
+            for _ in range(count):
+                batch = tasks.sample()
+                x, y, query_x, _ = self.placed(batch)
+                for j in steps:
+                    found[j].append(self.score(self.outputs((x, y), query_x, j).numpy(), batch[3]))
+        return {j: np.concatenate(values) for j, values in found.items()}
+
+
+class CharacterLearner(Learner):
+    """For tasks of classifying characters: `maml.conv_net`."""
+
+    apply, task_loss, unit = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy), "% correct"
+
+    def __init__(self, config: maml.Config | dict[str, Any], width: int = 64, positions: int = 4, seed: int = 0):
+        c = maml.Config(**config) if isinstance(config, dict) else config
+        scales = c.inner_steps + 1 if c.norm == "per-step" else 1
+        super().__init__(maml.init_conv_net(np.random.default_rng(seed), c.way, width, scales, positions), c)
+        self.way = c.way
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The images as they are: they are compared by an adapted network, not by embeddings."""
+        return images
+
+    def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+        """Scores (n, way). Examples and queries are normalised together, so that a query alone has statistics too."""
+        labels = mg.Tensor(np.arange(way).repeat(len(support) // way)[None]).to(support.device)
+        both = mg.concatenate([support, queries])[None]
+        return self.outputs((support[None], labels), both, self.config.test_steps)[0, len(support):]
+
+    @staticmethod
+    def score(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Accuracy of each task in per cent."""
+        return 100 * (outputs.argmax(2) == y).mean(1)
+
+
+class SinusoidLearner(Learner):
+    """For tasks of regression on sine waves: `maml.mlp`."""
+
+    apply, task_loss, unit = staticmethod(maml.mlp), staticmethod(maml.squared_error), "mean squared error"
+
+    def __init__(self, config: maml.Config | dict[str, Any], seed: int = 0):
+        super().__init__(maml.init_mlp(np.random.default_rng(seed)), config)
+
+    @staticmethod
+    def score(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Mean squared error of each task."""
+        return ((outputs - y) ** 2).mean((1, 2))
+
+
+class NearSampler(data.EpisodeSampler):
+    """An EpisodeSampler that draws a share `within` of its episodes from one of the `groups` (lists of classes' images)."""
+
+    within, groups = 0.0, ()
+
+    def sample(self) -> Episode:
+        all_images = self.images
+        if self.groups and self.rng.random() < self.within:
+            self.images = self.groups[self.rng.integers(len(self.groups))]
+        episode, self.images = super().sample(), all_images
+        return episode
+
+
+def scripts(characters: Characters, least: int) -> list[list[np.ndarray]]:
+    """The images of each script with at least so many characters; turned or mirrored, it is another script."""
+    groups: dict[tuple[str, str], list[np.ndarray]] = {}
+    for images, name in zip(characters.images, characters.names):
+        script, _, how = name.partition("/")
+        groups.setdefault((script, how.partition("@")[2]), []).append(images[:, None])
+    return [group for group in groups.values() if len(group) >= least]
+
+
+class CharacterTasks:
+    """Batches of so many episodes.
+
+    Args:
+        within: the share of the episodes that are of one script.
+        augment: turn, scale, shear and shift the images a little.
+    """
+
+    def __init__(self, characters: Characters, way: int, shot: int, query: int, tasks: int, seed: int, within: float = 0.0,
+                 augment: bool = False):
+        if way > len(characters.images):
+            raise SystemExit(f"--way {way}: there are {len(characters.images)} classes")
+        self.sampler = episodes(characters, way, shot, query, seed, NearSampler)
+        self.sampler.within, self.sampler.groups = within, scripts(characters, way) if within else ()
+        self.tasks, self.augment, self.rng = tasks, augment, np.random.default_rng(seed + 1)
+
+    def sample(self) -> Tasks:
+        """The next batch."""
+        drawn = [self.sampler.sample() for _ in range(self.tasks)]
+        x, y, query_x, query_y = (np.stack([getattr(e, name) for e in drawn])
+                                  for name in ("support", "support_labels", "query", "query_labels"))
+        if self.augment:
+            x, query_x = data.random_affine(x, self.rng), data.random_affine(query_x, self.rng)
+        return x, y, query_x, query_y
+
+    def state(self) -> dict[str, Any]:
+        """The parts of a checkpoint."""
+        return {"sampler": self.sampler, "rng": self.rng}
+
+
+class SinusoidTasks:
+    """Batches of sine waves y = a sin(x - p), amplitude a in [0.1, 5], phase p in [0, pi], x in [-5, 5]."""
+
+    def __init__(self, shot: int, query: int, tasks: int, seed: int):
+        self.shot, self.query, self.tasks, self.rng = shot, query, tasks, np.random.default_rng(seed)
+
+    def sample(self) -> Tasks:
+        """The next batch."""
+        a, p = self.rng.uniform(0.1, 5, (self.tasks, 1, 1)), self.rng.uniform(0, np.pi, (self.tasks, 1, 1))
+        x = self.rng.uniform(-5, 5, (self.tasks, self.shot + self.query, 1))
+        x, y, k = x.astype(np.float32), (a * np.sin(x - p)).astype(np.float32), self.shot
+        return x[:, :k], y[:, :k], x[:, k:], y[:, k:]
+
+    def state(self) -> dict[str, Any]:
+        """The parts of a checkpoint."""
+        return {"rng": self.rng}

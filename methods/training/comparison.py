@@ -1,0 +1,81 @@
+"""Comparisons: each method with each seed; a finished run is kept in a file, and only what is missing is run."""
+import contextlib
+import io
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .run import write_whole
+from .settings import record
+
+Result = tuple[Any, float]  # what a run found (an accuracy in per cent), seconds
+
+
+def chosen(only: Iterable[str], names: list[str]) -> list[str]:
+    """The names to compare: `only` in the order of `names`, all if it is empty.
+
+    Raises:
+        SystemExit: there is no such name.
+    """
+    if unknown := set(only) - set(names):
+        raise SystemExit(f"--only: no method is called {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
+    return [name for name in names if not only or name in only]
+
+
+def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
+            report: Callable[[str, list[Result]], None]) -> dict[str, list[Result]]:
+    """The results of all runs, by the name of their row.
+
+    Args:
+        runs: the row's name, the run's dataclass and a function that does the work, silently.
+        resume: take finished runs from their files, and go on with those that were stopped.
+        report: called after each run with the row's name and its results until now.
+
+    Raises:
+        SystemExit: see `result`.
+    """
+    found: dict[str, list[Result]] = {}
+    for name, settings, work in runs:
+        found.setdefault(name, []).append(result(settings, work, resume))
+        report(name, found[name])
+    return found
+
+
+def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
+    """What `work()` finds, kept in result.json in the folder `settings.out`; from there if it was finished before.
+
+    Raises:
+        SystemExit: there is a result and `resume` is false, or it was found with other settings.
+    """
+    path = pathlib.Path(settings.out) / "result.json"
+    wanted = record(settings, without=("resume", "out", "data", "device"))
+    if path.exists():
+        found = json.loads(path.read_text())
+        if not resume:
+            raise SystemExit(f"{path.parent.parent} holds a comparison; continue it with --resume, or choose another --out")
+        if changed := [k for k in wanted if found["settings"].get(k) != wanted[k]]:
+            raise SystemExit(f"{path.parent} was made with other settings: {', '.join(changed)}; choose another --out")
+        return found["accuracy"], found["seconds"]
+    start = time.time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        value = work()
+    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted}
+    write_whole(path, json.dumps(found, indent=1))
+    return found["accuracy"], found["seconds"]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and standard deviation over seeds; of one seed there is no deviation."""
+    deviation = f" +- {np.std(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
+
+
+def text_table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells in columns, a line below the first row."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows = [rows[0], tuple("-" * w for w in widths), *rows[1:]]
+    return "".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() + "\n" for row in rows)

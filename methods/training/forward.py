@@ -1,0 +1,53 @@
+"""Passing arrays through a network."""
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import Tensor
+from minigrad.nn import Module
+
+
+def tensor(net: Module, x: np.ndarray) -> Tensor:
+    """An array as a float32 Tensor on the device of the network."""
+    return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
+
+
+def tensor_like(array: np.ndarray, x: Tensor) -> Tensor:
+    """An array as a Tensor of the dtype and on the device of x."""
+    return mg.Tensor(array.astype(x.dtype, copy=False)).to(x.device)
+
+
+def joint_forward(net: Module, *groups: np.ndarray) -> list[Tensor]:
+    """The outputs for each group of inputs from one pass, so that batch normalisation is over all groups."""
+    return mg.split(net(tensor(net, np.concatenate(groups))), np.cumsum([len(g) for g in groups])[:-1])
+
+
+@contextlib.contextmanager
+def frozen_statistics(net: Module) -> Iterator[None]:
+    """Batch normalisation uses the batch's statistics inside, but the running ones stay as they are."""
+    norms = [(m, m.momentum) for m in net.modules() if hasattr(m, "running_mean")]
+    try:
+        for m, _ in norms:
+            m.momentum = 0.0
+        yield
+    finally:
+        for m, momentum in norms:
+            m.momentum = momentum
+
+
+def probabilities(net: Module, x: np.ndarray) -> np.ndarray:
+    """softmax of the outputs, (N, classes), as a constant. The running statistics stay as they are."""
+    with mg.no_grad(), frozen_statistics(net):
+        return mg.softmax(net(tensor(net, x)), 1).numpy()
+
+
+def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
+    """The outputs for all of x (N, ...), in evaluation mode and without a graph, so many at a time."""
+    was_training = net.training
+    net.eval()
+    with mg.no_grad():
+        outputs = [net(tensor(net, x[i:i + batch])).numpy() for i in range(0, len(x), batch)]
+    net.train(was_training)
+    return np.concatenate(outputs)

@@ -1,0 +1,93 @@
+"""The training loop of all methods."""
+import contextlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from minigrad.optim import Optimizer
+
+from . import checkpoint
+from .method import Method
+from .run import RunFolder
+
+
+class Batches(Protocol):
+    """Where batches come from; it is a part of the checkpoint (see `checkpoint.save`)."""
+
+    def sample(self) -> Any:
+        """The next batch."""
+
+
+def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], steps: int, folder: RunFolder, *,
+          schedule: Callable[[int, int], float] | None = None, classifier: dict[str, Any] | None = None, save_every: int = 100,
+          evaluate: Callable[[int], dict[str, float]] | None = None, evaluate_every: int = 0) -> None:
+    """Trains with a progress bar; logs every 10 steps; a run that is resumed begins at its last checkpoint.
+
+    Ctrl-C or SIGTERM finishes the step, saves and leaves by SystemExit; a second one leaves at once.
+
+    Args:
+        optimizers: by their names in the checkpoint; all take a step in each step.
+        steps: in all, those before a resumption included.
+        schedule: as `Method.schedule`, instead of the method's.
+        classifier: see `checkpoint.save`.
+        evaluate: called every `evaluate_every` steps (0: never) with the number of steps done; its numbers are logged.
+    """
+    parts = {**method.state(), "batches": batches, **optimizers}
+    rates = {name: optimizer.lr for name, optimizer in optimizers.items()}
+    start, began = folder.start(parts), time.time()
+    with open(folder.metrics, "a") as log, progress_bar(steps, start) as bar, stop_signals() as stopped:
+        for step in range(start, steps):
+            factor = (schedule or method.schedule)(step, steps)
+            for name, optimizer in optimizers.items():
+                optimizer.lr = rates[name] * factor
+            loss, numbers = method.loss(batches.sample(), step)
+            for optimizer in optimizers.values():
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers.values():
+                optimizer.step()
+            method.after_step(step)
+
+            done, shown = step + 1, {"loss": float(loss), **{k: float(v) for k, v in numbers.items()}}
+            bar.update()
+            evaluated = evaluate(done) if evaluate and evaluate_every and done % evaluate_every == 0 else {}
+            if done % 10 == 0 or done == steps or evaluated:
+                bar.set_postfix({k: f"{v:.3f}" for k, v in {**shown, **evaluated}.items()})
+                line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": optimizer.lr, **evaluated}
+                print(json.dumps(line), file=log, flush=True)
+            if done % save_every == 0 or done == steps or stopped:
+                checkpoint.save(folder.checkpoint, done, parts, classifier)
+            if stopped:
+                print(f"\nstopped after {done} steps; continue with --resume --out {folder.path}")
+                raise SystemExit(128 + stopped[0])
+
+
+def progress_bar(steps: int, start: int = 0) -> Any:
+    """tqdm's bar on standard error; where that is no terminal, a line every 15 seconds."""
+    from tqdm import tqdm
+    return tqdm(total=steps, initial=start, unit="step", mininterval=0.2 if sys.stderr.isatty() else 15)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that the first SIGINT (Ctrl-C) or SIGTERM inside fills instead of interrupting: half a step cannot be resumed."""
+    received: list[int] = []
+
+    def note(number, frame):
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield received
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

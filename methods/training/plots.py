@@ -1,0 +1,63 @@
+"""Figures, written as PNG."""
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6, 4), dpi: int = 150,
+           **settings: Any) -> Iterator[np.ndarray]:
+    """Axes (rows, columns) to draw on; the figure of `size` inches is written at the end.
+
+    Args:
+        settings: of `matplotlib.pyplot.subplots`.
+    """
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    picture, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **settings)
+    try:
+        yield axes
+        picture.tight_layout()
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        picture.savefig(path, dpi=dpi, bbox_inches="tight")
+    finally:
+        plt.close(picture)
+
+
+def curves(history: list[dict[str, float]], path: str | os.PathLike, x: str, labels: dict[str, str]) -> None:
+    """Logged metrics over the steps, side by side.
+
+    Args:
+        history: see `RunFolder.history`.
+        x: what a step is called.
+        labels: from a metric to the label of its axis.
+    """
+    with figure(path, 1, len(labels), (4.5 * len(labels), 3.4)) as axes:
+        for axis, (key, label) in zip(axes[0], labels.items()):
+            logged = [m for m in history if key in m]
+            axis.plot([m["step"] for m in logged], [m[key] for m in logged])
+            axis.set(xlabel=x, ylabel=label)
+            axis.grid(alpha=0.3)
+
+
+def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, chance: float,
+         baseline: str | None = None) -> None:
+    """A bar for each method, as high as its mean, with the spread over seeds; lines at chance and at a baseline.
+
+    Args:
+        values: from a method to its accuracies in per cent.
+        baseline: the method whose mean gets a line.
+    """
+    with figure(path, size=(7, 1.2 + 0.32 * len(values))) as axes:
+        axis, rows = axes[0, 0], list(values.items())[::-1]  # the first on top
+        axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[np.std(v) for _, v in rows],
+                  color=["grey" if name == baseline else "C0" for name, _ in rows])
+        axis.axvline(chance, color="grey", linestyle=":", label="chance")
+        if baseline in values:
+            axis.axvline(np.mean(values[baseline]), color="C3", linestyle="--", label=baseline)
+        axis.set(xlabel=label, xlim=(0, 100))
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars

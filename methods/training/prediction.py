@@ -1,0 +1,69 @@
+"""Classifying new pictures with a trained classifier."""
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from .classifier import Classifier
+from .pictures import picture_files, read_pictures
+from .run import write_whole
+
+Prediction = tuple[str, str, float]  # file, class, probability
+
+
+def predict(classifier: Classifier, files: dict[str, Callable[[], bytes]]) -> list[Prediction]:
+    """The most probable class of each picture; those that cannot be read are named on standard error and left out.
+
+    Args:
+        files: see `picture_files`.
+    """
+    names, images = read_pictures(files, classifier.preprocessing)
+    if not names:
+        return []
+    p = classifier.probabilities(images)
+    return [(name, classifier.classes[k], float(row[k])) for name, row, k in zip(names, p, p.argmax(1))]
+
+
+def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifier:
+    """A few-shot classifier of the classes in a folder (or zip of one) that has a folder of example pictures for each.
+
+    Of each class as many examples are used as the smallest has.
+
+    Raises:
+        ValueError: the classifier has a class for each output, there are fewer than two classes, or the network is made for
+            another number of them; FileNotFoundError: there is no such folder.
+    """
+    if classifier.support is None:
+        raise ValueError(f"the run's network knows its classes from training ({', '.join(classifier.classes)}); it takes no "
+                         "further examples")
+    names, images = read_pictures(picture_files(folder), classifier.preprocessing)
+    where = [pathlib.Path(name).parent for name in names]
+    classes = {c: images[[w == c for w in where]] for c in sorted(set(where) - {pathlib.Path(folder)})}
+    if len(classes) < 2:
+        raise ValueError(f"{folder} has example pictures of {len(classes)} classes; at least two folders of them are needed")
+    way = getattr(classifier.net, "way", len(classes))
+    if way != len(classes):
+        raise ValueError(f"the run's network tells {way} classes from each other (--way), and {folder} has {len(classes)}")
+    examples = min(map(len, classes.values()))
+    support = np.rint(np.stack([c[:examples] for c in classes.values()]) * classifier.preprocessing.divisor).astype(np.uint8)
+    return dataclasses.replace(classifier, classes=tuple(str(c.relative_to(folder)) for c in classes), support=support)
+
+
+def description(classifier: Classifier, where: str) -> str:
+    """A line on the classes and from where they are known."""
+    names = ", ".join(classifier.classes[:10]) + (", ..." if len(classifier.classes) > 10 else "")
+    known = f", {classifier.support.shape[1]} examples of each" if classifier.support is not None else ""
+    return f"{len(classifier.classes)} classes {where}{known}: {names}"
+
+
+def write_csv(path: str | os.PathLike, predictions: list[Prediction]) -> None:
+    """A line for each picture: file, class, probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "class", "probability"])
+    writer.writerows((name, kind, f"{p:.4f}") for name, kind, p in predictions)
+    write_whole(pathlib.Path(path), text.getvalue())

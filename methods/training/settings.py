@@ -1,0 +1,106 @@
+"""Settings: dataclasses whose fields say which values are allowed, read from the command line."""
+import dataclasses
+import json
+import math
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+from minigrad import Tensor
+
+LIMITS = {"least": (operator.ge, "{} or more"), "above": (operator.gt, "above {}"),
+          "most": (operator.le, "at most {}"), "below": (operator.lt, "below {}")}
+
+
+def setting(default: Any, *, least: float | None = None, above: float | None = None, most: float | None = None,
+            below: float | None = None, free: bool = False) -> Any:
+    """A dataclass field. The comment behind it is what `--help` says of it.
+
+    A subclass that changes the default keeps the limits unless it gives its own.
+
+    Args:
+        default: a number, or a tuple of numbers for each of which the limits hold; anything if there are no limits.
+        least, above, most, below: the limits, `above` and `below` themselves not allowed.
+        free: it may differ when a run is resumed.
+    """
+    given = {"least": least, "above": above, "most": most, "below": below}
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    metadata = {key: value for key, value in {"limits": limits, "free": free}.items() if value}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass
+class RunSettings:
+    """Settings that all runs have; a subclass may change defaults."""
+
+    data: str = setting("", free=True)  # where the images come from
+    device: str = setting("cpu", free=True)  # "cpu" or "cuda"
+    seed: int = setting(0, least=0)
+    steps: int = setting(1000, least=1, free=True)  # of the training
+    out: str = setting("runs/run", free=True)  # the run's folder
+    resume: bool = setting(False, free=True)  # continue the run in `out`
+
+
+def check(config: Any) -> None:
+    """Checks each field of a dataclass against its limits, and whether there is the `device`, if it has one.
+
+    Raises:
+        SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
+    """
+    for field in dataclasses.fields(config):
+        limits, value = _metadata(type(config), field.name, "limits") or {}, getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if limits and not (math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
+                allowed = ", ".join(LIMITS[name][1].format(limit) for name, limit in limits.items())
+                raise SystemExit(f"--{field.name.replace('_', '-')} {number}: choose a number {allowed}")
+    device = getattr(config, "device", "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
+    try:
+        Tensor(0.0).to(device)
+    except RuntimeError as error:
+        raise SystemExit(f"--device {device}: {error}") from None
+
+
+def record(config: Any, without: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The fields of a dataclass as JSON gives them back, but for those named, by default the ones that are `free`."""
+    if without is None:
+        without = tuple(f.name for f in dataclasses.fields(config) if _metadata(type(config), f.name, "free"))
+    return json.loads(json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in without}))
+
+
+def subset(config: Any, kind: type) -> Any:
+    """The fields of a dataclass that another one, `kind`, has too, as an instance of that."""
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+
+
+def _metadata(cls: type, name: str, key: str) -> Any:
+    """What the field of that name has under the key, in the class or the first of its bases that says it."""
+    fields = (getattr(base, "__dataclass_fields__", {}).get(name) for base in cls.__mro__)
+    return next((field.metadata[key] for field in fields if field is not None and key in field.metadata), None)
+
+
+class RunError(ValueError):
+    """A run folder cannot be used with these settings."""
+
+
+def command(main: Callable[[Any], Any], config: Any, description: str, args: list[str] | None = None) -> Any:
+    """Calls `main` with settings from the command line.
+
+    Args:
+        config: a dataclass, or an instance of one whose values are the defaults.
+        args: instead of the command line's words.
+    """
+    import tyro
+    default = {} if isinstance(config, type) else {"default": config}
+    run = tyro.cli(config if isinstance(config, type) else type(config), description=description, args=args, **default)
+    return report_errors(main, run)
+
+
+def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
+    """`main(run)`; a run folder that cannot be used ends the program with one line instead of a traceback."""
+    try:
+        return main(run)
+    except (FileExistsError, RunError) as error:
+        raise SystemExit(str(error)) from None

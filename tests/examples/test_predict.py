@@ -1,0 +1,106 @@
+"""New pictures are classified from the run folder of each example that trains a classifier."""
+import csv
+import dataclasses
+import importlib
+import zipfile
+
+import numpy as np
+import pytest
+
+Image = pytest.importorskip("PIL.Image")
+for library in ("tyro", "tqdm", "matplotlib", "safetensors"):
+    pytest.importorskip(library)
+
+from examples import predict, semi_supervised  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def draw(folder, kind, seed):
+    """A picture whose dark stroke stands ("0") or lies ("1"), on light paper."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    array = 255 - rng.integers(0, 40, (32, 32))
+    at = rng.integers(8, 22)
+    array[(slice(None), slice(at, at + 5))[::1 if kind == "0" else -1]] = 20
+    Image.fromarray(array.astype(np.uint8)).save(folder / f"{seed}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes of ten labelled pictures and six without a label; `new/` has four and a broken one."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for kind in "01":
+        for seed in range(10):
+            draw(folder / "own" / f"stroke {kind}", kind, seed)
+        for seed in range(10, 13):
+            draw(folder / "own" / "unlabelled", kind, seed + 10 * int(kind))
+        for seed in (50, 51):
+            draw(folder / "new", kind, seed + 10 * int(kind))
+    (folder / "new" / "broken.png").write_bytes(b"\x89PNG")
+    with zipfile.ZipFile(folder / "own.zip", "w") as archive:
+        for path in (folder / "own").rglob("*.png"):
+            archive.write(path, path.relative_to(folder / "own"))
+    return folder
+
+
+@pytest.mark.parametrize("data", ["own", "own.zip"])
+def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, data, tmp_path, capsys):
+    run = dataclasses.replace(semi_supervised.settings("supervised"), data=str(pictures / data), labels=0, steps=60, batch=8,
+                              ratio=1, width=4, lr=1e-2, ema=0.8, out=str(tmp_path / "run"), evaluate_every=30)
+    semi_supervised.main(run)
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and all(f"/{data}/unlabelled/" in row["file"] for row in rows)
+    right = [row["class"] == f"stroke {int(row['file'].rpartition('/')[2][:2]) // 20}" for row in rows]
+    assert np.mean(right) > 0.7 and all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+    capsys.readouterr()
+    out = tmp_path / "found" / "new.csv"
+    found = predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"), str(pictures / "new" / "50.png")), csv=str(out)))
+    said = capsys.readouterr()
+    assert len(found) == 4 and {kind for _, kind, _ in found} <= {"stroke 0", "stroke 1"}  # a picture named twice counts once
+    assert "2 classes as trained: stroke 0, stroke 1" in said.out and "broken.png" in said.err
+    assert len(out.read_text().splitlines()) == 5
+    with pytest.raises(SystemExit, match="knows its classes from training"):
+        predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(pictures / "own")))
+
+
+FEW = {"prototypical_networks": dict(way=3), "matching_networks": dict(way=3), "siamese_networks": dict(pairs=4),
+       "maml": dict(way=2, tasks=1, inner_steps=1, test_steps=1)}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_shot_run_predicts_classes_of_its_own_and_of_a_folder(pictures, name, tmp_path, capsys):
+    module = importlib.import_module(f"examples.{name}")
+    module.main(module.Run(**FEW[name], steps=2, width=4, episodes=2, out=str(tmp_path / "run")))
+    capsys.readouterr()
+    for support, words in (("", "classes that the run was tested on, 5 examples of each: Armenian/"),
+                           (str(pictures / "own"), "examples of each: stroke 0, stroke 1")):
+        support_folder = tmp_path / "support"
+        if support:
+            for kind in "01":
+                for seed in range(3 + int(kind)):
+                    draw(support_folder / f"stroke {kind}", kind, seed)
+            support = str(support_folder)
+        found = predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=support))
+        assert len(found) == 4 and all(0 < p <= 1 for _, _, p in found) and words in capsys.readouterr().out
+    one_class = tmp_path / "one"
+    draw(one_class / "alone", "0", 1)
+    with pytest.raises(SystemExit, match="1 classes; at least two"):
+        predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(one_class)))
+    if name == "maml":
+        draw(support_folder / "third", "0", 1)
+        with pytest.raises(SystemExit, match="tells 2 classes from each other"):
+            predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(support_folder)))
+
+
+def test_what_cannot_be_used_is_said(pictures, tmp_path):
+    with pytest.raises(SystemExit, match="no checkpoint at"):
+        predict.main(predict.Run(str(tmp_path), (str(pictures / "new"),)))
+    maml = importlib.import_module("examples.maml")
+    maml.main(maml.Run(task="sinusoid", steps=1, episodes=1, out=str(tmp_path / "run")))
+    with pytest.raises(SystemExit, match="holds no classifier"):
+        predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),)))
