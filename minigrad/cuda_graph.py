@@ -203,9 +203,9 @@ class _OnGpu:
     def __init__(self, cp, leaves):
         self.cupy, self.device = cp, cp.cuda.Device()
         self.stream, self.pool = cp.cuda.Stream(non_blocking=True), cp.cuda.MemoryPool(_malloc)
-        self.blas = cublas.opened(cp, self.stream)
         self.buffers = [cp.array(x) if backend.is_array(x) else x for x in leaves]
         self.numbers, self.graph, self.results = cp.zeros(SLOTS, np.uint64), None, None
+        self.blas = cublas.opened(cp, self.stream)  # last: if there is an error before, no handle is lost
 
     def close(self):
         """Gives back what nobody uses any more; whether that is all. Gradients, for example, may outlive the step."""

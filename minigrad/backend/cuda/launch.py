@@ -104,13 +104,18 @@ class Gpu:
         return np.uint64(0) if a is None else a
 
 
+@functools.cache
+def _number_of_gpus(cp):
+    return cp.cuda.runtime.getDeviceCount()
+
+
 def check_device(name, arrays):
     """Refuses CuPy arrays that are not on the current device: kernels and cuBLAS would take their addresses for its own.
 
     Raises:
         ValueError: there is one; the message begins with `name`.
     """
-    if execution.kernels_take_numpy:
+    if execution.kernels_take_numpy or _number_of_gpus(cupy()) == 1:
         return
     current = cupy().cuda.Device().id
     for a in arrays:
