@@ -17,6 +17,8 @@ enum { TILE = 3 };
 enum { TILE = 1 };
 #endif
 
+enum { MAX_TAPS = 256 }; /* of a window */
+
 /* Lengths of the axes of images in memory, and the strides. */
 typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
 
@@ -80,7 +82,7 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
 }
 
 /* The taps as runs of channels: their number, their length, and the distance of each from the window's first pixel. */
-typedef struct { index_t number, run, offset[256]; } Taps;
+typedef struct { index_t number, run, offset[MAX_TAPS]; } Taps;
 
 /* What a block of outputs sees, in memory with dense channels, and its strides. */
 typedef struct { const float *x; index_t image, row, column; } Seen;
@@ -144,8 +146,8 @@ typedef struct {
 static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
     index_t o = block * 2 * LANES, lanes = o + LANES < f->channels ? 2 * LANES : LANES, taps = f->height * f->width;
-    index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, some = taps < 128 ? 128 / taps : 1, offset[256];
-    float part[256 * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
+    index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, some = taps < MAX_TAPS / 2 ? MAX_TAPS / 2 / taps : 1, offset[MAX_TAPS];
+    float part[MAX_TAPS * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
     w += f->start + group * f->group + o * f->output;
     panels += f->panels + taps * f->inputs * (group * f->channels + o);
     for (index_t t = 0; t < taps; t++) offset[t] = t / f->width * f->down + t % f->width * f->right;
@@ -242,7 +244,7 @@ static index_t parts(const Job *job)
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
 /* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images
-   and of parts of the same filters and outputs. A window has at most 256 taps. */
+   and of parts of the same filters and outputs. A window has at most MAX_TAPS taps. */
 void correlate(const float *x, const index_t *x_images, const float *w, const index_t *filters, float *panels, float *y,
                const index_t *the_jobs, index_t jobs)
 {
@@ -403,11 +405,11 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {
-    index_t blocks = pieces(outputs, LANES), row = groups * channels, some = taps < 256 ? 256 / taps : 1;
+    index_t blocks = pieces(outputs, LANES), row = groups * channels, some = taps < MAX_TAPS ? MAX_TAPS / taps : 1;
     PARALLEL(groups * outputs * inputs * taps > 16384)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
-        float part[256 * LANES], *to = w + (group * outputs + o) * inputs * taps; /* some inputs' filters, as above */
+        float part[MAX_TAPS * LANES], *to = w + (group * outputs + o) * inputs * taps; /* some inputs' filters, as above */
         for (index_t first = 0, n; first < inputs; first += n) {
             n = inputs - first < some ? inputs - first : some;
             for (index_t t = 0; t < taps; t++)
