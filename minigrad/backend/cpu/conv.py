@@ -13,7 +13,7 @@ Each algorithm is a file `conv_*.py` with up to three functions, of channels-las
     input_grad(gy, w, g, gx)        fills gx (N, H, W, C)
     weight_grad(gy, x, w_shape, g)  returns gw (O, C/groups, kh, kw)
 
-g is the `Geometry`. `choose` says which of them serves.
+g is the `Geometry`. `choose` says which algorithm computes which convolution.
 """
 
 import math
