@@ -1,4 +1,4 @@
-"""Activations and dropout in one pass over memory; see `elementwise.for_blocks`.
+"""Activations and dropout in one pass over memory; see `elementwise.for_blocks`. Definitions: minigrad/ops/activation.py.
 
 Each activation is a pair of functions of one block: the value, and the gradient for a given output gradient.
 `work(i)` is a temporary of the block's shape.
