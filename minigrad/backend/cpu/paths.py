@@ -146,7 +146,7 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
 
 
 def _each(step):
-    """A step of one parameter as one of several: lists of parameters, gradients and arrays of state, or () for no such state."""
+    """A step of one parameter as one of several: lists of parameters, gradients and state, or () for no such state."""
     def steps(ps, *rest):
         columns = [column or [None] * len(ps) for column in rest if isinstance(column, (list, tuple))]
         settings = rest[len(columns):]
