@@ -17,7 +17,8 @@ from .backend import is_array, is_float, random, xp
 from .backward import gradients_of
 from .ops import reshape, stack, stop_gradient, sum
 from .recording import enable_grad, is_recording, next_event, no_grad, observing
-from .tensor import identity, Node, Primitive, Tensor, wrap
+from .primitive import identity, Node, Primitive
+from .tensor import Tensor, wrap
 
 
 def _stand_in(x, name):

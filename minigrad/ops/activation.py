@@ -5,7 +5,8 @@ import math
 
 from ..backend import is_float, path, random, where as choose, with_paths
 from ..fused import Fused
-from ..tensor import Primitive, Tensor
+from ..primitive import Primitive
+from ..tensor import Tensor
 from .declare import operation, TensorLike
 from .elementwise import abs, erf, logaddexp, sigmoid, tanh, where
 

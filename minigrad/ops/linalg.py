@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import cupy_differences, in_float32, with_paths, xp
-from ..tensor import Primitive, Tensor, wrap
+from ..primitive import Primitive
+from ..tensor import Tensor, wrap
 from .declare import NUMPY, operation, primitive, TensorLike
 from .elementwise import abs, sqrt, where
 from .index import getitem

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
-from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
+from ..primitive import broadcast_to as _broadcast_to, Primitive
+from ..tensor import Tensor
 from .declare import nondifferentiable, operation, TensorLike
 from .elementwise import _share, equal, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
