@@ -167,7 +167,8 @@ def gradients_of(ys, xs, cotangents=None, create_graph=False, retain_graph=None,
     return [found[x.origin] if x.origin in found else wrap(xp(x._array).zeros_like(x._array)) for x in xs]
 
 
-def backward(self, gradient=None, create_graph=False, retain_graph=None):
+def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_graph: bool = False,
+             retain_graph: bool | None = None) -> None:
     """Adds the gradient of this Tensor with respect to every leaf it was computed from to the leaf's `.grad`.
 
     Args:

@@ -11,6 +11,7 @@ random numbers conspire. `g_k` is computed by the rules from `g_{k-1}`, and comp
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .tensor import Tensor, asarray
 from .transforms import grad
 
 
-def check_derivatives(f: Callable, *args, order: int = 3, seed: int = 0, step: float = 1e-5, rtol: float = 2e-5) -> None:
+def check_derivatives(f: Callable, *args: Any, order: int = 3, seed: int = 0, step: float = 1e-5, rtol: float = 2e-5) -> None:
     """Compares the derivatives of `f(*args)` by its gradient rules with central differences; for rules of your own.
 
     One derivative of each order is compared, along a random direction through all arguments. Differences are of use only

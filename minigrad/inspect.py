@@ -3,6 +3,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def profile() -> Iterator[Profile]:
         yield result
 
 
-def summary(model) -> str:
+def summary(model: Any) -> str:
     """A table of a Module's parameters and buffers: name, shape, dtype, number of elements, and the totals.
 
     A parameter or buffer that stands in several places is counted once, under the first of its names. Parameters that require

@@ -30,12 +30,12 @@ def recording(on):
         state.recording, state.rule_of = before
 
 
-def no_grad():
+def no_grad() -> contextlib.AbstractContextManager:
     """Context manager and decorator: operations inside build no graph."""
     return recording(False)
 
 
-def enable_grad():
+def enable_grad() -> contextlib.AbstractContextManager:
     """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
     return recording(True)
 

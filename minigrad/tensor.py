@@ -14,6 +14,8 @@ A rule is called as `rule(g, out, *inputs, **settings)`. **A parameter whose nam
 `lambda g, out, _x: g * out` says that the gradient of exp needs the output and not the input, and so the input's memory may
 go. What stands there instead knows its shape and dtype only (`Unread`).
 """
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect
@@ -21,6 +23,8 @@ import itertools
 import operator
 import types
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +44,7 @@ class Tensor:
         array: a NumPy or CuPy array (shared, not copied), a number, or nested lists of numbers.
         requires_grad: whether gradients with respect to this Tensor are wanted. Floating point only.
         dtype: convert to this dtype first.
+        device: copy to this device ("cpu", "cuda", "cuda:N") if it is on another.
 
     Attributes:
         grad: what `backward()` accumulated here, a Tensor of the same shape and dtype, or None.
@@ -50,13 +55,16 @@ class Tensor:
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
 
-    def __init__(self, array, requires_grad=False, dtype=None):
+    def __init__(self, array: TensorLike, requires_grad: bool = False, dtype: DTypeLike | None = None,
+                 device: str | None = None):
         if isinstance(array, Tensor):
             array = array._array
         if not backend.is_array(array):
             array = _from_sequence(array)
         if dtype is not None:
             array = array.astype(backend.as_dtype(dtype), copy=False)
+        if device is not None:
+            array = backend.to_device(array, device)
         if array.dtype.kind not in "fiub" and not backend.is_float(array.dtype):
             raise TypeError(f"a Tensor holds floats, integers or bools, not dtype {array.dtype}")
         self._array = array
@@ -75,7 +83,7 @@ class Tensor:
     device = property(lambda self: backend.device_of(self._array), doc='"cpu" or "cuda:N".')
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         """The array itself; assign to it to change the values outside the graph (`p.data -= lr * p.grad.data`).
 
         Of a Tensor that an operation computed, a read-only view: the graph may still need the values.
@@ -102,7 +110,7 @@ class Tensor:
             mark_changed(self)
         self._array = value
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         """The values as a NumPy array, copied from the GPU if they are there.
 
         On the CPU the memory is shared; where this Tensor requires a gradient the view is read-only (`.copy()` it to
@@ -112,14 +120,14 @@ class Tensor:
         array = backend.to_device(self._array, "cpu")
         return _read_only(array) if self._requires_grad else array
 
-    def item(self):
+    def item(self) -> float | int | bool:
         """The single element as a Python number. ValueError if there is not exactly one."""
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor with one element; this one has shape {self.shape}")
         self._check_not_in_rule(".item()")
         return backend.to_device(self._array, "cpu").item()
 
-    def tolist(self):
+    def tolist(self) -> list | float | int | bool:
         """The values as nested lists of Python numbers."""
         self._check_not_in_rule(".tolist()")
         return backend.to_device(self._array, "cpu").tolist()
@@ -133,7 +141,7 @@ class Tensor:
     # -- the graph -----------------------------------------------------------------------------------------------
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         """Whether gradients flow to this Tensor: true of a leaf that was asked to, and of all computed from one."""
         return self._requires_grad
 
@@ -147,16 +155,16 @@ class Tensor:
         self._requires_grad = bool(value)
 
     @property
-    def is_leaf(self):
+    def is_leaf(self) -> bool:
         """True if no recorded operation computed this Tensor."""
         return self._node is None
 
     @property
-    def origin(self):
+    def origin(self) -> Node | Tensor:
         """What this Tensor's gradient is collected under: the Node that made it, or itself if it is a leaf."""
         return self._node or self
 
-    def detach(self):
+    def detach(self) -> Tensor:
         """The same values (memory shared) without their history: gradients stop here."""
         return wrap(self._array)
 
@@ -271,7 +279,10 @@ class Tensor:
         return self._export("export through __cuda_array_interface__").__cuda_array_interface__
 
 
-TensorLike = Tensor | np.ndarray | np.generic | float | int | bool | list | tuple  # what operations take: numbers, arrays, lists
+# Types of arguments: what operations take (numbers, arrays, lists), the names of dtypes, and what may stand in x[...].
+TensorLike = Tensor | np.ndarray | np.generic | float | int | bool | list | tuple
+DTypeLike = str | type | np.dtype
+Index = Any
 _new_tensor = Tensor.__new__
 
 
@@ -290,7 +301,7 @@ def asarray(x):
     return x._array if isinstance(x, Tensor) else x
 
 
-def from_dlpack(source):
+def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of `source`, any object with `__dlpack__` on the CPU or an NVIDIA GPU."""
     on_gpu = source.__dlpack_device__()[0] == 2  # kDLCUDA
     return Tensor((backend.cupy() if on_gpu else np).from_dlpack(source))
@@ -400,6 +411,10 @@ def _made_by(node, array):
     return tensor
 
 
+_ANY_CALL = inspect.Signature([inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL),
+                               inspect.Parameter("settings", inspect.Parameter.VAR_KEYWORD)])
+
+
 class Primitive:
     """A differentiable operation: `forward` on arrays, and gradient rules on Tensors.
 
@@ -419,13 +434,15 @@ class Primitive:
         the exception of `forward`, with the operation's name and the inputs' shapes in the message.
     """
 
-    def __init__(self, name, forward, *rules, rule_for_all=None, broadcasts=False, doc=None):
+    def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
+                 broadcasts: bool = False, doc: str | None = None):
         self.name = self.__name__ = self.__qualname__ = name
         self.forward = forward
         self.rules = rules
         self.rule_for_all = rule_for_all
         self.broadcasts = broadcasts
         self.__doc__ = doc
+        self.__signature__ = _ANY_CALL
         self._find_reads()
 
     def _find_reads(self):

@@ -109,7 +109,7 @@ def cupy():
     return cupy
 
 
-def cuda_available():
+def cuda_available() -> bool:
     """True where CuPy is installed and sees at least one GPU. Importing CuPy takes a second or so."""
     try:
         cupy()

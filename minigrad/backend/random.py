@@ -31,7 +31,7 @@ def draw() -> Any:
     return execution.capture.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
 
 
-def words(like, shape):
+def words(like: Any, shape: tuple[int, ...]) -> Any:
     """Random whole numbers from 0 to 65,535, as an array of `shape` where the array `like` is.
 
     For the GPU the host draws one number, from which a counter-based generator there draws the others (as float64).

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..tensor import Primitive, Tensor, TensorLike, asarray, wrap  # noqa: F401  (TensorLike is for the families)
+from ..tensor import asarray, DTypeLike, Index, Primitive, Tensor, TensorLike, wrap  # noqa: F401  (some for the families)
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
@@ -53,9 +53,14 @@ def primitive(forward: Callable, *rules: Callable | None, rule_for_all: Callable
     """
     if isinstance(forward, np.ufunc):
         declared.setdefault("numpy", forward)
+    return lambda function: public_face(
+        Primitive(function.__name__, forward, *rules, rule_for_all=rule_for_all, broadcasts=broadcasts), **declared)(function)
 
+
+def public_face(made: Primitive, **declared) -> Callable[[Function], Function]:
+    """Decorator: a primitive made elsewhere, with the documentation of what is decorated."""
     def declare(function):
-        made = Primitive(function.__name__, forward, *rules, rule_for_all=rule_for_all, broadcasts=broadcasts)
+        del made.__signature__  # that of the function tells more
         return operation(functools.update_wrapper(made, function), **declared)
 
     return declare

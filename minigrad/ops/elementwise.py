@@ -14,12 +14,14 @@ from .. import tensor
 from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..tensor import cast, Primitive, Tensor, wrap
-from .declare import elementwise, nondifferentiable, operation, TensorLike
+from .declare import DTypeLike, elementwise, nondifferentiable, operation, public_face, TensorLike
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
-add = operation(tensor.add, numpy=np.add, operator="add")
-add.__doc__ = "x + y, element by element."
+
+@public_face(tensor.add, numpy=np.add, operator="add")
+def add(x: TensorLike, y: TensorLike) -> Tensor:
+    """x + y, element by element."""
 
 
 @elementwise(np.subtract, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g, operator="sub")
@@ -405,7 +407,7 @@ def invert(x: TensorLike) -> Tensor:
 
 
 @operation(method=True)
-def astype(x: TensorLike, dtype) -> Tensor:
+def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
     dtype = as_dtype(dtype)
     x = x if isinstance(x, Tensor) else Tensor(x)

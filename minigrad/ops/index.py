@@ -5,7 +5,7 @@ import numpy as np
 
 from ..backend import cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..tensor import Primitive, Tensor, asarray
-from .declare import nondifferentiable, operation, TensorLike
+from .declare import Index, nondifferentiable, operation, TensorLike
 from .elementwise import where, zeros_like
 
 
@@ -71,7 +71,7 @@ def _check_index(i):
 
 
 @operation
-def getitem(x: TensorLike, index) -> Tensor:
+def getitem(x: TensorLike, index: Index) -> Tensor:
     """`x[index]` for any index that NumPy knows: integers, slices, None, ..., integer arrays, masks."""
     return _getitem(x, index=_plain(index))
 
@@ -114,14 +114,14 @@ _index_update = Primitive(
 
 
 @operation
-def index_update(x: TensorLike, index, values: TensorLike) -> Tensor:
+def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
     x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
     return _index_update(x, _spread(x, index, values), index=index)
 
 
 @operation
-def index_add(x: TensorLike, index, values: TensorLike) -> Tensor:
+def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
     x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
     return x + _zeros_with(_spread(x, index, values), index=index, shape=x.shape)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from .. import backend
 from ..tensor import Primitive, Tensor
-from .declare import operation, TensorLike
+from .declare import DTypeLike, operation, TensorLike
 from .elementwise import astype
 
 _copy = Primitive(
@@ -12,7 +12,7 @@ _copy = Primitive(
 
 
 @operation(method=True)
-def to(x: TensorLike, target) -> Tensor:
+def to(x: TensorLike, target: DTypeLike) -> Tensor:
     """`x` on another device (`x.to("cuda")`, `x.to("cpu")`) or in another dtype (`x.to("float16")`). Differentiable."""
     if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
         x = x if isinstance(x, Tensor) else Tensor(x)

@@ -194,7 +194,7 @@ def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list
 
 
 @operation(numpy=np.pad)
-def pad(x: TensorLike, pad_width, mode: str = "constant", constant_values: float = 0) -> Tensor:
+def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "constant", constant_values: float = 0) -> Tensor:
     """`x` with `pad_width` = ((before, after), ...) elements added to each axis, as `numpy.pad`.
 
     Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".

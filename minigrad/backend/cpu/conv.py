@@ -13,7 +13,7 @@ Each algorithm is a file `conv_*.py` with up to three functions, of channels-las
     input_grad(gy, w, g, gx)        fills gx (N, H, W, C)
     weight_grad(gy, x, w_shape, g)  returns gw (O, C/groups, kh, kw)
 
-g is the `Geometry`. `choose` says which of them serves.
+g is the `Geometry`. `choose` says which algorithm computes which convolution.
 """
 
 import math
@@ -98,24 +98,27 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
 
 
 def choose(direction, w_shape, g, pixels, *arrays):
-    """The function that computes a convolution or one of its gradients: the first line of the table that fits.
+    """The function that computes a convolution or one of its gradients: of the first line of the table that fits.
 
     ==================  =========================================  ==========================================================
     algorithm           takes                                      because
     ==================  =========================================  ==========================================================
-    `conv_columns`      large filters and few output pixels, one   to rearrange the filters would cost more than to copy
-                        group; not the input gradient              what the few pixels see
-    `conv_direct`       windows up to MAX_TAPS; not single         sums stay in registers, nothing is copied that need not;
-                        channels with few filters each, which      an input gradient with stride s is s convolutions of
-                        fill no vector; not the input gradient of  stride 1, if the window has no holes there
-                        stride and dilation along one axis
-    `conv_depthwise`    single channels with one filter each       a weighted sum of shifted images, in one pass
-    mirrored filters    the input gradient with stride 1           it is a convolution too, and one of the others serves
+    `conv_columns`      1: filters of 512 numbers or more, at      to rearrange the filters would cost more than to copy
+                        most as many output pixels as filters,     what the few pixels see
+                        one group; not the input gradient
+    `conv_direct`       1: all but single channels of fewer than   sums stay in registers, and hardly anything is copied. A
+                        LANES / 2 filters each, which fill no      gradient in the images with stride s is s convolutions of
+                        vector; the input gradient only where      stride 1 an axis, but not if the taps have gaps too
+                        stride or dilation is 1 along each axis
+    `conv_depthwise`    2: single channels of one filter each      a weighted sum of shifted images, in one pass
+    mirrored filters    the input gradient, if the stride is 1     it is a convolution too: chosen from this table again
+                        and the padding less than the window
     `conv_shifted`      single channels                            there is no product of matrices to win
-    `conv_blocks`       all else                                   BLAS multiplies fastest, and always serves
+    `conv_blocks`       all else                                   BLAS multiplies fast, and any shape can be brought to it
     ==================  =========================================  ==========================================================
 
-    The first three are kernels in C for float32. "Single channels" are more than one group of one input channel each.
+    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps; `conv_columns` also needs a BLAS that C can
+    call. "Single channels" are several groups of one input channel each.
 
     Args:
         direction: "forward", "input_grad" or "weight_grad".

@@ -1,7 +1,7 @@
 """Depthwise convolution with one filter for each channel, by the kernels of `conv_depthwise.c`: float32.
 
-It is a weighted sum of shifted images. Along each axis the kernels are told which outputs, taps and inputs meet, so that
-they know nothing of strides, padding and dilation.
+It is a weighted sum of shifted images. Along each axis the kernels are given the outputs, taps and inputs that meet, so
+that they know nothing of strides, padding and dilation.
 """
 import functools
 

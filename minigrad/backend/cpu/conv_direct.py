@@ -7,8 +7,8 @@ Forward and both gradients are one thing, a correlation of images with filters,
 and its gradient in w. With stride s the gradient in x falls into s*s parts, one for each position modulo s: the outputs
 there saw every s-th tap, which makes each part a correlation of stride 1.
 
-What the kernels are told (a plan) follows from shapes, strides and the number of threads. To make it takes as long as a
-small convolution, so plans are remembered.
+The kernels' arguments but for the arrays (a plan) follow from shapes, strides and the number of threads. To make a plan
+takes as long as a small convolution, so plans are cached.
 """
 import functools
 import itertools

@@ -163,7 +163,7 @@ PATHS = {
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
     "dropout": Path(activation.dropout),
-    **{name: _activation(name) for name in ("gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")},
+    **{name: _activation(name) for name in activation.FUNCTIONS},
     "softmax": _softmax(False),
     "log_softmax": _softmax(True),
     "cross_entropy": Path(rows.cross_entropy, _cross_entropy_backward),

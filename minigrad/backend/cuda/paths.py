@@ -183,7 +183,7 @@ PATHS = {
     "cross_entropy": Path(rows.cross_entropy, _cross_entropy_backward),
     "layer_norm": Path(_layer_norm, _layer_norm_backward),
     "rms_norm": Path(lambda x, *weight, eps: rows.rms_norm(x, *weight or [None], eps), _rms_norm_backward),
-    **{name: _activation(name) for name in ("gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")},
+    **{name: _activation(name) for name in elementwise.ACTIVATIONS if name != "relu"},
     "max_pool2d": Path(images.max_pool2d, _max_pool_backward),
     "avg_pool2d": Path(lambda x, **geometry: (images.avg_pool2d(x, **geometry), None), _avg_pool_backward),
     "batch_norm": Path(_batch_norm, _batch_norm_backward),
