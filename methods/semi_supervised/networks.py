@@ -36,7 +36,7 @@ class SmallConv(Encoder):
     def features(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms):
             x = mg.relu(norm(conv(x)))
-        return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
+        return mg.dropout(x.mean((2, 3)), self.dropout, training=self.training)
 
 
 class Residual(Encoder):
@@ -57,14 +57,14 @@ class Residual(Encoder):
     def features(self, x: Tensor) -> Tensor:
         def block(x, *indices):
             for i in indices:
-                x = mg.leaky_relu(self.norms[i](self.convs[i](x)), 0.1)
+                x = mg.leaky_relu(self.norms[i](self.convs[i](x)), negative_slope=0.1)
             return x
 
         x = block(mg.max_pool2d(block(x, 0), 2), 1)
         x = mg.max_pool2d(x + block(x, 2, 3), 2)
         x = block(mg.max_pool2d(block(x, 4), 2), 5)
         x = x + block(x, 6, 7)
-        return mg.dropout(x.max((2, 3)), self.dropout, self.training)
+        return mg.dropout(x.max((2, 3)), self.dropout, training=self.training)
 
 
 class MLP(Encoder):
@@ -78,7 +78,7 @@ class MLP(Encoder):
     def features(self, x: Tensor) -> Tensor:
         x = mg.flatten(x, 1)
         for layer, norm in zip(self.layers, self.norms):
-            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
+            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, training=self.training)
         return x
 
 

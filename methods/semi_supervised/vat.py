@@ -14,7 +14,6 @@ three other passes share their dropout mask. xi must not be tiny: float32 would 
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +21,8 @@ import minigrad as mg
 from methods.training.forward import frozen_statistics, joint_forward, tensor, tensor_like
 from methods.training.settings import setting
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "adversarial", "weak", "none"
 
@@ -72,7 +69,7 @@ def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.
 class VAT(SemiSupervisedMethod):
     """L; alpha and H are `config.alpha` and `config.entropy`."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c = self.config
         (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
         u = tensor(self.net, self.task.weak(batch.u, self.rng))
