@@ -27,6 +27,8 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
           evaluate: Callable[[int], dict[str, float]] | None = None, evaluate_every: int = 0) -> None:
     """Trains with a progress bar; logs every 10 steps; a run that is resumed begins at its last checkpoint.
 
+    A line of the log has the step, seconds, the loss, the method's numbers, and `lr`, the largest learning rate.
+
     Ctrl-C or SIGTERM finishes the step, saves and leaves by SystemExit; a second one leaves at once.
 
     Args:
@@ -57,7 +59,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
             evaluated = evaluate(done) if evaluate and evaluate_every and done % evaluate_every == 0 else {}
             if done % 10 == 0 or done == steps or evaluated:
                 bar.set_postfix({k: f"{v:.3f}" for k, v in {**shown, **evaluated}.items()})
-                line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": optimizer.lr, **evaluated}
+                line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": max(rates.values()) * factor, **evaluated}
                 print(json.dumps(line), file=log, flush=True)
             if done % save_every == 0 or done == steps or stopped:
                 checkpoint.save(folder.checkpoint, done, parts, classifier)

@@ -59,7 +59,8 @@ def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, da
     assert np.mean(right) > 0.7 and all(0.5 <= float(row["probability"]) <= 1 for row in rows)
     capsys.readouterr()
     out = tmp_path / "found" / "new.csv"
-    found = predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"), str(pictures / "new" / "50.png")), csv=str(out)))
+    new = str(pictures / "new"), str(pictures / "new" / "50.png")
+    found = predict.main(predict.Run(str(tmp_path / "run"), new, csv=str(out)))
     said = capsys.readouterr()
     assert len(found) == 4 and {kind for _, kind, _ in found} <= {"stroke 0", "stroke 1"}  # a picture named twice counts once
     assert "2 classes as trained: stroke 0, stroke 1" in said.out and "broken.png" in said.err
@@ -83,7 +84,8 @@ def test_a_few_shot_run_predicts_the_classes_of_its_test_and_of_a_folder(picture
             draw(tmp_path / "support" / f"stroke {kind}", kind, seed)
     draw(tmp_path / "one" / "alone", "0", 1)
     module = importlib.import_module(f"examples.{name}")
-    module.main(module.Run(**FEW[name], data=str(tmp_path / "characters"), steps=2, width=4, episodes=2, out=str(tmp_path / "run")))
+    module.main(module.Run(**FEW[name], data=str(tmp_path / "characters"), steps=2, width=4, episodes=2,
+                           out=str(tmp_path / "run")))
     capsys.readouterr()
     for support, words in (("", "classes that the run was tested on, 5 examples of each: class "),
                            ("support", f"2 classes from {tmp_path}/support, 3 examples of each: stroke 0, stroke 1")):
