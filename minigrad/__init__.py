@@ -1,10 +1,14 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
-from . import cuda, tree
+from . import cuda_graph, tree
 from .backend import cuda_available, random
-from .inspect import detect_anomaly, draw_graph, profile, summary
+from .cuda_graph import capture
+from .gradient_check import check_derivatives
+from .graph_picture import draw_graph
+from .inspect import detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
 from .recording import enable_grad, no_grad
-from .tensor import add, from_dlpack, Primitive, Tensor
+from .tensor import from_dlpack, Primitive, Tensor
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from . import io, nn, optim
 
 __version__ = "0.1.0"

@@ -3,38 +3,32 @@ import numpy as np
 
 from . import backend
 from .backward import gradients_of
-from .recording import state
-from .tensor import Primitive, Tensor, identity, wrap
+from .recording import caller, recording, state
+from .tensor import Node, Primitive, Tensor, identity, wrap
 
 
 class Fused(Primitive):
     """A faster spelling of a composition: one meaning, up to three implementations.
 
-    The *definition* says what is computed. The CPU path (`forward` and `backward` below) serves NumPy arrays. On the GPU
-    the CUDA path serves, if `backend.cuda.paths` has one under the operation's name and it fits the arrays (see
-    `backend.path`). Wherever a path is missing, the definition serves. Numbers of 16 bits are an affair of the kernels on
-    the GPU: everything else takes them as float32 and rounds the result once.
+    The *definition* says what is computed. A path of the arrays' backend, if `backend.path` finds one under the operation's
+    name, computes the same faster, and its gradient of first order; see `backend.Path`. Wherever there is none, the
+    definition serves. Numbers of 16 bits are an affair of the kernels on the GPU: everything else takes them as float32 and
+    rounds the result once.
 
     Args:
-        name: what errors and graphs call it, and the name of its CUDA path.
-        definition: the same thing written in primitives, `definition(*tensors, **settings)` -> Tensor. It is the
-            documentation, the oracle of the tests, and without a `rule` what derivatives of higher order come from.
-        forward: `forward(*arrays, **settings)` -> (array, residuals): the fused path. Residuals are whatever
-            `backward` wants to find again; they are no Tensors, so they never enter a rule that is differentiated.
-        backward: `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the gradient of each
-            wanted input, all arrays: the fused first-order path, used when nobody asks for a graph of the gradient.
-        reads_out: whether `backward` reads `out`.
-        rule: `rule(g, wanted, *tensors, **settings)` -> like `backward`, but of Tensors and written in operations: for
-            derivatives of higher order, where the gradient is shorter by hand than what the definition's own rules come to.
+        name: what errors and graphs call it, and the name of its paths.
+        definition: the same thing written in primitives, `definition(*tensors, **settings)` -> Tensor or a tuple of them. It is
+            the documentation, the oracle of the tests, and without a `rule` what derivatives of higher order come from.
+        rule: `rule(g, wanted, *tensors, **settings)` -> a sequence with the gradient of each wanted input, written in
+            operations on Tensors: for derivatives of higher order, where the gradient of the (first) output is shorter by hand
+            than what the definition's own rules come to.
     """
 
-    fused = True
+    reads = None  # what paths and definitions read: everything
 
-    def __init__(self, name, definition, forward=None, backward=None, reads_out=False, rule=None):
-        self.name, self.definition, self.forward, self.backward = name, definition, forward, backward
-        self.reads, self.reads_out, self.rule = None, reads_out, rule
-        self.rules, self.every, self.broadcasts, self.simple = (), None, False, False
-        self.cuda = None  # the same operation with its CUDA path, made when it is first wanted
+    def __init__(self, name, definition, rule=None):
+        self.name = self.__name__ = self.__qualname__ = name
+        self.definition, self.rule = definition, rule
         self.__doc__ = definition.__doc__
 
     def __call__(self, *inputs, **settings):
@@ -42,54 +36,75 @@ class Fused(Primitive):
             if not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
-        path = backend.path(*[x._array for x in inputs])
-        if path == "cuda" and self._fits_cuda(inputs, settings):
-            return Primitive.__call__(self.cuda, *inputs, **settings)
-        if any(backend.is_half(x._array.dtype) for x in inputs):
-            return _in_float32(self, inputs, settings)
-        if path == "cpu" and self.forward is not None:
-            return super().__call__(*inputs, **settings)
-        return self.definition(*inputs, **settings)
+        arrays = [x._array for x in inputs]
+        path = backend.path(self.name, arrays, settings)
+        if path is None:
+            if any(backend.is_half(a.dtype) for a in arrays):
+                return _in_float32(self, inputs, settings)
+            return self.definition(*inputs, **settings)
+        where = caller() if state.observers else None
+        try:
+            array, residuals = (self._observed(path.forward, inputs, settings, where) if state.observers else
+                                path.forward(*arrays, **settings))
+        except Exception as error:
+            raise self._explained(error, inputs) from error
+        if type(array) is tuple:
+            return self._recorded(array, inputs, settings, path.reads_out, where, (path, residuals))
+        out = wrap(array if backend.is_array(array) else np.asarray(array))
+        if state.recording and any(x._requires_grad for x in inputs):
+            out._requires_grad = True
+            out._node = Node(self, inputs, settings, array.shape, array.dtype, array if path.reads_out else None,
+                             where, (path, residuals))
+        return out
 
-    def _fits_cuda(self, inputs, settings):
-        from .backend.cuda.paths import PATHS
-        path = PATHS.get(self.name)
-        if path is None or not path.fits(*inputs, **settings):
-            return False
-        if self.cuda is None:
-            self.cuda = Fused(self.name, self.definition, path.forward, path.backward, path.reads_out, self.rule)
-        return True
+    def gradients(self, g, node, wanted, receive):
+        grads = self._gradients(g if type(g) is list else [g], node, [x is not None for x in wanted])
+        for x, grad in zip(wanted, grads):
+            if x is not None:
+                receive(x, grad, self)
 
-    def gradients(self, g, node, wanted):
-        if not state.recording:
+    def _gradients(self, gs, node, wanted):
+        """Of each input, for the cotangents of the outputs (None where there is none)."""
+        first_alone = all(other is None for other in gs[1:])  # all that paths and rules know of
+        if first_alone and not state.recording:
+            path, residuals = node.residuals
             arrays = [x._array for x in node.inputs]
-            grads = self.backward(g._array, node.out, node.residuals, wanted, *arrays, **node.settings)
-            return [wrap(grad.astype(a.dtype, copy=False)) if want else None
-                    for grad, want, a in zip(grads, wanted, arrays)]
-        settings = {k: v for k, v in node.settings.items() if not callable(v)}  # what observes the call has done so
-        if self.rule is not None:
-            grads = self.rule(wide(g), wanted, *map(wide, node.inputs), **settings)
-            return [narrow(grad, x) if want else None for grad, want, x in zip(grads, wanted, node.inputs)]
+            grads = path.backward(gs[0]._array, node.out, residuals, wanted, *arrays, **node.settings)
+            if grads is not None:
+                return [wrap(grad.astype(a.dtype, copy=False)) if want else None
+                        for grad, want, a in zip(grads, wanted, arrays)]
+        elif first_alone and self.rule is not None:
+            grads = self.rule(upcast(gs[0]), wanted, *map(upcast, node.inputs), **node.settings)
+            return [rounded_like(grad, x) if want else None for grad, want, x in zip(grads, wanted, node.inputs)]
         # Inputs enter the definition through `identity`: the inner pass stops there, its result depends on the inputs.
-        inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
+        create_graph = state.recording
+        with recording(True):
+            inputs = [identity(x) if want else x for x, want in zip(node.inputs, wanted)]
+            outs = _in_float32(self.definition, inputs, node.settings)
+        pairs = [(y, g) for y, g in zip(outs if type(outs) is tuple else (outs,), gs) if g is not None and y.requires_grad]
         targets = [x for x, want in zip(inputs, wanted) if want]
-        out = _in_float32(self.definition, inputs, settings)
-        grads = iter(gradients_of(out, targets, g, create_graph=True, stop=True))
+        grads = iter(gradients_of([y for y, _ in pairs], targets, [g for _, g in pairs], create_graph, stop=True))
         return [next(grads) if want else None for want in wanted]
 
 
 def _in_float32(operation, inputs, settings):
-    """operation(*inputs), numbers of 16 bits as float32 and the result in the dtype that the inputs have together."""
+    """operation(*inputs), numbers of 16 bits as float32, and the result in the dtype that the inputs have together.
+
+    Of several outputs the first is the result; the others, statistics such as a mean, stay float32.
+    """
+    y = operation(*map(upcast, inputs), **settings)
     floats = [x.dtype for x in inputs if backend.is_float(x.dtype)]
-    y = operation(*map(wide, inputs), **settings)
-    return y.astype(backend.together(*floats)) if any(map(backend.is_half, floats)) else y
+    if not any(map(backend.is_half, floats)):
+        return y
+    dtype = backend.result_type(*floats)
+    return (y[0].astype(dtype), *y[1:]) if type(y) is tuple else y.astype(dtype)
 
 
-def wide(x):
+def upcast(x):
     """A Tensor, numbers of 16 bits as float32."""
     return x.astype(np.float32) if backend.is_half(x.dtype) else x
 
 
-def narrow(y, x):
+def rounded_like(y, x):
     """A Tensor, in the dtype of `x` if that has 16 bits."""
     return y.astype(x.dtype) if backend.is_half(x.dtype) else y

@@ -1,27 +1,23 @@
-"""Looking inside: where a NaN came from, what the graph looks like, what a model holds, where the time goes."""
+"""Looking inside: where a NaN came from, where the time goes, what a model holds. Pictures are in graph_picture.py."""
 import contextlib
-import shutil
-import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .backend import is_array, is_float, xp
 from .recording import observing
-from .tensor import Node, Tensor, asarray
-
-
-def _finite(x):
-    array = asarray(x)
-    return not is_array(array) or not is_float(array.dtype) or bool(xp(array).isfinite(array).all())
+from .tensor import asarray
 
 
 @contextlib.contextmanager
-def detect_anomaly():
+def detect_anomaly() -> Iterator[None]:
     """Inside, the first NaN or infinity that an operation or its gradient makes out of finite numbers is an error.
 
-    Slow: every array is checked. The graph must be recorded inside too.
+    Slow: every array is checked. Record the graph inside too, so that the error of a gradient can name the line. A context
+    manager, and a decorator as `@detect_anomaly()`.
 
     Raises:
         FloatingPointError: it names the operation and the line of the forward pass that called it.
@@ -36,21 +32,32 @@ def detect_anomaly():
                 out = run()
         finally:
             rules -= phase == "backward"
-        if rules:
-            return out
-        results = out if isinstance(out, (list, tuple)) else [out]
-        inputs = [x for x in inputs if type(x) is not Node]
-        if not all(_finite(x) for x in results) and (phase == "backward" or all(_finite(x) for x in inputs)):
+        if not rules and not all(map(_finite, _arrays(out))) and (phase == "backward" or all(map(_finite, _arrays(inputs)))):
             kind = "result" if phase == "forward" else "gradient"
-            raise FloatingPointError(f"the {kind} of '{op.name}' called at {where} is the first that is not finite")
+            line = f"called at {where}" if where else "(recorded outside detect_anomaly, so that its line is not known)"
+            raise FloatingPointError(f"the {kind} of '{op.name}' {line} is the first that is not finite")
         return out
 
     with observing(observer):
         yield
 
 
+def _arrays(values):
+    """The arrays among the result of an operation or rule, or among its inputs."""
+    arrays = map(asarray, values if isinstance(values, (list, tuple)) else [values])
+    return [x for x in arrays if is_array(x) or isinstance(x, np.generic)]  # NumPy turns 0-d results into scalars
+
+
+def _finite(array):
+    return not is_float(array.dtype) or bool(xp(array).isfinite(array).all())
+
+
 class Profile:
-    """What `profile()` measured: `rows`, a dict from (phase, operation) to [calls, seconds, bytes]."""
+    """What `profile()` measured; its text is a table, the slowest operation first.
+
+    Attributes:
+        rows: a dict from (phase, operation), phase being "forward" or "backward", to [calls, seconds, bytes made].
+    """
 
     def __init__(self):
         self.rows = defaultdict(lambda: [0, 0.0, 0])
@@ -59,14 +66,17 @@ class Profile:
     def __call__(self, phase, op, inputs, run, where):
         self._inner.append(0.0)
         start = time.perf_counter()
-        out = run()
-        arrays = [asarray(x) for x in (out if isinstance(out, (list, tuple)) else [out])]
-        arrays = [x for x in arrays if is_array(x)]
-        if any(xp(x) is not np for x in arrays):  # kernels run on after their launch
-            xp(next(x for x in arrays if xp(x) is not np)).cuda.get_current_stream().synchronize()
-        seconds = time.perf_counter() - start
-        inner = self._inner.pop()
-        self._inner[-1] += seconds
+        try:
+            out = run()
+            arrays = _arrays(out)
+            for array in arrays:
+                if xp(array) is not np:  # kernels run on after their launch
+                    xp(array).cuda.get_current_stream().synchronize()
+                    break
+        finally:
+            seconds = time.perf_counter() - start
+            inner = self._inner.pop()
+            self._inner[-1] += seconds
         row = self.rows[phase, op.name]
         row[0] += 1
         row[1] += seconds if phase == "backward" else seconds - inner
@@ -81,64 +91,38 @@ class Profile:
 
 
 @contextlib.contextmanager
-def profile():
+def profile() -> Iterator[Profile]:
     """Measures time and bytes made by each operation inside: `with profile() as p: ...`, then `print(p)`.
 
     A row of phase "backward" is the gradient rule of that operation, with the operations that the rule calls included;
-    those count in rows of phase "forward" as well.
+    those count in rows of phase "forward" as well. A call that raises is not counted. Profiles may be nested; each measures
+    what happens inside it. Per thread.
     """
     with observing(Profile()) as result:
         yield result
 
 
-def draw_graph(y, path=None):
-    """The graph below the Tensor `y` in Graphviz's language: boxes are operations, ellipses leaves, edges carry shapes.
+def summary(model: Any) -> str:
+    """A table of a Module's parameters and buffers: name, shape, dtype, number of elements, and the totals.
 
-    With `path`, also written there: as SVG or PNG if it ends so and Graphviz's `dot` is installed, else as text.
+    A parameter or buffer that stands in several places is counted once, under the first of its names. Parameters that require
+    no gradient are marked as frozen; buffers are not among the totals.
 
     Raises:
-        RuntimeError: a picture is asked for, but there is no `dot`.
+        TypeError: `model` is no Module.
     """
-    lines = ["digraph {", "  rankdir=BT; node [fontname=Helvetica fontsize=10]; edge [fontname=Helvetica fontsize=9];"]
-    root = y._node or y
-    names, stack = {root: "n0"}, [root]
-
-    def describe(key):
-        if type(key) is Node:
-            return f'label="{key.op.name}" shape=box'
-        return f'label="{"leaf" if key.requires_grad else "constant"}\\n{key.dtype}{list(key.shape)}" shape=ellipse' + (
-            " style=filled fillcolor=lightyellow" if key.requires_grad else "")
-
-    lines.append(f"  n0 [{describe(root)}];")
-    while stack:
-        key = stack.pop()
-        for x in (key.inputs or ()) if type(key) is Node else ():
-            below = x._node or x
-            if below not in names:
-                names[below] = f"n{len(names)}"
-                lines.append(f"  {names[below]} [{describe(below)}];")
-                stack.append(below)
-            lines.append(f'  {names[below]} -> {names[key]} [label="{list(x.shape)}"];')
-    source = "\n".join([*lines, "}"])
-    if path is not None:
-        kind = str(path).rpartition(".")[2]
-        if kind in ("svg", "png", "pdf"):
-            if shutil.which("dot") is None:
-                raise RuntimeError("draw_graph: pictures need Graphviz's program `dot`; without it, write a .dot file")
-            subprocess.run(["dot", f"-T{kind}", "-o", str(path)], input=source.encode(), check=True)
-        else:
-            with open(path, "w") as file:
-                file.write(source)
-    return source
-
-
-def summary(model):
-    """A table of a model's parameters and buffers: name, shape, dtype, number of elements, and the totals."""
-    rows = [(name, p, "" if p.requires_grad else "frozen") for name, p in model.named_parameters()]
-    rows += [(name, b, "buffer") for name, b in model.named_buffers()]
-    width = max([len(name) for name, _, _ in rows], default=0) + 2
-    lines = [f"{type(model).__name__}"]
-    lines += [f"  {name:<{width}}{str(tuple(x.shape)):<20}{str(x.dtype):<10}{x.size:>12,} {kind}".rstrip() for name, x, kind in rows]
-    trained = sum(x.size for _, x, kind in rows if not kind)
-    total = sum(x.size for _, x, kind in rows if isinstance(x, Tensor))
+    if not hasattr(model, "named_parameters"):
+        raise TypeError(f"summary: expected a Module, not {type(model).__name__}")
+    parameters = list(model.named_parameters())
+    buffers = {}
+    for name, array in model.named_buffers():
+        buffers.setdefault(id(array), (name, array, "buffer"))
+    rows = [(name, p, "" if p.requires_grad else "frozen") for name, p in parameters]
+    rows += buffers.values()
+    table = [(name, str(tuple(x.shape)), str(x.dtype), f"{x.size:,}", kind) for name, x, kind in rows]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = [type(model).__name__]
+    for name, shape, dtype, size, kind in table:
+        lines.append(f"  {name:<{widths[0]}}  {shape:<{widths[1]}}  {dtype:<{widths[2]}}  {size:>{widths[3]}}  {kind}".rstrip())
+    total, trained = sum(p.size for _, p in parameters), sum(p.size for _, p in parameters if p.requires_grad)
     return "\n".join([*lines, f"  {total:,} parameters, {trained:,} of them trained"])

@@ -1,52 +1,58 @@
 """Checkpoints: safetensors files, written whole or not at all. Loading never unpickles."""
 import json
 import os
-import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from .backend import to_device
+from .backend.files import replacing
 
 
 def _safetensors():
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError("checkpoints need the safetensors library: pip install 'minigrad[examples]'") from None
+        raise ImportError("checkpoints need the library safetensors: pip install safetensors") from None
     return safetensors
 
 
-def save(path, arrays, facts=None):
-    """Writes a dict of named arrays, and `facts` (anything JSON can hold) beside them, to `path`.
+def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) -> None:
+    """Writes named arrays, and `facts` beside them, to `path`.
 
-    The file is written under another name and renamed, so `path` holds the old contents or the new ones, never a part.
-    """
-    safetensors = _safetensors()
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    os.close(handle)
-    try:
-        safetensors.numpy.save_file({k: np.asarray(to_device(v, "cpu"), order="C") for k, v in arrays.items()}, temporary,
-                                    metadata={"facts": json.dumps(facts)})
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    The file is written under another name and renamed, so `path` holds the old contents or the new ones, never a part. Where
+    `path` is a symbolic link, the file that it leads to is written.
 
-
-def load(path):
-    """The arrays and the facts that `save` wrote.
+    Args:
+        path: the file; missing folders are made.
+        arrays: {name: array}, NumPy's or CuPy's, of any shape and memory order.
+        facts: anything JSON can hold.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: it is damaged or no safetensors file.
+        IsADirectoryError: `path` is a folder; ImportError: safetensors is not installed.
+    """
+    safetensors = _safetensors()
+    on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
+    with replacing(path) as temporary:
+        safetensors.numpy.save_file(on_host, temporary, metadata={"facts": json.dumps(facts)})
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays by name, and the facts (None if there are none), that `save` or another writer of safetensors wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file; IsADirectoryError: `path` is a folder; ValueError: the file is damaged or no
+            safetensors file; ImportError: safetensors is not installed.
     """
     safetensors = _safetensors()
     if not os.path.exists(path):
         raise FileNotFoundError(f"no checkpoint at {path}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder, not a checkpoint: name the file in it")
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads((file.metadata() or {}).get("facts", "null"))
+            facts = (file.metadata() or {}).get("facts", "null")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(facts)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None

@@ -1,21 +1,19 @@
-"""What is recorded on the graph, who watches operations run, and which arrays were changed in place. Per thread."""
+"""Whether operations are recorded on the graph, and who observes them. Per thread."""
 import contextlib
 import functools
 import itertools
 import os
 import sys
 import threading
-import weakref
 
-from . import backend
-
-tick = itertools.count(1).__next__  # the order of events: recordings and in-place changes
+next_event = itertools.count(1).__next__  # numbers recorded operations and changes in place in the order in which they happen
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class State(threading.local):
     recording = True  # are operations recorded on the graph?
     observers = ()  # see `observing`
+    rule_of = None  # the operation whose gradient rule runs and is recorded: it must not leave the Tensors
 
 
 state = State()
@@ -24,19 +22,20 @@ state = State()
 @contextlib.contextmanager
 def recording(on):
     """Operations inside are recorded on the graph (or, with False, are not). Per thread."""
-    before, state.recording = state.recording, on
+    before = state.recording, state.rule_of
+    state.recording, state.rule_of = on, None
     try:
         yield
     finally:
-        state.recording = before
+        state.recording, state.rule_of = before
 
 
-def no_grad():
+def no_grad() -> contextlib.AbstractContextManager:
     """Context manager and decorator: operations inside build no graph."""
     return recording(False)
 
 
-def enable_grad():
+def enable_grad() -> contextlib.AbstractContextManager:
     """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
     return recording(True)
 
@@ -72,21 +71,3 @@ def caller():
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-changed = {}  # id of a memory owner -> when it was last changed in place
-
-
-def mark_changed(array):
-    """Notes that the memory of `array` is about to change, so that a graph that needs the old values says so."""
-    owner = owner_of(array)
-    if id(owner) not in changed:
-        weakref.finalize(owner, changed.pop, id(owner), None).atexit = False
-    changed[id(owner)] = tick()
-
-
-def owner_of(array):
-    """The array that owns the memory: views of one array share it."""
-    while getattr(array, "base", None) is not None and backend.is_array(array.base):
-        array = array.base
-    return array

@@ -7,17 +7,17 @@ the outer graph; the inner backward pass stops at the stand-in. The result is re
 when `f` reached a Tensor outside that requires a gradient; otherwise the backward pass builds no graph.
 """
 import functools
-import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from . import tree
 from .backend import is_array, is_float, random, xp
 from .backward import gradients_of
-from .ops import concatenate, reshape, split, stack, stop_gradient, sum
-from .recording import enable_grad, is_recording, no_grad, observing
-from .recording import tick as now
-from .tensor import Node, Primitive, Tensor, identity, wrap
+from .ops import reshape, stack, stop_gradient, sum
+from .recording import enable_grad, is_recording, next_event, no_grad, observing
+from .tensor import identity, Node, Primitive, Tensor, wrap
 
 
 def _stand_in(x, name):
@@ -48,14 +48,14 @@ def _outside(y, stand_ins):
     """Whether `y` depends on a Tensor that requires a gradient, other than the stand-ins that are leaves of their own."""
     if any(not x.is_leaf for x in stand_ins):
         return True
-    stack, seen = [y._node or y], set(stand_ins)
+    stack, visited = [y.origin], set(stand_ins)
     while stack:
-        key = stack.pop()
-        if key not in seen:
-            if type(key) is not Node:
+        origin = stack.pop()
+        if origin not in visited:
+            if type(origin) is not Node:
                 return True
-            seen.add(key)
-            stack.extend([x._node or x for x in key.inputs if x._requires_grad])
+            visited.add(origin)
+            stack.extend([x for x in origin.sources if x is not None and x._requires_grad])
     return False
 
 
@@ -92,7 +92,7 @@ class _Run:
         if not self.y.requires_grad:
             return [wrap(xp(x._array).zeros_like(x._array)) for x in self.xs]
         graph = self.create_graph or (self.outer and isinstance(cotangent, Tensor) and cotangent.requires_grad)
-        grads = gradients_of(self.y, self.xs, cotangent, graph, graph or not last, stop=True)
+        grads = gradients_of([self.y], self.xs, [cotangent], graph, graph or not last, stop=True)
         if last:
             self.close()
         return grads
@@ -108,7 +108,8 @@ class _Run:
         return out[0] if self.single else tuple(out)
 
 
-def grad(f, argnums=0, create_graph=False, retain_graph=None, has_aux=False):
+def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, retain_graph: bool | None = None,
+         has_aux: bool = False) -> Any:
     """The gradient of a scalar function, or of a scalar that has been computed.
 
     `grad(f)` is a function with the arguments of `f` that returns the gradient with respect to argument `argnums` (a number,
@@ -130,7 +131,7 @@ def grad(f, argnums=0, create_graph=False, retain_graph=None, has_aux=False):
         for x in leaves:
             if not isinstance(x, Tensor):
                 raise TypeError(f"grad(y, xs): xs must be Tensors that y was computed from, not {type(x).__name__}")
-        return rebuild(gradients_of(f, leaves, None, create_graph, retain_graph))
+        return rebuild(gradients_of([f], leaves, None, create_graph, retain_graph))
     both = value_and_grad(f, argnums, has_aux, _name="grad")
 
     @functools.wraps(f, updated=())
@@ -141,7 +142,8 @@ def grad(f, argnums=0, create_graph=False, retain_graph=None, has_aux=False):
     return gradient
 
 
-def value_and_grad(f, argnums=0, has_aux=False, _name="value_and_grad"):
+def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False,
+                   _name: str = "value_and_grad") -> Callable:
     """As `grad(f)`, but the new function returns (value, gradient); with `has_aux` ((value, anything), gradient)."""
     if not callable(f):
         raise TypeError(f"{_name}: expected a function, not {type(f).__name__}")
@@ -158,7 +160,7 @@ def value_and_grad(f, argnums=0, has_aux=False, _name="value_and_grad"):
     return value_and_gradient
 
 
-def vjp(f, *primals):
+def vjp(f: Callable, *primals: Any) -> tuple[Tensor, Callable]:
     """The value f(*primals), and a function from a cotangent of the value to the cotangents of the primals (a tuple).
 
     The function may be called any number of times.
@@ -167,12 +169,16 @@ def vjp(f, *primals):
     return run.value(), lambda cotangent: run.arranged(run.pull(cotangent, last=False))
 
 
-def jvp(f, primals, tangents):
+def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Tensor, Tensor]:
     """The value f(*primals), and its derivative along `tangents`: the Jacobian times a vector.
 
-    Reverse mode applied twice: the pullback u -> J^T u is linear in u, and its own pullback is v -> J v (Townsend 2017,
-    "A new trick for calculating Jacobian vector products"). So every rule serves both modes, at about twice the cost of
-    one gradient. `primals` and `tangents` are sequences of equal structure.
+    Reverse mode applied twice. The backward pass computes u -> J^T u, which is linear in u; so its derivative with respect to u,
+    along the cotangent v, is (J^T)^T v = J v, whatever u is (here zeros):
+
+        d/du <J^T u, v> = d/du <u, J v> = J v
+
+    (Townsend 2017, "A new trick for calculating Jacobian vector products"). So every rule serves both modes, at about twice the
+    cost of one gradient. `primals` and `tangents` are sequences of equal structure.
     """
     primals, tangents = tuple(primals), tuple(tangents)
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
@@ -187,19 +193,19 @@ def jvp(f, primals, tangents):
         return run.value(), zero
     with enable_grad():
         u = Tensor(zero._array, requires_grad=True)
-        pulled = gradients_of(run.y, run.xs, u, create_graph=True, stop=True)
+        pulled = gradients_of([run.y], run.xs, [u], create_graph=True, stop=True)
         paired = [sum(p * v) for p, v in zip(pulled, vs) if p.requires_grad]
         if not paired:
             return run.value(), zero
         graph = run.outer and (run.create_graph or any(v.requires_grad for v in vs))
         total = functools.reduce(lambda a, b: a + b, paired)
-        derivative = gradients_of(total, [u], None, graph, stop=True)[0]
+        derivative = gradients_of([total], [u], None, graph, stop=True)[0]
         u.requires_grad = False
         run.close()
         return run.value(), derivative
 
 
-def hvp(f, primals, tangents):
+def hvp(f: Callable, primals: Any, tangents: Any) -> Any:
     """The Hessian of a scalar function times a vector, without the Hessian: the derivative of the gradient along `tangents`.
 
     `primals` and `tangents` are the sequences of all arguments; the result is a tuple in the structure of primals. A single
@@ -221,7 +227,7 @@ def hvp(f, primals, tangents):
     return tuple(grad(along, tuple(range(len(primals))))(*primals))
 
 
-def jacobian(f, argnums=0):
+def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     """A function that returns all derivatives of the output of `f` (any shape) with respect to one argument.
 
     Each leaf of the result has the output's shape followed by that leaf's shape. One backward pass per output element.
@@ -242,7 +248,7 @@ def jacobian(f, argnums=0):
     return derivative
 
 
-def hessian(f, argnums=0):
+def hessian(f: Callable, argnums: int = 0) -> Callable:
     """A function that returns the second derivatives of the scalar function `f` with respect to one argument.
 
     The argument must be a single Tensor, array or number of shape s; the result has shape s + s.
@@ -256,7 +262,7 @@ class _Closure:
     """Observes a run without recording, and collects what it uses that requires a gradient and was there before."""
 
     def __init__(self):
-        self.found, self.began = {}, now()
+        self.found, self.began = {}, next_event()
 
     def __call__(self, phase, op, inputs, run, where):
         if phase == "forward":
@@ -267,21 +273,25 @@ class _Closure:
 class _Recompute(Primitive):
     """The operation of one call of a checkpointed function: the gradient runs `again(inputs)` and differentiates that."""
 
-    def __init__(self, value, again):
-        super().__init__("checkpoint", lambda *arrays: value)
-        self.again = again
+    reads = None
 
-    def gradients(self, g, node, wanted):
+    def __init__(self, again):
+        self.name, self.again = "checkpoint", again
+
+    def gradients(self, g, node, wanted, receive):
+        create_graph = is_recording()
         with enable_grad():
-            targets, y = self.again(node.inputs)
-        if not y.requires_grad:
-            return [None] * len(wanted)
-        chosen = [x for x, want in zip(targets, wanted) if want]
-        grads = iter(gradients_of(y, chosen, g, is_recording(), stop=True))
-        return [next(grads) if want else None for want in wanted]
+            targets, ys = self.again(node.inputs)
+        pairs = [(y, cotangent) for y, cotangent in zip(ys, g) if cotangent is not None and y.requires_grad]
+        if not pairs:
+            return
+        chosen = [x for x, source in zip(targets, wanted) if source is not None]
+        grads = gradients_of([y for y, _ in pairs], chosen, [c for _, c in pairs], create_graph, stop=True)
+        for source, grad in zip([source for source in wanted if source is not None], grads):
+            receive(source, grad, self)
 
 
-def checkpoint(f):
+def checkpoint(f: Callable) -> Callable:
     """`f`, but its intermediate results are not kept: the backward pass computes them again (Chen et al. 2016,
     "Training deep nets with sublinear memory cost", arXiv:1604.06174).
 
@@ -297,10 +307,11 @@ def checkpoint(f):
         state = random.get_state()
         with no_grad(), observing(_Closure()) as closure:
             outs, restore = tree.flatten(f(*args, **settings))
-        like = [(_checked(y, "checkpoint").shape, y.dtype) for y in outs]
+        for y in outs:
+            _checked(y, "checkpoint")
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
         used = [x for key, x in closure.found.items() if key not in given and x.requires_grad]
-        if not given and not used or not any(is_float(dtype) for _, dtype in like):
+        if not given and not used or not any(is_float(y.dtype) for y in outs):
             return restore(outs)
 
         def again(inputs):
@@ -309,19 +320,8 @@ def checkpoint(f):
             replaced = dict(zip(given, stand_ins))
             new_args, new_settings = rebuild([replaced.get(id(x), x) for x in leaves])
             with random.preserved(state):
-                return stand_ins + used, _packed(tree.leaves(f(*new_args, **new_settings)))
+                return stand_ins + used, tree.leaves(f(*new_args, **new_settings))
 
-        op = _Recompute(_packed(outs)._array, again)
-        packed = op(*given.values(), *used)
-        op.forward = None  # it holds the output
-        if len(like) == 1:
-            return restore([packed])
-        cuts = np.cumsum([math.prod(shape) for shape, _ in like])[:-1].tolist()
-        return restore([reshape(part, shape).astype(dtype) for part, (shape, dtype) in zip(split(packed, cuts), like)])
+        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, None))
 
     return recomputed
-
-
-def _packed(tensors):
-    """Several outputs as one flat Tensor, since an operation has one."""
-    return tensors[0] if len(tensors) == 1 else concatenate([x.reshape(-1) for x in tensors])

@@ -3,9 +3,11 @@
 Transforms take their arguments and return gradients as trees. `None` is an empty tree, and a dict's items
 are visited in its own order.
 """
+from collections.abc import Callable
+from typing import Any
 
 
-def flatten(tree):
+def flatten(tree: Any) -> tuple[list, Callable]:
     """The leaves of `tree` from left to right, and a function that rebuilds the tree from as many new leaves."""
     leaves = []
     build = _flatten(tree, leaves)
@@ -33,12 +35,12 @@ def _flatten(tree, leaves):
     return next
 
 
-def leaves(tree):
+def leaves(tree: Any) -> list:
     """The leaves of `tree`, from left to right."""
     return flatten(tree)[0]
 
 
-def matched(tree, like, name="tree.matched"):
+def matched(tree: Any, like: Any, name: str = "tree.matched") -> list:
     """The leaves of `tree` in the order of those of `like`: items of dicts are matched by their keys.
 
     Raises:
@@ -62,7 +64,7 @@ def _outline(tree):
     return f"a {type(tree).__name__} of {list(tree) if isinstance(tree, dict) else len(tree)}"
 
 
-def map(function, tree, *trees):
+def map(function: Callable, tree: Any, *trees: Any) -> Any:
     """`function` applied to each leaf of `tree`, together with the leaves of `trees` at the same place.
 
     Raises:

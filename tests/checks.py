@@ -1,4 +1,4 @@
-"""What the tests of operations share: drawn arrays with odd strides, and derivatives against central differences."""
+"""What the tests of operations share: drawn arrays with odd strides, and the check of derivatives."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -37,26 +37,6 @@ def arrays(draw, shape, low=-2.0, high=2.0):
     return strided(spread(shape, rng, low, high), draw(st.integers(0, 7)), draw(st.booleans()))
 
 
-def check_derivatives(f, inputs, orders=3, seed=0, h=1e-5, rtol=2e-5):
-    """Derivatives of `f(*inputs)` along random directions equal central differences, to the given order."""
-    rng = np.random.default_rng(seed)
-    y = f(*inputs)
-    c = rng.normal(size=y.shape)
-    vs = [rng.normal(size=x.shape) for x in inputs]
-    g = lambda *xs: (f(*xs) * c).sum()
-    for order in range(1, orders + 1):
-        ahead, behind = ([x + s * h * v for x, v in zip(inputs, vs)] for s in (1, -1))
-        numeric = (float(g(*ahead)) - float(g(*behind))) / (2 * h)
-        g = _along(g, vs)
-        exact = float(g(*inputs))
-        tolerance = rtol * max(1, abs(numeric), abs(exact)) * 4 ** (order - 1)
-        assert abs(exact - numeric) <= tolerance, f"order {order}: {exact} by rule, {numeric} by differences, shapes {[x.shape for x in inputs]}"
-
-
-def _along(g, vs):
-    def derivative(*xs):
-        grads = mg.grad(g, tuple(range(len(xs))))(*xs)
-        for d, x in zip(grads, xs):
-            assert d.shape == x.shape and d.dtype == x.dtype
-        return sum((d * v).sum() for d, v in zip(grads, vs))
-    return derivative
+def check_derivatives(f, inputs, **options):
+    """`minigrad.check_derivatives` of a list of inputs."""
+    mg.check_derivatives(f, *inputs, **options)

@@ -1,4 +1,7 @@
-"""Optimisers against PyTorch or their formula, clipping, moving averages."""
+"""Optimisers against PyTorch or their formula, groups, states, clipping, moving averages."""
+import copy
+import math
+
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
@@ -40,6 +43,35 @@ def test_as_pytorch(name, settings):
     for ours, theirs in zip(run(lambda ps: getattr(optim, name)(ps, **settings)),
                             in_torch(lambda module, ps: getattr(module, name)(ps, **settings))):
         np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+
+
+def in_groups(module, name, settings, parameter, tensor, late, steps=7):
+    """Parameters after steps in which one group is frozen at first, one has a rate of its own, and one lacks gradients."""
+    rng = np.random.default_rng(0)
+    params = [parameter(rng.normal(size=s)) for s in ((3, 4), (4,), (2,), (5,))]
+    own = {"weight_decay": 0.3} | ({"momentum": 0.0, "nesterov": False} if name == "SGD" else {"betas": (0.5, 0.6)})
+    groups = [{"params": params[:2]}, {"params": params[2:3], "lr": 0.02}, {"params": params[3:], **own}]
+    optimizer = getattr(module, name)(groups, lr=0.1, **settings)
+    for step in range(steps):
+        params[0].requires_grad = step >= late
+        for i, p in enumerate(params):
+            p.grad = tensor(rng.normal(size=tuple(p.shape))) if p.requires_grad and (i != 3 or step % 2) else None
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.9
+        optimizer.step()
+    return params
+
+
+@pytest.mark.parametrize("late", [1, 3])
+@pytest.mark.parametrize("name, settings", [
+    ("SGD", {}), ("SGD", dict(momentum=0.9, weight_decay=0.01)), ("SGD", dict(momentum=0.9, nesterov=True)),
+    ("Adam", dict(weight_decay=0.1)), ("AdamW", {})])
+def test_groups_as_pytorch(name, settings, late):
+    torch = pytest.importorskip("torch")
+    ours = in_groups(optim, name, settings, nn.Parameter, mg.Tensor, late)
+    theirs = in_groups(torch.optim, name, settings, lambda x: torch.nn.Parameter(torch.tensor(x)), torch.tensor, late)
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-7)
 
 
 def test_lamb_by_its_algorithm():
@@ -92,6 +124,22 @@ def test_clipping_by_the_norm_of_all_gradients():
     assert optim.clip_grad_norm(params, 1.0) == np.inf and np.isnan(params[0].grad.numpy()).all()
 
 
+def test_clipping_by_pytorchs_name():
+    p = nn.Parameter(np.zeros(2))
+    assert optim.clip_grad_norm_ is optim.clip_grad_norm and optim.clip_grad_norm_(p, 1.0) == 0
+    p.grad = mg.Tensor(np.array([3.0, 4.0]))
+    assert optim.clip_grad_norm_(p, math.inf) == 5 and p.grad.tolist() == [3, 4]
+    assert optim.clip_grad_norm_((q for q in [p]), 1) == 5
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8])
+    assert optim.clip_grad_norm_([p], 0) == pytest.approx(1) and p.grad.tolist() == [0, 0]
+    for wrong in (-1.0, math.nan, -math.inf):
+        with pytest.raises(ValueError, match="max_norm must be not negative"):
+            optim.clip_grad_norm_([p], wrong)
+    for wrong in (True, "1", None, mg.Tensor(1.0)):
+        with pytest.raises(TypeError, match="max_norm must be a number"):
+            optim.clip_grad_norm_([p], wrong)
+
+
 def test_moving_average_of_parameters_and_buffers():
     net = nn.BatchNorm2d(2)
     ema = optim.EMA(net, decay=0.9, warmup=False)
@@ -119,9 +167,307 @@ def test_the_initial_values_fade_with_warmup():
     np.testing.assert_allclose(ema.average["weight"], np.mean([0, 1, 2, 3]), rtol=1e-6)
 
 
+def test_a_tied_parameter_is_averaged_under_each_of_its_names():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.first = self.second = nn.Parameter(np.zeros(2))
+
+    net = Tied()
+    ema = optim.EMA(net, 0.75, warmup=False)
+    net.first.data = np.ones(2)
+    ema.update()
+    assert ema.average["first"].tolist() == ema.average["second"].tolist() == [0.25, 0.25]
+    ema.copy_to(net)
+    assert net.first is net.second and net.first.tolist() == [0.25, 0.25]
+
+
+# -- groups, settings and states ---------------------------------------------------------------------------------------
+
+KINDS = {"SGD": {}, "momentum": dict(momentum=0.9), "LARS": {}, "Adam": {}, "AdamW": {}, "LAMB": {}}
+
+
+def made(kind, params, lr=0.1, **settings):
+    return getattr(optim, "SGD" if kind == "momentum" else kind)(params, lr, **KINDS[kind], **settings)
+
+
+def parameters(*shapes, dtype=np.float64):
+    return [nn.Parameter(np.full(shape, i + 1, dtype)) for i, shape in enumerate(shapes)]
+
+
+def stepped(optimizer, steps=1, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        for p in optimizer.params:
+            p.grad = mg.Tensor(rng.normal(size=p.shape).astype(p.dtype))
+        optimizer.step()
+    return optimizer
+
+
+def contents(optimizer):
+    return {k: v.tolist() for k, v in optimizer.state_dict().items()}
+
+
+def test_the_learning_rate_of_groups():
+    a, b, c = parameters(2, 3, 4)
+    optimizer = optim.SGD([{"params": [a], "lr": 0.5}, {"params": (p for p in [b])}, {"params": []}], 0.1)
+    assert optimizer.lr == 0.1 and [g["lr"] for g in optimizer.param_groups] == [0.5, 0.1, 0.1]
+    optimizer.lr = 0.2
+    assert optimizer.lr == 0.2 and [g["lr"] for g in optimizer.param_groups] == [1.0, 0.2, 0.2]
+    optimizer.lr = 0
+    optimizer.lr = 0.02
+    np.testing.assert_allclose([g["lr"] for g in optimizer.param_groups], [0.1, 0.02, 0.02])
+    optimizer.add_param_group({"params": [c], "lr": 0.5})  # five times the constructor's, as the first
+    np.testing.assert_allclose(optimizer.param_groups[3]["lr"], 0.1)
+    assert list(map(id, optimizer.params)) == list(map(id, (a, b, c)))
+    optimizer.param_groups[0]["lr"] = 7.0
+    stepped(optimizer)
+    np.testing.assert_allclose(a.numpy(), 1 - 7 * a.grad.numpy())
+    np.testing.assert_allclose(b.numpy(), 2 - 0.02 * b.grad.numpy())
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in (a, b, c))
+    single = optim.SGD([a], 0.1)
+    single.param_groups[0]["lr"] = 0.3
+    assert single.lr == 0.3
+
+
+def test_groups_of_the_others_by_optimisers_of_their_own():
+    for kind in ("LARS", "LAMB"):
+        settings = [dict(weight_decay=0.2), dict(lr=0.03)]
+        together, alone = parameters((2, 3), (3, 2)), parameters((2, 3), (3, 2))
+        stepped(made(kind, [{"params": [p], **s} for p, s in zip(together, settings)]), 3)
+        for i, s in enumerate(settings):
+            optimizer, rng = made(kind, [alone[i]], **s), np.random.default_rng(0)
+            for _ in range(3):
+                grads = [rng.normal(size=p.shape) for p in alone]
+                alone[i].grad = mg.Tensor(grads[i])
+                optimizer.step()
+            np.testing.assert_array_equal(alone[i].numpy(), together[i].numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frozen_and_those_without_gradients_stay_as_they_are(kind):
+    moving, frozen, without = parameters((2, 3), (2, 3), (2, 3))
+    optimizer = stepped(made(kind, [moving, frozen, without]), 2)
+    frozen.requires_grad, without.grad = False, None
+    before, values = contents(optimizer), [p.numpy().copy() for p in optimizer.params]
+    optimizer.step()
+    assert [(p.numpy() != old).all() for p, old in zip(optimizer.params, values)] == [True, False, False]
+    after = contents(optimizer)
+    assert all(after[name] == before[name] for name in before if name.endswith((".1", ".2"))) and after["steps"] == 3
+    scaler = optim.LossScaler(2.0)
+    frozen.grad = mg.Tensor(np.full((2, 3), np.inf))
+    assert scaler.step(optimizer) and np.isinf(frozen.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_state_of_one_group_has_the_names_of_old_checkpoints(kind):
+    slots = {"SGD": [], "momentum": ["velocity"], "LARS": ["velocity"]}.get(kind, ["mean", "square"])
+    optimizer = stepped(made(kind, parameters((2, 3), 4)), 2)
+    state = optimizer.state_dict()
+    assert list(state) == [f"{slot}.{i}" for slot in slots for i in range(2)] + ["steps", "lr"]
+    assert state["steps"] == 2 and state["lr"] == 0.1
+    old, new = optimizer, made(kind, [nn.Parameter(p.numpy().copy()) for p in optimizer.params], 0.7)
+    new.load_state_dict(state)
+    assert contents(new) == contents(old)
+    for optimizer in (old, new):
+        stepped(optimizer, 2, seed=1)
+    assert all((p.numpy() == q.numpy()).all() for p, q in zip(old.params, new.params))
+
+
+def test_the_state_of_groups():
+    def make(params):
+        return optim.Adam([{"params": params[:1]}, {"params": params[1:], "lr": 0.4}], 0.1)
+
+    old = make(parameters(2, 3, 4))
+    old.params[2].requires_grad = False
+    stepped(old, 3)
+    old.lr = 0.05
+    numbers = {k: float(v) for k, v in old.state_dict().items() if not v.shape}
+    assert numbers == {"steps": 3, "lr": 0.05, "lr.1": 0.2, "steps.2": 0}
+    new = make([nn.Parameter(p.numpy().copy()) for p in old.params])
+    new.load_state_dict(old.state_dict())
+    assert contents(new) == contents(old) and [g["lr"] for g in new.param_groups] == [0.05, 0.2]
+    twin = copy.deepcopy(old)
+    for optimizer in (old, new, twin):
+        optimizer.params[2].requires_grad = True
+        stepped(optimizer, 2, seed=1)
+    for p, *others in zip(old.params, new.params, twin.params):
+        assert all((p.numpy() == q.numpy()).all() for q in others)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_state_is_refused_and_changes_nothing(kind):
+    optimizer = stepped(made(kind, parameters((5, 3), 4)), 2)
+    before = contents(optimizer)
+    state = optimizer.state_dict()
+    wrong = [(KeyError, {}, "missing"),
+             (KeyError, state | {"mean.9": np.zeros(4)}, r"unknown \[mean.9\]"),
+             (KeyError, state | {"lr.1": np.array(0.1)}, "lr.1"), (ValueError, state | {"steps": np.array(-1)}, "steps"),
+             (ValueError, state | {"lr": np.array(np.nan)}, "lr"),
+             (ValueError, state | {"lr": np.zeros(2)}, "must be a number"), (TypeError, state | {"lr": "high"}, "lr")]
+    for other in KINDS:
+        theirs = made(other, parameters((5, 3), 4)).state_dict()
+        if theirs.keys() != state.keys():
+            wrong.append((KeyError, theirs, "missing|unknown"))
+    if kind != "SGD":
+        last = list(state)[-3]
+        wrong += [(KeyError, {k: v for k, v in state.items() if k != last}, rf"missing \[{last}\]"),
+                  (KeyError, made(kind, parameters((5, 3), 4, 2)).state_dict(), r"unknown \[\w+.2"),
+                  (KeyError, made(kind, parameters((5, 3))).state_dict(), r"missing \[\w+.1"),
+                  (ValueError, made(kind, parameters((1, 3), 4)).state_dict(), r"\(1, 3\), not \(5, 3\)"),
+                  (ValueError, made(kind, parameters((5, 3), ())).state_dict(), r"\(\), not \(4,\)"),
+                  (ValueError, made(kind, parameters((5, 3), (4, 1))).state_dict(), r"\(4, 1\), not \(4,\)")]
+    for error, given, said in wrong:
+        with pytest.raises(error, match=said):
+            optimizer.load_state_dict(given)
+        assert contents(optimizer) == before
+
+
+def test_other_states_of_averages_and_scalers_are_refused():
+    ema, scaler = optim.EMA(nn.Linear(3, 5)), optim.LossScaler()
+    before = {k: v.tolist() for k, v in ema.state_dict().items()}
+    state = ema.state_dict()
+    for error, given in ((KeyError, {}), (KeyError, state | {"more": np.zeros(1)}),
+                         (ValueError, state | {"weight": np.zeros((1, 3))}), (ValueError, state | {"updates": np.array(-1)})):
+        with pytest.raises(error, match="EMA.load_state_dict"):
+            ema.load_state_dict(given)
+        assert {k: v.tolist() for k, v in ema.state_dict().items()} == before
+    for error, given in ((KeyError, {"scale": 2.0}), (ValueError, {"scale": np.array(np.nan), "good": 1})):
+        with pytest.raises(error, match="LossScaler.load_state_dict"):
+            scaler.load_state_dict(given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_list_of_parameters_is_refused(kind):
+    p, q = parameters(2, 2)
+    net = nn.Sequential(nn.Linear(2, 2))
+    for params, error, said in [
+            (p, TypeError, "Tensor of shape"), ({"params": [p]}, TypeError, "dict"), ({p}, TypeError, "set"),
+            (None, TypeError, "None"), (nn.Linear(1, 1), TypeError, "net.parameters"),
+            (net, TypeError, "must be a Tensor, not Linear"), (dict(net.named_parameters()), TypeError, "dict"),
+            ([p, np.ones(2)], TypeError, r"\[1\] must be a Tensor, not ndarray"), ([[p]], TypeError, "list"),
+            ([p, q, p], ValueError, "stands twice"), ([p * 2], ValueError, "leaf"),
+            ([{"params": [p]}, {"params": [q, p]}], ValueError, r"param_groups\[1\].*stands twice"),
+            ([{"params": [p]}, q], TypeError, "dict with 'params'"), ([{"lr": 0.1}], TypeError, "dict with 'params'"),
+            ([{"params": p}], TypeError, r"\['params'\].*Tensor of shape"), ([{"params": []}], ValueError, "no parameters"),
+            ([{"params": [p], "rate": 0.1}], ValueError, r"unknown settings \['rate'\]"),
+            (iter(()), ValueError, "no parameters")]:
+        with pytest.raises(error, match=said):
+            made(kind, params)
+    optimizer = made(kind, [p])
+    with pytest.raises(ValueError, match="stands twice"):
+        optimizer.add_param_group({"params": [q, p]})
+    assert len(optimizer.params) == len(optimizer.param_groups) == 1
+    optimizer.step()
+
+
+NUMBERS = [(-1.0, ValueError), (math.nan, ValueError), (math.inf, ValueError), (True, TypeError), ("1", TypeError),
+           (None, TypeError), (mg.Tensor(0.1), TypeError), (np.ones(1), TypeError)]
+
+
+SETTINGS = {"SGD": ("momentum",), "LARS": ("momentum", "trust"), **dict.fromkeys(("Adam", "AdamW", "LAMB"), ("eps", "betas"))}
+
+
+@pytest.mark.parametrize("kind, name", [
+    (kind, name) for kind, own in SETTINGS.items() for name in ("lr", "weight_decay", *own)])
+def test_settings_out_of_range_are_refused(kind, name):
+    values = [*NUMBERS, (1.0, ValueError)] if name == "betas" else NUMBERS
+    for value, error in values:
+        for setting in ((value, 0.9), (0.9, value)) if name == "betas" else (value,):
+            for params in (parameters(2), [{"params": parameters(2)}, {"params": parameters(2), name: setting}]):
+                with pytest.raises(error, match=f"{kind}: {name}.* must be"):
+                    getattr(optim, kind)(params, **{"lr": 0.1} | ({} if isinstance(params[0], dict) else {name: setting}))
+    for setting in ((0.9,), 0.9, (0.9, 0.9, 0.9), "99") if name == "betas" else ():
+        with pytest.raises(TypeError, match="pair"):
+            getattr(optim, kind)(parameters(2), betas=setting)
+    fine = (0, np.float32(0.5)) if name == "betas" else 0
+    optimizer = getattr(optim, kind)(parameters(2), **{"lr": 1} | {name: fine})
+    assert stepped(optimizer).param_groups[0][name] == fine
+    for value, error in NUMBERS if name == "lr" else ():
+        with pytest.raises(error, match="lr must be"):
+            optimizer.lr = value
+        assert optimizer.lr == 0
+
+
+def test_settings_that_do_not_go_together_are_refused():
+    p, q = parameters(2, 2)
+    for kind in (optim.SGD, optim.LARS):
+        for make in (lambda: kind([p], 0.1, 0.0, nesterov=True),
+                     lambda: kind([{"params": [p], "momentum": 0}], 0.1, 0.9, 0.0, True)):
+            with pytest.raises(ValueError, match="nesterov needs a momentum"):
+                make()
+        with pytest.raises(TypeError, match="nesterov must be True or False"):
+            kind([p], 0.1, 0.9, nesterov=1)
+    with pytest.raises(ValueError, match="no ratio"):
+        optim.SGD([{"params": [p], "lr": 0.1}, {"params": [q]}], 0.0)
+    with pytest.raises(ValueError, match="eps"):
+        optim.Adam([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))]}])
+    optim.Adam([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))], "eps": 1e-3}])
+
+
+def test_an_optimiser_of_ones_own():
+    class SignDescent(optim.Optimizer):
+        slots = ("last",)
+
+        def __init__(self, params, lr, power=1.0):
+            super().__init__(params, lr, power=power)
+
+        def settings(self, group, lr, t):
+            return lr, group["power"], t
+
+        def update(self, p, g, last, lr, power, t):
+            last[...] = np.sign(g) * t
+            p -= lr * abs(g) ** power * np.sign(g)
+
+    p, q = parameters(2, 3)
+    optimizer = SignDescent([{"params": [p]}, {"params": [q], "power": 0.0}], 0.5)
+    p.grad, q.grad = mg.Tensor(np.array([4.0, -2])), mg.Tensor(np.array([4.0, -2, 1]))
+    optimizer.step()
+    assert p.tolist() == [-1, 2] and q.tolist() == [1.5, 2.5, 1.5]
+    assert contents(optimizer) == {"last.0": [1, -1], "last.1": [1, -1, 1], "steps": 1, "lr": 0.5}
+
+
+def test_momentum_that_comes_later():
+    (p,) = parameters((2, 3))
+    optimizer = stepped(optim.SGD([p], 0.1))
+    before = p.numpy().copy()
+    optimizer.param_groups[0]["momentum"] = 0.5
+    stepped(optimizer, 2, seed=1)
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    np.testing.assert_allclose(p.numpy(), before - 0.1 * first - 0.1 * (0.5 * first + second))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_of_another_shape_is_refused(kind, dtype):
+    (p,) = parameters((5, 3), dtype=dtype)
+    optimizer = made(kind, [p])
+    for shape in ((1, 3), (3,), (15,), ()):
+        p.grad = mg.Tensor(np.ones(shape, dtype))
+        with pytest.raises(ValueError, match="its gradient"):
+            optimizer.step()
+        assert (p.numpy() == 1).all()
+
+
+def test_schedules():
+    halved, cosine = optim.step_decay(1.0, 10), optim.cosine_decay(1.0, 20, warmup=4, final=0.1)
+    assert [halved(t) for t in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    np.testing.assert_allclose([cosine(t) for t in (0, 3, 4, 12, 20, 99)], [0.25, 1, 1, 0.55, 0.1, 0.1])
+    assert optim.cosine_decay(1.0, 0)(0) == 1
+    for make in (lambda: optim.step_decay(-1.0, 1), lambda: optim.step_decay(1.0, 0),
+                 lambda: optim.step_decay(1.0, 1, math.nan), lambda: optim.cosine_decay(math.nan, 1),
+                 lambda: optim.cosine_decay(1.0, -1), lambda: optim.cosine_decay(1.0, 1, -1)):
+        with pytest.raises(ValueError, match="_decay: .* must be"):
+            make()
+
+
 def test_errors():
     with pytest.raises(ValueError, match="no parameters"):
         optim.SGD([], 0.1)
+    for wrong in (dict(interval=2.5), dict(interval=0), dict(scale=0.5), dict(growth=math.nan), dict(backoff=0)):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            optim.LossScaler(**wrong)
     with pytest.raises(ValueError, match="negative"):
         optim.Adam([nn.Parameter(np.zeros(1))], -1.0)
     with pytest.raises(ValueError, match="decay"):

@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 
+from .execution import execution
+
 
 def xp(array):
     """The array module of `array`: `cupy` for a CuPy array, else `numpy`."""
@@ -15,22 +17,6 @@ def xp(array):
         return np
     cupy = sys.modules.get("cupy")  # a CuPy array cannot exist unless CuPy has been imported
     return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
-
-
-capturing = None  # the `minigrad.cuda.Captured` whose step runs now, to be warmed up or traced; else None
-
-
-def tracing():
-    """Whether what runs now is not executed but recorded, to be replayed."""
-    return capturing is not None and capturing.tracing
-
-
-def fresh(function, dtype):
-    """`function()`; while tracing, an array (1,) on the device in which `function()` lies at each replay.
-
-    For the numbers that change from step to step, such as a learning rate.
-    """
-    return capturing.slot(function, dtype) if tracing() else function()
 
 
 def as_dtype(dtype):
@@ -43,7 +29,7 @@ def as_dtype(dtype):
         try:
             from ml_dtypes import bfloat16 as dtype
         except ImportError:
-            raise RuntimeError("dtype 'bfloat16' needs ml_dtypes: pip install 'minigrad[bfloat16]'") from None
+            raise RuntimeError("dtype 'bfloat16' needs ml_dtypes: pip install ml_dtypes") from None
     return np.dtype(dtype)
 
 
@@ -57,7 +43,7 @@ def is_half(dtype):
     return dtype.char in "eE"
 
 
-def together(*dtypes):
+def result_type(*dtypes):
     """The dtype of a result of arrays of these dtypes. NumPy's, and where it has none for bfloat16: float32 for it beside
     float16, float64 beside integers."""
     try:
@@ -67,13 +53,14 @@ def together(*dtypes):
 
 
 def in_float32(function):
-    """An array function, made to take floats of 16 bits as float32 and to round its result, an array, back to 16 bits."""
+    """An array function, made to take floats of 16 bits as float32 and to round its result, one array or several, to 16 bits."""
     @functools.wraps(function)
     def called(*arrays, **settings):
         if not any(is_half(a.dtype) for a in arrays):
             return function(*arrays, **settings)
-        dtype = together(*[a.dtype for a in arrays])
-        return function(*[a.astype(np.float32) if is_half(a.dtype) else a for a in arrays], **settings).astype(dtype)
+        dtype = result_type(*[a.dtype for a in arrays])
+        result = function(*[a.astype(np.float32) if is_half(a.dtype) else a for a in arrays], **settings)
+        return tuple(r.astype(dtype) for r in result) if type(result) is tuple else result.astype(dtype)
 
     return called
 
@@ -85,47 +72,16 @@ def summed(x, axis=None, keepdims=False):
     return x.sum(axis=axis, keepdims=keepdims)
 
 
-def add(x, y, out=None):
-    """x + y, as `numpy.add`; large NumPy arrays of one layout on all threads, which tell `numpy.errstate` nothing."""
-    if x.size >= LARGE and type(x) is type(y) is np.ndarray and x.strides == y.strides and x.shape == y.shape and (
-            x.dtype == y.dtype == np.float32):
-        from .cpu.elementwise import add as threaded
-        return threaded(x, y, out)
-    return np.add(x, y, out=out)
-
-
 def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
     if x.dtype != y.dtype:
-        x, y = (a.astype(together(x.dtype, y.dtype), copy=False) for a in (x, y))
+        x, y = (a.astype(result_type(x.dtype, y.dtype), copy=False) for a in (x, y))
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 
-LARGE = 1 << 18  # elements of which a pass pays for more threads
-kernels_take_numpy = False  # set by `cuda.launch.using` while the CUDA kernels run on the CPU
-_SERVED = {np.dtype(name) for name in ("float32", "float64", "int64", "bool")}
-
-
-def path(*arrays):
-    """Which implementation serves an operation on `arrays`; every choice between implementations is made here.
-
-    Returns:
-        "cpu": all are NumPy's: the blocked and threaded paths of `backend.cpu`.
-        "cuda": all are on the GPU, their floats of one dtype among float16, bfloat16, float32 and float64, their integers
-            int64: the kernels of `backend.cuda`.
-        "definition": anything else, such as float32 beside float64 on the GPU: the operation written in primitives.
-    """
-    if not kernels_take_numpy:
-        for a in arrays:
-            if type(a) is not np.ndarray and xp(a) is not np:
-                break
-        else:
-            return "cpu"
-        if any(xp(a) is np for a in arrays):  # the primitives say that these are on different devices
-            return "definition"
-    dtypes = {a.dtype for a in arrays}
-    served = all(d in _SERVED or is_half(d) for d in dtypes)
-    return "cuda" if served and len([d for d in dtypes if is_float(d)]) == 1 else "definition"
+def runs_cuda_kernels(array):
+    """Whether what is done with this array is done by the device that runs the CUDA kernels: it is on the GPU."""
+    return execution.kernels_take_numpy or xp(array) is not np
 
 
 def is_array(x):
@@ -143,7 +99,7 @@ def cupy():
     try:
         import cupy
     except ImportError:
-        raise RuntimeError("device 'cuda' needs CuPy: pip install 'minigrad[cuda12]' (or cuda13)") from None
+        raise RuntimeError("device 'cuda' needs CuPy: pip install -e \".[cuda12]\" in the clone (or cuda13)") from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -153,7 +109,7 @@ def cupy():
     return cupy
 
 
-def cuda_available():
+def cuda_available() -> bool:
     """True where CuPy is installed and sees at least one GPU. Importing CuPy takes a second or so."""
     try:
         cupy()
@@ -175,7 +131,7 @@ def to_device(array, device):
         RuntimeError: there is no such GPU, or no CuPy; or a captured step asks for the copy.
     """
     kind, _, index = str(device).partition(":")
-    if capturing is not None and (kind == "cpu") == (kernels_take_numpy or xp(array) is not np):
+    if execution.capture is not None and (kind == "cpu") == runs_cuda_kernels(array):
         raise RuntimeError("a captured step cannot copy between host and GPU, as item(), float(), numpy() and to() do: "
                            "return the Tensor and read it outside, or pass the array as an argument")
     if kind == "cpu" and not index:
@@ -185,3 +141,13 @@ def to_device(array, device):
     cp = cupy()
     with cp.cuda.Device(int(index)) if index else cp.cuda.Device():
         return cp.asarray(array)
+
+
+from . import cupy_differences  # noqa: E402, F401  (they need the functions above)
+from .paths import Path, path, with_paths  # noqa: E402
+
+
+def add(x, y, out=None):
+    """x + y, as `numpy.add`; the CPU's path for large arrays tells `numpy.errstate` nothing."""
+    found = path("add", (x, y)) if x.size >= 1 << 18 else None
+    return np.add(x, y, out=out) if found is None else found.forward(x, y, out)

@@ -1,14 +1,17 @@
 """The random numbers that layers and initialisers draw: one generator per process, which `seed` sets."""
 import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from .. import backend
+from . import execution, runs_cuda_kernels
 
 _generator = None  # made at first use: importing numpy.random takes a while
 
 
-def generator():
+def generator() -> np.random.Generator:
     """The generator that everything in minigrad draws from unless it is given another: a `numpy.random.Generator`."""
     global _generator
     if _generator is None:
@@ -16,35 +19,48 @@ def generator():
     return _generator
 
 
-def draw():
+def draw() -> Any:
     """A seed for the kernels that draw random numbers on the GPU, a number below 2**63.
 
-    While a step is traced (see `minigrad.cuda`) an array (1,) on the device, with a new number at every replay; where the
+    While a step is traced (see `minigrad.cuda_graph`) an array (1,) on the device, with a new number at every replay; where the
     generator was put back to draw the same number again, the same array.
     """
     number = int(generator().integers(1 << 63))
-    if not backend.tracing():
+    if not execution.tracing:
         return number
-    return backend.capturing.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
+    return execution.capture.slot(lambda: generator().integers(1 << 63), np.uint64, key=number)
 
 
-def seed(value):
+def words(like: Any, shape: tuple[int, ...]) -> Any:
+    """Random whole numbers from 0 to 65,535, as an array of `shape` where the array `like` is.
+
+    For the GPU the host draws one number, from which a counter-based generator there draws the others (as float64).
+    """
+    n = math.prod(shape)
+    if not runs_cuda_kernels(like):
+        bits = generator().bit_generator.random_raw(-(-n // 4)).astype("<u8", copy=False).view("<u2")
+        return bits[:n].reshape(shape)
+    from . import cuda
+    return cuda.philox_words(n, draw()).reshape(shape) // 65536
+
+
+def seed(value: int) -> None:
     """Starts the generator anew. The same seed gives the same numbers on every machine."""
     generator().bit_generator.state = np.random.default_rng(value).bit_generator.state
 
 
-def get_state():
+def get_state() -> dict[str, Any]:
     """The generator's state: a dict of plain numbers and strings, which JSON can hold."""
     return generator().bit_generator.state
 
 
-def set_state(state):
+def set_state(state: dict[str, Any]) -> None:
     """Puts back what `get_state` returned."""
     generator().bit_generator.state = state
 
 
 @contextlib.contextmanager
-def preserved(state=None):
+def preserved(state: dict[str, Any] | None = None) -> Iterator[None]:
     """Runs the block from `state` (default: the present one), and afterwards puts the present state back."""
     before = get_state()
     if state is not None:

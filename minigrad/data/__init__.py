@@ -6,7 +6,7 @@ from .cifar10 import FILES as CIFAR10_FILES
 from .cifar10 import load_cifar10
 from .digits import load_digits
 from .episodes import Episode, EpisodeSampler
-from .files import data_dir
+from .files import cache_dir, data_dir
 from .folder import load_image_folder
 from .glyphs import load_glyphs
 from .labels import Batch, SemiSupervisedLoader, balanced_subset

@@ -1,8 +1,12 @@
-"""Augmentation of batches of images."""
+"""Augmentation of batches of images, random and for all images of a batch at once."""
+from collections.abc import Sequence
+
 import numpy as np
 
+Value = np.ndarray | float  # one for each image, or one for all
 
-def affine(images, matrices):
+
+def affine(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Each image seen through its affine map, by bilinear sampling; outside is 0.
 
     Args:
@@ -26,8 +30,16 @@ def affine(images, matrices):
     return (upper + down * (lower - upper)).reshape(n, h, w)
 
 
-def random_affine(images, rng, rotation=10.0, scale=0.1, shear=0.1, shift=2.0):
-    """Images (..., H, W), each turned by up to +-rotation degrees, scaled, sheared and shifted (pixels) by chance."""
+def random_affine(images: np.ndarray, rng: np.random.Generator, rotation: float = 10.0, scale: float = 0.1, shear: float = 0.1,
+                  shift: float = 2.0) -> np.ndarray:
+    """Images (..., H, W), each turned, scaled, sheared and shifted at random.
+
+    Args:
+        rotation: up to +-rotation degrees.
+        scale: factors in both directions up to exp(+-scale).
+        shear: up to +-shear pixels a pixel.
+        shift: up to +-shift pixels.
+    """
     flat = images.reshape(-1, *images.shape[-2:])
     n = len(flat)
     a = np.deg2rad(rng.uniform(-rotation, rotation, n))
@@ -42,8 +54,8 @@ def random_affine(images, rng, rotation=10.0, scale=0.1, shear=0.1, shift=2.0):
 
 # -- weak augmentation of (N, C, H, W) float32 -------------------------------------------------------------------------
 
-def translate(images, rng, pixels, fill=0.0):
-    """Each image shifted by up to +-pixels whole pixels in both directions; what comes in is `fill`."""
+def translate(images: np.ndarray, rng: np.random.Generator, pixels: int, fill: float = 0.0) -> np.ndarray:
+    """Each image shifted by up to +-pixels whole pixels in both directions; new pixels are `fill`."""
     n, _, h, w = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), (2, 3))  # (N, C, dy, dx, H, W)
@@ -51,18 +63,20 @@ def translate(images, rng, pixels, fill=0.0):
     return windows[np.arange(n), :, dy, dx]
 
 
-def random_flip(images, rng):
+def random_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each image mirrored, left for right, with probability 1/2."""
     return np.where((rng.random(len(images)) < 0.5)[:, None, None, None], images[..., ::-1], images)
 
 
-def gaussian_noise(images, rng, std):
-    """Plus normal noise."""
+def gaussian_noise(images: np.ndarray, rng: np.random.Generator, std: float) -> np.ndarray:
+    """Plus normal noise of this standard deviation."""
     return images + np.float32(std) * rng.standard_normal(images.shape, dtype=np.float32)
 
 
-def weak(images, rng, pixels=None, flip=False, noise=0.0, fill=0.0):
-    """Shifted by up to an eighth of the width (or `pixels`), if wanted mirrored by chance and with noise."""
+def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None, flip: bool = False, noise: float = 0.0,
+         fill: float = 0.0) -> np.ndarray:
+    """Images (N, C, H, W), each shifted by up to an eighth of the width (or `pixels`), with `flip` mirrored at random, and
+    with normal noise of the standard deviation `noise`."""
     images = translate(images, rng, max(1, images.shape[-1] // 8) if pixels is None else pixels, fill)
     if flip:
         images = random_flip(images, rng)
@@ -85,10 +99,11 @@ def _grey(images):
     return images if images.shape[1] == 1 else np.einsum("nchw,c->nhw", images, np.float32([0.299, 0.587, 0.114]))[:, None]
 
 
-def warp(images, matrices, fill=0.0):
+def warp(images: np.ndarray, matrices: np.ndarray, fill: float = 0.0) -> np.ndarray:
     """`affine` of every channel; outside is `fill`."""
     n, c, h, w = images.shape
-    return affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0)).reshape(images.shape) + np.float32(fill)
+    warped = affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0))
+    return warped.reshape(images.shape) + np.float32(fill)
 
 
 def _matrices(n, **entries):
@@ -100,48 +115,48 @@ def _matrices(n, **entries):
     return m
 
 
-def rotate(images, degrees, fill=0.0):
+def rotate(images: np.ndarray, degrees: Value, fill: float = 0.0) -> np.ndarray:
     """Turned counter-clockwise about the centre."""
     a = np.deg2rad(degrees)
     return warp(images, _matrices(len(images), a00=np.cos(a), a01=np.sin(a), a10=-np.sin(a), a11=np.cos(a)), fill)
 
 
-def shear_x(images, value, fill=0.0):
+def shear_x(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
     """Rows shifted in proportion to their distance from the middle."""
     return warp(images, _matrices(len(images), a10=value), fill)
 
 
-def shear_y(images, value, fill=0.0):
+def shear_y(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
     """Columns shifted in proportion to their distance from the middle."""
     return warp(images, _matrices(len(images), a01=value), fill)
 
 
-def translate_x(images, value, fill=0.0):
+def translate_x(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
     """Moved to the left by this part of the width."""
     return warp(images, _matrices(len(images), a12=np.asarray(value) * images.shape[3]), fill)
 
 
-def translate_y(images, value, fill=0.0):
+def translate_y(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
     """Moved up by this part of the height."""
     return warp(images, _matrices(len(images), a02=np.asarray(value) * images.shape[2]), fill)
 
 
-def brightness(images, factor, fill=0.0):
+def brightness(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
     """Towards black."""
     return _blend(np.float32(0), images, factor)
 
 
-def colour(images, factor, fill=0.0):
+def colour(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
     """Towards grey."""
     return _blend(_grey(images), images, factor)
 
 
-def contrast(images, factor, fill=0.0):
+def contrast(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
     """Towards the mean luminance."""
     return _blend(_grey(images).mean((1, 2, 3), keepdims=True), images, factor)
 
 
-def smoothed(images):
+def smoothed(images: np.ndarray) -> np.ndarray:
     """The mean of the 3 x 3 neighbours, the middle five times; the frame of one pixel stays."""
     rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
     out = images.copy()
@@ -149,19 +164,19 @@ def smoothed(images):
     return out
 
 
-def sharpness(images, factor, fill=0.0):
+def sharpness(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
     """Towards the smoothed image, above 1 away from it."""
     return _blend(smoothed(images), images, factor)
 
 
-def autocontrast(images, value=None, fill=0.0):
+def autocontrast(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """Each channel stretched to [0, 1]."""
     low, high = images.min((2, 3), keepdims=True), images.max((2, 3), keepdims=True)
     flat = high <= low
     return np.where(flat, images, (images - low) / np.where(flat, 1, high - low))
 
 
-def equalize(images, value=None, fill=0.0):
+def equalize(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """Each channel's grey values, in 256 steps, made about equally frequent."""
     n, c, h, w = images.shape
     bytes_ = np.rint(np.clip(images, 0, 1) * 255).astype(np.int64).reshape(n * c, -1)
@@ -174,23 +189,23 @@ def equalize(images, value=None, fill=0.0):
     return (table[row, bytes_].astype(np.float32) / 255).reshape(images.shape)
 
 
-def posterize(images, bits, fill=0.0):
+def posterize(images: np.ndarray, bits: Value, fill: float = 0.0) -> np.ndarray:
     """Only the highest bits of a byte are kept."""
     unit = 2 ** (8 - _column(np.rint(bits)))
     return np.floor(np.rint(np.clip(images, 0, 1) * 255) / unit) * unit / 255
 
 
-def solarize(images, threshold, fill=0.0):
+def solarize(images: np.ndarray, threshold: Value, fill: float = 0.0) -> np.ndarray:
     """Inverted where not below the threshold."""
     return np.where(images < _column(threshold), images, 1 - images)
 
 
-def invert(images, value=None, fill=0.0):
+def invert(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """1 - x."""
     return 1 - images
 
 
-def identity(images, value=None, fill=0.0):
+def identity(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """x."""
     return images
 
@@ -205,7 +220,8 @@ COLOUR = tuple(name for name in OPERATIONS if name != "invert")  # RandAugment's
 GREY = ("brightness", "contrast", "identity", "rotate", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
-def apply(images, names, which, levels, fill=0.0):
+def apply(images: np.ndarray, names: Sequence[str], which: np.ndarray, levels: np.ndarray,
+          fill: float = 0.0) -> np.ndarray:
     """To image i the operation names[which[i]], at levels[i] of 0 to 1 of its range of values."""
     out = images.copy()
     for k in np.unique(which):
@@ -215,8 +231,8 @@ def apply(images, names, which, levels, fill=0.0):
     return out
 
 
-def cutout(images, rng, size=0.5, fill=0.0):
-    """A square of this part of the width, about a point drawn by chance, replaced by `fill` (DeVries and Taylor 2017)."""
+def cutout(images: np.ndarray, rng: np.random.Generator, size: float = 0.5, fill: float = 0.0) -> np.ndarray:
+    """A square of this part of the width, about a random point, replaced by `fill` (DeVries and Taylor 2017)."""
     n, _, h, w = images.shape
     y, x = rng.integers(0, h, (n, 1)), rng.integers(0, w, (n, 1))
     side = round(size * w)
@@ -225,12 +241,21 @@ def cutout(images, rng, size=0.5, fill=0.0):
 
 
 class RandAugment:
-    """`count` operations drawn by chance with levels drawn by chance, then cutout (Cubuk et al. 2019, arXiv:1909.13719)."""
+    """`count` operations drawn at random with random levels, then cutout (Cubuk et al. 2019, arXiv:1909.13719).
 
-    def __init__(self, operations=COLOUR, count=2, cutout=0.5, fill=0.5):
+    Calling it on images (N, C, H, W) in [0, 1] and a NumPy generator gives the changed images.
+
+    Args:
+        operations: names of `OPERATIONS`: `COLOUR`, or `GREY` for characters.
+        count: how many are applied to each image, one after the other.
+        cutout: the side of the square that is cut out, as a part of the width; 0 for none.
+        fill: the value of pixels that come in or are cut out.
+    """
+
+    def __init__(self, operations: Sequence[str] = COLOUR, count: int = 2, cutout: float = 0.5, fill: float = 0.5):
         self.operations, self.count, self.cutout, self.fill = operations, count, cutout, fill
 
-    def __call__(self, images, rng):
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for _ in range(self.count):
             which, levels = rng.integers(0, len(self.operations), len(images)), rng.random(len(images))
             images = apply(images, self.operations, which, levels, self.fill)

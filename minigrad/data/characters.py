@@ -1,4 +1,5 @@
 """Images of handwritten characters, grouped by character."""
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,15 @@ class Characters:
     """images: (classes, drawings, size, size) float32, ink 1 on background 0; names: one "Alphabet/character" a class."""
 
     images: np.ndarray
-    names: list
+    names: list[str]
 
-    def without(self, alphabets):
+    def without(self, alphabets: Collection[str]) -> "Characters":
         """The classes of all alphabets but these."""
         keep = [i for i, name in enumerate(self.names) if name.split("/")[0] not in alphabets]
         return Characters(self.images[keep], [self.names[i] for i in keep])
 
 
-def with_rotations(characters, mirrored=False):
+def with_rotations(characters: Characters, mirrored: bool = False) -> Characters:
     """Each class turned by 0, 90, 180 and 270 degrees as four classes (Vinyals et al. 2016).
 
     With `mirrored`, the mirror images make four more. A letter that looks the same after a turn stays two classes.

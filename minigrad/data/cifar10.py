@@ -1,5 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): 50,000 images to train on and 10,000 to test on, 32 x 32 in colour, ten classes."""
 import io
+import os
 import tarfile
 import zipfile
 
@@ -13,7 +14,7 @@ _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 
 
-def load_cifar10(split="train", data=None):
+def load_cifar10(split: str = "train", data: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 3, 32, 32) uint8 and labels (N,) uint8 of "train" or "test".
 
     Read from `cifar10-train.zip` and `cifar10-test.zip`, zips of `SPLIT/CLASS/*.jpg` or `.png`, where the folder `data` (or

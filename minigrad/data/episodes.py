@@ -1,5 +1,7 @@
 """Episodes: small classification tasks drawn from a data set with many classes."""
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +23,13 @@ class EpisodeSampler:
     Args:
         images: an array (classes, drawings, ...) or a list with an array (drawings, ...) for each class.
         way, shot, query: classes an episode, labelled images a class, images to classify a class (never the labelled ones).
+        seed: of the draws.
 
     Raises:
         ValueError: more classes or images are asked for than there are.
     """
 
-    def __init__(self, images, way, shot, query, seed=0):
+    def __init__(self, images: np.ndarray | Sequence[np.ndarray], way: int, shot: int, query: int, seed: int = 0):
         for name, value in (("way", way), ("shot", shot), ("query", query)):
             if value < 1:
                 raise ValueError(f"episodes: {name} must be at least 1, not {value}")
@@ -38,7 +41,7 @@ class EpisodeSampler:
         self.images, self.way, self.shot, self.query = images, way, shot, query
         self.rng = np.random.default_rng(seed)
 
-    def sample(self):
+    def sample(self) -> Episode:
         """The next Episode."""
         classes = self.rng.choice(len(self.images), self.way, replace=False)
         picked = np.stack([self.images[c][self.rng.choice(len(self.images[c]), self.shot + self.query, replace=False)]
@@ -47,10 +50,10 @@ class EpisodeSampler:
         return Episode(picked[:, :self.shot].reshape(-1, *shape), labels.repeat(self.shot),
                        picked[:, self.shot:].reshape(-1, *shape), labels.repeat(self.query), classes)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers, as JSON can hold it."""
         return self.rng.bit_generator.state
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.rng.bit_generator.state = state

@@ -1,24 +1,19 @@
-"""Where data lives on disk, and files that are written whole or not at all."""
+"""Where data lives on disk, downloads, and a cache of decoded arrays."""
 import os
 import pathlib
-import tempfile
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-
-def cache_dir():
-    """The folder of decoded data: the environment's MINIGRAD_CACHE, else `minigrad` in the user's cache folder."""
-    base = os.environ.get("MINIGRAD_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "minigrad")
-    return pathlib.Path(base)
+from ..backend.files import cache_dir, replacing
 
 
-def data_dir(data=None):
+def data_dir(data: str | os.PathLike | None = None) -> pathlib.Path:
     """The folder to look for data in: `data`, else the environment's MINIGRAD_DATA, else the cache."""
     return pathlib.Path(data or os.environ.get("MINIGRAD_DATA") or cache_dir())
 
 
-def find(names, url, md5, data=None):
+def find(names: Sequence[str], url: str, md5: str, data: str | os.PathLike | None = None) -> pathlib.Path:
     """The path of a data file: one of `names` below `data_dir(data)`, else downloaded from `url` into the cache.
 
     Raises:
@@ -36,7 +31,7 @@ def find(names, url, md5, data=None):
                                 "put the file there or set MINIGRAD_DATA to its folder") from error
 
 
-def cached(key, make):
+def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array `make()`, kept in the cache under `key`. A damaged cache file is made anew."""
     path = cache_dir() / f"{key}.npy"
     try:
@@ -44,15 +39,8 @@ def cached(key, make):
     except (OSError, ValueError, EOFError):
         array = make()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, array, allow_pickle=False)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
     except OSError:
         pass  # a cache that cannot be written costs time, not results
     return array

@@ -1,5 +1,6 @@
 """A folder of images of one's own, or a zip of one: each folder that holds images is a class."""
 import io
+import os
 import pathlib
 import zipfile
 import zlib
@@ -9,7 +10,8 @@ import numpy as np
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def load_image_folder(path, size=None, channels=3, under=""):
+def load_image_folder(path: str | os.PathLike, size: int | None = None, channels: int = 3,
+                      under: str = "") -> tuple[np.ndarray, np.ndarray, list[str]]:
     """All images below `path`, with the folder of each as its class.
 
     Args:
@@ -32,7 +34,8 @@ def load_image_folder(path, size=None, channels=3, under=""):
             files = {p.relative_to(path).as_posix(): p.read_bytes for p in path.rglob("*") if p.is_file()}
             return _images(files, prefix, path, size, channels)
         with zipfile.ZipFile(path) as archive:
-            files = {name: (lambda name=name: archive.read(name)) for name in archive.namelist() if not name.startswith("__MACOSX")}
+            files = {name: (lambda name=name: archive.read(name)) for name in archive.namelist()
+                     if not name.startswith("__MACOSX")}
             return _images(files, prefix, path, size, channels)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is neither a folder nor an undamaged zip: {error}") from error
@@ -48,7 +51,8 @@ def _images(files, prefix, path, size, channels):
     for name in names:
         image = _image(files[name], name, size, channels)
         if images and image.shape != images[0].shape:
-            raise ValueError(f"{name} is {image.shape[1:]} pixels, {names[0]} {images[0].shape[1:]}; pass size= to scale them all")
+            raise ValueError(f"{name} is {image.shape[1:]} pixels, {names[0]} {images[0].shape[1:]}; pass size= to scale "
+                             "them all")
         images.append(image)
     labels = np.array([number[n[len(prefix):].rpartition("/")[0]] for n in names])
     return np.stack(images).astype(np.float32) / 255, labels, classes

@@ -18,10 +18,19 @@ _FONTS = ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSans-Oblique.ttf", "DejaVu
           "DejaVuSans-Bold.ttf")
 
 
-def load_glyphs(split="train", drawings=20, size=28, seed=0):
+def load_glyphs(split: str = "train", drawings: int = 20, size: int = 28, seed: int = 0) -> Characters:
     """Letters of the scripts of "train", or of the others of "test": no script is in both.
 
     Letters that look alike in print (Latin A, Greek Alpha) count once. Deterministic for a seed; made once, then cached.
+
+    Args:
+        split: "train" or "test".
+        drawings: how many of each letter.
+        size: of a drawing, size x size pixels.
+        seed: of the fonts and distortions.
+
+    Raises:
+        ValueError: no such split.
     """
     if split not in _SCRIPTS:
         raise ValueError(f"glyphs: split must be 'train' or 'test', not {split!r}")

@@ -1,17 +1,18 @@
 """Few labels: balanced subsets, and batches of labelled and unlabelled images."""
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
-def balanced_subset(labels, count, seed=0):
-    """Indices of `count` examples drawn by chance, of every class as many (give or take one), in random order.
+def balanced_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Indices of `count` examples drawn at random, equally many of each class (give or take one), in random order.
 
     Raises:
         ValueError: there are fewer examples, or a class has too few.
     """
     labels, rng = np.asarray(labels), np.random.default_rng(seed)
-    classes = rng.permutation(np.unique(labels))  # by chance which ones get one more
+    classes = rng.permutation(np.unique(labels))  # which ones get one more is random
     chosen = []
     for i, c in enumerate(classes):
         members, wanted = np.flatnonzero(labels == c), (count - i - 1) // len(classes) + 1
@@ -34,21 +35,21 @@ class Batch:
 class Shuffled:
     """Indices below n without end: one random order after the other, so that each comes equally often."""
 
-    def __init__(self, n, seed):
+    def __init__(self, n: int, seed: int | tuple[int, ...]):
         self.n, self.rng, self.order = n, np.random.default_rng(seed), np.zeros(0, np.int64)
 
-    def take(self, count):
+    def take(self, count: int) -> np.ndarray:
         """The next `count` indices."""
         while len(self.order) < count:
             self.order = np.concatenate([self.order, self.rng.permutation(self.n)])
         taken, self.order = self.order[:count], self.order[count:]
         return taken
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """The state of the generator and what is left of the present order, as plain values."""
         return {"rng": self.rng.bit_generator.state, "order": self.order.tolist()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` returned."""
         self.rng.bit_generator.state = state["rng"]
         self.order = np.array(state["order"], np.int64)
@@ -58,24 +59,27 @@ class SemiSupervisedLoader:
     """Batches of `batch` labelled and `ratio * batch` unlabelled images.
 
     Args:
-        images, labels: of the labelled set.
-        unlabelled: images without labels, by custom the labelled ones among them.
+        images, labels: of the labelled set, (N, ...) and (N,).
+        unlabelled: images without labels (M, ...), by custom the labelled ones among them.
+        batch, ratio: labelled images a batch, and unlabelled images for each of them.
+        seed: of both orders.
     """
 
-    def __init__(self, images, labels, unlabelled, batch=64, ratio=1, seed=0):
+    def __init__(self, images: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, batch: int = 64, ratio: int = 1,
+                 seed: int = 0):
         self.images, self.labels, self.unlabelled, self.batch, self.ratio = images, labels, unlabelled, batch, ratio
         self.first, self.second = (Shuffled(len(images), (seed, 0)), Shuffled(len(unlabelled), (seed, 1)))
 
-    def sample(self):
+    def sample(self) -> Batch:
         """The next Batch."""
         i, j = self.first.take(self.batch), self.second.take(self.batch * self.ratio)
         return Batch(self.images[i], self.labels[i], self.unlabelled[j], j)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Where both orders stand, as plain values."""
         return {"first": self.first.state_dict(), "second": self.second.state_dict()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` returned."""
         self.first.load_state_dict(state["first"])
         self.second.load_state_dict(state["second"])

@@ -1,5 +1,6 @@
-"""The one-shot classification task of Lake, Salakhutdinov and Tenenbaum (2015): 20 runs of 20-way one-shot within an alphabet."""
+"""The one-shot task of Lake, Salakhutdinov and Tenenbaum (2015): 20 runs of 20-way one-shot within an alphabet."""
 import io
+import os
 import pathlib
 import re
 import zipfile
@@ -18,7 +19,7 @@ class LakeRun:
     labels: np.ndarray
 
 
-def load_lake_runs(path, size=28):
+def load_lake_runs(path: str | os.PathLike, size: int = 28) -> list[LakeRun]:
     """The runs in a folder or zip of `runNN/{training,test}/*.png` with `runNN/class_labels.txt`, as in `all_runs.zip`.
 
     Each line of class_labels.txt names a test image and the training image of its class.
@@ -31,7 +32,8 @@ def load_lake_runs(path, size=28):
         raise FileNotFoundError(f"no folder or zip of one-shot runs at {path}")
     try:
         if path.is_dir():
-            return _runs({p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file()}, path, size)
+            files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file()}
+            return _runs(files, path, size)
         with zipfile.ZipFile(path) as archive:
             return _runs({name: (lambda name=name: archive.read(name)) for name in sorted(archive.namelist())
                           if not name.endswith("/") and not name.startswith("__MACOSX")}, path, size)

@@ -1,5 +1,6 @@
 """MNIST's files: idx, gzipped or not."""
 import gzip
+import os
 import struct
 import zlib
 
@@ -14,7 +15,7 @@ _FILES = {"train": (("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb9
                    ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"))}
 
 
-def read_idx(path):
+def read_idx(path: str | os.PathLike) -> np.ndarray:
     """The uint8 array of an idx file. ValueError if it is damaged or of another kind."""
     try:
         with open(path, "rb") as file:
@@ -30,8 +31,16 @@ def read_idx(path):
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
 
-def load_mnist(split="train", data=None):
-    """Images (N, 28, 28) uint8 and labels (N,) uint8 of "train" (60,000) or "test" (10,000)."""
+def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 28, 28) uint8 and labels (N,) uint8 of "train" (60,000) or "test" (10,000).
+
+    Args:
+        split: "train" or "test".
+        data: the folder that holds the publisher's files, or has them in its `mnist/`, see `data_dir`; else they are fetched.
+
+    Raises:
+        ValueError: no such split, or a file is damaged; FileNotFoundError: it can be neither found nor fetched.
+    """
     if split not in _FILES:
         raise ValueError(f"mnist: split must be 'train' or 'test', not {split!r}")
     return tuple(read_idx(find([name, f"mnist/{name}"], _URL + name, md5, data)) for name, md5 in _FILES[split])

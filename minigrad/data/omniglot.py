@@ -1,6 +1,7 @@
 """Omniglot (Lake, Salakhutdinov and Tenenbaum 2015): 20 drawings each of the characters of many alphabets."""
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 
@@ -17,7 +18,7 @@ _FILES = {  # the publisher's archive and its MD5
     "small2": ("images_background_small2.zip", "b75a71a51d3b13f821f212756fe481fd")}
 
 
-def load_omniglot(split, data=None, size=28):
+def load_omniglot(split: str, data: str | os.PathLike | None = None, size: int = 28) -> Characters:
     """The characters of one of the publisher's sets: "background", "evaluation", "small1" or "small2".
 
     Decoded once, the 105 x 105 drawings averaged over areas down to size x size, then read from a cache.

@@ -1,10 +1,13 @@
 """Modules: layers with parameters, put together into networks."""
+from . import functional, init
 from .layers import (
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
     ConvTranspose2d, DropPath, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d,
     MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
-from .module import Module, Parameter, Sequential, functional_call
+from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss
+from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
-    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, ResNet, VisionTransformer, WideResNet, resnet18, resnet50)
-from .recurrent import GRU, GRUCell
-from .transformer import MultiheadAttention, TransformerEncoderLayer
+    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, Encoder, ResNet, VisionTransformer, WideResNet, load_published, resnet18,
+    resnet50)
+from .recurrent import GRU, GRUCell, LSTM, LSTMCell
+from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer

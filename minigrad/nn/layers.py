@@ -4,24 +4,22 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import random
+from ..tensor import Tensor
+from . import init
 from .module import Module, Parameter
 
+Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
-def uniform(shape, fan_in):
+
+def parameter(*shape: int) -> Parameter:
+    """A float32 Parameter whose numbers a function of `init` is still to write."""
+    return Parameter(np.empty(shape, np.float32))
+
+
+def uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
     """A Parameter, uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0
-    return Parameter(random.generator().uniform(-bound, bound, shape).astype(np.float32))
-
-
-def normal(shape, std=1.0):
-    """A Parameter, normally distributed."""
-    return Parameter(std * random.generator().standard_normal(shape, np.float32))
-
-
-def constant(shape, value):
-    """A Parameter of equal numbers."""
-    return Parameter(np.full(shape, value, np.float32))
+    return init.uniform_(parameter(*shape), -bound, bound)
 
 
 def _tuple(value, length):
@@ -31,31 +29,31 @@ def _tuple(value, length):
 class Identity(Module):
     """x."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class Linear(Module):
     """y = x W^T + b: (..., in_features) to (..., out_features). weight (out, in), bias (out,) or None."""
 
-    def __init__(self, in_features, out_features, bias=True):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
         self.weight = uniform((out_features, in_features), in_features)
         self.bias = uniform((out_features,), in_features) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
 
 
 class Embedding(Module):
     """Rows of `weight` (num_embeddings, embedding_dim) by index; that of `padding_idx` starts at 0 and gets no gradient."""
 
-    def __init__(self, num_embeddings, embedding_dim, padding_idx=None):
-        self.weight, self.padding_idx = normal((num_embeddings, embedding_dim)), padding_idx
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
+        self.weight, self.padding_idx = init.normal_(parameter(num_embeddings, embedding_dim)), padding_idx
         if padding_idx is not None:
             self.weight._array[padding_idx] = 0
 
-    def forward(self, indices):
-        return ops.embedding(indices, self.weight, self.padding_idx)
+    def forward(self, indices: Tensor) -> Tensor:
+        return ops.embedding(indices, self.weight, padding_idx=self.padding_idx)
 
 
 # -- convolution and pooling -----------------------------------------------------------------------------------------
@@ -64,7 +62,8 @@ class Embedding(Module):
 class _Conv(Module):
     axes, transposed = 2, False
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
+                 dilation: Lengths = 1, groups: int = 1, bias: bool = True):
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
                              f"{groups} groups")
@@ -81,14 +80,14 @@ class Conv1d(_Conv):
 
     axes = 1
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class Conv2d(_Conv):
     """`conv2d` with weight (out, in / groups, kh, kw) and bias (out,) or None."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -97,12 +96,12 @@ class ConvTranspose2d(_Conv):
 
     transposed, function = True, staticmethod(ops.conv_transpose2d)
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-                 dilation=1):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
+                 output_padding: Lengths = 0, groups: int = 1, bias: bool = True, dilation: Lengths = 1):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.output_padding = output_padding
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.function(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
                              self.dilation)
 
@@ -116,72 +115,78 @@ class ConvTranspose1d(ConvTranspose2d):
 class MaxPool2d(Module):
     """`max_pool2d`."""
 
-    def __init__(self, kernel_size, stride=None, padding=0):
+    def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class AvgPool2d(MaxPool2d):
     """`avg_pool2d`."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class MaxPool1d(MaxPool2d):
     """`max_pool1d`."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.max_pool1d(x, self.kernel_size, self.stride, self.padding)
 
 
 class AvgPool1d(MaxPool2d):
     """`avg_pool1d`."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool1d(x, self.kernel_size, self.stride, self.padding)
 
 
 class AdaptiveAvgPool2d(Module):
     """`adaptive_avg_pool2d`; with `output_size=1` global average pooling."""
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: Lengths):
         self.output_size = output_size
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.adaptive_avg_pool2d(x, self.output_size)
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """`adaptive_max_pool2d`."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.adaptive_max_pool2d(x, self.output_size)
 
 
 class Upsample(Module):
     """`interpolate`."""
 
-    def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=False):
+    def __init__(self, size: Lengths | None = None, scale_factor: float | None = None, mode: str = "nearest",
+                 align_corners: bool = False):
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
 
-    def forward(self, x):
-        return ops.interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)
 
 
 class Flatten(Module):
     """The axes from `start_dim` to `end_dim` joined into one."""
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.flatten(x, self.start_dim, self.end_dim)
 
 
 # -- normalisation ---------------------------------------------------------------------------------------------------
+
+
+def _affine(shape, weight, bias):
+    """A weight of ones and a bias of zeros, or None in place of what is not wanted."""
+    return init.ones_(parameter(*shape)) if weight else None, init.zeros_(parameter(*shape)) if bias else None
 
 
 class BatchNorm2d(Module):
@@ -192,19 +197,20 @@ class BatchNorm2d(Module):
 
     dims = (4,)
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, splits=1):
-        self.weight, self.bias = (constant(num_features, 1), constant(num_features, 0)) if affine else (None, None)
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, splits: int = 1):
+        self.weight, self.bias = _affine((num_features,), affine, affine)
         self.running_mean = np.zeros(num_features, np.float32) if track_running_stats else None
         self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
         self.eps, self.momentum, self.splits = eps, momentum, splits
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in self.dims:
             raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, "
                              f"got shape {x.shape}")
         training = self.training or self.running_mean is None
-        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum,
-                              self.eps, self.splits)
+        return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=training,
+                              momentum=self.momentum, eps=self.eps, splits=self.splits)
 
 
 class BatchNorm1d(BatchNorm2d):
@@ -216,37 +222,36 @@ class BatchNorm1d(BatchNorm2d):
 class LayerNorm(Module):
     """`layer_norm` over the last axes, of shape `normalized_shape`, with weight and bias of that shape."""
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True):
+    def __init__(self, normalized_shape: Lengths, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True):
         self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
-        self.weight = constant(self.normalized_shape, 1) if elementwise_affine else None
-        self.bias = constant(self.normalized_shape, 0) if elementwise_affine and bias else None
+        self.weight, self.bias = _affine(self.normalized_shape, elementwise_affine, elementwise_affine and bias)
 
-    def forward(self, x):
-        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, eps=self.eps)
 
 
 class RMSNorm(Module):
     """`rms_norm` over the last axes, of shape `normalized_shape`, with a weight of that shape."""
 
-    def __init__(self, normalized_shape, eps=1e-6, elementwise_affine=True):
+    def __init__(self, normalized_shape: Lengths, eps: float = 1e-6, elementwise_affine: bool = True):
         self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
-        self.weight = constant(self.normalized_shape, 1) if elementwise_affine else None
+        self.weight, _ = _affine(self.normalized_shape, elementwise_affine, False)
 
-    def forward(self, x):
-        return ops.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.rms_norm(x, self.normalized_shape, self.weight, eps=self.eps)
 
 
 class GroupNorm(Module):
     """`group_norm` of (N, num_channels, ...)."""
 
-    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True):
-        if num_channels % num_groups:
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
         self.num_groups, self.eps = num_groups, eps
-        self.weight, self.bias = (constant(num_channels, 1), constant(num_channels, 0)) if affine else (None, None)
+        self.weight, self.bias = _affine((num_channels,), affine, affine)
 
-    def forward(self, x):
-        return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps)
 
 
 class WeightNorm(Module):
@@ -256,13 +261,13 @@ class WeightNorm(Module):
         layer: a Module with a `weight`; the norm is taken for each index of the weight's first axis.
     """
 
-    def __init__(self, layer):
+    def __init__(self, layer: Module):
         v = layer.weight._array
         length = np.sqrt((v * v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
         self.weight_g, self.weight_v, self.layer = Parameter(length), Parameter(v), layer
         del layer.weight
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         self.layer.weight = ops.weight_norm(self.weight_v, self.weight_g)
         try:
             return self.layer(x)
@@ -276,86 +281,86 @@ class WeightNorm(Module):
 class ReLU(Module):
     """max(x, 0)."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
 
 
 class Tanh(Module):
     """The hyperbolic tangent."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
 class SiLU(Module):
     """`silu`."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.silu(x)
 
 
 class GELU(Module):
     """`gelu`."""
 
-    def __init__(self, approximate="none"):
+    def __init__(self, approximate: str = "none"):
         self.approximate = approximate
 
-    def forward(self, x):
-        return ops.gelu(x, self.approximate)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x, approximate=self.approximate)
 
 
 class LeakyReLU(Module):
     """`leaky_relu`."""
 
-    def __init__(self, negative_slope=0.01):
+    def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = negative_slope
 
-    def forward(self, x):
-        return ops.leaky_relu(x, self.negative_slope)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, negative_slope=self.negative_slope)
 
 
 class Softplus(Module):
     """`softplus`."""
 
-    def __init__(self, beta=1.0):
+    def __init__(self, beta: float = 1.0):
         self.beta = beta
 
-    def forward(self, x):
-        return ops.softplus(x, self.beta)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softplus(x, beta=self.beta)
 
 
 class Softmax(Module):
     """`softmax`."""
 
-    def __init__(self, dim=-1):
+    def __init__(self, dim: int = -1):
         self.dim = dim
 
-    def forward(self, x):
-        return ops.softmax(x, self.dim)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, axis=self.dim)
 
 
 class Dropout(Module):
     """`dropout` in training, nothing in evaluation."""
 
-    def __init__(self, p=0.5):
+    def __init__(self, p: float = 0.5):
         self.p = p
 
-    def forward(self, x):
-        return ops.dropout(x, self.p, self.training)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.p, training=self.training)
 
 
 class DropPath(Module):
     """`drop_path` in training, nothing in evaluation."""
 
-    def __init__(self, p=0.0):
+    def __init__(self, p: float = 0.0):
         self.p = p
 
-    def forward(self, x):
-        return ops.drop_path(x, self.p, self.training)
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.drop_path(x, self.p, training=self.training)

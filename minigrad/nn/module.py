@@ -1,9 +1,18 @@
 """Module: attributes that are Parameters, buffers (NumPy or CuPy arrays) or Modules, found by name."""
 import contextlib
+import operator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
 
 from .. import backend
-from ..recording import mark_changed
+from ..versions import mark_changed
 from ..tensor import Tensor, asarray
+
+_FLOAT64 = np.dtype(np.float64)
+_warned = False  # of float64 inputs to float32 parameters
 
 
 class Parameter(Tensor):
@@ -11,52 +20,109 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, array, requires_grad=True):
+    def __init__(self, array, requires_grad: bool = True):
         super().__init__(array, requires_grad)
+
+
+def as_tensor(x) -> Tensor:
+    """`x`, or a Tensor of it if it is an array or numbers."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 class Module:
     """A function with parameters. A subclass sets its parts as attributes and defines `forward`.
 
     Parts are Parameters, arrays (buffers) and Modules, and also the Parameters and Modules in lists, tuples and dicts.
+
+    Attributes:
+        training: whether batch statistics and dropout behave as in training; see `train`.
+        stored_names: of a class, a table from attributes (or dotted paths to them) to the names that state dicts and
+            `named_parameters` use instead, such as {"head": "fc"}. Both names work as attributes.
     """
 
     training = True
+    stored_names: dict[str, str] = {}
+
+    def __init_subclass__(cls, **settings):
+        super().__init_subclass__(**settings)
+        for path, name in cls.stored_names.items():
+            if not hasattr(cls, name):
+                setattr(cls, name, _alias(path))
 
     def __call__(self, *args, **settings):
+        # Here every layer's input passes, whoever calls it; the comparison costs less than 0.1 us.
+        if args and getattr(args[0], "dtype", None) is _FLOAT64 and not _warned:
+            _check_precision(self)
         return self.forward(*args, **settings)
 
     def forward(self, *args, **settings):
+        """What calling the module computes."""
         raise TypeError(f"{type(self).__name__} defines no forward()")
 
-    def _named(self, kind):
-        """(full name, holder, key) of each part of the kind; it is holder[key]."""
-        return _places(vars(self), kind, kind)
+    # -- the parts by name -------------------------------------------------------------------------------------------
 
-    def named_parameters(self):
+    def _named(self, kind, prefix=""):
+        """(full name, holder, key) of each part of the kind; it is holder[key]."""
+        if not self.stored_names:
+            return _places(vars(self), kind, kind, prefix)
+        return ((prefix + self._stored(name), holder, key) for name, holder, key in _places(vars(self), kind, kind))
+
+    def _stored(self, name):
+        """The name in state dicts of the part at a dotted path."""
+        for path, stored in self.stored_names.items():
+            if name == path or name.startswith(path + "."):
+                return stored + name[len(path):]
+        return name
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Pairs (dotted name, Parameter), in the order of definition; one that stands in several places once."""
-        seen = set()
+        found = set()
         for full, holder, key in self._named(Tensor):
             parameter = holder[key]
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
+            if id(parameter) not in found:
+                found.add(id(parameter))
                 yield full, parameter
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """The Parameters, in the order of definition."""
         return [parameter for _, parameter in self.named_parameters()]
 
-    def named_buffers(self):
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
         """Pairs (dotted name, array) of the state that is not trained, such as running statistics."""
         for full, holder, key in self._named(_Array):
             yield full, holder[key]
 
-    def modules(self):
-        """This Module and all below it."""
-        yield self
-        yield from _modules(vars(self).values())
+    def register_buffer(self, name: str, array) -> None:
+        """Sets an attribute that is a buffer: an array, or that of a Tensor. `self.name = array` does the same."""
+        setattr(self, name, asarray(array))
 
-    def state_dict(self):
+    def buffers(self) -> list[np.ndarray]:
+        """The arrays of the state that is not trained."""
+        return [array for _, array in self.named_buffers()]
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """Pairs (name, Module) of the Modules directly below this one, those in lists, tuples and dicts too."""
+        for name, module in _modules(vars(self)):
+            yield self._stored(name), module
+
+    def children(self) -> list["Module"]:
+        """The Modules directly below this one."""
+        return [module for _, module in self.named_children()]
+
+    def named_modules(self) -> Iterator[tuple[str, "Module"]]:
+        """Pairs (dotted name, Module): this Module, whose name is "", and all below it."""
+        yield "", self
+        for name, child in _modules(vars(self)):
+            for below, module in child.named_modules():
+                yield self._stored(f"{name}.{below}" if below else name), module
+
+    def modules(self) -> Iterator["Module"]:
+        """This Module and all below it."""
+        return (module for _, module in self.named_modules())
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray]:
         """A dict from dotted names to copies of the parameters' and buffers' arrays."""
         return {name: array.copy() for name, array in self._state().items()}
 
@@ -64,16 +130,20 @@ class Module:
         """The arrays of the parameters, under each of their names, and of the buffers."""
         return {full: holder[key]._array for full, holder, key in self._named(Tensor)} | dict(self.named_buffers())
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
         """Puts back what `state_dict` returned.
+
+        Args:
+            strict: with False names that are missing keep their numbers, and unknown ones are ignored.
 
         Raises:
             KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is changed then.
         """
         own = self._state()
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
-        if missing or unknown:
+        if strict and (missing or unknown):
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
+        own = {name: array for name, array in own.items() if name in state}
         for name, array in own.items():
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")
@@ -81,17 +151,7 @@ class Module:
             mark_changed(array)
             array[...] = backend.xp(array).asarray(state[name])
 
-    def train(self, mode=True):
-        """Training behaviour on (batch statistics, dropout) or, with False, off, here and below. Returns self."""
-        for module in self.modules():
-            module.training = mode
-        return self
-
-    def eval(self):
-        """Evaluation behaviour. Returns self."""
-        return self.train(False)
-
-    def to(self, target):
+    def to(self, target: str | np.dtype | type) -> "Module":
         """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.
 
         An optimiser made before holds state of the old kind: make it afterwards. Returns self.
@@ -109,6 +169,56 @@ class Module:
             holder[key] = moved(holder[key])
         return self
 
+    def cpu(self) -> "Module":
+        """`to("cpu")`."""
+        return self.to("cpu")
+
+    def cuda(self) -> "Module":
+        """`to("cuda")`."""
+        return self.to("cuda")
+
+    def float(self) -> "Module":
+        """`to("float32")`."""
+        return self.to("float32")
+
+    def double(self) -> "Module":
+        """`to("float64")`."""
+        return self.to("float64")
+
+    def half(self) -> "Module":
+        """`to("float16")`."""
+        return self.to("float16")
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "Module":
+        """Training behaviour on (batch statistics, dropout) or, with False, off, here and below. Returns self."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> "Module":
+        """Evaluation behaviour. Returns self."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+        """Whether the parameters get gradients; with False they are frozen. Returns self."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def apply(self, function: Callable[["Module"], object]) -> "Module":
+        """Calls `function` with each Module below this one and then with this one. Returns self."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
     def __repr__(self):
         lines = []
 
@@ -124,10 +234,26 @@ class Module:
             describe(name, value, (Tensor, _Array))
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
-    def zero_grad(self):
-        """Forgets the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.grad = None
+
+def _alias(path):
+    """A property that stands for the attribute at a dotted path."""
+    holder, _, name = path.rpartition(".")
+    parent = operator.attrgetter(holder) if holder else lambda self: self
+    return property(operator.attrgetter(path), lambda self, value: setattr(parent(self), name, value), doc=f"`{path}`.")
+
+
+def _check_precision(module):
+    """Warns, once in a process, if the module has parameters of lower precision than its input, which is float64."""
+    global _warned
+    dtypes = [value.dtype for value in vars(module).values() if isinstance(value, Tensor)]
+    if not dtypes or _FLOAT64 in dtypes or not backend.is_float(dtypes[0]):
+        return
+    _warned, depth, frame = True, 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("minigrad."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(f"{type(module).__name__}: the input is float64 and the parameters {dtypes[0]}, so the layer "
+                  "computes in float64, at half the speed or less: convert the input with x.astype('float32'), or, if double "
+                  "precision is wanted, the module with module.to('float64')", stacklevel=depth)
 
 
 def _items(value):
@@ -141,17 +267,18 @@ def _places(holder, kind, wanted, prefix=""):
         if isinstance(value, wanted):
             yield f"{prefix}{key}", holder, key
         elif isinstance(value, Module):
-            yield from _places(vars(value), kind, kind, f"{prefix}{key}.")
+            yield from value._named(kind, f"{prefix}{key}.")
         else:
             yield from _places(value, kind, Parameter if kind is Tensor else (), f"{prefix}{key}.")
 
 
-def _modules(values):
-    for value in values:
+def _modules(holder, prefix=""):
+    """The pairs of name and Module directly in a dict, list or tuple, or in those that it holds."""
+    for key, value in _items(holder):
         if isinstance(value, Module):
-            yield from value.modules()
+            yield f"{prefix}{key}", value
         else:
-            yield from _modules(item for _, item in _items(value))
+            yield from _modules(value, f"{prefix}{key}.")
 
 
 class _ArrayKind(type):
@@ -163,15 +290,23 @@ class _Array(metaclass=_ArrayKind):
     """Anything that is a NumPy or CuPy array."""
 
 
-class Sequential(Module):
-    """Modules applied one after the other."""
+class ModuleList(list):
+    """PyTorch's name for what a plain list does: a Module finds the Modules and Parameters in it."""
 
-    def __init__(self, *modules):
+
+class ModuleDict(dict):
+    """PyTorch's name for what a plain dict does: a Module finds the Modules and Parameters in it."""
+
+
+class Sequential(Module):
+    """Modules applied one after the other. A slice of it is one again, of the same Modules."""
+
+    def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
             setattr(self, str(i), module)
         self.length = len(modules)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for module in self:
             x = module(x)
         return x
@@ -183,6 +318,8 @@ class Sequential(Module):
         return (self[i] for i in range(self.length))
 
     def __getitem__(self, i):
+        if isinstance(i, slice):
+            return Sequential(*[self[j] for j in range(self.length)[i]])
         return vars(self)[str(range(self.length)[i])]
 
 
@@ -206,7 +343,7 @@ def _replaced(module, params):
             holder[key] = value
 
 
-def functional_call(module, params, *args, **settings):
+def functional_call(module: Module, params: Mapping[str, Tensor], *args, **settings):
     """`module(*args)` with other parameters: a dict from names to Tensors, through which gradients flow.
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the

@@ -1,44 +1,125 @@
-"""Recurrent layers. Parameter names are PyTorch's."""
+"""Recurrent layers. Parameter names and the order of the gates are PyTorch's."""
 from .. import ops
 from ..backend import xp
 from ..tensor import Tensor
 from .layers import uniform
-from .module import Module
+from .module import Module, as_tensor
 
 
-class GRUCell(Module):
-    """`gru_cell`: (N, input_size) and the state (N, hidden_size) to the next state."""
+def _lstm_step(gx, h, c, weight_hh, bias_hh):
+    """The next h and c, (N, H), given the input's part of the four gates, gx (N, 4 H)."""
+    size = h.shape[-1]
+    gates = gx + ops.linear(h, weight_hh, bias_hh)
+    keep = ops.sigmoid(gates[:, :2 * size])
+    c = keep[:, size:] * c + keep[:, :size] * ops.tanh(gates[:, 2 * size:3 * size])
+    return ops.sigmoid(gates[:, 3 * size:]) * ops.tanh(c), c
 
-    def __init__(self, input_size, hidden_size, bias=True):
+
+class _Cell(Module):
+    """One step of a recurrent unit of `gates` gates."""
+
+    gates = 0
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
+        rows = self.gates * hidden_size
         self.hidden_size = hidden_size
-        self.weight_ih, self.weight_hh = (uniform((3 * hidden_size, n), hidden_size) for n in (input_size, hidden_size))
-        self.bias_ih, self.bias_hh = (uniform(3 * hidden_size, hidden_size) if bias else None for _ in range(2))
+        self.weight_ih, self.weight_hh = (uniform((rows, n), hidden_size) for n in (input_size, hidden_size))
+        self.bias_ih, self.bias_hh = (uniform((rows,), hidden_size) if bias else None for _ in range(2))
 
-    def forward(self, x, h=None):
+
+class GRUCell(_Cell):
+    """One step of a gated recurrent unit, `gru_cell`: (N, input_size) and the state (N, hidden_size) to the next state."""
+
+    gates = 3
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        x = as_tensor(x)
         h = _zeros(x, x.shape[0], self.hidden_size) if h is None else h
         return ops.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class GRU(Module):
-    """Layers of `gru` on top of each other, with parameters weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
+class LSTMCell(_Cell):
+    """One step of a long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+        i, f, g, o = W_ih x + b_ih + W_hh h + b_hh
+        c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')
+
+    weight_ih and weight_hh, (4 H, input_size) and (4 H, H), hold the rows of i, f, g and o below each other.
+    """
+
+    gates = 4
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(N, input_size) and the state (h, c), each (N, hidden_size) or zeros if None, to the next state (h', c')."""
+        x = as_tensor(x)
+        h, c = [_zeros(x, x.shape[0], self.hidden_size)] * 2 if state is None else map(as_tensor, state)
+        return _lstm_step(ops.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
+
+
+class _Recurrent(Module):
+    """Layers of units on top of each other, with parameters weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
 
     Args:
         batch_first: sequences are (N, L, features) instead of (L, N, features).
+        dropout: with this probability an output of a layer does not reach the next, in training.
         bidirectional: a second unit of each layer reads backwards, and its states stand beside the first one's.
     """
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False):
-        self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
+    gates = 0
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+                 *, dropout: float = 0.0, bidirectional: bool = False):
+        self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
         self.suffixes = ["", "_reverse"] if bidirectional else [""]
+        rows = self.gates * hidden_size
         for layer in range(num_layers):
             inputs = hidden_size * len(self.suffixes) if layer else input_size
             for suffix in self.suffixes:
                 for name, n in (("ih", inputs), ("hh", hidden_size)):
-                    setattr(self, f"weight_{name}_l{layer}{suffix}", uniform((3 * hidden_size, n), hidden_size))
+                    setattr(self, f"weight_{name}_l{layer}{suffix}", uniform((rows, n), hidden_size))
                 for name in ("ih", "hh"):
-                    setattr(self, f"bias_{name}_l{layer}{suffix}", uniform(3 * hidden_size, hidden_size) if bias else None)
+                    setattr(self, f"bias_{name}_l{layer}{suffix}", uniform((rows,), hidden_size) if bias else None)
 
-    def forward(self, x, h=None):
+    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
+        """The outputs of one layer in one direction, (L, N, H), and the state after the last step."""
+        raise NotImplementedError
+
+    def _run(self, x, state, parts):
+        """The last layer's outputs, and the `parts` of the last states, each (num_layers directions, N, H)."""
+        x = as_tensor(x)
+        if x.ndim != 3:
+            raise ValueError(f"{type(self).__name__}: sequences of three axes wanted, "
+                             f"{'(N, L, features)' if self.batch_first else '(L, N, features)'}, got shape {x.shape}")
+        x = x.swapaxes(0, 1) if self.batch_first else x
+        directions = len(self.suffixes)
+        shape = self.num_layers * directions, x.shape[1], self.hidden_size
+        state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
+        if any(s.shape != shape for s in state):
+            raise ValueError(f"{type(self).__name__}: states of shape {shape} wanted, got {[s.shape for s in state]}")
+        last = []
+        for layer in range(self.num_layers):
+            if layer:
+                x = ops.dropout(x, self.dropout, training=self.training)
+            outputs = []
+            for i, suffix in enumerate(self.suffixes):
+                names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+                parameters = [getattr(self, f"{name}_l{layer}{suffix}") for name in names]
+                y, end = self._unit(x, [s[layer * directions + i] for s in state], *parameters, reverse=suffix != "")
+                outputs.append(y)
+                last.append(end)
+            x = outputs[0] if directions == 1 else ops.concatenate(outputs, 2)
+        return (x.swapaxes(0, 1) if self.batch_first else x), [ops.stack(part) for part in zip(*last)]
+
+
+class GRU(_Recurrent):
+    __doc__ = "Gated recurrent units, `gru`. " + _Recurrent.__doc__
+    gates = 3
+
+    def _unit(self, x, state, *parameters, reverse):
+        y, h = ops.gru(x, *state, *parameters, reverse=reverse)
+        return y, (h,)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
         Args:
             x: (L, N, input_size).
@@ -47,21 +128,35 @@ class GRU(Module):
         Returns:
             the last layer's states, (L, N, hidden_size directions), and all last states, like h.
         """
-        x = x if isinstance(x, Tensor) else Tensor(x)
-        x = x.swapaxes(0, 1) if self.batch_first else x
-        directions = len(self.suffixes)
-        h = _zeros(x, self.num_layers * directions, x.shape[1], self.hidden_size) if h is None else h
-        last = []
-        for layer in range(self.num_layers):
-            states = []
-            for i, suffix in enumerate(self.suffixes):
-                names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-                parts = [vars(self)[f"{name}_l{layer}{suffix}"] for name in names]
-                y, end = ops.gru(x, h[layer * directions + i], *parts, reverse=suffix != "")
-                states.append(y)
-                last.append(end)
-            x = states[0] if directions == 1 else ops.concatenate(states, 2)
-        return (x.swapaxes(0, 1) if self.batch_first else x), ops.stack(last)
+        y, (h,) = self._run(x, None if h is None else (h,), 1)
+        return y, h
+
+
+class LSTM(_Recurrent):
+    __doc__ = "Long short-term memory; the equations stand at `LSTMCell`. " + _Recurrent.__doc__
+    gates = 4
+
+    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
+        if not len(x):
+            raise ValueError("LSTM: the sequence has no steps")
+        gx = ops.linear(x, weight_ih, bias_ih)  # of all steps at once
+        h, c = state
+        outputs = [None] * len(x)
+        for t in reversed(range(len(x))) if reverse else range(len(x)):
+            outputs[t] = h, c = _lstm_step(gx[t], h, c, weight_hh, bias_hh)
+        return ops.stack([h for h, _ in outputs]), (h, c)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """
+        Args:
+            x: (L, N, input_size).
+            state: (h, c) at the start, each (num_layers directions, N, hidden_size); zeros if None.
+
+        Returns:
+            the last layer's h, (L, N, hidden_size directions), and the last state (h, c) of all layers.
+        """
+        y, (h, c) = self._run(x, state, 2)
+        return y, (h, c)
 
 
 def _zeros(like, *shape):

@@ -1,28 +1,42 @@
-"""Attention and the Transformer block (Vaswani et al. 2017, arXiv:1706.03762). Sequences are (N, L, E): batch first."""
+"""Attention and the Transformer block (Vaswani et al. 2017, arXiv:1706.03762). Sequences are (N, L, E): batch first.
+
+One block serves all models. All its matrices are `Linear` layers, under the same attributes everywhere:
+
+    attn.qkv, attn.proj     attention: in to queries, keys and values side by side; out
+    mlp.fc1, mlp.fc2        the network at each position
+    norm1, norm2
+
+These are also the names in checkpoints of vision Transformers. The classes with PyTorch's names are the same block, whose
+parameters state dicts call in_proj_weight, out_proj, linear1, ...
+"""
+from collections.abc import Callable
+
 from .. import ops
-from .layers import Dropout, LayerNorm, Linear, constant, uniform
+from ..tensor import Tensor
+from . import init
+from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, uniform
 from .module import Module
 
-ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, "tanh"), "silu": ops.silu,
+ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
                "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x)}
 
 
-class MultiheadAttention(Module):
-    """Attention of `num_heads` heads side by side, each on embed_dim / num_heads of the features.
+class Attention(Module):
+    """Attention of `num_heads` heads side by side, each on dim / num_heads of the features.
 
-    Parameters as PyTorch's: in_proj_weight (3 E, E), the rows of query, key and value below each other, in_proj_bias
-    (3 E,), out_proj.
+    Args:
+        dropout: the probability with which an attention weight is set to 0 in training.
+        bias: whether qkv and proj have one.
     """
 
-    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True):
-        if embed_dim % num_heads:
-            raise ValueError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads")
-        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
-        self.in_proj_weight = uniform((3 * embed_dim, embed_dim), embed_dim)
-        self.in_proj_bias = constant(3 * embed_dim, 0) if bias else None
-        self.out_proj = Linear(embed_dim, embed_dim, bias)
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
+        self.num_heads, self.dropout = num_heads, dropout
+        self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
 
-    def forward(self, query, key=None, value=None, attn_mask=None, is_causal=False, prefix=None, need_weights=False):
+    def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,
+                is_causal: bool = False, prefix: tuple[Tensor, Tensor] | None = None, need_weights: bool = False):
         """
         Args:
             query: (N, L, E).
@@ -34,59 +48,114 @@ class MultiheadAttention(Module):
         Returns:
             (N, L, E), or with the weights a pair.
         """
-        n, length, e = query.shape
-        heads, width, drop = self.num_heads, e // self.num_heads, self.dropout if self.training else 0
-        if key is None and value is None and prefix is None and not need_weights and not drop:
-            qkv = ops.linear(query, self.in_proj_weight, self.in_proj_bias).reshape(n, length, 3, heads, width)
-            return self.out_proj(ops.packed_attention(qkv, attn_mask, is_causal))
-        key = query if key is None else key
-        value = key if value is None else value
-        q, k, v = (self._projected(x, i) for i, x in enumerate((query, key, value)))
-        if not (need_weights or drop):
-            y = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal, prefix=prefix)
-            return self.out_proj(y.transpose(0, 2, 1, 3).reshape(n, length, e))
-        y, weights = ops.scaled_dot_product_attention(q, k, v, attn_mask, is_causal, prefix=prefix, return_weights=True)
+        n, length, dim = query.shape
+        drop = self.dropout if self.training else 0
+        if key is None and value is None:
+            qkv = self.qkv(query).reshape(n, length, 3, self.num_heads, dim // self.num_heads)
+            if prefix is None and not need_weights and not drop:
+                return self.proj(ops.packed_attention(qkv, attn_mask=attn_mask, is_causal=is_causal))
+            q, k, v = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
+        else:
+            key = query if key is None else key
+            q, k, v = (self._projected(x, i) for i, x in enumerate((query, key, key if value is None else value)))
+        settings = dict(attn_mask=attn_mask, is_causal=is_causal, prefix=prefix)
+        if need_weights or drop:
+            y, weights = ops.scaled_dot_product_attention(q, k, v, return_weights=True, **settings)
+        else:
+            y = ops.scaled_dot_product_attention(q, k, v, **settings)
         if drop:
             v = v if prefix is None else ops.concatenate([prefix[1].broadcast_to((n, *prefix[1].shape[-3:])), v], 2)
             y = ops.matmul(ops.dropout(weights, drop), v)
-        y = self.out_proj(y.transpose(0, 2, 1, 3).reshape(n, length, e))
+        y = self.proj(y.transpose(0, 2, 1, 3).reshape(n, length, dim))
         return (y, weights) if need_weights else y
 
     def _projected(self, x, i):
-        """Query, key or value (i = 0, 1, 2) as (N, heads, L, width)."""
-        e = self.embed_dim
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[i * e:(i + 1) * e]
-        y = ops.linear(x, self.in_proj_weight[i * e:(i + 1) * e], bias)
+        """Query, key or value (i = 0, 1, 2) of x as (N, heads, L, E / heads)."""
+        rows = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
+        y = ops.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
         return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
 
 
-class TransformerEncoderLayer(Module):
-    """Self-attention and a network of two layers at each position, each with a residual connection and layer norm.
-
-    Post-norm: x = norm1(x + attention(x)); x = norm2(x + mlp(x)). Pre-norm (`norm_first`): x = x + attention(norm1(x));
-    x = x + mlp(norm2(x)). Parameter names are PyTorch's.
+class Mlp(Module):
+    """Two linear layers with an activation and dropout between them, at each position.
 
     Args:
         activation: one of `ACTIVATIONS`, or a function.
     """
 
-    def __init__(self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu", layer_norm_eps=1e-5,
-                 norm_first=False):
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout)
-        self.linear1, self.linear2 = Linear(d_model, dim_feedforward), Linear(dim_feedforward, d_model)
-        self.norm1, self.norm2 = LayerNorm(d_model, layer_norm_eps), LayerNorm(d_model, layer_norm_eps)
-        self.dropout, self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout), Dropout(dropout)
-        self.norm_first = norm_first
+    def __init__(self, dim: int, hidden: int, activation: str | Callable = "gelu", dropout: float = 0.0):
+        if not callable(activation) and activation not in ACTIVATIONS:
+            raise ValueError(f"Mlp: activation is one of {', '.join(ACTIVATIONS)}, or a function, not {activation!r}")
+        self.fc1, self.fc2, self.dropout = Linear(dim, hidden), Linear(hidden, dim), Dropout(dropout)
         self.activation = activation if callable(activation) else ACTIVATIONS[activation]
 
-    def forward(self, x, attn_mask=None, is_causal=False, prefix=None, need_weights=False):
-        """(N, L, E) to the same; other arguments and the weights as of `MultiheadAttention`."""
-        y = self.self_attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
-                           need_weights=need_weights)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.dropout(self.activation(self.fc1(x))))
+
+
+class TransformerBlock(Module):
+    """Self-attention and an Mlp, each beside a residual connection and with layer norm: (N, L, dim) to the same.
+
+    Pre-norm (`norm_first`): x = x + attn(norm1(x)); x = x + mlp(norm2(x)).
+    Post-norm: x = norm1(x + attn(x)); x = norm2(x + mlp(x)).
+
+    Args:
+        hidden: the width of the Mlp.
+        activation: one of `ACTIVATIONS`, or a function.
+        dropout: of attention weights, within the Mlp and at the end of both branches.
+        drop_path: the probability with which a branch is left out for a sample, in training.
+        eps: of the layer norms.
+    """
+
+    attention = Attention  # the class of `attn`
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
+                 drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6):
+        self.attn = self.attention(dim, num_heads, dropout)
+        self.mlp = Mlp(dim, hidden, activation, dropout)
+        self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
+        self.dropout, self.drop_path, self.norm_first = Dropout(dropout), DropPath(drop_path), norm_first
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False,
+                prefix: tuple[Tensor, Tensor] | None = None, need_weights: bool = False):
+        """(N, L, dim) to the same; other arguments, and the weights beside it, as of `Attention`."""
+        y = self.attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
+                      need_weights=need_weights)
         y, weights = y if need_weights else (y, None)
-        x = x + self.dropout1(y)
+        x = x + self._branch(y)
         x = x if self.norm_first else self.norm1(x)
-        y = self.linear2(self.dropout(self.activation(self.linear1(self.norm2(x) if self.norm_first else x))))
-        x = x + self.dropout2(y)
+        x = x + self._branch(self.mlp(self.norm2(x) if self.norm_first else x))
         x = x if self.norm_first else self.norm2(x)
         return (x, weights) if need_weights else x
+
+    def _branch(self, y):
+        return self.drop_path(self.dropout(y))
+
+
+# -- under PyTorch's names -------------------------------------------------------------------------------------------
+
+
+class MultiheadAttention(Attention):
+    """`Attention` with PyTorch's arguments and start, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj."""
+
+    stored_names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias", "proj": "out_proj"}
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+        super().__init__(embed_dim, num_heads, dropout, bias=False)
+        if bias:
+            self.qkv.bias, self.proj.bias = init.zeros_(parameter(3 * embed_dim)), uniform((embed_dim,), embed_dim)
+
+
+class TransformerEncoderLayer(TransformerBlock):
+    """`TransformerBlock` with PyTorch's arguments, whose parameters are stored as self_attn, linear1, linear2, norm1, norm2."""
+
+    stored_names = {"attn": "self_attn", "mlp.fc1": "linear1", "mlp.fc2": "linear2"}
+    attention = MultiheadAttention
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
+                 activation: str | Callable = "relu", layer_norm_eps: float = 1e-5, *, batch_first: bool = True,
+                 norm_first: bool = False):
+        if not batch_first:
+            raise ValueError("TransformerEncoderLayer: sequences are (N, L, E), batch_first=True")
+        super().__init__(d_model, nhead, dim_feedforward, activation, dropout=dropout, norm_first=norm_first,
+                         eps=layer_norm_eps)

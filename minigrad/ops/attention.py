@@ -1,4 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762): softmax(q k^T / sqrt(width) + mask) v."""
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -7,6 +9,7 @@ from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .activation import _floating
+from .declare import operation, TensorLike
 from .elementwise import where
 from .linalg import matmul
 from .reduce import softmax
@@ -25,20 +28,14 @@ def _weights(q, k, *mask, causal, scale):
 
 
 def _attention(q, k, v, *mask, causal, scale):
+    """y = p v with p = softmax(scale q k^T + mask).
+
+    Backwards, dv = p^T g, and with dp = g v^T the scores s get ds = p (dp - sum over keys of p dp) (see `softmax`). The sum needs
+    no matrix of weights: sum_j p_ij dp_ij = sum_j p_ij sum_c g_ic v_jc = sum_c g_ic y_ic, that is sum(g y) of the query's row. So a
+    path that makes the scores again, block by block, needs beside y only the log-sum-exp of each query (Dao et al. 2022,
+    FlashAttention, arXiv:2205.14135): dq = scale ds k, dk = scale ds^T q.
+    """
     return matmul(_weights(q, k, *mask, causal=causal, scale=scale), v)
-
-
-def _forward(q, k, v, *mask, causal, scale):
-    from ..backend.cpu.attention import attention
-    return attention(q, k, v, *mask, causal=causal, scale=scale)
-
-
-def _backward(g, out, lse, wanted, q, k, v, *mask, causal, scale):
-    from ..backend.cpu.attention import attention_backward
-    return attention_backward(g, q, k, v, out, lse, *mask, causal=causal, scale=scale, wants_mask=any(wanted[3:]))
-
-
-_fused = Fused("attention", _attention, _forward, _backward, reads_out=True)
 
 
 def _packed(qkv, *mask, causal, scale):
@@ -49,34 +46,13 @@ def _packed(qkv, *mask, causal, scale):
     return y.transpose(0, 2, 1, 3).reshape(n, length, heads * width)
 
 
-def _packed_forward(qkv, *mask, causal, scale):
-    from ..backend.cpu.attention import attention
-    from ..backend.cpu.memory import empty
-    n, length, _, heads, width = qkv.shape
-    y = empty((n, length, heads, width), qkv.dtype)
-    _, lse = attention(*_parts(qkv), *mask, causal=causal, scale=scale, out=y.transpose(0, 2, 1, 3))
-    return y.reshape(n, length, heads * width), lse
+_fused_attention, _fused_packed = Fused("attention", _attention), Fused("packed_attention", _packed)
 
 
-def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
-    from ..backend.cpu.attention import attention_backward
-    from ..backend.cpu.memory import empty
-    n, length, _, heads, width = qkv.shape
-    g, y = (a.reshape(n, length, heads, width).transpose(0, 2, 1, 3) for a in (g, out))
-    dqkv = empty(qkv.shape, qkv.dtype)
-    dmask = attention_backward(g, *_parts(qkv), y, lse, *mask, causal=causal, scale=scale, outs=_parts(dqkv),
-                               wants_mask=any(wanted[1:]))[3]
-    return dqkv, dmask
-
-
-def _parts(qkv):
-    return [qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
-
-
-_fused_packed = Fused("packed_attention", _packed, _packed_forward, _packed_backward, reads_out=True)
-
-
-def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale=None, prefix=None, return_weights=False):
+@operation
+def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, attn_mask: TensorLike | None = None, *,
+                                 is_causal: bool = False, scale: float | None = None, prefix: tuple[Tensor,
+                                 Tensor] | None = None, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T + mask) v, without the matrix of weights in memory unless it is asked for.
 
     Args:
@@ -109,14 +85,16 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
         weights = _weights(q, k, *mask, **settings)
         return matmul(weights, v), weights
     if q.ndim == 4:
-        return _fused(q, k, v, *mask, **settings)
+        return _fused_attention(q, k, v, *mask, **settings)
     lead = q.shape[:-2]  # one axis of samples, one of heads
     folded = [x.reshape(1, math.prod(lead), *x.shape[-2:]) for x in (q, k, v)]
     mask = [m.broadcast_to((*lead, *m.shape[-2:])).reshape(1, math.prod(lead), *m.shape[-2:]) for m in mask]
-    return _fused(*folded, *mask, **settings).reshape(*lead, q.shape[-2], v.shape[-1])
+    return _fused_attention(*folded, *mask, **settings).reshape(*lead, q.shape[-2], v.shape[-1])
 
 
-def packed_attention(qkv, attn_mask=None, is_causal=False, scale=None):
+@operation
+def packed_attention(qkv: TensorLike, attn_mask: TensorLike | None = None, *, is_causal: bool = False,
+                     scale: float | None = None) -> Tensor:
     """Self-attention of (N, L, 3, heads, width), q, k and v of each position side by side: (N, L, heads width).
 
     As `scaled_dot_product_attention`, without the copies that taking them apart would make.

@@ -4,40 +4,54 @@ NumPy's ufuncs hand CuPy arrays to CuPy, so one ufunc serves both. Where a funct
 a subgradient with `where` and never multiplies by a mask, so that an infinity in the branch not taken cannot turn into
 NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are split evenly.
 """
-import functools
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
-from ..backend import as_dtype, in_float32, is_float, where as choose, xp
-from ..tensor import add, asarray, cast, Primitive, Tensor, wrap
-
-elementwise = functools.partial(Primitive, broadcasts=True)
-
-
-def nondifferentiable(name, function):
-    """An operation on arrays, made one on Tensors that never gets a gradient."""
-    def operation(*inputs, **settings):
-        try:
-            out = function(*[asarray(x) for x in inputs], **settings)
-        except ValueError as error:  # of AxisError too
-            shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
-            raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
-        return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
-
-    operation.__name__ = operation.__qualname__ = name
-    operation.__doc__ = f"As `numpy.{name}`; the result carries no gradient."
-    return operation
-
+from .. import tensor
+from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
+from ..backend.erf import erf as erf_of_array
+from ..tensor import cast, Primitive, Tensor, wrap
+from .declare import DTypeLike, elementwise, nondifferentiable, operation, public_face, TensorLike
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
-subtract = elementwise("subtract", np.subtract, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g)
-multiply = elementwise("multiply", np.multiply, lambda g, _out, _x, y: g * y, lambda g, _out, x, _y: g * x)
-divide = elementwise("divide", np.divide, lambda g, _out, _x, y: g / y, lambda g, out, _x, y: -g * out / y)
-negative = elementwise("negative", np.negative, lambda g, _out, _x: -g)
-reciprocal = elementwise("reciprocal", np.reciprocal, lambda g, out, _x: -g * out * out)
-square = elementwise("square", np.square, lambda g, _out, x: g * (2 * x))
+
+@public_face(tensor.add, numpy=np.add, operator="add")
+def add(x: TensorLike, y: TensorLike) -> Tensor:
+    """x + y, element by element."""
+
+
+@elementwise(np.subtract, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g, operator="sub")
+def subtract(x: TensorLike, y: TensorLike) -> Tensor:
+    """x - y, element by element."""
+
+
+@elementwise(np.multiply, lambda g, _out, _x, y: g * y, lambda g, _out, x, _y: g * x, operator="mul")
+def multiply(x: TensorLike, y: TensorLike) -> Tensor:
+    """x y, element by element."""
+
+
+@elementwise(np.divide, lambda g, _out, _x, y: g / y, lambda g, out, _x, y: -g * out / y, operator="truediv")
+def divide(x: TensorLike, y: TensorLike) -> Tensor:
+    """x / y, element by element."""
+
+
+@elementwise(np.negative, lambda g, _out, _x: -g, operator="neg")
+def negative(x: TensorLike) -> Tensor:
+    """-x."""
+
+
+@elementwise(np.reciprocal, lambda g, out, _x: -g * out * out)
+def reciprocal(x: TensorLike) -> Tensor:
+    """1 / x."""
+
+
+@elementwise(np.square, lambda g, _out, x: g * (2 * x), method=True)
+def square(x: TensorLike) -> Tensor:
+    """x^2."""
 
 
 def _power_slope(x, y):
@@ -51,31 +65,71 @@ def _log_or_zero(x):
     return log(where(equal(x, 0), 1, x))
 
 
-_power = elementwise(
+_power = Primitive(
     "power", np.power,
     lambda g, _out, x, y: g * _power_slope(x, y),
-    lambda g, out, x, _y: g * out * _log_or_zero(x))
+    lambda g, out, x, _y: g * out * _log_or_zero(x),
+    broadcasts=True)
 
 
-def power(x, y):
+@operation(numpy=np.power, operator="pow")
+def power(x: TensorLike, y: TensorLike) -> Tensor:
     """x to the power of y, element by element; a square as `square`, whose gradient is shorter."""
     is_square = type(y) in (int, float) and y == 2 and isinstance(x, Tensor) and is_float(x.dtype)
     return square(x) if is_square else _power(x, y)
 
 
-remainder = elementwise("remainder", np.remainder, lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y))
-floor_divide = nondifferentiable("floor_divide", np.floor_divide)
+@elementwise(np.remainder, lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y), operator="mod")
+def remainder(x: TensorLike, y: TensorLike) -> Tensor:
+    """x - y floor(x / y): what is left of x, with the sign of y."""
+
+
+@nondifferentiable(np.floor_divide, operator="floordiv")
+def floor_divide(x: TensorLike, y: TensorLike) -> Tensor:
+    """floor(x / y), without a gradient."""
+
 
 # -- exponentials and logarithms -------------------------------------------------------------------------------------
 
-exp = elementwise("exp", np.exp, lambda g, out, _x: g * out)
-exp2 = elementwise("exp2", np.exp2, lambda g, out, _x: g * out * math.log(2))
-expm1 = elementwise("expm1", np.expm1, lambda g, out, _x: g * (out + 1))
-log = elementwise("log", np.log, lambda g, _out, x: g / x)
-log2 = elementwise("log2", np.log2, lambda g, _out, x: g / (x * math.log(2)))
-log10 = elementwise("log10", np.log10, lambda g, _out, x: g / (x * math.log(10)))
-log1p = elementwise("log1p", np.log1p, lambda g, _out, x: g / (x + 1))
-sqrt = elementwise("sqrt", np.sqrt, lambda g, out, _x: g * where(equal(out, 0), 0, 0.5 / where(equal(out, 0), 1, out)))
+
+@elementwise(np.exp, lambda g, out, _x: g * out, method=True)
+def exp(x: TensorLike) -> Tensor:
+    """e to the power of x."""
+
+
+@elementwise(np.exp2, lambda g, out, _x: g * out * math.log(2))
+def exp2(x: TensorLike) -> Tensor:
+    """2 to the power of x."""
+
+
+@elementwise(np.expm1, lambda g, out, _x: g * (out + 1))
+def expm1(x: TensorLike) -> Tensor:
+    """exp(x) - 1, exact for small x too."""
+
+
+@elementwise(np.log, lambda g, _out, x: g / x, method=True)
+def log(x: TensorLike) -> Tensor:
+    """The natural logarithm."""
+
+
+@elementwise(np.log2, lambda g, _out, x: g / (x * math.log(2)))
+def log2(x: TensorLike) -> Tensor:
+    """The logarithm to base 2."""
+
+
+@elementwise(np.log10, lambda g, _out, x: g / (x * math.log(10)))
+def log10(x: TensorLike) -> Tensor:
+    """The logarithm to base 10."""
+
+
+@elementwise(np.log1p, lambda g, _out, x: g / (x + 1))
+def log1p(x: TensorLike) -> Tensor:
+    """log(1 + x), exact for small x too."""
+
+
+@elementwise(np.sqrt, lambda g, out, _x: g * where(equal(out, 0), 0, 0.5 / where(equal(out, 0), 1, out)), method=True)
+def sqrt(x: TensorLike) -> Tensor:
+    """The square root; its slope at 0 is 0."""
 
 
 def _share(x, out):
@@ -84,26 +138,64 @@ def _share(x, out):
     return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), exp(where(infinite, 0, x) - where(infinite, 0, out)))
 
 
-logaddexp = elementwise(
-    "logaddexp", np.logaddexp,
-    lambda g, out, x, _y: g * _share(x, out),
-    lambda g, out, _x, y: g * _share(y, out))
+@elementwise(np.logaddexp, lambda g, out, x, _y: g * _share(x, out), lambda g, out, _x, y: g * _share(y, out))
+def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow."""
+
 
 # -- trigonometry and sigmoids ---------------------------------------------------------------------------------------
 
-sin = elementwise("sin", np.sin, lambda g, _out, x: g * cos(x))
-cos = elementwise("cos", np.cos, lambda g, _out, x: -g * sin(x))
-tan = elementwise("tan", np.tan, lambda g, out, _x: g * (1 + out * out))
-arcsin = elementwise("arcsin", np.arcsin, lambda g, _out, x: g / sqrt(1 - x * x))
-arccos = elementwise("arccos", np.arccos, lambda g, _out, x: -g / sqrt(1 - x * x))
-arctan = elementwise("arctan", np.arctan, lambda g, _out, x: g / (1 + x * x))
-arctan2 = elementwise(
-    "arctan2", np.arctan2,
-    lambda g, _out, y, x: g * x / (x * x + y * y),
-    lambda g, _out, y, x: -g * y / (x * x + y * y))
-sinh = elementwise("sinh", np.sinh, lambda g, _out, x: g * cosh(x))
-cosh = elementwise("cosh", np.cosh, lambda g, _out, x: g * sinh(x))
-tanh = elementwise("tanh", np.tanh, lambda g, out, _x: g * (1 - out * out))
+
+@elementwise(np.sin, lambda g, _out, x: g * cos(x))
+def sin(x: TensorLike) -> Tensor:
+    """The sine; x in radians."""
+
+
+@elementwise(np.cos, lambda g, _out, x: -g * sin(x))
+def cos(x: TensorLike) -> Tensor:
+    """The cosine; x in radians."""
+
+
+@elementwise(np.tan, lambda g, out, _x: g * (1 + out * out))
+def tan(x: TensorLike) -> Tensor:
+    """The tangent; x in radians."""
+
+
+@elementwise(np.arcsin, lambda g, _out, x: g / sqrt(1 - x * x))
+def arcsin(x: TensorLike) -> Tensor:
+    """The angle in [-pi/2, pi/2] whose sine is x."""
+
+
+@elementwise(np.arccos, lambda g, _out, x: -g / sqrt(1 - x * x))
+def arccos(x: TensorLike) -> Tensor:
+    """The angle in [0, pi] whose cosine is x."""
+
+
+@elementwise(np.arctan, lambda g, _out, x: g / (1 + x * x))
+def arctan(x: TensorLike) -> Tensor:
+    """The angle in [-pi/2, pi/2] whose tangent is x."""
+
+
+@elementwise(np.arctan2,
+             lambda g, _out, y, x: g * x / (x * x + y * y),
+             lambda g, _out, y, x: -g * y / (x * x + y * y))
+def arctan2(y: TensorLike, x: TensorLike) -> Tensor:
+    """The angle in [-pi, pi] of the point (x, y)."""
+
+
+@elementwise(np.sinh, lambda g, _out, x: g * cosh(x))
+def sinh(x: TensorLike) -> Tensor:
+    """The hyperbolic sine, (exp(x) - exp(-x)) / 2."""
+
+
+@elementwise(np.cosh, lambda g, _out, x: g * sinh(x))
+def cosh(x: TensorLike) -> Tensor:
+    """The hyperbolic cosine, (exp(x) + exp(-x)) / 2."""
+
+
+@elementwise(np.tanh, lambda g, out, _x: g * (1 - out * out), method=True)
+def tanh(x: TensorLike) -> Tensor:
+    """The hyperbolic tangent, sinh(x) / cosh(x)."""
 
 
 def _sigmoid(x):
@@ -112,65 +204,54 @@ def _sigmoid(x):
     return (out + out.dtype.type(1)) * out.dtype.type(0.5)
 
 
-sigmoid = elementwise("sigmoid", _sigmoid, lambda g, out, _x: g * out * (1 - out))
+@elementwise(_sigmoid, lambda g, out, _x: g * out * (1 - out), method=True)
+def sigmoid(x: TensorLike) -> Tensor:
+    """1 / (1 + exp(-x))."""
 
 
-@functools.cache
-def _erf_coefficients(dtype):
-    """Of erf(x) / x as a power series in x^2 for |x| < 1/2, and of erfc(x) exp(x^2) as a Chebyshev series in
-    t = 2 / (2 + x) beyond, interpolated from the standard library's erfc. Enough terms for `dtype`."""
-    terms, degree, largest = (14, 34, 6.0) if dtype == np.float64 else (7, 14, 4.5)
-    near = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(terms)]
-    low = 2 / (2 + largest)
+@elementwise(erf_of_array, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+def erf(x: TensorLike) -> Tensor:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
 
-    def tail(s):  # s in [-1, 1] covers t in [low, 0.8], that is x from 1/2 to `largest`
-        t = low + (0.8 - low) * (np.asarray(s) + 1) / 2
-        return [math.erfc(2 / v - 2) * math.exp((2 / v - 2) ** 2) for v in t]
-
-    return near, np.polynomial.chebyshev.chebinterpolate(tail, degree), low, largest
-
-
-@in_float32
-def _erf(x):
-    if xp(x) is not np:
-        from cupyx.scipy.special import erf
-        return erf(x)
-    dtype = x.dtype if is_float(x.dtype) else np.dtype(np.float64)
-    work = np.float32 if dtype == np.float32 else np.float64
-    x = x.astype(work, copy=False)
-    near, far, low, largest = _erf_coefficients(work)
-    size = np.minimum(np.abs(x), largest)
-    squared = size * size
-    inner = np.full_like(x, near[-1])
-    for c in near[-2::-1]:
-        inner = inner * squared + work(c)
-    s = (2 / (2 + size) - low) * work(2 / (0.8 - low)) - 1
-    b1, b2 = np.zeros_like(x), np.zeros_like(x)
-    for c in far[:0:-1]:  # Clenshaw's recurrence
-        b1, b2 = 2 * s * b1 - b2 + work(c), b1
-    outer = 1 - (s * b1 - b2 + work(far[0])) * np.exp(-squared)
-    return np.where(np.isnan(x), x, np.copysign(np.where(size < 0.5, inner * size, outer), x)).astype(dtype, copy=False)
-
-
-erf = elementwise("erf", _erf, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
-erf.__doc__ = "The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."
 
 # -- corners and selections ------------------------------------------------------------------------------------------
 
-sign = elementwise("sign", np.sign, lambda g, _out, _x: zeros_like(g))
-floor = elementwise("floor", np.floor, lambda g, _out, _x: zeros_like(g))
-ceil = elementwise("ceil", np.ceil, lambda g, _out, _x: zeros_like(g))
-round = elementwise("round", lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g))
-abs = elementwise("abs", np.abs, lambda g, _out, x: g * sign(x))
 
-_where = elementwise(
+@elementwise(np.sign, lambda g, _out, _x: zeros_like(g))
+def sign(x: TensorLike) -> Tensor:
+    """-1, 0 or 1."""
+
+
+@elementwise(np.floor, lambda g, _out, _x: zeros_like(g))
+def floor(x: TensorLike) -> Tensor:
+    """The largest whole number that is at most x."""
+
+
+@elementwise(np.ceil, lambda g, _out, _x: zeros_like(g))
+def ceil(x: TensorLike) -> Tensor:
+    """The smallest whole number that is at least x."""
+
+
+@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round))
+def round(x: TensorLike) -> Tensor:
+    """The nearest whole number; halves go to the even one."""
+
+
+@elementwise(np.abs, lambda g, _out, x: g * sign(x), method=True, operator="abs")
+def abs(x: TensorLike) -> Tensor:
+    """The absolute value; its slope at 0 is 0."""
+
+
+_where = Primitive(
     "where", choose,
     None,
     lambda g, _out, c, _x, _y: _where(c, g, 0),
-    lambda g, _out, c, _x, _y: _where(c, 0, g))
+    lambda g, _out, c, _x, _y: _where(c, 0, g),
+    broadcasts=True)
 
 
-def where(condition, x, y):
+@operation(numpy=np.where)
+def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """`x` where `condition` is true, else `y`, as `numpy.where(condition, x, y)`.
 
     An infinite slope in the branch not taken still makes NaN in *its* gradient (0 times infinity); make that branch's input
@@ -188,33 +269,25 @@ def _to_larger(g, x, y):
     return where(greater(x, y), g, where(equal(x, y), 0.5 * g, 0))
 
 
-maximum = elementwise(
-    "maximum", np.maximum,
-    lambda g, _out, x, y: _to_larger(g, x, y),
-    lambda g, _out, x, y: _to_larger(g, y, x))
-minimum = elementwise(
-    "minimum", np.minimum,
-    lambda g, _out, x, y: _to_larger(g, y, x),
-    lambda g, _out, x, y: _to_larger(g, x, y))
+@elementwise(np.maximum, lambda g, _out, x, y: _to_larger(g, x, y), lambda g, _out, x, y: _to_larger(g, y, x))
+def maximum(x: TensorLike, y: TensorLike) -> Tensor:
+    """The larger of x and y, element by element; equal ones share the gradient evenly."""
 
 
-def _relu(x):
-    if x.size < 4096 or xp(x) is not np:
-        return np.maximum(x, x.dtype.type(0))
-    from ..backend.cpu.elementwise import relu
-    return relu(x)
+@elementwise(np.minimum, lambda g, _out, x, y: _to_larger(g, y, x), lambda g, _out, x, y: _to_larger(g, x, y))
+def minimum(x: TensorLike, y: TensorLike) -> Tensor:
+    """The smaller of x and y, element by element; equal ones share the gradient evenly."""
 
 
-def _relu_slope(g, out):
-    if g.size < 4096 or xp(g) is not np:
-        return choose(out > 0, g, g.dtype.type(0))
-    from ..backend.cpu.elementwise import relu_backward
-    return relu_backward(g, out)
+_relu_gradient = Primitive(
+    "relu_gradient", with_paths("relu_gradient", lambda g, out: choose(out > 0, g, g.dtype.type(0)), least=4096),
+    lambda h, _out, _g, out: _relu_gradient(h, out), None)
 
 
-_relu_grad = Primitive("relu_grad", _relu_slope, lambda h, _out, _g, out: _relu_grad(h, out), None)
-relu = elementwise("relu", _relu, lambda g, out, _x: _relu_grad(g, out))
-relu.__doc__ = "max(x, 0); its slope at 0 is 0."
+@elementwise(with_paths("relu", lambda x: np.maximum(x, x.dtype.type(0)), least=4096),
+             lambda g, out, _x: _relu_gradient(g, out), method=True)
+def relu(x: TensorLike) -> Tensor:
+    """max(x, 0); its slope at 0 is 0."""
 
 
 @in_float32  # NumPy does not limit bfloat16
@@ -224,12 +297,13 @@ def _limited(x, low, high):
     return xp(x).clip(x, low, high)
 
 
-_clip = elementwise(
+_clip = Primitive(
     "clip", _limited,
     lambda g, _out, x, low, high: where((low is None or x >= low) & (high is None or x <= high), g, 0))
 
 
-def clip(x, a_min=None, a_max=None):
+@operation(numpy=np.clip, method=True)
+def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | None = None) -> Tensor:
     """`x` limited to [a_min, a_max], as `numpy.clip`. Inside and at the bounds the slope is 1.
 
     Bounds are numbers; bounds that are Tensors or arrays broadcast, get gradients, and share them evenly at ties.
@@ -243,28 +317,97 @@ def clip(x, a_min=None, a_max=None):
 
 # -- tests of the elements -------------------------------------------------------------------------------------------
 
-equal = nondifferentiable("equal", np.equal)
-not_equal = nondifferentiable("not_equal", np.not_equal)
-less = nondifferentiable("less", np.less)
-less_equal = nondifferentiable("less_equal", np.less_equal)
-greater = nondifferentiable("greater", np.greater)
-greater_equal = nondifferentiable("greater_equal", np.greater_equal)
-isnan = nondifferentiable("isnan", np.isnan)
-isinf = nondifferentiable("isinf", np.isinf)
-isfinite = nondifferentiable("isfinite", np.isfinite)
-logical_and = nondifferentiable("logical_and", np.logical_and)
-logical_or = nondifferentiable("logical_or", np.logical_or)
-logical_xor = nondifferentiable("logical_xor", np.logical_xor)
-logical_not = nondifferentiable("logical_not", np.logical_not)
-bitwise_and = nondifferentiable("bitwise_and", np.bitwise_and)
-bitwise_or = nondifferentiable("bitwise_or", np.bitwise_or)
-bitwise_xor = nondifferentiable("bitwise_xor", np.bitwise_xor)
-invert = nondifferentiable("invert", np.invert)
+
+@nondifferentiable(np.equal, operator="eq", reflected=False)
+def equal(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x = y."""
+
+
+@nondifferentiable(np.not_equal, operator="ne", reflected=False)
+def not_equal(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x and y differ."""
+
+
+@nondifferentiable(np.less, operator="lt", reflected=False)
+def less(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x < y."""
+
+
+@nondifferentiable(np.less_equal, operator="le", reflected=False)
+def less_equal(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x <= y."""
+
+
+@nondifferentiable(np.greater, operator="gt", reflected=False)
+def greater(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x > y."""
+
+
+@nondifferentiable(np.greater_equal, operator="ge", reflected=False)
+def greater_equal(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x >= y."""
+
+
+@nondifferentiable(np.isnan)
+def isnan(x: TensorLike) -> Tensor:
+    """True where x is not a number."""
+
+
+@nondifferentiable(np.isinf)
+def isinf(x: TensorLike) -> Tensor:
+    """True where x is infinite."""
+
+
+@nondifferentiable(np.isfinite)
+def isfinite(x: TensorLike) -> Tensor:
+    """True where x is neither infinite nor NaN."""
+
+
+@nondifferentiable(np.logical_and)
+def logical_and(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x and y are both not 0."""
+
+
+@nondifferentiable(np.logical_or)
+def logical_or(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where x or y is not 0."""
+
+
+@nondifferentiable(np.logical_xor)
+def logical_xor(x: TensorLike, y: TensorLike) -> Tensor:
+    """True where one of x and y is 0 and the other is not."""
+
+
+@nondifferentiable(np.logical_not)
+def logical_not(x: TensorLike) -> Tensor:
+    """True where x is 0."""
+
+
+@nondifferentiable(np.bitwise_and, operator="and")
+def bitwise_and(x: TensorLike, y: TensorLike) -> Tensor:
+    """x & y: of bools, whether both are true; of whole numbers bit by bit."""
+
+
+@nondifferentiable(np.bitwise_or, operator="or")
+def bitwise_or(x: TensorLike, y: TensorLike) -> Tensor:
+    """x | y: of bools, whether one is true; of whole numbers bit by bit."""
+
+
+@nondifferentiable(np.bitwise_xor, operator="xor")
+def bitwise_xor(x: TensorLike, y: TensorLike) -> Tensor:
+    """x ^ y: of bools, whether just one is true; of whole numbers bit by bit."""
+
+
+@nondifferentiable(np.invert, operator="invert")
+def invert(x: TensorLike) -> Tensor:
+    """~x: of bools, whether it is false; of whole numbers bit by bit."""
+
 
 # -- conversions -----------------------------------------------------------------------------------------------------
 
 
-def astype(x, dtype):
+@operation(method=True)
+def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
     dtype = as_dtype(dtype)
     x = x if isinstance(x, Tensor) else Tensor(x)
@@ -273,16 +416,19 @@ def astype(x, dtype):
     return Tensor(x._array.astype(dtype, copy=False))
 
 
-def stop_gradient(x):
+@operation
+def stop_gradient(x: TensorLike) -> Tensor:
     """The same values, constant to differentiation."""
     return x.detach() if isinstance(x, Tensor) else Tensor(x)
 
 
-def zeros_like(x):
+@operation(numpy=np.zeros_like)
+def zeros_like(x: Tensor) -> Tensor:
     """Zeros of the shape, dtype and device of `x`."""
     return wrap(xp(x._array).zeros_like(x._array))
 
 
-def ones_like(x):
+@operation(numpy=np.ones_like)
+def ones_like(x: Tensor) -> Tensor:
     """Ones of the shape, dtype and device of `x`."""
     return wrap(xp(x._array).ones_like(x._array))

@@ -1,9 +1,12 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
+from __future__ import annotations
+
 import numpy as np
 
-from ..backend import is_array, is_float, is_half, path, where as choose, xp
+from ..backend import cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..tensor import Primitive, Tensor, asarray
-from .elementwise import nondifferentiable, where, zeros_like
+from .declare import Index, nondifferentiable, operation, TensorLike
+from .elementwise import where, zeros_like
 
 
 def _is_basic(index):
@@ -13,24 +16,20 @@ def _is_basic(index):
                for i in items)
 
 
-def _add_at(x, index, values):
-    """x[index] += values, where an element that the index names twice receives both. Changes x."""
-    rows = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+def _added_at(x, values, index):
+    """x[index] += values, where an element that the index names twice receives both. Changes x, and returns it."""
     if _is_basic(index):
         x[index] += values
-    elif is_array(rows) and rows.dtype.kind in "iu" and path(x, values) == "cuda":
-        from ..backend import cuda
-        cuda.index_add(x, xp(x).asarray(rows).reshape(-1).astype(np.int64, copy=False), values)
     elif is_half(x.dtype):  # CuPy adds no bfloat16, and many terms of 16 bits would be lost in their sum
-        x[...] = _add_at(x.astype(np.float32), index, values.astype(np.float32))
-    elif xp(x) is np:
-        np.add.at(x, index, values)
-    elif is_float(x.dtype):
-        import cupyx
-        cupyx.scatter_add(x, index, values)
+        x[...] = _add_at(x.astype(np.float32), values.astype(np.float32), index=index)
+    elif xp(x) is np or is_float(x.dtype):
+        cupy_differences.add_at(x, index, values)
     else:  # CuPy adds few integers
-        x[...] = _add_at(x.astype(np.float64), index, values.astype(np.float64))
+        x[...] = _added_at(x.astype(np.float64), values.astype(np.float64), index)
     return x
+
+
+_add_at = with_paths("add_at", _added_at)
 
 
 def _scatter(values, index, shape):
@@ -38,7 +37,7 @@ def _scatter(values, index, shape):
     if _is_basic(index):
         out[index] = values
         return out
-    return _add_at(out, index, values)
+    return _add_at(out, values, index=index)
 
 
 _getitem = Primitive(
@@ -71,9 +70,13 @@ def _check_index(i):
         raise IndexError(f"getitem: a Tensor used as an index must hold integers or bools, not {i.dtype}")
 
 
-def getitem(x, index):
+@operation
+def getitem(x: TensorLike, index: Index) -> Tensor:
     """`x[index]` for any index that NumPy knows: integers, slices, None, ..., integer arrays, masks."""
     return _getitem(x, index=_plain(index))
+
+
+Tensor.__getitem__ = getitem
 
 
 def _replaced(x, values, index):
@@ -89,14 +92,13 @@ def _written(values, index, shape):
     """For each place the position of the value that is written there, the last one if there are several; else -1."""
     module = xp(values)
     order = module.arange(values.size).reshape(values.shape)
+    written = module.full(shape, -1)
     if module is np or _is_basic(index):
-        written = module.full(shape, -1)
         written[index] = order
         return written
-    import cupyx
-    written = module.full(shape, -1, np.float64)  # CuPy's largest of several is not for int64
-    cupyx.scatter_max(written, index, order.astype(np.float64))
-    return written.astype(np.int64)
+    places = module.zeros(shape, np.uint64)  # CuPy's largest of several is not for int64: positions from 1, and 0 for none
+    cupy_differences.largest_at(places, index, (order + 1).astype(np.uint64))
+    return places.astype(np.int64) - 1
 
 
 def _winners(values, index, shape):
@@ -111,13 +113,15 @@ _index_update = Primitive(
     lambda g, _out, x, values, index: where(_winners(values._array, index, x.shape), getitem(g, index), 0))
 
 
-def index_update(x, index, values):
+@operation
+def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
     x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
     return _index_update(x, _spread(x, index, values), index=index)
 
 
-def index_add(x, index, values):
+@operation
+def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
     x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
     return x + _zeros_with(_spread(x, index, values), index=index, shape=x.shape)
@@ -137,7 +141,8 @@ def _along(indices, axis, ndim):
     return tuple(parts)
 
 
-def take_along_axis(x, indices, axis):
+@operation(numpy=np.take_along_axis)
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None) -> Tensor:
     """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor."""
     x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
     if axis is None:
@@ -157,7 +162,8 @@ def _spread_indices(indices, shape, axis):
                                               for a, (n, m) in enumerate(zip(indices.shape, shape))])
 
 
-def scatter_add(x, indices, values, axis):
+@operation
+def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -> Tensor:
     """A copy of `x` with `values` added at `indices` along one axis: what `take_along_axis` reads, this writes.
 
     `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values.
@@ -168,7 +174,8 @@ def scatter_add(x, indices, values, axis):
     return index_add(x, _along(indices, axis % x.ndim, x.ndim), values)
 
 
-def take(x, indices, axis=None):
+@operation(method=True, numpy=np.take)
+def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     indices = xp(x._array).asarray(asarray(indices))
@@ -184,16 +191,20 @@ def _order(x, axis=-1):
     return xp(x).argsort(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis, kind="stable")
 
 
-argsort = nondifferentiable("argsort", _order)
+@nondifferentiable(_order, method=True, numpy=np.argsort)
+def argsort(x: TensorLike, axis: int | None = -1) -> Tensor:
+    """The indices that sort the elements along one axis (None: of the flat Tensor); equal ones keep their order."""
 
 
-def sort(x, axis=-1):
+@operation(method=True, numpy=np.sort)
+def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
     """The elements along one axis in ascending order (axis None: of the flat Tensor). Each keeps its own gradient."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     return sort(x.reshape(-1), 0) if axis is None else take_along_axis(x, argsort(x, axis=axis), axis)
 
 
-def top_k(x, k, axis=-1):
+@operation(method=True)
+def top_k(x: TensorLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The k largest elements along one axis, largest first, and their indices; among equals the first come first.
 
     Returns:

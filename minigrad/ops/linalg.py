@@ -1,17 +1,20 @@
 """Linear algebra. Matrices stand in the last two axes; the axes before them are a batch and broadcast."""
+from __future__ import annotations
+
 import builtins
-import contextlib
 import math
 import string
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..backend import in_float32, is_half, path, xp
+from ..backend import cupy_differences, in_float32, with_paths, xp
 from ..tensor import Primitive, Tensor, wrap
+from .declare import NUMPY, operation, primitive, TensorLike
 from .elementwise import abs, sqrt, where
 from .index import getitem
 from .reduce import max, min, sum
-from .shape import _axes, _reshape, concatenate, expand_dims, moveaxis, squeeze, swapaxes
+from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, swapaxes
 
 
 def _tensor(x):
@@ -25,29 +28,15 @@ def _t(x):
 # -- products --------------------------------------------------------------------------------------------------------
 
 
-def _product(x, y):
-    """x @ y; on the CPU numbers of 16 bits are multiplied in float32, which is faster there and rounds once."""
-    served = path(x, y)
-    if served == "cuda":
-        from ..backend import cuda
-        return cuda.matmul(x, y)
-    return _product_cpu(x, y) if served == "cpu" else np.matmul(x, y)
-
-
-@in_float32
-def _product_cpu(x, y):
-    from ..backend.cpu.products import product
-    return product(x, y)
-
-
 _matmul = Primitive(
-    "matmul", _product,
+    "matmul", with_paths("matmul", np.matmul, upcast=True),
     lambda g, _out, _x, y: _matmul(g, _t(y)),
     lambda g, _out, x, _y: _matmul(_t(x), g),
     broadcasts=True)
 
 
-def matmul(x, y):
+@operation(method=True, numpy=np.matmul, operator="matmul")
+def matmul(x: TensorLike, y: TensorLike) -> Tensor:
     """Matrix product of the last two axes, as `numpy.matmul`: a 1-D operand is a row on the left, a column on the right."""
     x, y = _tensor(x), _tensor(y)
     if not x.ndim or not y.ndim:
@@ -61,7 +50,8 @@ def matmul(x, y):
     return _matmul(x, y)
 
 
-def dot(x, y):
+@operation(method=True, numpy=np.dot)
+def dot(x: TensorLike, y: TensorLike) -> Tensor:
     """As `numpy.dot`: the product of scalars, of 1-D vectors, of matrices; else over x's last and y's last axis but one."""
     x, y = _tensor(x), _tensor(y)
     if not x.ndim or not y.ndim:
@@ -69,18 +59,21 @@ def dot(x, y):
     return tensordot(x, y, ((-1,), (-2 if y.ndim > 1 else -1,)))
 
 
-def inner(x, y):
+@operation(numpy=np.inner)
+def inner(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of products over the last axes."""
     x, y = _tensor(x), _tensor(y)
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
 
 
-def outer(x, y):
+@operation(numpy=np.outer)
+def outer(x: TensorLike, y: TensorLike) -> Tensor:
     """All products of an element of `x` and one of `y`, both flattened."""
     return _tensor(x).reshape(-1, 1) * _tensor(y).reshape(1, -1)
 
 
-def tensordot(x, y, axes=2):
+@operation(numpy=np.tensordot)
+def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> Tensor:
     """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
     x, y = _tensor(x), _tensor(y)
     if np.iterable(axes):
@@ -109,10 +102,11 @@ def _contracted(*xs, subscripts):
     return xp(xs[0]).einsum(",".join(subscripts[0]) + "->" + subscripts[1], *xs, optimize=len(xs) > 1)
 
 
-_einsum = Primitive("einsum", _contracted, every=_einsum_rule)
+_einsum = Primitive("einsum", _contracted, rule_for_all=_einsum_rule)
 
 
-def einsum(subscripts, *operands):
+@operation(numpy=np.einsum)
+def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
     """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
 
     Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood.
@@ -179,7 +173,8 @@ def _diagonals(x, letters):
     return x
 
 
-def diagonal(x, offset=0, axis1=0, axis2=1):
+@operation(method=True, numpy=np.diagonal)
+def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
     x = moveaxis(_tensor(x), (axis1, axis2), (-2, -1))
     rows, columns = x.shape[-2:]
@@ -188,18 +183,21 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
     return getitem(x, (..., i + start_row, i + start_column))
 
 
-def trace(x, offset=0, axis1=0, axis2=1):
+@operation(method=True, numpy=np.trace)
+def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of a diagonal."""
     return sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-def tril(x, k=0):
+@operation(numpy=np.tril)
+def tril(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros above the k-th diagonal."""
     x = _tensor(x)
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, 0)
 
 
-def triu(x, k=0):
+@operation(numpy=np.triu)
+def triu(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros below the k-th diagonal."""
     x = _tensor(x)
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
@@ -214,31 +212,31 @@ def _linalg(name):
         module = xp(arrays[0])
         batch = np.broadcast_shapes(*[a.shape[:-2] for a in arrays])
         arrays = [module.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
-        with contextlib.ExitStack() as stack:
-            if module is not np:  # or else CuPy says nothing of a singular matrix
-                import cupyx
-                stack.enter_context(cupyx.errstate(linalg="raise"))
+        with cupy_differences.linalg_errors(module):
             return getattr(module.linalg, name)(*arrays)
 
     return in_float32(function)
 
 
-inv = Primitive("inv", _linalg("inv"), lambda g, out, _x: -_matmul(_matmul(_t(out), g), _t(out)))
-inv.__doc__ = "The inverse matrix. numpy.linalg.LinAlgError if there is none."
-
-det = Primitive("det", _linalg("det"), lambda g, out, x: (g * out)[..., None, None] * _t(inv(x)))
-det.__doc__ = "The determinant. Differentiable where the matrix has an inverse."
-
-_log_abs_det = Primitive(
-    "slogdet", in_float32(lambda x: xp(x).linalg.slogdet(x)[1]), lambda g, _out, x: g[..., None, None] * _t(inv(x)))
-
-_sign_of_det = in_float32(lambda x: xp(x).linalg.slogdet(x)[0])
+@primitive(_linalg("inv"), lambda g, out, _x: -_matmul(_matmul(_t(out), g), _t(out)), numpy=np.linalg.inv)
+def inv(x: TensorLike) -> Tensor:
+    """The inverse matrix. numpy.linalg.LinAlgError if there is none."""
 
 
-def slogdet(x):
+@primitive(_linalg("det"), lambda g, out, x: (g * out)[..., None, None] * _t(inv(x)), numpy=np.linalg.det)
+def det(x: TensorLike) -> Tensor:
+    """The determinant. Differentiable where the matrix has an inverse."""
+
+
+_slogdet = Primitive(
+    "slogdet", in_float32(lambda x: tuple(xp(x).linalg.slogdet(x))),
+    lambda gs, _outs, x: gs[1][..., None, None] * _t(inv(x)))  # the sign does not move
+
+
+@operation(numpy=np.linalg.slogdet)
+def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
     """The sign of the determinant, and the logarithm of its absolute value: two Tensors."""
-    x = _tensor(x)
-    return wrap(xp(x._array).asarray(_sign_of_det(x._array))), _log_abs_det(x)
+    return _slogdet(x)
 
 
 _solve = Primitive(
@@ -248,7 +246,8 @@ _solve = Primitive(
     broadcasts=True)
 
 
-def solve(a, b):
+@operation(numpy=np.linalg.solve)
+def solve(a: TensorLike, b: TensorLike) -> Tensor:
     """x with a @ x = b. A 1-D `b` is one right-hand side, else its last two axes hold right-hand sides in columns."""
     b = _tensor(b)
     return squeeze(_solve(a, expand_dims(b, 1)), -1) if b.ndim == 1 else _solve(a, b)
@@ -265,22 +264,17 @@ def _cholesky_rule(g, out, _x):
     return 0.5 * (full + _t(full))
 
 
-cholesky = Primitive("cholesky", _linalg("cholesky"), _cholesky_rule)
-cholesky.__doc__ = """The lower triangular L with L @ L.T = x, of a symmetric positive definite matrix.
+@primitive(_linalg("cholesky"), _cholesky_rule, numpy=np.linalg.cholesky)
+def cholesky(x: TensorLike) -> Tensor:
+    """The lower triangular L with L @ L.T = x, of a symmetric positive definite matrix.
 
-The gradient is the symmetric one (Murray 2016, "Differentiation of the Cholesky decomposition", arXiv:1602.07527).
-LinAlgError if x is not positive definite.
-"""
-
-
-@in_float32
-def _eigh(x):
-    values, vectors = xp(x).linalg.eigh(x)
-    return xp(x).concatenate([values[..., None, :], vectors], axis=-2)
+    The gradient is the symmetric one (Murray 2016, "Differentiation of the Cholesky decomposition", arXiv:1602.07527).
+    LinAlgError if x is not positive definite.
+    """
 
 
-def _eigh_rule(g, out, _x):
-    w, v, gw, gv = out[..., 0, :], out[..., 1:, :], g[..., 0, :], g[..., 1:, :]
+def _eigh_rule(gs, outs, _x):
+    (gw, gv), (w, v) = gs, outs
     gap = w[..., None, :] - w[..., :, None]
     inverse_gap = where(gap == 0, 0, 1 / where(gap == 0, 1, gap))
     middle = _matmul(_t(v), gv) * inverse_gap + gw[..., None, :] * wrap(xp(w._array).eye(w.shape[-1], dtype=w.dtype))
@@ -288,10 +282,11 @@ def _eigh_rule(g, out, _x):
     return 0.5 * (full + _t(full))
 
 
-_eigh_packed = Primitive("eigh", _eigh, _eigh_rule)  # the eigenvalues as a first row above the eigenvectors
+_eigh = Primitive("eigh", in_float32(lambda x: tuple(xp(x).linalg.eigh(x))), _eigh_rule)
 
 
-def eigh(x):
+@operation(numpy=np.linalg.eigh)
+def eigh(x: TensorLike) -> tuple[Tensor, Tensor]:
     """Eigenvalues in ascending order and eigenvectors (columns) of a symmetric matrix, of which the lower half is read.
 
     The gradient is the symmetric one (Giles 2008, "Collected matrix derivative results"). That of an eigenvector has a
@@ -300,16 +295,17 @@ def eigh(x):
     Returns:
         (values (..., n), vectors (..., n, n)).
     """
-    packed = _eigh_packed(x)
-    return packed[..., 0, :], packed[..., 1:, :]
+    return _eigh(x)
 
 
-def eigvalsh(x):
+@operation(numpy=np.linalg.eigvalsh)
+def eigvalsh(x: TensorLike) -> Tensor:
     """The eigenvalues of a symmetric matrix, in ascending order."""
     return eigh(x)[0]
 
 
-def svdvals(x):
+@operation
+def svdvals(x: TensorLike) -> Tensor:
     """The singular values of a matrix, largest first.
 
     They are the upper half of the eigenvalues of the symmetric matrix [[0, x], [x.T, 0]], which gives derivatives of
@@ -324,7 +320,8 @@ def svdvals(x):
     return values[..., ::-1][..., :builtins.min(m, n)]
 
 
-def norm(x, ord=None, axis=None, keepdims=False):
+@operation(method=True, numpy=np.linalg.norm)
+def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0.
 
     Args:
@@ -364,3 +361,12 @@ def _vector_norm(x, p, axes, keepdims):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
     return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
 
+
+def _svd(x, full_matrices=True, compute_uv=True):
+    if compute_uv:
+        raise TypeError("numpy.linalg.svd of a Tensor gives singular values only: pass compute_uv=False, or take "
+                        "eigh(x.T @ x) for the vectors")
+    return svdvals(x)
+
+
+NUMPY[np.linalg.svd] = _svd

@@ -1,10 +1,13 @@
 """Losses. `reduction` is "mean" over what counts, "sum", or "none" for the loss of each sample or element."""
+from __future__ import annotations
+
 import numpy as np
 
 from ..backend import is_float, xp
-from ..fused import Fused, narrow, wide
+from ..fused import Fused, rounded_like, upcast
 from ..tensor import asarray, Tensor
 from .activation import softplus
+from .declare import operation, TensorLike
 from .elementwise import abs, exp, log, maximum, square, where
 from .index import take_along_axis
 from .reduce import log_softmax, mean, softmax, sum
@@ -23,7 +26,7 @@ def _reduced(name, losses, reduction, count=None):
         return losses
     if reduction == "sum":
         return sum(losses)
-    return mean(losses) if count is None else narrow(sum(wide(losses)) / count, losses)
+    return mean(losses) if count is None else rounded_like(sum(upcast(losses)) / count, losses)
 
 
 def _pair(name, x, target):
@@ -45,20 +48,12 @@ def _cross_entropy(logits, labels, smoothing, ignored):
     return where(skipped, 0, loss)
 
 
-def _forward(logits, labels, smoothing, ignored):
-    from ..backend.cpu.rows import cross_entropy as forward
-    return forward(logits, labels, smoothing, ignored)
+_fused_cross_entropy = Fused("cross_entropy", _cross_entropy)
 
 
-def _backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
-    from ..backend.cpu.rows import cross_entropy_backward as backward
-    return [backward(g, logits, labels, lse, smoothing, ignored), None]
-
-
-_fused = Fused("cross_entropy", _cross_entropy, _forward, _backward)
-
-
-def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduction="mean"):
+@operation
+def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float = 0.0, ignore_index: int = -100,
+                  reduction: str = "mean") -> Tensor:
     """The negative log-likelihood of the right classes, -log softmax(logits)[label].
 
     Args:
@@ -96,8 +91,8 @@ def cross_entropy(logits, target, label_smoothing=0.0, ignore_index=-100, reduct
         seen = labels[counted]
         if seen.size and not (0 <= seen.min() and seen.max() < classes):
             raise ValueError(f"cross_entropy: labels from {seen.min()} to {seen.max()} for {classes} classes")
-    losses = _fused(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
-                    ignored=ignore_index)
+    losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
+                                  ignored=ignore_index)
     if reduction == "none":
         return losses.reshape(shape)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
@@ -121,7 +116,8 @@ def _xlogx(p):
     return where(positive, p * log(where(positive, p, 1)), 0)
 
 
-def kl_div(input, target, reduction="mean", log_target=False):
+@operation
+def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target (log(target) - input), element by element, as `torch.nn.functional.kl_div`.
 
     Args:
@@ -137,7 +133,8 @@ def kl_div(input, target, reduction="mean", log_target=False):
     return _reduced("kl_div", losses, reduction)
 
 
-def kl_divergence(p_logits, q_logits, reduction="mean"):
+@operation
+def kl_divergence(p_logits: TensorLike, q_logits: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(p || q) = sum_c p_c (log p_c - log q_c) with p = softmax(p_logits), q = softmax(q_logits), both (..., classes).
 
     The reduction is over everything but the classes.
@@ -147,7 +144,9 @@ def kl_divergence(p_logits, q_logits, reduction="mean"):
     return _reduced("kl_divergence", losses, reduction)
 
 
-def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
+@operation
+def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
+                                     reduction: str = "mean", pos_weight: TensorLike | None = None) -> Tensor:
     """-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow: softplus(x) - t x.
 
     Args:
@@ -164,7 +163,9 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
     return _reduced("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 
-def binary_cross_entropy(input, target, weight=None, reduction="mean"):
+@operation
+def binary_cross_entropy(input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
+                         reduction: str = "mean") -> Tensor:
     """-t log p - (1 - t) log(1 - p) for probabilities p; logarithms are at least -100, with slope 0 there."""
     p, t = _pair("binary_cross_entropy", input, target)
     losses = -t * _log_from(p) - (1 - t) * _log_from(1 - p)
@@ -180,19 +181,22 @@ def _log_from(p):
 # -- regression ------------------------------------------------------------------------------------------------------
 
 
-def mse_loss(input, target, reduction="mean"):
+@operation
+def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """(input - target)^2, element by element."""
     x, target = _pair("mse_loss", input, target)
     return _reduced("mse_loss", square(x - target), reduction)
 
 
-def l1_loss(input, target, reduction="mean"):
+@operation
+def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """|input - target|, element by element; its slope at 0 is 0."""
     x, target = _pair("l1_loss", input, target)
     return _reduced("l1_loss", abs(x - target), reduction)
 
 
-def huber_loss(input, target, reduction="mean", delta=1.0):
+@operation
+def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}")

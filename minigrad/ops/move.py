@@ -1,8 +1,9 @@
 """Moving Tensors between devices."""
-import numpy as np
+from __future__ import annotations
 
 from .. import backend
 from ..tensor import Primitive, Tensor
+from .declare import DTypeLike, operation, TensorLike
 from .elementwise import astype
 
 _copy = Primitive(
@@ -10,7 +11,8 @@ _copy = Primitive(
     lambda g, _out, _x, device, source: _copy(g, device=source, source=device))
 
 
-def to(x, target):
+@operation(method=True)
+def to(x: TensorLike, target: DTypeLike) -> Tensor:
     """`x` on another device (`x.to("cuda")`, `x.to("cpu")`) or in another dtype (`x.to("float16")`). Differentiable."""
     if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
         x = x if isinstance(x, Tensor) else Tensor(x)

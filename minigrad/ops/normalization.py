@@ -1,34 +1,33 @@
 """Normalisation by statistics of the batch (batch norm), of each sample (layer, group and RMS norm), or by length."""
+from __future__ import annotations
+
 import numpy as np
 
 from ..backend import is_half, xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .activation import _floating
+from .declare import operation, TensorLike
 from .elementwise import maximum, relu, sqrt, square, where
 from .pool import max_pool2d
 from .reduce import mean, sum
-from .shape import _axes, concatenate, split
+from .shape import _axes, Axes, concatenate, split
 
 # -- over the batch --------------------------------------------------------------------------------------------------
 
 
-def _batch_norm(x, weight, bias, eps, seen=None):
-    """y = weight (x - mean) / sqrt(var + eps) + bias, mean and variance over all axes but the channels'.
-
-    `seen(mean, var)`, if given, is told the statistics of the batch, as arrays.
-    """
+def _batch_norm(x, weight, bias, eps):
+    """y = weight (x - mean) / sqrt(var + eps) + bias, mean and variance over all axes but the channels'; and these two, (C,)."""
     axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
     mu = mean(x, axes, keepdims=True)
     centred = x - mu
     var = mean(square(centred), axes, keepdims=True)
-    if seen is not None:
-        seen(mu._array.reshape(-1), var._array.reshape(-1))
-    return centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
+    y = centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
+    return y, mu.reshape(-1), var.reshape(-1)
 
 
-def _norm_rule(g, wanted, x, weight, bias, eps, seen=None):
-    """dx below, dweight = sum(g xhat), dbias = sum(g)."""
+def _norm_rule(g, wanted, x, weight, bias, eps):
+    """dx by `_norm_gradient`, dweight = sum(g xhat), dbias = sum(g)."""
     axes = 0, *range(2, x.ndim)
     return (_fused_norm_gradient(g, x, weight, eps=eps) if wanted[0] else None,
             sum(g * _standardised(x, eps)[0], axes) if wanted[1] else None,
@@ -36,8 +35,15 @@ def _norm_rule(g, wanted, x, weight, bias, eps, seen=None):
 
 
 def _norm_gradient(g, x, weight, eps):
-    """dx = weight / sqrt(var + eps) (g - mean(g) - xhat mean(g xhat)), means over all axes but the channels'."""
-    axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+    """dx = weight / sqrt(var + eps) (g - mean(g) - xhat mean(g xhat)), means over all axes but the channels'.
+
+    Why: let h = weight g be the gradient in xhat = (x - mean) / s, s = sqrt(var + eps). x acts on xhat directly, by h / s; through
+    the mean, which every xhat contains with the factor -1/s, so each x gets -mean(h) / s; and through s, where ds/dx = xhat / n
+    and dxhat/ds = -xhat / s, so each x gets -xhat mean(h xhat) / s. The sum is the projection of h onto what the normalisation
+    leaves free: without its part along the ones and along xhat. Layer norm is the same along the last axis.
+    """
+    column = (1, -1) + (1,) * (x.ndim - 2)
+    axes = 0, *range(2, x.ndim)
     xhat, inv_std = _standardised(x, eps)
     projected = g - (xhat * mean(g * xhat, axes, keepdims=True) + mean(g, axes, keepdims=True))
     return weight.reshape(column) * inv_std * projected
@@ -51,62 +57,21 @@ def _standardised(x, eps):
     return centred * inv_std, inv_std
 
 
-def _norm_gradient_forward(g, x, weight, eps):
-    from ..backend.cpu import norm_pool
-    mu, var = norm_pool.moments(x)
-    inv_std = _inverse_std(var, eps)
-    dx, dweight, dbias = norm_pool.batch_norm_backward(g, x, weight, mu, inv_std)
-    return dx, (mu, inv_std, dweight, dbias)
+def _norm_relu_pool(x, weight, bias, eps):
+    """max_pool2d(relu(batch_norm(x)), 2), and the batch's mean and variance."""
+    y, mu, var = _batch_norm(x, weight, bias, eps)
+    return max_pool2d(relu(y), 2), mu, var
 
 
-def _norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
-    from ..backend.cpu import norm_pool
-    return norm_pool.batch_norm_double_backward(h, out, g, x, weight, *residuals)
+_fused_norm = Fused("batch_norm", _batch_norm, rule=_norm_rule)
+_fused_norm_gradient = Fused("batch_norm_gradient", _norm_gradient)
+_fused_block = Fused("norm_relu_pool", _norm_relu_pool)
 
 
-def _norm_forward(x, weight, bias, eps, seen=None):
-    from ..backend.cpu import norm_pool
-    y, mu, var = norm_pool.batch_norm(x, weight, bias, eps)
-    if seen is not None:
-        seen(mu, var)
-    return y, (mu, _inverse_std(var, eps))
-
-
-def _inverse_std(var, eps):
-    return 1 / np.sqrt(var + var.dtype.type(eps))
-
-
-def _norm_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
-    from ..backend.cpu import norm_pool
-    return norm_pool.batch_norm_backward(g, x, weight, *residuals)
-
-
-def _norm_relu_pool(x, weight, bias, eps, seen=None):
-    """max_pool2d(relu(batch_norm(x)), 2)"""
-    return max_pool2d(relu(_batch_norm(x, weight, bias, eps, seen)), 2)
-
-
-def _block_forward(x, weight, bias, eps, seen=None):
-    from ..backend.cpu import norm_pool
-    y, pooled, winner, mu, var = norm_pool.norm_relu_pool(x, weight, bias, eps)
-    if seen is not None:
-        seen(mu, var)
-    return y, (pooled, winner, mu, _inverse_std(var, eps))
-
-
-def _block_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
-    from ..backend.cpu import norm_pool
-    pooled, winner, mu, inv_std = residuals
-    return norm_pool.norm_relu_pool_backward(g, x, out, pooled, winner, weight, mu, inv_std)
-
-
-_fused_norm = Fused("batch_norm", _batch_norm, _norm_forward, _norm_backward, rule=_norm_rule)
-_fused_norm_gradient = Fused("batch_norm_gradient", _norm_gradient, _norm_gradient_forward, _norm_gradient_backward,
-                             reads_out=True)
-_fused_block = Fused("norm_relu_pool", _norm_relu_pool, _block_forward, _block_backward, reads_out=True)
-
-
-def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5, splits=1):
+@operation
+def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None,
+               weight: TensorLike | None = None, bias: TensorLike | None = None, training: bool = False,
+               momentum: float = 0.1, eps: float = 1e-5, splits: int = 1) -> Tensor:
     """Batch normalisation of (N, C), (N, C, L) or (N, C, H, W) (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     In training the statistics are the batch's, and the running ones (arrays (C,), changed in place; None for none) move
@@ -135,14 +100,22 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
             raise ValueError(f"batch_norm: a batch of {len(x)} does not divide into {splits} equal parts")
         return concatenate([batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
                             for part in split(x, splits)])
-    return _fused_norm(x, weight, bias, eps=eps, seen=_update(x, running_mean, running_var, momentum))
+    _check_count(x)
+    y, mean, var = _fused_norm(x, weight, bias, eps=eps)
+    _move_running(running_mean, running_var, mean, var, momentum, x)
+    return y
 
 
-def norm_relu_pool(x, running_mean, running_var, weight, bias, training=False, momentum=0.1, eps=1e-5):
+@operation
+def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None, weight: TensorLike,
+                   bias: TensorLike, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """max_pool2d(relu(batch_norm(x, ...)), 2) of (N, C, H, W), in training in one pass over x."""
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
-    return _fused_block(x, weight, bias, eps=eps, seen=_update(x, running_mean, running_var, momentum))
+    _check_count(x)
+    y, mean, var = _fused_block(x, weight, bias, eps=eps)
+    _move_running(running_mean, running_var, mean, var, momentum, x)
+    return y
 
 
 def _affine(x, weight, bias):
@@ -153,18 +126,17 @@ def _affine(x, weight, bias):
     return [a if isinstance(a, Tensor) else Tensor(a) for a in (weight, bias)]
 
 
-def _update(x, running_mean, running_var, momentum):
-    n = x.size // max(x.shape[1], 1)
-    if n == 1:
+def _check_count(x):
+    if x.size // max(x.shape[1], 1) == 1:
         raise ValueError(f"batch_norm: training needs more than one value per channel, got shape {x.shape}")
-    if running_mean is None:
-        return None
 
-    def seen(mu, var):
-        running_mean[...] += momentum * (mu - running_mean)
-        running_var[...] += momentum * (var * (n / max(n - 1, 1)) - running_var)
 
-    return seen
+def _move_running(running_mean, running_var, mean, var, momentum, x):
+    """The running statistics (arrays, or None) move towards the batch's, the variance in its unbiased form."""
+    if running_mean is not None:
+        n = x.size // max(x.shape[1], 1)
+        running_mean[...] += momentum * (mean._array - running_mean)
+        running_var[...] += momentum * (var._array * (n / max(n - 1, 1)) - running_var)
 
 
 def _evaluated(x, running_mean, running_var, weight, bias, eps):
@@ -181,7 +153,10 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
 
 
 def _layer_norm(x, *affine, eps):
-    """(x - mean) / sqrt(var + eps) along the last axis, times weight, plus bias, as far as these are given."""
+    """(x - mean) / sqrt(var + eps) along the last axis, times weight, plus bias, as far as these are given.
+
+    The gradient in x is batch norm's (`_norm_gradient`), with means along the last axis.
+    """
     centred = x - mean(x, -1, keepdims=True)
     y = centred / sqrt(mean(square(centred), -1, keepdims=True) + eps)
     y = y * affine[0] if affine else y
@@ -194,24 +169,10 @@ def _rms_norm(x, *affine, eps):
     return y * affine[0] if affine else y
 
 
-def _fused_rows(name, definition, centre):
-    def forward(x, *affine, eps):
-        from ..backend.cpu import rows
-        y, mu, inv_std = rows.layer_norm(x, *affine, *[None] * (2 - len(affine)), eps=eps, centre=centre)
-        return y, (mu, inv_std)
-
-    def backward(g, out, residuals, wanted, x, *affine, eps):
-        from ..backend.cpu import rows
-        return rows.layer_norm_backward(g, x, affine[0] if affine else None, *residuals)[:1 + len(affine)]
-
-    return Fused(name, definition, forward, backward)
+_fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rms_norm", _rms_norm)
 
 
-_fused_layer_norm = _fused_rows("layer_norm", _layer_norm, True)
-_fused_rms_norm = _fused_rows("rms_norm", _rms_norm, False)
-
-
-def _over_last(name, operation, x, normalized_shape, affine, eps):
+def _over_last(name, norm, x, normalized_shape, affine, eps):
     """The operation over the last axes, which must have `normalized_shape`."""
     x = _floating(name, x)
     shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
@@ -220,13 +181,15 @@ def _over_last(name, operation, x, normalized_shape, affine, eps):
     if any(a.shape != shape for a in affine):
         raise ValueError(f"{name}: weight and bias of shape {shape} wanted, got {[a.shape for a in affine]}")
     if len(shape) == 1:
-        return operation(x, *affine, eps=eps)
+        return norm(x, *affine, eps=eps)
     n = int(np.prod(shape))
     lead = x.shape[:x.ndim - len(shape)]
-    return operation(x.reshape(*lead, n), *[a.reshape(n) for a in affine], eps=eps).reshape(x.shape)
+    return norm(x.reshape(*lead, n), *[a.reshape(n) for a in affine], eps=eps).reshape(x.shape)
 
 
-def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+@operation
+def layer_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
     """weight (x - mean) / sqrt(var + eps) + bias over the last axes (Ba et al. 2016, arXiv:1607.06450).
 
     Args:
@@ -239,7 +202,8 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, affine, eps)
 
 
-def rms_norm(x, normalized_shape, weight=None, eps=1e-6):
+@operation
+def rms_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
     """weight x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, [] if weight is None else [weight], eps)
 
@@ -256,7 +220,9 @@ def _group_norm(x, *affine, num_groups, eps):
 _fused_group_norm = Fused("group_norm", _group_norm)
 
 
-def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+@operation
+def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
     """Each sample's channels in `num_groups` groups, each normalised by its mean and variance over channels and pixels.
 
     Wu and He 2018, arXiv:1803.08494. One group per channel is instance norm.
@@ -276,18 +242,21 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
 # -- by length -------------------------------------------------------------------------------------------------------
 
 
-def l2_normalize(x, axis=-1, eps=1e-12):
+@operation
+def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     return x / maximum(sqrt(sum(x * x, axis, keepdims=True)), eps)
 
 
-def cosine_similarity(x, y, axis=-1, eps=1e-8):
+@operation
+def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
     return sum(l2_normalize(x, axis, eps) * l2_normalize(y, axis, eps), axis)
 
 
-def weight_norm(v, g, axis=0):
+@operation
+def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
     """g v / |v|: a weight as direction and length (Salimans and Kingma 2016, arXiv:1602.07868).
 
     Args:

@@ -1,4 +1,6 @@
 """Pooling: each window of an image becomes one number."""
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -6,10 +8,13 @@ import numpy as np
 from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
+from .declare import operation, TensorLike
 from .index import take_along_axis
 from .linalg import matmul
 from .reduce import mean
 from .shape import concatenate, pad, stack, swapaxes
+
+Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 
 
 def _pair(value):
@@ -37,57 +42,40 @@ def _avg_pool(x, kernel, stride, padding):
     return mean(_windows(x, kernel, stride, padding, 0), 0)
 
 
-def _max_forward(x, **geometry):
-    from ..backend.cpu.pool import max_pool2d as forward
-    return forward(x, **geometry)
+_fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_pool2d", _avg_pool)
 
 
-def _max_backward(g, out, winner, wanted, x, **geometry):
-    from ..backend.cpu.pool import max_pool2d_backward as backward
-    return [backward(g, winner, x.shape, **geometry)]
-
-
-def _avg_forward(x, **geometry):
-    from ..backend.cpu.pool import avg_pool2d as forward
-    return forward(x, **geometry), None
-
-
-def _avg_backward(g, out, residuals, wanted, x, **geometry):
-    from ..backend.cpu.pool import avg_pool2d_backward as backward
-    return [backward(g, x.shape, **geometry)]
-
-
-_max = Fused("max_pool2d", _max_pool, _max_forward, _max_backward)
-_avg = Fused("avg_pool2d", _avg_pool, _avg_forward, _avg_backward)
-
-
-def _pool(operation, x, kernel_size, stride, padding):
+def _pool(pool, x, kernel_size, stride, padding):
     kernel, padding = _pair(kernel_size), _pair(padding)
     stride = kernel if stride is None else _pair(stride)
     if any(p > k // 2 for p, k in zip(padding, kernel)):
         raise ValueError(f"padding {padding} must not exceed half of the window {kernel}")
-    return operation(x if isinstance(x, Tensor) else Tensor(x), kernel=kernel, stride=stride, padding=padding)
+    return pool(x if isinstance(x, Tensor) else Tensor(x), kernel=kernel, stride=stride, padding=padding)
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0):
+@operation
+def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest element of each window of (N, C, H, W); of equal ones the first gets the gradient, as in PyTorch.
 
     `stride` is `kernel_size` by default; numbers or pairs (vertical, horizontal). Padding never wins.
     """
-    return _pool(_max, x, kernel_size, stride, padding)
+    return _pool(_fused_max_pool, x, kernel_size, stride, padding)
 
 
-def avg_pool2d(x, kernel_size, stride=None, padding=0):
+@operation
+def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
-    return _pool(_avg, x, kernel_size, stride, padding)
+    return _pool(_fused_avg_pool, x, kernel_size, stride, padding)
 
 
-def max_pool1d(x, kernel_size, stride=None, padding=0):
+@operation
+def max_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
     """`max_pool2d` of sequences (N, C, L); numbers, not pairs."""
     return _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding)
 
 
-def avg_pool1d(x, kernel_size, stride=None, padding=0):
+@operation
+def avg_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
     """`avg_pool2d` of sequences (N, C, L); numbers, not pairs."""
     return _pool_rows("avg_pool1d", avg_pool2d, x, kernel_size, stride, padding)
 
@@ -110,7 +98,8 @@ def _adaptive(name, x, output_size):
     return x, size
 
 
-def adaptive_avg_pool2d(x, output_size):
+@operation
+def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
     """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W).
 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
@@ -125,7 +114,8 @@ def adaptive_avg_pool2d(x, output_size):
     return matmul(matmul(rows, x), swapaxes(columns, 0, 1))
 
 
-def adaptive_max_pool2d(x, output_size):
+@operation
+def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
     """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient."""
     x, size = _adaptive("adaptive_max_pool2d", x, output_size)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):

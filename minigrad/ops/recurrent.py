@@ -1,5 +1,8 @@
 """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate."""
+from __future__ import annotations
+
 from ..tensor import Tensor
+from .declare import operation, TensorLike
 from .elementwise import sigmoid, tanh
 from .linalg import matmul
 from .shape import stack
@@ -16,7 +19,9 @@ def _gates(gx, h, weight_hh, bias_hh):
     return candidate + update * (h - candidate)
 
 
-def gru_cell(x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None):
+@operation
+def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+             bias_hh: Tensor | None = None) -> Tensor:
     """One step of a gated recurrent unit.
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
@@ -33,7 +38,9 @@ def gru_cell(x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None):
     return _gates(gx if bias_ih is None else gx + bias_ih, h, weight_hh, bias_hh)
 
 
-def gru(x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None, reverse=False):
+@operation
+def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+        bias_hh: Tensor | None = None, reverse: bool = False) -> tuple[Tensor, Tensor]:
     """A gated recurrent unit run over a sequence x (L, N, inputs) from the state h (N, H).
 
     Returns:

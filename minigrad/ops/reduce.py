@@ -1,13 +1,17 @@
 """Reductions along axes: `axis` is None for all of them, a number or several; `keepdims` leaves each with length 1."""
+from __future__ import annotations
+
+import functools
 import math
 
 import numpy as np
 
 from ..backend import in_float32, is_float, summed, xp
-from ..fused import Fused, narrow, wide
+from ..fused import Fused, rounded_like, upcast
 from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
-from .elementwise import _share, equal, maximum, nondifferentiable, sqrt, where
-from .shape import _axes, _reshape, _transpose, concatenate, flip
+from .declare import nondifferentiable, operation, TensorLike
+from .elementwise import _share, equal, maximum, sqrt, where
+from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
 def _kept(shape, axis):
@@ -20,17 +24,19 @@ def _spread(g, like, axis):
     return _broadcast_to(_reshape(g, shape=_kept(like.shape, axis)), shape=like.shape)
 
 
-def _reduction(name, forward, rule, doc):
-    """A public function around a primitive whose settings are the normalised `axis` and `keepdims`."""
-    primitive = Primitive(name, forward, rule)
+def _reduction(forward, rule, **declared):
+    """Decorator: a reduction by a primitive whose settings are the normalised `axis` and `keepdims`."""
+    def declare(function):
+        primitive = Primitive(function.__name__, forward, rule)
 
-    def reduce(x, axis=None, keepdims=False):
-        x = x if isinstance(x, Tensor) else Tensor(x)
-        return primitive(x, axis=_axes(axis, x.ndim), keepdims=bool(keepdims))
+        @functools.wraps(function)
+        def reduce(x, axis=None, keepdims=False):
+            x = x if isinstance(x, Tensor) else Tensor(x)
+            return primitive(x, axis=_axes(axis, x.ndim), keepdims=bool(keepdims))
 
-    reduce.__name__ = reduce.__qualname__ = name
-    reduce.__doc__ = doc
-    return reduce
+        return operation(reduce, method=True, **declared)
+
+    return declare
 
 
 def _to_extremes(g, out, x, axis, keepdims):
@@ -59,33 +65,41 @@ def _logsumexp(x, axis, keepdims):
     return out if keepdims else out.reshape([n for a, n in enumerate(x.shape) if a not in axis])
 
 
-sum = _reduction(
-    "sum", summed,
-    lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis),
-    "The sum; of no elements 0.")
+@_reduction(summed, lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis), numpy=np.sum)
+def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The sum; of no elements 0."""
 
-mean = _reduction(
-    "mean", _mean,
+
+@_reduction(
+    _mean,
     lambda g, _out, _x, axis, keepdims: _spread(  # float16 cannot count above 65504
-        narrow(wide(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis),
-    "The arithmetic mean; of no elements NaN.")
+        rounded_like(upcast(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis),
+    numpy=np.mean)
+def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The arithmetic mean; of no elements NaN."""
 
-max = _reduction(
-    "max", lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes,
-    "The largest element. Equal ones share the gradient evenly. ValueError if there are no elements.")
 
-min = _reduction(
-    "min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes,
-    "The smallest element. Equal ones share the gradient evenly. ValueError if there are no elements.")
+@_reduction(lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes, numpy=(np.max, np.amax))
+def max(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The largest element. Equal ones share the gradient evenly. ValueError if there are no elements."""
 
-logsumexp = _reduction(
-    "logsumexp", _logsumexp,
+
+@_reduction(lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes, numpy=(np.min, np.amin))
+def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The smallest element. Equal ones share the gradient evenly. ValueError if there are no elements."""
+
+
+@_reduction(
+    _logsumexp,
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_kept(x.shape, axis))
-    * _share(x, _reshape(out, shape=_kept(x.shape, axis))),
-    "log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0.")
+    * _share(x, _reshape(out, shape=_kept(x.shape, axis))))
+def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
 
 
-def var(x, axis=None, ddof=0, keepdims=False):
+
+@operation(method=True, numpy=np.var)
+def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof)."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     axis = _axes(axis, x.ndim)
@@ -95,7 +109,8 @@ def var(x, axis=None, ddof=0, keepdims=False):
         count - ddof if count > ddof else math.nan)
 
 
-def std(x, axis=None, ddof=0, keepdims=False):
+@operation(method=True, numpy=np.std)
+def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
     return sqrt(var(x, axis, ddof, keepdims))
 
@@ -107,7 +122,8 @@ def _to_last(x, axis):
     return _reshape(x, shape=(*x.shape[:len(rest)], math.prod(x.shape[len(rest):])))
 
 
-def prod(x, axis=None, keepdims=False):
+@operation(method=True, numpy=np.prod)
+def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The product; of no elements 1. Multiplied in pairs, so that derivatives of any order are right where factors are 0."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     axis, shape = _axes(axis, x.ndim), x.shape
@@ -127,13 +143,15 @@ _cumsum = Primitive(
     "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
 
-def cumsum(x, axis=None):
+@operation(method=True, numpy=np.cumsum)
+def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor)."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=_axes(axis, x.ndim)[0])
 
 
-def cumprod(x, axis=None):
+@operation(method=True, numpy=np.cumprod)
+def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     if axis is None:
@@ -146,7 +164,14 @@ def cumprod(x, axis=None):
 
 
 def _softmax(x):
-    """exp(x) / sum(exp(x)) along the last axis."""
+    """y = exp(x) / sum(exp(x)) along the last axis.
+
+    Its gradient needs no Jacobian matrix. dy_i/dx_j = y_i ([i = j] - y_j), so the chain rule gives
+
+        gx_j = sum over i of g_i y_i ([i = j] - y_j) = y_j (g_j - sum over i of g_i y_i),
+
+    one sum a row. That is what the paths compute; the definition arrives at the same through the rules of its parts.
+    """
     return _share(x, logsumexp(x, -1, keepdims=True))
 
 
@@ -155,19 +180,7 @@ def _log_softmax(x):
     return x - logsumexp(x, -1, keepdims=True)
 
 
-def _fused_rows(name, definition, logarithm):
-    def forward(x):
-        from ..backend.cpu.rows import softmax
-        return softmax(x, logarithm), None
-
-    def backward(g, out, residuals, wanted, x):
-        from ..backend.cpu.rows import softmax_backward
-        return [softmax_backward(g, out, logarithm)]
-
-    return Fused(name, definition, forward, backward, reads_out=True)
-
-
-_fused_softmax, _fused_log_softmax = _fused_rows("softmax", _softmax, False), _fused_rows("log_softmax", _log_softmax, True)
+_fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_softmax", _log_softmax)
 
 
 def _along_last(operation, x, axis):
@@ -182,23 +195,38 @@ def _along_last(operation, x, axis):
     return _transpose(operation(_transpose(x, axes=order)), axes=tuple(np.argsort(order).tolist()))
 
 
-def softmax(x, axis=-1):
+@operation(method=True)
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`. A row of -inf only, in which everything is masked, gives zeros, with gradient 0."""
     return _along_last(_fused_softmax, x, axis)
 
 
-def log_softmax(x, axis=-1):
+@operation(method=True)
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """x - log(sum(exp(x))) along `axis`."""
     return _along_last(_fused_log_softmax, x, axis)
 
 
-def _index_of(name, function):
-    """The index of an extreme element. NumPy numbers them within the flat Tensor where axis is None."""
-    return nondifferentiable(name, lambda x, axis=None, keepdims=False: function(x, axis=axis, keepdims=keepdims))
+@nondifferentiable(lambda x, axis=None, keepdims=False: x.argmax(axis=axis, keepdims=keepdims), method=True, numpy=np.argmax)
+def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the largest element, the first of equal ones; with axis None within the flat Tensor."""
 
 
-argmax = _index_of("argmax", lambda x, **settings: x.argmax(**settings))
-argmin = _index_of("argmin", lambda x, **settings: x.argmin(**settings))
-any = nondifferentiable("any", lambda x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
-all = nondifferentiable("all", lambda x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
-count_nonzero = nondifferentiable("count_nonzero", lambda x, axis=None: xp(x).count_nonzero(x, axis=axis))
+@nondifferentiable(lambda x, axis=None, keepdims=False: x.argmin(axis=axis, keepdims=keepdims), method=True, numpy=np.argmin)
+def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the smallest element, the first of equal ones; with axis None within the flat Tensor."""
+
+
+@nondifferentiable(lambda x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims), method=True, numpy=np.any)
+def any(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """Whether an element is not 0."""
+
+
+@nondifferentiable(lambda x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims), method=True, numpy=np.all)
+def all(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """Whether no element is 0."""
+
+
+@nondifferentiable(lambda x, axis=None: xp(x).count_nonzero(x, axis=axis), numpy=np.count_nonzero)
+def count_nonzero(x: TensorLike, axis: Axes | None = None) -> Tensor:
+    """How many elements are not 0."""

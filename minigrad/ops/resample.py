@@ -3,6 +3,8 @@
 Interpolation along one axis is a sparse matrix, rows of two (linear) or four (cubic) weights; an image is resized by one
 such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
 """
+from __future__ import annotations
+
 import functools
 import math
 
@@ -11,9 +13,11 @@ import numpy as np
 from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
+from .declare import operation, TensorLike
 from .elementwise import clip, floor, where
 from .index import getitem
 from .linalg import matmul
+from .pool import Pair
 from .shape import swapaxes
 
 
@@ -46,7 +50,9 @@ def _matrix(n, size, mode, align_corners, scale):
     return matrix
 
 
-def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
+@operation
+def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
+                mode: str = "nearest", align_corners: bool = False) -> Tensor:
     """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate` (without antialiasing).
 
     Args:
@@ -108,7 +114,8 @@ def _grid_sample(x, grid, align_corners, border):
 _fused_grid_sample = Fused("grid_sample", _grid_sample)
 
 
-def grid_sample(x, grid, padding_mode="zeros", align_corners=False):
+@operation
+def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", align_corners: bool = False) -> Tensor:
     """Images (N, C, H, W) read at points by bilinear interpolation, as `torch.nn.functional.grid_sample`.
 
     Args:

@@ -1,14 +1,20 @@
 """Operations that rearrange elements: the gradient is the arrangement undone."""
+from __future__ import annotations
+
 import builtins
 import math
 import operator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from .. import backend
 from ..backend import xp
 from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
+from .declare import operation, TensorLike
 from .index import getitem
+
+Axes = int | Sequence[int]  # one number, or several
 
 
 def _axes(axis, ndim):
@@ -32,14 +38,14 @@ _transpose = Primitive(
 
 
 def _joined(*xs, axis):
-    if backend.capturing is not None and len(xs) > 8:  # then CuPy copies from the host
+    if backend.execution.capture is not None and len(xs) > 8:  # then CuPy copies from the host
         return _joined(*[_joined(*xs[i:i + 8], axis=axis) for i in range(0, len(xs), 8)], axis=axis)
     return xp(xs[0]).concatenate(xs, axis=axis)
 
 
 _concatenate = Primitive(
     "concatenate", _joined,
-    every=lambda i, g, _out, *_xs, axis: narrow(g, axis, sum(x.shape[axis] for x in _xs[:i]), _xs[i].shape[axis]))
+    rule_for_all=lambda i, g, _out, *_xs, axis: _part(g, axis, sum(x.shape[axis] for x in _xs[:i]), _xs[i].shape[axis]))
 
 _pad = Primitive(
     "pad", lambda x, widths, value: xp(x).pad(x, widths, constant_values=value),
@@ -57,17 +63,20 @@ def _tensor(x):
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
-def reshape(x, *shape):
+@operation(method=True, numpy=np.reshape)
+def reshape(x: TensorLike, *shape: int | Sequence[int]) -> Tensor:
     """`x` with another shape: `reshape(x, (2, 3))` or `reshape(x, 2, 3)`; one length may be -1."""
     return _reshape(x, shape=tuple(shape[0]) if len(shape) == 1 and np.iterable(shape[0]) else shape)
 
 
-def ravel(x):
+@operation(method=True, numpy=np.ravel)
+def ravel(x: TensorLike) -> Tensor:
     """All elements in one axis."""
     return _reshape(x, shape=(-1,) if _tensor(x).size else (0,))
 
 
-def flatten(x, start_axis=0, end_axis=-1):
+@operation(method=True)
+def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
     shape = _tensor(x).shape
     if not shape:
@@ -76,7 +85,8 @@ def flatten(x, start_axis=0, end_axis=-1):
     return _reshape(x, shape=shape[:start] + (math.prod(shape[start:end + 1]),) + shape[end + 1:])
 
 
-def transpose(x, *axes):
+@operation(method=True, numpy=np.transpose)
+def transpose(x: TensorLike, *axes: int | Sequence[int] | None) -> Tensor:
     """The axes in another order, by default reversed: `transpose(x, (1, 0))` or `transpose(x, 1, 0)`."""
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
     ndim = _tensor(x).ndim
@@ -86,7 +96,8 @@ def transpose(x, *axes):
     return _transpose(x, axes=axes)
 
 
-def swapaxes(x, axis1, axis2):
+@operation(method=True, numpy=np.swapaxes)
+def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
     order = list(range(_tensor(x).ndim))
     (a,), (b,) = _axes(axis1, len(order)), _axes(axis2, len(order))
@@ -94,7 +105,8 @@ def swapaxes(x, axis1, axis2):
     return _transpose(x, axes=tuple(order))
 
 
-def moveaxis(x, source, destination):
+@operation(numpy=np.moveaxis)
+def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
     """Axes `source` moved to the places `destination`, the others kept in order."""
     ndim = _tensor(x).ndim
     source, destination = _axes(source, ndim), _axes(destination, ndim)
@@ -104,7 +116,8 @@ def moveaxis(x, source, destination):
     return _transpose(x, axes=tuple(order))
 
 
-def expand_dims(x, axis):
+@operation(method=True, numpy=np.expand_dims)
+def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
     """New axes of length 1 at the places `axis` of the result."""
     shape = list(_tensor(x).shape)
     count = len(tuple(axis)) if np.iterable(axis) else 1
@@ -113,7 +126,8 @@ def expand_dims(x, axis):
     return _reshape(x, shape=tuple(shape))
 
 
-def squeeze(x, axis=None):
+@operation(method=True, numpy=np.squeeze)
+def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """Without its axes of length 1, or without those of them named by `axis`."""
     shape = _tensor(x).shape
     axes = [a for a, n in enumerate(shape) if n == 1] if axis is None else _axes(axis, len(shape))
@@ -122,12 +136,14 @@ def squeeze(x, axis=None):
     return _reshape(x, shape=tuple(n for a, n in enumerate(shape) if a not in axes))
 
 
-def broadcast_to(x, shape):
+@operation(method=True, numpy=np.broadcast_to)
+def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
     """`x` repeated, without copying, to `shape`."""
     return _broadcast_to(x, shape=tuple(shape) if np.iterable(shape) else (shape,))
 
 
-def concatenate(tensors, axis=0):
+@operation(numpy=np.concatenate)
+def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
     """Tensors joined along an existing axis; with `axis=None` flattened first."""
     tensors = [_tensor(x) for x in tensors]
     if not tensors:
@@ -137,7 +153,8 @@ def concatenate(tensors, axis=0):
     return _concatenate(*tensors, axis=_axes(axis, tensors[0].ndim)[0])
 
 
-def stack(tensors, axis=0):
+@operation(numpy=np.stack)
+def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
     tensors = [_tensor(x) for x in tensors]
     if len({x.shape for x in tensors}) != 1:
@@ -145,12 +162,13 @@ def stack(tensors, axis=0):
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
 
 
-def narrow(x, axis, start, length):
+def _part(x, axis, start, length):
     """The part of `length` elements from `start` along one axis (not negative)."""
     return getitem(x, (slice(None),) * axis + (slice(start, start + length),))
 
 
-def split(x, indices_or_sections, axis=0):
+@operation(method=True, numpy=np.split)
+def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """A list of parts along one axis: so many equal ones, or cut before each of the given indices.
 
     Raises:
@@ -162,7 +180,8 @@ def split(x, indices_or_sections, axis=0):
     return array_split(x, indices_or_sections, axis)
 
 
-def array_split(x, indices_or_sections, axis=0):
+@operation(numpy=np.array_split)
+def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """As `split`; where the parts cannot be equal the first ones are longer by one."""
     x = _tensor(x)
     (axis,), n = _axes(axis, x.ndim), x.shape[axis]
@@ -171,10 +190,11 @@ def array_split(x, indices_or_sections, axis=0):
     else:
         size, extra = divmod(n, indices_or_sections)
         cuts = [i * size + min(i, extra) for i in range(1, indices_or_sections)]
-    return [narrow(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]
+    return [_part(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]
 
 
-def pad(x, pad_width, mode="constant", constant_values=0):
+@operation(numpy=np.pad)
+def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "constant", constant_values: float = 0) -> Tensor:
     """`x` with `pad_width` = ((before, after), ...) elements added to each axis, as `numpy.pad`.
 
     Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".
@@ -189,12 +209,14 @@ def pad(x, pad_width, mode="constant", constant_values=0):
     return x
 
 
-def flip(x, axis=None):
+@operation(method=True, numpy=np.flip)
+def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """The elements along each of the axes in reverse order."""
     return _flip(x, axes=_axes(axis, _tensor(x).ndim))
 
 
-def roll(x, shift, axis=None):
+@operation(numpy=np.roll)
+def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
     """The elements shifted along an axis, those that leave one end entering at the other. None: of the flat Tensor."""
     x = _tensor(x)
     if axis is None:
@@ -204,14 +226,16 @@ def roll(x, shift, axis=None):
     return _roll(x, shift=shifts, axis=axes)
 
 
-def repeat(x, repeats, axis=None):
+@operation(method=True, numpy=np.repeat)
+def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     """Each element `repeats` times (a number, or one per element along the axis)."""
     x = ravel(x) if axis is None else _tensor(x)
     (axis,) = _axes(0 if axis is None else axis, x.ndim)
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
 
-def tile(x, reps):
+@operation(numpy=np.tile)
+def tile(x: TensorLike, reps: Axes) -> Tensor:
     """`x` repeated as a whole `reps` times along each axis, as `numpy.tile`."""
     x, reps = _tensor(x), tuple(reps) if np.iterable(reps) else (reps,)
     ndim = builtins.max(x.ndim, len(reps))
@@ -220,3 +244,7 @@ def tile(x, reps):
     paired = reshape(x, [n for length in shape for n in (1, length)])
     spread = broadcast_to(paired, [n for pair in zip(reps, shape) for n in pair])
     return reshape(spread, [r * n for r, n in zip(reps, shape)])
+
+
+Tensor.T = property(transpose, doc="The axes in reverse order.")
+Tensor.mT = property(lambda self: swapaxes(self, -1, -2), doc="The last two axes exchanged.")

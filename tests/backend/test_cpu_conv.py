@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigrad.backend.cpu import conv, direct, native, threads
+from minigrad.backend.cpu import conv, conv_blocks, conv_direct, declarations, native, threads
 from minigrad.backend.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 
 
@@ -114,7 +114,7 @@ def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, co
         return
     x = rng.standard_normal((n, groups * c, *(side + kernel - 1 for side in size)))
     w = rng.standard_normal((o, c, kernel, kernel))
-    with native.using(compiled), mock.patch.object(direct, "_few_outputs", return_value=False):
+    with native.using(compiled), mock.patch.object(conv, "_columns_cost_less", return_value=False):
         check(x, w, dict(stride=(stride, 1), padding=(1, 0), dilation=(1, 1), groups=groups), np.float32, layout)
 
 
@@ -123,15 +123,16 @@ def test_tiles_of_every_width(n, c, o, kernel, stride, size, grouped, layout, co
 def test_many_channels(layout, by_columns):
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((3, 260, 6, 7)), rng.standard_normal((150, 260, 3, 3))
-    with mock.patch.object(direct, "_few_outputs", return_value=by_columns and native.kernel("product") is not None):
+    by_columns &= native.kernel("product") is not None
+    with mock.patch.object(conv, "_columns_cost_less", return_value=by_columns):
         check(x, w, dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1), np.float32, layout)
 
 
-@pytest.mark.parametrize("module, nbytes, dtype", [(conv, 1, np.float64), (conv, 3000, np.float64), (direct, 1, np.float32),
-                                                   (direct, 3000, np.float32)])
+@pytest.mark.parametrize("module, nbytes, dtype", [
+    (conv_blocks, 1, np.float64), (conv_blocks, 3000, np.float64), (conv_direct, 1, np.float32), (conv_direct, 3000, np.float32)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nbytes, dtype, stride):
-    monkeypatch.setattr(module, "BLOCK_SIZE" if module is direct else "BLOCK_BYTES", nbytes)
+    monkeypatch.setattr(module, "BLOCK_SIZE" if module is conv_direct else "BLOCK_BYTES", nbytes)
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((3, 16, 15, 13)), rng.standard_normal((16, 16, 3, 3))
     check(x, w, dict(stride=stride, padding=(1, 1), dilation=(1, 1), groups=1), dtype)
@@ -157,9 +158,72 @@ def test_channels_last_input_is_not_copied():
     x = layouts(np.random.default_rng(0).standard_normal((2, 8, 5, 5)), "channels last")
     w = np.eye(8)[:, :, None, None]
     np.testing.assert_array_equal(conv2d(x, w), x)
-    columns = conv._columns(x.transpose(0, 2, 3, 1), conv._geometry("", x.shape, w.shape, (1, 1), (0, 0), (1, 1), 1),
-                            slice(0, 2), slice(0, 5), 5)
+    g = conv._geometry("", x.shape, w.shape, (1, 1), (0, 0), (1, 1), 1)
+    columns = conv_blocks._columns(x.transpose(0, 2, 3, 1), g, slice(0, 2), slice(0, 5), 5)
     assert np.shares_memory(columns, x)
+
+
+def chosen(direction, n, channels, w_shape, size, dtype=np.float32, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1):
+    """The name of the algorithm."""
+    g = conv._geometry("", (n, channels, *size), w_shape, stride, padding, dilation, groups)
+    arrays = [np.zeros(1, dtype)] * 2
+    function = conv.choose(direction, w_shape, g, n * int(np.prod(g.output_size(size))), *arrays)
+    return function.__module__.split(".")[-1] if function is not conv._mirrored_input_grad else "mirrored"
+
+
+@pytest.mark.skipif(native.kernel("correlate") is None, reason="no C compiler")
+def test_algorithms_in_c():
+    directions = "forward", "input_grad", "weight_grad"
+
+    def all_of(*problem, **how):
+        return [chosen(direction, *problem, **how).removeprefix("conv_") for direction in directions]
+
+    size = (14, 14)
+    assert all_of(8, 3, (64, 3, 3, 3), size) == ["direct"] * 3
+    assert all_of(8, 3, (64, 3, 3, 3), size, stride=(2, 1), dilation=(1, 2)) == ["direct"] * 3
+    assert all_of(8, 3, (64, 3, 3, 3), size, stride=(2, 1), dilation=(2, 1)) == ["direct", "blocks", "direct"]
+    few = all_of(1, 512, (512, 512, 3, 3), (4, 4))
+    assert few == (["columns", "direct", "columns"] if native.kernel("product") else ["direct"] * 3)
+    assert all_of(1, 512, (512, 256, 3, 3), (4, 4), groups=2) == ["direct"] * 3
+    assert all_of(8, 32, (32, 1, 3, 3), size, groups=32) == ["depthwise"] * 3
+    assert all_of(8, 32, (64, 1, 3, 3), size, groups=32) == ["shifted", "mirrored", "shifted"]
+    assert all_of(8, 32, (64, 1, 3, 3), size, stride=(2, 1), groups=32) == ["shifted"] * 3
+    assert all_of(8, 32, (256, 1, 3, 3), size, groups=32) == ["direct"] * 3
+    assert all_of(8, 3, (8, 3, 17, 16), (20, 20)) == ["blocks", "mirrored", "blocks"]
+
+
+def test_algorithms_in_numpy():
+    for dtype, on in ((np.float64, True), (np.float32, False)):
+        with native.using(on):
+            assert chosen("forward", 8, 3, (64, 3, 3, 3), (14, 14), dtype) == "conv_blocks"
+            assert chosen("weight_grad", 8, 32, (32, 1, 3, 3), (14, 14), dtype, groups=32) == "conv_shifted"
+            assert chosen("input_grad", 8, 32, (32, 1, 3, 3), (14, 14), dtype, groups=32) == "mirrored"
+            assert chosen("input_grad", 8, 3, (64, 3, 3, 3), (14, 14), dtype, padding=(3, 0)) == "conv_blocks"
+
+
+@pytest.mark.parametrize("groups, c, o", [(1, 2, 0), (1, 0, 3), (2, 1, 0), (2, 0, 1), (1, 0, 0)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_channels_or_no_filters(groups, c, o, stride, dtype):
+    check(np.ones((2, groups * c, 5, 6)), np.ones((groups * o, c, 3, 2)),
+          dict(stride=stride, padding=(1, 0), dilation=(1, 1), groups=groups), dtype)
+
+
+def test_structs_are_read_from_c(tmp_path, monkeypatch):
+    """Python fills the fields in the order in which C declares them."""
+    (tmp_path / "pair.c").write_text("enum { N = 3, M = 12 };\nenum { N = 3 };\nenum { M = 13 };\n"
+                                     "typedef struct { index_t b,\n    a; } Pair;\n"
+                                     "typedef struct { index_t x; Pair pair; index_t y; } Two;\n")
+    monkeypatch.setattr(declarations, "FOLDER", tmp_path)
+    pair, two = declarations.struct("pair.c", "Pair"), declarations.struct("pair.c", "Two")
+    rows = [declarations.record(two, y=y, x=1, pair=declarations.record(pair, a=2, b=3)) for y in (4, 5)]
+    assert declarations.packed(two, *rows).tolist() == [[1, 3, 2, 4], [1, 3, 2, 5]]
+    assert declarations.packed(two).shape == (0, 4)
+    assert declarations.constant("pair.c", "N") == 3
+    with pytest.raises(TypeError, match="'b', 'a'"):
+        declarations.record(pair, a=1)
+    with pytest.raises(ValueError):
+        declarations.constant("pair.c", "M")  # of two values
 
 
 def test_errors_name_the_operation_and_the_shapes():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.backend.cpu import (
-    activation, attention, conv, direct, elementwise, native, norm_pool, products, rows, threads)
+    activation, attention, conv, conv_columns, elementwise, native, norm_pool, products, rows, threads)
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
@@ -286,6 +286,12 @@ def test_a_matrix_that_stands_for_many_is_not_copied_for_each():
     assert stored.nbytes == x.nbytes and not starts.any()
 
 
+def test_the_kernels_that_multiply_are_those_of_products_c():
+    """Where BLAS cannot be called they must not be."""
+    names = {name for name, _ in native._DECLARATION.findall((native.FOLDER / "products.c").read_text())}
+    assert names - {"use_blas"} == set(native.MULTIPLYING)
+
+
 def test_without_openmp_blas_keeps_its_threads(tmp_path):
     code = ("from minigrad.backend.cpu import native; native.CHOICES = [('-fopenmp-simd',)]\n"
             "print(native.kernel('softmax') is not None, *map(native.kernel, native.MULTIPLYING))")
@@ -346,7 +352,9 @@ def test_convolution_of_small_images_with_many_filters(stride, padding, dilation
     x = nchw(normal(2, 5, 6, 90)) if last else normal(2, 90, 5, 6)
     w, geometry = normal(130, 90, 3, 2, seed=1) / 20, dict(stride=stride, padding=padding, dilation=dilation)
     gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
-    assert direct._few_outputs(gy, w.shape, 1) and not direct._few_outputs(gy, w.shape, 2)
+    g, pixels = conv._geometry("", x.shape, w.shape, **geometry, groups=1), gy[:, 0].size
+    assert conv.choose("forward", w.shape, g, pixels, np.zeros(1, np.float32)) is conv_columns.forward
+    assert conv._columns_cost_less(w.shape, g, pixels) and not conv._columns_cost_less(w.shape, g._replace(groups=2), pixels)
     agree(conv.conv2d, x, w, **geometry)
     agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
 

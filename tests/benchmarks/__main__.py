@@ -128,6 +128,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", help="write the table to OUT.md and OUT.json")
+    parser.add_argument("--keep-going", action="store_true", help="a workload that fails does not stop the others")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -145,13 +146,22 @@ def main():
     rows, lines = [], ["| workload | minigrad | peer | time ratio |" + " GPU |" * (args.device == "cuda"), "|---" * 4 + "|"]
     lines[1] += "---|" * (args.device == "cuda")
     print("\n".join(lines))
+    failures = []
     for name in chosen:
-        rows.append(compare(name, args, reached))
+        try:
+            rows.append(compare(name, args, reached))
+        except SystemExit as error:
+            if not args.keep_going:
+                raise
+            failures.append(str(error))
+            continue
         lines.append(line(rows[-1]))
         print(lines[-1], flush=True)
     if args.out:
         pathlib.Path(args.out + ".md").write_text("\n".join(lines) + "\n")
         pathlib.Path(args.out + ".json").write_text(json.dumps(rows, indent=1))
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

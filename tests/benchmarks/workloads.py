@@ -71,7 +71,7 @@ def conv4_minigrad(device):
         optimizer.step()
         return loss
 
-    step = mg.cuda.capture(train, device)  # on the CPU `train` itself
+    step = mg.capture(train, device)  # on the CPU `train` itself
     return lambda: step(x, labels).item()
 
 
@@ -134,7 +134,7 @@ def maml_minigrad(device):
         optimizer.step()
         return loss
 
-    step = mg.cuda.capture(train, device)
+    step = mg.capture(train, device)
     return lambda: step(support, query).item()
 
 
@@ -207,7 +207,7 @@ def _step_minigrad(build, x):
             optimizer.step()
             return loss
 
-        step = mg.cuda.capture(train, device)
+        step = mg.capture(train, device)
         return lambda: step(inputs, labels).item()
     return start
 
@@ -245,7 +245,7 @@ def _classifier(nn):
             self.head = nn.Linear(384, 10)
 
         def forward(self, ids):
-            return self.head(self.bert(ids)[1])
+            return self.head(self.bert(ids))
     return Classifier()
 
 

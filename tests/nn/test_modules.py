@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from checks import check_derivatives
 from minigrad import nn
+from minigrad.nn.models import published
 
 torch = pytest.importorskip("torch")
 
@@ -24,7 +26,8 @@ def check(ours, theirs, *inputs, of=lambda y: y):
     g = np.random.default_rng(0).normal(size=y.shape)
     y.backward(g)
     z.backward(torch.tensor(g))
-    for a, b in [*zip(xs, ts), *((p, dict(theirs.named_parameters())[name]) for name, p in ours.named_parameters())]:
+    parameters = ours.named_parameters() if isinstance(ours, nn.Module) else ()
+    for a, b in [*zip(xs, ts), *((p, dict(theirs.named_parameters())[name]) for name, p in parameters)]:
         if isinstance(a, mg.Tensor):
             np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-8, atol=1e-8)
 
@@ -63,11 +66,41 @@ def test_layer_equals_pytorch(name):
 
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
                                       {"bias": False}])
-def test_gru_equals_pytorch(settings):
+def test_recurrent_layers_equal_pytorch(settings):
     ours, theirs = like_torch(nn.GRU(8, 3, **settings), torch.nn.GRU(8, 3, **settings))
     check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
     cell, their_cell = like_torch(nn.GRUCell(8, 3), torch.nn.GRUCell(8, 3))
     check(cell, their_cell, SEQUENCES[0], rng.normal(size=(5, 3)))
+    ours, theirs = like_torch(nn.LSTM(8, 3, **settings), torch.nn.LSTM(8, 3, **settings))
+    check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1][0].sum() + (y[1][1] ** 2).sum())
+    states = [rng.normal(size=y.shape) for y in ours(SEQUENCES)[1]]
+    check(lambda x, h, c: ours(x, (h, c))[0], lambda x, h, c: theirs(x, (h, c))[0], SEQUENCES, *states)
+
+
+def test_lstm_cell_equals_pytorch():
+    cell, their_cell = like_torch(nn.LSTMCell(8, 3), torch.nn.LSTMCell(8, 3))
+    check(cell, their_cell, SEQUENCES[0], of=lambda y: y[0] * y[1])
+    h, c = rng.normal(size=(2, 5, 3))
+    check(lambda x, h, c: cell(x, (h, c))[1], lambda x, h, c: their_cell(x, (h, c))[1], SEQUENCES[0], h, c)
+    np.testing.assert_array_equal(nn.GRUCell(8, 3).double()(SEQUENCES[0]).shape, (5, 3))
+
+
+def test_lstm_to_third_order():
+    mg.random.seed(0)
+    net = nn.LSTM(3, 2).double()
+    check_derivatives(lambda x, w: nn.functional_call(net, {"weight_hh_l0": w}, x)[0], [rng.normal(size=(3, 2, 3)),
+                                                                                     net.weight_hh_l0.numpy()])
+
+
+def test_recurrent_dropout_and_errors():
+    mg.random.seed(0)
+    net, x = nn.LSTM(8, 3, 2, dropout=0.5).double(), SEQUENCES
+    assert not np.allclose(net(x)[0].numpy(), net(x)[0].numpy())
+    np.testing.assert_array_equal(net.eval()(x)[0].numpy(), net(x)[0].numpy())
+    for call, message in ((lambda: net(x[0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
+                          (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted")):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_embedding():
@@ -200,30 +233,29 @@ def hub_names(net, table):
 
 
 def test_bert_reads_the_hubs_names_and_ignores_padding():
-    from minigrad.nn.models import text
     make = lambda: nn.BERT(20, 8, 2, 2, 16, 10, dropout=0.0).to("float64")
+    states = lambda net, *inputs: net.encode(net.embed(inputs[0]), *inputs[1:])
     mg.random.seed(0)
     net, twin = make(), make()
-    state = hub_names(net, text._BERT)
+    state = hub_names(net, published.BERT_NAMES)
     assert state["encoder.layer.1.attention.self.key.weight"].shape == (8, 8)
-    twin.load_huggingface({"bert." + name: a for name, a in state.items()} | {"cls.predictions.bias": np.zeros(20)})
+    nn.load_published(twin, {"bert." + name: a for name, a in state.items()} | {"cls.predictions.bias": np.zeros(20)})
     ids, mask = rng.integers(0, 20, (3, 7)), np.arange(7) < np.array([[7], [4], [5]])
-    y, pooled = net(ids, mask)
-    z, _ = twin(ids, mask)
+    y, pooled = states(net, ids, mask), net(ids, mask)
+    z = states(twin, ids, mask)
     np.testing.assert_array_equal(y.numpy(), z.numpy())
     assert pooled.shape == (3, 8)
     other = np.where(mask, ids, (ids + 3) % 20)
-    np.testing.assert_allclose(net(other, mask)[0].numpy()[mask], y.numpy()[mask], atol=1e-12)
+    np.testing.assert_allclose(states(net, other, mask).numpy()[mask], y.numpy()[mask], atol=1e-12)
     with pytest.raises(KeyError, match="the checkpoint has no"):
-        twin.load_huggingface({})
+        nn.load_published(twin, {})
 
 
 def test_clip_text_is_causal_and_reads_the_hubs_names():
-    from minigrad.nn.models import text
     make = lambda: nn.CLIPText(20, 8, 2, 2, 16, 10, 6).to("float64")
     mg.random.seed(0)
     net, twin = make(), make()
-    twin.load_huggingface(hub_names(net, text._CLIP))
+    nn.load_published(twin, hub_names(net, published.CLIP_TEXT_NAMES))
     ids = np.array([[1, 5, 19, 0, 0], [1, 2, 3, 4, 19]])  # 19 ends the text
     y = net(ids)
     assert y.shape == (2, 6)
@@ -252,7 +284,7 @@ def test_resnet_has_torchvisions_layout():
     assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "fc.bias"} <= names.keys()
     net = nn.resnet18()
     assert sum(p.size for p in net.parameters()) == 11689512
-    net.load_torchvision(net.state_dict() | {"bn1.num_batches_tracked": np.array(3)})
+    nn.load_published(net, net.state_dict() | {"bn1.num_batches_tracked": np.array(3)})
 
 
 # -- state -----------------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_cross_entropy(data):
     labels = np.array(data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n)))
     labels[data.draw(st.integers(0, n)):] = -100
     smoothing = data.draw(st.sampled_from([0.0, 0.2]))
-    check_fused(loss._fused, [x, labels], smoothing=smoothing, ignored=-100)
+    check_fused(loss._fused_cross_entropy, [x, labels], smoothing=smoothing, ignored=-100)
     check_derivatives(lambda x: mg.cross_entropy(x, labels, smoothing, reduction="sum"), [x])
     p = data.draw(arrays((n, c), 0.1, 1))
     check_derivatives(lambda x, p: mg.cross_entropy(x, p, smoothing), [x, p])
@@ -227,10 +227,10 @@ def test_attention(data):
     options = dict(causal=data.draw(st.sampled_from([None, 0, 1])), scale=0.7)
     before, cpu.BLOCK_SIZE = cpu.BLOCK_SIZE, data.draw(st.sampled_from([1, 20, 1 << 17]))
     try:
-        check_fused(attention._fused, [q, k, v, *masks], **options)
+        check_fused(attention._fused_attention, [q, k, v, *masks], **options)
         if kind in ("none", "rows", "additive"):
             inputs = [q, k, v, *(masks if kind == "additive" else [])]
-            check_derivatives(lambda q, k, v, *m: attention._fused(q, k, v, *(m or masks), **options), inputs)
+            check_derivatives(lambda q, k, v, *m: attention._fused_attention(q, k, v, *(m or masks), **options), inputs)
         if lq == lk:
             qkv = np.stack([a.transpose(0, 2, 1, 3) for a in (q, k, v)], 2)
             check_fused(attention._fused_packed, [qkv, *masks], **options)
@@ -243,7 +243,7 @@ def test_attention_in_many_blocks_on_all_threads():
     for shape in ((5, 3, 70, 8), (2, 2, 500, 8)):
         q, k, v = (rng.normal(size=shape) for _ in range(3))
         for causal in (None, 0):
-            check_fused(attention._fused, [q, k, v], causal=causal, scale=0.3)
+            check_fused(attention._fused_attention, [q, k, v], causal=causal, scale=0.3)
 
 
 def test_attention_errors_and_shapes():

@@ -1,4 +1,4 @@
-"""Activations and dropout in one pass over memory; see `elementwise.for_blocks`.
+"""Activations and dropout in one pass over memory; see `elementwise.for_blocks`. Definitions: minigrad/ops/activation.py.
 
 Each activation is a pair of functions of one block: the value, and the gradient for a given output gradient.
 `work(i)` is a temporary of the block's shape.
@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..erf import erf
 from .elementwise import empty_like, for_all, for_blocks
 from .memory import scratch
 from .native import kernel
@@ -77,8 +78,7 @@ def _phi_twice(x, work):
     """2 Phi(x), Phi the standard normal distribution function, in work(0); x^2 in work(1)."""
     squared = np.multiply(x, x, out=work(1))
     if x.dtype == np.float64:
-        from ...ops.elementwise import _erf
-        return np.add(_erf(x * math.sqrt(0.5)), 1, out=work(0))
+        return np.add(erf(x * math.sqrt(0.5)), 1, out=work(0))
     near = np.minimum(squared, np.float32(100), out=work(2))
     a = _polynomial(near, _PHI, work(0))
     a *= x

@@ -3,7 +3,7 @@
 A block is some samples, some heads of one sample, or some queries of one head, such that its scores fit a core's cache.
 The backward pass computes the scores again from the log-sum-exp of each query (Dao et al. 2022, FlashAttention,
 arXiv:2205.14135). q is (N, heads, queries, width), k and v (N, heads, keys, width), with any strides. float32 goes to the
-kernels of `products.c`, unless the mask wants a gradient.
+kernels of `products.c`, unless the mask wants a gradient. Definition: minigrad/ops/attention.py.
 """
 import math
 import threading

@@ -1,9 +1,43 @@
 /* Convolution without a matrix of columns: the sums of a tile of outputs stay in registers while the taps pass by. Where a
    product of matrices serves better, `columns` makes one.
 
-   A block of images, or of rows of one image, is copied with zeros around it where windows reach over the edge (and where
-   the channels are not side by side in memory); threads share the blocks. A tap is a position of the window; behind it lie
-   `run` channels in a row. A register holds output channels. */
+   Read the plain definition first (minigrad/ops/conv.py); a tap is a position (p, q) of the window:
+
+       y[n, o, i, j] = sum over c, p, q of  x[n, c, i*sh + p*dh - ph, j*sw + q*dw - pw] * w[o, c, p, q]
+
+   Images lie in memory as (N, H, W, C), channels last: the numbers of a pixel side by side, then the next pixel of the row.
+
+       C = 4    | c0 c1 c2 c3 | c0 c1 c2 c3 | ...             W pixels, then the next row
+                  pixel (0,0)   pixel (0,1)
+
+   Filters are packed into panels, each of 2 LANES = 32 output channels, in the order in which the inner loop reads them: a
+   line for each tap and input channel.
+
+       panel of o = 0 .. 31           tap (0,0)   c0   | w0 w1 ... w31 |
+                                                  c1   | w0 w1 ... w31 |
+                                                  ...
+                                      tap (0,1)   c0   | w0 w1 ... w31 |   ...
+
+   A tile is the sums of some neighbouring pixels of a row (TILE at most) for the channels of a panel, all in registers:
+
+                     o = 0 .. 15   o = 16 .. 31               for each tap, for each input channel c:
+       pixel j      |  sum[0][0]  |  sum[0][1]  |                 weight = the panel's next line
+       pixel j + 1  |  sum[1][0]  |  sum[1][1]  |                 for each pixel k of the tile:
+       ...                                                            sum[k] += x[what pixel k sees there, c] * weight
+       pixel j + 7  |  sum[7][0]  |  sum[7][1]  |
+
+   So a line of the panel is loaded once for all pixels, and a number of x once for all 32 channels.
+
+   The loops, from the outside in:
+
+       correlate         groups and blocks, shared by threads. A block is some images, or some rows of one; it is copied with
+                         zeros around it where windows reach over the edge (and where channels are not side by side)
+       correlate_block   panels; taps whose filters stay in the cache together; images, rows, tiles of a row
+       tile              taps and their input channels; pixels and registers, unrolled
+
+   The gradient in the filters (correlate_weights, weights_block, outer) turns this inside out: its tile is sums of some
+   input channels by the outputs of a panel for one tap, and pixels pass by. The gradient in the images is `correlate` again,
+   with mirrored filters (conv_direct.py). */
 #include <stdio.h>
 #include <stdlib.h>
 #include "kernels.h"
@@ -16,6 +50,10 @@ enum { TILE = 3 };
 #else
 enum { TILE = 1 };
 #endif
+
+enum { MAX_TAPS = 256 }; /* of a window */
+
+/* Python fills these structs, and Filters below, by the names that it reads here (declarations.py): index_t only. */
 
 /* Lengths of the axes of images in memory, and the strides. */
 typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
@@ -80,33 +118,33 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
 }
 
 /* The taps as runs of channels: their number, their length, and the distance of each from the window's first pixel. */
-typedef struct { index_t number, run, offset[256]; } Taps;
+typedef struct { index_t number, run, offset[MAX_TAPS]; } Taps;
 
-/* What a block of outputs sees, in memory with dense channels, and its strides. */
-typedef struct { const float *x; index_t image, row, column; } Seen;
+/* What the windows of a block of outputs cover, in memory with dense channels, and its strides. */
+typedef struct { const float *x; index_t image, row, column; } Input;
 
 /* The images themselves, where no window reaches over their edge, else a copy with zeros around it. */
-static Seen look(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images, index_t rows,
-                 index_t columns, index_t channels)
+static Input input_of(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images,
+                      index_t rows, index_t columns, index_t channels)
 {
     index_t top = w->top + row * w->down, height = (rows - 1) * w->down + (w->height - 1) * w->row_gap + 1;
     index_t width = (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1;
     x += image * s->image;
     if (s->channel == 1 && top >= 0 && w->left >= 0 && top + height <= s->rows && w->left + width <= s->columns)
-        return (Seen){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
+        return (Input){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
     float *out = scratch(0, images * height * width * channels);
     copy(x, s, images, top, w->left, height, width, channels, channels, out);
-    return (Seen){out, height * width * channels, width * channels, channels};
+    return (Input){out, height * width * channels, width * channels, channels};
 }
 
 /* Taps side by side lie side by side in memory, and then are one run. */
-static Taps taps_of(const Seen *seen, const Window *w, index_t channels)
+static Taps taps_of(const Input *input, const Window *w, index_t channels)
 {
     Taps taps = {0, channels, {0}};
-    int joined = w->column_gap == 1 && seen->column == channels && w->width * channels <= 512;
+    int joined = w->column_gap == 1 && input->column == channels && w->width * channels <= 512;
     for (index_t a = 0; a < w->height; a++)
         for (index_t b = 0; b < (joined ? 1 : w->width); b++)
-            taps.offset[taps.number++] = a * w->row_gap * seen->row + b * w->column_gap * seen->column;
+            taps.offset[taps.number++] = a * w->row_gap * input->row + b * w->column_gap * input->column;
     if (joined) taps.run *= w->width;
     return taps;
 }
@@ -144,8 +182,9 @@ typedef struct {
 static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
     index_t o = block * 2 * LANES, lanes = o + LANES < f->channels ? 2 * LANES : LANES, taps = f->height * f->width;
-    index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, some = taps < 128 ? 128 / taps : 1, offset[256];
-    float part[256 * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
+    index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, offset[MAX_TAPS];
+    index_t some = taps < MAX_TAPS / 2 ? MAX_TAPS / 2 / taps : 1;
+    float part[MAX_TAPS * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
     w += f->start + group * f->group + o * f->output;
     panels += f->panels + taps * f->inputs * (group * f->channels + o);
     for (index_t t = 0; t < taps; t++) offset[t] = t / f->width * f->down + t % f->width * f->right;
@@ -182,32 +221,32 @@ static void pack(const float *w, float *panels, const Filters *filters, index_t 
 }
 
 /* The outputs of one group: `channels` is a multiple of LANES. */
-static void correlate_block(Seen seen, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
+static void correlate_block(Input input, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
                             index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
 {
-    index_t tiles = pieces(columns, TILE), x_row = seen.row * window->down, x_column = seen.column * window->right;
+    index_t tiles = pieces(columns, TILE), x_row = input.row * window->down, x_column = input.column * window->right;
     index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
     for (index_t o = 0; o < channels; o += 2 * LANES) {
-        int wide = o + LANES < channels;
+        int two = o + LANES < channels; /* 2 LANES channels, or the last LANES */
         for (index_t t = 0; t < taps->number; t += most) {
             index_t n = taps->number - t < most ? taps->number - t : most;
-            const float *part = w + taps->run * (taps->number * o + t * (wide ? 2 : 1) * LANES);
+            const float *part = w + taps->run * (taps->number * o + t * (two ? 2 : 1) * LANES);
             for (index_t i = 0; i < images; i++)
                 for (index_t r = 0, height; r < rows; r += height) {
                     height = 2 * columns <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one leaves registers free */
                     for (index_t k = 0; k < tiles; k++) {
                         index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
-                        const float *in = seen.x + i * seen.image + r * x_row + first * x_column;
+                        const float *in = input.x + i * input.image + r * x_row + first * x_column;
                         float *out = y + i * y_image + r * y_row + first * y_column + o;
 #define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, \
                                     out, y_row, y_column, t > 0); break;
 #define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
 #define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
                         if (height == 2)
-                            if (wide) switch (width) { FOUR(2, 2) }
+                            if (two) switch (width) { FOUR(2, 2) }
                             else switch (width) { FOUR(2, 1) }
                         else
-                            if (wide) switch (width) { EIGHT(2) }
+                            if (two) switch (width) { EIGHT(2) }
                             else switch (width) { EIGHT(1) }
                     }
                 }
@@ -216,7 +255,7 @@ static void correlate_block(Seen seen, const Taps *taps, const Window *window, c
 }
 
 /* The part of the work that is number b of all groups' blocks: what it sees, and where its outputs lie. */
-typedef struct { Seen seen; Taps taps; index_t group, image, row, images, rows; } Part;
+typedef struct { Input input; Taps taps; index_t group, image, row, images, rows; } Part;
 
 static Part part(index_t b, const float *x, const Images *xs, const Job *job)
 {
@@ -227,9 +266,9 @@ static Part part(index_t b, const float *x, const Images *xs, const Job *job)
     p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
     p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
     index_t inputs = xs->channels / job->window.groups;
-    p.seen = look(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows, ys->columns,
-                  inputs);
-    p.taps = taps_of(&p.seen, &job->window, inputs);
+    p.input = input_of(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows,
+                       ys->columns, inputs);
+    p.taps = taps_of(&p.input, &job->window, inputs);
     return p;
 }
 
@@ -242,7 +281,7 @@ static index_t parts(const Job *job)
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
 /* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images
-   and of parts of the same filters and outputs. A window has at most 256 taps. */
+   and of parts of the same filters and outputs. A window has at most MAX_TAPS taps. */
 void correlate(const float *x, const index_t *x_images, const float *w, const index_t *filters, float *panels, float *y,
                const index_t *the_jobs, index_t jobs)
 {
@@ -264,12 +303,12 @@ void correlate(const float *x, const index_t *x_images, const float *w, const in
         const float *panel = panels + job->w + p.group * size;
         float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(p.seen, &p.taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
+            correlate_block(p.input, &p.taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
                             columns);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(p.seen, &p.taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
+        correlate_block(p.input, &p.taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
                         channels, p.images, p.rows, columns);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
@@ -291,13 +330,13 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
         Part p = part(b, x, xs, job);
         for (index_t i = 0; i < p.images * p.rows * across; i++) {
             index_t image = i / across / p.rows, row = i / across % p.rows, column = i % across;
-            const float *seen = p.seen.x + image * p.seen.image + row * window->down * p.seen.row
-                                + column * window->right * p.seen.column;
+            const float *corner = p.input.x + image * p.input.image + row * window->down * p.input.row
+                                  + column * window->right * p.input.column;
             index_t output = ((p.image + image) * job->outputs.rows + p.row + row) * across + column;
             float *out = columns + output * channels * taps;
             for (index_t t = 0; t < taps; t++) {
-                const float *in = seen + t / window->width * window->row_gap * p.seen.row
-                                  + t % window->width * window->column_gap * p.seen.column;
+                const float *in = corner + t / window->width * window->row_gap * p.input.row
+                                  + t % window->width * window->column_gap * p.input.column;
                 for (index_t c = 0; c < channels; c++) out[c * taps + t] = in[c];
             }
         }
@@ -340,11 +379,11 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
         g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
     }
     for (index_t o = first; o < last; o += 2 * LANES) {
-        int wide = o + LANES < channels;
+        int two = o + LANES < channels; /* 2 LANES channels, or the last LANES */
         const float *panel = g + o;
         index_t image = g_image, down = g_row, right = g_column;
         if (channels >= 8 * LANES && p->taps.number * tiles > 4) { /* lines far apart push each other out of the cache */
-            right = (wide ? 2 : 1) * LANES, down = columns * right, image = p->rows * down;
+            right = (two ? 2 : 1) * LANES, down = columns * right, image = p->rows * down;
             float *out = scratch(2, p->images * image);
             panel = out;
             for (index_t i = 0; i < p->images; i++)
@@ -356,11 +395,11 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
                 float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->seen.x + p->taps.offset[t] + c, panel, p->images, \
-                                  p->rows, columns, p->seen.image, p->seen.row * window->down, \
-                                  p->seen.column * window->right, image, down, right, to, row, add); break;
+#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->input.x + p->taps.offset[t] + c, panel, p->images, \
+                                  p->rows, columns, p->input.image, p->input.row * window->down, \
+                                  p->input.column * window->right, image, down, right, to, row, add); break;
 #define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
-                if (wide) switch (width) { OUTERS(2) }
+                if (two) switch (width) { OUTERS(2) }
                 else switch (width) { OUTERS(1) }
             }
     }
@@ -403,11 +442,11 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
 void unpack(const float *total, index_t copies, float *w, index_t groups, index_t outputs, index_t channels, index_t inputs,
             index_t taps)
 {
-    index_t blocks = pieces(outputs, LANES), row = groups * channels, some = taps < 256 ? 256 / taps : 1;
+    index_t blocks = pieces(outputs, LANES), row = groups * channels, some = taps < MAX_TAPS ? MAX_TAPS / taps : 1;
     PARALLEL(groups * outputs * inputs * taps > 16384)
     for (index_t b = 0; b < groups * blocks; b++) {
         index_t group = b / blocks, o = b % blocks * LANES, lanes = outputs - o < LANES ? outputs - o : LANES;
-        float part[256 * LANES], *to = w + (group * outputs + o) * inputs * taps; /* some inputs' filters, as above */
+        float part[MAX_TAPS * LANES], *to = w + (group * outputs + o) * inputs * taps; /* some inputs' filters, as above */
         for (index_t first = 0, n; first < inputs; first += n) {
             n = inputs - first < some ? inputs - first : some;
             for (index_t t = 0; t < taps; t++)

@@ -1,28 +1,33 @@
-"""Two-dimensional convolution and its two gradients.
+"""Two-dimensional convolution and its two gradients: checks, and the choice of an algorithm.
 
-float32 goes to the C kernels behind `direct.py`. Elsewhere a convolution is matrix products over blocks of images: a block
-of a few images (or a few rows of one) is padded into a scratch buffer, the windows of its output pixels are copied side by
-side into a matrix of columns, and one product with the weights writes the output ("im2col": Chellapilla, Puri and Simard,
-High Performance Convolutional Neural Networks for Document Processing, 2006). The block is small enough to stay in a core's
-cache, and blocks run on all threads.
+Read the plain convolution first; the definition is in minigrad/ops/conv.py:
 
     y[n, o, i, j] = sum over c, p, q of  x[n, c, i*sh + p*dh - ph, j*sw + q*dw - pw] * w[o, c, p, q]
 
 Arrays are (N, C, H, W) with any strides; results are channels-last in memory, and so is the fastest input. Weights are
 (O, C/groups, kh, kw). `stride`, `padding` and `dilation` are pairs (vertical, horizontal).
+
+Each algorithm is a file `conv_*.py` with up to three functions, of channels-last images (N, H, W, C):
+
+    forward(x, w, g, y)             fills y (N, Ho, Wo, O)
+    input_grad(gy, w, g, gx)        fills gx (N, H, W, C)
+    weight_grad(gy, x, w_shape, g)  returns gw (O, C/groups, kh, kw)
+
+g is the `Geometry`. `choose` says which algorithm computes which convolution.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from . import depthwise, direct
-from .layout import blocks, image_blocks, nchw, nhwc, padded
-from .memory import empty, scratch
-from .threads import get_num_threads, parallel_for, split
+from . import conv_blocks, conv_columns, conv_depthwise, conv_direct, conv_shifted
+from .declarations import constant
+from .layout import nchw, nhwc
+from .memory import empty
+from .native import kernel
 
-BLOCK_BYTES = 1 << 20  # of columns
+LANES, MAX_TAPS = constant("kernels.h", "LANES"), constant("conv.c", "MAX_TAPS")
 
 
 class Geometry(NamedTuple):
@@ -44,6 +49,10 @@ class Geometry(NamedTuple):
         s, p, d, k = self.stride[axis], self.padding[axis], self.dilation[axis], self.kernel[axis]
         return start * s - p, (stop - 1) * s - p + d * (k - 1) + 1
 
+    def mirrored_padding(self):
+        """The padding of the convolution that is the input gradient where the stride is 1; it may be negative."""
+        return tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel, self.padding))
+
 
 def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Cross-correlate images with a filter bank.
@@ -61,25 +70,20 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """
     x, w = _floats("conv2d", x, w)
     g = _geometry("conv2d", x.shape, w.shape, stride, padding, dilation, groups)
-    return _correlate(x, w, g)
+    n, _, h, width = x.shape
+    y = empty((n, *g.output_size((h, width)), len(w)), x.dtype)
+    _forward(nhwc(x), w, g, y)
+    return nchw(y)
 
 
 def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in its images: (N, O, Ho, Wo) to `x_shape`. This is the transposed convolution."""
     gy, w = _floats("conv2d_input_grad", gy, w)
     g = _geometry("conv2d_input_grad", x_shape, w.shape, stride, padding, dilation, groups, gy.shape)
-    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.padding))
-    if direct.serves(w.shape, groups, gy, w) and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
-        n, c, h, width = x_shape
-        gx = empty((n, h, width, c), gy.dtype)
-        direct.input_grad(nhwc(gy), w, gx, g)
-        return nchw(gx)
-    if g.stride == (1, 1) and min(mirrored) >= 0:
-        # With stride 1 it is a convolution too: windows mirrored, the roles of the channels swapped.
-        o, c, kh, kw = w.shape
-        w = w.reshape(groups, o // groups, c, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]  # (G, C/G, O/G, kh, kw)
-        return _correlate(gy, w.reshape(groups * c, o // groups, kh, kw), g._replace(padding=mirrored))
-    return _scatter(gy, w, x_shape, g)
+    gy, (n, c, h, width) = nhwc(gy), x_shape
+    gx = empty((n, h, width, c), gy.dtype)
+    choose("input_grad", w.shape, g, math.prod(gy.shape[:3]), gy, w)(gy, w, g, gx)
+    return nchw(gx)
 
 
 def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
@@ -89,118 +93,69 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     """
     gy, x = _floats("conv2d_weight_grad", gy, x)
     g = _geometry("conv2d_weight_grad", x.shape, w_shape, stride, padding, dilation, groups, gy.shape)
-    x, gy = nhwc(x), nhwc(gy)
-    if direct.serves(w_shape, groups, gy, x):
-        origin = -g.padding[0], -g.padding[1]
-        return direct.weight_grad(gy, x, w_shape, origin, g.stride, g.dilation, groups)
-    if depthwise.applies(w_shape, groups):
-        return depthwise.weight_grad(gy, x, w_shape, g)
-    o, c, kh, kw = w_shape
-
-    todo = _blocks(gy.shape, w_shape, x.dtype)
-    parts = split(len(todo), get_num_threads())
-    sums = np.zeros((len(parts), groups, kh * kw * c, o // groups), x.dtype)
-
-    def sum_part(i):
-        for images, rows in todo[parts[i]]:
-            columns = _columns(x, g, images, rows, gy.shape[2])  # (G, P, kh*kw*C/G)
-            dy = padded(gy, images, (rows.start, rows.stop), (0, gy.shape[2]), "conv dy")
-            dy = dy.reshape(-1, groups, o // groups).transpose(1, 0, 2)  # (G, P, O/G)
-            sums[i] += np.matmul(columns.transpose(0, 2, 1), dy)
-
-    parallel_for(sum_part, len(parts), blas=True)
-    gw = sums.sum(0).reshape(groups, kh, kw, c, o // groups)
-    return gw.transpose(0, 4, 3, 1, 2).reshape(w_shape)
+    gy, x = nhwc(gy), nhwc(x)
+    return choose("weight_grad", w_shape, g, math.prod(gy.shape[:3]), gy, x)(gy, x, w_shape, g)
 
 
-def _correlate(x, w, g):
-    """The convolution proper, for checked float32 or float64 arrays."""
-    x = nhwc(x)
-    n, h, width, _ = x.shape
-    o, c = w.shape[:2]
-    y = empty((n, *g.output_size((h, width)), o), x.dtype)
-    if direct.serves(w.shape, g.groups, x, w):
-        direct.correlate(x, w, y, (-g.padding[0], -g.padding[1]), g.stride, g.dilation, g.groups)
-        return nchw(y)
-    if depthwise.applies(w.shape, g.groups):
-        return nchw(depthwise.correlate(x, w, g, y))
-    matrix = _weight_matrix(w, g.groups)  # (G, kh*kw*C/G, O/G)
+def choose(direction, w_shape, g, pixels, *arrays):
+    """The function that computes a convolution or one of its gradients: of the first line of the table that fits.
 
-    def block(index):
-        images, rows = index
-        columns = _columns(x, g, images, rows, y.shape[2])  # (G, P, kh*kw*C/G) for the block's P output pixels
-        out = y[images, rows].reshape(-1, g.groups, o // g.groups).transpose(1, 0, 2)  # (G, P, O/G), a view of y
-        np.matmul(columns, matrix, out=out)
+    ==================  =========================================  ==========================================================
+    algorithm           takes                                      because
+    ==================  =========================================  ==========================================================
+    `conv_columns`      1: filters of 512 numbers or more, at      to rearrange the filters would cost more than to copy
+                        most as many output pixels as filters,     what the few pixels see
+                        one group; not the input gradient
+    `conv_direct`       1: all but single channels of fewer than   sums stay in registers, and hardly anything is copied. A
+                        LANES / 2 filters each, which fill no      gradient in the images with stride s is s convolutions of
+                        vector; the input gradient only where      stride 1 an axis, but not if the taps have gaps too
+                        stride or dilation is 1 along each axis
+    `conv_depthwise`    2: single channels of one filter each      a weighted sum of shifted images, in one pass
+    mirrored filters    the input gradient, if the stride is 1     it is a convolution too: chosen from this table again
+                        and the padding less than the window
+    `conv_shifted`      single channels                            there is no product of matrices to win
+    `conv_blocks`       all else                                   BLAS multiplies fast, and any shape can be brought to it
+    ==================  =========================================  ==========================================================
 
-    parallel_for(block, _blocks(y.shape, w.shape, x.dtype), blas=True)
-    return nchw(y)
+    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps; `conv_columns` also needs a BLAS that C can
+    call. "Single channels" are several groups of one input channel each.
 
-
-def _scatter(gy, w, x_shape, g):
-    """The input gradient for any stride: every output pixel adds its columns to the window it saw ("col2im")."""
-    gy = nhwc(gy)
-    n, ho, wo, o = gy.shape
-    _, channels, h, width = x_shape
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw), groups = g
-    gx = empty((n, h, width, channels), gy.dtype)
-    if depthwise.applies(w.shape, groups):
-        return nchw(depthwise.scatter(gy, w, g, gx))
-    matrix = _weight_matrix(w, groups).transpose(0, 2, 1)  # (G, O/G, kh*kw*C/G)
-
-    def block(images):
-        gxp = scratch("conv gx", (len(gx[images]), h + 2 * ph, width + 2 * pw, groups, channels // groups), gy.dtype)
-        gxp.fill(0)
-        for part, rows in _blocks((len(gxp), ho, wo, o), w.shape, gy.dtype):
-            n, r = part.stop - part.start, rows.stop - rows.start
-            dy = padded(gy[images], part, (rows.start, rows.stop), (0, wo), "conv dy")
-            dy = dy.reshape(-1, groups, o // groups).transpose(1, 0, 2)  # (G, P, O/G)
-            columns = scratch("conv columns", (groups, n * r * wo, matrix.shape[2]), gy.dtype)
-            np.matmul(dy, matrix, out=columns)
-            columns = columns.reshape(groups, n, r, wo, kh, kw, -1).transpose(4, 5, 1, 2, 3, 0, 6)
-            for p in range(kh):
-                for q in range(kw):  # add (n, r, Wo, G, C/G) for each tap
-                    top, left = rows.start * sh + p * dh, q * dw
-                    gxp[part, top:top + (r - 1) * sh + 1:sh, left:left + (wo - 1) * sw + 1:sw] += columns[p, q]
-        gx[images] = gxp[:, ph:ph + h, pw:pw + width].reshape(-1, h, width, channels)
-
-    parallel_for(block, image_blocks(gx.shape, gx.dtype), blas=True)
-    return nchw(gx)
-
-
-def _columns(x, g, images, rows, wo):
-    """The windows of some output rows, side by side: (N, H, W, C) to (G, P, kh*kw*C/G) for P output pixels.
-
-    Memory is copied in the longest runs there are. With many channels that is a row of a window, with few it is a row
-    of the image, and then the matrix is stored transposed (BLAS multiplies either).
+    Args:
+        direction: "forward", "input_grad" or "weight_grad".
+        pixels: how many the output has, N Ho Wo.
+        arrays: the two operands.
     """
-    (kh, kw), (sh, sw), (_, pw), (dh, dw), groups = g
-    n, r, c = images.stop - images.start, rows.stop - rows.start, x.shape[3] // groups
-    block = padded(x, images, g.input_range(rows.start, rows.stop, 0), g.input_range(0, wo, 1), "conv x")
-    if g.kernel == g.stride == (1, 1):
-        return block.reshape(-1, groups, c).transpose(1, 0, 2)  # nothing to gather
-    s0, s1, s2, s3 = block.strides
-    windows = as_strided(block, (groups, n, r, wo, kh, kw, c), (c * s3, s0, s1 * sh, s2 * sw, s1 * dh, s2 * dw, s3))
-    pixels, taps = n * r * wo, kh * kw * c
-    if c >= 8:
-        columns = scratch("conv columns", (groups, pixels, taps), x.dtype)
-        np.copyto(columns.reshape(windows.shape), windows)
-        return columns
-    windows = windows.transpose(0, 4, 5, 6, 1, 2, 3)
-    columns = scratch("conv columns", (groups, taps, pixels), x.dtype)
-    np.copyto(columns.reshape(windows.shape), windows)
-    return columns.transpose(0, 2, 1)
+    o, c, kh, kw = w_shape
+    filters, single, compiled = o // g.groups, c == 1 < g.groups, kernel("correlate", *arrays) is not None
+    direct = compiled and kh * kw <= MAX_TAPS and not (single and filters < LANES // 2)
+    if direct and direction != "input_grad":
+        algorithm = conv_columns if _columns_cost_less(w_shape, g, pixels) else conv_direct
+    elif direct and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
+        algorithm = conv_direct
+    elif compiled and single and filters == 1:
+        algorithm = conv_depthwise
+    elif direction == "input_grad" and g.stride == (1, 1) and min(g.mirrored_padding()) >= 0:
+        return _mirrored_input_grad
+    else:
+        algorithm = conv_shifted if single else conv_blocks
+    return getattr(algorithm, direction)
 
 
-def _weight_matrix(w, groups):
-    """(O, C/G, kh, kw) to (G, kh*kw*C/G, O/G), with the rows in the order of `_columns`."""
+def _columns_cost_less(w_shape, g, pixels):
+    """Whether the filters are so large beside the output that to rearrange them would cost more than columns do."""
+    few, large = 0 < pixels <= w_shape[0], math.prod(w_shape[1:]) >= 512
+    return g.groups == 1 and few and large and kernel("product") is not None
+
+
+def _forward(x, w, g, y):
+    choose("forward", w.shape, g, math.prod(y.shape[:3]), x, w)(x, w, g, y)
+
+
+def _mirrored_input_grad(gy, w, g, gx):
+    """With stride 1 the input gradient is a convolution of gy: windows mirrored, the roles of the channels swapped."""
     o, c, kh, kw = w.shape
-    return w.reshape(groups, o // groups, c, kh, kw).transpose(0, 3, 4, 2, 1).reshape(groups, kh * kw * c, o // groups)
-
-
-def _blocks(y_shape, w_shape, dtype):
-    """Blocks of output rows whose columns fit the cache."""
-    n, ho, wo, _ = y_shape
-    return blocks((n, ho, wo, w_shape[1] * w_shape[2] * w_shape[3]), dtype, BLOCK_BYTES)
+    w = w.reshape(g.groups, o // g.groups, c, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]  # (G, C/G, O/G, kh, kw)
+    _forward(gy, w.reshape(g.groups * c, o // g.groups, kh, kw), g._replace(padding=g.mirrored_padding()), gx)
 
 
 def _floats(name, a, b):

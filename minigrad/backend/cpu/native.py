@@ -23,6 +23,7 @@ import warnings
 
 import numpy as np
 
+from ..files import cache_dir
 from . import blas
 from .threads import get_num_threads, on_change
 
@@ -173,7 +174,6 @@ def _compile(compiler, sources, out):
 
 def _folders():
     """Where compiled files may be kept: the cache, else a folder for this user among the temporary files."""
-    from ...data.files import cache_dir
     yield cache_dir()
     shared = pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
     with contextlib.suppress(OSError):

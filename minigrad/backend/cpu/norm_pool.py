@@ -2,10 +2,12 @@
 
     y = gamma * (x - mean) / sqrt(var + eps) + beta        mean and variance over all axes but the channels
 
-(Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167). Images are (N, C, H, W) with any strides, features are
-(N, C); results are channels-last in memory, or where the C kernels serve channels-first like x. Inside, for NumPy, both are
-matrices (pixels, C), cut into blocks that stay in a core's cache. gamma, beta, mean, var and inv_std = 1 / sqrt(var + eps)
-are (C,).
+(Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167). Definitions: minigrad/ops/normalization.py; of
+`add_to_channels` and `channel_sums`, minigrad/ops/conv.py.
+
+Images are (N, C, H, W) with any strides, features are (N, C); results are channels-last in memory, or with the C kernels
+channels-first if x is. Inside, for NumPy, both are matrices (pixels, C), cut into blocks that stay in a core's cache. gamma,
+beta, mean, var and inv_std = 1 / sqrt(var + eps) are (C,).
 """
 
 from math import gcd
@@ -48,10 +50,10 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std):
     With xhat = (x - mean) * inv_std and n pixels:
         dbeta = sum(gy),  dgamma = sum(gy * xhat),  dx = gamma * inv_std * (gy - dbeta / n - xhat * dgamma / n)
     """
-    x, gy = _alike(x, gy)
+    x, gy = _in_one_layout(x, gy)
     dbeta, dgamma = _sums(gy, x, mean)
     dgamma *= inv_std
-    dx = _combined(gy, x, *_input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta))
+    dx = _linear_combination(gy, x, *_input_gradient(x.size // len(mean), gamma, mean, inv_std, dgamma, dbeta))
     return dx, dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)
 
 
@@ -63,28 +65,28 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
         in x: -gamma inv_std^2 (N(h) mean(gy xhat) + N(gy) mean(h xhat) + xhat S / n)
         in gamma: inv_std S
     """
-    n, (x, h, gy, dx) = x.size // len(mean), _alike(x, h, gy, dx)
+    n, (x, h, gy, dx) = x.size // len(mean), _in_one_layout(x, h, gy, dx)
     in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
     s = _sums(h, gy, dbeta / n)[1] - h_gamma * (dgamma / n)
     a, b, c = -inv_std * dgamma / n, -inv_std * h_gamma / n, -gamma * inv_std**3 * s / n
-    in_x = _combined(_combined(in_gy, dx, a, b, np.zeros_like(a)), x, np.ones_like(a), c, -c * mean)
+    in_x = _linear_combination(_linear_combination(in_gy, dx, a, b, np.zeros_like(a)), x, np.ones_like(a), c, -c * mean)
     return in_gy, in_x, (inv_std * s).astype(gamma.dtype)
 
 
-def _alike(x, *others):
-    """The arrays in the order of memory in which they are worked on, that of x where there is a choice."""
+def _in_one_layout(x, *others):
+    """The arrays, all in the order of memory that the sums and combinations below work on; x's own where that can be."""
     if kernel("combine", x, *others):
-        planes = _Planes(x)
-        return [planes.restored(planes.of(a)) for a in (x, *others)]
+        layout = _KernelLayout(x)
+        return [layout.restore(layout.arrange(a)) for a in (x, *others)]
     return [nchw(_images(a)) if a.ndim == 4 else _pixels(a) for a in (x, *others)]
 
 
 def _sums(g, x, mean):
     """Of each channel sum(g) and sum(g (x - mean)), (2, C) float64."""
     if kernel("norm_sums", x, g):
-        planes = _Planes(x)
-        centre = planes.tiled(mean.astype(np.float32, copy=False))
-        return planes.statistics("norm_sums", planes.of(g), planes.of(x), centre)
+        layout = _KernelLayout(x)
+        centre = layout.repeat(mean.astype(np.float32, copy=False))
+        return layout.statistics("norm_sums", layout.arrange(g), layout.arrange(x), centre)
     x, g = _pixels(x), _pixels(g)
     todo = _pixel_blocks(x)
     sums = np.empty((2, len(todo), len(mean)))
@@ -92,7 +94,7 @@ def _sums(g, x, mean):
     def reduce(i):
         block = g[todo[i]]
         centred = scratch("norm block", block.shape, x.dtype)
-        np.subtract(_wide(x[todo[i]]), _tiled(mean.astype(x.dtype, copy=False), block), out=_wide(centred))
+        np.subtract(_long_rows(x[todo[i]]), _repeated(mean.astype(x.dtype, copy=False), block), out=_long_rows(centred))
         centred *= block
         sums[:, i] = column_sums(block, alone=False), column_sums(centred, alone=False)
 
@@ -100,14 +102,14 @@ def _sums(g, x, mean):
     return sums.sum(1)
 
 
-def _combined(g, x, a, b, c):
+def _linear_combination(g, x, a, b, c):
     """a g + b x + c for each channel's a, b and c, like x."""
     if kernel("combine", g, x):
-        planes = _Planes(x)
-        dx = empty(planes.shape, np.float32)
-        a, b, c = (planes.tiled(v.astype(np.float32, copy=False)) for v in (a, b, c))
-        kernel("combine")(planes.of(g), planes.of(x), a, b, c, dx, *planes.shape)
-        return planes.restored(dx)
+        layout = _KernelLayout(x)
+        dx = empty(layout.shape, np.float32)
+        a, b, c = (layout.repeat(v.astype(np.float32, copy=False)) for v in (a, b, c))
+        kernel("combine")(layout.arrange(g), layout.arrange(x), a, b, c, dx, *layout.shape)
+        return layout.restore(dx)
     pixels, g = _pixels(x), _pixels(g)
     a, b, c = (v.astype(pixels.dtype, copy=False) for v in (a, b, c))
     dx = empty(pixels.shape, pixels.dtype)
@@ -116,7 +118,7 @@ def _combined(g, x, a, b, c):
         block = g[rows]
         term = scratch("norm block", block.shape, block.dtype)
         _scale_and_shift(pixels[rows], b, c, dx[rows])
-        np.multiply(_wide(block), _tiled(a, block), out=_wide(term))
+        np.multiply(_long_rows(block), _repeated(a, block), out=_long_rows(term))
         dx[rows] += term
 
     parallel_for(combine, _pixel_blocks(pixels))
@@ -182,7 +184,7 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
         g, won = survived[todo[i]].reshape(-1, c), pooled[todo[i]].reshape(-1, c)
         np.multiply(gy[todo[i]].reshape(-1, c), y[todo[i]].reshape(-1, c) > 0, out=g)
         centred = scratch("norm block", won.shape, won.dtype)
-        np.subtract(_wide(won), _tiled(mean, won), out=_wide(centred))
+        np.subtract(_long_rows(won), _repeated(mean, won), out=_long_rows(centred))
         centred *= g
         sums[:, i] = column_sums(g, alone=False), column_sums(centred, alone=False)
 
@@ -214,10 +216,10 @@ def scale_and_shift(x, scale, shift, relu=False):
     """x * scale + shift for each channel, then max(0, .) if `relu`: (N, C, H, W) or (N, C) to the same."""
     native = kernel("scale_and_shift", x, scale, shift)
     if native:
-        planes = _Planes(x)
-        y = empty(planes.shape, np.float32)
-        native(planes.of(x), planes.tiled(scale), planes.tiled(shift), y, *planes.shape, relu)
-        return planes.restored(y)
+        layout = _KernelLayout(x)
+        y = empty(layout.shape, np.float32)
+        native(layout.arrange(x), layout.repeat(scale), layout.repeat(shift), y, *layout.shape, relu)
+        return layout.restore(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)
     parallel_for(lambda rows: _scale_and_shift(pixels[rows], scale, shift, y[rows], relu), _pixel_blocks(pixels))
@@ -227,8 +229,8 @@ def scale_and_shift(x, scale, shift, relu=False):
 def moments(x):
     """Mean and variance of each channel of (N, C, H, W) or (N, C)."""
     if kernel("moments", x):
-        planes, moments = _Planes(x), _Moments(1, x, x.shape[1])
-        moments.take(0, x.size // x.shape[1], *planes.statistics("moments", planes.of(x)))
+        layout, moments = _KernelLayout(x), _Moments(1, x, x.shape[1])
+        moments.take(0, x.size // x.shape[1], *layout.statistics("moments", layout.arrange(x)))
         return moments.merge()
     pixels = _pixels(x)
     todo = _pixel_blocks(pixels)
@@ -251,41 +253,42 @@ def channel_sums(x):
     return x.sum((0, 2, 3))
 
 
-class _Planes:
+class _KernelLayout:
     """How the kernels of channels.c see the memory of float32 images (N, C, H, W) or features (N, C): (outer, C, inner).
 
-    Channels-first images are (N, C, H W). Others are made channels-last, (pixels / repeat, repeat C, 1): several pixels side
-    by side, since few channels do not fill a vector.
+    Channels-first images are (N, C, H W). Others are made channels-last, (pixels / k, k C, 1) with k pixels side by side,
+    since few channels do not fill a vector.
     """
 
     def __init__(self, x, threads=None):
-        self.of_x, (n, c, *size) = x.shape, x.shape
-        self.first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
+        self.x_shape, (n, c, *size) = x.shape, x.shape
+        self.channels_first = x.ndim == 4 and x.flags.c_contiguous and size != [1, 1] and c > 1
         pixels = x.size // max(c, 1)
-        self.repeat = 1 if self.first or c >= 64 else gcd(pixels, 16)
-        self.shape = (n, c, size[0] * size[1]) if self.first else (pixels // self.repeat, self.repeat * c, 1)
+        self.side_by_side = 1 if self.channels_first or c >= 64 else gcd(pixels, 16)
+        rows = pixels // self.side_by_side
+        self.shape = (n, c, size[0] * size[1]) if self.channels_first else (rows, self.side_by_side * c, 1)
         self.parts = max(1, min(threads or get_num_threads(), self.shape[0], x.size >> 15))  # summed by a thread each
 
-    def of(self, x):
+    def arrange(self, x):
         """The array like this, copied if its memory is in another order."""
-        return (np.ascontiguousarray(x) if self.first else _pixels(x)).reshape(self.shape)
+        return (np.ascontiguousarray(x) if self.channels_first else _pixels(x)).reshape(self.shape)
 
-    def tiled(self, v):
+    def repeat(self, v):
         """A number for each channel, repeated where the channels are."""
-        return np.tile(v, self.repeat) if self.repeat > 1 else np.ascontiguousarray(v)
+        return np.tile(v, self.side_by_side) if self.side_by_side > 1 else np.ascontiguousarray(v)
 
     def statistics(self, name, *arrays):
         """Two numbers of each channel by the kernel `name`, (2, C) float64."""
-        sums, c = np.empty((2, self.parts * self.shape[1])), self.of_x[1]
+        sums, c = np.empty((2, self.parts * self.shape[1])), self.x_shape[1]
         kernel(name)(*arrays, *sums, self.parts, *self.shape, c)
         return sums[:, :c]
 
-    def restored(self, planes):
+    def restore(self, y):
         """Back to the shape of x."""
-        if self.first or len(self.of_x) == 2:
-            return planes.reshape(self.of_x)
-        n, c, h, w = self.of_x
-        return nchw(planes.reshape(n, h, w, c))
+        if self.channels_first or len(self.x_shape) == 2:
+            return y.reshape(self.x_shape)
+        n, c, h, w = self.x_shape
+        return nchw(y.reshape(n, h, w, c))
 
 
 class _Moments:
@@ -310,12 +313,12 @@ class _Moments:
         """Take in block number i, (p, C)."""
         p = len(block)
         if kernel("moments", block):
-            planes = _Planes(block, threads=1)
-            self.take(i, p, *planes.statistics("moments", planes.of(block)))
+            layout = _KernelLayout(block, threads=1)
+            self.take(i, p, *layout.statistics("moments", layout.arrange(block)))
             return
         centre = column_sums(block, alone=False) / block.dtype.type(p)
         rest = scratch("norm block", block.shape, block.dtype)
-        np.subtract(_wide(block), _tiled(centre, block), out=_wide(rest))
+        np.subtract(_long_rows(block), _repeated(centre, block), out=_long_rows(rest))
         error = column_sums(rest, alone=False) / p  # of the rounded centre
         rest *= rest
         error = error.astype(np.float64)
@@ -376,20 +379,20 @@ def _input_gradient(n, gamma, mean, inv_std, dgamma, dbeta):
 
 def _scale_and_shift(x, scale, shift, out, relu=False):
     """out = x * scale + shift for contiguous (p, C) blocks."""
-    np.multiply(_wide(x), _tiled(scale, x), out=_wide(out))
-    np.add(_wide(out), _tiled(shift, x), out=_wide(out))
+    np.multiply(_long_rows(x), _repeated(scale, x), out=_long_rows(out))
+    np.add(_long_rows(out), _repeated(shift, x), out=_long_rows(out))
     if relu:
-        np.maximum(_wide(out), _tiled(np.zeros_like(shift), x), out=_wide(out))
+        np.maximum(_long_rows(out), _repeated(np.zeros_like(shift), x), out=_long_rows(out))
 
 
-def _wide(x):
+def _long_rows(x):
     """A contiguous (p, C) matrix with several rows in one, since NumPy's inner loops like long rows."""
     k = gcd(len(x), 16)
     return x.reshape(len(x) // k, k * x.shape[1])
 
 
-def _tiled(v, x):
-    """A (C,) vector repeated to the width of `_wide(x)`."""
+def _repeated(v, x):
+    """A (C,) vector repeated to the width of `_long_rows(x)`."""
     return np.tile(v, gcd(len(x), 16))
 
 

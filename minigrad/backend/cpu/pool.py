@@ -1,7 +1,7 @@
-"""Pooling over windows, tap by tap: a tap is one position in the window, seen for all windows at once as a strided view.
+"""Pooling over windows, tap by tap: a tap is one position in the window, for all windows at once a strided view.
 
-Arrays are (N, C, H, W) with any strides; results are channels-last in memory. `kernel`, `stride` and `padding` are pairs
-(vertical, horizontal). The output size is floor((H + 2*padding - kernel) / stride) + 1.
+Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; results are channels-last in memory. `kernel`,
+`stride` and `padding` are pairs (vertical, horizontal). The output size is floor((H + 2*padding - kernel) / stride) + 1.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Products of matrices in the threads of our kernels; see `blas`."""
+"""Products of matrices in the threads of our kernels; see `blas`. Definitions: minigrad/ops/linalg.py (matmul) and
+projection.py (linear)."""
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Operations along the last axis in one pass over memory: softmax, layer norm, RMS norm, cross-entropy.
 
+Definitions: minigrad/ops/reduce.py (softmax), normalization.py (layer norm, RMS norm) and loss.py (cross-entropy).
+
 Arrays are matrices (rows, C) inside, cut into blocks of rows that stay in a core's cache. Sums along a row are products
 with a vector, which BLAS does faster than `sum`.
 """

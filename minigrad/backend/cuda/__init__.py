@@ -1,7 +1,7 @@
 """Fused CUDA kernels on plain CuPy arrays. Each .cu file beside this one is one idea, written out to be read.
 
-The functions have the meaning of their namesakes in `minigrad.backend.cpu`. They allocate their results, launch on the
-current stream and never wait for the GPU. Importing needs no CuPy; calling does.
+The functions have the meaning of their namesakes in `minigrad.backend.cpu`. They allocate their results and launch on the
+current device and stream, refuse arrays of another device, and never wait for the GPU. Importing needs no CuPy; calling does.
 """
 from .attention import attention, attention_backward
 from .elementwise import (activation, activation_backward, adam_step, column_sum, dropout, ema_step, index_add,

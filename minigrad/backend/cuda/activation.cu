@@ -1,6 +1,7 @@
 // Activations y = f(x + bias) and their gradients: x, y (rows, columns), bias (columns,) or null.
 //
-// One thread works on one element. `kind` is the same for all threads, so choosing by it costs next to nothing.
+// One thread works on one element. `kind` is the same for all threads, so choosing by it costs next to nothing. Python reads
+// the names from the list below; one without its case gives NaN.
 
 enum Kind { RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS };
 
@@ -14,7 +15,8 @@ static __device__ real value(int kind, real x, real slope) {
         case GELU_TANH: return x * real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x)));
         case SILU: return x * logistic(x);
         case LEAKY_RELU: return x > 0 ? x : slope * x;
-        default: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // softplus, log(1 + exp(x))
+        case SOFTPLUS: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // log(1 + exp(x))
+        default: return NAN;
     }
 }
 
@@ -33,7 +35,8 @@ static __device__ real derivative(int kind, real x, real slope) {
         }
         case SILU: return logistic(x) * (1 + x * (1 - logistic(x)));
         case LEAKY_RELU: return x > 0 ? real(1) : slope;
-        default: return logistic(x);
+        case SOFTPLUS: return logistic(x);
+        default: return NAN;
     }
 }
 

@@ -11,7 +11,8 @@
 // Query i sees key j if j <= i + reach. mask is null or (batch, heads, queries, keys) with any strides, 0 where broadcast.
 // A query that sees nothing gets 0 and sends no gradient.
 
-constexpr int MOST = 128, PIECES = MOST / 32, WARPS = 4, ROWS = sizeof(real) == 4 ? 4 : 1, OWN = WARPS * ROWS;
+constexpr int MOST = 128, PIECES = MOST / 32, WARPS = 4, ROWS_OF_FLOAT = 4, ROWS_OF_DOUBLE = 1;
+constexpr int ROWS = sizeof(real) == sizeof(float) ? ROWS_OF_FLOAT : ROWS_OF_DOUBLE, OWN = WARPS * ROWS;
 
 // Rows start ... start + 31 of x (rows, width) to shared memory, zeros behind the last row. One column of padding puts
 // the elements of a column into different banks.

@@ -3,10 +3,12 @@ import math
 
 from .. import xp
 from .elementwise import blocks
-from .launch import computed, empty, empty_like, in_any_order, launch
+from .launch import computed, constant, empty, empty_like, in_any_order, launch
 
-MOST = 128  # the widest head; attention.cu holds a row of it in registers
-_THREADS = 128
+MOST = constant("attention", "MOST")  # the widest head; a row of it is held in registers
+_WARPS = constant("attention", "WARPS")
+_ROWS = {size: constant("attention", name) for size, name in ((4, "ROWS_OF_FLOAT"), (8, "ROWS_OF_DOUBLE"))}
+_THREADS = 32 * _WARPS
 
 
 @in_any_order
@@ -37,7 +39,7 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
     """The gradients of `attention` in q, k and v. The mask gets none."""
     delta = empty_like(lse)
-    launch("attention", "attention_delta", blocks(lse.size, _THREADS // 32), _THREADS, g, y, delta, lse.size, q.shape[3])
+    launch("attention", "attention_delta", blocks(lse.size, _WARPS), _THREADS, g, y, delta, lse.size, q.shape[3])
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
     mask, settings = _settings(q, k, mask, causal, scale)
     launch("attention", "attention_backward_q", _blocks(q), _THREADS, g, q, k, v, mask, lse, delta, dq, *settings)
@@ -46,9 +48,8 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
 
 
 def _blocks(x):
-    """One block for every 4 warps times ROWS rows of each head (ROWS as in attention.cu)."""
-    own = 16 if computed(x.dtype).itemsize == 4 else 4
-    return math.prod(x.shape[:2]) * blocks(x.shape[2], own)
+    """One block for the rows of each head that its warps work on."""
+    return math.prod(x.shape[:2]) * blocks(x.shape[2], _WARPS * _ROWS[computed(x.dtype).itemsize])
 
 
 def _settings(q, k, mask, causal, scale):

@@ -6,10 +6,9 @@ workspace is the caller's.
 import ctypes
 import math
 import os
-import weakref
 
 WORKSPACE = 32 << 20  # bytes, what NVIDIA advises for its largest GPUs
-# Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits are kept in 32.
+# Of each dtype's character: cudaDataType, cublasComputeType, and the type of the factors. Sums of 16 bits have 32.
 TYPES = {"e": (2, 68, ctypes.c_float), "E": (14, 68, ctypes.c_float), "f": (0, 68, ctypes.c_float),
          "d": (1, 70, ctypes.c_double)}
 _DEFAULT_ALGORITHM = -1
@@ -32,7 +31,7 @@ def opened(cp, stream):
 
 
 class Blas:
-    """A handle of its own, on one stream and with memory of its own.
+    """A handle of its own, on one stream and with memory of its own, until `close()`.
 
     Args:
         library: libcublas as a `ctypes.CDLL`.
@@ -43,9 +42,17 @@ class Blas:
     def __init__(self, library, stream, workspace, address):
         self.library, self.workspace, self.handle = library, workspace, ctypes.c_void_p()
         self._do("cublasCreate_v2", ctypes.byref(self.handle))
-        weakref.finalize(self, library.cublasDestroy_v2, self.handle).atexit = False  # the GPU may be gone by then
-        self._do("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-        self._do("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(address), ctypes.c_size_t(WORKSPACE))
+        try:
+            self._do("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+            self._do("cublasSetWorkspace_v2", self.handle, ctypes.c_void_p(address), ctypes.c_size_t(WORKSPACE))
+        except RuntimeError:
+            self.close()
+            raise
+
+    def close(self):
+        """Destroys the handle, which waits for the GPU: not to be done while any stream is captured."""
+        self.library.cublasDestroy_v2(self.handle)
+        self.workspace = None
 
     def _do(self, name, *arguments):
         status = getattr(self.library, name)(*arguments)
@@ -56,7 +63,7 @@ class Blas:
         """c = x y for a batch of matrices; c is (..., m, n) in C order.
 
         Args:
-            x, y: C-contiguous arrays with the matrices, (batch, m, k) and (batch, k, n) but for the strides.
+            x, y: C-contiguous arrays of floats with the matrices, (batch, m, k) and (batch, k, n) but for the strides.
             x_strides, y_strides: from matrix to matrix (0 repeats one), along rows and along columns, one of these 1.
         """
         *batch, m, n = c.shape
@@ -66,14 +73,15 @@ class Blas:
         kind, compute, number = TYPES[c.dtype.char]
         one, zero = number(1), number(0)
         # cuBLAS sees columns where we see rows, that is all matrices transposed: c^T = y^T x^T.
-        (y_turned, *y_told), (x_turned, *x_told) = _told(y, y_strides, n, kind), _told(x, x_strides, k, kind)
-        self._do("cublasGemmStridedBatchedEx", self.handle, y_turned, x_turned, n, m, k, ctypes.byref(one), *y_told, *x_told,
+        (y_transposed, *y), (x_transposed, *x) = _operand(y, y_strides, n, kind), _operand(x, x_strides, k, kind)
+        self._do("cublasGemmStridedBatchedEx", self.handle, y_transposed, x_transposed, n, m, k, ctypes.byref(one), *y, *x,
                  ctypes.byref(zero), ctypes.c_void_p(c.data.ptr), kind, n, ctypes.c_longlong(m * n), math.prod(batch), compute,
                  _DEFAULT_ALGORITHM)
 
 
-def _told(a, strides, columns, kind):
+def _operand(a, strides, columns, kind):
     """Whether the matrices are transposed in memory, and their address, type, distance of lines and of matrices."""
     single, row, column = strides
-    turned = column != 1
-    return int(turned), ctypes.c_void_p(a.data.ptr), kind, column if turned else max(row, columns), ctypes.c_longlong(single)
+    transposed = column != 1
+    leading = column if transposed else max(row, columns)
+    return int(transposed), ctypes.c_void_p(a.data.ptr), kind, leading, ctypes.c_longlong(single)

@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 
-from .launch import computed, empty, empty_like, in_any_order, launch, LIST, ordered
+from .launch import computed, constant, empty, empty_like, enumerators, in_any_order, launch, LIST, ordered
 
 THREADS = 256
-CHUNK = 2048  # elements of a parameter for one block, as in optimiser.cu
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")  # in the order of activation.cu
+CHUNK = constant("optimiser", "CHUNK")  # elements of a parameter for one block
+ACTIVATIONS = enumerators("activation", "Kind")
 
 
 def blocks(n, threads=THREADS):

@@ -2,23 +2,26 @@
 
 A file is compiled with NVRTC at its first use, once for each type of item (CuPy keeps the binary in its cache on
 disk). The declarations in the file are the one place that says what a kernel takes: `launch` reads them, turns Python
-numbers into the declared types and refuses arrays of another dtype or memory order, which a GPU would misread silently.
+numbers into the declared types and refuses arrays of another dtype, memory order or device, which a GPU would misread
+silently. Constants of a file that Python needs too are read from there as well.
 
-What executes is a device: `empty(shape, dtype)` allocates, `run(...)` launches. It is CuPy's GPU unless `using` puts
-another in its place.
+CuPy has NVRTC flush float32 to zero (`-ftz=true`): numbers below 2^-126, all subnormal bfloat16 numbers among them, are 0
+to the arithmetic of a kernel that computes in float. Those of float16 are numbers as others in float, and double keeps
+its own.
+
+What executes is a device: `empty(shape, dtype)` allocates, `run(...)` launches. It is CuPy's GPU unless
+`backend.execution.using` puts another in its place.
 """
-import contextlib
 import functools
 import pathlib
 import re
 
 import numpy as np
 
-from ... import backend
-from .. import cupy, xp
+from .. import cupy, execution, xp
 
 FOLDER = pathlib.Path(__file__).parent
-# The C types of what arrays of a dtype hold, and of what is computed in.
+# The C types of the items of arrays, by dtype, and those that kernels compute in.
 ITEMS = {"float16": ("half", "float"), "bfloat16": ("bfloat16", "float"), "float32": ("float", "float"),
          "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
@@ -34,28 +37,37 @@ def files():
 
 @functools.cache
 def source(file):
-    """The text of a kernel file, after what all of them share."""
+    """The text of a kernel file, after the prelude that all of them share."""
     return (FOLDER / "prelude.cu").read_text() + (FOLDER / f"{file}.cu").read_text()
 
 
 def options(item):
-    """What the compiler is told of arrays of `item`, one of ITEMS."""
-    held, real = ITEMS[item]
-    return (f"-DITEM={held}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
+    """The compiler's options for arrays of `item`, one of ITEMS."""
+    stored, real = ITEMS[item]
+    return (f"-DITEM={stored}", f"-DREAL={real}", f"-DLIST={LIST}", "-std=c++17")
 
 
 def computed(dtype):
-    """The dtype in which arrays of `dtype` are computed with, and sums and statistics of them kept: float32 for 16 bits."""
+    """The dtype in which kernels compute on arrays of `dtype` and keep sums and statistics: float32 for 16 bits."""
     return np.promote_types(dtype, np.float32)
 
 
 @functools.cache
 def kernels(file):
-    """What each kernel of a file takes: {kernel: [(C type, is a pointer, is const), ...]}."""
-    found = {}
-    for name, parameters in _DECLARATION.findall(source(file)):
-        found[name] = [_parameter(text) for text in parameters.split(",")]
-    return found
+    """The parameters of each kernel of a file: {kernel: [(C type, is a pointer, is const), ...]}."""
+    return {name: [_parameter(text) for text in parameters.split(",")]
+            for name, parameters in _DECLARATION.findall(source(file))}
+
+
+def constant(file, name):
+    """The number that a `constexpr` of a kernel file is declared as."""
+    return int(re.search(rf"constexpr [^;]*\b{name} = (\d+)\b", (FOLDER / f"{file}.cu").read_text())[1])
+
+
+def enumerators(file, name):
+    """The names in an `enum` of a kernel file, in lower case and in order: the first one is 0."""
+    found = re.search(rf"enum {name} {{([^}}]*)}}", (FOLDER / f"{file}.cu").read_text())
+    return tuple(found[1].lower().replace(",", " ").split())
 
 
 def _parameter(text):
@@ -78,7 +90,7 @@ class Gpu:
 
         `arguments` are arrays, None for a null pointer, NumPy scalars, lists of arrays, and tuples of their lengths.
         """
-        _function(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
+        compiled(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
 
     @staticmethod
     def _passed(a):
@@ -93,31 +105,42 @@ class Gpu:
 
 
 @functools.cache
+def _number_of_gpus(cp):
+    return cp.cuda.runtime.getDeviceCount()
+
+
+def check_device(name, arrays):
+    """Refuses CuPy arrays that are not on the current device: kernels and cuBLAS would take their addresses for its own.
+
+    Raises:
+        ValueError: there is one; the message begins with `name`.
+    """
+    if execution.kernels_take_numpy or _number_of_gpus(cupy()) == 1:
+        return
+    current = cupy().cuda.Device().id
+    for a in arrays:
+        if a.device.id != current:
+            raise ValueError(f"{name}: an array is on cuda:{a.device.id}, and the current device is cuda:{current}: work in "
+                             f"`with cupy.cuda.Device({a.device.id}):`, or move the array by .to('cuda:{current}')")
+
+
+@functools.cache
 def _module(file, item):
     return cupy().RawModule(code=source(file), options=options(item))
 
 
 @functools.cache
-def _function(file, kernel, item):
+def compiled(file, kernel, item):
+    """The kernel for arrays of `item`, one of ITEMS, as a `cupy.RawKernel`."""
     return _module(file, item).get_function(kernel)
 
 
-_device = Gpu()
+_gpu = Gpu()
 
 
-@contextlib.contextmanager
-def using(device):
-    """Kernels launched inside run on `device`, and results are allocated there. Of the whole process, not of a thread.
-
-    If the device takes NumPy arrays, all operations with a CUDA path take it for NumPy arrays (see `backend.path`).
-    """
-    global _device
-    before = _device
-    _device, backend.kernels_take_numpy = device, device.takes_numpy
-    try:
-        yield
-    finally:
-        _device, backend.kernels_take_numpy = before, before.takes_numpy
+def device():
+    """The device that kernels run on now."""
+    return execution.device or _gpu
 
 
 def in_any_order(function):
@@ -136,12 +159,12 @@ def ordered(a):
 
 def empty(shape, dtype):
     """An uninitialised array on the device."""
-    return _device.empty(shape, dtype)
+    return device().empty(shape, dtype)
 
 
 def empty_like(x):
     """An uninitialised array of the shape and dtype of `x`, in C order."""
-    return _device.empty(x.shape, x.dtype)
+    return device().empty(x.shape, x.dtype)
 
 
 def launch(file, kernel, grid, block, *arguments):
@@ -155,21 +178,28 @@ def launch(file, kernel, grid, block, *arguments):
 
     Raises:
         TypeError: the arguments are not what the kernel declares.
+        ValueError: an array is not on the current device.
     """
     grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
     takes_items = any(kind == "item" for kind, _, _ in declared)
-    known = [name for name in ITEMS if takes_items or not name.endswith("16")]
-    telling = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
-    tellers = [a for a, (kind, _, _) in zip(arguments, declared) if kind in telling]
-    item = next((a.dtype for b in tellers for a in (b if isinstance(b, list) else [b]) if hasattr(a, "dtype")), None)
-    if item is None or item.name not in known:
-        raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(known)}, not {item}")
+    possible = [name for name in ITEMS if takes_items or not name.endswith("16")]
+    kinds = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
+    typed = _arrays(a for a, (kind, _, _) in zip(arguments, declared) if kind in kinds)
+    item = typed[0].dtype if typed else None
+    if item is None or item.name not in possible:
+        raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(possible)}, not {item}")
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
-    checked = [_checked(kernel, i, a, *what, item) for i, (a, what) in enumerate(zip(arguments, declared))]
+    checked = [_checked(kernel, i, a, *declaration, item) for i, (a, declaration) in enumerate(zip(arguments, declared))]
+    check_device(kernel, _arrays(a for a, (kind, pointer, _) in zip(checked, declared) if pointer or kind == "Arrays"))
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
-        _device.run(file, kernel, item.name, grid, block, checked)
+        device().run(file, kernel, item.name, grid, block, checked)
+
+
+def _arrays(arguments):
+    """The arrays among arguments, those in lists too."""
+    return [a for value in arguments for a in (value if isinstance(value, list) else [value]) if hasattr(a, "dtype")]
 
 
 def _checked(kernel, position, value, kind, pointer, _const, item):

@@ -3,9 +3,10 @@
 // For captured steps where cuBLAS is not to be had; it is faster. x and y are read through their strides (in
 // elements; 0 along the batch repeats one matrix), so transposed ones need no copy.
 //
-// A block of 256 threads works on a TILE x TILE tile of c, blockIdx.x = batch * (tiles of rows) + tile of rows, blockIdx.y =
-// tile of columns. It walks along k in slices of DEEP, which lie in shared memory; a thread keeps every 16th row and column
-// of the tile in registers, so each number that it reads from shared memory serves EACH products.
+// A block of 256 threads works on a TILE x TILE tile of c, blockIdx.x = (batch * (tiles of rows) + tile of rows) * (tiles of
+// columns) + tile of columns: only the first axis of a grid has more than 65,535 blocks. It walks along k in slices of DEEP,
+// which lie in shared memory; a thread keeps every 16th row and column of the tile in registers, so each number that it reads
+// from shared memory enters EACH products.
 
 constexpr int TILE = 64, DEEP = 16, EACH = TILE / 16;
 
@@ -23,8 +24,9 @@ static __device__ void load(real (*slice)[TILE + 1], const item* matrix, int fir
 extern "C" __global__ void matmul(const item* x, const item* y, item* c, int m, int k, int n, index_t x_batch,
                                   index_t x_row, index_t x_column, index_t y_batch, index_t y_row, index_t y_column) {
     __shared__ real x_slice[DEEP][TILE + 1], y_slice[DEEP][TILE + 1];  // one column of padding: other banks
-    int tiles = (m + TILE - 1) / TILE, batch = blockIdx.x / tiles;
-    int top = blockIdx.x % tiles * TILE, left = blockIdx.y * TILE, row = threadIdx.x / 16, column = threadIdx.x % 16;
+    int down = (m + TILE - 1) / TILE, across = (n + TILE - 1) / TILE, batch = blockIdx.x / across / down;  // tiles
+    int top = blockIdx.x / across % down * TILE, left = blockIdx.x % across * TILE;
+    int row = threadIdx.x / 16, column = threadIdx.x % 16;
     real sums[EACH][EACH] = {};
     for (int start = 0; start < k; start += DEEP) {
         load(x_slice, x + batch * x_batch, top, start, m, k, x_row, x_column);

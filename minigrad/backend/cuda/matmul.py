@@ -3,26 +3,34 @@ import math
 
 import numpy as np
 
-from ... import backend
-from .. import is_half, xp
-from .launch import empty, launch, ordered
+from .. import execution, is_float, is_half, xp
+from .launch import check_device, constant, empty, launch, ordered
 
-TILE = 64  # as in matmul.cu
+TILE = constant("matmul", "TILE")
 
 
 def matmul(x, y):
-    """x @ y, as `numpy.matmul` of arrays of at least two axes."""
-    if backend.capturing is not None:
-        blas = backend.capturing.blas
+    """x @ y, as `numpy.matmul` of arrays of at least two axes.
+
+    Raises:
+        ValueError: shapes do not fit, or an array is not on the current device.
+    """
+    check_device("matmul", (x, y))
+    if not (is_float(x.dtype) or is_float(y.dtype)):  # CuPy's own kernel, captured like others
+        return x @ y
+    if execution.capture is not None:
+        blas = execution.capture.blas
         return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
     if x.dtype != y.dtype:
         return x @ y
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    if math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1:  # CuPy copies transposed matrices of a batch
+    single = math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1
+    if is_half(x.dtype) and (not single or x.shape[-2] == y.shape[-1] == 1):
+        # Of 16 bits CuPy 13 multiplies no batches, and of vectors it rounds each product before it adds them up.
+        return (x.astype(np.float32) @ y.astype(np.float32)).astype(x.dtype)
+    if single:  # CuPy copies transposed matrices of a batch
         c = x.reshape(x.shape[-2:]) @ y.reshape(y.shape[-2:])
         return c.reshape(*batch, *c.shape).astype(x.dtype, copy=False)  # NumPy's product of bfloat16 is float32
-    if is_half(x.dtype):  # of which CuPy multiplies no batches
-        return (x.astype(np.float32) @ y.astype(np.float32)).astype(x.dtype)
     return x @ y
 
 
@@ -37,12 +45,12 @@ def matmul_kernel(x, y):
 
 def _launched(x, x_strides, y, y_strides, k, c):
     *batch, m, n = c.shape
-    grid = (math.prod(batch) * -(-m // TILE), -(-n // TILE))
-    launch("matmul", "matmul", grid, 256, x, y, c, m, k, n, *x_strides, *y_strides)
+    blocks = math.prod(batch) * -(-m // TILE) * -(-n // TILE)
+    launch("matmul", "matmul", blocks, 256, x, y, c, m, k, n, *x_strides, *y_strides)
 
 
 def multiplied(function, x, y):
-    """The product that `function` writes, told of matrices in C-contiguous memory by their strides."""
+    """The product that `function` writes; it gets matrices in C-contiguous memory and their strides."""
     (m, k), n = x.shape[-2:], y.shape[-1]
     if k != y.shape[-2]:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")

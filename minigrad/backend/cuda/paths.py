@@ -1,22 +1,13 @@
-"""The CUDA path of each fused operation, under the operation's name: what `minigrad.fused.Fused` runs on the GPU.
+"""The CUDA path of each operation that has one, under the operation's name; see `minigrad.backend.Path`.
 
-`forward(*arrays, **settings)` gives the result and what `backward(g, out, residuals, wanted, *arrays, **settings)` wants to
-find again; see `Fused`. Here the arguments of an operation meet those of its kernels; the mathematics is in the .cu files.
+Here the arguments of an operation meet those of its kernels; the mathematics is in the .cu files.
 """
-import typing
+import numpy as np
 
-from .. import xp
+from .. import Path, is_array, xp
 from . import elementwise, images, rows
 from .attention import attention, attention_backward, MOST
-
-
-class Path(typing.NamedTuple):
-    """One entry. `fits(*tensors, **settings)`: whether the kernels reach so far; elsewhere the definition serves."""
-
-    forward: typing.Callable
-    backward: typing.Callable
-    reads_out: bool = False
-    fits: typing.Callable = lambda *tensors, **settings: True
+from .matmul import matmul
 
 
 # -- along rows --------------------------------------------------------------------------------------------------------
@@ -68,24 +59,22 @@ def _avg_pool_backward(g, out, residuals, wanted, x, **geometry):
     return [images.avg_pool2d_backward(g, x.shape, **geometry)]
 
 
-def _told(seen, mean, var, eps):
-    """Tells `seen` the statistics; returns what the backward pass makes of them."""
-    if seen is not None:
-        seen(mean, var)
-    return mean, 1 / xp(var).sqrt(var + var.dtype.type(eps))
+def _inverse_std(var, eps):
+    return 1 / xp(var).sqrt(var + var.dtype.type(eps))
 
 
-def _batch_norm(x, weight, bias, eps, seen=None):
+def _batch_norm(x, weight, bias, eps):
     y, mean, var = images.batch_norm(x, weight, bias, eps)
-    return y, _told(seen, mean, var, eps)
+    return (y, mean, var), (mean, _inverse_std(var, eps))
 
 
-def _batch_norm_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
+def _batch_norm_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     return images.batch_norm_backward(g, x, weight, *residuals)
 
 
 def _batch_norm_gradient(g, x, weight, eps):
-    mean, inv_std = _told(None, *images.moments(x), eps)
+    mean, var = images.moments(x)
+    inv_std = _inverse_std(var, eps)
     dx, dweight, dbias = images.batch_norm_backward(g, x, weight, mean, inv_std)
     return dx, (mean, inv_std, dweight, dbias)
 
@@ -94,14 +83,14 @@ def _batch_norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
     return images.batch_norm_double_backward(h, out, g, x, weight, *residuals)
 
 
-def _norm_relu_pool(x, weight, bias, eps, seen=None):
+def _norm_relu_pool(x, weight, bias, eps):
     y, winner, mean, var = images.norm_relu_pool(x, weight, bias, eps)
-    return y, (winner, *_told(seen, mean, var, eps))
+    return (y, mean, var), (winner, mean, _inverse_std(var, eps))
 
 
-def _norm_relu_pool_backward(g, out, residuals, wanted, x, weight, bias, eps, seen=None):
+def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     winner, mean, inv_std = residuals
-    return images.norm_relu_pool_backward(g, x, out, winner, weight, mean, inv_std)
+    return images.norm_relu_pool_backward(g, x, outs[0], winner, weight, mean, inv_std)
 
 
 def _group_norm(x, weight, bias, num_groups, eps):
@@ -120,8 +109,8 @@ def _grid_sample_backward(g, out, residuals, wanted, x, grid, align_corners, bor
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
-def _attention_fits(q, k, v, *mask, causal, scale):
-    return q.shape[3] <= MOST and k.shape == v.shape and not any(m.requires_grad for m in mask)
+def _narrow_heads(q, k, v, *mask, causal, scale):
+    return q.shape[3] <= MOST and k.shape == v.shape
 
 
 def _attention_forward(q, k, v, *mask, causal, scale):
@@ -129,6 +118,8 @@ def _attention_forward(q, k, v, *mask, causal, scale):
 
 
 def _attention_backward(g, out, lse, wanted, q, k, v, *mask, causal, scale):
+    if any(wanted[3:]):  # the kernels have no gradient of the mask
+        return None
     return *attention_backward(g, q, k, v, out, lse, *mask or [None], causal, scale), None
 
 
@@ -137,8 +128,8 @@ def _heads(x):
     return [x[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
 
 
-def _packed_fits(qkv, *mask, causal, scale):
-    return qkv.shape[4] <= MOST and not any(m.requires_grad for m in mask)
+def _narrow_packed_heads(qkv, *mask, causal, scale):
+    return qkv.shape[4] <= MOST
 
 
 def _packed_forward(qkv, *mask, causal, scale):
@@ -148,13 +139,45 @@ def _packed_forward(qkv, *mask, causal, scale):
 
 
 def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
+    if any(wanted[1:]):
+        return None
     n, length, _, heads, width = qkv.shape
     g, y = (a.reshape(n, length, heads, width).transpose(0, 2, 1, 3) for a in (g, out))
     parts = attention_backward(g, *_heads(qkv), y, lse, *mask or [None], causal, scale)
     return xp(qkv).stack([d.transpose(0, 2, 1, 3) for d in parts], 2), None
 
 
+# -- rows named by an index --------------------------------------------------------------------------------------------
+
+
+def _row_numbers(index):
+    """An index that names rows by one array of whole numbers, as that array; else None."""
+    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    return index if is_array(index) and index.dtype.kind in "iu" else None
+
+
+def _add_at(x, values, index):
+    return elementwise.index_add(x, xp(x).asarray(_row_numbers(index)).reshape(-1).astype(np.int64, copy=False), values)
+
+
+# -- optimisers: paths of lists of arrays, chosen for the arrays of one parameter -----------------------------------------
+
+
+def _updated_in_place(p, g, *state):
+    """float32 or float64, and dense where the kernels of optimiser.cu write."""
+    return p.dtype.itemsize > 2 and all(a.flags.c_contiguous for a in (p, *state))
+
+
 PATHS = {
+    "matmul": Path(matmul),
+    "conv2d": Path(images.conv2d),
+    "conv2d_input_gradient": Path(images.conv2d_input_grad),
+    "conv2d_weight_gradient": Path(images.conv2d_weight_grad),
+    "add_at": Path(_add_at, serves=lambda x, values, index: _row_numbers(index) is not None),
+    "dropout_by_seed": Path(elementwise.dropout),
+    "sgd_step": Path(elementwise.sgd_step, serves=_updated_in_place),
+    "adam_step": Path(elementwise.adam_step, serves=_updated_in_place),
+    "ema_step": Path(elementwise.ema_step, serves=_updated_in_place),
     "softmax": _softmax(False),
     "log_softmax": _softmax(True),
     "cross_entropy": Path(rows.cross_entropy, _cross_entropy_backward),
@@ -166,10 +189,10 @@ PATHS = {
     "batch_norm": Path(_batch_norm, _batch_norm_backward),
     "batch_norm_gradient": Path(_batch_norm_gradient, _batch_norm_gradient_backward, reads_out=True),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
-    "group_norm": Path(_group_norm, _group_norm_backward, fits=lambda *inputs, **settings: len(inputs) == 3),
+    "group_norm": Path(_group_norm, _group_norm_backward, serves=lambda *arrays, **settings: len(arrays) == 3),
     "grid_sample": Path(
         lambda x, grid, align_corners, border: (images.grid_sample(x, grid, align_corners, border), None),
         _grid_sample_backward),
-    "attention": Path(_attention_forward, _attention_backward, reads_out=True, fits=_attention_fits),
-    "packed_attention": Path(_packed_forward, _packed_backward, reads_out=True, fits=_packed_fits),
+    "attention": Path(_attention_forward, _attention_backward, reads_out=True, serves=_narrow_heads),
+    "packed_attention": Path(_packed_forward, _packed_backward, reads_out=True, serves=_narrow_packed_heads),
 }

@@ -1,9 +1,10 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with the names of torchvision's checkpoints."""
-import math
-
 from ... import ops
-from ..layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, normal
+from ...tensor import Tensor
+from .. import init
+from ..layers import BatchNorm2d, Conv2d, MaxPool2d
 from ..module import Module, Sequential
+from .encoder import Encoder
 
 
 class BasicBlock(Module):
@@ -11,12 +12,12 @@ class BasicBlock(Module):
 
     expansion = 1
 
-    def __init__(self, in_channels, channels, stride=1):
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
         self.conv1, self.bn1 = Conv2d(in_channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)
         self.conv2, self.bn2 = Conv2d(channels, channels, 3, 1, 1, bias=False), BatchNorm2d(channels)
         self.downsample = _downsample(in_channels, channels, stride)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(ops.relu(self.bn1(self.conv1(x)))))
         return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
 
@@ -26,13 +27,13 @@ class Bottleneck(Module):
 
     expansion = 4
 
-    def __init__(self, in_channels, channels, stride=1):
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
         self.conv1, self.bn1 = Conv2d(in_channels, channels, 1, bias=False), BatchNorm2d(channels)
         self.conv2, self.bn2 = Conv2d(channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)
         self.conv3, self.bn3 = Conv2d(channels, 4 * channels, 1, bias=False), BatchNorm2d(4 * channels)
         self.downsample = _downsample(in_channels, 4 * channels, stride)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         y = ops.relu(self.bn1(self.conv1(x)))
         y = self.bn3(self.conv3(ops.relu(self.bn2(self.conv2(y)))))
         return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
@@ -44,16 +45,20 @@ def _downsample(in_channels, out_channels, stride):
     return Sequential(Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels))
 
 
-class ResNet(Module):
+class ResNet(Encoder):
     """(N, in_channels, H, W) to (N, num_classes).
 
     Args:
         block: BasicBlock or Bottleneck.
         layers: how many blocks in each of the four stages.
+        num_classes: 0 or None for no head.
         small_images: begin with a 3x3 convolution without stride and without pooling, for images of about 32x32.
     """
 
-    def __init__(self, block, layers, num_classes=1000, in_channels=3, small_images=False):
+    stored_names = {"head": "fc"}
+
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: tuple[int, int, int, int],
+                 num_classes: int | None = 1000, in_channels: int = 3, *, small_images: bool = False):
         kernel, stride, padding = (3, 1, 1) if small_images else (7, 2, 3)
         self.conv1, self.bn1 = Conv2d(in_channels, 64, kernel, stride, padding, bias=False), BatchNorm2d(64)
         self.maxpool = None if small_images else MaxPool2d(3, 2, 1)
@@ -64,32 +69,25 @@ class ResNet(Module):
                 blocks.append(block(channels, 64 << stage, 2 if stage and i == 0 else 1))
                 channels = (64 << stage) * block.expansion
             setattr(self, f"layer{stage + 1}", Sequential(*blocks))
-        self.fc = Linear(channels, num_classes)
+        super().__init__(channels, num_classes)
         for module in self.modules():
-            if isinstance(module, Conv2d):  # He et al. 2015, by the filters that see an output
-                module.weight = normal(module.weight.shape, math.sqrt(2 / (module.weight.size / module.weight.shape[1])))
+            if isinstance(module, Conv2d):
+                init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward_features(self, x):
-        """(N, channels): the mean over the last feature maps."""
+    def features(self, x: Tensor) -> Tensor:
+        """(N, width): the mean over the last feature maps."""
         x = ops.relu(self.bn1(self.conv1(x)))
         x = x if self.maxpool is None else self.maxpool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return x.mean((2, 3))
 
-    def forward(self, x):
-        return self.fc(self.forward_features(x))
 
-    def load_torchvision(self, state):
-        """Takes a checkpoint of torchvision: a dict from names to arrays. The counters of its batch norms have no use."""
-        self.load_state_dict({name: a for name, a in state.items() if not name.endswith("num_batches_tracked")})
-
-
-def resnet18(**settings):
+def resnet18(**settings) -> ResNet:
     """ResNet-18; arguments of `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), **settings)
 
 
-def resnet50(**settings):
+def resnet50(**settings) -> ResNet:
     """ResNet-50; arguments of `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), **settings)

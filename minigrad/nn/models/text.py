@@ -1,73 +1,41 @@
-"""Text encoders: BERT (Devlin et al. 2019, arXiv:1810.04805) and CLIP's text tower (Radford et al. 2021, arXiv:2103.00020).
-
-Checkpoints have the names of the Hugging Face hub, which one table for each model maps to the names here.
-"""
-import numpy as np
+"""Text encoders: BERT (Devlin et al. 2019, arXiv:1810.04805) and CLIP's text tower (Radford et al. 2021, arXiv:2103.00020)."""
+from collections.abc import Callable, Sequence
 
 from ... import backend, ops
-from ...tensor import asarray
-from ..layers import Dropout, Embedding, LayerNorm, Linear, normal
-from ..module import Module
+from ...tensor import Tensor, asarray
+from .. import init
+from ..layers import Dropout, Embedding, LayerNorm, Linear
 from ..transformer import TransformerEncoderLayer
-
-# Left: a name here, in which {i} is the number of a layer. Right: the hub's name, or several whose rows stand below
-# each other. ".weight" and ".bias" follow.
-_BERT = {
-    "word": "embeddings.word_embeddings", "position": "embeddings.position_embeddings",
-    "kind": "embeddings.token_type_embeddings", "norm": "embeddings.LayerNorm", "pooler": "pooler.dense",
-    "layers.{i}.self_attn.in_proj": [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
-    "layers.{i}.self_attn.out_proj": "encoder.layer.{i}.attention.output.dense",
-    "layers.{i}.norm1": "encoder.layer.{i}.attention.output.LayerNorm",
-    "layers.{i}.linear1": "encoder.layer.{i}.intermediate.dense", "layers.{i}.linear2": "encoder.layer.{i}.output.dense",
-    "layers.{i}.norm2": "encoder.layer.{i}.output.LayerNorm"}
-_CLIP = {
-    "token": "text_model.embeddings.token_embedding", "position": "text_model.embeddings.position_embedding",
-    "norm": "text_model.final_layer_norm", "projection": "text_projection",
-    "layers.{i}.self_attn.in_proj": [f"text_model.encoder.layers.{{i}}.self_attn.{part}_proj" for part in "qkv"],
-    "layers.{i}.self_attn.out_proj": "text_model.encoder.layers.{i}.self_attn.out_proj",
-    "layers.{i}.norm1": "text_model.encoder.layers.{i}.layer_norm1",
-    "layers.{i}.norm2": "text_model.encoder.layers.{i}.layer_norm2",
-    "layers.{i}.linear1": "text_model.encoder.layers.{i}.mlp.fc1",
-    "layers.{i}.linear2": "text_model.encoder.layers.{i}.mlp.fc2"}
+from .encoder import Encoder
 
 
-def _from_hub(state, table, names, prefix):
-    """The arrays of a checkpoint of the hub under the names of a model here."""
-    def array(name):
-        for candidate in (name, prefix + name):  # saved from the encoder alone, or from a model around it
-            if candidate in state:
-                return np.asarray(state[candidate])
-        raise KeyError(f"load_huggingface: the checkpoint has no '{name}'")
+class BERT(Encoder):
+    """Token ids (N, L) to the pooled first state (N, hidden_size), or with a head to (N, num_classes).
 
-    def sources(name):
-        stem, _, kind = name.rpartition(".")
-        stem, kind = (name.rpartition("_")[0], name.rpartition("_")[2]) if kind.startswith("in_proj_") else (stem, kind)
-        number = next((part for part in stem.split(".") if part.isdigit()), "")
-        found = table[stem.replace(f".{number}.", ".{i}.") if number else stem]
-        return [f"{s.format(i=number)}.{kind}" for s in (found if isinstance(found, list) else [found])]
+    `features` is pool(encode(embed(input_ids))), and each step can be entered: prompts go between the first two. Defaults are
+    BERT-base's; MiniLM-L6 is hidden_size=384, num_layers=6, intermediate_size=1536.
 
-    return {name: np.concatenate([array(s) for s in sources(name)]) for name in names}
-
-
-class BERT(Module):
-    """Token ids (N, L) to the last layer's states (N, L, hidden_size) and the pooled first state (N, hidden_size).
-
-    Defaults are BERT-base's; MiniLM-L6 is hidden_size=384, num_layers=6, intermediate_size=1536.
+    Args:
+        num_classes: 0 or None for no head.
     """
 
-    def __init__(self, vocab_size=30522, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072,
-                 max_length=512, type_vocab_size=2, dropout=0.1, eps=1e-12):
+    stored_names = {"blocks": "layers"}
+
+    def __init__(self, vocab_size: int = 30522, hidden_size: int = 768, num_layers: int = 12, num_heads: int = 12,
+                 intermediate_size: int = 3072, max_length: int = 512, type_vocab_size: int = 2, dropout: float = 0.1,
+                 eps: float = 1e-12, *, num_classes: int | None = 0):
         self.word = Embedding(vocab_size, hidden_size)
         self.position, self.kind = Embedding(max_length, hidden_size), Embedding(type_vocab_size, hidden_size)
         self.norm, self.dropout = LayerNorm(hidden_size, eps), Dropout(dropout)
-        self.layers = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, dropout, "gelu", eps)
+        self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, dropout, "gelu", eps)
                        for _ in range(num_layers)]
         self.pooler = Linear(hidden_size, hidden_size)
-        for module in self.modules():
-            if isinstance(module, (Linear, Embedding)):
-                module.weight = normal(module.weight.shape, 0.02)
+        super().__init__(hidden_size, num_classes)
+        for name, module in self.named_modules():
+            if isinstance(module, (Linear, Embedding)) and not name.endswith(".qkv"):  # which starts as PyTorch's attention
+                init.normal_(module.weight, std=0.02)
 
-    def embed(self, input_ids, token_type_ids=None):
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Word, position and segment embeddings together: (N, L, hidden_size)."""
         input_ids = asarray(input_ids)
         length = input_ids.shape[1]
@@ -77,59 +45,78 @@ class BERT(Module):
         x = self.word(input_ids) + self.position.weight[:length] + self.kind(kinds)
         return self.dropout(self.norm(x))
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, prefixes=None):
-        """
+    def encode(self, x: Tensor, attention_mask: Tensor | None = None,
+               prefixes: Sequence[tuple[Tensor, Tensor] | None] | None = None) -> Tensor:
+        """The last block's states of embedded tokens, (N, L, hidden_size) to the same. Arguments as of `features`."""
+        mask = None if attention_mask is None else asarray(attention_mask).astype(bool)[:, None, None, :]
+        for i, block in enumerate(self.blocks):
+            x = block(x, attn_mask=mask, prefix=None if prefixes is None else prefixes[i])
+        return x
+
+    def pool(self, x: Tensor) -> Tensor:
+        """tanh of a linear map of the first token's state: (N, L, hidden_size) to (N, hidden_size)."""
+        return ops.tanh(self.pooler(x[:, 0]))
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None,
+                 prefixes: Sequence[tuple[Tensor, Tensor] | None] | None = None) -> Tensor:
+        """The pooled first state, (N, hidden_size).
+
         Args:
             input_ids: (N, L) integers.
             attention_mask: (N, L), 1 or True for tokens, 0 for padding.
             token_type_ids: (N, L), the segment of each token; 0 by default.
-            prefixes: for each layer a pair of keys and values that every token sees (prefix tuning), or None.
+            prefixes: for each block a pair of keys and values that all tokens see (prefix tuning), or None.
         """
-        x = self.embed(input_ids, token_type_ids)
-        mask = None if attention_mask is None else asarray(attention_mask).astype(bool)[:, None, None, :]
-        for i, layer in enumerate(self.layers):
-            x = layer(x, attn_mask=mask, prefix=None if prefixes is None else prefixes[i])
-        return x, ops.tanh(self.pooler(x[:, 0]))
-
-    def load_huggingface(self, state):
-        """Takes a checkpoint of `BertModel` (or of a model around it): a dict from names to arrays."""
-        names = [name for name, _ in self.named_parameters()]
-        if not any(name.endswith("pooler.dense.weight") for name in state):
-            names = [name for name in names if not name.startswith("pooler.")]
-        self.load_state_dict(self.state_dict() | _from_hub(state, _BERT, names, "bert."))
+        return self.pool(self.encode(self.embed(input_ids, token_type_ids), attention_mask, prefixes))
 
 
-class CLIPText(Module):
-    """Token ids (N, L) to features (N, projection_dim): the state at the end-of-text token, projected.
+class CLIPText(Encoder):
+    """Token ids (N, L) to (N, projection_dim): the state at the end-of-text token, projected by the head.
 
-    A causal, pre-norm Transformer. Defaults are those of CLIP ViT-B/32.
+    A causal, pre-norm Transformer. Defaults are those of CLIP ViT-B/32. `features` is pool(encode(embed(input_ids)), end), and
+    each step can be entered: learned prompts take the place of embedded tokens.
 
     Args:
+        projection_dim: 0 or None for no head.
         eot: the id of the end-of-text token; None: the largest id in each row, as in the first checkpoints.
     """
 
-    def __init__(self, vocab_size=49408, hidden_size=512, num_layers=12, num_heads=8, intermediate_size=2048,
-                 max_length=77, projection_dim=512, activation="quick_gelu", eps=1e-5, eot=None):
+    stored_names = {"blocks": "layers", "head": "projection"}
+
+    def __init__(self, vocab_size: int = 49408, hidden_size: int = 512, num_layers: int = 12, num_heads: int = 8,
+                 intermediate_size: int = 2048, max_length: int = 77, projection_dim: int | None = 512,
+                 activation: str | Callable = "quick_gelu", eps: float = 1e-5, eot: int | None = None):
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
-        self.token.weight = normal((vocab_size, hidden_size), 0.02)
-        self.position.weight = normal((max_length, hidden_size), 0.01)
-        self.layers = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, True)
+        init.normal_(self.token.weight, std=0.02)
+        init.normal_(self.position.weight, std=0.01)
+        self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, norm_first=True)
                        for _ in range(num_layers)]
         self.norm, self.eot = LayerNorm(hidden_size, eps), eot
-        self.projection = Linear(hidden_size, projection_dim, bias=False)
+        super().__init__(hidden_size, projection_dim, bias=False)
 
-    def forward_embedded(self, x, last):
-        """From token embeddings (N, L, hidden_size), positions not yet added, and the place of each row's end (N,)."""
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """The tokens' embeddings, without positions: (N, L, hidden_size)."""
+        return self.token(input_ids)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The states after the last norm of embedded tokens, positions not yet added: (N, L, hidden_size) to the same."""
+        if x.shape[1] > len(self.position.weight):
+            raise ValueError(f"CLIPText: {x.shape[1]} tokens, but positions for {len(self.position.weight)}")
         x = x + self.position.weight[:x.shape[1]]
-        for layer in self.layers:
-            x = layer(x, is_causal=True)
-        return self.projection(self.norm(x)[backend.xp(last).arange(len(last)), last])
+        for block in self.blocks:
+            x = block(x, is_causal=True)
+        return self.norm(x)
 
-    def forward(self, input_ids):
+    def end(self, input_ids: Tensor) -> Tensor:
+        """The place of the end-of-text token in each row: (N,) integers."""
         input_ids = asarray(input_ids)
-        last = (input_ids if self.eot is None else input_ids == self.eot).argmax(1)
-        return self.forward_embedded(self.token(input_ids), last)
+        return (input_ids if self.eot is None else input_ids == self.eot).argmax(1)
 
-    def load_huggingface(self, state):
-        """Takes a checkpoint of `CLIPTextModelWithProjection` or `CLIPModel`: a dict from names to arrays."""
-        self.load_state_dict(_from_hub(state, _CLIP, [name for name, _ in self.named_parameters()], ""))
+    def pool(self, x: Tensor, end: Tensor) -> Tensor:
+        """The state at the place `end` of each row: (N, L, hidden_size) and (N,) to (N, hidden_size)."""
+        end = asarray(end)
+        return x[backend.xp(end).arange(len(end)), end]
+
+    def features(self, input_ids: Tensor) -> Tensor:
+        """The state at the end-of-text token, (N, hidden_size)."""
+        return self.pool(self.encode(self.embed(input_ids)), self.end(input_ids))

@@ -7,7 +7,7 @@ import pytest
 import standin
 from hypothesis import Phase, settings
 from minigrad import backend, tree
-from minigrad.backend.cuda import launch
+from minigrad.backend import execution
 
 settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate], database=None)  # for mutate.py: no shrinking
 
@@ -31,7 +31,7 @@ class OnCpu:
         self.device = standin.StandIn()
 
     def __call__(self, function, *arguments, **settings):
-        with launch.using(self.device):
+        with execution.using(self.device):
             return function(*arguments, **settings)
 
 

@@ -1,8 +1,8 @@
 // What `minigrad.backend.cuda.cublas` calls of libcublas, on the CPU, after its manual: matrices are stored by columns.
 #include <stddef.h>
 
-static void* told_stream, *told_workspace;
-static size_t told_size;
+static void *set_stream, *set_workspace;
+static size_t set_size;
 
 template <class T, class Sum>
 static void product(int turned_a, int turned_b, int m, int n, int k, const T* a, long lda, const T* b, long ldb, T* c,
@@ -20,20 +20,20 @@ extern "C" {
 
 int cublasCreate_v2(void** handle) { *handle = (void*)0xb1a5; return 0; }
 
-int cublasDestroy_v2(void* handle) { told_workspace = nullptr; return handle == (void*)0xb1a5 ? 0 : 1; }
+int cublasDestroy_v2(void* handle) { set_workspace = nullptr; return handle == (void*)0xb1a5 ? 0 : 1; }
 
 int cublasSetStream_v2(void* handle, void* stream) {
-    told_stream = stream, told_workspace = nullptr;  // the manual: a new stream means the library's own workspace again
+    set_stream = stream, set_workspace = nullptr;  // the manual: a new stream means the library's own workspace again
     return handle == (void*)0xb1a5 ? 0 : 1;
 }
 
 int cublasSetWorkspace_v2(void* handle, void* workspace, size_t size) {
-    told_workspace = workspace, told_size = size;
+    set_workspace = workspace, set_size = size;
     return handle == (void*)0xb1a5 && (size_t)workspace % 256 == 0 ? 0 : 7;
 }
 
-void* stream() { return told_stream; }
-size_t workspace() { return told_workspace ? told_size : 0; }
+void* stream() { return set_stream; }
+size_t workspace() { return set_workspace ? set_size : 0; }
 
 // 7 is CUBLAS_STATUS_INVALID_VALUE, 15 CUBLAS_STATUS_NOT_SUPPORTED.
 int cublasGemmStridedBatchedEx(void* handle, int ta, int tb, int m, int n, int k, const void* alpha, const void* a, int kind_a,

@@ -30,7 +30,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "norm_relu_pool": ["batch_norm"],
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["activation", "launch", "softmax", "layer_norm"],
          "softmax": ["softmax"]}
-CPU = {"conv": ["conv", "native"], "channels": ["native"], "depthwise_conv": ["native"], "elementwise": ["native"],
+CPU = {"conv": ["conv", "native"], "channels": ["native"], "conv_depthwise": ["native"], "elementwise": ["native"],
        "products": ["native"], "rows": ["native"]}  # the kernels in C
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
              "!=": "==", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "*=": "+="}

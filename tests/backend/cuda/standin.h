@@ -3,7 +3,8 @@
 // The threads of a block are fibers: each runs until it waits at a barrier or in a shuffle, then the next one has its turn.
 // Stricter than a GPU, so that mistakes show: shared memory starts every block as NaNs (or, backwards, huge numbers), blocks
 // and threads take turns in either order, each warp running as far ahead of the others as it can, and a barrier or shuffle
-// that not all threads reach is an error, as is a touch of a protected page.
+// that not all threads reach is an error, as is a touch of a protected page. Where kernels compute in float, subnormal floats
+// are 0, read and written, as CuPy has NVRTC compile them (-ftz=true).
 #pragma once
 #include <setjmp.h>
 #include <signal.h>
@@ -15,8 +16,9 @@
 #include <functional>
 #include <utility>
 
-using std::erf, std::exp, std::expm1, std::fabs, std::floor, std::fmax, std::fmin, std::isinf, std::isnan, std::log;
-using std::log1p, std::sqrt, std::tanh;
+using std::erf, std::exp, std::expm1, std::fabs, std::floor, std::fmax, std::fmin, std::isinf, std::isnan, std::log1p;
+using std::sqrt, std::tanh;
+static inline float log(float x) { return std::log(x == 0 ? 0.0f : x); }  // std::log looks at the bits of a subnormal number
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline long long min(long long a, long long b) { return a < b ? a : b; }
@@ -161,6 +163,19 @@ static sigjmp_buf landing;
 
 static void crashed(int) { siglongjmp(landing, 1); }
 
+// Subnormal floats become 0, before and after arithmetic, until this is destroyed.
+struct FlushToZero {
+#if defined(__SSE__)
+    unsigned before = __builtin_ia32_stmxcsr();
+    FlushToZero() { if (sizeof(REAL) == sizeof(float)) __builtin_ia32_ldmxcsr(before | 0x8040); }
+    ~FlushToZero() { __builtin_ia32_ldmxcsr(before); }
+#elif defined(__aarch64__)
+    unsigned before = __builtin_aarch64_get_fpcr();
+    FlushToZero() { if (sizeof(REAL) == sizeof(float)) __builtin_aarch64_set_fpcr(before | 1 << 24); }
+    ~FlushToZero() { __builtin_aarch64_set_fpcr(before); }
+#endif
+};
+
 static void run_blocks(bool backwards) {
     long long blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
     for (long long i = 0; i < blocks && !error; i++) {
@@ -176,7 +191,9 @@ static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** ar
     gridDim = {sizes[0], sizes[1], sizes[2]}, blockDim = {sizes[3], sizes[4], sizes[5]};
     error = nullptr;
     if (threads() > MOST_THREADS) return "more than 1024 threads in a block";
+    if (gridDim.x > 0x7fffffff || gridDim.y > 0xffff || gridDim.z > 0xffff) return "more blocks than an axis of a grid has";
     if (!stacks) stacks = (char*)aligned_alloc(4096, (size_t)MOST_THREADS * STACK_BYTES);
+    FlushToZero arithmetic;
     body = [&] { kernel(*(A*)arguments[I]...); };
     struct sigaction action = {}, before;
     action.sa_handler = crashed;

@@ -1,4 +1,4 @@
-"""A device for `minigrad.backend.cuda.launch.using` that needs no GPU: kernels compiled by g++, on NumPy arrays.
+"""A device for `minigrad.backend.execution.using` that needs no GPU: kernels compiled by g++, on NumPy arrays.
 
 Every launch runs twice, with the threads and blocks in either order, on copies that have a zone of NaNs before and a page
 that cannot be read behind them. It fails if the two results differ (a race, a missing barrier), if the zone or a const
@@ -30,7 +30,7 @@ available = sys.platform == "linux" and shutil.which("g++") is not None
 
 @functools.cache
 def library(file, item):
-    """The kernels of a file as a loaded shared library; compiled only if its text has not been seen before."""
+    """The kernels of a file as a loaded shared library; compiled only where its text is new."""
     text = launch.source(file) + "".join(
         f'\nextern "C" const char* launch_{name}(const unsigned* sizes, void** arguments, int backwards) '
         f"{{ return standin::launch({name}, sizes, arguments, backwards); }}" for name in launch.kernels(file))
@@ -41,9 +41,9 @@ def library(file, item):
     assert CACHE.stat().st_uid == os.getuid(), f"{CACHE} is somebody else's"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            fresh = pathlib.Path(folder) / "kernels.so"
-            subprocess.run([*command, "-x", "c++", "-", "-o", fresh], input=text, text=True, check=True)
-            fresh.replace(path)
+            built = pathlib.Path(folder) / "kernels.so"
+            subprocess.run([*command, "-x", "c++", "-", "-o", built], input=text, text=True, check=True)
+            built.replace(path)
     return ctypes.CDLL(str(path))
 
 

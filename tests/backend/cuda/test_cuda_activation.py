@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernelchecks import HALF, close, item, lengths, normal, quick, seeds
 from minigrad.backend import cuda
+from minigrad.backend.cuda import launch
 from minigrad.backend.cuda.elementwise import ACTIVATIONS
 from scipy.special import erf, expit
 
@@ -55,12 +56,33 @@ def test_activations_far_from_zero(run):
 def test_16_bits_are_read_exactly_and_rounded_to_the_nearest(run, dtype):
     x = np.arange(65536, dtype=np.uint16).view(dtype)
     same = lambda a, b: np.testing.assert_array_equal(a.astype(np.float32), b.astype(np.float32))
-    same(run(cuda.activation, "leaky_relu", x, slope=1.0), x)
+    read = np.where(np.abs(x.astype(np.float32)) < 2.0**-126, 0, x)  # subnormal bfloat16 numbers are 0 to the kernels
+    same(run(cuda.activation, "leaky_relu", x, slope=1.0), read)
     for bias in (2**-15, 1 + 2**-10, 1 + 2**-7, 30001, 3e38):
         bias = dtype(min(bias, 65000) if dtype == np.float16 else bias)
         with np.errstate(over="ignore", invalid="ignore"):
             expected = (x.astype(np.float32) + np.float32(bias)).astype(dtype)
         same(run(cuda.activation, "leaky_relu", x[:, None], bias[None], 1.0)[:, 0], expected)
+
+
+def test_subnormal_numbers(run):
+    """They are 0 to kernels that compute in float, read and written, and numbers to those that compute in double."""
+    small = np.array([1e-40, 2.0**-127, 2.0**-126, 1e-38], np.float32)
+    flushed = np.where(small < 2.0**-126, np.float32(0), small)
+    np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", small, slope=0.5), flushed)
+    np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", -small[2:], slope=0.5), [0, 0])
+    np.testing.assert_array_equal(run(cuda.activation, "leaky_relu", np.array([-1e-310]), slope=1.0), [-1e-310])
+
+
+def test_a_kind_without_its_case_gives_nan(run):
+    def of_kind(kind, x, y, dx):
+        launch.launch("activation", "activation_forward", 1, 32, kind, x, None, y, x.size, 1, 0)
+        launch.launch("activation", "activation_backward", 1, 32, kind, x, x, None, dx, x.size, 1, 0)
+
+    for kind in range(len(ACTIVATIONS) + 1):
+        y, dx = np.zeros((2, 3))
+        run(of_kind, kind, np.ones(3), y, dx)
+        assert np.isnan([y, dx]).all() == (kind == len(ACTIVATIONS))
 
 
 def test_activation_of_a_number(run):

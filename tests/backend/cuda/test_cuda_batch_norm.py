@@ -20,10 +20,10 @@ def test_batch_norm(run, seed, dtype, n, c, plane, relu):
     x, g = 2 * normal(seed, dtype, n, c, *plane) + 3, normal(seed + 1, dtype, n, c, *plane)
     w, b, eps = normal(seed + 2, dtype, c), normal(seed + 3, dtype, c), 0.1
     axes = (0, *range(2, x.ndim))
-    wide = x.astype(np.float64)
-    mean, var = wide.mean(axes), wide.var(axes)
+    exact = x.astype(np.float64)
+    mean, var = exact.mean(axes), exact.var(axes)
     inv_std = 1 / np.sqrt(var + eps)
-    xhat = (wide - column(mean, x)) * column(inv_std, x)
+    xhat = (exact - column(mean, x)) * column(inv_std, x)
     expected = xhat * column(w, x) + column(b, x)
     y, m, v = run(cuda.batch_norm, x, w, b, eps, relu)
     close(y, np.maximum(expected, 0) if relu else expected, scale=30)

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks --device cuda`: every layer runs there, and shares of the GPU's rates are told."""
+"""`python -m tests.benchmarks --device cuda`: every layer runs there, and the table has shares of the GPU's rates."""
 import math
 import types
 

@@ -1,5 +1,7 @@
-"""Captured steps: on the CPU, with kernels behind the stand-in and a stream that records them, and on the GPU."""
+"""Captured steps: with the `cupy` that needs no GPU, whose streams record work, and on the GPU."""
 import contextlib
+import gc
+import threading
 import types
 
 import nogpu
@@ -9,69 +11,31 @@ import standin
 from kernelchecks import close, normal
 
 import minigrad as mg
-from minigrad import backend, nn, optim
-from minigrad.backend import random
-from minigrad.backend.cuda import launch
+from minigrad import backend, cuda_graph, nn, optim
+from minigrad.backend import execution, random
 
 needs_compiler = pytest.mark.skipif(not standin.available, reason="there is no g++")
 
 
-class FakeCupy:
-    """What `minigrad.cuda` uses of CuPy, on NumPy arrays. A launch on a stream that captures is kept for the graph."""
-
-    takes_numpy = True
-    zeros, array, asarray = np.zeros, np.array, np.asarray
-
-    def __init__(self):
-        self.standin, self.recording, self.log, self.pinned = standin.StandIn(), None, [], self.usual_pinned
-        self.empty = self.standin.empty
-        self.cuda = types.SimpleNamespace(
-            Stream=lambda non_blocking: self, Device=lambda: self, MemoryPool=lambda: self,
-            using_allocator=self.using_allocator, set_pinned_memory_allocator=lambda f: setattr(self, "pinned", f),
-            device=types.SimpleNamespace(get_cublas_handle=nogpu.without_cublas))
-        self.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(malloc=self.usual_pinned)
-
-    def run(self, *launched):
-        if self.recording is None:
-            self.standin.run(*launched)
-        else:
-            self.recording.append(launched)
-
-    def usual_pinned(self, nbytes):
-        return None
-
-    def malloc(self, nbytes):
-        raise AssertionError("NumPy allocates here")
-
-    @contextlib.contextmanager
-    def using_allocator(self, malloc):
-        self.log.append("pool" if malloc == self.malloc else "?")
+@pytest.fixture(params=[pytest.param(nogpu.installed, id="standin", marks=needs_compiler), pytest.param(
+    contextlib.nullcontext, id="gpu", marks=pytest.mark.gpu)])
+def gpu(request):
+    with request.param():
         yield
 
-    def __enter__(self):
-        self.log.append("stream")
 
-    def __exit__(self, *error):
-        self.log.append("left")
-
-    def synchronize(self):
-        pass
-
-    def begin_capture(self):
-        assert self.recording is None
-        self.recording = []
-
-    def end_capture(self):
-        recorded, self.recording = self.recording, None
-        return types.SimpleNamespace(launch=lambda: [self.standin.run(*launched) for launched in recorded])
+@pytest.fixture
+def counted(gpu, request):
+    """The double's count of memory."""
+    if "gpu" in request.node.callspec.id.split("-"):
+        pytest.skip("the GPU's memory is not ours alone")
+    gc.collect()
+    cuda_graph._release()
+    return nogpu.Memory
 
 
-@pytest.fixture(params=[pytest.param(None, id="fake", marks=needs_compiler)])
-def fake(request, monkeypatch):
-    cupy = FakeCupy()
-    monkeypatch.setattr(backend, "cupy", lambda: cupy)
-    with launch.using(cupy):
-        yield cupy
+def on_gpu(array):
+    return mg.Tensor(array).to("cuda")
 
 
 class Layer(nn.Module):
@@ -82,7 +46,7 @@ class Layer(nn.Module):
 def prepared():
     """A step that is made of kernels only, and what it changes."""
     mg.random.seed(5)
-    layer = Layer((4, 3))
+    layer = Layer((4, 3)).to("cuda")
     optimizer, ema = optim.AdamW(layer.parameters(), 0.1), optim.EMA(layer)
 
     def step(x, g, p=0.5):
@@ -100,12 +64,12 @@ def prepared():
 
 
 def batch(t):
-    return mg.Tensor(normal(10 + t, np.float64, 5, 4)), mg.Tensor(normal(20 + t, np.float64, 4, 3))
+    return on_gpu(normal(10 + t, np.float64, 5, 4)), on_gpu(normal(20 + t, np.float64, 4, 3))
 
 
-def test_replays_equal_the_steps_that_they_stand_for(fake):
+def test_replays_equal_the_steps_that_they_stand_for(gpu):
     runs = []
-    for capture in (lambda step: step, mg.cuda.capture):
+    for capture in (lambda step: step, mg.capture):
         step, layer, optimizer, ema = prepared()
         run = capture(step)
         results = []
@@ -113,7 +77,7 @@ def test_replays_equal_the_steps_that_they_stand_for(fake):
             optimizer.lr = 0.1 / (t + 1)
             results.append(run(*batch(t)))
         assert optimizer.steps == ema.updates == 5
-        runs.append((results, layer.weight.numpy(), ema.average["weight"], random.get_state()))
+        runs.append((results, layer.weight.numpy(), ema.average["weight"].get(), random.get_state()))
     (eager, *expected, eager_state), (replayed, *arrays, state) = runs
     assert state == eager_state
     for a, b in zip(arrays, expected):
@@ -124,29 +88,28 @@ def test_replays_equal_the_steps_that_they_stand_for(fake):
             close(a[name].numpy(), b[name].numpy())
         np.testing.assert_array_equal(a["y"].numpy(), a["again"].numpy())
         assert (a["y"].numpy() != a["other"].numpy()).any()
-    assert fake.log == ["stream", "pool", "left"] * 2  # once to warm up, once to trace
 
 
-def test_a_replay_runs_no_python_of_the_step(fake):
+def test_a_replay_runs_no_python_of_the_step(gpu):
     calls = []
-    run = mg.cuda.capture(lambda x, scale: calls.append(scale) or (mg.gelu(x),))
-    results = [run(mg.Tensor(np.full(3, float(t))), 2) for t in range(4)]
+    run = mg.capture(lambda x, scale: calls.append(scale) or (mg.gelu(x),))
+    results = [run(on_gpu(np.full(3, float(t))), 2) for t in range(4)]
     assert calls == [2, 2] and isinstance(results[0], tuple)
     for t, (y,) in enumerate(results):
         close(y.numpy(), mg.gelu(np.full(3, float(t))).numpy())
 
 
-def test_arrays_stay_arrays_and_may_lie_on_the_host(fake):
-    run = mg.cuda.capture(lambda batch: {**batch, "y": mg.softmax(batch["x"])}, device="cuda")
+def test_arrays_stay_arrays_and_may_lie_on_the_host(gpu):
+    run = mg.capture(lambda batch: {**batch, "y": mg.softmax(batch["x"])}, device="cuda")
     for t in range(3):
         x = normal(t, np.float32, 2, 3)
         results = run({"x": x, "t": None})
-        assert isinstance(results["x"], np.ndarray) and results["x"] is not x
+        assert isinstance(results["x"], backend.cupy().ndarray)
         close(results["y"].numpy(), mg.softmax(x).numpy())
 
 
-def test_other_arguments_are_an_error(fake):
-    run = mg.cuda.capture(lambda x, p: mg.gelu(x), device="cuda")
+def test_other_arguments_are_an_error(gpu):
+    run = mg.capture(lambda x, p: mg.gelu(x), device="cuda")
     x = np.zeros((4, 2))
     run(x, 0.5)
     for _ in range(2):
@@ -159,10 +122,10 @@ def test_other_arguments_are_an_error(fake):
         run(x, 0.5)
 
 
-def test_arguments_by_name_may_come_in_any_order(fake):
-    run = mg.cuda.capture(lambda a, b: mg.softmax(a))
+def test_arguments_by_name_may_come_in_any_order(gpu):
+    run = mg.capture(lambda a, b: mg.softmax(a))
     for t in range(4):
-        a, b = mg.Tensor(normal(t, np.float64, 2, 3)), mg.Tensor(np.zeros((2, 3)))
+        a, b = on_gpu(normal(t, np.float64, 2, 3)), on_gpu(np.zeros((2, 3)))
         y = run(**({"a": a, "b": b} if t % 2 else {"b": b, "a": a}))
         close(y.numpy(), mg.softmax(a).numpy())
 
@@ -173,13 +136,13 @@ READS = {"item": lambda y: y.sum().item(), "float": lambda y: float(y.sum()), "i
 
 
 @pytest.mark.parametrize("name", READS)
-def test_reading_on_the_host_is_an_error(fake, name):
+def test_reading_on_the_host_is_an_error(gpu, name):
     with pytest.raises(RuntimeError, match="cannot copy between host and GPU"):
-        mg.cuda.capture(lambda x: READS[name](mg.gelu(x)))(mg.Tensor(np.ones(2)))
-    assert backend.capturing is None and fake.pinned == fake.usual_pinned
+        mg.capture(lambda x: READS[name](mg.gelu(x)))(on_gpu(np.ones(2)))
+    assert execution.capture is None
 
 
-def test_after_an_error_the_step_can_be_captured_again(fake):
+def test_after_an_error_the_step_can_be_captured_again(gpu):
     fails = []
 
     def step(x):
@@ -188,28 +151,33 @@ def test_after_an_error_the_step_can_be_captured_again(fake):
             raise fails[0]
         return mg.dropout(y, 0.5)
 
-    run, x = mg.cuda.capture(step), mg.Tensor(np.ones(50))
+    run, x = mg.capture(step), on_gpu(np.ones(50))
     run(x)
     before = random.get_state()
-    for error, seen in ((NotImplementedError("calling cuBLAS"), RuntimeError), (KeyError("own"), KeyError)):
+    for error, kind in ((NotImplementedError("calling cuBLAS"), RuntimeError), (KeyError("own"), KeyError)):
         fails[:] = [error]
-        with pytest.raises(seen, match="calling cuBLAS|own"):
+        with pytest.raises(kind, match="calling cuBLAS|own"):
             run(x)
-        assert fake.recording is None and backend.capturing is None and random.get_state() == before
+        assert execution.capture is None and not execution.tracing and random.get_state() == before
     fails.clear()
     assert (run(x).numpy() != run(x).numpy()).any()
 
 
-def test_copies_from_the_host_and_steps_in_steps_are_errors(fake):
-    x = mg.Tensor(np.ones(2))
-    inner = mg.cuda.capture(lambda x: x)
-    for step, complaint in ((lambda x: fake.pinned(16), "16 bytes"), (inner, "inside another")):
+def test_copies_from_the_host_and_steps_in_steps_are_errors(gpu):
+    x = on_gpu(np.ones(2))
+    inner = mg.capture(lambda x: x)
+    for step, complaint in ((lambda x: backend.cupy().asarray(np.ones(2)), "arrays of the host are arguments"),
+                            (inner, "inside another")):
+        run = mg.capture(step)
         with pytest.raises(RuntimeError, match=complaint):
-            mg.cuda.capture(step)(x)
+            run(x)
+            run(x)
+        assert execution.capture is None
+    assert (x + x).numpy().sum() == 4
 
 
-def test_an_optimiser_without_a_kernel_is_refused(fake):
-    layer = Layer((2, 2))
+def test_an_optimiser_without_a_kernel_is_refused(gpu):
+    layer = Layer((2, 2)).to("cuda")
     optimizer = optim.LAMB(layer.parameters(), 0.1)
 
     def step(g):
@@ -217,12 +185,140 @@ def test_an_optimiser_without_a_kernel_is_refused(fake):
         optimizer.step()
 
     with pytest.raises(RuntimeError, match="LAMB.*no CUDA kernel"):
-        mg.cuda.capture(step)(mg.Tensor(np.ones((2, 2))))
+        mg.capture(step)(on_gpu(np.ones((2, 2))))
 
 
-def test_too_many_numbers(fake, monkeypatch):
-    monkeypatch.setattr(mg.cuda, "SLOTS", 3)
-    run, x = mg.cuda.capture(lambda x: [mg.dropout(x, 0.5) for _ in range(4)]), mg.Tensor(np.ones(2))
+def test_a_discarded_step_gives_its_memory_back(counted):
+    layer = Layer((64, 64)).to("cuda")
+    x, before = on_gpu(np.ones((64, 64))), counted.taken
+
+    def step(x):
+        layer.zero_grad()
+        mg.gelu(x @ layer.weight).sum().backward()
+        return mg.softmax(x)
+
+    run = mg.capture(step)
+    for _ in range(3):
+        run(x)
+    held = layer.weight.grad.numpy()
+    assert counted.taken > before + 2 * x.data.nbytes
+    del run
+    gc.collect()
+    assert counted.taken == before + x.data.nbytes  # the gradient, which is not lost
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), held)
+    layer.zero_grad()
+    mg.capture(lambda x: mg.gelu(x))(x)  # whatever is free now goes with the next step
+    gc.collect()
+    assert counted.taken == before
+
+
+def test_no_memory_is_freed_while_a_step_is_traced(counted, monkeypatch):
+    more = []
+
+    def step(x):
+        mg.gelu(x)
+        return [mg.softmax(x) for _ in range(3 + len(more))]
+
+    run, x = mg.capture(step), on_gpu(np.ones((64, 64)))
+    run(x)
+    more[:], taken = [1] * 3, counted.taken
+    monkeypatch.setattr(counted, "SIZE", taken)
+    with pytest.raises(MemoryError, match="left for the capture"):
+        run(x)
+    assert counted.taken == taken
+    monkeypatch.undo()
+    for _ in range(2):
+        for y in run(x):
+            close(y.numpy(), mg.softmax(x).numpy())
+
+
+def test_out_of_memory_before_the_trace_takes_what_the_default_pool_has(counted, monkeypatch):
+    calls, cupy = [], backend.cupy()
+    monkeypatch.setattr(counted, "SIZE", counted.taken)
+    monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: types.SimpleNamespace(
+        free_all_blocks=lambda: calls.append(monkeypatch.setattr(counted, "SIZE", 1 << 40))))
+    mg.capture(lambda x: mg.gelu(x))(on_gpu(np.ones(3)))
+    assert len(calls) == 1
+
+
+def test_a_handle_is_destroyed_when_nothing_is_traced(counted):
+    closed = []
+
+    def blas():
+        spy = types.SimpleNamespace(close=lambda: closed.append((nogpu.state.graph, execution.tracing)))
+        spy.multiply = lambda x, xs, y, ys, k, c: None
+        return spy
+
+    x = on_gpu(np.ones(3))
+    other = [mg.capture(lambda x: mg.gelu(x))]
+    other[0](x)
+    other[0].gpu.blas = blas()
+
+    def step(x):
+        if execution.tracing:
+            other.clear()
+            gc.collect()
+            assert not closed
+        return mg.gelu(x)
+
+    run = mg.capture(step)
+    run(x)
+    run(x)
+    assert closed == [(None, False)]
+
+
+def test_other_threads_copy_while_a_step_is_traced(gpu):
+    def elsewhere():
+        assert execution.capture is None
+        copied.append(on_gpu(np.ones(3)).numpy())
+
+    def step(x):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return mg.gelu(x)
+
+    copied, run, x = [], mg.capture(step), on_gpu(np.ones(3))
+    for _ in range(3):
+        close(run(x).numpy(), mg.gelu(x).numpy())
+    assert len(copied) == 2
+
+
+def test_products_of_whole_numbers(gpu):
+    run, x = mg.capture(lambda x: x @ x), on_gpu(np.arange(4).reshape(2, 2))
+    for _ in range(3):
+        assert run(x).tolist() == [[2, 3], [6, 11]]
+
+
+def test_a_step_stays_on_its_device(counted):
+    run = mg.capture(lambda x: mg.gelu(x))
+    with nogpu.Device(1):
+        x = mg.Tensor(np.ones(3)).to("cuda:1")
+        run(x)
+    for _ in range(2):
+        assert run(x).device == "cuda:1"
+
+
+def test_a_step_that_failed_warms_up_again(gpu):
+    fails, calls, x = [KeyError("own")], [], on_gpu(np.ones(3))
+
+    def step(x):
+        calls.append(execution.tracing)
+        if fails:
+            raise fails.pop()
+        return mg.gelu(x)
+
+    run = mg.capture(step)
+    with pytest.raises(KeyError):
+        run(x)
+    for _ in range(3):
+        close(run(x).numpy(), mg.gelu(x).numpy())
+    assert calls == [False, False, True]
+
+
+def test_too_many_numbers(gpu, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "SLOTS", 3)
+    run, x = mg.capture(lambda x: [mg.dropout(x, 0.5) for _ in range(4)]), on_gpu(np.ones(2))
     run(x)
     with pytest.raises(RuntimeError, match="more than 3 numbers"):
         run(x)
@@ -236,7 +332,7 @@ def test_on_the_cpu_the_step_just_runs():
         return (x * n).sum()
 
     for device in (None, "cpu"):
-        run = mg.cuda.capture(step, device)
+        run = mg.capture(step, device)
         x = mg.Tensor(np.ones(3), requires_grad=True)
         for n in (1, 2, 3):
             y = run(x, n=n)
@@ -247,7 +343,7 @@ def test_on_the_cpu_the_step_just_runs():
         assert run(np.ones(7)).item() == 7
     assert calls == [1, 2, 3, 1] * 2
     with pytest.raises(ValueError, match="'cpu' or 'cuda'"):
-        mg.cuda.capture(step, "gpu")
+        mg.capture(step, "gpu")
 
 
 class Net(nn.Module):
@@ -282,21 +378,19 @@ def train(capture, steps=6):
     return [loss.item() for loss in losses], net.state_dict(), ema.average
 
 
-@pytest.mark.gpu
-def test_a_training_step_on_the_gpu():
-    eager, captured = train(lambda step: step), train(mg.cuda.capture)
+def test_a_training_step(gpu):
+    eager, captured = train(lambda step: step), train(mg.capture)
     close(captured[0], eager[0], factor=1e5)
     for expected, actual in zip(eager[1:], captured[1:]):
         for name, value in expected.items():
             close(actual[name].get(), value.get(), factor=1e5)
 
 
-@pytest.mark.gpu
-def test_what_cannot_be_captured_on_the_gpu():
+def test_what_cannot_be_captured(gpu):
     x = mg.Tensor(np.ones((3, 3))).to("cuda")
     for step in (lambda x: float(x.sum()), lambda x: x * backend.cupy().asarray(np.ones((3, 3))),
                  lambda x: mg.Tensor(x.data @ x.data)):  # CuPy refuses cuBLAS, which mg.matmul does without
-        run = mg.cuda.capture(step)
+        run = mg.capture(step)
         with pytest.raises(RuntimeError):
             run(x)
             run(x)

@@ -11,11 +11,10 @@ import pytest
 import standin
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernelchecks import close, normal, quick, seeds
+from kernelchecks import close, HALF, normal, quick, seeds
 from test_cuda_matmul import batches, sides
 
-from minigrad import backend
-from minigrad.backend import cuda
+from minigrad.backend import cuda, execution
 from minigrad.backend.cuda import cublas
 from minigrad.backend.cuda.matmul import multiplied
 
@@ -53,24 +52,23 @@ def test_products(library, seed, dtype, batch, m, k, n, x_transposed, y_transpos
     close(c, x.astype(np.float64) @ y, scale=100)
 
 
-def test_captured_products_go_through_it(library, monkeypatch):
-    x, y, seen = np.ones((3, 4, 2)), np.ones((2, 5)), []
-    spy = types.SimpleNamespace(multiply=lambda *problem: seen.append(problem))
-    monkeypatch.setattr(backend, "capturing", types.SimpleNamespace(blas=spy))
-    with nogpu.installed():
+def test_captured_products_go_through_it(library):
+    x, y, problems = np.ones((3, 4, 2)), np.ones((2, 5)), []
+    spy = types.SimpleNamespace(multiply=lambda *problem: problems.append(problem))
+    with nogpu.installed(), execution.capturing(types.SimpleNamespace(blas=spy)):
         c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
-    (problem,) = seen
+    (problem,) = problems
     assert problem[-1] is c and c.shape == (3, 4, 5) and problem[1] == (8, 2, 1) and problem[3] == (0, 5, 1)
 
 
-def test_the_stream_and_the_workspace_are_told(library):
+def test_the_handle_has_the_stream_and_the_workspace(library):
     library.stream.restype, library.workspace.restype = ctypes.c_void_p, ctypes.c_size_t
     with nogpu.installed():
         blas = opened(library)
         assert library.stream() == 1234 and library.workspace() == cublas.WORKSPACE
         with pytest.raises(TypeError, match="float64 and int64"):
             multiplied(blas.multiply, nogpu.ndarray(np.ones((2, 2))), nogpu.ndarray(np.ones((2, 2), int)))
-    del blas
+    blas.close()
     assert library.workspace() == 0  # the handle is destroyed
 
 
@@ -85,14 +83,13 @@ def test_without_the_library_there_is_none():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", [*HALF, np.float32, np.float64])
 def test_on_a_gpu(dtype):
     import cupy
-    from minigrad.backend import as_dtype
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         blas = cublas.opened(cupy, stream)
-        x, y = (cupy.asarray(normal(i, as_dtype(dtype), 3, 33, 65)) for i in range(2))
+        x, y = (cupy.asarray(normal(i, dtype, 3, 33, 65)) for i in range(2))
         c = multiplied(blas.multiply, x, y.swapaxes(1, 2))
     stream.synchronize()
     exact = x.get().astype(np.float64) @ y.get().astype(np.float64).swapaxes(1, 2)

@@ -26,8 +26,8 @@ def test_grid_sample(run, seed, dtype, batch, size, points, corners, border):
     rng = np.random.default_rng(seed)
     x, grid = normal(seed, dtype, *batch, *size), rng.uniform(-1.6, 1.6, (batch[0], *points, 2)).astype(dtype)
     g = normal(seed + 1, dtype, *batch, *points)
-    wide, points = x.astype(np.float64), grid.astype(np.float64)
-    close(run(cuda.grid_sample, x, grid, corners, border), sample(wide, points, corners, border), scale=10)
+    exact, points = x.astype(np.float64), grid.astype(np.float64)
+    close(run(cuda.grid_sample, x, grid, corners, border), sample(exact, points, corners, border), scale=10)
     dx, dgrid = run(cuda.grid_sample_backward, g, x, grid, corners, border)
     direction = rng.standard_normal(x.shape)  # y is linear in x
     assert np.isclose((dx * direction).sum(), (g * sample(direction, points, corners, border)).sum(), rtol=0,
@@ -36,7 +36,7 @@ def test_grid_sample(run, seed, dtype, batch, size, points, corners, border):
         for axis in (0, 1):
             h = np.zeros(2)
             h[axis] = 1e-6
-            ahead, behind = (sample(wide, points + s * h, corners, border) for s in (1, -1))
+            ahead, behind = (sample(exact, points + s * h, corners, border) for s in (1, -1))
             slope = (g * (ahead - behind)).sum(1) / 2e-6
             at = (points + 1) / 2 * (np.array(size[::-1]) - 1) if corners else ((points + 1) * np.array(size[::-1]) - 1) / 2
             smooth = abs(at - np.round(at)).min(-1) > 1e-4

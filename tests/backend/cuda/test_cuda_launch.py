@@ -3,10 +3,12 @@ import importlib.util
 import subprocess
 import sys
 
+import minigrad as mg
+import nogpu
 import numpy as np
 import pytest
 import standin
-from minigrad.backend import cuda
+from minigrad.backend import cuda, execution
 from minigrad.backend.cuda import launch
 
 TOYS = r"""
@@ -59,7 +61,7 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "prelude.cu").write_text((launch.FOLDER / "prelude.cu").read_text())
     (tmp_path / "toys.cu").write_text(TOYS)
     monkeypatch.setattr(launch, "FOLDER", tmp_path)
-    with launch.using(standin.StandIn()):
+    with execution.using(standin.StandIn()):
         yield lambda *arguments: launch.launch("toys", *arguments)
 
 
@@ -95,6 +97,13 @@ def test_the_standin_notices(toy, kernel, reads, block, complaint):
 
 
 @needs_compiler
+@pytest.mark.parametrize("grid", [(1, 65536), (1, 1, 65536), (1 << 31,)])
+def test_a_grid_that_a_gpu_does_not_have(toy, grid):
+    with pytest.raises(AssertionError, match="axis of a grid"):
+        toy("race", grid, 1, np.zeros(1))
+
+
+@needs_compiler
 def test_lists_of_arrays(toy):
     x, y = [np.arange(n) * 1.0 for n in (3, 50)], [np.ones(n) for n in (3, 50)]
     toy("adds_lists", 2, 32, x, y, [3, 50])
@@ -123,6 +132,21 @@ def test_arguments_are_checked(toy):
 def test_labels_of_another_width_are_refused(run):
     with pytest.raises(TypeError, match="int64"):
         run(cuda.cross_entropy, np.zeros((2, 3)), np.zeros(2, np.int32))
+
+
+@needs_compiler
+def test_arrays_of_another_device_are_refused():
+    with nogpu.installed():
+        x = mg.Tensor(np.ones((2, 2))).to("cuda:1")
+        assert x.device == "cuda:1"
+        with nogpu.Device(1):
+            assert mg.softmax(x).device == mg.matmul(x, x).device == "cuda:1"
+        for function in (mg.softmax, lambda x: mg.matmul(x, x), lambda x: cuda.matmul_kernel(x._array, x._array),
+                         lambda x: cuda.sgd_step([x._array], [x._array], [], 0.1)):
+            with pytest.raises(ValueError, match=r"an array is on cuda:1, and the current device is cuda:0.*Device\(1\)"):
+                function(x)
+        with pytest.raises(ValueError, match="an array is on cuda:1"):
+            cuda.sgd_step([x.to("cuda:0")._array], [x._array], [], 0.1)
 
 
 def test_importing_does_not_import_cupy():

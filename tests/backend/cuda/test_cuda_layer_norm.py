@@ -12,10 +12,10 @@ from minigrad.backend import cuda
 def test_layer_norm(run, seed, dtype, rows, columns, affine, centre):
     x, g = 2 * normal(seed, dtype, rows, columns) + 3, normal(seed + 1, dtype, rows, columns)
     w, b = (normal(seed + 2, dtype, columns), normal(seed + 3, dtype, columns)) if affine else (None, None)
-    wide, eps = x.astype(np.float64), 0.1
-    mean = wide.mean(1) if centre else np.zeros(rows)
-    inv_std = 1 / np.sqrt(((wide - mean[:, None]) ** 2).mean(1) + eps)
-    xhat = (wide - mean[:, None]) * inv_std[:, None]
+    exact, eps = x.astype(np.float64), 0.1
+    mean = exact.mean(1) if centre else np.zeros(rows)
+    inv_std = 1 / np.sqrt(((exact - mean[:, None]) ** 2).mean(1) + eps)
+    xhat = (exact - mean[:, None]) * inv_std[:, None]
     h = g * (w if affine else 1)
     dx = inv_std[:, None] * (h - h.mean(1, keepdims=True) * centre - xhat * (h * xhat).mean(1, keepdims=True))
     if centre:
@@ -43,7 +43,7 @@ def test_the_axes_before_the_last_are_rows(run):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])  # sums of float16 would overflow
 def test_layer_norm_far_from_zero_keeps_its_digits(run, dtype):
     x = normal(0, dtype, 3, 300) + dtype(1000)
-    wide = x.astype(np.float64)
+    exact = x.astype(np.float64)
     y, _, _ = run(cuda.layer_norm, x)
-    expected = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    expected = (exact - exact.mean(1, keepdims=True)) / np.sqrt(exact.var(1, keepdims=True) + 1e-5)
     close(y, expected, factor={np.float16: 1, np.float32: 100}[dtype])

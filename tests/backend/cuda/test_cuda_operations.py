@@ -1,10 +1,11 @@
 """Operations without kernels of their own, on arrays of the GPU: values and derivatives are those on the CPU."""
 import numpy as np
 import pytest
-from kernelchecks import close, normal
+from kernelchecks import HALF, close, normal
 
 import minigrad as mg
 from minigrad import io, nn, optim
+from minigrad.backend import cuda
 
 whole_operations = True  # see conftest
 POSITIVE = "exp2 log log2 log10 log1p sqrt reciprocal"
@@ -176,6 +177,45 @@ def test_nets_train_as_on_the_cpu(run, name, tmp_path):
     make, x = NETS[name]
     for actual, right in zip(run(trained, make, x, tmp_path), trained(make, x), strict=True):
         close(np.asarray(actual, np.float64), np.asarray(right, np.float64), factor=1e5)
+
+
+def test_of_several_values_for_one_place_the_last_one_stays(run):
+    """Also of those whose positions float32 does not tell apart."""
+    n = (1 << 24) + 4
+    index, values = np.zeros(n, np.int64), np.arange(n, dtype=np.float32)
+    values[-2:] = 1, 7
+    index[-1] = 1
+    y = run(lambda x, index, values: mg.index_update(mg.Tensor(x), index, mg.Tensor(values))._array, np.zeros(2, np.float32),
+            index, values)
+    assert y.tolist() == [1, 7]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_products_of_vectors_are_rounded_once(run, dtype):
+    x, y = np.array([[300, 300]], dtype), np.array([[300], [-300]], dtype)
+    assert run(cuda.matmul, x, y) == 0
+    x, y = np.array([[1 + 2**-7, -1 - 2**-6]], dtype), np.array([[1 + 2**-7], [1]], dtype)
+    assert run(cuda.matmul, x, y) == 2**-14
+    x = np.ones((1, 4096), dtype)
+    assert run(cuda.matmul, x, x.T) == 4096 and run(cuda.matmul, x[None], x.T).shape == (1, 1, 1)
+
+
+def test_products_of_whole_numbers(run):
+    x = np.arange(6).reshape(2, 3)
+    np.testing.assert_array_equal(run(cuda.matmul, x, x.T), x @ x.T)
+
+
+def test_an_array_beside_a_tensor(run):
+    def results(a):
+        x = mg.Tensor(a)
+        results = [a * x, x * a, a - x, a / x, a @ x, a < x, a == x, a ** x, a + mg.Tensor(x, requires_grad=True)]
+        assert all(isinstance(y, mg.Tensor) for y in results) and results[-1].requires_grad
+        return [y._array for y in results]
+
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    right = [a * a, a * a, a - a, a / a, a @ a, a < a, a == a, a ** a, a + a]
+    for actual, expected in zip(run(results, a), right, strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_an_assigned_array_goes_to_the_device_of_the_tensor(run):

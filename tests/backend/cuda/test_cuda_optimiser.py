@@ -45,8 +45,8 @@ def test_adam_step(run, seed, dtype, sizes, decay, decoupled, on_device, t):
     for p, g, m, v in zip(*([a.astype(np.float64) for a in many] for many in (ps, gs, ms, vs))):
         grad = g if decoupled else g + decay * p
         m1, v1 = 0.9 * m + 0.1 * grad, 0.99 * v + 0.01 * grad**2
-        kept = p * (1 - 0.5 * decay) if decoupled else p
-        expected.append((kept - 0.5 * (m1 / (1 - 0.9**t)) / (np.sqrt(v1 / (1 - 0.99**t)) + 0.01), m1, v1))
+        decayed = p * (1 - 0.5 * decay) if decoupled else p
+        expected.append((decayed - 0.5 * (m1 / (1 - 0.9**t)) / (np.sqrt(v1 / (1 - 0.99**t)) + 0.01), m1, v1))
     run(cuda.adam_step, ps, gs, ms, vs, setting(0.5, dtype, on_device), 0.9, 0.99, 0.01, decay, decoupled,
         setting(t, np.int32, on_device))
     for p, m, v, (p1, m1, v1) in zip(ps, ms, vs, expected):

@@ -48,13 +48,13 @@ def test_cross_entropy(run, seed, dtype, rows, classes, smoothing):
     labels[rng.random(rows) < 0.3] = -1
     labels[0] = rng.integers(0, classes)
     losses, lse = run(cuda.cross_entropy, x, labels, smoothing, -1)
-    p, seen = softmax(x.astype(np.float64)), labels >= 0
+    p, counted = softmax(x.astype(np.float64)), labels >= 0
     target = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
-    close(losses, -(np.log(p) * target).sum(1) * seen, scale=20)
+    close(losses, -(np.log(p) * target).sum(1) * counted, scale=20)
     close(lse, np.log(np.exp(x.astype(np.float64)).sum(1)), scale=20)
     g = normal(seed + 1, dtype, rows)
     dx = run(cuda.cross_entropy_backward, g, x, labels, lse, smoothing, -1)
-    close(dx, g[:, None] * (p - target) * seen[:, None], scale=3, factor=4)
+    close(dx, g[:, None] * (p - target) * counted[:, None], scale=3, factor=4)
 
 
 def test_an_excluded_class_costs_nothing(run):

@@ -41,13 +41,13 @@ def test_pooling(run, seed, dtype, n, c, size, kernel, stride, padding):
     padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel))
     where = places(size, kernel, stride, padding)
     x = np.round(2 * normal(seed, dtype, n, c, *size))  # with ties
-    seen = windows(x, where, padding, -np.inf)
-    seen = seen.reshape(*seen.shape[:4], np.prod(kernel))
+    viewed = windows(x, where, padding, -np.inf)
+    viewed = viewed.reshape(*viewed.shape[:4], np.prod(kernel))
     y, winner = run(cuda.max_pool2d, x, kernel, stride, padding)
-    close(y, seen.max(-1))
-    np.testing.assert_array_equal(winner, seen.argmax(-1))
+    close(y, viewed.max(-1))
+    np.testing.assert_array_equal(winner, viewed.argmax(-1))
     g = normal(seed + 1, dtype, *y.shape)
-    sent = (g[..., None] * (np.arange(seen.shape[-1]) == winner[..., None])).reshape(*y.shape, *kernel)
+    sent = (g[..., None] * (np.arange(viewed.shape[-1]) == winner[..., None])).reshape(*y.shape, *kernel)
     close(run(cuda.max_pool2d_backward, g, winner, x.shape, kernel, stride, padding),
           windows_transposed(sent, where, x.shape, padding), scale=10)
     close(run(cuda.avg_pool2d, x, kernel, stride, padding), windows(x, where, padding).mean((-2, -1)), scale=10)
@@ -74,10 +74,10 @@ def test_a_window_larger_than_the_image_is_refused(run):
 def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation):
     where = places(size, kernel, stride, padding, dilation)
     x = normal(seed, dtype, n, c, *size)
-    seen = windows(x, where, padding)
+    viewed = windows(x, where, padding)
     matrix = run(cuda.im2col, x, kernel, stride, padding, dilation)
-    np.testing.assert_array_equal(matrix, seen.transpose(1, 4, 5, 0, 2, 3).reshape(matrix.shape))
-    g = normal(seed + 1, dtype, *seen.shape)
+    np.testing.assert_array_equal(matrix, viewed.transpose(1, 4, 5, 0, 2, 3).reshape(matrix.shape))
+    g = normal(seed + 1, dtype, *viewed.shape)
     columns = np.ascontiguousarray(g.transpose(1, 4, 5, 0, 2, 3)).reshape(matrix.shape)
     close(run(cuda.col2im, columns, x.shape, kernel, stride, padding, dilation),
           windows_transposed(g, where, x.shape, padding), scale=20)
@@ -92,8 +92,8 @@ def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, paddin
     c, o, groups = channels
     where = places(size, kernel, stride, padding, dilation)
     x, w = normal(seed, dtype, n, c, *size), normal(seed + 1, dtype, o, c // groups, *kernel)
-    seen = windows(x, where, padding).astype(np.float64)
-    seen = seen.reshape(n, groups, c // groups, *seen.shape[2:])
+    viewed = windows(x, where, padding).astype(np.float64)
+    viewed = viewed.reshape(n, groups, c // groups, *viewed.shape[2:])
     filters = w.reshape(groups, o // groups, *w.shape[1:]).astype(np.float64)
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     with pytest.MonkeyPatch.context() as patch:
@@ -103,8 +103,8 @@ def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, paddin
         g = normal(seed + 2, dtype, *y.shape)
         dx = run(cuda.conv2d_input_grad, g, w, x.shape, **settings)
         dw = run(cuda.conv2d_weight_grad, g, x, w.shape, **settings)
-    close(y, np.einsum("ngcijab,gocab->ngoij", seen, filters).reshape(y.shape), scale=100)
+    close(y, np.einsum("ngcijab,gocab->ngoij", viewed, filters).reshape(y.shape), scale=100)
     split = g.reshape(n, groups, o // groups, *g.shape[2:]).astype(np.float64)
     back = np.einsum("ngoij,gocab->ngcijab", split, filters).reshape(n, c, *y.shape[2:], *kernel)
     close(dx, windows_transposed(back, where, x.shape, padding), scale=100)
-    close(dw, np.einsum("ngoij,ngcijab->gocab", split, seen).reshape(w.shape), scale=300)
+    close(dw, np.einsum("ngoij,ngcijab->gocab", split, viewed).reshape(w.shape), scale=300)

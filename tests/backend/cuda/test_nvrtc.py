@@ -36,7 +36,8 @@ def compiled(file, item, architecture):
     text = launch.source(file).encode()
     assert nvrtc().nvrtcCreateProgram(ctypes.byref(program), text, f"{file}.cu".encode(), 0, None, None) == 0
     try:
-        arguments = [option.encode() for option in (*launch.options(item), f"--gpu-architecture={architecture}")]
+        arguments = [option.encode() for option in (
+            *launch.options(item), "-ftz=true", f"--gpu-architecture={architecture}")]  # as CuPy does
         failed = nvrtc().nvrtcCompileProgram(program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
         messages = _fetch(program, "ProgramLog").rstrip(b"\0").decode().strip()
         if failed or messages:
@@ -46,11 +47,11 @@ def compiled(file, item, architecture):
         nvrtc().nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _fetch(program, what):
+def _fetch(program, name):
     size = ctypes.c_size_t()
-    assert getattr(nvrtc(), f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+    assert getattr(nvrtc(), f"nvrtcGet{name}Size")(program, ctypes.byref(size)) == 0
     buffer = ctypes.create_string_buffer(size.value)
-    assert getattr(nvrtc(), f"nvrtcGet{what}")(program, buffer) == 0
+    assert getattr(nvrtc(), f"nvrtcGet{name}")(program, buffer) == 0
     return buffer.raw
 
 

@@ -1,8 +1,8 @@
-/* Depthwise convolution: each channel has one filter of its own. Arrays are dense, images (N, height, width, channels) and
-   filters (taps down, taps across, channels).
+/* Depthwise convolution: each channel has one filter of its own (definition: minigrad/ops/conv.py). Arrays are dense, images
+   (N, height, width, channels) and filters (taps down, taps across, channels).
 
-   Which positions meet is told in groups: of group i the members are pairs[2 k], pairs[2 k + 1] for starts[i] <= k <
-   starts[i + 1]. */
+   Which positions meet is given in groups (conv_depthwise.py makes them): of group i the members are pairs[2 k] and
+   pairs[2 k + 1] for starts[i] <= k < starts[i + 1]. */
 #include "kernels.h"
 
 typedef struct {

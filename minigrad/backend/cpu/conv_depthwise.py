@@ -1,0 +1,63 @@
+"""Depthwise convolution with one filter for each channel, by the kernels of `conv_depthwise.c`: float32.
+
+It is a weighted sum of shifted images. Along each axis the kernels are given the outputs, taps and inputs that meet, so
+that they know nothing of strides, padding and dilation.
+"""
+import functools
+
+import numpy as np
+
+from .layout import contiguous_nhwc, nchw
+from .memory import empty
+from .native import kernel
+from .threads import get_num_threads
+
+OUTPUT, TAP, INPUT = range(3)
+
+
+def forward(x, w, g, y):
+    """Fill y (N, Ho, Wo, C) with the convolution of x (N, H, W, C) and w (C, 1, kh, kw)."""
+    _weighted_sum(x, w, y, [_meeting(axis, OUTPUT, (TAP, INPUT)) for axis in _axes(g, x, y)])
+
+
+def input_grad(gy, w, g, gx):
+    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, C)."""
+    _weighted_sum(gy, w, gx, [_meeting(axis, INPUT, (TAP, OUTPUT)) for axis in _axes(g, gx, gy)])
+
+
+def weight_grad(gy, x, w_shape, g):
+    """The gradient (C, 1, kh, kw) in the filters for gy (N, Ho, Wo, C)."""
+    down, across = _axes(g, x, gy)
+    rows, columns = _meeting(down, OUTPUT, (TAP, INPUT)), _meeting(across, TAP, (OUTPUT, INPUT))
+    parts = max(1, min(get_num_threads(), gy.size >> 14))
+    totals = empty((parts, *g.kernel, x.shape[3]))
+    gy, x = contiguous_nhwc(nchw(gy)), contiguous_nhwc(nchw(x))
+    kernel("depthwise_weights")(gy, x, totals, *rows, *columns, parts, *x.shape[:3], *gy.shape[1:], *g.kernel)
+    return totals.sum(0).transpose(2, 0, 1).reshape(w_shape)
+
+
+def _weighted_sum(x, w, y, meeting):
+    """Fill y (N, rows, columns, C) with the sums of x (N, H, W, C) times w (C, 1, kh, kw) over what meets there."""
+    taps = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
+    rows, columns = meeting
+    kernel("depthwise")(contiguous_nhwc(nchw(x)), taps, y, *rows, *columns, *x.shape[:3], *y.shape[1:], taps.shape[1])
+
+
+def _axes(g, x, y):
+    """Window, stride, padding, dilation, inputs and outputs, down and across, for x (N, H, W, C) and y (N, Ho, Wo, C)."""
+    return zip(*g[:4], x.shape[1:3], y.shape[1:3])
+
+
+@functools.lru_cache(256)
+def _meeting(axis, by, pair):
+    """What meets along an axis: all (output i, tap t, input r) with r = i s + t d - p.
+
+    Returns for each value of `by` where its members begin, (values + 1,), and of each member the `pair`, (members, 2).
+    """
+    k, s, p, d, inputs, outputs = axis
+    output, tap = np.divmod(np.arange(outputs * k), k)
+    at = output * s + tap * d - p
+    members = np.stack([output, tap, at], 1)[(at >= 0) & (at < inputs)]
+    members = members[np.argsort(members[:, by], kind="stable")]
+    starts = np.searchsorted(members[:, by], np.arange((outputs, k, inputs)[by] + 1))
+    return starts, np.ascontiguousarray(members[:, pair])

@@ -1,0 +1,191 @@
+"""Convolution by the kernels of `conv.c`, without a matrix of columns: float32. conv.c has a picture of what they do.
+
+Forward and both gradients are one thing, a correlation of images with filters,
+
+    y[n, i, j, o] = sum over c, p, q of x[n, top + i*sh + p*dh, left + j*sw + q*dw, c] * w[o, c, p, q]
+
+and its gradient in w. With stride s the gradient in x falls into s*s parts, one for each position modulo s: the outputs
+there saw every s-th tap, which makes each part a correlation of stride 1.
+
+The kernels' arguments but for the arrays (a plan) follow from shapes, strides and the number of threads. To make a plan
+takes as long as a small convolution, so plans are cached.
+"""
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from .declarations import constant, packed, record, struct
+from .memory import empty, scratch, zeros
+from .native import kernel
+from .threads import get_num_threads, on_change
+
+BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
+LANES = constant("kernels.h", "LANES")  # channels that the kernels treat as one
+IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.c", name) for name in ("Images", "Window", "Block", "Job", "Filters"))
+
+
+def forward(x, w, g, y):
+    """Fill y (N, Ho, Wo, O), contiguous, with the convolution of x (N, H, W, C) and w (O, C/G, kh, kw)."""
+    w = _in_groups(w, g.groups)
+    _run(_forward_plan(_layout(x), _layout(w), _layout(y), g), x, w, y)
+
+
+def input_grad(gy, w, g, gx):
+    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
+    w = _in_groups(w, g.groups)
+    _run(_input_grad_plan(_layout(gy), _layout(w), _layout(gx), g), gy, w, gx)
+
+
+def weight_grad(gy, x, w_shape, g):
+    """The gradient (O, C/G, kh, kw) in the filters for gy (N, Ho, Wo, O)."""
+    (o, c, kh, kw), groups = w_shape, g.groups
+    threads, filters = get_num_threads(), (kh, kw, c, groups, _rounded(o // groups))
+    shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
+    sums = empty((1, *filters), np.float32) if shared else zeros((threads, *filters), np.float32)
+    if gy.size and c:
+        images, job = images_and_job(gy, x, g)
+        kernel("correlate_weights")(x, images, gy, sums, len(sums), job)
+    else:
+        sums.fill(0)
+    gw = empty(w_shape, np.float32)
+    kernel("unpack")(sums, len(sums), gw, groups, o // groups, _rounded(o // groups), c, kh * kw)
+    return gw
+
+
+def images_and_job(y, x, g):
+    """x's Images and the Job of the convolution from x (N, H, W, C) to y (N, Ho, Wo, O), as arrays for the kernels."""
+    return _job_plan(_layout(y), _layout(x), g)
+
+
+class Plan(NamedTuple):
+    """The arguments of the kernel `correlate`."""
+
+    images: np.ndarray
+    filters: np.ndarray
+    jobs: np.ndarray
+    size: int  # how many floats the packed filters are
+    blank: bool  # whether some outputs see nothing
+
+
+def _run(plan, x, w, y):
+    if plan.blank:
+        y[...] = 0
+    if plan.size:
+        panels = scratch("conv panels", (plan.size,), np.float32)
+        kernel("correlate")(x, plan.images, w, plan.filters, panels, y, plan.jobs, len(plan.jobs))
+
+
+def _layout(a):
+    return a.shape, a.strides
+
+
+def _array(layout):
+    """A stand-in of this shape and these strides, without the memory."""
+    return as_strided(np.empty(1, np.float32), *layout)
+
+
+@functools.lru_cache(maxsize=1024)
+def _forward_plan(x, w, y, g):
+    x, w, y = map(_array, (x, w, y))
+    return _plan(x, w, y, [(w, y, _origin(g))], g.stride, g.dilation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _input_grad_plan(gy, w, gx, g):
+    gy, w, gx = map(_array, (gy, w, gx))
+    (sh, sw), back, parts = g.stride, w.swapaxes(1, 2), []
+    for a, b in itertools.product(range(min(sh, gx.shape[1])), range(min(sw, gx.shape[2]))):
+        (p, top), (q, left) = (_first_tap(at, s, padding, k, d)
+                               for at, s, padding, k, d in zip((a, b), g.stride, g.padding, g.kernel, g.dilation))
+        parts.append((back[..., p::sh, q::sw][..., ::-1, ::-1], gx[:, a::sh, b::sw], (top, left)))
+    return _plan(gy, w, gx, parts, (1, 1), g.dilation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _job_plan(y, x, g):
+    y, x = _array(y), _array(x)
+    return packed(IMAGES, _images(x)), packed(JOB, _job(y, x, g.kernel, _origin(g), g.stride, g.dilation, g.groups))
+
+
+def _forget(_threads):
+    for plan in (_forward_plan, _input_grad_plan, _job_plan):
+        plan.cache_clear()
+
+
+on_change.append(_forget)  # the size of a block depends on the number of threads
+
+
+def _plan(x, whole_w, whole_y, parts, stride, dilation):
+    """The Plan for each (w, y, origin) of `parts`: w (G, O/G, C/G, kh, kw) and y are parts of the whole ones."""
+    filters, jobs, size, blank = [], [], 0, False
+    for w, y, origin in parts:
+        if not (w.size and y.size):
+            blank |= y.size > 0
+            continue
+        groups, outputs, inputs, height, width = w.shape
+        strides = dict(zip(("group", "output", "input", "down", "right"), _strides(w)))
+        filters.append(record(FILTERS, start=_distance(whole_w, w), panels=size, groups=groups, outputs=outputs,
+                              channels=_rounded(outputs), inputs=inputs, height=height, width=width, **strides))
+        jobs.append(_job(y, x, (height, width), origin, stride, dilation, groups, _distance(whole_y, y), size))
+        size += groups * _rounded(outputs) * inputs * height * width
+    return Plan(packed(IMAGES, _images(x)), packed(FILTERS, *filters), packed(JOB, *jobs), size, blank)
+
+
+def _job(y, x, size, origin, stride, dilation, groups, y_start=0, w_start=0):
+    """A Job of conv.c; its outputs and packed filters begin at `y_start` and `w_start`."""
+    (height, width), (top, left), (down, right), (row_gap, column_gap) = size, origin, stride, dilation
+    window = record(WINDOW, height=height, width=width, top=top, left=left, down=down, right=right, row_gap=row_gap,
+                    column_gap=column_gap, groups=groups)
+    return record(JOB, y=y_start, w=w_start, outputs=_images(y), window=window, block=_block(y, x, stride, groups))
+
+
+def _images(a):
+    """The Images of conv.c for (N, H, W, C)."""
+    lengths = dict(zip(("images", "rows", "columns", "channels"), a.shape))
+    return record(IMAGES, **lengths, **dict(zip(("image", "row", "column", "channel"), _strides(a))))
+
+
+def _block(y, x, stride, groups):
+    """The Block of conv.c: how many images, or rows of one image, are computed at a time for a group."""
+    n, rows, columns, channels = y.shape
+    row = max(1, columns * max(channels, stride[0] * stride[1] * x.shape[3]) // groups)
+    if rows * row > BLOCK_SIZE:
+        return record(BLOCK, images=1, rows=max(1, BLOCK_SIZE // row))
+    return record(BLOCK, images=max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows=rows)
+
+
+def _origin(g):
+    """What the first output sees first."""
+    return -g.padding[0], -g.padding[1]
+
+
+def _first_tap(at, s, padding, k, d):
+    """The first tap that sees the positions `at` modulo s, and the output that saw `at` through the last such tap."""
+    if s == 1:
+        return 0, padding - d * (k - 1)
+    first = (at + padding) % s
+    return first, (at + padding) // s - (len(range(first, k, s)) - 1)
+
+
+def _in_groups(w, groups):
+    """(O, C/G, kh, kw) to (G, O/G, C/G, kh, kw)."""
+    return w.reshape(groups, len(w) // groups, *w.shape[1:])
+
+
+def _distance(a, b):
+    """How many elements of `a` come before the first of `b`, a part of it."""
+    return (b.ctypes.data - a.ctypes.data) // a.itemsize
+
+
+def _strides(a):
+    """From one element to the next along each axis, counted in elements."""
+    return [s // a.itemsize for s in a.strides]
+
+
+def _rounded(channels):
+    """A multiple of the lanes of a vector register."""
+    return -(-channels // LANES) * LANES

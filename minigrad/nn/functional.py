@@ -1,0 +1,159 @@
+"""Layers and losses as functions, with PyTorch's names and arguments: `from minigrad.nn import functional as F`.
+
+Where minigrad's own operation takes PyTorch's arguments in PyTorch's order it stands here as it is. The others, which follow
+NumPy (`axis`, not `dim`), are called with their arguments renamed.
+"""
+from .. import backend, ops
+from ..ops import (  # noqa: F401
+    adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm, binary_cross_entropy,
+    binary_cross_entropy_with_logits, dropout, gelu, group_norm, huber_loss, interpolate, kl_div, l1_loss, layer_norm,
+    leaky_relu, linear, max_pool1d, max_pool2d, mse_loss, relu, rms_norm, sigmoid, silu, softplus, tanh)
+from ..tensor import Tensor
+from .module import as_tensor
+
+Lengths = int | tuple[int, ...]  # one for all axes, or one for each
+
+
+# -- convolution -----------------------------------------------------------------------------------------------------
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
+           dilation: Lengths = 1, groups: int = 1) -> Tensor:
+    """Cross-correlation of sequences (N, C, L) with a weight (out, C / groups, k): `minigrad.conv1d`."""
+    return ops.conv1d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
+           dilation: Lengths = 1, groups: int = 1) -> Tensor:
+    """Cross-correlation of images (N, C, H, W) with a weight (out, C / groups, kh, kw): `minigrad.conv2d`."""
+    return ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
+                     output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
+    """The gradient of `conv1d` in its input, for a weight (C, out / groups, k): `minigrad.conv_transpose1d`."""
+    return ops.conv_transpose1d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
+                     output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
+    """The gradient of `conv2d` in its input, for a weight (C, out / groups, kh, kw): `minigrad.conv_transpose2d`."""
+    return ops.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+# -- along an axis ---------------------------------------------------------------------------------------------------
+
+
+def softmax(input: Tensor, dim: int) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`: `minigrad.softmax`."""
+    return ops.softmax(input, axis=dim)
+
+
+def log_softmax(input: Tensor, dim: int) -> Tensor:
+    """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`."""
+    return ops.log_softmax(input, axis=dim)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
+    if p == 2:
+        return ops.l2_normalize(input, axis=dim, eps=eps)
+    return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), eps)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle along `dim`: `minigrad.cosine_similarity`."""
+    return ops.cosine_similarity(x1, x2, axis=dim, eps=eps)
+
+
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """weight[input]: for each index its row: `minigrad.embedding`."""
+    return ops.embedding(input, weight, padding_idx=padding_idx)
+
+
+def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """Elements added to the last axes: `minigrad.pad`.
+
+    Args:
+        pad: (before, after) of the last axis, then of the one before it, and so on.
+        mode: "constant", "reflect", "replicate" or "circular".
+
+    Raises:
+        ValueError: `pad` is no list of pairs of numbers from 0, or has more pairs than there are axes; or an unknown mode.
+    """
+    modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    if mode not in modes:
+        raise ValueError(f"pad: mode is one of {', '.join(modes)}, not {mode!r}")
+    input = as_tensor(input)
+    if len(pad) % 2 or len(pad) > 2 * input.ndim or any(n < 0 for n in pad):
+        raise ValueError(f"pad: pairs of numbers from 0 for at most {input.ndim} axes wanted, got {tuple(pad)}")
+    pairs = list(zip(pad[::2], pad[1::2]))
+    widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
+    if not widths:
+        return input
+    return ops.pad(input, widths, **({"constant_values": value} if mode == "constant" else {"mode": modes[mode]}))
+
+
+def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
+                align_corners: bool = False) -> Tensor:
+    """Images (N, C, H, W) read at the points of a grid (N, H', W', 2), bilinearly: `minigrad.grid_sample`."""
+    if mode != "bilinear":
+        raise ValueError(f"grid_sample: mode 'bilinear' wanted, got {mode!r}")
+    return ops.grid_sample(input, grid, padding_mode=padding_mode, align_corners=align_corners)
+
+
+# -- attention -------------------------------------------------------------------------------------------------------
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+                                 dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T + mask) v: `minigrad.scaled_dot_product_attention`.
+
+    Args:
+        dropout_p: the probability with which a weight is set to 0, in evaluation too: pass 0 there.
+    """
+    settings = dict(attn_mask=attn_mask, is_causal=is_causal, scale=scale)
+    if not dropout_p:
+        return ops.scaled_dot_product_attention(query, key, value, **settings)
+    _, weights = ops.scaled_dot_product_attention(query, key, value, return_weights=True, **settings)
+    return ops.matmul(dropout(weights, dropout_p), value)
+
+
+# -- losses ----------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
+                  reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
+    """-log softmax(input)[target], each class counting by its weight: `minigrad.cross_entropy`.
+
+    Args:
+        input: (N, classes), unnormalised log-probabilities; or (N, classes, ...), or (classes,).
+        target: integer labels, of input's shape without the classes; or probabilities, floating point and of input's shape.
+        weight: (classes,). The mean of labels is then sum(w[label] loss) / sum(w[label]).
+
+    Raises:
+        ValueError: shapes do not fit, a label is out of range, or an unknown reduction.
+    """
+    settings = dict(label_smoothing=label_smoothing, ignore_index=ignore_index)
+    if weight is None:
+        return ops.cross_entropy(input, target, reduction=reduction, **settings)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"cross_entropy: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    input, weight, target = as_tensor(input), as_tensor(weight), as_tensor(target)
+    axis = min(1, input.ndim - 1)
+    if weight.shape != input.shape[axis:axis + 1]:
+        raise ValueError(f"cross_entropy: one weight for each class wanted for an input {input.shape}, got {weight.shape}")
+    classes = weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))  # along the axis of the classes
+    if backend.is_float(target.dtype):
+        spread = (1 - label_smoothing) * target + label_smoothing / len(weight)
+        losses = ops.cross_entropy(input, spread * classes, reduction="none")
+        total = losses.size
+    else:
+        losses = ops.cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
+        counted = target != ignore_index
+        weights = ops.where(counted, weight[ops.where(counted, target, 0)], 0)
+        losses, total = losses * weights, weights.sum()
+        if label_smoothing:
+            of_all = ops.cross_entropy(input, classes.broadcast_to(input.shape), reduction="none")
+            losses = (1 - label_smoothing) * losses + label_smoothing / len(weight) * ops.where(counted, of_all, 0)
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.sum() / total

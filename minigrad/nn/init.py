@@ -1,0 +1,158 @@
+"""How parameters start. Names and arguments are PyTorch's; the numbers are drawn from `minigrad.random`.
+
+Each function writes into a leaf Tensor in place, whatever is recorded at the time, and returns it:
+
+    layer.weight = ...; init.kaiming_normal_(layer.weight, nonlinearity="relu")
+"""
+import math
+
+import numpy as np
+
+from .. import backend
+from ..backend import random
+from ..recording import no_grad
+from ..tensor import Tensor
+
+_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+_GAINS.update({f"conv{transposed}{axes}d": 1.0 for transposed in ("", "_transpose") for axes in (1, 2, 3)})
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """By how much a layer's weights must be larger so that this activation leaves the variance as it is.
+
+    Args:
+        nonlinearity: "linear", "conv1d" and the like (1), "sigmoid" (1), "tanh" (5/3), "relu" (sqrt 2), "leaky_relu", "selu".
+        param: the slope of "leaky_relu" for negative numbers, 0.01 if None.
+    """
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"calculate_gain: nonlinearity is one of {', '.join([*_GAINS, 'leaky_relu'])}, not {nonlinearity!r}")
+    return _GAINS[nonlinearity]
+
+
+def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """How many inputs an output of this weight (out, in, ...) has, and how many outputs an input."""
+    if tensor.ndim < 2:
+        raise ValueError(f"fan in and fan out are those of a weight of two or more axes, (out, in, ...), not of {tensor.shape}")
+    window = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * window, tensor.shape[0] * window
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Uniform in [a, b)."""
+    _check("uniform_", tensor)
+    return _filled(tensor, random.generator().uniform(a, b, tensor.shape))
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Normally distributed."""
+    _check("normal_", tensor, std=std)
+    return _filled(tensor, _normal(tensor.shape, tensor.dtype, mean, std))
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normally distributed, numbers outside of [a, b] drawn again.
+
+    Raises:
+        ValueError: [a, b] holds less than 1 % of the distribution.
+    """
+    _check("trunc_normal_", tensor, std=std)
+    low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 if std else math.copysign(0.5, limit - mean)
+                 for limit in (a, b))
+    if not high - low >= 0.01:
+        raise ValueError(f"trunc_normal_: less than 1 % of a normal distribution of mean {mean} and std {std} lies in "
+                         f"[{a}, {b}]")
+    values = _normal(tensor.shape, tensor.dtype, mean, std)
+    while (outside := (values < a) | (values > b)).any():
+        values[outside] = _normal(int(outside.sum()), tensor.dtype, mean, std)
+    return _filled(tensor, values)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """All equal to `val`."""
+    return _filled(tensor, val)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """All 0."""
+    return _filled(tensor, 0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """All 1."""
+    return _filled(tensor, 1)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """1 on the diagonal of a matrix and 0 elsewhere."""
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: a Tensor of two axes wanted, got shape {tensor.shape}")
+    return _filled(tensor, np.eye(*tensor.shape))
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Uniform in +-gain sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010)."""
+    bound = gain * math.sqrt(6 / max(sum(fan_in_and_fan_out(tensor)), 1))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Normally distributed with standard deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1)))
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Uniform in +-gain sqrt(3 / fan) (He et al. 2015, arXiv:1502.01852).
+
+    Args:
+        a: the slope for negative numbers, of "leaky_relu".
+        mode: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
+        nonlinearity: see `calculate_gain`.
+    """
+    bound = math.sqrt(3) * _kaiming(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Normally distributed with standard deviation gain / sqrt(fan). Arguments as of `kaiming_uniform_`."""
+    return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """`gain` times a matrix (the first axis by all others) whose rows, or columns, are orthonormal (Saxe et al. 2014)."""
+    _check("orthogonal_", tensor)
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: a Tensor of two or more axes wanted, got shape {tensor.shape}")
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    q, r = np.linalg.qr(_normal((max(rows, columns), min(rows, columns)), np.dtype(np.float64), 0.0, 1.0))
+    q *= np.where(np.diagonal(r) < 0, -1, 1)  # QR alone prefers some directions (Mezzadri 2007, arXiv:math-ph/0609050)
+    return _filled(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
+
+
+def _kaiming(tensor, a, mode, nonlinearity):
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"kaiming initialisation: mode is 'fan_in' or 'fan_out', not {mode!r}")
+    fan = fan_in_and_fan_out(tensor)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))
+
+
+def _check(name, tensor, std=0.0):
+    if not isinstance(tensor, Tensor) or not backend.is_float(tensor.dtype):
+        raise TypeError(f"{name}: a floating point Tensor wanted, not {getattr(tensor, 'dtype', type(tensor).__name__)}")
+    if not std >= 0:
+        raise ValueError(f"{name}: std must not be negative, got {std}")
+
+
+def _normal(shape, dtype, mean, std):
+    """Drawn in double precision only where the result is."""
+    values = np.asarray(random.generator().standard_normal(shape, np.float64 if dtype == np.float64 else np.float32))
+    values *= std
+    values += mean
+    return values
+
+
+def _filled(tensor, values):
+    with no_grad():
+        tensor[...] = values
+    return tensor

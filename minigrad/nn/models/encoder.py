@@ -1,0 +1,26 @@
+"""What all models have in common: an encoder with a head."""
+from ...tensor import Tensor
+from ..layers import Identity, Linear
+from ..module import Module
+
+
+class Encoder(Module):
+    """A network in two parts: `features` gives a row of numbers for each input, and `head`, the last layer, reads it.
+
+    Attributes:
+        width: how many features there are.
+        head: a Module from (N, width), which another may replace; `Identity` for none.
+    """
+
+    def __init__(self, width: int, num_classes: int | None, bias: bool = True):
+        """To be called where the head is the next part in order: a linear layer, or none with `num_classes` 0 or None."""
+        self.width = width
+        self.head: Module = Linear(width, num_classes, bias) if num_classes else Identity()
+
+    def features(self, *inputs, **settings) -> Tensor:
+        """The input's features, (N, width)."""
+        raise TypeError(f"{type(self).__name__} defines no features()")
+
+    def forward(self, *inputs, **settings) -> Tensor:
+        """head(features(...))."""
+        return self.head(self.features(*inputs, **settings))

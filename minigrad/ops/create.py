@@ -1,0 +1,93 @@
+"""Tensors made of nothing: constants, ranges and random numbers.
+
+Floating point numbers that minigrad makes are float32, as the parameters of layers are; what is made of given numbers has the
+dtype that NumPy gives them.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..backend import as_dtype, is_float, random, to_device
+from ..tensor import Tensor
+from .declare import DTypeLike, operation
+
+
+def _made(array, dtype, device, requires_grad):
+    if dtype is None:
+        dtype = np.float32 if is_float(array.dtype) else array.dtype
+    return Tensor(to_device(array.astype(as_dtype(dtype), copy=False), device), requires_grad)
+
+
+def _shape(name, shape):
+    """One length, several, or a sequence of them, as a tuple."""
+    lengths = tuple(shape[0]) if len(shape) == 1 and np.iterable(shape[0]) else shape
+    if any(not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0 for n in lengths):
+        raise ValueError(f"{name}: a shape is made of whole numbers from 0, not {shape}")
+    return tuple(int(n) for n in lengths)
+
+
+@operation
+def zeros(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
+          requires_grad: bool = False) -> Tensor:
+    """Zeros: `zeros((2, 3))` or `zeros(2, 3)`. float32 if no dtype is given."""
+    return _made(np.zeros(_shape("zeros", shape), np.float32), dtype, device, requires_grad)
+
+
+@operation
+def ones(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
+         requires_grad: bool = False) -> Tensor:
+    """Ones: `ones((2, 3))` or `ones(2, 3)`. float32 if no dtype is given."""
+    return _made(np.ones(_shape("ones", shape), np.float32), dtype, device, requires_grad)
+
+
+@operation
+def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | None = None, device: str = "cpu",
+         requires_grad: bool = False) -> Tensor:
+    """Equal numbers. If no dtype is given, float32 for a float, int64 for a whole number, bool for a bool."""
+    return _made(np.full(_shape("full", (shape,)), fill_value), dtype, device, requires_grad)
+
+
+@operation
+def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, device: str = "cpu",
+           requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... up to, but without, `stop`; of one number 0, 1, ... below it. int64 of whole numbers."""
+    if step == 0:
+        raise ValueError("arange: the step must not be 0")
+    numbers = np.arange(start) if stop is None else np.arange(start, stop, step)
+    return _made(numbers, dtype, device, requires_grad)
+
+
+@operation
+def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | None = None, device: str = "cpu",
+             requires_grad: bool = False) -> Tensor:
+    """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given."""
+    return _made(np.linspace(start, stop, num), dtype, device, requires_grad)
+
+
+@operation
+def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = None, device: str = "cpu",
+        requires_grad: bool = False) -> Tensor:
+    """(n, m), m = n by default, with ones on the k-th diagonal. float32 if no dtype is given."""
+    return _made(np.eye(n, m, k, np.float32), dtype, device, requires_grad)
+
+
+@operation
+def randn(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
+          requires_grad: bool = False) -> Tensor:
+    """Normally distributed numbers, mean 0 and deviation 1, from `minigrad.random`. float32 if no dtype is given."""
+    shape = _shape("randn", shape)
+    numbers = random.generator().standard_normal(math.prod(shape), np.float64 if dtype == "float64" or dtype is np.float64 else
+                                                 np.float32)
+    return _made(numbers.reshape(shape), dtype, device, requires_grad)
+
+
+@operation
+def rand(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
+         requires_grad: bool = False) -> Tensor:
+    """Numbers spread evenly over [0, 1), from `minigrad.random`. float32 if no dtype is given."""
+    shape = _shape("rand", shape)
+    numbers = random.generator().random(math.prod(shape), np.float64 if dtype == "float64" or dtype is np.float64 else np.float32)
+    return _made(numbers.reshape(shape), dtype, device, requires_grad)

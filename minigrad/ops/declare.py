@@ -1,0 +1,117 @@
+"""How an operation is declared: once, where it is defined.
+
+    @elementwise(np.exp, lambda g, out, _x: g * out, method=True)
+    def exp(x: TensorLike) -> Tensor:
+        '''e to the power of x.'''
+
+declares `minigrad.exp` and `Tensor.exp`, what `np.exp` does with a Tensor, the gradient, and the documentation. `elementwise`
+and `primitive` make an operation of a forward function on arrays and gradient rules (see `minigrad.tensor.Primitive`); the body
+of what they decorate is its docstring. `operation` takes a function as it is: one that is composed of other operations.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from ..tensor import asarray, DTypeLike, Index, Primitive, Tensor, TensorLike, wrap  # noqa: F401  (some for the families)
+
+PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
+NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
+Function = TypeVar("Function", bound=Callable)
+
+
+def operation(function: Function | None = None, *, method: bool = False, numpy: Callable | tuple = (), operator: str = "",
+              reflected: bool = True) -> Function:
+    """Decorator: makes a function public, as `minigrad.NAME`.
+
+    Args:
+        method: it is a method of Tensor too.
+        numpy: the function of NumPy that it answers when that is called on a Tensor, or several.
+        operator: it is Tensor's operator of this name, such as "add" for `__add__`,
+        reflected: and for operands in the other order, `__radd__`.
+    """
+    if function is None:
+        return functools.partial(operation, method=method, numpy=numpy, operator=operator, reflected=reflected)
+    PUBLIC[function.__name__] = function
+    for counterpart in numpy if isinstance(numpy, tuple) else (numpy,):
+        NUMPY[counterpart] = function
+    if method:
+        setattr(Tensor, function.__name__, function)
+    if operator:
+        _set_operator(operator, function, reflected)
+    return function
+
+
+def primitive(forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None, broadcasts: bool = False,
+              **declared) -> Callable[[Function], Function]:
+    """Decorator: an operation of these rules, under the name and with the documentation of what is decorated.
+
+    Other arguments are those of `Primitive` and `operation`. A ufunc of NumPy's as `forward` is what the operation answers.
+    """
+    if isinstance(forward, np.ufunc):
+        declared.setdefault("numpy", forward)
+    return lambda function: public_face(
+        Primitive(function.__name__, forward, *rules, rule_for_all=rule_for_all, broadcasts=broadcasts), **declared)(function)
+
+
+def public_face(made: Primitive, **declared) -> Callable[[Function], Function]:
+    """Decorator: a primitive made elsewhere, with the documentation of what is decorated."""
+    def declare(function):
+        del made.__signature__  # that of the function tells more
+        return operation(functools.update_wrapper(made, function), **declared)
+
+    return declare
+
+
+def elementwise(forward: Callable, *rules: Callable | None, **declared) -> Callable[[Function], Function]:
+    """`primitive` of inputs that are broadcast against each other."""
+    return primitive(forward, *rules, broadcasts=True, **declared)
+
+
+def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Function]:
+    """Decorator: an operation on arrays, made one on Tensors whose result carries no gradient."""
+    if isinstance(forward, np.ufunc):
+        declared.setdefault("numpy", forward)
+
+    def declare(function):
+        name = function.__name__
+
+        @functools.wraps(function)
+        def called(*inputs, **settings):
+            try:
+                out = forward(*[asarray(x) for x in inputs], **settings)
+            except ValueError as error:  # of AxisError too
+                shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
+                raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
+            return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
+
+        return operation(called, **declared)
+
+    return declare
+
+
+_OPERANDS = (Tensor, int, float, bool, np.ndarray, np.generic, list, tuple)
+
+
+def _is_operand(x):
+    return isinstance(x, _OPERANDS) or hasattr(x, "__cuda_array_interface__")
+
+
+def _set_operator(name, function, reflected):
+    if name in ("neg", "abs", "invert"):
+        setattr(Tensor, f"__{name}__", lambda self: function(self))
+        return
+    function = function.__call__  # of a Primitive a bound method, which Python calls faster than the object
+
+    def forward(self, other):
+        return function(self, other) if other.__class__ is Tensor or _is_operand(other) else NotImplemented
+
+    def backward(self, other):
+        return function(other, self) if _is_operand(other) else NotImplemented
+
+    setattr(Tensor, f"__{name}__", forward)
+    if reflected:
+        setattr(Tensor, f"__r{name}__", backward)

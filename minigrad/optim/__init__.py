@@ -1,0 +1,8 @@
+"""Optimisers change parameters in place by their `.grad`; schedules set an optimiser's learning rate `lr`."""
+from .adam import Adam, AdamW, LAMB
+from .clip import clip_grad_norm, clip_grad_norm_
+from .ema import EMA
+from .half import LossScaler
+from .optimizer import Optimizer
+from .schedule import cosine_decay, step_decay
+from .sgd import LARS, SGD

@@ -1,0 +1,45 @@
+"""Clipping of gradients."""
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..backend import xp
+from ..versions import mark_changed
+from ..tensor import Tensor, wrap
+from .optimizer import number
+
+
+def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
+    """Scales the gradients, taken as one long vector, down to length `max_norm` if it is longer, in place.
+
+    Args:
+        params: Tensors, or a single one; those without `.grad` do not count.
+        max_norm: not negative; `math.inf` only measures.
+
+    Returns:
+        The length before. One that is not finite leaves NaN in every gradient, so that it is noticed and not trained on. On
+        the GPU it is a 0-d Tensor there, and the host does not wait for it.
+
+    Raises:
+        TypeError: `max_norm` is no number; ValueError: it is negative or NaN.
+    """
+    if max_norm != math.inf:
+        number(max_norm, "clip_grad_norm_: max_norm")
+    grads = [p.grad._array for p in ([params] if isinstance(params, Tensor) else params) if p.grad is not None]
+    if not grads:
+        return 0.0
+    total = sum((g.astype(np.float64) ** 2).sum() for g in grads)
+    module = xp(total)
+    total = module.sqrt(total)
+    if module is np and total <= max_norm:
+        return float(total)
+    with np.errstate(all="ignore"):
+        scale = module.where(total <= max_norm, 1, module.where(module.isfinite(total), max_norm / total, math.nan))
+    for g in grads:
+        mark_changed(g)
+        g *= scale.astype(g.dtype)
+    return float(total) if module is np else wrap(total)
+
+
+clip_grad_norm = clip_grad_norm_

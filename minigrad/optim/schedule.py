@@ -1,0 +1,39 @@
+"""Schedules: functions from the number of a step to the learning rate."""
+import math
+from collections.abc import Callable
+
+from .optimizer import number
+
+
+def step_decay(base: float, every: int, factor: float = 0.5) -> Callable[[int], float]:
+    """A schedule, from the step number (0 for the first) to the learning rate: base factor^floor(step / every).
+
+    Raises:
+        TypeError, ValueError: `base` or `factor` is no number, or negative; `every` is none of at least 1.
+    """
+    for value, name, least in ((base, "base", 0), (factor, "factor", 0), (every, "every", 1)):
+        number(value, f"step_decay: {name}", least=least)
+    return lambda step: base * factor ** (step // every)
+
+
+def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -> Callable[[int], float]:
+    """A schedule, from the step number (0 for the first) to the learning rate.
+
+        base (step + 1) / warmup                                                    while step < warmup,
+        final + (base - final) (1 + cos(pi (step - warmup) / (total - warmup))) / 2 then, and `final` from step `total` on.
+
+    (I. Loshchilov and F. Hutter 2016, arXiv:1608.03983, without restarts.)
+
+    Raises:
+        TypeError, ValueError: one of the arguments is no number, or negative.
+    """
+    for value, name in ((base, "base"), (total, "total"), (warmup, "warmup"), (final, "final")):
+        number(value, f"cosine_decay: {name}")
+
+    def rate(step):
+        if step < warmup:
+            return base * (step + 1) / warmup
+        progress = min((step - warmup) / max(total - warmup, 1), 1)
+        return final + (base - final) * (1 + math.cos(math.pi * progress)) / 2
+
+    return rate

@@ -1,0 +1,146 @@
+"""`nn.functional` and the losses as modules against PyTorch, called with PyTorch's argument names."""
+import inspect
+import pathlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.nn import functional as F, losses
+
+torch = pytest.importorskip("torch")
+rng = np.random.default_rng(0)
+IMAGES, ROWS = rng.normal(size=(2, 4, 6, 5)), rng.normal(size=(5, 8))
+PROBABILITIES = rng.uniform(0.1, 0.9, (5, 8))
+W = {"conv1d": rng.normal(size=(6, 4, 3)), "conv2d": rng.normal(size=(6, 2, 3, 3)), "linear": rng.normal(size=(3, 8)),
+     "transpose": rng.normal(size=(4, 6, 3, 3)), "transpose1d": rng.normal(size=(4, 6, 3))}
+Q = rng.normal(size=(3, 2, 3, 5, 4))
+
+
+def check(ours, theirs, *inputs):
+    """Values and gradients of all floating point inputs."""
+    xs = [mg.Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+    ts = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+    y, z = ours(*xs), theirs(*ts)
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-9, atol=1e-12)
+    g = np.random.default_rng(1).normal(size=y.shape)
+    y.backward(mg.Tensor(g))
+    z.backward(torch.tensor(g))
+    for x, t in zip(xs, ts):
+        if t.grad is not None:
+            np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), rtol=1e-8, atol=1e-10)
+
+
+FUNCTIONS = {
+    "linear": (lambda F, x, w: F.linear(x, weight=w), ROWS, W["linear"]),
+    "conv1d": (lambda F, x, w: F.conv1d(input=x, weight=w, stride=2, padding=1), IMAGES[..., 0], W["conv1d"]),
+    "conv2d": (lambda F, x, w: F.conv2d(input=x, weight=w, padding=(1, 0), groups=2), IMAGES, W["conv2d"]),
+    "conv_transpose2d": (lambda F, x, w: F.conv_transpose2d(x, weight=w, stride=2, output_padding=1), IMAGES, W["transpose"]),
+    "conv_transpose1d": (lambda F, x, w: F.conv_transpose1d(x, weight=w, stride=2), IMAGES[..., 0], W["transpose1d"]),
+    "relu": (lambda F, x: F.relu(x), IMAGES), "gelu": (lambda F, x: F.gelu(x, approximate="tanh"), IMAGES),
+    "silu": (lambda F, x: F.silu(x), IMAGES), "leaky_relu": (lambda F, x: F.leaky_relu(x, 0.2), IMAGES),
+    "softplus": (lambda F, x: F.softplus(x, beta=2), IMAGES), "tanh": (lambda F, x: F.tanh(x), IMAGES),
+    "sigmoid": (lambda F, x: F.sigmoid(x), IMAGES),
+    "softmax": (lambda F, x: F.softmax(x, dim=1), IMAGES), "log_softmax": (lambda F, x: F.log_softmax(input=x, dim=2), IMAGES),
+    "layer_norm": (lambda F, x: F.layer_norm(x, (6, 5), eps=1e-3), IMAGES),
+    "rms_norm": (lambda F, x: F.rms_norm(x, (8,), eps=1e-3), ROWS), "group_norm": (lambda F, x: F.group_norm(x, 2), IMAGES),
+    "batch_norm": (lambda F, x: F.batch_norm(x, None, None, training=True), IMAGES),
+    "max_pool2d": (lambda F, x: F.max_pool2d(x, 2, stride=1, padding=1), IMAGES),
+    "avg_pool2d": (lambda F, x: F.avg_pool2d(x, kernel_size=(2, 1)), IMAGES),
+    "max_pool1d": (lambda F, x: F.max_pool1d(x, 2), IMAGES[0]), "avg_pool1d": (lambda F, x: F.avg_pool1d(x, 2), IMAGES[0]),
+    "adaptive_avg_pool2d": (lambda F, x: F.adaptive_avg_pool2d(x, (2, 3)), IMAGES),
+    "adaptive_max_pool2d": (lambda F, x: F.adaptive_max_pool2d(x, 2), IMAGES),
+    "interpolate": (lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), IMAGES),
+    "grid_sample": (lambda F, x, g: F.grid_sample(x, g, mode="bilinear", padding_mode="border", align_corners=False), IMAGES,
+                    rng.uniform(-1.2, 1.2, (2, 3, 4, 2))),
+    "embedding": (lambda F, i, w: F.embedding(i, w, padding_idx=1), rng.integers(0, 3, (4, 2)), W["linear"]),
+    "normalize": (lambda F, x: F.normalize(x), ROWS), "normalize_1": (lambda F, x: F.normalize(x, p=1, dim=0, eps=1e-6), ROWS),
+    "cosine_similarity": (lambda F, x, y: F.cosine_similarity(x, y, dim=0), ROWS, PROBABILITIES),
+    "pad": (lambda F, x: F.pad(x, (1, 2, 0, 3), value=2.0), IMAGES), "pad_none": (lambda F, x: F.pad(x, ()), IMAGES),
+    "pad_reflect": (lambda F, x: F.pad(x, (1, 2, 3, 0), mode="reflect"), IMAGES),
+    "pad_circular": (lambda F, x: F.pad(x, (1, 2), "circular"), IMAGES[0]),
+    "pad_replicate": (lambda F, x: F.pad(x, (0, 3), "replicate"), IMAGES[0]),
+    "dropout": (lambda F, x: F.dropout(x, 0.5, training=False), IMAGES),
+    "attention": (lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3), *Q),
+    "attention_mask": (lambda F, q, k, v, m: F.scaled_dot_product_attention(q, k, v, m), *Q, np.tril(np.ones((5, 5), bool)))}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_equals_pytorch(name):
+    f, *inputs = FUNCTIONS[name]
+    check(lambda *xs: f(F, *xs), lambda *xs: f(torch.nn.functional, *xs), *inputs)
+
+
+def test_no_function_is_left_untested():
+    names = [name for name, f in vars(F).items() if callable(f) and name in torch.nn.functional.__dict__ and name != "Tensor"]
+    used = pathlib.Path(__file__).read_text() + inspect.getsource(losses)
+    assert len(names) > 30 and not [name for name in names if f"F.{name}" not in used]
+
+
+def test_attention_with_dropout():
+    mg.random.seed(0)
+    q = np.zeros((1, 1, 1, 4))
+    k, v = np.zeros((1, 1, 4000, 4)), np.ones((1, 1, 4000, 1))
+    y = float(F.scaled_dot_product_attention(q, k, v, dropout_p=0.5))
+    assert y != 1 and abs(y - 1) < 0.1
+    assert float(F.scaled_dot_product_attention(q, k, v)) == pytest.approx(1)
+
+
+# -- losses ----------------------------------------------------------------------------------------------------------
+
+REDUCTIONS = ["mean", "sum", "none"]
+PAIRS = {
+    "MSELoss": ({}, ROWS, PROBABILITIES), "L1Loss": ({}, ROWS, PROBABILITIES),
+    "HuberLoss": (dict(delta=0.5), ROWS, PROBABILITIES),
+    "BCELoss": (dict(weight=PROBABILITIES[0]), PROBABILITIES, PROBABILITIES[::-1].copy()),
+    "BCEWithLogitsLoss": (dict(weight=PROBABILITIES[0], pos_weight=PROBABILITIES[1]), ROWS, PROBABILITIES),
+    "KLDivLoss": (dict(log_target=True), ROWS, PROBABILITIES)}
+
+
+def both(name, **settings):
+    theirs = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in settings.items()}
+    return getattr(nn, name)(**settings), getattr(torch.nn, name)(**theirs)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", PAIRS)
+def test_loss_equals_pytorch(name, reduction):
+    settings, *inputs = PAIRS[name]
+    check(*both(name, reduction=reduction, **settings), *inputs)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weight", [None, rng.uniform(0.1, 2, 4)])
+@pytest.mark.parametrize("logits, target", [
+    (ROWS[:, :4], np.array([0, 3, -100, 2, 0])), (IMAGES, rng.integers(0, 4, (2, 6, 5))), (ROWS[0, :4], np.array(2)),
+    (ROWS[:, :4], PROBABILITIES[:, :4]), (IMAGES, abs(IMAGES[::-1]).copy())])
+def test_cross_entropy_equals_pytorch(logits, target, weight, smoothing, reduction):
+    settings = dict(label_smoothing=smoothing, reduction=reduction) | ({} if weight is None else dict(weight=weight))
+    check(*both("CrossEntropyLoss", **settings), logits, target)
+
+
+def test_class_weights_are_a_buffer_and_checked():
+    loss = nn.CrossEntropyLoss([1, 2, 3, 4], ignore_index=1)
+    assert loss.weight.dtype == np.float32 and list(loss.to("float64").state_dict()) == ["weight"] and not loss.parameters()
+    check(loss, torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2, 3, 4]).double(), ignore_index=1), ROWS[:, :4],
+          np.array([0, 1, 1, 2, 3]))
+    assert float(nn.BCEWithLogitsLoss(pos_weight=2.0)(ROWS, PROBABILITIES)) > float(nn.BCEWithLogitsLoss()(ROWS, PROBABILITIES))
+    assert float(nn.KLDivLoss(reduction="batchmean")(ROWS, PROBABILITIES)) == pytest.approx(
+        float(torch.nn.KLDivLoss(reduction="batchmean")(torch.tensor(ROWS), torch.tensor(PROBABILITIES))))
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda: F.cross_entropy(ROWS, np.zeros(5, int), np.ones(3)), ValueError, "one weight for each class"),
+    (lambda: F.cross_entropy(ROWS, np.full(5, -1), np.ones(8)), ValueError, "labels from -1"),
+    (lambda: F.cross_entropy(ROWS, np.full(5, 8), np.ones(8)), ValueError, "labels from 8 to 8"),
+    (lambda: F.cross_entropy(ROWS, np.zeros(5, int), np.ones(8), reduction="avg"), ValueError, "reduction is"),
+    (lambda: F.pad(ROWS, (1,)), ValueError, "pairs of numbers"), (lambda: F.pad(ROWS, (0, -1)), ValueError, "pairs of numbers"),
+    (lambda: F.pad(ROWS, (0, 1), "same"), ValueError, "mode is one of constant, reflect"),
+    (lambda: F.pad(ROWS, (0, 1) * 3), ValueError, "at most 2 axes"),
+    (lambda: F.grid_sample(IMAGES, np.zeros((2, 1, 1, 2)), mode="nearest"), ValueError, "'bilinear' wanted"),
+    (lambda: nn.MSELoss("sum"), TypeError, "positional")])
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,169 @@
+"""What PyTorch's users type first on a Module, tables of stored names, and the warning about double precision."""
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.nn import module as module_file
+
+torch = pytest.importorskip("torch")
+X = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+
+
+def build(n):
+    return n.Sequential(n.Linear(2, 3), n.Sequential(n.BatchNorm1d(3), n.ReLU()), n.Linear(3, 1))
+
+
+def test_parts_by_name_as_pytorch():
+    ours, theirs = build(nn), build(torch.nn)
+    for method in ("named_modules", "named_children", "named_parameters"):
+        a, b = ([(name, type(part).__name__) for name, part in getattr(net, method)()] for net in (ours, theirs))
+        assert a == b, method
+    assert [type(m).__name__ for m in ours.modules()] == [type(m).__name__ for m in theirs.modules()]
+    assert ours.children() == [m for _, m in ours.named_children()]
+    assert [a.shape for a in ours.buffers()] == [(3,), (3,)]
+
+
+def test_apply_goes_from_the_bottom_to_the_top():
+    orders = []
+    for n in (nn, torch.nn):
+        calls = []
+        net = build(n)
+        assert net.apply(lambda m: calls.append(type(m).__name__)) is net
+        orders.append(calls)
+    assert orders[0] == orders[1]
+    net = build(nn).apply(lambda m: nn.init.ones_(m.weight) if isinstance(m, nn.Linear) else None)
+    assert (net[0].weight.numpy() == 1).all() and (net[2].weight.numpy() == 1).all()
+
+
+def test_frozen_parameters_get_no_gradient():
+    net = build(nn)
+    assert net[0].requires_grad_(False) is net[0]
+    net(X).sum().backward()
+    assert net[0].weight.grad is None and net[2].weight.grad is not None
+    net.zero_grad()
+    assert net.requires_grad_()[2].weight.grad is None and all(p.requires_grad for p in net.parameters())
+
+
+def test_casts_and_slices():
+    net = build(nn)
+    assert net.double() is net and net[0].weight.dtype == np.float64 and net.half()[0].weight.dtype == np.float16
+    assert net.float().cpu()[0].weight.dtype == np.float32
+    np.testing.assert_array_equal(net.eval()[:1](X).numpy(), net[0](X).numpy())
+    assert len(net[1:]) == 2 and net[1:][1] is net[-1]
+    if not mg.cuda_available():
+        with pytest.raises(Exception, match="(?i)cu"):
+            net.cuda()
+
+
+def test_partial_state():
+    net = build(nn)
+    net.load_state_dict({"0.bias": np.full(3, 7), "elsewhere": np.ones(1)}, strict=False)
+    assert (net[0].bias.numpy() == 7).all()
+    with pytest.raises(KeyError, match="missing .*0.weight.*unknown .*elsewhere"):
+        net.load_state_dict({"0.bias": np.full(3, 7), "elsewhere": np.ones(1)})
+    with pytest.raises(ValueError, match="'0.bias' has shape"):
+        net.load_state_dict({"0.bias": np.ones(2)}, strict=False)
+
+
+def test_lists_dicts_and_buffers_under_pytorchs_names():
+    def make(n, array):
+        class Net(n.Module):
+            def __init__(self):
+                super().__init__()
+                self.steps = n.ModuleList([n.Linear(2, 3), n.ReLU()])
+                self.steps.append(n.Linear(3, 1))
+                self.heads = n.ModuleDict({"a": n.Linear(1, 2)})
+                self.register_buffer("table", array)
+        return Net()
+
+    ours, theirs = make(nn, mg.Tensor(X)), make(torch.nn, torch.tensor(X))
+    assert set(ours.state_dict()) == set(theirs.state_dict()) and len(ours.steps) == 3
+    assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+    assert [n for n, _ in ours.named_buffers()] == ["table"] and type(ours.table) is np.ndarray
+
+
+class Inner(nn.Module):
+    stored_names = {"kernel": "w", "deep.0": "first"}
+
+    def __init__(self):
+        self.kernel, self.deep = nn.Parameter(np.ones(2, np.float32)), [nn.Linear(2, 2)]
+
+    def forward(self, x):
+        return self.deep[0](x * self.kernel)
+
+
+class Outer(nn.Module):
+    stored_names = {"inner": "i", "many": "m", "inner.first.bias": "never"}
+
+    def __init__(self):
+        self.inner, self.many = Inner(), [Inner()]
+
+    def forward(self, x):
+        return self.many[0](self.inner(x))
+
+
+def test_stored_names_are_used_wherever_a_name_is():
+    net = nn.Sequential(Outer())
+    names = ["0.i.w", "0.i.first.weight", "0.i.first.bias", "0.m.0.w", "0.m.0.first.weight", "0.m.0.first.bias"]
+    assert [name for name, _ in net.named_parameters()] == list(net.state_dict()) == names
+    assert [name for name, _ in net.named_modules()] == ["", "0", "0.i", "0.i.first", "0.m.0", "0.m.0.first"]
+    zero = nn.functional_call(net, {"0.m.0.w": np.zeros(2, np.float32)}, X).numpy()
+    assert (zero == zero[0]).all()
+    twin = nn.Sequential(Outer())
+    twin.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(twin(X).numpy(), net(X).numpy())
+
+
+def test_both_names_are_attributes():
+    net = Outer()
+    assert net.i is net.inner and net.inner.w is net.inner.kernel
+    net.inner.w = nn.Parameter(np.zeros(2, np.float32))
+    assert (net.inner.kernel.numpy() == 0).all() and "w" not in vars(net.inner)
+    net.i = replacement = Inner()
+    assert net.inner is replacement
+
+
+# -- double precision ------------------------------------------------------------------------------------------------
+
+
+def caught(net, x):
+    module_file._warned = False
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            net(x)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def afterwards(monkeypatch):
+    monkeypatch.setattr(module_file, "_warned", module_file._warned)
+
+
+def test_float64_inputs_are_reported_once_with_the_callers_line():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Linear(3, 1))
+    warning, = caught(net, X.astype(np.float64))
+    assert warning.category is UserWarning and warning.filename == __file__
+    for part in ("Linear", "float64", "float32", "x.astype('float32')", "module.to('float64')"):
+        assert part in str(warning.message)
+    assert len(caught(net, mg.Tensor(X.astype(np.float64)))) == 1
+
+
+@pytest.mark.parametrize("net, x", [
+    (lambda: nn.Linear(2, 3).double(), X.astype(np.float64)), (lambda: nn.Linear(2, 3), X),
+    (lambda: nn.ReLU(), X.astype(np.float64)), (lambda: nn.Linear(2, 3).double(), X),
+    (lambda: nn.Embedding(5, 3), np.array([1, 2]))])
+def test_no_warning_where_precisions_agree(net, x):
+    assert not caught(net(), x)
+
+
+def test_a_fresh_process_warns_once():
+    code = ("import numpy as np; from minigrad import nn; net = nn.Linear(2, 2); x = np.ones((1, 2))\n"
+            "for _ in range(3): net(x)\nnn.Linear(2, 3)(x)")
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("UserWarning") == 1

@@ -1,0 +1,117 @@
+"""Where checkpoints and cached files land: permissions, links, folders, what errors leave behind."""
+import json
+import os
+import stat
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import data, io
+from minigrad.backend import files
+from minigrad.data.files import cached
+
+pytest.importorskip("safetensors")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions and links")
+ARRAYS = {"a": np.arange(3.0)}
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def loaded(path):
+    arrays, facts = io.load(path)
+    assert list(arrays) == ["a"] and (arrays["a"] == ARRAYS["a"]).all()
+    return facts
+
+
+@posix
+def test_permissions_are_those_that_open_gives(tmp_path, umask, monkeypatch):
+    io.save(tmp_path / "new", ARRAYS, {"x": 1})
+    assert mode(tmp_path / "new") == 0o666 & ~umask and loaded(tmp_path / "new") == {"x": 1}
+    os.chmod(tmp_path / "new", 0o640)
+    io.save(tmp_path / "new", ARRAYS, {"x": 2})
+    assert mode(tmp_path / "new") == 0o640 and loaded(tmp_path / "new") == {"x": 2}
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
+    assert (cached("key", lambda: np.arange(2)) == [0, 1]).all()
+    assert mode(data.cache_dir() / "key.npy") == 0o666 & ~umask
+    assert sorted(os.listdir(tmp_path)) == ["cache", "new"] and os.listdir(tmp_path / "cache") == ["key.npy"]
+
+
+@posix
+def test_links_are_written_through(tmp_path, monkeypatch):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").mkdir()
+    real, link = tmp_path / "far" / "real", tmp_path / "near" / "link"
+    link.symlink_to("../far/real")  # which is not there yet
+    (tmp_path / "second").symlink_to(link)
+    for path in (link, tmp_path / "second", str(link)):
+        real.unlink(missing_ok=True)
+        for facts in ("one", "two"):
+            io.save(path, ARRAYS, facts)
+            assert loaded(real) == loaded(path) == facts and link.is_symlink() and (tmp_path / "second").is_symlink()
+    assert os.listdir(tmp_path / "near") == ["link"] and os.listdir(tmp_path / "far") == ["real"]
+    (tmp_path / "folder").symlink_to(tmp_path / "far", target_is_directory=True)
+    io.save(tmp_path / "folder" / "deeper" / "c", ARRAYS)
+    assert loaded(tmp_path / "far" / "deeper" / "c") is None
+    monkeypatch.chdir(tmp_path / "far")
+    io.save("bare", ARRAYS)
+    assert loaded(tmp_path / "far" / "bare") is None
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    for call in (lambda: io.load(tmp_path), lambda: io.load(str(tmp_path)), lambda: io.save(tmp_path, ARRAYS)):
+        with pytest.raises(IsADirectoryError, match="is a folder"):
+            call()
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        io.load(tmp_path / "nowhere")
+    assert os.listdir(tmp_path) == []
+
+
+@posix
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="no regular file"):
+        io.save(tmp_path / "pipe", ARRAYS)
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    io.save(tmp_path / "c", ARRAYS, "old")
+    for arrays, facts, error in (({"a": np.array(["text"])}, None, Exception), (ARRAYS, {"x": object()}, TypeError)):
+        with pytest.raises(error):
+            io.save(tmp_path / "c", arrays, facts)
+        assert loaded(tmp_path / "c") == "old" and os.listdir(tmp_path) == ["c"]
+    with pytest.raises(KeyboardInterrupt):
+        with files.replacing(tmp_path / "c") as temporary:
+            os.unlink(temporary)
+            raise KeyboardInterrupt
+    assert loaded(tmp_path / "c") == "old" and os.listdir(tmp_path) == ["c"]
+
+
+def test_arrays_of_any_layout_and_facts_come_back(tmp_path):
+    arrays = {"transposed": np.arange(6.0).reshape(2, 3).T, "reversed": np.arange(4)[::-1], "scalar": np.array(2.0),
+              "empty": np.zeros((0, 3), np.float32), "flag": np.array([True, False]), "big endian": np.arange(3, dtype=">f4")}
+    facts = {"names": ["ä", "b"], "nested": {"n": None}}
+    io.save(tmp_path / "c", arrays, facts)
+    back, read = io.load(tmp_path / "c")
+    assert read == json.loads(json.dumps(facts)) and back.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert back[name].shape == array.shape and back[name].dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_without_safetensors_the_library_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    for call in (lambda: io.load(tmp_path / "c"), lambda: io.save(tmp_path / "c", ARRAYS)):
+        with pytest.raises(ImportError, match="library safetensors"):
+            call()
