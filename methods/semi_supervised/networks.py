@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import minigrad as mg
 from methods.training.classifier import Architecture
 from minigrad import Tensor, nn
-from minigrad.nn.models import WideResNet
 
 
 class SmallConv(nn.Encoder):
@@ -70,18 +69,6 @@ class MLP(nn.Encoder):
         return x
 
 
-class Wide(WideResNet):
-    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes).
-
-    Args:
-        depth: layers, 6 n + 4.
-        base_width: channels of the first group, a multiple of 16.
-    """
-
-    def __init__(self, channels: int, classes: int, dropout: float = 0.0, depth: int = 28, base_width: int = 32):
-        super().__init__(depth, base_width // 16, classes, channels, dropout)
-
-
 def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int) -> Architecture:
     """A network for images (channels, size, size).
 
@@ -105,4 +92,5 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
     if width % 16 or not width or depth < 10 or depth % 6 != 4:
         raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
                          f"not {width} and {depth}")
-    return Architecture(f"{__name__}.Wide", **common, depth=depth, base_width=width)
+    return Architecture("minigrad.nn.WideResNet", depth=depth, widen_factor=width // 16, num_classes=classes,
+                        in_channels=channels, dropout=dropout)
