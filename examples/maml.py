@@ -63,7 +63,7 @@ def main(run):
         counts = sorted({0, 1, run.inner_steps, run.test_steps})
     learner.to(run.device)
     train(maml.MAML(config, learner), tasks, {"adam": optim.Adam(learner.parameters(), run.lr)}, run.steps, folder,
-          classifier=classifier and classifier.facts())
+          classifier=classifier)
 
     print(f"\nnew tasks, {learner.unit} after so many inner steps, with 95 % confidence interval")
     results = {}

@@ -39,7 +39,7 @@ def main(run):
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
     batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(matching.Matching(run, net), batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     results = table("matching network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "training episode",

@@ -48,7 +48,7 @@ def main(run):
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
     batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(method, batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     embeddings = embed_all(net, test_set.images)
     results = table("prototypical network", net.classify, embeddings, test_set, run)

@@ -81,7 +81,7 @@ def result(run, name, images):
     def test():
         return accuracy(method.scores(scaled(images.test), run.test == "average"), images.test_y)
 
-    train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier.facts(),
+    train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier,
           evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every)
     return test()
 

@@ -40,7 +40,7 @@ def main(run):
     batches = base.Augmented(sampler, siamese.turned if run.augment else None, run.seed + 1)
     optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
     train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     results = table("siamese network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "step",

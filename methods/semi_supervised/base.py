@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.training.forward import in_batches
+from methods.training.evaluation import in_batches
 from methods.training.method import Loss, Method, Parts
 from methods.training.teacher import Teacher
 from minigrad import nn

@@ -39,7 +39,8 @@ class Images:
 
     def unlabelled_pictures(self) -> dict[str, Callable[[], bytes]]:
         """The pictures in `unlabelled/` of an image folder (see `picture_files`)."""
-        prefix, files = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/", picture_files(self.source) if self.source else {}
+        prefix = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/"
+        files = picture_files(self.source) if self.source else {}
         return {name: read for name, read in files.items() if name.startswith(prefix)}
 
 

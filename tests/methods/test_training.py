@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from methods.semi_supervised import METHODS, label_propagation, networks
-from methods.training import checkpoint, comparison, forward, objectives, prediction
+from methods.training import checkpoint, comparison, evaluation, objectives, prediction
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -349,7 +349,7 @@ def test_comparisons_run_what_is_missing(tmp_path):
 def test_outputs_in_batches_leave_the_network_as_it_was():
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     x, before = np.random.default_rng(0).random((7, 3), np.float32), net.state_dict()
-    outputs = forward.in_batches(net, x, 3)
+    outputs = evaluation.in_batches(net, x, 3)
     assert outputs.shape == (7, 2) and net.training and all((before[k] == v).all() for k, v in net.state_dict().items())
     np.testing.assert_allclose(outputs, net.eval()(Tensor(x)).numpy(), rtol=1e-5)
     assert objectives.one_hot(np.array([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
