@@ -18,8 +18,8 @@ BRIEF = {  # name of the figure -> (example, settings of a brief run, file in it
     "prototypical_embeddings": (prototypical_networks, dict(steps=200, episodes=50), "embeddings.png"),
     "maml_sine_waves": (maml, dict(maml.SINUSOID, steps=3000, episodes=100), "fits.png"),
     "two_moons": (two_moons, {}, "boundaries.png"),
-    "compare_few_shot": (compare_few_shot, dict(images=6000, episodes=200), "accuracies.png"),
-    "compare_semi_supervised": (compare_semi_supervised, dict(seeds=1, steps=800), "accuracies.png")}
+    "compare_few_shot": (compare_few_shot, dict(images=15_000, episodes=200), "accuracies.png"),
+    "compare_semi_supervised": (compare_semi_supervised, dict(seeds=1, steps=500), "accuracies.png")}
 
 
 @dataclasses.dataclass
@@ -29,7 +29,7 @@ class Run:
     only: tuple[str, ...] = ()  # names of figures; all if left out
     runs: str = "runs"  # where runs are, and brief ones are put, into gallery/
     out: str = "examples/gallery"  # a folder for the figures
-    width: int = setting(560, least=100)  # of a figure, at most, in pixels
+    width: int = setting(640, least=100)  # of a figure, at most, in pixels
     kilobytes: int = setting(60, least=5)  # of a figure, at most
     device: str = "cpu"  # "cpu" or "cuda"
 
@@ -65,9 +65,10 @@ def small(path, width, size):
     from PIL import Image
     picture = Image.open(path).convert("RGB")
     picture.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
-    for colours in (128, 64, 32, 16, 8):
+    for colours in (256, 128, 64, 32, 16):
         content = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+        palette = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # it keeps rare colours
+        palette.save(content, "PNG", optimize=True)
         if content.tell() <= size:
             break
     return content.getvalue()

@@ -19,24 +19,21 @@ from methods.training.classifier import Architecture
 from methods.training.evaluation import mean_and_interval
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting, subset
+from methods.training.settings import check, command, setting, subset
 from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(RunSettings, maml.Config):
+class Run(base.CharacterRun, maml.Config):
     """Settings of the run."""
 
     task: Literal["characters", "sinusoid"] = "characters"
-    data: str = "fonts"  # "fonts", "download" for Omniglot, or a folder with Omniglot's zips
     steps: int = 400  # meta-steps
     out: str = "runs/maml"  # the run's folder
-    width: int = setting(64, least=1)  # channels of the network
     within: float = setting(0.5, least=0, most=1)  # share of the training tasks that are of one script: the harder ones
     pool: bool = False  # the linear layer sees the mean over the last map's 2 x 2 positions, as in the paper, not each
-    augment: bool = True  # turn, scale, shear and shift the training images a little
     mirror: bool = True  # mirror images of the training characters as further classes
-    episodes: int = setting(600, least=1, free=True)  # test tasks
+    episodes: int = 600  # test tasks
 
 
 # For regression, where the settings differ: the paper's but for fewer steps.
@@ -66,7 +63,7 @@ def main(run):
         counts = sorted({0, 1, run.inner_steps, run.test_steps})
     learner.to(run.device)
     train(maml.MAML(config, learner), tasks, {"adam": optim.Adam(learner.parameters(), run.lr)}, run.steps, folder,
-          classifier=classifier and classifier.facts())
+          classifier=classifier)
 
     print(f"\nnew tasks, {learner.unit} after so many inner steps, with 95 % confidence interval")
     results = {}

@@ -13,20 +13,16 @@ from methods.training import characters, plots
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import check, command
 from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(RunSettings, matching.Config):
+class Run(base.CharacterRun, matching.Config):
     """Settings of the run."""
 
-    data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     steps: int = 500  # training episodes
     out: str = "runs/matching_networks"  # the run's folder
-    width: int = setting(64, least=1)  # channels of the network
-    augment: bool = True  # turn, scale, shear and shift the training images a little
-    episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
 def main(run):
@@ -41,9 +37,9 @@ def main(run):
                            size=run.width, scale=run.scale, learn_scale=run.learn_scale, context=run.context, reads=run.reads)
     net = network.build().to(run.device)
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
-    batches = base.Augmented(sampler, base.turned if run.augment else base.unchanged, run.seed + 1)
+    batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(matching.Matching(run, net), batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     results = table("matching network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "training episode",

@@ -12,7 +12,7 @@ import tyro
 from methods.training.classifier import load_classifier
 from methods.training.pictures import picture_files
 from methods.training.prediction import description, predict, with_support, write_csv
-from methods.training.settings import command
+from methods.training.settings import check, command
 
 
 @dataclasses.dataclass
@@ -28,6 +28,7 @@ class Run:
 
 def main(run):
     """Prints and returns a list of (file, class, probability)."""
+    check(run)
     try:
         classifier = load_classifier(pathlib.Path(run.run) / "checkpoint.safetensors", run.device)
         where = "as trained" if classifier.support is None else "that the run was tested on"

@@ -16,21 +16,17 @@ from methods.training import characters, plots
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
-from minigrad import data, optim
+from methods.training.settings import check, command, setting
+from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(RunSettings, prototypical.Config):
+class Run(base.CharacterRun, prototypical.Config):
     """Settings of the run."""
 
-    data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     steps: int = 300  # training episodes
     out: str = "runs/prototypical_networks"  # the run's folder
-    width: int = setting(64, least=1)  # channels of the network
-    augment: bool = True  # turn, scale, shear and shift the training images a little
     mirror: bool = False  # mirror images of the training characters as further classes
-    episodes: int = setting(1000, least=1, free=True)  # test episodes
     lake: str = setting("", free=True)  # a folder or zip of Lake et al.'s one-shot runs (all_runs.zip), to be tested on
     way: int = 30  # classes in a training episode: more than at test, which helps
     halve_every: int = 100  # episodes after which the learning rate is halved
@@ -42,6 +38,7 @@ def main(run):
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data, run.mirror)
     print(description)
+    lake = characters.lake_runs(run.lake)
 
     mg.random.seed(run.seed)
     encoder = Architecture("minigrad.nn.Conv4", width=run.width)
@@ -49,15 +46,14 @@ def main(run):
     net = network.build().to(run.device)
     method = prototypical.Prototypical(run, net)
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
-    batches = base.Augmented(sampler, base.turned if run.augment else base.unchanged, run.seed + 1)
+    batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(method, batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     embeddings = embed_all(net, test_set.images)
     results = table("prototypical network", net.classify, embeddings, test_set, run)
-    if run.lake:
-        error = lake_error_rate(net, data.load_lake_runs(run.lake))
-        print(f"error rate on the one-shot runs of Lake et al.: {100 * error:.1f} %")
+    if lake:
+        print(f"error rate on the one-shot runs of Lake et al.: {100 * lake_error_rate(net, lake):.1f} %")
     plots.curves(folder.history(), folder.path / "curves.png", "training episode",
                  {"loss": "training loss", "accuracy": "training accuracy"})
     rng = np.random.default_rng(run.seed)

@@ -81,7 +81,7 @@ def result(run, name, images):
     def test():
         return accuracy(method.scores(scaled(images.test), run.test == "average"), images.test_y)
 
-    train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier.facts(),
+    train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier,
           evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every)
     return test()
 
@@ -107,7 +107,8 @@ def main(run):
         print(f"with the labelled images alone: {100 * result(*baseline(run, name), images):.2f} %")
     if name != "label_propagation":
         folder = RunFolder(run.out, run, True)
-        plots.curves(folder.history(), folder.path / "curves.png", "step", {"loss": "training loss"})
+        labels = {"loss": "training loss"} | ({"accuracy": "accuracy on the test images"} if run.evaluate_every else {})
+        plots.curves(folder.history(), folder.path / "curves.png", "step", labels)
         if pictures := images.unlabelled_pictures():
             write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), pictures))
             print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")

@@ -12,20 +12,16 @@ from methods.training import characters, plots
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import check, command
 from minigrad import optim
 
 
 @dataclasses.dataclass
-class Run(RunSettings, siamese.Config):
+class Run(base.CharacterRun, siamese.Config):
     """Settings of the run."""
 
-    data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
     steps: int = 600  # batches of pairs
     out: str = "runs/siamese_networks"  # the run's folder
-    width: int = setting(64, least=1)  # channels of the network
-    augment: bool = True  # turn, scale, shear and shift the training images a little
-    episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
 def main(run):
@@ -41,10 +37,10 @@ def main(run):
     net = network.build().to(run.device)
     alphabets = [name.split("/")[0] for name in train_set.names]
     sampler = siamese.PairSampler(train_set.images, run.pairs, run.within, alphabets, run.seed)
-    batches = base.Augmented(sampler, siamese.turned if run.augment else base.unchanged, run.seed + 1)
+    batches = base.Augmented(sampler, siamese.turned if run.augment else None, run.seed + 1)
     optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
     train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,
-          classifier=base.classifier(network, test_set).facts())
+          classifier=base.classifier(network, test_set))
 
     results = table("siamese network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "step",

@@ -1,4 +1,4 @@
-"""What the few-shot methods share: the form of their classifiers, and batches that are augmented."""
+"""What the few-shot methods share: settings, the form of their classifiers, episodes and their augmentation."""
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,22 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from methods.training.classifier import Architecture, Classifier
 from methods.training.characters import PREPROCESSING, as_bytes
+from methods.training.classifier import Architecture, Classifier
+from methods.training.method import Parts
+from methods.training.settings import RunSettings, setting
 from minigrad import Tensor, data, nn
 from minigrad.data import Characters, Episode
+
+
+@dataclasses.dataclass
+class CharacterRun(RunSettings):
+    """Settings of all runs on characters."""
+
+    data: str = "fonts"  # "fonts", "download" for Omniglot, a folder with Omniglot's zips, or an image folder of your own
+    width: int = setting(64, least=1)  # channels of the network
+    augment: bool = True  # turn, scale, shear and shift the training images a little
+    episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
 class FewShotClassifier(nn.Module):
@@ -29,16 +41,17 @@ class FewShotClassifier(nn.Module):
 
 
 class Augmented:
-    """The batches of a sampler, changed by a function of the batch and a Generator."""
+    """The batches of a sampler, changed by a function of the batch and a Generator, or as they are."""
 
-    def __init__(self, sampler: Any, change: Callable[[Any, np.random.Generator], Any], seed: int):
+    def __init__(self, sampler: Any, change: Callable[[Any, np.random.Generator], Any] | None, seed: int):
         self.sampler, self.change, self.rng = sampler, change, np.random.default_rng(seed)
 
     def sample(self) -> Any:
         """The next batch."""
-        return self.change(self.sampler.sample(), self.rng)
+        batch = self.sampler.sample()
+        return self.change(batch, self.rng) if self.change else batch
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         """The parts of a checkpoint."""
         return {"sampler": self.sampler, "rng": self.rng}
 
@@ -47,11 +60,6 @@ def turned(episode: Episode, rng: np.random.Generator) -> Episode:
     """The episode with each image turned, scaled, sheared and shifted a little."""
     support, query = (data.random_affine(x, rng) for x in (episode.support, episode.query))
     return dataclasses.replace(episode, support=support, query=query)
-
-
-def unchanged(batch: Any, rng: np.random.Generator) -> Any:
-    """The batch as it is."""
-    return batch
 
 
 def episodes(characters: Characters, way: int, shot: int, query: int, seed: int,

@@ -6,8 +6,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.evaluation import accuracy as share
-from methods.training.evaluation import mean_and_interval
-from methods.training.forward import in_batches
+from methods.training.evaluation import in_batches, mean_and_interval
 from minigrad import Tensor, data
 from minigrad.data import Characters
 from minigrad.nn import Module

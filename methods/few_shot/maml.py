@@ -18,12 +18,12 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.method import Method
+from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
 
@@ -191,7 +191,7 @@ def meta_loss(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Ten
 class MAML(Method):
     """Trains a learner (`maml_tasks`) on batches of tasks: arrays (support x, support y, query x, query y)."""
 
-    def loss(self, batch: tuple[np.ndarray, ...], step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: tuple[np.ndarray, ...], step: int) -> Loss:
         x, y, query_x, query_y = self.net.placed(batch)
         loss, outputs = meta_loss(self.net.apply, self.net.task_loss, self.net.theta, self.net.alpha, (x, y),
                                   (query_x, query_y), self.config)

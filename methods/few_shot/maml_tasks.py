@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from methods.training.method import Parts
 from minigrad import Tensor, data, nn
 from minigrad.data import Characters, Episode
 
@@ -139,7 +140,7 @@ class CharacterTasks:
             x, query_x = data.random_affine(x, self.rng), data.random_affine(query_x, self.rng)
         return x, y, query_x, query_y
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         """The parts of a checkpoint."""
         return {"sampler": self.sampler, "rng": self.rng}
 
@@ -157,6 +158,6 @@ class SinusoidTasks:
         x, y, k = x.astype(np.float32), (a * np.sin(x - p)).astype(np.float32), self.shot
         return x[:, :k], y[:, :k], x[:, k:], y[:, k:]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         """The parts of a checkpoint."""
         return {"rng": self.rng}

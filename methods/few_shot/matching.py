@@ -13,13 +13,12 @@ With full context embeddings g sees the other examples, through an LSTM in both 
 sees the support set, through an LSTM that reads it with attention for a number of steps (section 2.1.2, appendix A).
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import minigrad as mg
 from methods.training.forward import tensor
-from methods.training.method import Method
+from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import Episode
@@ -123,6 +122,6 @@ def loss_and_accuracy(model: MatchingNetwork, episode: Episode, way: int) -> tup
 class Matching(Method):
     """Trains a MatchingNetwork on episodes."""
 
-    def loss(self, batch: Episode, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Episode, step: int) -> Loss:
         loss, accuracy = loss_and_accuracy(self.net, batch, len(batch.classes))
         return loss, {"accuracy": accuracy}

@@ -14,12 +14,12 @@ distance and one example a class it is a matching network (Vinyals et al. 2016).
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.method import Method
+from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
 from minigrad.data import Episode
@@ -103,7 +103,7 @@ class PrototypicalNetwork(FewShotClassifier):
 class Prototypical(Method):
     """Trains a PrototypicalNetwork on episodes."""
 
-    def loss(self, batch: Episode, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Episode, step: int) -> Loss:
         def embed(images):
             return self.net(mg.Tensor(images).to(self.net.parameters()[0].device))
 

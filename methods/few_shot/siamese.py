@@ -16,7 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import tensor
-from methods.training.method import Method
+from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, data, nn
 
@@ -68,7 +68,7 @@ class PairSampler:
         self.alphabets = np.zeros(len(images), int) if alphabets is None else np.unique(alphabets, return_inverse=True)[1]
         self.rng = np.random.default_rng(seed)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         """The parts of a checkpoint."""
         return {"rng": self.rng}
 
@@ -108,6 +108,6 @@ def loss_and_accuracy(model: Siamese, first: np.ndarray, second: np.ndarray, sam
 class SiameseMethod(Method):
     """Trains a Siamese network on pairs."""
 
-    def loss(self, batch: Pairs, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Pairs, step: int) -> Loss:
         loss, accuracy = loss_and_accuracy(self.net, *batch)
         return loss, {"accuracy": accuracy}

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from methods.training.forward import in_batches
-from methods.training.method import Method
+from methods.training.evaluation import in_batches
+from methods.training.method import Loss, Method, Parts
 from methods.training.teacher import Teacher
 from minigrad import nn
+from minigrad.data import Batch
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -36,7 +37,7 @@ def learning_rate(k: int, total: int, eta: float) -> float:
 
 
 class SemiSupervisedMethod(Method):
-    """A semi-supervised objective. Its batches are `data.Batch`; subclasses define `loss`, and add to `state`."""
+    """A semi-supervised objective. Subclasses define `loss`, and add to `state`."""
 
     def __init__(self, config: Any, net: nn.Module, task: Task):
         super().__init__(config, net)
@@ -44,13 +45,17 @@ class SemiSupervisedMethod(Method):
         self.rng = np.random.default_rng((task.seed, 7))
         self.teacher = Teacher(net, config.ema)
 
+    def loss(self, batch: Batch, step: int) -> Loss:
+        """See `Method.loss`."""
+        return super().loss(batch, step)
+
     def after_step(self, step: int) -> None:
         self.teacher.update()
 
     def schedule(self, step: int, steps: int) -> float:
         return learning_rate(step, steps, 1.0)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         return {**super().state(), "teacher": self.teacher, "rng": self.rng}
 
     def scores(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:

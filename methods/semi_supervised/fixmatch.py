@@ -14,7 +14,6 @@ which saves a quarter of the time, the weakly augmented ones on their own. With 
 the one class; with `learned` the strong augmentation is CTAugment.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,11 +22,9 @@ from methods.training.forward import joint_forward, tensor_like
 from methods.training.objectives import sharpen
 from methods.training.settings import setting
 from minigrad import Tensor, nn
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod, Task
+from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
 from .ctaugment import CTAugment
-
 
 ROW = "strong", "weak", "hard, confident"
 
@@ -67,7 +64,7 @@ class FixMatch(SemiSupervisedMethod):
             return self.task.weak(x, rng)
         return self.learned(self.task.weak(x, rng), rng) if self.learned else self.task.strong(x, rng)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, weak, strong = self.config, self.task.weak, self.strong
         if self.learned:
             self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
@@ -81,7 +78,7 @@ class FixMatch(SemiSupervisedMethod):
         u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
         return mg.cross_entropy(z, batch.y) + c.lambda_u * u, {"mask": mask.mean()}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         return {**super().state(), **({"ctaugment": self.learned} if self.learned else {})}
 
 

@@ -15,7 +15,7 @@ Gamma model keeps the term of the top level only, where z^_L needs no decoder be
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -24,10 +24,8 @@ from methods.training.classifier import Architecture
 from methods.training.forward import tensor
 from methods.training.settings import setting
 from minigrad import Tensor, nn
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "noise in all layers", "none", "none"
 
@@ -132,7 +130,7 @@ def architecture(config: Config, inputs: int, classes: int) -> Architecture:
 class LadderMethod(SemiSupervisedMethod):
     """C, its first term alone, or with the top level's."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, top = self.config, len(self.net.sizes) - 1
         loss = mg.cross_entropy(self.net.encode(tensor(self.net, batch.x), c.noise)[2], batch.y)
         if c.variant == "full":

@@ -12,7 +12,6 @@ Both have their own augmentation, noise n and dropout. The teacher normalises by
 running ones, used at test, are the average of the student's.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,11 +21,9 @@ from methods.training.objectives import consistency
 from methods.training.settings import setting
 from methods.training.teacher import sigmoid_ramp
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
+from .base import Batch, Loss, SemiSupervisedMethod
 from .pi_model import noisy
-
 
 ROW = "weak, noise", "weak, noise; averaged weights", "none"
 
@@ -54,7 +51,7 @@ def loss(z: Tensor, y: np.ndarray, p_teacher: Tensor, weight: float) -> Tensor:
 class MeanTeacher(SemiSupervisedMethod):
     """L; theta' is the `teacher` that all methods have."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, images = self.config, np.concatenate([batch.x, batch.u])
         student = noisy(self.task, images, self.rng, c.noise)
         teacher = noisy(self.task, images, self.rng, c.noise) if c.own else student

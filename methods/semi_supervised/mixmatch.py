@@ -13,7 +13,7 @@ lambda_U rises linearly. q is a constant, computed without moving the running st
 batches that pass the network, each made to hold labelled and unlabelled examples (interleave), the first alone moves them.
 """
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,11 +23,9 @@ from methods.training.objectives import consistency, mixup, one_hot, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
 from minigrad import Tensor
-from minigrad.data import Batch
 from minigrad.nn import Module
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "weak", "weak, mean of K", "sharpened"
 
@@ -94,7 +92,7 @@ def loss(z: Tensor, labels: Tensor, zu: Tensor, q: Tensor, weight: float) -> Ten
 class MixMatch(SemiSupervisedMethod):
     """L with the ramp of lambda_U."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, n, weak = self.config, len(batch.x), self.task.weak
         views = [weak(batch.u, self.rng) for _ in range(c.views)]
         q = guess(self.net, views, c.temperature)

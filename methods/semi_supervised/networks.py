@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import minigrad as mg
 from methods.training.classifier import Architecture
 from minigrad import Tensor, nn
-from minigrad.nn.models import WideResNet
 
 
 class SmallConv(nn.Encoder):
@@ -22,7 +21,7 @@ class SmallConv(nn.Encoder):
     def features(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms):
             x = mg.relu(norm(conv(x)))
-        return mg.dropout(x.mean((2, 3)), self.dropout, self.training)
+        return mg.dropout(x.mean((2, 3)), self.dropout, training=self.training)
 
 
 class Residual(nn.Encoder):
@@ -44,14 +43,14 @@ class Residual(nn.Encoder):
     def features(self, x: Tensor) -> Tensor:
         def block(x, *indices):
             for i in indices:
-                x = mg.leaky_relu(self.norms[i](self.convs[i](x)), 0.1)
+                x = mg.leaky_relu(self.norms[i](self.convs[i](x)), negative_slope=0.1)
             return x
 
         x = block(mg.max_pool2d(block(x, 0), 2), 1)
         x = mg.max_pool2d(x + block(x, 2, 3), 2)
         x = block(mg.max_pool2d(block(x, 4), 2), 5)
         x = x + block(x, 6, 7)
-        return mg.dropout(x.max((2, 3)), self.dropout, self.training)
+        return mg.dropout(x.max((2, 3)), self.dropout, training=self.training)
 
 
 class MLP(nn.Encoder):
@@ -66,20 +65,8 @@ class MLP(nn.Encoder):
     def features(self, x: Tensor) -> Tensor:
         x = mg.flatten(x, 1)
         for layer, norm in zip(self.layers, self.norms):
-            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, self.training)
+            x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, training=self.training)
         return x
-
-
-class Wide(WideResNet):
-    """Wide ResNet 28-2, the network of most of the papers: (N, C, H, W), H and W multiples of 4, to (N, classes).
-
-    Args:
-        depth: layers, 6 n + 4.
-        base_width: channels of the first group, a multiple of 16.
-    """
-
-    def __init__(self, channels: int, classes: int, dropout: float = 0.0, depth: int = 28, base_width: int = 32):
-        super().__init__(depth, base_width // 16, classes, channels, dropout)
 
 
 def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int) -> Architecture:
@@ -105,4 +92,5 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
     if width % 16 or not width or depth < 10 or depth % 6 != 4:
         raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
                          f"not {width} and {depth}")
-    return Architecture(f"{__name__}.Wide", **common, depth=depth, base_width=width)
+    return Architecture("minigrad.nn.WideResNet", depth=depth, widen_factor=width // 16, num_classes=classes,
+                        in_channels=channels, dropout=dropout)

@@ -13,7 +13,6 @@ that share. With `on_logits` z are the outputs before the softmax, the form in w
 `stop_gradient` the gradient flows through the first pass only.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,10 +22,8 @@ from methods.training.objectives import consistency
 from methods.training.settings import setting
 from methods.training.teacher import sigmoid_ramp
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod, Task
-
+from .base import Batch, Loss, SemiSupervisedMethod, Task
 
 ROW = "weak, noise", "weak, noise", "none"
 
@@ -63,7 +60,7 @@ def noisy(task: Task, x: np.ndarray, rng: np.random.Generator, noise: float) -> 
 class PiModel(SemiSupervisedMethod):
     """L with w(t)."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, images = self.config, np.concatenate([batch.x, batch.u])
         z1, z2 = joint_forward(self.net, *[noisy(self.task, images, self.rng, c.noise) for _ in range(2)])
         z2 = z2.detach() if c.stop_gradient else z2

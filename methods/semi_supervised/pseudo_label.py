@@ -11,7 +11,6 @@ The class that the network predicts for an unlabelled example is taken for its l
 With a threshold tau only predictions of at least that probability count, a later habit.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,8 @@ import minigrad as mg
 from methods.training.forward import joint_forward
 from methods.training.settings import setting
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "weak", "weak", "hard"
 
@@ -56,7 +53,7 @@ def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
 class PseudoLabel(SemiSupervisedMethod):
     """L with alpha(t)."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         z, zu = joint_forward(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))
         a = weight(step / self.task.steps, self.config)
         u, mask = unsupervised(zu, self.config.tau)

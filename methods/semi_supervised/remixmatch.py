@@ -13,7 +13,6 @@ rotations.
 The augmentation learns its strengths: `ctaugment`.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +21,11 @@ from methods.training.forward import frozen_statistics, probabilities, tensor
 from methods.training.objectives import consistency, mixup, one_hot, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
-from minigrad import Tensor, nn
-from minigrad.data import Batch
+from minigrad import nn
 
-from .base import SemiSupervisedMethod, Task
+from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
 from .ctaugment import CTAugment
 from .mixmatch import interleaved
-
 
 ROW = "strong", "weak", "aligned, sharpened"
 
@@ -99,7 +96,7 @@ class ReMixMatch(SemiSupervisedMethod):
             return self.task.weak(x, self.rng)
         return self.learned(self.task.weak(x, self.rng), self.rng) if self.learned else self.task.strong(x, self.rng)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, n, net = self.config, len(batch.x), self.net
         if self.learned:
             self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
@@ -124,7 +121,7 @@ class ReMixMatch(SemiSupervisedMethod):
                 loss = loss + c.lambda_r * mg.cross_entropy(net.rotation(net.features(tensor(net, turned))), turns)
         return loss, {"weight": w}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         return {**super().state(), "alignment": self.alignment, **({"ctaugment": self.learned} if self.learned else {})}
 
 

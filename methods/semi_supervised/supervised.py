@@ -1,15 +1,11 @@
 """The baseline: cross-entropy of the labelled examples alone, with the augmentation that all methods give them."""
 from dataclasses import dataclass
-from typing import Any
 
 import minigrad as mg
 from methods.training.forward import joint_forward
 from methods.training.settings import setting
-from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "weak", "none", "none"  # augmentation of the student's input, of the teacher's, what becomes of the teacher's label
 
@@ -24,7 +20,7 @@ class Config:
 class Supervised(SemiSupervisedMethod):
     """The labelled examples only."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
         return mg.cross_entropy(z, batch.y), {}
 

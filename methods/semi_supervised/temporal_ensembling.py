@@ -11,7 +11,6 @@ one pass a step, and a target that varies less.
 No gradient flows through z~. Images that have not been in a batch yet have no target.
 """
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,12 +18,10 @@ import minigrad as mg
 from methods.training.forward import joint_forward, tensor
 from methods.training.settings import setting
 from methods.training.teacher import sigmoid_ramp
-from minigrad import Tensor, nn
-from minigrad.data import Batch
+from minigrad import nn
 
 from . import pi_model
-from .base import SemiSupervisedMethod, Task
-
+from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
 
 ROW = "weak, noise", "weak, noise; earlier epochs", "average"
 
@@ -78,7 +75,7 @@ class TemporalEnsembling(SemiSupervisedMethod):
         super().__init__(config, net, task)
         self.ensemble = Ensemble(task.unlabelled, task.classes, config.alpha)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, total = self.config, len(batch.x) + len(batch.u)
         z, zu = joint_forward(self.net, *[pi_model.noisy(self.task, a, self.rng, c.noise) for a in (batch.x, batch.u)])
         w = c.w_max * len(batch.x) / total * sigmoid_ramp(step, c.ramp * self.task.steps)
@@ -88,7 +85,7 @@ class TemporalEnsembling(SemiSupervisedMethod):
         self.ensemble.update(batch.index, p.numpy())
         return mg.cross_entropy(z, batch.y, reduction="sum") / total + w * squared, {"weight": w}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Parts:
         return {**super().state(), "ensemble": self.ensemble}
 
 

@@ -14,7 +14,7 @@ The left side of KL is a constant; the mask looks at the unsharpened probabiliti
 """
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,10 +22,8 @@ import minigrad as mg
 from methods.training.forward import joint_forward
 from methods.training.settings import setting
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "strong", "weak", "sharpened, confident"
 
@@ -68,7 +66,7 @@ def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -
 class UDA(SemiSupervisedMethod):
     """J."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c, weak, strong = self.config, self.task.weak, self.task.strong if self.config.strong else self.task.weak
         z, zu, z_strong = joint_forward(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
         eta = threshold(step / self.task.steps, self.task.classes, c.annealing)

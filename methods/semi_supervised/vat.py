@@ -14,7 +14,6 @@ three other passes share their dropout mask. xi must not be tiny: float32 would 
 """
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +21,8 @@ import minigrad as mg
 from methods.training.forward import frozen_statistics, joint_forward, tensor, tensor_like
 from methods.training.settings import setting
 from minigrad import Tensor
-from minigrad.data import Batch
 
-from .base import SemiSupervisedMethod
-
+from .base import Batch, Loss, SemiSupervisedMethod
 
 ROW = "adversarial", "weak", "none"
 
@@ -56,11 +53,11 @@ def unit(d: np.ndarray) -> np.ndarray:
 def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.ndarray, config: Config) -> Tensor:
     """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits.
 
-    D(r) = KL(p(x) || p(x + r)) is 0 at r = 0 and never below, so its gradient vanishes there and near 0 it is 1/2 r'H r,
-    H its Hessian; among all r of one length it is largest along the eigenvector of H with the largest eigenvalue. The power
-    method finds that: d <- H d / |H d|, which enlarges each eigenvector's share of d by its eigenvalue. H itself is not
-    needed: grad D(xi d) = H xi d + O(xi^2), so one gradient at xi d is xi H d, a step of the power method, and the division
-    by its length takes xi away. At d = 0 exactly the gradient would say nothing, hence the random start.
+    D(r) = KL(p(x) || p(x + r)) is 0 at r = 0 and never below, so its gradient vanishes there and near 0 it is 1/2 r'Q r,
+    Q its Hessian; among all r of one length it is largest along the eigenvector of Q with the largest eigenvalue. The power
+    method finds that: d <- Q d / |Q d|, which enlarges each eigenvector's share of d by its eigenvalue. Q itself is not
+    needed: the gradient of D(xi d) over d is xi^2 Q d + O(xi^3), a step of the power method, and the division by its length
+    takes xi^2 away. At d = 0 the gradient would say nothing, hence the random start.
     """
     for _ in range(config.iterations):
         d = unit(d)
@@ -72,7 +69,7 @@ def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.
 class VAT(SemiSupervisedMethod):
     """L; alpha and H are `config.alpha` and `config.entropy`."""
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+    def loss(self, batch: Batch, step: int) -> Loss:
         c = self.config
         (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
         u = tensor(self.net, self.task.weak(batch.u, self.rng))

@@ -4,7 +4,7 @@ import pathlib
 import numpy as np
 
 from minigrad import data
-from minigrad.data import Characters
+from minigrad.data import Characters, LakeRun
 
 from .pictures import Preprocessing
 
@@ -67,6 +67,18 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         raise SystemExit(f"--data: {path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
                          "at least two of each are needed")
     return train, test, f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on"
+
+
+def lake_runs(path: str) -> list[LakeRun]:
+    """Lake et al.'s one-shot runs (`data.load_lake_runs`); none if the path is empty.
+
+    Raises:
+        SystemExit: there are none at the path.
+    """
+    try:
+        return data.load_lake_runs(path) if path else []
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"--lake: {error}") from None
 
 
 def as_bytes(classes: np.ndarray | list[np.ndarray], most: int = 5) -> np.ndarray:

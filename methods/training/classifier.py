@@ -11,7 +11,8 @@ import minigrad as mg
 from minigrad.nn import Module
 
 from . import checkpoint
-from .forward import in_batches, tensor
+from .evaluation import in_batches
+from .forward import tensor
 from .pictures import Preprocessing
 
 

@@ -41,13 +41,3 @@ def probabilities(net: Module, x: np.ndarray) -> np.ndarray:
     """softmax of the outputs, (N, classes), as a constant. The running statistics stay as they are."""
     with mg.no_grad(), frozen_statistics(net):
         return mg.softmax(net(tensor(net, x)), 1).numpy()
-
-
-def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
-    """The outputs for all of x (N, ...), in evaluation mode and without a graph, so many at a time."""
-    was_training = net.training
-    net.eval()
-    with mg.no_grad():
-        outputs = [net(tensor(net, x[i:i + batch])).numpy() for i in range(0, len(x), batch)]
-    net.train(was_training)
-    return np.concatenate(outputs)

@@ -40,7 +40,8 @@ class Images:
     def unlabelled_pictures(self) -> dict[str, Callable[[], bytes]]:
         """The pictures in `unlabelled/` of an image folder (see `picture_files`)."""
         prefix = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/"
-        return {name: read for name, read in picture_files(self.source).items() if name.startswith(prefix)} if self.source else {}
+        files = picture_files(self.source) if self.source else {}
+        return {name: read for name, read in files.items() if name.startswith(prefix)}
 
 
 def scaled(images: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from minigrad.optim import Optimizer
 
 from . import checkpoint
+from .classifier import Classifier
 from .method import Method
 from .run import RunFolder
 
@@ -23,9 +24,11 @@ class Batches(Protocol):
 
 
 def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], steps: int, folder: RunFolder, *,
-          schedule: Callable[[int, int], float] | None = None, classifier: dict[str, Any] | None = None, save_every: int = 100,
+          schedule: Callable[[int, int], float] | None = None, classifier: Classifier | None = None, save_every: int = 100,
           evaluate: Callable[[int], dict[str, float]] | None = None, evaluate_every: int = 0) -> None:
     """Trains with a progress bar; logs every 10 steps; a run that is resumed begins at its last checkpoint.
+
+    A line of the log has the step, seconds, the loss, the method's numbers, and `lr`, the largest learning rate.
 
     Ctrl-C or SIGTERM finishes the step, saves and leaves by SystemExit; a second one leaves at once.
 
@@ -33,10 +36,10 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
         optimizers: by their names in the checkpoint; all take a step in each step.
         steps: in all, those before a resumption included.
         schedule: as `Method.schedule`, instead of the method's.
-        classifier: see `checkpoint.save`.
+        classifier: what is trained, to be described in the checkpoint.
         evaluate: called every `evaluate_every` steps (0: never) with the number of steps done; its numbers are logged.
     """
-    parts = {**method.state(), "batches": batches, **optimizers}
+    parts, facts = {**method.state(), "batches": batches, **optimizers}, classifier.facts() if classifier else None
     rates = {name: optimizer.lr for name, optimizer in optimizers.items()}
     start, began = folder.start(parts), time.time()
     with open(folder.metrics, "a") as log, progress_bar(steps, start) as bar, stop_signals() as stopped:
@@ -57,10 +60,10 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
             evaluated = evaluate(done) if evaluate and evaluate_every and done % evaluate_every == 0 else {}
             if done % 10 == 0 or done == steps or evaluated:
                 bar.set_postfix({k: f"{v:.3f}" for k, v in {**shown, **evaluated}.items()})
-                line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": optimizer.lr, **evaluated}
-                print(json.dumps(line), file=log, flush=True)
+                line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": max(rates.values()) * factor}
+                print(json.dumps({**line, **evaluated}), file=log, flush=True)
             if done % save_every == 0 or done == steps or stopped:
-                checkpoint.save(folder.checkpoint, done, parts, classifier)
+                checkpoint.save(folder.checkpoint, done, parts, facts)
             if stopped:
                 print(f"\nstopped after {done} steps; continue with --resume --out {folder.path}")
                 raise SystemExit(128 + stopped[0])

@@ -4,6 +4,9 @@ from typing import Any
 from minigrad import Tensor
 from minigrad.nn import Module
 
+Loss = tuple[Tensor, dict[str, Any]]  # 0-d, and numbers to log
+Parts = dict[str, Any]  # of a checkpoint, by name (see `checkpoint.save`)
+
 
 class Method:
     """An objective with its configuration and its network. Subclasses define `loss`.
@@ -16,8 +19,8 @@ class Method:
     def __init__(self, config: Any, net: Module):
         self.config, self.net = config, net
 
-    def loss(self, batch: Any, step: int) -> tuple[Tensor, dict[str, Any]]:
-        """The loss of a batch, 0-d, and a dict of numbers to log. `step` counts from 0."""
+    def loss(self, batch: Any, step: int) -> Loss:
+        """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""
         raise TypeError(f"{type(self).__name__} defines no loss()")
 
     def after_step(self, step: int) -> None:
@@ -27,6 +30,6 @@ class Method:
         """The factor of the optimisers' learning rates at a step of so many."""
         return 1.0
 
-    def state(self) -> dict[str, Any]:
-        """The parts of a checkpoint, by name (see `checkpoint.save`)."""
+    def state(self) -> Parts:
+        """The parts of a checkpoint."""
         return {"net": self.net}

@@ -43,10 +43,15 @@ class RunFolder:
 
         Returns:
             the number of steps that are done.
+        Raises:
+            RunError: the checkpoint is damaged or another method's.
         """
         write_whole(self.path / "config.json", json.dumps(self.config, indent=1))
         resumed = self.resume and self.checkpoint.exists()
-        done = checkpoint.restore(self.checkpoint, parts) if resumed else 0
+        try:
+            done = checkpoint.restore(self.checkpoint, parts) if resumed else 0
+        except ValueError as error:
+            raise RunError(str(error)) from error
         write_whole(self.metrics, "".join(json.dumps(m) + "\n" for m in self.history() if m["step"] <= done))
         return done
 

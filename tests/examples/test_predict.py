@@ -59,7 +59,8 @@ def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, da
     assert np.mean(right) > 0.7 and all(0.5 <= float(row["probability"]) <= 1 for row in rows)
     capsys.readouterr()
     out = tmp_path / "found" / "new.csv"
-    found = predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"), str(pictures / "new" / "50.png")), csv=str(out)))
+    new = str(pictures / "new"), str(pictures / "new" / "50.png")
+    found = predict.main(predict.Run(str(tmp_path / "run"), new, csv=str(out)))
     said = capsys.readouterr()
     assert len(found) == 4 and {kind for _, kind, _ in found} <= {"stroke 0", "stroke 1"}  # a picture named twice counts once
     assert "2 classes as trained: stroke 0, stroke 1" in said.out and "broken.png" in said.err
@@ -68,33 +69,34 @@ def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, da
         predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(pictures / "own")))
 
 
-FEW = {"prototypical_networks": dict(way=3), "matching_networks": dict(way=3), "siamese_networks": dict(pairs=4),
-       "maml": dict(way=2, tasks=1, inner_steps=1, test_steps=1)}
+FEW = {"prototypical_networks": dict(way=3, query=2), "matching_networks": dict(way=3, query=2),
+       "siamese_networks": dict(pairs=4), "maml": dict(way=2, query=2, tasks=1, inner_steps=1, test_steps=1)}
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_a_few_shot_run_predicts_classes_of_its_own_and_of_a_folder(pictures, name, tmp_path, capsys):
+def test_a_few_shot_run_predicts_the_classes_of_its_test_and_of_a_folder(pictures, name, tmp_path, capsys):
+    new = (str(pictures / "new"),)
+    for c in range(9):
+        for seed in range(6):
+            draw(tmp_path / "characters" / f"class {c}", "01"[c % 2], 10 * c + seed)
+    for kind in "01":
+        for seed in range(3 + int(kind)):
+            draw(tmp_path / "support" / f"stroke {kind}", kind, seed)
+    draw(tmp_path / "one" / "alone", "0", 1)
     module = importlib.import_module(f"examples.{name}")
-    module.main(module.Run(**FEW[name], steps=2, width=4, episodes=2, out=str(tmp_path / "run")))
+    module.main(module.Run(**FEW[name], data=str(tmp_path / "characters"), steps=2, width=4, episodes=2,
+                           out=str(tmp_path / "run")))
     capsys.readouterr()
-    for support, words in (("", "classes that the run was tested on, 5 examples of each: Armenian/"),
-                           (str(pictures / "own"), "examples of each: stroke 0, stroke 1")):
-        support_folder = tmp_path / "support"
-        if support:
-            for kind in "01":
-                for seed in range(3 + int(kind)):
-                    draw(support_folder / f"stroke {kind}", kind, seed)
-            support = str(support_folder)
-        found = predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=support))
+    for support, words in (("", "classes that the run was tested on, 5 examples of each: class "),
+                           ("support", f"2 classes from {tmp_path}/support, 3 examples of each: stroke 0, stroke 1")):
+        found = predict.main(predict.Run(str(tmp_path / "run"), new, support=support and str(tmp_path / support)))
         assert len(found) == 4 and all(0 < p <= 1 for _, _, p in found) and words in capsys.readouterr().out
-    one_class = tmp_path / "one"
-    draw(one_class / "alone", "0", 1)
     with pytest.raises(SystemExit, match="1 classes; at least two"):
-        predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(one_class)))
+        predict.main(predict.Run(str(tmp_path / "run"), new, support=str(tmp_path / "one")))
     if name == "maml":
-        draw(support_folder / "third", "0", 1)
+        draw(tmp_path / "support" / "third", "0", 1)
         with pytest.raises(SystemExit, match="tells 2 classes from each other"):
-            predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),), support=str(support_folder)))
+            predict.main(predict.Run(str(tmp_path / "run"), new, support=str(tmp_path / "support")))
 
 
 def test_what_cannot_be_used_is_said(pictures, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, build, mixmatch, pi_model
-from methods.semi_supervised.networks import Residual, Wide
+from methods.semi_supervised.networks import Residual
 from methods.training import objectives, teacher
-from minigrad import data
+from minigrad import data, nn
 from minigrad.data.labels import balanced_subset
 
 
@@ -78,7 +78,7 @@ def test_every_method_learns(name, digits, tmp_path):
     assert semi_supervised.result(run, name, digits) > 0.65
 
 
-@pytest.mark.parametrize("network, kind", [("wide", Wide), ("residual", Residual)])
+@pytest.mark.parametrize("network, kind", [("wide", nn.WideResNet), ("residual", Residual)])
 def test_the_large_networks_serve_every_method_with_convolutions(network, kind, digits, tmp_path):
     from examples import semi_supervised
     run = dataclasses.replace(semi_supervised.settings("remixmatch"), network=network, batch=2, ratio=1, views=1)

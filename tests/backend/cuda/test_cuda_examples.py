@@ -68,6 +68,25 @@ def test_semi_supervised(device, name, tmp_path, monkeypatch):
     assert 0 <= semi_supervised.main(dataclasses.replace(run, steps=3, resume=True)) <= 1
 
 
+def test_two_moons(device, tmp_path, monkeypatch):
+    from examples import two_moons
+    monkeypatch.setattr(two_moons, "METHODS", {k: two_moons.METHODS[k] for k in ("mean_teacher", "vat")})
+    moves = spied(monkeypatch)
+    assert len(two_moons.main(two_moons.Run(steps=2, points=40, device="cuda", out=str(tmp_path)))) == 3
+    assert moves.count("cuda") > 1
+
+
+@pytest.mark.parametrize("name", ["siamese_networks", "prototypical_networks"])
+def test_predict(device, images, name, tmp_path):
+    """A classifier that was trained on the device classifies there as on the CPU."""
+    from examples import predict
+    module = importlib.import_module(f"examples.{name}")
+    module.main(module.Run(**{**TINY, **FEW_SHOT[name], "data": images, "out": str(tmp_path)}))
+    there, here = (predict.main(predict.Run(str(tmp_path), (f"{images}/class0",), device=d)) for d in ("cuda", "cpu"))
+    assert len(there) == 6 and there[0][0] == here[0][0]
+    np.testing.assert_allclose([p for _, _, p in there], [p for _, _, p in here], atol=1e-4)
+
+
 def spied(monkeypatch):
     """A list of the devices to which arrays are moved from now on."""
     moves, move = [], backend.to_device
