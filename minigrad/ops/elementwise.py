@@ -233,7 +233,7 @@ def ceil(x: TensorLike) -> Tensor:
     """The smallest whole number that is at least x."""
 
 
-@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round))
+@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round, np.around))
 def round(x: TensorLike) -> Tensor:
     """The nearest whole number; halves go to the even one."""
 
