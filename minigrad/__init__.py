@@ -7,7 +7,8 @@ from .graph_picture import draw_graph
 from .inspect import detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
 from .recording import enable_grad, no_grad
-from .tensor import from_dlpack, Primitive, Tensor
+from .primitive import Primitive
+from .tensor import from_dlpack, Tensor
 from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from . import io, nn, optim
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from .backend import add as plus, is_array, xp
 from .recording import observed, recording, state
-from .tensor import Node, Tensor, add, asarray, cast, output, sum_to, wrap
+from .primitive import Node, add, cast, output, sum_to
+from .tensor import Tensor, asarray, wrap
 from .versions import check_unchanged, last_change
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from . import backend
 from .backward import gradients_of
 from .recording import caller, recording, state
-from .tensor import Node, Primitive, Tensor, identity, wrap
+from .primitive import Node, Primitive, identity
+from .tensor import Tensor, wrap
 
 
 class Fused(Primitive):

@@ -16,7 +16,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from .backend import is_array, is_float, to_device, xp
-from .tensor import asarray, Node, output, Tensor
+from .primitive import Node, output
+from .tensor import asarray, Tensor
 
 if TYPE_CHECKING:
     from .nn import Module

@@ -17,7 +17,8 @@ from .backend import is_array, is_float, random, xp
 from .backward import gradients_of
 from .ops import reshape, stack, stop_gradient, sum
 from .recording import enable_grad, is_recording, next_event, no_grad, observing
-from .tensor import identity, Node, Primitive, Tensor, wrap
+from .primitive import identity, Node, Primitive
+from .tensor import Tensor, wrap
 
 
 def _stand_in(x, name):
@@ -172,8 +173,8 @@ def vjp(f: Callable, *primals: Any) -> tuple[Tensor, Callable]:
 def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Tensor, Tensor]:
     """The value f(*primals), and its derivative along `tangents`: the Jacobian times a vector.
 
-    Reverse mode applied twice. The backward pass computes u -> J^T u, which is linear in u; so its derivative with respect to u,
-    along the cotangent v, is (J^T)^T v = J v, whatever u is (here zeros):
+    Reverse mode applied twice. The backward pass computes u -> J^T u, which is linear in u; so its derivative with respect to
+    u, along the cotangent v, is (J^T)^T v = J v, whatever u is (here zeros):
 
         d/du <J^T u, v> = d/du <u, J v> = J v
 

@@ -4,7 +4,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.tensor import Primitive
+from minigrad.primitive import Primitive
 
 RNG = np.random.default_rng(0)
 

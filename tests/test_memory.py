@@ -59,7 +59,7 @@ def test_no_reference_cycles(name, use):
     result = USES[use](PROGRAMS[name], x, w)
     del x, w, result
     assert [r() for r in refs] == [None, None]
-    assert not [o for o in gc.get_objects() if type(o) is mg.tensor.Node]
+    assert not [o for o in gc.get_objects() if type(o) is mg.primitive.Node]
 
 
 def test_an_error_leaves_nothing_behind():

@@ -25,7 +25,7 @@ def test_all_files_of_the_package_are_installed():
         name = path.relative_to(ROOT / "minigrad").as_posix()
         if path.is_file() and "__pycache__" not in path.parts:
             assert (path.parent / "__init__.py").exists(), name
-            assert path.suffix == ".py" or any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+            assert path.suffix in (".py", ".md", ".svg") or any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
     assert (ROOT / "minigrad" / "py.typed").read_text() == "" and "py.typed" in patterns
 
 

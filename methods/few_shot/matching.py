@@ -41,43 +41,26 @@ class Config:
     reads: int = setting(5, least=1)  # times that f reads the support set
 
 
-class LSTM(nn.Module):
-    """One step of a long short-term memory (Hochreiter and Schmidhuber 1997): input (n, inputs), state h, c (n, size)."""
-
-    def __init__(self, inputs: int, size: int):
-        self.x, self.h = nn.Linear(inputs, 4 * size), nn.Linear(size, 4 * size, bias=False)
-
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, o, new = mg.split(self.x(x) + self.h(h), 4, axis=1)
-        c = mg.sigmoid(f) * c + mg.sigmoid(i) * mg.tanh(new)
-        return mg.sigmoid(o) * mg.tanh(c), c
-
-
 class Context(nn.Module):
     """Full context embeddings: (n, d) support and (m, d) query embeddings that know of the support set."""
 
     def __init__(self, size: int, reads: int):
-        self.ahead, self.back, self.read = LSTM(size, size), LSTM(size, size), LSTM(size, 2 * size)
+        self.both_ways, self.read = nn.LSTM(size, size, bidirectional=True), nn.LSTMCell(size, 2 * size)
         self.project = nn.Linear(2 * size, size, bias=False)
         self.reads = reads
 
     def g(self, support: Tensor) -> Tensor:
         """g(x_i, S) = h_i forwards + h_i backwards + g'(x_i)."""
-        sides = []
-        for cell, order in ((self.ahead, range(len(support))), (self.back, range(len(support))[::-1])):
-            h = c = mg.zeros_like(support[:1])
-            outs = {}
-            for i in order:
-                outs[i] = h, c = cell(support[i:i + 1], h, c)
-            sides.append(mg.concatenate([outs[i][0] for i in range(len(support))]))
-        return sides[0] + sides[1] + support
+        states, _ = self.both_ways(support.expand_dims(1))
+        forwards, backwards = mg.split(states[:, 0], 2, axis=1)
+        return forwards + backwards + support
 
     def f(self, queries: Tensor, g: Tensor) -> Tensor:
         """h_k = LSTM(f'(x), [h_{k-1}, r_{k-1}]) + f'(x), where r_{k-1} is what h_{k-1} attends to in the support set."""
         h, r = queries, mg.zeros_like(queries)
         c = mg.zeros_like(mg.concatenate([queries, queries], axis=1))
         for _ in range(self.reads):
-            out, c = self.read(queries, mg.concatenate([h, r], axis=1), c)
+            out, c = self.read(queries, (mg.concatenate([h, r], axis=1), c))
             h = self.project(out) + queries
             r = mg.softmax(h @ g.T, 1) @ g
         return h

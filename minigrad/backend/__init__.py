@@ -53,7 +53,7 @@ def result_type(*dtypes):
 
 
 def in_float32(function):
-    """An array function, made to take floats of 16 bits as float32 and to round its result, one array or several, to 16 bits."""
+    """An array function, made to take floats of 16 bits as float32 and to round its result (or results) to 16 bits."""
     @functools.wraps(function)
     def called(*arrays, **settings):
         if not any(is_half(a.dtype) for a in arrays):

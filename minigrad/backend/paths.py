@@ -16,12 +16,12 @@ class Path(NamedTuple):
     """An entry of a table.
 
     Attributes:
-        forward: the operation on arrays. Of a fused operation (`minigrad.fused.Fused`) `forward(*arrays, **settings)` returns
-            (array, residuals), or of several outputs (tuple of arrays, residuals). Residuals are whatever `backward` needs again;
-            they are no Tensors, so they never enter a rule that is differentiated.
-        backward: of a fused operation `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the gradient
-            of each wanted input, all arrays: the first-order path, used when nobody asks for a graph of the gradient. None where
-            the definition must serve after all.
+        forward: the operation on arrays. Of a fused operation (`minigrad.fused.Fused`) `forward(*arrays, **settings)`
+            returns (array, residuals), or of several outputs (tuple of arrays, residuals). Residuals are whatever
+            `backward` needs again; they are no Tensors, so they never enter a rule that is differentiated.
+        backward: of a fused operation `backward(g, out, residuals, wanted, *arrays, **settings)` -> a sequence with the
+            gradient of each wanted input, all arrays: the first-order path, used when nobody asks for a graph of the
+            gradient. It returns None where the definition must serve after all.
         reads_out: whether `backward` reads `out`.
         serves: `serves(*arrays, **settings)`: whether this path can take the arrays; None: any that its backend takes.
     """

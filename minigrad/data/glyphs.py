@@ -49,7 +49,7 @@ def _letters(split):
     for path in fonts:
         fonts[path] = set(FT2Font(path).get_charmap())
     plain = next(iter(fonts))
-    chosen, seen = [], []
+    chosen, known = [], []
     for code in sorted(fonts[plain]):
         c = chr(code)
         if unicodedata.category(c) not in ("Lu", "Ll", "Lo") or unicodedata.name(c, "").split(" ")[0] not in _SCRIPTS[split]:
@@ -58,8 +58,8 @@ def _letters(split):
             continue
         picture = _render(c, plain, 20).reshape(-1)
         unit = picture / max(np.linalg.norm(picture), 1e-6)
-        if picture.any() and not (seen and np.max(np.stack(seen) @ unit) > 0.93):
-            seen.append(unit)
+        if picture.any() and not (known and np.max(np.stack(known) @ unit) > 0.93):
+            known.append(unit)
             chosen.append(c)
     return chosen, fonts
 

@@ -4,7 +4,7 @@
 """
 import numpy as np
 
-from ..tensor import Tensor, asarray
+from ..tensor import Tensor, TensorLike, asarray
 from . import functional as F
 from .module import Module
 
@@ -24,7 +24,8 @@ class CrossEntropyLoss(Module):
         label_smoothing: this share of each target is spread evenly over the classes.
     """
 
-    def __init__(self, weight=None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
+    def __init__(self, weight: TensorLike | None = None, *, ignore_index: int = -100, reduction: str = "mean",
+                 label_smoothing: float = 0.0):
         self.weight, self.ignore_index = _weights(weight), ignore_index
         self.reduction, self.label_smoothing = reduction, label_smoothing
 
@@ -64,7 +65,7 @@ class HuberLoss(Module):
 class BCELoss(Module):
     """-t log p - (1 - t) log(1 - p) for probabilities p; `weight` multiplies the loss of each element."""
 
-    def __init__(self, weight=None, *, reduction: str = "mean"):
+    def __init__(self, weight: TensorLike | None = None, *, reduction: str = "mean"):
         self.weight, self.reduction = _weights(weight), reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ class BCELoss(Module):
 class BCEWithLogitsLoss(Module):
     """`BCELoss` of sigmoid(input), without overflow; `pos_weight` multiplies the term of t = 1."""
 
-    def __init__(self, weight=None, *, reduction: str = "mean", pos_weight=None):
+    def __init__(self, weight: TensorLike | None = None, *, reduction: str = "mean", pos_weight: TensorLike | None = None):
         self.weight, self.reduction, self.pos_weight = _weights(weight), reduction, _weights(pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

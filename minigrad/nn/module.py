@@ -4,12 +4,13 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from .. import backend
 from ..versions import mark_changed
-from ..tensor import Tensor, asarray
+from ..tensor import Tensor, TensorLike, asarray
 
 _FLOAT64 = np.dtype(np.float64)
 _warned = False  # of float64 inputs to float32 parameters
@@ -20,11 +21,11 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, array, requires_grad: bool = True):
+    def __init__(self, array: TensorLike, requires_grad: bool = True):
         super().__init__(array, requires_grad)
 
 
-def as_tensor(x) -> Tensor:
+def as_tensor(x: TensorLike) -> Tensor:
     """`x`, or a Tensor of it if it is an array or numbers."""
     return x if isinstance(x, Tensor) else Tensor(x)
 
@@ -55,7 +56,7 @@ class Module:
             _check_precision(self)
         return self.forward(*args, **settings)
 
-    def forward(self, *args, **settings):
+    def forward(self, *args, **settings) -> Any:
         """What calling the module computes."""
         raise TypeError(f"{type(self).__name__} defines no forward()")
 
@@ -92,7 +93,7 @@ class Module:
         for full, holder, key in self._named(_Array):
             yield full, holder[key]
 
-    def register_buffer(self, name: str, array) -> None:
+    def register_buffer(self, name: str, array: TensorLike) -> None:
         """Sets an attribute that is a buffer: an array, or that of a Tensor. `self.name = array` does the same."""
         setattr(self, name, asarray(array))
 
@@ -343,7 +344,7 @@ def _replaced(module, params):
             holder[key] = value
 
 
-def functional_call(module: Module, params: Mapping[str, Tensor], *args, **settings):
+def functional_call(module: Module, params: Mapping[str, TensorLike], *args, **settings) -> Any:
     """`module(*args)` with other parameters: a dict from names to Tensors, through which gradients flow.
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the

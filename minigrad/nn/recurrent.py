@@ -57,13 +57,7 @@ class LSTMCell(_Cell):
 
 
 class _Recurrent(Module):
-    """Layers of units on top of each other, with parameters weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
-
-    Args:
-        batch_first: sequences are (N, L, features) instead of (L, N, features).
-        dropout: with this probability an output of a layer does not reach the next, in training.
-        bidirectional: a second unit of each layer reads backwards, and its states stand beside the first one's.
-    """
+    """What `GRU` and `LSTM` have in common: parameters, layers, directions."""
 
     gates = 0
 
@@ -112,7 +106,14 @@ class _Recurrent(Module):
 
 
 class GRU(_Recurrent):
-    __doc__ = "Gated recurrent units, `gru`. " + _Recurrent.__doc__
+    """Layers of `gru` on top of each other, with parameters weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
+
+    Args:
+        batch_first: sequences are (N, L, features) instead of (L, N, features).
+        dropout: with this probability an output of a layer does not reach the next, in training.
+        bidirectional: a second unit of each layer reads backwards, and its states stand beside the first one's.
+    """
+
     gates = 3
 
     def _unit(self, x, state, *parameters, reverse):
@@ -133,7 +134,8 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    __doc__ = "Long short-term memory; the equations stand at `LSTMCell`. " + _Recurrent.__doc__
+    """Layers of long short-term memory on top of each other, by the equations of `LSTMCell`; arguments as of `GRU`."""
+
     gates = 4
 
     def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):

@@ -36,7 +36,8 @@ class Attention(Module):
         self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,
-                is_causal: bool = False, prefix: tuple[Tensor, Tensor] | None = None, need_weights: bool = False):
+                is_causal: bool = False, prefix: tuple[Tensor, Tensor] | None = None,
+                need_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """
         Args:
             query: (N, L, E).
@@ -87,10 +88,11 @@ class Mlp(Module):
         if not callable(activation) and activation not in ACTIVATIONS:
             raise ValueError(f"Mlp: activation is one of {', '.join(ACTIVATIONS)}, or a function, not {activation!r}")
         self.fc1, self.fc2, self.dropout = Linear(dim, hidden), Linear(hidden, dim), Dropout(dropout)
-        self.activation = activation if callable(activation) else ACTIVATIONS[activation]
+        self.activation = activation  # not the function of that name, which could not be pickled
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.dropout(self.activation(self.fc1(x))))
+        activation = self.activation if callable(self.activation) else ACTIVATIONS[self.activation]
+        return self.fc2(self.dropout(activation(self.fc1(x))))
 
 
 class TransformerBlock(Module):
@@ -117,7 +119,8 @@ class TransformerBlock(Module):
         self.dropout, self.drop_path, self.norm_first = Dropout(dropout), DropPath(drop_path), norm_first
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False,
-                prefix: tuple[Tensor, Tensor] | None = None, need_weights: bool = False):
+                prefix: tuple[Tensor, Tensor] | None = None,
+                need_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """(N, L, dim) to the same; other arguments, and the weights beside it, as of `Attention`."""
         y = self.attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
                       need_weights=need_weights)

@@ -5,9 +5,10 @@ import math
 
 from ..backend import is_float, path, random, where as choose, with_paths
 from ..fused import Fused
-from ..tensor import Primitive, Tensor
+from ..primitive import Primitive
+from ..tensor import Tensor
 from .declare import operation, TensorLike
-from .elementwise import erf, logaddexp, sigmoid, tanh, where
+from .elementwise import abs, erf, logaddexp, sigmoid, tanh, where
 
 
 def _floating(name, x):
@@ -37,9 +38,13 @@ def _softplus(x):
     return logaddexp(x, 0)
 
 
+def _softsign(x):
+    return x / (1 + abs(x))
+
+
 _fused_gelu, _fused_gelu_tanh = Fused("gelu", _gelu), Fused("gelu_tanh", _gelu_tanh)
 _fused_silu, _fused_leaky_relu = Fused("silu", _silu), Fused("leaky_relu", _leaky_relu)
-_fused_softplus = Fused("softplus", _softplus)
+_fused_softplus, _fused_softsign = Fused("softplus", _softplus), Fused("softsign", _softsign)
 
 
 @operation
@@ -70,6 +75,12 @@ def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, without overflow."""
     x = _floating("softplus", x)
     return _fused_softplus(x) if beta == 1 else _fused_softplus(x * beta) / beta
+
+
+@operation
+def softsign(x: TensorLike) -> Tensor:
+    """x / (1 + |x|), which bends to -1 and 1 more slowly than the hyperbolic tangent."""
+    return _fused_softsign(_floating("softsign", x))
 
 
 # -- dropout ---------------------------------------------------------------------------------------------------------

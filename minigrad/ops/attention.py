@@ -30,10 +30,10 @@ def _weights(q, k, *mask, causal, scale):
 def _attention(q, k, v, *mask, causal, scale):
     """y = p v with p = softmax(scale q k^T + mask).
 
-    Backwards, dv = p^T g, and with dp = g v^T the scores s get ds = p (dp - sum over keys of p dp) (see `softmax`). The sum needs
-    no matrix of weights: sum_j p_ij dp_ij = sum_j p_ij sum_c g_ic v_jc = sum_c g_ic y_ic, that is sum(g y) of the query's row. So a
-    path that makes the scores again, block by block, needs beside y only the log-sum-exp of each query (Dao et al. 2022,
-    FlashAttention, arXiv:2205.14135): dq = scale ds k, dk = scale ds^T q.
+    Backwards, dv = p^T g, and with dp = g v^T the scores s get ds = p (dp - sum over keys of p dp) (see `softmax`). The sum
+    needs no matrix of weights: sum_j p_ij dp_ij = sum_j p_ij sum_c g_ic v_jc = sum_c g_ic y_ic, that is sum(g y) of the
+    query's row. So a path that makes the scores again, block by block, needs beside y only the log-sum-exp of each query
+    (Dao et al. 2022, FlashAttention, arXiv:2205.14135): dq = scale ds k, dk = scale ds^T q.
     """
     return matmul(_weights(q, k, *mask, causal=causal, scale=scale), v)
 
@@ -128,6 +128,7 @@ def _mask(mask, q, k, extra):
     mask = mask.reshape((1,) * (len(full) - mask.ndim) + mask.shape)
     if extra:
         mask = mask.broadcast_to((*mask.shape[:-1], full[-1]))
-        seen = xp(mask._array).ones((*mask.shape[:-1], extra), bool)
-        mask = concatenate([Tensor(seen if mask.dtype == bool else xp(mask._array).zeros(seen.shape, mask.dtype)), mask], -1)
+        shape, module = (*mask.shape[:-1], extra), xp(mask._array)
+        visible = module.ones(shape, bool) if mask.dtype == bool else module.zeros(shape, mask.dtype)
+        mask = concatenate([Tensor(visible), mask], -1)
     return [mask]

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
-from ..tensor import Primitive, Tensor
+from ..primitive import Primitive
+from ..tensor import Tensor
 from .declare import operation, TensorLike
 from .pool import Pair
 

@@ -5,7 +5,6 @@ dtype that NumPy gives them.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +18,11 @@ def _made(array, dtype, device, requires_grad):
     if dtype is None:
         dtype = np.float32 if is_float(array.dtype) else array.dtype
     return Tensor(to_device(array.astype(as_dtype(dtype), copy=False), device), requires_grad)
+
+
+def _drawn_in(dtype):
+    """The dtype in which random numbers are drawn: float64 for float64, else float32."""
+    return np.float64 if dtype is not None and as_dtype(dtype) == np.float64 else np.float32
 
 
 def _shape(name, shape):
@@ -79,9 +83,7 @@ def randn(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: s
           requires_grad: bool = False) -> Tensor:
     """Normally distributed numbers, mean 0 and deviation 1, from `minigrad.random`. float32 if no dtype is given."""
     shape = _shape("randn", shape)
-    numbers = random.generator().standard_normal(math.prod(shape), np.float64 if dtype == "float64" or dtype is np.float64 else
-                                                 np.float32)
-    return _made(numbers.reshape(shape), dtype, device, requires_grad)
+    return _made(random.generator().standard_normal(shape, _drawn_in(dtype)), dtype, device, requires_grad)
 
 
 @operation
@@ -89,5 +91,4 @@ def rand(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: st
          requires_grad: bool = False) -> Tensor:
     """Numbers spread evenly over [0, 1), from `minigrad.random`. float32 if no dtype is given."""
     shape = _shape("rand", shape)
-    numbers = random.generator().random(math.prod(shape), np.float64 if dtype == "float64" or dtype is np.float64 else np.float32)
-    return _made(numbers.reshape(shape), dtype, device, requires_grad)
+    return _made(random.generator().random(shape, _drawn_in(dtype)), dtype, device, requires_grad)

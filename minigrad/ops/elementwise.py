@@ -10,16 +10,17 @@ import math
 
 import numpy as np
 
-from .. import tensor
+from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
-from ..tensor import cast, Primitive, Tensor, wrap
+from ..primitive import cast, Primitive
+from ..tensor import Tensor, wrap
 from .declare import DTypeLike, elementwise, nondifferentiable, operation, public_face, TensorLike
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
 
-@public_face(tensor.add, numpy=np.add, operator="add")
+@public_face(primitive.add, numpy=np.add, operator="add")
 def add(x: TensorLike, y: TensorLike) -> Tensor:
     """x + y, element by element."""
 
@@ -232,7 +233,7 @@ def ceil(x: TensorLike) -> Tensor:
     """The smallest whole number that is at least x."""
 
 
-@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round))
+@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round, np.around))
 def round(x: TensorLike) -> Tensor:
     """The nearest whole number; halves go to the even one."""
 

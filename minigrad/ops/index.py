@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
-from ..tensor import Primitive, Tensor, asarray
+from ..primitive import Primitive
+from ..tensor import Tensor, asarray
 from .declare import Index, nondifferentiable, operation, TensorLike
 from .elementwise import where, zeros_like
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import cupy_differences, in_float32, with_paths, xp
-from ..tensor import Primitive, Tensor, wrap
+from ..primitive import Primitive
+from ..tensor import Tensor, wrap
 from .declare import NUMPY, operation, primitive, TensorLike
 from .elementwise import abs, sqrt, where
 from .index import getitem
@@ -46,7 +47,8 @@ def matmul(x: TensorLike, y: TensorLike) -> Tensor:
     if x.ndim == 1:
         return squeeze(matmul(expand_dims(x, 0), y), -2)
     if x.ndim > 2 and y.ndim == 2:  # one tall product instead of a batch, whose gradient for y would need a sum
-        return _reshape(_matmul(_reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1])), y), shape=(*x.shape[:-1], y.shape[-1]))
+        rows = _reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+        return _reshape(_matmul(rows, y), shape=(*x.shape[:-1], y.shape[-1]))
     return _matmul(x, y)
 
 

@@ -88,9 +88,9 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     labels = labels.astype(np.int64).reshape(-1)
     counted = labels != ignore_index
     if xp(labels) is np:
-        seen = labels[counted]
-        if seen.size and not (0 <= seen.min() and seen.max() < classes):
-            raise ValueError(f"cross_entropy: labels from {seen.min()} to {seen.max()} for {classes} classes")
+        present = labels[counted]
+        if present.size and not (0 <= present.min() and present.max() < classes):
+            raise ValueError(f"cross_entropy: labels from {present.min()} to {present.max()} for {classes} classes")
     losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
                                   ignored=ignore_index)
     if reduction == "none":

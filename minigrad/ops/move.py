@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from .. import backend
-from ..tensor import Primitive, Tensor
+from ..primitive import Primitive
+from ..tensor import Tensor
 from .declare import DTypeLike, operation, TensorLike
 from .elementwise import astype
 

@@ -17,7 +17,7 @@ from .shape import _axes, Axes, concatenate, split
 
 
 def _batch_norm(x, weight, bias, eps):
-    """y = weight (x - mean) / sqrt(var + eps) + bias, mean and variance over all axes but the channels'; and these two, (C,)."""
+    """y = weight (x - mean) / sqrt(var + eps) + bias, statistics over all axes but the channels'; and mean and var, (C,)."""
     axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
     mu = mean(x, axes, keepdims=True)
     centred = x - mu
@@ -37,10 +37,10 @@ def _norm_rule(g, wanted, x, weight, bias, eps):
 def _norm_gradient(g, x, weight, eps):
     """dx = weight / sqrt(var + eps) (g - mean(g) - xhat mean(g xhat)), means over all axes but the channels'.
 
-    Why: let h = weight g be the gradient in xhat = (x - mean) / s, s = sqrt(var + eps). x acts on xhat directly, by h / s; through
-    the mean, which every xhat contains with the factor -1/s, so each x gets -mean(h) / s; and through s, where ds/dx = xhat / n
-    and dxhat/ds = -xhat / s, so each x gets -xhat mean(h xhat) / s. The sum is the projection of h onto what the normalisation
-    leaves free: without its part along the ones and along xhat. Layer norm is the same along the last axis.
+    Why: let h = weight g be the gradient in xhat = (x - mean) / s, s = sqrt(var + eps). x acts on xhat directly, by h / s;
+    through the mean, which every xhat contains with the factor -1/s, so each x gets -mean(h) / s; and through s, where
+    ds/dx = xhat / n and dxhat/ds = -xhat / s, so each x gets -xhat mean(h xhat) / s. The sum is h without its part along the
+    ones and along xhat, which the normalisation takes away. Layer norm is the same along the last axis.
     """
     column = (1, -1) + (1,) * (x.ndim - 2)
     axes = 0, *range(2, x.ndim)

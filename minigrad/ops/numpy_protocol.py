@@ -38,7 +38,10 @@ def _array_function(self, function, types, args, settings):
 @functools.cache
 def _positions(function):
     """The names of the arguments behind the first, of a reduction; () of other functions, whose order is ours."""
-    names = list(inspect.signature(function).parameters)[1:]
+    try:
+        names = list(inspect.signature(function).parameters)[1:]
+    except ValueError:  # NumPy's functions in C tell none before NumPy 2
+        return ()
     return tuple(names) if names[:1] == ["axis"] and "out" in names else ()
 
 

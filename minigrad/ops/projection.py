@@ -5,7 +5,8 @@ import numpy as np
 
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
-from ..tensor import asarray, Primitive, Tensor
+from ..primitive import Primitive
+from ..tensor import asarray, Tensor
 from .declare import operation, TensorLike
 from .index import _add_at
 from .linalg import matmul

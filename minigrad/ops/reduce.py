@@ -8,20 +8,21 @@ import numpy as np
 
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
-from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
+from ..primitive import broadcast_to as _broadcast_to, Primitive
+from ..tensor import Tensor
 from .declare import nondifferentiable, operation, TensorLike
 from .elementwise import _share, equal, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
-def _kept(shape, axis):
+def _ones_at(shape, axis):
     """`shape` with length 1 along the reduced axes."""
     return tuple(1 if a in axis else n for a, n in enumerate(shape))
 
 
 def _spread(g, like, axis):
     """The gradient of a reduction, copied along the reduced axes."""
-    return _broadcast_to(_reshape(g, shape=_kept(like.shape, axis)), shape=like.shape)
+    return _broadcast_to(_reshape(g, shape=_ones_at(like.shape, axis)), shape=like.shape)
 
 
 def _reduction(forward, rule, **declared):
@@ -41,9 +42,9 @@ def _reduction(forward, rule, **declared):
 
 def _to_extremes(g, out, x, axis, keepdims):
     """The gradient goes to the largest (smallest) element, in equal parts to equal ones."""
-    best = equal(x, _reshape(out, shape=_kept(x.shape, axis)))
+    best = equal(x, _reshape(out, shape=_ones_at(x.shape, axis)))
     count = maximum(best.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
-    return where(best, _reshape(g, shape=_kept(x.shape, axis)) / count, 0)
+    return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
 
 
 @in_float32
@@ -58,7 +59,7 @@ def _logsumexp(x, axis, keepdims):
     if math.prod([x.shape[a] for a in axis]):
         top = x.max(axis=axis, keepdims=True)
     else:
-        top = module.full(_kept(x.shape, axis), -math.inf, x.dtype)
+        top = module.full(_ones_at(x.shape, axis), -math.inf, x.dtype)
     top = module.where(module.isfinite(top), top, top.dtype.type(0))
     with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf, of no terms or terms all 0; and +inf among the terms
         out = module.log(module.exp(x - top).sum(axis=axis, keepdims=True)) + top
@@ -91,8 +92,8 @@ def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tens
 
 @_reduction(
     _logsumexp,
-    lambda g, out, x, axis, keepdims: _reshape(g, shape=_kept(x.shape, axis))
-    * _share(x, _reshape(out, shape=_kept(x.shape, axis))))
+    lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
+        x, _reshape(out, shape=_ones_at(x.shape, axis))))
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
 
@@ -136,7 +137,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Ten
         pairs = x[..., :half] * x[..., half:2 * half]
         x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
         n = x.shape[-1]
-    return _reshape(x, shape=_kept(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
+    return _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
 
 
 _cumsum = Primitive(

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
-from ..tensor import broadcast_to as _broadcast_to, Primitive, Tensor
+from ..primitive import broadcast_to as _broadcast_to, Primitive
+from ..tensor import Tensor
 from .declare import operation, TensorLike
 from .index import getitem
 

@@ -28,8 +28,8 @@ def run_update(name: str | None, definition: Callable, rows: list[tuple], settin
             found.forward(*[list(column) if column[0] is not None else () for column in zip(*members)], *settings(dtype))
             continue
         if execution.capture is not None:
-            raise RuntimeError(f"{owner}: a step on parameters like {dtype}{list(members[0][0].shape)} has no CUDA kernel, so it "
-                               "cannot be captured")
+            raise RuntimeError(f"{owner}: a step on parameters like {dtype}{list(members[0][0].shape)} has no CUDA kernel, "
+                               "so it cannot be captured")
         numbers = settings(dtype)
         for row in members:
             definition(*row, *numbers)

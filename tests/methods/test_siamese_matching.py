@@ -28,24 +28,6 @@ def test_one_shot_matching_is_a_prototypical_network_with_the_cosine():
     assert not np.allclose(np.exp(with_shots), theirs, atol=1e-3)
 
 
-def test_lstm_equals_pytorch():
-    torch = pytest.importorskip("torch")
-    ours, theirs = matching.LSTM(3, 4), torch.nn.LSTMCell(3, 4)
-    order = [0, 1, 3, 2]  # ours i f o new, PyTorch's i f new o
-    def gates(w):
-        return torch.tensor(np.concatenate([np.split(w.numpy(), 4)[k] for k in order]).copy())
-    with torch.no_grad():
-        theirs.weight_ih.copy_(gates(ours.x.weight))
-        theirs.weight_hh.copy_(gates(ours.h.weight))
-        theirs.bias_ih.copy_(gates(ours.x.bias))
-        theirs.bias_hh.zero_()
-    rng = np.random.default_rng(2)
-    x, h, c = (rng.normal(size=(5, n)).astype(np.float32) for n in (3, 4, 4))
-    expected = theirs(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
-    for a, b in zip(ours(mg.Tensor(x), mg.Tensor(h), mg.Tensor(c)), expected):
-        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), atol=1e-5)
-
-
 def test_context_sees_the_other_examples():
     mg.random.seed(0)
     rng = np.random.default_rng(3)

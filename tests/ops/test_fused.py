@@ -27,7 +27,7 @@ def check_fused(operation, inputs, atol=1e-10, **options):
             np.testing.assert_allclose(a.numpy().astype(float), b.numpy(), rtol=tolerance or 1e-9, atol=tolerance or atol)
 
 
-ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}}
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {}}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -40,7 +40,7 @@ def test_activations(name, data):
     check_derivatives(lambda x: operation(x, **ACTIVATIONS[name]), [x])
 
 
-@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "leaky_relu", "softplus"])
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_activations_of_large_arrays_and_large_numbers(name):
     x = np.random.default_rng(0).normal(size=(70_000, 5)) * 3
     x[0] = [0, 1e4, -1e4, 100, -100]

@@ -26,8 +26,8 @@ _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 
 def activation(name, x, **settings):
-    """f(x) for `name` in gelu, gelu_tanh, silu, leaky_relu, softplus; like `x` in shape, dtype and memory order."""
-    y, value, native = empty_like(x), _FUNCTIONS[name][0], kernel(name, x)
+    """f(x) for `name` in `FUNCTIONS`; like `x` in shape, dtype and memory order."""
+    y, value, native = empty_like(x), FUNCTIONS[name][0], kernel(name, x)
     if native:
         for_all(lambda y, x: native(x, y, x.size, *settings.values()), [y], [x])
         return y
@@ -42,7 +42,7 @@ def activation(name, x, **settings):
 
 def activation_backward(name, g, x, **settings):
     """The gradient of `activation` in x: g f'(x)."""
-    dx, slope, native = empty_like(x), _FUNCTIONS[name][1], kernel(f"{name}_backward", g, x)
+    dx, slope, native = empty_like(x), FUNCTIONS[name][1], kernel(f"{name}_backward", g, x)
     if native:
         for_all(lambda dx, g, x: native(g, x, dx, x.size, *settings.values()), [dx], [g, x])
         return dx
@@ -198,6 +198,19 @@ def _softplus(x, work):  # max(x, 0) + log(1 + exp(-|x|))
     return y
 
 
-_FUNCTIONS = {
+def _softsign(x, work):
+    y = np.abs(x, out=work(0))
+    y += x.dtype.type(1)
+    return np.divide(x, y, out=y)
+
+
+def _softsign_slope(x, work):  # 1 / (1 + |x|)^2
+    y = np.abs(x, out=work(0))
+    y += x.dtype.type(1)
+    return np.reciprocal(np.multiply(y, y, out=y), out=y)
+
+
+FUNCTIONS = {
     "gelu": (_gelu, _gelu_slope), "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope), "silu": (_silu, _silu_slope),
-    "leaky_relu": (_leaky_relu, _leaky_relu_slope), "softplus": (_softplus, _sigmoid)}
+    "leaky_relu": (_leaky_relu, _leaky_relu_slope), "softplus": (_softplus, _sigmoid),
+    "softsign": (_softsign, _softsign_slope)}

@@ -31,6 +31,19 @@ void leaky_relu_backward(const float *g, const float *x, float *dx, index_t n, f
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = x[i] > 0 ? g[i] : slope * g[i];
 }
 
+void softsign(const float *x, float *y, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] / (1 + fabsf(x[i]));
+}
+
+void softsign_backward(const float *g, const float *x, float *dx, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        float below = 1 + fabsf(x[i]);
+        dx[i] = g[i] / (below * below);
+    }
+}
+
 void silu(const float *x, float *y, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(x[i]);

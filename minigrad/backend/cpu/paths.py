@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .. import Path
+from ..shared_paths import heads_first, inverse_std, paths
 from . import activation, attention, conv, elementwise, embedding, norm_pool, pool, products, rows
 from .memory import empty
 
@@ -28,15 +29,6 @@ def _activation(name):
 
 
 # -- along rows --------------------------------------------------------------------------------------------------------
-
-
-def _softmax(logarithm):
-    return Path(lambda x: (rows.softmax(x, logarithm), None),
-                lambda g, out, residuals, wanted, x: [rows.softmax_backward(g, out, logarithm)], reads_out=True)
-
-
-def _cross_entropy_backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
-    return [rows.cross_entropy_backward(g, logits, labels, lse, smoothing, ignored), None]
 
 
 def _row_norm(centre):
@@ -72,46 +64,14 @@ def _add_bias_backward(g, out, residuals, wanted, y, bias):
     return g, norm_pool.channel_sums(g) if wanted[1] else None
 
 
-def _inverse_std(var, eps):
-    return 1 / np.sqrt(var + var.dtype.type(eps))
-
-
-def _batch_norm(x, weight, bias, eps):
-    y, mean, var = norm_pool.batch_norm(x, weight, bias, eps)
-    return (y, mean, var), (mean, _inverse_std(var, eps))
-
-
-def _batch_norm_backward(g, outs, residuals, wanted, x, weight, bias, eps):
-    return norm_pool.batch_norm_backward(g, x, weight, *residuals)
-
-
-def _batch_norm_gradient(g, x, weight, eps):
-    mean, var = norm_pool.moments(x)
-    inv_std = _inverse_std(var, eps)
-    dx, dweight, dbias = norm_pool.batch_norm_backward(g, x, weight, mean, inv_std)
-    return dx, (mean, inv_std, dweight, dbias)
-
-
-def _batch_norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
-    return norm_pool.batch_norm_double_backward(h, out, g, x, weight, *residuals)
-
-
 def _norm_relu_pool(x, weight, bias, eps):
     y, pooled, winner, mean, var = norm_pool.norm_relu_pool(x, weight, bias, eps)
-    return (y, mean, var), (pooled, winner, mean, _inverse_std(var, eps))
+    return (y, mean, var), (pooled, winner, mean, inverse_std(var, eps))
 
 
 def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     pooled, winner, mean, inv_std = residuals
     return norm_pool.norm_relu_pool_backward(g, x, outs[0], pooled, winner, weight, mean, inv_std)
-
-
-def _max_pool_backward(g, out, winner, wanted, x, **geometry):
-    return [pool.max_pool2d_backward(g, winner, x.shape, **geometry)]
-
-
-def _avg_pool_backward(g, out, residuals, wanted, x, **geometry):
-    return [pool.avg_pool2d_backward(g, x.shape, **geometry)]
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------
@@ -121,15 +81,10 @@ def _attention_backward(g, out, lse, wanted, q, k, v, *mask, causal, scale):
     return attention.attention_backward(g, q, k, v, out, lse, *mask, causal=causal, scale=scale, wants_mask=any(wanted[3:]))
 
 
-def _heads_first(qkv):
-    """(N, L, 3, heads, width) as three views (N, heads, L, width)."""
-    return [qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
-
-
 def _packed_attention(qkv, *mask, causal, scale):
     n, length, _, heads, width = qkv.shape
     y = empty((n, length, heads, width), qkv.dtype)
-    _, lse = attention.attention(*_heads_first(qkv), *mask, causal=causal, scale=scale, out=y.transpose(0, 2, 1, 3))
+    _, lse = attention.attention(*heads_first(qkv), *mask, causal=causal, scale=scale, out=y.transpose(0, 2, 1, 3))
     return y.reshape(n, length, heads * width), lse
 
 
@@ -137,8 +92,8 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
     n, length, _, heads, width = qkv.shape
     g, y = (a.reshape(n, length, heads, width).transpose(0, 2, 1, 3) for a in (g, out))
     dqkv = empty(qkv.shape, qkv.dtype)
-    dmask = attention.attention_backward(g, *_heads_first(qkv), y, lse, *mask, causal=causal, scale=scale,
-                                         outs=_heads_first(dqkv), wants_mask=any(wanted[1:]))[3]
+    dmask = attention.attention_backward(g, *heads_first(qkv), y, lse, *mask, causal=causal, scale=scale,
+                                         outs=heads_first(dqkv), wants_mask=any(wanted[1:]))[3]
     return dqkv, dmask
 
 
@@ -146,7 +101,7 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
 
 
 def _each(step):
-    """A step of one parameter as one of several: lists of parameters, gradients and arrays of state, or () for no such state."""
+    """A step of one parameter as one of several: lists of parameters, gradients and state, or () for no such state."""
     def steps(ps, *rest):
         columns = [column or [None] * len(ps) for column in rest if isinstance(column, (list, tuple))]
         settings = rest[len(columns):]
@@ -157,16 +112,14 @@ def _each(step):
 
 
 PATHS = {
+    **paths(rows, norm_pool, pool),
     "sgd_step": Path(_each(elementwise.sgd_step)),
     "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
     "dropout": Path(activation.dropout),
-    **{name: _activation(name) for name in ("gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")},
-    "softmax": _softmax(False),
-    "log_softmax": _softmax(True),
-    "cross_entropy": Path(rows.cross_entropy, _cross_entropy_backward),
+    **{name: _activation(name) for name in activation.FUNCTIONS},
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
     "matmul": Path(products.product),
@@ -176,11 +129,7 @@ PATHS = {
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),
     "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
-    "batch_norm": Path(_batch_norm, _batch_norm_backward),
-    "batch_norm_gradient": Path(_batch_norm_gradient, _batch_norm_gradient_backward, reads_out=True),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
-    "max_pool2d": Path(pool.max_pool2d, _max_pool_backward),
-    "avg_pool2d": Path(lambda x, **geometry: (pool.avg_pool2d(x, **geometry), None), _avg_pool_backward),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

@@ -5,7 +5,7 @@
 enum { CALLERS = 128 }; /* for so many threads at a time OpenBLAS has memory */
 
 typedef void (*sgemm_t)(int order, int x_transposed, int y_transposed, index_t m, index_t n, index_t k, float scale,
-                        const float *x, index_t x_stride, const float *y, index_t y_stride, float kept, float *out,
+                        const float *x, index_t x_stride, const float *y, index_t y_stride, float beta, float *out,
                         index_t out_stride);
 static sgemm_t sgemm;
 static int (*blas_threads)(void);
@@ -32,13 +32,13 @@ static void restore_blas(int before)
     if (before > 1) use_blas_threads(before);
 }
 
-/* out = scale x y + kept out, with x (m, k) or stored as its transpose (k, m), and y (k, n) or (n, k). */
+/* out = scale x y + beta out, with x (m, k) or stored as its transpose (k, m), and y (k, n) or (n, k). */
 INLINE void multiply(int x_transposed, int y_transposed, index_t m, index_t n, index_t k, float scale, const float *x,
-                     index_t x_stride, const float *y, index_t y_stride, float kept, float *out, index_t out_stride)
+                     index_t x_stride, const float *y, index_t y_stride, float beta, float *out, index_t out_stride)
 {
     enum { ROWS = 101, AS_IS = 111, TRANSPOSED = 112 };
     sgemm(ROWS, x_transposed ? TRANSPOSED : AS_IS, y_transposed ? TRANSPOSED : AS_IS, m, n, k, scale, x, x_stride, y,
-          y_stride, kept, out, out_stride);
+          y_stride, beta, out, out_stride);
 }
 
 /* Where piece i of several begins: n cut into nearly equal pieces of whole registers. */
@@ -79,7 +79,7 @@ void product(const float *x, const float *y, const float *bias, float *out, cons
    is added to the scores, or says which of them count; it has four strides, some of them 0. */
 typedef struct {
     const float *q, *k, *added;
-    const unsigned char *seen;
+    const unsigned char *visible;
     const index_t *q_strides, *k_strides, *mask_strides;
     index_t keys, width, causal;
     float scale;
@@ -106,8 +106,8 @@ static index_t scores(const Scores *a, index_t sample, index_t head, index_t fir
         index_t mask = at(a->mask_strides, sample, head, first + r);
         if (a->added)
             for (index_t j = 0; j < keys; j++) s[j] += a->added[mask + j * step];
-        if (a->seen)
-            for (index_t j = 0; j < keys; j++) s[j] = a->seen[mask + j * step] ? s[j] : -INFINITY;
+        if (a->visible)
+            for (index_t j = 0; j < keys; j++) s[j] = a->visible[mask + j * step] ? s[j] : -INFINITY;
         for (index_t j = visible(a, first + r); j < keys; j++) s[j] = -INFINITY;
     }
     return keys;
@@ -129,12 +129,12 @@ static float softmax_row(float *s, index_t n)
    keys up to i + causal, which is not negative. Each of `most` threads takes `block` queries at a time; scratch
    (most, block keys). */
 void attention(const float *q, const float *k, const float *v, float *y, float *lse, const float *added,
-               const unsigned char *seen, float *scratch, const index_t *strides, index_t most, index_t samples,
+               const unsigned char *visible, float *scratch, const index_t *strides, index_t most, index_t samples,
                index_t heads, index_t queries, index_t keys, index_t width, index_t v_width, index_t causal, index_t block,
                float scale)
 {
     const index_t *v_strides = strides + 6, *y_strides = strides + 9;
-    Scores a = {q, k, added, seen, strides, strides + 3, strides + 12, keys, width, causal, scale};
+    Scores a = {q, k, added, visible, strides, strides + 3, strides + 12, keys, width, causal, scale};
     index_t blocks = pieces(queries, block);
     int before = calm_blas();
     PARALLEL_BY(most, 1)
@@ -153,13 +153,13 @@ void attention(const float *q, const float *k, const float *v, float *y, float *
 /* With p the attention weights: dv = p^T g, ds = p (g v^T - sum(g y)), dq = scale ds k, dk = scale ds^T q. `strides` of q,
    k, v, y, the mask, g, dq, dk and dv; scratch (most, 2, block keys). */
 void attention_backward(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *added,
-                        const unsigned char *seen, const float *g, float *dq, float *dk, float *dv, float *scratch,
+                        const unsigned char *visible, const float *g, float *dq, float *dk, float *dv, float *scratch,
                         const index_t *strides, index_t most, index_t samples, index_t heads, index_t queries, index_t keys,
                         index_t width, index_t v_width, index_t causal, index_t block, float scale)
 {
     const index_t *v_strides = strides + 6, *y_strides = strides + 9, *g_strides = strides + 16, *dq_strides = strides + 19;
     const index_t *dk_strides = strides + 22, *dv_strides = strides + 25;
-    Scores a = {q, k, added, seen, strides, strides + 3, strides + 12, keys, width, causal, scale};
+    Scores a = {q, k, added, visible, strides, strides + 3, strides + 12, keys, width, causal, scale};
     int before = calm_blas();
     PARALLEL_BY(most, 1)
     for (index_t i = 0; i < samples * heads; i++) {

@@ -3,7 +3,7 @@
 // One thread works on one element. `kind` is the same for all threads, so choosing by it costs next to nothing. Python reads
 // the names from the list below; one without its case gives NaN.
 
-enum Kind { RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS };
+enum Kind { RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS, SOFTSIGN };
 
 static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
 
@@ -16,6 +16,7 @@ static __device__ real value(int kind, real x, real slope) {
         case SILU: return x * logistic(x);
         case LEAKY_RELU: return x > 0 ? x : slope * x;
         case SOFTPLUS: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // log(1 + exp(x))
+        case SOFTSIGN: return x / (1 + fabs(x));
         default: return NAN;
     }
 }
@@ -36,6 +37,7 @@ static __device__ real derivative(int kind, real x, real slope) {
         case SILU: return logistic(x) * (1 + x * (1 - logistic(x)));
         case LEAKY_RELU: return x > 0 ? real(1) : slope;
         case SOFTPLUS: return logistic(x);
+        case SOFTSIGN: return 1 / ((1 + fabs(x)) * (1 + fabs(x)));
         default: return NAN;
     }
 }

@@ -5,21 +5,13 @@ Here the arguments of an operation meet those of its kernels; the mathematics is
 import numpy as np
 
 from .. import Path, is_array, xp
+from ..shared_paths import heads_first, inverse_std, paths
 from . import elementwise, images, rows
 from .attention import attention, attention_backward, MOST
 from .matmul import matmul
 
 
 # -- along rows --------------------------------------------------------------------------------------------------------
-
-
-def _softmax(logarithm):
-    return Path(lambda x: (rows.softmax(x, logarithm), None),
-                lambda g, out, residuals, wanted, x: [rows.softmax_backward(g, out, logarithm)], reads_out=True)
-
-
-def _cross_entropy_backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
-    return [rows.cross_entropy_backward(g, logits, labels, lse, smoothing, ignored), None]
 
 
 def _layer_norm(x, *affine, eps):
@@ -51,41 +43,9 @@ def _activation(name):
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
-def _max_pool_backward(g, out, winner, wanted, x, **geometry):
-    return [images.max_pool2d_backward(g, winner, x.shape, **geometry)]
-
-
-def _avg_pool_backward(g, out, residuals, wanted, x, **geometry):
-    return [images.avg_pool2d_backward(g, x.shape, **geometry)]
-
-
-def _inverse_std(var, eps):
-    return 1 / xp(var).sqrt(var + var.dtype.type(eps))
-
-
-def _batch_norm(x, weight, bias, eps):
-    y, mean, var = images.batch_norm(x, weight, bias, eps)
-    return (y, mean, var), (mean, _inverse_std(var, eps))
-
-
-def _batch_norm_backward(g, outs, residuals, wanted, x, weight, bias, eps):
-    return images.batch_norm_backward(g, x, weight, *residuals)
-
-
-def _batch_norm_gradient(g, x, weight, eps):
-    mean, var = images.moments(x)
-    inv_std = _inverse_std(var, eps)
-    dx, dweight, dbias = images.batch_norm_backward(g, x, weight, mean, inv_std)
-    return dx, (mean, inv_std, dweight, dbias)
-
-
-def _batch_norm_gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
-    return images.batch_norm_double_backward(h, out, g, x, weight, *residuals)
-
-
 def _norm_relu_pool(x, weight, bias, eps):
     y, winner, mean, var = images.norm_relu_pool(x, weight, bias, eps)
-    return (y, mean, var), (winner, mean, _inverse_std(var, eps))
+    return (y, mean, var), (winner, mean, inverse_std(var, eps))
 
 
 def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
@@ -123,18 +83,13 @@ def _attention_backward(g, out, lse, wanted, q, k, v, *mask, causal, scale):
     return *attention_backward(g, q, k, v, out, lse, *mask or [None], causal, scale), None
 
 
-def _heads(x):
-    """(N, L, 3, heads, width) as three arrays (N, heads, L, width)."""
-    return [x[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
-
-
 def _narrow_packed_heads(qkv, *mask, causal, scale):
     return qkv.shape[4] <= MOST
 
 
 def _packed_forward(qkv, *mask, causal, scale):
     n, length, _, heads, width = qkv.shape
-    y, lse = attention(*_heads(qkv), *mask or [None], causal, scale)
+    y, lse = attention(*heads_first(qkv), *mask or [None], causal, scale)
     return y.transpose(0, 2, 1, 3).reshape(n, length, heads * width), lse
 
 
@@ -143,7 +98,7 @@ def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
         return None
     n, length, _, heads, width = qkv.shape
     g, y = (a.reshape(n, length, heads, width).transpose(0, 2, 1, 3) for a in (g, out))
-    parts = attention_backward(g, *_heads(qkv), y, lse, *mask or [None], causal, scale)
+    parts = attention_backward(g, *heads_first(qkv), y, lse, *mask or [None], causal, scale)
     return xp(qkv).stack([d.transpose(0, 2, 1, 3) for d in parts], 2), None
 
 
@@ -169,6 +124,7 @@ def _updated_in_place(p, g, *state):
 
 
 PATHS = {
+    **paths(rows, images, images),
     "matmul": Path(matmul),
     "conv2d": Path(images.conv2d),
     "conv2d_input_gradient": Path(images.conv2d_input_grad),
@@ -178,16 +134,9 @@ PATHS = {
     "sgd_step": Path(elementwise.sgd_step, serves=_updated_in_place),
     "adam_step": Path(elementwise.adam_step, serves=_updated_in_place),
     "ema_step": Path(elementwise.ema_step, serves=_updated_in_place),
-    "softmax": _softmax(False),
-    "log_softmax": _softmax(True),
-    "cross_entropy": Path(rows.cross_entropy, _cross_entropy_backward),
     "layer_norm": Path(_layer_norm, _layer_norm_backward),
     "rms_norm": Path(lambda x, *weight, eps: rows.rms_norm(x, *weight or [None], eps), _rms_norm_backward),
-    **{name: _activation(name) for name in ("gelu", "gelu_tanh", "silu", "leaky_relu", "softplus")},
-    "max_pool2d": Path(images.max_pool2d, _max_pool_backward),
-    "avg_pool2d": Path(lambda x, **geometry: (images.avg_pool2d(x, **geometry), None), _avg_pool_backward),
-    "batch_norm": Path(_batch_norm, _batch_norm_backward),
-    "batch_norm_gradient": Path(_batch_norm_gradient, _batch_norm_gradient_backward, reads_out=True),
+    **{name: _activation(name) for name in elementwise.ACTIVATIONS if name != "relu"},
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=lambda *arrays, **settings: len(arrays) == 3),
     "grid_sample": Path(

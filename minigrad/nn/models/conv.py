@@ -33,6 +33,7 @@ class Conv4(Encoder):
         super().__init__(width * (image_size // 16) ** 2, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
+        """(N, width): the last feature maps, one number after the other."""
         for block in self.blocks:
             x = block(x)
         return ops.flatten(x, 1)

@@ -32,7 +32,7 @@ class PatchEmbed(Module):
 class _Filters(Module):
     """The weight (E, C, P, P) and bias of a convolution whose stride is its window."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: tuple[int, ...]):
         self.weight, self.bias = uniform(shape, math.prod(shape[1:])), init.zeros_(parameter(shape[0]))
 
 
@@ -79,7 +79,7 @@ class VisionTransformer(Encoder):
         token = self.cls_token + self.pos_embed[:, :1]
         return self.dropout(ops.concatenate([token.broadcast_to((len(patches), 1, self.width)), patches], 1))
 
-    def encode(self, x: Tensor, *, need_weights: bool = False):
+    def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention maps of each block,
         (N, heads, L, L)."""
         maps = []
@@ -98,7 +98,7 @@ class VisionTransformer(Encoder):
         """(N, E): the class token after the last norm, or the mean over the patches."""
         return self.pool(self.encode(self.add_class(self.patches(x))))
 
-    def forward(self, x: Tensor, *, need_weights: bool = False):
+    def forward(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """head(features(x)); with `need_weights` also the attention maps of each block, see `encode`."""
         if not need_weights:
             return self.head(self.features(x))

@@ -57,7 +57,7 @@ CASES = {
     "layer_norm without weights": (lambda x: mg.layer_norm(x, (2, 3)), [(4, 2, 3)], {"layer_norm_forward"}),
     "rms_norm": (lambda x, w: mg.rms_norm(x, 6, w), [(4, 6), (6,)], {"layer_norm_forward", "layer_norm_backward"}),
     **{name: (getattr(mg, name), [(5, 7)], {"activation_forward", "activation_backward"})
-       for name in ("gelu", "silu", "leaky_relu", "softplus")},
+       for name in ("gelu", "silu", "leaky_relu", "softplus", "softsign")},
     "gelu by tanh": (lambda x: mg.gelu(x, "tanh"), [(5, 7)], {"activation_forward", "activation_backward"}),
     "leaky_relu of another slope": (lambda x: mg.leaky_relu(x, 0.3), [(5, 7)], {"activation_forward"}),
     "max_pool2d": (lambda x: mg.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"max_pool_forward", "max_pool_backward"}),

@@ -1,0 +1,54 @@
+"""Paths that both tables have, made of kernels that have the same names and arguments on the CPU and on the GPU."""
+from . import Path, xp
+
+
+def paths(rows, norm, pool):
+    """A part of a table `PATHS`, by the modules of a backend that hold the kernels along rows, of batch norm and of pooling."""
+    def softmax(logarithm):
+        return Path(lambda x: (rows.softmax(x, logarithm), None),
+                    lambda g, out, residuals, wanted, x: [rows.softmax_backward(g, out, logarithm)], reads_out=True)
+
+    def cross_entropy_backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
+        return [rows.cross_entropy_backward(g, logits, labels, lse, smoothing, ignored), None]
+
+    def batch_norm(x, weight, bias, eps):
+        y, mean, var = norm.batch_norm(x, weight, bias, eps)
+        return (y, mean, var), (mean, inverse_std(var, eps))
+
+    def batch_norm_backward(g, outs, residuals, wanted, x, weight, bias, eps):
+        return norm.batch_norm_backward(g, x, weight, *residuals)
+
+    def gradient(g, x, weight, eps):
+        mean, var = norm.moments(x)
+        inv_std = inverse_std(var, eps)
+        dx, dweight, dbias = norm.batch_norm_backward(g, x, weight, mean, inv_std)
+        return dx, (mean, inv_std, dweight, dbias)
+
+    def gradient_backward(h, out, residuals, wanted, g, x, weight, eps):
+        return norm.batch_norm_double_backward(h, out, g, x, weight, *residuals)
+
+    def max_pool_backward(g, out, winner, wanted, x, **geometry):
+        return [pool.max_pool2d_backward(g, winner, x.shape, **geometry)]
+
+    def avg_pool_backward(g, out, residuals, wanted, x, **geometry):
+        return [pool.avg_pool2d_backward(g, x.shape, **geometry)]
+
+    return {
+        "softmax": softmax(False),
+        "log_softmax": softmax(True),
+        "cross_entropy": Path(rows.cross_entropy, cross_entropy_backward),
+        "batch_norm": Path(batch_norm, batch_norm_backward),
+        "batch_norm_gradient": Path(gradient, gradient_backward, reads_out=True),
+        "max_pool2d": Path(pool.max_pool2d, max_pool_backward),
+        "avg_pool2d": Path(lambda x, **geometry: (pool.avg_pool2d(x, **geometry), None), avg_pool_backward),
+    }
+
+
+def inverse_std(var, eps):
+    """1 / sqrt(var + eps), in the dtype of var."""
+    return 1 / xp(var).sqrt(var + var.dtype.type(eps))
+
+
+def heads_first(qkv):
+    """(N, L, 3, heads, width), q, k and v side by side, as three views (N, heads, L, width)."""
+    return [qkv[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]

@@ -1,0 +1,340 @@
+"""How an operation is recorded: primitives, and the nodes of the graph that they leave behind.
+
+A `Primitive` is what an operation computes on arrays, and for each input the gradient rule, written with operations on
+Tensors. Calling it on Tensors computes the result and, if an input requires a gradient, records a `Node` that says how the
+result came about. The backward pass (backward.py) walks the nodes from the newest to the oldest and applies the rules.
+Because a rule is made of the same operations, recording while the rules run gives a graph of the gradient, which can be
+differentiated again: that is all there is to gradients of any order.
+
+    x -> Tensor(array, node) -> Node(op, inputs) -> Tensor(array, node) -> ... -> leaf Tensor(array, requires_grad)
+
+A node refers to its inputs and never to its output, so a graph has no cycles and dies by reference counting.
+
+A rule is called as `rule(g, out, *inputs, **settings)`. **A parameter whose name begins with an underscore is not read**:
+`lambda g, out, _x: g * out` says that the gradient of exp needs the output and not the input, and so the input's memory may
+go. What stands there instead knows its shape and dtype only (`Unread`).
+"""
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import itertools
+import operator
+import types
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+from . import backend
+from .backend import xp
+from .recording import caller, next_event, observed, state
+from .tensor import Tensor, wrap
+
+ndarray = np.ndarray
+_array_of = operator.attrgetter("_array")
+_new_tensor = Tensor.__new__
+
+
+class Unread:
+    """What a gradient rule is given for an input whose values it does not read: the shape and dtype, and nothing else."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = shape, dtype
+
+    ndim = property(lambda self: len(self.shape))
+
+    def __repr__(self):
+        return f"<{type(self).__name__.lower()}: {self.dtype}{list(self.shape)}>"
+
+    def __getattr__(self, name):
+        raise AttributeError(f"{name}: a rule reads an input whose values are not saved, because its parameter's name begins "
+                             "with an underscore; name it without one")
+
+    def __array_ufunc__(self, *args, **settings):
+        return self.__getattr__("values")
+
+    __array_function__ = __array_ufunc__
+
+
+class Node(Unread):
+    """One recorded operation: the origin of the Tensor that it made. A leaf has none.
+
+    Attributes:
+        op: the `Primitive`.
+        sources: for each input its origin, to which its gradient flows: the Node that made it or the leaf Tensor itself;
+            None for a constant.
+        inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else an `Unread` (such
+            as the Node that made it), so that the memory of values that no rule needs is not held.
+        settings: the keyword arguments of the call.
+        where: while observed, the line outside this package that called it.
+        out: the output's array if a rule reads it.
+        residuals: what the path of a fused operation saved.
+        order: the event of its recording; a Node is newer than all it was computed from.
+        shape, dtype: of the output.
+        outputs: of an operation with several outputs, which are tuples then as `out`, `shape` and `dtype` are, a weak
+            reference to the Node of each output (see `output_of`); else None.
+    """
+
+    __slots__ = ("op", "sources", "inputs", "settings", "out", "residuals", "order", "where", "outputs", "__weakref__")
+    _requires_grad = True
+
+    def __init__(self, op, inputs, settings, shape, dtype, out, where, residuals=None):
+        self.op = op
+        self.sources = sources = []
+        for x in inputs:
+            sources.append(x._node or (x if x._requires_grad else None))
+        self.inputs = inputs if op.reads is None else op.with_unread(inputs)
+        self.settings = settings
+        self.shape = shape
+        self.dtype = dtype
+        self.out = out
+        self.residuals = residuals
+        self.where = where
+        self.outputs = None
+        self.order = next_event()
+
+    def __repr__(self):
+        return f"<node {self.name}>"
+
+    @property
+    def name(self):
+        """The name of the operation."""
+        return self.settings["name"] if self.op is output else self.op.name
+
+    def tensors_read(self):
+        """The inputs whose values the rules read."""
+        return [x for x in self.inputs if isinstance(x, Tensor)]
+
+    def output(self):
+        """What the operation computed, as the Tensor (or the tuple of them) that it was; without values if no rule reads it."""
+        if self.out is None:
+            return self
+        if self.outputs is not None:
+            return tuple([_made_by(output_of(self, i), array) for i, array in enumerate(self.out)])
+        return _made_by(self, self.out)
+
+
+def _made_by(node, array):
+    """The Tensor that `node` made; a constant while nothing is recorded."""
+    tensor = wrap(array)
+    if state.recording:
+        tensor._node, tensor._requires_grad = node, True
+    return tensor
+
+
+_ANY_CALL = inspect.Signature([inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL),
+                               inspect.Parameter("settings", inspect.Parameter.VAR_KEYWORD)])
+
+
+class Primitive:
+    """A differentiable operation: `forward` on arrays, and gradient rules on Tensors.
+
+    Positional arguments of a call are the inputs (Tensors, arrays or numbers); keyword arguments are settings.
+
+    Args:
+        name: what errors and graphs call it.
+        forward: `forward(*arrays, **settings)` -> array, or a tuple of arrays for an operation with several outputs.
+        rules: for each input in turn `rule(g, out, *inputs, **settings)` -> the gradient with respect to that input, a Tensor,
+            given the gradient `g` of the output (of several outputs tuples `g` and `out`); or None for an input that never
+            gets one, such as an index. A parameter whose name begins with an underscore is not read: only its shape and dtype
+            are kept for it, and a rule that reads it nevertheless fails.
+        rule_for_all: instead of `rules`, one `rule(i, g, out, *inputs, **settings)` for input number i.
+        broadcasts: inputs are broadcast against each other, so gradients are summed back to each input's shape.
+
+    Raises (when called):
+        the exception of `forward`, with the operation's name and the inputs' shapes in the message.
+    """
+
+    def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
+                 broadcasts: bool = False, doc: str | None = None):
+        self.name = self.__name__ = self.__qualname__ = name
+        self.forward = forward
+        self.rules = rules
+        self.rule_for_all = rule_for_all
+        self.broadcasts = broadcasts
+        self.__doc__ = doc
+        self.__signature__ = _ANY_CALL
+        self._find_reads()
+
+    def _find_reads(self):
+        """What the rules read: parameter names tell. `reads` is one flag per input; None means all."""
+        first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
+        self.reads_out, flags = False, []
+        for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
+            if rule is not None:
+                names = [p for p in inspect.signature(rule).parameters.values() if p.kind != p.KEYWORD_ONLY]
+                self.reads_out |= not names[first - 1].name.startswith("_")
+                flags.append([not p.name.startswith("_") for p in names[first:first + max(len(self.rules), 1)]])
+        reads = [any(column) for column in zip(*flags)]
+        self.reads = None if all(reads) else tuple(reads)
+
+    def with_unread(self, inputs):
+        """The inputs, and for those that no rule reads what knows their shape only."""
+        reads = self.reads if self.rule_for_all is None else itertools.repeat(self.reads[0], len(inputs))
+        return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
+
+    def __call__(self, *inputs, **settings):
+        for x in inputs:
+            if x.__class__ is not Tensor and not isinstance(x, Tensor):
+                inputs = self._lift(inputs)
+                break
+        try:
+            if state.observers:
+                where = caller()
+                array = self._observed(self.forward, inputs, settings, where)
+            else:
+                where = None
+                array = self.forward(*map(_array_of, inputs), **settings)
+        except Exception as error:
+            raise self._explained(error, inputs) from error
+        if array.__class__ is not ndarray and not backend.is_array(array):
+            if array.__class__ is tuple:
+                return self._recorded(array, inputs, settings, self.reads_out, where)
+            array = np.asarray(array)  # NumPy turns 0-d results into scalars
+        out = _new_tensor(Tensor)
+        out._array = array
+        out._node = None
+        out._requires_grad = False
+        out.grad = None
+        if state.recording:
+            for x in inputs:
+                if x._requires_grad:
+                    out._requires_grad = True
+                    out._node = Node(self, inputs, settings, array.shape, array.dtype, array if self.reads_out else None, where)
+                    break
+        return out
+
+    def _recorded(self, arrays, inputs, settings, reads_out, where, residuals=None):
+        """Tensors of several output arrays, recorded if an input requires a gradient."""
+        arrays = tuple([a if backend.is_array(a) else np.asarray(a) for a in arrays])
+        tensors = tuple([wrap(a) for a in arrays])
+        if state.recording and any(x._requires_grad for x in inputs):
+            call = Node(self, inputs, settings, tuple([a.shape for a in arrays]), tuple([a.dtype for a in arrays]),
+                        arrays if reads_out else None, where, residuals)
+            call.outputs = [None] * len(arrays)
+            for i, tensor in enumerate(tensors):
+                if backend.is_float(tensor.dtype):
+                    tensor._node, tensor._requires_grad = output_of(call, i), True
+        return tensors
+
+    def __get__(self, instance, owner=None):
+        """A primitive that is an attribute of a class works as its method."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self):
+        return f"<minigrad.{self.name}>"
+
+    def gradients(self, g, node, wanted, receive):
+        """Calls `receive(source, gradient, self)` for each source in `wanted`, which has None in the place of the others."""
+        inputs, settings, out = node.inputs, node.settings, node if node.out is None else node.output()
+        if g.__class__ is list:
+            g = _with_zeros(g, node)
+        if self.rule_for_all is None:
+            if len(wanted) != len(self.rules):
+                raise TypeError(f"{self.name}: {len(wanted)} inputs, but {len(self.rules)} gradient rules; an input that never "
+                                "gets a gradient has the rule None")
+            for x, rule in zip(wanted, self.rules):
+                if x is not None and rule is not None:
+                    receive(x, rule(g, out, *inputs, **settings), self)
+        else:
+            for i, x in enumerate(wanted):
+                if x is not None:
+                    receive(x, self.rule_for_all(i, g, out, *inputs, **settings), self)
+
+    def _observed(self, forward, inputs, settings, where):
+        run = functools.partial(forward, *[x._array for x in inputs], **settings)
+        return observed("forward", self, inputs, run, where)
+
+    def _lift(self, inputs):
+        """Makes Tensors of all inputs. A number takes the dtype of the Tensors beside it, so 2.0 * float32 is float32."""
+        like, module = None, np
+        for x in inputs:
+            if isinstance(x, Tensor):
+                dtype = x._array.dtype
+                like = dtype if like is None or like == dtype else backend.result_type(like, dtype)
+                if type(x._array) is not ndarray:
+                    module = xp(x._array)
+        return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module) for x in inputs])
+
+    def _constant(self, x, like, module):
+        if isinstance(x, (bool, int, float, np.generic)) and not isinstance(x, np.complexfloating):
+            kind = np.dtype(type(x)).kind
+            weak = like is not None and (backend.is_float(like) or (kind in "iub" and like.kind in "iu") or kind == "b")
+            return wrap(module.asarray(x, dtype=like if weak else None))
+        if backend.is_array(x) or isinstance(x, (list, tuple)):
+            return Tensor(x)
+        if isinstance(x, Unread):
+            return x.__getattr__(self.name)
+        raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
+
+    def _explained(self, error, inputs):
+        devices = {x.device for x in inputs}
+        if len(devices) > 1:
+            return RuntimeError(f"{self.name}: inputs on different devices, {' and '.join(sorted(devices))}; "
+                                "move them to one with .to(device)")
+        shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
+        if isinstance(error, (ValueError, IndexError, TypeError)) and (
+                not str(error).startswith(self.name + ":") or "gufunc" in str(error)):
+            kind = {np.exceptions.AxisError: ValueError}.get(type(error), type(error))
+            with contextlib.suppress(Exception):
+                return kind(f"{self.name}: {error} (inputs {shapes})")
+        return error
+
+
+# -- operations with several outputs -----------------------------------------------------------------------------------
+
+# The call has one Node, and each output a Node of this operation above it, at which the output's cotangent is complete. What
+# these give to the call is a list of cotangents, with None for all outputs but their own.
+
+
+class _Output(Primitive):
+    def gradients(self, g, node, wanted, receive):
+        call, index = node.sources[0], node.settings["index"]
+        receive(call, [g if i == index else None for i in range(len(call.shape))], self)
+
+
+output = _Output("output", None)
+output.reads = ()
+
+
+def output_of(call, i):
+    """The Node of output number i of a call; the same one as long as anything refers to it."""
+    node = call.outputs[i] and call.outputs[i]()
+    if node is None:
+        node = Node(output, (), {"index": i, "name": call.op.name}, call.shape[i], call.dtype[i], None, call.where)
+        node.sources = [call]
+        call.outputs[i] = weakref.ref(node)
+    return node
+
+
+def _with_zeros(gs, call):
+    """The cotangents of a call's outputs, zeros for the outputs that nothing used (None)."""
+    module = next(xp(g._array) for g in gs if g is not None)
+    return tuple([wrap(module.zeros(shape, dtype)) if g is None else g for g, shape, dtype in zip(gs, call.shape, call.dtype)])
+
+
+# -- the operations that the chain rule itself needs -----------------------------------------------------------------
+
+
+def _sum_to(x, shape):
+    """Sums over the axes along which `shape` was broadcast to x.shape."""
+    lead = x.ndim - len(shape)
+    axes = tuple(range(lead)) + tuple(i for i in range(lead, x.ndim) if shape[i - lead] == 1 != x.shape[i])
+    return backend.summed(x, axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
+
+
+add = Primitive("add", backend.add, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: g, broadcasts=True)
+
+sum_to = Primitive("sum_to", _sum_to, lambda g, _out, _x, shape: broadcast_to(g, shape=_x.shape))
+
+broadcast_to = Primitive(
+    "broadcast_to", lambda x, shape: xp(x).broadcast_to(x, shape), lambda g, _out, _x, shape: sum_to(g, shape=_x.shape))
+
+cast = Primitive(
+    "cast", lambda x, dtype: x.astype(dtype, copy=False), lambda g, _out, _x, dtype: cast(g, dtype=_x.dtype))
+
+identity = Primitive("identity", lambda x: x, lambda g, _out, _x: g)
