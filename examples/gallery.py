@@ -1,6 +1,6 @@
 """Small figures of the examples for the documentation, made by the examples themselves.
 
-    python -m examples.gallery                        # all of them, about five minutes on two cores
+    python -m examples.gallery                        # all of them, about ten minutes on two cores
     python -m examples.gallery --only two_moons       # one of them
 
 A finished run in `--runs` gives its figure; where there is none, the example runs briefly.
@@ -18,8 +18,8 @@ BRIEF = {  # name of the figure -> (example, settings of a brief run, file in it
     "prototypical_embeddings": (prototypical_networks, dict(steps=200, episodes=50), "embeddings.png"),
     "maml_sine_waves": (maml, dict(maml.SINUSOID, steps=3000, episodes=100), "fits.png"),
     "two_moons": (two_moons, {}, "boundaries.png"),
-    "compare_few_shot": (compare_few_shot, dict(images=15_000, episodes=200), "accuracies.png"),
-    "compare_semi_supervised": (compare_semi_supervised, dict(seeds=1, steps=500), "accuracies.png")}
+    "compare_few_shot": (compare_few_shot, dict(episodes=200), "accuracies.png"),
+    "compare_semi_supervised": (compare_semi_supervised, dict(seeds=1), "accuracies.png")}
 
 
 @dataclasses.dataclass

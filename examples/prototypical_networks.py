@@ -4,6 +4,10 @@
     python -m examples.prototypical_networks --data DIR            # Omniglot: the folder with the publisher's zips
     python -m examples.prototypical_networks --data download       # Omniglot, fetched from its publisher
     python -m examples.prototypical_networks --data IMAGES         # your own: a folder (or zip) with one folder a class
+
+Then new pictures are classified by one example or more of each class, a folder for each:
+
+    python -m examples.predict runs/prototypical_networks PICTURES --support EXAMPLES
 """
 import dataclasses
 

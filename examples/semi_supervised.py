@@ -7,6 +7,10 @@
     python -m examples.semi_supervised fixmatch --data IMAGES      # images of your own, a folder a class, and unlabelled/
     python -m examples.semi_supervised fixmatch --help             # the method's settings; the other methods likewise
 
+Then new pictures are classified by
+
+    python -m examples.predict runs/semi_supervised/fixmatch PICTURES
+
 With a residual network that suits a CPU, in an hour and a quarter on one core; and a ladder as wide as in its paper:
 
     python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network residual --ratio 7 --steps 15000 \\

@@ -37,6 +37,7 @@ class CTAugment:
         return data.augment.apply(x, self.operations, which, levels, self.fill)
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The images x (N, C, H, W), augmented."""
         for _ in range(self.depth):
             which = rng.integers(0, len(self.operations), len(x))
             x = self._apply(x, which, self.bins(which, rng), rng)
