@@ -354,3 +354,18 @@ def test_gru(data):
     inputs = [data.draw(arrays(s)) for s in ((length, n, a), (n, h), (3 * h, a), (3 * h, h), (3 * h,), (3 * h,))]
     check_derivatives(lambda *xs: mg.gru(*xs)[0], inputs, rtol=1e-4)
     check_derivatives(lambda *xs: mg.gru(*xs[:4], reverse=True)[1], inputs[:4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("offset", [100.0, 10_000.0, -10_000.0])
+def test_a_common_offset_of_a_row_costs_no_digits(offset, graph):
+    x = np.round(np.random.default_rng(0).normal(size=(5, 7)) * 64) / 64  # so that float32 holds x + offset exactly
+    labels, weights = np.arange(5), np.arange(7, dtype=np.float32)
+    for f in (lambda x: mg.cross_entropy(x, labels), lambda x: (mg.softmax(x) * weights).sum(),
+              lambda x: (mg.log_softmax(x) * weights).sum()):
+        grads = []
+        for values in (x, x + offset):
+            t = mg.Tensor(values, dtype="float32", requires_grad=True)
+            f(t).backward(create_graph=graph)
+            grads.append(t.grad.numpy())
+        np.testing.assert_array_equal(*grads)
