@@ -95,7 +95,7 @@ part "versions, headers, compilation" 60 bash -c versions
 tests "arguments of kernels" 40 "" cuda_launch cuda_softmax cuda_optimiser
 tests "other kernels" 90 "" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
     cuda_matmul cuda_windows
-tests "cuBLAS and capture" 60 "" cuda_cublas cuda_capture
+tests "cuBLAS and capture" 60 "" cuda_cublas cuda_capture cuda_groups
 tests "captured steps and 200 replays" 60 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
 part "compute-sanitizer" 60 bash -c sanitizer

@@ -30,7 +30,7 @@ def test_all_files_of_the_package_are_installed():
 
 
 def test_no_message_says_to_install_a_strangers_package():
-    for folder in ("minigrad/optim", "minigrad/data", "minigrad/io.py", "minigrad/backend/files.py"):
-        path = ROOT / folder
-        for file in path.rglob("*.py") if path.is_dir() else [path]:
-            assert "minigrad[" not in file.read_text(), file
+    """The name is taken on PyPI: messages name the clone's extra, or the library that is missing."""
+    for file in [*ROOT.glob("*.md"), *(path for folder in ("minigrad", "methods", "examples", "tests") for kind in ("*.py", "*.md", "*.sh")
+                                       for path in (ROOT / folder).rglob(kind))]:
+        assert file == pathlib.Path(__file__) or "minigrad[" not in file.read_text(), file

@@ -12,14 +12,12 @@ of the backends, `backend/cpu/conv.py` and `backend/cuda/im2col.cu`, and compute
 """
 from __future__ import annotations
 
-import numpy as np
-
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor
 from .declare import operation, TensorLike
-from .pool import Pair
+from .geometry import Pair, pair, single, whole
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
 
@@ -109,19 +107,40 @@ def _add_bias(y, bias):
 _fused_bias = Fused("add_bias", _add_bias)
 
 
-def _with_bias(y, bias):
+def _with_bias(name, y, bias):
     if bias is None:
         return y
     bias = bias if isinstance(bias, Tensor) else Tensor(bias)
-    fits = bias.shape == y.shape[1:2] and bias.dtype == y.dtype and not is_half(y.dtype)
-    return _fused_bias(y, bias) if fits else _add_bias(y, bias)
+    if bias.shape != y.shape[1:2]:
+        raise ValueError(f"{name}: a bias {y.shape[1:2]} wanted, got {bias.shape}")
+    return (_fused_bias if bias.dtype == y.dtype and not is_half(y.dtype) else _add_bias)(y, bias)
 
 
-def _pair(name, value, of="conv2d"):
-    pair = tuple(value) if np.iterable(value) else (value, value)
-    if len(pair) != 2 or any(int(v) != v for v in pair):
-        raise ValueError(f"{of}: {name} must be a whole number or a pair of them, not {value!r}")
-    return tuple(int(v) for v in pair)
+LEAST = {"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}  # of the arguments that say where windows are
+
+
+def _images_and_filters(name, x, w, groups, transposed=False):
+    """Both as Tensors, and the number of groups, which fit each other."""
+    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    groups = whole(name, "groups", groups, 1)
+    kinds = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape}")
+    channels = w.shape[0] if transposed else w.shape[1] * groups
+    if x.shape[1] != channels or w.shape[0] % groups:
+        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape} in {groups} groups")
+    if min(w.shape[2:]) < 1:
+        raise ValueError(f"{name}: filters of at least one row and column wanted, got {w.shape}")
+    return x, w, groups
+
+
+def _rows_of_one(name, x, w, kinds, bias, **geometry):
+    """A sequence as images of one row, and what `conv2d` takes with it."""
+    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    if x.ndim != 3 or w.ndim != 3:
+        raise ValueError(f"{name}: sequences (N, C, L) and filters {kinds} wanted, got {x.shape} and {w.shape}")
+    pairs = {key: (LEAST[key], single(name, key, value, LEAST[key])) for key, value in geometry.items()}
+    return x.expand_dims(2), w.expand_dims(2), bias, pairs
 
 
 @operation
@@ -141,28 +160,21 @@ def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
         (N, O, H', W') with H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1.
 
     Raises:
-        ValueError: shapes do not fit, or the window is larger than the padded image.
+        ValueError: shapes do not fit, a number is out of its range, or the window is larger than the padded image.
     """
-    y = _conv(x, w, stride=_pair("stride", stride), padding=_pair("padding", padding),
-              dilation=_pair("dilation", dilation), groups=groups)
-    return _with_bias(y, bias)
+    x, w, groups = _images_and_filters("conv2d", x, w, groups)
+    given = dict(stride=stride, padding=padding, dilation=dilation)
+    geometry = {name: pair("conv2d", name, value, LEAST[name]) for name, value in given.items()}
+    return _with_bias("conv2d", _conv(x, w, groups=groups, **geometry), bias)
 
 
 @operation
 def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int = 0,
            dilation: int = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of sequences (N, C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
-    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
-    if x.ndim != 3 or w.ndim != 3:
-        raise ValueError(f"conv1d: sequences (N, C, L) and filters (O, C / groups, k) wanted, got {x.shape} and {w.shape}")
-    y = conv2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)), (0, *_one("padding", padding)),
-               (1, *_one("dilation", dilation)), groups)
-    return y.squeeze(2)
-
-
-def _one(name, value):
-    pair = _pair(name, value if not np.iterable(value) else (*value, *value), "conv1d")
-    return pair[:1]
+    x, w, bias, geometry = _rows_of_one("conv1d", x, w, "(O, C / groups, k)", bias, stride=stride, padding=padding,
+                                        dilation=dilation)
+    return conv2d(x, w, bias, groups=groups, **geometry).squeeze(2)
 
 
 @operation
@@ -183,31 +195,25 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     Raises:
         ValueError: shapes do not fit.
     """
-    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
-    stride, padding, dilation, extra = (_pair(name, value, "conv_transpose2d") for name, value in (
-        ("stride", stride), ("padding", padding), ("dilation", dilation), ("output_padding", output_padding)))
-    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[0] or x.shape[1] % groups:
-        raise ValueError("conv_transpose2d: images (N, C, H, W) and filters (C, O / groups, kh, kw) wanted, "
-                         f"got {x.shape} and {w.shape} in {groups} groups")
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
-        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation "
-                         f"{dilation}")
-    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, s, p, d, k, e in zip(
-        x.shape[2:], stride, padding, dilation, w.shape[2:], extra))
-    y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), stride=stride, padding=padding, dilation=dilation,
-                    groups=groups)
-    return _with_bias(y, bias)
+    x, w, groups = _images_and_filters("conv_transpose2d", x, w, groups, transposed=True)
+    given = dict(stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
+    geometry = {name: pair("conv_transpose2d", name, value, LEAST[name]) for name, value in given.items()}
+    extra = geometry.pop("output_padding")
+    if any(e >= max(s, d) for e, s, d in zip(extra, geometry["stride"], geometry["dilation"])):
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {geometry['stride']} or "
+                         f"dilation {geometry['dilation']}")
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, e, s, p, d in zip(
+        x.shape[2:], w.shape[2:], extra, *geometry.values()))
+    if min(size) < 1:
+        raise ValueError(f"conv_transpose2d: images {x.shape[2:]} with padding {geometry['padding']} would give {size} pixels")
+    y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry)
+    return _with_bias("conv_transpose2d", y, bias)
 
 
 @operation
 def conv_transpose1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int = 0,
                      output_padding: int = 0, groups: int = 1, dilation: int = 1) -> Tensor:
     """`conv_transpose2d` of sequences (N, C, L) with filters (C, O / groups, k)."""
-    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
-    if x.ndim != 3 or w.ndim != 3:
-        raise ValueError("conv_transpose1d: sequences (N, C, L) and filters (C, O / groups, k) wanted, "
-                         f"got {x.shape} and {w.shape}")
-    y = conv_transpose2d(x.expand_dims(2), w.expand_dims(2), bias, (1, *_one("stride", stride)),
-                         (0, *_one("padding", padding)), (0, *_one("output_padding", output_padding)), groups,
-                         (1, *_one("dilation", dilation)))
-    return y.squeeze(2)
+    x, w, bias, geometry = _rows_of_one("conv_transpose1d", x, w, "(C, O / groups, k)", bias, stride=stride, padding=padding,
+                                        dilation=dilation, output_padding=output_padding)
+    return conv_transpose2d(x, w, bias, groups=groups, **geometry).squeeze(2)

@@ -11,7 +11,7 @@ from .declare import operation, TensorLike
 from .elementwise import maximum, relu, sqrt, square, where
 from .pool import max_pool2d
 from .reduce import mean, sum
-from .shape import _axes, Axes, concatenate, split
+from .shape import _axes, Axes, broadcast_to, concatenate, split
 
 # -- over the batch --------------------------------------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         settings = training, momentum, eps, splits
         return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
     weight, bias = _affine(x, weight, bias)
+    _check_channels("batch_norm", x.shape[1], running_mean=running_mean, running_var=running_var)
     if not training:
         return _evaluated(x, running_mean, running_var, weight, bias, eps)
     if splits > 1:
@@ -110,6 +111,11 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
 def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None, weight: TensorLike,
                    bias: TensorLike, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """max_pool2d(relu(batch_norm(x, ...)), 2) of (N, C, H, W), in training in one pass over x."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim != 4:
+        raise ValueError(f"norm_relu_pool: images (N, C, H, W) wanted, got shape {x.shape}")
+    weight, bias = _affine(x, weight, bias)
+    _check_channels("norm_relu_pool", x.shape[1], running_mean=running_mean, running_var=running_var)
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
     _check_count(x)
@@ -123,7 +129,16 @@ def _affine(x, weight, bias):
     module = xp(x._array)
     weight = module.ones(channels, x.dtype) if weight is None else weight
     bias = module.zeros(channels, x.dtype) if bias is None else bias
-    return [a if isinstance(a, Tensor) else Tensor(a) for a in (weight, bias)]
+    affine = [a if isinstance(a, Tensor) else Tensor(a) for a in (weight, bias)]
+    _check_channels("batch_norm", channels, weight=affine[0], bias=affine[1])
+    return affine
+
+
+def _check_channels(name, channels, **given):
+    """ValueError if one of the Tensors or arrays, by name, has not one number a channel."""
+    for argument, a in given.items():
+        if a is not None and tuple(a.shape) != (channels,):
+            raise ValueError(f"{name}: {argument} of shape ({channels},) wanted for {channels} channels, got {tuple(a.shape)}")
 
 
 def _check_count(x):
@@ -234,6 +249,8 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
     x = _floating("group_norm", x)
     if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
+    weight, bias = (a if a is None or isinstance(a, Tensor) else Tensor(a) for a in (weight, bias))
+    _check_channels("group_norm", x.shape[1], weight=weight, bias=bias)
     if weight is None and bias is not None:
         return group_norm(x, num_groups, None, None, eps) + bias.reshape((1, -1) + (1,) * (x.ndim - 2))
     return _fused_group_norm(x, *[a for a in (weight, bias) if a is not None], num_groups=num_groups, eps=eps)
@@ -252,7 +269,9 @@ def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
 @operation
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
-    return sum(l2_normalize(x, axis, eps) * l2_normalize(y, axis, eps), axis)
+    x, y = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, y))
+    shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
+    return sum(l2_normalize(broadcast_to(x, shape), axis, eps) * l2_normalize(broadcast_to(y, shape), axis, eps), axis)
 
 
 @operation

@@ -5,20 +5,15 @@ import math
 
 import numpy as np
 
-from ..backend import xp
+from ..backend import is_float, xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .declare import operation, TensorLike
+from .geometry import Pair, pair, single
 from .index import take_along_axis
 from .linalg import matmul
 from .reduce import mean
 from .shape import concatenate, pad, stack, swapaxes
-
-Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
-
-
-def _pair(value):
-    return tuple(value) if np.iterable(value) else (value, value)
 
 
 def _windows(x, kernel, stride, padding, fill):
@@ -46,11 +41,20 @@ _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_po
 
 
 def _pool(pool, x, kernel_size, stride, padding):
-    kernel, padding = _pair(kernel_size), _pair(padding)
-    stride = kernel if stride is None else _pair(stride)
+    x, name = x if isinstance(x, Tensor) else Tensor(x), pool.name
+    if x.ndim != 4:
+        raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
+    kernel, padding = pair(name, "kernel_size", kernel_size, 1), pair(name, "padding", padding, 0)
+    stride = kernel if stride is None else pair(name, "stride", stride, 1)
     if any(p > k // 2 for p, k in zip(padding, kernel)):
-        raise ValueError(f"padding {padding} must not exceed half of the window {kernel}")
-    return pool(x if isinstance(x, Tensor) else Tensor(x), kernel=kernel, stride=stride, padding=padding)
+        raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
+    return pool(x, kernel=kernel, stride=stride, padding=padding)
+
+
+def _averaged(x):
+    """A Tensor whose means have a dtype: whole numbers and bools as float64, as in `numpy.mean`."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return x if is_float(x.dtype) else x.astype(np.float64)
 
 
 @operation
@@ -65,7 +69,7 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
 @operation
 def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
-    return _pool(_fused_avg_pool, x, kernel_size, stride, padding)
+    return _pool(_fused_avg_pool, _averaged(x), kernel_size, stride, padding)
 
 
 @operation
@@ -84,7 +88,9 @@ def _pool_rows(name, pool, x, kernel_size, stride, padding):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim != 3:
         raise ValueError(f"{name}: sequences (N, C, L) wanted, got shape {x.shape}")
-    return pool(x.expand_dims(2), (1, kernel_size), (1, kernel_size if stride is None else stride), (0, padding)).squeeze(2)
+    kernel, padding = single(name, "kernel_size", kernel_size, 1), single(name, "padding", padding, 0)
+    stride = kernel if stride is None else single(name, "stride", stride, 1)
+    return pool(x.expand_dims(2), (1, kernel), (1, stride), (0, padding)).squeeze(2)
 
 
 def _adaptive(name, x, output_size):
@@ -92,10 +98,9 @@ def _adaptive(name, x, output_size):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim != 4:
         raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
-    size = [n if s is None else s for n, s in zip(x.shape[2:], _pair(output_size))]
-    if min(size) < 1:
-        raise ValueError(f"{name}: an output of at least one pixel wanted, not {output_size}")
-    return x, size
+    size = tuple(output_size) if np.iterable(output_size) else (output_size, output_size)
+    size = pair(name, "output_size", [n if s is None else s for n, s in zip(x.shape[2:], size)] if len(size) == 2 else size, 1)
+    return x, list(size)
 
 
 @operation
@@ -105,7 +110,7 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
     None leaves an axis as it is.
     """
-    x, size = _adaptive("adaptive_avg_pool2d", x, output_size)
+    x, size = _adaptive("adaptive_avg_pool2d", _averaged(x), output_size)
     if size == [1, 1]:
         return mean(x, (2, 3), keepdims=True)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):

@@ -19,6 +19,14 @@ def _gates(gx, h, weight_hh, bias_hh):
     return candidate + update * (h - candidate)
 
 
+def _check_parameters(name, inputs, size, weight_ih, weight_hh, bias_ih, bias_hh):
+    """ValueError if a parameter has not the shape that a state of `size` numbers wants."""
+    wanted = dict(weight_ih=(3 * size, inputs), weight_hh=(3 * size, size), bias_ih=(3 * size,), bias_hh=(3 * size,))
+    for (argument, shape), given in zip(wanted.items(), (weight_ih, weight_hh, bias_ih, bias_hh)):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name}: {argument} of shape {shape} wanted for a state of {size}, got {given.shape}")
+
+
 @operation
 def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
              bias_hh: Tensor | None = None) -> Tensor:
@@ -34,6 +42,9 @@ def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
         bias_ih, bias_hh: (3 H,) or None.
     """
     x, h = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, h))
+    if x.ndim != 2 or h.ndim != 2 or len(x) != len(h):
+        raise ValueError(f"gru_cell: x (N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
+    _check_parameters("gru_cell", x.shape[1], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
     gx = matmul(x, weight_ih.T)
     return _gates(gx if bias_ih is None else gx + bias_ih, h, weight_hh, bias_hh)
 
@@ -51,6 +62,7 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
         raise ValueError(f"gru: x (L, N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
     if not len(x):
         raise ValueError("gru: the sequence has no steps")
+    _check_parameters("gru", x.shape[2], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
     gx = matmul(x, weight_ih.T)  # of all steps at once
     gx = gx if bias_ih is None else gx + bias_ih
     states = [None] * len(x)

@@ -14,10 +14,10 @@ from ..backend import xp
 from ..fused import Fused
 from ..tensor import Tensor
 from .declare import operation, TensorLike
+from .geometry import Pair, pair
 from .elementwise import clip, floor, where
 from .index import getitem
 from .linalg import matmul
-from .pool import Pair
 from .shape import swapaxes
 
 
@@ -72,10 +72,12 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     if mode not in ("nearest", "bilinear", "bicubic"):
         raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
     if size is not None:
-        size = tuple(size) if np.iterable(size) else (size, size)
+        size = pair("interpolate", "size", size, 1)
         scales = [s / n for s, n in zip(size, x.shape[2:])]
     else:
         scales = tuple(scale_factor) if np.iterable(scale_factor) else (scale_factor, scale_factor)
+        if len(scales) != 2 or not all(0 < s < math.inf for s in scales):
+            raise ValueError(f"interpolate: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")

@@ -13,6 +13,7 @@ from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor
 from .declare import operation, TensorLike
+from .geometry import whole
 from .index import getitem
 
 Axes = int | Sequence[int]  # one number, or several
@@ -176,7 +177,7 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
         ValueError: the axis cannot be divided into equal parts (`array_split` does not mind).
     """
     n = _tensor(x).shape[axis]
-    if not np.iterable(indices_or_sections) and n % indices_or_sections:
+    if not np.iterable(indices_or_sections) and n % whole("split", "indices_or_sections", indices_or_sections, 1):
         raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
     return array_split(x, indices_or_sections, axis)
 
@@ -187,8 +188,10 @@ def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list
     x = _tensor(x)
     (axis,), n = _axes(axis, x.ndim), x.shape[axis]
     if np.iterable(indices_or_sections):
-        cuts = [slice(None, int(i)).indices(n)[1] for i in indices_or_sections]
+        cuts = [whole("array_split", "indices_or_sections", i, -math.inf) for i in indices_or_sections]
+        cuts = [slice(None, i).indices(n)[1] for i in cuts]
     else:
+        indices_or_sections = whole("array_split", "indices_or_sections", indices_or_sections, 1)
         size, extra = divmod(n, indices_or_sections)
         cuts = [i * size + min(i, extra) for i in range(1, indices_or_sections)]
     return [_part(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]

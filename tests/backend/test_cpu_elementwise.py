@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from minigrad.backend.cpu import elementwise
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.backend.cpu import elementwise, native
 from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
 
 
@@ -81,3 +83,26 @@ def test_steps_keep_the_type():
     adam_step(p, g, m, abs(v), 0.01, 0.9, 0.999, 1e-8, 0.1, True, 1)
     sgd_step(p, g, v, 0.01, 0.9, 0.1, True)
     assert p.dtype == m.dtype == v.dtype == np.float32
+
+
+@pytest.mark.parametrize("native_kernels", [True, False])
+@pytest.mark.parametrize("kind", ["mapped", "buffer", "flag"])
+@pytest.mark.parametrize("make", [lambda p: optim.Adam([p]), lambda p: optim.AdamW([p]), lambda p: optim.SGD([p], 0.1),
+                                  lambda p: optim.SGD([p], 0.1, momentum=0.9), lambda p: optim.LAMB([p]), lambda p: optim.LARS([p], 0.1)])
+def test_read_only_parameters_are_refused_not_written(tmp_path, kind, make, native_kernels):
+    values = np.arange(6, dtype=np.float32)
+    if kind == "mapped":
+        np.save(tmp_path / "w.npy", values)
+        array = np.load(tmp_path / "w.npy", mmap_mode="r")
+    elif kind == "buffer":
+        array = np.frombuffer(values.tobytes(), np.float32)
+    else:
+        array = values.copy()
+        array.flags.writeable = False
+    with native.using(native_kernels):
+        p = nn.Parameter(array)
+        p.grad = mg.Tensor(np.ones(6, np.float32))
+        optimizer = make(p)
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), values)

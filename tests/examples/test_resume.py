@@ -153,7 +153,8 @@ class Training(Method):
         self.done.append(step)
         x = self.rng.normal(size=(2, 3)) + batch.support.mean()
         self.during(step)
-        return (self.net(x + random.generator().normal(size=(2, 3))) ** 2).mean(), {}
+        x = (x + random.generator().normal(size=(2, 3))).astype(np.float32)
+        return (self.net(x) ** 2).mean(), {}
 
     def state(self):
         return {**super().state(), "rng": self.rng}

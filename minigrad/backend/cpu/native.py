@@ -100,11 +100,11 @@ def _after_fork(found):
 def _parameter(text):
     *words, _name = text.replace("*", " * ").split()
     kind = " ".join(word for word in words if word not in ("const", "*"))
-    return _pointer(_DTYPES[kind]) if "*" in words else _SCALARS[kind]
+    return _pointer(_DTYPES[kind], written="const" not in words) if "*" in words else _SCALARS[kind]
 
 
 @functools.cache
-def _pointer(dtype):
+def _pointer(dtype, written):
     class Pointer:
         @classmethod
         def from_param(cls, array):
@@ -115,6 +115,8 @@ def _pointer(dtype):
             try:
                 return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # a quarter of the time
             except (TypeError, ValueError):  # read-only, not contiguous or empty
+                if written and not array.flags.writeable:
+                    raise ValueError("a kernel cannot write into read-only memory") from None
                 return ctypes.c_void_p(array.ctypes.data)
     return Pointer
 
