@@ -37,6 +37,7 @@ class Fused(Primitive):
             if not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
+        self._check_settings(settings)
         arrays = [x._array for x in inputs]
         path = backend.path(self.name, arrays, settings)
         if path is None:

@@ -182,6 +182,8 @@ class Primitive:
             if x.__class__ is not Tensor and not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
+        if settings:
+            self._check_settings(settings)
         try:
             if state.observers:
                 where = caller()
@@ -244,6 +246,13 @@ class Primitive:
             for i, x in enumerate(wanted):
                 if x is not None:
                     receive(x, self.rule_for_all(i, g, out, *inputs, **settings), self)
+
+    def _check_settings(self, settings):
+        """TypeError for a setting that is a Tensor with a gradient: that would be lost."""
+        for name, value in settings.items():
+            if isinstance(value, Tensor) and value._requires_grad and state.recording:
+                raise TypeError(f"{self.name}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a number, "
+                                f"or {name}.detach()")
 
     def _observed(self, forward, inputs, settings, where):
         run = functools.partial(forward, *[x._array for x in inputs], **settings)
