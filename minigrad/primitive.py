@@ -48,7 +48,7 @@ class Unread:
     ndim = property(lambda self: len(self.shape))
 
     def __repr__(self):
-        return f"<{type(self).__name__.lower()}: {self.dtype}{list(self.shape)}>"
+        return f"<unread: {self.dtype}{list(self.shape)}>"
 
     def __getattr__(self, name):
         raise AttributeError(f"{name}: a rule reads an input whose values are not saved, because its parameter's name begins "
@@ -60,15 +60,15 @@ class Unread:
     __array_function__ = __array_ufunc__
 
 
-class Node(Unread):
+class Node:
     """One recorded operation: the origin of the Tensor that it made. A leaf has none.
 
     Attributes:
         op: the `Primitive`.
         sources: for each input its origin, to which its gradient flows: the Node that made it or the leaf Tensor itself;
             None for a constant.
-        inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else an `Unread` (such
-            as the Node that made it), so that the memory of values that no rule needs is not held.
+        inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else the Node that made
+            it or an `Unread`, which have its shape and dtype, so that the memory of values that no rule needs is not held.
         settings: the keyword arguments of the call.
         where: while observed, the line outside this package that called it.
         out: the output's array if a rule reads it.
@@ -79,7 +79,8 @@ class Node(Unread):
             reference to the Node of each output (see `output_of`); else None.
     """
 
-    __slots__ = ("op", "sources", "inputs", "settings", "out", "residuals", "order", "where", "outputs", "__weakref__")
+    __slots__ = ("op", "sources", "inputs", "settings", "shape", "dtype", "out", "residuals", "order", "where", "outputs",
+                 "__weakref__")
     _requires_grad = True
 
     def __init__(self, op, inputs, settings, shape, dtype, out, where, residuals=None):
@@ -96,6 +97,8 @@ class Node(Unread):
         self.where = where
         self.outputs = None
         self.order = next_event()
+
+    ndim = property(lambda self: len(self.shape))
 
     def __repr__(self):
         return f"<node {self.name}>"
@@ -273,8 +276,8 @@ class Primitive:
             return wrap(module.asarray(x, dtype=like if weak else None))
         if backend.is_array(x) or isinstance(x, (list, tuple)):
             return Tensor(x)
-        if isinstance(x, Unread):
-            return x.__getattr__(self.name)
+        if isinstance(x, (Unread, Node)):
+            return Unread.__getattr__(x, self.name)
         raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
 
     def _explained(self, error, inputs):

@@ -88,7 +88,7 @@ def test_rules_that_return_no_tensor_or_are_too_few():
                           (lambda g, _out, _x: 1.0, "returned float"), (lambda g, _out, _x: g * _x, "underscore|Unread")):
         with pytest.raises((TypeError, AttributeError), match=message):
             mg.Primitive("wrong", np.sin, rule)(x).backward()
-    with pytest.raises(TypeError, match="2 inputs, but 1 gradient rules"):
+    with pytest.raises(TypeError, match="positional arguments"):
         mg.Primitive("few", np.add, lambda g, _out, _x: g)(x, x).backward()
 
 
