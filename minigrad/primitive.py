@@ -152,6 +152,8 @@ class Primitive:
         the exception of `forward`, with the operation's name and the inputs' shapes in the message.
     """
 
+    rules = ()  # of subclasses with `gradients` of their own
+
     def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
                  broadcasts: bool = False, doc: str | None = None):
         self.name = self.__name__ = self.__qualname__ = name
