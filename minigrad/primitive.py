@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import itertools
 import operator
 import types
 import weakref
@@ -171,7 +170,9 @@ class Primitive:
         self.reads_out, flags = False, []
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
-                names = [p for p in inspect.signature(rule).parameters.values() if p.kind != p.KEYWORD_ONLY]
+                names = [p for p in inspect.signature(rule).parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+                if self.rule_for_all is None and names[-1].kind == names[-1].VAR_POSITIONAL:
+                    raise TypeError(f"{self.name}: a rule for one input of any number of them is given as rule_for_all")
                 self.reads_out |= not names[first - 1].name.startswith("_")
                 flags.append([not p.name.startswith("_") for p in names[first:first + max(len(self.rules), 1)]])
         reads = [any(column) for column in zip(*flags)]
@@ -179,7 +180,10 @@ class Primitive:
 
     def with_unread(self, inputs):
         """The inputs, and for those that no rule reads what knows their shape only."""
-        reads = self.reads if self.rule_for_all is None else itertools.repeat(self.reads[0], len(inputs))
+        reads = self.reads if self.rule_for_all is None else [self.reads[0]] * len(inputs)
+        if len(reads) != len(inputs):
+            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a gradient "
+                            "has the rule None")
         return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):

@@ -88,8 +88,10 @@ def test_rules_that_return_no_tensor_or_are_too_few():
                           (lambda g, _out, _x: 1.0, "returned float"), (lambda g, _out, _x: g * _x, "underscore|Unread")):
         with pytest.raises((TypeError, AttributeError), match=message):
             mg.Primitive("wrong", np.sin, rule)(x).backward()
-    with pytest.raises(TypeError, match="positional arguments"):
-        mg.Primitive("few", np.add, lambda g, _out, _x: g)(x, x).backward()
+    for rule, message in ((lambda g, _out, _x: g, "2 inputs, but 1 gradient rules"), (lambda g, _out, x: g * x, "positional arguments"),
+                          (lambda g, _out, *xs: g, "rule_for_all")):
+        with pytest.raises(TypeError, match=message):
+            mg.Primitive("few", np.add, rule)(x, x).backward()
 
 
 @pytest.mark.parametrize("leave", [lambda x: x.numpy(), lambda x: x.item(), lambda x: float(x), lambda x: x.tolist(), lambda x: x.data])
