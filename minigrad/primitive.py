@@ -36,30 +36,36 @@ _array_of = operator.attrgetter("_array")
 _new_tensor = Tensor.__new__
 
 
-class Unread:
-    """What a gradient rule is given for an input whose values it does not read: the shape and dtype, and nothing else."""
+class _Unreadable:
+    """What stands in the place of an input or output whose values no rule reads: every way to read them fails."""
+
+    __slots__ = ()
+    ndim = property(lambda self: len(self.shape))
+
+    def _refuse(self, *args, **settings):
+        raise AttributeError("a rule reads an input or output whose values are not saved, because its parameter's name begins with "
+                             "an underscore; name it without one")
+
+    # By type, for what Python and NumPy do not look up on the instance, or answer themselves (as ==).
+    __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
+    __neg__ = __abs__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __hash__ = object.__hash__
+
+
+class Unread(_Unreadable):
+    """What a rule is given for a leaf or constant whose values it does not read: the shape and dtype, and nothing else."""
 
     __slots__ = ("shape", "dtype")
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, dtype
 
-    ndim = property(lambda self: len(self.shape))
-
     def __repr__(self):
         return f"<unread: {self.dtype}{list(self.shape)}>"
 
-    def __getattr__(self, name):
-        raise AttributeError(f"{name}: a rule reads an input whose values are not saved, because its parameter's name begins "
-                             "with an underscore; name it without one")
 
-    def __array_ufunc__(self, *args, **settings):
-        return self.__getattr__("values")
-
-    __array_function__ = __array_ufunc__
-
-
-class Node:
+class Node(_Unreadable):
     """One recorded operation: the origin of the Tensor that it made. A leaf has none.
 
     Attributes:
@@ -97,8 +103,6 @@ class Node:
         self.outputs = None
         self.order = next_event()
 
-    ndim = property(lambda self: len(self.shape))
-
     def __repr__(self):
         return f"<node {self.name}>"
 
@@ -116,7 +120,8 @@ class Node:
         if self.out is None:
             return self
         if self.outputs is not None:
-            return tuple([_made_by(output_of(self, i), array) for i, array in enumerate(self.out)])
+            return tuple([_made_by(output_of(self, i), array) if backend.is_float(array.dtype) else wrap(array)
+                          for i, array in enumerate(self.out)])
         return _made_by(self, self.out)
 
 
@@ -167,16 +172,17 @@ class Primitive:
     def _find_reads(self):
         """What the rules read: parameter names tell. `reads` is one flag per input; None means all."""
         first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
-        self.reads_out, flags = False, []
+        self.reads_out, starred, flags = False, False, []  # starred: for any number of inputs, which is checked when they are recorded
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
                 names = [p for p in inspect.signature(rule).parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
-                if self.rule_for_all is None and names[-1].kind == names[-1].VAR_POSITIONAL:
-                    raise TypeError(f"{self.name}: a rule for one input of any number of them is given as rule_for_all")
                 self.reads_out |= not names[first - 1].name.startswith("_")
-                flags.append([not p.name.startswith("_") for p in names[first:first + max(len(self.rules), 1)]])
+                names = names[first:]
+                if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
+                    names, starred = names + names[-1:] * len(self.rules), True
+                flags.append([not p.name.startswith("_") for p in names[:max(len(self.rules), 1)]])
         reads = [any(column) for column in zip(*flags)]
-        self.reads = None if all(reads) else tuple(reads)
+        self.reads = None if all(reads) and not starred else tuple(reads)
 
     def with_unread(self, inputs):
         """The inputs, and for those that no rule reads what knows their shape only."""
@@ -203,7 +209,7 @@ class Primitive:
         except Exception as error:
             raise self._explained(error, inputs) from error
         if array.__class__ is not ndarray and not backend.is_array(array):
-            if array.__class__ is tuple:
+            if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
             array = np.asarray(array)  # NumPy turns 0-d results into scalars
         out = _new_tensor(Tensor)
@@ -282,8 +288,8 @@ class Primitive:
             return wrap(module.asarray(x, dtype=like if weak else None))
         if backend.is_array(x) or isinstance(x, (list, tuple)):
             return Tensor(x)
-        if isinstance(x, (Unread, Node)):
-            return Unread.__getattr__(x, self.name)
+        if isinstance(x, _Unreadable):
+            x._refuse()
         raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
 
     def _explained(self, error, inputs):

@@ -92,7 +92,9 @@ def observed(phase, op, inputs, run, where):
 
 
 def caller():
-    """'file:line' of the innermost frame outside this package."""
+    """'file:line' of the innermost frame outside this package; None while nobody observes."""
+    if not state.observers:
+        return None
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
