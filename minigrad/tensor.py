@@ -133,10 +133,10 @@ class Tensor:
         return backend.to_device(self._array, "cpu").tolist()
 
     def _check_not_in_rule(self, name):
-        """RuntimeError where a gradient rule that is recorded leaves the Tensors: derivatives of it would silently lack a term."""
+        """RuntimeError where a recorded gradient rule leaves the Tensors: derivatives of it would silently lack a term."""
         if state.rule_of is not None and self._requires_grad:
             raise RuntimeError(f"the gradient rule of '{state.rule_of.name}' reads values by {name}, so the gradient cannot be "
-                               "differentiated; write the rule in operations on Tensors, or .detach() what is meant as a constant")
+                               "differentiated; write the rule in operations on Tensors, or .detach() what is a constant")
 
     # -- the graph -----------------------------------------------------------------------------------------------
 
@@ -339,13 +339,17 @@ class Unread:
     ndim = property(lambda self: len(self.shape))
 
     def __getattr__(self, name):
-        raise AttributeError(f"{name}: a rule reads an input whose values are not saved, because its parameter's name begins "
-                             "with an underscore; name it without one")
+        raise AttributeError(f"{name}: a rule reads an input or output whose values are not saved, because its parameter's "
+                             "name begins with an underscore; name it without one")
 
-    def __array_ufunc__(self, *args, **settings):
+    def _refuse(self, *args, **settings):
         return self.__getattr__("values")
 
-    __array_function__ = __array_ufunc__
+    # By type, for what Python and NumPy do not look up on the instance, or answer themselves (as ==).
+    __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
+    __neg__ = __abs__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __hash__ = object.__hash__
 
 
 class Node(Unread):
@@ -406,7 +410,7 @@ class Node(Unread):
 def _made_by(node, array):
     """The Tensor that `node` made; a constant while nothing is recorded."""
     tensor = wrap(array)
-    if state.recording:
+    if state.recording and backend.is_float(array.dtype):
         tensor._node, tensor._requires_grad = node, True
     return tensor
 
@@ -453,7 +457,10 @@ class Primitive:
             if rule is not None:
                 names = [p for p in inspect.signature(rule).parameters.values() if p.kind != p.KEYWORD_ONLY]
                 self.reads_out |= not names[first - 1].name.startswith("_")
-                flags.append([not p.name.startswith("_") for p in names[first:first + max(len(self.rules), 1)]])
+                names = names[first:]
+                if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
+                    names += names[-1:] * len(self.rules)
+                flags.append([not p.name.startswith("_") for p in names[:max(len(self.rules), 1)]])
         reads = [any(column) for column in zip(*flags)]
         self.reads = None if all(reads) else tuple(reads)
 
@@ -477,7 +484,7 @@ class Primitive:
         except Exception as error:
             raise self._explained(error, inputs) from error
         if array.__class__ is not ndarray and not backend.is_array(array):
-            if array.__class__ is tuple:
+            if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
             array = np.asarray(array)  # NumPy turns 0-d results into scalars
         out = _new_tensor(Tensor)

@@ -323,6 +323,7 @@ def checkpoint(f: Callable) -> Callable:
             with random.preserved(state):
                 return stand_ins + used, tree.leaves(f(*new_args, **new_settings))
 
-        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, caller()))
+        arrays = tuple(y._array for y in outs)
+        return restore(_Recompute(again)._recorded(arrays, (*given.values(), *used), {}, False, caller()))
 
     return recomputed
