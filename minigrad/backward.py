@@ -150,7 +150,7 @@ def _leading_to(targets, order):
     """The targets, and the nodes among `order` that were computed from one."""
     leading = set(targets)
     for node in reversed(order):
-        if any(x in leading for x in node.sources if x is not None):
+        if not leading.isdisjoint(node.sources):
             leading.add(node)
     return leading
 
