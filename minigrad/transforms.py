@@ -14,7 +14,7 @@ import numpy as np
 
 from . import tree
 from .backend import is_array, is_float, random, xp
-from .backward import gradients_of
+from .backward import backpropagate, gradients_of
 from .ops import reshape, stack, stop_gradient, sum
 from .primitive import identity, Node, Primitive
 from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing
@@ -272,7 +272,10 @@ class _Closure:
 
 
 class _Recompute(Primitive):
-    """The operation of one call of a checkpointed function: the gradient runs `again(inputs)` and differentiates that."""
+    """The operation of one call of a checkpointed function: the gradient runs `again(inputs)` and differentiates that.
+
+    `again` returns for each input the Tensors that stand for it in the run, and the outputs.
+    """
 
     reads = None
 
@@ -282,14 +285,13 @@ class _Recompute(Primitive):
     def gradients(self, g, node, wanted, receive):
         create_graph = is_recording()
         with enable_grad():
-            targets, ys = self.again(node.inputs)
+            stand_ins, ys = self.again(node.inputs)
         pairs = [(y, cotangent) for y, cotangent in zip(ys, g) if cotangent is not None and y.requires_grad]
-        if not pairs:
-            return
-        chosen = [x for x, source in zip(targets, wanted) if source is not None]
-        grads = gradients_of([y for y, _ in pairs], chosen, [c for _, c in pairs], create_graph, stop=True)
-        for source, grad in zip([source for source in wanted if source is not None], grads):
-            receive(source, grad, self)
+        targets = [(x.origin, source) for xs, source in zip(stand_ins, wanted) if source is not None for x in xs]
+        found = backpropagate([y for y, _ in pairs], [c for _, c in pairs], {x for x, _ in targets}, create_graph, stop=True)
+        for x, source in targets:
+            if x in found:
+                receive(source, found[x], self)
 
 
 def checkpoint(f: Callable) -> Callable:
@@ -317,12 +319,13 @@ def checkpoint(f: Callable) -> Callable:
             return restore(outs)
 
         def again(inputs):
-            """Runs f with stand-ins for its arguments. A Tensor that f closes over stands for itself."""
-            stand_ins = [identity(x) for x in inputs[:len(given)]]
-            replaced = dict(zip(given, stand_ins))
+            """Runs f with others for its arguments. A Tensor that f closes over, an argument too perhaps, stands for itself."""
+            arguments = [identity(x) for x in inputs[:len(given)]]
+            replaced = dict(zip(given, arguments))
             new_args, new_settings = rebuild([replaced.get(id(x), x) for x in leaves])
             with random.preserved(state):
-                return stand_ins + used, tree.leaves(f(*new_args, **new_settings))
+                outs = tree.leaves(f(*new_args, **new_settings))
+            return [*zip(arguments, inputs), *[(x,) for x in used]], outs
 
         return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, caller()))
 

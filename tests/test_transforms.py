@@ -386,3 +386,15 @@ def test_the_line_of_a_checkpoint_whose_gradient_is_not_finite():
     line = r"gradient of 'checkpoint' called at .*test_transforms.py"
     with mg.detect_anomaly(), pytest.raises(FloatingPointError, match=line):
         (mg.checkpoint(mg.log)(x) * 1e200).sum().backward()
+
+
+def test_checkpoint_of_a_function_that_closes_over_its_argument():
+    x, w = (mg.Tensor(a, requires_grad=True) for a in np.random.default_rng(7).normal(size=(2, 3)))
+    for v in (x, x * w):
+        for f in (lambda u: mg.sin(u) * v, lambda u: mg.exp(v), lambda u: (lambda y: y * v + u)(mg.checkpoint(lambda t: t * v)(u))):
+            results = []
+            for g in (f, mg.checkpoint(f)):
+                first = mg.grad((g(v) ** 2).sum(), [v, x, w], create_graph=True)
+                second = mg.grad(sum((d * d).sum() for d in first), [v, x, w], retain_graph=True)
+                results.append([d.tolist() for d in first + second])
+            np.testing.assert_allclose(*results)
