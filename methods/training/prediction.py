@@ -4,12 +4,16 @@ import dataclasses
 import io
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
 
+from minigrad import data
+from minigrad.data.folder import arrange
+
 from .classifier import Classifier
-from .pictures import picture_files, read_pictures
+from .pictures import read_pictures
 from .run import write_whole
 
 Prediction = tuple[str, str, float]  # file, class, probability
@@ -40,9 +44,12 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
     if classifier.support is None:
         raise ValueError(f"the run's network knows its classes from training ({', '.join(classifier.classes)}); it takes no "
                          "further examples")
-    names, images = read_pictures(picture_files(folder), classifier.preprocessing)
-    where = [pathlib.Path(name).parent for name in names]
-    classes = {c: images[[w == c for w in where]] for c in sorted(set(where) - {pathlib.Path(folder)})}
+    names, images = read_pictures(data.find_pictures(folder).files, classifier.preprocessing)
+    layout, place = arrange(names), {name: i for i, name in enumerate(names)}
+    for note in layout.notes:
+        print(note, file=sys.stderr)
+    members = {c: layout.train.get(c, []) + layout.test.get(c, []) for c in sorted({*layout.train, *layout.test})}
+    classes = {c: images[[place[name] for name in members[c]]] for c in members}
     if len(classes) < 2:
         raise ValueError(f"{folder} has example pictures of {len(classes)} classes; at least two folders of them are needed")
     way = getattr(classifier.net, "way", len(classes))
@@ -50,7 +57,7 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
         raise ValueError(f"the run's network tells {way} classes from each other (--way), and {folder} has {len(classes)}")
     examples = min(map(len, classes.values()))
     support = np.rint(np.stack([c[:examples] for c in classes.values()]) * classifier.preprocessing.divisor).astype(np.uint8)
-    return dataclasses.replace(classifier, classes=tuple(str(c.relative_to(folder)) for c in classes), support=support)
+    return dataclasses.replace(classifier, classes=tuple(classes), support=support)
 
 
 def description(classifier: Classifier, where: str) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .files import open_zip
+
 
 @dataclass
 class LakeRun:
@@ -34,7 +36,7 @@ def load_lake_runs(path: str | os.PathLike, size: int = 28) -> list[LakeRun]:
         if path.is_dir():
             files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file()}
             return _runs(files, path, size)
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _runs({name: (lambda name=name: archive.read(name)) for name in sorted(archive.namelist())
                           if not name.endswith("/") and not name.startswith("__MACOSX")}, path, size)
     except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError, UnicodeDecodeError) as error:
