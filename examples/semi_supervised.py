@@ -34,7 +34,7 @@ from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
 from methods.training.images import load, scaled
 from methods.training.loop import train
-from methods.training.prediction import predict, write_csv
+from methods.training.prediction import predict, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
 
@@ -113,10 +113,13 @@ def main(run):
         folder = RunFolder(run.out, run, True)
         labels = {"loss": "training loss"} | ({"accuracy": "accuracy on the test images"} if run.evaluate_every else {})
         plots.curves(folder.history(), folder.path / "curves.png", "step", labels)
+        classifier = load_classifier(folder.checkpoint, run.device)
+        print(write_test(folder.path, classifier.probabilities(scaled(images.test)), images.test_y, images.names,
+                         images.test_files))
         if pictures := images.unlabelled_files:
-            write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), pictures))
+            write_csv(folder.path / "predictions.csv", predict(classifier, pictures))
             print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
-        print(f"metrics, checkpoint and figure are in {run.out}")
+        print(f"metrics, checkpoint, figure, mistakes and confusion table are in {run.out}")
     return found
 
 

@@ -27,6 +27,7 @@ class Images:
     names: tuple[str, ...]  # of the classes
     preprocessing: Preprocessing  # that makes such images of pictures
     unlabelled_files: dict[str, Callable[[], bytes]] = field(default_factory=dict)  # of an image folder, see `picture_files`
+    test_files: list[str] = field(default_factory=list)  # the names of the test images, if they are files
 
     @property
     def classes(self) -> int:
@@ -139,9 +140,10 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     without = np.concatenate([images[at], images[found.indices(layout.unlabelled)]])
     description = (f"{path}: {_total(len(chosen), len(names))}, {len(without)} images to train on, {len(held)} to test on\n"
                    f"{found.description()}")
-    files = {f"{pathlib.Path(path).as_posix()}/{name}": found.pictures.files[name] for name in layout.unlabelled}
+    paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
-                  Preprocessing(32, images.shape[1]), files)
+                  Preprocessing(32, images.shape[1]), {paths[n]: found.pictures.files[n] for n in layout.unlabelled},
+                  [paths[found.names[i]] for i in held])
 
 
 def _choose(y, labels, seed, names, held=""):

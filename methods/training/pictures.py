@@ -47,8 +47,8 @@ def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
     if path.is_file() and path.suffix.lower() != ".zip":
         return {str(path): path.read_bytes}
     found = data.find_pictures(path)
-    _report(found.skipped, f"{path.as_posix()}/")
-    return {f"{path.as_posix()}/{name}": read for name, read in found.files.items()}
+    _report({(path / name).as_posix(): why for name, why in found.skipped.items()})
+    return {(path / name).as_posix(): read for name, read in found.files.items()}
 
 
 def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preprocessing) -> tuple[list[str], np.ndarray]:
@@ -62,6 +62,6 @@ def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preproce
     return names, np.stack(arrays) if arrays else np.zeros((0, *shape), np.float32)
 
 
-def _report(skipped, prefix=""):
+def _report(skipped):
     for name, why in skipped.items():
-        print(f"skipped {prefix}{name}: {why}", file=sys.stderr)
+        print(f"skipped {name}: {why}", file=sys.stderr)

@@ -5,12 +5,12 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange
+from minigrad.data.folder import arrange, some
 
 from .classifier import Classifier
 from .pictures import read_pictures
@@ -69,8 +69,32 @@ def description(classifier: Classifier, where: str) -> str:
 
 def write_csv(path: str | os.PathLike, predictions: list[Prediction]) -> None:
     """A line for each picture: file, class, probability."""
+    _write_rows(path, [("file", "class", "probability"), *((name, kind, f"{p:.4f}") for name, kind, p in predictions)])
+
+
+def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
+               files: Sequence[str] = ()) -> str:
+    """Writes which test images a classifier gets wrong, and returns the accuracy of each class as a line.
+
+    Args:
+        folder: gets `mistakes.csv`, a line for each wrong image with the most certain first, and `confusion.csv`, the number
+            of images of each class (row) that were taken for each class (column).
+        probabilities: (N, classes); labels: the right classes, (N,).
+        files: the images' names; by default their places in the test set.
+    """
+    predicted, p = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    rows = [(files[i] if files else i, classes[labels[i]], classes[predicted[i]], f"{p[i]:.4f}")
+            for i in wrong[np.argsort(-p[wrong], kind="stable")]]
+    _write_rows(folder / "mistakes.csv", [("file" if files else "image", "class", "predicted", "probability"), *rows])
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    _write_rows(folder / "confusion.csv", [("class", *classes), *((c, *row) for c, row in zip(classes, confusion.tolist()))])
+    each = [f"{c} {100 * confusion[k, k] / n:.1f} %" for k, c in enumerate(classes) if (n := confusion[k].sum())]
+    return f"accuracy of each class: {some(each, 20)}"
+
+
+def _write_rows(path, rows):
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "class", "probability"])
-    writer.writerows((name, kind, f"{p:.4f}") for name, kind, p in predictions)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     write_whole(pathlib.Path(path), text.getvalue())

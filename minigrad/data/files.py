@@ -62,13 +62,13 @@ def open_zip(path: str | os.PathLike, content: bytes | None = None) -> zipfile.Z
         raise ValueError(f"{path} is neither a folder nor an undamaged zip: {error}") from None
     size = os.path.getsize(path) if content is None else len(content)
     most, total = GIB + 20 * size, sum(info.file_size for info in members)
-    fault = f"it unpacks to {total / GIB:.1f} GiB, more than {most / GIB:.1f} GiB, the most for its size" if total > most else ""
+    fault = f"it unpacks to {total / GIB:.1f} GiB, for its size at most {most / GIB:.1f} GiB is read" if total > most else ""
     for info in members:
         if info.flag_bits & 1:
             fault = f"{info.filename} is encrypted; unpack it with its password and give the folder"
         elif info.compress_type not in _ZIP_METHODS:
             method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
-            fault = f"{info.filename} is compressed by a method ({method}) that Python does not read; unpack it and give the folder"
+            fault = f"{info.filename} is compressed by {method}, which Python does not read; unpack it and give the folder"
         elif ".." in (parts := info.filename.replace("\\", "/").split("/")) or parts[0] == "" or parts[0].endswith(":"):
             fault = f"{info.filename} would lie outside the folder that the zip is of"
         if fault:

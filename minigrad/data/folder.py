@@ -53,7 +53,7 @@ class Pictures:
     others: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def read(self, decode: Callable[[bytes], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and `decode(content)` of each file; those that cannot be read, or for which it raises ValueError, are skipped."""
+        """Name and `decode(content)` of each file; those that cannot be read, or that raise ValueError there, are skipped."""
         for name, read in self.files.items():
             try:
                 picture = decode(_content(read))
@@ -96,7 +96,8 @@ def picture_endings() -> set[str]:
     return set(Image.registered_extensions())
 
 
-def _hidden(name):
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or put there by an operating system."""
     return name.startswith(".") or name.lower() in _IGNORED
 
 
@@ -112,7 +113,7 @@ def _walk(folder, prefix, above, skipped):
     if here in above:
         return
     for entry in entries:
-        if _hidden(entry.name):
+        if hidden(entry.name):
             continue
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, here), skipped)
@@ -132,7 +133,7 @@ def _members(path):
     archive = open_zip(path)
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
-        if not name.endswith("/") and not any(_hidden(part) for part in name.split("/")):
+        if not name.endswith("/") and not any(hidden(part) for part in name.split("/")):
             yield name, lambda info=info: archive.read(info)
 
 
@@ -249,8 +250,9 @@ def arrange(names: Iterable[str]) -> Layout:
     parts = {_part(top) for top in deep}
     split = "train" in parts and (all(map(_part, tops)) or bool(parts & {"test", "validation"}))
     if not split and labelled and all(map(_part, labelled)):
-        raise ValueError(f"{_folders(labelled)} found, but not {'class folders in train/' if deep else 'a folder for each class'}"
-                         "; each class needs a folder of its own, at the top or in train/ and test/")
+        missing = "class folders in train/" if deep else "a folder for each class"
+        raise ValueError(f"{some(sorted(f'{top}/' for top in labelled))} found, but not {missing}; each class needs a folder of "
+                         "its own, at the top or in train/ and test/")
     inner = {_part(folder) for top in labelled for p in paths.values() if p[0] == top for folder in p[1:-1]}
     if not split and {"train", "test"} <= inner:
         raise ValueError("train/ and test/ lie within other folders; put them at the top, and the classes into them")
@@ -273,8 +275,7 @@ def arrange(names: Iterable[str]) -> Layout:
                 unused[f"{path[0]}/{path[1]}/"] += 1
         else:
             found[part]["/".join(path[1:-1])].append(name)
-    notes = [f"not used: {count} pictures in {where}, as {'they lie' if where.endswith('self') else 'that lies'} in no class folder"
-             for where, count in unused.items()]
+    notes = [f"not used: {count} pictures in {where}, which is no class folder" for where, count in unused.items()]
     if loose:
         notes.append(f"not used: {len(loose)} pictures beside the class folders ({some(loose)})")
     if found["validation"]:
@@ -308,10 +309,6 @@ def some(names: Iterable[str], most: int = 5) -> str:
     """The first names, and dots if there are more."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _folders(names):
-    return some([f"{name}/" for name in sorted(names)])
 
 
 @dataclasses.dataclass

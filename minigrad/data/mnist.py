@@ -41,13 +41,15 @@ def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> t
         data: the folder that holds the publisher's files, or has them in its `mnist/`, see `data_dir`; else they are fetched.
 
     Raises:
-        ValueError: no such split, a file is damaged, or images and labels do not match; FileNotFoundError: it can be neither found nor fetched.
+        ValueError: no such split, a file is damaged, or images and labels do not match; FileNotFoundError: it can be neither
+            found nor fetched.
     """
     if split not in _FILES:
         raise ValueError(f"mnist: split must be 'train' or 'test', not {split!r}")
     paths = [find([name, f"mnist/{name}"], _URL + name, md5, data) for name, md5 in _FILES[split]]
     images, labels = map(read_idx, paths)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise ValueError(f"{paths[0]} holds an array {images.shape}, {paths[1]} {labels.shape}; wanted are (N, 28, 28) and (N,)")
+        raise ValueError(f"{paths[0]} and {paths[1]} hold arrays of {images.shape} and {labels.shape}; wanted are (N, 28, 28) "
+                         "and (N,)")
     check_labels(labels, 10, paths[1])
     return images, labels
