@@ -34,7 +34,7 @@ from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
 from methods.training.images import load, scaled
 from methods.training.loop import train
-from methods.training.prediction import predict, write_csv
+from methods.training.prediction import predict, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
 
@@ -46,7 +46,7 @@ class Run(RunSettings):
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     seed: int = 0  # of the weights, the choice of labels and the batches
     out: str = "runs/semi_supervised"  # the run's folder
-    labels: int = setting(50, least=0)  # labelled images, of each class as many; 0 for all of an image folder
+    labels: int = setting(50, least=0)  # labelled images in all, as many per class (50: 5 of 10); 0: all of a folder
     batch: int = setting(32, least=2)  # labelled images in a step
     ratio: int = setting(3, least=1)  # unlabelled images in a step for each labelled one
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
@@ -113,10 +113,13 @@ def main(run):
         folder = RunFolder(run.out, run, True)
         labels = {"loss": "training loss"} | ({"accuracy": "accuracy on the test images"} if run.evaluate_every else {})
         plots.curves(folder.history(), folder.path / "curves.png", "step", labels)
-        if pictures := images.unlabelled_pictures():
-            write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), pictures))
+        classifier = load_classifier(folder.checkpoint, run.device)
+        print(write_test(folder.path, classifier.probabilities(scaled(images.test)), images.test_y, images.names,
+                         images.test_files))
+        if pictures := images.unlabelled_files:
+            write_csv(folder.path / "predictions.csv", predict(classifier, pictures))
             print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
-        print(f"metrics, checkpoint and figure are in {run.out}")
+        print(f"metrics, checkpoint, figure, mistakes and confusion table are in {run.out}")
     return found
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data import Characters, LakeRun
+from minigrad.data.folder import some
 
 from .pictures import Preprocessing
 
@@ -43,30 +44,49 @@ def load(source: str, mirrored: bool = False) -> tuple[Characters, Characters, s
 
 
 def own_images(path: str) -> tuple[Characters, Characters, str]:
-    """As `load`, from an image folder. Images are made grey, 28 x 28, dark ink on light paper inverted."""
-    def classes(under):
-        images, labels, names = data.load_image_folder(path, size=28, channels=1, under=under)
-        images = 1 - images[:, 0] if np.median(images) > 0.5 else images[:, 0]
-        return Characters([images[labels == k] for k in range(len(names))], names)
+    """As `load`, from an image folder. Images are made grey, 28 x 28, dark ink on light paper inverted.
 
+    Classes with one picture are left out, and so are classes to test on that are among those to train on. If no two are new,
+    the pictures are put together by their class's name, and the classes divided as if they were not in `train/` and `test/`.
+    What else may be in a folder: see `minigrad.data.folder`.
+    """
     try:
-        train, test = classes("train"), classes("test")
-    except FileNotFoundError as error:
+        found = data.read_image_folder(path, 28, 1)
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"--data: {error}") from None
-    except ValueError:
-        try:
-            whole = classes("")
-        except ValueError as error:
-            raise SystemExit(f"--data: {error}") from None
+    train, test, notes = found.layout.train, found.layout.test, []
+    both = [name for name in test if name in train]
+    if both and len(test) - len(both) < 2:
+        notes.append(f"the classes to train on are also those to test on ({some(both)}): their pictures are put together, and "
+                     "the classes divided at random, two thirds to train on and the others to test on")
+        train, test = {name: train.get(name, []) + test.get(name, []) for name in sorted({*train, *test})}, {}
+    elif both:
+        notes.append(f"not tested on: {some(both)}, which are among the classes to train on")
+        test = {name: members for name, members in test.items() if name not in both}
+    if single := [name for name in {**train, **test} if len((train | test)[name]) < 2]:
+        notes.append(f"not used: classes with one picture ({some(single)})")
+        train, test = ({name: m for name, m in part.items() if name not in single} for part in (train, test))
+
+    def characters(part):
+        images = found.images[found.indices([name for members in part.values() for name in members]), 0]
+        images = images.astype(np.float32) / 255
+        images = 1 - images if images.size and np.median(images) > 0.5 else images
+        return Characters(np.split(images, np.cumsum([len(members) for members in part.values()])[:-1]), list(part))
+
+    if found.layout.test and test:
+        train, test = characters(train), characters(test)
+    else:
+        whole = characters(train)
         order = np.random.default_rng(0).permutation(len(whole.names))
         cut = 2 * len(order) // 3
         train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part])
                        for part in (order[:cut], order[cut:]))
-    few = min(len(train.names), len(test.names))
-    if few < 2:
+    description = "\n".join([f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on",
+                             found.description(), *notes])
+    if min(len(train.names), len(test.names)) < 2:
         raise SystemExit(f"--data: {path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
-                         "at least two of each are needed")
-    return train, test, f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on"
+                         f"at least two of each are needed{''.join('; ' + note for note in notes)}")
+    return train, test, description
 
 
 def lake_runs(path: str) -> list[LakeRun]:

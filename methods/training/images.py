@@ -1,14 +1,15 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from minigrad import data
 from minigrad.data import cifar10
+from minigrad.data.folder import some
 
-from .pictures import Preprocessing, picture_files
+from .pictures import Preprocessing
 
 UNLABELLED = "unlabelled"
 
@@ -25,7 +26,8 @@ class Images:
     description: str
     names: tuple[str, ...]  # of the classes
     preprocessing: Preprocessing  # that makes such images of pictures
-    source: str = ""  # the image folder, or zip of one, if it is one
+    unlabelled_files: dict[str, Callable[[], bytes]] = field(default_factory=dict)  # of an image folder, see `picture_files`
+    test_files: list[str] = field(default_factory=list)  # the names of the test images, if they are files
 
     @property
     def classes(self) -> int:
@@ -37,12 +39,6 @@ class Images:
         """The share of each class among the labels, (classes,)."""
         return np.bincount(self.y, minlength=self.classes) / len(self.y)
 
-    def unlabelled_pictures(self) -> dict[str, Callable[[], bytes]]:
-        """The pictures in `unlabelled/` of an image folder (see `picture_files`)."""
-        prefix = f"{pathlib.Path(self.source).as_posix()}/{UNLABELLED}/"
-        files = picture_files(self.source) if self.source else {}
-        return {name: read for name, read in files.items() if name.startswith(prefix)}
-
 
 def scaled(images: np.ndarray) -> np.ndarray:
     """Bytes as float32 in [0, 1]; float32 as it is."""
@@ -50,12 +46,12 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 def load(source: str, labels: int, seed: int) -> Images:
-    """`Images` with so many labels, as many of each class, drawn with the seed; test images are always the same ones.
+    """`Images` with so many labels in all, as many of each class, drawn with the seed; test images are always the same ones.
 
     Args:
         source: "digits" (scikit-learn's), "mnist", "cifar10", a folder with MNIST's or CIFAR-10's files, or an image folder
             of your own. "mnist" (or "download") and "cifar10" are looked for where MINIGRAD_DATA says, else fetched.
-        labels: 0 for all labels of an image folder.
+        labels: the total over all classes; 0 for all labels of an image folder.
 
     Raises:
         SystemExit: it says what is wrong with the source or the number of labels.
@@ -100,9 +96,9 @@ def _given(x, y, test, test_y, name, labels, seed):
     y, test_y = y.astype(np.int64), test_y.astype(np.int64)
     if labels < 1:
         raise ValueError(f"of {name} the number of labels must be given, 1 to {len(x)}")
-    chosen = data.balanced_subset(y, labels, seed)
     names = cifar10.NAMES if name == "CIFAR-10" else tuple(str(c) for c in range(int(max(y.max(), test_y.max())) + 1))
-    description = f"{name}: {labels} labels, {len(x)} images to train on, {len(test)} to test on"
+    chosen = _choose(y, labels, seed, names)
+    description = f"{name}: {_total(labels, len(names))}, {len(x)} images to train on, {len(test)} to test on"
     preprocessing = Preprocessing(x.shape[-1], x.shape[1], "dark" if x.shape[1] == 1 else "any")
     return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing)
 
@@ -112,33 +108,58 @@ def own_images(path: str, labels: int, seed: int) -> Images:
 
     Labelled images lie in a folder for each class, all in `train/` and `test/`, or at the top, and then a fifth of each
     class is held out to test on. What lies in `unlabelled/` has no label. All training images serve without label too.
+    What else may be in a folder: see `minigrad.data.folder`.
     """
-    images, kind, folders = data.load_image_folder(path, size=32)
+    found = data.read_image_folder(path, 32)
+    images, layout = found.images.astype(np.float32) / 255, found.layout
     if (images == images[:, :1]).all():
         images = images[:, :1]
-    top = [name.split("/")[0] for name in folders]
-    free = np.isin(kind, [k for k, t in enumerate(top) if t == UNLABELLED])
-    if "train" in top or "test" in top:
-        train, test = ({name.partition("/")[2]: k for k, name in enumerate(folders) if name.startswith(part + "/")}
-                       for part in ("train", "test"))
-        if set(train) != set(test):
-            raise ValueError(f"the classes in train/ and test/ differ: {sorted(train)} and {sorted(test)}")
-        names = sorted(train)
-        pools = [(np.flatnonzero(kind == train[c]), np.flatnonzero(kind == test[c])) for c in names]
+    names = list(layout.train)
+    if layout.test:
+        if set(layout.train) != set(layout.test):
+            alone = [f"{c} in {part} alone" for part, here, other in (("train", layout.train, layout.test),
+                                                                      ("test", layout.test, layout.train))
+                     for c in here if c not in other]
+            raise ValueError(f"the classes to train on and to test on differ: {some(alone)}")
+        pools = [(found.indices(layout.train[c]), found.indices(layout.test[c])) for c in names]
     else:
-        rng = np.random.default_rng(0)
-        names = [name for k, name in enumerate(folders) if top[k] != UNLABELLED]
-        pools = []
+        rng, pools = np.random.default_rng(0), []
         for c in names:
-            members = rng.permutation(np.flatnonzero(kind == folders.index(c)))
+            members = rng.permutation(found.indices(layout.train[c]))
             pools.append(np.split(members, [len(members) - max(1, len(members) // 5)]))
-    if len(names) < 2 or any(not len(part) for pool in pools for part in pool):
-        raise ValueError(f"two classes or more are needed, each with two images or more; found {names}. Put each class's "
-                         f"images into a folder of its own, and those without a label into {UNLABELLED}/")
+    few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
+    if len(names) < 2 or few:
+        raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names)}"
+                         f"{', with one image: ' + some(few) if few else ''}. Put each class's images into a folder of its "
+                         f"own, and those without a label into {UNLABELLED}/")
     (at, y), (held, test_y) = ((np.concatenate([pool[i] for pool in pools]),
                                 np.repeat(np.arange(len(names)), [len(pool[i]) for pool in pools])) for i in (0, 1))
-    chosen = data.balanced_subset(y, labels, seed) if labels else np.arange(len(y))
-    without = np.concatenate([images[at], images[free]])
-    description = f"{path}: {len(chosen)} labels, {len(without)} images to train on, {len(held)} to test on"
+    chosen = np.arange(len(y))
+    if labels:
+        chosen = _choose(y, labels, seed, names, "" if layout.test else "; a fifth of each class is held out to test on")
+    without = np.concatenate([images[at], images[found.indices(layout.unlabelled)]])
+    description = (f"{path}: {_total(len(chosen), len(names))}, {len(without)} images to train on, {len(held)} to test on\n"
+                   f"{found.description()}")
+    paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
-                  Preprocessing(32, images.shape[1]), str(path))
+                  Preprocessing(32, images.shape[1]), {paths[n]: found.pictures.files[n] for n in layout.unlabelled},
+                  [paths[found.names[i]] for i in held])
+
+
+def _choose(y, labels, seed, names, held=""):
+    """`balanced_subset` whose errors name the classes."""
+    sizes = np.bincount(y, minlength=len(names))
+    if labels < len(names):
+        raise ValueError(f"{_total(labels, len(names))}: each class needs at least one, {len(names)} or more in all")
+    try:
+        return data.balanced_subset(y, labels, seed)
+    except ValueError:
+        few = [f"{name} has {size}" for name, size in zip(names, sizes) if size < -(-labels // len(names))]
+        raise ValueError(f"{_total(labels, len(names))}, and to train on {some(few)}{held}; at most {sizes.min() * len(names)} "
+                         "labels can be the same number a class") from None
+
+
+def _total(labels, classes):
+    """The number of labels in all and per class."""
+    each, more = divmod(labels, classes)
+    return f"{labels} labels in all ({f'{each} or {each + 1}' if more else each} per class)"

@@ -1,15 +1,13 @@
 """Picture files as a network's inputs."""
-import io
 import pathlib
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+from minigrad import data
 
 
 @dataclass
@@ -27,52 +25,43 @@ class Preprocessing:
         Raises:
             ValueError: it is no readable picture.
         """
-        from PIL import Image, UnidentifiedImageError
-        try:
-            picture = Image.open(io.BytesIO(content)).convert("L" if self.channels == 1 else "RGB")
-        except UnidentifiedImageError:
-            raise ValueError("it is no picture") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"it cannot be read: {error}") from None
-        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=2)
-        array = np.asarray(picture).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
-        array = array.astype(np.float32) / np.float32(self.divisor)
+        array = data.read_picture(content, self.size, self.channels).astype(np.float32) / np.float32(self.divisor)
         frame = np.concatenate([array[:, 0], array[:, -1], array[:, :, 0], array[:, :, -1]], 1)
         return 1 - array if self.background == "dark" and np.median(frame) > 0.5 else array
 
 
 def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
-    """The pictures at a path, in order: from the name of each to a function that reads it.
+    """The pictures at a path, in order: from the name of each, which begins with the path, to a function that reads it.
+
+    Of folders that cannot be read standard error says why.
 
     Args:
         path: a picture file, a folder (with all below it), or a zip of one.
 
     Raises:
-        FileNotFoundError: there is nothing; ValueError: it is a damaged zip.
+        FileNotFoundError: there is nothing; ValueError: it is a zip that cannot be read.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        return {p.as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in ENDINGS}
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    if path.suffix.lower() != ".zip":
+    if path.is_file() and path.suffix.lower() != ".zip":
         return {str(path): path.read_bytes}
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: {error}") from None
-    names = [n for n in sorted(archive.namelist()) if n.lower().endswith(ENDINGS) and not n.startswith("__MACOSX")]
-    return {f"{path}/{name}": (lambda name=name: archive.read(name)) for name in names}
+    found = data.find_pictures(path)
+    _report({(path / name).as_posix(): why for name, why in found.skipped.items()})
+    return {(path / name).as_posix(): read for name, read in found.files.items()}
 
 
 def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preprocessing) -> tuple[list[str], np.ndarray]:
     """The names and arrays (N, C, H, W) of the pictures that can be read; of the others standard error says why."""
-    names, arrays = [], []
-    for name, read in files.items():
-        try:
-            arrays.append(preprocessing(read()))
-            names.append(name)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            print(f"skipped {name}: {error}", file=sys.stderr)
+    names, arrays, pictures = [], [], data.Pictures(files, {})
+    for name, array in pictures.read(preprocessing):
+        names.append(name)
+        arrays.append(array)
+    _report(pictures.skipped)
     shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
     return names, np.stack(arrays) if arrays else np.zeros((0, *shape), np.float32)
+
+
+def _report(skipped):
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}", file=sys.stderr)

@@ -4,12 +4,16 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from minigrad import data
+from minigrad.data.folder import arrange, some
+
 from .classifier import Classifier
-from .pictures import picture_files, read_pictures
+from .pictures import read_pictures
 from .run import write_whole
 
 Prediction = tuple[str, str, float]  # file, class, probability
@@ -40,9 +44,12 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
     if classifier.support is None:
         raise ValueError(f"the run's network knows its classes from training ({', '.join(classifier.classes)}); it takes no "
                          "further examples")
-    names, images = read_pictures(picture_files(folder), classifier.preprocessing)
-    where = [pathlib.Path(name).parent for name in names]
-    classes = {c: images[[w == c for w in where]] for c in sorted(set(where) - {pathlib.Path(folder)})}
+    names, images = read_pictures(data.find_pictures(folder).files, classifier.preprocessing)
+    layout, place = arrange(names), {name: i for i, name in enumerate(names)}
+    for note in layout.notes:
+        print(note, file=sys.stderr)
+    members = {c: layout.train.get(c, []) + layout.test.get(c, []) for c in sorted({*layout.train, *layout.test})}
+    classes = {c: images[[place[name] for name in members[c]]] for c in members}
     if len(classes) < 2:
         raise ValueError(f"{folder} has example pictures of {len(classes)} classes; at least two folders of them are needed")
     way = getattr(classifier.net, "way", len(classes))
@@ -50,7 +57,7 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
         raise ValueError(f"the run's network tells {way} classes from each other (--way), and {folder} has {len(classes)}")
     examples = min(map(len, classes.values()))
     support = np.rint(np.stack([c[:examples] for c in classes.values()]) * classifier.preprocessing.divisor).astype(np.uint8)
-    return dataclasses.replace(classifier, classes=tuple(str(c.relative_to(folder)) for c in classes), support=support)
+    return dataclasses.replace(classifier, classes=tuple(classes), support=support)
 
 
 def description(classifier: Classifier, where: str) -> str:
@@ -62,8 +69,32 @@ def description(classifier: Classifier, where: str) -> str:
 
 def write_csv(path: str | os.PathLike, predictions: list[Prediction]) -> None:
     """A line for each picture: file, class, probability."""
+    _write_rows(path, [("file", "class", "probability"), *((name, kind, f"{p:.4f}") for name, kind, p in predictions)])
+
+
+def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
+               files: Sequence[str] = ()) -> str:
+    """Writes which test images a classifier gets wrong, and returns the accuracy of each class as a line.
+
+    Args:
+        folder: gets `mistakes.csv`, a line for each wrong image with the most certain first, and `confusion.csv`, the number
+            of images of each class (row) that were taken for each class (column).
+        probabilities: (N, classes); labels: the right classes, (N,).
+        files: the images' names; by default their places in the test set.
+    """
+    predicted, p = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(predicted != labels)
+    rows = [(files[i] if files else i, classes[labels[i]], classes[predicted[i]], f"{p[i]:.4f}")
+            for i in wrong[np.argsort(-p[wrong], kind="stable")]]
+    _write_rows(folder / "mistakes.csv", [("file" if files else "image", "class", "predicted", "probability"), *rows])
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    _write_rows(folder / "confusion.csv", [("class", *classes), *((c, *row) for c, row in zip(classes, confusion.tolist()))])
+    each = [f"{c} {100 * confusion[k, k] / n:.1f} %" for k, c in enumerate(classes) if (n := confusion[k].sum())]
+    return f"accuracy of each class: {some(each, 20)}"
+
+
+def _write_rows(path, rows):
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "class", "probability"])
-    writer.writerows((name, kind, f"{p:.4f}") for name, kind, p in predictions)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     write_whole(pathlib.Path(path), text.getvalue())

@@ -7,7 +7,7 @@ from .cifar10 import load_cifar10
 from .digits import load_digits
 from .episodes import Episode, EpisodeSampler
 from .files import cache_dir, data_dir
-from .folder import load_image_folder
+from .folder import ImageFolder, Pictures, find_pictures, load_image_folder, open_picture, read_image_folder, read_picture
 from .glyphs import load_glyphs
 from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs

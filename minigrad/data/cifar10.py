@@ -1,12 +1,11 @@
 """CIFAR-10 (Krizhevsky 2009): 50,000 images to train on and 10,000 to test on, 32 x 32 in colour, ten classes."""
-import io
 import os
 import tarfile
-import zipfile
 
 import numpy as np
 
-from .files import cached, data_dir, find
+from .files import GIB, cached, check_labels, data_dir, find, open_zip
+from .folder import read_picture
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES = ("cifar10-train.zip", "cifar-10-binary.tar.gz")  # one of them tells that a folder holds CIFAR-10
@@ -29,26 +28,32 @@ def load_cifar10(split: str = "train", data: str | os.PathLike | None = None) ->
         path = folder / f"cifar10-{split}.zip"
         if path.is_file():
             facts = path.stat()
-            packed = cached(f"cifar10-{split}-{facts.st_size}-{facts.st_mtime_ns}", lambda: _from_zip(path, split))
-            return packed[:, 1:].reshape(-1, 3, 32, 32), packed[:, 0]
+            packed = cached(f"cifar10-{split}-{facts.st_size}-{facts.st_mtime_ns}", lambda: _from_zip(path, split), (-1, 3073))
+            return _images_and_labels(packed, path)
     name = "cifar-10-binary.tar.gz"
-    packed = _from_tar(find([name, f"cifar10/{name}"], _URL, _MD5, data), split)
+    path = find([name, f"cifar10/{name}"], _URL, _MD5, data)
+    return _images_and_labels(_from_tar(path, split), path)
+
+
+def _images_and_labels(packed, path):
+    check_labels(packed[:, 0], len(NAMES), path)
     return packed[:, 1:].reshape(-1, 3, 32, 32), packed[:, 0]
 
 
 def _from_zip(path, split):
     """(N, 3073) bytes: the label, then the pixels, as in the publisher's binary files."""
-    from PIL import Image
     rows = []
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             for name in sorted(archive.namelist()):
                 parts = name.split("/")
                 if len(parts) == 3 and parts[0] == split and parts[1] in NAMES and parts[2]:
-                    image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
-                    rows.append(np.append(np.uint8(NAMES.index(parts[1])), image.transpose(2, 0, 1)))
+                    image = read_picture(archive.read(name))
+                    if image.shape != (3, 32, 32):
+                        raise ValueError(f"{name} is {image.shape[2]} x {image.shape[1]} pixels, not 32 x 32")
+                    rows.append(np.append(np.uint8(NAMES.index(parts[1])), image))
         return np.stack(rows)
-    except (zipfile.BadZipFile, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a damaged archive raises errors of many kinds
         raise ValueError(f"{path} is damaged or holds no images {split}/CLASS/NAME of CIFAR-10: {error}") from None
 
 
@@ -56,7 +61,10 @@ def _from_tar(path, split):
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
     try:
         with tarfile.open(path) as archive:  # members are read, nothing is unpacked
-            parts = [np.frombuffer(archive.extractfile(f"cifar-10-batches-bin/{n}").read(), np.uint8) for n in names]
+            members = [archive.getmember(f"cifar-10-batches-bin/{n}") for n in names]
+            if sum(member.size for member in members) > GIB:
+                raise ValueError("it unpacks to more than 1 GiB")
+            parts = [np.frombuffer(archive.extractfile(member).read(), np.uint8) for member in members]
         return np.concatenate(parts).reshape(-1, 3073)
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a damaged archive raises errors of many kinds
         raise ValueError(f"{path} is damaged: {error}; delete it and fetch it again") from None

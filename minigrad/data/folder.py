@@ -1,18 +1,402 @@
-"""A folder of images of one's own, or a zip of one: each folder that holds images is a class."""
+"""Pictures as people have them: folders of them, or a zip of one, in which each folder that holds pictures is a class.
+
+| found                                                         | what happens                                                |
+|---------------------------------------------------------------|-------------------------------------------------------------|
+| a file with an ending that the installed Pillow knows         | read by its content: first frame, upright by its EXIF tag   |
+| transparent pixels                                            | on white; the colour beneath them never shows               |
+| 16-bit, 32-bit and float pixels                               | scaled by their range to 8 bits                             |
+| broken, empty, too large, no picture, a dead link             | skipped, with the reason in `skipped`                       |
+| other endings                                                 | counted in `others`, not read                               |
+| `.hidden`, `__MACOSX`, `Thumbs.db`, `@eaDir`                  | ignored                                                     |
+| a linked folder                                               | followed, but never into a folder that it lies in           |
+| one outer folder round everything                             | peeled off                                                  |
+| `train/` and `test/` with class folders, any case             | pictures to train and to test on, classes matched by name   |
+| `val/` or `valid/` beside these                               | tested on where there is no `test/`, else not used          |
+| `unlabelled/` or `unlabeled/`, any case, at the top or in `train/` | pictures without a class                               |
+| pictures beside class folders, other folders beside `train/`  | not used, said in `notes`                                   |
+| `train/` with pictures and no class folders, beside others    | a class called train                                        |
+| `train/` and `test/` without class folders, or within classes | ValueError                                                  |
+| a zip: encrypted, Deflate64, names with `..`, a bomb, in a zip| ValueError; backslashes in names are taken as slashes       |
+| names in Unicode's decomposed form                            | composed (NFC)                                              |
+"""
+import collections
+import dataclasses
 import io
 import os
 import pathlib
+import unicodedata
+import warnings
 import zipfile
-import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+from .files import GIB, open_zip
+
+_IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
+_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
+          "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+
+
+@dataclasses.dataclass
+class Pictures:
+    """The picture files of a folder, or of a zip of one.
+
+    Args:
+        files: from the name of each below the folder, with slashes, to a function that reads its bytes; sorted.
+        skipped: from the names of files that cannot be read to the reasons.
+        others: how many files have which other ending.
+    """
+
+    files: dict[str, Callable[[], bytes]]
+    skipped: dict[str, str]
+    others: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def read(self, decode: Callable[[bytes], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and `decode(content)` of each file; those that cannot be read, or that raise ValueError there, are skipped."""
+        for name, read in self.files.items():
+            try:
+                picture = decode(_content(read))
+            except ValueError as error:
+                self.skipped[name] = str(error)
+            else:
+                yield name, picture
+
+
+def find_pictures(path: str | os.PathLike) -> Pictures:
+    """The picture files below a folder or in a zip, see the table above.
+
+    Raises:
+        FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no image folder or zip at {path}")
+    skipped, others, readers = {}, collections.Counter(), {}
+    found = _walk(path, "", (), skipped) if path.is_dir() else _members(path)
+    for name, read in found:
+        name = unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        ending = os.path.splitext(name)[1].lower()
+        if ending not in picture_endings():
+            others[ending or "no ending"] += 1
+            continue
+        count, (stem, _) = 1, os.path.splitext(name)
+        while name in readers:  # composed and decomposed names of two files
+            count += 1
+            name = f"{stem} ({count}){ending}"
+        readers[name] = read
+    if not path.is_dir() and not readers and others[".zip"]:
+        raise ValueError(f"{path} holds no pictures but another zip; unpack it and give the inner one")
+    return Pictures({name: readers[name] for name in sorted(readers)}, skipped, others)
+
+
+def picture_endings() -> set[str]:
+    """The endings, such as ".png", of the formats that the installed Pillow knows."""
+    from PIL import Image
+    return set(Image.registered_extensions())
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or put there by an operating system."""
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _walk(folder, prefix, above, skipped):
+    """Name and reader of each file; `above` identifies the folders that this one lies in."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        facts = os.stat(folder)
+    except OSError as error:
+        skipped[prefix or "."] = f"it cannot be read: {error.strerror}"
+        return
+    here = facts.st_dev, facts.st_ino
+    if here in above:
+        return
+    for entry in entries:
+        if hidden(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, here), skipped)
+        else:
+            yield prefix + entry.name, lambda path=pathlib.Path(entry.path): _file(path)
+
+
+def _file(path):
+    if not path.is_file():
+        raise OSError("it is a dead link or no regular file")
+    if path.stat().st_size > GIB:
+        raise OSError("it has more than 1 GiB")
+    return path.read_bytes()
+
+
+def _members(path):
+    archive = open_zip(path)
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        if not name.endswith("/") and not any(hidden(part) for part in name.split("/")):
+            yield name, lambda info=info: archive.read(info)
+
+
+def _content(read):
+    try:
+        content = read()
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        raise ValueError(f"it cannot be read: {error}") from None
+    if not content:
+        raise ValueError("it is empty")
+    return content
+
+
+def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noqa: F821 (Pillow is optional)
+    """A picture file's first frame, upright, on white, in 8 bits a channel.
+
+    Args:
+        content: the file's bytes.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        ValueError: it is no readable picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+    Image.init()
+    formats = [name for name in Image.ID if name != "EPS"]  # which would be run as a program, by Ghostscript
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(content), formats=formats)
+            picture.load()
+            try:
+                picture = ImageOps.exif_transpose(picture)
+            except Exception:  # damaged EXIF data of an undamaged picture
+                pass
+            return _on_white(_in_8_bits(picture)).convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError:
+        raise ValueError("it is no picture") from None
+    except Exception as error:  # decoders raise errors of all kinds on damaged files
+        raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
+
+
+def read_picture(content: bytes, size: int | None = None, channels: int = 3) -> np.ndarray:
+    """The picture of `open_picture` as bytes (channels, H, W), scaled to size x size if a size is given."""
+    return _array(open_picture(content, channels), size, channels)
+
+
+def _array(picture, size, channels):
+    from PIL import Image
+    if size is not None:
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2)
+    return np.asarray(picture).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
+
+
+def _in_8_bits(picture):
+    """Integers of up to 16 bits by their type's range, floats in [0, 1] or [0, 255] by that, all others from least to most."""
+    from PIL import Image
+    if picture.mode[0] not in "IF":
+        return picture
+    values = np.asarray(picture).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise ValueError("no pixel is a finite number")
+    low, high = finite.min(), finite.max()
+    tops = (1, 255) if picture.mode[0] == "F" else (65535,)
+    low, high = next(((0, top) for top in tops if low >= 0 and high <= top), (low, high))
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    if isinstance(clear := picture.info.get("transparency"), int):
+        values[values == clear] = high
+    return Image.fromarray(np.rint((values - low) * (255 / ((high - low) or 1))).astype(np.uint8))
+
+
+def _on_white(picture):
+    from PIL import Image
+    if picture.mode in ("RGBa", "La"):
+        picture = picture.convert({"RGBa": "RGBA", "La": "LA"}[picture.mode])
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+
+
+@dataclasses.dataclass
+class Layout:
+    """Which pictures of a folder serve for what; all by their names.
+
+    Args:
+        train, test: from each class, sorted, to its pictures.
+        unlabelled: pictures without a class.
+        notes: what is not used and why, a sentence each.
+    """
+
+    train: dict[str, list[str]]
+    test: dict[str, list[str]]
+    unlabelled: list[str]
+    notes: list[str]
+
+    @property
+    def divided(self) -> bool:
+        """Whether some pictures are to be tested on."""
+        return bool(self.test)
+
+
+def arrange(names: Iterable[str]) -> Layout:
+    """The layout of pictures with these names, see the table above.
+
+    Raises:
+        ValueError: which folders are classes cannot be told.
+    """
+    paths = {name: tuple(name.split("/")) for name in names}
+    paths, loose = _peel(paths)
+    deep, direct = ({p[0] for p in paths.values() if (len(p) > 2) == nested} for nested in (True, False))
+    tops = deep | direct
+    labelled = {top for top in tops if _part(top) != "unlabelled"}
+    parts = {_part(top) for top in deep}
+    split = "train" in parts and (all(map(_part, tops)) or bool(parts & {"test", "validation"}))
+    if not split and labelled and all(map(_part, labelled)):
+        missing = "class folders in train/" if deep else "a folder for each class"
+        raise ValueError(f"{some(sorted(f'{top}/' for top in labelled))} found, but not {missing}; each class needs a folder of "
+                         "its own, at the top or in train/ and test/")
+    inner = {_part(folder) for top in labelled for p in paths.values() if p[0] == top for folder in p[1:-1]}
+    if not split and {"train", "test"} <= inner:
+        raise ValueError("train/ and test/ lie within other folders; put them at the top, and the classes into them")
+    found = {part: collections.defaultdict(list) for part in ("train", "test", "validation")}
+    unlabelled, unused = [], collections.Counter()
+    for name, path in paths.items():
+        part = _part(path[0])
+        if part == "unlabelled":
+            unlabelled.append(name)
+        elif not split:
+            found["train"]["/".join(path[:-1])].append(name)
+        elif part is None:
+            unused[f"{path[0]}/"] += 1
+        elif len(path) == 2:
+            unused[f"{path[0]}/ itself"] += 1
+        elif _part(path[1]) == "unlabelled":
+            if part == "train":
+                unlabelled.append(name)
+            else:
+                unused[f"{path[0]}/{path[1]}/"] += 1
+        else:
+            found[part]["/".join(path[1:-1])].append(name)
+    notes = [f"not used: {count} pictures in {where}, which is no class folder" for where, count in unused.items()]
+    if loose:
+        notes.append(f"not used: {len(loose)} pictures beside the class folders ({some(loose)})")
+    if found["validation"]:
+        count = sum(map(len, found["validation"].values()))
+        if found["test"]:
+            notes.append(f"not used: {count} pictures in the validation folder, as there is a test folder")
+        else:
+            found["test"] = found["validation"]
+            notes.append(f"the {count} pictures in the validation folder are tested on, as there is no test folder")
+    train, test = ({c: sorted(found[part][c]) for c in sorted(found[part])} for part in ("train", "test"))
+    return Layout(train, test, sorted(unlabelled), notes)
+
+
+def _part(folder):
+    return _PARTS.get(folder.lower())
+
+
+def _peel(paths):
+    """Without one outer folder round everything, and what lies beside it or beside classes."""
+    loose = []
+    while True:
+        loose += [name for name, p in paths.items() if len(p) == 1]
+        paths = {name: p for name, p in paths.items() if len(p) > 1}
+        tops = {p[0] for p in paths.values()}
+        if len(tops) != 1 or _part(*tops) or all(len(p) == 2 for p in paths.values()):
+            return paths, loose
+        paths = {name: p[1:] for name, p in paths.items()}
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and dots if there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+@dataclasses.dataclass
+class ImageFolder:
+    """All pictures of a folder.
+
+    Args:
+        images: (N, C, H, W) bytes.
+        names: of the files below the folder, (N,); layout: which of them serve for what.
+        pictures: the files, and which were skipped.
+        sizes: width and height of the smallest and of the largest picture.
+    """
+
+    images: np.ndarray
+    names: list[str]
+    layout: Layout
+    pictures: Pictures
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+
+    def indices(self, names: Iterable[str]) -> np.ndarray:
+        """Where in `images` these files are."""
+        place = {name: i for i, name in enumerate(self.names)}
+        return np.array([place[name] for name in names], np.int64)
+
+    def description(self) -> str:
+        """What was found, line by line: classes with their counts, sizes, and what was skipped or is not used."""
+        small, large = (f"{w} x {h}" for w, h in self.sizes)
+        layout = self.layout
+
+        def counts(classes):
+            return some([f"{name} {len(members)}" for name, members in classes.items()], 20)
+
+        lines = [f"{len(self.names)} pictures of {small}" + (f" to {large}" if large != small else "") + " pixels, "
+                 f"{len(layout.unlabelled)} of them without a label",
+                 f"{len(layout.train)} classes{' to train on' if layout.divided else ''}: {counts(layout.train)}"]
+        if layout.divided:
+            lines.append(f"{len(layout.test)} classes to test on: {counts(layout.test)}")
+        lines += layout.notes
+        if skipped := skipped_line(self.pictures.skipped):
+            lines.append(skipped)
+        if others := self.pictures.others:
+            lines.append(f"not looked at: {sum(others.values())} files of other kinds "
+                         f"({some(f'{count} {ending}' for ending, count in others.most_common())})")
+        return "\n".join(lines)
+
+
+def skipped_line(skipped: dict[str, str]) -> str:
+    """How many files were skipped, with a few names and reasons; empty if none."""
+    if not skipped:
+        return ""
+    return f"skipped {len(skipped)} {'file' if len(skipped) == 1 else 'files'}: " + some(
+        f"{name} ({why})" for name, why in skipped.items())
+
+
+def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> ImageFolder:
+    """All pictures below a folder or in a zip of one, scaled to size x size.
+
+    Raises:
+        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or which are classes cannot be told.
+    """
+    pictures, sizes = find_pictures(path), []
+
+    def decode(content):
+        picture = open_picture(content, channels)
+        sizes.append(picture.size)
+        return _array(picture, size, channels)
+
+    found = list(pictures.read(decode))
+    names = [name for name, _ in found]
+    try:
+        layout = arrange(names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not layout.train:
+        raise ValueError(_nothing(path, "", pictures))
+    sizes.sort(key=lambda s: s[0] * s[1])
+    return ImageFolder(np.stack([image for _, image in found]), names, layout, pictures, (sizes[0], sizes[-1]))
+
+
+def _nothing(path, prefix, pictures):
+    skipped = skipped_line(pictures.skipped)
+    return (f"{path} holds no readable images in sub-folders{' of ' + prefix if prefix else ''}; each class needs a folder of "
+            f"its own{'; ' + skipped if skipped else ''}")
 
 
 def load_image_folder(path: str | os.PathLike, size: int | None = None, channels: int = 3,
                       under: str = "") -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """All images below `path`, with the folder of each as its class.
+    """All images below `path`, with the folder of each as its class. Files that cannot be read are skipped with a warning.
 
     Args:
         path: a folder, or a zip of one.
@@ -23,47 +407,22 @@ def load_image_folder(path: str | os.PathLike, size: int | None = None, channels
     Returns:
         images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, names: the class of each label, sorted.
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no images, a damaged one, or sizes differ and `size` is None.
+        FileNotFoundError: nothing at `path`; ValueError: no images, an unreadable zip, or sizes differ and `size` is None.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no image folder or zip at {path}")
-    prefix = under.strip("/") + "/" if under else ""
-    try:
-        if path.is_dir():
-            files = {p.relative_to(path).as_posix(): p.read_bytes for p in path.rglob("*") if p.is_file()}
-            return _images(files, prefix, path, size, channels)
-        with zipfile.ZipFile(path) as archive:
-            files = {name: (lambda name=name: archive.read(name)) for name in archive.namelist()
-                     if not name.startswith("__MACOSX")}
-            return _images(files, prefix, path, size, channels)
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is neither a folder nor an undamaged zip: {error}") from error
-
-
-def _images(files, prefix, path, size, channels):
-    names = sorted(n for n in files if n.startswith(prefix) and n.lower().endswith(_ENDINGS) and "/" in n[len(prefix):])
-    if not names:
-        raise ValueError(f"{path} holds no images in sub-folders{' of ' + prefix if prefix else ''}; "
-                         "each class needs a folder of its own")
-    classes = sorted({n[len(prefix):].rpartition("/")[0] for n in names})
-    number, images = {c: i for i, c in enumerate(classes)}, []
-    for name in names:
-        image = _image(files[name], name, size, channels)
-        if images and image.shape != images[0].shape:
-            raise ValueError(f"{name} is {image.shape[1:]} pixels, {names[0]} {images[0].shape[1:]}; pass size= to scale "
-                             "them all")
-        images.append(image)
-    labels = np.array([number[n[len(prefix):].rpartition("/")[0]] for n in names])
-    return np.stack(images).astype(np.float32) / 255, labels, classes
-
-
-def _image(read, name, size, channels):
-    from PIL import Image
-    try:
-        picture = Image.open(io.BytesIO(read())).convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is no readable image: {error}") from error
-    if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2)
-    return np.asarray(picture).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
+    prefix = unicodedata.normalize("NFC", under.strip("/")) + "/" if under else ""
+    pictures = find_pictures(path)
+    pictures.files = {name: read for name, read in pictures.files.items()
+                      if name.startswith(prefix) and "/" in name[len(prefix):]}
+    found = list(pictures.read(lambda content: read_picture(content, size, channels)))
+    if not found:
+        raise ValueError(_nothing(path, prefix, pictures))
+    first, image = found[0]
+    for name, other in found:
+        if other.shape != image.shape:
+            raise ValueError(f"{name} is {other.shape[1:]} pixels, {first} {image.shape[1:]}; pass size= to scale them all")
+    if pictures.skipped:
+        warnings.warn(f"{path}: {skipped_line(pictures.skipped)}", stacklevel=2)
+    folders = [name[len(prefix):].rpartition("/")[0] for name, _ in found]
+    classes = sorted(set(folders))
+    number = {c: i for i, c in enumerate(classes)}
+    return np.stack([image for _, image in found]).astype(np.float32) / 255, np.array([number[f] for f in folders]), classes

@@ -9,9 +9,11 @@ def balanced_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray
     """Indices of `count` examples drawn at random, equally many of each class (give or take one), in random order.
 
     Raises:
-        ValueError: there are fewer examples, or a class has too few.
+        ValueError: there are fewer examples or more classes, or a class has too few.
     """
     labels, rng = np.asarray(labels), np.random.default_rng(seed)
+    if count < len(np.unique(labels)):
+        raise ValueError(f"{count} labels for {len(np.unique(labels))} classes: each class needs at least one")
     classes = rng.permutation(np.unique(labels))  # which ones get one more is random
     chosen = []
     for i, c in enumerate(classes):

@@ -1,5 +1,4 @@
 """The one-shot task of Lake, Salakhutdinov and Tenenbaum (2015): 20 runs of 20-way one-shot within an alphabet."""
-import io
 import os
 import pathlib
 import re
@@ -8,6 +7,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+
+from .files import open_zip
+from .folder import hidden, open_picture
 
 
 @dataclass
@@ -32,12 +34,13 @@ def load_lake_runs(path: str | os.PathLike, size: int = 28) -> list[LakeRun]:
         raise FileNotFoundError(f"no folder or zip of one-shot runs at {path}")
     try:
         if path.is_dir():
-            files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) if p.is_file()}
+            files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) 
+                     if p.is_file() and not any(map(hidden, p.relative_to(path).parts))}
             return _runs(files, path, size)
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _runs({name: (lambda name=name: archive.read(name)) for name in sorted(archive.namelist())
-                          if not name.endswith("/") and not name.startswith("__MACOSX")}, path, size)
-    except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError, UnicodeDecodeError) as error:
+                          if not name.endswith("/") and not any(map(hidden, name.split("/")))}, path, size)
+    except (zipfile.BadZipFile, zlib.error, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
@@ -63,5 +66,5 @@ def _run(files, table, path, size):
 
 def _image(content, size):
     from PIL import Image
-    picture = Image.open(io.BytesIO(content)).convert("L").resize((size, size), Image.Resampling.BOX)
+    picture = open_picture(content, 1).resize((size, size), Image.Resampling.BOX)
     return 1 - np.asarray(picture, np.float32) / 255

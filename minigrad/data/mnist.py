@@ -1,12 +1,14 @@
 """MNIST's files: idx, gzipped or not."""
 import gzip
+import io
+import math
 import os
 import struct
 import zlib
 
 import numpy as np
 
-from .files import find
+from .files import GIB, check_labels, find
 
 _URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FILES = {"train": (("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
@@ -16,19 +18,19 @@ _FILES = {"train": (("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb9
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """The uint8 array of an idx file. ValueError if it is damaged or of another kind."""
+    """The uint8 array of an idx file, of at most 1 GiB. ValueError if it is damaged, larger or of another kind."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        zero, kind, ndim = struct.unpack_from(">HBB", content)
-        shape = struct.unpack_from(f">{ndim}I", content, 4)
-        if zero or kind != 8 or len(content) != 4 + 4 * ndim + int(np.prod(shape)):
+            content = file.read(GIB)
+        stream = gzip.GzipFile(fileobj=io.BytesIO(content)) if content[:2] == b"\x1f\x8b" else io.BytesIO(content)
+        zero, kind, ndim = struct.unpack(">HBB", stream.read(4))
+        shape = struct.unpack(f">{ndim}I", stream.read(4 * ndim))
+        size = math.prod(shape)
+        if zero or kind != 8 or size > GIB or len(pixels := stream.read(size + 1)) != size:
             raise ValueError("wrong magic number or length")
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error, ValueError) as error:
         raise ValueError(f"{path} is damaged or no idx file of bytes ({error}); delete it and fetch it again") from None
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
 
 
 def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -39,8 +41,15 @@ def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> t
         data: the folder that holds the publisher's files, or has them in its `mnist/`, see `data_dir`; else they are fetched.
 
     Raises:
-        ValueError: no such split, or a file is damaged; FileNotFoundError: it can be neither found nor fetched.
+        ValueError: no such split, a file is damaged, or images and labels do not match; FileNotFoundError: it can be neither
+            found nor fetched.
     """
     if split not in _FILES:
         raise ValueError(f"mnist: split must be 'train' or 'test', not {split!r}")
-    return tuple(read_idx(find([name, f"mnist/{name}"], _URL + name, md5, data)) for name, md5 in _FILES[split])
+    paths = [find([name, f"mnist/{name}"], _URL + name, md5, data) for name, md5 in _FILES[split]]
+    images, labels = map(read_idx, paths)
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        raise ValueError(f"{paths[0]} and {paths[1]} hold arrays of {images.shape} and {labels.shape}; wanted are (N, 28, 28) "
+                         "and (N,)")
+    check_labels(labels, 10, paths[1])
+    return images, labels

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from .characters import Characters
-from .files import cached, find
+from .files import cached, find, open_zip
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _FILES = {  # the publisher's archive and its MD5
@@ -32,7 +32,7 @@ def load_omniglot(split: str, data: str | os.PathLike | None = None, size: int =
     path = find([name, f"omniglot/{name}"], _URL + name, md5, data)
     content = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_zip(path, content) as archive:
             members = sorted(m for m in archive.namelist() if m.endswith(".png") and not m.startswith("__MACOSX"))
             groups = {}
             for member in members:
@@ -40,7 +40,8 @@ def load_omniglot(split: str, data: str | os.PathLike | None = None, size: int =
             if not groups or len({len(g) for g in groups.values()}) != 1:
                 raise ValueError(f"{path}: expected alphabet/character/*.png with equally many drawings a character")
             images = cached(f"omniglot-{hashlib.sha256(content).hexdigest()[:16]}-{size}",
-                            lambda: _decode(archive, groups.values(), size))
+                            lambda: _decode(archive, groups.values(), size),
+                            (len(groups), len(next(iter(groups.values()))), size, size))
     except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and fetch it again") from error
     return Characters(images.astype(np.float32) / 255, list(groups))

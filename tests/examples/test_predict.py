@@ -57,7 +57,15 @@ def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, da
     assert len(rows) == 6 and all(f"/{data}/unlabelled/" in row["file"] for row in rows)
     right = [row["class"] == f"stroke {int(row['file'].rpartition('/')[2][:2]) // 20}" for row in rows]
     assert np.mean(right) > 0.7 and all(0.5 <= float(row["probability"]) <= 1 for row in rows)
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "2 classes: stroke 0 10, stroke 1 10" in said and "accuracy of each class: stroke 0 " in said
+    accuracy = float(said.partition("supervised ")[2].split()[0]) / 100
+    with open(tmp_path / "run" / "mistakes.csv") as file:
+        wrong = list(csv.DictReader(file))
+    assert len(wrong) == round(4 * (1 - accuracy)) and all(f"/{data}/{row['class']}/" in row["file"] for row in wrong)
+    with open(tmp_path / "run" / "confusion.csv") as file:
+        confusion = [list(map(int, row[1:])) for row in list(csv.reader(file))[1:]]
+    assert np.sum(confusion) == 4 and np.trace(confusion) == 4 - len(wrong)
     out = tmp_path / "found" / "new.csv"
     new = str(pictures / "new"), str(pictures / "new" / "50.png")
     found = predict.main(predict.Run(str(tmp_path / "run"), new, csv=str(out)))
