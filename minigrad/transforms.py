@@ -327,6 +327,7 @@ def checkpoint(f: Callable) -> Callable:
                 outs = tree.leaves(f(*new_args, **new_settings))
             return [*zip(arguments, inputs), *[(x,) for x in used]], outs
 
-        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, caller()))
+        arrays = tuple(y._array for y in outs)
+        return restore(_Recompute(again)._recorded(arrays, (*given.values(), *used), {}, False, caller()))
 
     return recomputed

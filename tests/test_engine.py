@@ -247,7 +247,8 @@ def test_settings_that_are_tensors_get_their_gradient_or_an_error():
 def test_creation():
     assert mg.arange(10, step=3).tolist() == [0, 3, 6, 9] and mg.arange(5, 1, -2).tolist() == [5, 3]
     for call in (lambda: mg.zeros(-1), lambda: mg.ones(2.0), lambda: mg.full((True,), 1), lambda: mg.eye(-1),
-                 lambda: mg.eye(2, 1.0), lambda: mg.linspace(0, 1, -1), lambda: mg.linspace(0, 1, 2.5), lambda: mg.randn(None), lambda: mg.rand("3")):
+                 lambda: mg.eye(2, 1.0), lambda: mg.linspace(0, 1, -1), lambda: mg.linspace(0, 1, 2.5), lambda: mg.randn(None),
+                 lambda: mg.rand("3")):
         with pytest.raises(ValueError, match="whole numbers from 0"):
             call()
     for dtype in ("int64", bool):
