@@ -52,7 +52,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     """
     try:
         found = data.read_image_folder(path, 28, 1)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data: {error}") from None
     train, test, notes = found.layout.train, found.layout.test, []
     both = [name for name in test if name in train]
@@ -70,8 +70,9 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     def characters(part):
         images = found.images[found.indices([name for members in part.values() for name in members]), 0]
         images = images.astype(np.float32) / 255
-        images = 1 - images if images.size and np.median(images) > 0.5 else images
-        return Characters(np.split(images, np.cumsum([len(members) for members in part.values()])[:-1]), list(part))
+        on_paper = bool(images.size and np.median(images) > 0.5)
+        images = np.split(1 - images if on_paper else images, np.cumsum([len(members) for members in part.values()])[:-1])
+        return Characters(images, list(part), on_paper)
 
     if found.layout.test and test:
         train, test = characters(train), characters(test)
@@ -79,7 +80,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         whole = characters(train)
         order = np.random.default_rng(0).permutation(len(whole.names))
         cut = 2 * len(order) // 3
-        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part])
+        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part], whole.on_paper)
                        for part in (order[:cut], order[cut:]))
     description = "\n".join([f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on",
                              found.description(), *notes])

@@ -72,12 +72,12 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no image folder or zip at {path}")
-    skipped, others, readers = {}, collections.Counter(), {}
+    skipped, others, readers, endings = {}, collections.Counter(), {}, picture_endings()
     found = _walk(path, "", (), skipped) if path.is_dir() else _members(path)
     for name, read in found:
-        name = unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        name = _printable(name)
         ending = os.path.splitext(name)[1].lower()
-        if ending not in picture_endings():
+        if ending not in endings:
             others[ending or "no ending"] += 1
             continue
         count, (stem, _) = 1, os.path.splitext(name)
@@ -90,9 +90,18 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     return Pictures({name: readers[name] for name in sorted(readers)}, skipped, others)
 
 
+def _printable(name):
+    """In composed form, and without bytes that are no text and control characters."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", "".join(c if unicodedata.category(c) != "Cc" else "\ufffd" for c in text))
+
+
 def picture_endings() -> set[str]:
     """The endings, such as ".png", of the formats that the installed Pillow knows."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("pictures are read by the library Pillow: pip install pillow") from None
     return set(Image.registered_extensions())
 
 
@@ -191,6 +200,10 @@ def _array(picture, size, channels):
 def _in_8_bits(picture):
     """Integers of up to 16 bits by their type's range, floats in [0, 1] or [0, 255] by that, all others from least to most."""
     from PIL import Image
+    if picture.mode == "LAB":
+        from PIL import ImageCms
+        lab, rgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        return ImageCms.profileToProfile(picture, lab, rgb, outputMode="RGB")
     if picture.mode[0] not in "IF":
         return picture
     values = np.asarray(picture).astype(np.float64)
@@ -251,8 +264,8 @@ def arrange(names: Iterable[str]) -> Layout:
     split = "train" in parts and (all(map(_part, tops)) or bool(parts & {"test", "validation"}))
     if not split and labelled and all(map(_part, labelled)):
         missing = "class folders in train/" if deep else "a folder for each class"
-        raise ValueError(f"{some(sorted(f'{top}/' for top in labelled))} found, but not {missing}; each class needs a folder of "
-                         "its own, at the top or in train/ and test/")
+        raise ValueError(f"{some(f'{top}/' for top in sorted(labelled))} found, but not {missing}; each class needs a folder "
+                         "of its own, at the top or in train/ and test/")
     inner = {_part(folder) for top in labelled for p in paths.values() if p[0] == top for folder in p[1:-1]}
     if not split and {"train", "test"} <= inner:
         raise ValueError("train/ and test/ lie within other folders; put them at the top, and the classes into them")
