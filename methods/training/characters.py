@@ -24,8 +24,15 @@ def load(source: str, mirrored: bool = False) -> tuple[Characters, Characters, s
         Characters to train on and Characters to test on; their images are an array (classes, drawings, 28, 28), or where
         the classes differ in number a list of (drawings, 28, 28).
     Raises:
-        SystemExit: nothing usable is at `source`.
+        SystemExit: nothing usable is at `source`; one line that says why.
     """
+    try:
+        return _load(source, mirrored)
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"--data {source}: {error}") from None
+
+
+def _load(source, mirrored):
     folder = pathlib.Path(source)
     if source == "fonts":
         train, test, name = data.load_glyphs("train"), data.load_glyphs("test"), "characters drawn from fonts"
@@ -50,10 +57,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     the pictures are put together by their class's name, and the classes divided as if they were not in `train/` and `test/`.
     What else may be in a folder: see `minigrad.data.folder`.
     """
-    try:
-        found = data.read_image_folder(path, 28, 1)
-    except (OSError, ImportError, ValueError) as error:
-        raise SystemExit(f"--data: {error}") from None
+    found = data.read_image_folder(path, 28, 1)
     train, test, notes = found.layout.train, found.layout.test, []
     both = [name for name in test if name in train]
     if both and len(test) - len(both) < 2:
@@ -85,7 +89,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     description = "\n".join([f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on",
                              found.description(), *notes])
     if min(len(train.names), len(test.names)) < 2:
-        raise SystemExit(f"--data: {path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
+        raise ValueError(f"{path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
                          f"at least two of each are needed{''.join('; ' + note for note in notes)}")
     return train, test, description
 

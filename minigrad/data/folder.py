@@ -253,7 +253,7 @@ def arrange(names: Iterable[str]) -> Layout:
     """The layout of pictures with these names, see the table above.
 
     Raises:
-        ValueError: which folders are classes cannot be told.
+        ValueError: it is unclear which folders are classes.
     """
     paths = {name: tuple(name.split("/")) for name in names}
     paths, loose = _peel(paths)
@@ -288,18 +288,22 @@ def arrange(names: Iterable[str]) -> Layout:
                 unused[f"{path[0]}/{path[1]}/"] += 1
         else:
             found[part]["/".join(path[1:-1])].append(name)
-    notes = [f"not used: {count} pictures in {where}, which is no class folder" for where, count in unused.items()]
+    notes = [f"not used: {_number(count)} in {where}, which is no class folder" for where, count in unused.items()]
     if loose:
-        notes.append(f"not used: {len(loose)} pictures beside the class folders ({some(loose)})")
+        notes.append(f"not used: {_number(len(loose))} beside the class folders ({some(loose)})")
     if found["validation"]:
         count = sum(map(len, found["validation"].values()))
         if found["test"]:
-            notes.append(f"not used: {count} pictures in the validation folder, as there is a test folder")
+            notes.append(f"not used: {_number(count)} in the validation folder, as there is a test folder")
         else:
             found["test"] = found["validation"]
-            notes.append(f"the {count} pictures in the validation folder are tested on, as there is no test folder")
+            notes.append(f"tested on: {_number(count)} in the validation folder, as there is no test folder")
     train, test = ({c: sorted(found[part][c]) for c in sorted(found[part])} for part in ("train", "test"))
     return Layout(train, test, sorted(unlabelled), notes)
+
+
+def _number(pictures):
+    return f"{pictures} picture{'s' if pictures != 1 else ''}"
 
 
 def _part(folder):
@@ -380,7 +384,7 @@ def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> 
     """All pictures below a folder or in a zip of one, scaled to size x size.
 
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or which are classes cannot be told.
+        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or it is unclear which folders are classes.
     """
     pictures, sizes = find_pictures(path), []
 

@@ -332,8 +332,8 @@ def test_split_layouts(train, test, free, outer):
     (["train/1.png", "test/1.png", "car/1.png"], {"train": 1, "test": 1, "car": 1}, {}, 0, ""),
     ([*NAMES, "loose.png", "unlabeled/1.png"], {"a": 2, "b": 2}, {}, 1, "loose.png"),
     ([*(f"own/{n}" for n in NAMES), "own/loose.png", "logo.png"], {"a": 2, "b": 2}, {}, 0, "2 pictures beside"),
-    ([*SPLIT, "val/a/1.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 pictures in the validation"),
-    ([*SPLIT, "notes/scan.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 pictures in notes/"),
+    ([*SPLIT, "val/a/1.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 picture in the validation"),
+    ([*SPLIT, "notes/scan.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 picture in notes/"),
     ([*SPLIT, "train/x.png", "test/unlabelled/x.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "train/ itself"),
     ([n for n in SPLIT if "train" in n], {"a": 2, "b": 2}, {}, 0, ""),
     (["Latin/a/1.png", "Latin/b/1.png", "Greek/a/1.png"], {"Latin/a": 1, "Latin/b": 1, "Greek/a": 1}, {}, 0, "")])
