@@ -42,7 +42,7 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
 
     def receive(x, grad, op):
         """Adds `grad`, which a rule of `op` returned, to the cotangent of the origin `x`; in place where the sum is our own."""
-        if grad.__class__ is not Tensor:
+        if not isinstance(grad, Tensor):
             grad = _completed(grad, found.get(x), op)
         else:
             array, like = grad._array, x if x.__class__ is Node else x._array
@@ -74,10 +74,16 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
                     passed[node] = g
             if create_graph:
                 state.rule_of = node.op
+            op = node.op
             if observers:
                 _observed(g, node, wanted, receive)
+            elif op.rules and g.__class__ is Tensor:  # one rule for each input, and one output
+                out, inputs, settings = node if node.out is None else node.output(), node.inputs, node.settings
+                for x, rule in zip(wanted, op.rules):
+                    if x is not None and rule is not None:
+                        receive(x, rule(g, out, *inputs, **settings), op)
             else:
-                node.op.gradients(g, node, wanted, receive)
+                op.gradients(g, node, wanted, receive)
             if not retain_graph:
                 node.sources = node.inputs = node.out = node.residuals = None
     return found | passed
@@ -137,7 +143,7 @@ def _newest_first(roots, stops):
         node = stack.pop()
         order.append(node)
         if node.sources is None:
-            raise RuntimeError(f"the graph below '{node.op.name}' was freed by an earlier backward pass; "
+            raise RuntimeError(f"the graph below '{node.name}' was freed by an earlier backward pass; "
                                "pass retain_graph=True there to differentiate twice")
         for x in node.sources:
             if x.__class__ is Node and x not in visited and x not in stops:

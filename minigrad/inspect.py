@@ -44,7 +44,10 @@ def detect_anomaly() -> Iterator[None]:
 
 def _arrays(values):
     """The arrays among the result of an operation or rule, or among its inputs."""
-    arrays = map(asarray, values if isinstance(values, (list, tuple)) else [values])
+    values = values if isinstance(values, (list, tuple)) else [values]
+    if values and isinstance(values[0], tuple):  # the outputs of a path, beside its residuals
+        values = [*values[0], *values[1:]]
+    arrays = map(asarray, values)
     return [x for x in arrays if is_array(x) or isinstance(x, np.generic)]  # NumPy turns 0-d results into scalars
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import itertools
 import operator
 import types
 import weakref
@@ -37,38 +36,44 @@ _array_of = operator.attrgetter("_array")
 _new_tensor = Tensor.__new__
 
 
-class Unread:
-    """What a gradient rule is given for an input whose values it does not read: the shape and dtype, and nothing else."""
+class _Unreadable:
+    """What stands in the place of an input or output whose values no rule reads: every way to read them fails."""
+
+    __slots__ = ()
+    ndim = property(lambda self: len(self.shape))
+
+    def _refuse(self, *args, **settings):
+        raise AttributeError("a rule reads an input or output whose values are not saved, because its parameter's name begins with "
+                             "an underscore; name it without one")
+
+    # By type, for what Python and NumPy do not look up on the instance, or answer themselves (as ==).
+    __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
+    __neg__ = __abs__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __hash__ = object.__hash__
+
+
+class Unread(_Unreadable):
+    """What a rule is given for a leaf or constant whose values it does not read: the shape and dtype, and nothing else."""
 
     __slots__ = ("shape", "dtype")
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, dtype
 
-    ndim = property(lambda self: len(self.shape))
-
     def __repr__(self):
-        return f"<{type(self).__name__.lower()}: {self.dtype}{list(self.shape)}>"
-
-    def __getattr__(self, name):
-        raise AttributeError(f"{name}: a rule reads an input whose values are not saved, because its parameter's name begins "
-                             "with an underscore; name it without one")
-
-    def __array_ufunc__(self, *args, **settings):
-        return self.__getattr__("values")
-
-    __array_function__ = __array_ufunc__
+        return f"<unread: {self.dtype}{list(self.shape)}>"
 
 
-class Node(Unread):
+class Node(_Unreadable):
     """One recorded operation: the origin of the Tensor that it made. A leaf has none.
 
     Attributes:
         op: the `Primitive`.
         sources: for each input its origin, to which its gradient flows: the Node that made it or the leaf Tensor itself;
             None for a constant.
-        inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else an `Unread` (such
-            as the Node that made it), so that the memory of values that no rule needs is not held.
+        inputs: what the rules are called with: for each input its Tensor if a rule reads the values, else the Node that made
+            it or an `Unread`, which have its shape and dtype, so that the memory of values that no rule needs is not held.
         settings: the keyword arguments of the call.
         where: while observed, the line outside this package that called it.
         out: the output's array if a rule reads it.
@@ -79,7 +84,8 @@ class Node(Unread):
             reference to the Node of each output (see `output_of`); else None.
     """
 
-    __slots__ = ("op", "sources", "inputs", "settings", "out", "residuals", "order", "where", "outputs", "__weakref__")
+    __slots__ = ("op", "sources", "inputs", "settings", "shape", "dtype", "out", "residuals", "order", "where", "outputs",
+                 "__weakref__")
     _requires_grad = True
 
     def __init__(self, op, inputs, settings, shape, dtype, out, where, residuals=None):
@@ -114,7 +120,8 @@ class Node(Unread):
         if self.out is None:
             return self
         if self.outputs is not None:
-            return tuple([_made_by(output_of(self, i), array) for i, array in enumerate(self.out)])
+            return tuple([_made_by(output_of(self, i), array) if backend.is_float(array.dtype) else wrap(array)
+                          for i, array in enumerate(self.out)])
         return _made_by(self, self.out)
 
 
@@ -149,6 +156,8 @@ class Primitive:
         the exception of `forward`, with the operation's name and the inputs' shapes in the message.
     """
 
+    rules = ()  # of subclasses with `gradients` of their own
+
     def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
                  broadcasts: bool = False, doc: str | None = None):
         self.name = self.__name__ = self.__qualname__ = name
@@ -163,18 +172,24 @@ class Primitive:
     def _find_reads(self):
         """What the rules read: parameter names tell. `reads` is one flag per input; None means all."""
         first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
-        self.reads_out, flags = False, []
+        self.reads_out, starred, flags = False, False, []  # starred: for any number of inputs, which is checked when they are recorded
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
-                names = [p for p in inspect.signature(rule).parameters.values() if p.kind != p.KEYWORD_ONLY]
+                names = [p for p in inspect.signature(rule).parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
                 self.reads_out |= not names[first - 1].name.startswith("_")
-                flags.append([not p.name.startswith("_") for p in names[first:first + max(len(self.rules), 1)]])
+                names = names[first:]
+                if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
+                    names, starred = names + names[-1:] * len(self.rules), True
+                flags.append([not p.name.startswith("_") for p in names[:max(len(self.rules), 1)]])
         reads = [any(column) for column in zip(*flags)]
-        self.reads = None if all(reads) else tuple(reads)
+        self.reads = None if all(reads) and not starred else tuple(reads)
 
     def with_unread(self, inputs):
         """The inputs, and for those that no rule reads what knows their shape only."""
-        reads = self.reads if self.rule_for_all is None else itertools.repeat(self.reads[0], len(inputs))
+        reads = self.reads if self.rule_for_all is None else [self.reads[0]] * len(inputs)
+        if len(reads) != len(inputs):
+            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a gradient "
+                            "has the rule None")
         return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):
@@ -182,6 +197,8 @@ class Primitive:
             if x.__class__ is not Tensor and not isinstance(x, Tensor):
                 inputs = self._lift(inputs)
                 break
+        if settings:
+            self._check_settings(settings)
         try:
             if state.observers:
                 where = caller()
@@ -192,7 +209,7 @@ class Primitive:
         except Exception as error:
             raise self._explained(error, inputs) from error
         if array.__class__ is not ndarray and not backend.is_array(array):
-            if array.__class__ is tuple:
+            if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
             array = np.asarray(array)  # NumPy turns 0-d results into scalars
         out = _new_tensor(Tensor)
@@ -234,9 +251,6 @@ class Primitive:
         if g.__class__ is list:
             g = _with_zeros(g, node)
         if self.rule_for_all is None:
-            if len(wanted) != len(self.rules):
-                raise TypeError(f"{self.name}: {len(wanted)} inputs, but {len(self.rules)} gradient rules; an input that never "
-                                "gets a gradient has the rule None")
             for x, rule in zip(wanted, self.rules):
                 if x is not None and rule is not None:
                     receive(x, rule(g, out, *inputs, **settings), self)
@@ -244,6 +258,13 @@ class Primitive:
             for i, x in enumerate(wanted):
                 if x is not None:
                     receive(x, self.rule_for_all(i, g, out, *inputs, **settings), self)
+
+    def _check_settings(self, settings):
+        """TypeError for a setting that is a Tensor with a gradient: that would be lost."""
+        for name, value in settings.items():
+            if isinstance(value, Tensor) and value._requires_grad and state.recording:
+                raise TypeError(f"{self.name}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a number, "
+                                f"or {name}.detach()")
 
     def _observed(self, forward, inputs, settings, where):
         run = functools.partial(forward, *[x._array for x in inputs], **settings)
@@ -267,8 +288,8 @@ class Primitive:
             return wrap(module.asarray(x, dtype=like if weak else None))
         if backend.is_array(x) or isinstance(x, (list, tuple)):
             return Tensor(x)
-        if isinstance(x, Unread):
-            return x.__getattr__(self.name)
+        if isinstance(x, _Unreadable):
+            x._refuse()
         raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
 
     def _explained(self, error, inputs):

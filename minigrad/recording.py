@@ -1,6 +1,7 @@
 """Whether operations are recorded on the graph, and who observes them. Per thread."""
 import contextlib
 import functools
+import inspect
 import itertools
 import os
 import sys
@@ -19,15 +20,40 @@ class State(threading.local):
 state = State()
 
 
-@contextlib.contextmanager
-def recording(on):
-    """Operations inside are recorded on the graph (or, with False, are not). Per thread."""
-    before = state.recording, state.rule_of
-    state.recording, state.rule_of = on, None
-    try:
-        yield
-    finally:
-        state.recording, state.rule_of = before
+class recording(contextlib.ContextDecorator):
+    """Operations inside are recorded on the graph (or, with False, are not). Per thread; a context and a decorator."""
+
+    def __init__(self, on: bool):
+        self.on, self.before = on, []
+
+    def __enter__(self):
+        self.before.append((state.recording, state.rule_of))
+        state.recording, state.rule_of = self.on, None
+
+    def __exit__(self, *error):
+        state.recording, state.rule_of = self.before.pop()
+
+    def _recreate_cm(self):
+        return recording(self.on)
+
+    def __call__(self, function):
+        if not inspect.isgeneratorfunction(function):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        def generate(*args, **settings):  # each stretch between two values runs inside, what the caller does does not
+            generator, send = function(*args, **settings), None
+            try:
+                while True:
+                    with recording(self.on):
+                        value = generator.send(send)
+                    send = yield value
+            except StopIteration as end:
+                return end.value
+            finally:
+                generator.close()
+
+        return generate
 
 
 def no_grad() -> contextlib.AbstractContextManager:
@@ -66,7 +92,9 @@ def observed(phase, op, inputs, run, where):
 
 
 def caller():
-    """'file:line' of the innermost frame outside this package."""
+    """'file:line' of the innermost frame outside this package; None while nobody observes."""
+    if not state.observers:
+        return None
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

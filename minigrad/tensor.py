@@ -113,7 +113,7 @@ class Tensor:
         return backend.to_device(self._array, "cpu").tolist()
 
     def _check_not_in_rule(self, name):
-        """RuntimeError where a gradient rule that is recorded leaves the Tensors: its derivatives would silently lack a term."""
+        """RuntimeError where a recorded gradient rule leaves the Tensors: its derivatives would silently lack a term."""
         if state.rule_of is not None and self._requires_grad:
             raise RuntimeError(f"the gradient rule of '{state.rule_of.name}' reads values by {name}, so the gradient cannot be "
                                "differentiated; write it in operations on Tensors, or .detach() what is meant as a constant")

@@ -16,8 +16,8 @@ from . import tree
 from .backend import is_array, is_float, random, xp
 from .backward import gradients_of
 from .ops import reshape, stack, stop_gradient, sum
-from .recording import enable_grad, is_recording, next_event, no_grad, observing
 from .primitive import identity, Node, Primitive
+from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing
 from .tensor import Tensor, wrap
 
 
@@ -310,6 +310,7 @@ def checkpoint(f: Callable) -> Callable:
             outs, restore = tree.flatten(f(*args, **settings))
         for y in outs:
             _checked(y, "checkpoint")
+        closure.found.update((id(y), y) for y in outs if y.requires_grad)  # returned as they are, by no operation
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
         used = [x for key, x in closure.found.items() if key not in given and x.requires_grad]
         if not given and not used or not any(is_float(y.dtype) for y in outs):
@@ -323,6 +324,6 @@ def checkpoint(f: Callable) -> Callable:
             with random.preserved(state):
                 return stand_ins + used, tree.leaves(f(*new_args, **new_settings))
 
-        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, None))
+        return restore(_Recompute(again)._recorded(tuple(y._array for y in outs), (*given.values(), *used), {}, False, caller()))
 
     return recomputed

@@ -30,9 +30,9 @@ def last_change():
 def check_unchanged(node):
     """RuntimeError if what a rule of the node reads was changed after the operation ran."""
     tensors = node.tensors_read()
-    arrays = [x._array for x in tensors] + (node.out if type(node.out) is tuple else [] if node.out is None else [node.out])
+    outs = node.out if type(node.out) is tuple else () if node.out is None else (node.out,)
     replaced = any(changes.get(id(x), 0) > node.order for x in tensors)
-    for array in arrays:
+    for array in (*[x._array for x in tensors], *outs):
         if replaced or changes.get(id(owner_of(array)), 0) > node.order:
             raise RuntimeError(f"an array of shape {array.shape} that '{node.op.name}' needs for its gradient was changed in "
                                "place after the operation; change a copy, or call backward() before changing it")

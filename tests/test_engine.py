@@ -162,3 +162,108 @@ def test_errors_of_numpy_that_name_the_operation_get_shapes_too():
 def test_complex_numbers_are_refused():
     with pytest.raises(TypeError, match="complex128"):
         mg.Tensor([1.0]) * np.complex128(1 + 2j)
+
+
+class Subclass(mg.Tensor):
+    pass
+
+
+def test_subclasses_of_tensor_serve_as_leaves_and_cotangents():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).backward(Subclass([1.0, 10.0]))
+    assert x.grad.tolist() == [2, 40]
+    leaf = Subclass([3.0, 4.0], requires_grad=True)
+    assert mg.grad((leaf * leaf * x).sum(), leaf, create_graph=True).tolist() == [6, 16]
+    assert mg.vjp(mg.exp, np.zeros(2))[1](Subclass([1.0, 2.0]))[0].tolist() == [1, 2]
+
+
+READS = {
+    "equal": lambda g, _out, _x: g if _x == 1 else g * 2,
+    "product": lambda g, _out, _x: g * _x,
+    "sum": lambda g, _out, _x: _x + g,
+    "less": lambda g, _out, _x: mg.where(_x < 0, g, 0),
+    "index": lambda g, _out, _x: g * _x[0],
+    "matmul": lambda g, _out, _x: _x @ g,
+    "method": lambda g, _out, _x: g * _x.exp(),
+    "operation": lambda g, _out, _x: g * mg.exp(_x),
+    "numpy": lambda g, _out, _x: np.exp(_x),
+    "condition": lambda g, _out, _x: mg.where(mg.isnan(_x), 0, g),
+    "array": lambda g, _out, _x: mg.where(np.asarray(_x), g, 0),
+    "tensor": lambda g, _out, _x: g * mg.Tensor(_x),
+    "list": lambda g, _out, _x: mg.stack([_x, g]),
+    "float": lambda g, _out, _x: g * float(_x),
+    "output": lambda g, _out, x: g * _out}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_rule_that_reads_what_is_not_saved_fails(name):
+    operation = mg.Primitive("reads", np.exp, READS[name])
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    for y in (operation(x), operation(x * 1)):
+        with pytest.raises(AttributeError, match="has no attribute 'exp'" if name == "method" else "begins with an underscore"):
+            y.sum().backward()
+
+
+def test_shapes_of_unread_inputs_by_one_starred_parameter():
+    total = mg.Primitive("total", lambda *xs: sum(xs), *[lambda g, _out, *_xs: g * _xs[1].shape[0]] * 2)
+    x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    assert mg.grad(total(x, x).sum(), x).tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize("gradient", [None, 1.0, np.ones(2), (1.0, 2.0), [mg.Tensor([1.0, 1.0])]], ids=str)
+def test_a_rule_returns_a_tensor(gradient):
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    for rules in ({"rule_for_all": lambda i, g, _out, *_xs: gradient}, {}):
+        operation = mg.Primitive("wrong", np.exp, *[] if rules else [lambda g, _out, _x: gradient], **rules)
+        for context in (mg.enable_grad(), mg.detect_anomaly()):
+            with context, pytest.raises(TypeError, match="gradient rule of 'wrong' returned"):
+                operation(x).sum().backward()
+    with pytest.raises(TypeError, match="2 inputs, but 1 gradient rules"):
+        mg.Primitive("few", np.multiply, lambda g, _out, _x, y: g * y)(x, x).sum().backward()
+
+
+def test_a_rule_that_leaves_the_tensors_is_refused_where_it_is_recorded():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    for leave in (lambda x: x.numpy(), lambda x: x.data, lambda x: np.array(x.tolist()), lambda x: x.sum().item(),
+                  lambda x: float(x[0])):
+        operation = mg.Primitive("leaves", np.exp, lambda g, _out, x: g * leave(x))
+        mg.grad(operation(x).sum(), x)
+        for context in (mg.enable_grad(), mg.detect_anomaly()):
+            with context, pytest.raises(RuntimeError, match="rule of 'leaves' reads values by"):
+                mg.grad(operation(x).sum(), x, create_graph=True)
+        assert x.numpy() is not None and float(x[0]) == 1  # after the error too
+
+
+def test_settings_that_are_tensors_get_their_gradient_or_an_error():
+    x, slope = (mg.Tensor(a, requires_grad=True) for a in ([-1.0, 2.0, -3.0], 0.5))
+    y = mg.leaky_relu(x, slope)
+    assert mg.grad(y.sum(), [slope, x])[0].item() == -4
+    q = mg.Tensor(np.random.default_rng(6).normal(size=(1, 2, 3, 4)))
+    attention = lambda scale: mg.scaled_dot_product_attention(q, q, q, scale=scale).sum()
+    numeric = (attention(0.5 + 1e-5) - attention(0.5 - 1e-5)).item() / 2e-5
+    assert mg.grad(attention(slope), slope).item() == pytest.approx(numeric, rel=1e-6)
+
+
+def test_creation():
+    assert mg.arange(10, step=3).tolist() == [0, 3, 6, 9] and mg.arange(5, 1, -2).tolist() == [5, 3]
+    for call in (lambda: mg.zeros(-1), lambda: mg.ones(2.0), lambda: mg.full((True,), 1), lambda: mg.eye(-1),
+                 lambda: mg.eye(2, 1.0), lambda: mg.linspace(0, 1, -1), lambda: mg.linspace(0, 1, 2.5), lambda: mg.randn(None), lambda: mg.rand("3")):
+        with pytest.raises(ValueError, match="whole numbers from 0"):
+            call()
+    for dtype in ("int64", bool):
+        with pytest.raises(TypeError, match="floating point"):
+            mg.rand(2, dtype=dtype)
+    for make in (mg.rand, mg.randn):
+        assert make().shape == () and make(0, 2).shape == (0, 2) and make((2, 1)).dtype == np.float32
+        drawn = []
+        for dtype in ("float64", float, np.dtype("float64")):
+            mg.random.seed(0)
+            drawn.append(make(3, dtype=dtype).tolist())
+        assert drawn[0] == drawn[1] == drawn[2]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_random_numbers_of_16_bits_stay_below_1(dtype):
+    mg.random.seed(0)
+    numbers = mg.rand(100_000, dtype=dtype).numpy().astype(np.float64)
+    assert 0 <= numbers.min() and 0.99 < numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.01

@@ -1,27 +1,100 @@
-"""What the README says is so: its tour runs, its files exist."""
+"""What the READMEs say is so: their Python runs, the files, figures and modules that they name exist."""
+import os
 import pathlib
 import re
+import subprocess
+import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
+READMES = ["README.md", "minigrad/README.md", "methods/README.md", "examples/README.md", "tests/README.md"]
+MADE = ("runs/", "IMAGES/", "unlabelled/", "train/", "test/", "supervised/", "summary.md", "entropy.py")  # when one follows it
 
 
-def test_the_tour_runs(capsys):
-    for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
-        exec(block, {})
-    assert "Tensor" in capsys.readouterr().out
+def text(readme):
+    return (ROOT / readme).read_text()
 
 
-def test_the_files_it_names_exist():
-    folder = ROOT
-    names = re.findall(r"`([\w/*.]+/[\w/*.]*)`", TEXT)
-    assert len(names) > 15
-    for name in names:
-        if not name.startswith("runs/"):
-            assert list(folder.glob(name.rstrip("/"))), name
+def blocks(readme):
+    """The Python in it."""
+    return re.findall(r"```python\n(.*?)```", text(readme), re.S)
 
 
-def test_the_modules_it_runs_exist():
-    for module in re.findall(r"-m ((?:examples|tests)[\w.]*)|`(examples\.\w+)`", TEXT):
-        path = ROOT / (module[0] or module[1]).replace(".", "/")
-        assert path.is_dir() or path.with_suffix(".py").exists(), path
+def prose(readme):
+    """All but the blocks between fences."""
+    return re.sub(r"```.*?```", "", text(readme), flags=re.S)
+
+
+def exists(readme, name):
+    """Whether there is such a file (* for anything): from the README's folder or the top; without a folder, anywhere below."""
+    folder = (ROOT / readme).parent
+    return any(folder.glob(name.rstrip("/"))) or any(ROOT.glob(name.rstrip("/"))) or "/" not in name and any(folder.rglob(name))
+
+
+def run(source, folder, *arguments):
+    """What a script prints, in a process and a folder of its own."""
+    (folder / "example.py").write_text(source)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    command = [sys.executable, "example.py", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("readme", ["README.md", "minigrad/README.md"])
+def test_its_python_runs(readme, tmp_path):
+    assert len(blocks(readme)) > 1
+    for block in blocks(readme):
+        run(block, tmp_path)
+
+
+def test_the_first_program_prints_what_stands_below_it(tmp_path):
+    printed = run(blocks("README.md")[0], tmp_path)
+    shown = re.search(r"```python.*?```\n\n```\n(.*?)```", text("README.md"), re.S)[1]
+    lines = [re.sub(r"[\d.]+", "x", each) for each in (printed, shown)]
+    assert lines[0] == lines[1]
+
+
+def test_the_method_of_the_methods_readme_trains_and_predicts(tmp_path):
+    for library in ("tyro", "tqdm", "sklearn", "safetensors"):
+        pytest.importorskip(library)
+    from methods.training.classifier import load_classifier
+    (block,) = blocks("methods/README.md")
+    assert "% of the test images are right" in run(block, tmp_path, "--steps", "3")
+    assert len(load_classifier(tmp_path / "runs" / "entropy" / "checkpoint.safetensors").classes) == 10
+
+
+def test_the_test_of_the_tests_readme_passes():
+    (block,) = blocks("tests/README.md")
+    names = {}
+    exec(block, names)
+    names["test_softplus"]()
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_files_it_names_exist(readme):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose(readme))
+    names = re.findall(r"`([\w/*.]+/[\w/*.]*|[\w/*]+\.(?:py|c|cu|h|sh|md|cpp))`", prose(readme))
+    assert links and names
+    for name in [*links, *names]:
+        assert name.startswith(MADE) or exists(readme, name), name
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_modules_it_runs_exist(readme):
+    named = re.findall(r"-m ((?:examples|tests)[\w.]*)|`(examples\.\w+)", text(readme))
+    for module in map("".join, named):
+        path = ROOT / module.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").exists(), module
+
+
+def test_the_tables_of_methods_and_examples_lack_none():
+    def named(readme, folder):
+        return [path.stem for path in sorted((ROOT / folder).glob("*.py"))
+                if path.stem != "__init__" and f"{path.stem}" not in text(readme)]
+
+    assert not named("examples/README.md", "examples")
+    assert not sum((named("methods/README.md", f"methods/{part}") for part in ("training", "few_shot", "semi_supervised")), [])
+    figures = {path.name for path in (ROOT / "examples" / "gallery").glob("*.png")}
+    assert figures == set(re.findall(r"\(gallery/(\w+\.png)\)", text("examples/README.md")))

@@ -371,3 +371,18 @@ def test_checkpoint_reaches_parameters_it_closes_over_and_inner_gradients():
     close(a, 2 * w.numpy() * np.cos(x) * x)
     close(b, a)
     close(mg.grad(mg.checkpoint(f))(x), mg.grad(f)(x))
+
+
+def test_checkpoint_of_a_function_that_returns_what_it_closes_over():
+    x, w = (mg.Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    for f in (lambda x: (x * 2, w), lambda x: (x * w, w), lambda x: (x, w), lambda x: (w, x * 2)):
+        plain, again = (mg.grad(sum((y ** 3).sum() for y in g(x)), [x, w]) for g in (f, mg.checkpoint(f)))
+        assert [g.tolist() for g in plain] == [g.tolist() for g in again]
+    assert mg.grad(mg.checkpoint(lambda x: w)(x).sum(), w).tolist() == [1, 1]
+
+
+def test_the_line_of_a_checkpoint_whose_gradient_is_not_finite():
+    x = mg.Tensor([1e-200], requires_grad=True)
+    line = r"gradient of 'checkpoint' called at .*test_transforms.py"
+    with mg.detect_anomaly(), pytest.raises(FloatingPointError, match=line):
+        (mg.checkpoint(mg.log)(x) * 1e200).sum().backward()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..backend import as_dtype, is_float, random, to_device
+from ..backend import as_dtype, is_float, is_half, random, to_device
 from ..tensor import Tensor
 from .declare import DTypeLike, operation
 
@@ -18,11 +18,6 @@ def _made(array, dtype, device, requires_grad):
     if dtype is None:
         dtype = np.float32 if is_float(array.dtype) else array.dtype
     return Tensor(to_device(array.astype(as_dtype(dtype), copy=False), device), requires_grad)
-
-
-def _drawn_in(dtype):
-    """The dtype in which random numbers are drawn: float64 for float64, else float32."""
-    return np.float64 if dtype is not None and as_dtype(dtype) == np.float64 else np.float32
 
 
 def _shape(name, shape):
@@ -60,7 +55,7 @@ def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: D
     """start, start + step, ... up to, but without, `stop`; of one number 0, 1, ... below it. int64 of whole numbers."""
     if step == 0:
         raise ValueError("arange: the step must not be 0")
-    numbers = np.arange(start) if stop is None else np.arange(start, stop, step)
+    numbers = np.arange(0, start, step) if stop is None else np.arange(start, stop, step)
     return _made(numbers, dtype, device, requires_grad)
 
 
@@ -68,27 +63,39 @@ def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: D
 def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | None = None, device: str = "cpu",
              requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given."""
-    return _made(np.linspace(start, stop, num), dtype, device, requires_grad)
+    return _made(np.linspace(start, stop, *_shape("linspace", (num,))), dtype, device, requires_grad)
 
 
 @operation
 def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = None, device: str = "cpu",
         requires_grad: bool = False) -> Tensor:
     """(n, m), m = n by default, with ones on the k-th diagonal. float32 if no dtype is given."""
-    return _made(np.eye(n, m, k, np.float32), dtype, device, requires_grad)
+    return _made(np.eye(*_shape("eye", (n, n if m is None else m)), k, np.float32), dtype, device, requires_grad)
 
 
 @operation
 def randn(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
           requires_grad: bool = False) -> Tensor:
     """Normally distributed numbers, mean 0 and deviation 1, from `minigrad.random`. float32 if no dtype is given."""
-    shape = _shape("randn", shape)
-    return _made(random.generator().standard_normal(shape, _drawn_in(dtype)), dtype, device, requires_grad)
+    dtype, drawn = _float_dtypes("randn", dtype)
+    return _made(random.generator().standard_normal(_shape("randn", shape), drawn), dtype, device, requires_grad)
 
 
 @operation
 def rand(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """Numbers spread evenly over [0, 1), from `minigrad.random`. float32 if no dtype is given."""
-    shape = _shape("rand", shape)
-    return _made(random.generator().random(shape, _drawn_in(dtype)), dtype, device, requires_grad)
+    dtype, drawn = _float_dtypes("rand", dtype)
+    numbers = random.generator().random(_shape("rand", shape), drawn)
+    if is_half(dtype):  # as many bits as it has digits, so that nothing is rounded to 1
+        steps = 2 ** {"e": 11, "E": 8}[dtype.char]
+        numbers = np.floor(numbers * steps) / steps
+    return _made(numbers, dtype, device, requires_grad)
+
+
+def _float_dtypes(name, dtype):
+    """The dtype wanted, float32 by default, and the one to draw in, float32 or float64."""
+    dtype = as_dtype(np.float32 if dtype is None else dtype)
+    if not is_float(dtype):
+        raise TypeError(f"{name}: a floating point dtype wanted, not {dtype}")
+    return dtype, np.float64 if dtype.itemsize > 4 else np.float32

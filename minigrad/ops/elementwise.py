@@ -139,7 +139,15 @@ def _share(x, out):
     return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), exp(where(infinite, 0, x) - where(infinite, 0, out)))
 
 
-@elementwise(np.logaddexp, lambda g, out, x, _y: g * _share(x, out), lambda g, out, _x, y: g * _share(y, out))
+def _sigmoid_share(x, y, out):
+    """exp(x) / (exp(x) + exp(y)) by the difference, which keeps the digits that out = log(exp(x) + exp(y)) has lost."""
+    infinite = isinf(out)
+    return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), sigmoid(where(infinite, 0, x) - where(infinite, 0, y)))
+
+
+@elementwise(np.logaddexp,
+             lambda g, out, x, y: g * _sigmoid_share(x, y, out),
+             lambda g, out, x, y: g * _sigmoid_share(y, x, out))
 def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
     """log(exp(x) + exp(y)) without overflow."""
 
@@ -178,10 +186,16 @@ def arctan(x: TensorLike) -> Tensor:
 
 
 @elementwise(np.arctan2,
-             lambda g, _out, y, x: g * x / (x * x + y * y),
-             lambda g, _out, y, x: -g * y / (x * x + y * y))
+             lambda g, _out, y, x: g * x / _squared_length(x, y),
+             lambda g, _out, y, x: -g * y / _squared_length(x, y))
 def arctan2(y: TensorLike, x: TensorLike) -> Tensor:
-    """The angle in [-pi, pi] of the point (x, y)."""
+    """The angle in [-pi, pi] of the point (x, y); its slopes at (0, 0) are 0."""
+
+
+def _squared_length(x, y):
+    """x^2 + y^2, and 1 at (0, 0)."""
+    origin = equal(x, 0) & equal(y, 0)
+    return where(origin, 1, x * x + y * y)
 
 
 @elementwise(np.sinh, lambda g, _out, x: g * cosh(x))

@@ -238,7 +238,8 @@ _slogdet = Primitive(
 @operation(numpy=np.linalg.slogdet)
 def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
     """The sign of the determinant, and the logarithm of its absolute value: two Tensors."""
-    return _slogdet(x)
+    sign, logarithm = _slogdet(x)
+    return sign.detach(), logarithm
 
 
 _solve = Primitive(

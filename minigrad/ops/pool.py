@@ -5,15 +5,14 @@ import math
 
 import numpy as np
 
-from ..backend import is_float, xp
+from ..backend import is_float
 from ..fused import Fused
 from ..tensor import Tensor
 from .declare import operation, TensorLike
 from .geometry import Pair, pair, single
 from .index import take_along_axis
-from .linalg import matmul
 from .reduce import mean
-from .shape import concatenate, pad, stack, swapaxes
+from .shape import concatenate, pad, stack
 
 
 def _windows(x, kernel, stride, padding, fill):
@@ -115,8 +114,9 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
         return mean(x, (2, 3), keepdims=True)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
         return avg_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
-    rows, columns = (Tensor(xp(x._array).asarray(_window_means(n, s), dtype=x.dtype)) for n, s in zip(x.shape[2:], size))
-    return matmul(matmul(rows, x), swapaxes(columns, 0, 1))
+    rows, columns = (zip(*_window_ends(n, s)) for n, s in zip(x.shape[2:], size))
+    x = concatenate([mean(x[:, :, a:b], 2, keepdims=True) for a, b in rows], 2)
+    return concatenate([mean(x[:, :, :, a:b], 3, keepdims=True) for a, b in columns], 3)
 
 
 @operation
@@ -133,10 +133,3 @@ def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
 def _window_ends(n, size):
     """Where `size` windows over n elements start, and where they stop."""
     return np.arange(size) * n // size, -(-np.arange(1, size + 1) * n // size)
-
-
-def _window_means(n, size):
-    """(size, n): each row averages its window."""
-    start, stop = _window_ends(n, size)
-    inside = (np.arange(n) >= start[:, None]) & (np.arange(n) < stop[:, None])
-    return inside / (stop - start)[:, None]

@@ -9,9 +9,9 @@ import numpy as np
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .declare import nondifferentiable, operation, TensorLike
-from .elementwise import _share, equal, maximum, sqrt, where
+from .elementwise import _share, equal, isnan, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
@@ -33,16 +33,24 @@ def _reduction(forward, rule, **declared):
         @functools.wraps(function)
         def reduce(x, axis=None, keepdims=False):
             x = x if isinstance(x, Tensor) else Tensor(x)
-            return primitive(x, axis=_axes(axis, x.ndim), keepdims=bool(keepdims))
+            return primitive(x, axis=_axes(axis, x.ndim), keepdims=_flag(function.__name__, keepdims))
 
         return operation(reduce, method=True, **declared)
 
     return declare
 
 
+def _flag(name, keepdims):
+    """`keepdims` as a bool. TypeError for anything else: in this place NumPy has the dtype."""
+    if not isinstance(keepdims, (bool, np.bool_)) and keepdims not in (0, 1):
+        raise TypeError(f"{name}: keepdims is True or False, not {keepdims!r}")
+    return bool(keepdims)
+
+
 def _to_extremes(g, out, x, axis, keepdims):
     """The gradient goes to the largest (smallest) element, in equal parts to equal ones."""
-    best = equal(x, _reshape(out, shape=_ones_at(x.shape, axis)))
+    out = _reshape(out, shape=_ones_at(x.shape, axis))
+    best = equal(x, out) | (isnan(x) & isnan(out))  # where the extreme is not a number, that number is to be seen
     count = maximum(best.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
     return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
 
@@ -140,6 +148,12 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Ten
     return _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
 
 
+def _one_axis(name, axis, ndim):
+    if np.iterable(axis):
+        raise ValueError(f"{name}: one axis wanted, not {axis!r}")
+    return _axes(axis, ndim)[0]
+
+
 _cumsum = Primitive(
     "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
@@ -148,7 +162,7 @@ _cumsum = Primitive(
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor)."""
     x = x if isinstance(x, Tensor) else Tensor(x)
-    return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=_axes(axis, x.ndim)[0])
+    return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=_one_axis("cumsum", axis, x.ndim))
 
 
 @operation(method=True, numpy=np.cumprod)
@@ -157,7 +171,8 @@ def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
-    x, reach = x.swapaxes(axis, -1), 1
+    axis, reach = _one_axis("cumprod", axis, x.ndim), 1
+    x = x.swapaxes(axis, -1)
     while reach < x.shape[-1]:
         x = concatenate([x[..., :reach], x[..., reach:] * x[..., :-reach]], -1)
         reach *= 2
@@ -173,12 +188,22 @@ def _softmax(x):
 
     one sum a row. That is what the paths compute; the definition arrives at the same through the rules of its parts.
     """
+    x = _below_zero(x)
     return _share(x, logsumexp(x, -1, keepdims=True))
 
 
 def _log_softmax(x):
     """x - log(sum(exp(x))) along the last axis."""
+    x = _below_zero(x)
     return x - logsumexp(x, -1, keepdims=True)
+
+
+def _below_zero(x):
+    """x minus the largest of its row, if that is finite. A common offset changes nothing but would cost digits."""
+    if not x.size:
+        return x
+    top = x._array.max(-1, keepdims=True)
+    return x - wrap(xp(top).where(xp(top).isfinite(top), top, top.dtype.type(0)))
 
 
 _fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_softmax", _log_softmax)

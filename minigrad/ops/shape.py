@@ -112,6 +112,8 @@ def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
     """Axes `source` moved to the places `destination`, the others kept in order."""
     ndim = _tensor(x).ndim
     source, destination = _axes(source, ndim), _axes(destination, ndim)
+    if len(source) != len(destination):
+        raise ValueError(f"moveaxis: {len(source)} axes to {len(destination)} places")
     order = [a for a in range(ndim) if a not in source]
     for place, a in sorted(zip(destination, source)):
         order.insert(place, a)
@@ -205,6 +207,8 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     """
     x = _tensor(x)
     widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"pad: mode is 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', not {mode!r}")
     if mode == "constant":
         return _pad(x, widths=widths, value=constant_values)
     for axis, (width, n) in enumerate(zip(widths, x.shape)):

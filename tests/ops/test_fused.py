@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from ml_dtypes import bfloat16
 
 import minigrad as mg
+from minigrad.backend.cpu import native
 from minigrad.ops import activation, attention, conv, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
@@ -354,3 +355,36 @@ def test_gru(data):
     inputs = [data.draw(arrays(s)) for s in ((length, n, a), (n, h), (3 * h, a), (3 * h, h), (3 * h,), (3 * h,))]
     check_derivatives(lambda *xs: mg.gru(*xs)[0], inputs, rtol=1e-4)
     check_derivatives(lambda *xs: mg.gru(*xs[:4], reverse=True)[1], inputs[:4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("offset", [100.0, 10_000.0, -10_000.0])
+def test_a_common_offset_of_a_row_costs_no_digits(offset, graph):
+    x = np.round(np.random.default_rng(0).normal(size=(5, 7)) * 64) / 64  # so that float32 holds x + offset exactly
+    labels, weights = np.arange(5), np.arange(7, dtype=np.float32)
+    for f in (lambda x: mg.cross_entropy(x, labels), lambda x: (mg.softmax(x) * weights).sum(),
+              lambda x: (mg.log_softmax(x) * weights).sum()):
+        grads = []
+        for values in (x, x + offset):
+            t = mg.Tensor(values, dtype="float32", requires_grad=True)
+            f(t).backward(create_graph=graph)
+            grads.append(t.grad.numpy())
+        np.testing.assert_array_equal(*grads)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "leaky_relu"])
+def test_activations_far_below_and_above_zero(name, kernels):
+    """Where the definition is finite so is the path, and no large factor brings a rounding error back."""
+    x = np.array([-3e38, -1e30, -1e4, -100, -88, -87, 87, 100, 1e4, 1e18], np.float32)
+    operation = getattr(activation, "_fused_" + name)
+    with native.using(kernels), np.errstate(all="ignore"):
+        results = []
+        for f, dtype in ((operation, np.float32), (operation.definition, np.float64)):
+            t = mg.Tensor(x.astype(dtype), requires_grad=True)
+            y = f(t)
+            y.sum().backward()
+            results.append((y.numpy(), t.grad.numpy()))
+    for path, definition in zip(*results):
+        finite = np.isfinite(definition)
+        np.testing.assert_allclose(path[finite], definition[finite], rtol=1e-5, atol=1e-6)

@@ -77,7 +77,12 @@ INLINE float exponential(float x)
     return x < -87.0f ? 0.0f : y;
 }
 
-INLINE float sigmoid(float x) { return 1.0f / (1.0f + bounded_exponential(-x)); }
+/* 0 below -87, where a bound would leave something that a large factor brings back. */
+INLINE float sigmoid(float x)
+{
+    float y = 1.0f / (1.0f + bounded_exponential(-x));
+    return x < -87.0f ? 0.0f : y;
+}
 
 /* The largest element, NaN left out. */
 INLINE float largest(const float *x, index_t n)

@@ -83,7 +83,8 @@ def softmax_backward(g, y, logarithm=False):
 
 
 def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
-    """-log softmax(logits)[label] of each row, 0 where the label is `ignored`; and each row's log-sum-exp.
+    """-log softmax(logits)[label] of each row, 0 where the label is `ignored`; and each row's log-sum-exp, (2, N), in two parts:
+    the largest number, and the rest, which a large offset would cost its digits.
 
     Args:
         logits: (N, classes).
@@ -91,7 +92,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         smoothing: the share of each target that is spread evenly over all classes.
     """
     rows = _rows(logits)
-    losses, lse = np.zeros(len(rows), rows.dtype), np.zeros(len(rows), rows.dtype)
+    losses, lse = np.zeros(len(rows), rows.dtype), np.zeros((2, len(rows)), rows.dtype)
 
     def block(part):
         x, label = rows[part], labels[part]
@@ -101,7 +102,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         if smoothing:
             picked = (1 - smoothing) * picked + smoothing * _sums(shifted) / x.shape[1]
         total = np.log(_sums(np.exp(shifted, out=shifted)))
-        lse[part] = (total + top)[:, 0]
+        lse[:, part] = top[:, 0], total[:, 0]
         losses[part] = np.where(label == ignored, 0, (total - picked)[:, 0])
 
     _for_rows(block, rows)
@@ -115,7 +116,8 @@ def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
     def block(part):
         label, out = labels[part], dx[part]
         share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
-        np.subtract(rows[part], lse[part, None], out=out)
+        np.subtract(rows[part], lse[0, part, None], out=out)
+        out -= lse[1, part, None]
         np.exp(out, out=out)
         if smoothing:
             out -= smoothing / out.shape[1]

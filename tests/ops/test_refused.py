@@ -1,0 +1,107 @@
+"""What would be computed on something else, or lose a gradient in silence, is refused; corners have a subgradient."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+X = mg.Tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 4)), requires_grad=True)
+Q = np.random.default_rng(1).normal(size=(1, 1, 3, 2))
+
+
+def setting(value=0.5):
+    return mg.Tensor(value, requires_grad=True)
+
+
+@pytest.mark.parametrize("f", [
+    lambda s: mg.leaky_relu(X, s), lambda s: mg.scaled_dot_product_attention(Q, Q, Q, scale=s), lambda s: mg.layer_norm(X, 4, eps=s),
+    lambda s: mg.group_norm(X, 3, eps=s), lambda s: mg.batch_norm(X, None, None, training=True, eps=s),
+    lambda s: mg.rms_norm(X, 4, eps=s)])
+def test_a_learned_setting_of_a_fused_operation_gets_its_gradient(f):
+    mg.check_derivatives(f, 0.5)
+
+
+@pytest.mark.parametrize("call", [lambda: mg.pad(X, 1, constant_values=setting()),
+                                  lambda: mg.pad(X.detach(), 1, constant_values=setting())])
+def test_a_learned_setting_of_a_primitive_is_refused(call):
+    with pytest.raises(TypeError, match="requires a gradient"):
+        call()
+
+
+def test_a_setting_that_is_a_constant_tensor_is_taken():
+    np.testing.assert_array_equal(mg.leaky_relu(X, mg.Tensor(0.5).item()).numpy(), mg.leaky_relu(X, 0.5).numpy())
+
+
+@pytest.mark.parametrize("mode", ["mean", "maximum", "minimum", "median", "linear_ramp", "empty", "nearest"])
+def test_modes_of_padding_that_are_not_offered(mode):
+    with pytest.raises(ValueError, match="mode"):
+        mg.pad([5.0, 1.0, 3.0], 1, mode=mode)
+
+
+@pytest.mark.parametrize("reduce", [mg.sum, mg.mean, mg.max, mg.min, mg.logsumexp])
+@pytest.mark.parametrize("keepdims", [np.float32, "yes", 2, None, 0.5])
+def test_keepdims_is_a_bool(reduce, keepdims):
+    with pytest.raises(TypeError, match="keepdims"):
+        reduce(X, 0, keepdims)
+
+
+def test_one_axis_is_wanted():
+    for function in (mg.cumsum, mg.cumprod):
+        with pytest.raises(ValueError, match="one axis"):
+            function(X, axis=(0, 1))
+    with pytest.raises(ValueError, match="moveaxis"):
+        mg.moveaxis(X, [0, 1], [2])
+
+
+def test_the_gradient_of_an_extreme_that_is_not_a_number_goes_to_that_number():
+    for f in (mg.max, mg.min):
+        assert mg.grad(lambda x: f(x))(np.array([1.0, np.nan, 2.0])).tolist() == [0, 1, 0]
+        assert mg.grad(lambda x: f(x, 1).sum())(np.array([[1.0, np.nan], [1.0, 3.0]])).numpy()[0].tolist() == [0, 1]
+
+
+def test_arctan2_has_slope_zero_at_the_origin():
+    for order in range(3):
+        f = lambda y, x: mg.arctan2(y, x)
+        for _ in range(order + 1):
+            f = (lambda f: lambda y, x: mg.grad(f)(y, x))(f)
+        assert float(f(0.0, 0.0)) == 0
+
+
+def test_logaddexp_keeps_the_digits_of_a_difference():
+    for offset in (0.0, 1e3, 1e10, 1e17):
+        a, b = mg.grad(lambda x, y: mg.logaddexp(x, y), (0, 1))(offset, offset)
+        assert (float(a), float(b)) == (0.5, 0.5)
+
+
+def test_no_grad_on_a_generator_function_records_nothing_and_leaves_the_caller_alone():
+    @mg.no_grad()
+    def generate(n):
+        got = yield (X * 2).requires_grad
+        yield got, (X * 3).requires_grad
+        return n
+
+    values = generate(7)
+    assert next(values) is False and (X * 1).requires_grad
+    assert values.send("sent") == ("sent", False) and (X * 1).requires_grad
+    with pytest.raises(StopIteration) as end:
+        next(values)
+    assert end.value.value == 7
+
+
+def test_rules_that_return_no_tensor_or_are_too_few():
+    x = mg.Tensor(2.0, requires_grad=True)
+    for rule, message in ((lambda g, _out, x: g.numpy(), "returned ndarray"), (lambda g, _out, _x: None, "returned NoneType"),
+                          (lambda g, _out, _x: 1.0, "returned float"), (lambda g, _out, _x: g * _x, "underscore|Unread")):
+        with pytest.raises((TypeError, AttributeError), match=message):
+            mg.Primitive("wrong", np.sin, rule)(x).backward()
+    for rule, message in ((lambda g, _out, _x: g, "2 inputs, but 1 gradient rules"), (lambda g, _out, x: g * x, "positional arguments"),
+                          (lambda g, _out, *xs: g, "2 inputs, but 1 gradient rules")):
+        with pytest.raises(TypeError, match=message):
+            mg.Primitive("few", np.add, rule)(x, x).backward()
+
+
+@pytest.mark.parametrize("leave", [lambda x: x.numpy(), lambda x: x.item(), lambda x: float(x), lambda x: x.tolist(), lambda x: x.data])
+def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentiated(leave):
+    square = mg.Primitive("square", np.square, lambda g, _out, x: g * (2 * leave(x)))
+    assert float(mg.grad(square)(3.0)) == 6
+    with pytest.raises(RuntimeError, match="rule of 'square'"):
+        mg.grad(mg.grad(square))(3.0)
