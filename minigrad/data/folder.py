@@ -266,7 +266,7 @@ def arrange(names: Iterable[str]) -> Layout:
         missing = "class folders in train/" if deep else "a folder for each class"
         raise ValueError(f"{some(f'{top}/' for top in sorted(labelled))} found, but not {missing}; each class needs a folder "
                          "of its own, at the top or in train/ and test/")
-    inner = {_part(folder) for top in labelled for p in paths.values() if p[0] == top for folder in p[1:-1]}
+    inner = {_part(folder) for p in paths.values() if p[0] in labelled for folder in p[1:-1]}
     if not split and {"train", "test"} <= inner:
         raise ValueError("train/ and test/ lie within other folders; put them at the top, and the classes into them")
     found = {part: collections.defaultdict(list) for part in ("train", "test", "validation")}
@@ -345,10 +345,12 @@ class ImageFolder:
     pictures: Pictures
     sizes: tuple[tuple[int, int], tuple[int, int]]
 
+    def __post_init__(self):
+        self._place = {name: i for i, name in enumerate(self.names)}
+
     def indices(self, names: Iterable[str]) -> np.ndarray:
         """Where in `images` these files are."""
-        place = {name: i for i, name in enumerate(self.names)}
-        return np.array([place[name] for name in names], np.int64)
+        return np.array([self._place[name] for name in names], np.int64)
 
     def description(self) -> str:
         """What was found, line by line: classes with their counts, sizes, and what was skipped or is not used."""
@@ -384,7 +386,7 @@ def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> 
     """All pictures below a folder or in a zip of one, scaled to size x size.
 
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or it is unclear which folders are classes.
+        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or it is unclear which are classes.
     """
     pictures, sizes = find_pictures(path), []
 
