@@ -73,16 +73,17 @@ def draw_episode(path, net, test, embeddings, rng):
     classes = rng.choice(len(test.images), way, replace=False)
     support = np.stack([embeddings[c][0] for c in classes])
     queries = np.concatenate([embeddings[c][1:1 + query] for c in classes])
+    names = [test.names[c].rpartition("/")[2][:14] for c in classes]
     predicted = net.classify(mg.Tensor(support), mg.Tensor(queries), way).numpy().argmax(1).reshape(way, query)
     with plots.figure(path, way, 1 + query, (1 + query, 1.12 * way)) as axes:
         for row, c in enumerate(classes):
             for column, axis in enumerate(axes[row]):
-                axis.imshow(1 - test.images[c][column], cmap="gray", vmin=0, vmax=1)
+                axis.imshow(test.shown(c, column), cmap="gray", vmin=0, vmax=1)
                 axis.set(xticks=[], yticks=[])
                 if column:
                     k = predicted[row, column - 1]
-                    axis.set_xlabel(f"class {k + 1}", fontsize=8, color="green" if k == row else "red", labelpad=2)
-            axes[row, 0].set_ylabel(f"class {row + 1}", fontsize=8)
+                    axis.set_xlabel(names[k], fontsize=8, color="green" if k == row else "red", labelpad=2)
+            axes[row, 0].set_ylabel(names[row], fontsize=8)
         axes[0, 0].set_title("the one\nexample", fontsize=9)
         axes[0, (1 + query) // 2].set_title("queries, below each the predicted class", fontsize=9)
 

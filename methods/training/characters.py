@@ -24,8 +24,15 @@ def load(source: str, mirrored: bool = False) -> tuple[Characters, Characters, s
         Characters to train on and Characters to test on; their images are an array (classes, drawings, 28, 28), or where
         the classes differ in number a list of (drawings, 28, 28).
     Raises:
-        SystemExit: nothing usable is at `source`.
+        SystemExit: nothing usable is at `source`; one line that says why.
     """
+    try:
+        return _load(source, mirrored)
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"--data {source}: {error}") from None
+
+
+def _load(source, mirrored):
     folder = pathlib.Path(source)
     if source == "fonts":
         train, test, name = data.load_glyphs("train"), data.load_glyphs("test"), "characters drawn from fonts"
@@ -50,10 +57,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     the pictures are put together by their class's name, and the classes divided as if they were not in `train/` and `test/`.
     What else may be in a folder: see `minigrad.data.folder`.
     """
-    try:
-        found = data.read_image_folder(path, 28, 1)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"--data: {error}") from None
+    found = data.read_image_folder(path, 28, 1)
     train, test, notes = found.layout.train, found.layout.test, []
     both = [name for name in test if name in train]
     if both and len(test) - len(both) < 2:
@@ -70,8 +74,9 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     def characters(part):
         images = found.images[found.indices([name for members in part.values() for name in members]), 0]
         images = images.astype(np.float32) / 255
-        images = 1 - images if images.size and np.median(images) > 0.5 else images
-        return Characters(np.split(images, np.cumsum([len(members) for members in part.values()])[:-1]), list(part))
+        on_paper = bool(images.size and np.median(images) > 0.5)
+        images = np.split(1 - images if on_paper else images, np.cumsum([len(members) for members in part.values()])[:-1])
+        return Characters(images, list(part), on_paper)
 
     if found.layout.test and test:
         train, test = characters(train), characters(test)
@@ -79,12 +84,12 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         whole = characters(train)
         order = np.random.default_rng(0).permutation(len(whole.names))
         cut = 2 * len(order) // 3
-        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part])
+        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part], whole.on_paper)
                        for part in (order[:cut], order[cut:]))
     description = "\n".join([f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on",
                              found.description(), *notes])
     if min(len(train.names), len(test.names)) < 2:
-        raise SystemExit(f"--data: {path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
+        raise ValueError(f"{path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
                          f"at least two of each are needed{''.join('; ' + note for note in notes)}")
     return train, test, description
 

@@ -64,7 +64,7 @@ def load(source: str, labels: int, seed: int) -> Images:
         if source == "cifar10" or any(_holds(source, name) for name in data.CIFAR10_FILES):
             return _cifar10(None if source == "cifar10" else source, labels, seed)
         return own_images(source, labels, seed)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data {source} --labels {labels}: {error}") from None
 
 

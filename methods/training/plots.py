@@ -6,6 +6,11 @@ from typing import Any
 
 import numpy as np
 
+# Fonts with Chinese, Japanese and Korean characters, for what the usual font lacks.
+_EAST_ASIAN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans", "Source Han Sans SC", "PingFang SC", "Hiragino Sans",
+               "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei", "MS Gothic", "WenQuanYi Zen Hei",
+               "WenQuanYi Micro Hei", "IPAGothic", "Droid Sans Fallback", "Arial Unicode MS")
+
 
 @contextlib.contextmanager
 def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6, 4), dpi: int = 150,
@@ -18,14 +23,18 @@ def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    picture, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **settings)
-    try:
-        yield axes
-        picture.tight_layout()
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        picture.savefig(path, dpi=dpi, bbox_inches="tight")
-    finally:
-        plt.close(picture)
+    from matplotlib import font_manager
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    families = [*plt.rcParams["font.family"], *(name for name in _EAST_ASIAN if name in installed)]
+    with plt.rc_context({"font.family": families}):
+        picture, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **settings)
+        try:
+            yield axes
+            picture.tight_layout()
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            picture.savefig(path, dpi=dpi, bbox_inches="tight")
+        finally:
+            plt.close(picture)
 
 
 def curves(history: list[dict[str, float]], path: str | os.PathLike, x: str, labels: dict[str, str]) -> None:

@@ -45,7 +45,11 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
         raise ValueError(f"the run's network knows its classes from training ({', '.join(classifier.classes)}); it takes no "
                          "further examples")
     names, images = read_pictures(data.find_pictures(folder).files, classifier.preprocessing)
-    layout, place = arrange(names), {name: i for i, name in enumerate(names)}
+    try:
+        layout = arrange(names)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    place = {name: i for i, name in enumerate(names)}
     for note in layout.notes:
         print(note, file=sys.stderr)
     members = {c: layout.train.get(c, []) + layout.test.get(c, []) for c in sorted({*layout.train, *layout.test})}

@@ -7,15 +7,23 @@ import numpy as np
 
 @dataclass
 class Characters:
-    """images: (classes, drawings, size, size) float32, ink 1 on background 0; names: one "Alphabet/character" a class."""
+    """images: (classes, drawings, size, size) float32, ink 1 on background 0; names: one "Alphabet/character" a class.
+
+    `on_paper`: they were dark on light paper, and are to be shown so; else light on a dark ground.
+    """
 
     images: np.ndarray
     names: list[str]
+    on_paper: bool = True
+
+    def shown(self, kind: int, drawing: int) -> np.ndarray:
+        """A drawing (size, size) of a class as it was, black 0 and white 1."""
+        return 1 - self.images[kind][drawing] if self.on_paper else self.images[kind][drawing]
 
     def without(self, alphabets: Collection[str]) -> "Characters":
         """The classes of all alphabets but these."""
         keep = [i for i, name in enumerate(self.names) if name.split("/")[0] not in alphabets]
-        return Characters(self.images[keep], [self.names[i] for i in keep])
+        return Characters(self.images[keep], [self.names[i] for i in keep], self.on_paper)
 
 
 def with_rotations(characters: Characters, mirrored: bool = False) -> Characters:
@@ -28,4 +36,4 @@ def with_rotations(characters: Characters, mirrored: bool = False) -> Characters
     if mirrored:
         images += [turned[..., ::-1] for turned in images]
         names += [name + " mirrored" for name in names]
-    return Characters(np.concatenate(images), names)
+    return Characters(np.concatenate(images), names, characters.on_paper)

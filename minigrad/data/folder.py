@@ -72,12 +72,12 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no image folder or zip at {path}")
-    skipped, others, readers = {}, collections.Counter(), {}
+    skipped, others, readers, endings = {}, collections.Counter(), {}, picture_endings()
     found = _walk(path, "", (), skipped) if path.is_dir() else _members(path)
     for name, read in found:
-        name = unicodedata.normalize("NFC", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        name = _printable(name)
         ending = os.path.splitext(name)[1].lower()
-        if ending not in picture_endings():
+        if ending not in endings:
             others[ending or "no ending"] += 1
             continue
         count, (stem, _) = 1, os.path.splitext(name)
@@ -90,9 +90,18 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     return Pictures({name: readers[name] for name in sorted(readers)}, skipped, others)
 
 
+def _printable(name):
+    """In composed form, and without bytes that are no text and control characters."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", "".join(c if unicodedata.category(c) != "Cc" else "\ufffd" for c in text))
+
+
 def picture_endings() -> set[str]:
     """The endings, such as ".png", of the formats that the installed Pillow knows."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("pictures are read by the library Pillow: pip install pillow") from None
     return set(Image.registered_extensions())
 
 
@@ -191,6 +200,10 @@ def _array(picture, size, channels):
 def _in_8_bits(picture):
     """Integers of up to 16 bits by their type's range, floats in [0, 1] or [0, 255] by that, all others from least to most."""
     from PIL import Image
+    if picture.mode == "LAB":
+        from PIL import ImageCms
+        lab, rgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        return ImageCms.profileToProfile(picture, lab, rgb, outputMode="RGB")
     if picture.mode[0] not in "IF":
         return picture
     values = np.asarray(picture).astype(np.float64)
@@ -240,7 +253,7 @@ def arrange(names: Iterable[str]) -> Layout:
     """The layout of pictures with these names, see the table above.
 
     Raises:
-        ValueError: which folders are classes cannot be told.
+        ValueError: it is unclear which folders are classes.
     """
     paths = {name: tuple(name.split("/")) for name in names}
     paths, loose = _peel(paths)
@@ -251,9 +264,9 @@ def arrange(names: Iterable[str]) -> Layout:
     split = "train" in parts and (all(map(_part, tops)) or bool(parts & {"test", "validation"}))
     if not split and labelled and all(map(_part, labelled)):
         missing = "class folders in train/" if deep else "a folder for each class"
-        raise ValueError(f"{some(sorted(f'{top}/' for top in labelled))} found, but not {missing}; each class needs a folder of "
-                         "its own, at the top or in train/ and test/")
-    inner = {_part(folder) for top in labelled for p in paths.values() if p[0] == top for folder in p[1:-1]}
+        raise ValueError(f"{some(f'{top}/' for top in sorted(labelled))} found, but not {missing}; each class needs a folder "
+                         "of its own, at the top or in train/ and test/")
+    inner = {_part(folder) for p in paths.values() if p[0] in labelled for folder in p[1:-1]}
     if not split and {"train", "test"} <= inner:
         raise ValueError("train/ and test/ lie within other folders; put them at the top, and the classes into them")
     found = {part: collections.defaultdict(list) for part in ("train", "test", "validation")}
@@ -275,18 +288,22 @@ def arrange(names: Iterable[str]) -> Layout:
                 unused[f"{path[0]}/{path[1]}/"] += 1
         else:
             found[part]["/".join(path[1:-1])].append(name)
-    notes = [f"not used: {count} pictures in {where}, which is no class folder" for where, count in unused.items()]
+    notes = [f"not used: {_number(count)} in {where}, which is no class folder" for where, count in unused.items()]
     if loose:
-        notes.append(f"not used: {len(loose)} pictures beside the class folders ({some(loose)})")
+        notes.append(f"not used: {_number(len(loose))} beside the class folders ({some(loose)})")
     if found["validation"]:
         count = sum(map(len, found["validation"].values()))
         if found["test"]:
-            notes.append(f"not used: {count} pictures in the validation folder, as there is a test folder")
+            notes.append(f"not used: {_number(count)} in the validation folder, as there is a test folder")
         else:
             found["test"] = found["validation"]
-            notes.append(f"the {count} pictures in the validation folder are tested on, as there is no test folder")
+            notes.append(f"tested on: {_number(count)} in the validation folder, as there is no test folder")
     train, test = ({c: sorted(found[part][c]) for c in sorted(found[part])} for part in ("train", "test"))
     return Layout(train, test, sorted(unlabelled), notes)
+
+
+def _number(pictures):
+    return f"{pictures} picture{'s' if pictures != 1 else ''}"
 
 
 def _part(folder):
@@ -328,10 +345,12 @@ class ImageFolder:
     pictures: Pictures
     sizes: tuple[tuple[int, int], tuple[int, int]]
 
+    def __post_init__(self):
+        self._place = {name: i for i, name in enumerate(self.names)}
+
     def indices(self, names: Iterable[str]) -> np.ndarray:
         """Where in `images` these files are."""
-        place = {name: i for i, name in enumerate(self.names)}
-        return np.array([place[name] for name in names], np.int64)
+        return np.array([self._place[name] for name in names], np.int64)
 
     def description(self) -> str:
         """What was found, line by line: classes with their counts, sizes, and what was skipped or is not used."""
@@ -367,7 +386,7 @@ def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> 
     """All pictures below a folder or in a zip of one, scaled to size x size.
 
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or which are classes cannot be told.
+        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or it is unclear which are classes.
     """
     pictures, sizes = find_pictures(path), []
 

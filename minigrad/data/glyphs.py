@@ -36,7 +36,7 @@ def load_glyphs(split: str = "train", drawings: int = 20, size: int = 28, seed: 
         raise ValueError(f"glyphs: split must be 'train' or 'test', not {split!r}")
     letters, fonts = _letters(split)
     key = f"glyphs-{split}-{len(letters)}-{drawings}-{size}-{seed}"
-    images = cached(key, lambda: _draw_all(letters, fonts, drawings, size, seed))
+    images = cached(key, lambda: _draw_all(letters, fonts, drawings, size, seed), (len(letters), drawings, size, size))
     names = [f"{unicodedata.name(c).split()[0].title()}/U+{ord(c):04X}" for c in letters]
     return Characters(images.astype(np.float32) / 255, names)
 

@@ -129,10 +129,9 @@ def test_damaged_exif_data_spoils_no_picture():
     assert (folder.read_picture(content, channels=1) == RAMP).all()
 
 
-@pytest.mark.parametrize("mode, colour", [("CMYK", (0, 255, 255, 0)), ("YCbCr", (76, 85, 255)), ("HSV", (0, 255, 255))])
+@pytest.mark.parametrize("mode, colour", [("CMYK", (0, 255, 255, 0)), ("YCbCr", (76, 85, 255)), ("LAB", (138, 209, 198))])
 def test_other_colour_spaces(mode, colour):
-    found = folder.read_picture(encoded(Image.new(mode, (4, 4), colour), "TIFF") if mode != "HSV" else
-                                encoded(Image.new(mode, (4, 4), colour).convert("RGB")))
+    found = folder.read_picture(encoded(Image.new(mode, (4, 4), colour), "TIFF"))
     assert (found[0] > 240).all() and (found[1:] < 15).all()
 
 
@@ -333,8 +332,8 @@ def test_split_layouts(train, test, free, outer):
     (["train/1.png", "test/1.png", "car/1.png"], {"train": 1, "test": 1, "car": 1}, {}, 0, ""),
     ([*NAMES, "loose.png", "unlabeled/1.png"], {"a": 2, "b": 2}, {}, 1, "loose.png"),
     ([*(f"own/{n}" for n in NAMES), "own/loose.png", "logo.png"], {"a": 2, "b": 2}, {}, 0, "2 pictures beside"),
-    ([*SPLIT, "val/a/1.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 pictures in the validation"),
-    ([*SPLIT, "notes/scan.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 pictures in notes/"),
+    ([*SPLIT, "val/a/1.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 picture in the validation"),
+    ([*SPLIT, "notes/scan.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 picture in notes/"),
     ([*SPLIT, "train/x.png", "test/unlabelled/x.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "train/ itself"),
     ([n for n in SPLIT if "train" in n], {"a": 2, "b": 2}, {}, 0, ""),
     (["Latin/a/1.png", "Latin/b/1.png", "Greek/a/1.png"], {"Latin/a": 1, "Latin/b": 1, "Greek/a": 1}, {}, 0, "")])
@@ -412,6 +411,27 @@ def test_few_shot_classes_are_new_ones(tmp_path):
     assert train.names == list("abcdef") and test.names == list("xyz") and "not tested on: a" in said
     train, test, said = load("one", both[:12] + new + ["test/single/1.png", "Unlabeled/1.png"])
     assert test.names == list("xyz") and "one picture (single)" in said and "1 of them without a label" in said
+
+
+@pytest.mark.parametrize("ground, ink", [(255, 0), (0, 255)])
+def test_characters_have_light_ink_and_are_shown_as_they_were(ground, ink, tmp_path):
+    picture = np.full((28, 28), ground, np.uint8)
+    picture[10:15, 5:20] = ink
+    write(tmp_path, [f"{c}/{i}.png" for c in "abcdef" for i in range(2)], encoded(Image.fromarray(picture)))
+    train, test, _ = characters.load(str(tmp_path))
+    for part in (train, test):
+        assert part.images[0][0][12, 10] == 1 and part.images[0][0][0, 0] == 0 and part.on_paper == (ground == 255)
+        np.testing.assert_array_equal(part.shown(0, 0) * 255, picture)
+    with_turns = data.with_rotations(data.Characters(np.stack(train.images), train.names, train.on_paper))
+    assert with_turns.on_paper == with_turns.without(["a"]).on_paper == train.on_paper
+
+
+def test_names_are_printable(tmp_path):
+    write(tmp_path, ["a\nb/1\x1b[31m.png"])
+    with open(os.fsencode(tmp_path) + b"/a\nb/\xff.png", "wb") as file:
+        file.write(png())
+    for name in data.find_pictures(tmp_path).files:
+        assert name.startswith("a\ufffdb/") and name.encode() and name.replace("/", "").isprintable()
 
 
 def test_what_was_found_is_described(tmp_path):

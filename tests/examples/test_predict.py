@@ -101,6 +101,16 @@ def test_a_few_shot_run_predicts_the_classes_of_its_test_and_of_a_folder(picture
         assert len(found) == 4 and all(0 < p <= 1 for _, _, p in found) and words in capsys.readouterr().out
     with pytest.raises(SystemExit, match="1 classes; at least two"):
         predict.main(predict.Run(str(tmp_path / "run"), new, support=str(tmp_path / "one")))
+    for kind in "01":  # an outer folder, loose and unlabelled pictures and a broken one change nothing
+        for i in range(3):
+            draw(tmp_path / "outer" / "support" / f"stroke {kind}", kind, i)
+    draw(tmp_path / "outer" / "support" / "Unlabeled", "0", 1)
+    draw(tmp_path / "outer", "0", 1)
+    (tmp_path / "outer" / "support" / "stroke 1" / "broken.png").write_bytes(b"x")
+    again = predict.main(predict.Run(str(tmp_path / "run"), new, support=str(tmp_path / "outer")))
+    said = capsys.readouterr()
+    assert [row[:2] for row in again] == [row[:2] for row in found] and "3 examples of each: stroke 0, stroke 1" in said.out
+    assert "broken.png: it is no picture" in said.err and "beside the class folders (1.png)" in said.err
     if name == "maml":
         draw(tmp_path / "support" / "third", "0", 1)
         with pytest.raises(SystemExit, match="tells 2 classes from each other"):
