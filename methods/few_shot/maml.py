@@ -165,6 +165,7 @@ def adapt(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor]
         def total(fast):
             return loss(net({**fixed, **fast}, x, j), y).sum()
 
+        # mg.grad records its gradient where `fast` requires one, without create_graph; under no_grad g is a constant.
         with mg.no_grad() if first_order else contextlib.nullcontext():
             g = mg.grad(total)(fast)
         fast = {k: fast[k] - alpha[k] * g[k] for k in fast}
