@@ -1,9 +1,12 @@
 """Settings: dataclasses whose fields say which values are allowed, read from the command line."""
+import contextlib
 import dataclasses
 import json
 import math
 import operator
+import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -99,8 +102,17 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
 
 
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
-    """`main(run)`; a run folder that cannot be used ends the program with one line instead of a traceback."""
+    """`main(run)`; a run or file that cannot be used ends the program with one line instead of a traceback.
+
+    A reader of standard output that went away (`| head`) ends it quietly.
+    """
     try:
-        return main(run)
-    except (FileExistsError, RunError) as error:
-        raise SystemExit(str(error)) from None
+        found = main(run)
+        sys.stdout.flush()
+        return found
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is still to be written goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None  # as SIGPIPE would
+    except (OSError, RunError) as error:
+        raise SystemExit(" ".join(str(error).split())) from None
