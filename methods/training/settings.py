@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import sys
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,7 @@ class RunSettings:
 
 
 def check(config: Any) -> None:
-    """Checks each field of a dataclass against its limits, and whether there is the `device`, if it has one.
+    """Checks each field of a dataclass against its limits and choices, and whether there is the `device`, if it has one.
 
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
@@ -57,6 +58,10 @@ def check(config: Any) -> None:
             if limits and not (math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
                 allowed = ", ".join(LIMITS[name][1].format(limit) for name, limit in limits.items())
                 raise SystemExit(f"--{field.name.replace('_', '-')} {number}: choose a number {allowed}")
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+            raise SystemExit(f"--{name.replace('_', '-')} {value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')

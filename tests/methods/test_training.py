@@ -20,7 +20,7 @@ from methods.training.loop import train
 from methods.training.method import Method
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
-from methods.training.settings import RunSettings, check, record, report_errors, setting, subset
+from methods.training.settings import RunError, RunSettings, check, record, report_errors, setting, subset
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
 
@@ -531,3 +531,56 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
     process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 141
+
+
+# -- odd settings ------------------------------------------------------------------------------------------------------
+
+def odd_settings():
+    """(example, field, value out of its range) of all examples and methods."""
+    import importlib
+    from examples import semi_supervised
+    examples = {name: importlib.import_module(f"examples.{name}") for name in (
+        "prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons", "compare_few_shot",
+        "compare_semi_supervised", "gallery")}
+    configs = [(module, module.Run()) for module in examples.values()]
+    configs += [(semi_supervised, semi_supervised.settings(name)) for name in (*METHODS, "label_propagation")]
+    for module, config in configs:
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.name == "device":
+                yield module, config, field.name, "tpu"
+            elif "Literal" in str(field.type):
+                yield module, config, field.name, "manhattan"
+            elif type(value) in (int, float):
+                for odd in (-1, float("nan"), float("inf")):
+                    yield module, config, field.name, odd
+
+
+def test_odd_settings_are_one_line_before_anything_is_written(tmp_path):
+    pytest.importorskip("tyro")
+    for module, config, name, odd in odd_settings():
+        out = tmp_path / "run"
+        with pytest.raises(SystemExit, match=f"^--{name.replace('_', '-')} {odd}: ") as error:
+            module.main(dataclasses.replace(config, out=str(out), **{name: odd}))
+        assert "\n" not in error.value.code and not out.exists(), (module, name)
+
+
+# -- comparisons -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("damage", FILE_DAMAGES)
+def test_a_damaged_result_is_one_line_and_a_failed_run_costs_no_other(tmp_path, damage, capsys):
+    def fails():
+        raise RunError("diverged")
+    runs = [(name, Run(out=str(tmp_path / name)), work) for name, work in (("a", lambda: 1.5), ("b", fails), ("c", lambda: 2.5))]
+    found = comparison.compare(runs, False, lambda *args: None)
+    assert {name: value[0][0] for name, value in found.items()} == {"a": 1.5, "c": 2.5}
+    assert "b: diverged" in capsys.readouterr().err
+    FILE_DAMAGES[damage](tmp_path / "a" / "result.json")
+    if damage == "missing":
+        assert comparison.compare(runs, True, lambda *args: None).keys() == {"a", "c"}
+    else:
+        with pytest.raises(SystemExit, match="result.json is damaged.*delete it") as error:
+            comparison.compare(runs, True, lambda *args: None)
+        assert "\n" not in str(error.value)
+    with pytest.raises(SystemExit, match="no run was finished: b: diverged"):
+        comparison.compare(runs[1:2], False, lambda *args: None)
