@@ -35,6 +35,7 @@ from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
 from methods.training.images import load, scaled
 from methods.training.loop import train
+from methods.training.mistakes import write_mistakes
 from methods.training.prediction import predict, write_csv
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
@@ -89,7 +90,9 @@ def result(run, name, images):
     train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier,
           evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every,
           data=fingerprint(images.names, images.x, images.y, images.unlabelled))
-    return test()
+    scores = method.scores(scaled(images.test), run.test == "average")
+    print(write_mistakes(folder.path, scores, images.test_y, images.names), end="")
+    return accuracy(scores, images.test_y)
 
 
 def baseline(run, name):
@@ -118,7 +121,7 @@ def main(run):
         if pictures := images.unlabelled_pictures():
             write_csv(folder.path / "predictions.csv", predict(load_classifier(folder.checkpoint, run.device), pictures))
             print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
-        print(f"metrics, checkpoint and figure are in {run.out}")
+        print(f"metrics, checkpoint, figure, mistakes.csv and confusion.csv are in {run.out}")
     return found
 
 

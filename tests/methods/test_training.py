@@ -1,4 +1,5 @@
 """What the methods share: settings and limits, checkpoints, architectures and classifiers, pictures, the one loop."""
+import csv
 import dataclasses
 import io
 import json
@@ -18,6 +19,7 @@ from methods.training import checkpoint, comparison, evaluation, objectives, pre
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
+from methods.training.mistakes import write_mistakes
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import RunError, RunSettings, check, record, report_errors, setting, subset
@@ -584,3 +586,28 @@ def test_a_damaged_result_is_one_line_and_a_failed_run_costs_no_other(tmp_path, 
         assert "\n" not in str(error.value)
     with pytest.raises(SystemExit, match="no run was finished: b: diverged"):
         comparison.compare(runs[1:2], False, lambda *args: None)
+
+
+def test_mistakes_and_confusion_by_hand(tmp_path):
+    scores = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.05, 0.05, 0.9]]))
+    text = write_mistakes(tmp_path, scores, np.array([0, 1, 1, 0]), ("ant", "bee, or so", "cat"))
+    with open(tmp_path / "mistakes.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["image", "class", "predicted", "probability"], ["3", "ant", "cat", "0.9000"],
+                                          ["1", "bee, or so", "ant", "0.6000"]]
+    with open(tmp_path / "confusion.csv", newline="") as file:
+        assert list(csv.reader(file))[1:] == [["ant", "1", "0", "1", "50.0"], ["bee, or so", "1", "1", "0", "50.0"],
+                                              ["cat", "0", "0", "0", ""]]
+    assert [line.split("  ")[-1] for line in text.splitlines()] == ["(1 of 2)", "(1 of 2)", "(0 of 0)"]
+    write_mistakes(tmp_path, scores, np.array([1, 0, 1, 2]), "abc", ["w.png", "x.png", "y.png", "z.png"])
+    assert (tmp_path / "mistakes.csv").read_text() == "image,class,predicted,probability\nw.png,b,a,0.7000\n"
+
+
+@pytest.mark.parametrize("name", [*METHODS])
+def test_every_run_says_which_images_were_wrong(tmp_path, name):
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings(name), steps=2, batch=10, width=4, labels=20, out=str(tmp_path))
+    found = semi_supervised.main(run)
+    with open(tmp_path / "mistakes.csv") as mistakes, open(tmp_path / "confusion.csv") as confusion:
+        wrong, table = list(csv.reader(mistakes))[1:], list(csv.reader(confusion))
+    total = sum(int(cell) for row in table[1:] for cell in row[1:-1])
+    assert len(wrong) == total - sum(int(row[i]) for i, row in enumerate(table[1:], 1)) and found == pytest.approx(1 - len(wrong) / total)
