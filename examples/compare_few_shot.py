@@ -62,7 +62,10 @@ def characters(run):
     out, table = pathlib.Path(run.out), methods()
     names = comparison.chosen(run.only, list(table))
     train_set, test_set, _ = load(run.data)
-    base.fitted(run, train_set, test_set)
+    lowered: dict[str, None] = {}
+    for example, settings, _ in (table[name] for name in names):
+        base.fitted(example.Run(data=run.data, **settings), train_set, test_set, lowered.setdefault)
+    print(*lowered, sep="\n", end="\n" * bool(lowered))
     way = min(5, len(test_set.images))
 
     def jobs():

@@ -75,8 +75,8 @@ def episodes(characters: Characters, way: int, shot: int, query: int, seed: int,
         raise SystemExit(f"--shot {shot} --query {query}: {error}") from None
 
 
-def fitted(run: Any, train: Characters, test: Characters) -> Any:
-    """The run with no more classes and queries in an episode than the data allow; a line says what was lowered.
+def fitted(run: Any, train: Characters, test: Characters, say: Callable[[str], Any] = print) -> Any:
+    """The run with no more classes and queries in an episode than the data allow; a line for each says what was lowered.
 
     Raises:
         SystemExit: a class has too few images for what is asked for.
@@ -94,7 +94,7 @@ def fitted(run: Any, train: Characters, test: Characters) -> Any:
     limits = {"way": classes, "query": min(map(len, train.images)) - shot}
     lowered = {name: limit for name, limit in limits.items() if limit < getattr(run, name)}
     for name, limit in lowered.items():
-        print(f"--{name} {getattr(run, name)} is lowered to {limit}: the data have no more")
+        say(f"--{name} {getattr(run, name)} is lowered to {limit}: the data have no more")
     return dataclasses.replace(run, **lowered)
 
 
