@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 
 from examples import maml, matching_networks, prototypical_networks, siamese_networks
+from methods.few_shot import base
 from methods.training import comparison, plots
+from methods.training.characters import load
 from methods.training.run import write_whole
 from methods.training.settings import check, command, setting
 
@@ -50,17 +52,24 @@ def methods():
 
 
 def accuracy(example, run):
-    """5-way 1-shot accuracy in per cent that an example reaches."""
+    """5-way 1-shot accuracy in per cent that an example reaches; of fewer classes if there are no more."""
     results = example.main(run)
-    return results[run.test_steps] if example is maml else 100 * results[5, 1]
+    return results[run.test_steps] if example is maml else 100 * results[min(results)]
 
 
 def characters(run):
     """All methods with all seeds, a line for each. Returns a dict from method to its accuracies in per cent."""
     out, table = pathlib.Path(run.out), methods()
+    names = comparison.chosen(run.only, list(table))
+    train_set, test_set, _ = load(run.data)
+    lowered: dict[str, None] = {}
+    for example, settings, _ in (table[name] for name in names):
+        base.fitted(example.Run(data=run.data, **settings), train_set, test_set, lowered.setdefault)
+    print(*lowered, sep="\n", end="\n" * bool(lowered))
+    way = min(5, len(test_set.images))
 
     def jobs():
-        for name in comparison.chosen(run.only, list(table)):
+        for name in names:
             example, settings, images = table[name]
             for seed in range(run.seeds):
                 folder = out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
@@ -76,8 +85,8 @@ def characters(run):
     found = comparison.compare(jobs(), run.resume, report)
     found = {name: [percent for percent, _ in results] for name, results in found.items()}
     write_whole(out / "table.json", json.dumps(found, indent=1))
-    label = "5-way 1-shot accuracy on new classes"
-    plots.bars(found, out / "accuracies.png", label + " (%)", 20)
+    label = f"{way}-way 1-shot accuracy on new classes"
+    plots.bars(found, out / "accuracies.png", label + " (%)", 100 / way)
     print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
     return found
 
@@ -126,7 +135,8 @@ def draw_step_sizes(found, path):
     with plots.figure(path, 1, len(ALPHAS), (4 * len(ALPHAS), 3.6), sharey=True) as axes:
         for axis, alpha in zip(axes[0], ALPHAS):
             for name in dict.fromkeys(name for name, _ in found):
-                axis.plot(found[name, alpha].mean(0), marker=".", label=name)
+                if (name, alpha) in found:
+                    axis.plot(found[name, alpha].mean(0), marker=".", label=name)
             axis.set(title=f"alpha starts at {alpha}", xlabel="inner steps", yscale="log", ylim=(0.1, 30))  # some diverge
             axis.grid(alpha=0.3)
         axes[0, 0].set_ylabel("mean squared error on new tasks")

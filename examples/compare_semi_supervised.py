@@ -35,14 +35,14 @@ class Run:
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = setting(3, least=1)  # runs of each method: other labels, weights and batches; the spread is reported
-    steps: int = 1500  # of each training
-    labels: int = 50  # labelled images, of each class as many; 0 for all of an image folder
-    batch: int = 32  # labelled images in a step
-    ratio: int = 3  # unlabelled images in a step for each labelled one
+    steps: int = setting(1500, least=1)  # of each training
+    labels: int = setting(50, least=0)  # labelled images, of each class as many; 0 for all of an image folder
+    batch: int = setting(32, least=2)  # labelled images in a step
+    ratio: int = setting(3, least=1)  # unlabelled images in a step for each labelled one
     network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet, the papers' with depth 28 and width 32
-    width: int = 16  # channels of the first convolution, or of the Wide ResNet's first group
-    depth: int = 28  # layers of the Wide ResNet
-    ema: float = 0.97  # decay of the weights' average that is tested
+    width: int = setting(16, least=1)  # channels of the first convolution, or of the Wide ResNet's first group
+    depth: int = setting(28, least=10)  # layers of the Wide ResNet
+    ema: float = setting(0.97, least=0, below=1)  # decay of the weights' average that is tested
     only: tuple[str, ...] = ()  # methods, if wanted with settings: "ladder --variant gamma"; all methods if left out
     out: str = "runs/compare_semi_supervised"  # a folder for the runs, the table and the chart
     resume: bool = False  # skip what is finished, continue what is not
@@ -70,9 +70,10 @@ def method_of(row):
 
 def main(run):
     """Trains and tests all methods with all seeds. Returns a dict from method to its accuracies in per cent."""
+    check(run)
     comparison.chosen(map(method_of, run.only), list(MODULES))
     rows = list(dict.fromkeys(run.only)) or list(MODULES)
-    for settings in (run, *[one(run, row, 0) for row in rows]):
+    for settings in [one(run, row, 0) for row in rows]:
         check(settings)
 
     images = load(run.data, run.labels, 0)

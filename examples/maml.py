@@ -12,9 +12,11 @@ import dataclasses
 import sys
 from typing import Literal
 
+import minigrad as mg
 from methods.few_shot import base, maml
 from methods.few_shot.maml_tasks import CharacterTasks, SinusoidLearner, SinusoidTasks
 from methods.training import characters, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.evaluation import mean_and_interval
 from methods.training.loop import train
@@ -44,26 +46,30 @@ TEST_TASKS = 20  # in a batch
 def main(run):
     """Meta-trains, tests after 0, 1, ... inner steps, draws the curves. Returns the test score of each number of steps."""
     check(run)
+    mg.random.seed(run.seed)
     folder = RunFolder(run.out, run, run.resume)
     config = subset(run, maml.Config)
     if run.task == "sinusoid":
-        learner, classifier = SinusoidLearner(config, run.seed), None
+        learner, classifier, described = SinusoidLearner(config, run.seed), None, None
         tasks = SinusoidTasks(run.shot, run.query, run.tasks, run.seed)
         test = SinusoidTasks(run.shot, 100, TEST_TASKS, run.seed + 2)
         counts = list(range(run.test_steps + 1))  # cheap enough
     else:
         train_set, test_set, description = characters.load(run.data, run.mirror)
         print(description)
+        run = base.fitted(run, train_set, test_set)
+        config = subset(run, maml.Config)
         network = Architecture("methods.few_shot.maml_tasks.CharacterLearner", config=dataclasses.asdict(config),
                                width=run.width, positions=1 if run.pool else 4, seed=run.seed)
         learner, classifier = network.build(), base.classifier(network, test_set, run.way)
         queries = max(min(15, min(map(len, test_set.images)) - run.shot), 1)
         tasks = CharacterTasks(train_set, run.way, run.shot, run.query, run.tasks, run.seed, run.within, run.augment)
         test = CharacterTasks(test_set, run.way, run.shot, queries, TEST_TASKS, run.seed + 2)
+        described = fingerprint(train_set.names, train_set.images, test_set.names)
         counts = sorted({0, 1, run.inner_steps, run.test_steps})
     learner.to(run.device)
     train(maml.MAML(config, learner), tasks, {"adam": optim.Adam(learner.parameters(), run.lr)}, run.steps, folder,
-          classifier=classifier)
+          classifier=classifier, data=described)
 
     print(f"\nnew tasks, {learner.unit} after so many inner steps, with 95 % confidence interval")
     results = {}

@@ -10,6 +10,7 @@ import minigrad as mg
 from methods.few_shot import base, matching
 from methods.few_shot.evaluation import embed_all, table
 from methods.training import characters, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -31,6 +32,7 @@ def main(run):
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data)
     print(description)
+    run = base.fitted(run, train_set, test_set)
 
     mg.random.seed(run.seed)
     network = Architecture("methods.few_shot.matching.MatchingNetwork", net=Architecture("minigrad.nn.Conv4", width=run.width),
@@ -39,7 +41,8 @@ def main(run):
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
     batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(matching.Matching(run, net), batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set))
+          classifier=base.classifier(network, test_set),
+          data=fingerprint(train_set.names, train_set.images, test_set.names))
 
     results = table("matching network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "training episode",

@@ -17,6 +17,7 @@ import minigrad as mg
 from methods.few_shot import base, prototypical
 from methods.few_shot.evaluation import embed_all, lake_error_rate, table
 from methods.training import characters, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -42,6 +43,7 @@ def main(run):
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data, run.mirror)
     print(description)
+    run = base.fitted(run, train_set, test_set)
     lake = characters.lake_runs(run.lake)
 
     mg.random.seed(run.seed)
@@ -52,7 +54,8 @@ def main(run):
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)
     batches = base.Augmented(sampler, base.turned if run.augment else None, run.seed + 1)
     train(method, batches, {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder,
-          classifier=base.classifier(network, test_set))
+          classifier=base.classifier(network, test_set),
+          data=fingerprint(train_set.names, train_set.images, test_set.names))
 
     embeddings = embed_all(net, test_set.images)
     results = table("prototypical network", net.classify, embeddings, test_set, run)

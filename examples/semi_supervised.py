@@ -30,6 +30,7 @@ from typing import Literal
 
 from methods.semi_supervised import METHODS, build, label_propagation
 from methods.training import plots
+from methods.training.checkpoint import fingerprint
 from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
 from methods.training.images import load, scaled
@@ -54,7 +55,7 @@ class Run(RunSettings):
     weight_decay: float = setting(5e-4, least=0)  # of the kernels, times the learning rate
     network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet, the papers' with depth 28 and width 32
     width: int = setting(16, least=1)  # channels of the first convolution, or of the Wide ResNet's first group
-    depth: int = 28  # layers of the Wide ResNet
+    depth: int = setting(28, least=10)  # layers of the Wide ResNet
     ema: float = setting(0.97, least=0, below=1)  # decay of the weights' average; 0: no average
     test: Literal["average", "student"] = "average"  # which weights are tested
     evaluate_every: int = setting(0, least=0, free=True)  # steps between accuracies in metrics.jsonl; 0: at the end alone
@@ -86,7 +87,8 @@ def result(run, name, images):
         return accuracy(method.scores(scaled(images.test), run.test == "average"), images.test_y)
 
     train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier,
-          evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every)
+          evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every,
+          data=fingerprint(images.names, images.x, images.y, images.unlabelled))
     return test()
 
 

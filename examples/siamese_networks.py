@@ -9,6 +9,7 @@ import minigrad as mg
 from methods.few_shot import base, siamese
 from methods.few_shot.evaluation import embed_all, table
 from methods.training import characters, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -30,6 +31,7 @@ def main(run):
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data)
     print(description)
+    run = base.fitted(run, train_set, test_set)
 
     mg.random.seed(run.seed)
     encoder = Architecture("minigrad.nn.Conv4", width=run.width)
@@ -40,7 +42,8 @@ def main(run):
     batches = base.Augmented(sampler, siamese.turned if run.augment else None, run.seed + 1)
     optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
     train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,
-          classifier=base.classifier(network, test_set))
+          classifier=base.classifier(network, test_set),
+          data=fingerprint(train_set.names, train_set.images, test_set.names))
 
     results = table("siamese network", net.classify, embed_all(net, test_set.images), test_set, run)
     plots.curves(folder.history(), folder.path / "curves.png", "step",

@@ -75,6 +75,29 @@ def episodes(characters: Characters, way: int, shot: int, query: int, seed: int,
         raise SystemExit(f"--shot {shot} --query {query}: {error}") from None
 
 
+def fitted(run: Any, train: Characters, test: Characters, say: Callable[[str], Any] = print) -> Any:
+    """The run with no more classes and queries in an episode than the data allow; a line for each says what was lowered.
+
+    Raises:
+        SystemExit: a class has too few images for what is asked for.
+    """
+    shot = getattr(run, "shot", 1)
+    for kind, characters in (("train", train), ("test", test)):
+        needed = 1 + (shot if kind == "train" or hasattr(run, "tasks") else 1)  # as many examples, and a query
+        for images, name in zip(characters.images, characters.names):
+            if len(images) < needed:
+                raise SystemExit(f"--data {run.data}: the class {name} to {kind} on has {len(images)} usable images, and "
+                                 f"{needed} are needed (--shot {shot} and one to classify)")
+    if not hasattr(run, "way"):
+        return run
+    classes = min(len(train.images), len(test.images)) if hasattr(run, "tasks") else len(train.images)
+    limits = {"way": classes, "query": min(map(len, train.images)) - shot}
+    lowered = {name: limit for name, limit in limits.items() if limit < getattr(run, name)}
+    for name, limit in lowered.items():
+        say(f"--{name} {getattr(run, name)} is lowered to {limit}: the data have no more")
+    return dataclasses.replace(run, **lowered)
+
+
 def classifier(architecture: Architecture, test: Characters, most: int | None = None) -> Classifier:
     """The architecture as a classifier of the test classes (at most so many), with five examples of each."""
     return Classifier(architecture, tuple(test.names[:most]), PREPROCESSING, as_bytes(test.images[:most]))

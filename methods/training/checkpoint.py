@@ -3,18 +3,47 @@
 A file of arrays, and facts as JSON: `format`, `step`, `random` (the state of the global generator), `state` and `classifier`.
 `state` holds each part's state under its name; where an array belongs stands {"array": its name in the file}.
 """
+import hashlib
 import os
 from typing import Any
 
 import numpy as np
 
 from minigrad import Tensor, io
-from minigrad.backend import is_array, random
+from minigrad.backend import is_array, random, xp
 
 FORMAT = 2
 
 
-def save(path: str | os.PathLike, step: int, parts: dict[str, Any], classifier: dict[str, Any] | None = None) -> None:
+class NotFinite(ValueError):
+    """A state holds NaN or infinity, so it is not worth to be kept or resumed."""
+
+
+class OtherData(ValueError):
+    """A checkpoint was made with other data."""
+
+
+def fingerprint(*data: Any) -> str:
+    """A digest of data: arrays by their shape, dtype and up to 1,000 evenly spaced rows; lists of these; names."""
+    digest = hashlib.sha256()
+
+    def add(value):
+        if isinstance(value, np.ndarray):
+            digest.update(repr((value.shape, value.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(value[::-(-len(value) // 1000) or 1] if value.ndim else value).tobytes())
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"{len(value)} of:".encode())
+            for inner in value:
+                add(inner)
+        else:
+            digest.update(repr(value).encode())
+
+    add(data)
+    return digest.hexdigest()
+
+
+def save(path: str | os.PathLike, step: int, parts: dict[str, Any], classifier: dict[str, Any] | None = None,
+         data: str | None = None) -> None:
     """Writes a checkpoint, whole or not at all.
 
     Args:
@@ -22,11 +51,18 @@ def save(path: str | os.PathLike, step: int, parts: dict[str, Any], classifier: 
         parts: by name; a part is a Tensor, a NumPy Generator, a dict of parts, anything with `state_dict()` and
             `load_state_dict()` (a module, an optimiser), or anything with `state()` that returns a dict of parts.
         classifier: facts and arrays from which a trained classifier is built again (`Classifier.facts`).
+        data: the fingerprint of the data that it was made with.
+
+    Raises:
+        NotFinite: the state holds NaN or infinity. The file is left as it was.
     """
     arrays: dict[str, Any] = {}
     facts = {"format": FORMAT, "step": step, "random": _pack(random.get_state(), "random", arrays),
              "state": {name: _pack(_state(part), name, arrays) for name, part in parts.items()},
              "classifier": _pack(classifier, "classifier", arrays)}
+    if data is not None:
+        facts["data"] = data
+    _check_finite(arrays)
     io.save(path, arrays, facts)
 
 
@@ -42,19 +78,36 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     return _unpack(facts, arrays)
 
 
-def restore(path: str | os.PathLike, parts: dict[str, Any]) -> int:
+def restore(path: str | os.PathLike, parts: dict[str, Any], data: str | None = None) -> int:
     """Puts the checkpoint's state back into the parts and the global generator; returns its step.
 
+    Args:
+        data: the fingerprint of the data that training goes on with.
+
     Raises:
-        FileNotFoundError, ValueError: see `load`; ValueError also if a part's state is missing.
+        FileNotFoundError, ValueError: see `load`; ValueError also if a part's state is missing or of another shape, NotFinite
+            if it holds NaN or infinity, OtherData if it was made with other data.
     """
     facts = load(path)
+    if data is not None and facts.get("data", data) != data:
+        raise OtherData(f"{path} was made with other data")
     if missing := parts.keys() - facts["state"].keys():
         raise ValueError(f"{path} was made by another method: it has no state of {', '.join(sorted(missing))}")
+    if type(facts["step"]) is not int or facts["step"] < 0:
+        raise ValueError(f"{path} is damaged: {facts['step']!r} is no number of steps")
+    arrays: dict[str, Any] = {}
+    _pack(facts["state"], "state", arrays)
+    _check_finite(arrays)
     for name, part in parts.items():
         _restore(part, facts["state"][name])
     random.set_state(facts["random"])
     return facts["step"]
+
+
+def _check_finite(arrays):
+    for name, a in arrays.items():
+        if np.dtype(a.dtype).kind == "f" and not xp(a).isfinite(a).all():
+            raise NotFinite(f"{name} holds numbers that are not finite")
 
 
 def _state(part):
@@ -75,6 +128,8 @@ def _restore(part, state):
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = state
     elif isinstance(part, Tensor):
+        if part.shape != np.shape(state):
+            raise ValueError(f"an array {part.shape} is wanted, not {np.shape(state)}")
         part.data = state
     elif hasattr(part, "state_dict"):
         part.load_state_dict(state)

@@ -3,14 +3,15 @@ import contextlib
 import io
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from .run import write_whole
-from .settings import record
+from .run import read_object, write_whole
+from .settings import RunError, record
 
 Result = tuple[Any, float]  # what a run found (an accuracy in per cent), seconds
 
@@ -35,14 +36,31 @@ def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
         resume: take finished runs from their files, and go on with those that were stopped.
         report: called after each run with the row's name and its results until now.
 
+    A run that fails is reported on standard error and left out; the others go on.
+
     Raises:
-        SystemExit: see `result`.
+        SystemExit: a run was stopped by a signal, or all failed; see also `result`.
     """
     found: dict[str, list[Result]] = {}
+    failures = []
     for name, settings, work in runs:
-        found.setdefault(name, []).append(result(settings, work, resume))
+        try:
+            new = result(settings, work, resume)
+        except (RunError, OSError, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.code, str) or isinstance(error, UnusableResult):
+                raise
+            failures.append(f"{name}: {error}")
+            print(failures[-1], file=sys.stderr, flush=True)
+            continue
+        found.setdefault(name, []).append(new)
         report(name, found[name])
+    if failures and not found:
+        raise SystemExit("no run was finished: " + failures[0])
     return found
+
+
+class UnusableResult(SystemExit):
+    """What a folder holds does not belong to this comparison."""
 
 
 def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
@@ -54,11 +72,17 @@ def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
     path = pathlib.Path(settings.out) / "result.json"
     wanted = record(settings, without=("resume", "out", "data", "device"))
     if path.exists():
-        found = json.loads(path.read_text())
         if not resume:
-            raise SystemExit(f"{path.parent.parent} holds a comparison; continue it with --resume, or choose another --out")
+            raise UnusableResult(f"{path.parent.parent} holds a comparison; continue it with --resume, or choose another --out")
+        try:
+            found = read_object(path)
+        except RunError as error:
+            raise UnusableResult(str(error)) from None
+        numbers = found.get("accuracy"), found.get("seconds")
+        if not isinstance(found.get("settings"), dict) or not all(map(_is_number, numbers)):
+            raise UnusableResult(f"{path} is damaged; delete it to run that once more")
         if changed := [k for k in wanted if found["settings"].get(k) != wanted[k]]:
-            raise SystemExit(f"{path.parent} was made with other settings: {', '.join(changed)}; choose another --out")
+            raise UnusableResult(f"{path.parent} was made with other settings: {', '.join(changed)}; choose another --out")
         return found["accuracy"], found["seconds"]
     start = time.time()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -66,6 +90,10 @@ def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
     found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted}
     write_whole(path, json.dumps(found, indent=1))
     return found["accuracy"], found["seconds"]
+
+
+def _is_number(value):
+    return all(map(_is_number, value)) and value != [] if isinstance(value, list) else type(value) in (int, float)
 
 
 def spread(values: list[float], digits: int) -> str:

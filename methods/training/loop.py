@@ -1,6 +1,7 @@
 """The training loop of all methods."""
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from . import checkpoint
 from .classifier import Classifier
 from .method import Method
 from .run import RunFolder
+from .settings import RunError
 
 
 class Batches(Protocol):
@@ -25,24 +27,34 @@ class Batches(Protocol):
 
 def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], steps: int, folder: RunFolder, *,
           schedule: Callable[[int, int], float] | None = None, classifier: Classifier | None = None, save_every: int = 100,
-          evaluate: Callable[[int], dict[str, float]] | None = None, evaluate_every: int = 0) -> None:
+          evaluate: Callable[[int], dict[str, float]] | None = None, evaluate_every: int = 0,
+          data: str | None = None) -> None:
     """Trains with a progress bar; logs every 10 steps; a run that is resumed begins at its last checkpoint.
 
     A line of the log has the step, seconds, the loss, the method's numbers, and `lr`, the largest learning rate.
 
-    Ctrl-C or SIGTERM finishes the step, saves and leaves by SystemExit; a second one leaves at once.
+    Ctrl-C, SIGTERM or SIGHUP finishes the step, saves and leaves by SystemExit; a second one leaves at once.
 
     Args:
         optimizers: by their names in the checkpoint; all take a step in each step.
         steps: in all, those before a resumption included.
         schedule: as `Method.schedule`, instead of the method's.
         classifier: what is trained, to be described in the checkpoint.
+        data: the fingerprint of the data (`checkpoint.fingerprint`): a run goes on with the same only.
         evaluate: called every `evaluate_every` steps (0: never) with the number of steps done; its numbers are logged.
+
+    Raises:
+        FileExistsError, RunError: the folder cannot be used (see `RunFolder`); RunError: training diverged, as a loss or a
+            state is not finite. The last good checkpoint stays.
     """
     parts, facts = {**method.state(), "batches": batches, **optimizers}, classifier.facts() if classifier else None
     rates = {name: optimizer.lr for name, optimizer in optimizers.items()}
-    start, began = folder.start(parts), time.time()
-    with open(folder.metrics, "a") as log, progress_bar(steps, start) as bar, stop_signals() as stopped:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(folder.locked())
+        start, began = folder.start(parts, data), time.time()
+        log = stack.enter_context(open(folder.metrics, "a"))
+        bar, stopped = stack.enter_context(progress_bar(steps, start)), stack.enter_context(stop_signals())
+        saved = start
         for step in range(start, steps):
             factor = (schedule or method.schedule)(step, steps)
             for name, optimizer in optimizers.items():
@@ -56,6 +68,8 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
             method.after_step(step)
 
             done, shown = step + 1, {"loss": float(loss), **{k: float(v) for k, v in numbers.items()}}
+            if not math.isfinite(shown["loss"]):
+                raise _diverged(f"the loss of step {done} is {shown['loss']}", saved, folder)
             bar.update()
             evaluated = evaluate(done) if evaluate and evaluate_every and done % evaluate_every == 0 else {}
             if done % 10 == 0 or done == steps or evaluated:
@@ -63,10 +77,20 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
                 line = {"step": done, "seconds": round(time.time() - began, 2), **shown, "lr": max(rates.values()) * factor}
                 print(json.dumps({**line, **evaluated}), file=log, flush=True)
             if done % save_every == 0 or done == steps or stopped:
-                checkpoint.save(folder.checkpoint, done, parts, facts)
+                try:
+                    checkpoint.save(folder.checkpoint, done, parts, facts, data)
+                except checkpoint.NotFinite as error:
+                    raise _diverged(f"after step {done} {error}", saved, folder) from None
+                saved = done
             if stopped:
-                print(f"\nstopped after {done} steps; continue with --resume --out {folder.path}")
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    print(f"\nstopped after {done} steps; continue with --resume --out {folder.path}", flush=True)
                 raise SystemExit(128 + stopped[0])
+
+
+def _diverged(reason, saved, folder):
+    last = f"the checkpoint after step {saved} is in {folder.path}" if saved else "there is no checkpoint yet"
+    return RunError(f"training diverged: {reason}; choose a smaller learning rate (--lr) and another --out; {last}")
 
 
 def progress_bar(steps: int, start: int = 0) -> Any:
@@ -77,7 +101,7 @@ def progress_bar(steps: int, start: int = 0) -> Any:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that the first SIGINT (Ctrl-C) or SIGTERM inside fills instead of interrupting: half a step cannot be resumed."""
+    """A list that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP inside fills instead of interrupting: half a step cannot be resumed."""
     received: list[int] = []
 
     def note(number, frame):
@@ -88,7 +112,9 @@ def stop_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield received
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, note) for number in numbers
+              if signal.getsignal(number) is not signal.SIG_IGN}  # nohup's wish
     try:
         yield received
     finally:

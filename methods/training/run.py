@@ -1,19 +1,46 @@
 """A run folder: config.json, metrics.jsonl, checkpoint.safetensors and figures."""
+import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
+
+from minigrad.backend.files import replacing
 
 from . import checkpoint
 from .settings import RunError, record
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file under another name and renames it: a kill leaves the old contents or the new ones, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(part, path)
+    """Writes a file whole or not at all: a kill leaves the old contents or the new ones, never a part."""
+    with replacing(path) as part:
+        pathlib.Path(part).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        RunError: there is none in it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({one_line(error)}); delete it, or choose another --out") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged (no JSON object); delete it, or choose another --out")
+    return value
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()) or type(error).__name__
 
 
 class RunFolder:
@@ -25,37 +52,99 @@ class RunFolder:
         resume: go on with the run that is there.
 
     Raises:
-        FileExistsError: the folder holds another run and `resume` is false; RunError: its configuration differs.
+        FileExistsError: the folder holds another run and `resume` is false, or is a file; RunError: its configuration
+            differs or is damaged.
     """
 
     def __init__(self, out: str | os.PathLike, config: Any, resume: bool):
         self.path, self.resume, self.config = pathlib.Path(out), resume, record(config)
         self.checkpoint, self.metrics = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl"
-        settings = self.path / "config.json"
-        if self.checkpoint.exists() and not resume:
-            raise FileExistsError(f"{out} holds a run; continue it with --resume, or choose another --out")
-        if self.checkpoint.exists() and settings.exists() and (old := json.loads(settings.read_text())) != self.config:
-            changed = [k for k in {**old, **self.config} if old.get(k) != self.config.get(k)]
-            raise RunError(f"the run in {out} was made with other settings: {', '.join(changed)}")
+        self.settings = self.path / "config.json"
+        self._check()
 
-    def start(self, parts: dict[str, Any]) -> int:
+    def _check(self):
+        for path in (self.path, *self.path.parents):
+            if os.path.lexists(path) and not path.is_dir():
+                raise FileExistsError(f"{path} is a file, no folder; choose another --out")
+        if not self.checkpoint.exists():
+            return
+        if not self.resume:
+            raise FileExistsError(f"{self.path} holds a run; continue it with --resume, or choose another --out")
+        if self.settings.exists() and (old := read_object(self.settings)) != self.config:
+            changed = [k for k in {**old, **self.config} if old.get(k) != self.config.get(k)]
+            raise RunError(f"the run in {self.path} was made with other settings: {', '.join(changed)}")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, the folder is this process's; the lock of a process that ended, however it did, counts no more.
+
+        Raises:
+            RunError: another run writes into the folder.
+        """
+        if fcntl is None:
+            yield
+            return
+        path = self.path / "lock"
+        self.path.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = open(path, "a+")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                owner = file.read().strip()
+                file.close()
+                raise RunError(f"another run writes into {self.path}{f' (process {owner})' if owner else ''}; "
+                               "wait for it, or choose another --out") from None
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+            file.close()  # the owner removed it in between
+        try:
+            file.truncate(0)
+            print(os.getpid(), file=file, flush=True)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            file.close()
+
+    def start(self, parts: dict[str, Any], data: str | None = None) -> int:
         """Writes the configuration, and on resuming puts back the last checkpoint and forgets what was logged after it.
+
+        Args:
+            data: the fingerprint of the data (`checkpoint.fingerprint`).
 
         Returns:
             the number of steps that are done.
         Raises:
-            RunError: the checkpoint is damaged or another method's.
+            FileExistsError, RunError: as when the folder was opened; RunError also if the checkpoint is damaged, another
+                method's or of other data.
         """
-        write_whole(self.path / "config.json", json.dumps(self.config, indent=1))
-        resumed = self.resume and self.checkpoint.exists()
-        try:
-            done = checkpoint.restore(self.checkpoint, parts) if resumed else 0
-        except ValueError as error:
-            raise RunError(str(error)) from error
+        self._check()
+        done = 0
+        if self.resume and self.checkpoint.exists():
+            try:
+                done = checkpoint.restore(self.checkpoint, parts, data)
+            except checkpoint.OtherData:
+                raise RunError(f"the run in {self.path} was made with other data; give it again, or choose another --out") from None
+            except Exception as error:  # whatever a damaged file may lead to
+                raise RunError(f"{self.checkpoint} cannot be resumed: {one_line(error)}") from error
+        if not (done and self.settings.exists()):
+            write_whole(self.settings, json.dumps(self.config, indent=1))
         write_whole(self.metrics, "".join(json.dumps(m) + "\n" for m in self.history() if m["step"] <= done))
         return done
 
     def history(self) -> list[dict[str, float]]:
-        """The logged metrics, a dict for each line."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        """The logged metrics, a dict for each line; lines that are damaged are left out."""
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
+        return [metrics for metrics in map(_metrics, lines) if metrics is not None]
+
+
+def _metrics(line):
+    """The dict of numbers that a line holds; None if it is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and isinstance(found.get("step"), int) and all(
+        isinstance(value, (int, float)) for value in found.values())
+    return found if whole else None

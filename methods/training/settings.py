@@ -1,9 +1,13 @@
 """Settings: dataclasses whose fields say which values are allowed, read from the command line."""
+import contextlib
 import dataclasses
 import json
 import math
 import operator
+import os
 import re
+import sys
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +47,7 @@ class RunSettings:
 
 
 def check(config: Any) -> None:
-    """Checks each field of a dataclass against its limits, and whether there is the `device`, if it has one.
+    """Checks each field of a dataclass against its limits and choices, and whether there is the `device`, if it has one.
 
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
@@ -54,6 +58,10 @@ def check(config: Any) -> None:
             if limits and not (math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
                 allowed = ", ".join(LIMITS[name][1].format(limit) for name, limit in limits.items())
                 raise SystemExit(f"--{field.name.replace('_', '-')} {number}: choose a number {allowed}")
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+            raise SystemExit(f"--{name.replace('_', '-')} {value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
@@ -99,8 +107,17 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
 
 
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
-    """`main(run)`; a run folder that cannot be used ends the program with one line instead of a traceback."""
+    """`main(run)`; a run or file that cannot be used ends the program with one line instead of a traceback.
+
+    A reader of standard output that went away (`| head`) ends it quietly.
+    """
     try:
-        return main(run)
-    except (FileExistsError, RunError) as error:
-        raise SystemExit(str(error)) from None
+        found = main(run)
+        sys.stdout.flush()
+        return found
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is still to be written goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None  # as SIGPIPE would
+    except (OSError, RunError) as error:
+        raise SystemExit(" ".join(str(error).split())) from None

@@ -408,6 +408,81 @@ def test_compiled_once_and_again_if_damaged(tmp_path):
     assert run(ASK, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n" and len(list(tmp_path.iterdir())) == 1
 
 
+def _foreign(path):
+    source = path.with_suffix(".c")
+    source.write_text("int nothing;")
+    subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(path)], check=True)
+    source.unlink()
+
+
+DAMAGES = {"half": lambda path: os.truncate(path, path.stat().st_size // 2), "empty": lambda path: os.truncate(path, 0),
+           "one byte": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "foreign": _foreign,
+           "a folder": lambda path: (path.unlink(), path.mkdir()), "missing": lambda path: path.unlink()}
+
+
+@pytest.fixture(scope="module")
+def brief_sources(tmp_path_factory):
+    """Code that puts a few lines in the place of the kernels, which would take long to compile; their folder."""
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "kernels.h").write_text("")
+    (folder / "a.c").write_text("void use_threads(int number) {}\nvoid softmax(float *x) {}\n")
+    return f"import pathlib; from minigrad.backend.cpu import native; native.FOLDER = pathlib.Path({str(folder)!r}); "
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_library_is_never_loaded(tmp_path, brief_sources, damage):
+    code, cache = brief_sources + ASK, tmp_path / "cache"
+    first = run(code, MINIGRAD_CACHE=str(cache))
+    assert first.stdout == "True\n" and "compiling" in first.stderr
+    (library,) = cache.glob("*.so")
+    DAMAGES[damage](library)
+    assert run(code, MINIGRAD_CACHE=str(cache), TMPDIR=str(tmp_path)).stdout == "True\n"
+    again = run(code, MINIGRAD_CACHE=str(cache), TMPDIR=str(tmp_path))
+    assert again.stdout == "True\n" and not ("compiling" in again.stderr and damage != "a folder")
+
+
+def test_a_library_without_the_kernels_is_compiled_again(tmp_path, brief_sources):
+    code = brief_sources + ASK
+    run(code, MINIGRAD_CACHE=str(tmp_path))
+    (library,) = tmp_path.glob("*.so")
+    _foreign(tmp_path / "foreign.so")
+    digest = native._file_name("", tmp_path / "foreign.so").split("-")[-1]
+    library.unlink()
+    os.replace(tmp_path / "foreign.so", tmp_path / f"{library.name.rpartition('-')[0]}-{digest}")
+    assert run(code, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n"
+    assert [path.name for path in tmp_path.glob("*.so")] == [library.name]
+
+
+@pytest.mark.parametrize("failure", ["exit 1", "kill -9 $$", "echo no space left on device >&2; exit 4"])
+def test_a_compile_that_fails_once_leaves_no_slower_library(tmp_path, brief_sources, failure):
+    code, cache, compiler = brief_sources + ASK, tmp_path / "cache", tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\nif [ ! -e {tmp_path}/failed ]; then : > {tmp_path}/failed; {failure}; fi\n"
+                        f"case \"$*\" in *a.c*) echo \"$*\" >> {tmp_path}/calls ;; esac\nexec {shutil.which('cc')} \"$@\"\n")
+    compiler.chmod(0o755)
+    first = run(code, MINIGRAD_CACHE=str(cache), CC=str(compiler))
+    assert first.stdout == "False\n" and first.stderr.count("RuntimeWarning") == 1 and not list(cache.glob("*.so"))
+    assert run(code, MINIGRAD_CACHE=str(cache), CC=str(compiler)).stdout == "True\n"
+    assert all(word in (tmp_path / "calls").read_text() for word in native.CHOICES[0])
+
+
+def test_an_option_that_the_compiler_does_not_know_is_left_out(tmp_path, brief_sources):
+    code = brief_sources + "native.CHOICES = [('-mno-such-option',), ()]; " + ASK
+    assert run(code, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n"
+
+
+def test_many_processes_compile_at_once(tmp_path, brief_sources):
+    command = [sys.executable, "-c", brief_sources + ASK]
+    many = [subprocess.Popen(command, env={**os.environ, "MINIGRAD_CACHE": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
+                             cwd=pathlib.Path(__file__).parents[2]) for _ in range(4)]
+    assert [process.communicate()[0] for process in many] == ["True\n"] * 4
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_a_compiler_a_sentence_says_what_it_costs(tmp_path):
+    done = run(ASK, MINIGRAD_CACHE=str(tmp_path), PATH=str(tmp_path), CC="nothing")
+    assert done.stderr.count("several times as long") == 1 and "CC" in done.stderr
+
+
 def test_without_a_compiler_numpy_serves(tmp_path):
     assert run(ASK, MINIGRAD_CACHE=str(tmp_path), PATH=str(tmp_path), CC="nothing").stdout == "False\n"
     assert run(ASK, MINIGRAD_NATIVE="0").stdout == "False\n"

@@ -1,4 +1,5 @@
 """The few-shot examples end to end, in a few steps."""
+import numpy as np
 import pytest
 
 pytest.importorskip("tyro")
@@ -34,3 +35,47 @@ def test_maml_with_normalisation_by_the_support_set(tmp_path):
     for norm in ("support", "per-step"):
         run = maml.Run(norm=norm, steps=3, tasks=2, width=8, episodes=20, out=str(tmp_path / norm))
         assert 0 < maml.main(run)[1] < 100
+
+
+def test_two_equal_runs_of_maml_give_equal_bytes(tmp_path):
+    from examples import maml
+    import minigrad as mg
+    files = []
+    for name in ("a", "b"):
+        mg.randn(3)  # the state of the generator before a run has no part in it
+        maml.main(maml.Run(steps=2, tasks=2, width=4, episodes=20, out=str(tmp_path / name)))
+        files.append((tmp_path / name / "checkpoint.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+def own(folder, counts):
+    Image = pytest.importorskip("PIL.Image")
+    for part, numbers in counts.items():
+        for c, number in enumerate(numbers):
+            (folder / part / f"{part}{c}").mkdir(parents=True)
+            for i in range(number):
+                pixels = np.random.default_rng([len(part), c, i]).integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(folder / part / f"{part}{c}" / f"{i}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("test_classes", [2, 4])
+def test_few_classes_lower_what_is_asked_for(tmp_path, capsys, test_classes):
+    from examples import compare_few_shot
+    source = own(tmp_path / "data", {"train": [3, 4, 3], "test": [2] * test_classes})
+    run = compare_few_shot.Run(data=source, images=100, episodes=20, out=str(tmp_path / "out"))
+    found = compare_few_shot.main(run)
+    assert list(found) == list(compare_few_shot.methods())
+    said = capsys.readouterr().out
+    assert f"{test_classes}-way 1-shot accuracy" in said and "is lowered to" in said
+
+
+@pytest.mark.parametrize("counts", [{"train": [3, 3], "test": [2, 1]}, {"train": [3, 1], "test": [2, 2]}])
+@pytest.mark.parametrize("name", ["prototypical_networks", "matching_networks", "siamese_networks", "maml",
+                                  "compare_few_shot"])
+def test_a_class_with_one_picture_is_one_line_before_training(tmp_path, counts, name):
+    import importlib
+    module = importlib.import_module(f"examples.{name}")
+    with pytest.raises(SystemExit, match="1 usable images?, and 2 are needed") as error:
+        module.main(module.Run(data=own(tmp_path / "data", counts), out=str(tmp_path / "out")))
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()

@@ -1,10 +1,13 @@
 """What the methods share: settings and limits, checkpoints, architectures and classifiers, pictures, the one loop."""
+import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import zipfile
 
@@ -16,9 +19,10 @@ from methods.training import checkpoint, comparison, evaluation, objectives, pre
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
+from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
-from methods.training.settings import RunSettings, check, record, setting, subset
+from methods.training.settings import RunError, RunSettings, check, record, report_errors, setting, subset
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
 
@@ -353,3 +357,256 @@ def test_outputs_in_batches_leave_the_network_as_it_was():
     assert outputs.shape == (7, 2) and net.training and all((before[k] == v).all() for k, v in net.state_dict().items())
     np.testing.assert_allclose(outputs, net.eval()(Tensor(x)).numpy(), rtol=1e-5)
     assert objectives.one_hot(np.array([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+# -- faults of run folders ---------------------------------------------------------------------------------------------
+
+class Points:
+    """Batches of numbers near `centre`."""
+
+    def __init__(self, centre=1.0):
+        self.centre, self.rng = centre, np.random.default_rng(0)
+
+    def sample(self):
+        return (self.centre + self.rng.standard_normal((4, 2))).astype(np.float32)
+
+    def state(self):
+        return {"rng": self.rng}
+
+
+class Regression(Method):
+    def __init__(self):
+        self.net = nn.Linear(2, 1)
+        self.net.weight.data = np.ones((1, 2), np.float32)
+
+    def loss(self, batch, step):
+        return ((self.net(Tensor(batch)) - 3) ** 2).mean(), {}
+
+    def state(self):
+        return {"net": self.net}
+
+
+def regression(run, data=None, centre=1.0, **settings):
+    def main(run):
+        method, folder = Regression(), RunFolder(run.out, run, run.resume)
+        optimizers = {"sgd": optim.SGD(method.net.parameters(), run.rate, 0.9)}
+        train(method, Points(centre), optimizers, run.steps, folder, save_every=5, data=data, **settings)
+        return method.net.weight.numpy()
+    return report_errors(main, run)
+
+
+def _swap(path, change):
+    arrays, facts = files.load(path)
+    for name in [name for name in arrays if arrays[name].dtype.kind == "f"]:
+        arrays[name] = change(arrays[name])
+    files.save(path, arrays, facts)
+
+
+FILE_DAMAGES = {
+    "half": lambda path: os.truncate(path, path.stat().st_size // 2), "empty": lambda path: os.truncate(path, 0),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 9), "text": lambda path: path.write_text("3\n[1]\nnull\n{}\n"),
+    "a broken tail": lambda path: path.write_bytes(path.read_bytes() + b'\xff{"step": 4, \n"x"}\n{"step": "a"}\n'),
+    "deep": lambda path: path.write_text("[" * 100_000), "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "missing": lambda path: path.unlink()}
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "checkpoint.safetensors"])
+@pytest.mark.parametrize("damage", FILE_DAMAGES)
+def test_a_damaged_run_is_refused_or_repaired_in_one_line(tmp_path, name, damage):
+    run = Run(steps=10, rate=0.01, out=str(tmp_path / "run"))
+    regression(run)
+    FILE_DAMAGES[damage](tmp_path / "run" / name)
+    try:
+        regression(dataclasses.replace(run, steps=20, resume=True))
+    except SystemExit as error:
+        assert error.code and "\n" not in error.code and str(tmp_path / "run") in error.code
+    else:
+        assert name != "checkpoint.safetensors" or damage == "missing"
+        assert [m["step"] for m in RunFolder(run.out, run, True).history()][-1] == 20
+        assert json.loads((tmp_path / "run" / "config.json").read_text()) == record(run)
+    assert not list((tmp_path / "run").glob("*.part")) and not (tmp_path / "run" / "lock").exists()
+
+
+@pytest.mark.parametrize("change", [lambda a: a * np.float32("nan"), lambda a: a + np.float32("inf"),
+                                    lambda a: np.ones((1, 1, 1, 1), a.dtype), lambda a: a.ravel()[:0]])
+def test_a_checkpoint_of_other_numbers_is_refused(tmp_path, change):
+    run = Run(steps=5, rate=0.01, out=str(tmp_path / "run"))
+    regression(run)
+    _swap(tmp_path / "run" / "checkpoint.safetensors", change)
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(SystemExit, match="cannot be resumed"):
+        regression(dataclasses.replace(run, steps=20, resume=True))
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("inner", ["", "inner/deep"])
+def test_a_file_in_the_place_of_a_folder(tmp_path, inner):
+    (tmp_path / "file").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(SystemExit, match="is a file, no folder"):
+            regression(Run(out=str(tmp_path / "file" / inner), resume=resume))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_empty_folder_is_a_new_run(tmp_path):
+    regression(Run(steps=2, out=str(tmp_path), resume=True))
+    with pytest.raises(SystemExit, match="continue it with --resume, or choose another --out"):
+        regression(Run(steps=2, out=str(tmp_path)))
+
+
+def test_the_configuration_is_not_rewritten(tmp_path):
+    run = Run(steps=5, rate=0.01, out=str(tmp_path))
+    regression(run)
+    before = (tmp_path / "config.json").stat()
+    regression(dataclasses.replace(run, steps=10, resume=True))
+    after = (tmp_path / "config.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("momentum_rate", [0.9, 1e30])
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, momentum_rate):
+    run = Run(steps=5, rate=0.01, out=str(tmp_path))
+    regression(run)
+    good = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(SystemExit, match=r"diverged.*smaller learning rate.*checkpoint after step \d+") as error:
+        regression(dataclasses.replace(run, steps=5000, resume=True), schedule=lambda step, steps: 100 * momentum_rate)
+    assert isinstance(error.value.code, str)
+    now, _ = files.load(tmp_path / "checkpoint.safetensors")
+    assert all(np.isfinite(a).all() for a in now.values() if a.dtype.kind == "f")
+    assert momentum_rate < 1 or (tmp_path / "checkpoint.safetensors").read_bytes() == good
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_last_step_to_infinity_is_not_saved(tmp_path):
+    with pytest.raises(SystemExit, match="diverged.*no checkpoint yet"):
+        regression(Run(steps=1, out=str(tmp_path)), schedule=lambda step, steps: 1e39)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_a_dead_one_forgotten(tmp_path):
+    run = Run(steps=5, rate=0.01, out=str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").write_text("1\n")  # left behind
+    with RunFolder(run.out, run, False).locked():
+        with pytest.raises(SystemExit, match=rf"another run writes into .* \(process {os.getpid()}\)"):
+            regression(run)
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+    regression(run)
+    assert not (tmp_path / "run" / "lock").exists()
+
+
+@pytest.mark.parametrize("other", [dict(data="b"), dict(data=checkpoint.fingerprint(np.zeros(3)))])
+def test_a_run_does_not_go_on_with_other_data(tmp_path, other):
+    run = Run(steps=5, rate=0.01, out=str(tmp_path))
+    regression(run, data="a")
+    regression(dataclasses.replace(run, steps=6, resume=True), data="a")
+    with pytest.raises(SystemExit, match="was made with other data"):
+        regression(dataclasses.replace(run, steps=7, resume=True), **other)
+
+
+def test_fingerprints():
+    x = np.arange(5000.0).reshape(2500, 2)
+    different = [x, x[:-1], x.astype("f"), x.reshape(-1), x + 1, [x], [x, x], (x[:1], x[1:]), ["a", "b"], ["ab"], np.float64(1),
+                 x[:0], "x"]
+    assert len({checkpoint.fingerprint(value) for value in different}) == len(different)
+    assert checkpoint.fingerprint(x[:, ::-1]) == checkpoint.fingerprint(x[:, ::-1].copy())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_save_what_is_done(tmp_path, name):
+    number = getattr(signal, name)
+
+    def send(step):
+        os.kill(os.getpid(), number)
+        return {}
+    with pytest.raises(SystemExit) as error:
+        regression(Run(steps=50, rate=0.01, out=str(tmp_path)), evaluate=send, evaluate_every=7)
+    assert error.value.code == 128 + number and checkpoint.load(tmp_path / "checkpoint.safetensors")["step"] == 7
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly():
+    code = ("from methods.training.settings import report_errors\n"
+            "report_errors(lambda run: [print('x' * 99) for _ in range(99999)], None)")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+
+
+# -- odd settings ------------------------------------------------------------------------------------------------------
+
+def odd_settings():
+    """(example, field, value out of its range) of all examples and methods."""
+    import importlib
+    from examples import semi_supervised
+    examples = {name: importlib.import_module(f"examples.{name}") for name in (
+        "prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons", "compare_few_shot",
+        "compare_semi_supervised", "gallery")}
+    configs = [(module, module.Run()) for module in examples.values()]
+    configs += [(semi_supervised, semi_supervised.settings(name)) for name in (*METHODS, "label_propagation")]
+    for module, config in configs:
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.name == "device":
+                yield module, config, field.name, "tpu"
+            elif "Literal" in str(field.type):
+                yield module, config, field.name, "manhattan"
+            elif type(value) in (int, float):
+                for odd in (-1, float("nan"), float("inf")):
+                    yield module, config, field.name, odd
+
+
+def test_odd_settings_are_one_line_before_anything_is_written(tmp_path):
+    pytest.importorskip("tyro")
+    for module, config, name, odd in odd_settings():
+        out = tmp_path / "run"
+        with pytest.raises(SystemExit, match=f"^--{name.replace('_', '-')} {odd}: ") as error:
+            module.main(dataclasses.replace(config, out=str(out), **{name: odd}))
+        assert "\n" not in error.value.code and not out.exists(), (module, name)
+
+
+# -- comparisons -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("damage", FILE_DAMAGES)
+def test_a_damaged_result_is_one_line_and_a_failed_run_costs_no_other(tmp_path, damage, capsys):
+    def fails():
+        raise RunError("diverged")
+    runs = [(name, Run(out=str(tmp_path / name)), work) for name, work in (("a", lambda: 1.5), ("b", fails), ("c", lambda: 2.5))]
+    found = comparison.compare(runs, False, lambda *args: None)
+    assert {name: value[0][0] for name, value in found.items()} == {"a": 1.5, "c": 2.5}
+    assert "b: diverged" in capsys.readouterr().err
+    FILE_DAMAGES[damage](tmp_path / "a" / "result.json")
+    if damage == "missing":
+        assert comparison.compare(runs, True, lambda *args: None).keys() == {"a", "c"}
+    else:
+        with pytest.raises(SystemExit, match="result.json is damaged.*delete it") as error:
+            comparison.compare(runs, True, lambda *args: None)
+        assert "\n" not in str(error.value)
+    with pytest.raises(SystemExit, match="no run was finished: b: diverged"):
+        comparison.compare(runs[1:2], False, lambda *args: None)
+
+
+def test_mistakes_and_confusion_by_hand(tmp_path):
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.05, 0.05, 0.9]])
+    text = write_test(tmp_path, probabilities, np.array([0, 1, 1, 0]), ("ant", "bee, or so", "cat"))
+    with open(tmp_path / "mistakes.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["image", "class", "predicted", "probability"], ["3", "ant", "cat", "0.9000"],
+                                          ["1", "bee, or so", "ant", "0.6000"]]
+    with open(tmp_path / "confusion.csv", newline="") as file:
+        assert list(csv.reader(file))[1:] == [["ant", "1", "0", "1"], ["bee, or so", "1", "1", "0"], ["cat", "0", "0", "0"]]
+    assert "ant 50.0 %" in text and "cat" not in text
+    write_test(tmp_path, probabilities, np.array([1, 0, 1, 2]), "abc", ["w.png", "x.png", "y.png", "z.png"])
+    assert (tmp_path / "mistakes.csv").read_text() == "file,class,predicted,probability\nw.png,b,a,0.7000\n"
+
+
+@pytest.mark.parametrize("name", [*METHODS])
+def test_every_run_says_which_images_were_wrong(tmp_path, name):
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings(name), steps=2, batch=10, width=4, labels=20, out=str(tmp_path))
+    found = semi_supervised.main(run)
+    with open(tmp_path / "mistakes.csv") as mistakes, open(tmp_path / "confusion.csv") as confusion:
+        wrong, table = list(csv.reader(mistakes))[1:], list(csv.reader(confusion))
+    total = sum(int(cell) for row in table[1:] for cell in row[1:])
+    assert len(wrong) == total - sum(int(row[i]) for i, row in enumerate(table[1:], 1)) and found == pytest.approx(1 - len(wrong) / total)

@@ -18,6 +18,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 
@@ -31,6 +32,13 @@ FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
     ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
+PROBE = """#ifdef _OPENMP
+#include <omp.h>
+int probe(void) { return omp_get_max_threads(); }
+#else
+int probe(void) { return 1; }
+#endif
+"""  # a small file that compiles wherever the options are known
 MULTIPLYING = ("product", "attention", "attention_backward")  # by BLAS
 _DECLARATION = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "function_t": ctypes.c_void_p}
@@ -122,55 +130,95 @@ def _pointer(dtype, written):
 
 
 def _library(sources):
-    """The compiled files, from the cache if they have been compiled before; None if they cannot be."""
+    """The compiled files, from the cache if they have been compiled before; None, after a warning, if they cannot be.
+
+    A library's name holds the digest of its bytes, since loading a damaged one would end the process: only a file that
+    agrees with its name is loaded, any other is compiled again.
+    """
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
     if compiler is None or os.name != "posix":
-        return None
+        return _without("there is no C compiler (set CC, or install gcc or clang)")
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
     key = hashlib.sha256(text + repr((OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
+    reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
     for folder in _folders():
-        path = folder / f"kernels-{key}.so"
         try:
-            return _load(path)
-        except OSError:  # not there, or damaged
-            pass
-        try:
+            stored = sorted(folder.glob(f"kernels-{key}-*.so"))
+            for path in stored:
+                with contextlib.suppress(OSError):
+                    if path.name == _file_name(key, path) and (library := _load(path)):
+                        return library
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
-                _compile(compiler, sources, pathlib.Path(scratch) / "kernels.so")
-                os.replace(pathlib.Path(scratch) / "kernels.so", path)
-            return _load(path)
-        except OSError:  # a folder that cannot be written, or does not allow executables
-            continue
+                new = pathlib.Path(scratch) / "kernels.so"
+                print("minigrad: compiling the CPU kernels, once (about 20 s) ...", file=sys.stderr, flush=True)
+                _compile(compiler, sources, new)
+                path = folder / _file_name(key, new)
+                for damaged in stored:
+                    with contextlib.suppress(OSError):
+                        damaged.unlink()
+                os.replace(new, path)
+            if library := _load(path):
+                return library
+            reason = f"what {compiler} compiled holds no kernels"
+        except OSError as error:  # a folder that cannot be written, or does not allow executables
+            reason = f"the compiled kernels cannot be stored or loaded: {error}"
         except subprocess.SubprocessError as error:
             said = getattr(error, "stderr", None) or str(error)
-            warnings.warn(f"{compiler} does not compile minigrad's CPU kernels, so NumPy serves, which is slower: "
-                          f"{said[:500]}", RuntimeWarning, stacklevel=2)
-            return None
-    return None
+            return _without(f"{compiler} does not compile the CPU kernels: {said[:500]}")
+    return _without(reason)
+
+
+def _without(reason):
+    warnings.warn(f"minigrad computes with NumPy alone, which takes several times as long in networks, since {reason}",
+                  RuntimeWarning, stacklevel=3)
+
+
+def _file_name(key, path):
+    """The name under which the library at `path` is stored."""
+    return f"kernels-{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
 
 
 def _load(path):
-    """The library. Its threads stay awake for some milliseconds, until the next kernel may come, and then sleep: threads of
+    """The library, None if the kernels are not in it. Its threads stay awake for some milliseconds, until the next kernel may come, and then sleep: threads of
     Python and BLAS may want their cores."""
     mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
     if mine:
         os.environ["GOMP_SPINCOUNT"] = "100000"  # read once, when OpenMP is loaded
     try:
-        return ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
     finally:
         if mine:
             del os.environ["GOMP_SPINCOUNT"]
+    return library if hasattr(library, "use_threads") else None
 
 
 def _compile(compiler, sources, out):
-    for i, choice in enumerate(CHOICES):
+    """Compiles with the first of CHOICES that the compiler knows.
+
+    Any other failure (a full disk, a killed compiler) is no reason to be content with a slower choice, as that would be stored.
+
+    Raises:
+        SubprocessError: it failed.
+    """
+    def run(choice, *inputs):
+        subprocess.run([compiler, *OPTIONS, *choice, *map(str, inputs), "-o", str(out), "-lm"], check=True,
+                       capture_output=True, text=True, timeout=300)
+
+    def knows(choice):
         try:
-            subprocess.run([compiler, *OPTIONS, *choice, *map(str, sources), "-o", str(out), "-lm"], check=True,
-                           capture_output=True, text=True, timeout=300)
-            return
+            run(choice, probe)
+            return True
         except subprocess.CalledProcessError:
-            if i + 1 == len(CHOICES):
+            return False
+
+    probe = out.with_name("probe.c")
+    probe.write_text(PROBE)
+    for choice in CHOICES:
+        try:
+            return run(choice, *sources)
+        except subprocess.CalledProcessError:
+            if choice == CHOICES[-1] or knows(choice) or not knows(CHOICES[-1]):
                 raise
 
 
