@@ -34,7 +34,8 @@ def _matrix(n, size, mode, align_corners, scale):
     """(size, n): the weights with which n samples make `size` others. Samples beyond the ends repeat the last one."""
     where_to = np.arange(size)
     if mode == "nearest":
-        at = np.minimum(np.floor(where_to / scale).astype(int), n - 1)
+        exact = scale == size / n  # then in whole numbers: a rounded quotient may fall short of the pixel that it hits
+        at = np.minimum(where_to * n // size if exact else np.floor(where_to / scale).astype(int), n - 1)
         return np.eye(n)[at]
     if align_corners:
         at = where_to * ((n - 1) / (size - 1) if size > 1 else 0.0)
