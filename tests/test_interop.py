@@ -321,7 +321,7 @@ def test_numpy_does_not_write_into_tensors():
 def test_a_tensor_in_a_list_that_requires_a_gradient_is_noticed():
     x, y = mg.Tensor([1.0, 2.0]), mg.Tensor([3.0, 4.0], requires_grad=True)
     for call in (lambda: np.block([[x], [y]]), lambda: np.lexsort([x, y]), lambda: np.select([x > 1], [y])):
-        with pytest.raises(TypeError, match="require a gradient"):
+        with pytest.raises(TypeError, match="gradient"):
             call()
     assert mg.grad(np.stack([x, y]).sum(), y).tolist() == [1, 1]
 

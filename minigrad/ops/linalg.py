@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 import string
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, wrap
 from .declare import NUMPY, operation, primitive, TensorLike
 from .elementwise import abs, sqrt, where
-from .index import getitem
+from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, swapaxes
 
@@ -108,10 +109,11 @@ _einsum = Primitive("einsum", _contracted, rule_for_all=_einsum_rule)
 
 
 @operation(numpy=np.einsum)
-def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
+def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
     """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
 
     Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood.
+    `optimize` is NumPy's; the order of the products is chosen well whatever it says.
 
     Raises:
         ValueError: letters and axes do not match.
@@ -203,6 +205,58 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros below the k-th diagonal."""
     x = _tensor(x)
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
+
+
+@operation(numpy=np.diag)
+def diag(x: TensorLike, k: int = 0) -> Tensor:
+    """Of a vector the matrix with it on the k-th diagonal; of a matrix its k-th diagonal."""
+    x = _tensor(x)
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag: a vector or a matrix wanted, got shape {x.shape}")
+    n, i = x.size + builtins.abs(k), np.arange(x.size)
+    zeros = wrap(xp(x._array).zeros((n, n), x.dtype))
+    return index_update(zeros, (i + builtins.max(-k, 0), i + builtins.max(k, 0)), x)
+
+
+@operation(numpy=np.cross)
+def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
+    """The vector product along an axis of length 3; the other axes broadcast."""
+    x, y = _tensor(x), _tensor(y)
+    if not x.ndim or not y.ndim or x.shape[axis] != 3 or y.shape[axis] != 3:
+        raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
+    (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
+    products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
+    return moveaxis(concatenate([expand_dims(p, -1) for p in products], -1), -1, axis)
+
+
+@operation(numpy=np.kron)
+def kron(x: TensorLike, y: TensorLike) -> Tensor:
+    """The Kronecker product: blocks of `y`, each multiplied by an element of `x`."""
+    x, y = _tensor(x), _tensor(y)
+    ndim = builtins.max(x.ndim, y.ndim)
+    long, short = ((1,) * (ndim - v.ndim) + v.shape for v in (x, y))
+    blocks = (x.reshape([n for a in long for n in (a, 1)]) * y.reshape([n for b in short for n in (1, b)]))
+    return blocks.reshape([a * b for a, b in zip(long, short)])
+
+
+@operation(numpy=np.linalg.matrix_power)
+def matrix_power(x: TensorLike, n: int) -> Tensor:
+    """The product of `n` times a square matrix; of negative n, of its inverse."""
+    x, n = _tensor(x), operator.index(n)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
+    if n == 0:
+        return wrap(xp(x._array).broadcast_to(xp(x._array).eye(x.shape[-1], dtype=x.dtype), x.shape).copy())
+    base, result = inv(x) if n < 0 else x, None
+    n = builtins.abs(n)
+    while n:
+        if n % 2:
+            result = base if result is None else matmul(result, base)
+        n //= 2
+        base = matmul(base, base) if n else base
+    return result
 
 
 # -- numpy.linalg ----------------------------------------------------------------------------------------------------
