@@ -7,7 +7,7 @@ from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, w
 from ..primitive import Primitive
 from ..tensor import Tensor, asarray
 from .declare import DTypeLike, Index, nondifferentiable, operation, TensorLike
-from .elementwise import where, zeros_like
+from .elementwise import isnan, where, zeros_like
 
 
 def _is_basic(index):
@@ -241,6 +241,26 @@ def _descending(array, axis):
     """The indices that sort from the largest; a stable sort of the reverse, reversed, keeps the first of equals first."""
     flipped = xp(array).flip(array, axis)
     return array.shape[axis] - 1 - xp(array).flip(_order(flipped, axis), axis)
+
+
+@operation(numpy=np.median)
+def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The middle element along one axis (None: of all), or the mean of the middle two, as `numpy.median`; NaN if one is NaN.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = x if is_float(x.dtype) else x.astype(np.float64)
+    if axis is None:
+        out = median(x.reshape(x.size), 0)
+        return out.reshape((1,) * x.ndim) if keepdims else out
+    n = x.shape[axis]
+    if not n:
+        raise ValueError(f"median: no elements along axis {axis} of shape {x.shape}")
+    ordered, before = sort(x, axis), (slice(None),) * (axis % x.ndim)
+    low, high, last = (ordered[before + (slice(i, i + 1) if keepdims else i,)] for i in ((n - 1) // 2, n // 2, n - 1))
+    return where(isnan(last), last, low if n % 2 else 0.5 * low + 0.5 * high)
 
 
 @operation(method=True)
