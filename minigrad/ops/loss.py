@@ -216,9 +216,9 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
 
 
 @operation
-def nll_loss(log_probabilities: TensorLike, target: TensorLike, weight: TensorLike | None = None, *, ignore_index: int = -100,
+def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = None, *, ignore_index: int = -100,
              reduction: str = "mean") -> Tensor:
-    """-weight[label] log p[label] of log-probabilities (N, classes, ...) or (classes,) and integer labels.
+    """-weight[label] input[label] of log-probabilities (N, classes, ...) or (classes,) and integer labels.
 
     Args:
         weight: (classes,). The mean is then sum(-w[label] log p[label]) / sum(w[label]).
@@ -227,7 +227,7 @@ def nll_loss(log_probabilities: TensorLike, target: TensorLike, weight: TensorLi
     Raises:
         TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
     """
-    logp, target = _tensor(log_probabilities), _tensor(target)
+    logp, target = _tensor(input), _tensor(target)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
     logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)

@@ -82,3 +82,15 @@ def test_losses():
         compare(lambda x, y, z: mg.triplet_margin_loss(x, y, z, reduction=reduction),
                 lambda x, y, z: F.triplet_margin_loss(x, y, z, reduction=reduction), a, b, c)
     mg.check_derivatives(lambda x: mg.nll_loss(x, labels), a)
+
+
+def test_as_modules():
+    x = mg.Tensor(R.uniform(-1, 1, (2, 4, 3)).astype(np.float32))
+    for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)), (mg.nn.Hardswish(), mg.hardswish),
+                            (mg.nn.Mish(), mg.mish), (mg.nn.PReLU(4), lambda x: mg.prelu(x, np.full(4, 0.25, np.float32)))):
+        assert layer(x).tolist() == function(x).tolist()
+    a, b, c = x[0], x[1], x[0] * 2
+    assert mg.nn.SmoothL1Loss(beta=0.5)(a, b).item() == mg.smooth_l1_loss(a, b, beta=0.5).item()
+    assert mg.nn.NLLLoss([1.0, 2.0, 3.0])(a, [0, 1, 2, 0]).item() == mg.nll_loss(a, [0, 1, 2, 0], np.float32([1, 2, 3])).item()
+    assert mg.nn.TripletMarginLoss(0.5)(a, b, c).item() == mg.triplet_margin_loss(a, b, c, 0.5).item()
+    assert mg.nn.functional.glu(x, 1).shape == (2, 2, 3) and mg.nn.functional.one_hot([1], 2).tolist() == [[0, 1]]
