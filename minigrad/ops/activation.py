@@ -134,8 +134,8 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
         ValueError: the axis is of odd length.
     """
     x = _floating("glu", x)
-    if not x.ndim or x.shape[axis] % 2:
-        raise ValueError(f"glu: an axis of even length wanted, got shape {x.shape}")
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
+        raise ValueError(f"glu: an axis of even length wanted, got axis {axis} of shape {x.shape}")
     before, half = (slice(None),) * (axis % x.ndim), x.shape[axis] // 2
     return x[before + (slice(None, half),)] * sigmoid(x[before + (slice(half, None),)])
 

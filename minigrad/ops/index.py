@@ -255,6 +255,8 @@ def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
     if axis is None:
         out = median(x.reshape(x.size), 0)
         return out.reshape((1,) * x.ndim) if keepdims else out
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"median: axis {axis} is out of bounds for shape {x.shape}")
     n = x.shape[axis]
     if not n:
         raise ValueError(f"median: no elements along axis {axis} of shape {x.shape}")

@@ -225,7 +225,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
 def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     """The vector product along an axis of length 3; the other axes broadcast."""
     x, y = _tensor(x), _tensor(y)
-    if not x.ndim or not y.ndim or x.shape[axis] != 3 or y.shape[axis] != 3:
+    if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
     products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]

@@ -254,7 +254,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
 @operation
 def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: TensorLike, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
-    """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (Schroff et al. 2015, arXiv:1503.03832)."""
+    """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))

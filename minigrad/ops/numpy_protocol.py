@@ -1,4 +1,4 @@
-"""What happens when a function of NumPy's is called on a Tensor: its counterpart answers, or NumPy itself, or it is an error.
+"""What happens when NumPy's functions are called on Tensors: a counterpart answers, or NumPy itself, or it is an error.
 
 `np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is computed by NumPy on the arrays, with a plain array as
 its result, where no argument requires a gradient; else it is refused: a gradient is never lost in silence.
@@ -14,6 +14,7 @@ from .declare import NUMPY
 
 NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
               np.array_str: str})
+NUMPY_ONLY = ("dtype", "out", "where", "initial")  # arguments that no counterpart takes
 
 
 def _array_ufunc(self, ufunc, method, *inputs, **settings):
@@ -31,10 +32,10 @@ def _array_function(self, function, types, args, settings):
         if len(args) > 1 and (names := _positions(function)):  # NumPy's order is not ours: dtype and out come early
             settings = {**dict(zip(names, args[1:])), **settings}
             args = args[:1]
-        if not any(settings.get(key) is not None for key in ("dtype", "out")):
-            settings = {key: value for key, value in settings.items() if key not in ("dtype", "out")}
-            return NUMPY[function](*args, **settings)
-        name += ": dtype and out"
+        given = [key for key in NUMPY_ONLY if settings.get(key) is not None]
+        if not given:
+            return NUMPY[function](*args, **{key: value for key, value in settings.items() if key not in NUMPY_ONLY})
+        name += f"({', '.join(given)})"
     args, settings = _arrays(name, call)
     return function(*args, **settings)
 

@@ -76,7 +76,8 @@ def test_losses():
     a, b, c = R.uniform(-2, 2, (3, 4, 5))
     labels, w = np.array([0, 4, -100, 2]), R.uniform(0.5, 1, 5)
     for reduction in ("mean", "sum", "none"):
-        compare(lambda x, y: mg.smooth_l1_loss(x, y, reduction, 0.7), lambda x, y: F.smooth_l1_loss(x, y, reduction=reduction, beta=0.7), a, b)
+        compare(lambda x, y: mg.smooth_l1_loss(x, y, reduction, 0.7),
+                lambda x, y: F.smooth_l1_loss(x, y, reduction=reduction, beta=0.7), a, b)
         compare(lambda x: mg.nll_loss(x, labels, w, reduction=reduction),
                 lambda x: F.nll_loss(x, torch.tensor(labels), torch.tensor(w), reduction=reduction), a)
         compare(lambda x, y, z: mg.triplet_margin_loss(x, y, z, reduction=reduction),
@@ -86,7 +87,8 @@ def test_losses():
 
 def test_as_modules():
     x = mg.Tensor(R.uniform(-1, 1, (2, 4, 3)).astype(np.float32))
-    for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)), (mg.nn.Hardswish(), mg.hardswish),
+    for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)),
+                            (mg.nn.Hardswish(), mg.hardswish),
                             (mg.nn.Mish(), mg.mish), (mg.nn.PReLU(4), lambda x: mg.prelu(x, np.full(4, 0.25, np.float32)))):
         assert layer(x).tolist() == function(x).tolist()
     a, b, c = x[0], x[1], x[0] * 2
