@@ -20,7 +20,8 @@ CASES = {
     "kron": (lambda m, x, v: m.kron(x, v), A, V),
     "matrix_power": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, 3), A),
     "matrix_power_negative": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, -2), A),
-    "transpose": (lambda m, x: m.transpose(x, axes=(1, 0)), A), "einsum": (lambda m, x: m.einsum("ij->j", x, optimize=False), A)}
+    "transpose": (lambda m, x: m.transpose(x, axes=(1, 0)), A),
+    "einsum": (lambda m, x: m.einsum("ij->j", x, optimize=False), A)}
 
 
 @pytest.mark.parametrize("name", CASES)
