@@ -1,7 +1,7 @@
 """What happens when NumPy's functions are called on Tensors: a counterpart answers, or NumPy itself, or it is an error.
 
-`np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is computed by NumPy on the arrays, with plain arrays as
-results, where no argument requires a gradient; else it is refused: a gradient is never lost in silence.
+`np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is computed by NumPy on the arrays, with plain arrays
+as results, where no argument requires a gradient; else it is refused: a gradient is never lost in silence.
 """
 import functools
 import inspect
