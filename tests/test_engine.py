@@ -119,7 +119,7 @@ def test_numpy_functions_dispatch_or_refuse():
     x = mg.Tensor([1.0, 4.0], requires_grad=True)
     assert np.sqrt(x).requires_grad and np.sum(x).requires_grad
     with pytest.raises(TypeError):
-        np.median(x)
+        np.percentile(x, 30)
     with pytest.raises(TypeError):
         np.asarray(x)
     assert (np.float64(2) * mg.Tensor(np.ones(2, np.float32))).dtype == np.float32

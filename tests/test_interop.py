@@ -1,5 +1,6 @@
 """Other libraries: NumPy's functions called on Tensors, DLPack, copying and pickling, imports, CuPy without a GPU."""
 import copy
+import io
 import os
 import pathlib
 import pickle
@@ -294,3 +295,39 @@ def test_devices_that_do_not_exist_are_refused():
     assert x.to("float16").dtype == np.float16 and x.to(np.float32).dtype == np.float32
     with pytest.raises(AttributeError):
         x.__cuda_array_interface__
+
+
+def test_what_requires_no_gradient_is_numpys_to_compute():
+    x = mg.Tensor([1.0, 2.0, 3.0])
+    assert np.allclose(x, [1, 2, 3]) and np.histogram(x, 2)[0].tolist() == [1, 2]
+    np.testing.assert_allclose(x, x + 1e-12)
+    file = io.BytesIO()
+    np.save(file, x)
+    assert np.load(io.BytesIO(file.getvalue())).tolist() == [1, 2, 3]
+    assert np.add.reduce(x) == 6 and np.sum(x, dtype=np.float32).dtype == np.float32
+    assert np.interp(1.5, [x, [0, 1, 2]][0], x) == 1.5 and np.select([x > 1], [x], default=0).tolist() == [0, 2, 3]
+    out = np.zeros(3)
+    assert np.add(x, 1, out=out) is out and out.tolist() == [2, 3, 4]
+
+
+def test_numpy_does_not_write_into_tensors():
+    x = mg.Tensor([1.0, 2.0, 3.0])
+    for write in (lambda: np.add(x, 1, out=x), lambda: np.copyto(x, 0), lambda: np.cumsum(x, out=x)):
+        with pytest.raises((TypeError, ValueError)):
+            write()
+    assert x.tolist() == [1, 2, 3]
+
+
+def test_a_tensor_in_a_list_that_requires_a_gradient_is_noticed():
+    x, y = mg.Tensor([1.0, 2.0]), mg.Tensor([3.0, 4.0], requires_grad=True)
+    for call in (lambda: np.block([[x], [y]]), lambda: np.lexsort([x, y]), lambda: np.select([x > 1], [y])):
+        with pytest.raises(TypeError, match="gradient"):
+            call()
+    assert mg.grad(np.stack([x, y]).sum(), y).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "CG", "SLSQP"])
+def test_scipys_optimisers(method):
+    optimize = pytest.importorskip("scipy.optimize")
+    found = optimize.minimize(mg.value_and_grad(lambda x: ((x - 2)**2).sum() + x[0]**2), np.zeros(3), jac=True, method=method)
+    assert np.allclose(found.x, [1, 2, 2], atol=1e-3)

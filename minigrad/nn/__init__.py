@@ -2,9 +2,11 @@
 from . import functional, init
 from .layers import (
     AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
-    ConvTranspose2d, DropPath, Dropout, Embedding, Flatten, GELU, GroupNorm, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d,
-    MaxPool2d, RMSNorm, ReLU, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
-from .losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss
+    ConvTranspose2d, DropPath, Dropout, ELU, Embedding, Flatten, GELU, GroupNorm, Hardswish, Identity, LayerNorm, LeakyReLU,
+    Linear, MaxPool1d, MaxPool2d, Mish, PReLU, RMSNorm, ReLU, ReLU6, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
+from .losses import (
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
+    TripletMarginLoss)
 from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, Encoder, ResNet, VisionTransformer, WideResNet, load_published, resnet18,

@@ -6,8 +6,9 @@ NumPy (`axis`, not `dim`), are called with their arguments renamed.
 from .. import backend, ops
 from ..ops import (  # noqa: F401
     adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm, binary_cross_entropy,
-    binary_cross_entropy_with_logits, dropout, gelu, group_norm, huber_loss, interpolate, kl_div, l1_loss, layer_norm,
-    leaky_relu, linear, max_pool1d, max_pool2d, mse_loss, relu, rms_norm, sigmoid, silu, softplus, tanh)
+    binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss, interpolate, kl_div, l1_loss,
+    layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, prelu, relu, relu6, rms_norm,
+    selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss)
 from ..tensor import Tensor
 from .module import as_tensor
 
@@ -52,6 +53,16 @@ def softmax(input: Tensor, dim: int) -> Tensor:
 def log_softmax(input: Tensor, dim: int) -> Tensor:
     """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`."""
     return ops.log_softmax(input, axis=dim)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half along `dim` times the sigmoid of the second: `minigrad.glu`."""
+    return ops.glu(input, axis=dim)
+
+
+def one_hot(input: Tensor, num_classes: int) -> Tensor:
+    """(..., num_classes), int64: 1 at each index, 0 elsewhere: `minigrad.one_hot`."""
+    return ops.one_hot(input, num_classes, dtype="int64")
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:

@@ -364,3 +364,44 @@ class DropPath(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.drop_path(x, self.p, training=self.training)
+
+
+class ReLU6(Module):
+    """`relu6`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu6(x)
+
+
+class Hardswish(Module):
+    """`hardswish`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.hardswish(x)
+
+
+class Mish(Module):
+    """`mish`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.mish(x)
+
+
+class ELU(Module):
+    """`elu`."""
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.elu(x, alpha=self.alpha)
+
+
+class PReLU(Module):
+    """`prelu` with one weight, or one for each of `num_parameters` channels, which start at `init`."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25):
+        self.weight = Parameter(np.full(num_parameters, init, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.prelu(x, self.weight)

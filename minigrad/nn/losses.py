@@ -96,3 +96,33 @@ class KLDivLoss(Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class SmoothL1Loss(Module):
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target."""
+
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0):
+        self.reduction, self.beta = reduction, beta
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+class NLLLoss(Module):
+    """-input[target] of log-probabilities; `weight` and `ignore_index` as in `CrossEntropyLoss`."""
+
+    def __init__(self, weight: TensorLike | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
+        self.weight, self.ignore_index, self.reduction = _weights(weight), ignore_index, reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+class TripletMarginLoss(Module):
+    """max(|anchor - positive| - |anchor - negative| + margin, 0), with p-norms along the last axis."""
+
+    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, *, reduction: str = "mean"):
+        self.margin, self.p, self.eps, self.reduction = margin, p, eps, reduction
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, reduction=self.reduction)

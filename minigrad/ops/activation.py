@@ -8,7 +8,7 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor
 from .declare import operation, TensorLike
-from .elementwise import abs, erf, logaddexp, sigmoid, tanh, where
+from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
 
 
 def _floating(name, x):
@@ -81,6 +81,78 @@ def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
 def softsign(x: TensorLike) -> Tensor:
     """x / (1 + |x|), which bends to -1 and 1 more slowly than the hyperbolic tangent."""
     return _fused_softsign(_floating("softsign", x))
+
+
+@operation
+def relu6(x: TensorLike) -> Tensor:
+    """min(max(x, 0), 6); its slope at 0 and 6 is 0."""
+    x = _floating("relu6", x)
+    return where((x <= 0) | (x >= 6), clip(x.detach(), 0, 6), x)
+
+
+@operation
+def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
+    x = _floating("elu", x)
+    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
+
+
+@operation
+def selu(x: TensorLike) -> Tensor:
+    """1.0507 elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
+    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+
+
+@operation
+def logsigmoid(x: TensorLike) -> Tensor:
+    """log(sigmoid(x)) = -softplus(-x), without overflow."""
+    return -softplus(-_floating("logsigmoid", x))
+
+
+@operation
+def hardswish(x: TensorLike) -> Tensor:
+    """x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019, arXiv:1905.02244)."""
+    x = _floating("hardswish", x)
+    inside = where(abs(x) >= 3, 0, x)
+    return where(x <= -3, 0, where(x >= 3, x, inside * (inside + 3) / 6))
+
+
+@operation
+def mish(x: TensorLike) -> Tensor:
+    """x tanh(softplus(x)) (Misra 2020, arXiv:1908.08681); 0 at -inf."""
+    x = _floating("mish", x)
+    lost = x == -math.inf
+    x = where(lost, 0, x)
+    return where(lost, 0, x * tanh(softplus(x)))
+
+
+@operation
+def glu(x: TensorLike, axis: int = -1) -> Tensor:
+    """The first half along an axis times the sigmoid of the second (Dauphin et al. 2017, arXiv:1612.08083).
+
+    Raises:
+        ValueError: the axis is of odd length.
+    """
+    x = _floating("glu", x)
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
+        raise ValueError(f"glu: an axis of even length wanted, got axis {axis} of shape {x.shape}")
+    before, half = (slice(None),) * (axis % x.ndim), x.shape[axis] // 2
+    return x[before + (slice(None, half),)] * sigmoid(x[before + (slice(half, None),)])
+
+
+@operation
+def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
+    """x where x > 0, else weight x, the weight learnt (He et al. 2015, arXiv:1502.01852).
+
+    Args:
+        weight: of one element, or (C,) for x of shape (N, C, ...).
+    """
+    x, weight = _floating("prelu", x), weight if isinstance(weight, Tensor) else Tensor(weight)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if weight.size != 1 and weight.shape != (channels,):
+        raise ValueError(f"prelu: one weight, or one for each of {channels} channels wanted, got shape {weight.shape}")
+    weight = weight.reshape(()) if weight.size == 1 else weight.reshape((-1,) + (1,) * (x.ndim - 2))
+    return where(x > 0, x, weight * where(x > 0, 0, x))
 
 
 # -- dropout ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are s
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 
@@ -152,6 +153,12 @@ def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
     """log(exp(x) + exp(y)) without overflow."""
 
 
+@operation
+def rsqrt(x: TensorLike) -> Tensor:
+    """1 / sqrt(x)."""
+    return power(x if isinstance(x, Tensor) and is_float(x.dtype) else multiply(x, 1.0), -0.5)
+
+
 # -- trigonometry and sigmoids ---------------------------------------------------------------------------------------
 
 
@@ -196,6 +203,31 @@ def _squared_length(x, y):
     """x^2 + y^2, and 1 at (0, 0)."""
     origin = equal(x, 0) & equal(y, 0)
     return where(origin, 1, x * x + y * y)
+
+
+@elementwise(np.arcsinh, lambda g, _out, x: g / hypot(x, 1))
+def arcsinh(x: TensorLike) -> Tensor:
+    """The number whose hyperbolic sine is x."""
+
+
+@elementwise(np.arccosh, lambda g, _out, x: g / (sqrt(x - 1) * sqrt(x + 1)))
+def arccosh(x: TensorLike) -> Tensor:
+    """The number from 0 whose hyperbolic cosine is x; NaN for x < 1."""
+
+
+@elementwise(np.arctanh, lambda g, _out, x: g / ((1 - x) * (1 + x)))
+def arctanh(x: TensorLike) -> Tensor:
+    """The number whose hyperbolic tangent is x; NaN for |x| > 1."""
+
+
+def _cosine(x, out):
+    """x / out of `hypot`, with 0 at the origin."""
+    return where(equal(out, 0), 0, x / where(equal(out, 0), 1, out))
+
+
+@elementwise(np.hypot, lambda g, out, x, _y: g * _cosine(x, out), lambda g, out, _x, y: g * _cosine(y, out))
+def hypot(x: TensorLike, y: TensorLike) -> Tensor:
+    """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0."""
 
 
 @elementwise(np.sinh, lambda g, _out, x: g * cosh(x))
@@ -247,9 +279,19 @@ def ceil(x: TensorLike) -> Tensor:
     """The smallest whole number that is at least x."""
 
 
-@elementwise(lambda x: np.rint(x), lambda g, _out, _x: zeros_like(g), method=True, numpy=(np.rint, np.round, np.around))
-def round(x: TensorLike) -> Tensor:
-    """The nearest whole number; halves go to the even one."""
+@elementwise(np.trunc, lambda g, _out, _x: zeros_like(g))
+def trunc(x: TensorLike) -> Tensor:
+    """x without its digits behind the point: the nearest whole number towards 0."""
+
+
+_round = Primitive("round", lambda x, decimals: np.round(x, decimals) if decimals else np.rint(x),
+                   lambda g, _out, _x, decimals: zeros_like(g))
+
+
+@operation(method=True, numpy=(np.rint, np.round, np.around))
+def round(x: TensorLike, decimals: int = 0) -> Tensor:
+    """The nearest number with so many decimals; halves go to the even one."""
+    return _round(x, decimals=operator.index(decimals))
 
 
 @elementwise(np.abs, lambda g, _out, x: g * sign(x), method=True, operator="abs")
@@ -294,6 +336,21 @@ def minimum(x: TensorLike, y: TensorLike) -> Tensor:
     """The smaller of x and y, element by element; equal ones share the gradient evenly."""
 
 
+def _to_larger_number(g, x, y):
+    """What `fmax` gives x: all where y is no number, else as `maximum`."""
+    return where(isnan(y), where(isnan(x), 0.5 * g, g), _to_larger(g, x, y))
+
+
+@elementwise(np.fmax, lambda g, _out, x, y: _to_larger_number(g, x, y), lambda g, _out, x, y: _to_larger_number(g, y, x))
+def fmax(x: TensorLike, y: TensorLike) -> Tensor:
+    """The larger of x and y, or the one of them that is not NaN; equal ones share the gradient evenly."""
+
+
+@elementwise(np.fmin, lambda g, _out, x, y: _to_larger_number(g, -x, -y), lambda g, _out, x, y: _to_larger_number(g, -y, -x))
+def fmin(x: TensorLike, y: TensorLike) -> Tensor:
+    """The smaller of x and y, or the one of them that is not NaN; equal ones share the gradient evenly."""
+
+
 _relu_gradient = Primitive(
     "relu_gradient", with_paths("relu_gradient", lambda g, out: choose(out > 0, g, g.dtype.type(0)), least=4096),
     lambda h, _out, _g, out: _relu_gradient(h, out), None)
@@ -318,16 +375,41 @@ _clip = Primitive(
 
 
 @operation(numpy=np.clip, method=True)
-def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | None = None) -> Tensor:
+def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | None = None, *, min: TensorLike | None = None,
+         max: TensorLike | None = None) -> Tensor:
     """`x` limited to [a_min, a_max], as `numpy.clip`. Inside and at the bounds the slope is 1.
 
     Bounds are numbers; bounds that are Tensors or arrays broadcast, get gradients, and share them evenly at ties.
+    `min` and `max` are other names of the two.
     """
+    for name, old, new in (("min", a_min, min), ("max", a_max, max)):
+        if old is not None and new is not None:
+            raise TypeError(f"clip: a_{name} and {name} are one argument; give one of them")
+    a_min, a_max = min if a_min is None else a_min, max if a_max is None else a_max
     if all(bound is None or np.isscalar(bound) for bound in (a_min, a_max)):
         low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (a_min, a_max))
         return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)
+
+
+@operation(numpy=np.nan_to_num)
+def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float | None = None,
+               neginf: float | None = None) -> Tensor:
+    """`x` with numbers for NaN and the infinities (None: the largest and smallest of the dtype), which get no gradient.
+
+    Raises:
+        ValueError: `copy=False`: Tensors are not changed in place.
+    """
+    if not copy:
+        raise ValueError("nan_to_num: copy=False would change a Tensor in place")
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if not is_float(x.dtype):
+        return x
+    if posinf is None or neginf is None:
+        largest = float(np.finfo(x.dtype).max)
+        posinf, neginf = largest if posinf is None else posinf, -largest if neginf is None else neginf
+    return where(isnan(x), nan, where(equal(x, math.inf), posinf, where(equal(x, -math.inf), neginf, x)))
 
 
 # -- tests of the elements -------------------------------------------------------------------------------------------
@@ -447,3 +529,11 @@ def zeros_like(x: Tensor) -> Tensor:
 def ones_like(x: Tensor) -> Tensor:
     """Ones of the shape, dtype and device of `x`."""
     return wrap(xp(x._array).ones_like(x._array))
+
+
+@operation(numpy=np.full_like)
+def full_like(x: Tensor, fill_value: TensorLike) -> Tensor:
+    """Numbers of the shape, dtype and device of `x`, all `fill_value` or, of an array or Tensor, broadcast."""
+    if isinstance(fill_value, Tensor):
+        return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype)
+    return wrap(xp(x._array).full_like(x._array, fill_value))

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
+from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, asarray
-from .declare import Index, nondifferentiable, operation, TensorLike
-from .elementwise import where, zeros_like
+from .declare import DTypeLike, Index, nondifferentiable, operation, TensorLike
+from .elementwise import isnan, where, zeros_like
 
 
 def _is_basic(index):
@@ -175,6 +175,33 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
     return index_add(x, _along(indices, axis % x.ndim, x.ndim), values)
 
 
+@operation
+def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -> Tensor:
+    """A copy of `x` with `values` in the places `indices` along one axis; of a place named twice the last value stays.
+
+    `indices` and `values` have one shape, of as many axes as x.
+    """
+    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"scatter: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
+    return index_update(x, _along(indices, axis % x.ndim, x.ndim), values)
+
+
+@operation
+def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float32") -> Tensor:
+    """(..., num_classes): 1 at each index, 0 elsewhere.
+
+    Raises:
+        TypeError: the indices are not integers; ValueError: one is not from 0 to num_classes - 1.
+    """
+    indices = (indices if isinstance(indices, Tensor) else Tensor(indices))._array
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
+    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
+        raise ValueError(f"one_hot: indices from {indices.min()} to {indices.max()} for num_classes={num_classes}")
+    return Tensor((indices[..., None] == xp(indices).arange(num_classes)).astype(as_dtype(dtype)))
+
+
 @operation(method=True, numpy=np.take)
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
@@ -198,15 +225,52 @@ def argsort(x: TensorLike, axis: int | None = -1) -> Tensor:
 
 
 @operation(method=True, numpy=np.sort)
-def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
-    """The elements along one axis in ascending order (axis None: of the flat Tensor). Each keeps its own gradient."""
+def sort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> Tensor:
+    """The elements along one axis in ascending or descending order (axis None: of the flat Tensor).
+
+    Each keeps its own gradient. NaN stands last, or, descending, first.
+    """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    return sort(x.reshape(-1), 0) if axis is None else take_along_axis(x, argsort(x, axis=axis), axis)
+    if axis is None:
+        return sort(x.reshape(-1), 0, descending=descending)
+    order = _descending(x._array, axis) if descending else argsort(x, axis=axis)
+    return take_along_axis(x, order, axis)
+
+
+def _descending(array, axis):
+    """The indices that sort from the largest; a stable sort of the reverse, reversed, keeps the first of equals first."""
+    flipped = xp(array).flip(array, axis)
+    return array.shape[axis] - 1 - xp(array).flip(_order(flipped, axis), axis)
+
+
+@operation(numpy=np.median)
+def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The middle element along one axis (None: of all), or the mean of the middle two, as `numpy.median`; NaN if one is NaN.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = x if is_float(x.dtype) else x.astype(np.float64)
+    if axis is None:
+        out = median(x.reshape(x.size), 0)
+        return out.reshape((1,) * x.ndim) if keepdims else out
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"median: axis {axis} is out of bounds for shape {x.shape}")
+    n = x.shape[axis]
+    if not n:
+        raise ValueError(f"median: no elements along axis {axis} of shape {x.shape}")
+    ordered, before = sort(x, axis), (slice(None),) * (axis % x.ndim)
+    low, high, last = (ordered[before + (slice(i, i + 1) if keepdims else i,)] for i in ((n - 1) // 2, n // 2, n - 1))
+    return where(isnan(last), last, low if n % 2 else 0.5 * low + 0.5 * high)
 
 
 @operation(method=True)
-def top_k(x: TensorLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
+def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The k largest elements along one axis, largest first, and their indices; among equals the first come first.
+
+    Args:
+        largest: false for the k smallest, smallest first.
 
     Returns:
         (values, indices): two Tensors with k elements along the axis; the indices carry no gradient.
@@ -216,7 +280,6 @@ def top_k(x: TensorLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
-    flipped = xp(x._array).flip(x._array, axis)  # a stable sort of the reverse, reversed, keeps the first of equals first
-    order = x.shape[axis] - 1 - xp(flipped).flip(_order(flipped, axis), axis)
+    order = _descending(x._array, axis) if largest else _order(x._array, axis)
     indices = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
     return take_along_axis(x, indices, axis), Tensor(indices)

@@ -3,17 +3,19 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 import string
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..backend import cupy_differences, in_float32, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, wrap
-from .declare import NUMPY, operation, primitive, TensorLike
+from .declare import operation, primitive, TensorLike
 from .elementwise import abs, sqrt, where
-from .index import getitem
+from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, swapaxes
 
@@ -108,10 +110,11 @@ _einsum = Primitive("einsum", _contracted, rule_for_all=_einsum_rule)
 
 
 @operation(numpy=np.einsum)
-def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
+def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
     """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
 
     Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood.
+    `optimize` is NumPy's; the order of the products is chosen well whatever it says.
 
     Raises:
         ValueError: letters and axes do not match.
@@ -205,6 +208,58 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
 
 
+@operation(numpy=np.diag)
+def diag(x: TensorLike, k: int = 0) -> Tensor:
+    """Of a vector the matrix with it on the k-th diagonal; of a matrix its k-th diagonal."""
+    x = _tensor(x)
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag: a vector or a matrix wanted, got shape {x.shape}")
+    n, i = x.size + builtins.abs(k), np.arange(x.size)
+    zeros = wrap(xp(x._array).zeros((n, n), x.dtype))
+    return index_update(zeros, (i + builtins.max(-k, 0), i + builtins.max(k, 0)), x)
+
+
+@operation(numpy=np.cross)
+def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
+    """The vector product along an axis of length 3; the other axes broadcast."""
+    x, y = _tensor(x), _tensor(y)
+    if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
+        raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
+    (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
+    products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
+    return moveaxis(concatenate([expand_dims(p, -1) for p in products], -1), -1, axis)
+
+
+@operation(numpy=np.kron)
+def kron(x: TensorLike, y: TensorLike) -> Tensor:
+    """The Kronecker product: blocks of `y`, each multiplied by an element of `x`."""
+    x, y = _tensor(x), _tensor(y)
+    ndim = builtins.max(x.ndim, y.ndim)
+    long, short = ((1,) * (ndim - v.ndim) + v.shape for v in (x, y))
+    blocks = (x.reshape([n for a in long for n in (a, 1)]) * y.reshape([n for b in short for n in (1, b)]))
+    return blocks.reshape([a * b for a, b in zip(long, short)])
+
+
+@operation(numpy=np.linalg.matrix_power)
+def matrix_power(x: TensorLike, n: int) -> Tensor:
+    """The product of `n` times a square matrix; of negative n, of its inverse."""
+    x, n = _tensor(x), operator.index(n)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
+    if n == 0:
+        return wrap(xp(x._array).broadcast_to(xp(x._array).eye(x.shape[-1], dtype=x.dtype), x.shape).copy())
+    base, result = inv(x) if n < 0 else x, None
+    n = builtins.abs(n)
+    while n:
+        if n % 2:
+            result = base if result is None else matmul(result, base)
+        n //= 2
+        base = matmul(base, base) if n else base
+    return result
+
+
 # -- numpy.linalg ----------------------------------------------------------------------------------------------------
 
 
@@ -235,11 +290,43 @@ _slogdet = Primitive(
     lambda gs, _outs, x: gs[1][..., None, None] * _t(inv(x)))  # the sign does not move
 
 
+class Slogdet(NamedTuple):
+    """The results of `slogdet`."""
+    sign: Tensor
+    logabsdet: Tensor
+
+
+class Eigh(NamedTuple):
+    """The results of `eigh`."""
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class SVD(NamedTuple):
+    """The results of `svd`."""
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+class QR(NamedTuple):
+    """The results of `qr`."""
+    Q: Tensor
+    R: Tensor
+
+
 @operation(numpy=np.linalg.slogdet)
-def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
-    """The sign of the determinant, and the logarithm of its absolute value: two Tensors."""
+def slogdet(x: TensorLike) -> Slogdet:
+    """The sign of the determinant, and the logarithm of its absolute value: (sign, logabsdet)."""
     sign, logarithm = _slogdet(x)
-    return sign.detach(), logarithm
+    return Slogdet(sign.detach(), logarithm)
+
+
+@operation
+def logdet(x: TensorLike) -> Tensor:
+    """The logarithm of the determinant; NaN where that is negative."""
+    sign, logarithm = slogdet(x)
+    return where(sign < 0, math.nan, logarithm)
 
 
 _solve = Primitive(
@@ -289,16 +376,16 @@ _eigh = Primitive("eigh", in_float32(lambda x: tuple(xp(x).linalg.eigh(x))), _ei
 
 
 @operation(numpy=np.linalg.eigh)
-def eigh(x: TensorLike) -> tuple[Tensor, Tensor]:
+def eigh(x: TensorLike) -> Eigh:
     """Eigenvalues in ascending order and eigenvectors (columns) of a symmetric matrix, of which the lower half is read.
 
     The gradient is the symmetric one (Giles 2008, "Collected matrix derivative results"). That of an eigenvector has a
     meaning only where its eigenvalue is simple; between equal eigenvalues nothing flows.
 
     Returns:
-        (values (..., n), vectors (..., n, n)).
+        (eigenvalues (..., n), eigenvectors (..., n, n)).
     """
-    return _eigh(x)
+    return Eigh(*_eigh(x))
 
 
 @operation(numpy=np.linalg.eigvalsh)
@@ -365,11 +452,90 @@ def _vector_norm(x, p, axes, keepdims):
     return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
 
 
-def _svd(x, full_matrices=True, compute_uv=True):
-    if compute_uv:
-        raise TypeError("numpy.linalg.svd of a Tensor gives singular values only: pass compute_uv=False, or take "
-                        "eigh(x.T @ x) for the vectors")
-    return svdvals(x)
+def _eye_like(x, n):
+    return wrap(xp(x._array).eye(n, dtype=x.dtype))
 
 
-NUMPY[np.linalg.svd] = _svd
+def _svd_rule(gs, outs, _x):
+    (gu, gs, gv), (u, s, vt) = gs, outs
+    v, gv = _t(vt), _t(gv)
+    gap = (s * s)[..., None, :] - (s * s)[..., :, None]
+    inverse_gap = where(gap == 0, 0, 1 / where(gap == 0, 1, gap))
+    inverse = where(s == 0, 0, 1 / where(s == 0, 1, s))[..., None, :]
+    left, right = _matmul(_t(u), gu), _matmul(vt, gv)
+    middle = (left - _t(left)) * inverse_gap * s[..., None, :] + s[..., :, None] * (right - _t(right)) * inverse_gap
+    middle = middle + gs[..., None, :] * _eye_like(s, s.shape[-1])
+    # What the thin factors do not span moves freely: (I - U U^T) gU S^-1 V^T, and the same of V.
+    out = _matmul(_matmul(u, middle) + (gu - _matmul(u, left)) * inverse, vt)
+    return out + _matmul(u * inverse, _t(gv - _matmul(v, right)))
+
+
+_thin_svd = Primitive("svd", in_float32(lambda x: tuple(xp(x).linalg.svd(x, full_matrices=False))), _svd_rule)
+
+
+@operation(numpy=np.linalg.svd)
+def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> SVD | Tensor:
+    """x = U diag(S) Vh, the singular values largest first; with `compute_uv=False` those alone, as `svdvals`.
+
+    The gradient of a singular vector has a meaning only where its value is simple and not 0 (Townsend 2016,
+    "Differentiating the singular value decomposition").
+
+    Returns:
+        (U (..., m, k), S (..., k), Vh (..., k, n)), k = min(m, n).
+
+    Raises:
+        TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
+    """
+    x = _tensor(x)
+    if not compute_uv:
+        return svdvals(x)
+    if x.ndim < 2:
+        raise ValueError(f"svd: matrices wanted, got shape {x.shape}")
+    if full_matrices and x.shape[-1] != x.shape[-2]:
+        raise TypeError(f"svd: of a matrix {x.shape} that is not square pass full_matrices=False")
+    return SVD(*_thin_svd(x))
+
+
+def _qr_rule(gs, outs, _x):
+    (gq, gr), (q, r) = gs, outs
+    upper = triu(_matmul(gr, _t(r)) - _matmul(_t(q), gq))
+    symmetric = upper + _t(upper) - upper * _eye_like(r, r.shape[-1])
+    return _t(_solve(r, _t(gq + _matmul(q, symmetric))))
+
+
+_tall_qr = Primitive("qr", in_float32(lambda x: tuple(xp(x).linalg.qr(x))), _qr_rule)
+
+
+@operation(numpy=np.linalg.qr)
+def qr(x: TensorLike, mode: str = "reduced") -> QR:
+    """x = Q R, Q with orthonormal columns and R upper triangular. Differentiable where the first columns are independent.
+
+    Returns:
+        (Q (..., m, k), R (..., k, n)), k = min(m, n).
+
+    Raises:
+        ValueError: another mode than "reduced".
+    """
+    if mode != "reduced":
+        raise ValueError(f"qr: mode is 'reduced', not {mode!r}")
+    x = _tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"qr: matrices wanted, got shape {x.shape}")
+    m, n = x.shape[-2:]
+    if m >= n:
+        return QR(*_tall_qr(x))
+    q, r = _tall_qr(x[..., :m])
+    return QR(q, concatenate([r, _matmul(_t(q), x[..., m:])], -1))
+
+
+def _pinv_rule(g, out, x):
+    """Golub and Pereyra 1973, "The differentiation of pseudo-inverses"."""
+    p, pt, gt = out, _t(out), _t(g)
+    first = _matmul(gt - _matmul(x, _matmul(p, gt)), _matmul(p, pt))
+    second = _matmul(_matmul(pt, p), gt - _matmul(_matmul(gt, p), x))
+    return first + second - _matmul(_matmul(pt, g), pt)
+
+
+@primitive(in_float32(lambda x: xp(x).linalg.pinv(x)), _pinv_rule, numpy=np.linalg.pinv)
+def pinv(x: TensorLike) -> Tensor:
+    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change."""

@@ -8,8 +8,9 @@ from ..fused import Fused, rounded_like, upcast
 from ..tensor import asarray, Tensor
 from .activation import softplus
 from .declare import operation, TensorLike
-from .elementwise import abs, exp, log, maximum, square, where
+from .elementwise import abs, exp, log, maximum, relu, square, where
 from .index import take_along_axis
+from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
 from .shape import moveaxis
 
@@ -204,3 +205,57 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     d = x - target
     size = abs(d)
     return _reduced("huber_loss", where(size <= delta, 0.5 * square(d), delta * (size - 0.5 * delta)), reduction)
+
+
+@operation
+def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
+    return huber_loss(input, target, reduction, beta) / beta if beta else l1_loss(input, target, reduction)
+
+
+@operation
+def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = None, *, ignore_index: int = -100,
+             reduction: str = "mean") -> Tensor:
+    """-weight[label] input[label] of log-probabilities (N, classes, ...) or (classes,) and integer labels.
+
+    Args:
+        weight: (classes,). The mean is then sum(-w[label] log p[label]) / sum(w[label]).
+        ignore_index: rows with this label give 0 and do not count in the mean.
+
+    Raises:
+        TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
+    """
+    logp, target = _tensor(input), _tensor(target)
+    if not logp.ndim:
+        raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
+    logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
+    shape, classes = logp.shape[:-1], logp.shape[-1]
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"nll_loss: labels must be integers, not {target.dtype}")
+    if target.shape != shape:
+        raise ValueError(f"nll_loss: labels of shape {shape} wanted for {classes} classes, got {target.shape}")
+    counted = target._array != ignore_index
+    labels = xp(counted).where(counted, target._array, 0).astype(np.int64)
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()} for {classes} classes")
+    weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else _tensor(weight)
+    if weight.shape != (classes,):
+        raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
+    weights = where(Tensor(counted), weight[labels], 0)
+    losses = where(Tensor(counted), -take_along_axis(logp, labels[..., None], -1)[..., 0] * weights, 0)
+    if reduction != "mean":
+        return _reduced("nll_loss", losses, reduction)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
+        return sum(losses) / sum(weights)
+
+
+@operation
+def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: TensorLike, margin: float = 1.0, p: float = 2.0,
+                        eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
+    """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
+    anchor, positive = _pair("triplet_margin_loss", anchor, positive)
+    anchor, negative = _pair("triplet_margin_loss", anchor, negative)
+    near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))
+    return _reduced("triplet_margin_loss", relu(near - far + margin), reduction)

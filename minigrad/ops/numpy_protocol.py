@@ -1,38 +1,68 @@
-"""What happens when a function of NumPy's is called on a Tensor: its counterpart answers, or it is an error.
+"""What happens when NumPy's functions are called on Tensors: a counterpart answers, or NumPy itself, or it is an error.
 
-`np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is refused: a gradient is never lost in silence.
+`np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is computed by NumPy on the arrays, with plain arrays
+as results, where no argument requires a gradient; else it is refused: a gradient is never lost in silence.
 """
 import functools
 import inspect
 
 import numpy as np
 
+from ..backend import xp
 from ..tensor import Tensor
 from .declare import NUMPY
 
 NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
               np.array_str: str})
+NUMPY_ONLY = ("dtype", "out", "where", "initial")  # arguments that no counterpart takes
 
 
-def _array_ufunc(self, ufunc, method, *inputs, out=None, **settings):
-    if method != "__call__" or out is not None or settings or ufunc not in NUMPY:
-        name = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        raise TypeError(f"{name}({', '.join([*settings, *['out'] * (out is not None)])}) is not available for Tensors; "
-                        f"see minigrad's functions, or use x.numpy() for a result without gradient")
-    return NUMPY[ufunc](*inputs)
+def _array_ufunc(self, ufunc, method, *inputs, **settings):
+    if method == "__call__" and not settings and ufunc in NUMPY:
+        return NUMPY[ufunc](*inputs)
+    name = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}") + f"({', '.join(settings)})"
+    args, settings = _arrays(name, (inputs, settings))
+    return getattr(ufunc, method)(*args, **settings)
 
 
 def _array_function(self, function, types, args, settings):
     name = f"{function.__module__}.{function.__name__}"
-    if function not in NUMPY:
-        raise TypeError(f"{name} is not available for Tensors; see minigrad's functions, or use x.numpy() for a result without "
-                        "gradient")
-    if len(args) > 1 and (names := _positions(function)):  # NumPy's order is not ours: dtype and out come early
-        settings = {**dict(zip(names, args[1:])), **settings}
-        args = args[:1]
-        if [key for key in ("dtype", "out") if settings.pop(key, None) is not None]:
-            raise TypeError(f"{name}: dtype and out are not available for Tensors")
-    return NUMPY[function](*args, **settings)
+    call = args, settings
+    if function in NUMPY:
+        if len(args) > 1 and (names := _positions(function)):  # NumPy's order is not ours: dtype and out come early
+            settings = {**dict(zip(names, args[1:])), **settings}
+            args = args[:1]
+        given = [key for key in NUMPY_ONLY if settings.get(key) is not None]
+        if not given:
+            return NUMPY[function](*args, **{key: value for key, value in settings.items() if key not in NUMPY_ONLY})
+        name += f"({', '.join(given)})"
+    args, settings = _arrays(name, call)
+    return function(*args, **settings)
+
+
+def _arrays(name, values):
+    """`values` with read-only arrays for the Tensors in it (those of nested lists, tuples and dictionaries too).
+
+    Raises:
+        TypeError: a Tensor requires a gradient, or is to be written to.
+    """
+    if isinstance(values, Tensor):
+        if values.requires_grad:
+            raise TypeError(f"{name} is not available for Tensors that require a gradient; see minigrad's functions, or use "
+                            "x.numpy() for a result without gradient")
+        array = values._array
+        if xp(array) is np:
+            array = array.view()
+            array.flags.writeable = False
+        return array
+    if isinstance(values, dict):
+        out = values.get("out")
+        if any(isinstance(x, Tensor) for x in (out if isinstance(out, tuple) else (out,))):
+            raise TypeError(f"{name} is not available for Tensors: out cannot be one")
+        return {key: _arrays(name, value) for key, value in values.items()}
+    if type(values) in (list, tuple):
+        return type(values)(_arrays(name, value) for value in values)
+    return values
 
 
 @functools.cache

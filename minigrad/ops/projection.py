@@ -68,7 +68,7 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
         raise ValueError(f"embedding: a table (rows, width) wanted, got shape {table.shape}")
     if indices.size and xp(indices) is np and not (0 <= indices.min() and indices.max() < len(table)):
         raise IndexError(f"embedding: indices from {indices.min()} to {indices.max()} for a table of {len(table)} rows")
-    return _embedding(table, indices=indices, padding_idx=padding_idx)
+    return _embedding(table, indices=indices.copy(), padding_idx=padding_idx)  # safe from later changes in place
 
 
 # -- the affine map --------------------------------------------------------------------------------------------------

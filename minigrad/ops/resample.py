@@ -31,11 +31,17 @@ def _cubic(t):
 
 @functools.lru_cache(64)
 def _matrix(n, size, mode, align_corners, scale):
-    """(size, n): the weights with which n samples make `size` others. Samples beyond the ends repeat the last one."""
+    """(size, n): the weights with which n samples make `size` others, `scale` (None: size / n) of them to one sample.
+
+    Samples beyond the ends repeat the last one.
+    """
     where_to = np.arange(size)
     if mode == "nearest":
-        at = np.minimum(np.floor(where_to / scale).astype(int), n - 1)
-        return np.eye(n)[at]
+        if scale is None or size in (n, 2 * n):  # in whole numbers: a rounded quotient may fall short of the pixel that it hits
+            return np.eye(n)[where_to * n // size]
+        at = np.floor(where_to.astype(np.float32) * np.float32(1 / scale))  # in float32, as PyTorch does
+        return np.eye(n)[np.minimum(at.astype(int), n - 1)]
+    scale = size / n if scale is None else scale
     if align_corners:
         at = where_to * ((n - 1) / (size - 1) if size > 1 else 0.0)
     else:
@@ -73,7 +79,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
     if size is not None:
         size = pair("interpolate", "size", size, 1)
-        scales = [s / n for s, n in zip(size, x.shape[2:])]
+        scales = (None, None)
     else:
         scales = tuple(scale_factor) if np.iterable(scale_factor) else (scale_factor, scale_factor)
         if len(scales) != 2 or not all(0 < s < math.inf for s in scales):
@@ -83,9 +89,9 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
     rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale))
                      for n, s, scale in zip(x.shape[2:], size, scales))
-    if x.shape[2] != size[0] or scales[0] != 1:
+    if x.shape[2] != size[0] or scales[0] not in (None, 1):
         x = matmul(rows, x)
-    return x if x.shape[3] == size[1] and scales[1] == 1 else matmul(x, swapaxes(columns, 0, 1))
+    return x if x.shape[3] == size[1] and scales[1] in (None, 1) else matmul(x, swapaxes(columns, 0, 1))
 
 
 def _like(x, array):

@@ -88,8 +88,11 @@ def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 
 @operation(method=True, numpy=np.transpose)
-def transpose(x: TensorLike, *axes: int | Sequence[int] | None) -> Tensor:
-    """The axes in another order, by default reversed: `transpose(x, (1, 0))` or `transpose(x, 1, 0)`."""
+def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[int] | None = None) -> Tensor:
+    """The axes in another order, by default reversed: `transpose(x, (1, 0))`, `transpose(x, 1, 0)` or `axes=(1, 0)`."""
+    if order and axes is not None:
+        raise TypeError("transpose: the order is given twice, by position and as axes=")
+    axes = (axes,) if axes is not None else order
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
     ndim = _tensor(x).ndim
     axes = tuple(reversed(range(ndim))) if axes is None else _axes(axes, ndim)
@@ -164,6 +167,61 @@ def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
     if len({x.shape for x in tensors}) != 1:
         raise ValueError(f"stack: need Tensors of one shape, got {[x.shape for x in tensors]}")
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
+
+
+@operation
+def atleast_1d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+    """A number as (1,), others as they are; of several a tuple."""
+    return _each(tensors, lambda x: x if x.ndim else reshape(x, (1,)))
+
+
+@operation
+def atleast_2d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+    """With new first axes, if there are fewer than two; of several a tuple."""
+    return _each(tensors, lambda x: x if x.ndim > 1 else reshape(x, (1, x.size)))
+
+
+@operation
+def atleast_3d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+    """(n,) as (1, n, 1), (m, n) as (m, n, 1), a number as (1, 1, 1), as `numpy.atleast_3d`; of several a tuple."""
+    return _each(tensors, lambda x: x if x.ndim > 2 else reshape(x, (*x.shape, 1) if x.ndim == 2 else (1, x.size, 1)))
+
+
+def _each(tensors, function):  # NumPy's own are left to NumPy: with them SciPy makes arrays of what it is given
+    results = tuple(function(_tensor(x)) for x in tensors)
+    return results[0] if len(results) == 1 else results
+
+
+@operation(numpy=np.vstack)
+def vstack(tensors: Iterable[TensorLike]) -> Tensor:
+    """Joined along the first axis, vectors as rows."""
+    return concatenate([atleast_2d(x) for x in tensors], 0)
+
+
+@operation(numpy=np.hstack)
+def hstack(tensors: Iterable[TensorLike]) -> Tensor:
+    """Joined along the second axis, vectors along their only one."""
+    tensors = [atleast_1d(x) for x in tensors]
+    return concatenate(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
+
+
+@operation(numpy=np.column_stack)
+def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
+    """Joined along the second axis, vectors as columns."""
+    tensors = [_tensor(x) for x in tensors]
+    return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
+
+
+@operation(numpy=np.diff)
+def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
+    """Differences of neighbours along an axis, taken `n` times; of bools whether they differ."""
+    x, n = _tensor(x), whole("diff", "n", n, 0)
+    (axis,) = _axes(axis, x.ndim)
+    for _ in range(n):
+        length = builtins.max(x.shape[axis] - 1, 0)
+        after, before = _part(x, axis, x.shape[axis] - length, length), _part(x, axis, 0, length)
+        x = after != before if x.dtype == bool else after - before
+    return x
 
 
 def _part(x, axis, start, length):

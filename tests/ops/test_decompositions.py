@@ -1,0 +1,98 @@
+"""svd, qr, pinv, logdet, median; activations and losses beside those of the other files, against PyTorch."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+R = np.random.default_rng(0)
+SHAPES = [(3, 3), (4, 2), (2, 4), (2, 3, 2)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_decompositions(shape):
+    x = R.uniform(-1, 1, shape)
+    u, s, vh = mg.svd(x, full_matrices=False)
+    np.testing.assert_allclose(((u * s[..., None, :]) @ vh).numpy(), x, atol=1e-12)
+    result = mg.qr(x)
+    np.testing.assert_allclose((result.Q @ result.R).numpy(), x, atol=1e-12)
+    np.testing.assert_allclose(mg.pinv(x).numpy(), np.linalg.pinv(x), atol=1e-12)
+    mg.check_derivatives(lambda x: mg.concatenate([y.ravel() for y in mg.svd(x, full_matrices=False)]), x)
+    mg.check_derivatives(lambda x: mg.concatenate([y.ravel() for y in mg.qr(x)]), x)
+    mg.check_derivatives(mg.pinv, x)
+
+
+def test_named_results_and_logdet():
+    x = R.uniform(-1, 1, (2, 3, 3))
+    x = x @ x.swapaxes(1, 2) + np.eye(3)
+    np.testing.assert_allclose(mg.logdet(x).numpy(), mg.slogdet(x).logabsdet.numpy())
+    assert mg.eigh(x).eigenvalues.shape == (2, 3) and np.isnan(mg.logdet(-np.eye(3)).item())
+    mg.check_derivatives(mg.logdet, x)
+    with pytest.raises(TypeError, match="full_matrices"):
+        mg.svd(np.ones((2, 3)))
+
+
+def test_median():
+    for shape, axis in (((5, 4), 0), ((5, 4), 1), ((4,), None), ((2, 3, 2), None)):
+        x = R.permutation(int(np.prod(shape))).reshape(shape) * 0.37
+        for keepdims in (False, True):
+            np.testing.assert_allclose(mg.median(x, axis, keepdims).numpy(), np.median(x, axis, keepdims=keepdims))
+        mg.check_derivatives(lambda x: mg.median(x, axis), x)
+    assert np.isnan(mg.median([1.0, np.nan]).item())
+
+
+def compare(function, theirs, *inputs):
+    torch = pytest.importorskip("torch")
+    ours, others = [mg.Tensor(x, requires_grad=True) for x in inputs], [torch.tensor(x, requires_grad=True) for x in inputs]
+    y, z = function(*ours), theirs(*others)
+    np.testing.assert_allclose(y.detach().numpy(), z.detach().numpy(), rtol=1e-10, atol=1e-12)
+    for a, b in zip(mg.grad(y.sum(), ours), torch.autograd.grad(z.sum(), others)):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["relu6", "elu", "selu", "logsigmoid", "hardswish", "mish", "glu"])
+def test_activations(name):
+    F = pytest.importorskip("torch").nn.functional
+    x = np.array([-400.0, -4.0, -2.3, -0.4, 0.7, 2.1, 4.4, 400.0])
+    compare(getattr(mg, name), getattr(F, name), x)
+    mg.check_derivatives(getattr(mg, name), x[1:-1])
+    assert getattr(mg, name)(np.zeros((0, 2), np.float32)).dtype == np.float32
+    if name != "glu":
+        y = getattr(mg, name)(mg.Tensor([-np.inf, np.nan, 1.0])).numpy()
+        theirs = getattr(F, name)(__import__("torch").tensor([-np.inf, np.nan, 1.0])).numpy()
+        np.testing.assert_allclose(y[1:], theirs[1:], rtol=1e-6)
+
+
+def test_prelu_and_rsqrt():
+    torch = pytest.importorskip("torch")
+    x, w = R.uniform(-1, 1, (2, 3, 4)), R.uniform(0, 1, 3)
+    compare(mg.prelu, torch.nn.functional.prelu, x, w)
+    compare(mg.rsqrt, torch.rsqrt, np.abs(x) + 0.1)
+    mg.check_derivatives(mg.prelu, x, w)
+
+
+def test_losses():
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    a, b, c = R.uniform(-2, 2, (3, 4, 5))
+    labels, w = np.array([0, 4, -100, 2]), R.uniform(0.5, 1, 5)
+    for reduction in ("mean", "sum", "none"):
+        compare(lambda x, y: mg.smooth_l1_loss(x, y, reduction, 0.7),
+                lambda x, y: F.smooth_l1_loss(x, y, reduction=reduction, beta=0.7), a, b)
+        compare(lambda x: mg.nll_loss(x, labels, w, reduction=reduction),
+                lambda x: F.nll_loss(x, torch.tensor(labels), torch.tensor(w), reduction=reduction), a)
+        compare(lambda x, y, z: mg.triplet_margin_loss(x, y, z, reduction=reduction),
+                lambda x, y, z: F.triplet_margin_loss(x, y, z, reduction=reduction), a, b, c)
+    mg.check_derivatives(lambda x: mg.nll_loss(x, labels), a)
+
+
+def test_as_modules():
+    x = mg.Tensor(R.uniform(-1, 1, (2, 4, 3)).astype(np.float32))
+    for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)),
+                            (mg.nn.Hardswish(), mg.hardswish),
+                            (mg.nn.Mish(), mg.mish), (mg.nn.PReLU(4), lambda x: mg.prelu(x, np.full(4, 0.25, np.float32)))):
+        assert layer(x).tolist() == function(x).tolist()
+    a, b, c = x[0], x[1], x[0] * 2
+    assert mg.nn.SmoothL1Loss(beta=0.5)(a, b).item() == mg.smooth_l1_loss(a, b, beta=0.5).item()
+    assert mg.nn.NLLLoss([1.0, 2.0, 3.0])(a, [0, 1, 2, 0]).item() == mg.nll_loss(a, [0, 1, 2, 0], np.float32([1, 2, 3])).item()
+    assert mg.nn.TripletMarginLoss(0.5)(a, b, c).item() == mg.triplet_margin_loss(a, b, c, 0.5).item()
+    assert mg.nn.functional.glu(x, 1).shape == (2, 2, 3) and mg.nn.functional.one_hot([1], 2).tolist() == [[0, 1]]

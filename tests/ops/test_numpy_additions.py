@@ -1,0 +1,72 @@
+"""Operations by NumPy's names beside those of test_operations.py: values as NumPy's, three orders of derivatives, edges."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+A = np.random.default_rng(0).uniform(0.2, 0.8, (3, 3)) + np.diag([1.0, 2.0, 3.0])
+B = np.random.default_rng(1).uniform(-1, 1, (3, 3))
+V = np.array([0.3, -0.5, 0.8])
+
+CASES = {
+    "vstack": (lambda m, x, v: m.vstack([x, v]), A, V), "hstack": (lambda m, x, y: m.hstack([x, y]), A, B),
+    "column_stack": (lambda m, x, v: m.column_stack([x, v]), A, V), "diff": (lambda m, x: m.diff(x, 2, 0), A),
+    "atleast_3d": (lambda m, x: m.atleast_3d(x), A), "atleast_2d": (lambda m, x: m.atleast_2d(x), V),
+    "diag": (lambda m, x: m.diag(x, -1), V), "diag_of": (lambda m, x: m.diag(x, 1), A),
+    "hypot": (lambda m, x, y: m.hypot(x, y), A, B), "fmax": (lambda m, x, y: m.fmax(x, y), A, B),
+    "fmin": (lambda m, x, y: m.fmin(x, y), A, B), "arcsinh": (lambda m, x: m.arcsinh(x), B),
+    "arccosh": (lambda m, x: m.arccosh(x + 1), A), "arctanh": (lambda m, x: m.arctanh(x * 0.9), B),
+    "nan_to_num": (lambda m, x: m.nan_to_num(x), B), "cross": (lambda m, x, y: m.cross(x, y, axis=0), A, B),
+    "kron": (lambda m, x, v: m.kron(x, v), A, V),
+    "matrix_power": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, 3), A),
+    "matrix_power_negative": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, -2), A),
+    "transpose": (lambda m, x: m.transpose(x, axes=(1, 0)), A),
+    "einsum": (lambda m, x: m.einsum("ij->j", x, optimize=False), A)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_derivatives(name):
+    function, *inputs = CASES[name]
+    found = function(mg, *inputs)
+    expected = function(np, *inputs)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-14)
+    mg.check_derivatives(lambda *x: function(mg, *x), *inputs)
+
+
+def test_corners():
+    x = mg.Tensor([np.nan, np.inf, -np.inf, 2.0], requires_grad=True)
+    y = mg.nan_to_num(x, nan=1.0, posinf=3.0)
+    assert y.tolist() == [1, 3, -np.finfo(float).max, 2] and mg.grad(y.sum(), x).tolist() == [0, 0, 0, 1]
+    x, y = mg.Tensor([np.nan, 1.0, 2.0], requires_grad=True), mg.Tensor([3.0, np.nan, 2.0], requires_grad=True)
+    assert [g.tolist() for g in mg.grad(mg.fmax(x, y).sum(), [x, y])] == [[0, 1, 0.5], [1, 0, 0.5]]
+    x = mg.Tensor(0.0, requires_grad=True)
+    assert mg.grad(mg.hypot(x, 0.0), x).item() == 0
+    assert mg.diff(np.array([True, False, False])).tolist() == [True, False] and mg.diff(np.zeros(0)).shape == (0,)
+    assert mg.trunc([-1.5, 1.5]).tolist() == [-1, 1] and mg.round(1.25, 1).item() == 1.2
+    assert mg.diag(np.zeros(0)).shape == (0, 0) and mg.matrix_power(A, 0).tolist() == np.eye(3).tolist()
+    assert mg.full_like(mg.Tensor([1, 2]), 3).tolist() == [3, 3]
+    assert mg.clip([0.0, 5.0], min=1, max=2).tolist() == [1, 2]
+
+
+def test_order_and_indices():
+    x = np.array([3.0, 1.0, 3.0, 2.0])
+    assert mg.sort(x, descending=True).tolist() == [3, 3, 2, 1]
+    values, indices = mg.top_k(x, 2, largest=False)
+    assert values.tolist() == [1, 2] and indices.tolist() == [1, 3]
+    assert mg.top_k(x, 2)[1].tolist() == [0, 2]
+    assert mg.one_hot([[0, 2]], 3).tolist() == [[[1, 0, 0], [0, 0, 1]]]
+    for indices in ([3], [-1]):
+        with pytest.raises(ValueError, match="num_classes"):
+            mg.one_hot(indices, 3)
+    mg.check_derivatives(lambda x, v: mg.scatter(x, np.array([[0, 2, 1]]), v, 0), A, V[None])
+
+
+def test_nearest_pixels_are_exact_and_indices_are_copied():
+    for n, size in ((14, 18), (100, 28), (18, 14), (49, 98)):
+        x = np.arange(n, dtype=float).reshape(1, 1, 1, n)
+        assert mg.interpolate(x, size=(1, size)).numpy().ravel().tolist() == [i * n // size for i in range(size)]
+    table, indices = mg.Tensor(np.ones((3, 2)), requires_grad=True), np.array([0, 1])
+    y = mg.embedding(indices, table)
+    indices[:] = 2
+    assert mg.grad(y.sum(), table).tolist() == [[1, 1], [1, 1], [0, 0]]
