@@ -76,6 +76,6 @@ def test_few_classes_lower_what_is_asked_for(tmp_path, capsys, test_classes):
 def test_a_class_with_one_picture_is_one_line_before_training(tmp_path, counts, name):
     import importlib
     module = importlib.import_module(f"examples.{name}")
-    with pytest.raises(SystemExit, match="1 usable images?, and 2 are needed") as error:
+    with pytest.raises(SystemExit, match="two of each are needed; not used: classes with one picture") as error:
         module.main(module.Run(data=own(tmp_path / "data", counts), out=str(tmp_path / "out")))
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()

@@ -41,7 +41,15 @@ FUNCTIONS = {
     "relu": (lambda F, x: F.relu(x), IMAGES), "gelu": (lambda F, x: F.gelu(x, approximate="tanh"), IMAGES),
     "silu": (lambda F, x: F.silu(x), IMAGES), "leaky_relu": (lambda F, x: F.leaky_relu(x, 0.2), IMAGES),
     "softplus": (lambda F, x: F.softplus(x, beta=2), IMAGES), "tanh": (lambda F, x: F.tanh(x), IMAGES),
-    "sigmoid": (lambda F, x: F.sigmoid(x), IMAGES),
+    "sigmoid": (lambda F, x: F.sigmoid(x), IMAGES), "elu": (lambda F, x: F.elu(x, 0.7), IMAGES),
+    "hardswish": (lambda F, x: F.hardswish(x), 3 * IMAGES), "logsigmoid": (lambda F, x: F.logsigmoid(x), 30 * IMAGES),
+    "mish": (lambda F, x: F.mish(x), 30 * IMAGES), "relu6": (lambda F, x: F.relu6(x), 5 * IMAGES),
+    "selu": (lambda F, x: F.selu(x), IMAGES), "glu": (lambda F, x: F.glu(x, dim=1), IMAGES),
+    "prelu": (lambda F, x, w: F.prelu(x, w), IMAGES, rng.uniform(0.1, 0.4, IMAGES.shape[1])),
+    "nll_loss": (lambda F, x, i: F.nll_loss(F.log_softmax(x, dim=1), i, ignore_index=1, reduction="mean"), ROWS,
+                 np.arange(len(ROWS)) % 3),
+    "smooth_l1_loss": (lambda F, x, y: F.smooth_l1_loss(x, y, reduction="sum", beta=0.4), ROWS, PROBABILITIES),
+    "triplet_margin_loss": (lambda F, a, p, n: F.triplet_margin_loss(a, p, n, margin=2.0, p=1.5), ROWS, PROBABILITIES, ROWS[::-1].copy()),
     "softmax": (lambda F, x: F.softmax(x, dim=1), IMAGES), "log_softmax": (lambda F, x: F.log_softmax(input=x, dim=2), IMAGES),
     "layer_norm": (lambda F, x: F.layer_norm(x, (6, 5), eps=1e-3), IMAGES),
     "rms_norm": (lambda F, x: F.rms_norm(x, (8,), eps=1e-3), ROWS), "group_norm": (lambda F, x: F.group_norm(x, 2), IMAGES),
@@ -70,6 +78,12 @@ FUNCTIONS = {
 def test_function_equals_pytorch(name):
     f, *inputs = FUNCTIONS[name]
     check(lambda *xs: f(F, *xs), lambda *xs: f(torch.nn.functional, *xs), *inputs)
+
+
+def test_one_hot_equals_pytorch():
+    labels = np.array([[0, 2], [1, 1]])
+    ours, theirs = F.one_hot(labels, 4), torch.nn.functional.one_hot(torch.tensor(labels), 4)
+    np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_no_function_is_left_untested():
