@@ -12,7 +12,7 @@ import numpy as np
 from .backend import add as plus, is_array, xp
 from .recording import observed, recording, state
 from .primitive import Node, add, cast, output, sum_to
-from .tensor import Tensor, asarray, wrap
+from .tensor import Tensor, as_tensor, asarray, wrap
 from .versions import check_unchanged, last_change
 
 
@@ -129,7 +129,7 @@ def _seed(root, cotangent):
             raise RuntimeError(f"only a scalar can be differentiated without a cotangent, and this Tensor has shape "
                                f"{root.shape}; reduce it, as in y.sum().backward(), or pass the cotangent")
         return wrap(xp(root._array).ones(root.shape, root.dtype))
-    cotangent = cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
+    cotangent = as_tensor(cotangent)
     if cotangent.shape != root.shape:
         raise RuntimeError(f"the cotangent has shape {cotangent.shape}, the Tensor {root.shape}")
     return cotangent if cotangent.dtype == root.dtype else cast(cotangent, dtype=root.dtype)

@@ -14,7 +14,7 @@ import weakref
 import numpy as np
 
 from . import backend, tree
-from .backend import execution, random, xp
+from .backend import execution, random
 from .backend.cuda import cublas
 from .tensor import Tensor, asarray, wrap
 

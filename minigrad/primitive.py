@@ -43,8 +43,8 @@ class _Unreadable:
     ndim = property(lambda self: len(self.shape))
 
     def _refuse(self, *args, **settings):
-        raise AttributeError("a rule reads an input or output whose values are not saved, because its parameter's name begins with "
-                             "an underscore; name it without one")
+        raise AttributeError("a rule reads an input or output whose values are not saved, because its parameter's name begins "
+                             "with an underscore; name it without one")
 
     # By type, for what Python and NumPy do not look up on the instance, or answer themselves (as ==).
     __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
@@ -172,10 +172,12 @@ class Primitive:
     def _find_reads(self):
         """What the rules read: parameter names tell. `reads` is one flag per input; None means all."""
         first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
-        self.reads_out, starred, flags = False, False, []  # starred: for any number of inputs, which is checked when they are recorded
+        self.reads_out, flags = False, []
+        starred = False  # for any number of inputs, which is checked when they are recorded
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
-                names = [p for p in inspect.signature(rule).parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+                parameters = inspect.signature(rule).parameters.values()
+                names = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
                 self.reads_out |= not names[first - 1].name.startswith("_")
                 names = names[first:]
                 if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
@@ -188,8 +190,8 @@ class Primitive:
         """The inputs, and for those that no rule reads what knows their shape only."""
         reads = self.reads if self.rule_for_all is None else [self.reads[0]] * len(inputs)
         if len(reads) != len(inputs):
-            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a gradient "
-                            "has the rule None")
+            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a "
+                            "gradient has the rule None")
         return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):
@@ -263,8 +265,8 @@ class Primitive:
         """TypeError for a setting that is a Tensor with a gradient: that would be lost."""
         for name, value in settings.items():
             if isinstance(value, Tensor) and value._requires_grad and state.recording:
-                raise TypeError(f"{self.name}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a number, "
-                                f"or {name}.detach()")
+                raise TypeError(f"{self.name}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a "
+                                f"number, or {name}.detach()")
 
     def _observed(self, forward, inputs, settings, where):
         run = functools.partial(forward, *[x._array for x in inputs], **settings)

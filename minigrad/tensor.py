@@ -276,6 +276,11 @@ def wrap(array):
     return tensor
 
 
+def as_tensor(x: TensorLike) -> Tensor:
+    """`x`, or a Tensor of it if it is an array or numbers."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
 def asarray(x):
     """The NumPy or CuPy array behind a Tensor, or `x` itself if it is no Tensor."""
     return x._array if isinstance(x, Tensor) else x

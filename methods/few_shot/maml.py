@@ -143,10 +143,10 @@ def init_alpha(params: Params, config: Config) -> dict[str, float | Tensor]:
 
 
 Net = Callable[..., Tensor]  # (parameters, x, inner step, moments) to outputs
-Loss = Callable[[Tensor, Tensor], Tensor]  # outputs and y to a loss for each task
+TaskLoss = Callable[[Tensor, Tensor], Tensor]  # outputs and y to a loss for each task
 
 
-def adapt(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], x: Tensor, y: Tensor, steps: int,
+def adapt(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], x: Tensor, y: Tensor, steps: int,
           first_order: bool = False) -> Params:
     """theta'_J of each task, from its support set x (tasks, n, ...), y (tasks, n, ...). Fixed parameters are passed on.
 
@@ -172,7 +172,7 @@ def adapt(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor]
     return {**fixed, **fast}
 
 
-def query_outputs(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query_x: Tensor,
+def query_outputs(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query_x: Tensor,
                   config: Config, steps: int) -> Tensor:
     """The adapted networks' outputs for the queries: (tasks, n, ...)."""
     adapted = adapt(net, loss, params, alpha, *support, steps, config.first_order)
@@ -182,7 +182,7 @@ def query_outputs(net: Net, loss: Loss, params: Params, alpha: dict[str, float |
     return net(adapted, query_x, steps, moments)
 
 
-def meta_loss(net: Net, loss: Loss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query: Examples,
+def meta_loss(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query: Examples,
               config: Config) -> tuple[Tensor, Tensor]:
     """The mean over tasks of L_Q(theta'_J), and the outputs. support, query: pairs x, y with a leading axis of tasks."""
     outputs = query_outputs(net, loss, params, alpha, support, query[0], config, config.inner_steps)

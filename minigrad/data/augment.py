@@ -212,7 +212,8 @@ def identity(images: np.ndarray, value: Value | None = None, fill: float = 0.0) 
 
 OPERATIONS = {  # each with the range of its value
     "autocontrast": (autocontrast, 0, 0), "brightness": (brightness, 0.05, 0.95), "colour": (colour, 0.05, 0.95),
-    "contrast": (contrast, 0.05, 0.95), "equalize": (equalize, 0, 0), "identity": (identity, 0, 0), "posterize": (posterize, 4, 8),
+    "contrast": (contrast, 0.05, 0.95), "equalize": (equalize, 0, 0), "identity": (identity, 0, 0),
+    "posterize": (posterize, 4, 8),
     "rotate": (rotate, -30, 30), "sharpness": (sharpness, 0.05, 0.95), "shear_x": (shear_x, -0.3, 0.3),
     "shear_y": (shear_y, -0.3, 0.3), "solarize": (solarize, 0, 1), "translate_x": (translate_x, -0.3, 0.3),
     "translate_y": (translate_y, -0.3, 0.3), "invert": (invert, 0, 0)}

@@ -26,7 +26,6 @@ import os
 import pathlib
 import unicodedata
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np

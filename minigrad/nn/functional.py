@@ -9,9 +9,7 @@ from ..ops import (  # noqa: F401
     binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss, interpolate, kl_div, l1_loss,
     layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, prelu, relu, relu6, rms_norm,
     selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss)
-from ..tensor import Tensor
-from .module import as_tensor
-
+from ..tensor import Tensor, as_tensor
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
 

@@ -25,11 +25,6 @@ class Parameter(Tensor):
         super().__init__(array, requires_grad)
 
 
-def as_tensor(x: TensorLike) -> Tensor:
-    """`x`, or a Tensor of it if it is an array or numbers."""
-    return x if isinstance(x, Tensor) else Tensor(x)
-
-
 class Module:
     """A function with parameters. A subclass sets its parts as attributes and defines `forward`.
 

@@ -1,9 +1,9 @@
 """Recurrent layers. Parameter names and the order of the gates are PyTorch's."""
 from .. import ops
 from ..backend import xp
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .layers import uniform
-from .module import Module, as_tensor
+from .module import Module
 
 
 def _lstm_step(gx, h, c, weight_hh, bias_hh):

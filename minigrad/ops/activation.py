@@ -6,13 +6,13 @@ import math
 from ..backend import is_float, path, random, where as choose, with_paths
 from ..fused import Fused
 from ..primitive import Primitive
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
 
 
 def _floating(name, x):
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if not is_float(x.dtype):
         raise TypeError(f"{name}: floating point wanted, not {x.dtype}; convert with .astype('float32') first")
     return x
@@ -147,7 +147,7 @@ def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
     Args:
         weight: of one element, or (C,) for x of shape (N, C, ...).
     """
-    x, weight = _floating("prelu", x), weight if isinstance(weight, Tensor) else Tensor(weight)
+    x, weight = _floating("prelu", x), as_tensor(weight)
     channels = x.shape[1] if x.ndim > 1 else 1
     if weight.size != 1 and weight.shape != (channels,):
         raise ValueError(f"prelu: one weight, or one for each of {channels} channels wanted, got shape {weight.shape}")

@@ -7,9 +7,9 @@ import numpy as np
 
 from ..backend import xp
 from ..fused import Fused
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
-from .declare import operation, TensorLike
+from .declare import operation
 from .elementwise import where
 from .linalg import matmul
 from .reduce import softmax
@@ -112,7 +112,7 @@ def _mask(mask, q, k, extra):
     """The mask as a list of one Tensor with as many axes as q, widened to see `extra` keys of a prefix; or empty."""
     if mask is None:
         return []
-    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    mask = as_tensor(mask)
     full = (*q.shape[:-1], k.shape[-2] - extra)
     try:
         fits = np.broadcast_shapes(mask.shape, full) == full

@@ -15,8 +15,8 @@ from __future__ import annotations
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .geometry import Pair, pair, single, whole
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ _fused_bias = Fused("add_bias", _add_bias)
 def _with_bias(name, y, bias):
     if bias is None:
         return y
-    bias = bias if isinstance(bias, Tensor) else Tensor(bias)
+    bias = as_tensor(bias)
     if bias.shape != y.shape[1:2]:
         raise ValueError(f"{name}: a bias {y.shape[1:2]} wanted, got {bias.shape}")
     return (_fused_bias if bias.dtype == y.dtype and not is_half(y.dtype) else _add_bias)(y, bias)
@@ -121,14 +121,15 @@ LEAST = {"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}  # of th
 
 def _images_and_filters(name, x, w, groups, transposed=False):
     """Both as Tensors, and the number of groups, which fit each other."""
-    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    x, w = map(as_tensor, (x, w))
     groups = whole(name, "groups", groups, 1)
     kinds = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape}")
     channels = w.shape[0] if transposed else w.shape[1] * groups
     if x.shape[1] != channels or w.shape[0] % groups:
-        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape} in {groups} groups")
+        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape} in {groups} "
+                         "groups")
     if min(w.shape[2:]) < 1:
         raise ValueError(f"{name}: filters of at least one row and column wanted, got {w.shape}")
     return x, w, groups
@@ -136,7 +137,7 @@ def _images_and_filters(name, x, w, groups, transposed=False):
 
 def _rows_of_one(name, x, w, kinds, bias, **geometry):
     """A sequence as images of one row, and what `conv2d` takes with it."""
-    x, w = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, w))
+    x, w = map(as_tensor, (x, w))
     if x.ndim != 3 or w.ndim != 3:
         raise ValueError(f"{name}: sequences (N, C, L) and filters {kinds} wanted, got {x.shape} and {w.shape}")
     pairs = {key: (LEAST[key], single(name, key, value, LEAST[key])) for key, value in geometry.items()}

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import as_dtype, is_float, is_half, random, to_device
-from ..tensor import Tensor
-from .declare import DTypeLike, operation
+from ..tensor import DTypeLike, Tensor
+from .declare import operation
 
 
 def _made(array, dtype, device, requires_grad):

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..primitive import Primitive
-from ..tensor import asarray, DTypeLike, Index, Tensor, TensorLike, wrap  # noqa: F401  (some for the families)
+from ..tensor import Tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them

@@ -15,8 +15,8 @@ from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
-from ..tensor import Tensor, wrap
-from .declare import DTypeLike, elementwise, nondifferentiable, operation, public_face, TensorLike
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
+from .declare import elementwise, nondifferentiable, operation, public_face
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
@@ -403,7 +403,7 @@ def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float
     """
     if not copy:
         raise ValueError("nan_to_num: copy=False would change a Tensor in place")
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if not is_float(x.dtype):
         return x
     if posinf is None or neginf is None:
@@ -507,7 +507,7 @@ def invert(x: TensorLike) -> Tensor:
 def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
     dtype = as_dtype(dtype)
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if is_float(dtype):
         return cast(x, dtype=dtype)
     return Tensor(x._array.astype(dtype, copy=False))

@@ -5,8 +5,8 @@ import numpy as np
 
 from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import Tensor, asarray
-from .declare import DTypeLike, Index, nondifferentiable, operation, TensorLike
+from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
+from .declare import nondifferentiable, operation
 from .elementwise import isnan, where, zeros_like
 
 
@@ -117,14 +117,14 @@ _index_update = Primitive(
 @operation
 def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
-    x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
+    x, index = as_tensor(x), _plain(index)
     return _index_update(x, _spread(x, index, values), index=index)
 
 
 @operation
 def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
-    x, index = x if isinstance(x, Tensor) else Tensor(x), _plain(index)
+    x, index = as_tensor(x), _plain(index)
     return x + _zeros_with(_spread(x, index, values), index=index, shape=x.shape)
 
 
@@ -145,7 +145,7 @@ def _along(indices, axis, ndim):
 @operation(numpy=np.take_along_axis)
 def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None) -> Tensor:
     """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor."""
-    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
     if axis is None:
         return getitem(x.reshape(-1), indices)
     if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
@@ -169,7 +169,7 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
 
     `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values.
     """
-    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
     if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
         raise ValueError(f"scatter_add: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
     return index_add(x, _along(indices, axis % x.ndim, x.ndim), values)
@@ -181,7 +181,7 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
 
     `indices` and `values` have one shape, of as many axes as x.
     """
-    x, indices = (x if isinstance(x, Tensor) else Tensor(x)), xp(asarray(x)).asarray(asarray(indices))
+    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
     if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
         raise ValueError(f"scatter: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
     return index_update(x, _along(indices, axis % x.ndim, x.ndim), values)
@@ -194,7 +194,7 @@ def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float3
     Raises:
         TypeError: the indices are not integers; ValueError: one is not from 0 to num_classes - 1.
     """
-    indices = (indices if isinstance(indices, Tensor) else Tensor(indices))._array
+    indices = as_tensor(indices)._array
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
@@ -205,7 +205,7 @@ def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float3
 @operation(method=True, numpy=np.take)
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     indices = xp(x._array).asarray(asarray(indices))
     if axis is None:
         return getitem(x.reshape(-1), indices)
@@ -230,7 +230,7 @@ def sort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> T
 
     Each keeps its own gradient. NaN stands last, or, descending, first.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         return sort(x.reshape(-1), 0, descending=descending)
     order = _descending(x._array, axis) if descending else argsort(x, axis=axis)
@@ -250,7 +250,7 @@ def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
     Raises:
         ValueError: there are no elements.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     x = x if is_float(x.dtype) else x.astype(np.float64)
     if axis is None:
         out = median(x.reshape(x.size), 0)
@@ -277,7 +277,7 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
     Raises:
         ValueError: the axis has fewer than k elements.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
     order = _descending(x._array, axis) if largest else _order(x._array, axis)

@@ -12,16 +12,12 @@ import numpy as np
 
 from ..backend import cupy_differences, in_float32, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import Tensor, wrap
-from .declare import operation, primitive, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor, wrap
+from .declare import operation, primitive
 from .elementwise import abs, sqrt, where
 from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, swapaxes
-
-
-def _tensor(x):
-    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def _t(x):
@@ -41,7 +37,7 @@ _matmul = Primitive(
 @operation(method=True, numpy=np.matmul, operator="matmul")
 def matmul(x: TensorLike, y: TensorLike) -> Tensor:
     """Matrix product of the last two axes, as `numpy.matmul`: a 1-D operand is a row on the left, a column on the right."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: operands need at least one axis, got shapes {x.shape} and {y.shape}; multiply with *")
     if y.ndim == 1:
@@ -57,7 +53,7 @@ def matmul(x: TensorLike, y: TensorLike) -> Tensor:
 @operation(method=True, numpy=np.dot)
 def dot(x: TensorLike, y: TensorLike) -> Tensor:
     """As `numpy.dot`: the product of scalars, of 1-D vectors, of matrices; else over x's last and y's last axis but one."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     if not x.ndim or not y.ndim:
         return x * y
     return tensordot(x, y, ((-1,), (-2 if y.ndim > 1 else -1,)))
@@ -66,20 +62,20 @@ def dot(x: TensorLike, y: TensorLike) -> Tensor:
 @operation(numpy=np.inner)
 def inner(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of products over the last axes."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
 
 
 @operation(numpy=np.outer)
 def outer(x: TensorLike, y: TensorLike) -> Tensor:
     """All products of an element of `x` and one of `y`, both flattened."""
-    return _tensor(x).reshape(-1, 1) * _tensor(y).reshape(1, -1)
+    return as_tensor(x).reshape(-1, 1) * as_tensor(y).reshape(1, -1)
 
 
 @operation(numpy=np.tensordot)
 def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> Tensor:
     """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     if np.iterable(axes):
         ax, ay = _axes(axes[0], x.ndim), _axes(axes[1], y.ndim)
     else:
@@ -119,7 +115,7 @@ def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) 
     Raises:
         ValueError: letters and axes do not match.
     """
-    operands = [_tensor(x) for x in operands]
+    operands = [as_tensor(x) for x in operands]
     inputs, out = _parse(subscripts, operands)
     operands = [_diagonals(x, letters) for x, letters in zip(operands, inputs)]
     inputs = ["".join(dict.fromkeys(letters)) for letters in inputs]
@@ -181,7 +177,7 @@ def _diagonals(x, letters):
 @operation(method=True, numpy=np.diagonal)
 def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
-    x = moveaxis(_tensor(x), (axis1, axis2), (-2, -1))
+    x = moveaxis(as_tensor(x), (axis1, axis2), (-2, -1))
     rows, columns = x.shape[-2:]
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
     i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
@@ -197,21 +193,21 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
 @operation(numpy=np.tril)
 def tril(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros above the k-th diagonal."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, 0)
 
 
 @operation(numpy=np.triu)
 def triu(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros below the k-th diagonal."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
 
 
 @operation(numpy=np.diag)
 def diag(x: TensorLike, k: int = 0) -> Tensor:
     """Of a vector the matrix with it on the k-th diagonal; of a matrix its k-th diagonal."""
-    x = _tensor(x)
+    x = as_tensor(x)
     if x.ndim == 2:
         return diagonal(x, k)
     if x.ndim != 1:
@@ -224,7 +220,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
 @operation(numpy=np.cross)
 def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     """The vector product along an axis of length 3; the other axes broadcast."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
@@ -235,7 +231,7 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
 @operation(numpy=np.kron)
 def kron(x: TensorLike, y: TensorLike) -> Tensor:
     """The Kronecker product: blocks of `y`, each multiplied by an element of `x`."""
-    x, y = _tensor(x), _tensor(y)
+    x, y = as_tensor(x), as_tensor(y)
     ndim = builtins.max(x.ndim, y.ndim)
     long, short = ((1,) * (ndim - v.ndim) + v.shape for v in (x, y))
     blocks = (x.reshape([n for a in long for n in (a, 1)]) * y.reshape([n for b in short for n in (1, b)]))
@@ -245,7 +241,7 @@ def kron(x: TensorLike, y: TensorLike) -> Tensor:
 @operation(numpy=np.linalg.matrix_power)
 def matrix_power(x: TensorLike, n: int) -> Tensor:
     """The product of `n` times a square matrix; of negative n, of its inverse."""
-    x, n = _tensor(x), operator.index(n)
+    x, n = as_tensor(x), operator.index(n)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
     if n == 0:
@@ -339,7 +335,7 @@ _solve = Primitive(
 @operation(numpy=np.linalg.solve)
 def solve(a: TensorLike, b: TensorLike) -> Tensor:
     """x with a @ x = b. A 1-D `b` is one right-hand side, else its last two axes hold right-hand sides in columns."""
-    b = _tensor(b)
+    b = as_tensor(b)
     return squeeze(_solve(a, expand_dims(b, 1)), -1) if b.ndim == 1 else _solve(a, b)
 
 
@@ -401,7 +397,7 @@ def svdvals(x: TensorLike) -> Tensor:
     They are the upper half of the eigenvalues of the symmetric matrix [[0, x], [x.T, 0]], which gives derivatives of
     any order without losing digits as x.T @ x would.
     """
-    x = _tensor(x)
+    x = as_tensor(x)
     m, n = x.shape[-2:]
     module = xp(x._array)
     top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
@@ -419,7 +415,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
             1, -1, 2, -2, inf or -inf.
         axis: one axis for vectors, two for matrices; None for all (with `ord`, of a 1-D or 2-D Tensor).
     """
-    x = _tensor(x)
+    x = as_tensor(x)
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)
@@ -486,7 +482,7 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
     Raises:
         TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
     """
-    x = _tensor(x)
+    x = as_tensor(x)
     if not compute_uv:
         return svdvals(x)
     if x.ndim < 2:
@@ -518,7 +514,7 @@ def qr(x: TensorLike, mode: str = "reduced") -> QR:
     """
     if mode != "reduced":
         raise ValueError(f"qr: mode is 'reduced', not {mode!r}")
-    x = _tensor(x)
+    x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"qr: matrices wanted, got shape {x.shape}")
     m, n = x.shape[-2:]

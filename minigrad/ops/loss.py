@@ -5,18 +5,14 @@ import numpy as np
 
 from ..backend import is_float, xp
 from ..fused import Fused, rounded_like, upcast
-from ..tensor import asarray, Tensor
+from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .activation import softplus
-from .declare import operation, TensorLike
+from .declare import operation
 from .elementwise import abs, exp, log, maximum, relu, square, where
 from .index import take_along_axis
 from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
 from .shape import moveaxis
-
-
-def _tensor(x):
-    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def _reduced(name, losses, reduction, count=None):
@@ -31,7 +27,7 @@ def _reduced(name, losses, reduction, count=None):
 
 
 def _pair(name, x, target):
-    x, target = _tensor(x), _tensor(target)
+    x, target = as_tensor(x), as_tensor(target)
     if x.shape != target.shape:
         raise ValueError(f"{name}: input and target of one shape wanted, got {x.shape} and {target.shape}")
     return x, target if is_float(target.dtype) else target.astype(x.dtype)
@@ -68,7 +64,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     Raises:
         ValueError: shapes do not fit, or a label is out of range; TypeError: the target holds bools.
     """
-    logits = _tensor(logits)
+    logits = as_tensor(logits)
     logits = logits if is_float(logits.dtype) else logits.astype(np.float64)
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
@@ -78,7 +74,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
     dtype = asarray(target).dtype if hasattr(target, "dtype") else np.asarray(target).dtype
     if is_float(dtype):
-        return _soft_cross_entropy(logits, _tensor(target), label_smoothing, reduction)
+        return _soft_cross_entropy(logits, as_tensor(target), label_smoothing, reduction)
     shape, classes = logits.shape[:-1], logits.shape[-1]
     labels = xp(logits._array).asarray(asarray(target))
     if dtype.kind not in "iu":
@@ -227,7 +223,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     Raises:
         TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
     """
-    logp, target = _tensor(input), _tensor(target)
+    logp, target = as_tensor(input), as_tensor(target)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
     logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
@@ -240,7 +236,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     labels = xp(counted).where(counted, target._array, 0).astype(np.int64)
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()} for {classes} classes")
-    weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else _tensor(weight)
+    weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else as_tensor(weight)
     if weight.shape != (classes,):
         raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
     weights = where(Tensor(counted), weight[labels], 0)

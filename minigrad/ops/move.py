@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from .. import backend
 from ..primitive import Primitive
-from ..tensor import Tensor
-from .declare import DTypeLike, operation, TensorLike
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor
+from .declare import operation
 from .elementwise import astype
 
 _copy = Primitive(
@@ -16,7 +16,7 @@ _copy = Primitive(
 def to(x: TensorLike, target: DTypeLike) -> Tensor:
     """`x` on another device (`x.to("cuda")`, `x.to("cpu")`) or in another dtype (`x.to("float16")`). Differentiable."""
     if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
-        x = x if isinstance(x, Tensor) else Tensor(x)
+        x = as_tensor(x)
         return x if x.device == target else _copy(x, device=target, source=x.device)
     try:
         dtype = backend.as_dtype(target)

@@ -5,9 +5,9 @@ import numpy as np
 
 from ..backend import is_half, xp
 from ..fused import Fused
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
-from .declare import operation, TensorLike
+from .declare import operation
 from .elementwise import maximum, relu, sqrt, square, where
 from .pool import max_pool2d
 from .reduce import mean, sum
@@ -86,7 +86,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         ValueError: training on one value per channel, whose variance says nothing; a batch that does not divide into
             `splits`; or no running statistics to use.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
     if x.ndim == 3:
@@ -111,7 +111,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
 def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None, weight: TensorLike,
                    bias: TensorLike, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """max_pool2d(relu(batch_norm(x, ...)), 2) of (N, C, H, W), in training in one pass over x."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.ndim != 4:
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) wanted, got shape {x.shape}")
     weight, bias = _affine(x, weight, bias)
@@ -129,7 +129,7 @@ def _affine(x, weight, bias):
     module = xp(x._array)
     weight = module.ones(channels, x.dtype) if weight is None else weight
     bias = module.zeros(channels, x.dtype) if bias is None else bias
-    affine = [a if isinstance(a, Tensor) else Tensor(a) for a in (weight, bias)]
+    affine = list(map(as_tensor, (weight, bias)))
     _check_channels("batch_norm", channels, weight=affine[0], bias=affine[1])
     return affine
 
@@ -249,7 +249,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
     x = _floating("group_norm", x)
     if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
-    weight, bias = (a if a is None or isinstance(a, Tensor) else Tensor(a) for a in (weight, bias))
+    weight, bias = (a if a is None else as_tensor(a) for a in (weight, bias))
     _check_channels("group_norm", x.shape[1], weight=weight, bias=bias)
     if weight is None and bias is not None:
         return group_norm(x, num_groups, None, None, eps) + bias.reshape((1, -1) + (1,) * (x.ndim - 2))
@@ -262,14 +262,14 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 @operation
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return x / maximum(sqrt(sum(x * x, axis, keepdims=True)), eps)
 
 
 @operation
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
-    x, y = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, y))
+    x, y = map(as_tensor, (x, y))
     shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
     return sum(l2_normalize(broadcast_to(x, shape), axis, eps) * l2_normalize(broadcast_to(y, shape), axis, eps), axis)
 
@@ -282,7 +282,7 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
         v: the direction; the norm is taken over all its axes but `axis` (over all if None).
         g: the lengths, of v's shape with 1 along the other axes (0-d or all ones if `axis` is None).
     """
-    v = v if isinstance(v, Tensor) else Tensor(v)
+    v = as_tensor(v)
     keep = () if axis is None else _axes(axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..backend import is_float
 from ..fused import Fused
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .geometry import Pair, pair, single
 from .index import take_along_axis
 from .reduce import mean
@@ -40,7 +40,7 @@ _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_po
 
 
 def _pool(pool, x, kernel_size, stride, padding):
-    x, name = x if isinstance(x, Tensor) else Tensor(x), pool.name
+    x, name = as_tensor(x), pool.name
     if x.ndim != 4:
         raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
     kernel, padding = pair(name, "kernel_size", kernel_size, 1), pair(name, "padding", padding, 0)
@@ -52,7 +52,7 @@ def _pool(pool, x, kernel_size, stride, padding):
 
 def _averaged(x):
     """A Tensor whose means have a dtype: whole numbers and bools as float64, as in `numpy.mean`."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return x if is_float(x.dtype) else x.astype(np.float64)
 
 
@@ -84,7 +84,7 @@ def avg_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, paddi
 
 
 def _pool_rows(name, pool, x, kernel_size, stride, padding):
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.ndim != 3:
         raise ValueError(f"{name}: sequences (N, C, L) wanted, got shape {x.shape}")
     kernel, padding = single(name, "kernel_size", kernel_size, 1), single(name, "padding", padding, 0)
@@ -94,7 +94,7 @@ def _pool_rows(name, pool, x, kernel_size, stride, padding):
 
 def _adaptive(name, x, output_size):
     """x as a Tensor, and the (H', W') meant."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.ndim != 4:
         raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
     size = tuple(output_size) if np.iterable(output_size) else (output_size, output_size)

@@ -6,8 +6,8 @@ import numpy as np
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
-from ..tensor import asarray, Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor, asarray
+from .declare import operation
 from .index import _add_at
 from .linalg import matmul
 from .shape import transpose
@@ -60,7 +60,7 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
     Raises:
         TypeError: the indices are not integers; IndexError: one is out of range (on the CPU: CuPy does not check).
     """
-    table = table if isinstance(table, Tensor) else Tensor(table)
+    table = as_tensor(table)
     indices = xp(table._array).asarray(asarray(indices))
     if indices.dtype.kind not in "iu":
         raise TypeError(f"embedding: indices must be integers, not {indices.dtype}")
@@ -90,7 +90,7 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) ->
     Raises:
         ValueError: shapes do not fit.
     """
-    x, weight = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, weight))
+    x, weight = map(as_tensor, (x, weight))
     bias = Tensor(bias) if bias is not None and not isinstance(bias, Tensor) else bias
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")

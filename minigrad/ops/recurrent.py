@@ -1,8 +1,8 @@
 """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate."""
 from __future__ import annotations
 
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .elementwise import sigmoid, tanh
 from .linalg import matmul
 from .shape import stack
@@ -41,7 +41,7 @@ def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
         weight_ih, weight_hh: (3 H, inputs) and (3 H, H), the rows of r, z and n below each other.
         bias_ih, bias_hh: (3 H,) or None.
     """
-    x, h = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, h))
+    x, h = map(as_tensor, (x, h))
     if x.ndim != 2 or h.ndim != 2 or len(x) != len(h):
         raise ValueError(f"gru_cell: x (N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
     _check_parameters("gru_cell", x.shape[1], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
@@ -57,7 +57,7 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
     Returns:
         the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
     """
-    x, h = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, h))
+    x, h = map(as_tensor, (x, h))
     if x.ndim != 3 or h.ndim != 2 or x.shape[1] != h.shape[0]:
         raise ValueError(f"gru: x (L, N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
     if not len(x):

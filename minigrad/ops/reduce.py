@@ -9,8 +9,8 @@ import numpy as np
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import Tensor, wrap
-from .declare import nondifferentiable, operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor, wrap
+from .declare import nondifferentiable, operation
 from .elementwise import _share, equal, isnan, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
@@ -32,7 +32,7 @@ def _reduction(forward, rule, **declared):
 
         @functools.wraps(function)
         def reduce(x, axis=None, keepdims=False):
-            x = x if isinstance(x, Tensor) else Tensor(x)
+            x = as_tensor(x)
             return primitive(x, axis=_axes(axis, x.ndim), keepdims=_flag(function.__name__, keepdims))
 
         return operation(reduce, method=True, **declared)
@@ -110,7 +110,7 @@ def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -
 @operation(method=True, numpy=np.var)
 def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     axis = _axes(axis, x.ndim)
     count = math.prod([x.shape[a] for a in axis])
     squares = (x - mean(x, axis, keepdims=True)) ** 2
@@ -134,7 +134,7 @@ def _to_last(x, axis):
 @operation(method=True, numpy=np.prod)
 def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The product; of no elements 1. Multiplied in pairs, so that derivatives of any order are right where factors are 0."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     axis, shape = _axes(axis, x.ndim), x.shape
     x = _to_last(x, axis)
     n = x.shape[-1]
@@ -155,20 +155,21 @@ def _one_axis(name, axis, ndim):
 
 
 _cumsum = Primitive(
-    "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
+    "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)),
+    lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
 
 @operation(method=True, numpy=np.cumsum)
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=_one_axis("cumsum", axis, x.ndim))
 
 
 @operation(method=True, numpy=np.cumprod)
 def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis, reach = _one_axis("cumprod", axis, x.ndim), 1
@@ -211,7 +212,7 @@ _fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_soft
 
 def _along_last(operation, x, axis):
     """An operation along the last axis, along another one."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if not is_float(x.dtype):
         x = x.astype(np.float64)
     (axis,) = _axes((axis,), x.ndim)

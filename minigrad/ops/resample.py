@@ -12,8 +12,8 @@ import numpy as np
 
 from ..backend import xp
 from ..fused import Fused
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .geometry import Pair, pair
 from .elementwise import clip, floor, where
 from .index import getitem
@@ -70,7 +70,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     Raises:
         ValueError: not images, both or neither of size and scale_factor, an unknown mode.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if x.ndim != 4:
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
@@ -137,7 +137,7 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
     Raises:
         ValueError: shapes do not fit, or an unknown padding mode.
     """
-    x, grid = (t if isinstance(t, Tensor) else Tensor(t) for t in (x, grid))
+    x, grid = map(as_tensor, (x, grid))
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x):
         raise ValueError("grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")

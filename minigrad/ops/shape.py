@@ -11,8 +11,8 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import Tensor
-from .declare import operation, TensorLike
+from ..tensor import Tensor, TensorLike, as_tensor
+from .declare import operation
 from .geometry import whole
 from .index import getitem
 
@@ -61,10 +61,6 @@ _roll = Primitive(
     lambda g, _out, _x, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis))
 
 
-def _tensor(x):
-    return x if isinstance(x, Tensor) else Tensor(x)
-
-
 @operation(method=True, numpy=np.reshape)
 def reshape(x: TensorLike, *shape: int | Sequence[int]) -> Tensor:
     """`x` with another shape: `reshape(x, (2, 3))` or `reshape(x, 2, 3)`; one length may be -1."""
@@ -74,13 +70,13 @@ def reshape(x: TensorLike, *shape: int | Sequence[int]) -> Tensor:
 @operation(method=True, numpy=np.ravel)
 def ravel(x: TensorLike) -> Tensor:
     """All elements in one axis."""
-    return _reshape(x, shape=(-1,) if _tensor(x).size else (0,))
+    return _reshape(x, shape=(-1,) if as_tensor(x).size else (0,))
 
 
 @operation(method=True)
 def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
-    shape = _tensor(x).shape
+    shape = as_tensor(x).shape
     if not shape:
         return _reshape(x, shape=(1,))
     start, end = _axes((start_axis,), len(shape)) + _axes((end_axis,), len(shape))
@@ -94,7 +90,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
         raise TypeError("transpose: the order is given twice, by position and as axes=")
     axes = (axes,) if axes is not None else order
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
-    ndim = _tensor(x).ndim
+    ndim = as_tensor(x).ndim
     axes = tuple(reversed(range(ndim))) if axes is None else _axes(axes, ndim)
     if len(axes) != ndim:
         raise ValueError(f"transpose: {len(axes)} axes for a Tensor of {ndim} dimensions")
@@ -104,7 +100,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
 @operation(method=True, numpy=np.swapaxes)
 def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
-    order = list(range(_tensor(x).ndim))
+    order = list(range(as_tensor(x).ndim))
     (a,), (b,) = _axes(axis1, len(order)), _axes(axis2, len(order))
     order[a], order[b] = b, a
     return _transpose(x, axes=tuple(order))
@@ -113,7 +109,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
 @operation(numpy=np.moveaxis)
 def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
     """Axes `source` moved to the places `destination`, the others kept in order."""
-    ndim = _tensor(x).ndim
+    ndim = as_tensor(x).ndim
     source, destination = _axes(source, ndim), _axes(destination, ndim)
     if len(source) != len(destination):
         raise ValueError(f"moveaxis: {len(source)} axes to {len(destination)} places")
@@ -126,7 +122,7 @@ def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
 @operation(method=True, numpy=np.expand_dims)
 def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
     """New axes of length 1 at the places `axis` of the result."""
-    shape = list(_tensor(x).shape)
+    shape = list(as_tensor(x).shape)
     count = len(tuple(axis)) if np.iterable(axis) else 1
     for a in sorted(_axes(axis, len(shape) + count)):
         shape.insert(a, 1)
@@ -136,7 +132,7 @@ def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
 @operation(method=True, numpy=np.squeeze)
 def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """Without its axes of length 1, or without those of them named by `axis`."""
-    shape = _tensor(x).shape
+    shape = as_tensor(x).shape
     axes = [a for a, n in enumerate(shape) if n == 1] if axis is None else _axes(axis, len(shape))
     if any(shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: an axis of {axis} has not length 1 in shape {shape}")
@@ -152,7 +148,7 @@ def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
 @operation(numpy=np.concatenate)
 def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
     """Tensors joined along an existing axis; with `axis=None` flattened first."""
-    tensors = [_tensor(x) for x in tensors]
+    tensors = [as_tensor(x) for x in tensors]
     if not tensors:
         raise ValueError("concatenate: need at least one Tensor")
     if axis is None:
@@ -163,7 +159,7 @@ def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
 @operation(numpy=np.stack)
 def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    tensors = [_tensor(x) for x in tensors]
+    tensors = [as_tensor(x) for x in tensors]
     if len({x.shape for x in tensors}) != 1:
         raise ValueError(f"stack: need Tensors of one shape, got {[x.shape for x in tensors]}")
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
@@ -188,7 +184,7 @@ def atleast_3d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
 
 
 def _each(tensors, function):  # NumPy's own are left to NumPy: with them SciPy makes arrays of what it is given
-    results = tuple(function(_tensor(x)) for x in tensors)
+    results = tuple(function(as_tensor(x)) for x in tensors)
     return results[0] if len(results) == 1 else results
 
 
@@ -208,14 +204,14 @@ def hstack(tensors: Iterable[TensorLike]) -> Tensor:
 @operation(numpy=np.column_stack)
 def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors as columns."""
-    tensors = [_tensor(x) for x in tensors]
+    tensors = [as_tensor(x) for x in tensors]
     return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
 
 
 @operation(numpy=np.diff)
 def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours along an axis, taken `n` times; of bools whether they differ."""
-    x, n = _tensor(x), whole("diff", "n", n, 0)
+    x, n = as_tensor(x), whole("diff", "n", n, 0)
     (axis,) = _axes(axis, x.ndim)
     for _ in range(n):
         length = builtins.max(x.shape[axis] - 1, 0)
@@ -236,7 +232,7 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
     Raises:
         ValueError: the axis cannot be divided into equal parts (`array_split` does not mind).
     """
-    n = _tensor(x).shape[axis]
+    n = as_tensor(x).shape[axis]
     if not np.iterable(indices_or_sections) and n % whole("split", "indices_or_sections", indices_or_sections, 1):
         raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
     return array_split(x, indices_or_sections, axis)
@@ -245,7 +241,7 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
 @operation(numpy=np.array_split)
 def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """As `split`; where the parts cannot be equal the first ones are longer by one."""
-    x = _tensor(x)
+    x = as_tensor(x)
     (axis,), n = _axes(axis, x.ndim), x.shape[axis]
     if np.iterable(indices_or_sections):
         cuts = [whole("array_split", "indices_or_sections", i, -math.inf) for i in indices_or_sections]
@@ -263,7 +259,7 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
 
     Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".
     """
-    x = _tensor(x)
+    x = as_tensor(x)
     widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
         raise ValueError(f"pad: mode is 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', not {mode!r}")
@@ -278,13 +274,13 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
 @operation(method=True, numpy=np.flip)
 def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """The elements along each of the axes in reverse order."""
-    return _flip(x, axes=_axes(axis, _tensor(x).ndim))
+    return _flip(x, axes=_axes(axis, as_tensor(x).ndim))
 
 
 @operation(numpy=np.roll)
 def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
     """The elements shifted along an axis, those that leave one end entering at the other. None: of the flat Tensor."""
-    x = _tensor(x)
+    x = as_tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
     axes = _axes(axis, x.ndim)
@@ -295,7 +291,7 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
 @operation(method=True, numpy=np.repeat)
 def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     """Each element `repeats` times (a number, or one per element along the axis)."""
-    x = ravel(x) if axis is None else _tensor(x)
+    x = ravel(x) if axis is None else as_tensor(x)
     (axis,) = _axes(0 if axis is None else axis, x.ndim)
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
@@ -303,7 +299,7 @@ def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
 @operation(numpy=np.tile)
 def tile(x: TensorLike, reps: Axes) -> Tensor:
     """`x` repeated as a whole `reps` times along each axis, as `numpy.tile`."""
-    x, reps = _tensor(x), tuple(reps) if np.iterable(reps) else (reps,)
+    x, reps = as_tensor(x), tuple(reps) if np.iterable(reps) else (reps,)
     ndim = builtins.max(x.ndim, len(reps))
     reps = (1,) * (ndim - len(reps)) + reps
     shape = (1,) * (ndim - x.ndim) + x.shape

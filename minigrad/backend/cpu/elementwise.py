@@ -130,7 +130,8 @@ def for_all(fn, written, read):
     ValueError if an array that is to be written is read-only, as a memory map or a buffer may be.
     """
     if not all([a.flags.writeable for a in written]):
-        raise ValueError(f"the destination is read-only: an array of shape {written[0].shape} cannot be changed in place; copy it")
+        raise ValueError(f"the destination is read-only: an array of shape {written[0].shape} cannot be changed in place; "
+                         "copy it")
     order, _ = _memory_order(written[0].strides)
     ordered = [a.transpose(order) for a in (*written, *read)]
     flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]

@@ -83,8 +83,8 @@ def softmax_backward(g, y, logarithm=False):
 
 
 def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
-    """-log softmax(logits)[label] of each row, 0 where the label is `ignored`; and each row's log-sum-exp, (2, N), in two parts:
-    the largest number, and the rest, which a large offset would cost its digits.
+    """-log softmax(logits)[label] of each row, 0 where the label is `ignored`; and each row's log-sum-exp, (2, N), in two
+    parts: the largest number, and the rest, which a large offset would cost its digits.
 
     Args:
         logits: (N, classes).

@@ -4,10 +4,10 @@ import math
 import numpy as np
 
 from ... import ops
-from ...tensor import Tensor
+from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, LayerNorm, Linear, parameter, uniform
-from ..module import Module, as_tensor
+from ..module import Module
 from ..transformer import TransformerBlock
 from .encoder import Encoder
 
