@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import cupy_differences, in_float32, with_paths, xp
+from ..backend import cupy_differences, in_float32, is_float, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import operation, primitive
@@ -113,8 +113,11 @@ def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) 
     `optimize` is NumPy's; the order of the products is chosen well whatever it says.
 
     Raises:
+        TypeError: no string first, as in NumPy's form of lists of numbers.
         ValueError: letters and axes do not match.
     """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: the axes' names come first, in a string as \"ij,jk->ik\", not {type(subscripts).__name__}")
     operands = [as_tensor(x) for x in operands]
     inputs, out = _parse(subscripts, operands)
     operands = [_diagonals(x, letters) for x, letters in zip(operands, inputs)]
@@ -194,14 +197,14 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
 def tril(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros above the k-th diagonal."""
     x = as_tensor(x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, 0)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, x.dtype.type(0))
 
 
 @operation(numpy=np.triu)
 def triu(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros below the k-th diagonal."""
     x = as_tensor(x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), 0, x)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), x.dtype.type(0), x)
 
 
 @operation(numpy=np.diag)
@@ -414,8 +417,11 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
         ord: None for the root of the sum of squares; for one axis a number, inf or -inf; for two axes "fro", "nuc",
             1, -1, 2, -2, inf or -inf.
         axis: one axis for vectors, two for matrices; None for all (with `ord`, of a 1-D or 2-D Tensor).
+
+    Whole numbers count as float64.
     """
     x = as_tensor(x)
+    x = x if is_float(x.dtype) else x.astype(np.float64)
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)

@@ -131,10 +131,19 @@ def _to_last(x, axis):
     return _reshape(x, shape=(*x.shape[:len(rest)], math.prod(x.shape[len(rest):])))
 
 
+def _widened(x):
+    """A Tensor with the dtype of its product, which small whole numbers would not hold."""
+    x = as_tensor(x)
+    return x if is_float(x.dtype) else x.astype(np.empty(0, x.dtype).prod().dtype)
+
+
 @operation(method=True, numpy=np.prod)
 def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """The product; of no elements 1. Multiplied in pairs, so that derivatives of any order are right where factors are 0."""
-    x = as_tensor(x)
+    """The product; of no elements 1. Multiplied in pairs, so that derivatives of any order are right where factors are 0.
+
+    Small whole numbers and bools are multiplied in NumPy's default integer, as in `numpy.prod`.
+    """
+    x = _widened(x)
     axis, shape = _axes(axis, x.ndim), x.shape
     x = _to_last(x, axis)
     n = x.shape[-1]
@@ -169,7 +178,7 @@ def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
 @operation(method=True, numpy=np.cumprod)
 def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times."""
-    x = as_tensor(x)
+    x = _widened(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis, reach = _one_axis("cumprod", axis, x.ndim), 1

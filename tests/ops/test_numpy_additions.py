@@ -70,3 +70,19 @@ def test_nearest_pixels_are_exact_and_indices_are_copied():
     y = mg.embedding(indices, table)
     indices[:] = 2
     assert mg.grad(y.sum(), table).tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64, bool])
+def test_small_whole_numbers_are_reduced_as_in_numpy(dtype):
+    x = np.array([[100, 3], [2, 1]]).astype(dtype)
+    for name in ("sum", "prod", "cumsum", "cumprod", "mean", "std", "tril", "triu", "max", "min"):
+        ours, theirs = getattr(mg, name)(mg.Tensor(x)).numpy(), getattr(np, name)(x)
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype, name
+    for axis in (None, 0, 1):
+        np.testing.assert_allclose(mg.norm(mg.Tensor(x), axis=axis).numpy(), np.linalg.norm(x.astype(float), axis=axis))
+
+
+def test_einsum_says_that_the_string_comes_first():
+    with pytest.raises(TypeError, match="einsum: the axes' names come first"):
+        mg.einsum(mg.Tensor(np.ones((2, 3))), [0, 1], mg.Tensor(np.ones((3, 2))), [1, 2], [0, 2])
