@@ -115,6 +115,23 @@ def test_masked_rows_of_a_softmax():
     assert np.isfinite(mg.hessian(lambda x: (mg.softmax(x) ** 2).sum())(x).numpy()).all()
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("f", [
+    lambda x: mg.max_pool2d(x, 2), lambda x: mg.max_pool2d(x, 3, stride=1, padding=1), mg.relu, lambda x: mg.max(x, (2, 3)),
+    lambda x: mg.maximum(x, 0.5), lambda x: mg.clip(x, 0, 0.5), lambda x: mg.where(x.numpy() > 0, x, 0), lambda x: mg.sort(x, 3)])
+def test_an_infinite_gradient_stays_with_what_was_chosen(f, bad):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    x[0, 0, 1, 1], x[1, 2, 3, 3] = 9, 8  # chosen by all of these but clip
+    leaf = mg.Tensor(x, requires_grad=True)
+    y = f(leaf)
+    g = np.ones(y.shape)
+    g[0], g[1] = 1, 0
+    g[0, 0].flat[0] = bad
+    with np.errstate(all="raise"):
+        y.backward(mg.Tensor(g))
+    assert np.count_nonzero(~np.isfinite(leaf.grad.numpy())) <= 1 and np.isfinite(leaf.grad.numpy()[1]).all()
+
+
 def test_nan_is_not_hidden():
     """A NaN that comes in shows in what comes out."""
     x = mg.Tensor([np.nan, 1.0])

@@ -17,7 +17,7 @@ import numpy as np
 from .layout import blocks, contiguous_nhwc, nchw
 from .memory import empty, scratch
 from .native import kernel
-from .pool import first_max, taps
+from .pool import first_max, selected, taps
 from .rows import column_sums
 from .threads import get_num_threads, parallel_for
 
@@ -205,8 +205,7 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
         mask, share = scratch("norm mask", g.shape, np.bool_), scratch("norm share", g.shape, g.dtype)
         for k, tap in enumerate(taps(dx[block], (pool, pool), (pool, pool), ho, wo)):
             np.equal(won, won.dtype.type(k), out=mask)
-            np.multiply(g, mask, out=share)
-            tap += share
+            tap += selected(g, mask, share)
 
     parallel_for(combine, blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
     return nchw(dx), dgamma.astype(gamma.dtype), dbeta.astype(gamma.dtype)

@@ -44,7 +44,7 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     def contribution(images, tap):
         g = gy[images]
         mask = np.equal(winner[images], tap, out=scratch("pool mask", g.shape, np.bool_))
-        return np.multiply(g, mask, out=scratch("pool contribution", g.shape, gy.dtype))
+        return selected(g, mask, scratch("pool contribution", g.shape, gy.dtype))
 
     return _add_to_taps(contribution, gy, x_shape, kernel, stride, padding)
 
@@ -75,6 +75,13 @@ def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     gy = nhwc(gy)
     share = gy.dtype.type(1 / (kernel[0] * kernel[1]))
     return _add_to_taps(lambda images, tap: gy[images] * share, gy, x_shape, kernel, stride, padding)
+
+
+def selected(x, mask, out):
+    """`out`: x where the mask is True, else 0. The bits are multiplied: numbers that are infinite or NaN times 0 are NaN."""
+    bits = np.dtype(f"i{x.dtype.itemsize}")
+    np.multiply(x.view(bits), mask.view(np.int8), out=out.view(bits))
+    return out
 
 
 def taps(x, kernel, stride, ho, wo):
