@@ -19,13 +19,12 @@ from typing import Literal
 import numpy as np
 
 from examples import semi_supervised
-from methods.semi_supervised import METHODS, label_propagation
 from methods.training import comparison, plots
 from methods.training.images import load
 from methods.training.run import write_whole
 from methods.training.settings import check, command, setting
 
-MODULES = METHODS | {"label_propagation": label_propagation}  # in the order of the table
+MODULES = semi_supervised.MODULES  # in the order of the table
 
 
 @dataclasses.dataclass

@@ -48,9 +48,8 @@ def main(run):
     check(run)
     mg.random.seed(run.seed)
     folder = RunFolder(run.out, run, run.resume)
-    config = subset(run, maml.Config)
     if run.task == "sinusoid":
-        learner, classifier, described = SinusoidLearner(config, run.seed), None, None
+        learner, classifier, described = SinusoidLearner(subset(run, maml.Config), run.seed), None, None
         tasks = SinusoidTasks(run.shot, run.query, run.tasks, run.seed)
         test = SinusoidTasks(run.shot, 100, TEST_TASKS, run.seed + 2)
         counts = list(range(run.test_steps + 1))  # cheap enough
@@ -68,7 +67,7 @@ def main(run):
         described = fingerprint(train_set.names, train_set.images, test_set.names)
         counts = sorted({0, 1, run.inner_steps, run.test_steps})
     learner.to(run.device)
-    train(maml.MAML(config, learner), tasks, {"adam": optim.Adam(learner.parameters(), run.lr)}, run.steps, folder,
+    train(maml.MAML(learner.config, learner), tasks, {"adam": optim.Adam(learner.parameters(), run.lr)}, run.steps, folder,
           classifier=classifier, data=described)
 
     print(f"\nnew tasks, {learner.unit} after so many inner steps, with 95 % confidence interval")
@@ -101,5 +100,6 @@ def draw_fits(learner, batch, counts, path):
 
 
 if __name__ == "__main__":
-    sinusoid = any(word.endswith("sinusoid") for word in sys.argv[1:])
+    words = sys.argv[1:]
+    sinusoid = "--task=sinusoid" in words or ("--task", "sinusoid") in zip(words, words[1:])
     command(main, Run(**SINUSOID) if sinusoid else Run, __doc__)

@@ -97,7 +97,9 @@ def draw_embeddings(path, test, embeddings, rng):
     points = np.concatenate([embeddings[c] for c in chosen])
     centred = points - points.mean(0)
     plane = np.linalg.svd(centred, full_matrices=False)[2][:2].T  # the two principal components
-    flat = np.split(centred @ plane, np.cumsum([len(embeddings[c]) for c in chosen])[:-1])
+    flat = centred @ plane
+    flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))  # an embedding of one number has only one
+    flat = np.split(flat, np.cumsum([len(embeddings[c]) for c in chosen])[:-1])
     with plots.figure(path, size=(6, 5)) as axes:
         axis = axes[0, 0]
         for k, cloud in enumerate(flat):

@@ -39,6 +39,8 @@ from methods.training.prediction import predict, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
 
+MODULES = METHODS | {"label_propagation": label_propagation}
+
 
 @dataclasses.dataclass
 class Run(RunSettings):
@@ -63,7 +65,7 @@ class Run(RunSettings):
 
 def settings(name):
     """The dataclass of a run with a method, the method's settings and the run's together, as an instance for short runs."""
-    module = METHODS.get(name, label_propagation)
+    module = MODULES[name]
 
     @dataclasses.dataclass
     class MethodRun(Run, module.Config):  # written out, as the command line's help are the comments in the source
@@ -128,9 +130,8 @@ def main(run):
 def from_command_line(args=None):
     """The run that the arguments (by default the command line's) describe."""
     import tyro
-    modules = {**METHODS, "label_propagation": label_propagation}
-    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in modules.items()}
-    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in modules}, described)
+    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in MODULES.items()}
+    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in MODULES}, described)
     return tyro.cli(kinds, args=args, description=__doc__)
 
 

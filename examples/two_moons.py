@@ -78,7 +78,10 @@ def main(run):
     rng = np.random.default_rng(run.seed)
     unlabelled, hidden = moons(run.points, run.spread, rng)
     test, test_y = moons(2000, run.spread, rng)
-    chosen = data.balanced_subset(hidden, run.labels, run.seed)
+    try:
+        chosen = data.balanced_subset(hidden, run.labels, run.seed)
+    except ValueError as error:
+        raise SystemExit(f"--labels {run.labels} --points {run.points}: {error}") from None
     x, y = unlabelled[chosen], hidden[chosen]
     side = np.linspace(-2.2, 2.2, 120, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)

@@ -23,7 +23,7 @@ class Learner(FewShotClassifier):
     """
 
     apply: maml.Net
-    task_loss: maml.Loss
+    task_loss: maml.TaskLoss
     unit: str  # of `score`
 
     def __init__(self, theta: maml.Params, config: maml.Config | dict[str, Any]):

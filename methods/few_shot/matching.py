@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
+from methods.training.evaluation import accuracy
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
@@ -99,12 +100,12 @@ def loss_and_accuracy(model: MatchingNetwork, episode: Episode, way: int) -> tup
     n = len(episode.support)
     log_p = model.classify(both[:n], both[n:], way)
     right = mg.take_along_axis(log_p, episode.query_labels[:, None], 1)
-    return -right.mean(), float((log_p.numpy().argmax(1) == episode.query_labels).mean())
+    return -right.mean(), accuracy(log_p.numpy(), episode.query_labels)
 
 
 class Matching(Method):
     """Trains a MatchingNetwork on episodes."""
 
     def loss(self, batch: Episode, step: int) -> Loss:
-        loss, accuracy = loss_and_accuracy(self.net, batch, len(batch.classes))
-        return loss, {"accuracy": accuracy}
+        loss, right = loss_and_accuracy(self.net, batch, len(batch.classes))
+        return loss, {"accuracy": right}

@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 
 import minigrad as mg
+from methods.training.evaluation import accuracy
+from methods.training.forward import tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
@@ -87,7 +89,7 @@ def loss_and_accuracy(embed: Callable[[np.ndarray], Tensor], episode: Episode, w
     both = embed(np.concatenate([episode.support, episode.query]))
     n = len(episode.support)
     scores = classify(both[:n], both[n:], way, distance)
-    return mg.cross_entropy(scores, episode.query_labels), float((scores.numpy().argmax(1) == episode.query_labels).mean())
+    return mg.cross_entropy(scores, episode.query_labels), accuracy(scores.numpy(), episode.query_labels)
 
 
 class PrototypicalNetwork(FewShotClassifier):
@@ -104,11 +106,9 @@ class Prototypical(Method):
     """Trains a PrototypicalNetwork on episodes."""
 
     def loss(self, batch: Episode, step: int) -> Loss:
-        def embed(images):
-            return self.net(mg.Tensor(images).to(self.net.parameters()[0].device))
-
-        loss, accuracy = loss_and_accuracy(embed, batch, len(batch.classes), self.config.distance)
-        return loss, {"accuracy": accuracy}
+        loss, right = loss_and_accuracy(lambda images: self.net(tensor(self.net, images)), batch, len(batch.classes),
+                                        self.net.distance)
+        return loss, {"accuracy": right}
 
     def schedule(self, step: int, steps: int) -> float:
         cosine = self.config.schedule == "cosine"

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from minigrad import data
+from minigrad.data.folder import printable
 
 
 @dataclass
@@ -45,10 +46,10 @@ def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
     if path.is_file() and path.suffix.lower() != ".zip":
-        return {str(path): path.read_bytes}
+        return {printable(str(path)): path.read_bytes}
     found = data.find_pictures(path)
-    _report({(path / name).as_posix(): why for name, why in found.skipped.items()})
-    return {(path / name).as_posix(): read for name, read in found.files.items()}
+    _report({printable((path / name).as_posix()): why for name, why in found.skipped.items()})
+    return {printable((path / name).as_posix()): read for name, read in found.files.items()}
 
 
 def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preprocessing) -> tuple[list[str], np.ndarray]:

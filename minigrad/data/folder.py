@@ -72,9 +72,9 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     if not path.exists():
         raise FileNotFoundError(f"no image folder or zip at {path}")
     skipped, others, readers, endings = {}, collections.Counter(), {}, picture_endings()
-    found = _walk(path, "", (), skipped) if path.is_dir() else _members(path)
+    found = files_below(path, skipped)
     for name, read in found:
-        name = _printable(name)
+        name = printable(name)
         ending = os.path.splitext(name)[1].lower()
         if ending not in endings:
             others[ending or "no ending"] += 1
@@ -89,8 +89,8 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
     return Pictures({name: readers[name] for name in sorted(readers)}, skipped, others)
 
 
-def _printable(name):
-    """In composed form, and without bytes that are no text and control characters."""
+def printable(name: str) -> str:
+    """A file's name in composed form, and without bytes that are no text and control characters."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return unicodedata.normalize("NFC", "".join(c if unicodedata.category(c) != "Cc" else "\ufffd" for c in text))
 
@@ -107,6 +107,11 @@ def picture_endings() -> set[str]:
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or put there by an operating system."""
     return name.startswith(".") or name.lower() in _IGNORED
+
+
+def files_below(path, skipped):
+    """Name and reader of each file in a folder or a zip that is not hidden; folders that cannot be read go to `skipped`."""
+    return _walk(path, "", (), skipped) if path.is_dir() else _members(path)
 
 
 def _walk(folder, prefix, above, skipped):
@@ -141,8 +146,9 @@ def _members(path):
     archive = open_zip(path)
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
-        if not name.endswith("/") and not any(hidden(part) for part in name.split("/")):
-            yield name, lambda info=info: archive.read(info)
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if not name.endswith("/") and not any(map(hidden, parts)):
+            yield "/".join(parts), lambda info=info: archive.read(info)
 
 
 def _content(read):
