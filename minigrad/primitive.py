@@ -157,6 +157,7 @@ class Primitive:
     """
 
     rules = ()  # of subclasses with `gradients` of their own
+    broadcasts = False
 
     def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
                  broadcasts: bool = False, doc: str | None = None):

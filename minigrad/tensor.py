@@ -265,7 +265,6 @@ DTypeLike = str | type | np.dtype
 Index = Any
 
 
-
 def wrap(array):
     """A Tensor around `array` (NumPy or CuPy, nothing checked or copied) that is no part of any graph."""
     tensor = Tensor.__new__(Tensor)

@@ -15,7 +15,7 @@ import numpy as np
 from . import tree
 from .backend import is_array, is_float, random, xp
 from .backward import backpropagate, gradients_of
-from .ops import reshape, stack, stop_gradient, sum
+from .ops import reshape, stack, stop_gradient, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing
 from .tensor import Tensor, wrap
@@ -91,7 +91,7 @@ class _Run:
     def pull(self, cotangent=None, last=True):
         """The cotangents of the stand-ins. After the last pull those that are leaves are constants to what is outside."""
         if not self.y.requires_grad:
-            return [wrap(xp(x._array).zeros_like(x._array)) for x in self.xs]
+            return [zeros_like(x) for x in self.xs]
         graph = self.create_graph or (self.outer and isinstance(cotangent, Tensor) and cotangent.requires_grad)
         grads = gradients_of([self.y], self.xs, [cotangent], graph, graph or not last, stop=True)
         if last:
@@ -189,7 +189,7 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Tensor, Ten
     for v, x in zip(vs, run.xs):
         if v.shape != x.shape:
             raise ValueError(f"jvp: a tangent of shape {v.shape} for a primal of shape {x.shape}")
-    zero = wrap(xp(run.y._array).zeros_like(run.y._array))
+    zero = zeros_like(run.y)
     if not run.y.requires_grad:
         return run.value(), zero
     with enable_grad():

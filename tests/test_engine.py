@@ -268,3 +268,14 @@ def test_random_numbers_of_16_bits_stay_below_1(dtype):
     mg.random.seed(0)
     numbers = mg.rand(100_000, dtype=dtype).numpy().astype(np.float64)
     assert 0 <= numbers.min() and 0.99 < numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.01
+
+
+def test_a_path_that_returns_a_gradient_of_another_shape_is_named(monkeypatch):
+    from minigrad.backend.cpu.paths import PATHS
+    from minigrad.backend.paths import Path
+    from minigrad.fused import Fused
+    path = Path(lambda x: (2 * x, None), lambda g, out, residuals, wanted, x: [(2 * g).sum()])
+    monkeypatch.setitem(PATHS, "double_for_test", path)
+    x = mg.Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"'double_for_test' returned shape \(\)"):
+        Fused("double_for_test", lambda x: 2 * x)(x).sum().backward()

@@ -564,3 +564,12 @@ def test_the_schedule_of_the_scale():
     assert (twin.scale, twin.good) == (scaler.scale, scaler.good) == (1, 1)
     with pytest.raises(ValueError, match="backoff"):
         optim.LossScaler(backoff=1.0)
+
+
+def test_a_loss_scaler_with_a_shorter_interval_than_the_loaded_state_grows():
+    scaler = optim.LossScaler(8.0, interval=2)
+    scaler.load_state_dict({"scale": 8.0, "good": 5})
+    parameter = nn.Parameter(np.ones(2, np.float32))
+    parameter.grad = mg.Tensor(np.ones(2, np.float32))
+    scaler.step(optim.SGD([parameter], 0.1))
+    assert scaler.scale == 16 and scaler.good == 0

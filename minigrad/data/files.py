@@ -89,7 +89,7 @@ def cached(key: str, make: Callable[[], np.ndarray], shape: tuple[int, ...] | No
         if shape is None or array.dtype == np.uint8 and array.ndim == len(shape) and all(
                 n in (m, -1) for m, n in zip(array.shape, shape)) and array.size:
             return array
-    except (OSError, ValueError, EOFError):
+    except Exception:  # a damaged file raises errors of many kinds
         pass
     array = make()
     try:

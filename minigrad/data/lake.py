@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .files import open_zip
-from .folder import hidden, open_picture
+from .folder import files_below, open_picture
 
 
 @dataclass
@@ -33,13 +32,7 @@ def load_lake_runs(path: str | os.PathLike, size: int = 28) -> list[LakeRun]:
     if not path.exists():
         raise FileNotFoundError(f"no folder or zip of one-shot runs at {path}")
     try:
-        if path.is_dir():
-            files = {p.relative_to(path).as_posix(): p.read_bytes for p in sorted(path.rglob("*")) 
-                     if p.is_file() and not any(map(hidden, p.relative_to(path).parts))}
-            return _runs(files, path, size)
-        with open_zip(path) as archive:
-            return _runs({name: (lambda name=name: archive.read(name)) for name in sorted(archive.namelist())
-                          if not name.endswith("/") and not any(map(hidden, name.split("/")))}, path, size)
+        return _runs(dict(sorted(files_below(path, {}), key=lambda found: found[0])), path, size)
     except (zipfile.BadZipFile, zlib.error, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 

@@ -3,6 +3,8 @@
 Where minigrad's own operation takes PyTorch's arguments in PyTorch's order it stands here as it is. The others, which follow
 NumPy (`axis`, not `dim`), are called with their arguments renamed.
 """
+import numpy as np
+
 from .. import backend, ops
 from ..ops import (  # noqa: F401
     adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm, binary_cross_entropy,
@@ -165,4 +167,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         if label_smoothing:
             of_all = ops.cross_entropy(input, classes.broadcast_to(input.shape), reduction="none")
             losses = (1 - label_smoothing) * losses + label_smoothing / len(weight) * ops.where(counted, of_all, 0)
-    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.sum() / total
+    if reduction != "mean":
+        return losses if reduction == "none" else losses.sum()
+    with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
+        return losses.sum() / total

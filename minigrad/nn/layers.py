@@ -4,6 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
+from ..ops.geometry import whole
 from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
@@ -22,6 +23,11 @@ def uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
     return init.uniform_(parameter(*shape), -bound, bound)
 
 
+def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
+    """A layer's sizes as whole numbers. ValueError, which names layer and argument, for one below `least`, or no whole one."""
+    return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
+
+
 def _tuple(value, length):
     return tuple(value) if np.iterable(value) else (value,) * length
 
@@ -37,6 +43,7 @@ class Linear(Module):
     """y = x W^T + b: (..., in_features) to (..., out_features). weight (out, in), bias (out,) or None."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        in_features, out_features = sizes(self, in_features=in_features, out_features=out_features)
         self.weight = uniform((out_features, in_features), in_features)
         self.bias = uniform((out_features,), in_features) if bias else None
 
@@ -48,7 +55,8 @@ class Embedding(Module):
     """Rows of `weight` (num_embeddings, embedding_dim) by index; that of `padding_idx` starts at 0 and gets no gradient."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
-        self.weight, self.padding_idx = init.normal_(parameter(num_embeddings, embedding_dim)), padding_idx
+        shape = sizes(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.weight, self.padding_idx = init.normal_(parameter(*shape)), padding_idx
         if padding_idx is not None:
             self.weight._array[padding_idx] = 0
 
@@ -64,10 +72,11 @@ class _Conv(Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
                  dilation: Lengths = 1, groups: int = 1, bias: bool = True):
+        in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
                              f"{groups} groups")
-        kernel = _tuple(kernel_size, self.axes)
+        kernel = [whole(type(self).__name__, "kernel_size", n, 1) for n in _tuple(kernel_size, self.axes)]
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         fan_in = channels[1] * math.prod(kernel)
         self.weight = uniform((*channels, *kernel), fan_in)
@@ -199,6 +208,7 @@ class BatchNorm2d(Module):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True, splits: int = 1):
+        (num_features,) = sizes(self, num_features=num_features)
         self.weight, self.bias = _affine((num_features,), affine, affine)
         self.running_mean = np.zeros(num_features, np.float32) if track_running_stats else None
         self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
@@ -219,11 +229,15 @@ class BatchNorm1d(BatchNorm2d):
     dims = (2, 3)
 
 
+def _normalized(layer, shape):
+    return tuple(whole(type(layer).__name__, "normalized_shape", n, 0) for n in _tuple(shape, 1))
+
+
 class LayerNorm(Module):
     """`layer_norm` over the last axes, of shape `normalized_shape`, with weight and bias of that shape."""
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True):
-        self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
+        self.normalized_shape, self.eps = _normalized(self, normalized_shape), eps
         self.weight, self.bias = _affine(self.normalized_shape, elementwise_affine, elementwise_affine and bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -234,7 +248,7 @@ class RMSNorm(Module):
     """`rms_norm` over the last axes, of shape `normalized_shape`, with a weight of that shape."""
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-6, elementwise_affine: bool = True):
-        self.normalized_shape, self.eps = _tuple(normalized_shape, 1), eps
+        self.normalized_shape, self.eps = _normalized(self, normalized_shape), eps
         self.weight, _ = _affine(self.normalized_shape, elementwise_affine, False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,6 +259,7 @@ class GroupNorm(Module):
     """`group_norm` of (N, num_channels, ...)."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        (num_channels,) = sizes(self, num_channels=num_channels)
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
         self.num_groups, self.eps = num_groups, eps
@@ -367,28 +382,28 @@ class DropPath(Module):
 
 
 class ReLU6(Module):
-    """`relu6`."""
+    """min(max(x, 0), 6)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu6(x)
 
 
 class Hardswish(Module):
-    """`hardswish`."""
+    """x min(max(x + 3, 0), 6) / 6."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.hardswish(x)
 
 
 class Mish(Module):
-    """`mish`."""
+    """x tanh(softplus(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.mish(x)
 
 
 class ELU(Module):
-    """`elu`."""
+    """x where x > 0, else alpha (exp(x) - 1)."""
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = alpha
@@ -401,7 +416,7 @@ class PReLU(Module):
     """`prelu` with one weight, or one for each of `num_parameters` channels, which start at `init`."""
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25):
-        self.weight = Parameter(np.full(num_parameters, init, np.float32))
+        self.weight = Parameter(np.full(sizes(self, num_parameters=num_parameters), init, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.prelu(x, self.weight)

@@ -2,7 +2,7 @@
 from .. import ops
 from ..backend import xp
 from ..tensor import Tensor, as_tensor
-from .layers import uniform
+from .layers import sizes, uniform
 from .module import Module
 
 
@@ -21,6 +21,7 @@ class _Cell(Module):
     gates = 0
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
+        input_size, hidden_size = sizes(self, input_size=input_size, hidden_size=hidden_size)
         rows = self.gates * hidden_size
         self.hidden_size = hidden_size
         self.weight_ih, self.weight_hh = (uniform((rows, n), hidden_size) for n in (input_size, hidden_size))
@@ -63,6 +64,8 @@ class _Recurrent(Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
                  *, dropout: float = 0.0, bidirectional: bool = False):
+        input_size, hidden_size = sizes(self, input_size=input_size, hidden_size=hidden_size)
+        (num_layers,) = sizes(self, 1, num_layers=num_layers)
         self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
         self.suffixes = ["", "_reverse"] if bidirectional else [""]
         rows = self.gates * hidden_size

@@ -74,7 +74,7 @@ class Attention(Module):
         """Query, key or value (i = 0, 1, 2) of x as (N, heads, L, E / heads)."""
         rows = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
         y = ops.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
-        return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+        return y.reshape(*y.shape[:2], self.num_heads, x.shape[-1] // self.num_heads).transpose(0, 2, 1, 3)
 
 
 class Mlp(Module):

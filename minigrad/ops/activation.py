@@ -9,6 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
+from .shape import split
 
 
 def _floating(name, x):
@@ -100,7 +101,7 @@ def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
 @operation
 def selu(x: TensorLike) -> Tensor:
     """1.0507 elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017, arXiv:1706.02515)."""
-    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+    return 1.0507009873554805 * elu(_floating("selu", x), 1.6732632423543772)
 
 
 @operation
@@ -136,8 +137,8 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
     x = _floating("glu", x)
     if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
         raise ValueError(f"glu: an axis of even length wanted, got axis {axis} of shape {x.shape}")
-    before, half = (slice(None),) * (axis % x.ndim), x.shape[axis] // 2
-    return x[before + (slice(None, half),)] * sigmoid(x[before + (slice(half, None),)])
+    left, right = split(x, 2, axis)
+    return left * sigmoid(right)
 
 
 @operation

@@ -46,7 +46,8 @@ def ones(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: st
 def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """Equal numbers. If no dtype is given, float32 for a float, int64 for a whole number, bool for a bool."""
-    return _made(np.full(_shape("full", (shape,)), fill_value), dtype, device, requires_grad)
+    numbers = np.full(_shape("full", (shape,)), fill_value, None if dtype is None else as_dtype(dtype))
+    return _made(numbers, dtype, device, requires_grad)
 
 
 @operation

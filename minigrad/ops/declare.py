@@ -5,7 +5,7 @@
         '''e to the power of x.'''
 
 declares `minigrad.exp` and `Tensor.exp`, what `np.exp` does with a Tensor, the gradient, and the documentation. `elementwise`
-and `primitive` make an operation of a forward function on arrays and gradient rules (see `minigrad.tensor.Primitive`); the body
+and `primitive` make an operation of a forward function on arrays and gradient rules (see `minigrad.Primitive`); the body
 of what they decorate is its docstring. `operation` takes a function as it is: one that is composed of other operations.
 """
 from __future__ import annotations

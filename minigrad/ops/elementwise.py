@@ -129,7 +129,13 @@ def log1p(x: TensorLike) -> Tensor:
     """log(1 + x), exact for small x too."""
 
 
-@elementwise(np.sqrt, lambda g, out, _x: g * where(equal(out, 0), 0, 0.5 / where(equal(out, 0), 1, out)), method=True)
+def _quotient(x, y):
+    """x / y, and 0 where y is 0."""
+    at_zero = equal(y, 0)
+    return where(at_zero, 0, x / where(at_zero, 1, y))
+
+
+@elementwise(np.sqrt, lambda g, out, _x: g * _quotient(0.5, out), method=True)
 def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is 0."""
 
@@ -220,12 +226,7 @@ def arctanh(x: TensorLike) -> Tensor:
     """The number whose hyperbolic tangent is x; NaN for |x| > 1."""
 
 
-def _cosine(x, out):
-    """x / out of `hypot`, with 0 at the origin."""
-    return where(equal(out, 0), 0, x / where(equal(out, 0), 1, out))
-
-
-@elementwise(np.hypot, lambda g, out, x, _y: g * _cosine(x, out), lambda g, out, _x, y: g * _cosine(y, out))
+@elementwise(np.hypot, lambda g, out, x, _y: g * _quotient(x, out), lambda g, out, _x, y: g * _quotient(y, out))
 def hypot(x: TensorLike, y: TensorLike) -> Tensor:
     """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0."""
 
@@ -501,6 +502,12 @@ def invert(x: TensorLike) -> Tensor:
 
 
 # -- conversions -----------------------------------------------------------------------------------------------------
+
+
+def _as_float(x):
+    """A Tensor of floating point numbers: whole numbers and bools as float64, as NumPy's functions take them."""
+    x = as_tensor(x)
+    return x if is_float(x.dtype) else x.astype(np.float64)
 
 
 @operation(method=True)

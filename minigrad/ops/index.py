@@ -7,7 +7,8 @@ from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, w
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
 from .declare import nondifferentiable, operation
-from .elementwise import isnan, where, zeros_like
+from .elementwise import _as_float, isnan, where, zeros_like
+from .geometry import whole
 
 
 def _is_basic(index):
@@ -148,19 +149,22 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None) -> Ten
     x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
     if axis is None:
         return getitem(x.reshape(-1), indices)
+    axis = _axis_of("take_along_axis", x, indices, axis)
+    spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
+    indices = xp(indices).broadcast_to(indices, _spread_shape(indices.shape, x.shape, axis))
+    return getitem(spread, _along(indices, axis, x.ndim))
+
+
+def _axis_of(name, x, indices, axis):
+    """The axis of x, counted from the first, along which `indices` pick."""
     if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"take_along_axis: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
-    return getitem(_spread_others(x, indices.shape, axis % x.ndim), _along(
-        _spread_indices(indices, x.shape, axis % x.ndim), axis % x.ndim, x.ndim))
+        raise ValueError(f"{name}: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
+    return axis % x.ndim
 
 
-def _spread_others(x, shape, axis):
-    return x.broadcast_to([n if a == axis or n != 1 else m for a, (n, m) in enumerate(zip(x.shape, shape))])
-
-
-def _spread_indices(indices, shape, axis):
-    return xp(indices).broadcast_to(indices, [n if a == axis or n != 1 else m
-                                              for a, (n, m) in enumerate(zip(indices.shape, shape))])
+def _spread_shape(shape, other, axis):
+    """`shape` with the lengths of `other` where it has 1, but along the axis."""
+    return [n if a == axis or n != 1 else m for a, (n, m) in enumerate(zip(shape, other))]
 
 
 @operation
@@ -170,9 +174,7 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
     `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values.
     """
     x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
-    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"scatter_add: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
-    return index_add(x, _along(indices, axis % x.ndim, x.ndim), values)
+    return index_add(x, _along(indices, _axis_of("scatter_add", x, indices, axis), x.ndim), values)
 
 
 @operation
@@ -182,9 +184,7 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
     `indices` and `values` have one shape, of as many axes as x.
     """
     x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
-    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"scatter: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
-    return index_update(x, _along(indices, axis % x.ndim, x.ndim), values)
+    return index_update(x, _along(indices, _axis_of("scatter", x, indices, axis), x.ndim), values)
 
 
 @operation
@@ -197,6 +197,7 @@ def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float3
     indices = as_tensor(indices)._array
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
+    num_classes = whole("one_hot", "num_classes", num_classes, 0)
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
         raise ValueError(f"one_hot: indices from {indices.min()} to {indices.max()} for num_classes={num_classes}")
     return Tensor((indices[..., None] == xp(indices).arange(num_classes)).astype(as_dtype(dtype)))
@@ -250,8 +251,7 @@ def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
     Raises:
         ValueError: there are no elements.
     """
-    x = as_tensor(x)
-    x = x if is_float(x.dtype) else x.astype(np.float64)
+    x = _as_float(x)
     if axis is None:
         out = median(x.reshape(x.size), 0)
         return out.reshape((1,) * x.ndim) if keepdims else out

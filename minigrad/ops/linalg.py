@@ -14,10 +14,10 @@ from ..backend import cupy_differences, in_float32, is_float, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import operation, primitive
-from .elementwise import abs, sqrt, where
+from .elementwise import _as_float, _quotient, abs, sqrt, where
 from .index import getitem, index_update
 from .reduce import max, min, sum
-from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, swapaxes
+from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, stack, swapaxes
 
 
 def _t(x):
@@ -228,7 +228,7 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
     products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
-    return moveaxis(concatenate([expand_dims(p, -1) for p in products], -1), -1, axis)
+    return stack(products, axis)
 
 
 @operation(numpy=np.kron)
@@ -362,11 +362,15 @@ def cholesky(x: TensorLike) -> Tensor:
     """
 
 
+def _eye_like(x):
+    """The unit matrix of the length of x's last axis."""
+    return wrap(xp(x._array).eye(x.shape[-1], dtype=x.dtype))
+
+
 def _eigh_rule(gs, outs, _x):
     (gw, gv), (w, v) = gs, outs
     gap = w[..., None, :] - w[..., :, None]
-    inverse_gap = where(gap == 0, 0, 1 / where(gap == 0, 1, gap))
-    middle = _matmul(_t(v), gv) * inverse_gap + gw[..., None, :] * wrap(xp(w._array).eye(w.shape[-1], dtype=w.dtype))
+    middle = _matmul(_t(v), gv) * _quotient(1, gap) + gw[..., None, :] * _eye_like(w)
     full = _matmul(_matmul(v, middle), _t(v))
     return 0.5 * (full + _t(full))
 
@@ -420,8 +424,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
 
     Whole numbers count as float64.
     """
-    x = as_tensor(x)
-    x = x if is_float(x.dtype) else x.astype(np.float64)
+    x = _as_float(x)
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)
@@ -454,19 +457,14 @@ def _vector_norm(x, p, axes, keepdims):
     return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
 
 
-def _eye_like(x, n):
-    return wrap(xp(x._array).eye(n, dtype=x.dtype))
-
-
 def _svd_rule(gs, outs, _x):
     (gu, gs, gv), (u, s, vt) = gs, outs
     v, gv = _t(vt), _t(gv)
     gap = (s * s)[..., None, :] - (s * s)[..., :, None]
-    inverse_gap = where(gap == 0, 0, 1 / where(gap == 0, 1, gap))
-    inverse = where(s == 0, 0, 1 / where(s == 0, 1, s))[..., None, :]
+    inverse_gap, inverse = _quotient(1, gap), _quotient(1, s)[..., None, :]
     left, right = _matmul(_t(u), gu), _matmul(vt, gv)
     middle = (left - _t(left)) * inverse_gap * s[..., None, :] + s[..., :, None] * (right - _t(right)) * inverse_gap
-    middle = middle + gs[..., None, :] * _eye_like(s, s.shape[-1])
+    middle = middle + gs[..., None, :] * _eye_like(s)
     # What the thin factors do not span moves freely: (I - U U^T) gU S^-1 V^T, and the same of V.
     out = _matmul(_matmul(u, middle) + (gu - _matmul(u, left)) * inverse, vt)
     return out + _matmul(u * inverse, _t(gv - _matmul(v, right)))
@@ -501,7 +499,7 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
 def _qr_rule(gs, outs, _x):
     (gq, gr), (q, r) = gs, outs
     upper = triu(_matmul(gr, _t(r)) - _matmul(_t(q), gq))
-    symmetric = upper + _t(upper) - upper * _eye_like(r, r.shape[-1])
+    symmetric = upper + _t(upper) - upper * _eye_like(r)
     return _t(_solve(r, _t(gq + _matmul(q, symmetric))))
 
 

@@ -8,7 +8,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .activation import softplus
 from .declare import operation
-from .elementwise import abs, exp, log, maximum, relu, square, where
+from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
 from .index import take_along_axis
 from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
@@ -64,8 +64,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     Raises:
         ValueError: shapes do not fit, or a label is out of range; TypeError: the target holds bools.
     """
-    logits = as_tensor(logits)
-    logits = logits if is_float(logits.dtype) else logits.astype(np.float64)
+    logits = _as_float(logits)
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     if not 0 <= label_smoothing <= 1:
@@ -195,7 +194,7 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
 @operation
 def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
-    if delta <= 0:
+    if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}")
     x, target = _pair("huber_loss", input, target)
     d = x - target
@@ -206,9 +205,10 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
 @operation
 def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
-    if beta < 0:
+    if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
-    return huber_loss(input, target, reduction, beta) / beta if beta else l1_loss(input, target, reduction)
+    pair = _pair("smooth_l1_loss", input, target)
+    return huber_loss(*pair, reduction, beta) / beta if beta else l1_loss(*pair, reduction)
 
 
 @operation

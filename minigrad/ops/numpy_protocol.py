@@ -8,8 +8,7 @@ import inspect
 
 import numpy as np
 
-from ..backend import xp
-from ..tensor import Tensor
+from ..tensor import _read_only, Tensor
 from .declare import NUMPY
 
 NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
@@ -50,11 +49,7 @@ def _arrays(name, values):
         if values.requires_grad:
             raise TypeError(f"{name} is not available for Tensors that require a gradient; see minigrad's functions, or use "
                             "x.numpy() for a result without gradient")
-        array = values._array
-        if xp(array) is np:
-            array = array.view()
-            array.flags.writeable = False
-        return array
+        return _read_only(values._array)
     if isinstance(values, dict):
         out = values.get("out")
         if any(isinstance(x, Tensor) for x in (out if isinstance(out, tuple) else (out,))):

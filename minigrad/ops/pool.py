@@ -9,6 +9,7 @@ from ..backend import is_float
 from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
+from .elementwise import _as_float
 from .geometry import Pair, pair, single
 from .index import take_along_axis
 from .reduce import mean
@@ -50,12 +51,6 @@ def _pool(pool, x, kernel_size, stride, padding):
     return pool(x, kernel=kernel, stride=stride, padding=padding)
 
 
-def _averaged(x):
-    """A Tensor whose means have a dtype: whole numbers and bools as float64, as in `numpy.mean`."""
-    x = as_tensor(x)
-    return x if is_float(x.dtype) else x.astype(np.float64)
-
-
 @operation
 def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest element of each window of (N, C, H, W); of equal ones the first gets the gradient, as in PyTorch.
@@ -68,7 +63,7 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
 @operation
 def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
-    return _pool(_fused_avg_pool, _averaged(x), kernel_size, stride, padding)
+    return _pool(_fused_avg_pool, _as_float(x), kernel_size, stride, padding)
 
 
 @operation
@@ -109,7 +104,7 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
     None leaves an axis as it is.
     """
-    x, size = _adaptive("adaptive_avg_pool2d", _averaged(x), output_size)
+    x, size = _adaptive("adaptive_avg_pool2d", _as_float(x), output_size)
     if size == [1, 1]:
         return mean(x, (2, 3), keepdims=True)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):

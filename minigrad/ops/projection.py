@@ -15,8 +15,8 @@ from .shape import transpose
 
 def _sum_of_rows(g, indices, rows, padding_idx):
     """A table of `rows` rows in which each row is the sum of the rows of g that were read from it."""
-    flat, values = indices.reshape(-1), g.reshape(-1, g.shape[-1])
-    out = _add_at(xp(g).zeros((rows, g.shape[-1]), g.dtype), values, index=flat)
+    flat = indices.reshape(-1)
+    out = _add_at(xp(g).zeros((rows, g.shape[-1]), g.dtype), g.reshape(flat.size, g.shape[-1]), index=flat)
     if padding_idx is not None:
         out[padding_idx] = 0
     return out

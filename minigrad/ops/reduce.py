@@ -11,7 +11,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import nondifferentiable, operation
-from .elementwise import _share, equal, isnan, maximum, sqrt, where
+from .elementwise import _as_float, _share, equal, isnan, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
@@ -104,7 +104,6 @@ def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tens
         x, _reshape(out, shape=_ones_at(x.shape, axis))))
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
-
 
 
 @operation(method=True, numpy=np.var)
@@ -221,9 +220,7 @@ _fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_soft
 
 def _along_last(operation, x, axis):
     """An operation along the last axis, along another one."""
-    x = as_tensor(x)
-    if not is_float(x.dtype):
-        x = x.astype(np.float64)
+    x = _as_float(x)
     (axis,) = _axes((axis,), x.ndim)
     if axis == x.ndim - 1:
         return operation(x)

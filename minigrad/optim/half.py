@@ -59,7 +59,7 @@ class LossScaler:
             g /= g.dtype.type(self.scale)
         optimizer.step()
         self.good += 1
-        if self.good == self.interval:
+        if self.good >= self.interval:
             self.scale, self.good = self.scale * self.growth, 0
         return True
 

@@ -494,3 +494,17 @@ def test_a_cached_array_of_another_shape_is_made_anew(shape):
         warnings.simplefilter("error")
         assert (files.cached("key", lambda: right, shape) == right).all()
         assert (files.cached("key", lambda: 1 / 0, shape) == right).all()
+
+
+def test_names_of_zip_members_with_dots_and_double_slashes(tmp_path):
+    path = zipped(tmp_path / "x.zip", ["./a/1.png", "a//2.png", "./b/./1.png"])
+    assert list(data.find_pictures(path).files) == ["a/1.png", "a/2.png", "b/1.png"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"", b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, "
+                                     b"'shape': (3000000000000, 4), }".ljust(128) + b"\n"])
+def test_a_damaged_cache_file_of_any_kind_is_made_anew(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path))
+    (tmp_path / "damaged.npy").write_bytes(content)
+    made = np.ones((2, 4), np.uint8)
+    assert (files.cached("damaged", lambda: made, (-1, 4)) == made).all()

@@ -158,3 +158,19 @@ def test_class_weights_are_a_buffer_and_checked():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: F.selu(np.array([1, 2])), "selu: floating point"), (lambda: F.smooth_l1_loss(ROWS, ROWS[:, :1]), "smooth_l1_loss: input"),
+    (lambda: F.smooth_l1_loss(ROWS, ROWS, beta=float("nan")), "smooth_l1_loss: beta"),
+    (lambda: F.huber_loss(ROWS, ROWS, delta=float("nan")), "huber_loss: delta"),
+    (lambda: F.one_hot(np.array([0]), 2.5), "one_hot: num_classes"), (lambda: F.one_hot(np.zeros(0, int), -1), "one_hot: num_classes")])
+def test_a_refusal_names_the_function_that_was_called(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", [None, np.ones(3)])
+def test_cross_entropy_of_no_rows_is_nan_without_a_warning(weight):
+    assert np.isnan(F.cross_entropy(mg.Tensor(np.zeros((0, 3))), np.zeros(0, int), weight).item())

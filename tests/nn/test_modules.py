@@ -351,3 +351,22 @@ def test_parts_are_found_in_lists_tuples_and_dicts():
     other.load_state_dict(net.state_dict())
     assert other.scales[0].dtype == np.float64 and not net.eval().layers["first"].training
     np.testing.assert_allclose(other.eval()(x.astype(np.float64)).numpy(), net(x).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [-1, 2.5, True, "3"])
+@pytest.mark.parametrize("make, name", [
+    (lambda n: nn.Linear(n, 2), "Linear: in_features"), (lambda n: nn.Linear(2, n), "Linear: out_features"),
+    (lambda n: nn.Conv2d(n, 2, 3), "Conv2d: in_channels"), (lambda n: nn.ConvTranspose1d(2, n, 3), "ConvTranspose1d: out_channels"),
+    (lambda n: nn.Conv1d(2, 2, n), "Conv1d: kernel_size"), (lambda n: nn.Embedding(n, 2), "Embedding: num_embeddings"),
+    (lambda n: nn.BatchNorm2d(n), "BatchNorm2d: num_features"), (lambda n: nn.LayerNorm((2, n)), "LayerNorm: normalized_shape"),
+    (lambda n: nn.RMSNorm([n]), "RMSNorm: normalized_shape"), (lambda n: nn.GroupNorm(1, n), "GroupNorm: num_channels"),
+    (lambda n: nn.PReLU(n), "PReLU: num_parameters"), (lambda n: nn.GRUCell(n, 2), "GRUCell: input_size"),
+    (lambda n: nn.LSTM(2, n), "LSTM: hidden_size"), (lambda n: nn.GRU(2, 2, n), "GRU: num_layers")])
+def test_a_size_that_is_none_is_named(make, name, size):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        make(size)
+
+
+def test_attention_between_inputs_of_an_empty_batch():
+    q, kv = (mg.Tensor(np.zeros((0, n, 8), np.float32)) for n in (3, 4))
+    assert nn.MultiheadAttention(8, 2)(q, kv).shape == (0, 3, 8)

@@ -105,3 +105,8 @@ def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentia
     assert float(mg.grad(square)(3.0)) == 6
     with pytest.raises(RuntimeError, match="rule of 'square'"):
         mg.grad(mg.grad(square))(3.0)
+
+
+def test_a_number_that_the_dtype_cannot_hold_is_refused():
+    with pytest.raises(OverflowError) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else pytest.warns(DeprecationWarning):
+        mg.full((2,), 300, dtype="int8")

@@ -132,6 +132,20 @@ def test_an_infinite_gradient_stays_with_what_was_chosen(f, bad):
     assert np.count_nonzero(~np.isfinite(leaf.grad.numpy())) <= 1 and np.isfinite(leaf.grad.numpy()[1]).all()
 
 
+def test_the_first_nan_of_a_window_gets_its_gradient():
+    x = mg.Tensor(np.array([[1, np.nan, 5], [3, 2, np.nan], [0, 1, 2]])[None, None], requires_grad=True)
+    mg.max_pool2d(x, 2, stride=1).backward(mg.Tensor(np.ones((1, 1, 2, 2))))
+    np.testing.assert_array_equal(x.grad.numpy()[0, 0], [[0, 2, 0], [1, 0, 1], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_no_features_have_gradients_of_no_elements(dtype):
+    x, w, b, table = (mg.Tensor(np.ones(shape, dtype), requires_grad=True) for shape in ((2, 3), (0, 3), (0,), (5, 0)))
+    mg.linear(x, w, b).sum().backward()
+    mg.embedding(np.array([1, 2, 1]), table).sum().backward()
+    assert [t.grad.shape for t in (x, w, b, table)] == [(2, 3), (0, 3), (0,), (5, 0)] and not x.grad.numpy().any()
+
+
 def test_nan_is_not_hidden():
     """A NaN that comes in shows in what comes out."""
     x = mg.Tensor([np.nan, 1.0])

@@ -7,7 +7,8 @@ def sum_of_rows(g, indices, rows, padding_idx):
 
     Sorted, equal indices lie side by side, and runs are summed without a loop. The row `padding_idx` (or None) is 0.
     """
-    flat, values = indices.reshape(-1), g.reshape(-1, g.shape[-1])
+    flat = indices.reshape(-1)
+    values = g.reshape(flat.size, g.shape[-1])
     out = np.zeros((rows, g.shape[-1]), g.dtype)
     if flat.size:
         order = np.argsort(flat, kind="stable")

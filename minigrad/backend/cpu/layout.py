@@ -15,11 +15,6 @@ from .threads import get_num_threads, parallel_for
 BLOCK_BYTES = 1 << 20
 
 
-def empty_images(n, c, h, w, dtype):
-    """An uninitialised (N, C, H, W) array with channels-last memory."""
-    return nchw(empty((n, h, w, c), dtype))
-
-
 def nchw(x):
     """The (N, C, H, W) view of an (N, H, W, C) array."""
     return x.transpose(0, 3, 1, 2)
@@ -81,3 +76,11 @@ def padded(x, images, rows, columns, tag, fill=0):
     out[:, :t], out[:, b:], out[:, t:b, :l], out[:, t:b, r:] = fill, fill, fill, fill
     out[:, t:b, l:r] = x[images, top + t:top + b, left + l:left + r]
     return out
+
+
+def taps(x, kernel, stride, ho, wo, dilation=(1, 1)):
+    """For each position in the window, row by row: its value in all windows, a (n, ho, wo, C) view of (n, h, w, C)."""
+    (sh, sw), (dh, dw) = stride, dilation
+    for p in range(kernel[0]):
+        for q in range(kernel[1]):
+            yield x[:, p * dh:p * dh + (ho - 1) * sh + 1:sh, q * dw:q * dw + (wo - 1) * sw + 1:sw]

@@ -14,10 +14,10 @@ from math import gcd
 
 import numpy as np
 
-from .layout import blocks, contiguous_nhwc, nchw
+from .layout import blocks, contiguous_nhwc, nchw, taps
 from .memory import empty, scratch
 from .native import kernel
-from .pool import first_max, selected, taps
+from .pool import first_max, selected
 from .rows import column_sums
 from .threads import get_num_threads, parallel_for
 
@@ -122,7 +122,7 @@ def _linear_combination(g, x, a, b, c):
         dx[rows] += term
 
     parallel_for(combine, _pixel_blocks(pixels))
-    return _restored(dx, x)
+    return _restored(dx, x.shape)
 
 
 def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
@@ -222,7 +222,7 @@ def scale_and_shift(x, scale, shift, relu=False):
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)
     parallel_for(lambda rows: _scale_and_shift(pixels[rows], scale, shift, y[rows], relu), _pixel_blocks(pixels))
-    return _restored(y, x)
+    return _restored(y, x.shape)
 
 
 def moments(x):
@@ -284,10 +284,7 @@ class _KernelLayout:
 
     def restore(self, y):
         """Back to the shape of x."""
-        if self.channels_first or len(self.x_shape) == 2:
-            return y.reshape(self.x_shape)
-        n, c, h, w = self.x_shape
-        return nchw(y.reshape(n, h, w, c))
+        return y.reshape(self.x_shape) if self.channels_first else _restored(y, self.x_shape)
 
 
 class _Moments:
@@ -407,10 +404,10 @@ def _pixels(x):
     return _images(x if x.ndim == 4 else x[:, :, None, None]).reshape(-1, x.shape[1])
 
 
-def _restored(pixels, x):
-    """(pixels, C) back to the shape of `x`."""
-    n, c = x.shape[:2]
-    return nchw(pixels.reshape(n, *x.shape[2:], c)) if x.ndim == 4 else pixels
+def _restored(pixels, shape):
+    """Channels-last memory back to `shape`, (N, C, H, W) or (N, C)."""
+    n, c, *size = shape
+    return nchw(pixels.reshape(n, *size, c)) if size else pixels.reshape(shape)
 
 
 def _pixel_blocks(pixels):

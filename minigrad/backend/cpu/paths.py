@@ -14,7 +14,7 @@ from .memory import empty
 # -- element by element ------------------------------------------------------------------------------------------------
 
 
-def _same_layout(x, y, out=None):
+def _same_layout(x, y):
     return x.strides == y.strides and x.shape == y.shape and x.dtype == y.dtype == np.float32
 
 
@@ -51,7 +51,7 @@ def _linear(x, weight, *bias):
 
 
 def _linear_backward(g, out, residuals, wanted, x, weight, *bias):
-    g = np.ascontiguousarray(g).reshape(-1, len(weight))  # BLAS takes no broadcast array
+    g = np.ascontiguousarray(g).reshape(math.prod(g.shape[:-1]), len(weight))  # BLAS takes no broadcast array
     dx = products.product(g, weight).reshape(x.shape) if wanted[0] else None
     dw = products.product(g.T, x.reshape(len(g), x.shape[-1])) if wanted[1] else None
     return dx, dw, *[rows.column_sums(g) for _ in bias]

@@ -6,7 +6,7 @@ Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; res
 
 import numpy as np
 
-from .layout import blocks, image_blocks, nchw, nhwc, padded
+from .layout import blocks, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
 from .threads import parallel_for
 
@@ -84,13 +84,6 @@ def selected(x, mask, out):
     return out
 
 
-def taps(x, kernel, stride, ho, wo):
-    """For each position in the window, row by row: its value in all windows, a (n, ho, wo, C) view of (n, h, w, C)."""
-    for p in range(kernel[0]):
-        for q in range(kernel[1]):
-            yield x[:, p:p + (ho - 1) * stride[0] + 1:stride[0], q:q + (wo - 1) * stride[1] + 1:stride[1]]
-
-
 def first_max(candidates, out, winner):
     """Elementwise maximum of equally shaped arrays into `out`, and into `winner` the index of the first that has it."""
     np.copyto(out, candidates[0])
@@ -102,6 +95,9 @@ def first_max(candidates, out, winner):
         np.maximum(candidate, out, out=out)
         np.multiply(better, winner.dtype.type(i), out=later)
         np.maximum(winner, later, out=winner)  # i is larger than any index before
+    if np.not_equal(out, out, out=better).any():  # NaN beats all: the first one
+        for i in reversed(range(len(candidates))):
+            winner[candidates[i] != candidates[i]] = i
 
 
 def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding):

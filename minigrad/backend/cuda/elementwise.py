@@ -19,6 +19,11 @@ def blocks(n, threads=THREADS):
     return -(-n // threads)
 
 
+def whole_warps(n):
+    """How many threads of a block share `n` items: whole warps, at most 8."""
+    return min(256, max(32, (n + 31) // 32 * 32))
+
+
 @in_any_order
 def activation(name, x, bias=None, slope=0.01):
     """f(x + bias) for f one of `ACTIVATIONS`.

@@ -6,16 +6,11 @@ of `launch.ITEMS`. Of 16 bits, statistics and the gradients of norms' weights ar
 import math
 
 from .. import xp
-from .elementwise import THREADS, blocks, column_sum
+from .elementwise import THREADS, blocks, column_sum, whole_warps
 from .launch import computed, empty, empty_like, in_any_order, launch
 from .matmul import matmul
 
 MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
-
-
-def _threads(pixels):
-    """Whole warps, enough for the pixels, at most 8."""
-    return min(256, max(32, (pixels + 31) // 32 * 32))
 
 
 # -- normalisation -----------------------------------------------------------------------------------------------------
@@ -26,8 +21,8 @@ def moments(x):
     """Mean and biased variance of each channel of (N, C, ...): (C,), (C,)."""
     (n, c), pixels, dtype = x.shape[:2], math.prod(x.shape[2:]), computed(x.dtype)
     plane_mean, squares, mean, var = (empty(shape, dtype) for shape in ((n, c), (n, c), (c,), (c,)))
-    launch("batch_norm", "plane_moments", n * c, _threads(pixels), x, plane_mean, squares, pixels)
-    launch("batch_norm", "merge_moments", c, _threads(n), plane_mean, squares, mean, var, n, c, pixels)
+    launch("batch_norm", "plane_moments", n * c, whole_warps(pixels), x, plane_mean, squares, pixels)
+    launch("batch_norm", "merge_moments", c, whole_warps(n), plane_mean, squares, mean, var, n, c, pixels)
     return mean, var
 
 
@@ -50,7 +45,7 @@ def batch_norm(x, gamma, beta, eps=1e-5, relu=False):
 def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
     """Each channel normalised by a given mean and variance."""
     y, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
-    launch("batch_norm", "batch_norm_apply", n * c, _threads(pixels), x, gamma, beta, mean, var, y, c, pixels, eps, relu)
+    launch("batch_norm", "batch_norm_apply", n * c, whole_warps(pixels), x, gamma, beta, mean, var, y, c, pixels, eps, relu)
     return y
 
 
@@ -59,7 +54,7 @@ def batch_norm_backward(gy, x, gamma, mean, inv_std, y=None):
     """The gradients of `batch_norm` in x, gamma and beta; `y`, its output, is needed if a ReLU followed."""
     dx, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
     db, dw = _norm_sums(gy, x, y, mean, inv_std)
-    launch("batch_norm", "batch_norm_backward", n * c, _threads(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c,
+    launch("batch_norm", "batch_norm_backward", n * c, whole_warps(pixels), gy, x, y, gamma, mean, inv_std, db, dw, dx, c,
            pixels, n * pixels)
     return dx, dw, db
 
@@ -71,7 +66,7 @@ def batch_norm_double_backward(h, dx, gy, x, gamma, mean, inv_std, dgamma, dbeta
     in_gy, h_gamma, _ = batch_norm_backward(h, x, gamma, mean, inv_std)
     number = mean.dtype.type(n * pixels)
     s = _norm_sums(h, gy, None, dbeta / number, xp(x).ones_like(mean))[1] - h_gamma * (dgamma / number)
-    launch("batch_norm", "batch_norm_double_backward", n * c, _threads(pixels), in_gy, dx, x, gamma, mean, inv_std, dgamma,
+    launch("batch_norm", "batch_norm_double_backward", n * c, whole_warps(pixels), in_gy, dx, x, gamma, mean, inv_std, dgamma,
            h_gamma, s, in_x, c, pixels, n * pixels)
     return in_gy, in_x, inv_std * s
 
@@ -80,7 +75,7 @@ def _norm_sums(gy, x, y, mean, inv_std):
     """Of each channel the sums of gy and of gy (x - mean) inv_std."""
     (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
     db, dw = empty((n, c), mean.dtype), empty((n, c), mean.dtype)
-    launch("batch_norm", "batch_norm_sums", n * c, _threads(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
+    launch("batch_norm", "batch_norm_sums", n * c, whole_warps(pixels), gy, x, y, mean, inv_std, db, dw, c, pixels)
     return column_sum(db), column_sum(dw)
 
 
@@ -98,7 +93,7 @@ def group_norm(x, groups, gamma, beta, eps=1e-5):
     (n, c), pixels = x.shape[:2], math.prod(x.shape[2:])
     dtype = computed(x.dtype)
     y, mean, inv_std = empty_like(x), empty((n, groups), dtype), empty((n, groups), dtype)
-    launch("group_norm", "group_norm_forward", n * groups, _threads(c // groups * pixels), x, gamma, beta, y, mean, inv_std,
+    launch("group_norm", "group_norm_forward", n * groups, whole_warps(c // groups * pixels), x, gamma, beta, y, mean, inv_std,
            groups, c // groups, pixels, eps)
     return y, mean, inv_std
 
@@ -108,9 +103,9 @@ def group_norm_backward(gy, x, gamma, mean, inv_std):
     """The gradients of `group_norm` in x, gamma and beta."""
     (n, c), pixels, groups = x.shape[:2], math.prod(x.shape[2:]), mean.shape[1]
     dx, db, dw = empty_like(x), empty((n, c), mean.dtype), empty((n, c), mean.dtype)
-    launch("group_norm", "group_norm_backward", n * groups, _threads(c // groups * pixels), gy, x, gamma, mean, inv_std, dx,
+    launch("group_norm", "group_norm_backward", n * groups, whole_warps(c // groups * pixels), gy, x, gamma, mean, inv_std, dx,
            groups, c // groups, pixels)
-    launch("group_norm", "group_norm_sums", n * c, _threads(pixels), gy, x, mean, inv_std, db, dw, c // groups, pixels)
+    launch("group_norm", "group_norm_sums", n * c, whole_warps(pixels), gy, x, mean, inv_std, db, dw, c // groups, pixels)
     return dx, column_sum(dw), column_sum(db)
 
 
@@ -126,7 +121,7 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     shape = (n, c, height // pool, width // pool)
     mean, var = moments(x)
     y, winner = empty(shape, x.dtype), empty(shape, "int32")
-    launch("norm_relu_pool", "norm_relu_pool_forward", n * c, _threads(math.prod(shape[2:])), x, gamma, beta, mean, var, y,
+    launch("norm_relu_pool", "norm_relu_pool_forward", n * c, whole_warps(math.prod(shape[2:])), x, gamma, beta, mean, var, y,
            winner, c, height, width, pool, eps)
     return y, winner, mean, var
 
@@ -136,10 +131,10 @@ def norm_relu_pool_backward(gy, x, y, winner, gamma, mean, inv_std, pool=2):
     """The gradients of `norm_relu_pool` in x, gamma and beta."""
     n, c, height, width = x.shape
     dx, db, dw = empty_like(x), empty((n, c), mean.dtype), empty((n, c), mean.dtype)
-    launch("norm_relu_pool", "norm_relu_pool_sums", n * c, _threads(math.prod(y.shape[2:])), gy, x, y, winner, mean,
+    launch("norm_relu_pool", "norm_relu_pool_sums", n * c, whole_warps(math.prod(y.shape[2:])), gy, x, y, winner, mean,
            inv_std, db, dw, c, height, width, pool)
     db, dw = column_sum(db), column_sum(dw)
-    launch("norm_relu_pool", "norm_relu_pool_backward", n * c, _threads(height * width), gy, x, y, winner, gamma, mean,
+    launch("norm_relu_pool", "norm_relu_pool_backward", n * c, whole_warps(height * width), gy, x, y, winner, gamma, mean,
            inv_std, db, dw, dx, c, height, width, pool, n * height * width)
     return dx, dw, db
 
@@ -159,7 +154,7 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     """The largest value of each window: y, and winner (int32) as of `minigrad.backend.cpu.pool.max_pool2d`."""
     size = _output_size("max_pool2d", x.shape[2:], kernel, stride, padding)
     y, winner = empty(x.shape[:2] + size, x.dtype), empty(x.shape[:2] + size, "int32")
-    launch("pool", "max_pool_forward", math.prod(x.shape[:2]), _threads(math.prod(size)), x, y, winner, *x.shape[2:], *size,
+    launch("pool", "max_pool_forward", math.prod(x.shape[:2]), whole_warps(math.prod(size)), x, y, winner, *x.shape[2:], *size,
            *kernel, *stride, *padding)
     return y, winner
 
@@ -168,7 +163,7 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
 def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `max_pool2d` in its input."""
     dx = empty(x_shape, gy.dtype)
-    launch("pool", "max_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, winner, dx,
+    launch("pool", "max_pool_backward", math.prod(x_shape[:2]), whole_warps(math.prod(x_shape[2:])), gy, winner, dx,
            *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding)
     return dx
 
@@ -178,7 +173,7 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     """The mean of each window, padding counted as zeros."""
     size = _output_size("avg_pool2d", x.shape[2:], kernel, stride, padding)
     y = empty(x.shape[:2] + size, x.dtype)
-    launch("pool", "avg_pool_forward", math.prod(x.shape[:2]), _threads(math.prod(size)), x, y, *x.shape[2:], *size, *kernel,
+    launch("pool", "avg_pool_forward", math.prod(x.shape[:2]), whole_warps(math.prod(size)), x, y, *x.shape[2:], *size, *kernel,
            *stride, *padding)
     return y
 
@@ -187,7 +182,7 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
 def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `avg_pool2d` in its input."""
     dx = empty(x_shape, gy.dtype)
-    launch("pool", "avg_pool_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, dx, *x_shape[2:],
+    launch("pool", "avg_pool_backward", math.prod(x_shape[:2]), whole_warps(math.prod(x_shape[2:])), gy, dx, *x_shape[2:],
            *gy.shape[2:], *kernel, *stride, *padding)
     return dx
 
@@ -201,7 +196,7 @@ def im2col(x, kernel, stride, padding, dilation):
     n, c, *size = x.shape
     out = _output_size("conv2d", size, kernel, stride, padding, dilation)
     matrix = empty((c * math.prod(kernel), n * math.prod(out)), x.dtype)
-    launch("im2col", "im2col", c * math.prod(kernel) * n, _threads(math.prod(out)), x, matrix, n, c, *size, *out, *kernel,
+    launch("im2col", "im2col", c * math.prod(kernel) * n, whole_warps(math.prod(out)), x, matrix, n, c, *size, *out, *kernel,
            *stride, *padding, *dilation)
     return matrix
 
@@ -212,7 +207,7 @@ def col2im(matrix, x_shape, kernel, stride, padding, dilation):
     n, c, *size = x_shape
     out = _output_size("conv2d", size, kernel, stride, padding, dilation)
     x = empty(x_shape, matrix.dtype)
-    launch("im2col", "col2im", n * c, _threads(math.prod(size)), matrix, x, n, c, *size, *out, *kernel, *stride, *padding,
+    launch("im2col", "col2im", n * c, whole_warps(math.prod(size)), matrix, x, n, c, *size, *out, *kernel, *stride, *padding,
            *dilation)
     return x
 
@@ -227,7 +222,7 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     o, kernel = w.shape[0], w.shape[2:]
     y = empty((x.shape[0], o) + _output_size("conv2d", x.shape[2:], kernel, **geometry), x.dtype)
     if _depthwise(x.shape, groups):
-        launch("depthwise", "depthwise_forward", x.shape[0] * o, _threads(math.prod(y.shape[2:])), x, w, y, o, o // groups,
+        launch("depthwise", "depthwise_forward", x.shape[0] * o, whole_warps(math.prod(y.shape[2:])), x, w, y, o, o // groups,
                *x.shape[2:], *y.shape[2:], *kernel, *stride, *padding, *dilation)
         return y
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
@@ -243,7 +238,7 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     dx, o, kernel = empty(x_shape, gy.dtype), w.shape[0], w.shape[2:]
     if _depthwise(x_shape, groups):
-        launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), _threads(math.prod(x_shape[2:])), gy, w, dx,
+        launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), whole_warps(math.prod(x_shape[2:])), gy, w, dx,
                groups, o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dx
     for part in _parts(x_shape, gy.shape, kernel, gy.dtype):
@@ -260,7 +255,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     o, kernel = w_shape[0], w_shape[2:]
     if _depthwise(x.shape, groups):
         dw = empty(w_shape, x.dtype)
-        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), _threads(gy.size // o), gy, x, dw, x.shape[0],
+        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), whole_warps(gy.size // o), gy, x, dw, x.shape[0],
                o, o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dw
     dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), computed(x.dtype))
