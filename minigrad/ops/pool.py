@@ -9,7 +9,7 @@ from ..backend import is_float
 from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .elementwise import _as_float
+from .elementwise import _as_float, ones_like, where
 from .geometry import Pair, pair, single
 from .index import take_along_axis
 from .reduce import mean
@@ -27,9 +27,13 @@ def _windows(x, kernel, stride, padding, fill):
 
 
 def _max_pool(x, kernel, stride, padding):
-    """The largest element of each window; of equal ones the first, row by row, gets the gradient."""
+    """The largest element of each window; of equal ones the first, row by row, gets the gradient, and none the padding."""
     windows = _windows(x, kernel, stride, padding, -math.inf)
-    return take_along_axis(windows, windows.argmax(0, keepdims=True), 0)[0]
+    winner = windows.argmax(0, keepdims=True)
+    if any(padding):  # of a window of -inf the first pixel
+        pixels = _windows(ones_like(x), kernel, stride, padding, 0)
+        winner = where(windows.max(0, keepdims=True) == -math.inf, pixels.argmax(0, keepdims=True), winner)
+    return take_along_axis(windows, winner, 0)[0]
 
 
 def _avg_pool(x, kernel, stride, padding):

@@ -138,6 +138,18 @@ def test_the_first_nan_of_a_window_gets_its_gradient():
     np.testing.assert_array_equal(x.grad.numpy()[0, 0], [[0, 2, 0], [1, 0, 1], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 2, 1), (2, 1, 1), ((3, 2), (1, 2), (1, 0))])
+def test_padding_gets_no_gradient_from_windows_of_minus_infinity(kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 5, 6))
+    x[0], x[1, 0, :3], x[1, 1][rng.random((5, 6)) < 0.7] = -np.inf, -np.inf, -np.inf
+    leaf = mg.Tensor(x, requires_grad=True)
+    y = mg.max_pool2d(leaf, kernel, stride, padding)
+    g = rng.uniform(1, 2, y.shape)
+    y.backward(mg.Tensor(g))
+    assert leaf.grad.numpy().sum() == pytest.approx(g.sum()) and np.isinf(y.numpy()).any()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_no_features_have_gradients_of_no_elements(dtype):
     x, w, b, table = (mg.Tensor(np.ones(shape, dtype), requires_grad=True) for shape in ((2, 3), (0, 3), (0,), (5, 0)))

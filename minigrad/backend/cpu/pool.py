@@ -32,6 +32,10 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
         inputs, columns = _input_ranges(rows, wo, kernel, stride, padding)
         xp = padded(x, images, inputs, columns, "pool x", lowest)
         first_max(list(taps(xp, kernel, stride, rows.stop - rows.start, wo)), y[index], winner[index])
+        if any(padding) and (lost := y[index] == lowest).any():  # where nothing is larger than the padding
+            pixels = padded(np.ones((1, *x.shape[1:3], 1), bool), slice(0, 1), inputs, columns, "pool pixels", False)
+            first = np.argmax(list(taps(pixels, kernel, stride, rows.stop - rows.start, wo)), 0)
+            np.copyto(winner[index], first, casting="unsafe", where=lost)
 
     parallel_for(block, blocks(y.shape, y.dtype, BLOCK_BYTES))
     return nchw(y), nchw(winner)
