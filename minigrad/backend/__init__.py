@@ -52,6 +52,11 @@ def result_type(*dtypes):
         return np.dtype(np.float32 if all(map(is_half, dtypes)) else np.float64)
 
 
+def lowest(dtype):
+    """The number that no other of the dtype is below: -inf, the smallest whole number, or False."""
+    return -np.inf if is_float(dtype) else False if dtype == bool else np.iinfo(dtype).min
+
+
 def in_float32(function):
     """An array function, made to take floats of 16 bits as float32 and to round its result (or results) to 16 bits."""
     @functools.wraps(function)

@@ -1,7 +1,7 @@
 """Modules: layers with parameters, put together into networks."""
 from . import functional, init
 from .layers import (
-    AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
     ConvTranspose2d, DropPath, Dropout, ELU, Embedding, Flatten, GELU, GroupNorm, Hardswish, Identity, LayerNorm, LeakyReLU,
     Linear, MaxPool1d, MaxPool2d, Mish, PReLU, RMSNorm, ReLU, ReLU6, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample,
     WeightNorm)

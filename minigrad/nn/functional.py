@@ -7,8 +7,8 @@ import numpy as np
 
 from .. import backend, ops
 from ..ops import (  # noqa: F401
-    adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm, binary_cross_entropy,
-    binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss, interpolate, kl_div, l1_loss,
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
+    binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss, interpolate, kl_div, l1_loss,
     layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, prelu, relu, relu6, rms_norm,
     selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss)
 from ..tensor import Tensor, as_tensor
@@ -18,14 +18,14 @@ Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 # -- convolution -----------------------------------------------------------------------------------------------------
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
-           dilation: Lengths = 1, groups: int = 1) -> Tensor:
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1,
+           padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of sequences (N, C, L) with a weight (out, C / groups, k): `minigrad.conv1d`."""
     return ops.conv1d(input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
-           dilation: Lengths = 1, groups: int = 1) -> Tensor:
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1,
+           padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of images (N, C, H, W) with a weight (out, C / groups, kh, kw): `minigrad.conv2d`."""
     return ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
@@ -117,16 +117,18 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-                                 dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None) -> Tensor:
+                                 dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+                                 enable_gqa: bool = False) -> Tensor:
     """softmax(scale q k^T + mask) v: `minigrad.scaled_dot_product_attention`.
 
     Args:
         dropout_p: the probability with which a weight is set to 0, in evaluation too: pass 0 there.
     """
-    settings = dict(attn_mask=attn_mask, is_causal=is_causal, scale=scale)
+    settings = dict(attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     if not dropout_p:
         return ops.scaled_dot_product_attention(query, key, value, **settings)
     _, weights = ops.scaled_dot_product_attention(query, key, value, return_weights=True, **settings)
+    value = value if not enable_gqa else ops.repeat(value, weights.shape[-3] // value.shape[-3], value.ndim - 3)
     return ops.matmul(dropout(weights, dropout_p), value)
 
 

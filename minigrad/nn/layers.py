@@ -70,8 +70,8 @@ class Embedding(Module):
 class _Conv(Module):
     axes, transposed = 2, False
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
-                 dilation: Lengths = 1, groups: int = 1, bias: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1,
+                 padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1, bias: bool = True):
         in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
@@ -124,49 +124,72 @@ class ConvTranspose1d(ConvTranspose2d):
 class MaxPool2d(Module):
     """`max_pool2d`."""
 
-    def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0):
+    function = staticmethod(ops.max_pool2d)
+
+    def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, dilation: Lengths = 1,
+                 return_indices: bool = False, ceil_mode: bool = False):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+                             self.return_indices)
 
 
-class AvgPool2d(MaxPool2d):
+class AvgPool2d(Module):
     """`avg_pool2d`."""
 
+    function = staticmethod(ops.avg_pool2d)
+
+    def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, ceil_mode: bool = False,
+                 count_include_pad: bool = True):
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+        return self.function(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class MaxPool1d(MaxPool2d):
     """`max_pool1d`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool1d(x, self.kernel_size, self.stride, self.padding)
+    function = staticmethod(ops.max_pool1d)
 
 
-class AvgPool1d(MaxPool2d):
+class AvgPool1d(AvgPool2d):
     """`avg_pool1d`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool1d(x, self.kernel_size, self.stride, self.padding)
+    function = staticmethod(ops.avg_pool1d)
 
 
 class AdaptiveAvgPool2d(Module):
     """`adaptive_avg_pool2d`; with `output_size=1` global average pooling."""
 
+    function = staticmethod(ops.adaptive_avg_pool2d)
+
     def __init__(self, output_size: Lengths):
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.adaptive_avg_pool2d(x, self.output_size)
+        return self.function(x, self.output_size)
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """`adaptive_max_pool2d`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.adaptive_max_pool2d(x, self.output_size)
+    function = staticmethod(ops.adaptive_max_pool2d)
+
+
+class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
+    """`adaptive_avg_pool1d`; with `output_size=1` the mean over the sequence."""
+
+    function = staticmethod(ops.adaptive_avg_pool1d)
+
+
+class AdaptiveMaxPool1d(AdaptiveAvgPool2d):
+    """`adaptive_max_pool1d`."""
+
+    function = staticmethod(ops.adaptive_max_pool1d)
 
 
 class Upsample(Module):

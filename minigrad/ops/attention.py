@@ -13,7 +13,7 @@ from .declare import operation
 from .elementwise import where
 from .linalg import matmul
 from .reduce import softmax
-from .shape import concatenate, swapaxes
+from .shape import concatenate, repeat, swapaxes
 
 
 def _weights(q, k, *mask, causal, scale):
@@ -51,17 +51,20 @@ _fused_attention, _fused_packed = Fused("attention", _attention), Fused("packed_
 
 @operation
 def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, attn_mask: TensorLike | None = None, *,
-                                 is_causal: bool = False, scale: float | None = None, prefix: tuple[Tensor,
-                                 Tensor] | None = None, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                                 is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+                                 prefix: tuple[Tensor, Tensor] | None = None,
+                                 return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T + mask) v, without the matrix of weights in memory unless it is asked for.
 
     Args:
         q: (..., queries, width).
-        k, v: (..., keys, width); leading axes as q's. The width of v may differ if it is no self-attention.
+        k, v: (..., keys, width); the leading axes of all three broadcast. The width of v may differ.
         attn_mask: broadcasts to (..., queries, keys): bool, True where a query sees a key; or floating point, added to
             the scores, which may get a gradient. A query that sees no key gives 0, with gradient 0.
         is_causal: query i sees the keys up to i only (besides those of the prefix).
         scale: 1 / sqrt(width) if None.
+        enable_gqa: k and v may have fewer heads (the last leading axis) than q, each of which serves as many queries' heads in
+            a row (grouped queries; Ainslie et al. 2023, arXiv:2305.13245).
         prefix: a pair (keys, values), (..., P, width) or broadcasting to that, that every query sees before k and v
             (Li and Liang 2021, prefix tuning, arXiv:2101.00190). The mask does not cover them.
         return_weights: also return the weights, (..., queries, P + keys).
@@ -70,10 +73,16 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         ValueError: shapes do not fit.
     """
     q, k, v = (_floating("attention", x) for x in (q, k, v))
-    if q.ndim < 2 or q.ndim != k.ndim or k.ndim != v.ndim or q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or (
-            q.shape[:-2] != k.shape[:-2]):
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
                          f"got {q.shape}, {k.shape} and {v.shape}")
+    if enable_gqa:
+        k, v = (_serving(x, q) for x in (k, v))
+    try:
+        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    except ValueError:
+        raise ValueError(f"attention: leading axes that broadcast wanted, got {q.shape}, {k.shape} and {v.shape}") from None
+    q, k, v = (x if x.shape[:-2] == lead else x.broadcast_to((*lead, *x.shape[-2:])) for x in (q, k, v))
     extra = 0
     if prefix is not None:
         before_k, before_v = (p.broadcast_to((*k.shape[:-2], *p.shape[-2:])) for p in prefix)
@@ -86,10 +95,17 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         return matmul(weights, v), weights
     if q.ndim == 4:
         return _fused_attention(q, k, v, *mask, **settings)
-    lead = q.shape[:-2]  # one axis of samples, one of heads
-    folded = [x.reshape(1, math.prod(lead), *x.shape[-2:]) for x in (q, k, v)]
+    folded = [x.reshape(1, math.prod(lead), *x.shape[-2:]) for x in (q, k, v)]  # samples and heads
     mask = [m.broadcast_to((*lead, *m.shape[-2:])).reshape(1, math.prod(lead), *m.shape[-2:]) for m in mask]
     return _fused_attention(*folded, *mask, **settings).reshape(*lead, q.shape[-2], v.shape[-1])
+
+
+def _serving(x, q):
+    """Keys or values, each head of them as often as it serves a head of queries."""
+    if x.ndim < 3 or q.ndim < 3 or not x.shape[-3] or q.shape[-3] % x.shape[-3]:
+        raise ValueError(f"attention: enable_gqa wants heads of queries that divide among those of keys and values, got {q.shape} "
+                         f"and {x.shape}")
+    return x if x.shape[-3] == q.shape[-3] else repeat(x, q.shape[-3] // x.shape[-3], x.ndim - 3)
 
 
 @operation

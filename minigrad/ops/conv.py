@@ -18,6 +18,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .geometry import Pair, pair, single, whole
+from .shape import pad
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
 
@@ -138,44 +139,62 @@ def _images_and_filters(name, x, w, groups, transposed=False):
 def _rows_of_one(name, x, w, kinds, bias, **geometry):
     """A sequence as images of one row, and what `conv2d` takes with it."""
     x, w = map(as_tensor, (x, w))
-    if x.ndim != 3 or w.ndim != 3:
-        raise ValueError(f"{name}: sequences (N, C, L) and filters {kinds} wanted, got {x.shape} and {w.shape}")
-    pairs = {key: (LEAST[key], single(name, key, value, LEAST[key])) for key, value in geometry.items()}
-    return x.expand_dims(2), w.expand_dims(2), bias, pairs
+    if x.ndim not in (2, 3) or w.ndim != 3:
+        raise ValueError(f"{name}: sequences (N, C, L) or (C, L) and filters {kinds} wanted, got {x.shape} and {w.shape}")
+    pairs = {key: value if isinstance(value, str) else (LEAST[key], single(name, key, value, LEAST[key]))
+             for key, value in geometry.items()}
+    return x.expand_dims(-2), w.expand_dims(2), bias, pairs
+
+
+def _padded_to_keep(x, w, stride, dilation):
+    """What `padding="same"` means: the images, one row or column longer where two ends cannot share evenly, and the padding."""
+    if pair("conv2d", "stride", stride, 1) != (1, 1):
+        raise ValueError(f"conv2d: padding 'same' wants a stride of 1, not {stride!r}")
+    total = [d * (k - 1) for k, d in zip(w.shape[2:], pair("conv2d", "dilation", dilation, 1))]
+    if any(t % 2 for t in total):
+        x = pad(x, ((0, 0), (0, 0), *((0, t % 2) for t in total)))
+    return x, tuple(t // 2 for t in total)
 
 
 @operation
-def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: Pair = 1, padding: Pair = 0,
+def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: Pair = 1, padding: Pair | str = 0,
            dilation: Pair = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of images with filters, as `torch.nn.functional.conv2d`.
 
         y[n, o, i, j] = bias[o] + sum over c, a, b of x[n, c, i * stride + a * dilation - padding, ...] * w[o, c, a, b]
 
     Args:
-        x: (N, C, H, W).
+        x: (N, C, H, W), or one image (C, H, W).
         w: (O, C / groups, kh, kw); output channel o sees the channels of its group only.
         bias: (O,) or None.
-        stride, padding, dilation: whole numbers, or pairs (vertical, horizontal). Padding adds zeros on both sides.
+        stride, padding, dilation: whole numbers, or pairs (vertical, horizontal). Padding adds zeros on both sides; "same" as
+            many as keep the size where the stride is 1, an odd one at the end; "valid" none.
 
     Returns:
-        (N, O, H', W') with H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1.
+        (N, O, H', W'), or (O, H', W') of one image, with H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1.
 
     Raises:
         ValueError: shapes do not fit, a number is out of its range, or the window is larger than the padded image.
     """
+    if (x := as_tensor(x)).ndim == 3:
+        return conv2d(x.expand_dims(0), w, bias, stride, padding, dilation, groups)[0]
     x, w, groups = _images_and_filters("conv2d", x, w, groups)
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise ValueError(f"conv2d: padding is 'same', 'valid', a whole number or a pair of them, not {padding!r}")
+        x, padding = _padded_to_keep(x, w, stride, dilation) if padding == "same" else (x, 0)
     given = dict(stride=stride, padding=padding, dilation=dilation)
     geometry = {name: pair("conv2d", name, value, LEAST[name]) for name, value in given.items()}
     return _with_bias("conv2d", _conv(x, w, groups=groups, **geometry), bias)
 
 
 @operation
-def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int = 0,
+def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int | str = 0,
            dilation: int = 1, groups: int = 1) -> Tensor:
-    """Cross-correlation of sequences (N, C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
+    """Cross-correlation of sequences (N, C, L) or (C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
     x, w, bias, geometry = _rows_of_one("conv1d", x, w, "(O, C / groups, k)", bias, stride=stride, padding=padding,
                                         dilation=dilation)
-    return conv2d(x, w, bias, groups=groups, **geometry).squeeze(2)
+    return conv2d(x, w, bias, groups=groups, **geometry).squeeze(-2)
 
 
 @operation
@@ -184,18 +203,20 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     """The gradient of `conv2d` in its images, as an operation of its own, as `torch.nn.functional.conv_transpose2d`.
 
     Args:
-        x: (N, C, H, W).
+        x: (N, C, H, W), or one image (C, H, W).
         w: (C, O / groups, kh, kw).
         bias: (O,) or None.
         stride, padding, dilation: those of the convolution whose gradient this is.
         output_padding: rows and columns added at one end, since several image sizes have one convolved size.
 
     Returns:
-        (N, O, H', W') with H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+        (N, O, H', W'), or (O, H', W') of one image, with H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
 
     Raises:
         ValueError: shapes do not fit.
     """
+    if (x := as_tensor(x)).ndim == 3:
+        return conv_transpose2d(x.expand_dims(0), w, bias, stride, padding, output_padding, groups, dilation)[0]
     x, w, groups = _images_and_filters("conv_transpose2d", x, w, groups, transposed=True)
     given = dict(stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
     geometry = {name: pair("conv_transpose2d", name, value, LEAST[name]) for name, value in given.items()}
@@ -207,6 +228,9 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
         x.shape[2:], w.shape[2:], extra, *geometry.values()))
     if min(size) < 1:
         raise ValueError(f"conv_transpose2d: images {x.shape[2:]} with padding {geometry['padding']} would give {size} pixels")
+    further = [e // s for e, s in zip(extra, geometry["stride"])]  # outputs of a convolution of that size, beyond those in x
+    if any(further):
+        x = pad(x, ((0, 0), (0, 0), *((0, n) for n in further)))
     y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry)
     return _with_bias("conv_transpose2d", y, bias)
 
@@ -214,7 +238,7 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
 @operation
 def conv_transpose1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int = 0,
                      output_padding: int = 0, groups: int = 1, dilation: int = 1) -> Tensor:
-    """`conv_transpose2d` of sequences (N, C, L) with filters (C, O / groups, k)."""
+    """`conv_transpose2d` of sequences (N, C, L) or (C, L) with filters (C, O / groups, k)."""
     x, w, bias, geometry = _rows_of_one("conv_transpose1d", x, w, "(C, O / groups, k)", bias, stride=stride, padding=padding,
                                         dilation=dilation, output_padding=output_padding)
-    return conv_transpose2d(x, w, bias, groups=groups, **geometry).squeeze(2)
+    return conv_transpose2d(x, w, bias, groups=groups, **geometry).squeeze(-2)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import is_float
+from ..backend import lowest, xp
 from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
@@ -16,117 +16,249 @@ from .reduce import mean
 from .shape import concatenate, pad, stack
 
 
-def _windows(x, kernel, stride, padding, fill):
-    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W')."""
-    x = pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), constant_values=fill)
-    rows, columns = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride)]
-    if rows < 0 or columns < 0:
-        raise ValueError(f"pooling window {kernel} is larger than the padded image {x.shape[2:]}")
+def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
+    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W'). `ends` are what pads rows and columns."""
+    x = pad(x, ((0, 0), (0, 0), *ends), constant_values=fill)
+    rows, columns = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)]
     return stack([x[:, :, a:a + rows * stride[0]:stride[0], b:b + columns * stride[1]:stride[1]][:, :, :rows, :columns]
-                  for a in range(kernel[0]) for b in range(kernel[1])])
+                  for a in range(0, kernel[0] * dilation[0], dilation[0])
+                  for b in range(0, kernel[1] * dilation[1], dilation[1])])
+
+
+def _largest(x, kernel, stride, ends, dilation=(1, 1)):
+    """The largest element of each window, and its place in the window."""
+    least = lowest(x.dtype)
+    windows = _windows(x, kernel, stride, ends, least, dilation)
+    winner = windows.argmax(0, keepdims=True)
+    if any(map(any, ends)):  # where nothing is larger than the padding the first pixel, not the padding
+        pixels = _windows(ones_like(x), kernel, stride, ends, 0, dilation)
+        winner = where(windows.max(0, keepdims=True) == least, pixels.argmax(0, keepdims=True), winner)
+    return take_along_axis(windows, winner, 0)[0], winner[0]
 
 
 def _max_pool(x, kernel, stride, padding):
     """The largest element of each window; of equal ones the first, row by row, gets the gradient, and none the padding."""
-    windows = _windows(x, kernel, stride, padding, -math.inf)
-    winner = windows.argmax(0, keepdims=True)
-    if any(padding):  # of a window of -inf the first pixel
-        pixels = _windows(ones_like(x), kernel, stride, padding, 0)
-        winner = where(windows.max(0, keepdims=True) == -math.inf, pixels.argmax(0, keepdims=True), winner)
-    return take_along_axis(windows, winner, 0)[0]
+    return _largest(x, kernel, stride, _both_ends(padding))[0]
 
 
 def _avg_pool(x, kernel, stride, padding):
     """The mean of each window, zeros of the padding included."""
-    return mean(_windows(x, kernel, stride, padding, 0), 0)
+    return mean(_windows(x, kernel, stride, _both_ends(padding), 0), 0)
 
 
 _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_pool2d", _avg_pool)
 
 
-def _pool(pool, x, kernel_size, stride, padding):
-    x, name = as_tensor(x), pool.name
-    if x.ndim != 4:
-        raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
+def _both_ends(padding):
+    return tuple((p, p) for p in padding)
+
+
+def _images(name, x):
+    """(N, C, H, W) of images, or of one image (C, H, W)."""
+    if x.ndim not in (3, 4):
+        raise ValueError(f"{name}: images (N, C, H, W) or one image (C, H, W) wanted, got shape {x.shape}")
+    return x if x.ndim == 4 else x.expand_dims(0)
+
+
+def _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation=1):
+    """The checked geometry, and what pads each axis: with `ceil_mode` as much as a last window that begins in the image wants."""
     kernel, padding = pair(name, "kernel_size", kernel_size, 1), pair(name, "padding", padding, 0)
     stride = kernel if stride is None else pair(name, "stride", stride, 1)
+    dilation = pair(name, "dilation", dilation, 1)
     if any(p > k // 2 for p, k in zip(padding, kernel)):
         raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
-    return pool(x, kernel=kernel, stride=stride, padding=padding)
+    ends = []
+    for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation):
+        reach = d * (k - 1) + 1
+        windows = (-(-(n + 2 * p - reach) // s) if ceil_mode else (n + 2 * p - reach) // s) + 1
+        if ceil_mode and (windows - 1) * s >= n + p:
+            windows -= 1
+        if windows < 1:
+            raise ValueError(f"{name}: window {kernel} with dilation {dilation} is larger than the image {x.shape[2:]} with "
+                             f"padding {padding}")
+        ends.append((p, max(p, (windows - 1) * s + reach - n - p)))
+    return kernel, stride, dilation, tuple(ends)
 
 
 @operation
-def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
-    """The largest element of each window of (N, C, H, W); of equal ones the first gets the gradient, as in PyTorch.
+def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest element of each window of (N, C, H, W) or (C, H, W), as `torch.nn.functional.max_pool2d`.
 
-    `stride` is `kernel_size` by default; numbers or pairs (vertical, horizontal). Padding never wins.
+    Of equal ones the first gets the gradient. Padding never wins.
+
+    Args:
+        kernel_size, stride, padding, dilation: numbers or pairs (vertical, horizontal); `stride` is `kernel_size` by default.
+        ceil_mode: a last window that reaches beyond the padded image counts too, if it begins before its end.
+        return_indices: also where in the flat image H * W each element stood.
+
+    Raises:
+        ValueError: a number out of its range, a window larger than the padded image, a padding of more than half of it.
     """
-    return _pool(_fused_max_pool, x, kernel_size, stride, padding)
+    name, given = "max_pool2d", as_tensor(x)
+    x = _images(name, given)
+    kernel, stride, dilation, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation)
+    if return_indices:
+        y, winner = _largest(x, kernel, stride, ends, dilation)
+        row, column = [_starts(n, s, e, winner) for n, s, e in zip(y.shape[2:], stride, ends)]
+        indices = (row[:, None] + winner // kernel[1] * dilation[0]) * x.shape[3] + column + winner % kernel[1] * dilation[1]
+        return (y, indices) if given.ndim == 4 else (y[0], indices[0])
+    if dilation == (1, 1) and ends == _both_ends([before for before, _ in ends]):
+        y = _fused_max_pool(x, kernel=kernel, stride=stride, padding=tuple(before for before, _ in ends))
+    else:
+        y = _largest(x, kernel, stride, ends, dilation)[0]
+    return y if given.ndim == 4 else y[0]
+
+
+def _starts(windows, stride, ends, beside):
+    """The row or column at which each window begins, beside another Tensor."""
+    return Tensor(xp(beside._array).arange(windows) * stride - ends[0])
 
 
 @operation
-def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
-    """The mean of each window of (N, C, H, W), the zeros of the padding counted. Arguments as of `max_pool2d`."""
-    return _pool(_fused_avg_pool, _as_float(x), kernel_size, stride, padding)
+def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True) -> Tensor:
+    """The mean of each window of (N, C, H, W) or (C, H, W), as `torch.nn.functional.avg_pool2d`.
+
+    Args:
+        count_include_pad: the zeros of the padding are counted; otherwise the mean is over pixels alone.
+
+    The other arguments are those of `max_pool2d`; what `ceil_mode` adds beyond the padding is never counted.
+    """
+    name, given = "avg_pool2d", _as_float(x)
+    x = _images(name, given)
+    kernel, stride, _, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode)
+    size, padding = x.shape[2:], tuple(before for before, _ in ends)
+    uneven = ends != _both_ends(padding)
+    if uneven:
+        x = pad(x, ((0, 0), (0, 0), *ends))
+    y = _fused_avg_pool(x, kernel=kernel, stride=stride, padding=(0, 0) if uneven else padding)
+    if uneven or not count_include_pad:
+        counted = [_counted(m, n, k, s, p, count_include_pad) for m, n, k, s, p in zip(y.shape[2:], size, kernel, stride, padding)]
+        y = y * (math.prod(kernel) / xp(y._array).asarray(np.outer(*counted), y.dtype))
+    return y if given.ndim == 4 else y[0]
+
+
+def _counted(windows, n, kernel, stride, padding, count_include_pad):
+    """How many of the elements of each window along an axis are counted."""
+    first = np.arange(windows) * stride - padding
+    low, high = (-padding, n + padding) if count_include_pad else (0, n)
+    return np.minimum(first + kernel, high) - np.maximum(first, low)
 
 
 @operation
-def max_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """`max_pool2d` of sequences (N, C, L); numbers, not pairs."""
-    return _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding)
+def max_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0, dilation: int = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """`max_pool2d` of sequences (N, C, L) or (C, L); numbers, not pairs."""
+    y = _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding, dilation=dilation, ceil_mode=ceil_mode,
+                   return_indices=return_indices)
+    return tuple(part.squeeze(-2) for part in y) if return_indices else y.squeeze(-2)
 
 
 @operation
-def avg_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """`avg_pool2d` of sequences (N, C, L); numbers, not pairs."""
-    return _pool_rows("avg_pool1d", avg_pool2d, x, kernel_size, stride, padding)
+def avg_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True) -> Tensor:
+    """`avg_pool2d` of sequences (N, C, L) or (C, L); numbers, not pairs."""
+    return _pool_rows("avg_pool1d", avg_pool2d, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
+                      count_include_pad=count_include_pad).squeeze(-2)
 
 
-def _pool_rows(name, pool, x, kernel_size, stride, padding):
+def _sequences(name, x):
+    """Sequences as images of one row."""
     x = as_tensor(x)
-    if x.ndim != 3:
-        raise ValueError(f"{name}: sequences (N, C, L) wanted, got shape {x.shape}")
+    if x.ndim not in (2, 3):
+        raise ValueError(f"{name}: sequences (N, C, L) or one sequence (C, L) wanted, got shape {x.shape}")
+    return x.expand_dims(-2)
+
+
+def _pool_rows(name, pool, x, kernel_size, stride, padding, dilation=None, **settings):
+    x = _sequences(name, x)
     kernel, padding = single(name, "kernel_size", kernel_size, 1), single(name, "padding", padding, 0)
     stride = kernel if stride is None else single(name, "stride", stride, 1)
-    return pool(x.expand_dims(2), (1, kernel), (1, stride), (0, padding)).squeeze(2)
+    if dilation is not None:
+        settings["dilation"] = (1, single(name, "dilation", dilation, 1))
+    if padding > kernel // 2:
+        raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
+    return pool(x, (1, kernel), (1, stride), (0, padding), **settings)
 
 
 def _adaptive(name, x, output_size):
-    """x as a Tensor, and the (H', W') meant."""
-    x = as_tensor(x)
-    if x.ndim != 4:
-        raise ValueError(f"{name}: images (N, C, H, W) wanted, got shape {x.shape}")
+    """x as images, the (H', W') meant, and whether it was one image."""
+    given = as_tensor(x)
+    x = _images(name, given)
     size = tuple(output_size) if np.iterable(output_size) else (output_size, output_size)
     size = pair(name, "output_size", [n if s is None else s for n, s in zip(x.shape[2:], size)] if len(size) == 2 else size, 1)
-    return x, list(size)
+    return x, size, given.ndim == 3
 
 
 @operation
 def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
-    """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W).
+    """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W) or (C, H, W).
 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
     None leaves an axis as it is.
     """
-    x, size = _adaptive("adaptive_avg_pool2d", _as_float(x), output_size)
-    if size == [1, 1]:
-        return mean(x, (2, 3), keepdims=True)
-    if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
-        return avg_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
-    rows, columns = (zip(*_window_ends(n, s)) for n, s in zip(x.shape[2:], size))
-    x = concatenate([mean(x[:, :, a:b], 2, keepdims=True) for a, b in rows], 2)
-    return concatenate([mean(x[:, :, :, a:b], 3, keepdims=True) for a, b in columns], 3)
+    x, size, one = _adaptive("adaptive_avg_pool2d", _as_float(x), output_size)
+    if size == (1, 1):
+        y = mean(x, (2, 3), keepdims=True)
+    elif all(n % s == 0 for n, s in zip(x.shape[2:], size)):
+        y = avg_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
+    else:
+        rows, columns = (zip(*_window_ends(n, s)) for n, s in zip(x.shape[2:], size))
+        x = concatenate([mean(x[:, :, a:b], 2, keepdims=True) for a, b in rows], 2)
+        y = concatenate([mean(x[:, :, :, a:b], 3, keepdims=True) for a, b in columns], 3)
+    return y[0] if one else y
 
 
 @operation
-def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
-    """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient."""
-    x, size = _adaptive("adaptive_max_pool2d", x, output_size)
+def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None],
+                        return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient.
+
+    Args:
+        return_indices: also where in the flat image H * W each element stood.
+    """
+    x, size, one = _adaptive("adaptive_max_pool2d", x, output_size)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
-        return max_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
-    rows, columns = (list(zip(*_window_ends(n, s))) for n, s in zip(x.shape[2:], size))
-    return concatenate([concatenate([max_pool2d(x[:, :, a:b, c:d], (b - a, d - c)) for c, d in columns], 3)
-                        for a, b in rows], 2)
+        y = max_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)), return_indices=return_indices)
+    else:
+        rows, columns = (list(zip(*_window_ends(n, s))) for n, s in zip(x.shape[2:], size))
+        y = [[_whole_window(x, a, b, c, d, return_indices) for c, d in columns] for a, b in rows]
+        if return_indices:
+            y = tuple(_tiled([[part[i] for part in row] for row in y]) for i in (0, 1))
+        else:
+            y = _tiled(y)
+    if one:
+        y = (y[0][0], y[1][0]) if return_indices else y[0]
+    return y
+
+
+def _whole_window(x, top, bottom, left, right, return_indices):
+    """The largest element of x[:, :, top:bottom, left:right], and where in the image it stood."""
+    y = max_pool2d(x[:, :, top:bottom, left:right], (bottom - top, right - left), return_indices=return_indices)
+    if not return_indices:
+        return y
+    row, column = y[1] // (right - left), y[1] % (right - left)
+    return y[0], (row + top) * x.shape[3] + column + left
+
+
+def _tiled(parts):
+    return concatenate([concatenate(row, 3) for row in parts], 2)
+
+
+@operation
+def adaptive_avg_pool1d(x: TensorLike, output_size: int) -> Tensor:
+    """`adaptive_avg_pool2d` of sequences (N, C, L) or (C, L)."""
+    name = "adaptive_avg_pool1d"
+    return adaptive_avg_pool2d(_sequences(name, x), (1, single(name, "output_size", output_size, 1))).squeeze(-2)
+
+
+@operation
+def adaptive_max_pool1d(x: TensorLike, output_size: int, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """`adaptive_max_pool2d` of sequences (N, C, L) or (C, L)."""
+    name = "adaptive_max_pool1d"
+    y = adaptive_max_pool2d(_sequences(name, x), (1, single(name, "output_size", output_size, 1)), return_indices)
+    return tuple(part.squeeze(-2) for part in y) if return_indices else y.squeeze(-2)
 
 
 def _window_ends(n, size):

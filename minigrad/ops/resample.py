@@ -1,7 +1,7 @@
 """Resampling of images: to another size by interpolation, and at arbitrary points.
 
-Interpolation along one axis is a sparse matrix, rows of two (linear) or four (cubic) weights; an image is resized by one
-such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
+Interpolation along one axis is a matrix with one (nearest), two (linear) or four (cubic) weights a row that are not 0; an image
+is resized by one such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
 """
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import math
 
 import numpy as np
 
-from ..backend import xp
+from ..backend import in_float32, is_float, is_half, xp
 from ..fused import Fused
+from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
+from .elementwise import _as_float, floor, where
 from .geometry import Pair, pair
-from .elementwise import clip, floor, where
 from .index import getitem
-from .linalg import matmul
-from .shape import swapaxes
 
 
 def _cubic(t):
@@ -41,16 +40,19 @@ def _matrix(n, size, mode, align_corners, scale):
             return np.eye(n)[where_to * n // size]
         at = np.floor(where_to.astype(np.float32) * np.float32(1 / scale))  # in float32, as PyTorch does
         return np.eye(n)[np.minimum(at.astype(int), n - 1)]
-    scale = size / n if scale is None else scale
-    if align_corners:
-        at = where_to * ((n - 1) / (size - 1) if size > 1 else 0.0)
+    if align_corners or scale is None or scale * n == size:  # as quotients of whole numbers: pixels that are hit are hit exactly
+        above, below = ((where_to * (n - 1), max(size - 1, 1)) if align_corners else
+                        ((2 * where_to + 1) * n - size, 2 * size))
+        first, fraction = above // below, above % below / below
     else:
         at = (where_to + 0.5) / scale - 0.5
-    if mode == "bilinear":
-        at = np.clip(at, 0, n - 1)
-    matrix, first = np.zeros((size, n)), np.floor(at).astype(int)
+        first = np.floor(at).astype(int)
+        fraction = at - first
+    if mode == "bilinear":  # beyond the ends both pixels are the last one
+        first, fraction = first.clip(0, n - 1), np.where((first < 0) | (first >= n - 1), 0, fraction)
+    matrix = np.zeros((size, n))
     for tap in (0, 1) if mode == "bilinear" else (-1, 0, 1, 2):
-        distance = np.abs(at - (first + tap))
+        distance = np.abs(fraction - tap)
         weight = 1 - distance if mode == "bilinear" else _cubic(distance)
         np.add.at(matrix, (where_to, np.clip(first + tap, 0, n - 1)), weight)
     return matrix
@@ -70,7 +72,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     Raises:
         ValueError: not images, both or neither of size and scale_factor, an unknown mode.
     """
-    x = as_tensor(x)
+    x = as_tensor(x) if mode == "nearest" else _as_float(x)
     if x.ndim != 4:
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
@@ -87,36 +89,90 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
-    rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale))
-                     for n, s, scale in zip(x.shape[2:], size, scales))
-    if x.shape[2] != size[0] or scales[0] not in (None, 1):
-        x = matmul(rows, x)
-    return x if x.shape[3] == size[1] and scales[1] in (None, 1) else matmul(x, swapaxes(columns, 0, 1))
+    for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
+        if n != length or scale not in (None, 1):
+            x = _resample(x, matrix=_matrix(n, length, mode, align_corners, scale), axis=axis)
+    return x
 
 
-def _like(x, array):
-    return Tensor(xp(x._array).asarray(array, dtype=x.dtype))
+def _weighted(x, matrix, axis):
+    """matrix @ x along one of the last two axes of (N, C, H, W), where a weight of 0 takes nothing of NaN or infinity.
+
+    A product with the whole matrix takes 0 * infinity = NaN. So what is not finite is left out of it, and added after it where
+    its weight is not 0.
+    """
+    module = xp(x)
+    if is_half(x.dtype):
+        return in_float32(_weighted)(x, matrix=matrix, axis=axis)
+    weights = module.asarray(matrix, dtype=x.dtype)
+    with np.errstate(invalid="ignore"):
+        y = _along(weights, x, axis)
+    if not is_float(x.dtype) or module is np and np.isfinite(y).all():  # on a GPU the question would wait for the product
+        return y
+    y = _along(weights, module.where(module.isfinite(x), x, 0), axis)
+    up, down = (module.isnan(x) | (x == infinity) for infinity in (math.inf, -math.inf))
+    for infinity, same, other in ((math.inf, up, down), (-math.inf, down, up)):
+        met = _along((weights > 0).astype(x.dtype), same.astype(x.dtype), axis)
+        met += _along((weights < 0).astype(x.dtype), other.astype(x.dtype), axis)
+        with np.errstate(invalid="ignore"):  # infinity - infinity is NaN, as it should be
+            y = module.where(met > 0, y + infinity, y)
+    return y
+
+
+def _along(matrix, x, axis):
+    if axis == -2:
+        return xp(x).matmul(matrix, x)
+    return (x.reshape(-1, x.shape[-1]) @ matrix.T).reshape(*x.shape[:-1], len(matrix))
+
+
+_resample = Primitive(
+    "resample", _weighted, lambda g, _out, _x, matrix, axis: _resample(g, matrix=matrix.T, axis=axis))
+
+
+def _weighed(pixels, weight):
+    with np.errstate(invalid="ignore"):
+        return xp(pixels).where(weight == 0, xp(pixels).zeros((), pixels.dtype), pixels * weight)
+
+
+_weigh = Primitive(  # pixels * weight, where a weight of 0 hides NaN and infinity, in the pixel and in its gradient
+    "weigh", _weighed, lambda g, _out, _pixels, weight: _weigh(g, weight), lambda g, _out, pixels, _weight: g * pixels,
+    broadcasts=True)
+
+
+def _position(u, size, align_corners):
+    """Where on an axis of `size` pixels the coordinate u lies: -1 and 1 are its ends, or the centres of its outer pixels."""
+    return (u + 1) * ((size - 1) / 2) if align_corners else ((u + 1) * size - 1) / 2
+
+
+def _place(u, size, align_corners, border):
+    """The position of each point, and on which it depends: a point outside the image, NaN too, stands still beside it."""
+    module = xp(u._array)
+    near = module.where(module.isnan(u._array), -4, u._array.clip(-4, 4))  # both are outside
+    at = _position(near, size, align_corners)
+    low, high = (0, size - 1) if border else (-1, size)
+    inside = (near == u._array) & (((at > low) if border else (at >= low)) & (at < high))
+    inside = Tensor(inside)
+    return where(inside, _position(where(inside, u, 0), size, align_corners), Tensor(at.clip(low, high).astype(u.dtype)))
 
 
 def _grid_sample(x, grid, align_corners, border):
     """The four pixels around each point, weighted by how near they are."""
     n, c, height, width = x.shape
-    place = [(grid[..., i] + 1) * ((m - 1) / 2) if align_corners else ((grid[..., i] + 1) * m - 1) / 2
-             for i, m in enumerate((width, height))]
-    if border:
-        place = [clip(p, 0, m - 1) for p, m in zip(place, (width, height))]
+    place = [_place(grid[..., i], m, align_corners, border) for i, m in enumerate((width, height))]
     corner = [floor(p.detach()) for p in place]
     fraction = [p - f for p, f in zip(place, corner)]
-    images, sample = x.transpose(0, 2, 3, 1), xp(x._array).arange(n)[:, None, None]
+    module = xp(x._array)
+    images, sample = x.transpose(0, 2, 3, 1), module.arange(n)[:, None, None]
     y = 0
     for down in (0, 1):
         for right in (0, 1):
-            column, row = (_whole(f, m) + d for f, m, d in zip(corner, (width, height), (right, down)))
+            column, row = (f._array.astype(np.int64) + d for f, d in zip(corner, (right, down)))
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
             weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
-            y = y + where(Tensor(inside[..., None]), pixels * weight.expand_dims(3), 0)
-    return y.transpose(0, 3, 1, 2)
+            y = y + where(Tensor(inside[..., None]), _weigh(pixels, weight.expand_dims(3)), 0)
+    lost = Tensor(module.isnan(grid._array).any(-1)[..., None])
+    return where(lost, math.nan, y).transpose(0, 3, 1, 2)
 
 
 _fused_grid_sample = Fused("grid_sample", _grid_sample)
@@ -128,7 +184,7 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
 
     Args:
         grid: (N, H', W', 2), the points (horizontal, vertical); -1 and 1 are the edges of the image, or with
-            `align_corners` the centres of its outer pixels. It gets a gradient too.
+            `align_corners` the centres of its outer pixels. It gets a gradient too. NaN reads NaN, and moves no pixel.
         padding_mode: "zeros" outside the image, or its "border" repeated.
 
     Returns:
@@ -144,9 +200,3 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
     if padding_mode not in ("zeros", "border"):
         raise ValueError(f"grid_sample: padding_mode is 'zeros' or 'border', not {padding_mode!r}")
     return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
-
-
-def _whole(f, most):
-    """Whole numbers as an integer array; those far outside the image, NaN too, just outside."""
-    module = xp(f._array)
-    return module.where(module.isnan(f._array), -2, f._array.clip(-2, most + 1)).astype(np.int64)

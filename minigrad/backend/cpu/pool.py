@@ -6,6 +6,7 @@ Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; res
 
 import numpy as np
 
+from .. import lowest
 from .layout import blocks, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
 from .threads import parallel_for
@@ -22,7 +23,7 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     """
     ho, wo = _output_size("max_pool2d", x.shape, kernel, stride, padding)
     n, c = x.shape[:2]
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    least = lowest(x.dtype)
     y = empty((n, ho, wo, c), x.dtype)
     winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
     x = nhwc(x)
@@ -30,9 +31,9 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     def block(index):
         images, rows = index
         inputs, columns = _input_ranges(rows, wo, kernel, stride, padding)
-        xp = padded(x, images, inputs, columns, "pool x", lowest)
+        xp = padded(x, images, inputs, columns, "pool x", least)
         first_max(list(taps(xp, kernel, stride, rows.stop - rows.start, wo)), y[index], winner[index])
-        if any(padding) and (lost := y[index] == lowest).any():  # where nothing is larger than the padding
+        if any(padding) and (lost := y[index] == least).any():  # where nothing is larger than the padding
             pixels = padded(np.ones((1, *x.shape[1:3], 1), bool), slice(0, 1), inputs, columns, "pool pixels", False)
             first = np.argmax(list(taps(pixels, kernel, stride, rows.stop - rows.start, wo)), 0)
             np.copyto(winner[index], first, casting="unsafe", where=lost)

@@ -6,9 +6,10 @@
 struct Place { int low; real fraction, slope; };  // between pixels low and low + 1; the derivative of the position in u
 
 static __device__ Place locate(real u, int size, int corners, int border) {
-    real at = corners ? (u + 1) / 2 * (size - 1) : ((u + 1) * size - 1) / 2, slope = real(corners ? size - 1 : size) / 2;
+    real near = fmin(fmax(u, real(-4)), real(4));  // both are outside, and so is NaN
+    real at = corners ? (near + 1) / 2 * (size - 1) : ((near + 1) * size - 1) / 2, slope = real(corners ? size - 1 : size) / 2;
     real least = border ? 0 : -1, most = border ? size - 1 : size;  // one pixel beyond the border all is 0
-    if (!(at > least && at < most)) slope = 0;  // so written, NaN stands still too
+    if (near != u || !(border ? at > least : at >= least) || !(at < most)) slope = 0;
     at = fmin(fmax(at, least), most);
     real low = floor(at);
     return {(int)low, at - low, slope};
@@ -19,6 +20,7 @@ extern "C" __global__ void grid_sample_forward(const item* x, const item* grid, 
     index_t i = thread_index();
     if (i >= n) return;
     Place h = locate(grid[2 * i], width, corners, border), v = locate(grid[2 * i + 1], height, corners, border);
+    bool lost = isnan(real(grid[2 * i])) || isnan(real(grid[2 * i + 1]));
     for (int c = 0; c < channels; c++) {
         index_t plane = i / points * channels + c;
         real sum = 0;
@@ -26,9 +28,9 @@ extern "C" __global__ void grid_sample_forward(const item* x, const item* grid, 
             int row = v.low + k / 2, column = h.low + k % 2;
             if (row < 0 || row >= height || column < 0 || column >= width) continue;
             real weight = (k / 2 ? v.fraction : 1 - v.fraction) * (k % 2 ? h.fraction : 1 - h.fraction);
-            sum += weight * x[(plane * height + row) * width + column];
+            if (weight != 0) sum += weight * x[(plane * height + row) * width + column];  // 0 hides NaN and infinity
         }
-        y[plane * points + i % points] = sum;
+        y[plane * points + i % points] = lost ? real(NAN) : sum;
     }
 }
 
@@ -39,6 +41,10 @@ extern "C" __global__ void grid_sample_backward(const item* g, const item* x, co
     index_t i = thread_index();
     if (i >= n) return;
     Place h = locate(grid[2 * i], width, corners, border), v = locate(grid[2 * i + 1], height, corners, border);
+    if (isnan(real(grid[2 * i])) || isnan(real(grid[2 * i + 1]))) {  // moves no pixel
+        dgrid[2 * i] = dgrid[2 * i + 1] = 0;
+        return;
+    }
     real du = 0, dv = 0;
     for (int c = 0; c < channels; c++) {
         index_t plane = i / points * channels + c;
@@ -48,7 +54,7 @@ extern "C" __global__ void grid_sample_backward(const item* g, const item* x, co
             if (row < 0 || row >= height || column < 0 || column >= width) continue;
             real vertical = k / 2 ? v.fraction : 1 - v.fraction, horizontal = k % 2 ? h.fraction : 1 - h.fraction;
             index_t at = (plane * height + row) * width + column;
-            atomicAdd(dx + at, cotangent * vertical * horizontal);
+            if (vertical * horizontal != 0) atomicAdd(dx + at, cotangent * vertical * horizontal);
             du += cotangent * x[at] * vertical * (k % 2 ? 1 : -1);
             dv += cotangent * x[at] * horizontal * (k / 2 ? 1 : -1);
         }

@@ -46,9 +46,10 @@ def test_grid_sample(run, seed, dtype, batch, size, points, corners, border):
 def test_points_far_outside_and_nan(run):
     x = np.arange(4.0).reshape(1, 1, 2, 2)
     grid = np.array([[1e30, 0], [-1e30, 1e30], [np.nan, 0], [0, 0]]).reshape(1, 1, 4, 2)
-    close(run(cuda.grid_sample, x, grid, True, False), np.array([0, 0, 0, 1.5]).reshape(1, 1, 1, 4))
+    close(run(cuda.grid_sample, x, grid, True, False), np.array([0, 0, np.nan, 1.5]).reshape(1, 1, 1, 4))
     close(run(cuda.grid_sample, x, grid[:, :, :2], True, True), np.array([2, 2.0]).reshape(1, 1, 1, 2))
-    _, dgrid = run(cuda.grid_sample_backward, np.ones((1, 1, 1, 4)), x, grid, True, False)
+    dx, dgrid = run(cuda.grid_sample_backward, np.ones((1, 1, 1, 4)), x, grid, True, False)
+    close(dx, np.full((1, 1, 2, 2), 0.25))
     close(dgrid[0, 0], [[0, 0], [0, 0], [0, 0], [0.5, 1.0]])
 
 
