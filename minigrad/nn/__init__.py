@@ -1,10 +1,10 @@
 """Modules: layers with parameters, put together into networks."""
 from . import functional, init
 from .layers import (
-    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d,
-    ConvTranspose2d, DropPath, Dropout, ELU, Embedding, Flatten, GELU, GroupNorm, Hardswish, Identity, LayerNorm, LeakyReLU,
-    Linear, MaxPool1d, MaxPool2d, Mish, PReLU, RMSNorm, ReLU, ReLU6, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample,
-    WeightNorm)
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
+    BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath, Dropout, ELU, Embedding, Flatten, GELU,
+    GroupNorm, Hardswish, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d, MaxPool2d, Mish, PReLU, RMSNorm, ReLU, ReLU6,
+    SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
     TripletMarginLoss)

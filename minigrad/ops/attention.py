@@ -103,8 +103,8 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
 def _serving(x, q):
     """Keys or values, each head of them as often as it serves a head of queries."""
     if x.ndim < 3 or q.ndim < 3 or not x.shape[-3] or q.shape[-3] % x.shape[-3]:
-        raise ValueError(f"attention: enable_gqa wants heads of queries that divide among those of keys and values, got {q.shape} "
-                         f"and {x.shape}")
+        raise ValueError("attention: enable_gqa wants a whole number of the queries' heads for each head of keys and values, got "
+                         f"{q.shape} and {x.shape}")
     return x if x.shape[-3] == q.shape[-3] else repeat(x, q.shape[-3] // x.shape[-3], x.ndim - 3)
 
 

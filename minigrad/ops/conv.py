@@ -210,7 +210,8 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
         output_padding: rows and columns added at one end, since several image sizes have one convolved size.
 
     Returns:
-        (N, O, H', W'), or (O, H', W') of one image, with H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+        (N, O, H', W'), or (O, H', W') of one image:
+        H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
 
     Raises:
         ValueError: shapes do not fit.

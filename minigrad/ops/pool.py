@@ -17,7 +17,7 @@ from .shape import concatenate, pad, stack
 
 
 def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
-    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W'). `ends` are what pads rows and columns."""
+    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W'). `ends` pad rows and columns."""
     x = pad(x, ((0, 0), (0, 0), *ends), constant_values=fill)
     rows, columns = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)]
     return stack([x[:, :, a:a + rows * stride[0]:stride[0], b:b + columns * stride[1]:stride[1]][:, :, :rows, :columns]
@@ -61,7 +61,7 @@ def _images(name, x):
 
 
 def _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation=1):
-    """The checked geometry, and what pads each axis: with `ceil_mode` as much as a last window that begins in the image wants."""
+    """The checked geometry, and what pads each axis: with `ceil_mode` as much as a last window that begins in it wants."""
     kernel, padding = pair(name, "kernel_size", kernel_size, 1), pair(name, "padding", padding, 0)
     stride = kernel if stride is None else pair(name, "stride", stride, 1)
     dilation = pair(name, "dilation", dilation, 1)
@@ -134,7 +134,7 @@ def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
         x = pad(x, ((0, 0), (0, 0), *ends))
     y = _fused_avg_pool(x, kernel=kernel, stride=stride, padding=(0, 0) if uneven else padding)
     if uneven or not count_include_pad:
-        counted = [_counted(m, n, k, s, p, count_include_pad) for m, n, k, s, p in zip(y.shape[2:], size, kernel, stride, padding)]
+        counted = [_counted(*axis, count_include_pad) for axis in zip(y.shape[2:], size, kernel, stride, padding)]
         y = y * (math.prod(kernel) / xp(y._array).asarray(np.outer(*counted), y.dtype))
     return y if given.ndim == 4 else y[0]
 

@@ -40,7 +40,7 @@ def _matrix(n, size, mode, align_corners, scale):
             return np.eye(n)[where_to * n // size]
         at = np.floor(where_to.astype(np.float32) * np.float32(1 / scale))  # in float32, as PyTorch does
         return np.eye(n)[np.minimum(at.astype(int), n - 1)]
-    if align_corners or scale is None or scale * n == size:  # as quotients of whole numbers: pixels that are hit are hit exactly
+    if align_corners or scale is None or scale * n == size:  # quotients of whole numbers: pixels are hit exactly
         above, below = ((where_to * (n - 1), max(size - 1, 1)) if align_corners else
                         ((2 * where_to + 1) * n - size, 2 * size))
         first, fraction = above // below, above % below / below

@@ -13,9 +13,11 @@ CALLS = {  # from a function to how it is called with one argument changed, and 
     "conv1d": (lambda **a: mg.conv1d(ROWS, W1, **a), dict(stride=1, padding=0, dilation=1, groups=1)),
     "conv_transpose2d": (lambda **a: mg.conv_transpose2d(X, W, **a), TRANSPOSED),
     "conv_transpose1d": (lambda **a: mg.conv_transpose1d(ROWS, W1, **a), TRANSPOSED),
-    "max_pool2d": (lambda **a: mg.max_pool2d(X, **{"kernel_size": 2, **a}), dict(kernel_size=1, stride=1, padding=0, dilation=1)),
+    "max_pool2d": (lambda **a: mg.max_pool2d(X, **{"kernel_size": 2, **a}),
+                   dict(kernel_size=1, stride=1, padding=0, dilation=1)),
     "avg_pool2d": (lambda **a: mg.avg_pool2d(X, **{"kernel_size": 2, **a}), dict(kernel_size=1, stride=1, padding=0)),
-    "max_pool1d": (lambda **a: mg.max_pool1d(ROWS, **{"kernel_size": 2, **a}), dict(kernel_size=1, stride=1, padding=0, dilation=1)),
+    "max_pool1d": (lambda **a: mg.max_pool1d(ROWS, **{"kernel_size": 2, **a}),
+                   dict(kernel_size=1, stride=1, padding=0, dilation=1)),
     "avg_pool1d": (lambda **a: mg.avg_pool1d(ROWS, **{"kernel_size": 2, **a}), dict(kernel_size=1, stride=1, padding=0)),
     "adaptive_avg_pool2d": (lambda **a: mg.adaptive_avg_pool2d(X, **a), dict(output_size=1)),
     "adaptive_max_pool2d": (lambda **a: mg.adaptive_max_pool2d(X, **a), dict(output_size=1)),
@@ -34,7 +36,8 @@ def test_what_is_no_whole_number_in_range_is_refused_by_name(name, argument, dat
     call, arguments = CALLS[name]
     below = arguments[argument] - 1
     wrong = data.draw(st.one_of(
-        st.integers(-10**9, below), st.sampled_from([0.5, 1.5, np.nan, np.inf, -np.inf, True, False, "2", np.float32(1.25), np.bool_(True)]),
+        st.integers(-10**9, below),
+        st.sampled_from([0.5, 1.5, np.nan, np.inf, -np.inf, True, False, "2", np.float32(1.25), np.bool_(True)]),
         st.integers(-5, below).map(np.int64)))
     pairs = "1d" not in name and argument not in ("groups", "indices_or_sections")
     shape = data.draw(st.sampled_from(["one", "first", "second", "three"])) if pairs else "one"
@@ -69,7 +72,8 @@ def test_filters_that_do_not_fit_are_refused(shape):
 
 @pytest.mark.parametrize("bias", [(1,), (3,), (1, 4), (4, 1), ()])
 def test_a_bias_does_not_broadcast(bias):
-    for convolution, x, w in ((mg.conv2d, X, W), (mg.conv1d, ROWS, W1), (mg.conv_transpose2d, X, W), (mg.conv_transpose1d, ROWS, W1)):
+    for convolution, x, w in ((mg.conv2d, X, W), (mg.conv1d, ROWS, W1), (mg.conv_transpose2d, X, W),
+                              (mg.conv_transpose1d, ROWS, W1)):
         with pytest.raises(ValueError, match="bias"):
             convolution(x, w, np.ones(bias, np.float32))
 
