@@ -6,6 +6,7 @@ NumPy (`axis`, not `dim`), are called with their arguments renamed.
 import numpy as np
 
 from .. import backend, ops
+from ..ops import geometry
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
     binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss,
@@ -69,7 +70,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
     if p == 2:
         return ops.l2_normalize(input, axis=dim, eps=eps)
-    return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), eps)
+    p = p if p in (np.inf, -np.inf) else geometry.real("normalize", "p", p)
+    return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), geometry.real("normalize", "eps", eps, 0))
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -147,6 +149,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     Raises:
         ValueError: shapes do not fit, a label is out of range, or an unknown reduction.
     """
+    label_smoothing = geometry.real("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     settings = dict(label_smoothing=label_smoothing, ignore_index=ignore_index)
     if weight is None:
         return ops.cross_entropy(input, target, reduction=reduction, **settings)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import whole
+from ..ops.geometry import LEAST, pair, real, single, whole
 from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
@@ -28,8 +28,12 @@ def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
     return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
 
 
-def _tuple(value, length):
-    return tuple(value) if np.iterable(value) else (value,) * length
+def _windows(layer, axes, **geometry):
+    """The geometry of a layer's windows as attributes, each number in its range."""
+    for name, value in geometry.items():
+        if not isinstance(value, str) and value is not None:
+            (single if axes == 1 else pair)(type(layer).__name__, name, value, LEAST[name])
+        setattr(layer, name, value)
 
 
 class Identity(Module):
@@ -73,15 +77,18 @@ class _Conv(Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1,
                  padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1, bias: bool = True):
         in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        groups = whole(type(self).__name__, "groups", groups, 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
                              f"{groups} groups")
-        kernel = [whole(type(self).__name__, "kernel_size", n, 1) for n in _tuple(kernel_size, self.axes)]
+        kernel = (single if self.axes == 1 else pair)(type(self).__name__, "kernel_size", kernel_size, 1)
+        kernel = (kernel,) if self.axes == 1 else kernel
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         fan_in = channels[1] * math.prod(kernel)
         self.weight = uniform((*channels, *kernel), fan_in)
         self.bias = uniform((out_channels,), fan_in) if bias else None
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        _windows(self, self.axes, stride=stride, padding=padding, dilation=dilation)
+        self.groups = groups
 
 
 class Conv1d(_Conv):
@@ -108,7 +115,7 @@ class ConvTranspose2d(_Conv):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
                  output_padding: Lengths = 0, groups: int = 1, bias: bool = True, dilation: Lengths = 1):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.output_padding = output_padding
+        _windows(self, self.axes, output_padding=output_padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
@@ -124,12 +131,12 @@ class ConvTranspose1d(ConvTranspose2d):
 class MaxPool2d(Module):
     """`max_pool2d`."""
 
-    function = staticmethod(ops.max_pool2d)
+    axes, function = 2, staticmethod(ops.max_pool2d)
 
     def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, dilation: Lengths = 1,
                  return_indices: bool = False, ceil_mode: bool = False):
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
+        _windows(self, self.axes, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
@@ -139,11 +146,11 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """`avg_pool2d`."""
 
-    function = staticmethod(ops.avg_pool2d)
+    axes, function = 2, staticmethod(ops.avg_pool2d)
 
     def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True):
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        _windows(self, self.axes, kernel_size=kernel_size, stride=stride, padding=padding)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,13 +160,13 @@ class AvgPool2d(Module):
 class MaxPool1d(MaxPool2d):
     """`max_pool1d`."""
 
-    function = staticmethod(ops.max_pool1d)
+    axes, function = 1, staticmethod(ops.max_pool1d)
 
 
 class AvgPool1d(AvgPool2d):
     """`avg_pool1d`."""
 
-    function = staticmethod(ops.avg_pool1d)
+    axes, function = 1, staticmethod(ops.avg_pool1d)
 
 
 class AdaptiveAvgPool2d(Module):
@@ -235,7 +242,9 @@ class BatchNorm2d(Module):
         self.weight, self.bias = _affine((num_features,), affine, affine)
         self.running_mean = np.zeros(num_features, np.float32) if track_running_stats else None
         self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
-        self.eps, self.momentum, self.splits = eps, momentum, splits
+        (self.splits,) = sizes(self, 1, splits=splits)
+        self.eps = real(type(self).__name__, "eps", eps, 0)
+        self.momentum = real(type(self).__name__, "momentum", momentum, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in self.dims:
@@ -253,14 +262,15 @@ class BatchNorm1d(BatchNorm2d):
 
 
 def _normalized(layer, shape):
-    return tuple(whole(type(layer).__name__, "normalized_shape", n, 0) for n in _tuple(shape, 1))
+    lengths = shape if np.iterable(shape) else (shape,)
+    return tuple(whole(type(layer).__name__, "normalized_shape", n, 0) for n in lengths)
 
 
 class LayerNorm(Module):
     """`layer_norm` over the last axes, of shape `normalized_shape`, with weight and bias of that shape."""
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True):
-        self.normalized_shape, self.eps = _normalized(self, normalized_shape), eps
+        self.normalized_shape, self.eps = _normalized(self, normalized_shape), real(type(self).__name__, "eps", eps, 0)
         self.weight, self.bias = _affine(self.normalized_shape, elementwise_affine, elementwise_affine and bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -271,7 +281,7 @@ class RMSNorm(Module):
     """`rms_norm` over the last axes, of shape `normalized_shape`, with a weight of that shape."""
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-6, elementwise_affine: bool = True):
-        self.normalized_shape, self.eps = _normalized(self, normalized_shape), eps
+        self.normalized_shape, self.eps = _normalized(self, normalized_shape), real(type(self).__name__, "eps", eps, 0)
         self.weight, _ = _affine(self.normalized_shape, elementwise_affine, False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -282,10 +292,10 @@ class GroupNorm(Module):
     """`group_norm` of (N, num_channels, ...)."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
-        (num_channels,) = sizes(self, num_channels=num_channels)
-        if num_groups < 1 or num_channels % num_groups:
+        (num_channels,), (num_groups,) = sizes(self, num_channels=num_channels), sizes(self, 1, num_groups=num_groups)
+        if num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
-        self.num_groups, self.eps = num_groups, eps
+        self.num_groups, self.eps = num_groups, real("GroupNorm", "eps", eps, 0)
         self.weight, self.bias = _affine((num_channels,), affine, affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -358,7 +368,7 @@ class LeakyReLU(Module):
     """`leaky_relu`."""
 
     def __init__(self, negative_slope: float = 0.01):
-        self.negative_slope = negative_slope
+        self.negative_slope = real("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.leaky_relu(x, negative_slope=self.negative_slope)
@@ -368,7 +378,7 @@ class Softplus(Module):
     """`softplus`."""
 
     def __init__(self, beta: float = 1.0):
-        self.beta = beta
+        self.beta = real("Softplus", "beta", beta)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softplus(x, beta=self.beta)
@@ -388,7 +398,7 @@ class Dropout(Module):
     """`dropout` in training, nothing in evaluation."""
 
     def __init__(self, p: float = 0.5):
-        self.p = p
+        self.p = real(type(self).__name__, "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, training=self.training)
@@ -398,7 +408,7 @@ class DropPath(Module):
     """`drop_path` in training, nothing in evaluation."""
 
     def __init__(self, p: float = 0.0):
-        self.p = p
+        self.p = real(type(self).__name__, "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.drop_path(x, self.p, training=self.training)
@@ -429,7 +439,7 @@ class ELU(Module):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
     def __init__(self, alpha: float = 1.0):
-        self.alpha = alpha
+        self.alpha = real("ELU", "alpha", alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.elu(x, alpha=self.alpha)
@@ -439,7 +449,8 @@ class PReLU(Module):
     """`prelu` with one weight, or one for each of `num_parameters` channels, which start at `init`."""
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25):
-        self.weight = Parameter(np.full(sizes(self, num_parameters=num_parameters), init, np.float32))
+        self.weight = Parameter(np.full(sizes(self, num_parameters=num_parameters), real("PReLU", "init", init),
+                                        np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.prelu(x, self.weight)

@@ -1,6 +1,7 @@
 """Recurrent layers. Parameter names and the order of the gates are PyTorch's."""
 from .. import ops
 from ..backend import xp
+from ..ops.geometry import real
 from ..tensor import Tensor, as_tensor
 from .layers import sizes, uniform
 from .module import Module
@@ -66,7 +67,8 @@ class _Recurrent(Module):
                  *, dropout: float = 0.0, bidirectional: bool = False):
         input_size, hidden_size = sizes(self, input_size=input_size, hidden_size=hidden_size)
         (num_layers,) = sizes(self, 1, num_layers=num_layers)
-        self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
+        self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
+        self.dropout = real(type(self).__name__, "dropout", dropout, 0, 1)
         self.suffixes = ["", "_reverse"] if bidirectional else [""]
         rows = self.gates * hidden_size
         for layer in range(num_layers):

@@ -9,6 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
+from .geometry import real
 from .shape import split
 
 
@@ -68,13 +69,14 @@ def silu(x: TensorLike) -> Tensor:
 @operation
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope x (Maas et al. 2013)."""
+    negative_slope = real("leaky_relu", "negative_slope", negative_slope)
     return _fused_leaky_relu(_floating("leaky_relu", x), negative_slope=negative_slope)
 
 
 @operation
 def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, without overflow."""
-    x = _floating("softplus", x)
+    x, beta = _floating("softplus", x), real("softplus", "beta", beta)
     return _fused_softplus(x) if beta == 1 else _fused_softplus(x * beta) / beta
 
 
@@ -94,7 +96,7 @@ def relu6(x: TensorLike) -> Tensor:
 @operation
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
-    x = _floating("elu", x)
+    x, alpha = _floating("elu", x), real("elu", "alpha", alpha)
     return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
 
 
@@ -177,19 +179,13 @@ def _keep_mask(array, shape, p):
     return random.words(array, shape) >= cut, 65536 / (65536 - cut)
 
 
-def _check_probability(name, p):
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: the probability p must lie between 0 and 1, not {p}")
-
-
 @operation
 def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element set to 0 with probability `p`, the others divided by 1 - p (Srivastava et al. 2014).
 
     The mask is drawn from `minigrad.random`, so `checkpoint` draws it again alike. Not training: `x` itself.
     """
-    _check_probability("dropout", p)
-    x = _floating("dropout", x)
+    x, p = _floating("dropout", x), real("dropout", "p", p, 0, 1)
     if not training or p == 0:
         return x
     if p == 1:
@@ -206,8 +202,7 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
 
     Stochastic depth (Huang et al. 2016, arXiv:1603.09382), applied to the branch of a residual block.
     """
-    _check_probability("drop_path", p)
-    x = _floating("drop_path", x)
+    x, p = _floating("drop_path", x), real("drop_path", "p", p, 0, 1)
     if not training or p == 0:
         return x
     if p == 1:

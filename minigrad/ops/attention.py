@@ -11,6 +11,7 @@ from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
 from .declare import operation
 from .elementwise import where
+from .geometry import real
 from .linalg import matmul
 from .reduce import softmax
 from .shape import concatenate, repeat, swapaxes
@@ -73,6 +74,7 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         ValueError: shapes do not fit.
     """
     q, k, v = (_floating("attention", x) for x in (q, k, v))
+    scale = scale if scale is None else real("attention", "scale", scale)
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
                          f"got {q.shape}, {k.shape} and {v.shape}")
@@ -103,7 +105,7 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
 def _serving(x, q):
     """Keys or values, each head of them as often as it serves a head of queries."""
     if x.ndim < 3 or q.ndim < 3 or not x.shape[-3] or q.shape[-3] % x.shape[-3]:
-        raise ValueError("attention: enable_gqa wants a whole number of the queries' heads for each head of keys and values, got "
+        raise ValueError("attention: enable_gqa wants as many heads of queries for each head of keys and values, got "
                          f"{q.shape} and {x.shape}")
     return x if x.shape[-3] == q.shape[-3] else repeat(x, q.shape[-3] // x.shape[-3], x.ndim - 3)
 
@@ -118,6 +120,7 @@ def packed_attention(qkv: TensorLike, attn_mask: TensorLike | None = None, *, is
     qkv = _floating("packed_attention", qkv)
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f"packed_attention: (N, L, 3, heads, width) wanted, got shape {qkv.shape}")
+    scale = scale if scale is None else real("packed_attention", "scale", scale)
     q = qkv._array[:, :, 0].transpose(0, 2, 1, 3)
     mask = _mask(attn_mask, q, q, 0)
     return _fused_packed(qkv, *mask, causal=0 if is_causal else None,

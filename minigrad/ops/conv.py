@@ -17,7 +17,7 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .geometry import Pair, pair, single, whole
+from .geometry import LEAST, Pair, pair, single, whole
 from .shape import pad
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
@@ -115,9 +115,6 @@ def _with_bias(name, y, bias):
     if bias.shape != y.shape[1:2]:
         raise ValueError(f"{name}: a bias {y.shape[1:2]} wanted, got {bias.shape}")
     return (_fused_bias if bias.dtype == y.dtype and not is_half(y.dtype) else _add_bias)(y, bias)
-
-
-LEAST = {"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}  # of the arguments that say where windows are
 
 
 def _images_and_filters(name, x, w, groups, transposed=False):

@@ -1,11 +1,16 @@
-"""The geometry of windows: whole numbers in their range, one for both axes or a pair (vertical, horizontal)."""
+"""Numbers that are settings, in their range: whole ones, pairs of them (vertical, horizontal) for windows, and real ones."""
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
 
+from ..tensor import Tensor
+
 Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
+# of the arguments that say where windows are
+LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 
 
 def whole(of: str, name: str, value, least: int) -> int:
@@ -23,9 +28,14 @@ def whole(of: str, name: str, value, least: int) -> int:
     return number
 
 
+def _several(value):
+    """The numbers of a sequence; None of what is none, text included."""
+    return tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else None
+
+
 def pair(of: str, name: str, value, least: int) -> tuple[int, int]:
     """A number for both axes, or one for each, as a pair of whole numbers that are at least `least`. ValueError otherwise."""
-    values = tuple(value) if np.iterable(value) else (value, value)
+    values = _several(value) or (value, value)
     if len(values) != 2:
         raise ValueError(f"{of}: {name} must be a whole number or a pair of them (vertical, horizontal), not {value!r}")
     return whole(of, name, values[0], least), whole(of, name, values[1], least)
@@ -33,7 +43,28 @@ def pair(of: str, name: str, value, least: int) -> tuple[int, int]:
 
 def single(of: str, name: str, value, least: int) -> int:
     """A number for the one axis of a sequence, which may stand in a sequence of one."""
-    values = tuple(value) if np.iterable(value) else (value,)
+    values = _several(value) or (value,)
     if len(values) != 1:
         raise ValueError(f"{of}: {name} must be one whole number, not {value!r}")
     return whole(of, name, values[0], least)
+
+
+def real(of: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a finite number from `low` to `high`; a Tensor that requires a gradient as it is.
+
+    Raises:
+        ValueError: it is not finite, outside, or no number; `of` and `name` say whose argument it is.
+    """
+    if type(value) is float and low <= value <= high and math.isfinite(value):
+        return value
+    if isinstance(value, Tensor) and value.requires_grad:
+        return value
+    try:
+        number = float(value) if not isinstance(value, (str, bytes, bool, np.bool_)) and np.ndim(value) == 0 else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and low <= number <= high):
+        span = (f"between {low:g} and {high:g}" if math.isfinite(low) and math.isfinite(high) else
+                f"of at least {low:g}" if math.isfinite(low) else "that is finite")
+        raise ValueError(f"{of}: {name} must be a number {span}, not {value!r}")
+    return number

@@ -9,6 +9,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
+from .geometry import real, whole
 from .index import take_along_axis
 from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
@@ -67,8 +68,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     logits = _as_float(logits)
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing {label_smoothing} does not lie between 0 and 1")
+    label_smoothing = real("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    ignore_index = whole("cross_entropy", "ignore_index", ignore_index, -2**63)
     if logits.ndim != 2:
         logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
     dtype = asarray(target).dtype if hasattr(target, "dtype") else np.asarray(target).dtype
@@ -194,7 +195,7 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
 @operation
 def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
-    if not delta > 0:
+    if real("huber_loss", "delta", delta, 0) == 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}")
     x, target = _pair("huber_loss", input, target)
     d = x - target
@@ -205,8 +206,7 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
 @operation
 def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
-    if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
+    beta = real("smooth_l1_loss", "beta", beta, 0)
     pair = _pair("smooth_l1_loss", input, target)
     return huber_loss(*pair, reduction, beta) / beta if beta else l1_loss(*pair, reduction)
 
@@ -224,6 +224,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
     """
     logp, target = as_tensor(input), as_tensor(target)
+    ignore_index = whole("nll_loss", "ignore_index", ignore_index, -2**63)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
     logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
@@ -251,6 +252,8 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
 def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: TensorLike, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
     """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
+    margin, eps = real("triplet_margin_loss", "margin", margin), real("triplet_margin_loss", "eps", eps, 0)
+    p = p if p == np.inf else real("triplet_margin_loss", "p", p, 0)
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))

@@ -9,6 +9,7 @@ from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
 from .declare import operation
 from .elementwise import maximum, relu, sqrt, square, where
+from .geometry import real, whole
 from .pool import max_pool2d
 from .reduce import mean, sum
 from .shape import _axes, Axes, broadcast_to, concatenate, split
@@ -89,6 +90,8 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
+    momentum, eps = real("batch_norm", "momentum", momentum, 0, 1), real("batch_norm", "eps", eps, 0)
+    splits = whole("batch_norm", "splits", splits, 1)
     if x.ndim == 3:
         settings = training, momentum, eps, splits
         return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
@@ -114,6 +117,7 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
     x = as_tensor(x)
     if x.ndim != 4:
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) wanted, got shape {x.shape}")
+    momentum, eps = real("norm_relu_pool", "momentum", momentum, 0, 1), real("norm_relu_pool", "eps", eps, 0)
     weight, bias = _affine(x, weight, bias)
     _check_channels("norm_relu_pool", x.shape[1], running_mean=running_mean, running_var=running_var)
     if not training:
@@ -189,7 +193,7 @@ _fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rm
 
 def _over_last(name, norm, x, normalized_shape, affine, eps):
     """The operation over the last axes, which must have `normalized_shape`."""
-    x = _floating(name, x)
+    x, eps = _floating(name, x), real(name, "eps", eps, 0)
     shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
@@ -246,8 +250,9 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
         x: (N, C, ...).
         weight, bias: (C,) or None.
     """
-    x = _floating("group_norm", x)
-    if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
+    x, eps = _floating("group_norm", x), real("group_norm", "eps", eps, 0)
+    num_groups = whole("group_norm", "num_groups", num_groups, 1)
+    if x.ndim < 2 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: (N, C, ...) with C divisible by {num_groups} wanted, got shape {x.shape}")
     weight, bias = (a if a is None else as_tensor(a) for a in (weight, bias))
     _check_channels("group_norm", x.shape[1], weight=weight, bias=bias)
@@ -262,7 +267,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 @operation
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
-    x = as_tensor(x)
+    x, eps = as_tensor(x), real("l2_normalize", "eps", eps, 0)
     return x / maximum(sqrt(sum(x * x, axis, keepdims=True)), eps)
 
 
@@ -270,6 +275,7 @@ def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
     x, y = map(as_tensor, (x, y))
+    eps = real("cosine_similarity", "eps", eps, 0)
     shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
     return sum(l2_normalize(broadcast_to(x, shape), axis, eps) * l2_normalize(broadcast_to(y, shape), axis, eps), axis)
 

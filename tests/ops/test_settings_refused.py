@@ -1,0 +1,84 @@
+"""Numbers that are settings: what is no finite number in its range is refused by name, in layers when they are made."""
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.nn import functional as F
+
+X = np.random.default_rng(0).normal(size=(4, 4))
+IMAGES, LABELS, STATISTICS = X.reshape(2, 2, 2, 2), np.arange(4), (np.zeros(2), np.ones(2))
+INFINITY = float("inf")
+CALLS = {  # from a call's name to its argument, the call, and the range
+    "dropout": ("p", lambda p: mg.dropout(X, p), 0, 1), "drop_path": ("p", lambda p: mg.drop_path(X, p), 0, 1),
+    "batch_norm eps": ("eps", lambda eps: mg.batch_norm(IMAGES, None, None, training=True, eps=eps), 0, INFINITY),
+    "batch_norm in evaluation": ("eps", lambda eps: mg.batch_norm(IMAGES, *STATISTICS, eps=eps), 0, INFINITY),
+    "batch_norm momentum": ("momentum", lambda m: mg.batch_norm(IMAGES, None, None, training=True, momentum=m), 0, 1),
+    "norm_relu_pool": ("eps", lambda e: mg.norm_relu_pool(IMAGES, *STATISTICS, *STATISTICS, training=True, eps=e), 0, INFINITY),
+    "layer_norm": ("eps", lambda eps: mg.layer_norm(X, 4, eps=eps), 0, INFINITY),
+    "rms_norm": ("eps", lambda eps: mg.rms_norm(X, 4, eps=eps), 0, INFINITY),
+    "group_norm": ("eps", lambda eps: mg.group_norm(X, 2, eps=eps), 0, INFINITY),
+    "l2_normalize": ("eps", lambda eps: mg.l2_normalize(X, eps=eps), 0, INFINITY),
+    "cosine_similarity": ("eps", lambda eps: mg.cosine_similarity(X, X, eps=eps), 0, INFINITY),
+    "normalize": ("eps", lambda eps: F.normalize(X, 1, eps=eps), 0, INFINITY),
+    "leaky_relu": ("negative_slope", lambda s: mg.leaky_relu(X, s), -INFINITY, INFINITY),
+    "elu": ("alpha", lambda alpha: mg.elu(X, alpha), -INFINITY, INFINITY),
+    "softplus": ("beta", lambda beta: mg.softplus(X, beta), -INFINITY, INFINITY),
+    "attention": ("scale", lambda s: mg.scaled_dot_product_attention(X, X, X, scale=s), -INFINITY, INFINITY),
+    "packed_attention": ("scale", lambda s: mg.packed_attention(np.ones((1, 2, 3, 1, 2)), scale=s), -INFINITY, INFINITY),
+    "cross_entropy": ("label_smoothing", lambda e: mg.cross_entropy(X, LABELS, label_smoothing=e), 0, 1),
+    "weighted cross_entropy": ("label_smoothing", lambda e: F.cross_entropy(X, LABELS, np.ones(4), label_smoothing=e), 0, 1),
+    "huber_loss": ("delta", lambda delta: mg.huber_loss(X, X, delta=delta), 0, INFINITY),
+    "smooth_l1_loss": ("beta", lambda beta: mg.smooth_l1_loss(X, X, beta=beta), 0, INFINITY),
+    "triplet margin": ("margin", lambda margin: mg.triplet_margin_loss(X, X, X, margin), -INFINITY, INFINITY),
+    "triplet eps": ("eps", lambda eps: mg.triplet_margin_loss(X, X, X, eps=eps), 0, INFINITY),
+    "Dropout": ("p", nn.Dropout, 0, 1), "DropPath": ("p", nn.DropPath, 0, 1),
+    "BatchNorm1d eps": ("eps", lambda eps: nn.BatchNorm1d(3, eps), 0, INFINITY),
+    "BatchNorm2d momentum": ("momentum", lambda m: nn.BatchNorm2d(3, momentum=m), 0, 1),
+    "LayerNorm": ("eps", lambda eps: nn.LayerNorm(3, eps), 0, INFINITY),
+    "RMSNorm": ("eps", lambda eps: nn.RMSNorm(3, eps), 0, INFINITY),
+    "GroupNorm": ("eps", lambda eps: nn.GroupNorm(1, 3, eps), 0, INFINITY),
+    "LeakyReLU": ("negative_slope", nn.LeakyReLU, -INFINITY, INFINITY), "ELU": ("alpha", nn.ELU, -INFINITY, INFINITY),
+    "Softplus": ("beta", nn.Softplus, -INFINITY, INFINITY),
+    "PReLU": ("init", lambda init: nn.PReLU(init=init), -INFINITY, INFINITY),
+    "GRU": ("dropout", lambda p: nn.GRU(2, 2, dropout=p), 0, 1), "LSTM": ("dropout", lambda p: nn.LSTM(2, 2, dropout=p), 0, 1)}
+CONVOLUTION = "kernel_size", "stride", "padding", "dilation", "groups"
+LAYERS = {  # layers of windows: how one is made, and the least value of each argument
+    "Conv1d": (lambda **a: nn.Conv1d(2, 2, **{"kernel_size": 2, **a}), CONVOLUTION),
+    "Conv2d": (lambda **a: nn.Conv2d(2, 2, **{"kernel_size": 2, **a}), CONVOLUTION),
+    "ConvTranspose2d": (lambda **a: nn.ConvTranspose2d(2, 2, 2, **a), ("stride", "padding", "output_padding", "dilation")),
+    "MaxPool1d": (lambda **a: nn.MaxPool1d(**{"kernel_size": 2, **a}), ("kernel_size", "stride", "padding", "dilation")),
+    "MaxPool2d": (lambda **a: nn.MaxPool2d(**{"kernel_size": 2, **a}), ("kernel_size", "stride", "padding", "dilation")),
+    "AvgPool2d": (lambda **a: nn.AvgPool2d(**{"kernel_size": 2, **a}), ("kernel_size", "stride", "padding"))}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_real_numbers(name, data):
+    argument, call, low, high = CALLS[name]
+    outside = [st.sampled_from([np.nan, INFINITY, -INFINITY, "1", None, np.float32("nan"), [0.5], np.ones(2), 1j,
+                                mg.Tensor(np.nan), object(), True])]
+    if low > -INFINITY:
+        outside.append(st.floats(max_value=low, exclude_max=True, allow_nan=False))
+    if high < INFINITY:
+        outside.append(st.floats(min_value=high, exclude_min=True, allow_nan=False))
+    wrong = data.draw(st.one_of(outside))
+    if wrong is not None or argument != "scale":  # whose default None is
+        with pytest.raises(ValueError, match=argument):
+            call(wrong)
+    for inside in (np.float32(0.5), np.float64(0.5), mg.Tensor(0.5), np.array(0.5), 1, np.int64(1)):
+        call(inside)
+
+
+@pytest.mark.parametrize("name, argument", [(name, argument) for name in LAYERS for argument in LAYERS[name][1]])
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_windows_of_layers(name, argument, data):
+    make, _ = LAYERS[name]
+    least = 0 if "padding" in argument else 1
+    wrong = data.draw(st.integers(max_value=least - 1) | st.sampled_from([0.5, np.nan, INFINITY, True, b"2", object()]))
+    with pytest.raises(ValueError, match=f"{name}: {argument}"):
+        make(**{argument: wrong})
+    make(**{argument: np.int64(least)})
