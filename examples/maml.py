@@ -14,6 +14,7 @@ from typing import Literal
 
 import minigrad as mg
 from methods.few_shot import base, maml
+from methods.few_shot.evaluation import write_mistakes
 from methods.few_shot.maml_tasks import CharacterTasks, SinusoidLearner, SinusoidTasks
 from methods.training import characters, plots
 from methods.training.checkpoint import fingerprint
@@ -77,10 +78,12 @@ def main(run):
         print(f"{count:>3} {results[count]:8.2f} +- {interval:.2f}")
     plots.curves(folder.history(), folder.path / "curves.png", "meta-step",
                  {"loss": "meta-loss", "score": "training " + learner.unit})
-    if run.task == "sinusoid":
+    if classifier:
+        print(write_mistakes(folder, test_set, run.device))
+    else:
         test.tasks = 3
         draw_fits(learner, test.sample(), (0, 1, run.test_steps), folder.path / "fits.png")
-    print(f"\nmetrics, checkpoint and figures are in {run.out}")
+    print(f"\nwhat the run wrote is in {run.out}")
     return results
 
 

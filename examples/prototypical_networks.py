@@ -15,7 +15,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.few_shot import base, prototypical
-from methods.few_shot.evaluation import embed_all, lake_error_rate, table
+from methods.few_shot.evaluation import embed_all, lake_error_rate, table, write_mistakes
 from methods.training import characters, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
@@ -61,12 +61,13 @@ def main(run):
     results = table("prototypical network", net.classify, embeddings, test_set, run)
     if lake:
         print(f"error rate on the one-shot runs of Lake et al.: {100 * lake_error_rate(net, lake):.1f} %")
+    print(write_mistakes(folder, test_set, run.device))
     plots.curves(folder.history(), folder.path / "curves.png", "training episode",
                  {"loss": "training loss", "accuracy": "training accuracy"})
     rng = np.random.default_rng(run.seed)
     draw_episode(folder.path / "episode.png", net, test_set, embeddings, rng)
     draw_embeddings(folder.path / "embeddings.png", test_set, embeddings, rng)
-    print(f"\nmetrics, checkpoint and figures are in {run.out}")
+    print(f"\nmetrics, checkpoint, figures, mistakes and confusion table are in {run.out}")
     return results
 
 

@@ -35,7 +35,7 @@ from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
 from methods.training.images import load, scaled
 from methods.training.loop import train
-from methods.training.prediction import predict, write_csv, write_test
+from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
 
@@ -77,10 +77,7 @@ def settings(name):
 def result(run, name, images):
     """Trains with the method `name`, and returns the accuracy on the test images."""
     if name == "label_propagation":
-        try:
-            return label_propagation.accuracy(images, run)
-        except ValueError as error:
-            raise SystemExit(f"--neighbours: {error}") from None
+        return accuracy(propagated(run, images)[0], images.test_y)
     folder = RunFolder(run.out, run, run.resume)
     method, classifier = build.build(run, name, images)
     batches = build.Batches(images.x, images.y, images.unlabelled, run.batch, run.ratio, run.seed)
@@ -92,6 +89,14 @@ def result(run, name, images):
           evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every,
           data=fingerprint(images.names, images.x, images.y, images.unlabelled))
     return test()
+
+
+def propagated(run, images):
+    """See `label_propagation.probabilities`."""
+    try:
+        return label_propagation.probabilities(images, run)
+    except ValueError as error:
+        raise SystemExit(f"--neighbours: {error}") from None
 
 
 def baseline(run, name):
@@ -109,21 +114,31 @@ def main(run):
     check(run)
     images, name = load(run.data, run.labels, run.seed), run.method
     print(images.description)
-    found = result(run, name, images)
+    if name == "label_propagation":
+        folder = RunFolder(run.out, run, run.resume)
+        p, drawn, spread = propagated(run, images)
+        found = accuracy(p, images.test_y)
+    else:
+        found = result(run, name, images)
     print(f"accuracy on the test images: {name} {100 * found:.2f} %")
     if name != "supervised":
         print(f"with the labelled images alone: {100 * result(*baseline(run, name), images):.2f} %")
-    if name != "label_propagation":
+    files, first = images.unlabelled_files, len(images.unlabelled) - len(images.unlabelled_files)
+    if name == "label_propagation":
+        folder.path.mkdir(parents=True, exist_ok=True)
+        files, spread = [files[i - first] for i in drawn[drawn >= first]], spread[drawn >= first]
+    else:
         folder = RunFolder(run.out, run, True)
         labels = {"loss": "training loss"} | ({"accuracy": "accuracy on the test images"} if run.evaluate_every else {})
         plots.curves(folder.history(), folder.path / "curves.png", "step", labels)
         classifier = load_classifier(folder.checkpoint, run.device)
-        print(write_test(folder.path, classifier.probabilities(scaled(images.test)), images.test_y, images.names,
-                         images.test_files))
-        if pictures := images.unlabelled_files:
-            write_csv(folder.path / "predictions.csv", predict(classifier, pictures))
-            print(f"the classes of {len(pictures)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
-        print(f"metrics, checkpoint, figure, mistakes and confusion table are in {run.out}")
+        p = classifier.probabilities(scaled(images.test))
+        spread = classifier.probabilities(scaled(images.unlabelled[first:])) if files else p[:0]
+    print(write_test(folder.path, p, images.test_y, images.names, images.test_files))
+    if files:
+        write_csv(folder.path / "predictions.csv", most_probable(files, spread, images.names))
+        print(f"the classes of {len(files)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
+    print(f"what the run wrote, with mistakes and confusion table, is in {run.out}")
     return found
 
 

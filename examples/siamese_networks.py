@@ -7,7 +7,7 @@ import dataclasses
 
 import minigrad as mg
 from methods.few_shot import base, siamese
-from methods.few_shot.evaluation import embed_all, table
+from methods.few_shot.evaluation import embed_all, table, write_mistakes
 from methods.training import characters, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
@@ -46,9 +46,10 @@ def main(run):
           data=fingerprint(train_set.names, train_set.images, test_set.names))
 
     results = table("siamese network", net.classify, embed_all(net, test_set.images), test_set, run)
+    print(write_mistakes(folder, test_set, run.device))
     plots.curves(folder.history(), folder.path / "curves.png", "step",
                  {"loss": "training loss", "accuracy": "pairs judged correctly"})
-    print(f"\nmetrics, checkpoint and figure are in {run.out}")
+    print(f"\nmetrics, checkpoint, figure, mistakes and confusion table are in {run.out}")
     return results
 
 

@@ -1,12 +1,16 @@
 """Accuracy on episodes of new classes, the same for every few-shot method."""
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy as share
 from methods.training.evaluation import in_batches, mean_and_interval
+from methods.training.prediction import write_test
+from methods.training.run import RunFolder
 from minigrad import Tensor, data
 from minigrad.data import Characters
 from minigrad.nn import Module
@@ -76,6 +80,25 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
             results[way, shot] = row[0][0]
             print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
     return results
+
+
+def write_mistakes(run: RunFolder, test: Characters, device: str = "cpu") -> str:
+    """Writes which drawings of the test classes the run's classifier gets wrong (see `write_test`), and returns a summary.
+
+    It knows five drawings of each class, or one less than the smallest class has, and classifies the others among all classes
+    that it knows.
+    """
+    classifier = load_classifier(run.checkpoint, device)
+    known = min(classifier.support.shape[1], min(map(len, test.images)) - 1)
+    classifier = dataclasses.replace(classifier, support=classifier.support[:, :known])
+    classes = range(len(classifier.classes))
+    queries = np.concatenate([test.images[k][known:, None] for k in classes])
+    labels = np.repeat(classes, [len(test.images[k]) - known for k in classes])
+    files = [test.files[k][i] if test.files else f"{test.names[k]} #{i}" for k in classes
+             for i in range(known, len(test.images[k]))]
+    p = classifier.probabilities(queries)
+    each = write_test(run.path, p, labels, classifier.classes, files)
+    return f"{known}-shot among all {len(classes)} new classes: {100 * share(p, labels):.1f} %; {each}"
 
 
 def lake_error_rate(net: FewShotClassifier, runs: list[data.LakeRun]) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from methods.training.evaluation import accuracy as share
 from methods.training.images import Images, scaled
 from methods.training.settings import setting
 
@@ -68,15 +67,20 @@ def propagate(x: np.ndarray, labelled: np.ndarray, y: np.ndarray, classes: int, 
     return f
 
 
-def accuracy(images: Images, config: Config, most: int = 10_000) -> float:
-    """Of the test images, which lie in the graph too, without their labels.
+def probabilities(images: Images, config: Config, most: int = 10_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the test images, which lie in the graph too, without their labels, and of the unlabelled images.
 
     Of more than `most` unlabelled images so many are drawn at random.
 
+    Returns:
+        the probabilities (the rows of F, each divided by its sum) of the test images; which of the unlabelled images were
+        drawn, in order; and the probabilities of these.
     Raises:
         ValueError: there are too few images for so many neighbours.
     """
-    free = images.unlabelled[np.random.default_rng(0).permutation(len(images.unlabelled))[:most]]
-    x, n = np.concatenate([images.x, free, images.test]), len(images.x)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(images.unlabelled))[:most])
+    x, n = np.concatenate([images.x, images.unlabelled[drawn], images.test]), len(images.x)
     f = propagate(scaled(x), np.arange(n), images.y, images.classes, config)
-    return share(f[-len(images.test):], images.test_y)
+    total = f.sum(1, keepdims=True)
+    p = np.where(total > 0, f / np.where(total > 0, total, 1), 1 / images.classes)  # to some no label comes
+    return p[n + len(drawn):], drawn, p[n:n + len(drawn)]

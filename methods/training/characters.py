@@ -76,7 +76,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         images = images.astype(np.float32) / 255
         on_paper = bool(images.size and np.median(images) > 0.5)
         images = np.split(1 - images if on_paper else images, np.cumsum([len(members) for members in part.values()])[:-1])
-        return Characters(images, list(part), on_paper)
+        return Characters(images, list(part), on_paper, list(part.values()))
 
     if found.layout.test and test:
         train, test = characters(train), characters(test)
@@ -84,7 +84,8 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         whole = characters(train)
         order = np.random.default_rng(0).permutation(len(whole.names))
         cut = 2 * len(order) // 3
-        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part], whole.on_paper)
+        train, test = (Characters([whole.images[i] for i in part], [whole.names[i] for i in part], whole.on_paper,
+                                  [whole.files[i] for i in part])
                        for part in (order[:cut], order[cut:]))
     description = "\n".join([f"{path}: {len(train.names)} classes to train on, {len(test.names)} new ones to test on",
                              found.description(), *notes])

@@ -1,6 +1,5 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +25,7 @@ class Images:
     description: str
     names: tuple[str, ...]  # of the classes
     preprocessing: Preprocessing  # that makes such images of pictures
-    unlabelled_files: dict[str, Callable[[], bytes]] = field(default_factory=dict)  # of an image folder, see `picture_files`
+    unlabelled_files: list[str] = field(default_factory=list)  # the names of the last of the unlabelled ones, if they are files
     test_files: list[str] = field(default_factory=list)  # the names of the test images, if they are files
 
     @property
@@ -142,7 +141,7 @@ def own_images(path: str, labels: int, seed: int) -> Images:
                    f"{found.description()}")
     paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
-                  Preprocessing(32, images.shape[1]), {paths[n]: found.pictures.files[n] for n in layout.unlabelled},
+                  Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
                   [paths[found.names[i]] for i in held])
 
 

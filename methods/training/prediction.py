@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, some
+from minigrad.data.folder import arrange
 
 from .classifier import Classifier
 from .pictures import read_pictures
@@ -28,8 +28,12 @@ def predict(classifier: Classifier, files: dict[str, Callable[[], bytes]]) -> li
     names, images = read_pictures(files, classifier.preprocessing)
     if not names:
         return []
-    p = classifier.probabilities(images)
-    return [(name, classifier.classes[k], float(row[k])) for name, row, k in zip(names, p, p.argmax(1))]
+    return most_probable(names, classifier.probabilities(images), classifier.classes)
+
+
+def most_probable(names: Sequence[str], probabilities: np.ndarray, classes: Sequence[str]) -> list[Prediction]:
+    """Of pictures with the probabilities (N, classes)."""
+    return [(name, classes[k], float(row[k])) for name, row, k in zip(names, probabilities, probabilities.argmax(1))]
 
 
 def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifier:
@@ -78,7 +82,7 @@ def write_csv(path: str | os.PathLike, predictions: list[Prediction]) -> None:
 
 def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
                files: Sequence[str] = ()) -> str:
-    """Writes which test images a classifier gets wrong, and returns the accuracy of each class as a line.
+    """Writes which test images a classifier gets wrong, and returns the accuracy of each class (of many the lowest) as a line.
 
     Args:
         folder: gets `mistakes.csv`, a line for each wrong image with the most certain first, and `confusion.csv`, the number
@@ -94,8 +98,10 @@ def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarr
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     _write_rows(folder / "confusion.csv", [("class", *classes), *((c, *row) for c, row in zip(classes, confusion.tolist()))])
-    each = [f"{c} {100 * confusion[k, k] / n:.1f} %" for k, c in enumerate(classes) if (n := confusion[k].sum())]
-    return f"accuracy of each class: {some(each, 20)}"
+    shares = [(confusion[k, k] / n, c) for k, c in enumerate(classes) if (n := confusion[k].sum())]
+    many = len(shares) > 20
+    each = [f"{c} {100 * share:.1f} %" for share, c in (sorted(shares, key=lambda pair: pair[0])[:5] if many else shares)]
+    return f"{'lowest accuracies of a class' if many else 'accuracy of each class'}: {', '.join(each)}"
 
 
 def _write_rows(path, rows):

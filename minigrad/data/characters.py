@@ -9,12 +9,14 @@ import numpy as np
 class Characters:
     """images: (classes, drawings, size, size) float32, ink 1 on background 0; names: one "Alphabet/character" a class.
 
-    `on_paper`: they were dark on light paper, and are to be shown so; else light on a dark ground.
+    `on_paper`: they were dark on light paper, and are to be shown so; else light on a dark ground. `files`: the drawings' names
+    of each class, if they are files.
     """
 
     images: np.ndarray
     names: list[str]
     on_paper: bool = True
+    files: list[list[str]] | None = None
 
     def shown(self, kind: int, drawing: int) -> np.ndarray:
         """A drawing (size, size) of a class as it was, black 0 and white 1."""

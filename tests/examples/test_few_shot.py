@@ -1,4 +1,7 @@
 """The few-shot examples end to end, in a few steps."""
+import csv
+import importlib
+
 import numpy as np
 import pytest
 
@@ -79,3 +82,25 @@ def test_a_class_with_one_picture_is_one_line_before_training(tmp_path, counts, 
     with pytest.raises(SystemExit, match="two of each are needed; not used: classes with one picture") as error:
         module.main(module.Run(data=own(tmp_path / "data", counts), out=str(tmp_path / "out")))
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+EXAMPLES = [("prototypical_networks", {}), ("siamese_networks", {}), ("matching_networks", {}), ("maml", dict(tasks=2, way=2))]
+
+
+@pytest.mark.parametrize("name, settings", EXAMPLES)
+@pytest.mark.parametrize("counts", [(9, 8, 7), (2, 3, 3)])
+def test_every_run_says_which_drawings_were_wrong(tmp_path, name, settings, counts):
+    """Of own pictures by their files, each that is no example once, and as many as the confusion table counts."""
+    example = importlib.import_module(f"examples.{name}")
+    folder = own(tmp_path / "own", {"train": (4, 4, 4), "test": counts})
+    example.main(example.Run(data=folder, steps=2, width=4, episodes=5, shot=1, out=str(tmp_path / "run"), **settings)
+                 if name != "siamese_networks" else
+                 example.Run(data=folder, steps=2, width=4, episodes=5, out=str(tmp_path / "run")))
+    with open(tmp_path / "run" / "mistakes.csv") as mistakes, open(tmp_path / "run" / "confusion.csv") as confusion:
+        wrong, (header, *table) = list(csv.reader(mistakes))[1:], csv.reader(confusion)
+    classes, known = header[1:], min(5, min(counts) - 1)
+    numbers = np.array([[int(n) for n in row[1:]] for row in table])
+    assert numbers.sum(1).tolist() == [counts[int(c[-1])] - known for c in classes]
+    assert len(wrong) == numbers.sum() - np.trace(numbers) and len({file for file, *_ in wrong}) == len(wrong)
+    for file, kind, predicted, p in wrong:
+        assert (tmp_path / "own" / file).is_file() and file.split("/")[-2] == kind != predicted and 0 < float(p) <= 1

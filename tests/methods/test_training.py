@@ -601,7 +601,7 @@ def test_mistakes_and_confusion_by_hand(tmp_path):
     assert (tmp_path / "mistakes.csv").read_text() == "file,class,predicted,probability\nw.png,b,a,0.7000\n"
 
 
-@pytest.mark.parametrize("name", [*METHODS])
+@pytest.mark.parametrize("name", [*METHODS, "label_propagation"])
 def test_every_run_says_which_images_were_wrong(tmp_path, name):
     from examples import semi_supervised
     run = dataclasses.replace(semi_supervised.settings(name), steps=2, batch=10, width=4, labels=20, out=str(tmp_path))
