@@ -123,7 +123,13 @@ class Ladder(nn.Module):
 
 
 def architecture(config: Config, inputs: int, classes: int) -> Architecture:
-    """The method's own network, for so many inputs."""
+    """The method's own network, for so many inputs.
+
+    Raises:
+        SystemExit: there is no weight.
+    """
+    if not config.weights:
+        raise SystemExit("--weights: at least one number is needed")
     return Architecture("methods.semi_supervised.ladder.Ladder", sizes=[inputs, *config.hidden, classes], noise=config.noise)
 
 

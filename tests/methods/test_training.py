@@ -567,6 +567,14 @@ def test_odd_settings_are_one_line_before_anything_is_written(tmp_path):
         assert "\n" not in error.value.code and not out.exists(), (module, name)
 
 
+def test_a_ladder_without_weights_is_one_line(tmp_path):
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings("ladder"), weights=(), labels=20, out=str(tmp_path / "run"))
+    with pytest.raises(SystemExit, match="^--weights: at least one number"):
+        semi_supervised.main(run)
+    assert not (tmp_path / "run").exists()
+
+
 # -- comparisons -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("damage", FILE_DAMAGES)
