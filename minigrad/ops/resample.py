@@ -21,9 +21,8 @@ from .linalg import matmul
 from .shape import swapaxes
 
 
-def _cubic(t):
-    """The cubic convolution kernel with a = -0.75 at distances t <= 2 (Keys 1981)."""
-    a = -0.75
+def _cubic(t, a=-0.75):
+    """The cubic convolution kernel at distances t (Keys 1981)."""
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
@@ -56,19 +55,31 @@ def _matrix(n, size, mode, align_corners, scale):
     return matrix
 
 
+@functools.lru_cache(64)
+def _smooth_matrix(n, size, mode):
+    """`_matrix` with antialiasing: where n is larger than size, the kernel is as much wider. The cubic one has a = -0.5."""
+    wider = max(n / size, 1)
+    centre = (np.arange(size) + 0.5) * (n / size)
+    distance = np.abs(np.arange(n) + 0.5 - centre[:, None]) / wider
+    weights = np.maximum(1 - distance, 0) if mode == "bilinear" else _cubic(distance, -0.5)
+    return weights / weights.sum(1, keepdims=True)
+
+
 @operation
 def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
-                mode: str = "nearest", align_corners: bool = False) -> Tensor:
-    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate` (without antialiasing).
+                mode: str = "nearest", align_corners: bool = False, *, antialias: bool = False) -> Tensor:
+    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate`.
 
     Args:
         size: (H', W') or a number for both; or else
         scale_factor: a number or a pair; H' = floor(H scale_factor).
         mode: "nearest", "bilinear" or "bicubic".
         align_corners: the centres of the corner pixels stay in place; otherwise the corners of the image do.
+        antialias: a pixel of a smaller image is the mean of all that it covers, as with Pillow; of "bilinear" and "bicubic",
+            to a `size`, with corners not aligned.
 
     Raises:
-        ValueError: not images, both or neither of size and scale_factor, an unknown mode.
+        ValueError: not images, both or neither of size and scale_factor, an unknown mode, `antialias` with other arguments.
     """
     x = as_tensor(x)
     if x.ndim != 4:
@@ -77,6 +88,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError("interpolate: give one of size and scale_factor")
     if mode not in ("nearest", "bilinear", "bicubic"):
         raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
+    if antialias and (mode == "nearest" or align_corners or size is None):
+        raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
         size = pair("interpolate", "size", size, 1)
         scales = (None, None)
@@ -87,7 +100,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
-    rows, columns = (_like(x, _matrix(n, s, mode, align_corners, scale))
+    rows, columns = (_like(x, _smooth_matrix(n, s, mode) if antialias else _matrix(n, s, mode, align_corners, scale))
                      for n, s, scale in zip(x.shape[2:], size, scales))
     if x.shape[2] != size[0] or scales[0] not in (None, 1):
         x = matmul(rows, x)
