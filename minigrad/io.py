@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files, written whole or not at all; and PyTorch's files, read by `pth`. Nothing is ever unpickled."""
+"""Checkpoints: safetensors files, written whole or not at all; and PyTorch's, read by `pth`. Nothing is ever unpickled."""
 import json
 import os
 from collections.abc import Mapping

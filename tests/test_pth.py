@@ -202,7 +202,8 @@ def touching(path):
     reduce = [pickle.dumps({"w": Touches(str(path), how)}, protocol) for protocol in range(6)
               for how in ((os.system, f"touch {path}"), (open, Touches, "w"), (eval, make.decode()), (os.mkdir, Touches))]
     fine = described()
-    by_hand = [code(b"cposix\nsystem\n(" + text(shell.decode()) + b"tR"), code(b"(" + text(shell.decode()) + b"iposix\nsystem\n"),
+    by_hand = [code(b"cposix\nsystem\n(" + text(shell.decode()) + b"tR"),
+               code(b"(" + text(shell.decode()) + b"iposix\nsystem\n"),
                code(b"(cposix\nsystem\n" + text(shell.decode()) + b"o"),  # OBJ
                code(b"cposix\nsystem\n" + text(shell.decode()) + b"\x85\x81"),  # NEWOBJ
                code(text("posix") + text("system") + b"\x93" + text(shell.decode()) + b"\x85R"),  # STACK_GLOBAL

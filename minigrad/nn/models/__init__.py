@@ -1,4 +1,4 @@
-"""Networks, one family a file: encoders with a head. `published` reads their checkpoints, `lookup` finds and recognises them."""
+"""Networks, one family a file: encoders with a head. `published` reads checkpoints, `lookup` finds and recognises them."""
 from .conv import Conv4, ConvBlock, ConvLarge
 from .efficientnet import EfficientNetLite, efficientnet_lite
 from .encoder import Encoder

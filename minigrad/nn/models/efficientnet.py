@@ -14,7 +14,8 @@ from ..module import Module
 from .encoder import Encoder
 
 STAGES = [  # blocks, kernel, stride of the first, expansion, channels
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320)]
 VARIANTS = [(1.0, 1.0, 0.2), (1.0, 1.1, 0.2), (1.1, 1.2, 0.3), (1.2, 1.4, 0.3), (1.4, 1.8, 0.3)]  # width, depth, dropout
 IMAGE_SIZES = [224, 240, 260, 280, 300]
 
@@ -74,7 +75,8 @@ class EfficientNetLite(Encoder):
         drop_path: the probability with which the last block's branch is left out; it rises linearly from 0 in the first.
     """
 
-    stored_names = {"stem": "_conv_stem", "norm0": "_bn0", "blocks": "_blocks", "last": "_conv_head", "norm1": "_bn1", "head": "_fc"}
+    stored_names = {"stem": "_conv_stem", "norm0": "_bn0", "blocks": "_blocks", "last": "_conv_head", "norm1": "_bn1",
+                    "head": "_fc"}
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, num_classes: int | None = 1000, in_channels: int = 3,
                  dropout: float = 0.2, drop_path: float = 0.0):
@@ -118,7 +120,11 @@ def _rounded(channels):
 
 
 def efficientnet_lite(variant: int = 0, **settings) -> EfficientNetLite:
-    """EfficientNet-Lite0 to Lite4; further arguments of `EfficientNetLite`. Their images have 224 to 300 pixels (`IMAGE_SIZES`)."""
+    """EfficientNet-Lite0 to Lite4, for images of 224 to 300 pixels (`IMAGE_SIZES`); further arguments of `EfficientNetLite`.
+
+    Raises:
+        ValueError: there is no such variant.
+    """
     if variant not in range(len(VARIANTS)):
         raise ValueError(f"efficientnet_lite: variant is 0 to {len(VARIANTS) - 1}, not {variant!r}")
     width, depth, dropout = VARIANTS[variant]

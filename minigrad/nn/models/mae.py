@@ -1,7 +1,7 @@
 """The masked autoencoder's two networks (He et al. 2022, arXiv:2111.06377), with the names of the authors' checkpoints.
 
-The encoder is a Vision Transformer that sees some of the patches; a smaller one gets its states, with a mask token in each place
-that was hidden, and predicts the pixels of all. Which patches are hidden, and the loss, are the method's.
+The encoder is a Vision Transformer that sees some of the patches; a smaller one gets its states, with a mask token in each
+place that was hidden, and predicts the pixels of all. Which patches are hidden, and the loss, are the method's.
 """
 import numpy as np
 
@@ -26,7 +26,8 @@ class MAE(VisionTransformer):
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 0, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
-                 mlp_ratio: float = 4.0, *, decoder_dim: int = 512, decoder_depth: int = 8, decoder_heads: int = 16, **settings):
+                 mlp_ratio: float = 4.0, *, decoder_dim: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
+                 **settings):
         super().__init__(img_size, patch_size, in_chans, num_classes, embed_dim, depth, num_heads, mlp_ratio, **settings)
         eps = settings.get("eps", 1e-6)
         self.pos_embed = Parameter(sincos_positions(self.grid, embed_dim), requires_grad=False)

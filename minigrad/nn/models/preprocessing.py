@@ -22,8 +22,8 @@ class Preprocessing:
         size: how many pixels high and wide the input is.
         interpolation: one of `INTERPOLATIONS`.
         mean, std: of each channel.
-        crop: the part of the shorter side that stays, above 0, at most 1. `dataclasses.replace(preprocessing, crop=1)` keeps the
-            borders of pictures that the object fills.
+        crop: the part of the shorter side that stays, above 0, at most 1. `dataclasses.replace(preprocessing, crop=1)` keeps
+            the borders, for pictures that the object fills.
     """
 
     size: int = 224
@@ -39,7 +39,8 @@ class Preprocessing:
         if not 0 < self.crop <= 1:
             raise ValueError(f"Preprocessing: crop is above 0 and at most 1, not {self.crop!r}")
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not min(self.std) > 0:
-            raise ValueError(f"Preprocessing: mean and std of 1 or 3 channels wanted, std above 0, not {self.mean} and {self.std}")
+            raise ValueError("Preprocessing: mean and std of 1 or 3 channels wanted, std above 0, "
+                             f"not {self.mean} and {self.std}")
 
     def __call__(self, pictures: "np.ndarray | PIL.Image.Image | Iterable") -> np.ndarray:  # noqa: F821 (Pillow is optional)
         """

@@ -51,8 +51,8 @@ def _hub_blocks(here, there):
 
 
 HUB_VIT_NAMES = {
-    "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings", "reg_token": "embeddings.register_tokens",
-    "patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm", "head": "classifier",
+    "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
+    "reg_token": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm", "head": "classifier",
     **_hub_blocks("blocks.{i}", "encoder.layer.{i}")}
 HUB_DINOV2_NAMES = HUB_VIT_NAMES | {f"blocks.{{i}}.{part}": f"encoder.layer.{{i}}.{part}"
                                     for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")} | {
@@ -60,7 +60,8 @@ HUB_DINOV2_NAMES = HUB_VIT_NAMES | {f"blocks.{{i}}.{part}": f"encoder.layer.{{i}
 HUB_MAE_NAMES = {
     **{here: [f"vit.{name}" for name in there] if isinstance(there, list) else f"vit.{there}"
        for here, there in HUB_VIT_NAMES.items()},
-    **{name: f"decoder.{name}" for name in ("mask_token", "decoder_pos_embed", "decoder_embed", "decoder_norm", "decoder_pred")},
+    **{name: f"decoder.{name}"
+       for name in ("mask_token", "decoder_pos_embed", "decoder_embed", "decoder_norm", "decoder_pred")},
     **_hub_blocks("decoder_blocks.{i}", "decoder.decoder_layers.{i}")}
 
 
@@ -160,7 +161,8 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
 def _current(publishers, own, state):
     """The publisher who has most of the names, and the checkpoint without what surrounds the model, in today's names."""
     old = {"gamma": "weight", "beta": "bias"}
-    state = {re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[0]], name): array for name, array in state.items()}
+    state = {re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[0]], name): array
+             for name, array in state.items()}
     found = {}
     for i, publisher in enumerate(publishers):
         wanted = {source for name in own for source in _sources(publisher, name)}

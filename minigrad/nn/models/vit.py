@@ -1,7 +1,7 @@
 """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the names of timm's checkpoints.
 
-DINO's (Caron et al. 2021, arXiv:2104.14294) is the same; DINOv2's (Oquab et al. 2023, arXiv:2304.07193) has scaled branches, and
-in one version registers: tokens that only give it room to compute (Darcet et al. 2023, arXiv:2309.16588).
+DINO's (Caron et al. 2021, arXiv:2104.14294) is the same; DINOv2's (Oquab et al. 2023, arXiv:2304.07193) has scaled branches,
+and in one version registers: tokens that only give it room to compute (Darcet et al. 2023, arXiv:2309.16588).
 """
 import math
 
@@ -140,7 +140,8 @@ def resize_positions(positions: np.ndarray, grid: tuple[int, int], how: str = "a
     elif math.isqrt(count - 1) ** 2 == count - 1 > 0:
         first, patches, side = positions[:, :1], positions[:, 1:], math.isqrt(count - 1)
     else:
-        raise ValueError(f"resize_positions: positions of a square grid wanted, with one for the class token or without, not {count}")
+        raise ValueError("resize_positions: positions of a square grid wanted, with one for the class token or without, "
+                         f"not {count}")
     if grid != (side, side):
         image = patches.reshape(1, side, side, width).transpose(0, 3, 1, 2)
         size = {"scale_factor": tuple((n + 0.1) / side for n in grid)} if how == "dino" else {"size": tuple(grid)}
