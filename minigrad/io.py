@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files, written whole or not at all. Loading never unpickles."""
+"""Checkpoints: safetensors files, written whole or not at all; and PyTorch's, read by `pth`. Nothing is ever unpickled."""
 import json
 import os
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import to_device
+from . import pth
+from .backend import as_dtype, to_device
 from .backend.files import replacing
 
 
@@ -39,12 +40,18 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays by name, and the facts (None if there are none), that `save` or another writer of safetensors wrote.
+    """The arrays by name, and the facts (None if there are none), of a file of safetensors or of PyTorch's.
+
+    Which of them it is, the file's first bytes say, not its name. How names and facts come out of PyTorch's dicts is said at
+    `pth.load`, which refuses what is no tensor.
 
     Raises:
-        FileNotFoundError: there is no such file; IsADirectoryError: `path` is a folder; ValueError: the file is damaged or no
-            safetensors file; ImportError: safetensors is not installed.
+        FileNotFoundError: there is no such file; IsADirectoryError: `path` is a folder; ValueError: the file is damaged, or of
+            another kind, or holds something that is no tensor, or bfloat16 where ml_dtypes is not installed; ImportError: it
+            is none of PyTorch's, and safetensors is not installed.
     """
+    if os.path.isfile(path) and pth.is_pth(path):
+        return pth.load(path)
     safetensors = _safetensors()
     if not os.path.exists(path):
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -53,6 +60,10 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             facts = (file.metadata() or {}).get("facts", "null")
+            if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):
+                as_dtype("bfloat16")  # makes the name known to NumPy
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(facts)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    except RuntimeError as error:  # ml_dtypes is missing
+        raise ValueError(f"{path} is not read: {error}") from None

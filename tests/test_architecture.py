@@ -12,8 +12,8 @@ from minigrad import nn, ops, optim
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = [  # from the bottom; what stands on a floor may import that floor and those below
-    {"minigrad.backend", "minigrad.tree"}, {"minigrad.recording", "minigrad.versions", "minigrad.io"}, {"minigrad.tensor"},
-    {"minigrad.primitive"}, {"minigrad.backward"}, {"minigrad.fused"}, {"minigrad.ops"},
+    {"minigrad.backend", "minigrad.tree"}, {"minigrad.recording", "minigrad.versions", "minigrad.pth", "minigrad.io"},
+    {"minigrad.tensor"}, {"minigrad.primitive"}, {"minigrad.backward"}, {"minigrad.fused"}, {"minigrad.ops"},
     {"minigrad.transforms", "minigrad.inspect", "minigrad.cuda_graph", "minigrad.data"}, {"minigrad.nn"},
     {"minigrad.optim", "minigrad.gradient_check", "minigrad.graph_picture"}, {"minigrad"}, {"methods"}, {"examples"}]
 

@@ -10,7 +10,7 @@ from .losses import (
     TripletMarginLoss)
 from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
-    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, Encoder, ResNet, VisionTransformer, WideResNet, load_published, resnet18,
-    resnet50)
+    BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,
+    WideResNet, efficientnet_lite, load_encoder, load_published, resize_positions, resnet18, resnet50)
 from .recurrent import GRU, GRUCell, LSTM, LSTMCell
 from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer

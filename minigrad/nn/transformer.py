@@ -5,17 +5,20 @@ One block serves all models. All its matrices are `Linear` layers, under the sam
     attn.qkv, attn.proj     attention: in to queries, keys and values side by side; out
     mlp.fc1, mlp.fc2        the network at each position
     norm1, norm2
+    ls1, ls2                the scales of both branches, where there are any
 
 These are also the names in checkpoints of vision Transformers. The classes with PyTorch's names are the same block, whose
 parameters state dicts call in_proj_weight, out_proj, linear1, ...
 """
 from collections.abc import Callable
 
+import numpy as np
+
 from .. import ops
 from ..tensor import Tensor
 from . import init
-from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, uniform
-from .module import Module
+from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, uniform
+from .module import Module, Parameter
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
                "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x)}
@@ -95,6 +98,16 @@ class Mlp(Module):
         return self.fc2(self.dropout(activation(self.fc1(x))))
 
 
+class LayerScale(Module):
+    """x times a learned number for each feature, all `value` at first (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    def __init__(self, dim: int, value: float):
+        self.gamma = Parameter(np.full(dim, value, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
 class TransformerBlock(Module):
     """Self-attention and an Mlp, each beside a residual connection and with layer norm: (N, L, dim) to the same.
 
@@ -107,15 +120,17 @@ class TransformerBlock(Module):
         dropout: of attention weights, within the Mlp and at the end of both branches.
         drop_path: the probability with which a branch is left out for a sample, in training.
         eps: of the layer norms.
+        layer_scale: what the branches' scales `ls1` and `ls2` start at; None for no scales.
     """
 
     attention = Attention  # the class of `attn`
 
     def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
-                 drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6):
+                 drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6, layer_scale: float | None = None):
         self.attn = self.attention(dim, num_heads, dropout)
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
+        self.ls1, self.ls2 = (Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
         self.dropout, self.drop_path, self.norm_first = Dropout(dropout), DropPath(drop_path), norm_first
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False,
@@ -125,9 +140,9 @@ class TransformerBlock(Module):
         y = self.attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
                       need_weights=need_weights)
         y, weights = y if need_weights else (y, None)
-        x = x + self._branch(y)
+        x = x + self._branch(self.ls1(y))
         x = x if self.norm_first else self.norm1(x)
-        x = x + self._branch(self.mlp(self.norm2(x) if self.norm_first else x))
+        x = x + self._branch(self.ls2(self.mlp(self.norm2(x) if self.norm_first else x)))
         x = x if self.norm_first else self.norm2(x)
         return (x, weights) if need_weights else x
 

@@ -20,9 +20,8 @@ from .geometry import Pair, pair
 from .index import getitem
 
 
-def _cubic(t):
-    """The cubic convolution kernel with a = -0.75 at distances t <= 2 (Keys 1981)."""
-    a = -0.75
+def _cubic(t, a=-0.75):
+    """The cubic convolution kernel at distances t (Keys 1981)."""
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
@@ -58,19 +57,31 @@ def _matrix(n, size, mode, align_corners, scale):
     return matrix
 
 
+@functools.lru_cache(64)
+def _smooth_matrix(n, size, mode):
+    """`_matrix` with antialiasing: where n is larger than size, the kernel is as much wider. The cubic one has a = -0.5."""
+    wider = max(n / size, 1)
+    centre = (np.arange(size) + 0.5) * (n / size)
+    distance = np.abs(np.arange(n) + 0.5 - centre[:, None]) / wider
+    weights = np.maximum(1 - distance, 0) if mode == "bilinear" else _cubic(distance, -0.5)
+    return weights / weights.sum(1, keepdims=True)
+
+
 @operation
 def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
-                mode: str = "nearest", align_corners: bool = False) -> Tensor:
-    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate` (without antialiasing).
+                mode: str = "nearest", align_corners: bool = False, *, antialias: bool = False) -> Tensor:
+    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate`.
 
     Args:
         size: (H', W') or a number for both; or else
         scale_factor: a number or a pair; H' = floor(H scale_factor).
         mode: "nearest", "bilinear" or "bicubic".
         align_corners: the centres of the corner pixels stay in place; otherwise the corners of the image do.
+        antialias: a pixel of a smaller image is the mean of all that it covers, as with Pillow; of "bilinear" and "bicubic",
+            to a `size`, with corners not aligned.
 
     Raises:
-        ValueError: not images, both or neither of size and scale_factor, an unknown mode.
+        ValueError: not images, both or neither of size and scale_factor, an unknown mode, `antialias` with other arguments.
     """
     x = as_tensor(x) if mode == "nearest" else _as_float(x)
     if x.ndim != 4:
@@ -79,6 +90,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError("interpolate: give one of size and scale_factor")
     if mode not in ("nearest", "bilinear", "bicubic"):
         raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
+    if antialias and (mode == "nearest" or align_corners or size is None):
+        raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
         size = pair("interpolate", "size", size, 1)
         scales = (None, None)
@@ -91,7 +104,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
     for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
         if n != length or scale not in (None, 1):
-            x = _resample(x, matrix=_matrix(n, length, mode, align_corners, scale), axis=axis)
+            matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
+            x = _resample(x, matrix=matrix, axis=axis)
     return x
 
 

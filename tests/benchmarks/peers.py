@@ -51,6 +51,44 @@ def wide_resnet(classes):
     return nn.Sequential(*layers, nn.BatchNorm2d(128), nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
+class SameConv(nn.Conv2d):
+    """TensorFlow's padding "same", as timm does it."""
+
+    def forward(self, x):
+        rows, columns = (max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(x.shape[2:], self.stride, self.kernel_size))
+        x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)) if rows or columns else x
+        return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
+
+
+def conv_norm(before, channels, kernel, stride=1, groups=1):
+    padding = SameConv(before, channels, kernel, stride, groups=groups, bias=False) if stride > 1 else nn.Conv2d(
+        before, channels, kernel, 1, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(padding, nn.BatchNorm2d(channels, 1e-3, 0.01))
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, before, channels, kernel, stride, expansion):
+        super().__init__()
+        hidden, self.shortcut = expansion * before, stride == 1 and before == channels
+        layers = [conv_norm(before, hidden, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        self.layers = nn.Sequential(*layers, conv_norm(hidden, hidden, kernel, stride, hidden), nn.ReLU6(inplace=True),
+                                    conv_norm(hidden, channels, 1))
+
+    def forward(self, x):
+        return x + self.layers(x) if self.shortcut else self.layers(x)
+
+
+def efficientnet_lite0():
+    """Without a head."""
+    layers, before = [conv_norm(3, 32, 3, 2), nn.ReLU6(inplace=True)], 32
+    for count, kernel, stride, expansion, channels in ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
+                                                       (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)):
+        for i in range(count):
+            layers.append(InvertedResidual(before, channels, kernel, 1 if i else stride, expansion))
+            before = channels
+    return nn.Sequential(*layers, conv_norm(320, 1280, 1), nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 class ViT(nn.Module):
     def __init__(self, size, patch, width, depth, heads, classes):
         super().__init__()

@@ -264,6 +264,38 @@ for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
     workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), jax=_step_jax(_jaxs, _x))
 
 
+# -- encoding: a frozen encoder, in evaluation ----------------------------------------------------------------------------
+
+
+def _encoding_minigrad(device):
+    import minigrad as mg
+    from minigrad import nn
+    net, x = nn.efficientnet_lite(0, num_classes=0).to(device).eval(), mg.Tensor(ENCODED).to(device)
+
+    def step():
+        with mg.no_grad():
+            return float(net(x)[0, 0])
+    return step
+
+
+def _encoding_torch(device, channels_last=False):
+    import torch
+    from . import peers
+    net, x = peers.efficientnet_lite0().to(device).eval(), torch.tensor(ENCODED).to(device)
+    if channels_last:
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+
+    def step():
+        with torch.no_grad():
+            return float(net(x)[0, 0])
+    return step
+
+
+ENCODED = _rng().standard_normal((16, 3, 224, 224), np.float32)
+workload("encoding, EfficientNet-Lite0, 16 images of 224x224", minigrad=_encoding_minigrad, torch=_encoding_torch,
+         torch_channels_last=lambda device: _encoding_torch(device, True))
+
+
 # -- layers: forward alone, and with backward ----------------------------------------------------------------------------
 
 LARGER = 16  # how many times the inputs are longer on a GPU, which is done with the others before the next is launched

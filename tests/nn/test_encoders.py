@@ -16,10 +16,12 @@ MODELS = {
     "Conv4": (lambda n: nn.Conv4(3, 8, image_size=32, num_classes=n), IMAGES, 32, "head"),
     "ConvLarge": (lambda n: nn.ConvLarge(n), IMAGES, 128, "fc"),
     "ResNet": (lambda n: nn.ResNet(nn.models.BasicBlock, (1, 1, 1, 1), n, small_images=True), IMAGES, 512, "fc"),
+    "Lite": (lambda n: nn.EfficientNetLite(1.0, 0.3, n), IMAGES, 1280, "_fc"),
     "ResNet, bottlenecks": (lambda n: nn.ResNet(nn.models.Bottleneck, (1, 0, 0, 0), n), IMAGES, 256, "fc"),
     "WRN": (lambda n: nn.WideResNet(10, 1, n), IMAGES, 64, "fc"),
     "ViT": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2), IMAGES, 12, "head"),
     "ViT, mean": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2, global_pool="avg"), IMAGES, 12, "head"),
+    "ViT, registers": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2, layer_scale=0.1, registers=3), IMAGES, 12, "head"),
     "BERT": (lambda n: nn.BERT(20, 8, 2, 2, 16, 10, num_classes=n), IDS, 8, "head"),
     "CLIP": (lambda n: nn.CLIPText(20, 8, 2, 2, 16, 10, n), IDS, 8, "projection")}
 
@@ -220,7 +222,7 @@ def hub(net):
     """A state dict under the names of the hub."""
     found = {}
     for name, array in net.state_dict().items():
-        sources = published._sources(published.PUBLISHERS[type(net)], name)
+        sources = published._sources(published.PUBLISHERS[type(net)][0], name)
         found.update(zip(sources, np.split(array, len(sources))))
     return found
 

