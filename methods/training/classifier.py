@@ -13,7 +13,7 @@ from minigrad.nn import Module
 from . import checkpoint
 from .evaluation import in_batches
 from .forward import tensor
-from .pictures import Preprocessing
+from .pictures import EncoderInput, Preprocessing, preprocessing_of
 
 
 class Architecture:
@@ -28,27 +28,41 @@ class Architecture:
         Raises:
             ValueError: there is no such network in `minigrad` or `methods`.
         """
-        module, _, name = self.name.rpartition(".")
-        try:
-            kind = getattr(importlib.import_module(module), name) if module.split(".")[0] in ("minigrad", "methods") else None
-        except (ImportError, AttributeError):
-            kind = None
-        if not isinstance(kind, type) or not issubclass(kind, Module):
-            raise ValueError(f"there is no network {self.name!r} in minigrad or methods")
+        kind = _network(self.name)
         return kind(**{k: v.build() if isinstance(v, Architecture) else v for k, v in self.arguments.items()})
 
     def facts(self) -> dict[str, Any]:
         """The architecture as JSON can hold it."""
-        inner = {k: v.facts() if isinstance(v, Architecture) else v for k, v in self.arguments.items()}
+        inner = {k: v.facts() if isinstance(v, Architecture) else {"class": full_name(v)} if isinstance(v, type) else v
+                 for k, v in self.arguments.items()}
         return {"architecture": self.name, "arguments": inner}
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> "Architecture":
         """What `facts` described."""
         def inner(value):
+            if isinstance(value, dict) and value.keys() == {"class"}:
+                return _network(value["class"])
             return cls.of(value) if isinstance(value, dict) and value.keys() == {"architecture", "arguments"} else value
 
         return cls(facts["architecture"], **{k: inner(v) for k, v in facts["arguments"].items()})
+
+
+def full_name(kind: type) -> str:
+    """Module and name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _network(full):
+    """The class of Modules of that name."""
+    module, _, name = full.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name) if module.split(".")[0] in ("minigrad", "methods") else None
+    except (ImportError, AttributeError):
+        kind = None
+    if not isinstance(kind, type) or not issubclass(kind, Module):
+        raise ValueError(f"there is no network {full!r} in minigrad or methods")
+    return kind
 
 
 @dataclass
@@ -66,7 +80,7 @@ class Classifier:
 
     architecture: Architecture
     classes: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | EncoderInput
     support: np.ndarray | None = None
     weights: str = "net"
     net: Module | None = None
@@ -102,5 +116,5 @@ def load_classifier(path: str | os.PathLike, device: str = "cpu") -> Classifier:
     net = architecture.build()
     arrays = state[about["weights"]]
     net.load_state_dict({name: arrays[name] for name in net.state_dict()})  # a training may have more: a second head
-    return Classifier(architecture, tuple(about["classes"]), Preprocessing(**about["preprocessing"]), about["support"],
+    return Classifier(architecture, tuple(about["classes"]), preprocessing_of(about["preprocessing"]), about["support"],
                       about["weights"], net.to(device).eval())

@@ -6,11 +6,12 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data import cifar10
-from minigrad.data.folder import some
+from minigrad.data.folder import Layout, some
 
 from .pictures import Preprocessing
 
 UNLABELLED = "unlabelled"
+MNIST_TEST = "t10k-images-idx3-ubyte.gz"
 
 
 @dataclass
@@ -48,54 +49,76 @@ def load(source: str, labels: int, seed: int) -> Images:
     """`Images` with so many labels in all, as many of each class, drawn with the seed; test images are always the same ones.
 
     Args:
-        source: "digits" (scikit-learn's), "mnist", "cifar10", a folder with MNIST's or CIFAR-10's files, or an image folder
-            of your own. "mnist" (or "download") and "cifar10" are looked for where MINIGRAD_DATA says, else fetched.
+        source: "digits" (scikit-learn's), "mnist", "fashion", "cifar10", a folder with the files of one of these, or an image
+            folder of your own. The last three are looked for where MINIGRAD_DATA says, else fetched.
         labels: the total over all classes; 0 for all labels of an image folder.
 
     Raises:
         SystemExit: it says what is wrong with the source or the number of labels.
     """
     try:
-        if source == "digits":
-            return _divided(*data.load_digits(), 497, "scikit-learn's digits", labels, seed)
-        if source in ("mnist", "download") or _holds(source, "t10k-images-idx3-ubyte.gz"):
-            return _mnist(source if _holds(source, "t10k-images-idx3-ubyte.gz") else None, labels, seed)
-        if source == "cifar10" or any(_holds(source, name) for name in data.CIFAR10_FILES):
-            return _cifar10(None if source == "cifar10" else source, labels, seed)
-        return own_images(source, labels, seed)
+        known = data_set(source)
+        return own_images(source, labels, seed) if known is None else _given(*known, labels, seed)
     except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data {source} --labels {labels}: {error}") from None
+
+
+DataSet = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str, tuple[str, ...]]
+
+
+def data_set(source: str) -> DataSet | None:
+    """Images and labels to train on, images and labels to test on, a name, and the classes' names; None: no known data set.
+
+    Args:
+        source: "digits", "mnist", "fashion", "cifar10", or a folder that holds the files of the last three.
+
+    Raises:
+        as the loaders in `minigrad.data`.
+    """
+    numbers = tuple(map(str, range(10)))
+    if source == "digits":
+        return *_divided(*data.load_digits(), 497), "scikit-learn's digits", numbers
+    path = pathlib.Path(source)
+    if path.name == "fashion-mnist" and (path / MNIST_TEST).is_file():
+        return _fashion(path.parent)
+    if source == "fashion" or _holds(source, f"fashion-mnist/{MNIST_TEST}") and not _holds(source, MNIST_TEST):
+        return _fashion(None if source == "fashion" else source)
+    if source in ("mnist", "download") or _holds(source, MNIST_TEST):
+        return *_mnist(source if _holds(source, MNIST_TEST) else None), numbers
+    if source == "cifar10" or any(_holds(source, name) for name in data.CIFAR10_FILES):
+        folder = None if source == "cifar10" else source
+        return *data.load_cifar10("train", folder), *data.load_cifar10("test", folder), "CIFAR-10", cifar10.NAMES
+    return None
 
 
 def _holds(source, name):
     return any((pathlib.Path(source) / folder / name).is_file() for folder in ("", "mnist", "cifar10"))
 
 
-def _mnist(folder, labels, seed):
+def _fashion(folder):
+    sets = data.load_fashion_mnist("train", folder), data.load_fashion_mnist("test", folder)
+    return *sets[0], *sets[1], "Fashion-MNIST", data.FASHION_NAMES
+
+
+def _mnist(folder):
     where = data.data_dir(folder)
-    if _holds(where, "t10k-images-idx3-ubyte.gz") and not _holds(where, "train-images-idx3-ubyte.gz"):
-        return _divided(*data.load_mnist("test", folder), 2000, "MNIST's test file, divided", labels, seed)
-    return _given(*data.load_mnist("train", folder), *data.load_mnist("test", folder), "MNIST", labels, seed)
+    if _holds(where, MNIST_TEST) and not _holds(where, "train-images-idx3-ubyte.gz"):
+        return *_divided(*data.load_mnist("test", folder), 2000), "MNIST's test file, divided"
+    return *data.load_mnist("train", folder), *data.load_mnist("test", folder), "MNIST"
 
 
-def _cifar10(folder, labels, seed):
-    sets = data.load_cifar10("train", folder), data.load_cifar10("test", folder)
-    return _given(*sets[0], *sets[1], "CIFAR-10", labels, seed)
-
-
-def _divided(x, y, test, name, labels, seed):
+def _divided(x, y, test):
     """The first part of the images to train on, `test` ones to test on: at random, but always the same."""
     order = np.random.default_rng(0).permutation(len(x))
     train, held = order[:-test], order[-test:]
-    return _given(x[train], y[train], x[held], y[held], name, labels, seed)
+    return x[train], y[train], x[held], y[held]
 
 
-def _given(x, y, test, test_y, name, labels, seed):
+def _given(x, y, test, test_y, name, names, labels, seed):
     x, test = (a[:, None] if a.ndim == 3 else a for a in (x, test))
     y, test_y = y.astype(np.int64), test_y.astype(np.int64)
     if labels < 1:
         raise ValueError(f"of {name} the number of labels must be given, 1 to {len(x)}")
-    names = cifar10.NAMES if name == "CIFAR-10" else tuple(str(c) for c in range(int(max(y.max(), test_y.max())) + 1))
     chosen = _choose(y, labels, seed, names)
     description = f"{name}: {_total(labels, len(names))}, {len(x)} images to train on, {len(test)} to test on"
     preprocessing = Preprocessing(x.shape[-1], x.shape[1], "dark" if x.shape[1] == 1 else "any")
@@ -113,24 +136,8 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     images, layout = found.images.astype(np.float32) / 255, found.layout
     if (images == images[:, :1]).all():
         images = images[:, :1]
-    names = list(layout.train)
-    if layout.test:
-        if set(layout.train) != set(layout.test):
-            alone = [f"{c} in {part} alone" for part, here, other in (("train", layout.train, layout.test),
-                                                                      ("test", layout.test, layout.train))
-                     for c in here if c not in other]
-            raise ValueError(f"the classes to train on and to test on differ: {some(alone)}")
-        pools = [(found.indices(layout.train[c]), found.indices(layout.test[c])) for c in names]
-    else:
-        rng, pools = np.random.default_rng(0), []
-        for c in names:
-            members = rng.permutation(found.indices(layout.train[c]))
-            pools.append(np.split(members, [len(members) - max(1, len(members) // 5)]))
-    few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
-    if len(names) < 2 or few:
-        raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names)}"
-                         f"{', with one image: ' + some(few) if few else ''}. Put each class's images into a folder of its "
-                         f"own, and those without a label into {UNLABELLED}/")
+    names, parts = divide(layout)
+    pools = [tuple(found.indices(members) for members in pool) for pool in parts]
     (at, y), (held, test_y) = ((np.concatenate([pool[i] for pool in pools]),
                                 np.repeat(np.arange(len(names)), [len(pool[i]) for pool in pools])) for i in (0, 1))
     chosen = np.arange(len(y))
@@ -143,6 +150,36 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
                   Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
                   [paths[found.names[i]] for i in held])
+
+
+def divide(layout: Layout) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
+    """The classes of an image folder, and of each the pictures to train and to test on.
+
+    Without pictures to test on a fifth of each class, drawn at random but always the same, is held out.
+
+    Raises:
+        ValueError: the classes to train and to test on differ, there are fewer than two, or one has too few pictures.
+    """
+    names = list(layout.train)
+    if layout.test:
+        if set(layout.train) != set(layout.test):
+            alone = [f"{c} in {part} alone" for part, here, other in (("train", layout.train, layout.test),
+                                                                      ("test", layout.test, layout.train))
+                     for c in here if c not in other]
+            raise ValueError(f"the classes to train on and to test on differ: {some(alone)}")
+        pools = [(layout.train[c], layout.test[c]) for c in names]
+    else:
+        rng, pools = np.random.default_rng(0), []
+        for c in names:
+            members = [layout.train[c][i] for i in rng.permutation(len(layout.train[c]))]
+            held = max(1, len(members) // 5)
+            pools.append((members[:-held], members[-held:]))
+    few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
+    if len(names) < 2 or few:
+        raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names)}"
+                         f"{', with one image: ' + some(few) if few else ''}. Put each class's images into a folder of its "
+                         f"own, and those without a label into {UNLABELLED}/")
+    return names, pools
 
 
 def _choose(y, labels, seed, names, held=""):

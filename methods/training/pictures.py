@@ -3,11 +3,11 @@ import pathlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from minigrad import data
+from minigrad import data, nn
 from minigrad.data.folder import printable
 
 
@@ -29,6 +29,26 @@ class Preprocessing:
         array = data.read_picture(content, self.size, self.channels).astype(np.float32) / np.float32(self.divisor)
         frame = np.concatenate([array[:, 0], array[:, -1], array[:, :, 0], array[:, :, -1]], 1)
         return 1 - array if self.background == "dark" and np.median(frame) > 0.5 else array
+
+
+class EncoderInput(nn.Preprocessing):
+    """The preprocessing that belongs to a published encoder, of the bytes of a picture file."""
+
+    @property
+    def channels(self) -> int:
+        """How many channels the input has."""
+        return len(self.mean)
+
+    def __call__(self, content: bytes) -> np.ndarray:
+        """(channels, size, size) float32. ValueError: it is no readable picture."""
+        return super().__call__(data.open_picture(content, self.channels))[0]
+
+
+def preprocessing_of(facts: dict[str, Any]) -> "Preprocessing | EncoderInput":
+    """What `dataclasses.asdict` made this dict of."""
+    if "interpolation" not in facts:
+        return Preprocessing(**facts)
+    return EncoderInput(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
 
 def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:

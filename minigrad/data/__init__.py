@@ -11,5 +11,5 @@ from .folder import ImageFolder, Pictures, find_pictures, load_image_folder, ope
 from .glyphs import load_glyphs
 from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
-from .mnist import load_mnist, read_idx
+from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot

@@ -55,7 +55,7 @@ class Pictures:
         """Name and `decode(content)` of each file; those that cannot be read, or that raise ValueError there, are skipped."""
         for name, read in self.files.items():
             try:
-                picture = decode(_content(read))
+                picture = decode(content_of(read))
             except ValueError as error:
                 self.skipped[name] = str(error)
             else:
@@ -151,7 +151,8 @@ def _members(path):
             yield "/".join(parts), lambda info=info: archive.read(info)
 
 
-def _content(read):
+def content_of(read: Callable[[], bytes]) -> bytes:
+    """The bytes of a picture file. ValueError if it is empty or cannot be read."""
     try:
         content = read()
     except Exception as error:  # a damaged archive raises errors of many kinds

@@ -1,4 +1,4 @@
-"""MNIST's files: idx, gzipped or not."""
+"""MNIST, and Fashion-MNIST in the same form: files of idx, gzipped or not."""
 import gzip
 import io
 import math
@@ -15,6 +15,11 @@ _FILES = {"train": (("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb9
                     ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432")),
           "test": (("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
                    ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"))}
+
+FASHION_NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_FASHION_MD5 = {"train": ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
+                "test": ("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")}
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
@@ -46,7 +51,23 @@ def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> t
     """
     if split not in _FILES:
         raise ValueError(f"mnist: split must be 'train' or 'test', not {split!r}")
-    paths = [find([name, f"mnist/{name}"], _URL + name, md5, data) for name, md5 in _FILES[split]]
+    return _images_and_labels([find([name, f"mnist/{name}"], _URL + name, md5, data) for name, md5 in _FILES[split]])
+
+
+def load_fashion_mnist(split: str = "train", data: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """As `load_mnist`, of ten kinds of clothing (Xiao et al. 2017, arXiv:1708.07747), `FASHION_NAMES`.
+
+    Args:
+        data: the folder that has the publisher's files in its `fashion-mnist/`, see `data_dir`; else they are fetched.
+    """
+    if split not in _FASHION_MD5:
+        raise ValueError(f"fashion_mnist: split must be 'train' or 'test', not {split!r}")
+    return _images_and_labels([
+        find([f"fashion-mnist-{name}", f"fashion-mnist/{name}"], _FASHION_URL + name, md5, data)
+        for (name, _), md5 in zip(_FILES[split], _FASHION_MD5[split])])
+
+
+def _images_and_labels(paths):
     images, labels = map(read_idx, paths)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise ValueError(f"{paths[0]} and {paths[1]} hold arrays of {images.shape} and {labels.shape}; wanted are (N, 28, 28) "

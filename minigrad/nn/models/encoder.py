@@ -1,4 +1,6 @@
 """What all models have in common: an encoder with a head."""
+import inspect
+
 from ...tensor import Tensor
 from ..layers import Identity, Linear
 from ..module import Module
@@ -8,9 +10,16 @@ class Encoder(Module):
     """A network in two parts: `features` gives a row of numbers for each input, and `head`, the last layer, reads it.
 
     Attributes:
+        arguments: what it was made with, by name.
         width: how many features there are.
         head: a Module from (N, width), which another may replace; `Identity` for none.
     """
+
+    def __new__(cls, *args, **settings):
+        self = super().__new__(cls)
+        given = inspect.signature(cls.__init__).bind_partial(self, *args, **settings).arguments
+        self.arguments = {name: value for name, value in given.items() if value is not self}
+        return self
 
     def __init__(self, width: int, num_classes: int | None, bias: bool = True):
         """To be called where the head is the next part in order: a linear layer, or none with `num_classes` 0 or None."""

@@ -1,0 +1,141 @@
+"""What a pretrained encoder is worth: accuracy against the number of labels, beside what needs no pretraining.
+
+    python -m examples.compare_transfer                                        # CIFAR-10, EfficientNet-Lite0
+    python -m examples.compare_transfer --data IMAGES --per-class 1 2 5        # images of your own
+    python -m examples.compare_transfer --only prototypes ridge --draws 10     # some methods
+    python -m examples.compare_transfer --only LP-FT --per-class 100 --draws 3 # fine-tuning, which takes minutes each time
+
+Each draw takes other labels; the test pictures are the same. Killed, it goes on with --resume.
+"""
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from examples import semi_supervised, transfer
+from methods.training import comparison, plots
+from methods.training.evaluation import accuracy
+from methods.training.images import Images
+from methods.training.pictures import Preprocessing
+from methods.training.run import write_whole
+from methods.training.settings import check, command, setting
+from methods.transfer import baselines, features, finetune, linear, pictures
+
+METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "pixels")
+SLOW = "LP-FT", "LP-FT + WiSE-FT"  # only on demand
+
+
+@dataclasses.dataclass
+class Run(finetune.Config):
+    """Settings of the comparison."""
+
+    data: str = "cifar10"  # "cifar10", "mnist", "fashion", a folder with their files or with images of your own
+    encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
+    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
+    whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
+    device: str = "cpu"  # "cpu" or "cuda"
+    per_class: tuple[int, ...] = setting((5, 10, 100), least=1)  # labels of each class
+    draws: int = setting(3, least=1)  # of the labels; the spread is reported
+    pool: int = setting(5000, least=0)  # pictures of a data set from which labels are drawn; 0: all
+    test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
+    steps: int = setting(200, least=1)  # of fine-tuning
+    scratch_steps: int = setting(500, least=1)  # of the network that begins at random, on 32 x 32 pixels
+    only: tuple[str, ...] = ()  # methods; all but fine-tuning if left out
+    out: str = "runs/compare_transfer"  # a folder for the runs, the table and the chart
+    resume: bool = False  # skip what is finished
+
+
+@dataclasses.dataclass
+class Fit(Run):
+    """One method with one draw of labels."""
+
+    method: str = ""
+    labels: int = 0  # of each class
+    seed: int = 0
+
+
+def main(run):
+    """Fits all methods to all draws. Returns a dict from (method, labels of each class) to accuracies in per cent."""
+    check(run)
+    methods = comparison.chosen(run.only or [name for name in METHODS if name not in SLOW], list(METHODS))
+    images = pictures.load(run.data, run.test_images, run.pool)
+    print(images.description, flush=True)
+    encoder, preprocessing = transfer.load_encoder(run)
+    try:
+        for count in run.per_class:
+            images.chosen(count, 0)
+        which = np.sort(np.concatenate([images.train, images.test]))
+        x, images = features.encoded(encoder, preprocessing, images, which)
+    except ValueError as error:
+        raise SystemExit(f"--data {run.data}: {error}") from None
+
+    def jobs():
+        for labels in run.per_class:
+            for seed in range(run.draws):
+                chosen = images.chosen(labels, seed)
+                for name in methods:
+                    folder = pathlib.Path(run.out) / f"{name}-{labels}-{seed}"
+                    settings = Fit(**{**vars(run), "out": str(folder), "method": name, "labels": labels, "seed": seed})
+                    yield (name, labels), settings, lambda: 100 * one(settings, images, x, chosen)
+
+    def report(row, results):
+        print(f"{row[0]}, {row[1]} of each class, draw {len(results)}: {results[-1][0]:.1f} % in {results[-1][1]:.0f} s", flush=True)
+
+    def one(settings, images, x, chosen):
+        """The accuracy of one fit."""
+        y, test_y, name = images.labels[chosen], images.labels[images.test], settings.method
+        if name in linear.PROBES:
+            return accuracy(linear.PROBES[name](x[chosen], y, len(images.classes)).scores(x[images.test]), test_y)
+        if name in SLOW:
+            return transfer.tuned(settings, images, x, chosen)[name]
+        small, small_test = (baselines.pixels(images.pictures, part) for part in (chosen, images.test))
+        if name == "pixels":
+            return accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)
+        if name == "scratch":
+            return from_scratch(settings, images, small, y, small_test, test_y)
+        shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
+        return float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())
+
+    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    accuracies = {row: [value for value, _ in results] for row, results in found.items()}
+    text = table(accuracies, run.per_class, methods)
+    print("\n" + text)
+    write_whole(out / "table.txt", text)
+    draw(accuracies, run.per_class, methods, out / "accuracies.png")
+    print(f"mean and spread of {run.draws} draws of labels; runs, table and chart are in {run.out}")
+    return accuracies
+
+
+def from_scratch(settings, images, small, y, small_test, test_y):
+    """The accuracy of a small network that begins at random, trained with weak augmentation on 32 x 32 pixels."""
+    shape = (-1, 3, baselines.SIZE, baselines.SIZE)
+    few = Images(small.reshape(shape), y, small.reshape(shape), small_test.reshape(shape), test_y, "", images.classes,
+                 Preprocessing(baselines.SIZE, 3))
+    run = semi_supervised.settings("supervised")
+    run = dataclasses.replace(run, steps=settings.scratch_steps, seed=settings.seed, out=f"{settings.out}/training",
+                              batch=min(run.batch, len(y)), resume=(pathlib.Path(settings.out) / "training").exists())
+    return semi_supervised.result(run, "supervised", few)
+
+
+def table(accuracies, counts, methods):
+    """As text: a row for each method, a column for each number of labels."""
+    return comparison.text_table([("labels of each class", *map(str, counts)), *(
+        (name, *(comparison.spread(accuracies[name, n], 1) if (name, n) in accuracies else "" for n in counts))
+        for name in methods)])
+
+
+def draw(accuracies, counts, methods, path):
+    """Accuracy against the number of labels, with the spread."""
+    with plots.figure(path, size=(6.4, 4.4)) as axes:
+        axis = axes[0, 0]
+        for name in methods:
+            at = [n for n in counts if (name, n) in accuracies]
+            axis.errorbar(at, [np.mean(accuracies[name, n]) for n in at], [np.std(accuracies[name, n]) for n in at], marker="o",
+                          capsize=3, label=name)
+        axis.set(xscale="log", xlabel="labels of each class", ylabel="accuracy on the test pictures (%)")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    command(main, Run, __doc__)

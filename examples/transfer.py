@@ -1,0 +1,157 @@
+"""Transfer: a network that was trained on many pictures reads yours, and a few labels are enough.
+
+    python -m examples.transfer --data IMAGES                                # a folder of your own: sub-folders are classes
+    python -m examples.transfer --data cifar10 --per-class 10                # ten labels of each class
+    python -m examples.transfer --data cifar10 --per-class 100 --finetune    # LP-FT, then WiSE-FT
+    python -m examples.transfer --data IMAGES --encoder resnet50.pth         # another encoder: a file or a folder
+
+Features of the frozen encoder are computed once; then prototypes, ridge regression and logistic regression read them, and the
+one with most left-out labels right is written to the run's folder. Beside them stand what pixels and histograms of gradients
+(HOG) with a support vector machine reach from the same labels.
+"""
+import dataclasses
+import pathlib
+
+import numpy as np
+
+import minigrad as mg
+from methods.training import checkpoint, plots
+from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
+from methods.training.evaluation import accuracy, in_batches
+from methods.training.loop import train
+from methods.training.pictures import EncoderInput
+from methods.training.prediction import most_probable, write_csv, write_test
+from methods.training.run import RunFolder
+from methods.training.settings import RunSettings, check, command, setting
+from methods.transfer import baselines, features, finetune, linear, pictures
+from minigrad import nn
+
+
+@dataclasses.dataclass
+class Run(RunSettings, finetune.Config):
+    """Settings of the run."""
+
+    data: str = setting("cifar10", free=True)  # "cifar10", "mnist", "fashion", a folder with their files or with images
+    encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
+    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
+    whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
+    per_class: int = setting(10, least=0)  # labels of each class; 0: all
+    test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
+    baselines: bool = True  # pixels and HOG from the same labels too
+    finetune: bool = False  # go on to train the encoder, from the logistic regression as its head
+    steps: int = setting(200, least=1, free=True)  # of fine-tuning
+    out: str = "runs/transfer"  # the run's folder
+
+
+def load_encoder(run):
+    """The encoder and its preprocessing. SystemExit: there is none, in one line."""
+    try:
+        encoder, preprocessing = nn.load_encoder(run.encoder, image_size=run.image_size or None)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"--encoder {run.encoder}: {error}") from None
+    preprocessing = dataclasses.replace(preprocessing, crop=1.0) if run.whole else preprocessing
+    return encoder.to(run.device), preprocessing
+
+
+def main(run):
+    """Reads features, fits and tests all classifiers. Returns a dict from their names to accuracies on the test pictures."""
+    check(run)
+    folder = RunFolder(run.out, run, run.resume)
+    images = pictures.load(run.data, run.test_images)
+    print(images.description)
+    encoder, preprocessing = load_encoder(run)
+    mg.random.seed(run.seed)
+    try:
+        chosen = images.chosen(run.per_class, run.seed)
+        which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
+        print(f"reading {len(which)} pictures with {run.encoder}, {preprocessing.size} x {preprocessing.size}", flush=True)
+        x, images = features.encoded(encoder, preprocessing, images, which)
+        chosen = np.intersect1d(chosen, images.train)
+    except ValueError as error:
+        raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
+    y, test_y = images.labels[chosen], images.labels[images.test]
+    if lost := [name for k, name in enumerate(images.classes) if k not in y]:
+        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
+
+    probes = {name: fit(x[chosen], y, len(images.classes)) for name, fit in linear.PROBES.items()}
+    found = {name: accuracy(probe.scores(x[images.test]), test_y) for name, probe in probes.items()}
+    for name, probe in probes.items():
+        print(f"{name:24}{100 * found[name]:6.1f} %   of left-out labels {100 * probe.left_out:.1f} %, {probe.chosen}")
+    if run.baselines:
+        found |= baselines_of(images, chosen, y, test_y)
+    if run.finetune:
+        found |= (both := tuned(run, images, x, chosen))
+        for name, value in both.items():
+            print(f"{name:24}{100 * value:6.1f} %")
+        how, net = f"fine-tuned, WiSE-FT with alpha {run.alpha:g}", load_classifier(folder.checkpoint, run.device).net
+
+        def outputs(part):
+            return scores(net, preprocessing, images, part)
+    else:
+        how = max(probes, key=lambda name: np.nan_to_num(probes[name].left_out))
+        finetune.set_head(encoder, probes[how])
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with folder.locked():
+            checkpoint.save(folder.checkpoint, 0, {"net": encoder},
+                            describe(encoder, preprocessing, images.classes, "net").facts())
+
+        def outputs(part):
+            return probes[how].scores(x[part])
+
+    def probabilities(part):
+        return mg.softmax(mg.Tensor(outputs(part)), 1).numpy()
+
+    names = images.files or [str(i) for i in range(len(images.labels))]
+    print(write_test(folder.path, probabilities(images.test), test_y, images.classes, [names[i] for i in images.test]))
+    if len(images.unlabelled):
+        files = [names[i] for i in images.unlabelled]
+        write_csv(folder.path / "predictions.csv", most_probable(files, probabilities(images.unlabelled), images.classes))
+        print(f"the classes of {len(files)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
+    print(f"the classifier ({how}), its mistakes and confusion table are in {run.out}")
+    return found
+
+
+def baselines_of(images, chosen, y, test_y):
+    """Accuracies from the same labels without the encoder."""
+    small, small_test = (baselines.pixels(images.pictures, part) for part in (chosen, images.test))
+    found = {"pixels, logistic": accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)}
+    try:
+        shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
+        found["HOG, SVM"] = float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())
+    except ImportError:
+        print("HOG, SVM: not measured, as scikit-image is not installed")
+    for name, value in found.items():
+        print(f"{name:24}{100 * value:6.1f} %")
+    return found
+
+
+def scores(net, preprocessing, images, part, batch=50):
+    """The network's outputs for the pictures at the places `part`."""
+    return np.concatenate([in_batches(net, np.concatenate([preprocessing(images.pictures[i]) for i in part[at:at + batch]]))
+                           for at in range(0, len(part), batch)])
+
+
+def tuned(run, images, x, chosen):
+    """Trains the encoder by LP-FT from the features x, in the folder `run.out`. The accuracies of LP-FT and of WiSE-FT."""
+    encoder, preprocessing = load_encoder(run)
+    y, test_y = images.labels[chosen], images.labels[images.test]
+    finetune.set_head(encoder, linear.logistic(x[chosen], y, len(images.classes)))
+    inputs = np.concatenate([preprocessing(images.pictures[i]) for i in chosen])
+    method, folder = finetune.FineTune(run, encoder), RunFolder(run.out, run, run.resume)
+    train(method, finetune.Batches(inputs, y, run, run.seed), finetune.make_optimizers(encoder, run), run.steps, folder,
+          classifier=describe(encoder, preprocessing, images.classes, "wise"), data=checkpoint.fingerprint(inputs, y))
+    found = {"LP-FT": accuracy(scores(encoder, preprocessing, images, images.test), test_y)}
+    encoder.load_state_dict(finetune.Between(method).state_dict())
+    found["LP-FT + WiSE-FT"] = accuracy(scores(encoder, preprocessing, images, images.test), test_y)
+    plots.curves(folder.history(), folder.path / "curves.png", "step", {"loss": "training loss", "accuracy": "accuracy"})
+    return found
+
+
+def describe(encoder, preprocessing, classes, weights):
+    """The classifier that a checkpoint is to hold."""
+    architecture = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": len(classes)})
+    return Classifier(architecture, classes, EncoderInput(**dataclasses.asdict(preprocessing)), weights=weights)
+
+
+if __name__ == "__main__":
+    command(main, Run, __doc__)

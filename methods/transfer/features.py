@@ -1,0 +1,79 @@
+"""Features: what a frozen encoder says of each picture, computed once."""
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.checkpoint import fingerprint
+from methods.training.forward import tensor
+from methods.training.loop import progress_bar
+from minigrad import nn
+from minigrad.data.files import cached
+
+from .pictures import Pictures
+
+
+def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pictures: Iterable[Any],
+           batch: int = 32) -> np.ndarray:
+    """The features (N, width) of pictures, in evaluation mode; a row of NaN for each that cannot be read.
+
+    Args:
+        pictures: may raise ValueError when one is taken (see `Files`), so it is asked by number.
+    """
+    encoder.eval()
+    features = np.full((len(pictures), encoder.width), np.nan, np.float32)
+    with mg.no_grad(), progress_bar(len(pictures)) as bar:
+        for start in range(0, len(pictures), batch):
+            rows, inputs = [], []
+            for i in range(start, min(start + batch, len(pictures))):
+                try:
+                    inputs.append(preprocessing(pictures[i])[0])
+                    rows.append(i)
+                except ValueError:
+                    continue
+            if rows:
+                features[rows] = encoder.features(tensor(encoder, np.stack(inputs))).numpy()
+            bar.update(min(batch, len(pictures) - start))
+    return features
+
+
+class _Part:
+    """Some pictures of a sequence, by number."""
+
+    def __init__(self, pictures, which):
+        self.pictures, self.which = pictures, which
+
+    def __len__(self):
+        return len(self.which)
+
+    def __getitem__(self, i):
+        return self.pictures[self.which[i]]
+
+
+def encoded(encoder: nn.Encoder, preprocessing: nn.Preprocessing, pictures: Pictures,
+            which: np.ndarray) -> tuple[np.ndarray, Pictures]:
+    """The features of the pictures at the places `which`, kept in the cache, and the pictures without those that cannot be read.
+
+    Returns:
+        (N, width) for all N pictures, NaN where nothing was computed; and the pictures. Standard error names the broken ones.
+    Raises:
+        ValueError: a class has no readable picture to train or to test on.
+    """
+    weights = list(encoder.state_dict().values())
+    key = fingerprint(weights, repr(preprocessing), list(pictures.identity), which)[:32]
+
+    def compute():
+        found = encode(encoder, preprocessing, _Part(pictures.pictures, which))
+        return found.view(np.uint8)
+
+    features = np.full((len(pictures.labels), encoder.width), np.nan, np.float32)
+    features[which] = cached(f"features-{key}", compute, (len(which), 4 * encoder.width)).view(np.float32)
+    broken = [i for i in which if np.isnan(features[i, 0])]
+    for i in broken:
+        try:
+            preprocessing(pictures.pictures[i])
+        except ValueError as error:
+            print(f"skipped {pictures.files[i] if pictures.files else i}: {error}", file=sys.stderr)
+    return features, pictures.without(broken)

@@ -1,0 +1,130 @@
+"""Fine-tuning: a pretrained encoder learns on.
+
+LP-FT (Kumar et al. 2022, arXiv:2202.10054): the head is first found on the frozen features (`linear`), then everything is
+trained from there at a small rate; a head that begins at random would spoil the features with its first gradients.
+WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the weights in the end lie between the frozen and the fine-tuned ones,
+
+    theta = (1 - alpha) theta_0 + alpha theta_1
+"""
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.forward import tensor
+from methods.training.method import Loss, Method, Parts
+from methods.training.settings import setting
+from minigrad import data, nn, optim
+
+from .linear import Linear
+
+
+@dataclass
+class Config:
+    """Settings for a few hundred labels."""
+
+    lr: float = setting(3e-4, above=0)  # of AdamW, of the last layers
+    decay: float = setting(1e-4, least=0)  # of the kernels
+    layer_decay: float = setting(0.8, above=0, most=1)  # factor of the rate from each layer to the one before it
+    batch: int = setting(16, least=1)  # pictures in a step
+    alpha: float = setting(0.5, least=0, most=1)  # WiSE-FT: 0 the frozen weights, 1 the fine-tuned ones
+    smoothing: float = setting(0.1, least=0, most=1)  # of the labels
+    shift: int = setting(16, least=0)  # pixels by which a picture is shifted at most
+    mirror: bool = True  # pictures at random
+
+
+def set_head(encoder: nn.Encoder, linear: Linear) -> None:
+    """Makes the linear classifier the encoder's head."""
+    head = nn.Linear(encoder.width, len(linear.bias))
+    head.load_state_dict({"weight": linear.weight.astype(np.float32), "bias": linear.bias.astype(np.float32)})
+    encoder.head = head.to(next(iter(encoder.parameters())).device) if encoder.parameters() else head
+
+
+def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
+    """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in encoder.named_parameters():
+        parts = name.split(".")
+        groups.setdefault(".".join(parts[:2 if len(parts) > 2 and parts[1].isdigit() else 1]), []).append(parameter)
+    return list(groups.values())
+
+
+def make_optimizers(encoder: nn.Encoder, config: Config) -> dict[str, optim.Optimizer]:
+    """AdamW with a rate for each layer: lr for the head, times `layer_decay` from each layer to the one before it.
+
+    Biases, normalisation and other parameters of one axis do not decay.
+    """
+    optimizers = {}
+    groups = layers(encoder)
+    for i, parameters in enumerate(groups):
+        rate = config.lr * config.layer_decay ** (len(groups) - 1 - i)
+        for kind, decay in (("kernels", config.decay), ("rest", 0.0)):
+            if chosen := [p for p in parameters if (p.ndim > 1) == (kind == "kernels")]:
+                optimizers[f"{kind} {i}"] = optim.AdamW(chosen, rate, weight_decay=decay)
+    return optimizers
+
+
+class Batches:
+    """Random batches of inputs (N, C, H, W) and labels (N,), each picture once in a round, shifted and mirrored at random."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, config: Config, seed: int):
+        self.x, self.y, self.config, self.order = x, y, config, np.zeros(0, int)
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next batch."""
+        c, size = self.config, min(self.config.batch, len(self.x))
+        if len(self.order) < size:
+            self.order = np.concatenate([self.order, self.rng.permutation(len(self.x))])
+        rows, self.order = self.order[:size], self.order[size:]
+        return data.weak(self.x[rows], self.rng, c.shift, c.mirror), self.y[rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random numbers and of the round."""
+        return {"rng": self.rng.bit_generator.state, "order": self.order}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.rng.bit_generator.state, self.order = state["rng"], np.asarray(state["order"], int)
+
+
+class FineTune(Method):
+    """Trains the whole encoder; batch norm stays in evaluation mode, as a few pictures say little of its statistics.
+
+    A checkpoint holds the fine-tuned weights as `net` and those of WiSE-FT as `wise`.
+    """
+
+    def __init__(self, config: Config, net: nn.Encoder):
+        super().__init__(config, net)
+        self.frozen = net.state_dict()
+
+    def state(self) -> Parts:
+        return {**super().state(), "wise": Between(self)}
+
+    def loss(self, batch: tuple[np.ndarray, np.ndarray], step: int) -> Loss:
+        self.net.eval()
+        logits = self.net(tensor(self.net, batch[0]))
+        loss = mg.cross_entropy(logits, batch[1], self.config.smoothing)
+        return loss, {"accuracy": (logits.numpy().argmax(1) == batch[1]).mean()}
+
+    def schedule(self, step: int, steps: int) -> float:
+        """A tenth of the steps up from 0, then down a cosine to 0."""
+        warm = max(1, steps // 10)
+        return (step + 1) / warm if step < warm else 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(steps - warm, 1)))
+
+
+class Between:
+    """The part of a checkpoint that WiSE-FT makes of the frozen and the present weights; nothing is put back."""
+
+    def __init__(self, method: FineTune):
+        self.method = method
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """(1 - alpha) frozen + alpha tuned."""
+        frozen, alpha = self.method.frozen, self.method.config.alpha
+        return {name: ((1 - alpha) * frozen[name] + alpha * tuned).astype(tuned.dtype)
+                for name, tuned in self.method.net.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """It follows from the others."""

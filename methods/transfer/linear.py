@@ -1,0 +1,147 @@
+"""Linear classifiers on features: class prototypes, ridge regression, logistic regression.
+
+Each is found from the labelled features alone, its strength of regularisation too, by leaving labels out. Each becomes the
+weight (classes, width) and bias (classes,) of a linear layer, so that a probe is a network's last layer.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+STRENGTHS = tuple(10.0 ** np.arange(-4, 4))  # of regularisation, relative to the features' variance
+TEMPERATURES = tuple(2.0 ** np.arange(-3, 9.5, 0.5))
+
+
+@dataclass
+class Linear:
+    """Scores x @ weight.T + bias, whose softmax are probabilities.
+
+    Args:
+        weight: (classes, width) float64; bias: (classes,).
+        chosen: what was chosen by leaving labels out, in words.
+        left_out: the share of left-out labels that it gets right; NaN where none could be left out.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    chosen: str
+    left_out: float
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """(N, classes) of features (N, width)."""
+        return x @ self.weight.T + self.bias
+
+
+def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
+    """The class whose prototype is nearest, after all features were centred and brought to unit length.
+
+        z = (x - m) / |x - m|, m the mean of the labelled features;  p_c the mean of class c's z, brought to unit length
+        score_c = t p_c . (x - m)
+
+    |x - m| is the same for all classes, so leaving it out does not change which one is nearest. t is the temperature under
+    which left-out labels are most likely.
+
+    Args:
+        x: (N, width) labelled features; y: (N,) their classes, each present.
+    """
+    mean = x.mean(0, dtype=np.float64)
+    centred = x - mean
+    z = _unit(centred)
+    sums = np.stack([z[y == c].sum(0) for c in range(classes)])
+    scores = z @ _unit(sums).T
+    own = sums[y] - z  # of each example its class without it; of a class of one nothing is left
+    alone = np.linalg.norm(own, axis=1) > 1e-9
+    scores[np.arange(len(x)), y] = np.where(alone, (z * _unit(own)).sum(1), scores[np.arange(len(x)), y])
+    length = np.linalg.norm(centred, axis=1).mean() or 1.0
+    sharp = _temperature(scores[alone], y[alone])
+    weight = sharp / length * _unit(sums)
+    return Linear(weight, -weight @ mean, f"temperature {sharp:.3g}", _share(scores[alone], y[alone]))
+
+
+def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS) -> Linear:
+    """Least squares to one-hot labels with a penalty on the weight: the strength with the fewest errors on left-out labels.
+
+    With H = X (X^T X + s I)^-1 X^T the prediction of example i without its label is y_i - (y_i - (Hy)_i) / (1 - H_ii), so that
+    one singular value decomposition serves all strengths and all examples (Golub, Heath and Wahba 1979).
+    """
+    mean, scale, (u, s, vt) = _decomposed(x)
+    onehot = np.eye(classes)[y]
+    target = onehot - onehot.mean(0)
+    best = None
+    for strength in strengths:
+        shrink = s**2 / (s**2 + strength * len(x))
+        hat = np.minimum((u**2 * shrink).sum(1) + 1 / len(x), 1 - 1e-9)
+        left_out = onehot - (target - (u * shrink) @ (u.T @ target)) / (1 - hat)[:, None]
+        errors, distance = (left_out.argmax(1) != y).mean(), ((left_out - onehot) ** 2).mean()
+        if best is None or (errors, distance) < best[0]:
+            best = (errors, distance), strength, left_out
+    _, strength, left_out = best
+    weight = ((s / (s**2 + strength * len(x)) * u).T @ target).T @ vt / scale
+    sharp = _temperature(left_out, y)
+    return Linear(sharp * weight, sharp * (onehot.mean(0) - weight @ mean), f"strength {strength:g}, temperature {sharp:.3g}",
+                  _share(left_out, y))
+
+
+def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS, folds: int = 3) -> Linear:
+    """Logistic regression: the strength under which the labels of left-out parts are most likely; scikit-learn's solver.
+
+    Of one label a class nothing can be left out; the strength is then 0.01.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    mean, scale, (u, s, vt) = _decomposed(x)
+    z = u * s  # the features in the space that the labelled ones span: as many numbers as labels
+
+    def fit(rows, strength):
+        return LogisticRegression(C=1 / (strength * len(rows)), max_iter=300, tol=1e-3).fit(z[rows], y[rows])
+
+    folds, chosen, left_out = min(folds, np.bincount(y, minlength=classes).min()), 0.01, np.nan
+    if folds > 1:
+        parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, y))
+        held, least = np.concatenate([held for _, held in parts]), np.inf
+        for strength in strengths:
+            log_p = np.concatenate([fit(train, strength).predict_log_proba(z[part]) for train, part in parts])
+            loss = -log_p[np.arange(len(held)), y[held]].mean()
+            if loss < least:
+                least, chosen, left_out = loss, strength, _share(log_p, y[held])
+    model = fit(np.arange(len(z)), chosen)
+    coefficients, bias = model.coef_, model.intercept_
+    if classes == 2:  # one score, whose sign decides
+        coefficients, bias = (np.concatenate([-a / 2, a / 2]) for a in (coefficients, bias))
+    weight = coefficients @ vt / scale
+    return Linear(weight, bias - weight @ mean, f"strength {chosen:g}", left_out)
+
+
+PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
+
+
+def _unit(rows):
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _decomposed(x):
+    """Mean, scale and the singular value decomposition of centred features of variance 1 (in the mean over the numbers)."""
+    x = x.astype(np.float64)
+    mean = x.mean(0)
+    centred = x - mean
+    scale = np.sqrt((centred**2).sum(1).mean()) or 1.0
+    return mean, scale, np.linalg.svd(centred / scale, full_matrices=False)
+
+
+def _share(scores, y):
+    """The share of scores that are largest at the label; NaN of none."""
+    return float((scores.argmax(1) == y).mean()) if len(y) else np.nan
+
+
+def _temperature(scores, y):
+    """The factor of scores under which their labels are most likely; 1 if there are none."""
+    if not len(y):
+        return 1.0
+    losses = []
+    for t in TEMPERATURES:
+        logits = t * scores
+        top = logits.max(1)
+        losses.append((top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]).mean())
+    return float(TEMPERATURES[int(np.argmin(losses))])

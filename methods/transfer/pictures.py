@@ -1,0 +1,139 @@
+"""Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from methods.training.images import data_set, divide
+from minigrad import data
+from minigrad.data.folder import arrange, content_of, open_picture, some
+
+
+@dataclass
+class Pictures:
+    """Pictures to train and to test on.
+
+    Args:
+        pictures: each as bytes (C, H, W) or as Pillow's; to take one that cannot be read raises ValueError.
+        labels: (N,) int64, -1 where there is none.
+        classes: their names.
+        train, test, unlabelled: which pictures serve for what, sorted.
+        description: a line or several on what was found.
+        files: the pictures' names, if they are files.
+        identity: what tells these pictures from others: goes into the names of cached features.
+    """
+
+    pictures: Sequence[Any]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    train: np.ndarray
+    test: np.ndarray
+    unlabelled: np.ndarray
+    description: str
+    identity: tuple
+    files: list[str] | None = None
+
+    def chosen(self, per_class: int, seed: int) -> np.ndarray:
+        """Which pictures to train on have a label: so many of each class, drawn with the seed; 0 for all.
+
+        Raises:
+            ValueError: a class has fewer.
+        """
+        if not per_class:
+            return self.train
+        y = self.labels[self.train]
+        counts = np.bincount(y, minlength=len(self.classes))
+        if few := [f"{name} has {n}" for name, n in zip(self.classes, counts) if n < per_class]:
+            raise ValueError(f"{per_class} labels of each class are asked for, and to train on {some(few)}")
+        return np.sort(self.train[data.balanced_subset(y, per_class * len(self.classes), seed)])
+
+    def without(self, broken: Sequence[int]) -> "Pictures":
+        """Without the pictures at these places.
+
+        Raises:
+            ValueError: a class has then none to train or to test on.
+        """
+        if not len(broken):
+            return self
+        kept = replace(self, **{part: np.setdiff1d(getattr(self, part), broken) for part in ("train", "test", "unlabelled")})
+        for part in ("train", "test"):
+            present = set(self.labels[getattr(kept, part)])
+            if lost := [name for k, name in enumerate(self.classes) if k not in present]:
+                raise ValueError(f"no picture to {part} on can be read of {some(lost)}")
+        return kept
+
+
+def load(source: str, test: int = 0, pool: int = 0) -> Pictures:
+    """Pictures to train and to test on.
+
+    Args:
+        source: a data set (see `methods.training.images.data_set`), or an image folder (or zip of one) of your
+            own, divided as `methods.training.images.own_images` does.
+        test: at most so many pictures of a data set to test on, drawn at random but always the same; 0 for all.
+        pool: at most so many of a data set to train on, likewise.
+
+    Raises:
+        SystemExit: nothing usable is there; one line that says why.
+    """
+    try:
+        known = data_set(source)
+        found = own_pictures(source) if known is None else _part(_part(_arrays(*known), "test", test), "train", pool)
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"--data {source}: {error}") from None
+    return found
+
+
+def _part(found, name, most):
+    """At most so many of the pictures to train or to test on, equally many of each class."""
+    places = getattr(found, name)
+    if not most or most >= len(places):
+        return found
+    part = np.sort(places[data.balanced_subset(found.labels[places], most, 0)])
+    return replace(found, **{name: part, "description": f"{found.description}; of those to {name} on {most} serve"})
+
+
+def _arrays(x, y, test, test_y, name, classes):
+    images, n = np.concatenate([x, test]), len(x)
+    everything = np.arange(len(images))
+    description = f"{name}: {len(classes)} classes, {n} pictures to train on, {len(test)} to test on"
+    return Pictures(images, np.concatenate([y, test_y]).astype(np.int64), classes, everything[:n], everything[n:],
+                    everything[:0], description, (name, images))
+
+
+class Files(Sequence):
+    """Picture files, read when they are taken."""
+
+    def __init__(self, readers: list[Callable[[], bytes]]):
+        self.readers = readers
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+    def __getitem__(self, i: int) -> Any:
+        return open_picture(content_of(self.readers[i]))
+
+
+def own_pictures(path: str) -> Pictures:
+    """The pictures of an image folder, or of a zip of one; see `minigrad.data.folder`."""
+    found = data.find_pictures(path)
+    names = list(found.files)
+    try:
+        layout = arrange(names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    classes, pools = divide(layout)
+    place = {name: i for i, name in enumerate(names)}
+    labels = np.full(len(names), -1)
+    parts = [[], []]
+    for k, pool in enumerate(pools):
+        for part, members in zip(parts, pool):
+            where = [place[name] for name in members]
+            labels[where] = k
+            part.extend(where)
+    train, test, unlabelled = (np.sort(np.array(part, int)) for part in (*parts, [place[n] for n in layout.unlabelled]))
+    notes = "".join(f"\n{note}" for note in layout.notes)
+    description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
+                   f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
+    return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
+                    (path, *names), names)

@@ -1,0 +1,249 @@
+"""Transfer: linear classifiers in plain NumPy, features, fine-tuning, and the examples end to end with a small encoder."""
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad as mg
+from methods.training.classifier import Architecture, full_name, load_classifier
+from methods.training.pictures import EncoderInput, preprocessing_of
+from methods.transfer import features, finetune, linear, pictures
+from minigrad import io, nn
+
+pytest.importorskip("sklearn")
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def clouds(seed, classes=3, each=6, width=20, spread=1.0):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(classes), each))
+    return (rng.normal(size=(classes, width))[y] + spread * rng.normal(size=(len(y), width)) + 3).astype(np.float32), y
+
+
+# -- linear classifiers ------------------------------------------------------------------------------------------------
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 999), st.integers(2, 4), st.integers(2, 6), st.integers(1, 30), st.floats(-3, 2))
+def test_ridge_leaves_each_label_out_as_a_loop_does(seed, classes, each, width, log_strength):
+    x, y = clouds(seed, classes, each, width)
+    strength = 10.0**log_strength
+    found = linear.ridge(x, y, classes, (strength,))
+    scale = np.sqrt(((x - x.mean(0, dtype=float)) ** 2).sum(1).mean())
+    right = []
+    for i in range(len(x)):
+        rest = np.arange(len(x)) != i
+        z, target = x.astype(float) / scale, np.eye(classes)[y]
+        ones = np.concatenate([z, np.ones((len(z), 1))], 1)  # the bias, which is not penalised
+        penalty = strength * len(x) * np.diag([1.0] * width + [0.0])
+        w = np.linalg.solve(ones[rest].T @ ones[rest] + penalty, ones[rest].T @ target[rest])
+        right.append((ones[i] @ w).argmax() == y[i])
+    assert found.left_out == pytest.approx(np.mean(right))
+
+
+def test_the_nearest_prototype_by_its_definition():
+    x, y = clouds(0)
+    found, (queries, _) = linear.prototypes(x, y, 3), clouds(1)
+    z = (x - x.mean(0)) / np.linalg.norm(x - x.mean(0), axis=1, keepdims=True)
+    p = np.stack([z[y == c].mean(0) for c in range(3)])
+    p /= np.linalg.norm(p, axis=1, keepdims=True)
+    q = (queries - x.mean(0)) / np.linalg.norm(queries - x.mean(0), axis=1, keepdims=True)
+    np.testing.assert_array_equal(found.scores(queries).argmax(1), (q @ p.T).argmax(1))
+    right = []
+    for i in range(len(x)):
+        rest = np.arange(len(x)) != i
+        means = np.stack([z[rest & (y == c)].sum(0) for c in range(3)])
+        right.append((means / np.linalg.norm(means, axis=1, keepdims=True) @ z[i]).argmax() == y[i])
+    assert found.left_out == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_logistic_regression_is_that_of_the_features(classes):
+    """Found in the space that the labelled features span, it is scikit-learn's in the whole space."""
+    from sklearn.linear_model import LogisticRegression
+    x, y = clouds(0, classes, each=8, width=40)
+    found = linear.logistic(x, y, classes, (0.1,))
+    scale = np.sqrt(((x - x.mean(0, dtype=float)) ** 2).sum(1).mean())
+    model = LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-8, max_iter=5000).fit((x - x.mean(0)) / scale, y)
+    queries = clouds(1, classes, width=40)[0]
+    p = np.exp(found.scores(queries))
+    np.testing.assert_allclose(p / p.sum(1, keepdims=True), model.predict_proba((queries - x.mean(0)) / scale), atol=0.01)
+
+
+@pytest.mark.parametrize("name", linear.PROBES)
+@pytest.mark.parametrize("classes, each, width", [(2, 1, 5), (3, 1, 1), (2, 2, 3), (5, 3, 200)])
+def test_few_labels_and_few_features(name, classes, each, width):
+    x, y = clouds(0, classes, each, width, 0.1)
+    for rows in (x, np.ones_like(x)):  # and features that say nothing
+        found = linear.PROBES[name](rows, y, classes)
+        assert found.weight.shape == (classes, width) and np.isfinite(found.scores(x)).all()
+    if width > 2:
+        assert (linear.PROBES[name](x, y, classes).scores(x).argmax(1) == y).mean() > 0.9
+
+
+# -- features and pictures ---------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def encoder_file(tmp_path_factory):
+    """A vision Transformer for 16 x 16 pixels, one block, in timm's names."""
+    mg.random.seed(0)
+    net = nn.VisionTransformer(16, 8, 3, 0, 64, 1, 1)
+    path = tmp_path_factory.mktemp("encoder") / "vit.safetensors"
+    io.save(path, net.state_dict())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Red, green and blue pictures of several sizes; one cannot be read."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("红", "green", "blue")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 120, (20 + i, 30 - i, 3))
+            pixels[..., k] += 100
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "own" / name / f"{i}.png")
+    (tmp_path / "own" / "unlabelled").mkdir()
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "own" / "unlabelled" / "u.png")
+    (tmp_path / "own" / "green" / "3.png").write_bytes(b"no picture")
+    return str(tmp_path / "own")
+
+
+def test_features_are_computed_once_and_broken_pictures_left_out(folder, encoder_file, capsys, monkeypatch):
+    encoder, preprocessing = nn.load_encoder(encoder_file)
+    images = pictures.load(folder)
+    everything = np.arange(len(images.labels))
+    x, whole = features.encoded(encoder, preprocessing, images, everything)
+    broken = images.files.index("green/3.png")
+    assert "skipped green/3.png: it is no picture" in capsys.readouterr().err
+    assert np.isnan(x[broken]).all() and np.isfinite(np.delete(x, broken, 0)).all()
+    assert broken not in np.concatenate([whole.train, whole.test]) and broken in np.concatenate([images.train, images.test])
+    one = preprocessing(images.pictures[0])
+    with mg.no_grad():
+        np.testing.assert_allclose(x[0], encoder.features(mg.Tensor(one)).numpy()[0], rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(features, "encode", None)  # the second time they come from the cache
+    again, _ = features.encoded(encoder, preprocessing, images, everything)
+    np.testing.assert_array_equal(again, x)
+
+
+def test_a_class_without_readable_pictures_is_refused(folder, encoder_file):
+    images = pictures.load(folder)
+    green = np.flatnonzero(images.labels == images.classes.index("green"))
+    with pytest.raises(ValueError, match="no picture to train on can be read of green"):
+        images.without(green)
+    with pytest.raises(ValueError, match="9 labels of each class are asked for, and to train on"):
+        images.chosen(9, 0)
+    assert len(images.chosen(3, 0)) == 9 and set(images.labels[images.chosen(3, 1)]) == {0, 1, 2}
+    np.testing.assert_array_equal(images.chosen(0, 0), images.train)
+
+
+def test_an_encoder_is_built_again_from_its_description():
+    for make in (lambda n: nn.VisionTransformer(16, 8, num_classes=n, embed_dim=64, depth=1, num_heads=1),
+                 lambda n: nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), n, small_images=True)):
+        net = make(0)
+        architecture = Architecture(full_name(type(net)), **{**net.arguments, "num_classes": 4})
+        again = Architecture.of(mg.io.json.loads(mg.io.json.dumps(architecture.facts()))).build()
+        assert {name: a.shape for name, a in again.state_dict().items()} == {n: a.shape for n, a in make(4).state_dict().items()}
+    preprocessing = EncoderInput(16, "bilinear", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 1.0)
+    assert preprocessing_of(mg.io.json.loads(mg.io.json.dumps(dataclasses.asdict(preprocessing)))) == preprocessing
+
+
+# -- fine-tuning -------------------------------------------------------------------------------------------------------
+
+def small():
+    mg.random.seed(0)
+    return nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 0, small_images=True)
+
+
+def test_the_head_begins_as_the_linear_classifier():
+    net, rng = small(), np.random.default_rng(0)
+    found = linear.Linear(rng.normal(size=(3, net.width)), rng.normal(size=3), "", 1.0)
+    finetune.set_head(net, found)
+    x = rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    with mg.no_grad():
+        net.eval()
+        np.testing.assert_allclose(net(x).numpy(), found.scores(net.features(x).numpy()), rtol=1e-4, atol=1e-5)
+
+
+def test_rates_fall_from_layer_to_layer_and_statistics_stay():
+    net, config = small(), finetune.Config(lr=0.01, layer_decay=0.5)
+    finetune.set_head(net, linear.Linear(np.zeros((3, net.width)), np.zeros(3), "", 1.0))
+    optimizers = finetune.make_optimizers(net, config)
+    assert sum(p.size for o in optimizers.values() for g in o.param_groups for p in g["params"]) == sum(p.size for p in net.parameters())
+    count = len(finetune.layers(net))
+    assert optimizers[f"kernels {count - 1}"].lr == 0.01 and optimizers["kernels 0"].lr == pytest.approx(0.01 * 0.5**(count - 1))
+    method = finetune.FineTune(config, net)
+    before = {name: a.copy() for name, a in net.named_buffers()}
+    rng = np.random.default_rng(0)
+    batches = finetune.Batches(rng.normal(size=(8, 3, 8, 8)).astype(np.float32), np.arange(8) % 3, config, 0)
+    for step in range(3):
+        loss, _ = method.loss(batches.sample(), step)
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all((a == before[name]).all() for name, a in net.named_buffers())
+    tuned = net.state_dict()
+    for alpha, expected in ((0.0, method.frozen), (1.0, tuned)):
+        config.alpha = alpha
+        for name, a in finetune.Between(method).state_dict().items():
+            np.testing.assert_allclose(a, expected[name], rtol=1e-6, atol=1e-7)
+    assert any((tuned[name] != method.frozen[name]).any() for name in tuned)
+
+
+# -- the examples ------------------------------------------------------------------------------------------------------
+
+def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_path, capsys):
+    pytest.importorskip("tyro")
+    from examples import predict, transfer
+    run = transfer.Run(data=folder, encoder=str(encoder_file), per_class=4, baselines=False, out=str(tmp_path / "run"))
+    found = transfer.main(run)
+    assert set(found) == set(linear.PROBES) and max(found.values()) > 0.6
+    files = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert files == ["checkpoint.safetensors", "confusion.csv", "mistakes.csv", "predictions.csv"]
+    classes = {kind for _, kind, _ in predict.main(predict.Run(str(tmp_path / "run"), (folder,)))}
+    assert classes <= {"红", "green", "blue"}
+    with pytest.raises(FileExistsError, match="--resume"):
+        transfer.main(run)
+
+
+def test_finetuning_resumes_and_keeps_both_weights(folder, encoder_file, tmp_path):
+    pytest.importorskip("tyro")
+    from examples import transfer
+    run = transfer.Run(data=folder, encoder=str(encoder_file), per_class=4, baselines=False, finetune=True, steps=4, batch=4,
+                       shift=1, out=str(tmp_path / "a"))
+    found = transfer.main(run)
+    assert {"LP-FT", "LP-FT + WiSE-FT"} < set(found)
+    half = dataclasses.replace(run, steps=2, out=str(tmp_path / "b"))
+    transfer.main(half)
+    transfer.main(dataclasses.replace(half, steps=4, resume=True))
+    net = load_classifier(tmp_path / "b" / "checkpoint.safetensors").net
+    assert net.head.weight.shape == (3, 64)
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(encoder="missing.pth"), "--encoder missing.pth: no encoder at"), (dict(data="nowhere"), "--data nowhere: no image folder"),
+    (dict(per_class=40), "40 labels of each class are asked for"), (dict(image_size=17), "--encoder")])
+def test_what_cannot_be_is_one_line_before_anything_is_written(folder, encoder_file, tmp_path, changes, words):
+    pytest.importorskip("tyro")
+    from examples import transfer
+    run = transfer.Run(data=folder, encoder=str(encoder_file), out=str(tmp_path / "run"))
+    with pytest.raises(SystemExit) as error:
+        transfer.main(dataclasses.replace(run, **changes))
+    assert words in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_compare_and_resume(folder, encoder_file, tmp_path):
+    pytest.importorskip("tyro")
+    from examples import compare_transfer
+    run = compare_transfer.Run(data=folder, encoder=str(encoder_file), per_class=(1, 3), draws=2, out=str(tmp_path / "c"),
+                               only=("prototypes", "ridge", "pixels"))
+    found = compare_transfer.main(run)
+    assert set(found) == {(name, n) for name in run.only for n in (1, 3)} and all(len(v) == 2 for v in found.values())
+    assert compare_transfer.main(dataclasses.replace(run, resume=True)) == found
+    assert (tmp_path / "c" / "accuracies.png").exists() and "ridge" in (tmp_path / "c" / "table.txt").read_text()
