@@ -32,7 +32,7 @@ DTYPES = {f"torch.{name}Storage": dtype for name, dtype in {
 KNOWN = {*TENSORS, PARAMETER, DICT, *DTYPES}
 # What a file may cost before it is refused; published ones stay far below.
 MOST_BYTES, MOST_STEPS = 2 ** 23, 300_000  # of a pickle; 30 steps describe a tensor
-MOST_CONTENTS = 2 ** 22  # bytes of a zip's list of contents
+MOST_CONTENTS = 2 ** 21  # bytes of a zip's list of contents
 MOST_NAMES, MOST_DEPTH, LONGEST_KEY, MOST_AXES = 100_000, 16, 500, 32
 
 
@@ -139,7 +139,7 @@ def _zipped(file):
         info, wanted = members.get(f"{root}data/{storage.key}"), storage.total * storage.itemsize
         if info is None or info.file_size != wanted:
             found = "is missing" if info is None else f"has {info.file_size}"
-            raise ValueError(f"storage {storage.key!r} should have {wanted} bytes and {found}")
+            raise ValueError(f"storage {storage.key!r:.50} should have {wanted} bytes and {found}")
         return archive.read(info)
 
     big = root + "byteorder" in members and archive.read(root + "byteorder") == b"big"
@@ -155,17 +155,17 @@ def _old(file):
     at, places = machine.at, {}
     for key in keys if isinstance(keys, list) else ():
         if not isinstance(key, str) or key not in machine.storages or key in places:
-            raise ValueError(f"storage {key!r:.50} belongs to no tensor, or stands there twice")
+            raise ValueError("a storage belongs to no tensor, or stands there twice")
         file.seek(at)
         (count,), storage = struct.unpack("<q", file.read(8).ljust(8, b"\xff")), machine.storages[key]
         places[key] = at + 8
         at += 8 + count * storage.itemsize
         if count != storage.total or at > file.size:
-            raise ValueError(f"storage {key!r} should have {storage.total} numbers and has {count}, or the file ends before")
+            raise ValueError(f"storage {key!r:.50} should have {storage.total} numbers and has {count}, or the file ends before")
 
     def read(storage):
         if storage.key not in places:
-            raise ValueError(f"storage {storage.key!r} is missing")
+            raise ValueError(f"storage {storage.key!r:.50} is missing")
         file.seek(places[storage.key])
         return file.read(storage.total * storage.itemsize)
 
@@ -299,18 +299,19 @@ class _Machine:
     def storage(self, facts: Any) -> Storage:
         """The storage that a tuple ("storage", type, key, device, how many numbers[, view]) names."""
         match facts:
-            case ("storage", Imported(name), str(key), _, int(total), *view) if name in DTYPES and total >= 0:
+            case ("storage", Imported(name), str(key), _, int(total), *view) if (
+                    name in DTYPES and len(key) <= LONGEST_KEY and 0 <= total < 2 ** 63):
                 storage = Storage(key, DTYPES[name], total, total)
             case _:
                 raise ValueError("its pickle refers to something that is no storage")
         if self.storages.setdefault(key, storage) != storage:
-            raise ValueError(f"storage {key!r} is described in two ways")
+            raise ValueError(f"storage {key!r:.50} is described in two ways")
         match view:
             case [] | [None]:
                 return storage
             case [(_, int(first), int(count))] if 0 <= first <= first + count <= total:
                 return replace(storage, first=first, count=count)
-        raise ValueError(f"storage {key!r} is described wrongly")
+        raise ValueError(f"storage {key!r:.50} is described wrongly")
 
 
 def _list(value):
@@ -329,8 +330,10 @@ def _set(target, items):
 
 
 def _imported(module, name):
+    if not isinstance(module, str) or not isinstance(name, str):  # whose text could be without end
+        raise ValueError("its pickle asks for something whose name is no text")
     if f"{module}.{name}" not in KNOWN:
-        raise ValueError(f"its pickle asks for {module!s:.100}.{name!s:.100}, which is no tensor; nothing of it was run")
+        raise ValueError(f"its pickle asks for {module:.100}.{name:.100}, which is no tensor; nothing of it was run")
     return Imported(f"{module}.{name}")
 
 

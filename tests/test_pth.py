@@ -258,6 +258,19 @@ def hostile():
     yield "laughs, ten by ten", zipped(b"\x80\x02]q\x00" + laughs + b"."), None
     doubled = b"\x80\x02]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(200)) + b"."
     yield "laughs, two by two", old(doubled, ()), None
+    laughing = b"\x80\x02]q\x00" + laughs
+    yield "a name that laughs", zipped(laughing + text("a") + b"\x93."), "no text"
+    yield "a module that laughs", zipped(laughing + b"]h\x14" + text("a") + b"\x93."), "no text"
+    yield "a storage that laughs", zipped(laughing + b"h\x14\x85Q."), "no storage"
+    yield "a tensor that laughs", zipped(laughing + b"ctorch._utils\n_rebuild_tensor_v2\nh\x14R."), "calls something"
+    yield "a call of what laughs", zipped(laughing + b"h\x14h\x13R."), "calls something"
+    yield "a key that laughs", zipped(laughing + b"}h\x14h\x13s."), "no names"
+    head = b"".join(pickle.dumps(x, 2) for x in (pth.MAGIC, 1001, {}))
+    yield "old, keys that laugh", head + fine + laughing + b"h\x14\x85]h\x14a.", "no tensor"
+    yield "old, facts that laugh", laughing + b"h\x14.", "not one of PyTorch's files"
+    yield "old, a key without end", old(code(described(key="k" * 100_000))), "no storage"
+    yield "a key without end", zipped(code(described(key="k" * 100_000))), "no storage"
+    yield "a count without end", zipped(code(described().replace(number(4) + b"tQ", b"\x8a\xff" + b"\1" * 255 + b"tQ"))), None
     yield "a list in itself", zipped(b"\x80\x02]q\x00h\x00a."), None
     yield "a dict in itself", zipped(b"\x80\x02}q\x00" + text("a") + b"h\x00s."), None
     deep_key = b"\x80\x02}" + b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(200)) + number(1) + b"s."
@@ -368,3 +381,21 @@ def test_a_damaged_file_is_read_or_refused(data, tmp_path_factory):
     except ValueError:
         return
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
+
+
+PIECES = [described(), text("a"), number(3), b"]", b"}", b")", b"(", b"t", b"\x85", b"\x86", b"a", b"e", b"s", b"u", b"R", b"b", b"Q",
+          b"q\x00", b"h\x00", b"\x94", b"N", b"\x88", b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n",
+          b"ctorch._utils\n_rebuild_parameter\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"\x93", b"cos\nsystem\n", b"o", b"\x81"]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=30))
+def test_any_program_is_read_or_refused(pieces, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pth") / "f"
+    for wrapped in (zipped, old):
+        path.write_bytes(wrapped(b"\x80\x02" + b"".join(pieces) + b"."))
+        try:
+            arrays, _ = io.load(path)
+        except ValueError:
+            continue
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())

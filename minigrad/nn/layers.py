@@ -71,6 +71,13 @@ class Embedding(Module):
 # -- convolution and pooling -----------------------------------------------------------------------------------------
 
 
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, *geometry) -> Tensor:
+    """`conv2d` and an activation: None, "relu" or "relu6"."""
+    if activation is None:
+        return ops.conv2d(x, weight, bias, *geometry)
+    return ops.conv2d_relu(x, weight, bias, *geometry, most={"relu": math.inf, "relu6": 6}[activation])
+
+
 class _Conv(Module):
     axes, transposed = 2, False
 
@@ -106,9 +113,9 @@ class Conv2d(_Conv):
     def forward(self, x: Tensor) -> Tensor:
         return self.convolve(x, self.weight, self.bias)
 
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer with another weight and bias."""
-        return ops.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
+        """The layer with another weight and bias, and behind it None, "relu" or "relu6"."""
+        return convolved(x, weight, bias, activation, self.stride, self.padding, self.dilation, self.groups)
 
 
 class ConvTranspose2d(_Conv):
@@ -265,17 +272,21 @@ class BatchNorm1d(BatchNorm2d):
     dims = (2, 3)
 
 
-def conv_norm(conv: Module, norm: Module, x: Tensor) -> Tensor:
-    """norm(conv(x)). In evaluation batch norm is linear and goes into the filters, and the images are passed over once less."""
+def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = None) -> Tensor:
+    """activation(norm(conv(x))), the activation None, "relu" or "relu6"; in evaluation with fewer passes over the images.
+
+    Batch norm is linear then, and goes into the filters.
+    """
     fixed = isinstance(norm, BatchNorm2d) and not norm.training and norm.running_mean is not None
     if not fixed or not isinstance(conv, Conv2d):
-        return norm(conv(x))
+        y = norm(conv(x))
+        return y if activation is None else getattr(ops, activation)(y)
     scale = 1 / np.sqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else norm.weight * scale
     shift = (0 if conv.bias is None else conv.bias) - norm.running_mean
     shift = shift * scale if norm.bias is None else shift * scale + norm.bias
     weight = conv.weight * scale.reshape(-1, 1, 1, 1)
-    return conv.convolve(x, *(a.astype(conv.weight.dtype) for a in (weight, as_tensor(shift))))
+    return conv.convolve(x, *(a.astype(conv.weight.dtype) for a in (weight, as_tensor(shift))), activation)
 
 
 def _normalized(layer, shape):

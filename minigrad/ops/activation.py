@@ -44,9 +44,14 @@ def _softsign(x):
     return x / (1 + abs(x))
 
 
+def _limited_relu(x, most):
+    return where((x <= 0) | (x >= most), clip(x.detach(), 0, most), x)
+
+
 _fused_gelu, _fused_gelu_tanh = Fused("gelu", _gelu), Fused("gelu_tanh", _gelu_tanh)
 _fused_silu, _fused_leaky_relu = Fused("silu", _silu), Fused("leaky_relu", _leaky_relu)
 _fused_softplus, _fused_softsign = Fused("softplus", _softplus), Fused("softsign", _softsign)
+_fused_limited_relu = Fused("limited_relu", _limited_relu)
 
 
 @operation
@@ -89,8 +94,7 @@ def softsign(x: TensorLike) -> Tensor:
 @operation
 def relu6(x: TensorLike) -> Tensor:
     """min(max(x, 0), 6); its slope at 0 and 6 is 0."""
-    x = _floating("relu6", x)
-    return where((x <= 0) | (x >= 6), clip(x.detach(), 0, 6), x)
+    return _fused_limited_relu(_floating("relu6", x), most=6.0)
 
 
 @operation

@@ -12,10 +12,13 @@ of the backends, `backend/cpu/conv.py` and `backend/cuda/im2col.cu`, and compute
 """
 from __future__ import annotations
 
+import math
+
 from ..backend import is_half, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
+from .activation import _limited_relu
 from .declare import operation
 from .geometry import LEAST, Pair, pair, single, whole
 from .shape import pad
@@ -183,6 +186,35 @@ def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
     given = dict(stride=stride, padding=padding, dilation=dilation)
     geometry = {name: pair("conv2d", name, value, LEAST[name]) for name, value in given.items()}
     return _with_bias("conv2d", _conv(x, w, groups=groups, **geometry), bias)
+
+
+def _conv2d_relu(x, w, bias, most, **geometry):
+    """min(max(conv2d(x) + bias, 0), most)."""
+    return _limited_relu(_add_bias(_conv(x, w, **geometry), bias), most)
+
+
+_fused_conv2d_relu = Fused("conv2d_relu", _conv2d_relu)
+
+
+@operation
+def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1,
+                groups: int = 1, *, most: float = math.inf) -> Tensor:
+    """min(max(`conv2d`, 0), most), in one pass less over memory: ReLU, or with most=6 ReLU6. Its slope at 0 and `most` is 0.
+
+    Raises:
+        ValueError: as `conv2d`; or `most` is not above 0.
+    """
+    x, w, groups = _images_and_filters("conv2d_relu", x, w, groups)
+    bias = as_tensor(bias)
+    if bias.shape != w.shape[:1]:
+        raise ValueError(f"conv2d_relu: a bias {w.shape[:1]} wanted, got {bias.shape}")
+    if not most > 0:
+        raise ValueError(f"conv2d_relu: most must be above 0, not {most!r}")
+    given = dict(stride=stride, padding=padding, dilation=dilation)
+    geometry = {name: pair("conv2d_relu", name, value, LEAST[name]) for name, value in given.items()}
+    if not x.dtype == w.dtype == bias.dtype:
+        return _conv2d_relu(x, w, bias, most, groups=groups, **geometry)
+    return _fused_conv2d_relu(x, w, bias, most=float(most), groups=groups, **geometry)
 
 
 @operation

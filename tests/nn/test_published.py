@@ -145,7 +145,9 @@ def test_batch_norm_goes_into_the_filters_in_evaluation_only():
                 before = norm.running_mean.copy()
                 inputs = [mg.Tensor(images(5), requires_grad=True)]
                 results = []
-                for f in (lambda x: nn.layers.conv_norm(conv, norm, x), lambda x: norm(conv(x))):
+                activation = [None, "relu", "relu6"][2 * bias - affine]
+                act = getattr(mg, activation) if activation else lambda y: y
+                for f in (lambda x: nn.layers.conv_norm(conv, norm, x, activation), lambda x: act(norm(conv(x)))):
                     norm.running_mean[...] = before
                     conv.zero_grad(), norm.zero_grad()
                     inputs[0].grad = None

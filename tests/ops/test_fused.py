@@ -28,7 +28,8 @@ def check_fused(operation, inputs, atol=1e-10, **options):
             np.testing.assert_allclose(a.numpy().astype(float), b.numpy(), rtol=tolerance or 1e-9, atol=tolerance or atol)
 
 
-ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {}}
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {},
+               "limited_relu": dict(most=2.5)}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -62,6 +63,49 @@ def test_relu_of_large_arrays():
     y.backward(np.ones(y.shape))
     np.testing.assert_array_equal(y.numpy(), np.maximum(x.numpy(), 0))
     np.testing.assert_array_equal(x.grad.numpy(), x.numpy() > 0)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_limited_relu_selects_the_gradient(kernels, monkeypatch):
+    """Where the slope is 0 nothing of it is left, not even of infinity; NaN stays NaN and keeps its gradient."""
+    if not kernels:
+        monkeypatch.setattr("minigrad.backend.cpu.elementwise.kernel", lambda *args: None)
+    x = [-np.inf, -1, -0.0, 0, 3, 6, 7, np.inf, np.nan]
+    for dtype in (np.float32, np.float64):
+        t = mg.Tensor(np.array(x, dtype), requires_grad=True)
+        y = mg.relu6(t)
+        np.testing.assert_array_equal(y.numpy(), [0, 0, 0, 0, 3, 6, 6, 6, np.nan])
+        y.backward(np.full(9, np.inf, dtype))
+        np.testing.assert_array_equal(t.grad.numpy(), [0, 0, 0, 0, np.inf, 0, 0, 0, np.inf])
+        assert y.dtype == t.grad.dtype == dtype
+
+
+@QUICK
+@given(data=st.data())
+def test_convolution_with_relu(data):
+    groups, per, size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 5))
+    n, out = data.draw(st.integers(0, 2)), groups * data.draw(st.integers(1, 3))
+    x, w = data.draw(arrays((n, groups * per, size, size))), data.draw(arrays((out, per, 2, 2)))
+    bias, most = data.draw(arrays((out,))), data.draw(st.sampled_from([0.5, 6.0, np.inf]))
+    geometry = dict(stride=(data.draw(st.integers(1, 2)), 1), padding=(1, data.draw(st.integers(1, 2))), dilation=(1, 1))
+    check_fused(conv._fused_conv2d_relu, [x, w, bias], most=most, groups=groups, **geometry)
+    f = lambda x, w, b: mg.conv2d_relu(x, w, b, groups=groups, most=most, **geometry)
+    plain = mg.conv2d(x, w, bias, groups=groups, **geometry)
+    np.testing.assert_allclose(f(x, w, bias).numpy(), plain.numpy().clip(0, most), atol=1e-12)
+    if abs(plain.numpy()).min(initial=1) > 1e-3 and abs(plain.numpy() - most).min(initial=1) > 1e-3:
+        check_derivatives(f, [x, w, bias])
+    assert f(*(a.astype(np.float32) for a in (x, w)), bias).dtype == np.float64  # as conv2d's
+
+
+def test_convolution_with_relu_refuses():
+    x, w = np.zeros((1, 2, 4, 4)), np.zeros((3, 2, 2, 2))
+    for call, message in ((lambda: mg.conv2d_relu(x, w, np.zeros(2)), "a bias .3,. wanted, got .2,."),
+                          (lambda: mg.conv2d_relu(x, w, np.zeros(3), most=0), "most must be above 0, not 0"),
+                          (lambda: mg.conv2d_relu(x, w, np.zeros(3), most=np.nan), "most must be above 0"),
+                          (lambda: mg.conv2d_relu(x, w, np.zeros(3), stride=0), "conv2d_relu: stride must be"),
+                          (lambda: mg.conv2d_relu(x, w[:, :1], np.zeros(3)), "conv2d_relu: images")):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 @QUICK
@@ -373,7 +417,7 @@ def test_a_common_offset_of_a_row_costs_no_digits(offset, graph):
 
 
 @pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "leaky_relu"])
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if not ACTIVATIONS[name]])
 def test_activations_far_below_and_above_zero(name, kernels):
     """Where the definition is finite so is the path, and no large factor brings a rounding error back."""
     x = np.array([-3e38, -1e30, -1e4, -100, -88, -87, 87, 100, 1e4, 1e18], np.float32)

@@ -154,6 +154,18 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
                 }
 }
 
+/* y becomes min(max(y + bias, 0), most); y (pixels, channels). */
+void bias_relu(float *y, const float *bias, index_t pixels, index_t channels, float most)
+{
+    PARALLEL(pixels * channels > 65536)
+    for (index_t p = 0; p < pixels; p++)
+        for (index_t c = 0; c < channels; c++) {
+            float v = y[p * channels + c] + bias[c];
+            v = v < 0 ? 0.0f : v;
+            y[p * channels + c] = v > most ? most : v;
+        }
+}
+
 /* dx = a g + b x + c for each channel's a, b and c. */
 void combine(const float *g, const float *x, const float *a, const float *b, const float *c, float *dx, index_t outer,
              index_t channels, index_t inner)

@@ -76,6 +76,18 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     return nchw(y)
 
 
+def conv2d_relu(x, w, bias, most, **geometry):
+    """min(max(`conv2d` + bias, 0), most) for bias (O,), in the convolution's memory."""
+    y = conv2d(x, w, **geometry)
+    pixels, native = nhwc(y).reshape(math.prod(y.shape[::2]) * y.shape[3], len(w)), kernel("bias_relu", y, bias)
+    if native:
+        native(pixels, np.ascontiguousarray(bias), *pixels.shape, most)
+    else:
+        pixels += bias
+        np.clip(pixels, 0, most, out=pixels)
+    return y
+
+
 def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in its images: (N, O, Ho, Wo) to `x_shape`. This is the transposed convolution."""
     gy, w = _floats("conv2d_input_grad", gy, w)

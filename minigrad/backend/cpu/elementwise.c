@@ -21,6 +21,20 @@ void relu_backward(const float *g, const float *y, float *dx, index_t n)
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] > 0 ? g[i] : 0.0f;
 }
 
+/* min(max(x, 0), most), and its gradient for the output y. */
+void limited_relu(const float *x, float *y, index_t n, float most)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        float v = x[i] < 0 ? 0.0f : x[i];
+        y[i] = v > most ? most : v;
+    }
+}
+
+void limited_relu_backward(const float *g, const float *y, float *dx, index_t n, float most)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] <= 0 || y[i] >= most ? 0.0f : g[i];
+}
+
 void leaky_relu(const float *x, float *y, index_t n, float slope)
 {
     EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] > 0 ? x[i] : slope * x[i];

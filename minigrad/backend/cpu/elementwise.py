@@ -46,6 +46,31 @@ def relu_backward(gy, y):
     return gx
 
 
+def limited_relu(x, most):
+    """min(max(x, 0), most)."""
+    y, native = empty_like(x), kernel("limited_relu", x)
+    if native:
+        for_all(lambda y, x: native(x, y, x.size, most), [y], [x])
+    else:
+        for_blocks(lambda y, x: np.clip(x, 0, most, out=y), [y], [x])
+    return y
+
+
+def limited_relu_backward(gy, y, most):
+    """The gradient of `limited_relu` for its output y: gy where 0 < y < most, else 0."""
+    gx, native = empty_like(y), kernel("limited_relu_backward", gy, y)
+
+    def block(gx, gy, y):
+        np.copyto(gx, gy)
+        gx[(y <= 0) | (y >= most)] = 0
+
+    if native:
+        for_all(lambda gx, gy, y: native(gy, y, gx, y.size, most), [gx], [gy, y])
+    else:
+        for_blocks(block, [gx], [gy, y])
+    return gx
+
+
 def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """One step of stochastic gradient descent with momentum, in place (PyTorch's convention, without dampening).
 

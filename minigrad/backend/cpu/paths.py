@@ -74,6 +74,17 @@ def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     return norm_pool.norm_relu_pool_backward(g, x, outs[0], pooled, winner, weight, mean, inv_std)
 
 
+def _conv2d_relu(x, w, bias, most, **geometry):
+    return conv.conv2d_relu(x, w, bias, most, **geometry), None
+
+
+def _conv2d_relu_backward(g, out, residuals, wanted, x, w, bias, most, **geometry):
+    g = elementwise.limited_relu_backward(g, out, most)
+    return (conv.conv2d_input_grad(g, w, x.shape, **geometry) if wanted[0] else None,
+            conv.conv2d_weight_grad(g, x, w.shape, **geometry) if wanted[1] else None,
+            norm_pool.channel_sums(g) if wanted[2] else None)
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +129,9 @@ PATHS = {
     "add": Path(elementwise.add, serves=_same_layout),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
+    "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),
+                         lambda g, out, residuals, wanted, x, most: [elementwise.limited_relu_backward(g, out, most)],
+                         reads_out=True),
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
     "layer_norm": _row_norm(centre=True),
@@ -128,6 +142,7 @@ PATHS = {
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),
+    "conv2d_relu": Path(_conv2d_relu, _conv2d_relu_backward, reads_out=True),
     "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),

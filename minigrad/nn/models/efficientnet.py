@@ -9,7 +9,7 @@ import numpy as np
 from ... import ops
 from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import BatchNorm2d, Conv2d, Dropout, DropPath, conv_norm
+from ..layers import BatchNorm2d, Conv2d, Dropout, DropPath, conv_norm, convolved
 from ..module import Module
 from .encoder import Encoder
 
@@ -29,14 +29,14 @@ class SameConv2d(Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1):
         super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
 
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
         kernel, stride = weight.shape[-1], self.stride
         missing = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
         # Zeros before the filter's first row do what one row less of padding there does, and to pad the images would copy them.
         before = [n % 2 for n in missing]
         if any(before):
             weight = ops.pad(weight, ((0, 0), (0, 0), (before[0], 0), (before[1], 0)))
-        return ops.conv2d(x, weight, bias, stride, tuple((n + 1) // 2 for n in missing), groups=self.groups)
+        return convolved(x, weight, bias, activation, stride, tuple((n + 1) // 2 for n in missing), 1, self.groups)
 
 
 class InvertedResidual(Module):
@@ -59,8 +59,8 @@ class InvertedResidual(Module):
         self.drop_path, self.shortcut = DropPath(drop_path), stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else ops.relu6(conv_norm(self.expand, self.norm0, x))
-        y = ops.relu6(conv_norm(self.depthwise, self.norm1, y))
+        y = x if self.expand is None else conv_norm(self.expand, self.norm0, x, "relu6")
+        y = conv_norm(self.depthwise, self.norm1, y, "relu6")
         y = conv_norm(self.project, self.norm2, y)
         return x + self.drop_path(y) if self.shortcut else y
 
@@ -92,10 +92,10 @@ class EfficientNetLite(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 1280): the mean over the last feature maps."""
-        x = ops.relu6(conv_norm(self.stem, self.norm0, as_tensor(x)))
+        x = conv_norm(self.stem, self.norm0, as_tensor(x), "relu6")
         for block in self.blocks:
             x = block(x)
-        return self.dropout(ops.relu6(conv_norm(self.last, self.norm1, x)).mean((2, 3)))
+        return self.dropout(conv_norm(self.last, self.norm1, x, "relu6").mean((2, 3)))
 
 
 def plan(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:

@@ -1,8 +1,8 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with the names of torchvision's checkpoints."""
 from ... import ops
-from ...tensor import Tensor
+from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import BatchNorm2d, Conv2d, MaxPool2d
+from ..layers import BatchNorm2d, Conv2d, MaxPool2d, conv_norm
 from ..module import Module, Sequential
 from .encoder import Encoder
 
@@ -18,7 +18,7 @@ class BasicBlock(Module):
         self.downsample = _downsample(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(ops.relu(self.bn1(self.conv1(x)))))
+        y = conv_norm(self.conv2, self.bn2, conv_norm(self.conv1, self.bn1, x, "relu"))
         return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -34,8 +34,8 @@ class Bottleneck(Module):
         self.downsample = _downsample(in_channels, 4 * channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = ops.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(ops.relu(self.bn2(self.conv2(y)))))
+        y = conv_norm(self.conv2, self.bn2, conv_norm(self.conv1, self.bn1, x, "relu"), "relu")
+        y = conv_norm(self.conv3, self.bn3, y)
         return ops.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -76,7 +76,7 @@ class ResNet(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, width): the mean over the last feature maps."""
-        x = ops.relu(self.bn1(self.conv1(x)))
+        x = conv_norm(self.conv1, self.bn1, as_tensor(x), "relu")
         x = x if self.maxpool is None else self.maxpool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
