@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import LEAST, pair, real, single, whole
+from ..ops.geometry import LEAST, pair, real, several, single, whole
 from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -28,10 +28,10 @@ def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
     return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
 
 
-def _windows(layer, axes, **geometry):
-    """The geometry of a layer's windows as attributes, each number in its range."""
+def _windows(layer, axes, also=(), **geometry):
+    """The geometry of a layer's windows as attributes, each number in its range, or one of (name, value) in `also`."""
     for name, value in geometry.items():
-        if not isinstance(value, str) and value is not None:
+        if (name, value) not in also:
             (single if axes == 1 else pair)(type(layer).__name__, name, value, LEAST[name])
         setattr(layer, name, value)
 
@@ -94,7 +94,8 @@ class _Conv(Module):
         fan_in = channels[1] * math.prod(kernel)
         self.weight = uniform((*channels, *kernel), fan_in)
         self.bias = uniform((out_channels,), fan_in) if bias else None
-        _windows(self, self.axes, stride=stride, padding=padding, dilation=dilation)
+        words = () if self.transposed else (("padding", "same"), ("padding", "valid"))
+        _windows(self, self.axes, words, stride=stride, padding=padding, dilation=dilation)
         self.groups = groups
 
 
@@ -146,7 +147,8 @@ class MaxPool2d(Module):
 
     def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, dilation: Lengths = 1,
                  return_indices: bool = False, ceil_mode: bool = False):
-        _windows(self, self.axes, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+        _windows(self, self.axes, [("stride", None)], kernel_size=kernel_size, stride=stride, padding=padding,
+                 dilation=dilation)
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -161,7 +163,7 @@ class AvgPool2d(Module):
 
     def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True):
-        _windows(self, self.axes, kernel_size=kernel_size, stride=stride, padding=padding)
+        _windows(self, self.axes, [("stride", None)], kernel_size=kernel_size, stride=stride, padding=padding)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,9 +185,12 @@ class AvgPool1d(AvgPool2d):
 class AdaptiveAvgPool2d(Module):
     """`adaptive_avg_pool2d`; with `output_size=1` global average pooling."""
 
-    function = staticmethod(ops.adaptive_avg_pool2d)
+    axes, function = 2, staticmethod(ops.adaptive_avg_pool2d)
 
     def __init__(self, output_size: Lengths):
+        for n in several(output_size) or (output_size,):
+            if n is not None or not self.axes == 2:
+                whole(type(self).__name__, "output_size", n, 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,13 +206,13 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
 class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
     """`adaptive_avg_pool1d`; with `output_size=1` the mean over the sequence."""
 
-    function = staticmethod(ops.adaptive_avg_pool1d)
+    axes, function = 1, staticmethod(ops.adaptive_avg_pool1d)
 
 
 class AdaptiveMaxPool1d(AdaptiveAvgPool2d):
     """`adaptive_max_pool1d`."""
 
-    function = staticmethod(ops.adaptive_max_pool1d)
+    axes, function = 1, staticmethod(ops.adaptive_max_pool1d)
 
 
 class Upsample(Module):
@@ -225,7 +230,7 @@ class Flatten(Module):
     """The axes from `start_dim` to `end_dim` joined into one."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim, self.end_dim = sizes(self, -2**63, start_dim=start_dim, end_dim=end_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.flatten(x, self.start_dim, self.end_dim)
@@ -290,8 +295,7 @@ def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = No
 
 
 def _normalized(layer, shape):
-    lengths = shape if np.iterable(shape) else (shape,)
-    return tuple(whole(type(layer).__name__, "normalized_shape", n, 0) for n in lengths)
+    return tuple(whole(type(layer).__name__, "normalized_shape", n, 0) for n in several(shape) or (shape,))
 
 
 class LayerNorm(Module):
@@ -416,7 +420,7 @@ class Softmax(Module):
     """`softmax`."""
 
     def __init__(self, dim: int = -1):
-        self.dim = dim
+        (self.dim,) = sizes(self, -2**63, dim=dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softmax(x, axis=self.dim)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import ops
+from ..ops.geometry import real
 from ..tensor import Tensor
 from . import init
-from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, uniform
+from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
 from .module import Module, Parameter
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
@@ -33,9 +34,10 @@ class Attention(Module):
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
-        if num_heads < 1 or dim % num_heads:
+        dim, num_heads = sizes(self, dim=dim, num_heads=num_heads)
+        if not num_heads or dim % num_heads:
             raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.dropout = num_heads, real(type(self).__name__, "dropout", dropout, 0, 1)
         self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,

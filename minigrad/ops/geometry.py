@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 
 
-def whole(of: str, name: str, value, least: int) -> int:
+def whole(of: str, name: str, value: Any, least: int) -> int:
     """`value` as a whole number that is at least `least`.
 
     Raises:
@@ -24,32 +25,33 @@ def whole(of: str, name: str, value, least: int) -> int:
     except TypeError:
         number = int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else None
     if number is None or isinstance(value, (bool, np.bool_)) or number < least:
-        raise ValueError(f"{of}: {name} must be a whole number, {least} or more, not {value!r}")
+        limit = f", {least} or more" if least > -2**63 else ""
+        raise ValueError(f"{of}: {name} must be a whole number{limit}, not {value!r}")
     return number
 
 
-def _several(value):
+def several(value: Any) -> tuple | None:
     """The numbers of a sequence; None of what is none, text included."""
     return tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else None
 
 
-def pair(of: str, name: str, value, least: int) -> tuple[int, int]:
+def pair(of: str, name: str, value: Any, least: int) -> tuple[int, int]:
     """A number for both axes, or one for each, as a pair of whole numbers that are at least `least`. ValueError otherwise."""
-    values = _several(value) or (value, value)
+    values = several(value) or (value, value)
     if len(values) != 2:
         raise ValueError(f"{of}: {name} must be a whole number or a pair of them (vertical, horizontal), not {value!r}")
     return whole(of, name, values[0], least), whole(of, name, values[1], least)
 
 
-def single(of: str, name: str, value, least: int) -> int:
+def single(of: str, name: str, value: Any, least: int) -> int:
     """A number for the one axis of a sequence, which may stand in a sequence of one."""
-    values = _several(value) or (value,)
+    values = several(value) or (value,)
     if len(values) != 1:
         raise ValueError(f"{of}: {name} must be one whole number, not {value!r}")
     return whole(of, name, values[0], least)
 
 
-def real(of: str, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
+def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite number from `low` to `high`; a Tensor that requires a gradient as it is.
 
     Raises:

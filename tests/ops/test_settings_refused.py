@@ -1,4 +1,6 @@
 """Numbers that are settings: what is no finite number in its range is refused by name, in layers when they are made."""
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -82,3 +84,31 @@ def test_windows_of_layers(name, argument, data):
     with pytest.raises(ValueError, match=f"{name}: {argument}"):
         make(**{argument: wrong})
     make(**{argument: np.int64(least)})
+
+
+NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kernel_size=2, num_features=4, num_channels=4,
+              num_groups=2, normalized_shape=4, num_embeddings=4, embedding_dim=4, output_size=2, input_size=4, hidden_size=4,
+              dim=4, num_heads=2, hidden=4, embed_dim=4, d_model=4, nhead=2, layer=nn.Linear(2, 2),
+              block=nn.models.resnet.BasicBlock, layers=(1, 1, 1, 1), width=4, num_classes=2, vocab_size=8, num_layers=1,
+              intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16)
+SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
+         "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes
+MODULES = {name: module for name, module in vars(nn).items()
+           if isinstance(module, type) and issubclass(module, nn.Module) and not name.endswith("Loss") and name != "Module"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_module_is_made_of_numbers_that_are_none(name):
+    """Every argument that is a number by default, or that has none, of every layer and model."""
+    parameters = [p for p in list(inspect.signature(MODULES[name].__init__).parameters.values())[1:]
+                  if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = {p.name: NEEDED[p.name] for p in parameters if p.default is p.empty or p.name in SMALL}
+    numbers = [p.name for p in parameters if type(needed.get(p.name, p.default)) in (int, float)]
+    MODULES[name](**needed)
+    for argument in numbers:
+        for wrong in (np.nan, INFINITY, -INFINITY, "4", b"4", object(), 1j, -3 if "slope" not in argument else np.nan):
+            if wrong == -3 and (argument.endswith("dim") or argument in ("alpha", "beta", "init", "padding_idx")):
+                continue
+            with pytest.raises(ValueError) as error:
+                MODULES[name](**{**needed, argument: wrong})
+            assert "must be" in str(error.value) or "wanted" in str(error.value), (name, argument, wrong, str(error.value))

@@ -1,7 +1,7 @@
 """Plain convolutional networks: Conv-4 of few-shot learning, and the 13 layers of semi-supervised learning."""
 from ... import ops
 from ...tensor import Tensor
-from ..layers import BatchNorm2d, Conv2d, Dropout, LeakyReLU, MaxPool2d
+from ..layers import BatchNorm2d, Conv2d, Dropout, LeakyReLU, MaxPool2d, sizes
 from ..module import Module, Sequential
 from .encoder import Encoder
 
@@ -29,6 +29,7 @@ class Conv4(Encoder):
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64, *, image_size: int = 28, num_classes: int | None = 0):
+        in_channels, width, image_size = sizes(self, 1, in_channels=in_channels, width=width, image_size=image_size)
         self.blocks = [ConvBlock(in_channels if i == 0 else width, width) for i in range(4)]
         super().__init__(width * (image_size // 16) ** 2, num_classes)
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
+from ...ops.geometry import real
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import BatchNorm2d, Conv2d, Dropout, DropPath, conv_norm, convolved
@@ -80,6 +81,8 @@ class EfficientNetLite(Encoder):
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, num_classes: int | None = 1000, in_channels: int = 3,
                  dropout: float = 0.2, drop_path: float = 0.0):
+        width, depth = (real("EfficientNetLite", name, value, 0) for name, value in (("width", width), ("depth", depth)))
+        drop_path = real("EfficientNetLite", "drop_path", drop_path, 0, 1)
         self.stem, self.norm0 = SameConv2d(in_channels, 32, 3, 2), _norm(32)
         blocks = plan(width, depth)
         rates = np.linspace(0, drop_path, len(blocks)).tolist()

@@ -2,7 +2,7 @@
 import inspect
 
 from ...tensor import Tensor
-from ..layers import Identity, Linear
+from ..layers import Identity, Linear, sizes
 from ..module import Module
 
 
@@ -17,12 +17,14 @@ class Encoder(Module):
 
     def __new__(cls, *args, **settings):
         self = super().__new__(cls)
-        given = inspect.signature(cls.__init__).bind_partial(self, *args, **settings).arguments
-        self.arguments = {name: value for name, value in given.items() if value is not self}
+        self.arguments = settings | inspect.signature(cls.__init__).bind_partial(self, *args).arguments
+        self.arguments.pop("self", None)
         return self
 
     def __init__(self, width: int, num_classes: int | None, bias: bool = True):
         """To be called where the head is the next part in order: a linear layer, or none with `num_classes` 0 or None."""
+        if num_classes is not None:
+            sizes(self, num_classes=num_classes)
         self.width = width
         self.head: Module = Linear(width, num_classes, bias) if num_classes else Identity()
 

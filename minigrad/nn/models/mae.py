@@ -8,7 +8,7 @@ import numpy as np
 from ... import backend, ops
 from ...tensor import Tensor, as_tensor, asarray
 from .. import init
-from ..layers import LayerNorm, Linear, parameter
+from ..layers import LayerNorm, Linear, parameter, sizes
 from ..module import Parameter
 from ..transformer import TransformerBlock
 from .vit import VisionTransformer
@@ -29,6 +29,8 @@ class MAE(VisionTransformer):
                  mlp_ratio: float = 4.0, *, decoder_dim: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
                  **settings):
         super().__init__(img_size, patch_size, in_chans, num_classes, embed_dim, depth, num_heads, mlp_ratio, **settings)
+        decoder_dim, decoder_heads = sizes(self, 1, decoder_dim=decoder_dim, decoder_heads=decoder_heads)
+        (decoder_depth,) = sizes(self, 0, decoder_depth=decoder_depth)
         eps = settings.get("eps", 1e-6)
         self.pos_embed = Parameter(sincos_positions(self.grid, embed_dim), requires_grad=False)
         self.decoder_embed = Linear(embed_dim, decoder_dim)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from ... import backend, ops
 from ...tensor import Tensor, asarray
 from .. import init
-from ..layers import Dropout, Embedding, LayerNorm, Linear
+from ..layers import Dropout, Embedding, LayerNorm, Linear, sizes
 from ..transformer import TransformerEncoderLayer
 from .encoder import Encoder
 
@@ -24,6 +24,9 @@ class BERT(Encoder):
     def __init__(self, vocab_size: int = 30522, hidden_size: int = 768, num_layers: int = 12, num_heads: int = 12,
                  intermediate_size: int = 3072, max_length: int = 512, type_vocab_size: int = 2, dropout: float = 0.1,
                  eps: float = 1e-12, *, num_classes: int | None = 0):
+        (num_layers,) = sizes(self, 0, num_layers=num_layers)
+        sizes(self, vocab_size=vocab_size, hidden_size=hidden_size, num_heads=num_heads, max_length=max_length,
+              intermediate_size=intermediate_size, type_vocab_size=type_vocab_size)
         self.word = Embedding(vocab_size, hidden_size)
         self.position, self.kind = Embedding(max_length, hidden_size), Embedding(type_vocab_size, hidden_size)
         self.norm, self.dropout = LayerNorm(hidden_size, eps), Dropout(dropout)
@@ -86,6 +89,9 @@ class CLIPText(Encoder):
     def __init__(self, vocab_size: int = 49408, hidden_size: int = 512, num_layers: int = 12, num_heads: int = 8,
                  intermediate_size: int = 2048, max_length: int = 77, projection_dim: int | None = 512,
                  activation: str | Callable = "quick_gelu", eps: float = 1e-5, eot: int | None = None):
+        (num_layers,) = sizes(self, 0, num_layers=num_layers)
+        sizes(self, vocab_size=vocab_size, hidden_size=hidden_size, num_heads=num_heads, max_length=max_length,
+              intermediate_size=intermediate_size)
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
         init.normal_(self.token.weight, std=0.02)
         init.normal_(self.position.weight, std=0.01)

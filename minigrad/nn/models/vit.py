@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from ... import backend, ops
+from ...ops.geometry import pair, real
 from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import Dropout, LayerNorm, Linear, parameter, uniform
+from ..layers import Dropout, LayerNorm, Linear, parameter, sizes, uniform
 from ..module import Module
 from ..transformer import TransformerBlock
 from .encoder import Encoder
@@ -61,7 +62,13 @@ class VisionTransformer(Encoder):
                  eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
-        height, width = img_size if np.iterable(img_size) else (img_size, img_size)
+        patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        depth, registers = sizes(self, 0, depth=depth, registers=registers)
+        height, width = pair("VisionTransformer", "img_size", img_size, 1)
+        if height % patch_size or width % patch_size:
+            raise ValueError(f"VisionTransformer: img_size {img_size} does not divide into patches of {patch_size} pixels")
+        mlp_ratio = real("VisionTransformer", "mlp_ratio", mlp_ratio, 0)
+        drop_path_rate = real("VisionTransformer", "drop_path_rate", drop_path_rate, 0, 1)
         self.grid = height // patch_size, width // patch_size
         self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
         self.reg_token = init.normal_(parameter(1, registers, embed_dim), std=1e-6) if registers else None

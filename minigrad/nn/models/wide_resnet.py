@@ -1,8 +1,9 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146)."""
 from ... import ops
+from ...ops.geometry import real
 from ...tensor import Tensor
 from .. import init
-from ..layers import BatchNorm2d, Conv2d, Dropout
+from ..layers import BatchNorm2d, Conv2d, Dropout, sizes
 from ..module import Module
 from .encoder import Encoder
 
@@ -38,6 +39,8 @@ class WideResNet(Encoder):
 
     def __init__(self, depth: int = 28, widen_factor: int = 2, num_classes: int | None = 10, in_channels: int = 3,
                  dropout: float = 0.0, negative_slope: float = 0.1):
+        depth, widen_factor, in_channels = sizes(self, 1, depth=depth, widen_factor=widen_factor, in_channels=in_channels)
+        negative_slope = real("WideResNet", "negative_slope", negative_slope)
         if (depth - 4) % 6 or depth < 10:
             raise ValueError(f"WideResNet: depth is 6 n + 4, such as 16, 28 or 40, not {depth}")
         channels = 16
