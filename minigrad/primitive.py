@@ -50,6 +50,8 @@ class _Unreadable:
     __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
     __neg__ = __abs__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __bool__ = __len__ = __index__ = __contains__ = __invert__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __pos__ = __setitem__ = __dlpack__ = _refuse
     __hash__ = object.__hash__
 
 
@@ -92,7 +94,8 @@ class Node(_Unreadable):
         self.op = op
         self.sources = sources = []
         for x in inputs:
-            sources.append(x._node or (x if x._requires_grad else None))
+            node = x._node
+            sources.append(node if node is not None else x if x._requires_grad else None)
         self.inputs = inputs if op.reads is None else op.with_unread(inputs)
         self.settings = settings
         self.shape = shape
@@ -193,7 +196,8 @@ class Primitive:
         if len(reads) != len(inputs):
             raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a "
                             "gradient has the rule None")
-        return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
+        return tuple([x if read else Unread(x._array.shape, x._array.dtype) if x._node is None else x._node
+                      for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):
         for x in inputs:
