@@ -1,5 +1,6 @@
 """Transforms: trees as arguments, numbers and arrays, composition, recomputation, and gradients within gradients."""
 import collections
+import sys
 import threading
 
 import numpy as np
@@ -508,6 +509,28 @@ def test_threads_may_differentiate_at_once():
         assert len(results[k]) == 10
         for product in results[k]:
             close(product, mg.hvp(wavy, random(20, seed=k), random(20, seed=k)))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_threads_add_to_the_gradient_of_one_leaf(create_graph):
+    leaves = [mg.Tensor(np.zeros(shape), requires_grad=True) for shape in ((), (3,))]
+    start = threading.Barrier(8)
+
+    def work():
+        start.wait()
+        for _ in range(100):
+            sum(x.sum() for x in leaves).backward(create_graph=create_graph)
+
+    threads, before = [threading.Thread(target=work) for _ in range(8)], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert [x.grad.tolist() for x in leaves] == [800, [800] * 3]
 
 
 # -- recomputation ---------------------------------------------------------------------------------------------------
