@@ -67,7 +67,7 @@ def _is_constant(y):
 
 
 def _outside(ys, stand_ins):
-    """Whether the Tensors `ys` depend on one that requires a gradient, other than the stand-ins that are leaves of their own."""
+    """Whether the Tensors `ys` depend on one that requires a gradient other than stand-ins that are leaves of their own."""
     ys = [y for y in ys if y.requires_grad]
     if ys and any(not x.is_leaf for x in stand_ins):
         return True

@@ -168,7 +168,7 @@ SHAPES = st.sampled_from([(), (1,), (2,), (2, 2), (0,), (3, 0)])
 SEEDS = st.integers(0, 1000)
 ARGUMENTS = trees(st.floats(-2, 2) | st.builds(lambda shape, seed: random(*shape, seed=seed), SHAPES, SEEDS)
                   | st.builds(lambda seed: mg.Tensor(random(2, seed=seed)), SEEDS))
-CONSTANTS = st.sampled_from([1.0, 2, True, np.float32(3), np.array([1.0, 2.0]), np.array([1, 2]), mg.Tensor([3.0]), mg.Tensor(4)])
+CONSTANTS = st.sampled_from([1.0, 2, True, np.float32(3), np.array([1.0, 2.0]), np.array([1]), mg.Tensor([3.0]), mg.Tensor(4)])
 
 
 def joined(tree):
@@ -195,7 +195,8 @@ def test_products_with_jacobians_take_and_return_trees(arguments, out, seed):
     x = joined(arguments).numpy()
     f = lambda *args: mg.tree.map(lambda leaf: leaf(joined(args)) if isinstance(leaf, Sine) else leaf, out)
     wanted = mg.tree.map(lambda leaf: leaf(x) if isinstance(leaf, Sine) else leaf, out)
-    matrices = [leaf.jacobian(x) if isinstance(leaf, Sine) else np.zeros((np.size(leaf), x.size)) for leaf in mg.tree.leaves(out)]
+    matrices = [leaf.jacobian(x) if isinstance(leaf, Sine) else np.zeros((np.size(leaf), x.size))
+                for leaf in mg.tree.leaves(out)]
     matrix = np.concatenate([np.zeros((0, x.size)), *matrices])
     tangents, arguments = drawn_like(tuple(arguments), seed), tuple(arguments)
 
@@ -318,7 +319,7 @@ def test_checkpoint_passes_numbers_and_arrays_through():
     f = mg.checkpoint(lambda x: {"loss": (x ** 2).sum(), "accuracy": 0.5, "counts": np.arange(3), "of": float(x.sum())})
     for x in (mg.Tensor([1.0, 2.0], requires_grad=True), mg.Tensor([1.0, 2.0])):
         out = f(x)
-        assert out["accuracy"] == 0.5 and type(out["accuracy"]) is float and out["of"] == 3 and type(out["counts"]) is np.ndarray
+        assert type(out["accuracy"]) is type(out["of"]) is float and out["of"] == 3 and type(out["counts"]) is np.ndarray
         if x.requires_grad:
             assert mg.grad(out["loss"], x).tolist() == [2, 4]
     assert mg.checkpoint(lambda x: 3)(mg.Tensor(1.0, requires_grad=True)) == 3
