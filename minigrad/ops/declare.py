@@ -84,9 +84,10 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
         def called(*inputs, **settings):
             try:
                 out = forward(*[asarray(x) for x in inputs], **settings)
-            except ValueError as error:  # of AxisError too
+            except (ValueError, TypeError) as error:  # of AxisError, a ValueError, too
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
-                raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
         return operation(called, **declared)
