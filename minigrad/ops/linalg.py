@@ -441,7 +441,7 @@ def svdvals(x: TensorLike) -> Tensor:
 
 @operation(method=True, numpy=np.linalg.norm)
 def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0.
+    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0; equal largest sizes share it evenly.
 
     Args:
         ord: None for the root of the sum of squares; for one axis a number, inf or -inf; for two axes "fro", "nuc",
@@ -465,24 +465,36 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     row, column = axes
     if ord in (1, -1, math.inf, -math.inf):
         over, best = (row, column) if ord in (1, -1) else (column, row)
-        return (max if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
+        return (_largest if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"norm: {ord!r} is no order of a matrix norm")
     values = svdvals(moveaxis(x, axes, (-2, -1)))
-    out = sum(values, -1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+    out = sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else min)(values, -1)
     return expand_dims(out, axes) if keepdims else out
+
+
+def _largest(sizes, axes, keepdims=False):
+    """The largest of numbers that are not negative; 0 of none."""
+    return max(sizes, axes, keepdims, initial=None if sizes.size else 0)
 
 
 def _vector_norm(x, p, axes, keepdims):
     if p == math.inf:
-        return max(abs(x), axes, keepdims)
+        return _largest(abs(x), axes, keepdims)
     if p == -math.inf:
         return min(abs(x), axes, keepdims)
     if p == 0:
         return sum((x != 0).astype(x.dtype), axes, keepdims)
     if not isinstance(p, (int, float, np.integer, np.floating)):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
-    return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
+    if p == 1:
+        return sum(abs(x), axes, keepdims)
+    if p > 0:
+        return sum(abs(x) ** p, axes, keepdims) ** (1 / p)
+    smallest = min(abs(x), axes, keepdims=True, initial=math.inf)
+    out = sum(where(smallest == 0, 1, abs(x)) ** p, axes, keepdims=True) ** (1 / p)
+    out = where(smallest == 0, 0, out)  # where one element is 0, also in the slopes of the others
+    return out if keepdims else squeeze(out, axes)
 
 
 def _svd_rule(gs, outs, _x):

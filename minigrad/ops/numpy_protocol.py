@@ -39,8 +39,7 @@ def _array_function(self, function, types, args, settings):
 
 
 def _by_name(function, args, settings):
-    """The arguments of a call of NumPy's: those that it cannot do without by position, the others, unless they are at their
-    defaults, by name."""
+    """The arguments of a call of NumPy's: those that it needs by position, the others, but for defaults, by name."""
     required, optional = _parameters(function)
     inputs, given = list(args), dict(settings)
     if optional and len(args) > len(required):
@@ -57,7 +56,7 @@ def _is(value, default):
 
 @functools.cache
 def _parameters(function):
-    """The names of the arguments that a function of NumPy needs, and the others with their defaults; by position these follow."""
+    """The names of the arguments that a function of NumPy needs, and the others, which follow by position, with defaults."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # of those in C, before NumPy 2.4

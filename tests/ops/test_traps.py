@@ -619,6 +619,65 @@ def test_other_errors_name_what_went_wrong(name, call):
         call(mg.Tensor(np.ones((2, 3))))
 
 
+VECTOR_ORDERS = [None, INF, -INF, 0, 1, 2, -1, -2, 3, 0.5, -0.5]
+MATRIX_ORDERS = [None, "fro", "nuc", INF, -INF, 1, -1, 2, -2]
+
+
+@pytest.mark.parametrize("ord", VECTOR_ORDERS)
+def test_norms_of_vectors_with_zeros_ties_and_nothing(ord):
+    vectors = [[0.0, 0.0, 0.0], [0.0, 2.0, -1.0], [2.0, -2.0, 1.0], [-3.0], [0.0], [], [0.0, 0.0], [INF, 1.0], [1e100, -1e100]]
+    for v in map(np.array, vectors):
+        for keepdims in (False, True):
+            f = lambda x: mg.norm(x, ord, 0, keepdims)
+            with np.errstate(all="ignore"):
+                try:
+                    expected = np.linalg.norm(v, ord, 0, keepdims)
+                except ValueError:  # of no elements there is no least, and in NumPy 1 no largest either
+                    if not (v.size == 0 and ord == INF):
+                        with pytest.raises(ValueError):
+                            f(v)
+                    continue
+                value, slope = f(v), mg.grad(lambda x: f(x).sum())(v).numpy()
+            assert value.shape == np.shape(expected)
+            np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
+            assert not np.isnan(slope[np.isfinite(v)]).any()
+            if not v.any() or ord not in (None, 1, 2, 3, 0.5, INF) and not v.all():
+                assert not slope[v == 0].any() and (ord not in (-1, -2, -0.5) or not slope.any())
+    tied = mg.grad(lambda x: mg.norm(x, ord))(np.array([2.0, -2.0])).numpy()
+    assert tied[0] == -tied[1] and (ord not in (INF, -INF) or tied[0] == 0.5)
+
+
+@pytest.mark.parametrize("ord", MATRIX_ORDERS)
+def test_norms_of_matrices_with_zeros_ties_and_nothing(ord):
+    rng = np.random.default_rng(0)
+    matrices = [np.zeros((2, 3)), np.eye(2), np.ones((2, 2)), rng.normal(size=(3, 2)), rng.normal(size=(2, 3, 4)),
+                np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((0, 0)), np.zeros((0, 2, 2)), np.zeros((2, 0, 2))]
+    for m in matrices:
+        for axis, keepdims in itertools.product([(-2, -1), (-1, -2), (-1, 0)], (False, True)):
+            f = lambda x: mg.norm(x, ord, axis, keepdims)
+            try:
+                expected = np.linalg.norm(m, ord, axis, keepdims)
+            except (ValueError, IndexError):
+                if m.size:
+                    with pytest.raises(ValueError):
+                        f(m)
+                continue
+            assert f(m).shape == np.shape(expected)
+            np.testing.assert_allclose(f(m).numpy(), expected, rtol=1e-12, atol=1e-15)
+            slope = mg.grad(lambda x: f(x).sum())(m).numpy()
+            assert np.isfinite(slope).all() and (m.any() or not slope.any())
+    if ord in (2, -2):  # equal singular values share the gradient
+        np.testing.assert_allclose(mg.grad(lambda x: mg.norm(x, ord))(np.eye(2)).numpy(), np.eye(2) / 2, atol=1e-15)
+
+
+def test_norms_of_no_such_order_or_axis():
+    for call in (lambda: mg.norm(np.ones((2, 2)), axis=()), lambda: mg.norm(np.ones((2, 2)), 3, (0, 1)),
+                 lambda: mg.norm(np.ones((2, 2)), 0, (0, 1)), lambda: mg.norm(np.ones(2), "fro"), lambda: mg.norm(np.ones(2), "x"),
+                 lambda: mg.norm(np.ones((2, 2)), 2, (0, 0)), lambda: mg.norm(np.ones((2, 2, 2)), 2)):
+        with pytest.raises(ValueError):
+            call()
+
+
 def test_norms_take_numpy_numbers():
     x = np.array([1.0, 2.0])
     for p in (np.int64(3), np.float32(3), np.float64(3)):
