@@ -672,7 +672,8 @@ def test_norms_of_matrices_with_zeros_ties_and_nothing(ord):
 
 def test_norms_of_no_such_order_or_axis():
     for call in (lambda: mg.norm(np.ones((2, 2)), axis=()), lambda: mg.norm(np.ones((2, 2)), 3, (0, 1)),
-                 lambda: mg.norm(np.ones((2, 2)), 0, (0, 1)), lambda: mg.norm(np.ones(2), "fro"), lambda: mg.norm(np.ones(2), "x"),
+                 lambda: mg.norm(np.ones((2, 2)), 0, (0, 1)), lambda: mg.norm(np.ones(2), "fro"),
+                 lambda: mg.norm(np.ones(2), "x"),
                  lambda: mg.norm(np.ones((2, 2)), 2, (0, 0)), lambda: mg.norm(np.ones((2, 2, 2)), 2)):
         with pytest.raises(ValueError):
             call()
