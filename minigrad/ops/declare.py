@@ -82,6 +82,9 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
 
         @functools.wraps(function)
         def called(*inputs, **settings):
+            if isinstance(forward, np.ufunc) and (settings or len(inputs) != forward.nin):  # which takes more: where to write
+                raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
+                                f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
             try:
                 out = forward(*[asarray(x) for x in inputs], **settings)
             except (ValueError, TypeError) as error:  # of AxisError, a ValueError, too

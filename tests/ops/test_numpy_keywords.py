@@ -220,3 +220,31 @@ def test_results_have_names():
     np.testing.assert_allclose(mg.eigvalsh(upper, UPLO="U").numpy(), np.linalg.eigvalsh(X @ X.T))
     symmetric = lambda x: (x + x.T) / 2
     check_derivatives(lambda x: mg.eigh(symmetric(x), "U")[0], [X])
+
+
+# -- ufuncs ------------------------------------------------------------------------------------------------------------
+
+
+UFUNCS = {name: getattr(np, name) for name in mg.ops.__all__ if isinstance(getattr(np, name, None), np.ufunc)}
+KEYWORDS = {"where": np.array([True, False]), "dtype": np.float32, "out": np.zeros(2), "casting": "no", "order": "F",
+            "subok": True, "signature": "d->d"}
+
+
+@pytest.mark.parametrize("name", sorted(UFUNCS))
+def test_ufuncs_take_their_inputs_and_nothing_else(name):
+    dtype = int if "bit" in name or name == "invert" else float
+    f, inputs = getattr(mg, name), [np.array([[1, 2]] * 2, dtype)] * UFUNCS[name].nin
+    f(*inputs)
+    tensors = [mg.Tensor(x, requires_grad=x.dtype == float) for x in inputs]
+    for args in (inputs, tensors, [mg.Tensor(x) for x in inputs]):
+        for keyword, value in KEYWORDS.items():
+            with pytest.raises(TypeError, match=keyword):
+                f(*args, **{keyword: value})
+        for more in (np.zeros((2, 2)), mg.Tensor(np.zeros((2, 2))), np.zeros((2, 2), bool)):
+            with pytest.raises(TypeError, match=name):
+                f(*args, more)
+            assert not mg.Tensor(more).numpy().any()
+    for keyword in ("where", "dtype", "casting"):
+        if tensors[0].requires_grad:
+            with pytest.raises(TypeError, match=keyword):
+                UFUNCS[name](*tensors, **{keyword: KEYWORDS[keyword]})
