@@ -209,8 +209,8 @@ class Primitive:
         if settings:
             self._check_settings(settings)
         if len(inputs) != len(self.rules) and self.rules:
-            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(self.rules)} gradient rules; an input that never gets "
-                            "a gradient has the rule None")
+            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(self.rules)} gradient rules; an input that never "
+                            "gets a gradient has the rule None")
         try:
             if state.observers:
                 where = caller()
