@@ -6,6 +6,7 @@ was computed from; so when the walk reaches it, everything that used its output 
 """
 import operator
 import sys
+import threading
 
 import numpy as np
 
@@ -174,9 +175,14 @@ def gradients_of(ys, xs, cotangents=None, create_graph=False, retain_graph=None,
     return [found[x.origin] if x.origin in found else wrap(xp(x._array).zeros_like(x._array)) for x in xs]
 
 
+_adding_to_grad = threading.RLock()  # one thread at a time
+
+
 def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_graph: bool = False,
              retain_graph: bool | None = None) -> None:
     """Adds the gradient of this Tensor with respect to every leaf it was computed from to the leaf's `.grad`.
+
+    Several threads may do so at once, each with a graph of its own, and share leaves: nothing is lost from the sums.
 
     Args:
         gradient: the cotangent, of this Tensor's shape; may be left out for a Tensor of one element (then 1).
@@ -189,16 +195,17 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
     """
     cotangents = backpropagate([self], [gradient], None, create_graph, retain_graph)
     taken = set() if gradient is None else {id(asarray(gradient))}
-    for leaf, cotangent in cotangents.items():
-        array = cotangent._array
-        if leaf.grad is not None:
-            with recording(create_graph):
-                leaf.grad = add(leaf.grad, cotangent)
-        elif create_graph:
-            leaf.grad = cotangent
-        else:  # a gradient must not share memory with anything else: its owner may change it in place
-            leaf.grad = wrap(array if id(array) not in taken and _is_alone(array) else array.copy())
-            taken.add(id(array))
+    with _adding_to_grad:
+        for leaf, cotangent in cotangents.items():
+            array = cotangent._array
+            if leaf.grad is not None:
+                with recording(create_graph):
+                    leaf.grad = add(leaf.grad, cotangent)
+            elif create_graph:
+                leaf.grad = cotangent
+            else:  # a gradient must not share memory with anything else: its owner may change it in place
+                leaf.grad = wrap(array if id(array) not in taken and _is_alone(array) else array.copy())
+                taken.add(id(array))
 
 
 Tensor.backward = backward

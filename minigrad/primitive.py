@@ -50,6 +50,8 @@ class _Unreadable:
     __array__ = __array_ufunc__ = __array_function__ = __float__ = __int__ = __iter__ = __getitem__ = _refuse
     __neg__ = __abs__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __bool__ = __len__ = __index__ = __contains__ = __invert__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _refuse
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __pos__ = __setitem__ = __dlpack__ = _refuse
     __hash__ = object.__hash__
 
 
@@ -92,7 +94,8 @@ class Node(_Unreadable):
         self.op = op
         self.sources = sources = []
         for x in inputs:
-            sources.append(x._node or (x if x._requires_grad else None))
+            node = x._node
+            sources.append(node if node is not None else x if x._requires_grad else None)
         self.inputs = inputs if op.reads is None else op.with_unread(inputs)
         self.settings = settings
         self.shape = shape
@@ -157,6 +160,7 @@ class Primitive:
     """
 
     rules = ()  # of subclasses with `gradients` of their own
+    known = None
     broadcasts = False
 
     def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
@@ -171,14 +175,18 @@ class Primitive:
         self._find_reads()
 
     def _find_reads(self):
-        """What the rules read: parameter names tell. `reads` is one flag per input; None means all."""
+        """What the rules read: parameter names tell. `reads` is one flag per input; None means all. And the names of the
+        settings that they understand, `known`; None means any."""
         first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
-        self.reads_out, flags = False, []
+        self.reads_out, self.known, flags = False, None, []
         starred = False  # for any number of inputs, which is checked when they are recorded
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
                 parameters = inspect.signature(rule).parameters.values()
                 names = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+                if all(p.kind != p.VAR_KEYWORD for p in parameters):
+                    known = {p.name for p in parameters if p not in names[:first + len(self.rules)]}
+                    self.known = known if self.known is None else self.known & known
                 self.reads_out |= not names[first - 1].name.startswith("_")
                 names = names[first:]
                 if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
@@ -190,10 +198,8 @@ class Primitive:
     def with_unread(self, inputs):
         """The inputs, and for those that no rule reads what knows their shape only."""
         reads = self.reads if self.rule_for_all is None else [self.reads[0]] * len(inputs)
-        if len(reads) != len(inputs):
-            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(reads)} gradient rules; an input that never gets a "
-                            "gradient has the rule None")
-        return tuple([x if read else x._node or Unread(x._array.shape, x._array.dtype) for x, read in zip(inputs, reads)])
+        return tuple([x if read else Unread(x._array.shape, x._array.dtype) if x._node is None else x._node
+                      for x, read in zip(inputs, reads)])
 
     def __call__(self, *inputs, **settings):
         for x in inputs:
@@ -202,6 +208,9 @@ class Primitive:
                 break
         if settings:
             self._check_settings(settings)
+        if len(inputs) != len(self.rules) and self.rules:
+            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(self.rules)} gradient rules; an input that never "
+                            "gets a gradient has the rule None")
         try:
             if state.observers:
                 where = caller()
@@ -263,8 +272,10 @@ class Primitive:
                     receive(x, self.rule_for_all(i, g, out, *inputs, **settings), self)
 
     def _check_settings(self, settings):
-        """TypeError for a setting that is a Tensor with a gradient: that would be lost."""
+        """TypeError for a setting that the rules do not know, or that is a Tensor with a gradient: that would be lost."""
         for name, value in settings.items():
+            if self.known is not None and name not in self.known:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument '{name}'")
             if isinstance(value, Tensor) and value._requires_grad and state.recording:
                 raise TypeError(f"{self.name}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a "
                                 f"number, or {name}.detach()")

@@ -15,6 +15,8 @@ class State(threading.local):
     recording = True  # are operations recorded on the graph?
     observers = ()  # see `observing`
     rule_of = None  # the operation whose gradient rule runs and is recorded: it must not leave the Tensors
+    reading = None  # see `reading`
+    recomputing = False  # does a function run again whose effects were had before?
 
 
 state = State()
@@ -64,6 +66,29 @@ def no_grad() -> contextlib.AbstractContextManager:
 def enable_grad() -> contextlib.AbstractContextManager:
     """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
     return recording(True)
+
+
+@contextlib.contextmanager
+def recomputing():
+    """A function runs inside for a second time: what it changes besides its results has been changed before."""
+    before, state.recomputing = state.recomputing, True
+    try:
+        yield
+    finally:
+        state.recomputing = before
+
+
+class reading:
+    """A context that knows by which `way`, such as ".item()", values of a Tensor with a gradient were last read inside."""
+
+    def __enter__(self):
+        self.way, self.around, state.reading = None, state.reading, self
+        return self
+
+    def __exit__(self, *error):
+        state.reading = self.around
+        if self.around is not None and self.way is not None:
+            self.around.way = self.way
 
 
 def is_recording():

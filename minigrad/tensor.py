@@ -68,7 +68,7 @@ class Tensor:
 
         Of a Tensor that an operation computed, a read-only view: the graph may still need the values.
         """
-        self._check_not_in_rule(".data")
+        self._leave_graph(".data")
         return self._array if self._node is None else _read_only(self._array)
 
     @data.setter
@@ -96,7 +96,7 @@ class Tensor:
         On the CPU the memory is shared; where this Tensor requires a gradient the view is read-only (`.copy()` it to
         write).
         """
-        self._check_not_in_rule(".numpy()")
+        self._leave_graph(".numpy()")
         array = backend.to_device(self._array, "cpu")
         return _read_only(array) if self._requires_grad else array
 
@@ -104,17 +104,21 @@ class Tensor:
         """The single element as a Python number. ValueError if there is not exactly one."""
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor with one element; this one has shape {self.shape}")
-        self._check_not_in_rule(".item()")
+        self._leave_graph(".item()")
         return backend.to_device(self._array, "cpu").item()
 
     def tolist(self) -> list | float | int | bool:
         """The values as nested lists of Python numbers."""
-        self._check_not_in_rule(".tolist()")
+        self._leave_graph(".tolist()")
         return backend.to_device(self._array, "cpu").tolist()
 
-    def _check_not_in_rule(self, name):
-        """RuntimeError where a recorded gradient rule leaves the Tensors: its derivatives would silently lack a term."""
-        if state.rule_of is not None and self._requires_grad:
+    def _leave_graph(self, name):
+        """Notes that values are read. RuntimeError in a recorded gradient rule: its derivatives would silently lack a term."""
+        if not self._requires_grad:
+            return
+        if state.reading is not None:
+            state.reading.way = name
+        if state.rule_of is not None:
             raise RuntimeError(f"the gradient rule of '{state.rule_of.name}' reads values by {name}, so the gradient cannot be "
                                "differentiated; write it in operations on Tensors, or .detach() what is meant as a constant")
 
@@ -142,7 +146,7 @@ class Tensor:
     @property
     def origin(self) -> Any:
         """What this Tensor's gradient is collected under: the Node that made it, or itself if it is a leaf."""
-        return self._node or self
+        return self if self._node is None else self._node
 
     def detach(self) -> Tensor:
         """The same values (memory shared) without their history: gradients stop here."""

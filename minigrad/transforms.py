@@ -1,12 +1,23 @@
 """Functions of functions: gradients, products with Jacobians, Jacobians, Hessians, recomputation.
 
-They compose: `grad(grad(f))` is the second derivative, `jacobian(grad(f))` the Hessian. Arguments may be Tensors, arrays,
-Python numbers, or trees of them (nested dicts, lists, tuples). How nesting works: a transform hands `f` a stand-in for
-each argument. If the argument itself requires a gradient, the stand-in is computed from it by `identity`, so it belongs to
-the outer graph; the inner backward pass stops at the stand-in. The result is recorded for the outer derivative exactly
-when `f` reached a Tensor outside that requires a gradient; otherwise the backward pass builds no graph.
+They compose: `grad(grad(f))` is the second derivative, `jacobian(grad(f))` the Hessian. One convention holds for all:
+
+- Arguments are Tensors, arrays, Python numbers, or trees of them (nested dicts, lists, tuples; None is an empty tree). Those
+  to differentiate in are floating point; `f` gets Tensors in the place of their leaves.
+- `f` returns a Tensor or a tree of Tensors; `grad`, `value_and_grad`, `hvp` and `hessian` want one number.
+- Numbers and arrays in what `f` returns are constants, as is a Tensor that does not depend on the argument: their
+  derivatives are zeros of the full shape. Only where `f` read a number out of a Tensor (`float(x)`, `x.item()`,
+  `x.numpy()`) a constant is refused, for its dependence on that Tensor would be lost.
+- All results are Tensors. What there is one of for each leaf of an argument comes in the structure of the argument
+  (gradients, cotangents, tangents), what there is one of for each leaf of the value in that of the value.
+
+How nesting works: a transform hands `f` a stand-in for each argument. If the argument itself requires a gradient, the
+stand-in is computed from it by `identity`, so it belongs to the outer graph; the inner backward pass stops at the stand-in.
+The result is recorded for the outer derivative exactly when `f` reached a Tensor outside that requires a gradient; otherwise
+the backward pass builds no graph.
 """
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,9 +26,9 @@ import numpy as np
 from . import tree
 from .backend import is_array, is_float, random, xp
 from .backward import backpropagate, gradients_of
-from .ops import reshape, stack, stop_gradient, sum, zeros_like
+from .ops import ones_like, reshape, stack, stop_gradient, sum, zeros_like
 from .primitive import identity, Node, Primitive
-from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing
+from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing, reading, recomputing
 from .tensor import Tensor, wrap
 
 
@@ -37,19 +48,30 @@ def _stand_in(x, name):
     return Tensor(x, requires_grad=True)
 
 
-def _checked(y, name):
-    """The output of `f`, which must be a Tensor."""
-    if not isinstance(y, Tensor):
-        raise TypeError(f"{name}: the function must return a Tensor, not {type(y).__name__}; "
-                        "float(), .item() and .numpy() leave the graph")
-    return y
+def _output(y, name, read):
+    """A leaf of what `f` returned, as a Tensor; `read` says how values left the Tensors meanwhile, or is None."""
+    if isinstance(y, Tensor):
+        return y
+    what = type(y).__name__
+    if not _is_constant(y):
+        raise TypeError(f"{name}: the function must return a Tensor, or a tree of them, not {what}")
+    if read:
+        raise TypeError(f"{name}: the function must return a Tensor, not {what}, which would count as a constant, although "
+                        f"{read} read values that require a gradient; float(), .item() and .numpy() leave the graph (return "
+                        "Tensor(...) if a constant is meant)")
+    return Tensor(y)
 
 
-def _outside(y, stand_ins):
-    """Whether `y` depends on a Tensor that requires a gradient, other than the stand-ins that are leaves of their own."""
-    if any(not x.is_leaf for x in stand_ins):
+def _is_constant(y):
+    return isinstance(y, (bool, int, float, np.generic)) or is_array(y)
+
+
+def _outside(ys, stand_ins):
+    """Whether the Tensors `ys` depend on one that requires a gradient other than stand-ins that are leaves of their own."""
+    ys = [y for y in ys if y.requires_grad]
+    if ys and any(not x.is_leaf for x in stand_ins):
         return True
-    stack, visited = [y.origin], set(stand_ins)
+    stack, visited = [y.origin for y in ys], set(stand_ins)
     while stack:
         origin = stack.pop()
         if origin not in visited:
@@ -60,45 +82,74 @@ def _outside(y, stand_ins):
     return False
 
 
+def _numbers(name, argnums, count):
+    """The places that `argnums` names among `count` arguments."""
+    try:
+        numbers = [operator.index(i) for i in (argnums if isinstance(argnums, (tuple, list)) else [argnums])]
+    except TypeError:
+        raise TypeError(f"{name}: argnums is the number of an argument, or a tuple of numbers, not {argnums!r}") from None
+    for i in numbers:
+        if not -count <= i < count:
+            raise ValueError(f"{name}: argnums={argnums}, but the function was called with {count} arguments")
+    numbers = [i % count for i in numbers]
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"{name}: argnums={argnums} names an argument twice")
+    return numbers
+
+
 class _Run:
-    """One call of `f` with stand-ins for the arguments to differentiate in, and the way back."""
+    """One call of `f` with stand-ins `xs` for the arguments to differentiate in, its outputs `ys`, and the way back."""
 
     def __init__(self, name, f, args, argnums, settings, has_aux=False):
-        self.name, self.single = name, isinstance(argnums, int)
-        numbers = [argnums] if self.single else list(argnums)
-        for i in numbers:
-            if not -len(args) <= i < len(args):
-                raise ValueError(f"{name}: argnums={argnums}, but the function was called with {len(args)} arguments")
+        if not callable(f):
+            raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+        self.name, self.single = name, not isinstance(argnums, (tuple, list))
+        numbers = _numbers(name, argnums, len(args))
         self.outer = is_recording()
-        with enable_grad():
+        with enable_grad(), reading() as read:
             leaves, self.rebuild = tree.flatten([args[i] for i in numbers])
             self.xs = [_stand_in(x, name) for x in leaves]
             args = list(args)
             for i, arg in zip(numbers, self.rebuild(self.xs)):
                 args[i] = arg
-            y = f(*args, **settings)
+            out = f(*args, **settings)
         self.aux = None
         if has_aux:
-            y, aux = y
+            if not isinstance(out, (tuple, list)) or len(out) != 2:
+                raise TypeError(f"{name}: with has_aux the function must return (value, anything), not {_described(out)}")
+            out, aux = out
             self.aux = tree.map(lambda x: stop_gradient(x) if isinstance(x, Tensor) else x, aux)
-        self.y = _checked(y, name)
-        self.create_graph = self.outer and self.y.requires_grad and _outside(self.y, self.xs)
+        self.out = out
+        leaves, self.restore = tree.flatten(out)
+        self.ys = [_output(y, name, read.way) for y in leaves]
+        self.create_graph = self.outer and _outside(self.ys, self.xs)
 
     def value(self):
         """f's value, still on the graph if something outside may be differentiated through it."""
-        return self.y if self.create_graph else self.y.detach()
+        return self.restore(self.ys if self.create_graph else [y.detach() for y in self.ys])
 
-    def pull(self, cotangent=None, last=True):
-        """The cotangents of the stand-ins. After the last pull those that are leaves are constants to what is outside."""
-        if not self.y.requires_grad:
+    def pull(self, ys, cotangents, last=False):
+        """The cotangents of the stand-ins from those of some of the outputs. The graph stays, but for the last pull."""
+        pairs = [(y, c) for y, c in zip(ys, cotangents) if y.requires_grad]
+        if not pairs:
             return [zeros_like(x) for x in self.xs]
-        graph = self.create_graph or (self.outer and isinstance(cotangent, Tensor) and cotangent.requires_grad)
-        grads = gradients_of([self.y], self.xs, [cotangent], graph, graph or not last, stop=True)
-        if last:
-            self.close()
-        return grads
+        graph = self.create_graph or (self.outer and any(c.requires_grad for _, c in pairs))
+        ys, cotangents = zip(*pairs)
+        return gradients_of(ys, self.xs, cotangents, graph, graph or not last, stop=True)
+
+    def gradient(self, advice):
+        """The gradient of the one output, which must be a number."""
+        if isinstance(self.out, (dict, tuple, list)) or self.out is None:
+            raise TypeError(f"{self.name}: the function must return one number, not {_described(self.out)}; {advice}")
+        if self.ys[0].size != 1:
+            raise RuntimeError(f"{self.name}: the function must return a scalar, not shape {self.ys[0].shape}; "
+                               "sum it, or use vjp or jacobian")
+        grads = self.pull(self.ys, [ones_like(self.ys[0])], last=True)
+        self.close()
+        return self.arranged(grads)
 
     def close(self):
+        """From now on the stand-ins that are leaves are constants to what is outside."""
         for x in self.xs:
             if x.is_leaf:
                 x.requires_grad = False
@@ -107,6 +158,24 @@ class _Run:
         """One item per stand-in, in the structure of the arguments."""
         out = self.rebuild(leaves)
         return out[0] if self.single else tuple(out)
+
+
+def _described(out):
+    """What an error says of a value that is not one Tensor."""
+    kind = type(out).__name__
+    return f"a {kind} of {len(out)}" if isinstance(out, (dict, tuple, list)) else kind
+
+
+def _vectors(vectors, structure, likes, name, vector, point):
+    """The leaves of the tree `vectors` as Tensors of the shape, and on the device, of the Tensors `likes`."""
+    found = []
+    for v, like in zip(tree.matched(vectors, structure, name), likes):
+        if not isinstance(v, Tensor):
+            v = Tensor(v if is_array(v) else xp(like._array).asarray(v, dtype=like.dtype if is_float(like.dtype) else None))
+        if v.shape != like.shape:
+            raise ValueError(f"{name}: a {vector} of shape {v.shape} for a {point} of shape {like.shape}")
+        found.append(v)
+    return found
 
 
 def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, retain_graph: bool | None = None,
@@ -124,7 +193,7 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     Tensor(12.)
 
     Raises:
-        TypeError: `f` returns no Tensor, or an argument is not floating point.
+        TypeError: `f` returns something else than one number, or an argument is not floating point.
         RuntimeError: the value is no scalar, or `y` does not require a gradient.
     """
     if isinstance(f, Tensor):
@@ -143,6 +212,12 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     return gradient
 
 
+def _gradient(name, f, argnums):
+    """`grad(f, argnums)`, whose errors speak in the name of another transform."""
+    both = value_and_grad(f, argnums, _name=name)
+    return functools.wraps(f, updated=())(lambda *args, **settings: both(*args, **settings)[1])
+
+
 def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False,
                    _name: str = "value_and_grad") -> Callable:
     """As `grad(f)`, but the new function returns (value, gradient); with `has_aux` ((value, anything), gradient)."""
@@ -152,25 +227,26 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args, **settings):
         run = _Run(_name, f, args, argnums, settings, has_aux)
-        if run.y.size != 1:
-            raise RuntimeError(f"{_name}: the function must return a scalar, not shape {run.y.shape}; "
-                               "sum it, or use vjp or jacobian")
-        value = run.value()
-        return ((value, run.aux) if has_aux else value), run.arranged(run.pull())
+        value, grads = run.value(), run.gradient("use vjp or jacobian, or has_aux for what is returned beside it")
+        return ((value, run.aux) if has_aux else value), grads
 
     return value_and_gradient
 
 
-def vjp(f: Callable, *primals: Any) -> tuple[Tensor, Callable]:
+def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     """The value f(*primals), and a function from a cotangent of the value to the cotangents of the primals (a tuple).
 
-    The function may be called any number of times.
+    The cotangent has the structure and shapes of the value. The function may be called any number of times.
     """
     run = _Run("vjp", f, primals, tuple(range(len(primals))), {})
-    return run.value(), lambda cotangent: run.arranged(run.pull(cotangent, last=False))
+
+    def pull(cotangent):
+        return run.arranged(run.pull(run.ys, _vectors(cotangent, run.out, run.ys, "vjp", "cotangent", "value")))
+
+    return run.value(), pull
 
 
-def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Tensor, Tensor]:
+def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
     """The value f(*primals), and its derivative along `tangents`: the Jacobian times a vector.
 
     Reverse mode applied twice. The backward pass computes u -> J^T u, which is linear in u; so its derivative with respect to
@@ -181,82 +257,96 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Tensor, Ten
     (Townsend 2017, "A new trick for calculating Jacobian vector products"). So every rule serves both modes, at about twice the
     cost of one gradient. `primals` and `tangents` are sequences of equal structure.
     """
-    primals, tangents = tuple(primals), tuple(tangents)
+    primals, tangents = _sequence("jvp", "primals", primals), _sequence("jvp", "tangents", tangents)
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
-    vs = tree.matched(tangents, primals, "jvp")
-    vs = [v if isinstance(v, Tensor) else Tensor(v if is_array(v) else xp(x._array).asarray(v, dtype=x.dtype))
-          for v, x in zip(vs, run.xs)]
-    for v, x in zip(vs, run.xs):
-        if v.shape != x.shape:
-            raise ValueError(f"jvp: a tangent of shape {v.shape} for a primal of shape {x.shape}")
-    zero = zeros_like(run.y)
-    if not run.y.requires_grad:
-        return run.value(), zero
-    with enable_grad():
-        u = Tensor(zero._array, requires_grad=True)
-        pulled = gradients_of([run.y], run.xs, [u], create_graph=True, stop=True)
-        paired = [sum(p * v) for p, v in zip(pulled, vs) if p.requires_grad]
-        if not paired:
-            return run.value(), zero
-        graph = run.outer and (run.create_graph or any(v.requires_grad for v in vs))
-        total = functools.reduce(lambda a, b: a + b, paired)
-        derivative = gradients_of([total], [u], None, graph, stop=True)[0]
-        u.requires_grad = False
-        run.close()
-        return run.value(), derivative
+    vs = _vectors(tangents, primals, run.xs, "jvp", "tangent", "primal")
+    derivatives = [zeros_like(y) for y in run.ys]
+    moving = [i for i, y in enumerate(run.ys) if y.requires_grad]
+    if moving:
+        with enable_grad():
+            us = [Tensor(derivatives[i]._array, requires_grad=True) for i in moving]
+            pulled = gradients_of([run.ys[i] for i in moving], run.xs, us, create_graph=True, stop=True)
+            paired = [sum(p * v) for p, v in zip(pulled, vs) if p.requires_grad]
+            if paired:
+                graph = run.outer and (run.create_graph or any(v.requires_grad for v in vs))
+                found = gradients_of([functools.reduce(operator.add, paired)], us, None, graph, stop=True)
+                for i, derivative in zip(moving, found):
+                    derivatives[i] = derivative
+            for u in us:
+                u.requires_grad = False
+    run.close()
+    return run.value(), run.restore(derivatives)
+
+
+def _sequence(transform, name, values):
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"{transform}: {name} is the sequence of all arguments, such as (x,), not {type(values).__name__}")
+    return tuple(values)
 
 
 def hvp(f: Callable, primals: Any, tangents: Any) -> Any:
     """The Hessian of a scalar function times a vector, without the Hessian: the derivative of the gradient along `tangents`.
 
     `primals` and `tangents` are the sequences of all arguments; the result is a tuple in the structure of primals. A single
-    Tensor or number may stand for a sequence of one, and then gives a single one back.
+    argument that is no sequence may stand for a sequence of one, and then gives a single one back.
     """
     if not isinstance(primals, (tuple, list)):
         return hvp(f, (primals,), (tangents,))[0]
-    primals, tangents = tuple(primals), tuple(tangents)
-    leaves, rebuild = tree.flatten(primals)
-    vs = tree.matched(tangents, primals, "hvp")
-    for v, x in zip(vs, leaves):
-        if np.shape(v) != np.shape(x):
-            raise ValueError(f"hvp: a tangent of shape {np.shape(v)} for a primal of shape {np.shape(x)}")
+    primals, tangents = tuple(primals), _sequence("hvp", "tangents", tangents)
+
+    everything = tuple(range(len(primals)))
 
     def along(*args):
-        grads = tree.leaves(grad(f, tuple(range(len(args))))(*args))
-        return functools.reduce(lambda a, b: a + b, [sum(g * v) for g, v in zip(grads, vs)])
+        grads = tree.leaves(_gradient("hvp", f, everything)(*args))
+        products = [sum(g * v) for g, v in zip(grads, _vectors(tangents, primals, grads, "hvp", "tangent", "primal"))]
+        return functools.reduce(operator.add, products) if products else 0.0
 
-    return tuple(grad(along, tuple(range(len(primals))))(*primals))
+    return _gradient("hvp", along, everything)(*primals)
 
 
 def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     """A function that returns all derivatives of the output of `f` (any shape) with respect to one argument.
 
-    Each leaf of the result has the output's shape followed by that leaf's shape. One backward pass per output element.
+    Each leaf of the result has the shape of a leaf of the output followed by that of a leaf of the argument. Of trees it is a
+    tree like the output which has in the place of each leaf a tree like the argument (with several `argnums` a tuple of
+    them). One backward pass per output element.
     """
+    return _jacobian("jacobian", f, argnums)
+
+
+def _jacobian(name, f, argnums):
+    if not callable(f):
+        raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+
     @functools.wraps(f, updated=())
     def derivative(*args, **settings):
-        run = _Run("jacobian", f, args, argnums, settings)
-        y, rows = run.y, []
-        for i in range(y.size):
-            basis = xp(y._array).zeros(y.size, y.dtype)
-            basis[i] = 1
-            rows.append(run.pull(wrap(basis.reshape(y.shape)), last=i == y.size - 1))
-        columns = zip(*rows) if rows else [()] * len(run.xs)
-        return run.arranged([
-            reshape(stack(column) if column else wrap(xp(x._array).zeros(0, x.dtype)), y.shape + x.shape)
-            for column, x in zip(columns, run.xs)])
+        run = _Run(name, f, args, argnums, settings)
+        blocks = [run.arranged(_rows(run, y)) for y in run.ys]
+        run.close()
+        return run.restore(blocks)
 
     return derivative
 
 
-def hessian(f: Callable, argnums: int = 0) -> Callable:
+def _rows(run, y):
+    """The Jacobian of the output `y` with respect to each stand-in."""
+    if not y.requires_grad or not y.size:
+        return [wrap(xp(x._array).zeros(y.shape + x.shape, x.dtype)) for x in run.xs]
+    rows = []
+    for i in range(y.size):
+        basis = xp(y._array).zeros(y.size, y.dtype)
+        basis[i] = 1
+        rows.append(run.pull([y], [wrap(basis.reshape(y.shape))]))
+    return [reshape(stack(column), y.shape + x.shape) for column, x in zip(zip(*rows), run.xs)]
+
+
+def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     """A function that returns the second derivatives of the scalar function `f` with respect to one argument.
 
-    The argument must be a single Tensor, array or number of shape s; the result has shape s + s.
+    For a Tensor, array or number of shape s they have shape s + s; for several `argnums` they are a tuple of tuples. For
+    trees they are the `jacobian` of the gradient: a tree like the argument, with such a tree in the place of each leaf.
     """
-    if not isinstance(argnums, int):
-        raise TypeError("hessian: argnums must be one number; take jacobian(grad(f, ...)) for blocks of several arguments")
-    return jacobian(grad(f, argnums), argnums)
+    return _jacobian("hessian", _gradient("hessian", f, argnums), argnums)
 
 
 class _Closure:
@@ -298,9 +388,9 @@ def checkpoint(f: Callable) -> Callable:
     """`f`, but its intermediate results are not kept: the backward pass computes them again (Chen et al. 2016,
     "Training deep nets with sublinear memory cost", arXiv:1604.06174).
 
-    Time for memory: between the passes only the arguments, and the parameters that `f` uses, are held. `f` must return a
-    Tensor or a tree of Tensors. Numbers drawn from `minigrad.random` are the same in both runs; anything else that `f`
-    does happens twice.
+    Time for memory: between the passes only the arguments, and the parameters that `f` uses, are held. `f` returns a Tensor
+    or a tree of Tensors; numbers and arrays in it stay as they are. Numbers drawn from `minigrad.random` are the same in both
+    runs, and the running statistics of normalisation move in the first only; anything else that `f` does happens twice.
     """
     @functools.wraps(f, updated=())
     def recomputed(*args, **settings):
@@ -310,12 +400,11 @@ def checkpoint(f: Callable) -> Callable:
         state = random.get_state()
         with no_grad(), observing(_Closure()) as closure:
             outs, restore = tree.flatten(f(*args, **settings))
-        for y in outs:
-            _checked(y, "checkpoint")
-        closure.found.update((id(y), y) for y in outs if y.requires_grad)  # returned as they are, by no operation
+        ys = [_output(y, "checkpoint", None) for y in outs if not _is_constant(y)]
+        closure.found.update((id(y), y) for y in ys if y.requires_grad)  # returned as they are, by no operation
         given = {id(x): x for x in leaves if isinstance(x, Tensor) and x.requires_grad}
         used = [x for key, x in closure.found.items() if key not in given and x.requires_grad]
-        if not given and not used or not any(is_float(y.dtype) for y in outs):
+        if not given and not used or not any(is_float(y.dtype) for y in ys):
             return restore(outs)
 
         def again(inputs):
@@ -323,11 +412,12 @@ def checkpoint(f: Callable) -> Callable:
             arguments = [identity(x) for x in inputs[:len(given)]]
             replaced = dict(zip(given, arguments))
             new_args, new_settings = rebuild([replaced.get(id(x), x) for x in leaves])
-            with random.preserved(state):
-                outs = tree.leaves(f(*new_args, **new_settings))
-            return [*zip(arguments, inputs), *[(x,) for x in used]], outs
+            with random.preserved(state), recomputing():
+                ys = [y for y in tree.leaves(f(*new_args, **new_settings)) if isinstance(y, Tensor)]
+            return [*zip(arguments, inputs), *[(x,) for x in used]], ys
 
-        arrays = tuple(y._array for y in outs)
-        return restore(_Recompute(again)._recorded(arrays, (*given.values(), *used), {}, False, caller()))
+        arrays = tuple(y._array for y in ys)
+        recorded = iter(_Recompute(again)._recorded(arrays, (*given.values(), *used), {}, False, caller()))
+        return restore([next(recorded) if isinstance(y, Tensor) else y for y in outs])
 
     return recomputed

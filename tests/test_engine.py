@@ -145,7 +145,9 @@ def test_assigning_a_value_that_requires_a_gradient():
 
 def test_positional_arguments_are_numpys():
     x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
-    for call in (lambda: np.sum(x, 0, np.float32), lambda: np.max(x, 0, np.empty(())), lambda: np.cumsum(x, 0, np.float32)):
+    for y in (np.sum(x, 0, np.float32), np.cumsum(x, 0, np.float32)):
+        assert y.dtype == np.float32 and y.requires_grad
+    for call in (lambda: np.var(x, 0, np.float32), lambda: np.max(x, 0, np.empty(())), lambda: np.sort(x, 0, "stable")):
         with pytest.raises(TypeError, match="not available"):
             call()
     assert np.sum(x, 0, None, None, True).shape == (1,) and np.max(x, 0, None, True).shape == (1,)
@@ -191,6 +193,8 @@ READS = {
     "array": lambda g, _out, _x: mg.where(np.asarray(_x), g, 0),
     "tensor": lambda g, _out, _x: g * mg.Tensor(_x),
     "list": lambda g, _out, _x: mg.stack([_x, g]),
+    "truth": lambda g, _out, _x: g * 2 if _x else g,
+    "length": lambda g, _out, _x: g * len(_x),
     "float": lambda g, _out, _x: g * float(_x),
     "output": lambda g, _out, x: g * _out}
 
@@ -202,6 +206,17 @@ def test_a_rule_that_reads_what_is_not_saved_fails(name):
     for y in (operation(x), operation(x * 1)):
         with pytest.raises(AttributeError, match="has no attribute 'exp'" if name == "method" else "begins with an underscore"):
             y.sum().backward()
+
+
+def test_whatever_reads_a_tensor_is_refused_to_what_is_not_saved():
+    others = {"__deepcopy__", "__cuda_array_interface__", "__dlpack_device__", "__module__", "__slots__", "__weakref__"}
+    reading = {name for name in dir(mg.Tensor) if name.startswith("__") and name not in {*dir(object), *others}}
+    reading |= {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
+    y = mg.exp(mg.Tensor(1.0, requires_grad=True))
+    for unread in (y.origin, mg.primitive.Unread((), np.dtype(float))):
+        for name in sorted(reading):
+            with pytest.raises(AttributeError, match="begins with an underscore"):
+                getattr(type(unread), name)(unread)
 
 
 def test_shapes_of_unread_inputs_by_one_starred_parameter():

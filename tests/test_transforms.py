@@ -1,9 +1,11 @@
 """Transforms: trees as arguments, numbers and arrays, composition, recomputation, and gradients within gradients."""
 import collections
+import sys
 import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 
@@ -47,8 +49,17 @@ def test_argnums_choose_the_arguments():
     assert [float(g) for g in mg.grad(f, (0,))(*args)] == [45]
     assert mg.grad(lambda x, n: (x ** n).sum(), 0)(np.array([2.0]), 3).tolist() == [12]
     assert float(mg.grad(lambda x, *, scale: x * scale)(2.0, scale=7.0)) == 7
-    with pytest.raises(ValueError, match="argnums=3"):
-        mg.grad(f, 3)(*args)
+    for transform in (mg.grad, mg.value_and_grad, mg.jacobian, mg.hessian):
+        for wrong in (3, -4, (0, 3)):
+            with pytest.raises(ValueError, match="argnums=.*but the function was called with 3"):
+                transform(f, wrong)(*args)
+        for twice in ((0, 0), (0, -3)):
+            with pytest.raises(ValueError, match="names an argument twice"):
+                transform(f, twice)(*args)
+        for wrong in ("x", None, 1.0, (0, "x")):
+            with pytest.raises(TypeError, match="argnums is the number of an argument"):
+                transform(f, wrong)(*args)
+        assert type(transform(f, np.int64(1))(*args)) in (mg.Tensor, tuple)
 
 
 def test_auxiliary_output_is_passed_through_without_gradient():
@@ -127,6 +138,221 @@ def test_tangents_are_matched_by_key():
             transform(lambda x: (x ** 3).sum(), (np.ones(3),), (np.ones((3, 1)),))
 
 
+# -- the one convention: trees in, trees out -------------------------------------------------------------------------
+
+
+class Sine:
+    """A leaf of a drawn output: the function sin(A x), in some shape, of the row x of all numbers in the arguments."""
+
+    def __init__(self, shape, seed):
+        self.shape, self.seed = shape, seed
+
+    def matrix(self, x):
+        return random(int(np.prod(self.shape)), x.size, seed=self.seed)
+
+    def __call__(self, x):
+        return mg.sin(self.matrix(x) @ x).reshape(self.shape)
+
+    def jacobian(self, x):
+        return np.cos(self.matrix(x) @ x)[:, None] * self.matrix(x)
+
+
+def trees(leaves):
+    """Nested tuples, lists, dicts, named tuples and None around drawn leaves."""
+    return st.recursive(leaves | st.none(), lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple), st.tuples(inner, inner).map(lambda t: Pair(*t)),
+        st.dictionaries(st.sampled_from("abc"), inner, max_size=3)), max_leaves=4)
+
+
+SHAPES = st.sampled_from([(), (1,), (2,), (2, 2), (0,), (3, 0)])
+SEEDS = st.integers(0, 1000)
+ARGUMENTS = trees(st.floats(-2, 2) | st.builds(lambda shape, seed: random(*shape, seed=seed), SHAPES, SEEDS)
+                  | st.builds(lambda seed: mg.Tensor(random(2, seed=seed)), SEEDS))
+CONSTANTS = st.sampled_from([1.0, 2, True, np.float32(3), np.array([1.0, 2.0]), np.array([1]), mg.Tensor([3.0]), mg.Tensor(4)])
+
+
+def joined(tree):
+    """All numbers of a tree in one row."""
+    return mg.concatenate([mg.zeros(0, dtype="float64"), *[(x if isinstance(x, mg.Tensor) else mg.Tensor(x)).reshape(-1)
+                                                           for x in mg.tree.leaves(tree)]])
+
+
+def like(tree, other):
+    """Asserts that the trees are of one structure, in the types and orders too, and of the same shapes."""
+    marked = [mg.tree.map(lambda x: None, t) for t in (tree, other)]
+    assert marked[0] == marked[1] and repr(marked[0]) == repr(marked[1])
+    assert [np.shape(x) for x in mg.tree.leaves(tree)] == [np.shape(x) for x in mg.tree.leaves(other)]
+    assert all(type(x) is mg.Tensor for x in mg.tree.leaves(tree))
+
+
+def drawn_like(tree, seed):
+    return mg.tree.map(lambda x: random(*np.shape(x), seed=seed), tree)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(ARGUMENTS, min_size=1, max_size=2), trees(CONSTANTS | st.builds(Sine, SHAPES, SEEDS)), SEEDS)
+def test_products_with_jacobians_take_and_return_trees(arguments, out, seed):
+    x = joined(arguments).numpy()
+    f = lambda *args: mg.tree.map(lambda leaf: leaf(joined(args)) if isinstance(leaf, Sine) else leaf, out)
+    wanted = mg.tree.map(lambda leaf: leaf(x) if isinstance(leaf, Sine) else leaf, out)
+    matrices = [leaf.jacobian(x) if isinstance(leaf, Sine) else np.zeros((np.size(leaf), x.size))
+                for leaf in mg.tree.leaves(out)]
+    matrix = np.concatenate([np.zeros((0, x.size)), *matrices])
+    tangents, arguments = drawn_like(tuple(arguments), seed), tuple(arguments)
+
+    value, pull = mg.vjp(f, *arguments)
+    like(value, wanted)
+    close(joined(value), joined(wanted))
+    cotangents = drawn_like(value, seed)
+    for _ in range(2):
+        back = pull(cotangents)
+        like(back, arguments)
+        close(joined(back), joined(cotangents).numpy() @ matrix)
+
+    value, along = mg.jvp(f, arguments, tangents)
+    like(value, wanted)
+    like(along, wanted)
+    close(joined(value), joined(wanted))
+    close(joined(along), matrix @ joined(tangents).numpy())
+
+    blocks = mg.jacobian(f, tuple(range(len(arguments))))(*arguments)
+    count, leaves = len(mg.tree.leaves(arguments)), mg.tree.leaves(blocks)
+    for k, (y, rows) in enumerate(zip(mg.tree.leaves(wanted), matrices)):
+        block = leaves[k * count:(k + 1) * count]
+        assert [d.shape for d in block] == [np.shape(y) + np.shape(v) for v in mg.tree.leaves(arguments)]
+        close(np.concatenate([np.zeros((np.size(y), 0)), *[d.numpy().reshape(np.size(y), np.size(v))
+                                                           for d, v in zip(block, mg.tree.leaves(arguments))]], 1), rows)
+    mg.tree.map(lambda leaf, block: like(block, block), wanted, mg.tree.map(lambda leaf: mg.Tensor(0), wanted))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(ARGUMENTS, min_size=1, max_size=2), SEEDS, st.booleans())
+def test_derivatives_of_one_number_by_trees(arguments, seed, constant):
+    x, arguments = joined(arguments).numpy(), tuple(arguments)
+    sine, tangents = Sine((3,), seed), drawn_like(tuple(arguments), seed)
+    f = lambda *args: 7 if constant else sine(joined(args)).sum()
+    matrix = sine.matrix(x) * (not constant)
+    second = -matrix.T @ (np.sin(matrix @ x)[:, None] * matrix)
+    everything = tuple(range(len(arguments)))
+    value, gradient = mg.value_and_grad(f, everything)(*arguments)
+    like(gradient, arguments)
+    close(joined(gradient), np.cos(matrix @ x) @ matrix)
+    assert type(value) is mg.Tensor and value.shape == ()
+    close(joined(mg.grad(f, everything)(*arguments)), joined(gradient))
+    product = mg.hvp(f, arguments, tangents)
+    like(product, arguments)
+    close(joined(product), second @ joined(tangents).numpy())
+    leaves = mg.tree.leaves(mg.hessian(f, everything)(*arguments))
+    sizes = [np.size(v) for v in mg.tree.leaves(arguments)]
+    assert len(leaves) == len(sizes) ** 2
+    rows = [np.zeros((m, 0)) for m in sizes]
+    for i, d in enumerate(leaves):
+        j, k = divmod(i, len(sizes))
+        rows[j] = np.concatenate([rows[j], d.numpy().reshape(sizes[j], sizes[k])], 1)
+    close(np.concatenate([np.zeros((0, x.size)), *rows]), second)
+
+
+SCALAR_ONLY = {"grad": mg.grad, "value_and_grad": mg.value_and_grad, "hessian": mg.hessian,
+               "hvp": lambda f: lambda x: mg.hvp(f, (x,), (x,))}
+ALL = {**SCALAR_ONLY, "vjp": lambda f: lambda x: mg.vjp(f, x), "jacobian": mg.jacobian,
+       "jvp": lambda f: lambda x: mg.jvp(f, (x,), (x,))}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_number_that_was_read_is_no_constant(name):
+    w = mg.Tensor(2.0, requires_grad=True)
+    for f in (lambda x: float(x), lambda x: x.item() * 2, lambda x: x.numpy() + 1.0, lambda x: np.float32(x.tolist()),
+              lambda x: mg.grad(lambda y: y * 2)(x).item() * float(w), lambda x: np.float64(x.data)):
+        with pytest.raises(TypeError, match=rf"{name}: the function must return a Tensor, not .*read values"):
+            ALL[name](f)(3.0)
+    with pytest.raises(TypeError, match="read values"):
+        mg.vjp(lambda x: (x * 2, float(x)), 3.0)
+    ALL[name](lambda x: x * 2 if float(x) > 0 else 0.0)(3.0)
+    ALL[name](lambda x: 0.0 if bool(x > 0) else x)(3.0)  # a comparison has no gradient to lose
+    for other in ("text", object(), 1j):
+        with pytest.raises(TypeError, match=f"{name}: .*{type(other).__name__}" if other != 1j else "complex"):
+            ALL[name](lambda x: other)(3.0)
+
+
+@pytest.mark.parametrize("name", SCALAR_ONLY)
+def test_one_number_is_wanted(name):
+    for out, what in (((1.0, 2.0), "a tuple of 2"), ({"a": 1.0}, "a dict of 1"), ([], "a list of 0"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"{name}: the function must return one number, not {what}"):
+            SCALAR_ONLY[name](lambda x: out)(3.0)
+    with pytest.raises(RuntimeError, match=rf"{name}: .* a scalar, not shape \(2,\)"):
+        SCALAR_ONLY[name](lambda x: mg.stack([x, x]))(3.0)
+
+
+def test_errors_of_calls():
+    for transform in ALL.values():
+        with pytest.raises(TypeError, match="expected a function, not Tensor|not int"):
+            transform(3)(1.0)
+    for wrong in (lambda x: x, lambda x: (x, 1, 2), lambda x: 1.0):
+        with pytest.raises(TypeError, match=r"with has_aux the function must return \(value, anything\)"):
+            mg.grad(wrong, has_aux=True)(1.0)
+    for transform in (mg.jvp, mg.hvp):
+        with pytest.raises(TypeError, match="tangents is the sequence of all arguments"):
+            transform(lambda x: x ** 2, (1.0,), 1.0)
+    with pytest.raises(TypeError, match="primals is the sequence of all arguments"):
+        mg.jvp(mg.sin, 1.0, 1.0)
+    _, pull = mg.vjp(lambda x: (x, {"a": x * 2}), np.ones(3))
+    for wrong in (np.ones(3), (np.ones(3), np.ones(3)), (np.ones(3), {"b": np.ones(3)}), (np.ones(3),), None):
+        with pytest.raises(ValueError, match="vjp: the trees do not match"):
+            pull(wrong)
+    with pytest.raises(ValueError, match=r"vjp: a cotangent of shape \(\) for a value of shape \(3,\)"):
+        pull((1.0, {"a": np.ones(3)}))
+
+
+def test_derivatives_of_trees_are_differentiated_again():
+    f = lambda p: {"a": p["x"] ** 3, "b": [p["x"] * p["y"], 1.0]}
+    p = {"x": 2.0, "y": 5.0}
+    total = lambda tree: sum(d.sum() for d in mg.tree.leaves(tree))
+    assert float(mg.grad(lambda x: total(mg.jacobian(f)({"x": x, "y": 5.0})))(2.0)) == 6 * 2 + 1
+    assert float(mg.grad(lambda x: total(mg.jvp(f, ({"x": x, "y": 5.0},), ({"x": 1.0, "y": 1.0},))[1]))(2.0)) == 6 * 2 + 1
+    cotangent = lambda c: {"a": c, "b": [c ** 2, 0.0]}
+    pulled = lambda x, c: total(mg.vjp(f, {"x": x, "y": 5.0})[1](cotangent(c)))
+    assert [float(g) for g in mg.grad(pulled, (0, 1))(2.0, 3.0)] == [6 * 2 * 3 + 9, 3 * 4 + 2 * 3 * (5 + 2)]
+    assert mg.vjp(lambda x: (x, 2), p["x"])[0][1].tolist() == 2
+
+
+def test_checkpoint_passes_numbers_and_arrays_through():
+    f = mg.checkpoint(lambda x: {"loss": (x ** 2).sum(), "accuracy": 0.5, "counts": np.arange(3), "of": float(x.sum())})
+    for x in (mg.Tensor([1.0, 2.0], requires_grad=True), mg.Tensor([1.0, 2.0])):
+        out = f(x)
+        assert type(out["accuracy"]) is type(out["of"]) is float and out["of"] == 3 and type(out["counts"]) is np.ndarray
+        if x.requires_grad:
+            assert mg.grad(out["loss"], x).tolist() == [2, 4]
+    assert mg.checkpoint(lambda x: 3)(mg.Tensor(1.0, requires_grad=True)) == 3
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+@pytest.mark.parametrize("of", ["batch_norm", "splits", "norm_relu_pool"])
+def test_running_statistics_move_once_in_a_checkpoint(depth, of):
+    x = mg.Tensor(random(4, 3, 2, 2) + 5, requires_grad=True)
+    weight, bias = (mg.Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+
+    def statistics(depth):
+        mean, var = np.zeros(3), np.ones(3)
+
+        def f(x):
+            if of == "norm_relu_pool":
+                return mg.norm_relu_pool(x, mean, var, weight, bias, training=True)
+            return mg.batch_norm(x, mean, var, weight, bias, training=True, splits=2 if of == "splits" else 1)
+
+        for _ in range(depth):
+            f = mg.checkpoint(f)
+        y = (f(x) ** 2).sum()
+        g = mg.grad(y, [x, weight], create_graph=True)
+        mg.grad(sum((d ** 2).sum() for d in g), [x, weight])
+        return mean, var, *g
+
+    for a, b in zip(statistics(depth), statistics(0)):
+        close(a, b)
+    mean, var = np.zeros(3), np.ones(3)
+    mg.batch_norm(x, mean, var, weight, bias, training=True)
+    assert mean.min() > 0  # outside they move again
+
+
 # -- composition -----------------------------------------------------------------------------------------------------
 
 
@@ -176,8 +402,10 @@ def test_jacobians_have_the_shape_of_output_and_input():
     assert tree["a"].tolist() == [[3, 0], [0, 3]] and tree["b"].tolist() == [1, 1]
     both = mg.jacobian(lambda x, y: x * y, (0, 1))(2.0, np.ones(2))
     assert both[0].tolist() == [1, 1] and both[1].tolist() == [[2, 0], [0, 2]]
-    with pytest.raises(TypeError, match="argnums"):
-        mg.hessian(f, (0, 1))
+    f = lambda x, p: (x["a"] ** 2 * p).sum()
+    blocks = mg.hessian(f, (0, 1))({"a": np.array([2.0, 3.0])}, 5.0)
+    assert blocks[0]["a"][0]["a"].tolist() == [[10, 0], [0, 10]] and float(blocks[1][1]) == 0
+    assert blocks[0]["a"][1].tolist() == blocks[1][0]["a"].tolist() == [4, 6]
 
 
 def test_jvp_against_differences():
@@ -282,6 +510,28 @@ def test_threads_may_differentiate_at_once():
         assert len(results[k]) == 10
         for product in results[k]:
             close(product, mg.hvp(wavy, random(20, seed=k), random(20, seed=k)))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_threads_add_to_the_gradient_of_one_leaf(create_graph):
+    leaves = [mg.Tensor(np.zeros(shape), requires_grad=True) for shape in ((), (3,))]
+    start = threading.Barrier(8)
+
+    def work():
+        start.wait()
+        for _ in range(100):
+            sum(x.sum() for x in leaves).backward(create_graph=create_graph)
+
+    threads, before = [threading.Thread(target=work) for _ in range(8)], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert [x.grad.tolist() for x in leaves] == [800, [800] * 3]
 
 
 # -- recomputation ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Activations of modern networks, and dropout."""
 from __future__ import annotations
 
+import functools
 import math
 
 from ..backend import is_float, path, random, where as choose, with_paths
@@ -8,7 +9,7 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
+from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
 from .geometry import real
 from .shape import split
 
@@ -20,16 +21,34 @@ def _floating(name, x):
     return x
 
 
+def _relu_far_out(function):
+    """Decorator: of an activation that is relu(x), to all digits, where |x| > 1000. There its terms may overflow."""
+    @functools.wraps(function)
+    def called(x):
+        far = abs(x) > 1000
+        return where(far, relu(x), function(where(far, 0, x)))
+
+    return called
+
+
+@_relu_far_out
 def _gelu(x):
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+    return x * (0.5 * (1 + erf(x * math.sqrt(0.5))))
 
 
+@_relu_far_out
 def _gelu_tanh(x):
-    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return x * (0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
+@_relu_far_out
 def _silu(x):
     return x * sigmoid(x)
+
+
+@_relu_far_out
+def _mish(x):
+    return x * tanh(softplus(x))
 
 
 def _leaky_relu(x, negative_slope):
@@ -41,7 +60,9 @@ def _softplus(x):
 
 
 def _softsign(x):
-    return x / (1 + abs(x))
+    infinite = isinf(x)
+    finite = where(infinite, 0, x)
+    return where(infinite, sign(x), finite / (1 + abs(finite)))
 
 
 def _limited_relu(x, most):
@@ -126,11 +147,8 @@ def hardswish(x: TensorLike) -> Tensor:
 
 @operation
 def mish(x: TensorLike) -> Tensor:
-    """x tanh(softplus(x)) (Misra 2020, arXiv:1908.08681); 0 at -inf."""
-    x = _floating("mish", x)
-    lost = x == -math.inf
-    x = where(lost, 0, x)
-    return where(lost, 0, x * tanh(softplus(x)))
+    """x tanh(softplus(x)) (Misra 2020, arXiv:1908.08681)."""
+    return _mish(_floating("mish", x))
 
 
 @operation

@@ -82,11 +82,15 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
 
         @functools.wraps(function)
         def called(*inputs, **settings):
+            if isinstance(forward, np.ufunc) and (settings or len(inputs) != forward.nin):  # which takes more: where to write
+                raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
+                                f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
             try:
                 out = forward(*[asarray(x) for x in inputs], **settings)
-            except ValueError as error:  # of AxisError too
+            except (ValueError, TypeError) as error:  # of AxisError, a ValueError, too
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
-                raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
         return operation(called, **declared)

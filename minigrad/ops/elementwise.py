@@ -63,14 +63,15 @@ def _power_slope(x, y):
     return where(flat, 0, y * _power(where(flat & at_zero, 1, x), where(flat, 1, y - 1)))
 
 
-def _log_or_zero(x):
-    return log(where(equal(x, 0), 1, x))
+def _log_or_zero(x, y):
+    """log(x), and 0 where x^y does not move with y although log(x) is infinite (x = 0 <= y)."""
+    return log(where(equal(x, 0) & greater_equal(y, 0), 1, x))
 
 
 _power = Primitive(
     "power", np.power,
     lambda g, _out, x, y: g * _power_slope(x, y),
-    lambda g, out, x, _y: g * out * _log_or_zero(x),
+    lambda g, out, x, y: g * out * _log_or_zero(x, y),
     broadcasts=True)
 
 
@@ -159,10 +160,9 @@ def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
     """log(exp(x) + exp(y)) without overflow."""
 
 
-@operation
+@elementwise(lambda x: np.reciprocal(np.sqrt(x)), lambda g, out, _x: g * (-0.5 * out * out * out))
 def rsqrt(x: TensorLike) -> Tensor:
     """1 / sqrt(x)."""
-    return power(x if isinstance(x, Tensor) and is_float(x.dtype) else multiply(x, 1.0), -0.5)
 
 
 # -- trigonometry and sigmoids ---------------------------------------------------------------------------------------
@@ -199,16 +199,21 @@ def arctan(x: TensorLike) -> Tensor:
 
 
 @elementwise(np.arctan2,
-             lambda g, _out, y, x: g * x / _squared_length(x, y),
-             lambda g, _out, y, x: -g * y / _squared_length(x, y))
+             lambda g, _out, y, x: g * _over_squared_length(x, hypot(x, y)),
+             lambda g, _out, y, x: -g * _over_squared_length(y, hypot(x, y)))
 def arctan2(y: TensorLike, x: TensorLike) -> Tensor:
-    """The angle in [-pi, pi] of the point (x, y); its slopes at (0, 0) are 0."""
+    """The angle in [-pi, pi] of the point (x, y); its slopes at (0, 0) and at infinity are 0."""
 
 
-def _squared_length(x, y):
-    """x^2 + y^2, and 1 at (0, 0)."""
-    origin = equal(x, 0) & equal(y, 0)
-    return where(origin, 1, x * x + y * y)
+def _over_squared_length(x, length):
+    """x / length^2 for length = hypot(x, y), whose square may overflow; 0 at the origin."""
+    return _quotient(_cosine(x, length), length)
+
+
+def _cosine(x, length):
+    """x / length for length = hypot(x, y): 0 at the origin, and the limits where it is infinite."""
+    special = equal(length, 0) | isinf(length)
+    return where(special, where(isinf(x), sign(x), 0), x / where(special, 1, length))
 
 
 @elementwise(np.arcsinh, lambda g, _out, x: g / hypot(x, 1))
@@ -226,9 +231,9 @@ def arctanh(x: TensorLike) -> Tensor:
     """The number whose hyperbolic tangent is x; NaN for |x| > 1."""
 
 
-@elementwise(np.hypot, lambda g, out, x, _y: g * _quotient(x, out), lambda g, out, _x, y: g * _quotient(y, out))
+@elementwise(np.hypot, lambda g, out, x, _y: g * _cosine(x, out), lambda g, out, _x, y: g * _cosine(y, out))
 def hypot(x: TensorLike, y: TensorLike) -> Tensor:
-    """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0."""
+    """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0, at infinity 1 or -1 in what is infinite."""
 
 
 @elementwise(np.sinh, lambda g, _out, x: g * cosh(x))

@@ -7,7 +7,7 @@ from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, w
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
 from .declare import nondifferentiable, operation
-from .elementwise import _as_float, isnan, where, zeros_like
+from .elementwise import where, zeros_like
 from .geometry import whole
 
 
@@ -144,10 +144,12 @@ def _along(indices, axis, ndim):
 
 
 @operation(numpy=np.take_along_axis)
-def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None) -> Tensor:
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
     """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor."""
     x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
     if axis is None:
+        if indices.ndim != 1:
+            raise ValueError(f"take_along_axis: with axis None indices of one axis wanted, not of shape {indices.shape}")
         return getitem(x.reshape(-1), indices)
     axis = _axis_of("take_along_axis", x, indices, axis)
     spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
@@ -208,7 +210,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
     x = as_tensor(x)
     indices = xp(x._array).asarray(asarray(indices))
-    if axis is None:
+    if axis is None or x.ndim == 0 and not np.iterable(axis) and axis in (0, -1):  # as NumPy: a number may be a vector of one
         return getitem(x.reshape(-1), indices)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"take: axis {axis} is out of bounds for shape {x.shape}")
@@ -242,27 +244,6 @@ def _descending(array, axis):
     """The indices that sort from the largest; a stable sort of the reverse, reversed, keeps the first of equals first."""
     flipped = xp(array).flip(array, axis)
     return array.shape[axis] - 1 - xp(array).flip(_order(flipped, axis), axis)
-
-
-@operation(numpy=np.median)
-def median(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The middle element along one axis (None: of all), or the mean of the middle two, as `numpy.median`; NaN if one is NaN.
-
-    Raises:
-        ValueError: there are no elements.
-    """
-    x = _as_float(x)
-    if axis is None:
-        out = median(x.reshape(x.size), 0)
-        return out.reshape((1,) * x.ndim) if keepdims else out
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"median: axis {axis} is out of bounds for shape {x.shape}")
-    n = x.shape[axis]
-    if not n:
-        raise ValueError(f"median: no elements along axis {axis} of shape {x.shape}")
-    ordered, before = sort(x, axis), (slice(None),) * (axis % x.ndim)
-    low, high, last = (ordered[before + (slice(i, i + 1) if keepdims else i,)] for i in ((n - 1) // 2, n // 2, n - 1))
-    return where(isnan(last), last, low if n % 2 else 0.5 * low + 0.5 * high)
 
 
 @operation(method=True)

@@ -106,18 +106,19 @@ _einsum = Primitive("einsum", _contracted, rule_for_all=_einsum_rule)
 
 
 @operation(numpy=np.einsum)
-def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
+def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
     """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
 
-    Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood.
+    Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood. The axes
+    may also be named by whole numbers below 52 behind each operand, `einsum(x, [0, 1], y, [1, 2], [0, 2])`.
     `optimize` is NumPy's; the order of the products is chosen well whatever it says.
 
     Raises:
-        TypeError: no string first, as in NumPy's form of lists of numbers.
-        ValueError: letters and axes do not match.
+        ValueError: letters or numbers and axes do not match.
+        TypeError: an axis is named by something else.
     """
     if not isinstance(subscripts, str):
-        raise TypeError(f"einsum: the axes' names come first, in a string as \"ij,jk->ik\", not {type(subscripts).__name__}")
+        subscripts, operands = _written_out((subscripts, *operands))
     operands = [as_tensor(x) for x in operands]
     inputs, out = _parse(subscripts, operands)
     operands = [_diagonals(x, letters) for x, letters in zip(operands, inputs)]
@@ -139,6 +140,25 @@ def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) 
         operands[k] = sum(x, alone) if alone else x
         inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
     return _einsum(*operands, subscripts=(tuple(inputs), out))
+
+
+def _written_out(arguments):
+    """The string for operands that are each followed by the numbers of their axes, and the operands; the output's may end."""
+    pairs = len(arguments) // 2 * 2
+    operands, axes = arguments[:pairs:2], arguments[1:pairs:2]
+    if not operands or any(isinstance(x, str) for x in operands):
+        raise TypeError("einsum: a string as \"ij,jk->ik\" first, or behind each operand a list of the numbers of its axes")
+    subscripts = ",".join(map(_letters, axes))
+    return subscripts + ("->" + _letters(arguments[-1]) if len(arguments) % 2 else ""), operands
+
+
+def _letters(axes):
+    """The letters of a list of numbers and `...`, in the same order."""
+    axes = [axis if axis is Ellipsis else operator.index(axis) for axis in (axes if np.iterable(axes) else [axes])]
+    letters = string.ascii_uppercase + string.ascii_lowercase
+    if builtins.any(axis is not Ellipsis and not 0 <= axis < len(letters) for axis in axes):
+        raise ValueError(f"einsum: axes are numbered from 0 to {len(letters) - 1}, not {axes}")
+    return "".join("..." if axis is Ellipsis else letters[axis] for axis in axes)
 
 
 def _parse(subscripts, operands):
@@ -224,6 +244,8 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
 def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     """The vector product along an axis of length 3; the other axes broadcast."""
     x, y = as_tensor(x), as_tensor(y)
+    if not isinstance(axis, (int, np.integer)):
+        raise ValueError(f"cross: one axis wanted, not {axis!r}")
     if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
@@ -379,8 +401,10 @@ _eigh = Primitive("eigh", in_float32(lambda x: tuple(xp(x).linalg.eigh(x))), _ei
 
 
 @operation(numpy=np.linalg.eigh)
-def eigh(x: TensorLike) -> Eigh:
-    """Eigenvalues in ascending order and eigenvectors (columns) of a symmetric matrix, of which the lower half is read.
+def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
+    """Eigenvalues in ascending order and eigenvectors (columns) of a symmetric matrix.
+
+    Of the matrix the lower half is read, with `UPLO="U"` the upper one.
 
     The gradient is the symmetric one (Giles 2008, "Collected matrix derivative results"). That of an eigenvector has a
     meaning only where its eigenvalue is simple; between equal eigenvalues nothing flows.
@@ -388,13 +412,15 @@ def eigh(x: TensorLike) -> Eigh:
     Returns:
         (eigenvalues (..., n), eigenvectors (..., n, n)).
     """
-    return Eigh(*_eigh(x))
+    if UPLO not in ("L", "U"):
+        raise ValueError(f"eigh: UPLO is 'L' or 'U', not {UPLO!r}")
+    return Eigh(*_eigh(x if UPLO == "L" else _t(x)))
 
 
 @operation(numpy=np.linalg.eigvalsh)
-def eigvalsh(x: TensorLike) -> Tensor:
-    """The eigenvalues of a symmetric matrix, in ascending order."""
-    return eigh(x)[0]
+def eigvalsh(x: TensorLike, UPLO: str = "L") -> Tensor:
+    """The eigenvalues of a symmetric matrix, in ascending order; `UPLO` as of `eigh`."""
+    return eigh(x, UPLO)[0]
 
 
 @operation
@@ -415,7 +441,7 @@ def svdvals(x: TensorLike) -> Tensor:
 
 @operation(method=True, numpy=np.linalg.norm)
 def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0.
+    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0; equal largest sizes share it evenly.
 
     Args:
         ord: None for the root of the sum of squares; for one axis a number, inf or -inf; for two axes "fro", "nuc",
@@ -428,6 +454,8 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)
+    if not axes and axis is not None:
+        raise ValueError("norm: axis names none; one axis is wanted for vectors, two for matrices")
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
         return sqrt(sum(x * x, axes, keepdims))
     if len(axes) == 1:
@@ -437,24 +465,36 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     row, column = axes
     if ord in (1, -1, math.inf, -math.inf):
         over, best = (row, column) if ord in (1, -1) else (column, row)
-        return (max if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
+        return (_largest if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"norm: {ord!r} is no order of a matrix norm")
     values = svdvals(moveaxis(x, axes, (-2, -1)))
-    out = sum(values, -1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+    out = sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else min)(values, -1)
     return expand_dims(out, axes) if keepdims else out
+
+
+def _largest(sizes, axes, keepdims=False):
+    """The largest of numbers that are not negative; 0 of none."""
+    return max(sizes, axes, keepdims, initial=None if sizes.size else 0)
 
 
 def _vector_norm(x, p, axes, keepdims):
     if p == math.inf:
-        return max(abs(x), axes, keepdims)
+        return _largest(abs(x), axes, keepdims)
     if p == -math.inf:
         return min(abs(x), axes, keepdims)
     if p == 0:
         return sum((x != 0).astype(x.dtype), axes, keepdims)
     if not isinstance(p, (int, float, np.integer, np.floating)):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
-    return sum(abs(x) ** p, axes, keepdims) ** (1 / p) if p != 1 else sum(abs(x), axes, keepdims)
+    if p == 1:
+        return sum(abs(x), axes, keepdims)
+    if p > 0:
+        return sum(abs(x) ** p, axes, keepdims) ** (1 / p)
+    smallest = min(abs(x), axes, keepdims=True, initial=math.inf)
+    out = sum(where(smallest == 0, 1, abs(x)) ** p, axes, keepdims=True) ** (1 / p)
+    out = where(smallest == 0, 0, out)  # where one element is 0, also in the slopes of the others
+    return out if keepdims else squeeze(out, axes)
 
 
 def _svd_rule(gs, outs, _x):

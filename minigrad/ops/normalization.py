@@ -5,6 +5,7 @@ import numpy as np
 
 from ..backend import is_half, xp
 from ..fused import Fused
+from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
 from .declare import operation
@@ -152,7 +153,7 @@ def _check_count(x):
 
 def _move_running(running_mean, running_var, mean, var, momentum, x):
     """The running statistics (arrays, or None) move towards the batch's, the variance in its unbiased form."""
-    if running_mean is not None and momentum:  # or else 0 times an infinite statistic is not a number
+    if running_mean is not None and momentum and not state.recomputing:  # 0 times an infinite statistic is not a number
         n = x.size // max(x.shape[1], 1)
         running_mean[...] += momentum * (mean._array - running_mean)
         running_var[...] += momentum * (var._array * (n / max(n - 1, 1)) - running_var)

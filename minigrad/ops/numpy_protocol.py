@@ -1,7 +1,9 @@
 """What happens when NumPy's functions are called on Tensors: a counterpart answers, or NumPy itself, or it is an error.
 
-`np.exp(t)` is `minigrad.exp(t)`. What has no differentiable counterpart is computed by NumPy on the arrays, with plain arrays
-as results, where no argument requires a gradient; else it is refused: a gradient is never lost in silence.
+`np.exp(t)` is `minigrad.exp(t)`. Arguments that may be left out reach the counterpart by NumPy's names for them, wherever they
+stand. What has no differentiable counterpart, or is called with an argument that the counterpart does not know, is computed by
+NumPy on the arrays, with plain arrays as results, where no argument requires a gradient; else it is refused: a gradient is
+never lost in silence.
 """
 import functools
 import inspect
@@ -13,7 +15,6 @@ from .declare import NUMPY
 
 NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
               np.array_str: str})
-NUMPY_ONLY = ("dtype", "out", "where", "initial")  # arguments that no counterpart takes
 
 
 def _array_ufunc(self, ufunc, method, *inputs, **settings):
@@ -26,17 +27,55 @@ def _array_ufunc(self, ufunc, method, *inputs, **settings):
 
 def _array_function(self, function, types, args, settings):
     name = f"{function.__module__}.{function.__name__}"
-    call = args, settings
     if function in NUMPY:
-        if len(args) > 1 and (names := _positions(function)):  # NumPy's order is not ours: dtype and out come early
-            settings = {**dict(zip(names, args[1:])), **settings}
-            args = args[:1]
-        given = [key for key in NUMPY_ONLY if settings.get(key) is not None]
-        if not given:
-            return NUMPY[function](*args, **{key: value for key, value in settings.items() if key not in NUMPY_ONLY})
-        name += f"({', '.join(given)})"
-    args, settings = _arrays(name, call)
+        inputs, given = _by_name(function, args, settings)
+        known = _known(NUMPY[function])
+        unknown = [key for key in given if key not in known]
+        if not unknown:
+            return NUMPY[function](*inputs, **given)
+        name += f"({', '.join(unknown)})"
+    args, settings = _arrays(name, (args, settings))
     return function(*args, **settings)
+
+
+def _by_name(function, args, settings):
+    """The arguments of a call of NumPy's: those that it needs by position, the others, but for defaults, by name."""
+    required, optional = _parameters(function)
+    inputs, given = list(args), dict(settings)
+    if optional and len(args) > len(required):
+        inputs, given = list(args[:len(required)]), {**dict(zip(optional, args[len(required):])), **given}
+    for name in required[len(inputs):]:
+        if name in given:
+            inputs.append(given.pop(name))
+    return inputs, {name: value for name, value in given.items() if not _is(value, optional.get(name))}
+
+
+def _is(value, default):
+    return value is default or type(value) is type(default) in (bool, int, float, str) and value == default
+
+
+@functools.cache
+def _parameters(function):
+    """The names of the arguments that a function of NumPy needs, and the others, which follow by position, with defaults."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of those in C, before NumPy 2.4
+        return (), {}
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return (), {}
+    parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    required = [p.name for p in parameters if p.default is p.empty or p.kind is p.POSITIONAL_ONLY]
+    return required, {p.name: p.default for p in parameters if p.name not in required}
+
+
+@functools.cache
+def _known(counterpart):
+    """The names by which an operation takes arguments."""
+    try:
+        parameters = inspect.signature(counterpart).parameters.values()
+    except ValueError:  # a type of Python's
+        return ()
+    return {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
 def _arrays(name, values):
@@ -58,16 +97,6 @@ def _arrays(name, values):
     if type(values) in (list, tuple):
         return type(values)(_arrays(name, value) for value in values)
     return values
-
-
-@functools.cache
-def _positions(function):
-    """The names of the arguments behind the first, of a reduction; () of other functions, whose order is ours."""
-    try:
-        names = list(inspect.signature(function).parameters)[1:]
-    except ValueError:  # NumPy's functions in C tell none before NumPy 2
-        return ()
-    return tuple(names) if names[:1] == ["axis"] and "out" in names else ()
 
 
 class _OfTheClass:

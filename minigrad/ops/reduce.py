@@ -1,7 +1,6 @@
 """Reductions along axes: `axis` is None for all of them, a number or several; `keepdims` leaves each with length 1."""
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -9,10 +8,11 @@ import numpy as np
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import Tensor, TensorLike, as_tensor, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, wrap
 from .declare import nondifferentiable, operation
-from .elementwise import _as_float, _share, equal, isnan, maximum, sqrt, where
-from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
+from .elementwise import _as_float, _share, equal, isnan, maximum, minimum, sqrt, where
+from .index import sort
+from .shape import _axes, _one_axis, _or_vector, _reshape, _transpose, Axes, concatenate, flip
 
 
 def _ones_at(shape, axis):
@@ -25,19 +25,14 @@ def _spread(g, like, axis):
     return _broadcast_to(_reshape(g, shape=_ones_at(like.shape, axis)), shape=like.shape)
 
 
-def _reduction(forward, rule, **declared):
-    """Decorator: a reduction by a primitive whose settings are the normalised `axis` and `keepdims`."""
-    def declare(function):
-        primitive = Primitive(function.__name__, forward, rule)
+def _axes_of_all(axis, ndim):
+    """As `_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min."""
+    return () if ndim == 0 and not np.iterable(axis) and axis in (0, -1) else _axes(axis, ndim)
 
-        @functools.wraps(function)
-        def reduce(x, axis=None, keepdims=False):
-            x = as_tensor(x)
-            return primitive(x, axis=_axes(axis, x.ndim), keepdims=_flag(function.__name__, keepdims))
 
-        return operation(reduce, method=True, **declared)
-
-    return declare
+def _reduced(primitive, x, axis, keepdims):
+    x = as_tensor(x)
+    return primitive(x, axis=_axes_of_all(axis, x.ndim), keepdims=_flag(primitive.name, keepdims))
 
 
 def _flag(name, keepdims):
@@ -45,6 +40,32 @@ def _flag(name, keepdims):
     if not isinstance(keepdims, (bool, np.bool_)) and keepdims not in (0, 1):
         raise TypeError(f"{name}: keepdims is True or False, not {keepdims!r}")
     return bool(keepdims)
+
+
+def _selected(name, x, dtype, mask, fill):
+    """`x` in another dtype, and with `fill` where the mask, an argument `where`, is false; each unless it is None."""
+    x = as_tensor(x) if dtype is None else as_tensor(x).astype(dtype)
+    return x if mask is None else where(_mask(name, mask, x), x, fill)
+
+
+def _mask(name, mask, x):
+    """The argument `where`, bools that broadcast to the shape of x, as a Tensor of that shape."""
+    mask = asarray(mask) if isinstance(mask, Tensor) else xp(x._array).asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"{name}: where holds bools, not {mask.dtype}")
+    try:
+        return wrap(xp(mask).broadcast_to(mask, x.shape))
+    except ValueError:
+        raise ValueError(f"{name}: where of shape {mask.shape} does not broadcast to that of x, {x.shape}") from None
+
+
+def _initial(name, initial, like):
+    """The argument `initial`, one number, as a Tensor of the dtype of `like`."""
+    if np.ndim(asarray(initial)):
+        raise ValueError(f"{name}: initial is one number, not of shape {np.shape(asarray(initial))}")
+    if isinstance(initial, Tensor):
+        return initial.astype(like.dtype)
+    return wrap(xp(like._array).asarray(initial, dtype=like.dtype))
 
 
 def _to_extremes(g, out, x, axis, keepdims):
@@ -56,12 +77,7 @@ def _to_extremes(g, out, x, axis, keepdims):
 
 
 @in_float32
-def _mean(x, axis, keepdims):
-    return x.mean(axis=axis, keepdims=keepdims)
-
-
-@in_float32
-def _logsumexp(x, axis, keepdims):
+def _log_sum_exp(x, axis, keepdims):
     module = xp(x)
     x = x if is_float(x.dtype) else x.astype(np.float64)
     if math.prod([x.shape[a] for a in axis]):
@@ -74,53 +90,126 @@ def _logsumexp(x, axis, keepdims):
     return out if keepdims else out.reshape([n for a, n in enumerate(x.shape) if a not in axis])
 
 
-@_reduction(summed, lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis), numpy=np.sum)
-def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """The sum; of no elements 0."""
+_sum = Primitive("sum", summed, lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis))
 
-
-@_reduction(
-    _mean,
+_mean = Primitive(
+    "mean", in_float32(lambda x, axis, keepdims: x.mean(axis=axis, keepdims=keepdims)),
     lambda g, _out, _x, axis, keepdims: _spread(  # float16 cannot count above 65504
-        rounded_like(upcast(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis),
-    numpy=np.mean)
-def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean; of no elements NaN."""
+        rounded_like(upcast(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis))
 
+_max = Primitive("max", lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes)
+_min = Primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes)
 
-@_reduction(lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes, numpy=(np.max, np.amax))
-def max(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """The largest element. Equal ones share the gradient evenly. ValueError if there are no elements."""
-
-
-@_reduction(lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes, numpy=(np.min, np.amin))
-def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """The smallest element. Equal ones share the gradient evenly. ValueError if there are no elements."""
-
-
-@_reduction(
-    _logsumexp,
+_logsumexp = Primitive(
+    "logsumexp", _log_sum_exp,
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
         x, _reshape(out, shape=_ones_at(x.shape, axis))))
+
+
+@operation(method=True, numpy=np.sum)
+def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
+        initial: TensorLike | None = None, where: TensorLike | None = None) -> Tensor:
+    """The sum; of no elements 0.
+
+    Args:
+        dtype: convert x to it first.
+        initial: a number to begin with.
+        where: bools that broadcast to the shape of x: the elements that count.
+    """
+    out = _reduced(_sum, _selected("sum", x, dtype, where, 0), axis, keepdims)
+    return out if initial is None else out + _initial("sum", initial, out)
+
+
+@operation(method=True, numpy=np.mean)
+def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
+         where: TensorLike | None = None) -> Tensor:
+    """The arithmetic mean; of no elements NaN. `dtype`, of floating point, and `where` as of `sum`."""
+    x = _selected("mean", x, dtype, None, None)
+    if dtype is not None and not is_float(x.dtype):
+        raise TypeError(f"mean: dtype is a floating point one, not {x.dtype}")
+    axis, keepdims = _axes(axis, x.ndim), _flag("mean", keepdims)
+    if where is None:
+        return _mean(x, axis=axis, keepdims=keepdims)
+    x, mask = _as_float(x), _mask("mean", where, x)
+    wide = upcast(x)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return rounded_like(sum(wide, axis, keepdims, where=mask) / sum(mask.astype(wide.dtype), axis, keepdims), x)
+
+
+@operation(method=True, numpy=(np.max, np.amax))
+def max(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, initial: TensorLike | None = None,
+        where: TensorLike | None = None) -> Tensor:
+    """The largest element. Equal ones share the gradient evenly.
+
+    Args:
+        initial: a number that is in the running too.
+        where: bools that broadcast to the shape of x: the elements that count; needs `initial`.
+
+    Raises:
+        ValueError: there are no elements, and no `initial`.
+    """
+    return _extreme(_max, maximum, x, axis, keepdims, initial, where)
+
+
+@operation(method=True, numpy=(np.min, np.amin))
+def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, initial: TensorLike | None = None,
+        where: TensorLike | None = None) -> Tensor:
+    """The smallest element. Equal ones share the gradient evenly. Arguments and errors as of `max`."""
+    return _extreme(_min, minimum, x, axis, keepdims, initial, where)
+
+
+def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
+    if initial is None and mask is None:
+        return _reduced(primitive, x, axis, keepdims)
+    name, x = primitive.name, as_tensor(x)
+    if initial is None:
+        raise ValueError(f"{name}: where needs initial, which is the result where no element counts")
+    initial = _initial(name, initial, x)
+    x = _selected(name, x, None, mask, initial)
+    axis = _axes_of_all(axis, x.ndim)
+    if math.prod([x.shape[a] for a in axis]):
+        return of_two(_reduced(primitive, x, axis, keepdims), initial)
+    return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=_flag(name, keepdims)).shape)
+
+
+@operation(method=True)
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
+    x = as_tensor(x)
+    return _logsumexp(x, axis=_axes(axis, x.ndim), keepdims=_flag("logsumexp", keepdims))
 
 
 @operation(method=True, numpy=np.var)
-def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof)."""
-    x = as_tensor(x)
+def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
+        correction: float | None = None) -> Tensor:
+    """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof), or 0 if that is less.
+
+    `correction` is another name of `ddof`.
+    """
+    x, ddof = as_tensor(x), _corrected("var", ddof, correction)
     axis = _axes(axis, x.ndim)
     count = math.prod([x.shape[a] for a in axis])
     squares = (x - mean(x, axis, keepdims=True)) ** 2
-    return mean(squares, axis, keepdims) if ddof == 0 else sum(squares, axis, keepdims) / (
-        count - ddof if count > ddof else math.nan)
+    if ddof == 0:
+        return mean(squares, axis, keepdims)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sum(squares, axis, keepdims) / (count - ddof if count > ddof else 0.0)
 
 
 @operation(method=True, numpy=np.std)
-def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
+        correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    return sqrt(var(x, axis, _corrected("std", ddof, correction), keepdims))
+
+
+def _corrected(name, ddof, correction):
+    if correction is not None and ddof != 0:
+        raise TypeError(f"{name}: ddof and correction are one argument; give one of them")
+    ddof = ddof if correction is None else correction
+    if not isinstance(ddof, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: {'ddof' if correction is None else 'correction'} is a number, not {ddof!r}")
+    return ddof
 
 
 def _to_last(x, axis):
@@ -137,13 +226,16 @@ def _widened(x):
 
 
 @operation(method=True, numpy=np.prod)
-def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
+         initial: TensorLike | None = None, where: TensorLike | None = None) -> Tensor:
     """The product; of no elements 1. Multiplied in pairs, so that derivatives of any order are right where factors are 0.
 
-    Small whole numbers and bools are multiplied in NumPy's default integer, as in `numpy.prod`.
+    Small whole numbers and bools are multiplied in NumPy's default integer, as in `numpy.prod`. `dtype`, `initial` and
+    `where` as of `sum`.
     """
-    x = _widened(x)
-    axis, shape = _axes(axis, x.ndim), x.shape
+    x, keepdims = _selected("prod", x, dtype, where, 1), _flag("prod", keepdims)
+    x = x if dtype is not None else _widened(x)
+    axis, shape = _axes_of_all(axis, x.ndim), x.shape
     x = _to_last(x, axis)
     n = x.shape[-1]
     if n == 0:
@@ -153,13 +245,26 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Ten
         pairs = x[..., :half] * x[..., half:2 * half]
         x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
         n = x.shape[-1]
-    return _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
+    out = _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
+    return out if initial is None else out * _initial("prod", initial, out)
 
 
-def _one_axis(name, axis, ndim):
-    if np.iterable(axis):
-        raise ValueError(f"{name}: one axis wanted, not {axis!r}")
-    return _axes(axis, ndim)[0]
+@operation(numpy=np.median)
+def median(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The middle element along the axes, or the mean of the middle two, as `numpy.median`; NaN if one is NaN.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    x, keepdims = _as_float(x), _flag("median", keepdims)
+    axis, shape = _axes(axis, x.ndim), x.shape
+    ordered = sort(_to_last(x, axis), -1)
+    n = ordered.shape[-1]
+    if not n:
+        raise ValueError(f"median: no elements along axis {axis} of shape {shape}")
+    low, high, last = (ordered[..., i] for i in ((n - 1) // 2, n // 2, n - 1))
+    out = where(isnan(last), last, low if n % 2 else 0.5 * low + 0.5 * high)
+    return _reshape(out, shape=_ones_at(shape, axis)) if keepdims else out
 
 
 _cumsum = Primitive(
@@ -168,18 +273,21 @@ _cumsum = Primitive(
 
 
 @operation(method=True, numpy=np.cumsum)
-def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
-    """Running sums along one axis (None: of the flat Tensor)."""
-    x = as_tensor(x)
-    return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=_one_axis("cumsum", axis, x.ndim))
+def cumsum(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Running sums along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
+    x, axis = _flat_or_along(_selected("cumsum", x, dtype, None, None), axis)
+    return _cumsum(x, axis=_one_axis("cumsum", axis, x.ndim))
+
+
+def _flat_or_along(x, axis):
+    """What is accumulated along which axis: with None all numbers in one row."""
+    return (x.reshape(-1), 0) if axis is None else (_or_vector(x, axis), axis)
 
 
 @operation(method=True, numpy=np.cumprod)
-def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
-    """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times."""
-    x = _widened(x)
-    if axis is None:
-        x, axis = x.reshape(-1), 0
+def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times. `dtype` as of `sum`."""
+    x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
     axis, reach = _one_axis("cumprod", axis, x.ndim), 1
     x = x.swapaxes(axis, -1)
     while reach < x.shape[-1]:
@@ -260,6 +368,6 @@ def all(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tens
     """Whether no element is 0."""
 
 
-@nondifferentiable(lambda x, axis=None: xp(x).count_nonzero(x, axis=axis), numpy=np.count_nonzero)
-def count_nonzero(x: TensorLike, axis: Axes | None = None) -> Tensor:
+@nondifferentiable(lambda x, axis=None, *, keepdims=False: (x != 0).sum(axis=axis, keepdims=keepdims), numpy=np.count_nonzero)
+def count_nonzero(x: TensorLike, axis: Axes | None = None, *, keepdims: bool = False) -> Tensor:
     """How many elements are not 0."""

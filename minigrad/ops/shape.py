@@ -31,6 +31,18 @@ def _axes(axis, ndim):
     return axes
 
 
+def _one_axis(name, axis, ndim):
+    """One axis as a non-negative number."""
+    if axis is None or np.iterable(axis):
+        raise ValueError(f"{name}: one axis wanted, not {axis!r}")
+    return _axes(axis, ndim)[0]
+
+
+def _or_vector(x, axis):
+    """`x`, and where NumPy has a number pass for a vector of one, axis 0 or -1 of a 0-d Tensor, that vector."""
+    return _reshape(x, shape=(1,)) if x.ndim == 0 and not np.iterable(axis) and axis in (0, -1) else x
+
+
 _reshape = Primitive(
     "reshape", lambda x, shape: x.reshape(shape), lambda g, _out, _x, shape: _reshape(g, shape=_x.shape))
 
@@ -101,7 +113,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
 def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
     order = list(range(as_tensor(x).ndim))
-    (a,), (b,) = _axes(axis1, len(order)), _axes(axis2, len(order))
+    a, b = (_one_axis("swapaxes", axis, len(order)) for axis in (axis1, axis2))
     order[a], order[b] = b, a
     return _transpose(x, axes=tuple(order))
 
@@ -133,7 +145,10 @@ def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
 def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """Without its axes of length 1, or without those of them named by `axis`."""
     shape = as_tensor(x).shape
-    axes = [a for a, n in enumerate(shape) if n == 1] if axis is None else _axes(axis, len(shape))
+    if axis is None or not shape and not np.iterable(axis) and axis in (0, -1):
+        axes = [a for a, n in enumerate(shape) if n == 1]
+    else:
+        axes = _axes(axis, len(shape))
     if any(shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: an axis of {axis} has not length 1 in shape {shape}")
     return _reshape(x, shape=tuple(n for a, n in enumerate(shape) if a not in axes))
@@ -141,8 +156,14 @@ def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
 
 @operation(method=True, numpy=np.broadcast_to)
 def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
-    """`x` repeated, without copying, to `shape`."""
-    return _broadcast_to(x, shape=tuple(shape) if np.iterable(shape) else (shape,))
+    """`x` repeated, without copying, to `shape`, in which -1 stands for the length that an axis of x has."""
+    x, shape = as_tensor(x), tuple(shape) if np.iterable(shape) else (shape,)
+    if -1 in shape:
+        new = len(shape) - x.ndim
+        if new < 0 or -1 in shape[:new]:
+            raise ValueError(f"broadcast_to: -1 in {shape} stands for no axis of a Tensor of shape {x.shape}")
+        shape = shape[:new] + tuple(own if n == -1 else n for n, own in zip(shape[new:], x.shape))
+    return _broadcast_to(x, shape=shape)
 
 
 @operation(numpy=np.concatenate)
@@ -153,7 +174,7 @@ def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
         raise ValueError("concatenate: need at least one Tensor")
     if axis is None:
         tensors, axis = [ravel(x) for x in tensors], 0
-    return _concatenate(*tensors, axis=_axes(axis, tensors[0].ndim)[0])
+    return _concatenate(*tensors, axis=_one_axis("concatenate", axis, tensors[0].ndim))
 
 
 @operation(numpy=np.stack)
@@ -162,6 +183,7 @@ def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
     tensors = [as_tensor(x) for x in tensors]
     if len({x.shape for x in tensors}) != 1:
         raise ValueError(f"stack: need Tensors of one shape, got {[x.shape for x in tensors]}")
+    axis = _one_axis("stack", axis, tensors[0].ndim + 1)
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
 
 
@@ -212,7 +234,7 @@ def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
 def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours along an axis, taken `n` times; of bools whether they differ."""
     x, n = as_tensor(x), whole("diff", "n", n, 0)
-    (axis,) = _axes(axis, x.ndim)
+    axis = _one_axis("diff", axis, x.ndim)
     for _ in range(n):
         length = builtins.max(x.shape[axis] - 1, 0)
         after, before = _part(x, axis, x.shape[axis] - length, length), _part(x, axis, 0, length)
@@ -232,7 +254,8 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
     Raises:
         ValueError: the axis cannot be divided into equal parts (`array_split` does not mind).
     """
-    n = as_tensor(x).shape[axis]
+    x = as_tensor(x)
+    n = x.shape[_one_axis("split", axis, x.ndim)]
     if not np.iterable(indices_or_sections) and n % whole("split", "indices_or_sections", indices_or_sections, 1):
         raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
     return array_split(x, indices_or_sections, axis)
@@ -242,7 +265,8 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
 def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """As `split`; where the parts cannot be equal the first ones are longer by one."""
     x = as_tensor(x)
-    (axis,), n = _axes(axis, x.ndim), x.shape[axis]
+    axis = _one_axis("array_split", axis, x.ndim)
+    n = x.shape[axis]
     if np.iterable(indices_or_sections):
         cuts = [whole("array_split", "indices_or_sections", i, -math.inf) for i in indices_or_sections]
         cuts = [slice(None, i).indices(n)[1] for i in cuts]
@@ -291,8 +315,8 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
 @operation(method=True, numpy=np.repeat)
 def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     """Each element `repeats` times (a number, or one per element along the axis)."""
-    x = ravel(x) if axis is None else as_tensor(x)
-    (axis,) = _axes(0 if axis is None else axis, x.ndim)
+    x, axis = (ravel(x), 0) if axis is None else (_or_vector(as_tensor(x), axis), axis)
+    axis = _one_axis("repeat", axis, x.ndim)
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
 

@@ -93,10 +93,9 @@ def test_rules_that_return_no_tensor_or_are_too_few():
                           (lambda g, _out, _x: 1.0, "returned float"), (lambda g, _out, _x: g * _x, "underscore|Unread")):
         with pytest.raises((TypeError, AttributeError), match=message):
             mg.Primitive("wrong", np.sin, rule)(x).backward()
-    for rule, message in ((lambda g, _out, _x: g, "2 inputs, but 1 gradient rules"), (lambda g, _out, x: g * x, "positional arguments"),
-                          (lambda g, _out, *xs: g, "2 inputs, but 1 gradient rules")):
-        with pytest.raises(TypeError, match=message):
-            mg.Primitive("few", np.add, rule)(x, x).backward()
+    for rule in (lambda g, _out, _x: g, lambda g, _out, x: g * x, lambda g, _out, *xs: g):
+        with pytest.raises(TypeError, match="2 inputs, but 1 gradient rules"):
+            mg.Primitive("few", np.add, rule)(x, x)
 
 
 @pytest.mark.parametrize("leave", [lambda x: x.numpy(), lambda x: x.item(), lambda x: float(x), lambda x: x.tolist(), lambda x: x.data])

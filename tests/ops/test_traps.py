@@ -1,11 +1,13 @@
 """Known traps: corners, infinities, NaN, ties, empty and 0-d arrays, dtypes, aliasing, in-place changes, errors."""
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from minigrad.backend.cpu import native as cpu_native
 
 INF = np.inf
 
@@ -90,6 +92,88 @@ def test_sorting_equal_elements_keeps_each_ones_gradient():
 
 
 # -- infinities and NaN ----------------------------------------------------------------------------------------------
+
+
+# The limits: (value, slope) at -inf and at inf; None where there is none.
+RAMP = ((0, 0), (INF, 1))
+LIMITS = {
+    **dict.fromkeys(["gelu", "gelu_tanh", "silu", "mish", "relu", "softplus", "hardswish"], RAMP),
+    "tanh": ((-1, 0), (1, 0)), "softsign": ((-1, 0), (1, 0)), "erf": ((-1, 0), (1, 0)), "sigmoid": ((0, 0), (1, 0)),
+    "relu6": ((0, 0), (6, 0)), "elu": ((-1, 0), (INF, 1)), "logsigmoid": ((-INF, 1), (0, 0)),
+    "leaky_relu": ((-INF, 0.01), (INF, 1)),
+    "arctan": ((-math.pi / 2, 0), (math.pi / 2, 0)), "arcsinh": ((-INF, 0), (INF, 0)), "exp": ((0, 0), (INF, INF)),
+    "expm1": ((-1, 0), (INF, INF)), "exp2": ((0, 0), (INF, INF)), "log": (None, (INF, 0)), "log2": (None, (INF, 0)),
+    "log10": (None, (INF, 0)), "log1p": (None, (INF, 0)), "sqrt": (None, (INF, 0)), "rsqrt": (None, (0, 0)),
+    "arccosh": (None, (INF, 0)), "reciprocal": ((0, 0), (0, 0)), "abs": ((INF, -1), (INF, 1)),
+    "square": ((INF, -INF), (INF, INF)),
+    "sign": ((-1, 0), (1, 0)), "sinh": ((-INF, INF), (INF, INF)), "cosh": ((INF, -INF), (INF, INF))}
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", LIMITS)
+def test_values_and_slopes_at_infinity_are_their_limits(name, dtype, native):
+    f = (lambda x: mg.gelu(x, "tanh")) if name == "gelu_tanh" else getattr(mg, name)
+    places, limits = zip(*[(x, limit) for x, limit in zip((-INF, INF), LIMITS[name]) if limit])
+    with np.errstate(all="ignore"), cpu_native.using(native):
+        for create_graph in (False, True):
+            x = mg.Tensor(np.array(places * 20, dtype), requires_grad=True)
+            y = f(x)
+            (slope,) = mg.grad(y.sum(), [x], create_graph=create_graph)
+            for got, wanted in zip((y, slope), zip(*limits)):
+                rtol = 1e-3 if dtype == "float16" else 1e-6
+                np.testing.assert_allclose(got.detach().numpy(), np.tile(wanted, 20), rtol=rtol, atol=1e-6)
+            if create_graph and (LIMITS[name] == RAMP or name in ("tanh", "softsign", "sigmoid")):
+                assert not mg.grad(slope.sum(), [x])[0].numpy().any()
+            bad = mg.Tensor(np.array([np.nan], dtype), requires_grad=True)
+            assert np.isnan(f(bad).detach().numpy()).all()
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign", "tanh", "sigmoid"])
+def test_values_and_slopes_of_numbers_of_any_size_are_finite(name, native):
+    f = (lambda x: mg.gelu(x, "tanh")) if name == "gelu_tanh" else getattr(mg, name)
+    flat = name in ("softsign", "tanh", "sigmoid")
+    with np.errstate(all="ignore"), cpu_native.using(native):
+        for dtype in (np.float16, np.float32, np.float64):
+            info = np.finfo(dtype)
+            sizes = np.geomspace(max(float(info.smallest_subnormal), 1e-300), float(info.max) / 1.01, 60).astype(dtype)
+            for create_graph in (False, True):
+                x = mg.Tensor(np.concatenate([-sizes, sizes, [info.max, -info.max, 0]]).astype(dtype), requires_grad=True)
+                y = f(x)
+                (slope,) = mg.grad(y.sum(), [x], create_graph=create_graph)
+                far = abs(x.numpy()) > 1e4
+                assert np.isfinite(y.detach().numpy()).all() and np.isfinite(slope.detach().numpy()).all()
+                np.testing.assert_allclose(slope.detach().numpy()[far], (x.numpy() > 0)[far] * (not flat), atol=1e-6)
+                if not flat:
+                    np.testing.assert_allclose(y.detach().numpy()[far], np.maximum(x.numpy(), 0)[far], rtol=1e-3, atol=1e-6)
+
+
+def test_slopes_of_two_numbers_at_infinity():
+    slopes = lambda f, x, y: [float(g) for g in mg.grad(f, (0, 1))(x, y)]
+    for x in (3.0, 0.0, -2.0, 1e300):
+        for s in (1, -1):
+            assert slopes(mg.hypot, s * INF, x) == [s, 0] and slopes(mg.hypot, x, s * INF) == [0, s]
+            assert slopes(mg.arctan2, s * INF, x) == [0, 0] and slopes(mg.arctan2, x, s * INF) == [0, 0]
+    assert slopes(mg.hypot, INF, -INF) == [1, -1] and slopes(mg.arctan2, INF, INF) == [0, 0]
+    for f in (mg.hypot, mg.arctan2):
+        assert [float(g) for g in mg.grad(lambda x, y: mg.grad(f)(x, y), (0, 1))(INF, 2.0)] == [0, 0]
+        assert np.isnan(slopes(f, np.nan, 1.0)).all()
+    with np.errstate(all="ignore"):
+        assert slopes(mg.power, 0.0, -2.0) == [-INF, -INF] and slopes(mg.power, 0.0, 0.0) == [0, 0]
+        assert slopes(mg.power, 0.0, 2.0) == [0, 0]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(-300, 300))
+def test_an_angle_has_its_slope_at_any_scale(y, x, scale):
+    """Where squares of the coordinates overflow, or are 0."""
+    if math.hypot(x, y) < 1e-3:
+        return
+    a, b = mg.grad(mg.arctan2, (0, 1))(y * 10.0 ** scale, x * 10.0 ** scale)
+    with np.errstate(all="ignore"):
+        wanted = np.array([x, -y]) / (x * x + y * y) * 10.0 ** -scale
+        np.testing.assert_allclose([float(a), float(b)], wanted, rtol=1e-12, atol=1e-12 * abs(wanted).max())
 
 
 @pytest.mark.parametrize("x, value, slopes",
@@ -533,6 +617,66 @@ def test_shape_errors_name_the_operation_and_the_shapes(name, call):
 def test_other_errors_name_what_went_wrong(name, call):
     with pytest.raises((ValueError, IndexError, np.linalg.LinAlgError), match=name):
         call(mg.Tensor(np.ones((2, 3))))
+
+
+VECTOR_ORDERS = [None, INF, -INF, 0, 1, 2, -1, -2, 3, 0.5, -0.5]
+MATRIX_ORDERS = [None, "fro", "nuc", INF, -INF, 1, -1, 2, -2]
+
+
+@pytest.mark.parametrize("ord", VECTOR_ORDERS)
+def test_norms_of_vectors_with_zeros_ties_and_nothing(ord):
+    vectors = [[0.0, 0.0, 0.0], [0.0, 2.0, -1.0], [2.0, -2.0, 1.0], [-3.0], [0.0], [], [0.0, 0.0], [INF, 1.0], [1e100, -1e100]]
+    for v in map(np.array, vectors):
+        for keepdims in (False, True):
+            f = lambda x: mg.norm(x, ord, 0, keepdims)
+            with np.errstate(all="ignore"):
+                try:
+                    expected = np.linalg.norm(v, ord, 0, keepdims)
+                except ValueError:  # of no elements there is no least, and in NumPy 1 no largest either
+                    if not (v.size == 0 and ord == INF):
+                        with pytest.raises(ValueError):
+                            f(v)
+                    continue
+                value, slope = f(v), mg.grad(lambda x: f(x).sum())(v).numpy()
+            assert value.shape == np.shape(expected)
+            np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
+            assert not np.isnan(slope[np.isfinite(v)]).any()
+            if not v.any() or ord not in (None, 1, 2, 3, 0.5, INF) and not v.all():
+                assert not slope[v == 0].any() and (ord not in (-1, -2, -0.5) or not slope.any())
+    tied = mg.grad(lambda x: mg.norm(x, ord))(np.array([2.0, -2.0])).numpy()
+    assert tied[0] == -tied[1] and (ord not in (INF, -INF) or tied[0] == 0.5)
+
+
+@pytest.mark.parametrize("ord", MATRIX_ORDERS)
+def test_norms_of_matrices_with_zeros_ties_and_nothing(ord):
+    rng = np.random.default_rng(0)
+    matrices = [np.zeros((2, 3)), np.eye(2), np.ones((2, 2)), rng.normal(size=(3, 2)), rng.normal(size=(2, 3, 4)),
+                np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((0, 0)), np.zeros((0, 2, 2)), np.zeros((2, 0, 2))]
+    for m in matrices:
+        for axis, keepdims in itertools.product([(-2, -1), (-1, -2), (-1, 0)], (False, True)):
+            f = lambda x: mg.norm(x, ord, axis, keepdims)
+            try:
+                expected = np.linalg.norm(m, ord, axis, keepdims)
+            except (ValueError, IndexError):
+                if m.size:
+                    with pytest.raises(ValueError):
+                        f(m)
+                continue
+            assert f(m).shape == np.shape(expected)
+            np.testing.assert_allclose(f(m).numpy(), expected, rtol=1e-12, atol=1e-15)
+            slope = mg.grad(lambda x: f(x).sum())(m).numpy()
+            assert np.isfinite(slope).all() and (m.any() or not slope.any())
+    if ord in (2, -2):  # equal singular values share the gradient
+        np.testing.assert_allclose(mg.grad(lambda x: mg.norm(x, ord))(np.eye(2)).numpy(), np.eye(2) / 2, atol=1e-15)
+
+
+def test_norms_of_no_such_order_or_axis():
+    for call in (lambda: mg.norm(np.ones((2, 2)), axis=()), lambda: mg.norm(np.ones((2, 2)), 3, (0, 1)),
+                 lambda: mg.norm(np.ones((2, 2)), 0, (0, 1)), lambda: mg.norm(np.ones(2), "fro"),
+                 lambda: mg.norm(np.ones(2), "x"),
+                 lambda: mg.norm(np.ones((2, 2)), 2, (0, 0)), lambda: mg.norm(np.ones((2, 2, 2)), 2)):
+        with pytest.raises(ValueError):
+            call()
 
 
 def test_norms_take_numpy_numbers():

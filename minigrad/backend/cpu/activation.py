@@ -89,9 +89,19 @@ def _phi_twice(x, work):
 
 def _gelu(x, work):
     y = _phi_twice(x, work)
-    y *= x
     y *= x.dtype.type(0.5)
+    y *= _bounded_below(x, work)
     return y
+
+
+def _bounded_below(x, work):
+    """max(x, -1000) in work(1): what a factor of 0 makes 0, infinity too."""
+    return np.maximum(x, x.dtype.type(-1e3), out=work(1))
+
+
+def _bounded(x, out):
+    """`x` limited to [-1000, 1000], for the same reason."""
+    return np.clip(x, x.dtype.type(-1e3), x.dtype.type(1e3), out=out)
 
 
 def _gelu_slope(x, work):  # Phi(x) + x phi(x)
@@ -107,7 +117,7 @@ def _gelu_slope(x, work):  # Phi(x) + x phi(x)
     slope *= x.dtype.type(0.5)
     density *= x.dtype.type(-0.5)
     np.exp(density, out=density)
-    density *= x
+    density *= _bounded(x, work(2))
     density *= x.dtype.type(1 / math.sqrt(2 * math.pi))
     slope += density
     return slope
@@ -135,8 +145,8 @@ def _tanh_part(x, work):
 def _gelu_tanh(x, work):
     y = _tanh_part(x, work)
     y += x.dtype.type(1)
-    y *= x
     y *= x.dtype.type(0.5)
+    y *= _bounded_below(x, work)
     return y
 
 
@@ -145,7 +155,7 @@ def _gelu_tanh_slope(x, work):  # (1 + t) / 2 + x (1 - t^2) u' / 2 = (1 + t) / 2
     np.minimum(inner, x.dtype.type(1e6), out=inner)  # 1 - t is 0 there, and 0 times infinity must not be
     inner *= x.dtype.type(3 * 0.044715 * _ROOT)
     inner += x.dtype.type(_ROOT)
-    inner *= np.clip(x, -1e3, 1e3, out=work(2))
+    inner *= _bounded(x, work(2))
     inner *= np.subtract(one, t, out=work(2))
     inner += one
     t += one
@@ -164,14 +174,14 @@ def _sigmoid(x, work):
 
 def _silu(x, work):
     y = _sigmoid(x, work)
-    y *= x
+    y *= _bounded_below(x, work)
     return y
 
 
 def _silu_slope(x, work):  # s (1 + x (1 - s))
     one, s = x.dtype.type(1), _sigmoid(x, work)
     rest = np.subtract(one, s, out=work(1))
-    rest *= x
+    rest *= _bounded(x, work(2))
     rest += one
     s *= rest
     return s
@@ -199,9 +209,11 @@ def _softplus(x, work):  # max(x, 0) + log(1 + exp(-|x|))
 
 
 def _softsign(x, work):
-    y = np.abs(x, out=work(0))
+    largest = np.finfo(x.dtype).max
+    finite = np.clip(x, -largest, largest, out=work(1))
+    y = np.abs(finite, out=work(0))
     y += x.dtype.type(1)
-    return np.divide(x, y, out=y)
+    return np.divide(finite, y, out=y)
 
 
 def _softsign_slope(x, work):  # 1 / (1 + |x|)^2

@@ -47,7 +47,10 @@ void leaky_relu_backward(const float *g, const float *x, float *dx, index_t n, f
 
 void softsign(const float *x, float *y, index_t n)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] / (1 + fabsf(x[i]));
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        float in = bounded(x[i], 1e30f); /* infinity over infinity is not a number */
+        y[i] = in / (1 + fabsf(in));
+    }
 }
 
 void softsign_backward(const float *g, const float *x, float *dx, index_t n)
@@ -58,16 +61,24 @@ void softsign_backward(const float *g, const float *x, float *dx, index_t n)
     }
 }
 
+/* x sigmoid(u), x and u of one sign; 0 at -infinity. */
+INLINE float times_sigmoid(float x, float u)
+{
+    float y = x / (1.0f + bounded_exponential(-u));
+    return u < -87.0f ? 0.0f : y;
+}
+
 void silu(const float *x, float *y, index_t n)
 {
-    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(x[i]);
+    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = times_sigmoid(x[i], x[i]);
 }
 
 void silu_backward(const float *g, const float *x, float *dx, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float s = sigmoid(x[i]);
-        dx[i] = g[i] * s * (1 + x[i] * (1 - s));
+        float in = bounded(x[i], 88.0f), s = 1.0f / (1.0f + exponential_within(-in));
+        s = x[i] < -87.0f ? 0.0f : s; /* as in `sigmoid` */
+        dx[i] = g[i] * s * (1 + in * (1 - s));
     }
 }
 
@@ -96,7 +107,7 @@ void gelu(const float *x, float *y, index_t n)
 void gelu_backward(const float *g, const float *x, float *dx, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float most = x[i] > 6.0f ? 6.0f : x[i], in = most < -6.0f ? -6.0f : most, s = in * in;
+        float in = bounded(x[i], 6.0f), s = in * in;
         float p = 1.90882914e-07f, q = 8.88740925e-06f;
         p = p * s + 3.58504757e-05f;
         p = p * s + 2.41902052e-05f;
@@ -115,13 +126,14 @@ void gelu_backward(const float *g, const float *x, float *dx, index_t n)
 /* tanh(u) = 2 sigmoid(2 u) - 1 with 2 u = 2 sqrt(2 / pi) (x + 0.044715 x^3). */
 void gelu_tanh(const float *x, float *y, index_t n)
 {
-    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(1.59576912f * x[i] * (1 + 0.044715f * x[i] * x[i]));
+    EACH(8 * n) for (index_t i = 0; i < n; i++)
+        y[i] = times_sigmoid(x[i], 1.59576912f * x[i] * (1 + 0.044715f * x[i] * x[i]));
 }
 
 void gelu_tanh_backward(const float *g, const float *x, float *dx, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float most = x[i] > 1e3f ? 1e3f : x[i], in = most < -1e3f ? -1e3f : most; /* beyond, the slope is 1 or 0 */
+        float in = bounded(x[i], 1e3f); /* beyond, the slope is 1 or 0 */
         float s = sigmoid(1.59576912f * in * (1 + 0.044715f * in * in));
         dx[i] = g[i] * s * (1 + in * (1 - s) * 1.59576912f * (1 + 0.134145f * in * in));
     }

@@ -53,11 +53,18 @@ INLINE int at_most(index_t most)
     return now < most ? now : (int)most;
 }
 
-/* exp(x) for |x| <= 88, and beyond it the value there: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits,
-   exp(r) is a polynomial, |r| <= ln 2 / 2. The error is some units in the last place; NaN stays. */
-INLINE float bounded_exponential(float x)
+/* x within [-limit, limit]; NaN stays. */
+INLINE float bounded(float x, float limit)
 {
-    float above = x < -88.0f ? -88.0f : x, in = above > 88.0f ? 88.0f : above, n = rintf(in * 1.44269504f);
+    float above = x < -limit ? -limit : x;
+    return above > limit ? limit : above;
+}
+
+/* exp(x) for |x| <= 88: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits, exp(r) is a polynomial,
+   |r| <= ln 2 / 2. The error is some units in the last place; NaN stays. */
+INLINE float exponential_within(float in)
+{
+    float n = rintf(in * 1.44269504f);
     float r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts; n times the first, a short one, is exact */
     float p = 1.38889e-3f;
     p = p * r + 8.33333333e-3f;
@@ -69,6 +76,9 @@ INLINE float bounded_exponential(float x)
     union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
     return p * power.value;
 }
+
+/* The same, and beyond 88 and -88 the value there. */
+INLINE float bounded_exponential(float x) { return exponential_within(bounded(x, 88.0f)); }
 
 /* exp(x) for x <= 88, 0 below the smallest normal number. */
 INLINE float exponential(float x)

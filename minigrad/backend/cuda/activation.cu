@@ -7,16 +7,20 @@ enum Kind { RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS, SOFTSIGN };
 
 static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
 
+// x within [-1000, 1000], where all but softsign have come to their limits; NaN stays. Infinity times 0 is not a number.
+static __device__ real bounded(real x) { return x > 1000 ? real(1000) : x < -1000 ? real(-1000) : x; }
+static __device__ real bounded_below(real x) { return x < -1000 ? real(-1000) : x; }
+
 // f(x). `slope` is that of the leaky ReLU below 0.
 static __device__ real value(int kind, real x, real slope) {
     switch (kind) {
         case RELU: return x > 0 ? x : real(0);
-        case GELU: return x * real(0.5) * (1 + erf(x * real(0.7071067811865476)));
-        case GELU_TANH: return x * real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x)));
-        case SILU: return x * logistic(x);
+        case GELU: return bounded_below(x) * (real(0.5) * (1 + erf(x * real(0.7071067811865476))));
+        case GELU_TANH: return bounded_below(x) * (real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x))));
+        case SILU: return bounded_below(x) * logistic(x);
         case LEAKY_RELU: return x > 0 ? x : slope * x;
         case SOFTPLUS: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // log(1 + exp(x))
-        case SOFTSIGN: return x / (1 + fabs(x));
+        case SOFTSIGN: return isinf(x) ? (x > 0 ? real(1) : real(-1)) : x / (1 + fabs(x));
         default: return NAN;
     }
 }
@@ -26,15 +30,20 @@ static __device__ real derivative(int kind, real x, real slope) {
     switch (kind) {
         case RELU: return x > 0 ? real(1) : real(0);
         case GELU: {
+            x = bounded(x);
             real density = real(0.3989422804014327) * exp(x * x * real(-0.5));
             return real(0.5) * (1 + erf(x * real(0.7071067811865476))) + x * density;
         }
         case GELU_TANH: {
+            x = bounded(x);
             real t = tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x));
             real slope_inside = real(0.7978845608028654) * (1 + 3 * real(0.044715) * x * x);
             return real(0.5) * (1 + t) + real(0.5) * x * (1 - t * t) * slope_inside;
         }
-        case SILU: return logistic(x) * (1 + x * (1 - logistic(x)));
+        case SILU: {
+            x = bounded(x);
+            return logistic(x) * (1 + x * (1 - logistic(x)));
+        }
         case LEAKY_RELU: return x > 0 ? real(1) : slope;
         case SOFTPLUS: return logistic(x);
         case SOFTSIGN: return 1 / ((1 + fabs(x)) * (1 + fabs(x)));

@@ -53,6 +53,22 @@ def test_activations_far_from_zero(run):
         close(dx, 1 / (1 + np.abs(x)) ** 2 if bounded else [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, *HALF])
+def test_activations_at_infinity(run, dtype):
+    x = np.array([-np.inf, np.inf, -60000, 60000], dtype)
+    for name in ACTIVATIONS:
+        y = run(cuda.activation, name, x, slope=0.5)
+        dx, _ = run(cuda.activation_backward, name, np.ones(4, dtype), x, slope=0.5)
+        negative = {"softsign": -1, "leaky_relu": x[::2] / 2}.get(name, 0)
+        positive = {"softsign": 1}.get(name, x[1::2])
+        np.testing.assert_allclose(y.astype(float)[::2], negative, rtol=2e-2 if dtype in HALF else 1e-4)
+        np.testing.assert_allclose(y.astype(float)[1::2], positive, rtol=2e-2 if dtype in HALF else 1e-4)
+        np.testing.assert_allclose(dx.astype(float)[::2], {"leaky_relu": 0.5}.get(name, 0), atol=1e-6)
+        np.testing.assert_allclose(dx.astype(float)[1::2], {"softsign": 0}.get(name, 1), atol=1e-6)
+    for name in set(ACTIVATIONS) - {"relu"}:
+        assert np.isnan(run(cuda.activation, name, np.array([np.nan], dtype), slope=0.5).astype(float)).all()
+
+
 @pytest.mark.parametrize("dtype", HALF)
 def test_16_bits_are_read_exactly_and_rounded_to_the_nearest(run, dtype):
     x = np.arange(65536, dtype=np.uint16).view(dtype)
