@@ -1,4 +1,6 @@
 """Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
+import pathlib
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,4 +138,19 @@ def own_pictures(path: str) -> Pictures:
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
-                    (path, *names), names)
+                    _identity(pathlib.Path(path), found.files), names)
+
+
+def _identity(path, files):
+    """What changes when a picture does: sizes and times of the files, or of the zip; the content of files of other names."""
+    if path.is_file():
+        facts = path.stat()
+        return (str(path), facts.st_size, facts.st_mtime_ns, *files)
+    identity = []
+    for name, read in files.items():
+        try:
+            facts = (path / name).stat()
+            identity.append((name, facts.st_size, facts.st_mtime_ns))
+        except OSError:  # a name that was changed to be printed
+            identity.append((name, zlib.crc32(content_of(read))))
+    return tuple(identity)

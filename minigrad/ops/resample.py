@@ -135,7 +135,7 @@ def _weighted(x, matrix, axis):
 
 def _along(matrix, x, axis):
     if axis == -2:
-        return xp(x).matmul(matrix, x)
+        return matrix @ x
     return (x.reshape(-1, x.shape[-1]) @ matrix.T).reshape(*x.shape[:-1], len(matrix))
 
 

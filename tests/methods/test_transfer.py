@@ -1,5 +1,6 @@
 """Transfer: linear classifiers in plain NumPy, features, fine-tuning, and the examples end to end with a small encoder."""
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -126,9 +127,15 @@ def test_features_are_computed_once_and_broken_pictures_left_out(folder, encoder
     one = preprocessing(images.pictures[0])
     with mg.no_grad():
         np.testing.assert_allclose(x[0], encoder.features(mg.Tensor(one)).numpy()[0], rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(features, "encode", None)  # the second time they come from the cache
-    again, _ = features.encoded(encoder, preprocessing, images, everything)
+    with monkeypatch.context() as changed:
+        changed.setattr(features, "encode", None)  # the second time they come from the cache
+        again, _ = features.encoded(encoder, preprocessing, images, everything)
     np.testing.assert_array_equal(again, x)
+    Image.new("RGB", (30, 30), "white").save(os.path.join(folder, "blue", "0.png"))  # a picture that has changed is read anew
+    changed, _ = features.encoded(encoder, preprocessing, pictures.load(folder), everything)
+    place = images.files.index("blue/0.png")
+    assert (changed[place] != x[place]).any()
+    np.testing.assert_array_equal(np.delete(changed, place, 0), np.delete(x, place, 0))
 
 
 def test_a_class_without_readable_pictures_is_refused(folder, encoder_file):

@@ -233,7 +233,8 @@ KEYWORDS = {"where": np.array([True, False]), "dtype": np.float32, "out": np.zer
 @pytest.mark.parametrize("name", sorted(UFUNCS))
 def test_ufuncs_take_their_inputs_and_nothing_else(name):
     dtype = int if "bit" in name or name == "invert" else float
-    f, inputs = getattr(mg, name), [np.array([[1, 2]] * 2, dtype)] * UFUNCS[name].nin
+    values = [[1, 2]] if dtype is int or name == "arccosh" else [[0.25, 0.5]]  # within the domain of all
+    f, inputs = getattr(mg, name), [np.array(values * 2, dtype)] * UFUNCS[name].nin
     f(*inputs)
     tensors = [mg.Tensor(x, requires_grad=x.dtype == float) for x in inputs]
     for args in (inputs, tensors, [mg.Tensor(x) for x in inputs]):

@@ -157,7 +157,8 @@ def test_slopes_of_two_numbers_at_infinity():
             assert slopes(mg.arctan2, s * INF, x) == [0, 0] and slopes(mg.arctan2, x, s * INF) == [0, 0]
     assert slopes(mg.hypot, INF, -INF) == [1, -1] and slopes(mg.arctan2, INF, INF) == [0, 0]
     for f in (mg.hypot, mg.arctan2):
-        assert [float(g) for g in mg.grad(lambda x, y: mg.grad(f)(x, y), (0, 1))(INF, 2.0)] == [0, 0]
+        with np.errstate(invalid="ignore"):
+            assert [float(g) for g in mg.grad(lambda x, y: mg.grad(f)(x, y), (0, 1))(INF, 2.0)] == [0, 0]
         assert np.isnan(slopes(f, np.nan, 1.0)).all()
     with np.errstate(all="ignore"):
         assert slopes(mg.power, 0.0, -2.0) == [-INF, -INF] and slopes(mg.power, 0.0, 0.0) == [0, 0]
