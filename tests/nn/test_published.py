@@ -170,14 +170,14 @@ SMALL = dict(img_size=32, patch_size=8, embed_dim=12, depth=2, num_heads=2)
 
 
 @pytest.mark.parametrize("registers, scaled", [(0, False), (0, True), (3, True)])
-@pytest.mark.parametrize("pooling", ["token", "avg"])
-def test_vits_of_timm(registers, scaled, pooling):
+@pytest.mark.parametrize("pooling, fc_norm", [("token", False), ("avg", False), ("avg", True)])
+def test_vits_of_timm(registers, scaled, pooling, fc_norm):
     timm = pytest.importorskip("timm")
     reference = random_statistics(timm.models.VisionTransformer(
         **SMALL, num_classes=5, init_values=0.5 if scaled else None, reg_tokens=registers, no_embed_class=False,
-        global_pool=pooling, fc_norm=False))
+        global_pool=pooling, fc_norm=fc_norm))
     net = nn.VisionTransformer(**SMALL, num_classes=5, layer_scale=1.0 if scaled else None, registers=registers,
-                               global_pool=pooling)
+                               global_pool=pooling, fc_norm=fc_norm)
     state = arrays(reference)
     if registers:  # timm gives them positions, and here they have none
         state["reg_token"] += state["pos_embed"][:, 1:1 + registers]
@@ -436,7 +436,8 @@ def test_files_folders_and_what_is_no_encoder(tmp_path):
     state = net.state_dict()
     for name, changes, message in (
             ("short", lambda n: not n.startswith("_blocks.15"), "of 15 blocks, .* none of Lite0 to Lite4"),
-            ("without", lambda n: n != "_bn0.bias", "nearly a EfficientNetLite: .* no '_bn0.bias'")):
+            ("without", lambda n: n != "_bn0.bias", "without nearly holds a known encoder, but: .* no '_bn0.bias'"),
+            ("beheaded", lambda n: n != "_conv_head.weight", "nearly holds a known encoder, but: _conv_head.weight")):
         io.save(tmp_path / name, {n: a for n, a in state.items() if changes(n)})
         with pytest.raises(ValueError, match=message):
             nn.load_encoder(tmp_path / name)
@@ -445,7 +446,7 @@ def test_files_folders_and_what_is_no_encoder(tmp_path):
         nn.load_encoder(tmp_path / "more")
 
 
-@pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.5, "registers": 2}])
+@pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.5, "registers": 2}, {"global_pool": "avg", "fc_norm": True}])
 def test_vits_are_recognised_by_their_shapes(settings, tmp_path):
     net = nn.VisionTransformer(32, 8, 3, 5, 128, 3, 2, 2.0, **settings).eval()
     io.save(tmp_path / "f", {f"backbone.{n}": a for n, a in net.state_dict().items()})
@@ -456,6 +457,9 @@ def test_vits_are_recognised_by_their_shapes(settings, tmp_path):
     larger, preprocessing = nn.load_encoder(tmp_path / "f", image_size=48)
     assert larger(images(48).astype(np.float32)).shape == (2, 128) and preprocessing.size == 48
     np.testing.assert_array_equal(larger.pos_embed.numpy(), nn.resize_positions(net.pos_embed.numpy(), (6, 6)))
+    for size, message in ((50, "50 pixels do not divide into patches of 8"), (-8, "size")):
+        with pytest.raises(ValueError, match=message):
+            nn.load_encoder(tmp_path / "f", image_size=size)
 
 
 def test_the_preprocessing_that_a_folder_describes(tmp_path):
@@ -477,6 +481,11 @@ def test_the_preprocessing_that_a_folder_describes(tmp_path):
         (tmp_path / name).write_text(json.dumps(facts))
         assert nn.load_encoder(tmp_path)[1] == wanted
         (tmp_path / name).unlink()
+    for facts in ({"pretrained_cfg": {"mean": "abc"}}, {"pretrained_cfg": {"std": [0, 0, 0]}}, {"num_attention_heads": "many"},
+                  {"pretrained_cfg": {"interpolation": 5}}):
+        (tmp_path / "config.json").write_text(json.dumps(facts))
+        with pytest.raises(ValueError, match="nearly holds a known encoder, but"):
+            nn.load_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{" * 100_000)
     assert nn.load_encoder(tmp_path)[1] == nn.Preprocessing(32)
 
@@ -536,6 +545,8 @@ def test_pictures_are_resized_and_cropped_as_torchvision_does_it(name, shape):
     (lambda: nn.Preprocessing(8, crop=math.nan), ValueError, "crop is above 0"),
     (lambda: nn.Preprocessing(8, mean=(1, 2), std=(1, 2)), ValueError, "1 or 3 channels"),
     (lambda: nn.Preprocessing(8, std=(1, 0, 1)), ValueError, "std above 0"),
+    (lambda: nn.Preprocessing(8, mean="abc"), ValueError, "mean and std of 1 or 3 channels"),
+    (lambda: nn.Preprocessing(8, std=(1, math.nan, 1)), ValueError, "std above 0"),
     (lambda: nn.Preprocessing(8)(np.zeros((3, 8, 8), np.float32)), TypeError, "bytes .uint8. or Pillow's, not float32"),
     (lambda: nn.Preprocessing(8)([[0.5]]), TypeError, "not float64"),
     (lambda: nn.Preprocessing(8)(np.zeros((2, 8, 8), np.uint8)), ValueError, "got shape .2, 8, 8."),

@@ -51,13 +51,14 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
         found = prefixes(state, {anchor})
         if found:
             prefix = max(found, key=lambda prefix: "teacher" in prefix)
-            encoder, preprocessing = build({name.removeprefix(prefix): array for name, array in state.items()
-                                            if name.startswith(prefix)}, facts["config.json"], image_size)
+            own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
             try:
+                encoder, preprocessing = build(own, facts["config.json"], image_size)
                 load_published(encoder, state, positions="antialiased")
-            except KeyError as error:
-                raise ValueError(f"{path} is nearly a {type(encoder).__name__}: {error.args[0]}") from None
-            return encoder.eval(), replace(_described(preprocessing, facts), size=image_size or preprocessing.size)
+                preprocessing = _described(preprocessing, facts)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} nearly holds a known encoder, but: {error.args[0]}") from None
+            return encoder.eval(), replace(preprocessing, size=image_size or preprocessing.size)
     some = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
     raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
                      f"({some})")
@@ -124,15 +125,19 @@ def _vit(state, config, image_size):
     width, channels, patch, _ = state[HUB_VIT if on_hub else VIT].shape
     layer = "encoder.layer." if on_hub else "blocks."
     positions = state["embeddings.position_embeddings" if on_hub else "pos_embed"].shape[1]
-    hidden = next(array.shape[0] for name, array in state.items()
-                  if name.startswith(layer) and name.endswith((".fc1.weight", "intermediate.dense.weight")))
+    hidden = next((array.shape[0] for name, array in state.items()
+                   if name.startswith(layer) and name.endswith((".fc1.weight", ".intermediate.dense.weight"))), 0)
     registers = next((array.shape[1] for name, array in state.items() if name.endswith(("register_tokens", "reg_token"))), 0)
     scaled = any(name.endswith((".ls1.gamma", ".layer_scale1.lambda1")) for name in state)
-    heads = config.get("num_attention_heads", 16 if width == 1280 else width // 64)  # of the published models
+    heads = config.get("num_attention_heads", 16 if width == 1280 else max(width // 64, 1))  # of the published models
     size = image_size or math.isqrt(positions) * patch
-    encoder = VisionTransformer(size, patch, channels, 0, width, len(_numbers(state, layer)), heads, hidden / width,
-                                eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None,
-                                registers=registers)
+    if size % patch:
+        raise ValueError(f"images of {size} pixels do not divide into patches of {patch}")
+    mean = "fc_norm.weight" in state
+    encoder = VisionTransformer(
+        size, patch, channels, 0, width, len(_numbers(state, layer)), heads, hidden / width,
+        eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None, registers=registers,
+        global_pool="avg" if mean else "token", fc_norm=mean)
     return encoder, Preprocessing(size)
 
 

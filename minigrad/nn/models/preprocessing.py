@@ -38,7 +38,8 @@ class Preprocessing:
             raise ValueError(f"Preprocessing: interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if not 0 < self.crop <= 1:
             raise ValueError(f"Preprocessing: crop is above 0 and at most 1, not {self.crop!r}")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not min(self.std) > 0:
+        numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in (*self.mean, *self.std))
+        if not numbers or len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
             raise ValueError("Preprocessing: mean and std of 1 or 3 channels wanted, std above 0, "
                              f"not {self.mean} and {self.std}")
 

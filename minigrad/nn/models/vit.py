@@ -11,7 +11,7 @@ from ... import backend, ops
 from ...ops.geometry import pair, real
 from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import Dropout, LayerNorm, Linear, parameter, sizes, uniform
+from ..layers import Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
 from ..module import Module
 from ..transformer import TransformerBlock
 from .encoder import Encoder
@@ -54,12 +54,13 @@ class VisionTransformer(Encoder):
         eps: of the layer norms.
         layer_scale: see `TransformerBlock`.
         registers: how many tokens without a position stand between the class token and the patches.
+        fc_norm: put the last layer norm behind `pool` instead of before it, as fine-tuned networks with the mean have it.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 1000, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
-                 eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0):
+                 eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
@@ -77,7 +78,10 @@ class VisionTransformer(Encoder):
         self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), drop_path=rate, eps=eps,
                                         layer_scale=layer_scale)
                        for rate in np.linspace(0, drop_path_rate, depth).tolist()]
-        self.norm, self.dropout, self.global_pool = LayerNorm(embed_dim, eps), Dropout(drop_rate), global_pool
+        self.norm, self.fc_norm = LayerNorm(embed_dim, eps), Identity()
+        if fc_norm:
+            self.norm, self.fc_norm = self.fc_norm, self.norm
+        self.dropout, self.global_pool = Dropout(drop_rate), global_pool
         super().__init__(embed_dim, num_classes)
         for module in self.modules():
             if isinstance(module, Linear):
@@ -112,7 +116,7 @@ class VisionTransformer(Encoder):
     def pool(self, x: Tensor) -> Tensor:
         """(N, 1 + R + L, E) to the features, (N, E)."""
         first = 1 if self.reg_token is None else 1 + self.reg_token.shape[1]
-        return x[:, 0] if self.global_pool == "token" else x[:, first:].mean(1)
+        return self.fc_norm(x[:, 0] if self.global_pool == "token" else x[:, first:].mean(1))
 
     def features(self, x: Tensor) -> Tensor:
         """(N, E): the class token after the last norm, or the mean over the patches."""
