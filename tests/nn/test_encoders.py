@@ -21,6 +21,7 @@ MODELS = {
     "WRN": (lambda n: nn.WideResNet(10, 1, n), IMAGES, 64, "fc"),
     "ViT": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2), IMAGES, 12, "head"),
     "ViT, mean": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2, global_pool="avg"), IMAGES, 12, "head"),
+    "MAE": (lambda n: nn.MAE(32, 8, 3, n, 12, 2, 2, decoder_dim=8, decoder_depth=1, decoder_heads=2), IMAGES, 12, "head"),
     "ViT, registers": (lambda n: nn.VisionTransformer(32, 8, 3, n, 12, 2, 2, layer_scale=0.1, registers=3), IMAGES, 12, "head"),
     "BERT": (lambda n: nn.BERT(20, 8, 2, 2, 16, 10, num_classes=n), IDS, 8, "head"),
     "CLIP": (lambda n: nn.CLIPText(20, 8, 2, 2, 16, 10, n), IDS, 8, "projection")}

@@ -263,13 +263,13 @@ def test_mae_of_the_hub(transformers, tmp_path):
         np.testing.assert_allclose(theirs.shape, start[name].shape)
     nn.load_published(net, state)
     noise = rng.random((2, 16))
-    same(net, reference, images(32), ours=lambda x: net(x, noise.argsort(1), 4),
+    same(net, reference, images(32), ours=lambda x: net.reconstruct(x, noise.argsort(1), 4),
          theirs=lambda x: reference(x, noise=torch.tensor(noise)).logits)
     x = images(32)
     loss = reference(torch.tensor(x), noise=torch.tensor(noise)).loss.item()
     hidden = np.ones((2, 16))
     np.put_along_axis(hidden, noise.argsort(1)[:, :4], 0, 1)
-    error = ((net(x, noise.argsort(1), 4) - net.patchify(x)) ** 2).mean(2).numpy()
+    error = ((net.reconstruct(x, noise.argsort(1), 4) - net.patchify(x)) ** 2).mean(2).numpy()
     assert (error * hidden).sum() / hidden.sum() == pytest.approx(loss, rel=1e-9)
     # the names of MAE's authors are those here; a plain encoder leaves the decoder out, under either names
     for names in (net.state_dict(), state):

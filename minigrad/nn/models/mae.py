@@ -3,6 +3,8 @@
 The encoder is a Vision Transformer that sees some of the patches; a smaller one gets its states, with a mask token in each
 place that was hidden, and predicts the pixels of all. Which patches are hidden, and the loss, are the method's.
 """
+import math
+
 import numpy as np
 
 from ... import backend, ops
@@ -15,9 +17,7 @@ from .vit import VisionTransformer
 
 
 class MAE(VisionTransformer):
-    """Images (N, in_chans, H, W) and an order of their patches to predicted patches (N, L, patch_size^2 in_chans).
-
-    `features` are the encoder's, of all patches. Defaults are those of the authors' ViT-Base.
+    """A VisionTransformer, and the decoder of `reconstruct`. Defaults are those of the authors' ViT-Base.
 
     Args:
         decoder_dim, decoder_depth, decoder_heads: width, blocks and heads of the decoder.
@@ -44,6 +44,8 @@ class MAE(VisionTransformer):
             if isinstance(module, Linear):
                 init.xavier_uniform_(module.weight)
                 init.zeros_(module.bias)
+        bound = math.sqrt(6 / (embed_dim + patch_size ** 2 * in_chans))  # as of a Linear of the patches' pixels
+        init.uniform_(self.patch_embed.proj.weight, -bound, bound)
 
     def patchify(self, x: Tensor) -> Tensor:
         """The pixels of each patch, row by row and the channels of a pixel side by side: (N, L, patch_size^2 in_chans)."""
@@ -74,8 +76,8 @@ class MAE(VisionTransformer):
             y = block(y)
         return self.decoder_pred(self.decoder_norm(y))[:, 1:]
 
-    def forward(self, x: Tensor, order: np.ndarray, visible: int) -> Tensor:
-        """decode(encode_visible(x, order[:, :visible]), order)."""
+    def reconstruct(self, x: Tensor, order: np.ndarray, visible: int) -> Tensor:
+        """decode(encode_visible(x, order[:, :visible]), order): (N, L, patch_size^2 in_chans)."""
         return self.decode(self.encode_visible(x, order[:, :visible]), order)
 
 

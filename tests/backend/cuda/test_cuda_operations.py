@@ -25,6 +25,15 @@ def definite(x):
     return mg.matmul(x, x.mT) + mg.Tensor(np.eye(3)).to(x.device)
 
 
+def folded(x):
+    """A convolution with batch norm and ReLU6 in evaluation."""
+    conv, norm = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+    conv.weight.data[...] = np.cos(np.arange(108)).reshape(4, 3, 3, 3)
+    norm.running_mean += np.arange(4, dtype=np.float32)
+    net = nn.Sequential(conv, norm).to(x.dtype).to(x.device).eval()
+    return nn.layers.conv_norm(net[0], net[1], x, "relu6")
+
+
 INDEX = np.array([0, 2, 2, -1])  # of rows; NumPy's, beside arrays of the GPU
 LABELS, PICKS = np.array([2, 0, 1]), np.array([[0, 3], [1, 1], [2, 0]])
 CASES = {
@@ -38,6 +47,9 @@ CASES = {
     "square by power": (lambda x: x ** 2, [(3, 4)]),
     "max of an axis": (lambda x: x.max(1), [(3, 4)]),
     "numbers beside": (lambda x: (2 - x) / 3 + np.float32(1) * x + (x > 0) * 2.0, [(3, 4)]),
+    "relu6": (lambda x: mg.relu6(4 * x), [(3, 4)]),
+    "conv_norm": (folded, [(2, 3, 4, 5)]),
+    "interpolate": (lambda x: mg.interpolate(x, 3, mode="bicubic", antialias=True), [(1, 2, 5, 4)]),
     "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]),
     "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
     "where": (lambda x, y: mg.where(x > y, x, y * 2), [(3, 4), (3, 4)]),
