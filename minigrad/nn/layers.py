@@ -280,10 +280,10 @@ class BatchNorm1d(BatchNorm2d):
 def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = None) -> Tensor:
     """activation(norm(conv(x))), the activation None, "relu" or "relu6"; in evaluation with fewer passes over the images.
 
-    Batch norm is linear then, and goes into the filters.
+    Batch norm is linear then, and goes into the filters, unless these have more numbers than the images have pixels.
     """
     fixed = isinstance(norm, BatchNorm2d) and not norm.training and norm.running_mean is not None
-    if not fixed or not isinstance(conv, Conv2d):
+    if not fixed or not isinstance(conv, Conv2d) or math.prod(x.shape) // x.shape[1] < math.prod(conv.weight.shape[1:]):
         y = norm(conv(x))
         return y if activation is None else getattr(ops, activation)(y)
     scale = 1 / np.sqrt(norm.running_var + norm.eps)
