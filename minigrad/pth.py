@@ -161,7 +161,7 @@ def _old(file):
         places[key] = at + 8
         at += 8 + count * storage.itemsize
         if count != storage.total or at > file.size:
-            raise ValueError(f"storage {key!r:.50} should have {storage.total} numbers and has {count}, or the file ends before")
+            raise ValueError(f"storage {key!r:.50} should have {storage.total} numbers and has {count}, or the file is cut off")
 
     def read(storage):
         if storage.key not in places:

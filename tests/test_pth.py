@@ -383,9 +383,9 @@ def test_a_damaged_file_is_read_or_refused(data, tmp_path_factory):
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
 
 
-PIECES = [described(), text("a"), number(3), b"]", b"}", b")", b"(", b"t", b"\x85", b"\x86", b"a", b"e", b"s", b"u", b"R", b"b", b"Q",
-          b"q\x00", b"h\x00", b"\x94", b"N", b"\x88", b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n",
-          b"ctorch._utils\n_rebuild_parameter\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"\x93", b"cos\nsystem\n", b"o", b"\x81"]
+PIECES = [described(), text("a"), number(3), b"]", b"}", b")", b"(", b"t", b"\x85", b"\x86", b"a", b"e", b"s", b"u", b"R", b"b",
+          b"Q", b"q\x00", b"h\x00", b"\x94", b"N", b"\x88", b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n", b"\x93",
+          b"ctorch._utils\n_rebuild_parameter\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"cos\nsystem\n", b"o", b"\x81"]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

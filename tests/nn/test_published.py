@@ -158,8 +158,8 @@ def test_batch_norm_goes_into_the_filters_in_evaluation_only():
                 for a, b in zip(*results):
                     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
                 assert mode == (norm.running_mean != before).any()
-    conv, x = nn.Conv2d(3, 4, 1).eval(), mg.Tensor(images(4).astype(np.float32))
-    np.testing.assert_array_equal(nn.layers.conv_norm(conv, norm := nn.GroupNorm(2, 4).eval(), x).numpy(), norm(conv(x)).numpy())
+    conv, norm, x = nn.Conv2d(3, 4, 1).eval(), nn.GroupNorm(2, 4).eval(), mg.Tensor(images(4).astype(np.float32))
+    np.testing.assert_array_equal(nn.layers.conv_norm(conv, norm, x).numpy(), norm(conv(x)).numpy())
     y = nn.layers.conv_norm(conv.half(), nn.BatchNorm2d(4).half().eval(), x.astype(np.float16))
     assert y.dtype == np.float16
 
@@ -282,7 +282,8 @@ def test_fixed_positions_are_sines_and_cosines():
     table = sincos_positions((2, 3), 8)
     assert table.shape == (1, 7, 8) and not table[0, 0].any()
     column, row = np.array([2, 0.02]), np.array([1, 0.01])
-    np.testing.assert_allclose(table[0, 6], np.concatenate([f(at) for at in (column, row) for f in (np.sin, np.cos)]), rtol=1e-6)
+    wanted = np.concatenate([f(at) for at in (column, row) for f in (np.sin, np.cos)])
+    np.testing.assert_allclose(table[0, 6], wanted, rtol=1e-6)
     with pytest.raises(ValueError, match="multiple of 4"):
         sincos_positions((2, 2), 6)
 

@@ -52,7 +52,8 @@ def _hub_blocks(here, there):
 
 HUB_VIT_NAMES = {
     "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
-    "reg_token": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm", "head": "classifier",
+    "reg_token": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    "norm": "layernorm", "head": "classifier",
     **_hub_blocks("blocks.{i}", "encoder.layer.{i}")}
 HUB_DINOV2_NAMES = HUB_VIT_NAMES | {f"blocks.{{i}}.{part}": f"encoder.layer.{{i}}.{part}"
                                     for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")} | {
