@@ -43,6 +43,13 @@ def is_half(dtype):
     return dtype.char in "eE"
 
 
+def lowest_of(dtype):
+    """The number that no other of this dtype is below."""
+    if is_float(dtype):
+        return -np.inf
+    return False if dtype == bool else int(np.iinfo(dtype).min)
+
+
 def result_type(*dtypes):
     """The dtype of a result of arrays of these dtypes. NumPy's, and where it has none for bfloat16: float32 for it beside
     float16, float64 beside integers."""

@@ -9,6 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
+from .geometry import real
 from .shape import split
 
 
@@ -68,13 +69,13 @@ def silu(x: TensorLike) -> Tensor:
 @operation
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope x (Maas et al. 2013)."""
-    return _fused_leaky_relu(_floating("leaky_relu", x), negative_slope=negative_slope)
+    return _fused_leaky_relu(_floating("leaky_relu", x), negative_slope=real("leaky_relu", "negative_slope", negative_slope))
 
 
 @operation
 def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, without overflow."""
-    x = _floating("softplus", x)
+    x, beta = _floating("softplus", x), real("softplus", "beta", beta)
     return _fused_softplus(x) if beta == 1 else _fused_softplus(x * beta) / beta
 
 
@@ -94,7 +95,7 @@ def relu6(x: TensorLike) -> Tensor:
 @operation
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
-    x = _floating("elu", x)
+    x, alpha = _floating("elu", x), real("elu", "alpha", alpha)
     return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
 
 
@@ -178,7 +179,7 @@ def _keep_mask(array, shape, p):
 
 
 def _check_probability(name, p):
-    if not 0 <= p <= 1:
+    if not 0 <= real(name, "p", p) <= 1:
         raise ValueError(f"{name}: the probability p must lie between 0 and 1, not {p}")
 
 
@@ -193,7 +194,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return x * 0
+        return where(False, x, 0)
     if path("dropout_by_seed", [x._array]) is not None:
         return _dropped_by_seed(x, p=p, seed=random.draw())
     keep, scale = _keep_mask(x._array, x.shape, p)
@@ -211,7 +212,7 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return x * 0
+        return where(False, x, 0)
     keep, scale = _keep_mask(x._array, x.shape[:1] + (1,) * (x.ndim - 1), p)
-    return x * Tensor((keep * scale).astype(x.dtype))
+    return where(Tensor(keep), x * scale, 0)
 

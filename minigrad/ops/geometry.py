@@ -1,9 +1,12 @@
-"""The geometry of windows: whole numbers in their range, one for both axes or a pair (vertical, horizontal)."""
+"""Settings that are numbers. Those of windows are whole, one for both axes or a pair (vertical, horizontal)."""
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
+
+from ..tensor import Tensor
 
 Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 
@@ -20,6 +23,21 @@ def whole(of: str, name: str, value, least: int) -> int:
         number = int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else None
     if number is None or isinstance(value, (bool, np.bool_)) or number < least:
         raise ValueError(f"{of}: {name} must be a whole number, {least} or more, not {value!r}")
+    return number
+
+
+def real(of: str, name: str, value, least: float = -math.inf) -> float | Tensor:
+    """`value` as a finite number that is at least `least`; a 0-d Tensor, which may get a gradient, as it is.
+
+    Raises:
+        ValueError: it is something else; `of` and `name` say whose argument it is.
+    """
+    if isinstance(value, Tensor) and not value.ndim and value.dtype != bool:
+        return value
+    number = value.item() if isinstance(value, (np.ndarray, np.generic)) and not value.ndim else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not (math.isfinite(number) and number >= least):
+        limit = "" if least == -math.inf else f", {least} or more"
+        raise ValueError(f"{of}: {name} must be a finite number{limit}, not {value!r}")
     return number
 
 

@@ -136,7 +136,8 @@ def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) 
     for k, x in enumerate(operands):
         elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
         alone = [a for a, letter in enumerate(inputs[k]) if letter not in elsewhere]
-        operands[k] = sum(x, alone) if alone else x
+        if alone:  # whole numbers keep their dtype, as in NumPy
+            operands[k] = sum(x, alone) if is_float(x.dtype) else sum(x, alone).astype(x.dtype)
         inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
     return _einsum(*operands, subscripts=(tuple(inputs), out))
 

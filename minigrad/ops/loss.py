@@ -9,6 +9,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
+from .geometry import real
 from .index import take_along_axis
 from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
@@ -67,7 +68,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     logits = _as_float(logits)
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
-    if not 0 <= label_smoothing <= 1:
+    if not 0 <= real("cross_entropy", "label_smoothing", label_smoothing) <= 1:
         raise ValueError(f"cross_entropy: label_smoothing {label_smoothing} does not lie between 0 and 1")
     if logits.ndim != 2:
         logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
@@ -194,19 +195,20 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
 @operation
 def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
-    if not delta > 0:
+    if not real("huber_loss", "delta", delta) > 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}")
     x, target = _pair("huber_loss", input, target)
     d = x - target
     size = abs(d)
-    return _reduced("huber_loss", where(size <= delta, 0.5 * square(d), delta * (size - 0.5 * delta)), reduction)
+    near = size <= delta  # the square of a distance that is infinite must not reach the gradient
+    losses = where(near, 0.5 * square(where(near, d, 0)), delta * (size - 0.5 * delta))
+    return _reduced("huber_loss", losses, reduction)
 
 
 @operation
 def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
-    if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must be at least 0, not {beta}")
+    beta = real("smooth_l1_loss", "beta", beta, 0)
     pair = _pair("smooth_l1_loss", input, target)
     return huber_loss(*pair, reduction, beta) / beta if beta else l1_loss(*pair, reduction)
 
@@ -251,6 +253,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
 def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: TensorLike, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
     """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
+    margin, eps = (real("triplet_margin_loss", name, value) for name, value in (("margin", margin), ("eps", eps)))
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))

@@ -1,11 +1,9 @@
 """Pooling: each window of an image becomes one number."""
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..backend import is_float
+from ..backend import lowest_of
 from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
@@ -20,7 +18,7 @@ def _windows(x, kernel, stride, padding, fill):
     """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W')."""
     x = pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), constant_values=fill)
     rows, columns = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride)]
-    if rows < 0 or columns < 0:
+    if rows < 1 or columns < 1:
         raise ValueError(f"pooling window {kernel} is larger than the padded image {x.shape[2:]}")
     return stack([x[:, :, a:a + rows * stride[0]:stride[0], b:b + columns * stride[1]:stride[1]][:, :, :rows, :columns]
                   for a in range(kernel[0]) for b in range(kernel[1])])
@@ -28,11 +26,12 @@ def _windows(x, kernel, stride, padding, fill):
 
 def _max_pool(x, kernel, stride, padding):
     """The largest element of each window; of equal ones the first, row by row, gets the gradient, and none the padding."""
-    windows = _windows(x, kernel, stride, padding, -math.inf)
+    lowest = lowest_of(x.dtype)
+    windows = _windows(x, kernel, stride, padding, lowest)
     winner = windows.argmax(0, keepdims=True)
-    if any(padding):  # of a window of -inf the first pixel
+    if any(padding):  # of a window of the lowest number the first pixel
         pixels = _windows(ones_like(x), kernel, stride, padding, 0)
-        winner = where(windows.max(0, keepdims=True) == -math.inf, pixels.argmax(0, keepdims=True), winner)
+        winner = where(windows.max(0, keepdims=True) == lowest, pixels.argmax(0, keepdims=True), winner)
     return take_along_axis(windows, winner, 0)[0]
 
 

@@ -11,7 +11,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import nondifferentiable, operation
-from .elementwise import _as_float, _share, equal, isnan, maximum, sqrt, where
+from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, sqrt, where
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
@@ -53,6 +53,13 @@ def _to_extremes(g, out, x, axis, keepdims):
     best = equal(x, out) | (isnan(x) & isnan(out))  # where the extreme is not a number, that number is to be seen
     count = maximum(best.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
     return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
+
+
+def _share(x, out, axis):
+    """exp(x - out), the share of x in out = log(sum(exp(x))) along the axis; of infinite terms an equal part each."""
+    infinite, largest = isinf(out), equal(x, math.inf)
+    count = maximum(largest.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
+    return where(infinite, largest.astype(x.dtype) / count, exp(where(infinite, 0, x) - where(infinite, 0, out)))
 
 
 @in_float32
@@ -101,7 +108,7 @@ def min(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tens
 @_reduction(
     _logsumexp,
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
-        x, _reshape(out, shape=_ones_at(x.shape, axis))))
+        x, _reshape(out, shape=_ones_at(x.shape, axis)), axis))
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
 
@@ -198,7 +205,7 @@ def _softmax(x):
     one sum a row. That is what the paths compute; the definition arrives at the same through the rules of its parts.
     """
     x = _below_zero(x)
-    return _share(x, logsumexp(x, -1, keepdims=True))
+    return _share(x, logsumexp(x, -1, keepdims=True), -1)
 
 
 def _log_softmax(x):
