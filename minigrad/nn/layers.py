@@ -5,7 +5,7 @@ import numpy as np
 
 from .. import ops
 from ..ops.geometry import whole
-from ..tensor import Tensor
+from ..tensor import as_tensor, Tensor
 from . import init
 from .module import Module, Parameter
 
@@ -215,6 +215,7 @@ class BatchNorm2d(Module):
         self.eps, self.momentum, self.splits = eps, momentum, splits
 
     def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
         if x.ndim not in self.dims:
             raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, "
                              f"got shape {x.shape}")
@@ -277,6 +278,8 @@ class WeightNorm(Module):
     """
 
     def __init__(self, layer: Module):
+        if not isinstance(getattr(layer, "weight", None), Parameter):
+            raise TypeError(f"WeightNorm: a layer with a parameter `weight` wanted, got {type(layer).__name__}")
         v = layer.weight._array
         length = np.sqrt((v * v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
         self.weight_g, self.weight_v, self.layer = Parameter(length), Parameter(v), layer

@@ -12,7 +12,7 @@ parameters state dicts call in_proj_weight, out_proj, linear1, ...
 from collections.abc import Callable
 
 from .. import ops
-from ..tensor import Tensor
+from ..tensor import as_tensor, Tensor
 from . import init
 from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, uniform
 from .module import Module
@@ -49,6 +49,7 @@ class Attention(Module):
         Returns:
             (N, L, E), or with the weights a pair.
         """
+        query = as_tensor(query)
         n, length, dim = query.shape
         drop = self.dropout if self.training else 0
         if key is None and value is None:

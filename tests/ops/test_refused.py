@@ -1,8 +1,13 @@
 """What would be computed on something else, or lose a gradient in silence, is refused; corners have a subgradient."""
+import contextlib
+
 import numpy as np
 import pytest
+from checks import definitions
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from minigrad import nn, ops
 
 X = mg.Tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 4)), requires_grad=True)
 Q = np.random.default_rng(1).normal(size=(1, 1, 3, 2))
@@ -25,6 +30,68 @@ def test_a_learned_setting_of_a_fused_operation_gets_its_gradient(f):
 def test_a_learned_setting_of_a_primitive_is_refused(call):
     with pytest.raises(TypeError, match="requires a gradient"):
         call()
+
+
+NUMBERS = {  # calls with one setting, and its least value
+    "leaky_relu negative_slope": (lambda s: mg.leaky_relu(X, s), None), "softplus beta": (lambda s: mg.softplus(X, s), None),
+    "elu alpha": (lambda s: mg.elu(X, s), None), "layer_norm eps": (lambda s: mg.layer_norm(X, 4, eps=s), 0),
+    "rms_norm eps": (lambda s: mg.rms_norm(X, 4, eps=s), 0), "group_norm eps": (lambda s: mg.group_norm(X, 3, eps=s), 0),
+    "batch_norm eps": (lambda s: mg.batch_norm(X, None, None, training=True, eps=s), 0),
+    "batch_norm momentum": (lambda s: mg.batch_norm(X, None, None, training=True, momentum=s), None),
+    "norm_relu_pool eps": (lambda s: mg.norm_relu_pool(X, None, None, np.ones(3), np.ones(3), True, eps=s), 0),
+    "l2_normalize eps": (lambda s: mg.l2_normalize(X, eps=s), None), "dropout p": (lambda s: mg.dropout(X, s), 0),
+    "drop_path p": (lambda s: mg.drop_path(X, s), 0), "huber_loss delta": (lambda s: mg.huber_loss(X, X, delta=s), None),
+    "smooth_l1_loss beta": (lambda s: mg.smooth_l1_loss(X, X, beta=s), 0),
+    "cross_entropy label_smoothing": (lambda s: mg.cross_entropy(X[:, :, 0, 0], [0, 1], s), 0),
+    "attention scale": (lambda s: mg.scaled_dot_product_attention(Q, Q, Q, scale=s), None),
+    "triplet_margin_loss margin": (lambda s: mg.triplet_margin_loss(X, X + 1, X, s), None)}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_what_is_no_finite_number_is_refused_by_name_with_paths_and_without(name, data):
+    call, least = NUMBERS[name]
+    if name == "attention scale":
+        wrong = st.sampled_from(["x", "", (), (1, 2), [1.0], True, np.bool_(True), 1j, np.ones(2), mg.Tensor([1.0, 2.0]), {}, np.nan, np.inf])
+    else:
+        wrong = st.sampled_from(["x", "", (), (1, 2), [1.0], True, np.bool_(True), 1j, np.ones(2), mg.Tensor([1.0, 2.0]), {}, np.nan, np.inf, None])
+    value = data.draw(wrong if least is None else st.one_of(wrong, st.floats(-1e9, least - 1e-9, exclude_max=True)))
+    operation, argument = name.split()
+    for context in (contextlib.nullcontext(), definitions()):
+        with context, pytest.raises(ValueError, match=f"{operation}.*{argument}"):
+            call(value)
+    for number in (0.5, np.float32(0.5), np.float64(0.5), np.array(0.5)):
+        mg.random.seed(0)
+        y = call(number)
+        mg.random.seed(0)
+        np.testing.assert_array_equal(y.numpy(), call(0.5).numpy())
+
+
+NOT_DIFFERENTIABLE = ("argmax argmin any all count_nonzero argsort isnan isinf isfinite logical_not invert equal not_equal less less_equal"
+                      " greater greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor floor_divide").split()
+
+
+@pytest.mark.parametrize("name", [*NOT_DIFFERENTIABLE, *[name for name in ops.PUBLIC if name.endswith("_like")]])
+@pytest.mark.parametrize("wrong", [None, "x", {}, object(), [[1], [2, 3]], 1j], ids=str)
+def test_operands_that_are_no_numbers_are_refused_without_a_gradient_too(name, wrong):
+    others = ([1],) if name in ("full_like", "floor_divide", "equal", "not_equal") or name.startswith(("l", "g", "b")) and name != "logical_not" else ()
+    with pytest.raises(TypeError, match="Tensor|wanted"):
+        getattr(mg, name)(wrong, *others)
+    assert isinstance(getattr(mg, name)([1, 0] if name != "full_like" else [1], *others), mg.Tensor)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(4), lambda: nn.BatchNorm2d(4), lambda: nn.Attention(4, 2), lambda: nn.MultiheadAttention(4, 2),
+                                  lambda: nn.Linear(4, 2), lambda: nn.LayerNorm(4), lambda: nn.GRU(4, 2), lambda: nn.Conv2d(4, 2, 1), lambda: nn.Softmax()])
+def test_layers_refuse_what_is_no_tensor(make):
+    with pytest.raises(TypeError, match="Tensor|floating point"):
+        make()(None)
+
+
+def test_weight_norm_wants_a_layer_with_a_weight():
+    for wrong in (None, nn.ReLU(), 3):
+        with pytest.raises(TypeError, match="WeightNorm"):
+            nn.WeightNorm(wrong)
 
 
 def test_a_setting_that_is_a_constant_tensor_is_taken():
