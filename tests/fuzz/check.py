@@ -1,16 +1,16 @@
 """What must be true of every call."""
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import warnings
 
 import numpy as np
+from checks import definitions
 
 import minigrad as mg
 from minigrad import nn, tree
-from minigrad.backend import is_float, paths
+from minigrad.backend import is_float
 from minigrad.backend.cpu import native
 
 from . import references
@@ -33,16 +33,6 @@ class Result:
 
     def __str__(self):
         return f"{type(self.error).__name__}: {self.error}" if self.error else "a value"
-
-
-@contextlib.contextmanager
-def definitions():
-    """Inside, no path serves: everything is computed by its definition."""
-    before, paths._table = paths._table, lambda arrays: None
-    try:
-        yield
-    finally:
-        paths._table = before
 
 
 def check(call: Call) -> None:
@@ -126,11 +116,13 @@ def _compare(here, a, there, b, call):
     if (a.error is None) != (b.error is None):
         raise Finding(f"{here} and {there}: {a} and {b}")
     if a.error is not None:
-        if type(a.error) is not type(b.error):
+        if not isinstance(a.error, type(b.error)) and not isinstance(b.error, type(a.error)):
             raise Finding(f"{here} and {there}, other errors: {a} and {b}")
         return
     for what, xs, ys in (("output", a.outputs, b.outputs), ("gradient", a.gradients, b.gradients)):
         if what == "gradient" and b.gradients is None:
+            return
+        if what == "gradient" and call.kind == "special" and not all(np.isfinite(y).all() for y in b.outputs if is_float(y.dtype)):
             return
         corner = what == "gradient" and there == "PyTorch" and call.kind != "nice"  # where subgradients may be chosen
         if len(xs) != len(ys):
@@ -186,6 +178,8 @@ def _check_locality(call, arrays, result):
     chosen = [i for i, (v, a) in enumerate(zip(values, arrays)) if is_float(v.dtype) and v.size and a.role == "input"]
     if not chosen or not result.gradients or any(v.size > 60 or v.ndim == 0 or 1 in v.shape for v in values):
         return  # softmax of one number is 1, whatever it is
+    if () in call.kwargs.values():
+        return
     ys = [y for y in result.outputs[:len(result.outputs) - sum(a.role == "state" for a in arrays)] if is_float(y.dtype)]
     cotangents = [cotangent(y.shape, y.dtype, i) for i, y in enumerate(ys)]
     filled = [i for i, y in enumerate(ys) if y.size]
@@ -254,7 +248,9 @@ def _check_derivatives(call, values):
         with np.errstate(all="ignore"):
             mg.check_derivatives(f, *[values[i].astype(np.float64) for i in places], order=2, rtol=1e-4)
     except AssertionError as error:
-        if "not finite" not in str(error) and "other values" not in str(error):
+        numbers = re.search(r"is (\S+) by rule, (\S+) by central", str(error))
+        tiny = numbers and all(abs(float(n)) < 1e-8 for n in numbers.groups())
+        if "not finite" not in str(error) and "other values" not in str(error) and not tiny:
             raise Finding("derivatives: " + re.sub(r"\s+", " ", str(error))[:600]) from None
     except TypeError as error:
         if "no floating-point" not in str(error):

@@ -192,7 +192,7 @@ def convolution(axes, transposed=False):
         shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
         number = (lambda low, high: d.int(low, high)) if axes == 1 else (lambda low, high: d.pick(v := d.int(low, high), (v, d.int(low, high))))
         return c(d.x((d.int(0, 2), inputs, *sides)), d.x((*shape, *kernel), -1, 1), *([d.x((outputs,))] if d.flag() else []), groups=groups,
-                 **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 2), dilation=lambda: number(1, 2)))
+                 **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 1 if transposed else 2), dilation=lambda: number(1, 2)))
     return recipe
 
 
@@ -230,16 +230,14 @@ def batch_norm(d, shape=None, settings={}):
 
 
 def affine(d, shape, most=2):
-    dtype = d.dtype
-    return [d.x(shape, dtype=dtype) for _ in range(d.int(0, most))]
+    return [d.x(shape, dtype=d.near()) for _ in range(d.int(0, most))]
 
 
 def attention(d):
     lead, width, keys = d.shape(0, 2, 1, 2), d.int(1, 4), d.int(1, 4)
     q, k = (*lead, d.int(1, 4), width), (*lead, keys, width)
-    mask = {"attn_mask": d.pick(d.mask((q[-2], keys)), d.x((q[-2], keys), dtype=d.dtype))} if d.flag() else {}
-    dtype = d.dtype
-    return c(*[d.x(s, dtype=dtype) for s in (q, k, k)], **mask, **d.some(is_causal=d.flag, scale=lambda: 0.5))
+    mask = {"attn_mask": d.pick(d.mask((q[-2], keys)), d.x((q[-2], keys), dtype=d.near()))} if d.flag() else {}
+    return c(*[d.x(s, dtype=d.near(), kind="nice") for s in (q, k, k)], **mask, **d.some(is_causal=d.flag, scale=lambda: 0.5))
 
 
 def logits(d):
@@ -263,16 +261,16 @@ def two_alike(low=-3, high=3, low2=-3, high2=3, **settings):
 
 
 def unit(inputs, size, gates=3):
-    return lambda d: [d.x(s, dtype=d.dtype) for s in ((gates * size, inputs), (gates * size, size), (gates * size,), (gates * size,))]
+    return lambda d: [d.x(s, dtype=d.near()) for s in ((gates * size, inputs), (gates * size, size), (gates * size,), (gates * size,))]
 
 
 group("batch_norm", batch_norm)
 group("norm_relu_pool", lambda d: batch_norm(d, (2, d.int(1, 3), d.int(2, 5), d.int(2, 5))))
-group("layer_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.dtype), x.shape[-1], *affine(d, x.shape[-1:]), **d.some(eps=lambda: 0.1)))
-group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.dtype), x.shape[-1], *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
-group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.dtype), d.pick(1, 2, 4), *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
+group("layer_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:]), **d.some(eps=lambda: 0.1)))
+group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
+group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.near()), d.pick(1, 2, 4), *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
 group("scaled_dot_product_attention", attention)
-group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.dtype), **d.some(
+group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.near(), kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
 group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d), **d.some(label_smoothing=lambda: 0.2)))
@@ -285,9 +283,9 @@ group("mse_loss l1_loss", two_alike())
 group("huber_loss", two_alike(delta=(0.5, 2)))
 group("smooth_l1_loss", two_alike(beta=(0.5, 2, 0)))
 group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype), **d.some(
-    margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(1, 2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
-group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.dtype), d.x((2, 2), dtype=d.dtype), *unit(3, 2)(d)))
-group("gru", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.dtype), d.x((2, 2), dtype=d.dtype), *unit(3, 2)(d), **d.some(reverse=d.flag)))
+    margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
+group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
+group("gru", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d), **d.some(reverse=d.flag)))
 
 # -- made of nothing ---------------------------------------------------------------------------------------------------
 
@@ -303,7 +301,7 @@ group("conv1d", convolution(1), "F.")
 group("conv2d", convolution(2), "F.")
 group("conv_transpose1d", convolution(1, True), "F.")
 group("conv_transpose2d", convolution(2, True), "F.")
-group("softmax log_softmax", lambda d: c(x := d.x(d.shape(1), dtype=d.dtype), dim=d.axis(x)), "F.")
+group("softmax log_softmax", lambda d: c(x := d.x(d.shape(1), dtype=d.near()), dim=d.axis(x)), "F.")
 group("glu", lambda d: c(d.x((*d.shape(0, 2), 2 * d.int(1, 2))), **d.some(dim=lambda: -1)), "F.")
 group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5)), "F.")
 group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")), dim=lambda: d.axis(x))), "F.")
@@ -339,8 +337,8 @@ CHOICES = {
     "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),
     "Conv1d": layer(ROWS, 4, 6, 3, stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
     "Conv2d": layer(IMAGES, 4, 6, 3, stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
-    "ConvTranspose1d": layer(ROWS, 4, 6, 3, stride=[2, 3], padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
-    "ConvTranspose2d": layer(IMAGES, 4, 6, 3, stride=[2, (2, 3)], padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
+    "ConvTranspose1d": layer(ROWS, 4, 6, 3, always={"stride": 2}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
+    "ConvTranspose2d": layer(IMAGES, 4, 6, 3, always={"stride": (2, 3)}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
     "MaxPool1d AvgPool1d": layer(ROWS, 3, stride=[1, 2], padding=[0, 1]), "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
     "AdaptiveAvgPool2d AdaptiveMaxPool2d": layer(IMAGES, (2, 3)),
     "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),

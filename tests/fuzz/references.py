@@ -15,7 +15,7 @@ except ImportError:
 
 SOLVERS = {"mg." + name for name in "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power".split()}
 GLOBAL = SOLVERS | {"mg.scaled_dot_product_attention", "F.scaled_dot_product_attention", "mg.packed_attention", "mg.norm_relu_pool"}  # NaN need not stay where it is: zeros are multiplied
-ROUGH = {"mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # gradients by convention: symmetric ones, none for padding
+ROUGH = {"mg.svdvals", "mg.pinv", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # gradients by convention: symmetric ones, none for padding
 RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
 OTHERWISE = {"MultiheadAttention", "Embedding", "embedding"}  # other outputs or conventions than PyTorch's
 
@@ -51,7 +51,8 @@ def results(call, arrays, run):
         if theirs is not None:
             yield "NumPy", _by_numpy(theirs, call, arrays, Result)
     theirs = _torch(call.name)
-    if theirs is not None and all(a.dtype in ("float32", "float64", "int64", "bool") for a in arrays):
+    dtypes = {a.dtype for a in arrays}
+    if theirs is not None and call.kind != "whole" and dtypes <= {"float32", "float64", "int64", "bool"} and not dtypes >= {"float32", "float64"}:
         yield "PyTorch", _by_torch(theirs, call, arrays, Result)
 
 
