@@ -5,13 +5,13 @@ What is public is found out, not listed: `untold()` names what stands neither in
 from __future__ import annotations
 
 import dataclasses
-import inspect
 
 import minigrad as mg
-from minigrad import nn, ops, optim
-from minigrad.nn import functional as F, init
+from minigrad import nn, optim
+from minigrad.nn import functional as F
 
-from .draw import Array, Code
+from .draw import Array, Code, calls
+from .references import OPTIMISERS
 
 
 def c(*args, **kwargs):
@@ -164,7 +164,7 @@ group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shap
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
 group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1), (d.x(()), 0), (d.x((2, 2)), ([0, 2], [1, 0])))))
-group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2)) for _ in range(EINSUMS[s])]))
+group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind=d.pick("nice", "whole")) for _ in range(EINSUMS[s])]))
 group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lambda: d.int(-3, 3)),
                                     **({"axis1": 1, "axis2": 0} if d.flag() else {})))
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
@@ -364,23 +364,59 @@ CHOICES = {
 for words, recipe in CHOICES.items():
     group(words, recipe, "nn.")
 
+# -- optimisers ----------------------------------------------------------------------------------------------------------
+
+
+def optimiser(always={}, **settings):
+    def recipe(d):
+        shapes = [d.big() for _ in range(d.int(1, 2))]
+        dtypes = [d.pick("float32", "float64", "float32") for _ in shapes]
+        columns = [[d.x(s, dtype=t, kind="nice", role="constant") for s, t in zip(shapes, dtypes)] for _ in range(2)]
+        return c(*columns, **{**always, **{key: d.pick(*values) for key, values in settings.items() if d.flag()}})
+    return recipe
+
+
+group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
+group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
+group("LARS", optimiser({"lr": 0.1}, momentum=[0.0, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
+group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
+group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
+
 # -- what is public ----------------------------------------------------------------------------------------------------
 
+TRANSFORMS = "transforms"  # grad, jvp and the others, on programs of many operations: programs.py
+ELSEWHERE = {  # what is fuzzed under another name
+    **{"mg." + name: TRANSFORMS for name in "grad value_and_grad vjp jvp hvp jacobian hessian checkpoint".split()},
+    **{"optim." + name: "steps." + name for name in OPTIMISERS}}
 LEFT_OUT = {
-    "nn.Module": "the base of layers", "nn.ModuleList": "a container", "nn.ModuleDict": "a container", "nn.Parameter": "a Tensor",
-    "nn.Encoder": "the base of models",
-    "nn.functional_call": "takes a layer", "nn.load_published": "takes a file"}
-for _name in "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50".split():
-    LEFT_OUT["nn." + _name] = "a model, of the layers that are called here"
+    **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
+    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
+    **dict.fromkeys([f"nn.{n}" for n in "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50".split()],
+                    "a model, of layers that are called here"),
+    "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
+    **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()], "changes what it is given: test_optim.py"),
+    **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
+    **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
+    "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",
+    **dict.fromkeys(["mg.capture", "mg.cuda_available"], "of GPUs: backend/cuda")}
 
 
 def public() -> list[str]:
-    """The names of all that is public and computes something."""
-    names = ["mg." + name for name in ops.PUBLIC]
-    names += ["F." + name for name, f in vars(F).items() if inspect.isfunction(f) and f.__module__ == F.__name__ and name[0] != "_"]
-    names += ["nn." + name for name, f in vars(nn).items() if inspect.isclass(f) or inspect.isfunction(f)]
-    return names
+    """The names of all functions and classes that are public."""
+    found = []
+    for prefix, module in (("mg.", mg), ("F.", F), ("nn.", nn), ("optim.", optim)):
+        found += [prefix + name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and (
+            prefix != "F." or getattr(value, "__module__", "") == F.__name__)]
+    return found
 
 
 def untold() -> list[str]:
-    return [name for name in public() if name not in RECIPES and name not in LEFT_OUT]
+    """What is public, and neither has a recipe nor a reason for having none."""
+    return [name for name in public() if not {name, ELSEWHERE.get(name)} & {*RECIPES, TRANSFORMS, *LEFT_OUT}]
+
+
+def targets() -> dict:
+    """{name: (strategy, check)} of all that is fuzzed."""
+    from .check import check
+    from .programs import check_transforms, drawn
+    return {**{name: (calls(name, recipe), check) for name, recipe in RECIPES.items()}, TRANSFORMS: (drawn(), check_transforms)}

@@ -1,6 +1,9 @@
 """What else computes the same: NumPy's function of that name, PyTorch's, or a few lines here."""
 from __future__ import annotations
 
+import types
+import warnings
+
 import numpy as np
 
 import minigrad as mg
@@ -20,10 +23,29 @@ RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
 OTHERWISE = {"MultiheadAttention", "Embedding", "embedding"}  # other outputs or conventions than PyTorch's
 
 
+def _steps(optimiser, tensor):
+    """Three steps of an optimiser, from parameters and gradients to parameters."""
+    def steps(parameters, gradients, **settings):
+        parameters = [tensor(p) for p in parameters]
+        for p in parameters:
+            p.requires_grad = True
+        made = optimiser(parameters, **settings)
+        for i in range(3):
+            for p, g in zip(parameters, gradients):
+                p.grad = tensor(g * (i + 1))
+            made.step()
+        return [p.detach() for p in parameters]
+    return steps
+
+
+OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS")
+steps = types.SimpleNamespace(**{name: _steps(getattr(optim, name), lambda x: mg.Tensor(x.copy())) for name in OPTIMISERS})
+
+
 def minigrad(name):
     """The function or class that a call names."""
     part, _, rest = name.rpartition(".")
-    return getattr({"mg": mg, "F": F, "nn": nn, "optim": optim, "nn.init": nn.init}[part], rest)
+    return getattr({"mg": mg, "F": F, "nn": nn, "optim": optim, "steps": steps}[part], rest)
 
 
 def _numpy(name):
@@ -36,6 +58,8 @@ def _torch(name):
     part, _, rest = name.rpartition(".")
     if torch is None or rest in RANDOM | OTHERWISE:
         return None
+    if part == "steps":
+        return _steps(getattr(torch.optim, rest), torch.clone) if hasattr(torch.optim, rest) else None
     if part == "nn":
         return getattr(torch.nn, rest, None)
     if part == "F" or getattr(F, rest, None) is getattr(mg, rest, 0):
@@ -65,7 +89,8 @@ def _leaves(y):
 def _by_numpy(theirs, call, arrays, Result):
     args, kwargs, _ = call.arguments([a.make() for a in arrays])
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return Result([np.array(y) for y in _leaves(theirs(*args, **kwargs))], None)
     except Exception as error:
         return Result(error=error)
