@@ -96,8 +96,9 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
     if mode not in modes:
         raise ValueError(f"pad: mode is one of {', '.join(modes)}, not {mode!r}")
     input = as_tensor(input)
-    if len(pad) % 2 or len(pad) > 2 * input.ndim or any(n < 0 for n in pad):
-        raise ValueError(f"pad: pairs of numbers from 0 for at most {input.ndim} axes wanted, got {tuple(pad)}")
+    pad = tuple(pad) if np.iterable(pad) else (pad,)
+    if len(pad) % 2 or len(pad) > 2 * input.ndim or any(not isinstance(n, (int, np.integer)) or n < 0 for n in pad):
+        raise ValueError(f"pad: pairs of numbers from 0 for at most {input.ndim} axes wanted, got {pad}")
     pairs = list(zip(pad[::2], pad[1::2]))
     widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
     if not widths:

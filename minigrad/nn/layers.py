@@ -73,7 +73,8 @@ class _Conv(Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1, padding: Lengths = 0,
                  dilation: Lengths = 1, groups: int = 1, bias: bool = True):
         in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        (groups,) = sizes(self, 1, groups=groups)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
                              f"{groups} groups")
         kernel = [whole(type(self).__name__, "kernel_size", n, 1) for n in _tuple(kernel_size, self.axes)]
@@ -260,8 +261,8 @@ class GroupNorm(Module):
     """`group_norm` of (N, num_channels, ...)."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
-        (num_channels,) = sizes(self, num_channels=num_channels)
-        if num_groups < 1 or num_channels % num_groups:
+        (num_channels,), (num_groups,) = sizes(self, num_channels=num_channels), sizes(self, 1, num_groups=num_groups)
+        if num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
         self.num_groups, self.eps = num_groups, eps
         self.weight, self.bias = _affine((num_channels,), affine, affine)

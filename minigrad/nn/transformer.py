@@ -14,7 +14,7 @@ from collections.abc import Callable
 from .. import ops
 from ..tensor import as_tensor, Tensor
 from . import init
-from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, uniform
+from .layers import DropPath, Dropout, LayerNorm, Linear, parameter, sizes, uniform
 from .module import Module
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
@@ -30,7 +30,8 @@ class Attention(Module):
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
-        if num_heads < 1 or dim % num_heads:
+        dim, num_heads = sizes(self, 1, dim=dim, num_heads=num_heads)
+        if dim % num_heads:
             raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
         self.num_heads, self.dropout = num_heads, dropout
         self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
@@ -50,6 +51,7 @@ class Attention(Module):
             (N, L, E), or with the weights a pair.
         """
         query = as_tensor(query)
+        self._check("query", query)
         n, length, dim = query.shape
         drop = self.dropout if self.training else 0
         if key is None and value is None:
@@ -71,8 +73,14 @@ class Attention(Module):
         y = self.proj(y.transpose(0, 2, 1, 3).reshape(n, length, dim))
         return (y, weights) if need_weights else y
 
+    def _check(self, name, x):
+        if x.ndim != 3:
+            raise ValueError(f"{type(self).__name__}: a {name} (N, L, E) wanted, got shape {x.shape}")
+
     def _projected(self, x, i):
         """Query, key or value (i = 0, 1, 2) of x as (N, heads, L, E / heads)."""
+        x = as_tensor(x)
+        self._check(("query", "key", "value")[i], x)
         rows = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
         y = ops.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
         return y.reshape(*y.shape[:2], self.num_heads, x.shape[-1] // self.num_heads).transpose(0, 2, 1, 3)

@@ -9,7 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
-from .geometry import real
+from .geometry import one_axis, real
 from .shape import split
 
 
@@ -136,7 +136,8 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
         ValueError: the axis is of odd length.
     """
     x = _floating("glu", x)
-    if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
+    axis = one_axis("glu", axis, x.ndim)
+    if x.shape[axis] % 2:
         raise ValueError(f"glu: an axis of even length wanted, got axis {axis} of shape {x.shape}")
     left, right = split(x, 2, axis)
     return left * sigmoid(right)

@@ -87,9 +87,10 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
             inputs = [_operand(name, x, operands) if i < operands else asarray(x) for i, x in enumerate(inputs)]
             try:
                 out = forward(*inputs, **settings)
-            except ValueError as error:  # of AxisError too
+            except (ValueError, TypeError) as error:  # of AxisError too
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
-                raise ValueError(f"{name}: {error} (inputs of shape {shapes})") from error
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
         return operation(called, **declared)

@@ -7,7 +7,6 @@ NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are s
 from __future__ import annotations
 
 import math
-import operator
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
+from .geometry import whole
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ _rint = NUMPY[np.rint] = Primitive("round", np.rint, lambda g, _out, _x: zeros_l
 @operation(method=True, numpy=(np.round, np.around))
 def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """The nearest number with so many decimals; halves go to the even one."""
-    x, decimals = as_tensor(x), operator.index(decimals)
+    x, decimals = as_tensor(x), whole("round", "decimals", decimals, -math.inf)
     return _round(x, decimals=decimals) if decimals or not is_float(x.dtype) else _rint(x)
 
 

@@ -11,7 +11,7 @@ from ..tensor import Tensor
 Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 
 
-def whole(of: str, name: str, value, least: int) -> int:
+def whole(of: str, name: str, value, least: float) -> int:
     """`value` as a whole number that is at least `least`.
 
     Raises:
@@ -22,8 +22,17 @@ def whole(of: str, name: str, value, least: int) -> int:
     except TypeError:
         number = int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else None
     if number is None or isinstance(value, (bool, np.bool_)) or number < least:
-        raise ValueError(f"{of}: {name} must be a whole number, {least} or more, not {value!r}")
+        limit = "" if least == -math.inf else f", {least} or more"
+        raise ValueError(f"{of}: {name} must be a whole number{limit}, not {value!r}")
     return number
+
+
+def one_axis(of: str, axis, ndim: int) -> int:
+    """`axis`, which may count from the end, counted from the first. ValueError if a Tensor of `ndim` axes has no such one."""
+    axis = whole(of, "axis", axis, -math.inf)
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{of}: axis {axis} is out of bounds for a Tensor of {ndim} dimensions")
+    return axis % ndim
 
 
 def real(of: str, name: str, value, least: float = -math.inf) -> float | Tensor:

@@ -193,7 +193,8 @@ _fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rm
 def _over_last(name, norm, x, normalized_shape, affine, eps):
     """The operation over the last axes, which must have `normalized_shape`."""
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
-    shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
+    lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
+    shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
     affine = list(map(as_tensor, affine))
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")

@@ -12,6 +12,7 @@ from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import nondifferentiable, operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, sqrt, where
+from .geometry import real
 from .shape import _axes, _reshape, _transpose, Axes, concatenate, flip
 
 
@@ -116,7 +117,7 @@ def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -
 @operation(method=True, numpy=np.var)
 def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof)."""
-    x = as_tensor(x)
+    x, ddof = as_tensor(x), real("var", "ddof", ddof)
     axis = _axes(axis, x.ndim)
     count = math.prod([x.shape[a] for a in axis])
     squares = (x - mean(x, axis, keepdims=True)) ** 2

@@ -164,7 +164,7 @@ group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shap
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
 group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1), (d.x(()), 0), (d.x((2, 2)), ([0, 2], [1, 0])))))
-group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind=d.pick("nice", "whole")) for _ in range(EINSUMS[s])]))
+group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind="nice" if d.kind == "special" else d.kind) for _ in range(EINSUMS[s])]))
 group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lambda: d.int(-3, 3)),
                                     **({"axis1": 1, "axis2": 0} if d.flag() else {})))
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
