@@ -43,6 +43,11 @@ def is_half(dtype):
     return dtype.char in "eE"
 
 
+def largest_of(dtype):
+    """The largest finite number of a floating point dtype; NumPy does not tell that of bfloat16."""
+    return float(np.finfo(dtype).max) if dtype.kind == "f" else (2 - 2.0**-7) * 2.0**127
+
+
 def lowest_of(dtype):
     """The number that no other of this dtype is below."""
     if is_float(dtype):

@@ -9,7 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, logaddexp, sigmoid, tanh, where
-from .geometry import one_axis, real
+from .geometry import one_axis, one_of, real
 from .shape import split
 
 
@@ -55,8 +55,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
 
     `approximate="tanh"` is 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as in GPT-2.
     """
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
+    one_of("gelu", "approximate", approximate, ("none", "tanh"))
     return (_fused_gelu if approximate == "none" else _fused_gelu_tanh)(_floating("gelu", x))
 
 

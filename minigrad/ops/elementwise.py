@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .. import primitive
-from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
+from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
@@ -409,7 +409,7 @@ def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float
     if not is_float(x.dtype):
         return x
     if posinf is None or neginf is None:
-        largest = float(np.finfo(x.dtype).max)
+        largest = largest_of(x.dtype)
         posinf, neginf = largest if posinf is None else posinf, -largest if neginf is None else neginf
     return where(isnan(x), nan, where(equal(x, math.inf), posinf, where(equal(x, -math.inf), neginf, x)))
 

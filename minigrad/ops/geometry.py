@@ -1,4 +1,4 @@
-"""Settings that are numbers. Those of windows are whole, one for both axes or a pair (vertical, horizontal)."""
+"""Settings that are numbers or words. Numbers of windows are whole, one for both axes or a pair (vertical, horizontal)."""
 from __future__ import annotations
 
 import math
@@ -48,6 +48,14 @@ def real(of: str, name: str, value, least: float = -math.inf) -> float | Tensor:
         limit = "" if least == -math.inf else f", {least} or more"
         raise ValueError(f"{of}: {name} must be a finite number{limit}, not {value!r}")
     return number
+
+
+def one_of(of: str, name: str, value, choices: tuple[str, ...]) -> str:
+    """`value`, which is one of these words. ValueError otherwise."""
+    if not isinstance(value, str) or value not in choices:
+        words = " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
+        raise ValueError(f"{of}: {name} is {words}, not {value!r}")
+    return value
 
 
 def pair(of: str, name: str, value, least: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
-from .geometry import whole
+from .geometry import one_of, whole
 from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, stack, swapaxes
@@ -194,6 +194,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
     x = moveaxis(as_tensor(x), (axis1, axis2), (-2, -1))
     rows, columns = x.shape[-2:]
+    offset = whole("diagonal", "offset", offset, -math.inf)
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
     i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
     return getitem(x, (..., i + start_row, i + start_column))
@@ -438,6 +439,8 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     Whole numbers count as float64.
     """
     x = _as_float(x)
+    if ord is not None and not isinstance(ord, (str, int, float, np.integer, np.floating)):
+        raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)
@@ -527,8 +530,7 @@ def qr(x: TensorLike, mode: str = "reduced") -> QR:
     Raises:
         ValueError: another mode than "reduced".
     """
-    if mode != "reduced":
-        raise ValueError(f"qr: mode is 'reduced', not {mode!r}")
+    one_of("qr", "mode", mode, ("reduced",))
     x = _matrices("qr", x)
     m, n = x.shape[-2:]
     if m >= n:

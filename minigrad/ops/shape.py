@@ -13,7 +13,7 @@ from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .geometry import one_axis, whole
+from .geometry import one_axis, one_of, whole
 from .index import getitem
 
 Axes = int | Sequence[int]  # one number, or several
@@ -274,8 +274,7 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     """
     x = as_tensor(x)
     widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode is 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', not {mode!r}")
+    one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if not widths:
         return x
     if mode == "constant":

@@ -51,7 +51,10 @@ def check(call: Call) -> None:
         _compare("as usual", result, name, other, call)
     if call.spoiled:
         return
-    for name, other in references.results(call, arrays, run):
+    others = list(references.results(call, arrays, run))
+    if result.error is not None and call.kind in ("nice", "ties") and not any(other.error for _, other in others):
+        raise Finding(f"refused: {result}")
+    for name, other in others:
         if result.error is not None and other.error is None and call.kind != "whole":
             raise Finding(f"refused, though {name} takes it: {result}")
         if result.error is None and other.error is None:

@@ -19,7 +19,7 @@ except ImportError:
 SOLVERS = {"mg." + name for name in "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power".split()}
 GLOBAL = SOLVERS | {"mg.scaled_dot_product_attention", "F.scaled_dot_product_attention", "mg.packed_attention", "mg.norm_relu_pool",
                     "mg.remainder"}  # NaN need not stay where it is: zeros are multiplied
-ROUGH = {"mg.svdvals", "mg.pinv", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # gradients by convention: symmetric ones, none for padding
+ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # gradients by convention: symmetric ones, none for padding
 RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
 OTHERWISE = {"MultiheadAttention", "Embedding", "embedding"}  # other outputs or conventions than PyTorch's
 

@@ -30,6 +30,14 @@ def test_sums_of_many_ones_lose_none(name, dtype):
 
 
 @HALF
+def test_infinities_become_the_largest_number(dtype):
+    y = mg.nan_to_num(np.array([np.inf, -np.inf, np.nan, 1], dtype))
+    assert y.dtype == dtype and np.isfinite(y.numpy().astype(float)).all()
+    above = np.nextafter(y.numpy()[0], np.array(np.inf, dtype))
+    assert np.isinf(above.astype(float)) and y.numpy()[1] == -y.numpy()[0] and y.numpy()[2:].astype(float).tolist() == [0, 1]
+
+
+@HALF
 def test_linear_algebra(dtype):
     x = np.array([[2.0, 1.0], [1.0, 4.0]])
     for f in (mg.inv, mg.det, lambda x: mg.slogdet(x)[1], lambda x: mg.solve(x, x[0]), mg.cholesky, mg.eigvalsh, mg.svdvals):

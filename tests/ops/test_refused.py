@@ -76,7 +76,7 @@ AXIS = {  # operations of an axis, and of a number that is whole
     "softmax": lambda a: mg.softmax(X, a), "swapaxes": lambda a: mg.swapaxes(X, 0, a), "diff": lambda a: mg.diff(X, axis=a), "count_nonzero": lambda a: mg.count_nonzero(X, a), "flatten": lambda a: mg.flatten(X, a)}
 WHOLE = {
     "roll shift": lambda n: mg.roll(X, n, 0), "repeat repeats": lambda n: mg.repeat(X, n, 0), "tile reps": lambda n: mg.tile(X, n),
-    "round decimals": lambda n: mg.round(X, n), "tril k": lambda n: mg.tril(X, n), "triu k": lambda n: mg.triu(X, n),
+    "round decimals": lambda n: mg.round(X, n), "tril k": lambda n: mg.tril(X, n), "triu k": lambda n: mg.triu(X, n), "diagonal offset": lambda n: mg.diagonal(X, n),
     "matrix_power n": lambda n: mg.matrix_power(X, n), "tensordot axes": lambda n: mg.tensordot(X, X, n), "top_k k": lambda n: mg.top_k(X, n),
     "layer_norm normalized_shape": lambda n: mg.layer_norm(X, n), "group_norm num_groups": lambda n: mg.group_norm(X, n),
     "GroupNorm num_groups": lambda n: nn.GroupNorm(n, 4), "Conv2d groups": lambda n: nn.Conv2d(4, 4, 3, groups=n),
@@ -97,6 +97,22 @@ def test_what_is_no_whole_number_is_refused_by_name(name, wrong):
     operation, argument = name.split()
     with pytest.raises((ValueError, TypeError), match=f"{argument}|an axis is"):
         WHOLE[name](wrong)
+
+
+WORDS = {
+    "pad mode": lambda s: mg.pad(X, 1, s), "gelu approximate": lambda s: mg.gelu(X, s), "qr mode": lambda s: mg.qr(X, s),
+    **{f"{name} reduction": lambda s, name=name: getattr(mg, name)(X, X, reduction=s) for name in (
+        "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "kl_div", "kl_divergence", "binary_cross_entropy_with_logits")},
+    "cross_entropy reduction": lambda s: mg.cross_entropy(X[:, :, 0, 0], [0, 1], reduction=s),
+    "nll_loss reduction": lambda s: mg.nll_loss(X[:, :, 0, 0], [0, 1], reduction=s), "norm ord": lambda s: mg.norm(X, s, 0)}
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("wrong", ["x", (), np.ones(2), np.zeros(0), mg.Tensor([1.0, 2.0]), {}, 1j, ...], ids=lambda wrong: type(wrong).__name__)
+def test_what_is_no_known_word_is_refused_by_name(name, wrong):
+    operation, argument = name.split()
+    with pytest.raises(ValueError, match=f"{operation}.*{argument}|no order of a"):
+        WORDS[name](wrong)
 
 
 @pytest.mark.parametrize("call", [lambda: mg.concatenate(mg.Tensor(1.0)), lambda: mg.stack(3), lambda: mg.vstack(None), lambda: mg.hstack(2.0),
