@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from ..backend import is_float, path, random, where as choose, with_paths
+from ..backend import is_float, path, random, where as choose, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
@@ -178,6 +178,11 @@ def _keep_mask(array, shape, p):
     return random.words(array, shape) >= cut, 65536 / (65536 - cut)
 
 
+def _nothing_of(x):
+    """Zeros like x, whatever stands in it, with a gradient of zeros."""
+    return where(Tensor(xp(x._array).zeros(x.shape, bool)), x, 0)
+
+
 def _check_probability(name, p):
     if not 0 <= real(name, "p", p) <= 1:
         raise ValueError(f"{name}: the probability p must lie between 0 and 1, not {p}")
@@ -194,7 +199,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return where(False, x, 0)
+        return _nothing_of(x)
     if path("dropout_by_seed", [x._array]) is not None:
         return _dropped_by_seed(x, p=p, seed=random.draw())
     keep, scale = _keep_mask(x._array, x.shape, p)
@@ -212,7 +217,7 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return where(False, x, 0)
+        return _nothing_of(x)
     keep, scale = _keep_mask(x._array, x.shape[:1] + (1,) * (x.ndim - 1), p)
     return where(Tensor(keep), x * scale, 0)
 

@@ -46,6 +46,9 @@ _transpose = Primitive(
 def _joined(*xs, axis):
     if backend.execution.capture is not None and len(xs) > 8:  # then CuPy copies from the host
         return _joined(*[_joined(*xs[i:i + 8], axis=axis) for i in range(0, len(xs), 8)], axis=axis)
+    if any(x.dtype != xs[0].dtype for x in xs):  # NumPy knows none that bfloat16 and float16 have together
+        dtype = backend.result_type(*[x.dtype for x in xs])
+        xs = [x.astype(dtype, copy=False) for x in xs]
     return xp(xs[0]).concatenate(xs, axis=axis)
 
 

@@ -140,7 +140,7 @@ def _compare(here, a, there, b, call):
 def _compare_arrays(what, x, y, call, there, corner):
     if x.shape != y.shape:
         raise Finding(f"{what}: shapes {x.shape} and {y.shape}")
-    if x.dtype != y.dtype and not (there == "PyTorch" and call.kind == "whole"):
+    if x.dtype != y.dtype and not (there == "PyTorch" and not all(a.dtype in FLOATS for a in call.arrays())):
         raise Finding(f"{what}: dtypes {x.dtype} and {y.dtype}")
     tolerance = max([*[TOLERANCE.get(str(a.dtype), 0) for a in (x, y)], *[TOLERANCE.get(a.dtype, 0) for a in call.arrays()]])
     tolerance *= 30 if call.kind == "special" and call.then is not None else 1

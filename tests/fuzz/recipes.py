@@ -188,7 +188,7 @@ def convolution(axes, transposed=False):
     def recipe(d):
         groups, wide = d.pick(1, 1, 2), d.pick(1, 1, 1, 8)
         inputs, outputs = groups * d.int(1, 2) * wide, groups * d.int(1, 2) * wide
-        kernel, sides = [d.int(1, 3) for _ in range(axes)], [d.int(3, 7) for _ in range(axes)]
+        kernel, sides = [d.int(1, 3) for _ in range(axes)], [d.int(5, 8) for _ in range(axes)]
         shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
         number = (lambda low, high: d.int(low, high)) if axes == 1 else (lambda low, high: d.pick(v := d.int(low, high), (v, d.int(low, high))))
         return c(d.x((d.int(0, 2), inputs, *sides)), d.x((*shape, *kernel), -1, 1), *([d.x((outputs,))] if d.flag() else []), groups=groups,
