@@ -35,7 +35,8 @@ def test_a_round_over_a_few_operations(tmp_path):
 
 
 @pytest.mark.parametrize("fault, said", [
-    ("forward = lambda x: np.tanh(x) * (1 + 1e-3)", "NumPy: output 0"), ("forward = lambda x: os.kill(os.getpid(), 11)", "died"),
+    ("forward = lambda x: np.tanh(x) * (1 + 1e-3)", "NumPy: output 0"),
+    ("forward = lambda x: os.kill(os.getpid(), 11)", "died"),
     ("forward = lambda x: {}[0]", "KeyError"),
     ("forward = lambda x: np.tanh(x, out=x if x.flags.writeable and x.dtype.kind == 'f' else None)", "changed argument"),
     ("rules = lambda g, out, _x: 1.01 * g * (1 - out * out),", "gradient 0"),

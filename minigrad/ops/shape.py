@@ -311,7 +311,7 @@ def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     """Each element `repeats` times (a number, or one per element along the axis)."""
     x = ravel(x) if axis is None else as_tensor(x)
     axis = 0 if axis is None else one_axis("repeat", axis, x.ndim)
-    repeats = [whole("repeat", "repeats", n, 0) for n in repeats] if np.iterable(repeats) else whole("repeat", "repeats", repeats, 0)
+    repeats = [whole("repeat", "repeats", n, 0) for n in (repeats if np.iterable(repeats) else [repeats])]
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
 

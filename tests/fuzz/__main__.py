@@ -22,7 +22,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first round; each round takes the next")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=(), help="operations whose names contain one of these")
     parser.add_argument("--cases", type=int, default=60, help="of an operation in a round (default: 60)")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "runs" / "fuzz", help="where findings go (default: runs/fuzz)")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "runs" / "fuzz",
+                        help="where findings go (default: runs/fuzz)")
     parser.add_argument("--work", nargs=2, metavar=("FILE", "ROUND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -64,9 +65,11 @@ def campaign(options, names) -> int:
 def lines_of_worker(options, case, seed, names, until):
     """What a worker reports, a line an operation. It is stopped when its case gets too old, or the time is up."""
     case.write_text("")
-    command = [sys.executable, "-m", "tests.fuzz", "--cases", str(options.cases), "--work", str(case), json.dumps([seed, names])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process, selectors.DefaultSelector() as selector:
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", str(options.cases), "--work", str(case),
+               json.dumps([seed, names])]
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": folders})
+    with process, selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         try:
             while time.monotonic() < until and time.time() - case.stat().st_mtime < LIMIT:
@@ -109,7 +112,8 @@ def work(options, case, todo) -> int:
         except Finding as error:
             finding = str(error)
         except Exception as error:
-            finding = f"the fuzzer itself: {type(error).__name__}: {error}\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
+            frames = "".join(traceback.format_tb(error.__traceback__)[-3:])
+            finding = f"the fuzzer itself: {type(error).__name__}: {error}\n{frames}"
         if finding and state["call"]:
             program = state["call"].code() + f"# again: {check.__name__}({state['call']!r})\n"
         print(json.dumps({"name": name, "cases": state["cases"], "seconds": time.monotonic() - began, "finding": finding,

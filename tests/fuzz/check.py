@@ -125,7 +125,7 @@ def _compare(here, a, there, b, call):
     for what, xs, ys in (("output", a.outputs, b.outputs), ("gradient", a.gradients, b.gradients)):
         if what == "gradient" and b.gradients is None:
             return
-        if what == "gradient" and call.kind == "special" and not all(np.isfinite(y).all() for y in b.outputs if is_float(y.dtype)):
+        if what == "gradient" and call.kind == "special" and not all(np.isfinite(y.astype(float)).all() for y in b.outputs):
             return
         corner = what == "gradient" and there == "PyTorch" and call.kind != "nice"  # where subgradients may be chosen
         if len(xs) != len(ys):
@@ -193,7 +193,8 @@ def _check_locality(call, arrays, result):
         place = int(rng.integers(group[which].size))
         depends = None
         for attempt in range(6):
-            drawn = [_drawn_anew(a, rng) if attempt and not a.whole and a.role == "input" else v.copy() for v, a in zip(values, arrays)]
+            drawn = [_drawn_anew(a, rng) if attempt and not a.whole and a.role == "input" else v.copy()
+                     for v, a in zip(values, arrays)]
             others = [rng.normal(size=y.shape) for y in ys]
             seen = []
             for number in (None, 0.7, 1e3, -1e3):
@@ -213,7 +214,8 @@ def _check_locality(call, arrays, result):
             spoilt = ~depends & np.isfinite(before) & ~np.isfinite(after)
             if spoilt.any():
                 what = f"x{which}" if group is values else f"cotangent {which}"
-                raise Finding(f"NaN in {what}, number {place}, spreads to what does not depend on it: {_place(int(spoilt.argmax()), result)}")
+                where = _place(int(spoilt.argmax()), result)
+                raise Finding(f"NaN in {what}, number {place}, spreads to what does not depend on it: {where}")
 
 
 def _drawn_anew(array, rng):

@@ -12,18 +12,23 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import functional as F
 
-HEADER = ("import ml_dtypes\nimport numpy as np\nfrom numpy import inf, nan\nimport minigrad as mg\nfrom minigrad import nn, optim\n"
+HEADER = ("import ml_dtypes\nimport numpy as np\nfrom numpy import inf, nan\nimport minigrad as mg\n"
+          "from minigrad import nn, optim\n"
           "from minigrad.nn import functional as F\nfrom tests.fuzz.references import steps\n")
 SPACE = {"np": np, "inf": np.inf, "nan": np.nan, "mg": mg, "nn": nn, "F": F, "optim": optim}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 WHOLES = ("int64", "int32", "uint8", "bool")
-LAYOUTS = {"dense": "{}", "F": "{}.copy('F')", "flipped": "np.flip(np.flip({}).copy())", "gaps": "np.repeat({}, 2, -1)[..., ::2]",
+LAYOUTS = {"dense": "{}", "F": "{}.copy('F')", "flipped": "np.flip(np.flip({}).copy())",
+           "gaps": "np.repeat({}, 2, -1)[..., ::2]",
            "read-only": "np.broadcast_to({}, {shape})", "spread": "np.broadcast_to({}[:1], {shape})"}
 SPECIAL = (0.0, -0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 100.0, -100.0, 1e-6)
-JUNK = ("None", "True", "-1", "0", "2", "7", "2.5", "-0.5", "nan", "inf", "-inf", "'x'", "''", "()", "(1, 2, 3)", "(0,)", "(-1, 2)", "[]",
-        "np.int64(2)", "np.uint8(1)", "np.float32(1.25)", "np.bool_(True)", "mg.Tensor(2)", "mg.Tensor(2.5)", "mg.Tensor([1, 2])",
+JUNK = ("None", "True", "-1", "0", "2", "7", "2.5", "-0.5", "nan", "inf", "-inf", "'x'", "''", "()", "(1, 2, 3)", "(0,)",
+        "(-1, 2)", "[]",
+        "np.int64(2)", "np.uint8(1)", "np.float32(1.25)", "np.bool_(True)", "mg.Tensor(2)", "mg.Tensor(2.5)",
+        "mg.Tensor([1, 2])",
         "mg.Tensor([0.5, 1.5], requires_grad=True)", "np.zeros(0)", "np.zeros((2, 0, 3))", "np.array(2)", "np.array(1.5)",
-        "np.ones((2, 3), bool)", "np.ones((2, 3, 4), 'float32')", "[[1], [2, 3]]", "1j", "{}", "slice(1)", "...", "object()", "'float32'")
+        "np.ones((2, 3), bool)", "np.ones((2, 3, 4), 'float32')", "[[1], [2, 3]]", "1j", "{}", "slice(1)", "...", "object()",
+        "'float32'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Array:
 
     Attributes:
         diagonal: added to the diagonal of matrices.
-        role: "input" (handed over as a Tensor, and with a gradient), "constant" (an array) or "state" (an array that is written).
+        role: "input" (handed over as a Tensor, and with a gradient), "constant" (an array), "state" (an array that is written).
     """
     shape: tuple
     dtype: str = "float64"
@@ -55,7 +60,8 @@ class Array:
     def code(self) -> str:
         """An expression that makes the array."""
         size = math.prod(self.shape)
-        text = f"{self.low} + {self.high - self.low} * (np.random.default_rng({self.seed}).permutation({size}) + {self.offset}) / {size}"
+        order = f"np.random.default_rng({self.seed}).permutation({size})"
+        text = f"{self.low} + {self.high - self.low} * ({order} + {self.offset}) / {size}"
         if not size:
             text = f"np.zeros({self.shape}, '{self.dtype}')"
         elif size > 64:
@@ -79,7 +85,7 @@ class Call:
     """A call `name(*args, **kwargs)`, and of what that returns the call with `then`, if there is such: a layer and its inputs.
 
     Attributes:
-        kind: of the values: "nice" (no kinks, no ties), "ties", "special" (zeros, infinities, NaN) or "whole" (integers, bools).
+        kind: of the values: "nice" (no kinks, no ties), "ties", "special" (zeros, infinities, NaN), "whole" (integers, bools).
         spoiled: whether an argument was replaced by a senseless one.
     """
     name: str
@@ -180,8 +186,10 @@ class Draw:
         if dtype is None:
             dtype = self.dtype if kind != "whole" else self.pick(*WHOLES)
             dtype = self.pick(*FLOATS, *WHOLES) if self.count > 1 and self.int(0, 9) == 9 else dtype
-        layouts = ["dense", "F", "flipped", "read-only"] + ["gaps"] * (len(shape) > 0) + ["spread"] * (len(shape) > 0 and shape[0] > 0 and kind != "nice")
-        special = self.draw(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(SPECIAL)), max_size=3)) if kind == "special" else ()
+        layouts = ["dense", "F", "flipped", "read-only"] + ["gaps"] * (len(shape) > 0)
+        layouts += ["spread"] * (len(shape) > 0 and shape[0] > 0 and kind != "nice")
+        places = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(SPECIAL)), max_size=3)
+        special = self.draw(places) if kind == "special" else ()
         low = 0 if dtype in ("uint8", "bool") and low < 0 else low
         high = 250 if dtype == "uint8" and high == 3 and self.flag() else high
         return Array(shape, dtype, low, high, self.int(0, 50), round((self.count * 0.618) % 1, 3), self.pick(*layouts),
@@ -190,8 +198,9 @@ class Draw:
     def indices(self, shape, n, low=None, role=None):
         """Whole numbers from `low` (-n by default) to n - 1."""
         low = -n if low is None else low
-        return Array(tuple(shape), self.pick("int64", "int32") if low < 0 else self.pick("int64", "int32", "uint8"), low, max(n, low + 1),
-                     self.int(0, 50), whole=True, role=role or self.pick("input", "constant"))
+        dtype = self.pick("int64", "int32") if low < 0 else self.pick("int64", "int32", "uint8")
+        return Array(tuple(shape), dtype, low, max(n, low + 1), self.int(0, 50), whole=True,
+                     role=role or self.pick("input", "constant"))
 
     def mask(self, shape):
         return Array(tuple(shape), "bool", 0, 2, self.int(0, 50), whole=True, role=self.pick("input", "constant"))

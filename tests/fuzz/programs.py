@@ -21,8 +21,8 @@ class Program:
     seed: int
 
     def code(self) -> str:
-        return f"import numpy as np\nfrom numpy import array\nfrom test_programs import run  # PYTHONPATH=tests\ninputs = {self.inputs!r}\n" \
-               f"steps = {self.steps!r}\nprint(run(0, steps, inputs))\n"
+        imports = "import numpy as np\nfrom numpy import array\nfrom test_programs import run  # PYTHONPATH=tests\n"
+        return f"{imports}inputs = {self.inputs!r}\nsteps = {self.steps!r}\nprint(run(0, steps, inputs))\n"
 
 
 def drawn() -> st.SearchStrategy:

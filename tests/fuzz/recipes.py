@@ -5,6 +5,7 @@ What is public is found out, not listed: `untold()` names what stands neither in
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -31,8 +32,8 @@ def within(low, high):
     return lambda d: c(d.x(d.big(), low, high))
 
 
-group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu softsign silu mish"
-      " relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not stop_gradient", within(-3, 3))
+group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu"
+      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not stop_gradient", within(-3, 3))
 group("log log2 log10 log1p sqrt rsqrt reciprocal", within(0.3, 3))
 group("arcsin arccos arctanh tan", within(-0.9, 0.9))
 group("arccosh", within(1.2, 4))
@@ -56,11 +57,12 @@ def two(low=-3, high=3, second=None):
     return recipe
 
 
-group("add subtract multiply maximum minimum fmax fmin logaddexp arctan2 hypot equal not_equal less less_equal greater greater_equal"
-      " logical_and logical_or logical_xor", two())
+group("add subtract multiply maximum minimum fmax fmin logaddexp arctan2 hypot equal not_equal less less_equal"
+      " greater greater_equal logical_and logical_or logical_xor", two())
 group("divide power", two(0.3, 2.5))
 group("remainder floor_divide", two(0.1, 5.7, (1.5, 2.5)))
-group("bitwise_and bitwise_or bitwise_xor", lambda d: c(x := d.x(kind="whole", dtype="int64"), d.x(d.partner(x.shape), kind="whole", dtype="int64")))
+group("bitwise_and bitwise_or bitwise_xor", lambda d: c(x := d.x(kind="whole", dtype="int64"),
+    d.x(d.partner(x.shape), kind="whole", dtype="int64")))
 group("where", lambda d: c(d.mask(s := d.shape()), d.x(d.partner(s)), d.x(d.partner(s))))
 group("clip", lambda d: c(x := d.x(), *d.pick((-1, 1.5), (None, 1), (-0.5, None), (d.x(d.partner(x.shape)), d.x(x.shape)))))
 
@@ -69,7 +71,8 @@ group("clip", lambda d: c(x := d.x(), *d.pick((-1, 1.5), (None, 1), (-0.5, None)
 group("sum mean logsumexp any all", lambda d: c(x := d.x(d.big()), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("max min", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("prod", lambda d: c(x := d.x(low=-2, high=2), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
-group("var std", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1), keepdims=d.flag)))
+group("var std", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1),
+    keepdims=d.flag)))
 group("count_nonzero", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
 group("argmax argmin", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
 group("median", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
@@ -101,6 +104,11 @@ def joined(d):
     return c([x, other][::d.pick(1, -1)], **d.some(axis=lambda: a) if a % len(x.shape) else {})
 
 
+def ones(x):
+    """The axes of length 1."""
+    return tuple(i for i, n in enumerate(x.shape) if n == 1)
+
+
 def same(d):
     x = d.x(d.shape())
     return [x, d.x(x.shape)]
@@ -118,13 +126,14 @@ group("transpose", lambda d: c(x := d.x(), *([order(d, x)] if d.flag() else []))
 group("swapaxes", lambda d: c(x := d.x(d.shape(1)), d.axis(x), d.axis(x)))
 group("moveaxis", lambda d: c(x := d.x(d.shape(1)), d.axis(x), d.axis(x)))
 group("expand_dims", lambda d: c(x := d.x(), d.axis(x, 1)))
-group("squeeze", lambda d: c(x := d.x(d.shape(low=1, high=2)), **d.some(axis=lambda: tuple(i for i, n in enumerate(x.shape) if n == 1))))
+group("squeeze", lambda d: c(x := d.x(d.shape(low=1, high=2)), **d.some(axis=lambda: ones(x))))
 group("broadcast_to", lambda d: c(d.x(d.partner(s := d.shape())), s))
 group("concatenate", joined)
 group("stack", lambda d: c(xs := same(d), **d.some(axis=lambda: d.axis(xs[0], 1))))
 group("atleast_1d atleast_2d atleast_3d", lambda d: c(*[d.x() for _ in range(d.int(1, 2))]))
 group("vstack hstack column_stack", lambda d: c(same(d)))
-group("split array_split", lambda d: c(x := d.x(d.shape(1)), d.pick(1, 2, [1], [0, 2], [-1], []), **d.some(axis=lambda: d.axis(x))))
+group("split array_split", lambda d: c(x := d.x(d.shape(1)), d.pick(1, 2, [1], [0, 2], [-1], []),
+                                       **d.some(axis=lambda: d.axis(x))))
 group("pad", lambda d: c(x := d.x(d.shape(low=1)), d.pick(0, 1, (1, 2), [(d.int(0, 2), d.int(0, 2)) for _ in x.shape] or 0),
                          **d.some(mode=lambda: d.pick("constant", "edge", "reflect", "symmetric", "wrap"))))
 group("flip", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
@@ -132,14 +141,18 @@ group("roll", lambda d: c(x := d.x(d.shape(1)), d.int(-4, 4), **d.some(axis=lamb
 group("repeat", lambda d: c(x := d.x(d.shape(1)), d.int(0, 3), **d.some(axis=lambda: d.axis(x))))
 group("tile", lambda d: c(d.x(d.shape(0, 2)), d.pick(0, 2, (2, 1), (1, 2, 3), ())))
 group("getitem", lambda d: c(d.x((3, 2, 4), kind=d.kind), d.pick(
-    0, -1, None, (0, 1), (Code("slice(None, None, -1)"), 1), Code("..."), (Code("..."), -2), d.indices(d.shape(), 3), d.mask((3,)), d.mask((3, 2)),
-    (d.indices((2,), 3), Code("slice(None)"), d.indices((2, 1), 4)), [0, 2, 2], (Code("slice(1, 1)"),), (None, Code("slice(-2, 9, 2)")), [], (), True)))
+    0, -1, None, (0, 1), (Code("slice(None, None, -1)"), 1), Code("..."), (Code("..."), -2), d.indices(d.shape(), 3),
+    d.mask((3,)), d.mask((3, 2)),
+    (d.indices((2,), 3), Code("slice(None)"), d.indices((2, 1), 4)), [0, 2, 2], (Code("slice(1, 1)"),),
+    (None, Code("slice(-2, 9, 2)")), [], (), True)))
 group("index_add index_update", lambda d: c(x := d.x((3, 2), kind=d.kind), d.pick(
     0, Code("slice(None, None, 2)"), (1, 1), [0, 0], d.indices((2,), 3), d.mask((3, 2))), d.x((), dtype=x.dtype)))
 group("take", lambda d: c(x := d.x(d.shape(1, low=1)), d.indices(d.shape(0, 2), 1), **d.some(axis=lambda: d.axis(x))))
 group("take_along_axis", lambda d: c(x := d.x(d.shape(1, low=1)), d.indices(x.shape, 1), d.axis(x)))
-group("scatter scatter_add", lambda d: c(x := d.x(d.shape(1, low=1)), i := d.indices(x.shape, 1), d.x(i.shape, dtype=x.dtype), d.axis(x)))
-group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5), **d.some(dtype=lambda: d.pick("float64", "int64", "bool"))))
+group("scatter scatter_add", lambda d: c(x := d.x(d.shape(1, low=1)), i := d.indices(x.shape, 1), d.x(i.shape, dtype=x.dtype),
+                                         d.axis(x)))
+group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5), 
+                             **d.some(dtype=lambda: d.pick("float64", "int64", "bool"))))
 group("embedding", lambda d: c(d.indices(d.shape(), 3, 0), d.x((3, d.int(0, 4))), **d.some(padding_idx=lambda: d.int(0, 2))))
 
 # -- linear algebra ----------------------------------------------------------------------------------------------------
@@ -156,15 +169,18 @@ def square(d, diagonal=8.0):
     return dataclasses.replace(d.x((*d.shape(0, 1), n, n), kind="nice"), diagonal=diagonal, layout=d.pick("dense", "F"))
 
 
-EINSUMS = {"ij->ji": 1, "ij,jk->ik": 2, "ij,jk": 2, "ii->i": 1, "ii": 1, "ij->": 1, "ij,ij->i": 2, "...i,...i->...": 2, "...ij,...jk": 2,
+EINSUMS = {"ij->ji": 1, "ij,jk->ik": 2, "ij,jk": 2, "ii->i": 1, "ii": 1, "ij->": 1, "ij,ij->i": 2, "...i,...i->...": 2,
+           "...ij,...jk": 2,
            "ij,kj->ikj": 2, "...ij->...": 1}
 group("matmul", product)
 group("dot", lambda d: c(d.x((*d.shape(0, 1), k := d.int(0, 3))), d.x(d.pick((k,), (k, d.int(0, 3)), (2, k, 2)))))
 group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shape(0, 1), k))))
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
-group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1), (d.x(()), 0), (d.x((2, 2)), ([0, 2], [1, 0])))))
-group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind="nice" if d.kind == "special" else d.kind) for _ in range(EINSUMS[s])]))
+group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1), (d.x(()), 0),
+    (d.x((2, 2)), ([0, 2], [1, 0])))))
+group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind="nice" if d.kind == "special" else d.kind)
+    for _ in range(EINSUMS[s])]))
 group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lambda: d.int(-3, 3)),
                                     **({"axis1": 1, "axis2": 0} if d.flag() else {})))
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
@@ -177,9 +193,10 @@ group("cholesky eigh eigvalsh", lambda d: c(square(d)))
 group("svdvals pinv", lambda d: c(square(d, 1.5)))
 group("svd", lambda d: c(square(d, 1.5), full_matrices=False, **d.some(compute_uv=d.flag)))
 group("qr", lambda d: c(square(d)))
-group("norm", lambda d: c(x := d.x(d.shape(1, 2, low=1)), *([d.pick(None, 1, 2, 3, 0, float("inf"), -float("inf"), 0.5)] if d.flag() and len(
-    x.shape) == 1 else []), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
-group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])), *([d.x((m,))] if d.flag() else [])))
+group("norm", lambda d: c(d.x(d.shape(1, 2, low=1)), **d.pick(
+    {}, {"axis": -1}, {"axis": 0, "ord": d.pick(None, 1, 2, 3, 0, math.inf, -math.inf, 0.5)}), **d.some(keepdims=d.flag)))
+group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
+                            *([d.x((m,))] if d.flag() else [])))
 
 # -- images ------------------------------------------------------------------------------------------------------------
 
@@ -190,9 +207,14 @@ def convolution(axes, transposed=False):
         inputs, outputs = groups * d.int(1, 2) * wide, groups * d.int(1, 2) * wide
         kernel, sides = [d.int(1, 3) for _ in range(axes)], [d.int(5, 8) for _ in range(axes)]
         shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
-        number = (lambda low, high: d.int(low, high)) if axes == 1 else (lambda low, high: d.pick(v := d.int(low, high), (v, d.int(low, high))))
-        return c(d.x((d.int(0, 2), inputs, *sides)), d.x((*shape, *kernel), -1, 1), *([d.x((outputs,))] if d.flag() else []), groups=groups,
-                 **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 1 if transposed else 2), dilation=lambda: number(1, 2)))
+
+        def number(low, high):
+            return d.int(low, high) if axes == 1 else d.pick(n := d.int(low, high), (n, d.int(low, high)))
+
+        return c(d.x((d.int(0, 2), inputs, *sides)), d.x((*shape, *kernel), -1, 1), *([d.x((outputs,))] if d.flag() else []),
+                 groups=groups,
+                 **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 1 if transposed else 2),
+                          dilation=lambda: number(1, 2)))
     return recipe
 
 
@@ -213,8 +235,10 @@ for axes in (1, 2):
     group(f"conv_transpose{axes}d", convolution(axes, True))
     group(f"max_pool{axes}d avg_pool{axes}d", pooling(axes))
 group("adaptive_avg_pool2d adaptive_max_pool2d", lambda d: c(images(d), d.pick(1, 2, 3, (2, None), (d.int(1, 4), d.int(1, 4)))))
-group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))}, {"scale_factor": d.pick(2, 1.5, 3.0)}),
-                                 **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()}, {"mode": "bicubic"})))
+group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
+    {"scale_factor": d.pick(2, 1.5, 3.0)}),
+                                 **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
+                                          {"mode": "bicubic"})))
 group("grid_sample", lambda d: c(x := images(d), d.x((x.shape[0], d.int(0, 3), d.int(0, 3), 2), -1.2, 1.2),
                                  **d.some(padding_mode=lambda: d.pick("zeros", "border")), align_corners=d.flag()))
 
@@ -225,7 +249,8 @@ def batch_norm(d, shape=None, settings={}):
     x = d.x(shape or (d.int(2, 4), d.int(1, 3), *d.pick((), (d.int(1, 4),), (d.int(2, 4), d.int(2, 4)))))
     n, dtype = x.shape[1:2], "float64" if x.dtype == "float64" else "float32"
     state = lambda low: Array(n, dtype, low, 2, d.int(0, 9), role="state")
-    affine = [d.x(n, dtype=x.dtype if x.dtype.startswith(("f", "b")) and x.dtype != "bool" else "float64", kind="nice") for _ in range(2)]
+    affine = [d.x(n, dtype=x.dtype if x.dtype.startswith(("f", "b")) and x.dtype != "bool" else "float64", kind="nice")
+              for _ in range(2)]
     return c(x, state(-1), state(0.5), *affine, training=d.flag(), **d.some(eps=lambda: 0.1), **settings)
 
 
@@ -256,24 +281,31 @@ def reduction(d):
 def two_alike(low=-3, high=3, low2=-3, high2=3, **settings):
     def recipe(d):
         x = d.x(low=low, high=high)
-        return c(x, d.x(x.shape, low2, high2, dtype=x.dtype), **reduction(d), **d.some(**{k: (lambda v=v: d.pick(*v)) for k, v in settings.items()}))
+        return c(x, d.x(x.shape, low2, high2, dtype=x.dtype), **reduction(d),
+                 **d.some(**{k: (lambda v=v: d.pick(*v)) for k, v in settings.items()}))
     return recipe
 
 
 def unit(inputs, size, gates=3):
-    return lambda d: [d.x(s, dtype=d.near()) for s in ((gates * size, inputs), (gates * size, size), (gates * size,), (gates * size,))]
+    n = gates * size
+    return lambda d: [d.x(s, dtype=d.near()) for s in ((n, inputs), (n, size), (n,), (n,))]
 
 
 group("batch_norm", batch_norm)
 group("norm_relu_pool", lambda d: batch_norm(d, (2, d.int(1, 3), d.int(2, 5), d.int(2, 5))))
-group("layer_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:]), **d.some(eps=lambda: 0.1)))
-group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
-group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.near()), d.pick(1, 2, 4), *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
+group("layer_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:]),
+                                **d.some(eps=lambda: 0.1)))
+group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1],
+                              *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
+group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.near()), d.pick(1, 2, 4),
+                                *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
 group("scaled_dot_product_attention", attention)
-group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.near(), kind="nice"), **d.some(
+group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.near(),
+                                               kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
-group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d), **d.some(label_smoothing=lambda: 0.2)))
+group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d),
+                                   **d.some(label_smoothing=lambda: 0.2)))
 group("nll_loss", lambda d: c(x := logits(d), labels(d, x), **reduction(d), **d.some(ignore_index=lambda: 0)))
 group("kl_div", two_alike(low2=0.1, log_target=(False,)))
 group("kl_divergence", lambda d: c(x := d.x(d.shape(1)), d.x(x.shape, dtype=x.dtype), **reduction(d)))
@@ -282,16 +314,21 @@ group("binary_cross_entropy_with_logits", two_alike(low2=0, high2=1))
 group("mse_loss l1_loss", two_alike())
 group("huber_loss", two_alike(delta=(0.5, 2)))
 group("smooth_l1_loss", two_alike(beta=(0.5, 2, 0)))
-group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype), **d.some(
+group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype),
+                                         **d.some(
     margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
 group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
-group("gru", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d), **d.some(reverse=d.flag)))
+group("gru", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d),
+                         **d.some(reverse=d.flag)))
 
 # -- made of nothing ---------------------------------------------------------------------------------------------------
 
-group("zeros ones randn rand", lambda d: c(*d.pick(d.shape(), (d.shape(),)), **d.some(dtype=lambda: d.pick("float64", "float16"))))
-group("full", lambda d: c(d.pick(d.shape(), d.int(0, 3)), d.pick(2, 0.5, True, -1), **d.some(dtype=lambda: d.pick("float64", "int64"))))
-group("arange", lambda d: c(*d.pick((d.int(-2, 5),), (d.int(-2, 2), d.int(-3, 5)), (0, 2, 0.5), (5, 0, -2)), **d.some(dtype=lambda: "float64")))
+group("zeros ones randn rand", lambda d: c(*d.pick(d.shape(), (d.shape(),)),
+                                           **d.some(dtype=lambda: d.pick("float64", "float16"))))
+group("full", lambda d: c(d.pick(d.shape(), d.int(0, 3)), d.pick(2, 0.5, True, -1),
+                          **d.some(dtype=lambda: d.pick("float64", "int64"))))
+group("arange", lambda d: c(*d.pick((d.int(-2, 5),), (d.int(-2, 2), d.int(-3, 5)), (0, 2, 0.5), (5, 0, -2)),
+                            **d.some(dtype=lambda: "float64")))
 group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(dtype=lambda: "float64")))
 group("eye", lambda d: c(d.int(0, 3), *([d.int(0, 3), d.int(-2, 2)] if d.flag() else []), **d.some(dtype=lambda: "int64")))
 
@@ -304,15 +341,18 @@ group("conv_transpose2d", convolution(2, True), "F.")
 group("softmax log_softmax", lambda d: c(x := d.x(d.shape(1), dtype=d.near()), dim=d.axis(x)), "F.")
 group("glu", lambda d: c(d.x((*d.shape(0, 2), 2 * d.int(1, 2))), **d.some(dim=lambda: -1)), "F.")
 group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5)), "F.")
-group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")), dim=lambda: d.axis(x))), "F.")
+group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")),
+    dim=lambda: d.axis(x))), "F.")
 group("cosine_similarity", lambda d: c(x := d.x(d.shape(2, low=1)), d.x(x.shape), **d.some(dim=lambda: d.axis(x))), "F.")
 group("embedding", RECIPES["mg.embedding"], "F.")
-group("pad", lambda d: c(d.x((d.int(1, 2), d.int(1, 3), d.int(3, 4), d.int(3, 4))), tuple(d.int(0, 2) for _ in range(d.pick(2, 4))),
+group("pad", lambda d: c(d.x((d.int(1, 2), d.int(1, 3), d.int(3, 4), d.int(3, 4))),
+                         tuple(d.int(0, 2) for _ in range(d.pick(2, 4))),
                          **d.some(mode=lambda: d.pick("constant", "reflect", "replicate", "circular"))), "F.")
 group("grid_sample", RECIPES["mg.grid_sample"], "F.")
 group("scaled_dot_product_attention", attention, "F.")
 group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **d.some(
-    weight=lambda: d.x((x.shape[1 if len(x.shape) > 1 else 0],), 0.5, 2, dtype=x.dtype), label_smoothing=lambda: 0.2), **reduction(d)), "F.")
+    weight=lambda: d.x((x.shape[1 if len(x.shape) > 1 else 0],), 0.5, 2, dtype=x.dtype), label_smoothing=lambda: 0.2),
+    **reduction(d)), "F.")
 
 
 def layer(inputs, *args, always={}, **settings):
@@ -328,18 +368,23 @@ def of(*shapes, low=-3, high=3):
     return lambda d: [d.x(d.pick(*shapes), low, high, dtype="float32", kind="nice" if d.kind == "whole" else None)]
 
 
-ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5), (0, 4, 5, 5))
+ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
+    (0, 4, 5, 5))
 CHOICES = {
     "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh": layer(ANY), "GELU": layer(ANY, approximate=["none", "tanh"]),
-    "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]), "Softplus": layer(ANY, beta=[0.5, 3]),
-    "Softmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]), "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
+    "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
+    "Softplus": layer(ANY, beta=[0.5, 3]),
+    "Softmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
+    "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
     "Dropout DropPath": layer(ANY, p=[0.0, 1.0]), "Linear": layer(of((2, 3), (3,), (2, 0, 3)), 3, 2, bias=[True, False]),
     "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),
     "Conv1d": layer(ROWS, 4, 6, 3, stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
     "Conv2d": layer(IMAGES, 4, 6, 3, stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
     "ConvTranspose1d": layer(ROWS, 4, 6, 3, always={"stride": 2}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
-    "ConvTranspose2d": layer(IMAGES, 4, 6, 3, always={"stride": (2, 3)}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
-    "MaxPool1d AvgPool1d": layer(ROWS, 3, stride=[1, 2], padding=[0, 1]), "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
+    "ConvTranspose2d": layer(IMAGES, 4, 6, 3, always={"stride": (2, 3)}, padding=[1], output_padding=[0, 1], groups=[2],
+                             bias=[False]),
+    "MaxPool1d AvgPool1d": layer(ROWS, 3, stride=[1, 2], padding=[0, 1]),
+    "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
     "AdaptiveAvgPool2d AdaptiveMaxPool2d": layer(IMAGES, (2, 3)),
     "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),
     "BatchNorm1d": layer(of((3, 4), (2, 4, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
@@ -347,7 +392,8 @@ CHOICES = {
     "LayerNorm": layer(of((2, 3, 4), (0, 3, 4)), 4, eps=[0.1], elementwise_affine=[False], bias=[False]),
     "RMSNorm": layer(of((2, 3, 4)), 4, eps=[0.1], elementwise_affine=[False]),
     "GroupNorm": layer(IMAGES, 2, 4, eps=[0.1], affine=[False]),
-    "GRU LSTM": layer(of((3, 2, 4), (1, 1, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True], bidirectional=[True]),
+    "GRU LSTM": layer(of((3, 2, 4), (1, 1, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True],
+                      bidirectional=[True]),
     "GRUCell LSTMCell": layer(of((2, 4)), 4, 3, bias=[False]),
     "Attention": layer(of((2, 3, 4)), 4, 2, bias=[False]), "Mlp": layer(of((2, 3, 4)), 4, 5, activation=["relu", "gelu"]),
     "TransformerBlock": layer(of((2, 3, 4)), 4, 2, 5, activation=["relu"], norm_first=[False]),
@@ -355,12 +401,16 @@ CHOICES = {
     "MultiheadAttention": layer(lambda d: [d.x((2, 3, 4), dtype="float32", kind="nice")] * 3, 4, 2, bias=[False]),
     "ConvBlock": layer(of((2, 4, 4, 4)), 4, 3), "WeightNorm": layer(of((2, 3)), Code("nn.Linear(3, 2)")),
     "Sequential": layer(of((2, 3)), Code("nn.Linear(3, 2)"), Code("nn.ReLU()")),
-    "MSELoss L1Loss HuberLoss SmoothL1Loss KLDivLoss": layer(lambda d: [d.x((2, 3), dtype="float32"), d.x((2, 3), 0.1, 2, dtype="float32")],
+    "MSELoss L1Loss HuberLoss SmoothL1Loss KLDivLoss": layer(lambda d: [d.x((2, 3), dtype="float32"),
+        d.x((2, 3), 0.1, 2, dtype="float32")],
                                                              reduction=["mean", "sum", "none"]),
-    "BCELoss BCEWithLogitsLoss": layer(lambda d: [d.x((2, 3), 0.1, 0.9, dtype="float32"), d.x((2, 3), 0.1, 0.9, dtype="float32")],
+    "BCELoss BCEWithLogitsLoss": layer(lambda d: [d.x((2, 3), 0.1, 0.9, dtype="float32"),
+                                                  d.x((2, 3), 0.1, 0.9, dtype="float32")],
                                        reduction=["mean", "sum", "none"]),
-    "CrossEntropyLoss NLLLoss": layer(lambda d: [d.x((2, 3), dtype="float32"), d.indices((2,), 3, 0)], reduction=["mean", "sum", "none"]),
-    "TripletMarginLoss": layer(lambda d: [d.x((2, 3), dtype="float32") for _ in range(3)], margin=[0.5], p=[1.0, 3.0], reduction=["sum", "none"])}
+    "CrossEntropyLoss NLLLoss": layer(lambda d: [d.x((2, 3), dtype="float32"), d.indices((2,), 3, 0)],
+                                      reduction=["mean", "sum", "none"]),
+    "TripletMarginLoss": layer(lambda d: [d.x((2, 3), dtype="float32") for _ in range(3)], margin=[0.5], p=[1.0, 3.0],
+                               reduction=["sum", "none"])}
 for words, recipe in CHOICES.items():
     group(words, recipe, "nn.")
 
@@ -388,13 +438,14 @@ TRANSFORMS = "transforms"  # grad, jvp and the others, on programs of many opera
 ELSEWHERE = {  # what is fuzzed under another name
     **{"mg." + name: TRANSFORMS for name in "grad value_and_grad vjp jvp hvp jacobian hessian checkpoint".split()},
     **{"optim." + name: "steps." + name for name in OPTIMISERS}}
+MODELS = "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50"
 LEFT_OUT = {
     **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
     **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
-    **dict.fromkeys([f"nn.{n}" for n in "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50".split()],
-                    "a model, of layers that are called here"),
+    **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
     "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
-    **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()], "changes what it is given: test_optim.py"),
+    **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()],
+                    "changes what it is given: test_optim.py"),
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
     "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",

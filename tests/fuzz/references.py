@@ -16,10 +16,11 @@ try:
 except ImportError:
     torch = None
 
-SOLVERS = {"mg." + name for name in "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power".split()}
-GLOBAL = SOLVERS | {"mg.scaled_dot_product_attention", "F.scaled_dot_product_attention", "mg.packed_attention", "mg.norm_relu_pool",
-                    "mg.remainder"}  # NaN need not stay where it is: zeros are multiplied
-ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # gradients by convention: symmetric ones, none for padding
+SOLVERS = "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power"
+GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_attention", "mg.packed_attention",
+          "F.scaled_dot_product_attention", "mg.norm_relu_pool", "mg.remainder"}  # NaN may spread: zeros are multiplied by it
+ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv",  # no central differences: almost equal singular values,
+         "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and gradients that are conventions
 RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
 OTHERWISE = {"MultiheadAttention", "Embedding", "embedding"}  # other outputs or conventions than PyTorch's
 
@@ -77,7 +78,8 @@ def results(call, arrays, run):
             yield "NumPy", _by_numpy(theirs, call, arrays, Result)
     theirs = _torch(call.name)
     dtypes = {a.dtype for a in arrays}
-    if theirs is not None and call.kind != "whole" and dtypes <= {"float32", "float64", "int64", "bool"} and not dtypes >= {"float32", "float64"}:
+    known = dtypes <= {"float32", "float64", "int64", "bool"} and not dtypes >= {"float32", "float64"}
+    if theirs is not None and call.kind != "whole" and known:
         yield "PyTorch", _by_torch(theirs, call, arrays, Result)
 
 
@@ -123,5 +125,6 @@ def _by_torch(theirs, call, arrays, Result):
     except Exception as error:
         return Result(error=error)
     leaves = [x for x in leaves if x.requires_grad] if ys else []
-    return Result([np.array(y.detach().numpy()) for y in outs] + [v.numpy() for v, a in zip(inputs, arrays) if a.role == "state"],
+    states = [v.numpy() for v, a in zip(inputs, arrays) if a.role == "state"]
+    return Result([np.array(y.detach().numpy()) for y in outs] + states,
                   [x.grad if x.grad is None else x.grad.numpy() for x in leaves])

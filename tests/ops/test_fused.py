@@ -301,7 +301,8 @@ def test_affine_maps_of_several_dtypes(data):
 
 SEVERAL = {  # fused operations of several inputs, and the shapes of these
     "linear": (lambda x, w, b: mg.linear(x, w, b), [(5, 4), (3, 4), (3,)]),
-    "layer_norm": (lambda x, w, b: mg.layer_norm(x, 4, w, b), [(5, 4), (4,), (4,)]), "rms_norm": (lambda x, w: mg.rms_norm(x, 4, w), [(5, 4), (4,)]),
+    "layer_norm": (lambda x, w, b: mg.layer_norm(x, 4, w, b), [(5, 4), (4,), (4,)]),
+    "rms_norm": (lambda x, w: mg.rms_norm(x, 4, w), [(5, 4), (4,)]),
     "group_norm": (lambda x, w, b: mg.group_norm(x, 2, w, b), [(3, 4, 2), (4,), (4,)]),
     "batch_norm": (lambda x, w, b: mg.batch_norm(x, None, None, w, b, True), [(5, 4, 2, 2), (4,), (4,)]),
     "norm_relu_pool": (lambda x, w, b: mg.norm_relu_pool(x, None, None, w, b, True), [(5, 4, 2, 2), (4,), (4,)]),
@@ -315,9 +316,10 @@ SEVERAL = {  # fused operations of several inputs, and the shapes of these
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_inputs_of_several_dtypes(name, data):
-    """Results have the dtype that all have together, gradients that of their input, and both the digits of the least exact one."""
+    """Results have the dtype that all have together, gradients that of their input, both the digits of the least exact one."""
     f, shapes = SEVERAL[name]
-    inputs = [data.draw(arrays(shape, -1, 1)).astype(data.draw(st.sampled_from([np.float32, np.float64, np.float16]))) for shape in shapes]
+    inputs = [data.draw(arrays(shape, -1, 1)).astype(data.draw(st.sampled_from([np.float32, np.float64, np.float16])))
+              for shape in shapes]
     tolerance = max({np.float64: 1e-9, np.float32: 1e-4, np.float16: 2e-2}[x.dtype.type] for x in inputs)
     exact = [mg.Tensor(x.astype(np.float64), requires_grad=True) for x in inputs]
     expected = f(*exact)

@@ -32,8 +32,9 @@ def test_sums_of_many_ones_lose_none(name, dtype):
 @pytest.mark.parametrize("other", [np.float16, bfloat16, np.float32, np.float64, np.int64, np.uint8, bool])
 @HALF
 @pytest.mark.parametrize("f", [
-    mg.add, mg.multiply, mg.maximum, mg.logaddexp, mg.arctan2, lambda x, y: mg.where(np.eye(2) > 0, x, y), lambda x, y: mg.concatenate([x, y]),
-    lambda x, y: mg.stack([x, y]), lambda x, y: mg.vstack([x, y]), mg.matmul, lambda x, y: mg.einsum("ij,jk", x, y), mg.kron, mg.outer, mg.dot,
+    mg.add, mg.multiply, mg.maximum, mg.logaddexp, mg.arctan2, mg.matmul, mg.kron, mg.outer, mg.dot,
+    lambda x, y: mg.where(np.eye(2) > 0, x, y), lambda x, y: mg.concatenate([x, y]), lambda x, y: mg.stack([x, y]),
+    lambda x, y: mg.vstack([x, y]), lambda x, y: mg.einsum("ij,jk", x, y),
     lambda x, y: mg.clip(x, y, None)])
 def test_beside_another_dtype(f, dtype, other):
     x, y = np.array([[1, 2], [3, 4]], dtype), np.ones((2, 2), other)

@@ -96,7 +96,8 @@ def test_sorting_equal_elements_keeps_each_ones_gradient():
 
 @pytest.mark.parametrize("x, value, slopes",
                          [([-INF, -INF], -INF, [0, 0]), ([-INF, 1.0], 1, [0, 1]), ([INF, 1.0], INF, [1, 0]),
-                                              ([INF, -INF], INF, [1, 0]), ([INF, INF], INF, [0.5, 0.5]), ([1000.0, 1000.0], 1000 + np.log(2), [0.5, 0.5]),
+                                              ([INF, -INF], INF, [1, 0]), ([INF, INF], INF, [0.5, 0.5]),
+                                              ([1000.0, 1000.0], 1000 + np.log(2), [0.5, 0.5]),
                           ([-1000.0, 0.0], 0, [0, 1])])
 def test_log_sum_exp_with_infinities(x, value, slopes):
     x = np.array(x)
@@ -228,7 +229,8 @@ def test_whole_numbers_give_the_same_with_paths_and_without(dtype):
     x = np.random.default_rng(0).integers(0, 2 if dtype is bool else 100, (2, 3, 5, 5)).astype(dtype)
     x[0, 0] = 0 if dtype is bool else np.iinfo(dtype).min
     for f in (lambda x: mg.max_pool2d(x, 3, 2, 1), lambda x: mg.max_pool2d(x, 2), lambda x: mg.adaptive_max_pool2d(x, 2),
-              lambda x: mg.batch_norm(x, None, None, training=True), lambda x: mg.batch_norm(x, None, None, [1, 2, 3], [0, 1, 0], True),
+              lambda x: mg.batch_norm(x, None, None, training=True),
+              lambda x: mg.batch_norm(x, None, None, [1, 2, 3], [0, 1, 0], True),
               lambda x: mg.norm_relu_pool(x, None, None, np.ones(3), np.zeros(3), True)):
         y = f(x)
         with definitions():
@@ -327,7 +329,8 @@ def test_empty_batches(f):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_convolutions_of_nothing(transposed, groups, n, inputs, outputs):
     x = mg.Tensor(np.zeros((n, inputs, 5, 4)), requires_grad=True)
-    w = mg.Tensor(np.ones((inputs, outputs // groups, 3, 2) if transposed else (outputs, inputs // groups, 3, 2)), requires_grad=True)
+    w = mg.Tensor(np.ones((inputs, outputs // groups, 3, 2) if transposed else (outputs, inputs // groups, 3, 2)),
+                  requires_grad=True)
     for context in (contextlib.nullcontext(), definitions()):
         with context:
             y = (mg.conv_transpose2d if transposed else mg.conv2d)(x, w, stride=2, padding=1, groups=groups)
@@ -338,7 +341,8 @@ def test_convolutions_of_nothing(transposed, groups, n, inputs, outputs):
 
 def test_images_smaller_than_a_window_are_refused_with_paths_and_without():
     x = np.ones((1, 3, 1, 4))
-    for f in (lambda: mg.max_pool2d(x, 2), lambda: mg.avg_pool2d(x, 2), lambda: mg.norm_relu_pool(x, None, None, np.ones(3), np.ones(3), True)):
+    for f in (lambda: mg.max_pool2d(x, 2), lambda: mg.avg_pool2d(x, 2),
+              lambda: mg.norm_relu_pool(x, None, None, np.ones(3), np.ones(3), True)):
         for context in (contextlib.nullcontext(), definitions()):
             with context, pytest.raises(ValueError, match="larger|two rows"):
                 f()
