@@ -211,8 +211,8 @@ def convolution(axes, transposed=False):
         def number(low, high):
             return d.int(low, high) if axes == 1 else d.pick(n := d.int(low, high), (n, d.int(low, high)))
 
-        return c(d.x((d.int(0, 2), inputs, *sides)), d.x((*shape, *kernel), -1, 1), *([d.x((outputs,))] if d.flag() else []),
-                 groups=groups,
+        weight = d.x((*shape, *kernel), -1, 1, kind="nice" if d.kind == "special" else None)  # padding is multiplied by it
+        return c(d.x((d.int(0, 2), inputs, *sides)), weight, *([d.x((outputs,))] if d.flag() else []), groups=groups,
                  **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 1 if transposed else 2),
                           dilation=lambda: number(1, 2)))
     return recipe
