@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LIMIT = 30  # seconds a case may take
@@ -90,6 +91,7 @@ def work(options, case, todo) -> int:
     from .recipes import targets
     found = targets()
     seed, names = todo
+    warnings.simplefilter("ignore")
     for name in names:
         began, state, (strategy, check) = time.monotonic(), {"cases": 0, "call": None}, found[name]
 

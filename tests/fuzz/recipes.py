@@ -428,7 +428,7 @@ def optimiser(always={}, **settings):
 
 group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
 group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
-group("LARS", optimiser({"lr": 0.1}, momentum=[0.0, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
+group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
 group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
 group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
 
