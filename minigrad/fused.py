@@ -4,7 +4,7 @@ import numpy as np
 from . import backend
 from .backward import gradients_of
 from .recording import caller, recording, state
-from .primitive import Node, Primitive, identity
+from .primitive import Node, Primitive, cast, identity
 from .tensor import Tensor, wrap
 
 
@@ -38,6 +38,9 @@ class Fused(Primitive):
                 inputs = self._lift(inputs)
                 break
         arrays = [x._array for x in inputs]
+        if any([a.dtype != arrays[0].dtype for a in arrays]):
+            inputs = _of_one_dtype(inputs)
+            arrays = [x._array for x in inputs]
         learned = any([isinstance(value, Tensor) for value in settings.values()])  # paths take numbers
         path = None if learned else backend.path(self.name, arrays, settings)
         if path is None:
@@ -87,6 +90,15 @@ class Fused(Primitive):
         targets = [x for x, want in zip(inputs, wanted) if want]
         grads = iter(gradients_of([y for y, _ in pairs], targets, [g for _, g in pairs], create_graph, stop=True))
         return [next(grads) if want else None for want in wanted]
+
+
+def _of_one_dtype(inputs):
+    """The inputs, those that are floating point in the dtype that they have together: paths and definitions see one."""
+    floats = [x.dtype for x in inputs if backend.is_float(x.dtype)]
+    if len(set(floats)) < 2:
+        return inputs
+    dtype = backend.result_type(*floats)
+    return [cast(x, dtype=dtype) if backend.is_float(x.dtype) and x.dtype != dtype else x for x in inputs]
 
 
 def _in_float32(operation, inputs, settings):

@@ -43,6 +43,18 @@ def is_half(dtype):
     return dtype.char in "eE"
 
 
+def largest_of(dtype):
+    """The largest finite number of a floating point dtype; NumPy does not tell that of bfloat16."""
+    return float(np.finfo(dtype).max) if dtype.kind == "f" else (2 - 2.0**-7) * 2.0**127
+
+
+def lowest_of(dtype):
+    """The number that no other of this dtype is below."""
+    if is_float(dtype):
+        return -np.inf
+    return False if dtype == bool else int(np.iinfo(dtype).min)
+
+
 def result_type(*dtypes):
     """The dtype of a result of arrays of these dtypes. NumPy's, and where it has none for bfloat16: float32 for it beside
     float16, float64 beside integers."""
@@ -50,11 +62,6 @@ def result_type(*dtypes):
         return np.result_type(*dtypes)
     except TypeError:
         return np.dtype(np.float32 if all(map(is_half, dtypes)) else np.float64)
-
-
-def lowest(dtype):
-    """The number that no other of the dtype is below: -inf, the smallest whole number, or False."""
-    return -np.inf if is_float(dtype) else False if dtype == bool else np.iinfo(dtype).min
 
 
 def in_float32(function):

@@ -263,6 +263,7 @@ class BatchNorm2d(Module):
         self.momentum = real(type(self).__name__, "momentum", momentum, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
         if x.ndim not in self.dims:
             raise ValueError(f"{type(self).__name__}: a Tensor of {' or '.join(map(str, self.dims))} axes wanted, "
                              f"got shape {x.shape}")
@@ -342,6 +343,8 @@ class WeightNorm(Module):
     """
 
     def __init__(self, layer: Module):
+        if not isinstance(getattr(layer, "weight", None), Parameter):
+            raise TypeError(f"WeightNorm: a layer with a parameter `weight` wanted, got {type(layer).__name__}")
         v = layer.weight._array
         length = np.sqrt((v * v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
         self.weight_g, self.weight_v, self.layer = Parameter(length), Parameter(v), layer

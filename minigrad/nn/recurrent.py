@@ -28,6 +28,13 @@ class _Cell(Module):
         self.weight_ih, self.weight_hh = (uniform((rows, n), hidden_size) for n in (input_size, hidden_size))
         self.bias_ih, self.bias_hh = (uniform((rows,), hidden_size) if bias else None for _ in range(2))
 
+    def _rows(self, x):
+        """The input as a Tensor (N, input_size)."""
+        x = as_tensor(x)
+        if x.ndim != 2:
+            raise ValueError(f"{type(self).__name__}: an input (N, {self.weight_ih.shape[1]}) wanted, got shape {x.shape}")
+        return x
+
 
 class GRUCell(_Cell):
     """One step of a gated recurrent unit, `gru_cell`: (N, input_size) and the state (N, hidden_size) to the next state."""
@@ -35,7 +42,7 @@ class GRUCell(_Cell):
     gates = 3
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        x = as_tensor(x)
+        x = self._rows(x)
         h = _zeros(x, x.shape[0], self.hidden_size) if h is None else h
         return ops.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
@@ -53,7 +60,7 @@ class LSTMCell(_Cell):
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(N, input_size) and the state (h, c), each (N, hidden_size) or zeros if None, to the next state (h', c')."""
-        x = as_tensor(x)
+        x = self._rows(x)
         h, c = [_zeros(x, x.shape[0], self.hidden_size)] * 2 if state is None else map(as_tensor, state)
         return _lstm_step(ops.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
 

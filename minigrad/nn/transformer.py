@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from ..ops.geometry import real
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from . import init
 from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
 from .module import Module, Parameter
@@ -54,6 +54,8 @@ class Attention(Module):
         Returns:
             (N, L, E), or with the weights a pair.
         """
+        query = as_tensor(query)
+        self._check("query", query)
         n, length, dim = query.shape
         drop = self.dropout if self.training else 0
         if key is None and value is None:
@@ -75,8 +77,14 @@ class Attention(Module):
         y = self.proj(y.transpose(0, 2, 1, 3).reshape(n, length, dim))
         return (y, weights) if need_weights else y
 
+    def _check(self, name, x):
+        if x.ndim != 3:
+            raise ValueError(f"{type(self).__name__}: a {name} (N, L, E) wanted, got shape {x.shape}")
+
     def _projected(self, x, i):
         """Query, key or value (i = 0, 1, 2) of x as (N, heads, L, E / heads)."""
+        x = as_tensor(x)
+        self._check(("query", "key", "value")[i], x)
         rows = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
         y = ops.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
         return y.reshape(*y.shape[:2], self.num_heads, x.shape[-1] // self.num_heads).transpose(0, 2, 1, 3)

@@ -4,13 +4,13 @@ from __future__ import annotations
 import functools
 import math
 
-from ..backend import is_float, path, random, where as choose, with_paths
+from ..backend import is_float, path, random, where as choose, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
-from .geometry import real
+from .geometry import one_axis, one_of, real
 from .shape import split
 
 
@@ -81,8 +81,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
 
     `approximate="tanh"` is 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as in GPT-2.
     """
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
+    one_of("gelu", "approximate", approximate, ("none", "tanh"))
     return (_fused_gelu if approximate == "none" else _fused_gelu_tanh)(_floating("gelu", x))
 
 
@@ -159,7 +158,8 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
         ValueError: the axis is of odd length.
     """
     x = _floating("glu", x)
-    if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
+    axis = one_axis("glu", axis, x.ndim)
+    if x.shape[axis] % 2:
         raise ValueError(f"glu: an axis of even length wanted, got axis {axis} of shape {x.shape}")
     left, right = split(x, 2, axis)
     return left * sigmoid(right)
@@ -201,6 +201,11 @@ def _keep_mask(array, shape, p):
     return random.words(array, shape) >= cut, 65536 / (65536 - cut)
 
 
+def _nothing_of(x):
+    """Zeros like x, whatever stands in it, with a gradient of zeros."""
+    return where(Tensor(xp(x._array).zeros(x.shape, bool)), x, 0)
+
+
 @operation
 def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element set to 0 with probability `p`, the others divided by 1 - p (Srivastava et al. 2014).
@@ -211,7 +216,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return x * 0
+        return _nothing_of(x)
     if path("dropout_by_seed", [x._array]) is not None:
         return _dropped_by_seed(x, p=p, seed=random.draw())
     keep, scale = _keep_mask(x._array, x.shape, p)
@@ -228,7 +233,7 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     if p == 1:
-        return x * 0
+        return _nothing_of(x)
     keep, scale = _keep_mask(x._array, x.shape[:1] + (1,) * (x.ndim - 1), p)
-    return x * Tensor((keep * scale).astype(x.dtype))
+    return where(Tensor(keep), x * scale, 0)
 

@@ -91,7 +91,7 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         extra = before_k.shape[-2]
         k, v = concatenate([before_k, k], -2), concatenate([before_v, v], -2)
     mask = _mask(attn_mask, q, k, extra)
-    settings = dict(causal=extra if is_causal else None, scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    settings = dict(causal=extra if is_causal else None, scale=_scale(q, scale))
     if return_weights:
         weights = _weights(q, k, *mask, **settings)
         return matmul(weights, v), weights
@@ -124,7 +124,11 @@ def packed_attention(qkv: TensorLike, attn_mask: TensorLike | None = None, *, is
     q = qkv._array[:, :, 0].transpose(0, 2, 1, 3)
     mask = _mask(attn_mask, q, q, 0)
     return _fused_packed(qkv, *mask, causal=0 if is_causal else None,
-                         scale=1 / math.sqrt(qkv.shape[-1]) if scale is None else scale)
+                         scale=_scale(qkv, scale))
+
+
+def _scale(q, scale):
+    return 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else real("attention", "scale", scale)
 
 
 def _mask(mask, q, k, extra):

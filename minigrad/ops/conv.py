@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from ..backend import is_half, with_paths, xp
+from ..backend import is_float, is_half, result_type, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
@@ -29,7 +29,7 @@ from .shape import pad
 def _conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """y[n, o, i, j] = sum over taps (a, b) and channels c of x[n, c, i sh + a dh - ph, j sw + b dw - pw] w[o, c, a, b]."""
     size = _output_size(x.shape, w.shape, stride, padding, dilation)
-    padded, filters = _padded(x, padding, groups), w.reshape(groups, -1, *w.shape[1:])
+    padded, filters = _padded(x, padding, groups), w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     if padded.shape[2] != w.shape[1]:
         raise ValueError(f"conv2d: images of {x.shape[1]} channels in {groups} groups, filters for {w.shape[1]}")
     y = 0
@@ -41,8 +41,8 @@ def _conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
 def _conv2d_input_gradient(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Each output gives its gradient, times the filter, back to the pixels that it saw."""
     module, size = xp(gy), gy.shape[2:]
-    padded = _padded(module.zeros(x_shape, gy.dtype), padding, groups)
-    gy, filters = gy.reshape(len(gy), groups, -1, *size), w.reshape(groups, -1, *w.shape[1:])
+    padded = _padded(module.zeros(x_shape, result_type(gy.dtype, w.dtype)), padding, groups)
+    gy, filters = _grouped(gy, groups), w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     for a, b, window in _taps(w.shape, size, stride, dilation):
         padded[window] += module.einsum("ngohw,goc->ngchw", gy, filters[..., a, b])
     top, left = padding
@@ -52,8 +52,8 @@ def _conv2d_input_gradient(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilati
 def _conv2d_weight_gradient(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Each tap gets the products of the outputs' gradients and the pixels that they saw through it."""
     module, size = xp(gy), gy.shape[2:]
-    padded, gy = _padded(x, padding, groups), gy.reshape(len(gy), groups, -1, *size)
-    gw = module.zeros((groups, w_shape[0] // groups, *w_shape[1:]), gy.dtype)
+    padded, gy = _padded(x, padding, groups), _grouped(gy, groups)
+    gw = module.zeros((groups, w_shape[0] // groups, *w_shape[1:]), result_type(gy.dtype, x.dtype))
     for a, b, window in _taps(w_shape, size, stride, dilation):
         gw[..., a, b] = module.einsum("ngohw,ngchw->goc", gy, padded[window])
     return gw.reshape(w_shape)
@@ -70,11 +70,15 @@ def _taps(w_shape, size, stride, dilation):
 
 def _padded(x, padding, groups):
     """(N, C, H, W) with zeros around it, as (N, groups, C / groups, H', W')."""
-    n, c = x.shape[:2]
+    c = x.shape[1]
     if c % groups:
         raise ValueError(f"conv2d: {c} channels do not divide into {groups} groups")
-    x = xp(x).pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    return x.reshape(n, groups, c // groups, *x.shape[2:])
+    return _grouped(xp(x).pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2)), groups)
+
+
+def _grouped(x, groups):
+    """(N, C, H, W) as (N, groups, C / groups, H, W); none of the lengths can be left to NumPy where another is 0."""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
 
 
 def _output_size(x_shape, w_shape, stride, padding, dilation):
@@ -125,6 +129,8 @@ def _images_and_filters(name, x, w, groups, transposed=False):
     x, w = map(as_tensor, (x, w))
     groups = whole(name, "groups", groups, 1)
     kinds = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
+    if not (is_float(x.dtype) or is_float(w.dtype)):
+        raise TypeError(f"{name}: floating point wanted, got images of {x.dtype} and filters of {w.dtype}")
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape}")
     channels = w.shape[0] if transposed else w.shape[1] * groups

@@ -11,13 +11,14 @@ of what they decorate is its docstring. `operation` takes a function as it is: o
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 
 from ..primitive import Primitive
-from ..tensor import Tensor, asarray, wrap
+from ..tensor import Tensor, as_tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
@@ -79,14 +80,16 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
 
     def declare(function):
         name = function.__name__
+        operands = sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
 
         @functools.wraps(function)
         def called(*inputs, **settings):
             if isinstance(forward, np.ufunc) and (settings or len(inputs) != forward.nin):  # which takes more: where to write
                 raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
                                 f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
+            inputs = [_operand(name, x, operands) if i < operands else asarray(x) for i, x in enumerate(inputs)]
             try:
-                out = forward(*[asarray(x) for x in inputs], **settings)
+                out = forward(*inputs, **settings)
             except (ValueError, TypeError) as error:  # of AxisError, a ValueError, too
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
                 kind = ValueError if isinstance(error, ValueError) else TypeError
@@ -96,6 +99,18 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
         return operation(called, **declared)
 
     return declare
+
+
+def _operand(name, x, operands):
+    """The array of an operand. A number beside others stays one, which leaves them their dtype."""
+    if isinstance(x, Tensor):
+        return x._array
+    if operands > 1 and isinstance(x, (bool, int, float, np.generic)):
+        return x
+    try:
+        return as_tensor(x)._array
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 _OPERANDS = (Tensor, int, float, bool, np.ndarray, np.generic, list, tuple)

@@ -7,16 +7,16 @@ NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are s
 from __future__ import annotations
 
 import math
-import operator
 
 import numpy as np
 
 from .. import primitive
-from ..backend import as_dtype, in_float32, is_float, where as choose, with_paths, xp
+from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
-from .declare import elementwise, nondifferentiable, operation, public_face
+from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
+from .geometry import whole
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
@@ -141,16 +141,11 @@ def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is 0."""
 
 
-def _share(x, out):
-    """exp(x - out), the share of x in out = log(exp(x) + ...), also where out is infinite."""
-    infinite = isinf(out)
-    return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), exp(where(infinite, 0, x) - where(infinite, 0, out)))
-
-
 def _sigmoid_share(x, y, out):
     """exp(x) / (exp(x) + exp(y)) by the difference, which keeps the digits that out = log(exp(x) + exp(y)) has lost."""
     infinite = isinf(out)
-    return where(infinite, cast(equal(x, math.inf), dtype=x.dtype), sigmoid(where(infinite, 0, x) - where(infinite, 0, y)))
+    share = where(equal(x, math.inf), where(equal(x, y), 0.5, 1), 0)
+    return where(infinite, cast(share, dtype=out.dtype), sigmoid(where(infinite, 0, x) - where(infinite, 0, y)))
 
 
 @elementwise(np.logaddexp,
@@ -290,14 +285,15 @@ def trunc(x: TensorLike) -> Tensor:
     """x without its digits behind the point: the nearest whole number towards 0."""
 
 
-_round = Primitive("round", lambda x, decimals: np.round(x, decimals) if decimals else np.rint(x),
-                   lambda g, _out, _x, decimals: zeros_like(g))
+_round = Primitive("round", lambda x, decimals: np.round(x, decimals), lambda g, _out, _x, decimals: zeros_like(g))
+_rint = NUMPY[np.rint] = Primitive("round", np.rint, lambda g, _out, _x: zeros_like(g))  # of whole numbers floats
 
 
-@operation(method=True, numpy=(np.rint, np.round, np.around))
+@operation(method=True, numpy=(np.round, np.around))
 def round(x: TensorLike, decimals: int = 0) -> Tensor:
     """The nearest number with so many decimals; halves go to the even one."""
-    return _round(x, decimals=operator.index(decimals))
+    x, decimals = as_tensor(x), whole("round", "decimals", decimals, -math.inf)
+    return _round(x, decimals=decimals) if decimals or not is_float(x.dtype) else _rint(x)
 
 
 @elementwise(np.abs, lambda g, _out, x: g * sign(x), method=True, operator="abs")
@@ -342,17 +338,21 @@ def minimum(x: TensorLike, y: TensorLike) -> Tensor:
     """The smaller of x and y, element by element; equal ones share the gradient evenly."""
 
 
-def _to_larger_number(g, x, y):
+def _to_number(g, x, y, otherwise):
     """What `fmax` gives x: all where y is no number, else as `maximum`."""
-    return where(isnan(y), where(isnan(x), 0.5 * g, g), _to_larger(g, x, y))
+    return where(isnan(y), where(isnan(x), 0.5 * g, g), otherwise)
 
 
-@elementwise(np.fmax, lambda g, _out, x, y: _to_larger_number(g, x, y), lambda g, _out, x, y: _to_larger_number(g, y, x))
+@elementwise(np.fmax,
+             lambda g, _out, x, y: _to_number(g, x, y, _to_larger(g, x, y)),
+             lambda g, _out, x, y: _to_number(g, y, x, _to_larger(g, y, x)))
 def fmax(x: TensorLike, y: TensorLike) -> Tensor:
     """The larger of x and y, or the one of them that is not NaN; equal ones share the gradient evenly."""
 
 
-@elementwise(np.fmin, lambda g, _out, x, y: _to_larger_number(g, -x, -y), lambda g, _out, x, y: _to_larger_number(g, -y, -x))
+@elementwise(np.fmin,
+             lambda g, _out, x, y: _to_number(g, x, y, _to_larger(g, y, x)),
+             lambda g, _out, x, y: _to_number(g, y, x, _to_larger(g, x, y)))
 def fmin(x: TensorLike, y: TensorLike) -> Tensor:
     """The smaller of x and y, or the one of them that is not NaN; equal ones share the gradient evenly."""
 
@@ -413,7 +413,7 @@ def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float
     if not is_float(x.dtype):
         return x
     if posinf is None or neginf is None:
-        largest = float(np.finfo(x.dtype).max)
+        largest = largest_of(x.dtype)
         posinf, neginf = largest if posinf is None else posinf, -largest if neginf is None else neginf
     return where(isnan(x), nan, where(equal(x, math.inf), posinf, where(equal(x, -math.inf), neginf, x)))
 
@@ -532,20 +532,23 @@ def stop_gradient(x: TensorLike) -> Tensor:
 
 
 @operation(numpy=np.zeros_like)
-def zeros_like(x: Tensor) -> Tensor:
+def zeros_like(x: TensorLike) -> Tensor:
     """Zeros of the shape, dtype and device of `x`."""
-    return wrap(xp(x._array).zeros_like(x._array))
+    x = as_tensor(x)._array
+    return wrap(xp(x).zeros_like(x))
 
 
 @operation(numpy=np.ones_like)
-def ones_like(x: Tensor) -> Tensor:
+def ones_like(x: TensorLike) -> Tensor:
     """Ones of the shape, dtype and device of `x`."""
-    return wrap(xp(x._array).ones_like(x._array))
+    x = as_tensor(x)._array
+    return wrap(xp(x).ones_like(x))
 
 
 @operation(numpy=np.full_like)
-def full_like(x: Tensor, fill_value: TensorLike) -> Tensor:
+def full_like(x: TensorLike, fill_value: TensorLike) -> Tensor:
     """Numbers of the shape, dtype and device of `x`, all `fill_value` or, of an array or Tensor, broadcast."""
+    x = as_tensor(x)
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype)
     return wrap(xp(x._array).full_like(x._array, fill_value))

@@ -1,4 +1,4 @@
-"""Numbers that are settings, in their range: whole ones, pairs of them (vertical, horizontal) for windows, and real ones."""
+"""Settings in their range: whole numbers, pairs of them (vertical, horizontal) for windows, real numbers, axes and words."""
 from __future__ import annotations
 
 import math
@@ -14,7 +14,7 @@ Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 
 
-def whole(of: str, name: str, value: Any, least: int) -> int:
+def whole(of: str, name: str, value: Any, least: float) -> int:
     """`value` as a whole number that is at least `least`.
 
     Raises:
@@ -33,6 +33,22 @@ def whole(of: str, name: str, value: Any, least: int) -> int:
 def several(value: Any) -> tuple | None:
     """The numbers of a sequence; None of what is none, text included."""
     return tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else None
+
+
+def one_axis(of: str, axis: Any, ndim: int) -> int:
+    """`axis`, which may count from the end, counted from the first. ValueError if a Tensor of `ndim` axes has no such one."""
+    axis = whole(of, "axis", axis, -math.inf)
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{of}: axis {axis} is out of bounds for a Tensor of {ndim} dimensions")
+    return axis % ndim
+
+
+def one_of(of: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value`, which is one of these words. ValueError otherwise."""
+    if not isinstance(value, str) or value not in choices:
+        words = " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
+        raise ValueError(f"{of}: {name} is {words}, not {value!r}")
+    return value
 
 
 def pair(of: str, name: str, value: Any, least: int) -> tuple[int, int]:

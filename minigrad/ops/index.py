@@ -8,7 +8,7 @@ from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
 from .declare import nondifferentiable, operation
 from .elementwise import where, zeros_like
-from .geometry import whole
+from .geometry import one_axis, whole
 
 
 def _is_basic(index):
@@ -159,9 +159,9 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
 
 def _axis_of(name, x, indices, axis):
     """The axis of x, counted from the first, along which `indices` pick."""
-    if indices.ndim != x.ndim or not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{name}: indices of shape {indices.shape} and axis {axis} for shape {x.shape}")
-    return axis % x.ndim
+    if indices.ndim != x.ndim:
+        raise ValueError(f"{name}: indices of shape {indices.shape} for shape {x.shape}; as many axes are wanted")
+    return one_axis(name, axis, x.ndim)
 
 
 def _spread_shape(shape, other, axis):
@@ -212,9 +212,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     indices = xp(x._array).asarray(asarray(indices))
     if axis is None or x.ndim == 0 and not np.iterable(axis) and axis in (0, -1):  # as NumPy: a number may be a vector of one
         return getitem(x.reshape(-1), indices)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"take: axis {axis} is out of bounds for shape {x.shape}")
-    return getitem(x, (slice(None),) * (axis % x.ndim) + (indices,))
+    return getitem(x, (slice(None),) * one_axis("take", axis, x.ndim) + (indices,))
 
 
 def _order(x, axis=-1):
@@ -236,6 +234,7 @@ def sort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> T
     x = as_tensor(x)
     if axis is None:
         return sort(x.reshape(-1), 0, descending=descending)
+    axis = one_axis("sort", axis, x.ndim)
     order = _descending(x._array, axis) if descending else argsort(x, axis=axis)
     return take_along_axis(x, order, axis)
 
@@ -258,9 +257,10 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
     Raises:
         ValueError: the axis has fewer than k elements.
     """
-    x = as_tensor(x)
-    if not 0 <= k <= x.shape[axis]:
+    x, k = as_tensor(x), whole("top_k", "k", k, 0)
+    axis = one_axis("top_k", axis, x.ndim)
+    if k > x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
     order = _descending(x._array, axis) if largest else _order(x._array, axis)
-    indices = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
+    indices = order[(slice(None),) * axis + (slice(0, k),)]
     return take_along_axis(x, indices, axis), Tensor(indices)

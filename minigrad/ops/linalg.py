@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import builtins
 import math
-import operator
 import string
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,9 +14,18 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
+from .geometry import one_of, whole
 from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, stack, swapaxes
+
+
+def _matrices(name, x):
+    """A Tensor of two axes or more. ValueError otherwise."""
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: matrices wanted, got shape {x.shape}")
+    return x
 
 
 def _t(x):
@@ -79,6 +87,9 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> T
     if np.iterable(axes):
         ax, ay = _axes(axes[0], x.ndim), _axes(axes[1], y.ndim)
     else:
+        axes = whole("tensordot", "axes", axes, 0)
+        if axes > builtins.min(x.ndim, y.ndim):
+            raise ValueError(f"tensordot: axes={axes} for Tensors of shapes {x.shape} and {y.shape}")
         ax, ay = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
     if len(ax) != len(ay) or [x.shape[a] for a in ax] != [y.shape[a] for a in ay]:
         raise ValueError(f"tensordot: axes {ax} of shape {x.shape} do not match axes {ay} of shape {y.shape}")
@@ -137,7 +148,8 @@ def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool |
     for k, x in enumerate(operands):
         elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
         alone = [a for a, letter in enumerate(inputs[k]) if letter not in elsewhere]
-        operands[k] = sum(x, alone) if alone else x
+        if alone:  # whole numbers keep their dtype, as in NumPy
+            operands[k] = sum(x, alone) if is_float(x.dtype) else sum(x, alone).astype(x.dtype)
         inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
     return _einsum(*operands, subscripts=(tuple(inputs), out))
 
@@ -202,6 +214,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
     x = moveaxis(as_tensor(x), (axis1, axis2), (-2, -1))
     rows, columns = x.shape[-2:]
+    offset = whole("diagonal", "offset", offset, -math.inf)
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
     i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
     return getitem(x, (..., i + start_row, i + start_column))
@@ -216,15 +229,15 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
 @operation(numpy=np.tril)
 def tril(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros above the k-th diagonal."""
-    x = as_tensor(x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k, dtype=bool)), x, x.dtype.type(0))
+    x = _matrices("tril", x)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=whole("tril", "k", k, -math.inf), dtype=bool)), x, x.dtype.type(0))
 
 
 @operation(numpy=np.triu)
 def triu(x: TensorLike, k: int = 0) -> Tensor:
     """The last two axes with zeros below the k-th diagonal."""
-    x = as_tensor(x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=k - 1, dtype=bool)), x.dtype.type(0), x)
+    x = _matrices("triu", x)
+    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=whole("triu", "k", k, -math.inf) - 1, dtype=bool)), x.dtype.type(0), x)
 
 
 @operation(numpy=np.diag)
@@ -244,8 +257,7 @@ def diag(x: TensorLike, k: int = 0) -> Tensor:
 def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     """The vector product along an axis of length 3; the other axes broadcast."""
     x, y = as_tensor(x), as_tensor(y)
-    if not isinstance(axis, (int, np.integer)):
-        raise ValueError(f"cross: one axis wanted, not {axis!r}")
+    axis = whole("cross", "axis", axis, -math.inf)
     if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
@@ -266,7 +278,7 @@ def kron(x: TensorLike, y: TensorLike) -> Tensor:
 @operation(numpy=np.linalg.matrix_power)
 def matrix_power(x: TensorLike, n: int) -> Tensor:
     """The product of `n` times a square matrix; of negative n, of its inverse."""
-    x, n = as_tensor(x), operator.index(n)
+    x, n = as_tensor(x), whole("matrix_power", "n", n, -math.inf)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
     if n == 0:
@@ -346,7 +358,7 @@ def slogdet(x: TensorLike) -> Slogdet:
 @operation
 def logdet(x: TensorLike) -> Tensor:
     """The logarithm of the determinant; NaN where that is negative."""
-    sign, logarithm = slogdet(x)
+    sign, logarithm = slogdet(_matrices("logdet", x))
     return where(sign < 0, math.nan, logarithm)
 
 
@@ -420,7 +432,7 @@ def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
 @operation(numpy=np.linalg.eigvalsh)
 def eigvalsh(x: TensorLike, UPLO: str = "L") -> Tensor:
     """The eigenvalues of a symmetric matrix, in ascending order; `UPLO` as of `eigh`."""
-    return eigh(x, UPLO)[0]
+    return eigh(_matrices("eigvalsh", x), UPLO)[0]
 
 
 @operation
@@ -430,7 +442,7 @@ def svdvals(x: TensorLike) -> Tensor:
     They are the upper half of the eigenvalues of the symmetric matrix [[0, x], [x.T, 0]], which gives derivatives of
     any order without losing digits as x.T @ x would.
     """
-    x = as_tensor(x)
+    x = _matrices("svdvals", x)
     m, n = x.shape[-2:]
     module = xp(x._array)
     top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
@@ -451,6 +463,8 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     Whole numbers count as float64.
     """
     x = _as_float(x)
+    if ord is not None and not isinstance(ord, (str, int, float, np.integer, np.floating)):
+        raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
     axes = _axes(axis, x.ndim)
@@ -526,11 +540,9 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
     Raises:
         TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
     """
-    x = as_tensor(x)
+    x = _matrices("svd", x)
     if not compute_uv:
         return svdvals(x)
-    if x.ndim < 2:
-        raise ValueError(f"svd: matrices wanted, got shape {x.shape}")
     if full_matrices and x.shape[-1] != x.shape[-2]:
         raise TypeError(f"svd: of a matrix {x.shape} that is not square pass full_matrices=False")
     return SVD(*_thin_svd(x))
@@ -556,11 +568,8 @@ def qr(x: TensorLike, mode: str = "reduced") -> QR:
     Raises:
         ValueError: another mode than "reduced".
     """
-    if mode != "reduced":
-        raise ValueError(f"qr: mode is 'reduced', not {mode!r}")
-    x = as_tensor(x)
-    if x.ndim < 2:
-        raise ValueError(f"qr: matrices wanted, got shape {x.shape}")
+    one_of("qr", "mode", mode, ("reduced",))
+    x = _matrices("qr", x)
     m, n = x.shape[-2:]
     if m >= n:
         return QR(*_tall_qr(x))

@@ -9,18 +9,20 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
-from .geometry import real, whole
+from .geometry import one_of, real, whole
 from .index import take_along_axis
 from .linalg import norm
 from .reduce import log_softmax, mean, softmax, sum
 from .shape import moveaxis
 
 
+def _checked(name, reduction):
+    return one_of(name, "reduction", reduction, ("mean", "sum", "none"))
+
+
 def _reduced(name, losses, reduction, count=None):
     """The mean (over `count` of them), the sum, or the losses themselves."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{name}: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
-    if reduction == "none":
+    if _checked(name, reduction) == "none":
         return losses
     if reduction == "sum":
         return sum(losses)
@@ -90,7 +92,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
             raise ValueError(f"cross_entropy: labels from {present.min()} to {present.max()} for {classes} classes")
     losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
                                   ignored=ignore_index)
-    if reduction == "none":
+    if _checked("cross_entropy", reduction) == "none":
         return losses.reshape(shape)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
@@ -124,6 +126,7 @@ def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_t
             by its definition), "sum" or "none".
     """
     input, target = _pair("kl_div", input, target)
+    one_of("kl_div", "reduction", reduction, ("mean", "batchmean", "sum", "none"))
     losses = exp(target) * (target - input) if log_target else _xlogx(target) - target * input
     if reduction == "batchmean":
         return sum(losses) / len(input)
@@ -200,13 +203,15 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     x, target = _pair("huber_loss", input, target)
     d = x - target
     size = abs(d)
-    return _reduced("huber_loss", where(size <= delta, 0.5 * square(d), delta * (size - 0.5 * delta)), reduction)
+    near = size <= delta  # the square of a distance that is infinite must not reach the gradient
+    losses = where(near, 0.5 * square(where(near, d, 0)), delta * (size - 0.5 * delta))
+    return _reduced("huber_loss", losses, reduction)
 
 
 @operation
 def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
-    beta = real("smooth_l1_loss", "beta", beta, 0)
+    beta, reduction = real("smooth_l1_loss", "beta", beta, 0), _checked("smooth_l1_loss", reduction)
     pair = _pair("smooth_l1_loss", input, target)
     return huber_loss(*pair, reduction, beta) / beta if beta else l1_loss(*pair, reduction)
 
@@ -242,7 +247,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
     weights = where(Tensor(counted), weight[labels], 0)
     losses = where(Tensor(counted), -take_along_axis(logp, labels[..., None], -1)[..., 0] * weights, 0)
-    if reduction != "mean":
+    if _checked("nll_loss", reduction) != "mean":
         return _reduced("nll_loss", losses, reduction)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         return sum(losses) / sum(weights)

@@ -9,7 +9,7 @@ from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
 from .declare import operation
-from .elementwise import maximum, relu, sqrt, square, where
+from .elementwise import _as_float, maximum, relu, sqrt, square, where
 from .geometry import real, whole
 from .pool import max_pool2d
 from .reduce import mean, sum
@@ -88,7 +88,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         ValueError: training on one value per channel, whose variance says nothing; a batch that does not divide into
             `splits`; or no running statistics to use.
     """
-    x = as_tensor(x)
+    x = _as_float(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
     momentum, eps = real("batch_norm", "momentum", momentum, 0, 1), real("batch_norm", "eps", eps, 0)
@@ -115,9 +115,9 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
 def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None, weight: TensorLike,
                    bias: TensorLike, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """max_pool2d(relu(batch_norm(x, ...)), 2) of (N, C, H, W), in training in one pass over x."""
-    x = as_tensor(x)
-    if x.ndim != 4:
-        raise ValueError(f"norm_relu_pool: images (N, C, H, W) wanted, got shape {x.shape}")
+    x = _as_float(x)
+    if x.ndim != 4 or min(x.shape[2:]) < 2:
+        raise ValueError(f"norm_relu_pool: images (N, C, H, W) of two rows and columns or more wanted, got shape {x.shape}")
     momentum, eps = real("norm_relu_pool", "momentum", momentum, 0, 1), real("norm_relu_pool", "eps", eps, 0)
     weight, bias = _affine(x, weight, bias)
     _check_channels("norm_relu_pool", x.shape[1], running_mean=running_mean, running_var=running_var)
@@ -134,7 +134,7 @@ def _affine(x, weight, bias):
     module = xp(x._array)
     weight = module.ones(channels, x.dtype) if weight is None else weight
     bias = module.zeros(channels, x.dtype) if bias is None else bias
-    affine = list(map(as_tensor, (weight, bias)))
+    affine = list(map(_as_float, (weight, bias)))
     _check_channels("batch_norm", channels, weight=affine[0], bias=affine[1])
     return affine
 
@@ -142,6 +142,8 @@ def _affine(x, weight, bias):
 def _check_channels(name, channels, **given):
     """ValueError if one of the Tensors or arrays, by name, has not one number a channel."""
     for argument, a in given.items():
+        if a is not None and not hasattr(a, "shape"):
+            raise TypeError(f"{name}: {argument} is an array or None, not {type(a).__name__}")
         if a is not None and tuple(a.shape) != (channels,):
             raise ValueError(f"{name}: {argument} of shape ({channels},) wanted for {channels} channels, got {tuple(a.shape)}")
 
@@ -195,7 +197,9 @@ _fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rm
 def _over_last(name, norm, x, normalized_shape, affine, eps):
     """The operation over the last axes, which must have `normalized_shape`."""
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
-    shape = (normalized_shape,) if np.isscalar(normalized_shape) else tuple(normalized_shape)
+    lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
+    shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
+    affine = list(map(as_tensor, affine))
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
     if any(a.shape != shape for a in affine):

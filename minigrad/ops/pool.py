@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import lowest, xp
+from ..backend import lowest_of, xp
 from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
@@ -27,7 +27,7 @@ def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
 
 def _largest(x, kernel, stride, ends, dilation=(1, 1)):
     """The largest element of each window, and its place in the window."""
-    least = lowest(x.dtype)
+    least = lowest_of(x.dtype)
     windows = _windows(x, kernel, stride, ends, least, dilation)
     winner = windows.argmax(0, keepdims=True)
     if any(map(any, ends)):  # where nothing is larger than the padding the first pixel, not the padding

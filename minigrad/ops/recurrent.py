@@ -19,6 +19,11 @@ def _gates(gx, h, weight_hh, bias_hh):
     return candidate + update * (h - candidate)
 
 
+def _tensors(x, h, weight_ih, weight_hh, *biases):
+    """All as Tensors; a bias may be None."""
+    return *map(as_tensor, (x, h, weight_ih, weight_hh)), *[b if b is None else as_tensor(b) for b in biases]
+
+
 def _check_parameters(name, inputs, size, weight_ih, weight_hh, bias_ih, bias_hh):
     """ValueError if a parameter has not the shape that a state of `size` numbers wants."""
     wanted = dict(weight_ih=(3 * size, inputs), weight_hh=(3 * size, size), bias_ih=(3 * size,), bias_hh=(3 * size,))
@@ -41,7 +46,7 @@ def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
         weight_ih, weight_hh: (3 H, inputs) and (3 H, H), the rows of r, z and n below each other.
         bias_ih, bias_hh: (3 H,) or None.
     """
-    x, h = map(as_tensor, (x, h))
+    x, h, weight_ih, weight_hh, bias_ih, bias_hh = _tensors(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
     if x.ndim != 2 or h.ndim != 2 or len(x) != len(h):
         raise ValueError(f"gru_cell: x (N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
     _check_parameters("gru_cell", x.shape[1], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
@@ -57,7 +62,7 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
     Returns:
         the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
     """
-    x, h = map(as_tensor, (x, h))
+    x, h, weight_ih, weight_hh, bias_ih, bias_hh = _tensors(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
     if x.ndim != 3 or h.ndim != 2 or x.shape[1] != h.shape[0]:
         raise ValueError(f"gru: x (L, N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
     if not len(x):

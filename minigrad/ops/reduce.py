@@ -10,9 +10,10 @@ from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, wrap
 from .declare import nondifferentiable, operation
-from .elementwise import _as_float, _share, equal, isnan, maximum, minimum, sqrt, where
+from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where
+from .geometry import one_axis
 from .index import sort
-from .shape import _axes, _one_axis, _or_vector, _reshape, _transpose, Axes, concatenate, flip
+from .shape import _axes, _or_vector, _reshape, _transpose, Axes, concatenate, flip
 
 
 def _ones_at(shape, axis):
@@ -76,6 +77,13 @@ def _to_extremes(g, out, x, axis, keepdims):
     return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
 
 
+def _share(x, out, axis):
+    """exp(x - out), the share of x in out = log(sum(exp(x))) along the axis; of infinite terms an equal part each."""
+    infinite, largest = isinf(out), equal(x, math.inf)
+    count = maximum(largest.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
+    return where(infinite, largest.astype(x.dtype) / count, exp(where(infinite, 0, x) - where(infinite, 0, out)))
+
+
 @in_float32
 def _log_sum_exp(x, axis, keepdims):
     module = xp(x)
@@ -103,7 +111,7 @@ _min = Primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keep
 _logsumexp = Primitive(
     "logsumexp", _log_sum_exp,
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
-        x, _reshape(out, shape=_ones_at(x.shape, axis))))
+        x, _reshape(out, shape=_ones_at(x.shape, axis)), axis))
 
 
 @operation(method=True, numpy=np.sum)
@@ -276,7 +284,7 @@ _cumsum = Primitive(
 def cumsum(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
     x, axis = _flat_or_along(_selected("cumsum", x, dtype, None, None), axis)
-    return _cumsum(x, axis=_one_axis("cumsum", axis, x.ndim))
+    return _cumsum(x, axis=one_axis("cumsum", axis, x.ndim))
 
 
 def _flat_or_along(x, axis):
@@ -288,7 +296,7 @@ def _flat_or_along(x, axis):
 def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times. `dtype` as of `sum`."""
     x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
-    axis, reach = _one_axis("cumprod", axis, x.ndim), 1
+    axis, reach = one_axis("cumprod", axis, x.ndim), 1
     x = x.swapaxes(axis, -1)
     while reach < x.shape[-1]:
         x = concatenate([x[..., :reach], x[..., reach:] * x[..., :-reach]], -1)
@@ -306,7 +314,7 @@ def _softmax(x):
     one sum a row. That is what the paths compute; the definition arrives at the same through the rules of its parts.
     """
     x = _below_zero(x)
-    return _share(x, logsumexp(x, -1, keepdims=True))
+    return _share(x, logsumexp(x, -1, keepdims=True), -1)
 
 
 def _log_softmax(x):

@@ -13,7 +13,7 @@ from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .geometry import whole
+from .geometry import one_axis, one_of, whole
 from .index import getitem
 
 Axes = int | Sequence[int]  # one number, or several
@@ -23,19 +23,16 @@ def _axes(axis, ndim):
     """One axis or several as a tuple of non-negative numbers."""
     axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
     for a in axes:
+        try:
+            operator.index(a)
+        except TypeError:
+            raise TypeError(f"an axis is a whole number, not {a!r}") from None
         if not -ndim <= operator.index(a) < ndim:
             raise ValueError(f"axis {a} is out of bounds for a Tensor of {ndim} dimensions")
     axes = tuple(operator.index(a) % ndim for a in axes)
     if len(set(axes)) != len(axes):
         raise ValueError(f"duplicate axis in {axis}")
     return axes
-
-
-def _one_axis(name, axis, ndim):
-    """One axis as a non-negative number."""
-    if axis is None or np.iterable(axis):
-        raise ValueError(f"{name}: one axis wanted, not {axis!r}")
-    return _axes(axis, ndim)[0]
 
 
 def _or_vector(x, axis):
@@ -54,6 +51,9 @@ _transpose = Primitive(
 def _joined(*xs, axis):
     if backend.execution.capture is not None and len(xs) > 8:  # then CuPy copies from the host
         return _joined(*[_joined(*xs[i:i + 8], axis=axis) for i in range(0, len(xs), 8)], axis=axis)
+    if any(x.dtype != xs[0].dtype for x in xs):  # NumPy knows none that bfloat16 and float16 have together
+        dtype = backend.result_type(*[x.dtype for x in xs])
+        xs = [x.astype(dtype, copy=False) for x in xs]
     return xp(xs[0]).concatenate(xs, axis=axis)
 
 
@@ -113,7 +113,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
 def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
     order = list(range(as_tensor(x).ndim))
-    a, b = (_one_axis("swapaxes", axis, len(order)) for axis in (axis1, axis2))
+    a, b = (one_axis("swapaxes", axis, len(order)) for axis in (axis1, axis2))
     order[a], order[b] = b, a
     return _transpose(x, axes=tuple(order))
 
@@ -166,24 +166,31 @@ def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
     return _broadcast_to(x, shape=shape)
 
 
+def _several(name, tensors):
+    """A list of Tensors of a sequence."""
+    if not np.iterable(tensors):
+        raise TypeError(f"{name}: a sequence of Tensors wanted, not {type(tensors).__name__}")
+    return [as_tensor(x) for x in tensors]
+
+
 @operation(numpy=np.concatenate)
 def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
     """Tensors joined along an existing axis; with `axis=None` flattened first."""
-    tensors = [as_tensor(x) for x in tensors]
+    tensors = _several("concatenate", tensors)
     if not tensors:
         raise ValueError("concatenate: need at least one Tensor")
     if axis is None:
         tensors, axis = [ravel(x) for x in tensors], 0
-    return _concatenate(*tensors, axis=_one_axis("concatenate", axis, tensors[0].ndim))
+    return _concatenate(*tensors, axis=one_axis("concatenate", axis, tensors[0].ndim))
 
 
 @operation(numpy=np.stack)
 def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    tensors = [as_tensor(x) for x in tensors]
+    tensors = _several("stack", tensors)
     if len({x.shape for x in tensors}) != 1:
         raise ValueError(f"stack: need Tensors of one shape, got {[x.shape for x in tensors]}")
-    axis = _one_axis("stack", axis, tensors[0].ndim + 1)
+    axis = one_axis("stack", axis, tensors[0].ndim + 1)
     return concatenate([expand_dims(x, axis) for x in tensors], axis)
 
 
@@ -213,20 +220,20 @@ def _each(tensors, function):  # NumPy's own are left to NumPy: with them SciPy 
 @operation(numpy=np.vstack)
 def vstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the first axis, vectors as rows."""
-    return concatenate([atleast_2d(x) for x in tensors], 0)
+    return concatenate([atleast_2d(x) for x in _several("vstack", tensors)], 0)
 
 
 @operation(numpy=np.hstack)
 def hstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors along their only one."""
-    tensors = [atleast_1d(x) for x in tensors]
+    tensors = [atleast_1d(x) for x in _several("hstack", tensors)]
     return concatenate(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
 
 
 @operation(numpy=np.column_stack)
 def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors as columns."""
-    tensors = [as_tensor(x) for x in tensors]
+    tensors = _several("column_stack", tensors)
     return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
 
 
@@ -234,7 +241,7 @@ def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
 def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours along an axis, taken `n` times; of bools whether they differ."""
     x, n = as_tensor(x), whole("diff", "n", n, 0)
-    axis = _one_axis("diff", axis, x.ndim)
+    axis = one_axis("diff", axis, x.ndim)
     for _ in range(n):
         length = builtins.max(x.shape[axis] - 1, 0)
         after, before = _part(x, axis, x.shape[axis] - length, length), _part(x, axis, 0, length)
@@ -255,7 +262,7 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
         ValueError: the axis cannot be divided into equal parts (`array_split` does not mind).
     """
     x = as_tensor(x)
-    n = x.shape[_one_axis("split", axis, x.ndim)]
+    n = x.shape[one_axis("split", axis, x.ndim)]
     if not np.iterable(indices_or_sections) and n % whole("split", "indices_or_sections", indices_or_sections, 1):
         raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
     return array_split(x, indices_or_sections, axis)
@@ -265,7 +272,7 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
 def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """As `split`; where the parts cannot be equal the first ones are longer by one."""
     x = as_tensor(x)
-    axis = _one_axis("array_split", axis, x.ndim)
+    axis = one_axis("array_split", axis, x.ndim)
     n = x.shape[axis]
     if np.iterable(indices_or_sections):
         cuts = [whole("array_split", "indices_or_sections", i, -math.inf) for i in indices_or_sections]
@@ -285,8 +292,9 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     """
     x = as_tensor(x)
     widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode is 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', not {mode!r}")
+    one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
+    if not widths:
+        return x
     if mode == "constant":
         return _pad(x, widths=widths, value=constant_values)
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
@@ -308,7 +316,8 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
     axes = _axes(axis, x.ndim)
-    shifts = tuple(int(s) for s in np.broadcast_to(shift, (len(axes),)))
+    shift = [whole("roll", "shift", s, -math.inf) for s in (shift if np.iterable(shift) else [shift])]
+    shifts = tuple(np.broadcast_to(shift, (len(axes),)).tolist())
     return _roll(x, shift=shifts, axis=axes)
 
 
@@ -316,14 +325,15 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
 def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     """Each element `repeats` times (a number, or one per element along the axis)."""
     x, axis = (ravel(x), 0) if axis is None else (_or_vector(as_tensor(x), axis), axis)
-    axis = _one_axis("repeat", axis, x.ndim)
+    axis = one_axis("repeat", axis, x.ndim)
+    repeats = [whole("repeat", "repeats", n, 0) for n in (repeats if np.iterable(repeats) else [repeats])]
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
 
 @operation(numpy=np.tile)
 def tile(x: TensorLike, reps: Axes) -> Tensor:
     """`x` repeated as a whole `reps` times along each axis, as `numpy.tile`."""
-    x, reps = as_tensor(x), tuple(reps) if np.iterable(reps) else (reps,)
+    x, reps = as_tensor(x), tuple(whole("tile", "reps", n, 0) for n in (reps if np.iterable(reps) else (reps,)))
     ndim = builtins.max(x.ndim, len(reps))
     reps = (1,) * (ndim - len(reps)) + reps
     shape = (1,) * (ndim - x.ndim) + x.shape

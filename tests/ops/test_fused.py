@@ -1,7 +1,9 @@
 """Operations of layers: fused paths equal definitions, derivatives are right to third order; drawn shapes and strides."""
+import contextlib
+
 import numpy as np
 import pytest
-from checks import arrays, check_derivatives
+from checks import arrays, check_derivatives, definitions
 from hypothesis import given, settings, strategies as st
 from ml_dtypes import bfloat16
 
@@ -326,6 +328,57 @@ def test_linear_and_embedding(data):
     expected[0] *= pad is None
     np.testing.assert_allclose(y.grad.numpy(), expected)
     check_derivatives(lambda w: mg.embedding(indices, w) ** 3, [w])
+
+
+@QUICK
+@given(data=st.data())
+def test_affine_maps_of_several_dtypes(data):
+    """The result has the dtype that all have together, and the digits of that."""
+    dtypes = [data.draw(st.sampled_from([np.float32, np.float64])) for _ in range(3)]
+    rows = data.draw(st.sampled_from([0, 2, 3000]))
+    x, w, bias = (data.draw(arrays(shape)).astype(dtype) for shape, dtype in zip(((rows, 40), (30, 40), (30,)), dtypes))
+    y = mg.linear(x, w, bias)
+    assert y.dtype == np.result_type(*dtypes)
+    tolerance = 1e-9 if {np.float64} == set(dtypes) else 1e-4
+    np.testing.assert_allclose(y.numpy(), x.astype(float) @ w.T.astype(float) + bias, rtol=tolerance, atol=tolerance)
+
+
+SEVERAL = {  # fused operations of several inputs, and the shapes of these
+    "linear": (lambda x, w, b: mg.linear(x, w, b), [(5, 4), (3, 4), (3,)]),
+    "layer_norm": (lambda x, w, b: mg.layer_norm(x, 4, w, b), [(5, 4), (4,), (4,)]),
+    "rms_norm": (lambda x, w: mg.rms_norm(x, 4, w), [(5, 4), (4,)]),
+    "group_norm": (lambda x, w, b: mg.group_norm(x, 2, w, b), [(3, 4, 2), (4,), (4,)]),
+    "batch_norm": (lambda x, w, b: mg.batch_norm(x, None, None, w, b, True), [(5, 4, 2, 2), (4,), (4,)]),
+    "norm_relu_pool": (lambda x, w, b: mg.norm_relu_pool(x, None, None, w, b, True), [(5, 4, 2, 2), (4,), (4,)]),
+    "attention": (lambda q, k, v: mg.scaled_dot_product_attention(q, k, v), [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)]),
+    "conv2d": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 5, 5), (4, 3, 2, 2), (4,)]),
+    "conv_transpose2d": (lambda x, w, b: mg.conv_transpose2d(x, w, b), [(2, 3, 5, 5), (3, 4, 2, 2), (4,)]),
+    "grid_sample": (lambda x, grid: mg.grid_sample(x, grid), [(2, 3, 5, 5), (2, 2, 2, 2)])}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_inputs_of_several_dtypes(name, data):
+    """Results have the dtype that all have together, gradients that of their input, both the digits of the least exact one."""
+    f, shapes = SEVERAL[name]
+    inputs = [data.draw(arrays(shape, -1, 1)).astype(data.draw(st.sampled_from([np.float32, np.float64, np.float16])))
+              for shape in shapes]
+    tolerance = max({np.float64: 1e-9, np.float32: 1e-4, np.float16: 2e-2}[x.dtype.type] for x in inputs)
+    exact = [mg.Tensor(x.astype(np.float64), requires_grad=True) for x in inputs]
+    expected = f(*exact)
+    g = np.cos(np.arange(expected.size)).reshape(expected.shape)
+    expected.backward(g)
+    for context in (contextlib.nullcontext(), definitions()):
+        with context:
+            xs = [mg.Tensor(x, requires_grad=True) for x in inputs]
+            y = f(*xs)
+            y.backward(g.astype(y.dtype))
+        assert y.dtype == np.result_type(*inputs)
+        np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=tolerance, atol=tolerance)
+        for a, b in zip(xs, exact):
+            assert a.grad.dtype == a.dtype
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=10 * tolerance, atol=20 * tolerance)
 
 
 @QUICK

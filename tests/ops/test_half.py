@@ -6,7 +6,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 import minigrad as mg
-from minigrad import io, nn, optim
+from minigrad import backend, io, nn, optim
 
 HALF = pytest.mark.parametrize("dtype", [np.float16, bfloat16])
 N = 3000  # neither type can count so far by ones
@@ -27,6 +27,32 @@ def test_sums_of_many_ones_lose_none(name, dtype):
     y = SUMS[name](mg.Tensor(np.ones((N, 2), dtype)))
     assert y.dtype == dtype
     np.testing.assert_allclose(y.numpy().astype(float), [N, N], rtol=1e-2)
+
+
+@pytest.mark.parametrize("other", [np.float16, bfloat16, np.float32, np.float64, np.int64, np.uint8, bool])
+@HALF
+@pytest.mark.parametrize("f", [
+    mg.add, mg.multiply, mg.maximum, mg.logaddexp, mg.arctan2, mg.matmul, mg.kron, mg.outer, mg.dot,
+    lambda x, y: mg.where(np.eye(2) > 0, x, y), lambda x, y: mg.concatenate([x, y]), lambda x, y: mg.stack([x, y]),
+    lambda x, y: mg.vstack([x, y]), lambda x, y: mg.einsum("ij,jk", x, y),
+    lambda x, y: mg.clip(x, y, None)])
+def test_beside_another_dtype(f, dtype, other):
+    x, y = np.array([[1, 2], [3, 4]], dtype), np.ones((2, 2), other)
+    for a, b in ((x, y), (y, x)):
+        xs = [mg.Tensor(v, requires_grad=v.dtype.kind == "f" or v.dtype == bfloat16) for v in (a, b)]
+        z, exact = f(*xs), f(a.astype(float), b.astype(float))
+        np.testing.assert_allclose(z.numpy().astype(float), exact.numpy(), rtol=1e-2)
+        assert z.dtype == backend.result_type(np.dtype(dtype), np.dtype(other))
+        for v, g in zip(xs, mg.grad(z.sum(), [v for v in xs if v.requires_grad])):
+            assert g.shape == v.shape and (g.dtype == v.dtype or not v.requires_grad)
+
+
+@HALF
+def test_infinities_become_the_largest_number(dtype):
+    y = mg.nan_to_num(np.array([np.inf, -np.inf, np.nan, 1], dtype))
+    assert y.dtype == dtype and np.isfinite(y.numpy().astype(float)).all()
+    above = np.nextafter(y.numpy()[0], np.array(np.inf, dtype))
+    assert np.isinf(above.astype(float)) and y.numpy()[1] == -y.numpy()[0] and y.numpy()[2:].astype(float).tolist() == [0, 1]
 
 
 @HALF

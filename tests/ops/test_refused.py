@@ -1,8 +1,14 @@
 """What would be computed on something else, or lose a gradient in silence, is refused; corners have a subgradient."""
+import contextlib
+import inspect
+
 import numpy as np
 import pytest
+from checks import definitions
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from minigrad import nn, ops
 
 X = mg.Tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 4)), requires_grad=True)
 Q = np.random.default_rng(1).normal(size=(1, 1, 3, 2))
@@ -25,6 +31,152 @@ def test_a_learned_setting_of_a_fused_operation_gets_its_gradient(f):
 def test_a_learned_setting_of_a_primitive_is_refused(call):
     with pytest.raises(TypeError, match="requires a gradient"):
         call()
+
+
+NUMBERS = {  # calls with one setting, and its least value
+    "leaky_relu negative_slope": (lambda s: mg.leaky_relu(X, s), None), "softplus beta": (lambda s: mg.softplus(X, s), None),
+    "elu alpha": (lambda s: mg.elu(X, s), None), "layer_norm eps": (lambda s: mg.layer_norm(X, 4, eps=s), 0),
+    "rms_norm eps": (lambda s: mg.rms_norm(X, 4, eps=s), 0), "group_norm eps": (lambda s: mg.group_norm(X, 3, eps=s), 0),
+    "batch_norm eps": (lambda s: mg.batch_norm(X, None, None, training=True, eps=s), 0),
+    "batch_norm momentum": (lambda s: mg.batch_norm(X, None, None, training=True, momentum=s), None),
+    "norm_relu_pool eps": (lambda s: mg.norm_relu_pool(X, None, None, np.ones(3), np.ones(3), True, eps=s), 0),
+    "l2_normalize eps": (lambda s: mg.l2_normalize(X, eps=s), None), "dropout p": (lambda s: mg.dropout(X, s), 0),
+    "drop_path p": (lambda s: mg.drop_path(X, s), 0), "huber_loss delta": (lambda s: mg.huber_loss(X, X, delta=s), None),
+    "smooth_l1_loss beta": (lambda s: mg.smooth_l1_loss(X, X, beta=s), 0),
+    "cross_entropy label_smoothing": (lambda s: mg.cross_entropy(X[:, :, 0, 0], [0, 1], s), 0),
+    "attention scale": (lambda s: mg.scaled_dot_product_attention(Q, Q, Q, scale=s), None),
+    "triplet_margin_loss margin": (lambda s: mg.triplet_margin_loss(X, X + 1, X, s), None)}
+
+
+NO_NUMBERS = ["x", "", (), (1, 2), [1.0], True, np.bool_(True), 1j, np.ones(2), mg.Tensor([1.0, 2.0]), {}, np.nan, np.inf]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_what_is_no_finite_number_is_refused_by_name_with_paths_and_without(name, data):
+    call, least = NUMBERS[name]
+    if name == "attention scale":
+        wrong = st.sampled_from(NO_NUMBERS)
+    else:
+        wrong = st.sampled_from([*NO_NUMBERS, None])
+    value = data.draw(wrong if least is None else st.one_of(wrong, st.floats(-1e9, least - 1e-9, exclude_max=True)))
+    operation, argument = name.split()
+    for context in (contextlib.nullcontext(), definitions()):
+        with context, pytest.raises(ValueError, match=f"{operation}.*{argument}"):
+            call(value)
+    for number in (0.5, np.float32(0.5), np.float64(0.5), np.array(0.5)):
+        mg.random.seed(0)
+        y = call(number)
+        mg.random.seed(0)
+        np.testing.assert_array_equal(y.numpy(), call(0.5).numpy())
+
+
+AXIS = {  # operations of an axis, and of a number that is whole
+    "flip": lambda a: mg.flip(X, a), "roll": lambda a: mg.roll(X, 1, a), "repeat": lambda a: mg.repeat(X, 2, a),
+    "sort": lambda a: mg.sort(X, a),
+    "argmax": lambda a: mg.argmax(X, a), "argsort": lambda a: mg.argsort(X, a), "take": lambda a: mg.take(X, [0], a),
+    "median": lambda a: mg.median(X, a), "glu": lambda a: mg.glu(X, a),
+    "cross": lambda a: mg.cross(X[:, :, :, 0], X[:, :, :, 0], a),
+    "top_k": lambda a: mg.top_k(X, 1, a), "split": lambda a: mg.split(X, 1, a),
+    "scatter": lambda a: mg.scatter(X, np.zeros(X.shape, int), X, a),
+    "softmax": lambda a: mg.softmax(X, a), "swapaxes": lambda a: mg.swapaxes(X, 0, a), "diff": lambda a: mg.diff(X, axis=a),
+    "count_nonzero": lambda a: mg.count_nonzero(X, a), "flatten": lambda a: mg.flatten(X, a)}
+WHOLE = {
+    "roll shift": lambda n: mg.roll(X, n, 0), "repeat repeats": lambda n: mg.repeat(X, n, 0),
+    "tile reps": lambda n: mg.tile(X, n),
+    "round decimals": lambda n: mg.round(X, n), "tril k": lambda n: mg.tril(X, n), "triu k": lambda n: mg.triu(X, n),
+    "diagonal offset": lambda n: mg.diagonal(X, n),
+    "matrix_power n": lambda n: mg.matrix_power(X, n), "tensordot axes": lambda n: mg.tensordot(X, X, n),
+    "top_k k": lambda n: mg.top_k(X, n),
+    "layer_norm normalized_shape": lambda n: mg.layer_norm(X, n), "group_norm num_groups": lambda n: mg.group_norm(X, n),
+    "GroupNorm num_groups": lambda n: nn.GroupNorm(n, 4), "Conv2d groups": lambda n: nn.Conv2d(4, 4, 3, groups=n),
+    "Attention num_heads": lambda n: nn.Attention(4, n), "TransformerBlock dim": lambda n: nn.TransformerBlock(n, 2, 4)}
+
+
+@pytest.mark.parametrize("name", AXIS)
+@pytest.mark.parametrize("wrong", [0.5, 1j, "x", {}, mg.Tensor(0.5), np.float32(1.25), 9, -5, ...], ids=str)
+def test_what_is_no_axis_is_refused_as_one(name, wrong):
+    if not isinstance(wrong, dict) or name not in ("flip", "roll", "count_nonzero"):  # several axes, and of them none
+        with pytest.raises((ValueError, TypeError), match=f"axis|axes|{name}"):
+            AXIS[name](wrong)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("wrong", [0.5, 1j, "x", mg.Tensor(0.5), np.float32(1.25), None, True, ...], ids=str)
+def test_what_is_no_whole_number_is_refused_by_name(name, wrong):
+    operation, argument = name.split()
+    with pytest.raises((ValueError, TypeError), match=f"{argument}|an axis is"):
+        WHOLE[name](wrong)
+
+
+WORDS = {
+    "pad mode": lambda s: mg.pad(X, 1, s), "gelu approximate": lambda s: mg.gelu(X, s), "qr mode": lambda s: mg.qr(X, s),
+    **{f"{name} reduction": lambda s, name=name: getattr(mg, name)(X, X, reduction=s) for name in (
+        "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "kl_div", "kl_divergence", "binary_cross_entropy_with_logits")},
+    "cross_entropy reduction": lambda s: mg.cross_entropy(X[:, :, 0, 0], [0, 1], reduction=s),
+    "nll_loss reduction": lambda s: mg.nll_loss(X[:, :, 0, 0], [0, 1], reduction=s), "norm ord": lambda s: mg.norm(X, s, 0)}
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("wrong", ["x", (), np.ones(2), np.zeros(0), mg.Tensor([1.0, 2.0]), {}, 1j, ...],
+                         ids=lambda wrong: type(wrong).__name__)
+def test_what_is_no_known_word_is_refused_by_name(name, wrong):
+    operation, argument = name.split()
+    with pytest.raises(ValueError, match=f"{operation}.*{argument}|no order of a"):
+        WORDS[name](wrong)
+
+
+@pytest.mark.parametrize("call", [lambda: mg.concatenate(mg.Tensor(1.0)), lambda: mg.stack(3), lambda: mg.vstack(None),
+                                  lambda: mg.hstack(2.0),
+                                  lambda: mg.column_stack(mg.Tensor(1.0))])
+def test_a_sequence_is_wanted(call):
+    with pytest.raises(TypeError, match="stack|concatenate"):
+        call()
+
+
+@pytest.mark.parametrize("name", ["tril", "triu", "svdvals", "svd", "qr", "logdet", "eigvalsh"])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_matrices_are_wanted(name, shape):
+    with pytest.raises(ValueError, match=name):
+        getattr(mg, name)(np.ones(shape))
+
+
+@pytest.mark.parametrize("make, shapes", [(lambda: nn.GRUCell(4, 3), [(4,)]), (lambda: nn.LSTMCell(4, 3), [()]),
+                                          (lambda: nn.Attention(4, 2), [(4,)]),
+                                          (lambda: nn.MultiheadAttention(4, 2), [(2, 3, 4), (4,), (2, 3, 4)])])
+def test_layers_say_which_axes_they_want(make, shapes):
+    with pytest.raises(ValueError, match="wanted, got shape"):
+        make()(*map(np.ones, shapes))
+
+
+ONE_OPERAND = "argmax argmin any all count_nonzero argsort isnan isinf isfinite logical_not invert".split()
+TWO_OPERANDS = ("equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor bitwise_and"
+                " bitwise_or bitwise_xor floor_divide").split()
+
+
+@pytest.mark.parametrize("name", [*ONE_OPERAND, *TWO_OPERANDS, *[name for name in ops.PUBLIC if name.endswith("_like")]])
+@pytest.mark.parametrize("wrong", [None, "x", {}, object(), [[1], [2, 3]], 1j], ids=lambda wrong: type(wrong).__name__)
+def test_operands_that_are_no_numbers_are_refused_without_a_gradient_too(name, wrong):
+    others = ([1],) * (len(inspect.signature(getattr(mg, name)).parameters) == 2 and name not in ONE_OPERAND)
+    with pytest.raises(TypeError, match="Tensor|wanted"):
+        getattr(mg, name)(wrong, *others)
+    assert isinstance(getattr(mg, name)([1, 0] if name != "full_like" else [1], *others), mg.Tensor)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(4), lambda: nn.BatchNorm2d(4), lambda: nn.Attention(4, 2),
+                                  lambda: nn.MultiheadAttention(4, 2),
+                                  lambda: nn.Linear(4, 2), lambda: nn.LayerNorm(4), lambda: nn.GRU(4, 2),
+                                  lambda: nn.Conv2d(4, 2, 1), lambda: nn.Softmax()])
+def test_layers_refuse_what_is_no_tensor(make):
+    with pytest.raises(TypeError, match="Tensor|floating point"):
+        make()(None)
+
+
+def test_weight_norm_wants_a_layer_with_a_weight():
+    for wrong in (None, nn.ReLU(), 3):
+        with pytest.raises(TypeError, match="WeightNorm"):
+            nn.WeightNorm(wrong)
 
 
 def test_a_setting_that_is_a_constant_tensor_is_taken():

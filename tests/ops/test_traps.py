@@ -1,9 +1,11 @@
 """Known traps: corners, infinities, NaN, ties, empty and 0-d arrays, dtypes, aliasing, in-place changes, errors."""
+import contextlib
 import itertools
 import math
 
 import numpy as np
 import pytest
+from checks import definitions
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
@@ -179,7 +181,8 @@ def test_an_angle_has_its_slope_at_any_scale(y, x, scale):
 
 @pytest.mark.parametrize("x, value, slopes",
                          [([-INF, -INF], -INF, [0, 0]), ([-INF, 1.0], 1, [0, 1]), ([INF, 1.0], INF, [1, 0]),
-                                              ([INF, -INF], INF, [1, 0]), ([1000.0, 1000.0], 1000 + np.log(2), [0.5, 0.5]),
+                                              ([INF, -INF], INF, [1, 0]), ([INF, INF], INF, [0.5, 0.5]),
+                                              ([1000.0, 1000.0], 1000 + np.log(2), [0.5, 0.5]),
                           ([-1000.0, 0.0], 0, [0, 1])])
 def test_log_sum_exp_with_infinities(x, value, slopes):
     x = np.array(x)
@@ -191,6 +194,14 @@ def test_log_sum_exp_with_infinities(x, value, slopes):
                                    np.diag(slopes) - np.outer(slopes, slopes) if value != INF else np.zeros((2, 2)),
                                    atol=1e-12)
         assert np.isfinite(mg.jacobian(mg.hessian(f))(x).numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_softmax_is_shared_among_infinities(dtype):
+    x = np.array([[INF, 1, INF, -INF], [INF, 2, 3, 4]], dtype)
+    for context in (contextlib.nullcontext(), definitions()):
+        with context:
+            np.testing.assert_array_equal(mg.softmax(x).numpy(), [[0.5, 0, 0.5, 0], [1, 0, 0, 0]])
 
 
 def test_masked_rows_of_a_softmax():
@@ -215,6 +226,30 @@ def test_an_infinite_gradient_stays_with_what_was_chosen(f, bad):
     with np.errstate(all="raise"):
         y.backward(mg.Tensor(g))
     assert np.count_nonzero(~np.isfinite(leaf.grad.numpy())) <= 1 and np.isfinite(leaf.grad.numpy()[1]).all()
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("p", [0.5, 1])
+def test_what_is_dropped_is_0_whatever_it_was(p, dtype, bad):
+    for drop in (mg.dropout, mg.drop_path):
+        mg.random.seed(0)
+        kept = drop(np.ones((40, 2)), p).numpy() != 0
+        mg.random.seed(0)
+        x = mg.Tensor(np.where(kept, 1.0, bad).astype(dtype), requires_grad=True)
+        y = drop(x, p)
+        np.testing.assert_array_equal(y.numpy(), kept * (1 / (1 - p) if p < 1 else 1.0))
+        y.backward(np.where(kept, 1.0, bad))
+        np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+
+
+@pytest.mark.parametrize("far", [np.inf, -np.inf])
+def test_a_loss_at_an_infinite_distance_has_the_slope_of_its_line(far):
+    for loss in (mg.huber_loss, mg.smooth_l1_loss, mg.l1_loss):
+        for order in (1, 2):
+            f = lambda x: loss(x, np.array([far, 0.25]), "sum")
+            g = mg.grad(f) if order == 1 else lambda x: mg.grad(lambda x: mg.grad(f)(x).sum())(x)
+            assert np.isfinite(g(np.array([0.0, 0.0])).numpy()).all()
 
 
 def test_the_first_nan_of_a_window_gets_its_gradient():
@@ -274,6 +309,47 @@ def test_whole_numbers_are_converted_or_refused():
             f()
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8, bool])
+def test_whole_numbers_give_the_same_with_paths_and_without(dtype):
+    x = np.random.default_rng(0).integers(0, 2 if dtype is bool else 100, (2, 3, 5, 5)).astype(dtype)
+    x[0, 0] = 0 if dtype is bool else np.iinfo(dtype).min
+    for f in (lambda x: mg.max_pool2d(x, 3, 2, 1), lambda x: mg.max_pool2d(x, 2), lambda x: mg.adaptive_max_pool2d(x, 2),
+              lambda x: mg.batch_norm(x, None, None, training=True),
+              lambda x: mg.batch_norm(x, None, None, [1, 2, 3], [0, 1, 0], True),
+              lambda x: mg.norm_relu_pool(x, None, None, np.ones(3), np.zeros(3), True)):
+        y = f(x)
+        with definitions():
+            z = f(x)
+        assert y.dtype == z.dtype
+        np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=1e-9)
+    for f in (lambda x: mg.conv2d(x, x[:, :, :2, :2]), lambda x: mg.conv_transpose2d(x, x[:1].reshape(3, 1, 5, 5))):
+        for context in (contextlib.nullcontext(), definitions()):
+            with context, pytest.raises(TypeError, match="floating point wanted"):
+                f(x)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(a=st.integers(0, 255), b=st.floats(0.1, 300), dtype=st.sampled_from([np.uint8, np.int8, np.int16, np.uint64]))
+def test_gradients_beside_small_whole_numbers(a, b, dtype):
+    a = np.array(a).astype(dtype)
+    for f in (mg.fmin, mg.fmax, mg.minimum, mg.maximum, mg.arctan2, mg.hypot, mg.divide, mg.multiply, mg.subtract):
+        for g in (lambda x: f(a, x), lambda x: f(x, a)):
+            if abs(float(a) - b) > 1e-2 and not (f is mg.divide and a == 0):
+                wide = (lambda x: f(float(a), x)) if g(b).item() == f(float(a), b).item() else (lambda x: f(x, float(a)))
+                np.testing.assert_allclose(mg.grad(g)(b).item(), mg.grad(wide)(b).item(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, bool])
+def test_rounding_and_sums_by_names_of_axes_keep_whole_numbers(dtype):
+    x = np.arange(6).reshape(2, 3).astype(dtype)
+    for subscripts in ("ij->", "ij->i", "ij->ji"):
+        assert mg.einsum(subscripts, x).dtype == np.einsum(subscripts, x).dtype
+        np.testing.assert_array_equal(mg.einsum(subscripts, x).numpy(), np.einsum(subscripts, x))
+    if dtype is not bool:
+        assert mg.round(x).dtype == dtype == np.round(mg.Tensor(x)).dtype and np.rint(mg.Tensor(x)).dtype == np.rint(x).dtype
+        np.testing.assert_array_equal(mg.round(x, -1).numpy(), np.round(x, -1))
+
+
 def test_saturated_functions_do_not_overflow():
     for f, low, high in ((mg.sigmoid, 0, 1), (mg.tanh, -1, 1), (mg.erf, -1, 1)):
         for dtype in (np.float16, np.float32, np.float64):
@@ -331,6 +407,35 @@ def test_empty_batches(f):
     with np.errstate(all="raise"):
         y = f(x)
         assert mg.grad(y.sum(), x, create_graph=True).shape == (0, 3)
+
+
+@pytest.mark.parametrize("n, inputs, outputs", [(0, 2, 4), (2, 2, 0), (0, 4, 2), (0, 2, 0)])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_of_nothing(transposed, groups, n, inputs, outputs):
+    x = mg.Tensor(np.zeros((n, inputs, 5, 4)), requires_grad=True)
+    w = mg.Tensor(np.ones((inputs, outputs // groups, 3, 2) if transposed else (outputs, inputs // groups, 3, 2)),
+                  requires_grad=True)
+    for context in (contextlib.nullcontext(), definitions()):
+        with context:
+            y = (mg.conv_transpose2d if transposed else mg.conv2d)(x, w, stride=2, padding=1, groups=groups)
+            assert y.shape[:2] == (n, outputs)
+            for a, g in zip((x, w), mg.grad(y.sum(), (x, w))):
+                assert g.shape == a.shape and not g.numpy().any()
+
+
+def test_images_smaller_than_a_window_are_refused_with_paths_and_without():
+    x = np.ones((1, 3, 1, 4))
+    for f in (lambda: mg.max_pool2d(x, 2), lambda: mg.avg_pool2d(x, 2),
+              lambda: mg.norm_relu_pool(x, None, None, np.ones(3), np.ones(3), True)):
+        for context in (contextlib.nullcontext(), definitions()):
+            with context, pytest.raises(ValueError, match="larger|two rows"):
+                f()
+
+
+def test_padding_a_number_changes_nothing():
+    for width in (0, 2, (1, 2)):
+        assert mg.pad(3.0, width).item() == 3
 
 
 def test_reductions_of_nothing():

@@ -64,7 +64,7 @@ def dropout(x, keep, scale):
 
     def block(y, x, keep):
         np.multiply(x, scale, out=y)
-        np.multiply(y, keep, out=y)
+        np.copyto(y, 0, where=~keep)  # not a product: x may be infinite or NaN
 
     for_blocks(block, [y], [x, keep], BLOCK_BYTES)
     return y

@@ -141,7 +141,7 @@ void gelu_tanh_backward(const float *g, const float *x, float *dx, index_t n)
 
 void dropout(const float *x, const unsigned char *keep, float *y, index_t n, float scale)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) y[i] = x[i] * (scale * keep[i]);
+    EACH(n) for (index_t i = 0; i < n; i++) y[i] = keep[i] ? x[i] * scale : 0; /* no product: x may be infinite or NaN */
 }
 
 /* g += decay p; v = momentum v + g; p -= rate v, or p -= rate (g + momentum v). */

@@ -6,7 +6,7 @@ Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; res
 
 import numpy as np
 
-from .. import lowest
+from .. import lowest_of
 from .layout import blocks, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
 from .threads import parallel_for
@@ -23,7 +23,7 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     """
     ho, wo = _output_size("max_pool2d", x.shape, kernel, stride, padding)
     n, c = x.shape[:2]
-    least = lowest(x.dtype)
+    least = lowest_of(x.dtype)
     y = empty((n, ho, wo, c), x.dtype)
     winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
     x = nhwc(x)

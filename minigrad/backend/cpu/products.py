@@ -17,12 +17,12 @@ def product(x, y, bias=None, out=None):
 
     It is written into `out`, which is contiguous, or into reused memory. Large products tell `numpy.errstate` nothing.
     """
-    (m, k), n = x.shape[-2:], y.shape[-1]
+    (m, k), n, dtype = x.shape[-2:], y.shape[-1], np.result_type(*[a for a in (x, y, bias) if a is not None])
     if max(x.size * n, y.size * m) <= SMALL:
         out = np.matmul(x, y, out=out)
-        return out if bias is None else np.add(out, bias, out=out)
+        return out if bias is None else np.add(out, bias, out=out if out.dtype == dtype else None)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    out = empty((*batch, m, n), np.result_type(x, y)) if out is None else out
+    out = empty((*batch, m, n), dtype) if out is None else out
     native = kernel("product", x, y, bias)
     if native is None or 1 in (m, n) or k != y.shape[-2]:  # with a vector BLAS has a faster product
         np.matmul(x, y, out=out)

@@ -1,0 +1,473 @@
+"""How each public function is called: a line draws its arguments, with `d`, a `draw.Draw`.
+
+What is public is found out, not listed: `untold()` names what stands neither in `RECIPES` nor, with a reason, in `LEFT_OUT`.
+"""
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.nn import functional as F
+
+from .draw import Array, Code, calls
+from .references import OPTIMISERS
+
+
+def c(*args, **kwargs):
+    return args, kwargs
+
+
+RECIPES = {}
+
+
+def group(words, recipe, prefix="mg."):
+    RECIPES.update({prefix + word: recipe for word in words.split()})
+
+
+# -- element by element ------------------------------------------------------------------------------------------------
+
+def within(low, high):
+    return lambda d: c(d.x(d.big(), low, high))
+
+
+group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu"
+      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not stop_gradient", within(-3, 3))
+group("log log2 log10 log1p sqrt rsqrt reciprocal", within(0.3, 3))
+group("arcsin arccos arctanh tan", within(-0.9, 0.9))
+group("arccosh", within(1.2, 4))
+group("invert", lambda d: c(d.x(kind="whole")))
+group("round", lambda d: c(d.x(low=0.1, high=0.4), **d.some(decimals=lambda: d.int(-2, 3))))
+group("gelu", lambda d: c(d.x(d.big()), **d.some(approximate=lambda: d.pick("none", "tanh"))))
+group("leaky_relu", lambda d: c(d.x(d.big()), **d.some(negative_slope=lambda: d.pick(0.01, 0.3, 0, -0.5, 2))))
+group("elu", lambda d: c(d.x(), **d.some(alpha=lambda: d.pick(1.0, 0.3, 2))))
+group("softplus", lambda d: c(d.x(d.big()), **d.some(beta=lambda: d.pick(1.0, 0.5, 3))))
+group("prelu", lambda d: c(x := d.x(d.shape()), d.x(d.pick((1,), x.shape[1:2] or (1,)), kind="nice", dtype=x.dtype)))
+group("nan_to_num", lambda d: c(d.x(), **d.some(nan=lambda: 2.5, posinf=lambda: 7.0, neginf=lambda: -7)))
+group("astype", lambda d: c(d.x(), d.pick("float64", "float32", "float16", "int64", "uint8", "bool")))
+group("to", lambda d: c(d.x(), d.pick("cpu", "float64", "float32", "bfloat16", "int64")))
+
+
+def two(low=-3, high=3, second=None):
+    def recipe(d):
+        x = d.x(d.big(), low, high)
+        low2, high2 = second or (low, high)
+        return c(*d.swapped(x, d.pick(d.x(d.partner(x.shape), low2, high2), d.x(x.shape, low2, high2), 2, 0.5)))
+    return recipe
+
+
+group("add subtract multiply maximum minimum fmax fmin logaddexp arctan2 hypot equal not_equal less less_equal"
+      " greater greater_equal logical_and logical_or logical_xor", two())
+group("divide power", two(0.3, 2.5))
+group("remainder floor_divide", two(0.1, 5.7, (1.5, 2.5)))
+group("bitwise_and bitwise_or bitwise_xor", lambda d: c(x := d.x(kind="whole", dtype="int64"),
+    d.x(d.partner(x.shape), kind="whole", dtype="int64")))
+group("where", lambda d: c(d.mask(s := d.shape()), d.x(d.partner(s)), d.x(d.partner(s))))
+group("clip", lambda d: c(x := d.x(), *d.pick((-1, 1.5), (None, 1), (-0.5, None), (d.x(d.partner(x.shape)), d.x(x.shape)))))
+
+# -- reductions, and along an axis -------------------------------------------------------------------------------------
+
+group("sum mean logsumexp any all", lambda d: c(x := d.x(d.big()), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
+group("max min", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
+group("prod", lambda d: c(x := d.x(low=-2, high=2), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
+group("var std", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1),
+    keepdims=d.flag)))
+group("count_nonzero", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
+group("argmax argmin", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
+group("median", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
+group("argsort cumsum cumprod", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x))))
+group("sort", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x), descending=d.flag)))
+group("top_k", lambda d: c(x := d.x(d.shape(1, low=1)), d.int(0, x.shape[a := d.axis(x)]), a, **d.some(largest=d.flag)))
+group("softmax log_softmax", lambda d: c(x := d.x(d.big(1)), **d.some(axis=lambda: d.axis(x))))
+group("l2_normalize", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x), eps=lambda: 1e-3)))
+group("cosine_similarity", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape), **d.some(axis=lambda: d.axis(x))))
+group("glu", lambda d: c(x := d.x((*d.shape(0, 2), 2 * d.int(0, 2))), **d.some(axis=lambda: -1)))
+group("diff", lambda d: c(x := d.x(d.shape(1)), **d.some(n=lambda: d.int(0, 3), axis=lambda: d.axis(x))))
+group("weight_norm", lambda d: c(v := d.x(d.shape(1, low=1)), d.x((v.shape[0],) + (1,) * (len(v.shape) - 1), 0.5, 2)))
+
+# -- arrangements ------------------------------------------------------------------------------------------------------
+
+
+def reshaped(d):
+    x = d.x(d.shape(low=1))
+    sides = list(x.shape)[::d.pick(1, -1)]
+    if sides and d.flag():
+        sides[d.int(0, len(sides) - 1)] = -1
+    return c(x, tuple(sides))
+
+
+def joined(d):
+    x = d.x(d.shape(1))
+    a = d.axis(x)
+    other = d.x(tuple(d.int(0, 3) if i == a % len(x.shape) else n for i, n in enumerate(x.shape)))
+    return c([x, other][::d.pick(1, -1)], **d.some(axis=lambda: a) if a % len(x.shape) else {})
+
+
+def ones(x):
+    """The axes of length 1."""
+    return tuple(i for i, n in enumerate(x.shape) if n == 1)
+
+
+def same(d):
+    x = d.x(d.shape())
+    return [x, d.x(x.shape)]
+
+
+def order(d, x):
+    return tuple(d.draw_permutation(len(x.shape)))
+
+
+group("reshape", reshaped)
+group("ravel zeros_like ones_like", lambda d: c(d.x()))
+group("full_like", lambda d: c(x := d.x(), d.pick(2, 0.5, True, d.x(d.partner(x.shape)))))
+group("flatten", lambda d: c(x := d.x(d.shape(1)), **({"start_axis": a} if (a := d.axis(x)) and d.flag() else {})))
+group("transpose", lambda d: c(x := d.x(), *([order(d, x)] if d.flag() else [])))
+group("swapaxes", lambda d: c(x := d.x(d.shape(1)), d.axis(x), d.axis(x)))
+group("moveaxis", lambda d: c(x := d.x(d.shape(1)), d.axis(x), d.axis(x)))
+group("expand_dims", lambda d: c(x := d.x(), d.axis(x, 1)))
+group("squeeze", lambda d: c(x := d.x(d.shape(low=1, high=2)), **d.some(axis=lambda: ones(x))))
+group("broadcast_to", lambda d: c(d.x(d.partner(s := d.shape())), s))
+group("concatenate", joined)
+group("stack", lambda d: c(xs := same(d), **d.some(axis=lambda: d.axis(xs[0], 1))))
+group("atleast_1d atleast_2d atleast_3d", lambda d: c(*[d.x() for _ in range(d.int(1, 2))]))
+group("vstack hstack column_stack", lambda d: c(same(d)))
+group("split array_split", lambda d: c(x := d.x(d.shape(1)), d.pick(1, 2, [1], [0, 2], [-1], []),
+                                       **d.some(axis=lambda: d.axis(x))))
+group("pad", lambda d: c(x := d.x(d.shape(low=1)), d.pick(0, 1, (1, 2), [(d.int(0, 2), d.int(0, 2)) for _ in x.shape] or 0),
+                         **d.some(mode=lambda: d.pick("constant", "edge", "reflect", "symmetric", "wrap"))))
+group("flip", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
+group("roll", lambda d: c(x := d.x(d.shape(1)), d.int(-4, 4), **d.some(axis=lambda: d.axis(x))))
+group("repeat", lambda d: c(x := d.x(d.shape(1)), d.int(0, 3), **d.some(axis=lambda: d.axis(x))))
+group("tile", lambda d: c(d.x(d.shape(0, 2)), d.pick(0, 2, (2, 1), (1, 2, 3), ())))
+group("getitem", lambda d: c(d.x((3, 2, 4), kind=d.kind), d.pick(
+    0, -1, None, (0, 1), (Code("slice(None, None, -1)"), 1), Code("..."), (Code("..."), -2), d.indices(d.shape(), 3),
+    d.mask((3,)), d.mask((3, 2)),
+    (d.indices((2,), 3), Code("slice(None)"), d.indices((2, 1), 4)), [0, 2, 2], (Code("slice(1, 1)"),),
+    (None, Code("slice(-2, 9, 2)")), [], (), True)))
+group("index_add index_update", lambda d: c(x := d.x((3, 2), kind=d.kind), d.pick(
+    0, Code("slice(None, None, 2)"), (1, 1), [0, 0], d.indices((2,), 3), d.mask((3, 2))), d.x((), dtype=x.dtype)))
+group("take", lambda d: c(x := d.x(d.shape(1, low=1)), d.indices(d.shape(0, 2), 1), **d.some(axis=lambda: d.axis(x))))
+group("take_along_axis", lambda d: c(x := d.x(d.shape(1, low=1)), d.indices(x.shape, 1), d.axis(x)))
+group("scatter scatter_add", lambda d: c(x := d.x(d.shape(1, low=1)), i := d.indices(x.shape, 1), d.x(i.shape, dtype=x.dtype),
+                                         d.axis(x)))
+group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5), 
+                             **d.some(dtype=lambda: d.pick("float64", "int64", "bool"))))
+group("embedding", lambda d: c(d.indices(d.shape(), 3, 0), d.x((3, d.int(0, 4))), **d.some(padding_idx=lambda: d.int(0, 2))))
+
+# -- linear algebra ----------------------------------------------------------------------------------------------------
+
+
+def product(d):
+    k, lead = d.int(0, 4), d.shape(0, 2)
+    left, right = (*lead, d.int(0, 3), k), (*d.partner(lead), k, d.int(0, 3))
+    return c(d.x(d.pick(left, left, (k,))), d.x(d.pick(right, right, (k,))))
+
+
+def square(d, diagonal=8.0):
+    n = d.int(1, 3)
+    return dataclasses.replace(d.x((*d.shape(0, 1), n, n), kind="nice"), diagonal=diagonal, layout=d.pick("dense", "F"))
+
+
+EINSUMS = {"ij->ji": 1, "ij,jk->ik": 2, "ij,jk": 2, "ii->i": 1, "ii": 1, "ij->": 1, "ij,ij->i": 2, "...i,...i->...": 2,
+           "...ij,...jk": 2,
+           "ij,kj->ikj": 2, "...ij->...": 1}
+group("matmul", product)
+group("dot", lambda d: c(d.x((*d.shape(0, 1), k := d.int(0, 3))), d.x(d.pick((k,), (k, d.int(0, 3)), (2, k, 2)))))
+group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shape(0, 1), k))))
+group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
+group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
+group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1), (d.x(()), 0),
+    (d.x((2, 2)), ([0, 2], [1, 0])))))
+group("einsum", lambda d: c(s := d.pick(*EINSUMS), *[d.x((2, 2), kind="nice" if d.kind == "special" else d.kind)
+    for _ in range(EINSUMS[s])]))
+group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lambda: d.int(-3, 3)),
+                                    **({"axis1": 1, "axis2": 0} if d.flag() else {})))
+group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
+group("diag", lambda d: c(d.x(d.shape(1, 2)), **d.some(k=lambda: d.int(-2, 2))))
+group("cross", lambda d: c(x := d.x((*d.shape(0, 2), 3)), d.x((*d.partner(x.shape[:-1]), 3))))
+group("matrix_power", lambda d: c(d.x((n := d.int(1, 3), n), -1, 1), d.int(0, 4)))
+group("inv det slogdet logdet", lambda d: c(square(d)))
+group("solve", lambda d: c(a := square(d), d.x(d.pick((*a.shape[:-1], 2), a.shape[-1:]))))
+group("cholesky eigh eigvalsh", lambda d: c(square(d)))
+group("svdvals pinv", lambda d: c(square(d, 1.5)))
+group("svd", lambda d: c(square(d, 1.5), full_matrices=False, **d.some(compute_uv=d.flag)))
+group("qr", lambda d: c(square(d)))
+group("norm", lambda d: c(d.x(d.shape(1, 2, low=1)), **d.pick(
+    {}, {"axis": -1}, {"axis": 0, "ord": d.pick(None, 1, 2, 3, 0, math.inf, -math.inf, 0.5)}), **d.some(keepdims=d.flag)))
+group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
+                            *([d.x((m,))] if d.flag() else [])))
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def convolution(axes, transposed=False):
+    def recipe(d):
+        groups, wide = d.pick(1, 1, 2), d.pick(1, 1, 1, 8)
+        inputs, outputs = groups * d.int(1, 2) * wide, groups * d.int(1, 2) * wide
+        kernel, sides = [d.int(1, 3) for _ in range(axes)], [d.int(5, 8) for _ in range(axes)]
+        shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
+
+        def number(low, high):
+            return d.int(low, high) if axes == 1 else d.pick(n := d.int(low, high), (n, d.int(low, high)))
+
+        weight = d.x((*shape, *kernel), -1, 1, kind="nice" if d.kind == "special" else None)  # padding is multiplied by it
+        return c(d.x((d.int(0, 2), inputs, *sides)), weight, *([d.x((outputs,))] if d.flag() else []), groups=groups,
+                 **d.some(stride=lambda: number(1, 3), padding=lambda: number(0, 1 if transposed else 2),
+                          dilation=lambda: number(1, 2)))
+    return recipe
+
+
+def pooling(axes):
+    def recipe(d):
+        kernel = d.int(1, 3)
+        return c(d.x((d.int(0, 2), d.int(0, 3), *[d.int(3, 7) for _ in range(axes)])), kernel,
+                 **d.some(stride=lambda: d.int(1, 3), padding=lambda: d.int(0, kernel // 2)))
+    return recipe
+
+
+def images(d, low=1, kind=None):
+    return d.x((d.int(0, 2), d.pick(1, 2, 3, 16), d.int(low, 6), d.int(low, 6)), kind=kind)
+
+
+for axes in (1, 2):
+    group(f"conv{axes}d", convolution(axes))
+    group(f"conv_transpose{axes}d", convolution(axes, True))
+    group(f"max_pool{axes}d avg_pool{axes}d", pooling(axes))
+group("adaptive_avg_pool2d adaptive_max_pool2d", lambda d: c(images(d), d.pick(1, 2, 3, (2, None), (d.int(1, 4), d.int(1, 4)))))
+group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
+    {"scale_factor": d.pick(2, 1.5, 3.0)}),
+                                 **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
+                                          {"mode": "bicubic"})))
+group("grid_sample", lambda d: c(x := images(d), d.x((x.shape[0], d.int(0, 3), d.int(0, 3), 2), -1.2, 1.2),
+                                 **d.some(padding_mode=lambda: d.pick("zeros", "border")), align_corners=d.flag()))
+
+# -- normalisation, attention, losses ----------------------------------------------------------------------------------
+
+
+def batch_norm(d, shape=None, settings={}):
+    x = d.x(shape or (d.int(2, 4), d.int(1, 3), *d.pick((), (d.int(1, 4),), (d.int(2, 4), d.int(2, 4)))))
+    n, dtype = x.shape[1:2], "float64" if x.dtype == "float64" else "float32"
+    state = lambda low: Array(n, dtype, low, 2, d.int(0, 9), role="state")
+    affine = [d.x(n, dtype=x.dtype if x.dtype.startswith(("f", "b")) and x.dtype != "bool" else "float64", kind="nice")
+              for _ in range(2)]
+    return c(x, state(-1), state(0.5), *affine, training=d.flag(), **d.some(eps=lambda: 0.1), **settings)
+
+
+def affine(d, shape, most=2):
+    return [d.x(shape, dtype=d.near()) for _ in range(d.int(0, most))]
+
+
+def attention(d):
+    lead, width, keys = d.shape(0, 2, 1, 2), d.int(1, 4), d.int(1, 4)
+    q, k = (*lead, d.int(1, 4), width), (*lead, keys, width)
+    mask = {"attn_mask": d.pick(d.mask((q[-2], keys)), d.x((q[-2], keys), dtype=d.near()))} if d.flag() else {}
+    return c(*[d.x(s, dtype=d.near(), kind="nice") for s in (q, k, k)], **mask, **d.some(is_causal=d.flag, scale=lambda: 0.5))
+
+
+def logits(d):
+    return d.x(d.pick((d.int(1, 4), d.int(1, 5)), (d.int(0, 4), 3), (2, 3, 2), (4,)))
+
+
+def labels(d, x):
+    shape, classes = (x.shape[:1] + x.shape[2:], x.shape[1]) if len(x.shape) > 1 else ((), x.shape[0])
+    return d.indices(shape, classes, 0, "constant")
+
+
+def reduction(d):
+    return d.some(reduction=lambda: d.pick("mean", "sum", "none"))
+
+
+def two_alike(low=-3, high=3, low2=-3, high2=3, **settings):
+    def recipe(d):
+        x = d.x(low=low, high=high)
+        return c(x, d.x(x.shape, low2, high2, dtype=x.dtype), **reduction(d),
+                 **d.some(**{k: (lambda v=v: d.pick(*v)) for k, v in settings.items()}))
+    return recipe
+
+
+def unit(inputs, size, gates=3):
+    n = gates * size
+    return lambda d: [d.x(s, dtype=d.near()) for s in ((n, inputs), (n, size), (n,), (n,))]
+
+
+group("batch_norm", batch_norm)
+group("norm_relu_pool", lambda d: batch_norm(d, (2, d.int(1, 3), d.int(2, 5), d.int(2, 5))))
+group("layer_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1], *affine(d, x.shape[-1:]),
+                                **d.some(eps=lambda: 0.1)))
+group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.near()), x.shape[-1],
+                              *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
+group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.near()), d.pick(1, 2, 4),
+                                *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
+group("scaled_dot_product_attention", attention)
+group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.near(),
+                                               kind="nice"), **d.some(
+    attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag)))
+group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
+group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d),
+                                   **d.some(label_smoothing=lambda: 0.2)))
+group("nll_loss", lambda d: c(x := logits(d), labels(d, x), **reduction(d), **d.some(ignore_index=lambda: 0)))
+group("kl_div", two_alike(low2=0.1, log_target=(False,)))
+group("kl_divergence", lambda d: c(x := d.x(d.shape(1)), d.x(x.shape, dtype=x.dtype), **reduction(d)))
+group("binary_cross_entropy", two_alike(0.1, 0.9, 0.1, 0.9))
+group("binary_cross_entropy_with_logits", two_alike(low2=0, high2=1))
+group("mse_loss l1_loss", two_alike())
+group("huber_loss", two_alike(delta=(0.5, 2)))
+group("smooth_l1_loss", two_alike(beta=(0.5, 2, 0)))
+group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype),
+                                         **d.some(
+    margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
+group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
+group("gru", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d),
+                         **d.some(reverse=d.flag)))
+
+# -- made of nothing ---------------------------------------------------------------------------------------------------
+
+group("zeros ones randn rand", lambda d: c(*d.pick(d.shape(), (d.shape(),)),
+                                           **d.some(dtype=lambda: d.pick("float64", "float16"))))
+group("full", lambda d: c(d.pick(d.shape(), d.int(0, 3)), d.pick(2, 0.5, True, -1),
+                          **d.some(dtype=lambda: d.pick("float64", "int64"))))
+group("arange", lambda d: c(*d.pick((d.int(-2, 5),), (d.int(-2, 2), d.int(-3, 5)), (0, 2, 0.5), (5, 0, -2)),
+                            **d.some(dtype=lambda: "float64")))
+group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(dtype=lambda: "float64")))
+group("eye", lambda d: c(d.int(0, 3), *([d.int(0, 3), d.int(-2, 2)] if d.flag() else []), **d.some(dtype=lambda: "int64")))
+
+# -- nn.functional, where it is not the operation of that name ------------------------------------------------------------
+
+group("conv1d", convolution(1), "F.")
+group("conv2d", convolution(2), "F.")
+group("conv_transpose1d", convolution(1, True), "F.")
+group("conv_transpose2d", convolution(2, True), "F.")
+group("softmax log_softmax", lambda d: c(x := d.x(d.shape(1), dtype=d.near()), dim=d.axis(x)), "F.")
+group("glu", lambda d: c(d.x((*d.shape(0, 2), 2 * d.int(1, 2))), **d.some(dim=lambda: -1)), "F.")
+group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5)), "F.")
+group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")),
+    dim=lambda: d.axis(x))), "F.")
+group("cosine_similarity", lambda d: c(x := d.x(d.shape(2, low=1)), d.x(x.shape), **d.some(dim=lambda: d.axis(x))), "F.")
+group("embedding", RECIPES["mg.embedding"], "F.")
+group("pad", lambda d: c(d.x((d.int(1, 2), d.int(1, 3), d.int(3, 4), d.int(3, 4))),
+                         tuple(d.int(0, 2) for _ in range(d.pick(2, 4))),
+                         **d.some(mode=lambda: d.pick("constant", "reflect", "replicate", "circular"))), "F.")
+group("grid_sample", RECIPES["mg.grid_sample"], "F.")
+group("scaled_dot_product_attention", attention, "F.")
+group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **d.some(
+    weight=lambda: d.x((x.shape[1 if len(x.shape) > 1 else 0],), 0.5, 2, dtype=x.dtype), label_smoothing=lambda: 0.2),
+    **reduction(d)), "F.")
+
+
+def layer(inputs, *args, always={}, **settings):
+    """The recipe of a layer: settings are given or not, and drawn from the values listed."""
+    def recipe(d):
+        xs = inputs(d)
+        given = {key: d.pick(*values) for key, values in settings.items() if d.flag()}
+        return args, {**always, **given}, xs
+    return recipe
+
+
+def of(*shapes, low=-3, high=3):
+    return lambda d: [d.x(d.pick(*shapes), low, high, dtype="float32", kind="nice" if d.kind == "whole" else None)]
+
+
+ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
+    (0, 4, 5, 5))
+CHOICES = {
+    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh": layer(ANY), "GELU": layer(ANY, approximate=["none", "tanh"]),
+    "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
+    "Softplus": layer(ANY, beta=[0.5, 3]),
+    "Softmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
+    "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
+    "Dropout DropPath": layer(ANY, p=[0.0, 1.0]), "Linear": layer(of((2, 3), (3,), (2, 0, 3)), 3, 2, bias=[True, False]),
+    "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),
+    "Conv1d": layer(ROWS, 4, 6, 3, stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
+    "Conv2d": layer(IMAGES, 4, 6, 3, stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
+    "ConvTranspose1d": layer(ROWS, 4, 6, 3, always={"stride": 2}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
+    "ConvTranspose2d": layer(IMAGES, 4, 6, 3, always={"stride": (2, 3)}, padding=[1], output_padding=[0, 1], groups=[2],
+                             bias=[False]),
+    "MaxPool1d AvgPool1d": layer(ROWS, 3, stride=[1, 2], padding=[0, 1]),
+    "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
+    "AdaptiveAvgPool2d AdaptiveMaxPool2d": layer(IMAGES, (2, 3)),
+    "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),
+    "BatchNorm1d": layer(of((3, 4), (2, 4, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
+    "BatchNorm2d": layer(of((2, 4, 3, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
+    "LayerNorm": layer(of((2, 3, 4), (0, 3, 4)), 4, eps=[0.1], elementwise_affine=[False], bias=[False]),
+    "RMSNorm": layer(of((2, 3, 4)), 4, eps=[0.1], elementwise_affine=[False]),
+    "GroupNorm": layer(IMAGES, 2, 4, eps=[0.1], affine=[False]),
+    "GRU LSTM": layer(of((3, 2, 4), (1, 1, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True],
+                      bidirectional=[True]),
+    "GRUCell LSTMCell": layer(of((2, 4)), 4, 3, bias=[False]),
+    "Attention": layer(of((2, 3, 4)), 4, 2, bias=[False]), "Mlp": layer(of((2, 3, 4)), 4, 5, activation=["relu", "gelu"]),
+    "TransformerBlock": layer(of((2, 3, 4)), 4, 2, 5, activation=["relu"], norm_first=[False]),
+    "TransformerEncoderLayer": layer(of((2, 3, 4)), 4, 2, 5, 0.0, always={"batch_first": True}, norm_first=[True]),
+    "MultiheadAttention": layer(lambda d: [d.x((2, 3, 4), dtype="float32", kind="nice")] * 3, 4, 2, bias=[False]),
+    "ConvBlock": layer(of((2, 4, 4, 4)), 4, 3), "WeightNorm": layer(of((2, 3)), Code("nn.Linear(3, 2)")),
+    "Sequential": layer(of((2, 3)), Code("nn.Linear(3, 2)"), Code("nn.ReLU()")),
+    "MSELoss L1Loss HuberLoss SmoothL1Loss KLDivLoss": layer(lambda d: [d.x((2, 3), dtype="float32"),
+        d.x((2, 3), 0.1, 2, dtype="float32")],
+                                                             reduction=["mean", "sum", "none"]),
+    "BCELoss BCEWithLogitsLoss": layer(lambda d: [d.x((2, 3), 0.1, 0.9, dtype="float32"),
+                                                  d.x((2, 3), 0.1, 0.9, dtype="float32")],
+                                       reduction=["mean", "sum", "none"]),
+    "CrossEntropyLoss NLLLoss": layer(lambda d: [d.x((2, 3), dtype="float32"), d.indices((2,), 3, 0)],
+                                      reduction=["mean", "sum", "none"]),
+    "TripletMarginLoss": layer(lambda d: [d.x((2, 3), dtype="float32") for _ in range(3)], margin=[0.5], p=[1.0, 3.0],
+                               reduction=["sum", "none"])}
+for words, recipe in CHOICES.items():
+    group(words, recipe, "nn.")
+
+# -- optimisers ----------------------------------------------------------------------------------------------------------
+
+
+def optimiser(always={}, **settings):
+    def recipe(d):
+        shapes = [d.big() for _ in range(d.int(1, 2))]
+        dtypes = [d.pick("float32", "float64", "float32") for _ in shapes]
+        columns = [[d.x(s, dtype=t, kind="nice", role="constant") for s, t in zip(shapes, dtypes)] for _ in range(2)]
+        return c(*columns, **{**always, **{key: d.pick(*values) for key, values in settings.items() if d.flag()}})
+    return recipe
+
+
+group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
+group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
+group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
+group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
+group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
+
+# -- what is public ----------------------------------------------------------------------------------------------------
+
+TRANSFORMS = "transforms"  # grad, jvp and the others, on programs of many operations: programs.py
+ELSEWHERE = {  # what is fuzzed under another name
+    **{"mg." + name: TRANSFORMS for name in "grad value_and_grad vjp jvp hvp jacobian hessian checkpoint".split()},
+    **{"optim." + name: "steps." + name for name in OPTIMISERS}}
+MODELS = "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50"
+LEFT_OUT = {
+    **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
+    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
+    **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
+    "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
+    **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()],
+                    "changes what it is given: test_optim.py"),
+    **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
+    **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
+    "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",
+    **dict.fromkeys(["mg.capture", "mg.cuda_available"], "of GPUs: backend/cuda")}
+
+
+def public() -> list[str]:
+    """The names of all functions and classes that are public."""
+    found = []
+    for prefix, module in (("mg.", mg), ("F.", F), ("nn.", nn), ("optim.", optim)):
+        found += [prefix + name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and (
+            prefix != "F." or getattr(value, "__module__", "") == F.__name__)]
+    return found
+
+
+def untold() -> list[str]:
+    """What is public, and neither has a recipe nor a reason for having none."""
+    return [name for name in public() if not {name, ELSEWHERE.get(name)} & {*RECIPES, TRANSFORMS, *LEFT_OUT}]
+
+
+def targets() -> dict:
+    """{name: (strategy, check)} of all that is fuzzed."""
+    from .check import check
+    from .programs import check_transforms, drawn
+    return {**{name: (calls(name, recipe), check) for name, recipe in RECIPES.items()}, TRANSFORMS: (drawn(), check_transforms)}
