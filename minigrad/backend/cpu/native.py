@@ -84,25 +84,20 @@ def _kernels():
             function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
     found["use_threads"](get_num_threads())
     on_change.append(found["use_threads"])
-    if "use_blas" in found and blas.functions():
-        found["use_blas"](*blas.functions())
+    if "use_blas" in found and blas.product_address():
+        found["use_blas"](blas.product_address())
     else:
-        _leave_products_to_numpy(found)
+        for name in MULTIPLYING:
+            found.pop(name, None)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _after_fork(found))
     return found
 
 
-def _leave_products_to_numpy(found):
-    for name in MULTIPLYING:
-        found.pop(name, None)
-
-
 def _after_fork(found):
-    """OpenMP's threads do not survive a fork; BLAS's do."""
+    """OpenMP's threads do not survive a fork: the kernels of a child compute on one."""
     on_change[:] = [tell for tell in on_change if tell is not found["use_threads"]]
     found["use_threads"](1)
-    _leave_products_to_numpy(found)
 
 
 def _parameter(text):
