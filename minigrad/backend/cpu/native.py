@@ -16,6 +16,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from .threads import get_num_threads, on_change
 
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+MORE_OPTIONS = tuple(shlex.split(os.environ.get("MINIGRAD_CFLAGS", "")))  # come last, so they win
 CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
     ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
 PROBE = """#ifdef _OPENMP
@@ -134,7 +136,7 @@ def _library(sources):
     if compiler is None or os.name != "posix":
         return _without("there is no C compiler (set CC, or install gcc or clang)")
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
-    key = hashlib.sha256(text + repr((OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(text + repr((OPTIONS, MORE_OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
     for folder in _folders():
         try:
@@ -200,7 +202,7 @@ def _compile(compiler, sources, out):
         SubprocessError: it failed.
     """
     def run(choice, *inputs):
-        subprocess.run([compiler, *OPTIONS, *choice, *map(str, inputs), "-o", str(out), "-lm"], check=True,
+        subprocess.run([compiler, *OPTIONS, *choice, *MORE_OPTIONS, *map(str, inputs), "-o", str(out), "-lm"], check=True,
                        capture_output=True, text=True, timeout=300)
 
     def knows(choice):
