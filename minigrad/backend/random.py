@@ -1,6 +1,7 @@
 """The random numbers that layers and initialisers draw: one generator per process, which `seed` sets."""
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,3 +70,16 @@ def preserved(state: dict[str, Any] | None = None) -> Iterator[None]:
         yield
     finally:
         set_state(before)
+
+
+def _hold() -> None:
+    """Before a fork: a draw of another thread ends first, else the child's generator would be locked for ever."""
+    generator().bit_generator.lock.acquire()
+
+
+def _release() -> None:
+    generator().bit_generator.lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)

@@ -2,13 +2,20 @@
 
 import gc
 import os
+import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minigrad.backend.cpu import blas, memory, threads
 from minigrad.backend.cpu.elementwise import relu
+
+needs_control = pytest.mark.skipif(not blas.blas_threads(), reason="NumPy's BLAS is no OpenBLAS whose threads can be set")
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +78,8 @@ def test_loops_of_several_callers_do_not_mix():
     assert totals == [50 * 45] * 4
 
 
+@needs_control
 def test_blas_is_single_threaded_inside_and_restored_after():
-    if not blas.blas_threads():
-        pytest.skip("NumPy's BLAS is not an OpenBLAS whose threads can be controlled")
     get, put = blas.blas_threads()
     original = get()
     try:
@@ -98,6 +104,87 @@ def test_a_forked_child_gets_its_own_pool():
         threads.parallel_for(seen.append, 10)
         os._exit(0 if sorted(seen) == list(range(10)) else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@needs_control
+@settings(deadline=None)
+@given(st.permutations([0, 0, 1, 1, 2, 2]), st.sampled_from([1, 2]))
+def test_blas_has_one_thread_until_the_last_has_left(order, number):
+    get, put = blas.blas_threads()
+    original, inside = get(), set()
+    put(number)
+    try:
+        for who in order:  # comes, then goes
+            (blas.single_threaded_blas.__exit__ if who in inside else blas.single_threaded_blas.__enter__)()
+            inside ^= {who}
+            assert get() == (1 if inside else number)
+    finally:
+        put(original)
+
+
+@needs_control
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_one_thread_of_blas_and_its_parent_as_many_as_before():
+    get, put = blas.blas_threads()
+    original = get()
+    try:
+        for number in (1, 2, 1):
+            put(number)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(get())
+            assert os.waitpid(pid, 0)[1] >> 8 == 1 and get() == number
+    finally:
+        put(original)
+
+
+FORKS = """
+import os, signal, sys, threading, time
+import numpy as np, minigrad as mg
+
+def step(dtype):
+    normal = np.random.default_rng(0).normal
+    x, w, a = (mg.Tensor(normal(size=size).astype(dtype), requires_grad=True) for size in (
+        (4, 16, 24, 24), (32, 16, 3, 3), (200, 200)))
+    optimiser = mg.optim.Adam([w, a])
+    loss = mg.conv2d(x, w, padding=1).sum() + mg.matmul(a, a).mean() + mg.dropout(mg.softmax(a), training=True).sum()
+    (loss + mg.scaled_dot_product_attention(*[a.reshape(2, 4, 50, 100)] * 3).mean()).backward()
+    optimiser.step()
+
+steps = [0, 0, 0]
+
+def train(k):
+    while True:
+        step("f")
+        steps[k] += 1
+
+for k in range(3):
+    threading.Thread(target=train, args=(k,), daemon=True).start()
+while min(steps) == 0:
+    time.sleep(0.01)
+for i in range(40):
+    time.sleep(i % 7 / 100)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends a child that hangs
+        step("f"), step("d")
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, (i, status)
+before = list(steps)
+while any(a == b for a, b in zip(before, steps)):
+    time.sleep(0.01)
+print("all came back", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_children_forked_while_threads_compute_do_not_hang_nor_do_those_threads():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=100,
+                          cwd=pathlib.Path(__file__).parents[2], env={**os.environ, "MINIGRAD_NUM_THREADS": "2"})
+    assert done.stdout == "all came back\n", done.stderr
 
 
 def test_set_num_threads_rejects_zero():

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 
+from .blas import single_threaded_blas
 from .elementwise import empty_like
 from .memory import scratch
 from .native import kernel
@@ -125,8 +126,9 @@ def _native(name, arrays, written, lse, mask, causal, scale):
     buffers = 2 if more else 1
     block = max(16, min(queries, BLOCK_SIZE // buffers // keys))
     memory = scratch("attention", (threads, buffers, block, keys), np.float32)
-    native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), threads, n, heads, queries, keys, width,
-           v.shape[3], keys if causal is None else causal, block, scale)
+    with single_threaded_blas:
+        native(q, k, v, y, lse, *masks, *more, memory, np.concatenate(strides), threads, n, heads, queries, keys, width,
+               v.shape[3], keys if causal is None else causal, block, scale)
     return True
 
 

@@ -16,6 +16,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from .threads import get_num_threads, on_change
 
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+MORE_OPTIONS = tuple(shlex.split(os.environ.get("MINIGRAD_CFLAGS", "")))  # come last, so they win
 CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
     ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
 PROBE = """#ifdef _OPENMP
@@ -84,25 +86,20 @@ def _kernels():
             function.restype, function.argtypes = None, [_parameter(text) for text in parameters.split(",")]
     found["use_threads"](get_num_threads())
     on_change.append(found["use_threads"])
-    if "use_blas" in found and blas.functions():
-        found["use_blas"](*blas.functions())
+    if "use_blas" in found and blas.product_address():
+        found["use_blas"](blas.product_address())
     else:
-        _leave_products_to_numpy(found)
+        for name in MULTIPLYING:
+            found.pop(name, None)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _after_fork(found))
     return found
 
 
-def _leave_products_to_numpy(found):
-    for name in MULTIPLYING:
-        found.pop(name, None)
-
-
 def _after_fork(found):
-    """OpenMP's threads do not survive a fork; BLAS's do."""
+    """OpenMP's threads do not survive a fork: the kernels of a child compute on one."""
     on_change[:] = [tell for tell in on_change if tell is not found["use_threads"]]
     found["use_threads"](1)
-    _leave_products_to_numpy(found)
 
 
 def _parameter(text):
@@ -139,7 +136,7 @@ def _library(sources):
     if compiler is None or os.name != "posix":
         return _without("there is no C compiler (set CC, or install gcc or clang)")
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
-    key = hashlib.sha256(text + repr((OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(text + repr((OPTIONS, MORE_OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
     for folder in _folders():
         try:
@@ -205,7 +202,7 @@ def _compile(compiler, sources, out):
         SubprocessError: it failed.
     """
     def run(choice, *inputs):
-        subprocess.run([compiler, *OPTIONS, *choice, *map(str, inputs), "-o", str(out), "-lm"], check=True,
+        subprocess.run([compiler, *OPTIONS, *choice, *MORE_OPTIONS, *map(str, inputs), "-o", str(out), "-lm"], check=True,
                        capture_output=True, text=True, timeout=300)
 
     def knows(choice):

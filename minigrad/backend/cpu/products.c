@@ -8,28 +8,10 @@ typedef void (*sgemm_t)(int order, int x_transposed, int y_transposed, index_t m
                         const float *x, index_t x_stride, const float *y, index_t y_stride, float beta, float *out,
                         index_t out_stride);
 static sgemm_t sgemm;
-static int (*blas_threads)(void);
-static void (*use_blas_threads)(int);
 
-void use_blas(function_t product, function_t get_threads, function_t set_threads)
+void use_blas(function_t product)
 {
     sgemm = (sgemm_t)product;
-    blas_threads = (int (*)(void))get_threads;
-    use_blas_threads = (void (*)(int))set_threads;
-}
-
-/* Lets BLAS work in the thread that calls it; returns how many threads it had. */
-static int calm_blas(void)
-{
-    int before = blas_threads();
-    if (before > 1) use_blas_threads(1);
-    return before;
-}
-
-/* A kernel that found one thread leaves it so: whoever found more is still at work, and restores them. */
-static void restore_blas(int before)
-{
-    if (before > 1) use_blas_threads(before);
 }
 
 /* out = scale x y + beta out, with x (m, k) or stored as its transpose (k, m), and y (k, n) or (n, k). */
@@ -59,7 +41,6 @@ void product(const float *x, const float *y, const float *bias, float *out, cons
     for (index_t d = 1; d <= tiles; d++)
         if (tiles % d == 0 && m / d + n / (tiles / d) < m / down + n / (tiles / down)) down = d;
     index_t across = tiles / down;
-    int before = calm_blas();
     PARALLEL_BY(team, large)
     for (index_t i = 0; i < batch * tiles; i++) {
         index_t matrix = i / tiles, row = i % tiles / across, column = i % across;
@@ -72,7 +53,6 @@ void product(const float *x, const float *y, const float *bias, float *out, cons
         multiply(x_transposed, y_transposed, rows, columns, k, 1, x + x_starts[matrix] + top * (x_transposed ? 1 : x_stride),
                  x_stride, y + y_starts[matrix] + left * (y_transposed ? y_stride : 1), y_stride, bias ? 1 : 0, tile, n);
     }
-    restore_blas(before);
 }
 
 /* Arrays of attention are (samples, heads, rows, width) with three strides each: the last is 1. The mask, if there is one,
@@ -136,7 +116,6 @@ void attention(const float *q, const float *k, const float *v, float *y, float *
     const index_t *v_strides = strides + 6, *y_strides = strides + 9;
     Scores a = {q, k, added, visible, strides, strides + 3, strides + 12, keys, width, causal, scale};
     index_t blocks = pieces(queries, block);
-    int before = calm_blas();
     PARALLEL_BY(most, 1)
     for (index_t i = 0; i < samples * heads * blocks; i++) {
         index_t sample = i / blocks / heads, head = i / blocks % heads, first = i % blocks * block;
@@ -147,7 +126,6 @@ void attention(const float *q, const float *k, const float *v, float *y, float *
         multiply(0, 0, rows, v_width, n, 1, p, n, v + at(v_strides, sample, head, 0), v_strides[2], 0,
                  y + at(y_strides, sample, head, first), y_strides[2]);
     }
-    restore_blas(before);
 }
 
 /* With p the attention weights: dv = p^T g, ds = p (g v^T - sum(g y)), dq = scale ds k, dk = scale ds^T q. `strides` of q,
@@ -160,7 +138,6 @@ void attention_backward(const float *q, const float *k, const float *v, const fl
     const index_t *v_strides = strides + 6, *y_strides = strides + 9, *g_strides = strides + 16, *dq_strides = strides + 19;
     const index_t *dk_strides = strides + 22, *dv_strides = strides + 25;
     Scores a = {q, k, added, visible, strides, strides + 3, strides + 12, keys, width, causal, scale};
-    int before = calm_blas();
     PARALLEL_BY(most, 1)
     for (index_t i = 0; i < samples * heads; i++) {
         index_t sample = i / heads, head = i % heads;
@@ -192,6 +169,5 @@ void attention_backward(const float *q, const float *k, const float *v, const fl
                      dk_strides[2]);
         }
     }
-    restore_blas(before);
 }
 #endif

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from .blas import single_threaded_blas
 from .memory import empty
 from .native import kernel
 from .rows import row_blocks
@@ -31,8 +32,9 @@ def product(x, y, bias=None, out=None):
             parallel_for(lambda part: np.add(rows[part], bias, out=rows[part]), row_blocks(rows))
         return out
     (x, x_starts, x_stride, x_transposed), (y, y_starts, y_stride, y_transposed) = _stored(x, batch), _stored(y, batch)
-    native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
-           x_stride, y_stride, x_transposed, y_transposed)
+    with single_threaded_blas:
+        native(x, y, None if bias is None else np.ascontiguousarray(bias), out, x_starts, y_starts, math.prod(batch), m, n, k,
+               x_stride, y_stride, x_transposed, y_transposed)
     return out
 
 

@@ -57,7 +57,7 @@ def parallel_for(fn, items, blas=False):
         return
     try:
         _start_workers(threads - 1)
-        with single_threaded_blas():
+        with single_threaded_blas:
             job = _Job(fn, items)
             for _ in range(threads - 1):
                 _queue.put(job)

@@ -6,7 +6,6 @@
 // that not all threads reach is an error, as is a touch of a protected page. Where kernels compute in float, subnormal floats
 // are 0, read and written, as CuPy has NVRTC compile them (-ftz=true).
 #pragma once
-#include <setjmp.h>
 #include <signal.h>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +14,11 @@
 #include <cstring>
 #include <functional>
 #include <utility>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(from, bytes)
+#endif
 
 using std::erf, std::exp, std::expm1, std::fabs, std::floor, std::fmax, std::fmin, std::isinf, std::isnan, std::log1p;
 using std::sqrt, std::tanh;
@@ -146,6 +150,7 @@ static void run_block(bool backwards) {
     of_block = {};
     memset(of_warp, 0, sizeof of_warp);
     int alive = threads();
+    ASAN_UNPOISON_MEMORY_REGION(stacks, (size_t)alive * STACK_BYTES);  // marked by fibers that an error stopped
     for (int i = 0; i < alive; i++) {
         fibers[i].thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         fibers[i].done = false, fibers[i].at = nullptr;
@@ -159,9 +164,10 @@ static void run_block(bool backwards) {
     }
 }
 
-static sigjmp_buf landing;
-
-static void crashed(int) { siglongjmp(landing, 1); }
+static void crashed(int) {
+    error = "an access outside an array";
+    standin_switch(&running->context, &scheduler);  // never to come back
+}
 
 // Subnormal floats become 0, before and after arithmetic, until this is destroyed.
 struct FlushToZero {
@@ -196,12 +202,9 @@ static const char* launch(void (*kernel)(A...), const unsigned* sizes, void** ar
     FlushToZero arithmetic;
     body = [&] { kernel(*(A*)arguments[I]...); };
     struct sigaction action = {}, before;
-    action.sa_handler = crashed;
+    action.sa_handler = crashed, action.sa_flags = SA_NODEFER;  // as the handler does not return
     sigaction(SIGSEGV, &action, &before);
-    if (sigsetjmp(landing, 1) == 0)
-        run_blocks(backwards);
-    else
-        error = "an access outside an array";
+    run_blocks(backwards);
     sigaction(SIGSEGV, &before, nullptr);
     return error;
 }
