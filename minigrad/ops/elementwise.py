@@ -208,7 +208,7 @@ def _over_squared_length(x, length):
 def _cosine(x, length):
     """x / length for length = hypot(x, y): 0 at the origin, and the limits where it is infinite."""
     special = equal(length, 0) | isinf(length)
-    return where(special, where(isinf(x), sign(x), 0), x / where(special, 1, length))
+    return where(special, where(isinf(x), where(x > 0, 1, -1), 0), x / where(special, 1, length))
 
 
 @elementwise(np.arcsinh, lambda g, _out, x: g / hypot(x, 1))

@@ -37,6 +37,8 @@ def several(value: Any) -> tuple | None:
 
 def one_axis(of: str, axis: Any, ndim: int) -> int:
     """`axis`, which may count from the end, counted from the first. ValueError if a Tensor of `ndim` axes has no such one."""
+    if several(axis) is not None:
+        raise ValueError(f"{of}: one axis wanted, not {axis!r}")
     axis = whole(of, "axis", axis, -math.inf)
     if not -ndim <= axis < ndim:
         raise ValueError(f"{of}: axis {axis} is out of bounds for a Tensor of {ndim} dimensions")

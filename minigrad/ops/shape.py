@@ -21,6 +21,8 @@ Axes = int | Sequence[int]  # one number, or several
 
 def _axes(axis, ndim):
     """One axis or several as a tuple of non-negative numbers."""
+    if isinstance(axis, (str, bytes, dict, set)):
+        raise TypeError(f"an axis is a whole number, not {axis!r}")
     axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
     for a in axes:
         try:

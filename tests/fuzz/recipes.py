@@ -235,6 +235,8 @@ for axes in (1, 2):
     group(f"conv_transpose{axes}d", convolution(axes, True))
     group(f"max_pool{axes}d avg_pool{axes}d", pooling(axes))
 group("adaptive_avg_pool2d adaptive_max_pool2d", lambda d: c(images(d), d.pick(1, 2, 3, (2, None), (d.int(1, 4), d.int(1, 4)))))
+group("adaptive_avg_pool1d adaptive_max_pool1d",
+      lambda d: c(d.x((d.int(0, 2), d.pick(1, 2, 3, 16), d.int(1, 6))), d.pick(1, 2, 3)))
 group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
     {"scale_factor": d.pick(2, 1.5, 3.0)}),
                                  **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
@@ -386,6 +388,7 @@ CHOICES = {
     "MaxPool1d AvgPool1d": layer(ROWS, 3, stride=[1, 2], padding=[0, 1]),
     "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
     "AdaptiveAvgPool2d AdaptiveMaxPool2d": layer(IMAGES, (2, 3)),
+    "AdaptiveAvgPool1d AdaptiveMaxPool1d": layer(ROWS, 2),
     "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),
     "BatchNorm1d": layer(of((3, 4), (2, 4, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
     "BatchNorm2d": layer(of((2, 4, 3, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
@@ -438,12 +441,13 @@ TRANSFORMS = "transforms"  # grad, jvp and the others, on programs of many opera
 ELSEWHERE = {  # what is fuzzed under another name
     **{"mg." + name: TRANSFORMS for name in "grad value_and_grad vjp jvp hvp jacobian hessian checkpoint".split()},
     **{"optim." + name: "steps." + name for name in OPTIMISERS}}
-MODELS = "BERT CLIPText Conv4 ConvLarge ResNet VisionTransformer WideResNet resnet18 resnet50"
+MODELS = "BERT CLIPText Conv4 ConvLarge EfficientNetLite MAE ResNet VisionTransformer WideResNet efficientnet_lite resnet18 resnet50"
 LEFT_OUT = {
     **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
     **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
     **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
-    "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
+    **dict.fromkeys(["nn.Preprocessing", "nn.load_encoder", "nn.resize_positions"], "takes files: nn/test_published.py"),
+    "mg.conv2d_relu": "a convolution and ReLU in one: ops/test_fused.py", "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
     **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()],
                     "changes what it is given: test_optim.py"),
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
