@@ -79,7 +79,8 @@ def main(run):
                     yield (name, labels), settings, lambda: 100 * one(settings, images, x, chosen)
 
     def report(row, results):
-        print(f"{row[0]}, {row[1]} of each class, draw {len(results)}: {results[-1][0]:.1f} % in {results[-1][1]:.0f} s", flush=True)
+        accuracy, seconds = results[-1]
+        print(f"{row[0]}, {row[1]} of each class, draw {len(results)}: {accuracy:.1f} % in {seconds:.0f} s", flush=True)
 
     def one(settings, images, x, chosen):
         """The accuracy of one fit."""

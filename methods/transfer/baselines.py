@@ -13,7 +13,7 @@ def pixels(pictures, which: np.ndarray) -> np.ndarray:
 
 
 def gradient_histograms(images: np.ndarray) -> np.ndarray:
-    """HOG features (Dalal and Triggs 2005) of images (n, 3 * 32 * 32) as `pixels` gives them: scikit-image's, cells of 8 pixels.
+    """HOG features (Dalal and Triggs 2005) of images (n, 3 * 32 * 32) as `pixels` gives them: scikit-image's, 8-pixel cells.
 
     Raises:
         ImportError: scikit-image is missing.

@@ -1,6 +1,6 @@
 """Features: what a frozen encoder says of each picture, computed once."""
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from minigrad.data.files import cached
 from .pictures import Pictures
 
 
-def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pictures: Iterable[Any],
+def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pictures: Sequence[Any],
            batch: int = 32) -> np.ndarray:
     """The features (N, width) of pictures, in evaluation mode; a row of NaN for each that cannot be read.
 
     Args:
-        pictures: may raise ValueError when one is taken (see `Files`), so it is asked by number.
+        pictures: to take one that cannot be read raises ValueError (see `Files`).
     """
     encoder.eval()
     features = np.full((len(pictures), encoder.width), np.nan, np.float32)
@@ -54,7 +54,7 @@ class _Part:
 
 def encoded(encoder: nn.Encoder, preprocessing: nn.Preprocessing, pictures: Pictures,
             which: np.ndarray) -> tuple[np.ndarray, Pictures]:
-    """The features of the pictures at the places `which`, kept in the cache, and the pictures without those that cannot be read.
+    """The features of the pictures at the places `which`, kept in the cache, and the pictures without unreadable ones.
 
     Returns:
         (N, width) for all N pictures, NaN where nothing was computed; and the pictures. Standard error names the broken ones.
