@@ -37,10 +37,11 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         smoothing: the share of each target that is spread evenly over all classes.
 
     Returns:
-        losses (N,), and lse (N,), the log-sum-exp of each row, of 16 bits in float32.
+        losses (N,), and lse (2, N), the log-sum-exp of each row in two parts, its largest number and the rest; of 16 bits in
+        float32.
     """
     (rows, classes), dtype = logits.shape, logits.dtype
-    losses, lse = empty((rows,), dtype), empty((rows,), computed(dtype))
+    losses, lse = empty((rows,), dtype), empty((2, rows), computed(dtype))
     launch("softmax", "cross_entropy_forward", rows, whole_warps(classes), logits, labels, losses, lse, classes, smoothing,
            ignored)
     return losses, lse

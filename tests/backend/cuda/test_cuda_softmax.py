@@ -51,7 +51,7 @@ def test_cross_entropy(run, seed, dtype, rows, classes, smoothing):
     p, counted = softmax(x.astype(np.float64)), labels >= 0
     target = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
     close(losses, -(np.log(p) * target).sum(1) * counted, scale=20)
-    close(lse, np.log(np.exp(x.astype(np.float64)).sum(1)), scale=20)
+    close(lse.sum(0), np.log(np.exp(x.astype(np.float64)).sum(1)), scale=20)
     g = normal(seed + 1, dtype, rows)
     dx = run(cuda.cross_entropy_backward, g, x, labels, lse, smoothing, -1)
     close(dx, g[:, None] * (p - target) * counted[:, None], scale=3, factor=4)
@@ -80,3 +80,20 @@ def test_arrays_in_another_order_are_read_right(run):
     close(run(cuda.softmax_backward, g.T, np.asfortranarray(y)), run(cuda.softmax_backward, g.T.copy(), y))
     with pytest.raises(TypeError, match="C-contiguous"):
         run(cuda.sgd_step, [np.zeros((3, 2)).T], [np.zeros((2, 3))], [], 0.1)
+
+
+@pytest.mark.parametrize("offset", [100, 1e4, 1e6])
+def test_a_common_offset_costs_no_digits(run, offset):
+    """Against float64 on the numbers as float32 holds them: values, and the gradients that use the saved log-sum-exp."""
+    x = (normal(0, np.float64, 5, 40) + offset).astype(np.float32)
+    labels, exact = np.arange(5), x.astype(np.float64)
+    p = np.exp(exact - exact.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    for smoothing in (0.0, 0.1):
+        losses, lse = run(cuda.cross_entropy, x, labels, smoothing, -1)
+        target = (1 - smoothing) * np.eye(40)[labels] + smoothing / 40
+        np.testing.assert_allclose(losses, -(target * np.log(p)).sum(1), rtol=1e-5)
+        dx = run(cuda.cross_entropy_backward, np.ones(5, np.float32), x, labels, lse, smoothing, -1)
+        np.testing.assert_allclose(dx, p - target, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(run(cuda.softmax, x), p, rtol=1e-5)
+    np.testing.assert_allclose(run(cuda.softmax, x, True), np.log(p), rtol=1e-5)
