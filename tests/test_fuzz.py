@@ -1,6 +1,7 @@
 """The fuzzer: it knows everything that is public, finds what is wrong, and survives a process that dies."""
 import json
 import os
+import re
 import pathlib
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_a_round_over_a_few_operations(tmp_path):
     ("forward = lambda x: os.kill(os.getpid(), 11)", "died"),
     ("forward = lambda x: {}[0]", "KeyError"),
     ("forward = lambda x: np.tanh(x, out=x if x.flags.writeable and x.dtype.kind == 'f' else None)", "changed argument"),
-    ("rules = lambda g, out, _x: 1.01 * g * (1 - out * out),", "gradient 0"),
+    ("rules = lambda g, out, _x: 1.01 * g * (1 - out * out),", "gradient 0|derivatives"),
     ("rules = lambda g, out, _x: g * (1 - out * out) + 0 * g.sum(),", "NaN in cotangent")])
 def test_faults_are_found_and_shrunk(tmp_path, fault, said):
     """Each case runs in a worker, to which the fault goes by `--work`."""
@@ -49,5 +50,5 @@ def test_faults_are_found_and_shrunk(tmp_path, fault, said):
         assert done.returncode == -11 and "mg.tanh" in (tmp_path / "case.py").read_text()
         return
     report = json.loads(done.stdout)
-    assert said in report["finding"], report
+    assert re.search(said, report["finding"]), report
     assert len(report["program"]) < 1500 and "y = mg.tanh(x0)" in report["program"]
