@@ -11,7 +11,7 @@ from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _floating
 from .declare import operation
 from .elementwise import where
-from .geometry import real
+from .geometry import real, several
 from .linalg import matmul
 from .reduce import softmax
 from .shape import concatenate, repeat, swapaxes
@@ -74,7 +74,7 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         ValueError: shapes do not fit.
     """
     q, k, v = (_floating("attention", x) for x in (q, k, v))
-    scale = scale if scale is None else real("attention", "scale", scale)
+    scale = _scale("attention", q, scale)
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
                          f"got {q.shape}, {k.shape} and {v.shape}")
@@ -87,11 +87,11 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
     q, k, v = (x if x.shape[:-2] == lead else x.broadcast_to((*lead, *x.shape[-2:])) for x in (q, k, v))
     extra = 0
     if prefix is not None:
-        before_k, before_v = (p.broadcast_to((*k.shape[:-2], *p.shape[-2:])) for p in prefix)
+        before_k, before_v = _prefix(prefix, k, v)
         extra = before_k.shape[-2]
         k, v = concatenate([before_k, k], -2), concatenate([before_v, v], -2)
     mask = _mask(attn_mask, q, k, extra)
-    settings = dict(causal=extra if is_causal else None, scale=_scale(q, scale))
+    settings = dict(causal=extra if is_causal else None, scale=scale)
     if return_weights:
         weights = _weights(q, k, *mask, **settings)
         return matmul(weights, v), weights
@@ -100,6 +100,24 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
     folded = [x.reshape(1, math.prod(lead), *x.shape[-2:]) for x in (q, k, v)]  # samples and heads
     mask = [m.broadcast_to((*lead, *m.shape[-2:])).reshape(1, math.prod(lead), *m.shape[-2:]) for m in mask]
     return _fused_attention(*folded, *mask, **settings).reshape(*lead, q.shape[-2], v.shape[-1])
+
+
+def _prefix(prefix, k, v):
+    """The keys and the values before k and v, with their leading axes."""
+    pair = several(prefix)
+    if pair is None or len(pair) != 2:
+        raise ValueError(f"attention: prefix is a pair (keys, values), not {prefix!r}")
+    before = [_floating("attention: prefix", p) for p in pair]
+    shapes = [p.shape for p in before]
+    wanted = [(*x.shape[:-2], *p.shape[-2:-1], x.shape[-1]) for p, x in zip(before, (k, v))]
+    try:
+        before = [p.broadcast_to(shape) for p, shape in zip(before, wanted) if p.ndim > 1 and p.shape[-1] == shape[-1]]
+    except ValueError:
+        before = []
+    if len(before) != 2 or before[0].shape[-2] != before[1].shape[-2]:
+        raise ValueError("attention: prefix keys (..., P, width) and values (..., P, width) that broadcast to those of "
+                         f"{k.shape} and {v.shape} wanted, got {shapes[0]} and {shapes[1]}")
+    return before
 
 
 def _serving(x, q):
@@ -120,15 +138,13 @@ def packed_attention(qkv: TensorLike, attn_mask: TensorLike | None = None, *, is
     qkv = _floating("packed_attention", qkv)
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f"packed_attention: (N, L, 3, heads, width) wanted, got shape {qkv.shape}")
-    scale = scale if scale is None else real("packed_attention", "scale", scale)
     q = qkv._array[:, :, 0].transpose(0, 2, 1, 3)
     mask = _mask(attn_mask, q, q, 0)
-    return _fused_packed(qkv, *mask, causal=0 if is_causal else None,
-                         scale=_scale(qkv, scale))
+    return _fused_packed(qkv, *mask, causal=0 if is_causal else None, scale=_scale("packed_attention", qkv, scale))
 
 
-def _scale(q, scale):
-    return 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else real("attention", "scale", scale)
+def _scale(of, q, scale):
+    return 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else real(of, "scale", scale)
 
 
 def _mask(mask, q, k, extra):

@@ -13,6 +13,7 @@ of the backends, `backend/cpu/conv.py` and `backend/cuda/im2col.cu`, and compute
 from __future__ import annotations
 
 import math
+import numbers
 
 from ..backend import is_float, is_half, result_type, with_paths, xp
 from ..fused import Fused
@@ -214,7 +215,7 @@ def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1
     bias = as_tensor(bias)
     if bias.shape != w.shape[:1]:
         raise ValueError(f"conv2d_relu: a bias {w.shape[:1]} wanted, got {bias.shape}")
-    if not most > 0:
+    if not isinstance(most, numbers.Real) or isinstance(most, bool) or not most > 0:
         raise ValueError(f"conv2d_relu: most must be above 0, not {most!r}")
     given = dict(stride=stride, padding=padding, dilation=dilation)
     geometry = {name: pair("conv2d_relu", name, value, LEAST[name]) for name, value in given.items()}

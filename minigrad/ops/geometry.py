@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def whole(of: str, name: str, value: Any, least: float) -> int:
     """
     try:
         number = operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: a Tensor of several numbers
         number = int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else None
     if number is None or isinstance(value, (bool, np.bool_)) or number < least:
         limit = f", {least} or more" if least > -2**63 else ""
@@ -31,8 +32,8 @@ def whole(of: str, name: str, value: Any, least: float) -> int:
 
 
 def several(value: Any) -> tuple | None:
-    """The numbers of a sequence; None of what is none, text included."""
-    return tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else None
+    """The numbers of a sequence; None of what is none, text and what has no order included."""
+    return tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes, Set, Mapping)) else None
 
 
 def one_axis(of: str, axis: Any, ndim: int) -> int:
@@ -70,17 +71,19 @@ def single(of: str, name: str, value: Any, least: int) -> int:
 
 
 def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """`value` as a finite number from `low` to `high`; a Tensor that requires a gradient as it is.
+    """`value` as a finite number from `low` to `high`; a Tensor of no axes that requires a gradient as it is.
 
     Raises:
         ValueError: it is not finite, outside, or no number; `of` and `name` say whose argument it is.
     """
     if type(value) is float and low <= value <= high and math.isfinite(value):
         return value
-    if isinstance(value, Tensor) and value.requires_grad:
+    if isinstance(value, Tensor) and value.requires_grad and value.ndim == 0:
         return value
+    kind = getattr(getattr(value, "dtype", None), "kind", "b" if isinstance(value, bool) else "")
     try:
-        number = float(value) if not isinstance(value, (str, bytes, bool, np.bool_)) and np.ndim(value) == 0 else math.nan
+        plain = np.ndim(value) == 0 and kind not in ("b", "c") and not isinstance(value, (str, bytes))
+        number = float(value) if plain else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (math.isfinite(number) and low <= number <= high):

@@ -10,7 +10,7 @@ from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import _as_float, ones_like, where
-from .geometry import Pair, pair, single
+from .geometry import Pair, pair, several, single
 from .index import take_along_axis
 from .reduce import mean
 from .shape import concatenate, pad, stack
@@ -186,7 +186,7 @@ def _adaptive(name, x, output_size):
     """x as images, the (H', W') meant, and whether it was one image."""
     given = as_tensor(x)
     x = _images(name, given)
-    size = tuple(output_size) if np.iterable(output_size) else (output_size, output_size)
+    size = several(output_size) or (output_size, output_size)
     size = pair(name, "output_size", [n if s is None else s for n, s in zip(x.shape[2:], size)] if len(size) == 2 else size, 1)
     return x, size, given.ndim == 3
 

@@ -16,7 +16,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import _as_float, floor, where
-from .geometry import Pair, pair
+from .geometry import Pair, one_of, pair, real, several
 from .index import getitem
 
 
@@ -83,28 +83,28 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     Raises:
         ValueError: not images, both or neither of size and scale_factor, an unknown mode, `antialias` with other arguments.
     """
+    one_of("interpolate", "mode", mode, ("nearest", "bilinear", "bicubic"))
     x = as_tensor(x) if mode == "nearest" else _as_float(x)
     if x.ndim != 4:
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give one of size and scale_factor")
-    if mode not in ("nearest", "bilinear", "bicubic"):
-        raise ValueError(f"interpolate: mode is 'nearest', 'bilinear' or 'bicubic', not {mode!r}")
     if antialias and (mode == "nearest" or align_corners or size is None):
         raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
         size = pair("interpolate", "size", size, 1)
         scales = (None, None)
     else:
-        scales = tuple(scale_factor) if np.iterable(scale_factor) else (scale_factor, scale_factor)
-        if len(scales) != 2 or not all(0 < s < math.inf for s in scales):
+        scales = several(scale_factor) or (scale_factor, scale_factor)
+        scales = tuple(float(real("interpolate", "scale_factor", s, 0)) for s in scales)
+        if len(scales) != 2 or not all(scales):
             raise ValueError(f"interpolate: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
     for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
         if n != length or scale not in (None, 1):
-            matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
+            matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, bool(align_corners), scale)
             x = _resample(x, matrix=matrix, axis=axis)
     return x
 
@@ -211,6 +211,5 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x):
         raise ValueError("grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")
-    if padding_mode not in ("zeros", "border"):
-        raise ValueError(f"grid_sample: padding_mode is 'zeros' or 'border', not {padding_mode!r}")
+    one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
     return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")

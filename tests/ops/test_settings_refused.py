@@ -74,6 +74,45 @@ def test_real_numbers(name, data):
         call(inside)
 
 
+BOXES = np.random.default_rng(1).normal(size=(1, 2, 4, 4))
+WORDS = {  # calls with settings that are neither one number nor one word alone, and their names
+    "interpolate scale_factor": lambda s: mg.interpolate(BOXES, scale_factor=s),
+    "interpolate size": lambda s: mg.interpolate(BOXES, s), "interpolate mode": lambda s: mg.interpolate(BOXES, 2, mode=s),
+    "grid_sample padding_mode": lambda s: mg.grid_sample(BOXES, BOXES.reshape(1, 4, 4, 2), s),
+    "adaptive_avg_pool2d output_size": lambda s: mg.adaptive_avg_pool2d(BOXES, s),
+    "adaptive_max_pool2d output_size": lambda s: mg.adaptive_max_pool2d(BOXES, s),
+    "max_pool2d stride": lambda s: mg.max_pool2d(BOXES, 2, s), "conv2d padding": lambda s: mg.conv2d(BOXES, BOXES, padding=s),
+    "conv2d groups": lambda s: mg.conv2d(BOXES, BOXES, groups=s),
+    "conv2d_relu most": lambda s: mg.conv2d_relu(BOXES, BOXES, np.zeros(1), most=s),
+    "attention prefix": lambda s: mg.scaled_dot_product_attention(X, X, X, prefix=s)}
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("wrong", [
+    True, np.True_, np.array(True), mg.Tensor(True), "2", "ab", b"ab", {1, 2}, {1: 2, 2: 3}, object(), 1j, np.array(1j), np.nan,
+    -1, [], [1, 1, 1], (1, "a"), (True, 2), np.ones((2, 2)), mg.Tensor([[1, 1]])], ids=repr)
+def test_what_has_no_order_or_is_no_number_is_refused_by_name(name, wrong):
+    operation, argument = name.split()
+    with pytest.raises((ValueError, TypeError), match=f"{operation}.*{argument}"):
+        WORDS[name](wrong)
+
+
+def test_a_learned_setting_is_one_number():
+    for name in ("leaky_relu", "elu", "softplus", "attention", "packed_attention", "layer_norm"):
+        argument, call, *_ = CALLS[name]
+        with pytest.raises(ValueError, match=argument):
+            call(mg.Tensor(np.ones(4), requires_grad=True))
+
+
+def test_a_prefix_of_arrays_is_that_of_tensors():
+    keys, values = np.random.default_rng(2).normal(size=(2, 3, 4))
+    expected = mg.scaled_dot_product_attention(X, X, X, prefix=(mg.Tensor(keys), mg.Tensor(values)))
+    np.testing.assert_array_equal(mg.scaled_dot_product_attention(X, X, X, prefix=(keys, values)).numpy(), expected.numpy())
+    for wrong in ((keys, values[:2]), (keys[:, :2], values), (keys[0], values[0]), (keys[None], values)):
+        with pytest.raises(ValueError, match="attention: prefix"):
+            mg.scaled_dot_product_attention(X, X, X, prefix=wrong)
+
+
 @pytest.mark.parametrize("name, argument", [(name, argument) for name in LAYERS for argument in LAYERS[name][1]])
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
