@@ -8,8 +8,10 @@ import math
 import os
 import pathlib
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 import minigrad as mg
 from minigrad import io, nn
@@ -483,12 +485,50 @@ def test_the_preprocessing_that_a_folder_describes(tmp_path):
         assert nn.load_encoder(tmp_path)[1] == wanted
         (tmp_path / name).unlink()
     for facts in ({"pretrained_cfg": {"mean": "abc"}}, {"pretrained_cfg": {"std": [0, 0, 0]}}, {"num_attention_heads": "many"},
-                  {"pretrained_cfg": {"interpolation": 5}}):
+                  {"pretrained_cfg": {"interpolation": 5}}, {"pretrained_cfg": {"crop_pct": "0.9"}},
+                  {"pretrained_cfg": {"mean": 0.5}}, {"pretrained_cfg": {"mean": [True] * 3}},
+                  {"pretrained_cfg": {"input_size": []}}, {"pretrained_cfg": {"mean": [0.5], "std": [0.5]}}):
         (tmp_path / "config.json").write_text(json.dumps(facts))
         with pytest.raises(ValueError, match="nearly holds a known encoder, but"):
             nn.load_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{" * 100_000)
     assert nn.load_encoder(tmp_path)[1] == nn.Preprocessing(32)
+
+
+def test_the_encoder_takes_what_the_preprocessing_makes(tmp_path):
+    """As of DINOv2 on the Hub, with positions for 518 pixels and pictures of 224."""
+    net = nn.VisionTransformer(64, 8, 3, 0, 64, 1, 1)
+    io.save(tmp_path / "model.safetensors", net.state_dict())
+    facts = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts))
+    for size, patches in ((None, 16), (48, 36)):
+        encoder, preprocessing = nn.load_encoder(tmp_path, image_size=size)
+        assert preprocessing.size == (size or 32) and encoder.pos_embed.shape[1] == 1 + patches
+        assert encoder(preprocessing(np.zeros((50, 60, 3), np.uint8))).shape == (1, 64)
+    for wrong in (0, -8, True, 1.5, "16", (16, 16), np.nan):
+        with pytest.raises(ValueError, match="load_encoder: image_size must be"):
+            nn.load_encoder(tmp_path, image_size=wrong)
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_nearly_known_encoder_is_refused_or_reads_pictures(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nearly") / "model.safetensors"
+    kind = data.draw(st.sampled_from([
+        nn.VisionTransformer(16, 8, data.draw(st.sampled_from([1, 3])), 0, 64, 1, 1, registers=1),
+        nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 0, data.draw(st.sampled_from([1, 3])), small_images=True)]))
+    state = kind.state_dict()
+    names = [name for name in state if name in lookup.MODELS or name in ("pos_embed", "conv1.weight", "reg_token")]
+    for name in data.draw(st.lists(st.sampled_from(names), unique=True)):
+        axes = [data.draw(st.sampled_from([n, 0, 1, n + 1])) for n in state[name].shape]
+        state[name] = np.zeros(data.draw(st.sampled_from([axes, axes[1:], axes[:2], ()])), np.float32)
+    io.save(path, state)
+    try:
+        encoder, preprocessing = nn.load_encoder(path)
+    except ValueError as error:
+        assert "nearly holds a known encoder" in str(error)
+    else:
+        assert encoder(preprocessing(np.zeros((20, 20, 3), np.uint8))).shape == (1, encoder.width)
 
 
 @pytest.mark.skipif(not (DATA / "encoder" / "efficientnet_lite0.safetensors").exists(), reason="wants the published weights")

@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import io
 from ...backend.files import cache_dir
+from ...ops.geometry import whole
 from .efficientnet import IMAGE_SIZES, VARIANTS, EfficientNetLite, efficientnet_lite, plan
 from .encoder import Encoder
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -37,13 +38,14 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
 
     Args:
         where: "lite0", or a file of safetensors or of PyTorch's, or a folder that holds one.
-        image_size: pixels of the input; by default those that the encoder was trained on. The positions of a vision
-            Transformer are resized.
+        image_size: pixels of the input; by default those of the preprocessing, or else those that the encoder was trained on.
+            The positions of a vision Transformer are resized.
 
     Raises:
         FileNotFoundError: nothing is there; the message says how to get lite0.
         ValueError: the file is none of tensors, or its model is not known, or the image size does not fit it.
     """
+    image_size = image_size if image_size is None else whole("load_encoder", "image_size", image_size, 1)
     path = _lite0() if str(where) == "lite0" else _file(pathlib.Path(where))
     state, _ = io.load(path)
     facts = {name: _json(path.parent / name) for name in ("config.json", "preprocessor_config.json")}
@@ -53,15 +55,27 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
             prefix = max(found, key=lambda prefix: "teacher" in prefix)
             own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
             try:
-                encoder, preprocessing = build(own, facts["config.json"], image_size)
+                known = _described(facts) | ({"size": image_size} if image_size else {})
+                encoder, preprocessing = build(own, facts["config.json"], known.get("size"))
                 load_published(encoder, state, positions="antialiased")
-                preprocessing = _described(preprocessing, facts)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} nearly holds a known encoder, but: {error.args[0]}") from None
-            return encoder.eval(), replace(preprocessing, size=image_size or preprocessing.size)
+                preprocessing = replace(preprocessing, **known)
+                _check_channels(encoder, preprocessing)
+            except Exception as error:  # tensors of other shapes raise errors of many kinds
+                fault = error.args[0] if error.args else type(error).__name__
+                raise ValueError(f"{path} nearly holds a known encoder, but: {fault}") from None
+            return encoder.eval(), preprocessing
     some = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
     raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
                      f"({some})")
+
+
+def _check_channels(encoder, preprocessing):
+    """ValueError unless the preprocessing makes pictures of as many channels as the encoder wants."""
+    given = encoder.arguments
+    wanted, channels = given.get("in_channels", given.get("in_chans", 3)), len(preprocessing.mean)
+    if wanted != channels:
+        raise ValueError(f"it is for pictures of {wanted} channels, and its preprocessing makes {channels}: mean and std of as "
+                         "many channels in preprocessor_config.json would say otherwise")
 
 
 def _lite0():
@@ -153,8 +167,8 @@ MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, 
 # -- the preprocessing that a folder describes -------------------------------------------------------------------------
 
 
-def _described(preprocessing, facts):
-    """The preprocessing, changed as far as files of timm or of the Hub say otherwise."""
+def _described(facts):
+    """What files of timm or of the Hub say of the preprocessing: its arguments by name."""
     timm, hub = facts["config.json"].get("pretrained_cfg"), facts["preprocessor_config.json"]
     if isinstance(timm, dict):
         known = {"size": timm.get("input_size", (0, 0, None))[-1], "interpolation": timm.get("interpolation"),
@@ -166,9 +180,8 @@ def _described(preprocessing, facts):
                  "interpolation": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}.get(hub.get("resample")),
                  "mean": hub.get("image_mean"), "std": hub.get("image_std")}
     else:
-        return preprocessing
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items() if value}
-    return replace(preprocessing, **known)
+        return {}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items() if value}
 
 
 def _side(size):

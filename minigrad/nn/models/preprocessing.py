@@ -1,11 +1,12 @@
 """What is done to pictures before a published encoder sees them."""
 import math
+import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...ops.geometry import whole
+from ...ops.geometry import several, whole
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # by Pillow
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,13 +34,13 @@ class Preprocessing:
     crop: float = 0.875
 
     def __post_init__(self):
-        whole("Preprocessing", "size", self.size, 1)
+        object.__setattr__(self, "size", whole("Preprocessing", "size", self.size, 1))
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"Preprocessing: interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
-        if not 0 < self.crop <= 1:
+        if not _number(self.crop) or not 0 < self.crop <= 1:
             raise ValueError(f"Preprocessing: crop is above 0 and at most 1, not {self.crop!r}")
-        numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in (*self.mean, *self.std))
-        if not numbers or len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
+        mean, std = several(self.mean) or (), several(self.std) or ()
+        if not all(map(_number, (*mean, *std))) or len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
             raise ValueError("Preprocessing: mean and std of 1 or 3 channels wanted, std above 0, "
                              f"not {self.mean} and {self.std}")
 
@@ -83,6 +84,10 @@ class Preprocessing:
         left, top = ((n - self.size) // 2 for n in scaled)
         picture = picture.crop((left, top, left + self.size, top + self.size))
         return np.asarray(picture).reshape(self.size, self.size, channels).transpose(2, 0, 1)
+
+
+def _number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _channels_first(picture):
