@@ -29,7 +29,7 @@ SLOW = "LP-FT", "LP-FT + WiSE-FT"  # only on demand
 class Run(finetune.Config):
     """Settings of the comparison."""
 
-    data: str = "cifar10"  # "cifar10", "mnist", "fashion", a folder with their files or with images of your own
+    data: str = "cifar10"  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images of your own
     encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
@@ -66,6 +66,8 @@ def main(run):
             images.chosen(count, 0)
         which = np.sort(np.concatenate([images.train, images.test]))
         x, images = features.encoded(encoder, preprocessing, images, which)
+        for count in run.per_class:  # once more, as broken pictures are left out now
+            images.chosen(count, 0)
     except ValueError as error:
         raise SystemExit(f"--data {run.data}: {error}") from None
 

@@ -31,7 +31,7 @@ from minigrad import nn
 class Run(RunSettings, finetune.Config):
     """Settings of the run."""
 
-    data: str = setting("cifar10", free=True)  # "cifar10", "mnist", "fashion", a folder with their files or with images
+    data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
     encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
@@ -76,7 +76,8 @@ def main(run):
     probes = {name: fit(x[chosen], y, len(images.classes)) for name, fit in linear.PROBES.items()}
     found = {name: accuracy(probe.scores(x[images.test]), test_y) for name, probe in probes.items()}
     for name, probe in probes.items():
-        print(f"{name:24}{100 * found[name]:6.1f} %   of left-out labels {100 * probe.left_out:.1f} %, {probe.chosen}")
+        left_out = "none could be left out" if np.isnan(probe.left_out) else f"of left-out labels {100 * probe.left_out:.1f} %"
+        print(f"{name:24}{100 * found[name]:6.1f} %   {left_out}, {probe.chosen}")
     if run.baselines:
         found |= baselines_of(images, chosen, y, test_y)
     if run.finetune:

@@ -59,21 +59,27 @@ def encoded(encoder: nn.Encoder, preprocessing: nn.Preprocessing, pictures: Pict
     Returns:
         (N, width) for all N pictures, NaN where nothing was computed; and the pictures. Standard error names the broken ones.
     Raises:
-        ValueError: a class has no readable picture to train or to test on.
+        ValueError: a class has no readable picture to train or to test on, or the encoder makes something infinite of one.
     """
-    weights = list(encoder.state_dict().values())
-    key = fingerprint(weights, repr(preprocessing), list(pictures.identity), which)[:32]
+    weights, what = list(encoder.state_dict().values()), (type(encoder), encoder.arguments)
+    key = fingerprint(weights, what, preprocessing, list(pictures.identity), which.tobytes())[:32]
 
     def compute():
-        found = encode(encoder, preprocessing, _Part(pictures.pictures, which))
-        return found.view(np.uint8)
+        return encode(encoder, preprocessing, _Part(pictures.pictures, which)).view(np.uint8)
 
     features = np.full((len(pictures.labels), encoder.width), np.nan, np.float32)
     features[which] = cached(f"features-{key}", compute, (len(which), 4 * encoder.width)).view(np.float32)
-    broken = [i for i in which if np.isnan(features[i, 0])]
-    for i in broken:
+    broken, late = [], []
+    for i in which[~np.isfinite(features[which]).all(1)]:
         try:
             preprocessing(pictures.pictures[i])
         except ValueError as error:
+            broken.append(i)
             print(f"skipped {pictures.files[i] if pictures.files else i}: {error}", file=sys.stderr)
+        else:
+            late.append(i)
+    if late:  # they could not be read when the cache was made
+        features[late] = encode(encoder, preprocessing, _Part(pictures.pictures, late))
+    if not np.isfinite(features[late]).all():
+        raise ValueError("the encoder's features of some pictures are not finite numbers")
     return features, pictures.without(broken)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 4))  # of regularisation, relative to the features' variance
+ALONE = 0.01  # the strength where no label can be left out
 TEMPERATURES = tuple(2.0 ** np.arange(-3, 9.5, 0.5))
 
 
@@ -60,31 +61,35 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
 def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS) -> Linear:
     """Least squares to one-hot labels with a penalty on the weight: the strength with the fewest errors on left-out labels.
 
+    The label of a class of one cannot be left out; if all are of that kind, the strength is 0.01.
+
     With H = X (X^T X + s I)^-1 X^T the prediction of example i without its label is y_i - (y_i - (Hy)_i) / (1 - H_ii), so that
     one singular value decomposition serves all strengths and all examples (Golub, Heath and Wahba 1979).
     """
     mean, scale, (u, s, vt) = _decomposed(x)
     onehot = np.eye(classes)[y]
     target = onehot - onehot.mean(0)
+    several = np.bincount(y, minlength=classes)[y] > 1
     best = None
-    for strength in strengths:
+    for strength in strengths if several.any() else (ALONE,):
         shrink = s**2 / (s**2 + strength * len(x))
         hat = np.minimum((u**2 * shrink).sum(1) + 1 / len(x), 1 - 1e-9)
         left_out = onehot - (target - (u * shrink) @ (u.T @ target)) / (1 - hat)[:, None]
-        errors, distance = (left_out.argmax(1) != y).mean(), ((left_out - onehot) ** 2).mean()
+        left_out = left_out[several]
+        errors, distance = np.sum(left_out.argmax(1) != y[several]), np.sum((left_out - onehot[several]) ** 2)
         if best is None or (errors, distance) < best[0]:
             best = (errors, distance), strength, left_out
     _, strength, left_out = best
     weight = ((s / (s**2 + strength * len(x)) * u).T @ target).T @ vt / scale
-    sharp = _temperature(left_out, y)
+    sharp = _temperature(left_out, y[several])
     return Linear(sharp * weight, sharp * (onehot.mean(0) - weight @ mean), f"strength {strength:g}, temperature {sharp:.3g}",
-                  _share(left_out, y))
+                  _share(left_out, y[several]))
 
 
 def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS, folds: int = 3) -> Linear:
     """Logistic regression: the strength under which the labels of left-out parts are most likely; scikit-learn's solver.
 
-    Of one label a class nothing can be left out; the strength is then 0.01.
+    Where a class has one label nothing can be left out; the strength is then 0.01.
 
     Raises:
         ImportError: scikit-learn is missing.
@@ -97,7 +102,7 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
     def fit(rows, strength):
         return LogisticRegression(C=1 / (strength * len(rows)), max_iter=300, tol=1e-3).fit(z[rows], y[rows])
 
-    folds, chosen, left_out = min(folds, np.bincount(y, minlength=classes).min()), 0.01, np.nan
+    folds, chosen, left_out = min(folds, np.bincount(y, minlength=classes).min()), ALONE, np.nan
     if folds > 1:
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, y))
         held, least = np.concatenate([held for _, held in parts]), np.inf

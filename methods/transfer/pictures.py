@@ -97,6 +97,8 @@ def _part(found, name, most):
 
 def _arrays(x, y, test, test_y, name, classes):
     images, n = np.concatenate([x, test]), len(x)
+    if images.dtype != np.uint8:  # floats from 0 to 1
+        images = np.rint(255 * images).astype(np.uint8)
     everything = np.arange(len(images))
     description = f"{name}: {len(classes)} classes, {n} pictures to train on, {len(test)} to test on"
     return Pictures(images, np.concatenate([y, test_y]).astype(np.int64), classes, everything[:n], everything[n:],

@@ -87,6 +87,21 @@ def test_few_labels_and_few_features(name, classes, each, width):
         assert (linear.PROBES[name](x, y, classes).scores(x).argmax(1) == y).mean() > 0.9
 
 
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 3), min_size=2, max_size=4), st.integers(0, 99))
+def test_labels_that_stand_alone_are_not_left_out(counts, seed):
+    """What is said of left-out labels is about those of classes that have others, and NaN where there are none."""
+    rng, y = np.random.default_rng(seed), np.repeat(np.arange(len(counts)), counts)
+    centres = 10 * rng.normal(size=(len(counts), 30))
+    x = (centres[y] + 0.01 * rng.normal(size=(len(y), 30))).astype(np.float32)
+    for name in ("prototypes", "ridge"):
+        left_out = linear.PROBES[name](x, y, len(counts)).left_out
+        assert left_out == 1 if max(counts) > 1 else np.isnan(left_out), name
+    assert np.isnan(linear.logistic(x, y, len(counts)).left_out) == (min(counts) == 1)
+    if max(counts) == 1:
+        assert all("strength 0.01" in linear.PROBES[name](x, y, len(counts)).chosen for name in ("ridge", "logistic"))
+
+
 # -- features and pictures ---------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -136,6 +151,45 @@ def test_features_are_computed_once_and_broken_pictures_left_out(folder, encoder
     place = images.files.index("blue/0.png")
     assert (changed[place] != x[place]).any()
     np.testing.assert_array_equal(np.delete(changed, place, 0), np.delete(x, place, 0))
+
+
+def test_features_of_other_networks_with_the_same_weights_are_not_taken_from_the_cache(folder, encoder_file):
+    images, state = pictures.load(folder), io.load(encoder_file)[0]
+    found = []
+    for heads in (1, 2, 4):
+        encoder = nn.VisionTransformer(16, 8, 3, 0, 64, 1, heads)
+        encoder.load_state_dict(state)
+        found.append(features.encoded(encoder, nn.Preprocessing(16), images, images.test)[0][images.test])
+    assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])
+
+
+def test_a_picture_that_can_be_read_at_last_is_read(folder, encoder_file, monkeypatch):
+    encoder, preprocessing = nn.load_encoder(encoder_file)
+    images = pictures.load(folder)
+    which = np.arange(len(images.labels))
+    one = int(images.train[0])
+    read = pictures.Files.__getitem__
+
+    def unreadable(files, i):
+        if i == one:
+            raise ValueError("the disk is asleep")
+        return read(files, i)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(pictures.Files, "__getitem__", unreadable)
+        x, without = features.encoded(encoder, preprocessing, images, which)
+        assert np.isnan(x[one]).all() and one not in without.train
+    x, again = features.encoded(encoder, preprocessing, images, which)
+    assert np.isfinite(x[one]).all() and one in again.train
+
+
+def test_an_encoder_that_makes_something_infinite_is_no_broken_picture(folder, encoder_file):
+    encoder, preprocessing = nn.load_encoder(encoder_file)
+    with mg.no_grad():
+        encoder.norm.bias[3] = np.inf
+    images = pictures.load(folder)
+    with pytest.raises(ValueError, match="encoder's features .* not finite"):
+        features.encoded(encoder, preprocessing, images, np.arange(len(images.labels)))
 
 
 def test_a_class_without_readable_pictures_is_refused(folder, encoder_file):
@@ -254,3 +308,21 @@ def test_compare_and_resume(folder, encoder_file, tmp_path):
     assert set(found) == {(name, n) for name in run.only for n in (1, 3)} and all(len(v) == 2 for v in found.values())
     assert compare_transfer.main(dataclasses.replace(run, resume=True)) == found
     assert (tmp_path / "c" / "accuracies.png").exists() and "ridge" in (tmp_path / "c" / "table.txt").read_text()
+
+
+def test_broken_pictures_that_leave_too_few_labels_are_one_line(folder, encoder_file, tmp_path):
+    pytest.importorskip("tyro")
+    from examples import compare_transfer
+    run = compare_transfer.Run(data=folder, encoder=str(encoder_file), per_class=(1, 8), draws=1, only=("prototypes",),
+                               out=str(tmp_path / "c"))
+    with pytest.raises(SystemExit, match="8 labels of each class are asked for, and to train on green has 7"):
+        compare_transfer.main(run)
+
+
+def test_a_data_set_of_floats(encoder_file, tmp_path, capsys):
+    pytest.importorskip("tyro")
+    from examples import transfer
+    run = transfer.Run(data="digits", encoder=str(encoder_file), per_class=1, test_images=50, out=str(tmp_path / "run"))
+    assert set(transfer.main(run)) > set(linear.PROBES)
+    assert "nan" not in capsys.readouterr().out
+    assert pictures.load("digits").pictures.max() == 255
