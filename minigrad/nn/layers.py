@@ -284,7 +284,8 @@ def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = No
     Batch norm is linear then, and goes into the filters, unless these have more numbers than the images have pixels.
     """
     fixed = isinstance(norm, BatchNorm2d) and not norm.training and norm.running_mean is not None
-    if not fixed or not isinstance(conv, Conv2d) or math.prod(x.shape) // x.shape[1] < math.prod(conv.weight.shape[1:]):
+    fits = isinstance(conv, Conv2d) and x.ndim == 4
+    if not fixed or not fits or len(x) * math.prod(x.shape[2:]) < math.prod(conv.weight.shape[1:]):
         y = norm(conv(x))
         return y if activation is None else getattr(ops, activation)(y)
     scale = 1 / np.sqrt(norm.running_var + norm.eps)

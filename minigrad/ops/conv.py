@@ -153,14 +153,25 @@ def _rows_of_one(name, x, w, kinds, bias, **geometry):
     return x.expand_dims(-2), w.expand_dims(2), bias, pairs
 
 
-def _padded_to_keep(x, w, stride, dilation):
-    """What `padding="same"` means: the images, one row or column longer where two ends cannot share evenly, and the padding."""
-    if pair("conv2d", "stride", stride, 1) != (1, 1):
-        raise ValueError(f"conv2d: padding 'same' wants a stride of 1, not {stride!r}")
-    total = [d * (k - 1) for k, d in zip(w.shape[2:], pair("conv2d", "dilation", dilation, 1))]
-    if any(t % 2 for t in total):
-        x = pad(x, ((0, 0), (0, 0), *((0, t % 2) for t in total)))
-    return x, tuple(t // 2 for t in total)
+def _geometry(name, x, w, **given):
+    """The images and the checked stride, padding and dilation.
+
+    For `padding="same"` the images get one row or column more where two ends cannot share evenly.
+    """
+    padding = given["padding"]
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise ValueError(f"{name}: padding is 'same', 'valid', a whole number or a pair of them, not {padding!r}")
+        given["padding"] = 0
+    geometry = {key: pair(name, key, value, LEAST[key]) for key, value in given.items()}
+    if isinstance(padding, str) and padding == "same":
+        if geometry["stride"] != (1, 1):
+            raise ValueError(f"{name}: padding 'same' wants a stride of 1, not {given['stride']!r}")
+        total = [d * (k - 1) for k, d in zip(w.shape[2:], geometry["dilation"])]
+        geometry["padding"] = tuple(t // 2 for t in total)
+        if any(t % 2 for t in total):
+            x = pad(x, ((0, 0), (0, 0), *((0, t % 2) for t in total)))
+    return x, geometry
 
 
 @operation
@@ -186,12 +197,7 @@ def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
     if (x := as_tensor(x)).ndim == 3:
         return conv2d(x.expand_dims(0), w, bias, stride, padding, dilation, groups)[0]
     x, w, groups = _images_and_filters("conv2d", x, w, groups)
-    if isinstance(padding, str):
-        if padding not in ("same", "valid"):
-            raise ValueError(f"conv2d: padding is 'same', 'valid', a whole number or a pair of them, not {padding!r}")
-        x, padding = _padded_to_keep(x, w, stride, dilation) if padding == "same" else (x, 0)
-    given = dict(stride=stride, padding=padding, dilation=dilation)
-    geometry = {name: pair("conv2d", name, value, LEAST[name]) for name, value in given.items()}
+    x, geometry = _geometry("conv2d", x, w, stride=stride, padding=padding, dilation=dilation)
     return _with_bias("conv2d", _conv(x, w, groups=groups, **geometry), bias)
 
 
@@ -204,21 +210,22 @@ _fused_conv2d_relu = Fused("conv2d_relu", _conv2d_relu)
 
 
 @operation
-def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1,
-                groups: int = 1, *, most: float = math.inf) -> Tensor:
+def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1, padding: Pair | str = 0,
+                dilation: Pair = 1, groups: int = 1, *, most: float = math.inf) -> Tensor:
     """min(max(`conv2d`, 0), most), in one pass less over memory: ReLU, or with most=6 ReLU6. Its slope at 0 and `most` is 0.
 
     Raises:
         ValueError: as `conv2d`; or `most` is not above 0.
     """
+    if (x := as_tensor(x)).ndim == 3:
+        return conv2d_relu(x.expand_dims(0), w, bias, stride, padding, dilation, groups, most=most)[0]
     x, w, groups = _images_and_filters("conv2d_relu", x, w, groups)
     bias = as_tensor(bias)
     if bias.shape != w.shape[:1]:
         raise ValueError(f"conv2d_relu: a bias {w.shape[:1]} wanted, got {bias.shape}")
     if not isinstance(most, numbers.Real) or isinstance(most, bool) or not most > 0:
         raise ValueError(f"conv2d_relu: most must be above 0, not {most!r}")
-    given = dict(stride=stride, padding=padding, dilation=dilation)
-    geometry = {name: pair("conv2d_relu", name, value, LEAST[name]) for name, value in given.items()}
+    x, geometry = _geometry("conv2d_relu", x, w, stride=stride, padding=padding, dilation=dilation)
     if not x.dtype == w.dtype == bias.dtype:
         return _conv2d_relu(x, w, bias, most, groups=groups, **geometry)
     return _fused_conv2d_relu(x, w, bias, most=float(most), groups=groups, **geometry)

@@ -312,3 +312,12 @@ def test_subclasses_and_half_precision():
     nn.load_published(net, {name: a.astype(np.float16) for name, a in source.state_dict().items()})
     assert net.conv1.weight.dtype == np.float32
     np.testing.assert_allclose(net.conv1.weight.numpy(), source.conv1.weight.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 16), (3, 16, 16), (2, 0, 16, 16), (2, 1, 16, 16), (2, 3, 0, 16), (2, 3, 16, 16, 1)])
+def test_what_is_no_batch_of_pictures_is_refused(shape, training):
+    for net in (nn.resnet18(num_classes=2), nn.models.efficientnet_lite(0, num_classes=2), nn.WideResNet(10, 1, num_classes=2),
+                nn.VisionTransformer(16, 8, 3, 2, 64, 1, 1)):
+        with pytest.raises(ValueError):
+            net.train(training)(np.zeros(shape, np.float32))

@@ -99,13 +99,27 @@ def test_convolution_with_relu(data):
     assert f(*(a.astype(np.float32) for a in (x, w)), bias).dtype == np.float64  # as conv2d's
 
 
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("padding", ["same", "valid", 1, (0, 1)])
+def test_convolution_with_relu_takes_what_the_convolution_takes(padding, one):
+    rng = np.random.default_rng(0)
+    x, w, bias = rng.normal(size=(3, 6, 7) if one else (2, 3, 6, 7)), rng.normal(size=(4, 3, 2, 3)), rng.normal(size=4)
+    expected = mg.conv2d(x, w, bias, padding=padding, dilation=(1, 2)).numpy()
+    np.testing.assert_allclose(mg.conv2d_relu(x, w, bias, padding=padding, dilation=(1, 2)).numpy(), expected.clip(0))
+    layer = mg.nn.Conv2d(3, 4, (2, 3), padding=padding).to("float64")
+    y = layer.convolve(mg.Tensor(x), layer.weight, layer.bias, "relu6")
+    np.testing.assert_allclose(y.numpy(), layer(mg.Tensor(x)).numpy().clip(0, 6))
+
+
 def test_convolution_with_relu_refuses():
     x, w = np.zeros((1, 2, 4, 4)), np.zeros((3, 2, 2, 2))
     for call, message in ((lambda: mg.conv2d_relu(x, w, np.zeros(2)), "a bias .3,. wanted, got .2,."),
                           (lambda: mg.conv2d_relu(x, w, np.zeros(3), most=0), "most must be above 0, not 0"),
                           (lambda: mg.conv2d_relu(x, w, np.zeros(3), most=np.nan), "most must be above 0"),
                           (lambda: mg.conv2d_relu(x, w, np.zeros(3), stride=0), "conv2d_relu: stride must be"),
-                          (lambda: mg.conv2d_relu(x, w[:, :1], np.zeros(3)), "conv2d_relu: images")):
+                          (lambda: mg.conv2d_relu(x, w[:, :1], np.zeros(3)), "conv2d_relu: images"),
+                          (lambda: mg.conv2d_relu(x, w, np.zeros(3), 2, "same"), "conv2d_relu: padding 'same' wants"),
+                          (lambda: mg.conv2d_relu(x, w, np.zeros(3), 1, "all"), "conv2d_relu: padding is 'same', 'valid'")):
         with pytest.raises(ValueError, match=message):
             call()
 

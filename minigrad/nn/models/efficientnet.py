@@ -32,7 +32,7 @@ class SameConv2d(Conv2d):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
         kernel, stride = weight.shape[-1], self.stride
-        missing = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+        missing = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in (x.shape[-2:] if x.ndim > 2 else (1, 1))]
         # Zeros before the filter's first row do what one row less of padding there does, and to pad the images would copy them.
         before = [n % 2 for n in missing]
         if any(before):
