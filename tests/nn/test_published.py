@@ -531,6 +531,21 @@ def test_a_nearly_known_encoder_is_refused_or_reads_pictures(data, tmp_path_fact
         assert encoder(preprocessing(np.zeros((20, 20, 3), np.uint8))).shape == (1, encoder.width)
 
 
+def test_tensors_strips_and_what_is_no_picture():
+    preprocessing = nn.Preprocessing(16)
+    for shape in ((3, 20, 30), (20, 30, 3), (20, 30), (2, 3, 20, 30)):
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        np.testing.assert_array_equal(preprocessing(mg.Tensor(pixels)), preprocessing(pixels))
+    for wrong in (None, 3, "picture.png", b"bytes", object(), np.zeros((3, 20, 20)), mg.Tensor(np.zeros((3, 20, 20)))):
+        with pytest.raises(TypeError, match="Preprocessing: pictures are"):
+            preprocessing(wrong)
+    for shape in ((1, 60_001, 3), (60_001, 1, 3)):  # scaled whole it would have 9 Gpixels
+        strip = np.zeros(shape, np.uint8)
+        strip[len(strip) // 2, strip.shape[1] // 2] = 200
+        found = nn.Preprocessing(400, "bilinear", (0.0,) * 3, (1.0,) * 3, 1.0)(strip)
+        assert found.shape == (1, 3, 400, 400) and found[0, 0, 200, 200] == np.float32(200 / 255)
+
+
 @pytest.mark.skipif(not (DATA / "encoder" / "efficientnet_lite0.safetensors").exists(), reason="wants the published weights")
 def test_the_published_encoder_tells_pictures_apart():
     pytest.importorskip("PIL")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ops.geometry import several, whole
+from ...tensor import Tensor
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # by Pillow
+LONGEST = 100  # how many times as long as wide a picture may be and still be scaled whole
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -55,10 +57,13 @@ class Preprocessing:
             float32 (N, C, size, size), N = 1 for one picture.
 
         Raises:
-            TypeError: numbers that are no bytes; ValueError: another shape, or a picture without pixels; ImportError: Pillow
+            TypeError: no pictures, or numbers that are no bytes; ValueError: another shape, or a picture without pixels; ImportError: Pillow
             is needed and not installed.
         """
+        pictures = pictures.numpy() if isinstance(pictures, Tensor) else pictures
         single = hasattr(pictures, "convert") or isinstance(pictures, np.ndarray) and pictures.ndim < 4
+        if not single and not isinstance(pictures, Iterable) or isinstance(pictures, (str, bytes)):
+            raise TypeError(f"Preprocessing: pictures are arrays of bytes or Pillow's, not {pictures!r:.50}")
         inputs = [self._one(picture) for picture in ([pictures] if single else pictures)]
         batch = np.stack(inputs) if inputs else np.zeros((0, len(self.mean), self.size, self.size), np.uint8)
         column = (1, -1, 1, 1)
@@ -77,6 +82,11 @@ class Preprocessing:
         width, height = picture.size
         if not width or not height:
             raise ValueError("Preprocessing: a picture has no pixels")
+        most = LONGEST * min(width, height)
+        if max(width, height) > most:  # of which the middle alone is seen; all of it, scaled, could fill the memory
+            left, top = (max(n - most, 0) // 2 for n in (width, height))
+            picture = picture.crop((left, top, width - left, height - top))
+            width, height = picture.size
         shorter = math.floor(self.size / self.crop)
         scaled = [max(shorter, int(shorter * n / min(width, height))) for n in (width, height)]
         if picture.size != tuple(scaled):
