@@ -384,6 +384,8 @@ def _flat(tree):
             if steps > MOST_NAMES or len(path) == MOST_DEPTH:
                 raise ValueError("its dicts and lists are nested too deep, or hold too much")
             items = value.items() if isinstance(value, dict) else enumerate(value)
+            if isinstance(value, dict) and len({str(key) for key in value}) < len(value):  # 1 and "1"
+                raise ValueError("two keys of a dict have one name")
             todo += [((*path, str(key)), item) for key, item in items][::-1]
         elif isinstance(value, Stored):
             tensors[path] = value

@@ -84,8 +84,10 @@ def test_state_dicts_of_modules_and_what_is_around_them(how, tmp_path):
                      "optimizer.param_groups.0.params.1": 1}
     assert list(names({"student": state, "teacher": {"x": torch.zeros(1)}})[0])[-1] == "teacher.x"
     assert list(names(torch.zeros(2))[0]) == [""] and names({})[0] == {}
-    with pytest.raises(ValueError, match="one name"):
-        names({"a": {"b": torch.zeros(1)}, "a.b": torch.zeros(1), "c": torch.zeros(1)})
+    for double in ({"a": {"b": torch.zeros(1)}, "a.b": torch.zeros(1), "c": torch.zeros(1)},
+                   {1: torch.zeros(1), "1": torch.ones(1)}, {"a": {2: torch.zeros(1), "2": {"b": torch.ones(1)}}}):
+        with pytest.raises(ValueError, match="one name"):
+            names(double)
 
 
 def test_other_objects_are_refused_by_name(tmp_path):
