@@ -46,7 +46,7 @@ def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
     for name, settings, work in runs:
         try:
             new = result(settings, work, resume)
-        except (RunError, OSError, SystemExit) as error:
+        except (RunError, OSError, ImportError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.code, str) or isinstance(error, UnusableResult):
                 raise
             failures.append(f"{name}: {error}")

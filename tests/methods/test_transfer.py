@@ -326,3 +326,17 @@ def test_a_data_set_of_floats(encoder_file, tmp_path, capsys):
     assert set(transfer.main(run)) > set(linear.PROBES)
     assert "nan" not in capsys.readouterr().out
     assert pictures.load("digits").pictures.max() == 255
+
+
+def test_a_method_whose_library_is_missing_is_left_out(folder, encoder_file, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tyro")
+    from examples import compare_transfer
+
+    def missing(images):
+        raise ImportError("No module named 'skimage'")
+
+    monkeypatch.setattr(compare_transfer.baselines, "gradient_histograms", missing)
+    run = compare_transfer.Run(data=folder, encoder=str(encoder_file), per_class=(2,), draws=1, out=str(tmp_path / "c"),
+                               only=("HOG, SVM", "prototypes"))
+    assert set(compare_transfer.main(run)) == {("prototypes", 2)}
+    assert "No module named 'skimage'" in capsys.readouterr().err
