@@ -31,7 +31,7 @@ class Run(finetune.Config):
 
     data: str = "cifar10"  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images of your own
     encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
-    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
+    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     device: str = "cpu"  # "cpu" or "cuda"
     per_class: tuple[int, ...] = setting((5, 10, 100), least=1)  # labels of each class

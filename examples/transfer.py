@@ -33,7 +33,7 @@ class Run(RunSettings, finetune.Config):
 
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
     encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
-    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those that it was trained on
+    image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     per_class: int = setting(10, least=0)  # labels of each class; 0: all
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all

@@ -93,7 +93,7 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
         return_indices: also where in the flat image H * W each element stood.
 
     Raises:
-        ValueError: a number out of its range, a window larger than the padded image, a padding of more than half of it.
+        ValueError: a number out of its range, a window larger than the padded image, a padding of more than half the window.
     """
     name, given = "max_pool2d", as_tensor(x)
     x = _images(name, given)
