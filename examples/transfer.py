@@ -93,6 +93,7 @@ def main(run):
         finetune.set_head(encoder, probes[how])
         folder.path.mkdir(parents=True, exist_ok=True)
         with folder.locked():
+            folder.write_settings()
             checkpoint.save(folder.checkpoint, 0, {"net": encoder},
                             describe(encoder, preprocessing, images.classes, "net").facts())
 

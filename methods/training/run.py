@@ -129,9 +129,13 @@ class RunFolder:
             except Exception as error:  # whatever a damaged file may lead to
                 raise RunError(f"{self.checkpoint} cannot be resumed: {one_line(error)}") from error
         if not (done and self.settings.exists()):
-            write_whole(self.settings, json.dumps(self.config, indent=1))
+            self.write_settings()
         write_whole(self.metrics, "".join(json.dumps(m) + "\n" for m in self.history() if m["step"] <= done))
         return done
+
+    def write_settings(self) -> None:
+        """Writes the configuration, by which another run is told from this one."""
+        write_whole(self.settings, json.dumps(self.config, indent=1))
 
     def history(self) -> list[dict[str, float]]:
         """The logged metrics, a dict for each line; lines that are damaged are left out."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 import minigrad as mg
 from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.pictures import EncoderInput, preprocessing_of
+from methods.training.settings import RunError
 from methods.transfer import features, finetune, linear, pictures
 from minigrad import io, nn
 
@@ -266,11 +267,15 @@ def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_
     found = transfer.main(run)
     assert set(found) == set(linear.PROBES) and max(found.values()) > 0.6
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["checkpoint.safetensors", "confusion.csv", "mistakes.csv", "predictions.csv"]
+    assert files == ["checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
     classes = {kind for _, kind, _ in predict.main(predict.Run(str(tmp_path / "run"), (folder,)))}
     assert classes <= {"红", "green", "blue"}
     with pytest.raises(FileExistsError, match="--resume"):
         transfer.main(run)
+    assert transfer.main(dataclasses.replace(run, resume=True)) == found
+    for changes in (dict(per_class=3), dict(finetune=True)):
+        with pytest.raises(RunError, match=f"made with other settings: {next(iter(changes))}"):
+            transfer.main(dataclasses.replace(run, resume=True, **changes))
 
 
 def test_finetuning_resumes_and_keeps_both_weights(folder, encoder_file, tmp_path):
