@@ -61,10 +61,12 @@ INLINE float bounded(float x, float limit)
 }
 
 /* exp(x) for |x| <= 88: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits, exp(r) is a polynomial,
-   |r| <= ln 2 / 2. The error is some units in the last place; NaN stays. */
+   |r| <= ln 2 / 2. The error is some units in the last place. NaN stays, which no int holds: n is read from the last bits of its
+   sum with 1.5 2^23. */
 INLINE float exponential_within(float in)
 {
-    float n = rintf(in * 1.44269504f);
+    union { float value; uint32_t bits; } power = {in * 1.44269504f + 12582912.0f};
+    float n = power.value - 12582912.0f;
     float r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts; n times the first, a short one, is exact */
     float p = 1.38889e-3f;
     p = p * r + 8.33333333e-3f;
@@ -73,7 +75,7 @@ INLINE float exponential_within(float in)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
+    power.bits = (power.bits + 127) << 23;
     return p * power.value;
 }
 
