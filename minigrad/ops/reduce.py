@@ -323,12 +323,18 @@ def _log_softmax(x):
     return x - logsumexp(x, -1, keepdims=True)
 
 
-def _below_zero(x):
-    """x minus the largest of its row, if that is finite. A common offset changes nothing but would cost digits."""
+def _subtract_largest(x):
+    """x minus the largest of its row, 0 where that stands, an infinite one too; a row of -inf only stays."""
     if not x.size:
         return x
-    top = x._array.max(-1, keepdims=True)
-    return x - wrap(xp(top).where(xp(top).isfinite(top), top, top.dtype.type(0)))
+    where, top, zero = xp(x).where, x.max(-1, keepdims=True), x.dtype.type(0)
+    top = where(top == -math.inf, zero, top)
+    largest = x == top
+    return where(largest, zero, x) - where(largest, zero, top)
+
+
+# A common offset changes no share but would cost digits. It counts as a constant: the slope is 1 beside infinities, too.
+_below_zero = Primitive("below_zero", _subtract_largest, lambda g, _out, _x: g)
 
 
 _fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_softmax", _log_softmax)
@@ -346,13 +352,16 @@ def _along_last(operation, x, axis):
 
 @operation(method=True)
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `axis`. A row of -inf only, in which everything is masked, gives zeros, with gradient 0."""
+    """exp(x) / sum(exp(x)) along `axis`. A row of -inf only, in which everything is masked, gives zeros, with gradient 0.
+
+    In a row with +inf these share the whole.
+    """
     return _along_last(_fused_softmax, x, axis)
 
 
 @operation(method=True)
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """x - log(sum(exp(x))) along `axis`."""
+    """x - log(sum(exp(x))) along `axis`. A row of -inf only gives NaN; in a row with +inf these share the whole."""
     return _along_last(_fused_log_softmax, x, axis)
 
 

@@ -90,7 +90,8 @@ WORDS = {  # calls with settings that are neither one number nor one word alone,
 @pytest.mark.parametrize("name", WORDS)
 @pytest.mark.parametrize("wrong", [
     True, np.True_, np.array(True), mg.Tensor(True), "2", "ab", b"ab", {1, 2}, {1: 2, 2: 3}, object(), 1j, np.array(1j), np.nan,
-    -1, [], [1, 1, 1], (1, "a"), (True, 2), np.ones((2, 2)), mg.Tensor([[1, 1]])], ids=repr)
+    -1, [], [1, 1, 1], (1, "a"), (True, 2), np.ones((2, 2)), mg.Tensor([[1, 1]])],
+    ids=lambda wrong: "an object" if type(wrong) is object else repr(wrong))
 def test_what_has_no_order_or_is_no_number_is_refused_by_name(name, wrong):
     operation, argument = name.split()
     with pytest.raises((ValueError, TypeError), match=f"{operation}.*{argument}"):

@@ -202,6 +202,15 @@ def test_a_softmax_is_shared_among_infinities(dtype):
     for context in (contextlib.nullcontext(), definitions()):
         with context:
             np.testing.assert_array_equal(mg.softmax(x).numpy(), [[0.5, 0, 0.5, 0], [1, 0, 0, 0]])
+            half = -math.log(2)
+            np.testing.assert_allclose(mg.log_softmax(x).numpy(), [[half, -INF, half, -INF], [0, -INF, -INF, -INF]], rtol=1e-6)
+            np.testing.assert_allclose(mg.cross_entropy(x, [2, 0], reduction="none").numpy(), [-half, 0], rtol=1e-6)
+            leaf = mg.Tensor(x, requires_grad=True)
+            mg.log_softmax(leaf)[:, 3].sum().backward()
+            np.testing.assert_allclose(leaf.grad.numpy(), [[-0.5, 0, -0.5, 1], [-1, 0, 0, 1]], rtol=1e-6)
+            leaf.grad = None
+            mg.cross_entropy(leaf, [2, 0], reduction="sum").backward()
+            np.testing.assert_allclose(leaf.grad.numpy(), [[0.5, 0, -0.5, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
 def test_masked_rows_of_a_softmax():

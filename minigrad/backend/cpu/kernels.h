@@ -96,6 +96,9 @@ INLINE float sigmoid(float x)
     return x < -87.0f ? 0.0f : y;
 }
 
+/* x - top for a row's largest element `top`: 0 there, although infinity minus itself is NaN. */
+INLINE float below(float x, float top) { return x == top ? 0.0f : x - top; }
+
 /* The largest element, NaN left out. */
 INLINE float largest(const float *x, index_t n)
 {

@@ -9,13 +9,8 @@ void softmax(const float *xs, float *ys, index_t rows, index_t columns)
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
         float top = largest(x, columns), total = 0;
-        if (top == INFINITY) {
-            REDUCE(+, total) for (index_t i = 0; i < columns; i++)
-                total += y[i] = x[i] == INFINITY ? 1.0f : x[i] != x[i] ? NAN : 0.0f;
-        } else {
-            if (top == -INFINITY) top = 0;
-            REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = exponential(x[i] - top);
-        }
+        if (top == -INFINITY) top = 0;
+        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += y[i] = exponential(below(x[i], top));
         float scale = total == 0 ? 0.0f : 1 / total;
         for (index_t i = 0; i < columns; i++) y[i] *= scale;
     }
@@ -34,7 +29,7 @@ void softmax_backward(const float *gs, const float *ys, float *dxs, index_t rows
     }
 }
 
-/* x - log(sum(exp(x))); a row of -inf gives NaN. */
+/* x - log(sum(exp(x))); a row of -inf gives NaN, in one with +inf these share the whole. */
 void log_softmax(const float *xs, float *ys, index_t rows, index_t columns)
 {
     PARALLEL(rows * columns > 65536)
@@ -42,8 +37,8 @@ void log_softmax(const float *xs, float *ys, index_t rows, index_t columns)
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
         float top = largest(x, columns), total = 0;
-        if (top == INFINITY || top == -INFINITY) top = 0;
-        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += exponential(y[i] = x[i] - top);
+        if (top == -INFINITY) top = 0;
+        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += exponential(y[i] = below(x[i], top));
         total = logf(total);
         for (index_t i = 0; i < columns; i++) y[i] -= total;
     }

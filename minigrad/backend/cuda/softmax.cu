@@ -4,28 +4,31 @@
 //
 // lse stays in two parts, the largest number and the rest, since their sum would lose digits where the numbers are large. One block works on one row; its threads stride over the columns.
 
-struct Lse { real top, rest; };  // top: the largest number, 0 where that is infinite
+struct Lse { real top, rest; };  // top: the largest number, 0 where all are -infinity
+
+// x minus the largest number of its row: 0 where that stands, although infinity minus itself is NaN.
+static __device__ real below(real x, real top) { return x == top ? real(0) : x - top; }
 
 // The log-sum-exp of a row, on every thread. Subtracting the maximum first keeps exp() from overflowing.
 static __device__ Lse log_sum_exp(const item* x, int columns) {
     real largest = -INFINITY, sum = 0;
     for (int j = threadIdx.x; j < columns; j += blockDim.x) largest = fmax(largest, real(x[j]));
     largest = block_max(largest);
-    if (isinf(largest)) largest = 0;
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += exp(x[j] - largest);
+    if (largest == -INFINITY) largest = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += exp(below(x[j], largest));
     return {largest, log(block_sum(sum))};
 }
 
-// exp(x - lse). A row of -infinity only has shares 0; in one with +infinity that has share 1.
+// exp(x - lse). A row of -infinity only has shares 0; in one with +infinity these share the whole.
 static __device__ real share(real x, Lse lse) {
-    return isinf(lse.rest) ? real(x > 0 && isinf(x)) : exp(x - lse.top - lse.rest);
+    return isinf(lse.rest) ? real(0) : exp(below(x, lse.top) - lse.rest);
 }
 
 extern "C" __global__ void softmax_forward(const item* x, item* y, int columns, int logarithm) {
     index_t row = (index_t)blockIdx.x * columns;
     Lse lse = log_sum_exp(x + row, columns);
     for (int j = threadIdx.x; j < columns; j += blockDim.x)
-        y[row + j] = logarithm ? x[row + j] - lse.top - lse.rest : share(x[row + j], lse);
+        y[row + j] = logarithm ? below(x[row + j], lse.top) - lse.rest : share(x[row + j], lse);
 }
 
 // dx = y (g - sum(g y)) for y = softmax(x), and dx = g - exp(y) sum(g) for y = log_softmax(x).
@@ -46,10 +49,10 @@ extern "C" __global__ void cross_entropy_forward(const item* x, const index_t* l
     index_t label = labels[blockIdx.x];
     Lse total = log_sum_exp(row, columns);
     real sum = 0;
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += row[j] - total.top;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += below(row[j], total.top);
     sum = block_sum(sum);
     if (threadIdx.x > 0) return;
-    real right = label >= 0 && label < columns ? row[label] - total.top : real(NAN);
+    real right = label >= 0 && label < columns ? below(row[label], total.top) : real(NAN);
     lse[blockIdx.x] = total.top;
     lse[gridDim.x + blockIdx.x] = total.rest;
     real even = smoothing > 0 ? smoothing * sum / columns : real(0);  // 0 times an excluded class's -infinity would be NaN

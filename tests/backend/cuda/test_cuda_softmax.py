@@ -26,9 +26,15 @@ def test_softmax(run, seed, dtype, rows, columns, logarithm):
 
 def test_softmax_of_infinities(run):
     inf, nan = np.inf, np.nan
-    x = np.array([[-inf, 0.0, 0.0], [-inf, 1e4, -1e4], [-inf, -inf, -inf], [inf, 1, -inf], [nan, -inf, 0], [nan, nan, nan]])
-    close(run(cuda.softmax, x), [[0, 0.5, 0.5], [0, 1, 0], [0, 0, 0], [1, 0, 0], [nan] * 3, [nan] * 3])
-    close(run(cuda.softmax, x[:3], True), [[-inf, -np.log(2), -np.log(2)], [-inf, 0, -2e4], [nan] * 3])
+    x = np.array([[-inf, 0.0, 0.0], [-inf, 1e4, -1e4], [-inf, -inf, -inf], [inf, 1, -inf], [inf, 1, inf], [nan, -inf, 0],
+                  [nan, inf, nan]])
+    close(run(cuda.softmax, x), [[0, 0.5, 0.5], [0, 1, 0], [0, 0, 0], [1, 0, 0], [0.5, 0, 0.5], [nan] * 3, [nan] * 3])
+    half = -np.log(2)
+    close(run(cuda.softmax, x[:5], True), [[-inf, half, half], [-inf, 0, -2e4], [nan] * 3, [0, -inf, -inf], [half, -inf, half]])
+    losses, lse = run(cuda.cross_entropy, x[[0, 3, 4]], np.array([1, 0, 2]))
+    close(losses, [-half, 0, -half])
+    close(run(cuda.cross_entropy_backward, np.ones(3), x[[0, 3, 4]], np.array([1, 0, 2]), lse),
+          [[0, -0.5, 0.5], [0, 0, 0], [0.5, 0, -0.5]])
 
 
 @pytest.mark.parametrize("at", [0, 40, 299])
