@@ -22,7 +22,7 @@ from methods.training.settings import check, command, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 
 METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "pixels")
-SLOW = "LP-FT", "LP-FT + WiSE-FT"  # only on demand
+SLOW = "LP-FT", "LP-FT + WiSE-FT"  # by one training, only on demand
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ class Run(finetune.Config):
     """Settings of the comparison."""
 
     data: str = "cifar10"  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images of your own
-    encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
+    encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     device: str = "cpu"  # "cpu" or "cuda"
@@ -75,32 +75,34 @@ def main(run):
         for labels in run.per_class:
             for seed in range(run.draws):
                 chosen = images.chosen(labels, seed)
-                for name in methods:
+                for name in dict.fromkeys("LP-FT" if name in SLOW else name for name in methods):
                     folder = pathlib.Path(run.out) / f"{name}-{labels}-{seed}"
                     settings = Fit(**{**vars(run), "out": str(folder), "method": name, "labels": labels, "seed": seed})
-                    yield (name, labels), settings, lambda: 100 * one(settings, images, x, chosen)
+                    yield (name, labels), settings, lambda: [100 * value for value in one(settings, images, x, chosen)]
 
     def report(row, results):
-        accuracy, seconds = results[-1]
-        print(f"{row[0]}, {row[1]} of each class, draw {len(results)}: {accuracy:.1f} % in {seconds:.0f} s", flush=True)
+        values, seconds = results[-1]
+        found = ", ".join(f"{name} {value:.1f} %" for name, value in zip(SLOW if row[0] in SLOW else row[:1], values))
+        print(f"{row[1]} of each class, draw {len(results)}: {found} in {seconds:.0f} s", flush=True)
 
     def one(settings, images, x, chosen):
-        """The accuracy of one fit."""
+        """The accuracy of one fit, in a list; with fine-tuning those of both `SLOW` methods."""
         y, test_y, name = images.labels[chosen], images.labels[images.test], settings.method
         if name in linear.PROBES:
-            return accuracy(linear.PROBES[name](x[chosen], y, len(images.classes)).scores(x[images.test]), test_y)
+            return [accuracy(linear.PROBES[name](x[chosen], y, len(images.classes)).scores(x[images.test]), test_y)]
         if name in SLOW:
-            return transfer.tuned(settings, images, x, chosen)[name]
+            return list(transfer.tuned(settings, images, x, chosen).values())
         small, small_test = (baselines.pixels(images.pictures, part) for part in (chosen, images.test))
         if name == "pixels":
-            return accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)
+            return [accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)]
         if name == "scratch":
-            return from_scratch(settings, images, small, y, small_test, test_y)
+            return [from_scratch(settings, images, small, y, small_test, test_y)]
         shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
-        return float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())
+        return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
 
     found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
-    accuracies = {row: [value for value, _ in results] for row, results in found.items()}
+    accuracies = {(name, labels): [values[i] for values, _ in results] for (row, labels), results in found.items()
+                  for i, name in enumerate(SLOW if row in SLOW else (row,)) if name in methods}
     text = table(accuracies, run.per_class, methods)
     print("\n" + text)
     write_whole(out / "table.txt", text)

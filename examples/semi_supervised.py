@@ -29,7 +29,7 @@ import pathlib
 from typing import Literal
 
 from methods.semi_supervised import METHODS, build, label_propagation
-from methods.training import plots
+from methods.training import optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
@@ -85,7 +85,8 @@ def result(run, name, images):
     def test():
         return accuracy(method.scores(scaled(images.test), run.test == "average"), images.test_y)
 
-    train(method, batches, build.make_optimizers(run, method.net), run.steps, folder, classifier=classifier,
+    steppers = optimizers.make(method.net.parameters(), run.optimizer, run.lr, run.weight_decay)
+    train(method, batches, steppers, run.steps, folder, classifier=classifier,
           evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every,
           data=fingerprint(images.names, images.x, images.y, images.unlabelled))
     return test()

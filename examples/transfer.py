@@ -3,19 +3,18 @@
     python -m examples.transfer --data IMAGES                                # a folder of your own: sub-folders are classes
     python -m examples.transfer --data cifar10 --per-class 10                # ten labels of each class
     python -m examples.transfer --data cifar10 --per-class 100 --finetune    # LP-FT, then WiSE-FT
-    python -m examples.transfer --data IMAGES --encoder resnet50.pth         # another encoder: a file or a folder
+    python -m examples.transfer --data IMAGES --encoder resnet50.pth         # another encoder: a file, a folder, or a run
 
 Features of the frozen encoder are computed once; then prototypes, ridge regression and logistic regression read them, and the
 one with most left-out labels right is written to the run's folder. Beside them stand what pixels and histograms of gradients
 (HOG) with a support vector machine reach from the same labels.
 """
 import dataclasses
-import pathlib
 
 import numpy as np
 
 import minigrad as mg
-from methods.training import checkpoint, plots
+from methods.training import checkpoint, encoders, plots
 from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
 from methods.training.evaluation import accuracy, in_batches
 from methods.training.loop import train
@@ -24,7 +23,6 @@ from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
-from minigrad import nn
 
 
 @dataclasses.dataclass
@@ -32,7 +30,7 @@ class Run(RunSettings, finetune.Config):
     """Settings of the run."""
 
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
-    encoder: str = "lite0"  # "lite0", or a file of safetensors or of PyTorch's, or its folder
+    encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     per_class: int = setting(10, least=0)  # labels of each class; 0: all
@@ -44,13 +42,8 @@ class Run(RunSettings, finetune.Config):
 
 
 def load_encoder(run):
-    """The encoder and its preprocessing. SystemExit: there is none, in one line."""
-    try:
-        encoder, preprocessing = nn.load_encoder(run.encoder, image_size=run.image_size or None)
-    except (OSError, ValueError, ImportError) as error:
-        raise SystemExit(f"--encoder {run.encoder}: {error}") from None
-    preprocessing = dataclasses.replace(preprocessing, crop=1.0) if run.whole else preprocessing
-    return encoder.to(run.device), preprocessing
+    """The encoder that the run names, and its preprocessing."""
+    return encoders.load_encoder(run.encoder, run.image_size, whole=run.whole, device=run.device)
 
 
 def main(run):

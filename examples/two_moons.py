@@ -12,7 +12,7 @@ from methods import semi_supervised
 from methods.semi_supervised import (
     fixmatch, label_propagation, mean_teacher, pi_model, pseudo_label, supervised, vat)
 from methods.semi_supervised.base import Task
-from methods.semi_supervised.networks import MLP
+from methods.training.networks import MLP
 from methods.training import plots
 from methods.training.evaluation import accuracy
 from methods.training.loop import train

@@ -1,17 +1,17 @@
-"""From settings and images to a method that can be trained: its network, augmentations, batches and optimisers."""
+"""From settings and images to a method that can be trained: its network, augmentations and batches."""
 import functools
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from methods.training import networks
 from methods.training.classifier import Architecture, Classifier
 from methods.training.images import Images, scaled
-from minigrad import data, optim
+from minigrad import data
 from minigrad.data.augment import COLOUR, GREY
-from minigrad.nn import Module
 
-from . import METHODS, networks
+from . import METHODS
 from .base import SemiSupervisedMethod, Task
 
 
@@ -42,15 +42,6 @@ def build(run: Any, name: str, images: Images) -> tuple[SemiSupervisedMethod, Cl
     method = METHODS[name].Objective(run, architecture.build().to(run.device), make_task(images, run))
     weights = "teacher" if run.test == "average" else "net"
     return method, Classifier(architecture, images.names, images.preprocessing, weights=weights)
-
-
-def make_optimizers(run: Any, net: Module) -> dict[str, optim.Optimizer]:
-    """One for the kernels, which decay, and one for the rest (biases, normalisation), which does not."""
-    groups = {"kernels": ([p for p in net.parameters() if p.ndim > 1], run.weight_decay),
-              "rest": ([p for p in net.parameters() if p.ndim <= 1], 0)}
-    if run.optimizer == "sgd":
-        return {name: optim.SGD(p, run.lr, 0.9, decay, True) for name, (p, decay) in groups.items()}
-    return {name: optim.AdamW(p, run.lr, weight_decay=decay) for name, (p, decay) in groups.items()}
 
 
 class Batches(data.SemiSupervisedLoader):

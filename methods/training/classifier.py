@@ -108,6 +108,14 @@ def load_classifier(path: str | os.PathLike, device: str = "cpu") -> Classifier:
     Raises:
         FileNotFoundError: there is no checkpoint; ValueError: it is damaged, of another version or holds no classifier.
     """
+    found = load_network(path, device)
+    if not found.classes:
+        raise ValueError(f"{path} holds an encoder, which knows no classes: give its folder as --encoder, or to examples.embed")
+    return found
+
+
+def load_network(path: str | os.PathLike, device: str = "cpu") -> Classifier:
+    """As `load_classifier`, or an encoder: a classifier of no classes."""
     facts = checkpoint.load(path)
     about, state = facts["classifier"], facts["state"]
     if about is None:

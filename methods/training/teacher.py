@@ -8,16 +8,21 @@ from minigrad.nn import Module
 
 
 class Teacher:
-    """A copy of the network with the exponential moving average of its weights. Warm start: early averages are short.
+    """A copy of the network with the exponential moving average of its weights.
 
     The running statistics of batch normalisation are averaged like the weights.
+
+    Args:
+        warmup: early averages are short.
     """
 
-    def __init__(self, net: Module, decay: float):
-        self.net, self.ema = copy.deepcopy(net), optim.EMA(net, decay)
+    def __init__(self, net: Module, decay: float, warmup: bool = True):
+        self.net, self.ema = copy.deepcopy(net), optim.EMA(net, decay, warmup)
 
-    def update(self) -> None:
-        """To be called after each step of the optimiser."""
+    def update(self, decay: float | None = None) -> None:
+        """To be called after each step of the optimiser. `decay`: another one from now on."""
+        if decay is not None:
+            self.ema.decay = decay
         self.ema.update()
         self.ema.copy_to(self.net)
 
@@ -29,6 +34,11 @@ class Teacher:
         """Puts back what `state_dict` returned."""
         self.ema.load_state_dict(state)
         self.ema.copy_to(self.net)
+
+
+def cosine_momentum(step: int, steps: int, start: float) -> float:
+    """A decay that rises from `start` to 1: 1 - (1 - start) (cos(pi k / K) + 1) / 2 (BYOL, DINO)."""
+    return 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 def sigmoid_ramp(step: int, length: float) -> float:

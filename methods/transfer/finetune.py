@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from methods.training import optimizers
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
@@ -55,14 +56,11 @@ def make_optimizers(encoder: nn.Encoder, config: Config) -> dict[str, optim.Opti
 
     Biases, normalisation and other parameters of one axis do not decay.
     """
-    optimizers = {}
-    groups = layers(encoder)
+    found, groups = {}, layers(encoder)
     for i, parameters in enumerate(groups):
         rate = config.lr * config.layer_decay ** (len(groups) - 1 - i)
-        for kind, decay in (("kernels", config.decay), ("rest", 0.0)):
-            if chosen := [p for p in parameters if (p.ndim > 1) == (kind == "kernels")]:
-                optimizers[f"{kind} {i}"] = optim.AdamW(chosen, rate, weight_decay=decay)
-    return optimizers
+        found |= optimizers.make(parameters, "adam", rate, config.decay, f" {i}")
+    return found
 
 
 class Batches:

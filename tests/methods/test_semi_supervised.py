@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, build, mixmatch, pi_model
-from methods.semi_supervised.networks import Residual
+from methods.training.networks import Residual
 from methods.training import objectives, teacher
 from minigrad import data, nn
 from minigrad.data.labels import balanced_subset

@@ -10,7 +10,7 @@ from methods.semi_supervised import (
     vat)
 from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
-from methods.semi_supervised.networks import MLP
+from methods.training.networks import MLP
 from methods.training import teacher as teachers
 from minigrad import data
 

@@ -14,8 +14,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from methods.semi_supervised import METHODS, label_propagation, networks
-from methods.training import checkpoint, comparison, evaluation, objectives, prediction
+from methods.semi_supervised import METHODS, label_propagation
+from methods.training import checkpoint, comparison, evaluation, networks, objectives, prediction
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -172,7 +172,7 @@ def test_networks_are_encoders_with_a_head(network, size):
 
 
 def small_classifier(**changes):
-    architecture = Architecture("methods.semi_supervised.networks.MLP", sizes=[16, 3], norm=False)
+    architecture = Architecture("methods.training.networks.MLP", sizes=[16, 3], norm=False)
     return Classifier(architecture, ("a", "b", "c"), Preprocessing(4, 1, "dark"), **changes)
 
 

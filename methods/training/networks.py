@@ -1,4 +1,4 @@
-"""The networks that the semi-supervised methods train: encoders `features` to (N, width), and the last layer, `head`."""
+"""Networks to train from the start, sized for a CPU and as in the papers: encoders `features` to (N, width), and the last layer, `head`."""
 from collections.abc import Sequence
 
 import minigrad as mg
@@ -7,15 +7,15 @@ from minigrad import Tensor, nn
 
 
 class SmallConv(nn.Encoder):
-    """Three strided convolutions, the mean over positions, dropout, a linear layer: (N, C, H, W) to (N, classes)."""
+    """Three strided convolutions, the mean over positions, dropout, a linear layer: (N, C, H, W) to (N, num_classes)."""
 
-    def __init__(self, channels: int, classes: int, dropout: float = 0.0, widths: Sequence[int] = (16, 32, 64),
+    def __init__(self, in_channels: int, num_classes: int, dropout: float = 0.0, widths: Sequence[int] = (16, 32, 64),
                  small: bool = False):
         sizes, strides = (5, 3, 3), (1 if small else 2, 2, 2)  # images of 8 x 8 are small
-        inputs = (channels, *widths)
+        inputs = (in_channels, *widths)
         self.convs = [nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in zip(inputs, widths, sizes, strides)]
         self.norms = [nn.BatchNorm2d(o) for o in widths]
-        super().__init__(widths[-1], classes)
+        super().__init__(widths[-1], num_classes)
         self.dropout = dropout
 
     def features(self, x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class SmallConv(nn.Encoder):
 
 
 class Residual(nn.Encoder):
-    """Eight 3 x 3 convolutions, max pooling instead of strides, two residual pairs: (N, C, H, W) to (N, classes).
+    """Eight 3 x 3 convolutions, max pooling instead of strides, two residual pairs: (N, C, H, W) to (N, num_classes).
 
     Sized for a CPU: one core trains about 1,700 images of 32 x 32 a second with 16 channels.
 
@@ -33,11 +33,11 @@ class Residual(nn.Encoder):
         base_width: channels of the first convolution; the last has eight times as many.
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float = 0.0, base_width: int = 16):
+    def __init__(self, in_channels: int, num_classes: int, dropout: float = 0.0, base_width: int = 16):
         widths = [base_width * k for k in (1, 2, 2, 2, 4, 8, 8, 8)]
-        self.convs = [nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in zip((channels, *widths), widths)]
+        self.convs = [nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in zip((in_channels, *widths), widths)]
         self.norms = [nn.BatchNorm2d(o) for o in widths]
-        super().__init__(widths[-1], classes)
+        super().__init__(widths[-1], num_classes)
         self.dropout = dropout
 
     def features(self, x: Tensor) -> Tensor:
@@ -73,24 +73,36 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
     """A network for images (channels, size, size).
 
     Args:
-        network: "small", "residual" or "wide".
-        width: channels of the first convolution, or of the Wide ResNet's first group.
-        depth: layers of the Wide ResNet.
+        network: "small", "residual", "wide" (Wide ResNet), "resnet18" (as for CIFAR-10: no stride and no pooling at first) or
+            "vit" (Vision Transformer, eight patches across if the size allows it, else seven).
+        classes: 0 for no head.
+        width: channels of the first convolution, or of the Wide ResNet's first group; a Transformer has 8 times as many
+            numbers a patch.
+        depth: layers of the Wide ResNet, or blocks of the Transformer.
 
     Raises:
         SystemExit: the network does not take such images, or has no such width or depth.
     """
-    common = dict(channels=channels, classes=classes, dropout=dropout)
+    common = dict(in_channels=channels, num_classes=classes)
     if network == "small":
-        return Architecture(f"{__name__}.SmallConv", **common, widths=[width * k for k in (1, 2, 4)], small=size <= 16)
+        return Architecture(f"{__name__}.SmallConv", **common, dropout=dropout, widths=[width * k for k in (1, 2, 4)],
+                            small=size <= 16)
     if network == "residual":
         if size < 8:
             raise SystemExit(f"--network residual takes images whose sides are 8 or more, not {size}")
-        return Architecture(f"{__name__}.Residual", **common, base_width=width)
+        return Architecture(f"{__name__}.Residual", **common, dropout=dropout, base_width=width)
+    if network == "resnet18":
+        return Architecture("minigrad.nn.ResNet", block=nn.BasicBlock, layers=[2, 2, 2, 2], **common, small_images=True)
+    if network == "vit":
+        across = next((k for k in (8, 7) if size % k == 0), None)
+        if across is None:
+            raise SystemExit(f"--network vit takes images whose sides 8 or 7 divides, not {size}")
+        return Architecture("minigrad.nn.VisionTransformer", img_size=size, patch_size=size // across, in_chans=channels,
+                            num_classes=classes, embed_dim=8 * width, depth=depth, num_heads=max(1, width // 4),
+                            drop_rate=dropout)
     if size % 4:
         raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
     if width % 16 or not width or depth < 10 or depth % 6 != 4:
         raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
                          f"not {width} and {depth}")
-    return Architecture("minigrad.nn.WideResNet", depth=depth, widen_factor=width // 16, num_classes=classes,
-                        in_channels=channels, dropout=dropout)
+    return Architecture("minigrad.nn.WideResNet", depth=depth, widen_factor=width // 16, **common, dropout=dropout)

@@ -1,0 +1,4 @@
+"""Self-supervised learning: an encoder is trained on pictures, sounds or texts without labels; few labels are then enough.
+
+`METHODS` has the methods for pictures by the names under which `examples.self_supervised` knows them.
+"""

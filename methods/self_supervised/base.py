@@ -1,0 +1,164 @@
+"""The frame of the self-supervised methods for pictures: an encoder, what is trained with it, and how its features fare."""
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from methods.training import encoders
+from methods.training.forward import tensor
+from methods.training.method import Loss, Method, Parts
+from methods.transfer import linear
+from minigrad import Tensor, data, nn, optim
+
+
+@dataclass
+class Task:
+    """A method's knowledge of the pictures."""
+
+    size: int  # they are size x size
+    channels: int
+    images: int  # how many there are
+    batch: int  # how many are in a batch
+    steps: int  # of the whole training
+    classes: int  # 0: not known
+    flip: bool  # whether a mirrored picture shows the same thing
+    seed: int = 0
+    warmup: float = 0.1  # the part of the steps in which the learning rate rises
+
+
+@dataclass
+class Batch:
+    """Pictures (N, C, H, W), float32 in [0, 1], their places in the set, and their labels, -1 where there is none."""
+
+    x: np.ndarray
+    index: np.ndarray
+    y: np.ndarray
+
+
+class Batches:
+    """Random batches of bytes or float32 images, each picture once in a round."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch: int, seed: int):
+        self.x, self.y, self.batch = x, y, batch
+        self.indices = data.Shuffled(len(x), (seed, 11))
+
+    def sample(self) -> Batch:
+        """The next batch."""
+        index = self.indices.take(self.batch)
+        x = self.x[index]
+        return Batch(x / np.float32(255) if x.dtype == np.uint8 else x, index, self.y[index])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random order."""
+        return self.indices.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.indices.load_state_dict(state)
+
+
+class SelfSupervisedMethod(Method):
+    """An objective that needs no labels. Subclasses define `loss`.
+
+    Args:
+        config: the method's settings.
+        encoder: what is trained, and is of use afterwards.
+        heads: what is trained with it and thrown away: projectors, predictors, decoders.
+    """
+
+    def __init__(self, config: Any, encoder: nn.Encoder, heads: nn.Module, task: Task):
+        super().__init__(config, encoder)
+        self.heads, self.task = heads.to(encoder.parameters()[0].device), task
+        self.rng = np.random.default_rng((task.seed, 7))
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        return [*self.net.parameters(), *self.heads.parameters()]
+
+    def schedule(self, step: int, steps: int) -> float:
+        """Up from 0 in `warmup` of the steps, then down a cosine to 0."""
+        return optim.cosine_decay(1.0, steps, round(self.task.warmup * steps))(step)
+
+    def state(self) -> Parts:
+        return {**super().state(), "heads": self.heads, "rng": self.rng}
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        """See `Method.loss`."""
+        return super().loss(batch, step)
+
+    def tensor(self, x: np.ndarray) -> Tensor:
+        """Images as a Tensor on the encoder's device."""
+        return tensor(self.net, x)
+
+
+class Projected(nn.Module):
+    """z = projector(features of the encoder)."""
+
+    def __init__(self, encoder: nn.Encoder, projector: nn.Module):
+        self.encoder, self.projector = encoder, projector
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projector(self.encoder.features(x))
+
+
+def mlp(widths: tuple[int, ...], last_norm: bool = False, bias: bool = True) -> nn.Sequential:
+    """Linear layers, batch norm and ReLU between them; with `last_norm` batch norm at the end, too.
+
+    Args:
+        widths: of the input and of each layer.
+        bias: of the last layer; those before batch norm have none.
+    """
+    layers = []
+    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
+        last = i == len(widths) - 2
+        layers.append(nn.Linear(inputs, outputs, bias=bias and last and not last_norm))
+        if not last:
+            layers += [nn.BatchNorm1d(outputs), nn.ReLU()]
+        elif last_norm:
+            layers.append(nn.BatchNorm1d(outputs))
+    return nn.Sequential(*layers)
+
+
+def normalised(z: Tensor) -> Tensor:
+    """Rows (N, d) at length 1."""
+    return z / mg.sqrt((z * z).sum(1, keepdims=True) + 1e-12)
+
+
+def spread(z: Tensor) -> float:
+    """How far a batch's outputs (N, d) are from collapse: sqrt(d) times the mean over numbers of the standard deviation of the rows
+    at length 1. Near 1 when the rows point everywhere, 0 when all point one way."""
+    rows = normalised(mg.stop_gradient(z))
+    return float(rows.std(0).mean()) * z.shape[1] ** 0.5
+
+
+# -- what features are worth -------------------------------------------------------------------------------------------
+
+
+def nearest(x: np.ndarray, y: np.ndarray, test: np.ndarray, classes: int, k: int = 20, temperature: float = 0.07) -> np.ndarray:
+    """The votes (M, classes) of the k nearest by cosine, each with the weight exp(cosine / temperature) (Wu et al. 2018).
+
+    Args:
+        x: (N, d) labelled features; y: (N,) their classes; test: (M, d).
+    """
+    x, test, k = (*(a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12) for a in (x, test)), min(k, len(x)))
+    votes = np.zeros((len(test), classes))
+    for start in range(0, len(test), 500):
+        cosine = test[start:start + 500] @ x.T
+        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        weights = np.exp((np.take_along_axis(cosine, near, 1) - 1) / temperature)
+        np.add.at(votes[start:start + 500], (np.arange(len(near))[:, None], y[near]), weights)
+    return votes
+
+
+def worth(encoder: nn.Module, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int,
+          k: int = 20) -> dict[str, float]:
+    """The accuracies of k nearest neighbours and of a linear probe (ridge regression) on an encoder's features.
+
+    Args:
+        x, test: images, bytes or float32 in [0, 1]; y, test_y: their classes.
+    """
+    features, test_features = encoders.encode(encoder, x), encoders.encode(encoder, test)
+    near = nearest(features, y, test_features, classes, k)
+    probe = linear.ridge(features, y, classes).scores(test_features)
+    return {"knn": float((near.argmax(1) == test_y).mean()), "probe": float((probe.argmax(1) == test_y).mean())}

@@ -1,0 +1,116 @@
+"""Pictures to learn from without labels, and what labels there are, to see how the features fare."""
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from methods.training.encoders import plain_input
+from methods.training.images import data_set, divide
+from methods.training.pictures import EncoderInput
+from minigrad import data
+from minigrad.data.folder import arrange, read_picture, skipped_line, some
+
+
+@dataclass
+class Pictures:
+    """Pictures of one size, as bytes (N, C, H, W).
+
+    Args:
+        x: to learn from; y: their classes, (N,) int64, -1 where there is none.
+        test, test_y: to test on; empty where nothing is known of the classes.
+        names: of the classes.
+        preprocessing: that makes such arrays of pictures.
+        files: the names of x, if they are files.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    test: np.ndarray
+    test_y: np.ndarray
+    names: tuple[str, ...]
+    description: str
+    preprocessing: EncoderInput
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which pictures have a label."""
+        return np.flatnonzero(self.y >= 0)
+
+
+def load(source: str, size: int = 32, classes: tuple[str, ...] = (), most: int = 0) -> Pictures:
+    """Pictures to learn from.
+
+    Args:
+        source: a data set (see `methods.training.images.data_set`), or a folder or zip of pictures of your own: flat, or with
+            sub-folders. Where these are classes (see `minigrad.data.folder`), the labels serve to test the features.
+        size: your own pictures are scaled to size x size.
+        classes: the names of the only classes to be used; all if empty.
+        most: use at most so many pictures, drawn at random but always the same; 0 for all.
+
+    Raises:
+        SystemExit: nothing usable is there; one line that says why.
+    """
+    try:
+        known = data_set(source)
+        found = _own(source, size) if known is None else _known(*known)
+        if classes:
+            found = _only(found, classes)
+        if most and most < len(found.x):
+            kept = np.sort(np.random.default_rng(0).permutation(len(found.x))[:most])
+            found.x, found.y, found.files = found.x[kept], found.y[kept], [found.files[i] for i in kept if found.files]
+            found.description += f"; {most} serve"
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"--data {source}: {error}") from None
+    return found
+
+
+def _known(x, y, test, test_y, name, names):
+    x, test = (a[:, None] if a.ndim == 3 else a for a in (x, test))
+    if x.dtype != np.uint8:  # floats from 0 to 1
+        x, test = (np.rint(255 * a).astype(np.uint8) for a in (x, test))
+    description = f"{name}: {len(x)} pictures to learn from, {len(test)} to test on, {len(names)} classes"
+    return Pictures(x, y.astype(np.int64), test, test_y.astype(np.int64), names, description,
+                    plain_input(x.shape[-1], x.shape[1]))
+
+
+def _own(path, size):
+    pictures = data.find_pictures(path)
+    found = list(pictures.read(lambda content: read_picture(content, size)))
+    if len(found) < 2:
+        skipped = skipped_line(pictures.skipped)
+        raise ValueError(f"{len(found)} pictures can be read, and two or more are needed{'; ' + skipped if skipped else ''}")
+    files, images = [name for name, _ in found], np.stack([image for _, image in found])
+    if (images == images[:, :1]).all():
+        images = images[:, :1]
+    place, y = {name: i for i, name in enumerate(files)}, np.full(len(files), -1)
+    names, held, notes = (), np.zeros(0, int), []
+    try:
+        layout = arrange(files)
+        names, pools = divide(layout)
+        notes = layout.notes
+    except ValueError:
+        notes = ["the sub-folders are no classes with two pictures or more each, so no labels are known"]
+    else:
+        for k, pool in enumerate(pools):
+            y[[place[name] for part in pool for name in part]] = k
+        held = np.array(sorted(place[name] for _, tested in pools for name in tested), int)
+    kept = np.setdiff1d(np.arange(len(files)), held)
+    skipped = skipped_line(pictures.skipped)
+    description = "\n".join([f"{path}: {len(kept)} pictures to learn from, {len(held)} to test on"
+                             f"{f', classes {some(names)}' if names else ''}", *notes, *([skipped] if skipped else [])])
+    return Pictures(images[kept], y[kept], images[held], y[held], tuple(names), description, plain_input(size, images.shape[1]),
+                    [(pathlib.Path(path) / files[i]).as_posix() for i in kept])
+
+
+def _only(found, classes):
+    """The pictures of some classes alone, which get new numbers."""
+    if unknown := sorted(set(classes) - set(found.names)):
+        raise ValueError(f"--classes: there is no class {some(unknown)}; there are: {', '.join(found.names)}")
+    number = np.full(len(found.names) + 1, -1)
+    number[[found.names.index(name) for name in classes]] = np.arange(len(classes))
+    y, test_y = number[found.y], number[found.test_y]
+    kept = y >= 0
+    return Pictures(found.x[kept], y[kept], found.test[test_y >= 0], test_y[test_y >= 0], tuple(classes),
+                    f"{found.description}; of those the classes {some(classes)}", found.preprocessing,
+                    [name for name, keep in zip(found.files, kept) if keep])

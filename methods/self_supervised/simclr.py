@@ -1,0 +1,63 @@
+"""SimCLR.
+
+Ting Chen, Simon Kornblith, Mohammad Norouzi, Geoffrey Hinton: "A simple framework for contrastive learning of visual
+representations", 2020, arXiv:2002.05709; version 2, with a deeper head that is partly kept: arXiv:2006.10029.
+
+Two views of a picture find each other among the views of all pictures of the batch.
+
+    h = f(view of x),  z = g(h),  u = z / |z|
+    l_i = -log exp(u_i . u_j / tau) / sum over k != i of exp(u_i . u_k / tau),   j the other view of i's picture
+    L = mean of l_i over the 2 N views
+
+h serves afterwards, not z. With random z of length 1 in many dimensions L is about log(2 N - 1).
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.method import Loss
+from methods.training.settings import setting
+from minigrad import Tensor, nn
+from minigrad.data import views
+
+from .base import Batch, SelfSupervisedMethod, Task, mlp, normalised, spread
+
+
+@dataclass
+class Config:
+    """The paper's settings for CIFAR-10."""
+
+    tau: float = setting(0.5, above=0)  # the temperature
+    hidden: int = setting(256, least=1)  # width of g's hidden layers
+    projection: int = setting(64, least=1)  # width of z
+    layers: int = setting(2, least=1)  # of g; version 2 has 3
+    crop: bool = True  # views are cropped
+    colour: bool = True  # views get other colours
+    strength: float = setting(0.5, least=0, most=2)  # of the colours' change
+
+
+def loss(z: Tensor, tau: float) -> Tensor:
+    """L of the outputs z (2 N, d), first those of the first views."""
+    n = len(z) // 2
+    u = normalised(z)
+    similarity = u @ u.T / tau
+    other = np.concatenate([np.arange(n, 2 * n), np.arange(n)])
+    return mg.cross_entropy(mg.where(np.eye(2 * n, dtype=bool), -np.inf, similarity), other)
+
+
+class SimCLR(SelfSupervisedMethod):
+    """L, with batch norm over both views."""
+
+    def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
+        width = encoder.width
+        super().__init__(config, encoder, mlp((width, *[config.hidden] * (config.layers - 1), config.projection), True), task)
+        self.view = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        both = np.concatenate([self.view(batch.x, self.rng) for _ in range(2)])
+        z = self.heads(self.net.features(self.tensor(both)))
+        return loss(z, self.config.tau), {"spread": spread(z)}
+
+
+Objective = SimCLR

@@ -1,0 +1,80 @@
+"""VICReg and Barlow Twins: no negatives, no second network; what is forbidden is that the numbers of z say the same.
+
+Adrien Bardes, Jean Ponce, Yann LeCun: "VICReg: Variance-invariance-covariance regularization", 2021, arXiv:2105.04906.
+
+    L = a mean |z - z'|^2 / d + b [v(Z) + v(Z')] + c [k(Z) + k(Z')],   Z, Z' the outputs (N, d) of two views of a batch
+    v(Z) = mean over j of max(0, 1 - sqrt(Var Z_j + 0.0001)),   k(Z) = (1 / d) sum over i != j of Cov(Z)_ij^2
+
+Jure Zbontar and others: "Barlow Twins: Self-supervised learning via redundancy reduction", 2021, arXiv:2103.03230.
+
+    L = sum over i of (1 - C_ii)^2 + lambda sum over i != j of C_ij^2,   C = Z^T Z' / N, each column first at mean 0, variance 1
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.method import Loss
+from methods.training.settings import setting
+from minigrad import Tensor, nn
+from minigrad.data import views
+
+from .base import Batch, SelfSupervisedMethod, Task, mlp, spread
+
+
+@dataclass
+class Config:
+    """The papers' weights; their z are wider, 8,192."""
+
+    barlow: bool = False  # Barlow Twins instead of VICReg
+    invariance: float = setting(25.0, least=0)  # a
+    variance: float = setting(25.0, least=0)  # b
+    covariance: float = setting(1.0, least=0)  # c
+    redundancy: float = setting(5e-3, least=0)  # lambda
+    hidden: int = setting(512, least=1)  # width of the projector's hidden layers
+    projection: int = setting(512, least=2)  # width of z, d
+    strength: float = setting(0.5, least=0, most=2)  # of the colours' change
+
+
+def vicreg(z: Tensor, other: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
+    """L of VICReg for two views' outputs (N, d)."""
+    n, d = z.shape
+    found = invariance * mg.square(z - other).mean()
+    for each in (z, other):
+        centred = each - each.mean(0)
+        squares = (centred * centred).sum(0) / (n - 1)
+        found += variance * mg.relu(1 - mg.sqrt(squares + 1e-4)).mean()
+        found += covariance * (off_diagonal(centred.T @ centred / (n - 1)) ** 2).sum() / d
+    return found
+
+
+def barlow_twins(z: Tensor, other: Tensor, redundancy: float) -> Tensor:
+    """L of Barlow Twins for two views' outputs (N, d)."""
+    z, other = ((each - each.mean(0)) / mg.sqrt(each.var(0) + 1e-5) for each in (z, other))
+    correlation = z.T @ other / len(z)
+    return ((1 - mg.diag(correlation)) ** 2).sum() + redundancy * (off_diagonal(correlation) ** 2).sum()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """The square matrix with zeros on its diagonal."""
+    return mg.where(np.eye(len(matrix), dtype=bool), 0, matrix)
+
+
+class VICReg(SelfSupervisedMethod):
+    """Either L; the projector's last layer has no batch norm."""
+
+    def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
+        super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)
+        self.view = views.simclr(task.size, config.strength, flip=task.flip)
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        c, both = self.config, np.concatenate([self.view(batch.x, self.rng) for _ in range(2)])
+        z, other = mg.split(self.heads(self.net.features(self.tensor(both))), 2)
+        if c.barlow:
+            found = barlow_twins(z, other, c.redundancy)
+        else:
+            found = vicreg(z, other, c.invariance, c.variance, c.covariance)
+        return found, {"spread": spread(z)}
+
+
+Objective = VICReg

@@ -1,0 +1,79 @@
+"""Encoders of pictures: published ones, and those of runs."""
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from minigrad import io, nn
+
+from .classifier import Architecture, Classifier, load_network
+from .evaluation import in_batches
+from .images import scaled
+from .pictures import EncoderInput, Preprocessing
+from .run import write_whole
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def load_encoder(source: str, image_size: int = 0, *, whole: bool = False, device: str = "cpu") -> tuple[nn.Encoder, nn.Preprocessing]:
+    """An encoder without its head, in evaluation mode, and what is done to its pictures.
+
+    Args:
+        source: "lite0", a file or folder of published weights (see `nn.load_encoder`), or the folder of a run.
+        image_size: pixels of the input; 0: those of the preprocessing.
+        whole: the encoder sees the whole picture, not only the middle that its preprocessing cuts out.
+
+    Raises:
+        SystemExit: there is none; one line that says why.
+    """
+    try:
+        if (pathlib.Path(source) / CHECKPOINT).is_file():
+            encoder, preprocessing = _of_run(pathlib.Path(source), image_size)
+        else:
+            encoder, preprocessing = nn.load_encoder(source, image_size=image_size or None)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"--encoder {source}: {error}") from None
+    return encoder.to(device), dataclasses.replace(preprocessing, crop=1.0) if whole else preprocessing
+
+
+def _of_run(folder, image_size):
+    """The encoder that a run has trained."""
+    if (folder / "encoder" / "model.safetensors").is_file() and image_size:  # positions of another size are made by that
+        return nn.load_encoder(folder / "encoder", image_size=image_size)
+    found = load_network(folder / CHECKPOINT)
+    if not isinstance(found.net, nn.Encoder):
+        raise ValueError(f"the run's network, {type(found.net).__name__}, has no features to be used on their own")
+    preprocessing = found.preprocessing
+    if isinstance(preprocessing, Preprocessing):
+        preprocessing = plain_input(preprocessing.size, preprocessing.channels)
+    found.net.head = nn.Identity()
+    return found.net, nn.Preprocessing(**dataclasses.asdict(preprocessing) | ({"size": image_size} if image_size else {}))
+
+
+def plain_input(size: int, channels: int) -> EncoderInput:
+    """The preprocessing of networks that are trained on whole pictures of size x size with values in [0, 1]."""
+    return EncoderInput(size, "bilinear", (0.0,) * channels, (1.0,) * channels, 1.0)
+
+
+def description(architecture: Architecture, preprocessing: EncoderInput) -> Classifier:
+    """An encoder as checkpoints describe it: a classifier of no classes."""
+    return Classifier(architecture, (), preprocessing)
+
+
+def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Path) -> None:
+    """Writes an encoder as a folder in published names, which `nn.load_encoder` and other libraries read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    io.save(folder / "model.safetensors", encoder.state_dict())
+    facts = {"size": preprocessing.size, "do_center_crop": False, "resample": 2, "image_mean": preprocessing.mean,
+             "image_std": preprocessing.std}
+    write_whole(folder / "preprocessor_config.json", json.dumps(facts))
+    if isinstance(encoder, nn.VisionTransformer):
+        heads = {"num_attention_heads": encoder.arguments["num_heads"], "layer_norm_eps": encoder.arguments.get("eps", 1e-6)}
+        write_whole(folder / "config.json", json.dumps(heads))
+
+
+def encode(encoder: Callable, images: np.ndarray, batch: int = 250) -> np.ndarray:
+    """The features (N, width) of images (N, C, H, W), bytes or float32 in [0, 1], in evaluation mode."""
+    return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images), batch)])
