@@ -1,5 +1,5 @@
 """Data sets and episodes, as plain NumPy arrays."""
-from . import augment
+from . import augment, views
 from .augment import RandAugment, affine, random_affine, weak
 from .characters import Characters, with_rotations
 from .cifar10 import FILES as CIFAR10_FILES
@@ -13,3 +13,4 @@ from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
 from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot
+from .views import ExemplarView, View, byol, dino, mae, make_views, simclr

@@ -6,15 +6,18 @@ import numpy as np
 Value = np.ndarray | float  # one for each image, or one for all
 
 
-def affine(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+def affine(images: np.ndarray, matrices: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Each image seen through its affine map, by bilinear sampling; outside is 0.
 
     Args:
         images: (N, H, W) float32.
         matrices: (N, 2, 3): output position (row, column), measured from the centre, times these gives the input position.
+        shape: height and width of the output; None: as the images'.
     """
     n, h, w = images.shape
-    rows, columns = np.mgrid[:h, :w].astype(np.float32).reshape(2, -1) - np.float32([[(h - 1) / 2], [(w - 1) / 2]])
+    height, width = shape or (h, w)
+    rows, columns = np.mgrid[:height, :width].astype(np.float32).reshape(2, -1)
+    rows, columns = rows - np.float32((height - 1) / 2), columns - np.float32((width - 1) / 2)
     m = matrices.astype(np.float32)
     y = m[:, 0, :1] * rows + m[:, 0, 1:2] * columns + (m[:, 0, 2:] + (h - 1) / 2)
     x = m[:, 1, :1] * rows + m[:, 1, 1:2] * columns + (m[:, 1, 2:] + (w - 1) / 2)
@@ -27,7 +30,7 @@ def affine(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     at = top * (w + 3) + left + np.arange(n, dtype=np.int32)[:, None] * ((h + 3) * (w + 3))
     upper = flat[at] + right * (flat[at + 1] - flat[at])
     lower = flat[at + w + 3] + right * (flat[at + w + 4] - flat[at + w + 3])
-    return (upper + down * (lower - upper)).reshape(n, h, w)
+    return (upper + down * (lower - upper)).reshape(n, height, width)
 
 
 def random_affine(images: np.ndarray, rng: np.random.Generator, rotation: float = 10.0, scale: float = 0.1, shear: float = 0.1,
@@ -63,9 +66,9 @@ def translate(images: np.ndarray, rng: np.random.Generator, pixels: int, fill: f
     return windows[np.arange(n), :, dy, dx]
 
 
-def random_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image mirrored, left for right, with probability 1/2."""
-    return np.where((rng.random(len(images)) < 0.5)[:, None, None, None], images[..., ::-1], images)
+def random_flip(images: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
+    """Each image mirrored, left for right, with probability p."""
+    return np.where((rng.random(len(images)) < p)[:, None, None, None], images[..., ::-1], images)
 
 
 def gaussian_noise(images: np.ndarray, rng: np.random.Generator, std: float) -> np.ndarray:
@@ -99,11 +102,11 @@ def _grey(images):
     return images if images.shape[1] == 1 else np.einsum("nchw,c->nhw", images, np.float32([0.299, 0.587, 0.114]))[:, None]
 
 
-def warp(images: np.ndarray, matrices: np.ndarray, fill: float = 0.0) -> np.ndarray:
+def warp(images: np.ndarray, matrices: np.ndarray, fill: float = 0.0, shape: tuple[int, int] | None = None) -> np.ndarray:
     """`affine` of every channel; outside is `fill`."""
     n, c, h, w = images.shape
-    warped = affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0))
-    return warped.reshape(images.shape) + np.float32(fill)
+    warped = affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0), shape)
+    return warped.reshape(n, c, *warped.shape[1:]) + np.float32(fill)
 
 
 def _matrices(n, **entries):
@@ -154,6 +157,52 @@ def colour(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
 def contrast(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
     """Towards the mean luminance."""
     return _blend(_grey(images).mean((1, 2, 3), keepdims=True), images, factor)
+
+
+def greyscale(images: np.ndarray) -> np.ndarray:
+    """The luminance in all channels."""
+    return np.broadcast_to(_grey(images), images.shape)
+
+
+def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hue, saturation and value, each (n, H, W), of colour images (n, 3, H, W); a hue goes round the circle from -1/6 to 5/6."""
+    r, g, b = images.transpose(1, 0, 2, 3)
+    value = np.maximum(np.maximum(r, g), b)
+    chroma = value - np.minimum(np.minimum(r, g), b)
+    sixths = np.where(value == r, g - b, np.where(value == g, b - r + 2 * chroma, r - g + 4 * chroma))
+    return sixths / (6 * np.where(chroma > 0, chroma, 1)), chroma / np.where(value > 0, value, 1), value
+
+
+def from_hsv(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The colour images (n, 3, H, W) of these (n, H, W); hues of one circle more are the same."""
+    out, chroma = np.empty((len(hue), 3, *hue.shape[1:]), np.float32), saturation * value
+    for channel, pure in enumerate((0, 1 / 3, 2 / 3)):
+        away = hue - np.float32(pure)
+        away -= np.rint(away)  # the shorter way round, -1/2 .. 1/2
+        # up to a sixth from its pure hue a channel is as bright as the value, from two sixths on it has nothing of the chroma
+        np.subtract(value, chroma * np.clip(6 * np.abs(away) - 1, 0, 1), out=out[:, channel])
+    return out
+
+
+def hue(images: np.ndarray, shift: Value, fill: float = 0.0) -> np.ndarray:
+    """The hue of colour images turned by this part of the circle."""
+    h, s, v = to_hsv(images)
+    return np.clip(from_hsv(h + _column(shift)[:, 0], s, v), 0, 1)
+
+
+def blur(images: np.ndarray, sigma: Value, radius: int) -> np.ndarray:
+    """Weighted with a Gaussian of standard deviation sigma, cut off `radius` pixels away; the outermost pixels go on outside."""
+    distance = np.arange(radius + 1, dtype=np.float32)
+    weights = np.exp(-0.5 * (distance / np.asarray(sigma, np.float32).reshape(-1, 1)) ** 2)  # (n, distance)
+    weights /= 2 * weights.sum(1, keepdims=True) - 1
+    for axis in (2, 3):
+        size = images.shape[axis]
+        padded = np.pad(images, [(radius, radius) if a == axis else (0, 0) for a in range(4)], "edge").swapaxes(2, axis)
+        out = padded[:, :, radius:radius + size] * _column(weights[:, 0])
+        for d in range(1, radius + 1):
+            out += (padded[:, :, radius - d:][:, :, :size] + padded[:, :, radius + d:][:, :, :size]) * _column(weights[:, d])
+        images = out.swapaxes(2, axis)
+    return images
 
 
 def smoothed(images: np.ndarray) -> np.ndarray:

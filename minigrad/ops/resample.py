@@ -57,14 +57,26 @@ def _matrix(n, size, mode, align_corners, scale):
     return matrix
 
 
-@functools.lru_cache(64)
-def _smooth_matrix(n, size, mode):
-    """`_matrix` with antialiasing: where n is larger than size, the kernel is as much wider. The cubic one has a = -0.5."""
-    wider = max(n / size, 1)
-    centre = (np.arange(size) + 0.5) * (n / size)
-    distance = np.abs(np.arange(n) + 0.5 - centre[:, None]) / wider
+def smooth_weights(n: int, size: int, mode: str, start: np.ndarray | float = 0.0,
+                   length: np.ndarray | float | None = None) -> np.ndarray:
+    """The weights (..., size, n) with which the pixels from `start` on, `length` of n, make `size` others, antialiased.
+
+    Where length is larger than size, the kernel is as much wider. The cubic one has a = -0.5. Pixels outside weigh nothing.
+
+    Args:
+        start, length: whole numbers, or arrays (...) of them, whose dtype the weights get; all n pixels by default.
+    """
+    start, length = (np.asarray(v)[..., None, None] for v in (start, n if length is None else length))
+    wider = np.maximum(length / size, 1)
+    pixels = np.arange(n, dtype=np.float32) + np.float32(0.5)
+    centre = start + (np.arange(size, dtype=np.float32)[:, None] + np.float32(0.5)) * (length / size)
+    distance = np.abs(pixels - centre) / wider
     weights = np.maximum(1 - distance, 0) if mode == "bilinear" else _cubic(distance, -0.5)
-    return weights / weights.sum(1, keepdims=True)
+    weights = weights * ((pixels > start) & (pixels < start + length))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+_smooth_matrix = functools.lru_cache(64)(smooth_weights)
 
 
 @operation
