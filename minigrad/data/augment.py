@@ -165,7 +165,7 @@ def greyscale(images: np.ndarray) -> np.ndarray:
 
 
 def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hue, saturation and value, each (n, H, W), of colour images (n, 3, H, W); a hue goes round the circle from -1/6 to 5/6."""
+    """Hue (as a part of the circle, from -1/6 to 5/6), saturation and value, each (n, H, W), of colour images (n, 3, H, W)."""
     r, g, b = images.transpose(1, 0, 2, 3)
     value = np.maximum(np.maximum(r, g), b)
     chroma = value - np.minimum(np.minimum(r, g), b)
@@ -191,9 +191,9 @@ def hue(images: np.ndarray, shift: Value, fill: float = 0.0) -> np.ndarray:
 
 
 def blur(images: np.ndarray, sigma: Value, radius: int) -> np.ndarray:
-    """Weighted with a Gaussian of standard deviation sigma, cut off `radius` pixels away; the outermost pixels go on outside."""
-    distance = np.arange(radius + 1, dtype=np.float32)
-    weights = np.exp(-0.5 * (distance / np.asarray(sigma, np.float32).reshape(-1, 1)) ** 2)  # (n, distance)
+    """Weighted with a Gaussian of standard deviation sigma up to `radius` pixels away; the outermost pixels go on outside."""
+    sigma = np.maximum(np.asarray(sigma, np.float64).reshape(-1, 1), 1e-2)  # below that the neighbours weigh nothing
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)  # (n, distance)
     weights /= 2 * weights.sum(1, keepdims=True) - 1
     for axis in (2, 3):
         size = images.shape[axis]

@@ -8,12 +8,11 @@
 
     first, second = make_views(images, rng, byol(32))
 
-Images are (N, C, H, W) from 0 to 1 with one channel or three: float32, other floats, or bytes, which are divided by 255. Results
-are new float32 arrays. Grey images have no hue and saturation, so what changes these leaves them as they are. A NaN stays with the
-pixels that are made of it, or of its image where the mean of all its pixels counts.
+Images are (N, C, H, W) from 0 to 1 with one channel or three: float32, other floats, or bytes, which are divided by 255.
+Results are new float32 arrays. Grey images have no hue and saturation, so what changes these leaves them as they are. A NaN
+stays with the pixels that are made of it; where the mean of all pixels counts (contrast), with its image.
 
-The draws depend on the generator and the shapes alone, never on the pixels. An operation with given values for each image stands
-in `augment`; here are the draws.
+The draws depend on the generator and the shapes alone, never on the pixels. What is drawn goes to the operations of `augment`.
 """
 from __future__ import annotations
 
@@ -28,23 +27,31 @@ from ..ops.resample import smooth_weights
 from . import augment
 
 Range = tuple[float, float]
+STRONGEST = 100.0  # factors of colours beyond this make all pixels black or white
 BLOCK = 1 << 20  # bytes of images that are changed together: few enough for the cache, enough to make calls worth it
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
-def _checked(of, images, rng=None):
-    """The images as float32; bytes divided by 255. ValueError or TypeError for what are none, or no generator."""
+def _images(of, images, *generator):
+    """The images as an array of bytes or floats. ValueError for what are none, TypeError for what is no generator."""
     x = np.asarray(images)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.shape[2] * x.shape[3]:
         raise ValueError(f"{of}: images (N, C, H, W) with 1 or 3 channels wanted, not of shape {x.shape}")
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise ValueError(f"{of}: images of bytes (uint8) or floats from 0 to 1 wanted, not {x.dtype}")
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
+    for rng in generator:
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
+    return x
+
+
+def _checked(of, images, *generator):
+    """The images as float32; bytes divided by 255. Errors as of `_images`, and ValueError for numbers outside 0 .. 1."""
+    x = _images(of, images, *generator)
     if x.dtype == np.uint8:
         return x / np.float32(255)
-    low, high = np.fmin.reduce(x, None, initial=0), np.fmax.reduce(x, None, initial=0)  # whatever is NaN
+    low, high = np.fmin.reduce(x, None, initial=0), np.fmax.reduce(x, None, initial=0)  # of what is not NaN
     if low < -1e-3 or high > 1 + 1e-3:
         raise ValueError(f"{of}: images must be from 0 to 1, but reach from {low:g} to {high:g}")
     return x.astype(np.float32, copy=False)
@@ -87,16 +94,16 @@ def random_boxes(n: int, height: int, width: int, rng: np.random.Generator, scal
                  ratio: Range = (3 / 4, 4 / 3)) -> np.ndarray:
     """Boxes (n, 4) in an image: top, left, height, width, in whole pixels.
 
-    Area (uniform in `scale`) and ratio of width to height (uniform in its logarithm) are drawn up to ten times, until the box fits.
-    If none does, it is the largest box in the middle whose ratio is within `ratio`. This is torchvision's RandomResizedCrop.
+    Area (uniform in `scale`) and ratio of width to height (uniform in its logarithm) are drawn up to ten times, until the box
+    fits. If none does, it is the largest box in the middle whose ratio is within `ratio`, as in torchvision's RandomResizedCrop.
 
     Args:
         scale: least and most area, as parts of the image's.
         ratio: least and most width / height.
     """
-    area = height * width * rng.uniform(*scale, (n, 10))
-    aspect = np.exp(rng.uniform(*np.log(ratio), (n, 10)))
-    heights, widths = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
+    side = np.sqrt(height * width * rng.uniform(*scale, (n, 10)))
+    stretch = np.exp(rng.uniform(*np.log(ratio), (n, 10)) / 2)
+    heights, widths = np.rint(side / stretch), np.rint(side * stretch)
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
     first, rows = fits.argmax(1), np.arange(n)
     kept = min(max(width / height, ratio[0]), ratio[1])
@@ -190,12 +197,12 @@ def colour_jitter(images: np.ndarray, rng: np.random.Generator, brightness: floa
                   saturation: float = 0.8, hue: float = 0.2, p: float = 0.8) -> np.ndarray:
     """Brightness, contrast, saturation and hue of each image changed in an order of its own, with probability p.
 
-    As torchvision's ColorJitter: a factor is uniform in [max(0, 1 - strength), 1 + strength], a shift of the hue in [-hue, hue];
-    0 is black, the mean luminance, grey; what gets out of 0 .. 1 is clipped after each step.
+    As torchvision's ColorJitter: a factor is uniform in [max(0, 1 - strength), 1 + strength], a shift of the hue in
+    [-hue, hue]; the factor 0 gives black, the mean luminance, grey; what gets out of 0 .. 1 is clipped after each step.
 
     Args:
         images: (N, C, H, W) from 0 to 1; grey ones change in brightness and contrast only.
-        brightness, contrast, saturation: strengths of at least 0; 0 leaves it out.
+        brightness, contrast, saturation: strengths from 0 to 100; 0 leaves it out.
         hue: at most this part of the circle, up to 0.5.
         p: the probability of each image to be changed.
 
@@ -207,8 +214,8 @@ def colour_jitter(images: np.ndarray, rng: np.random.Generator, brightness: floa
     """
     of = "colour_jitter"
     x = _checked(of, images, rng)
-    strengths = [_number(of, name, v, 0) for name, v in (("brightness", brightness), ("contrast", contrast),
-                                                        ("saturation", saturation))]
+    strengths = [_number(of, name, v, 0, STRONGEST) for name, v in (("brightness", brightness), ("contrast", contrast),
+                                                                      ("saturation", saturation))]
     hue = _number(of, "hue", hue, 0, 0.5)
     chosen = rng.random(len(x)) < _number(of, "p", p, 0, 1)
     values = [rng.uniform(max(0.0, 1 - s), 1 + s, len(x)) for s in strengths] + [rng.uniform(-hue, hue, len(x))]
@@ -305,24 +312,23 @@ class View:
     solarize: float = 0.0
 
     def __post_init__(self):
-        whole("View", "size", self.size, 1)
-        if self.crop is not None:
-            _positive("View", "crop", self.crop, 1)
-        _positive("View", "ratio", self.ratio)
-        _positive("View", "sigma", self.sigma)
-        one_of("View", "interpolation", self.interpolation, ("bilinear", "bicubic"))
+        kept = {"size": whole("View", "size", self.size, 1), "ratio": _positive("View", "ratio", self.ratio),
+                "crop": None if self.crop is None else _positive("View", "crop", self.crop, 1),
+                "sigma": _positive("View", "sigma", self.sigma)}
         for name in ("flip", "jitter_p", "greyscale", "blur", "solarize"):
-            _number("View", name, getattr(self, name), 0, 1)
-        if len(several(self.jitter) or ()) != 4:
+            kept[name] = _number("View", name, getattr(self, name), 0, 1)
+        one_of("View", "interpolation", self.interpolation, ("bilinear", "bicubic"))
+        strengths = several(self.jitter) or ()
+        if len(strengths) != 4:
             raise ValueError("View: jitter must be four strengths (brightness, contrast, saturation, hue), "
                              f"not {self.jitter!r}")
-        for strength, most in zip(self.jitter, (math.inf, math.inf, math.inf, 0.5)):
-            _number("View", "jitter", strength, 0, most)
+        kept["jitter"] = tuple(_number("View", "jitter", v, 0, most) for v, most in zip(strengths, (STRONGEST,) * 3 + (0.5,)))
+        for name, value in kept.items():  # plain numbers, whatever was given
+            object.__setattr__(self, name, value)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Views (N, C, size, size), float32, of images (N, C, H, W) from 0 to 1. ValueError for what are no such images."""
-        x = np.asarray(images)
-        _checked("View", x[:1], rng)  # its kind; the rest is checked block by block
+        x = _images("View", images, rng)
         return _in_blocks(x, (x.shape[1], self.size, self.size), lambda some: self._block(some, rng))
 
     def _block(self, x, rng):
@@ -349,10 +355,11 @@ def make_views(images: np.ndarray, rng: np.random.Generator,
 
 # -- published settings: which views, as a tuple -------------------------------------------------------------------------
 
-def _view(size, jitter, flip, crop, colour, area=(0.08, 1.0), greyscale=0.2, solarize=0.0, **settings):
-    """A View, with what the switches leave."""
-    return View(size, area if crop else None, flip=0.5 if flip else 0.0, jitter=jitter if colour else (0.0,) * 4,
-                greyscale=greyscale if colour else 0.0, solarize=solarize if colour else 0.0, **settings)
+def _view(size, jitter, flip, crop, colour, area=(0.08, 1.0), blur=0.0, solarize=0.0):
+    """A View, with what the switches leave; all the authors resize with the bicubic kernel."""
+    return View(size, area if crop else None, interpolation="bicubic", flip=0.5 if flip else 0.0,
+                jitter=jitter if colour else (0.0,) * 4, greyscale=0.2 if colour else 0.0, blur=blur,
+                solarize=solarize if colour else 0.0)
 
 
 def simclr(size: int, strength: float = 0.5, blur: bool = False, *, flip: bool = True, crop: bool = True,
@@ -367,8 +374,8 @@ def simclr(size: int, strength: float = 0.5, blur: bool = False, *, flip: bool =
         crop, colour: off to do without random crops, or without jitter and greyscale.
     """
     strength = _number("simclr", "strength", strength, 0, 2.5)
-    view = _view(size, (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength), flip, crop, colour,
-                 blur=0.5 if blur else 0.0)
+    jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
+    view = _view(size, jitter, flip, crop, colour, blur=0.5 if blur else 0.0)
     return view, view
 
 
@@ -383,19 +390,19 @@ def byol(size: int, *, blur: bool = True, flip: bool = True, crop: bool = True, 
         size, flip, crop: as of `simclr`.
         colour: off to do without jitter, greyscale and solarising.
     """
-    first, second = (_view(size, BYOL_JITTER, flip, crop, colour, interpolation="bicubic", blur=b if blur else 0.0, solarize=s)
+    first, second = (_view(size, BYOL_JITTER, flip, crop, colour, blur=b if blur else 0.0, solarize=s)
                      for b, s in ((1.0, 0.0), (0.1, 0.2)))
     return first, second
 
 
-def dino(size: int, local_size: int | None = None, locals: int = 8, *, scale: float = 0.4, blur: bool = True, flip: bool = True,
-         crop: bool = True, colour: bool = True) -> tuple[View, ...]:
+def dino(size: int, local_size: int | None = None, local_views: int = 8, *, scale: float = 0.4, blur: bool = True,
+         flip: bool = True, crop: bool = True, colour: bool = True) -> tuple[View, ...]:
     """DINO's views: two global ones, blurred as BYOL's, and the small ones, half of which are blurred.
 
     Args:
         size: of global views.
         local_size: of local ones; None for 3/7 of the global ones, as 96 is of 224.
-        locals: how many local views.
+        local_views: how many local ones.
         scale: the area that parts local crops (from 0.05 on) from global ones (up to 1).
         blur, flip, crop, colour: as of `byol`.
     """
@@ -403,8 +410,8 @@ def dino(size: int, local_size: int | None = None, locals: int = 8, *, scale: fl
     whole("dino", "size", size, 1)
     local_size = max(1, round(3 * size / 7)) if local_size is None else local_size
     kinds = [(size, (scale, 1.0), 1.0, 0.0), (size, (scale, 1.0), 0.1, 0.2)]
-    kinds += [(local_size, (0.05, scale), 0.5, 0.0)] * whole("dino", "locals", locals, 0)
-    return tuple(_view(n, BYOL_JITTER, flip, crop, colour, area, interpolation="bicubic", blur=b if blur else 0.0, solarize=s)
+    kinds += [(local_size, (0.05, scale), 0.5, 0.0)] * whole("dino", "local_views", local_views, 0)
+    return tuple(_view(n, BYOL_JITTER, flip, crop, colour, area, b if blur else 0.0, s)
                  for n, area, b, s in kinds)
 
 
@@ -414,7 +421,7 @@ def mae(size: int, *, flip: bool = True, crop: bool = True) -> tuple[View]:
     Args:
         size, flip, crop: as of `simclr`.
     """
-    return (_view(size, (0.0,) * 4, flip, crop, False, (0.2, 1.0), interpolation="bicubic"),)
+    return (_view(size, (0.0,) * 4, flip, crop, False, (0.2, 1.0)),)
 
 
 # -- Exemplar-CNN ------------------------------------------------------------------------------------------------------
@@ -423,16 +430,16 @@ def mae(size: int, *, flip: bool = True, crop: bool = True) -> tuple[View]:
 class ExemplarView:
     """Exemplar-CNN's random transformation of each patch, the same for all of its pixels: `view(patches, rng)`.
 
-    Shifted, scaled and turned, in this order: contrast along the principal components of its own pixels; saturation and value to
-    a power, times a factor, plus an offset (each its own); and hue. Powers and factors are uniform in their logarithm, all else
-    is uniform. Patches larger than `size` are seen around their middle; beyond the edges their mirror image is seen.
+    First a patch is shifted, scaled and turned; then come contrast along the principal components of its own pixels, saturation
+    and value to a power, times a factor, plus an offset (two of each), and the hue. Powers and factors are uniform in their
+    logarithm, all else is uniform. Of larger patches the middle is seen; beyond the edges there is their mirror image.
 
     Args:
         size: height and width of the result; None: the patches'.
         shift: up to this part of the size, in both directions.
-        scale: least and most factor of the size.
+        scale: least and most factor of the size, from 0.25 to 4.
         rotation: up to +-rotation degrees.
-        contrast: least and most factor along a principal component.
+        contrast: least and most factor along a principal component, above 0.
         power, factor: least and most, of saturation and value.
         offset: up to +-offset, likewise.
         hue: up to this part of the circle, 0.5 at most.
@@ -453,17 +460,18 @@ class ExemplarView:
 
     def __post_init__(self):
         of = "ExemplarView"
-        if self.size is not None:
-            whole(of, "size", self.size, 1)
+        kept = {"size": None if self.size is None else whole(of, "size", self.size, 1),
+                "scale": _range(of, "scale", self.scale, 0.25, 4)}
         for name, most in (("shift", 1.0), ("rotation", 180.0), ("offset", 1.0), ("hue", 0.5)):
-            _number(of, name, getattr(self, name), 0, most)
-        for name in ("scale", "contrast", "power", "factor"):
-            _positive(of, name, getattr(self, name))
+            kept[name] = _number(of, name, getattr(self, name), 0, most)
+        for name in ("contrast", "power", "factor"):
+            kept[name] = _positive(of, name, getattr(self, name), STRONGEST)
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Views (N, C, size, size), float32, of patches (N, C, H, W) from 0 to 1. ValueError for what are no such images."""
-        x = np.asarray(images)
-        _checked("ExemplarView", x[:1], rng)
+        x = _images("ExemplarView", images, rng)
         shape = x.shape[2:] if self.size is None else (self.size, self.size)
         return _in_blocks(x, (x.shape[1], *shape), lambda some: self._block(_checked("ExemplarView", some), shape, rng))
 
@@ -476,14 +484,12 @@ class ExemplarView:
 
         x = self._moved(x, shape, offsets(self.shift, 2), factors(self.scale), np.deg2rad(offsets(self.rotation)))
         x = along_components(x, factors(self.contrast, x.shape[1]))
-        power, factor, offset, shift = (v.T for v in (factors(self.power, 2), factors(self.factor, 2), offsets(self.offset, 2),
-                                                      offsets(self.hue, 1)))
-        changed = [lambda v, k=k: np.clip(v ** power[k][:, None, None] * factor[k][:, None, None] + offset[k][:, None, None], 0, 1)
-                   for k in (0, 1)]
+        of_saturation, of_value = ((factors(self.power), factors(self.factor), offsets(self.offset)) for _ in range(2))
+        shift = offsets(self.hue)
         if x.shape[1] == 1:
-            return changed[1](x[:, 0])[:, None]
+            return _stretched(x[:, 0], of_value)[:, None]
         hue, saturation, value = augment.to_hsv(x)
-        return augment.from_hsv(hue + shift[0][:, None, None], changed[0](saturation), changed[1](value))
+        return augment.from_hsv(hue + shift[:, None, None], _stretched(saturation, of_saturation), _stretched(value, of_value))
 
     def _moved(self, x, shape, shift, scale, angle):
         reach = math.hypot(*shape) / 2 / self.scale[0] + self.shift * max(shape)  # how far from the middle an output may look
@@ -492,6 +498,12 @@ class ExemplarView:
         cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
         rows = [cos, sin, shift[:, 0] * shape[0]], [-sin, cos, shift[:, 1] * shape[1]]
         return augment.warp(padded, np.stack([np.stack(row, -1) for row in rows], 1), shape=shape)
+
+
+def _stretched(x, changes):
+    """x (N, H, W) to a power, times a factor, plus an offset, each (N,)."""
+    power, factor, offset = (v[:, None, None] for v in changes)
+    return np.clip(x ** power * factor + offset, 0, 1)
 
 
 def along_components(images: np.ndarray, factors: np.ndarray) -> np.ndarray:
