@@ -2,3 +2,8 @@
 
 `METHODS` has the methods for pictures by the names under which `examples.self_supervised` knows them.
 """
+from types import ModuleType
+
+from . import byol, simclr, supervised, vicreg
+
+METHODS: dict[str, ModuleType] = {"simclr": simclr, "byol": byol, "vicreg": vicreg, "supervised": supervised}

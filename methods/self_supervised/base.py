@@ -9,7 +9,8 @@ from methods.training import encoders
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method, Parts
 from methods.transfer import linear
-from minigrad import Tensor, data, nn, optim
+from minigrad import Tensor, nn, optim
+from minigrad.data.labels import Shuffled
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Batches:
 
     def __init__(self, x: np.ndarray, y: np.ndarray, batch: int, seed: int):
         self.x, self.y, self.batch = x, y, batch
-        self.indices = data.Shuffled(len(x), (seed, 11))
+        self.indices = Shuffled(len(x), (seed, 11))
 
     def sample(self) -> Batch:
         """The next batch."""

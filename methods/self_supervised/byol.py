@@ -32,7 +32,7 @@ class Config:
     hidden: int = setting(256, least=1)  # width of the hidden layer of g and q
     projection: int = setting(64, least=1)  # width of z
     predictor: bool = True  # False: q is left out
-    strength: float = setting(0.5, least=0, most=2)  # of the colours' change
+    blur: bool = False  # views are blurred, as in the paper; off for small images
 
 
 def distance(q: Tensor, target: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class BYOL(SelfSupervisedMethod):
         heads = nn.Sequential(mlp((encoder.width, config.hidden, config.projection)),
                               mlp((config.projection, config.hidden, config.projection)) if config.predictor else nn.Identity())
         super().__init__(config, encoder, heads, task)
-        self.views = views.byol(task.size, config.strength, flip=task.flip)
+        self.views = views.byol(task.size, blur=config.blur, flip=task.flip)
         self.online = Projected(encoder, self.heads[0])
         self.target = Teacher(self.online, config.gamma, warmup=False) if config.gamma else None
 
@@ -55,7 +55,7 @@ class BYOL(SelfSupervisedMethod):
         return super().state() | ({"target": self.target} if self.target else {})
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        both = [self.tensor(view(batch.x, self.rng)) for view in self.views]
+        both = [self.tensor(v) for v in views.make_views(batch.x, self.rng, self.views)]
         z = [self.online(v) for v in both]
         targets = z
         if self.target:

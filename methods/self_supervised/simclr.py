@@ -52,10 +52,10 @@ class SimCLR(SelfSupervisedMethod):
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         width = encoder.width
         super().__init__(config, encoder, mlp((width, *[config.hidden] * (config.layers - 1), config.projection), True), task)
-        self.view = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
+        self.views = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        both = np.concatenate([self.view(batch.x, self.rng) for _ in range(2)])
+        both = np.concatenate(views.make_views(batch.x, self.rng, self.views))
         z = self.heads(self.net.features(self.tensor(both)))
         return loss(z, self.config.tau), {"spread": spread(z)}
 

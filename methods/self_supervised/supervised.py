@@ -27,7 +27,7 @@ class Supervised(SelfSupervisedMethod):
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         super().__init__(config, encoder, nn.Linear(encoder.width, task.classes), task)
-        self.view = views.mae(task.size, flip=task.flip)
+        (self.view,) = views.mae(task.size, flip=task.flip)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))

@@ -65,10 +65,10 @@ class VICReg(SelfSupervisedMethod):
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)
-        self.view = views.simclr(task.size, config.strength, flip=task.flip)
+        self.views = views.simclr(task.size, config.strength, flip=task.flip)
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        c, both = self.config, np.concatenate([self.view(batch.x, self.rng) for _ in range(2)])
+        c, both = self.config, np.concatenate(views.make_views(batch.x, self.rng, self.views))
         z, other = mg.split(self.heads(self.net.features(self.tensor(both))), 2)
         if c.barlow:
             found = barlow_twins(z, other, c.redundancy)
