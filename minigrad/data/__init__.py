@@ -14,4 +14,4 @@ from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
 from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot
-from .speech import Recordings, customary_split, load_spoken_digits, read_recordings
+from .speech import Recordings, customary_split, load_spoken_digits, read_recordings, spoken_digits_in

@@ -67,7 +67,7 @@ class FoundFiles:
         """A line on the skipped files and one on the others, if there are any."""
         lines = [skipped_line(self.skipped)] if self.skipped else []
         if self.others:
-            lines.append(f"not looked at: {sum(self.others.values())} files of other kinds "
+            lines.append(f"not looked at: {_number(sum(self.others.values()), 'file')} of other kinds "
                          f"({some(f'{count} {ending}' for ending, count in self.others.most_common())})")
         return lines
 

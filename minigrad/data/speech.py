@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import math
 import os
+import pathlib
 import re
 import struct
 from collections.abc import Sequence
@@ -80,26 +81,37 @@ class Recordings:
         return "\n".join([*lines, *(self.layout.notes if self.layout else []), *self.files.left_out()])
 
 
+def spoken_digits_in(path: str | os.PathLike) -> pathlib.Path | None:
+    """The zip or the folder `recordings` of the Free Spoken Digit Dataset at a path or in its `speech/`; None if there is none."""
+    path = pathlib.Path(path)
+    zips = f"{_DIGITS}.zip", f"{_DIGITS}-master.zip"
+    for place in (path, path / "speech"):
+        for file in (place, *(place / name for name in zips)):
+            if file.name in zips and file.is_file():
+                return file
+        for clone in (place, place / _DIGITS):
+            if any((clone / "recordings").glob("[0-9]_*_*.wav")):
+                return clone / "recordings"
+    return None
+
+
 def load_spoken_digits(data: str | os.PathLike | None = None) -> Recordings:
     """The Free Spoken Digit Dataset: recordings at 8 kHz with labels "digit", "speaker" and "take".
 
     Read from `free-spoken-digit-dataset.zip` (or `-master.zip`, as the publisher's page gives it) or from a clone of the
-    repository, where the folder `data`, else the one that MINIGRAD_DATA names, or its `speech/` has it. Nothing is fetched,
-    as the publisher's archive has no fixed contents. `customary_split` and `Recordings.by("speaker", [...])` divide it.
+    repository, in the folder `data`, else in the one that MINIGRAD_DATA names, or in its `speech/`. Nothing is fetched, as the
+    publisher's archive has no fixed contents. `customary_split` and `Recordings.by("speaker", [...])` divide it.
 
     Raises:
         FileNotFoundError: it is not there; ValueError: it is damaged.
     """
-    folder, found = data_dir(data), None
-    for place in (folder, folder / "speech"):
-        for path in (place / f"{_DIGITS}.zip", place / f"{_DIGITS}-master.zip", place / _DIGITS, place):
-            if path.is_file() or (path / "recordings").is_dir():
-                found = found or path
+    folder = data_dir(data)
+    found = spoken_digits_in(folder)
     if found is None:
         raise FileNotFoundError(f"{_DIGITS}.zip is not in {folder}; get it from {_ADDRESS} (Code, Download ZIP) and put it "
                                 "there, or set MINIGRAD_DATA to its folder")
     recordings = read_recordings(found, 8000)
-    matches = [re.fullmatch(r"(?:.*/)?recordings/(\d)_([^_/]+)_(\d+)\.wav", name) for name in recordings.names]
+    matches = [re.fullmatch(r"(?:.*/)?(\d)_([^_/]+)_(\d+)\.wav", name) for name in recordings.names]
     if recordings.files.skipped or not all(matches):
         odd = [name for name, match in zip(recordings.names, matches) if not match]
         raise ValueError(f"{found} is damaged or no Free Spoken Digit Dataset, recordings/DIGIT_SPEAKER_TAKE.wav: "
