@@ -74,7 +74,7 @@ def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
 
 def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preprocessing) -> tuple[list[str], np.ndarray]:
     """The names and arrays (N, C, H, W) of the pictures that can be read; of the others standard error says why."""
-    names, arrays, pictures = [], [], data.Pictures(files, {})
+    names, arrays, pictures = [], [], data.FoundFiles(files, {})
     for name, array in pictures.read(preprocessing):
         names.append(name)
         arrays.append(array)

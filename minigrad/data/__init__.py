@@ -7,10 +7,12 @@ from .cifar10 import load_cifar10
 from .digits import load_digits
 from .episodes import Episode, EpisodeSampler
 from .files import cache_dir, data_dir
-from .folder import ImageFolder, Pictures, find_pictures, load_image_folder, open_picture, read_image_folder, read_picture
+from .folder import (
+    FoundFiles, ImageFolder, find_pictures, load_image_folder, open_picture, read_image_folder, read_picture)
 from .glyphs import load_glyphs
 from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
 from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot
-from .views import ExemplarView, View, byol, dino, mae, make_views, simclr
+from .speech import Recordings, customary_split, load_spoken_digits, read_recordings, spoken_digits_in
+from .views import ExemplarView, View, make_views

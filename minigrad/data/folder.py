@@ -27,6 +27,7 @@ import pathlib
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,11 +36,12 @@ from .files import GIB, open_zip
 _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
           "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+Decoded = TypeVar("Decoded")
 
 
 @dataclasses.dataclass
-class Pictures:
-    """The picture files of a folder, or of a zip of one.
+class FoundFiles:
+    """The files of a kind, pictures or recordings, below a folder or in a zip of one.
 
     Args:
         files: from the name of each below the folder, with slashes, to a function that reads its bytes; sorted.
@@ -51,27 +53,47 @@ class Pictures:
     skipped: dict[str, str]
     others: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
-    def read(self, decode: Callable[[bytes], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    def read(self, decode: Callable[[bytes], Decoded]) -> Iterator[tuple[str, Decoded]]:
         """Name and `decode(content)` of each file; those that cannot be read, or that raise ValueError there, are skipped."""
         for name, read in self.files.items():
             try:
-                picture = decode(content_of(read))
+                found = decode(content_of(read))
             except ValueError as error:
                 self.skipped[name] = str(error)
             else:
-                yield name, picture
+                yield name, found
+
+    def left_out(self) -> list[str]:
+        """A line on the skipped files and one on the others, if there are any."""
+        lines = [skipped_line(self.skipped)] if self.skipped else []
+        if self.others:
+            lines.append(f"not looked at: {_number(sum(self.others.values()), 'file')} of other kinds "
+                         f"({some(f'{count} {ending}' for ending, count in self.others.most_common())})")
+        return lines
 
 
-def find_pictures(path: str | os.PathLike) -> Pictures:
+def find_pictures(path: str | os.PathLike) -> FoundFiles:
     """The picture files below a folder or in a zip, see the table above.
+
+    Raises:
+        FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read.
+    """
+    return find_files(path, picture_endings(), "image")
+
+
+def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFiles:
+    """The files with one of the endings (lower case, such as ".png") below a folder or in a zip, see the table above.
+
+    Args:
+        what: the kind, for errors: "image".
 
     Raises:
         FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read.
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no image folder or zip at {path}")
-    skipped, others, readers, endings = {}, collections.Counter(), {}, picture_endings()
+        raise FileNotFoundError(f"no {what} folder or zip at {path}")
+    skipped, others, readers = {}, collections.Counter(), {}
     found = files_below(path, skipped)
     for name, read in found:
         name = printable(name)
@@ -85,8 +107,8 @@ def find_pictures(path: str | os.PathLike) -> Pictures:
             name = f"{stem} ({count}){ending}"
         readers[name] = read
     if not path.is_dir() and not readers and others[".zip"]:
-        raise ValueError(f"{path} holds no pictures but another zip; unpack it and give the inner one")
-    return Pictures({name: readers[name] for name in sorted(readers)}, skipped, others)
+        raise ValueError(f"{path} holds no {what}s but another zip; unpack it and give the inner one")
+    return FoundFiles({name: readers[name] for name in sorted(readers)}, skipped, others)
 
 
 def printable(name: str) -> str:
@@ -152,7 +174,7 @@ def _members(path):
 
 
 def content_of(read: Callable[[], bytes]) -> bytes:
-    """The bytes of a picture file. ValueError if it is empty or cannot be read."""
+    """The bytes of a file. ValueError if it is empty or cannot be read."""
     try:
         content = read()
     except Exception as error:  # a damaged archive raises errors of many kinds
@@ -255,8 +277,8 @@ class Layout:
         return bool(self.test)
 
 
-def arrange(names: Iterable[str]) -> Layout:
-    """The layout of pictures with these names, see the table above.
+def arrange(names: Iterable[str], what: str = "picture") -> Layout:
+    """The layout of pictures, or of what it is, with these names; see the table above.
 
     Raises:
         ValueError: it is unclear which folders are classes.
@@ -294,22 +316,22 @@ def arrange(names: Iterable[str]) -> Layout:
                 unused[f"{path[0]}/{path[1]}/"] += 1
         else:
             found[part]["/".join(path[1:-1])].append(name)
-    notes = [f"not used: {_number(count)} in {where}, which is no class folder" for where, count in unused.items()]
+    notes = [f"not used: {_number(count, what)} in {where}, which is no class folder" for where, count in unused.items()]
     if loose:
-        notes.append(f"not used: {_number(len(loose))} beside the class folders ({some(loose)})")
+        notes.append(f"not used: {_number(len(loose), what)} beside the class folders ({some(loose)})")
     if found["validation"]:
         count = sum(map(len, found["validation"].values()))
         if found["test"]:
-            notes.append(f"not used: {_number(count)} in the validation folder, as there is a test folder")
+            notes.append(f"not used: {_number(count, what)} in the validation folder, as there is a test folder")
         else:
             found["test"] = found["validation"]
-            notes.append(f"tested on: {_number(count)} in the validation folder, as there is no test folder")
+            notes.append(f"tested on: {_number(count, what)} in the validation folder, as there is no test folder")
     train, test = ({c: sorted(found[part][c]) for c in sorted(found[part])} for part in ("train", "test"))
     return Layout(train, test, sorted(unlabelled), notes)
 
 
-def _number(pictures):
-    return f"{pictures} picture{'s' if pictures != 1 else ''}"
+def _number(count, what):
+    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def _part(folder):
@@ -348,7 +370,7 @@ class ImageFolder:
     images: np.ndarray
     names: list[str]
     layout: Layout
-    pictures: Pictures
+    pictures: FoundFiles
     sizes: tuple[tuple[int, int], tuple[int, int]]
 
     def __post_init__(self):
@@ -371,13 +393,7 @@ class ImageFolder:
                  f"{len(layout.train)} classes{' to train on' if layout.divided else ''}: {counts(layout.train)}"]
         if layout.divided:
             lines.append(f"{len(layout.test)} classes to test on: {counts(layout.test)}")
-        lines += layout.notes
-        if skipped := skipped_line(self.pictures.skipped):
-            lines.append(skipped)
-        if others := self.pictures.others:
-            lines.append(f"not looked at: {sum(others.values())} files of other kinds "
-                         f"({some(f'{count} {ending}' for ending, count in others.most_common())})")
-        return "\n".join(lines)
+        return "\n".join([*lines, *layout.notes, *self.pictures.left_out()])
 
 
 def skipped_line(skipped: dict[str, str]) -> str:

@@ -1,0 +1,247 @@
+"""Contrastive predictive coding (CPC) of raw audio.
+
+Aaron van den Oord, Yazhe Li, Oriol Vinyals: "Representation learning with contrastive predictive coding", 2018,
+arXiv:1807.03748.
+
+What comes next in a recording is to be picked out among what comes elsewhere. Not the waveform is predicted but its latents,
+so noise need not be.
+
+    z_t = g_enc(x)_t            strided convolutions with ReLU; the last sample that z_t sees is the last of hop t
+    c_t = g_ar(z_0, ..., z_t)   a gated recurrent unit
+    f_k(z, c_t) = exp(z^T W_k c_t)                       for k = 1, ..., K, each with a matrix of its own            (eq. 3)
+    L_k = mean over recordings n and t of -log f_k(z_{n,t+k}, c_{n,t}) / sum over z in Z of f_k(z, c_{n,t})          (eq. 4)
+    L = mean of L_1, ..., L_K
+
+Z holds the positive z_{n,t+k} itself and the negatives, N latents in all; then I(x_{t+k}; c_t) >= log N - L_k. No latent is
+brought to unit length, no product is divided by a temperature, and nothing is normalised over the batch or over time.
+
+Which negatives Z has, decides what is learned:
+
+    "utterance"  z_{n,j} for all j: the speaker is the same in all of them, so only what is said when tells the positive
+    "batch"      z_{m,t+k} for all recordings m of the batch: they are told apart by their speakers, too
+    "mixed"      both
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.forward import tensor
+from methods.training.method import Loss, Method
+from methods.training.settings import setting
+from minigrad import Tensor, nn
+
+Negatives = Literal["utterance", "batch", "mixed"]
+OUT = -1e9  # the score of what is no candidate
+
+
+@dataclass
+class Config:
+    """Settings for recordings at 8 kHz on a CPU; in brackets the paper's, for 16 kHz."""
+
+    channels: int = setting(128, least=1)  # of z (512)
+    context: int = setting(128, least=1)  # numbers of c (256)
+    kernels: tuple[int, ...] = setting((10, 8, 4, 4), least=1)  # (10 8 4 4 4)
+    strides: tuple[int, ...] = setting((5, 4, 2, 2), least=1)  # (5 4 2 2 2); a hop is their product: 10 ms
+    ahead: int = setting(12, least=1)  # K
+    negatives: Negatives = "batch"  # in the denominator, besides the positive
+    window: int = setting(4000, least=1)  # samples of a recording that a step hears (20480)
+    batch: int = setting(32, least=2)  # recordings in a step (8 on each of 8 GPUs)
+    lr: float = setting(2e-3, above=0)  # of Adam (2e-4)
+
+
+class CPC(nn.Module):
+    """g_enc, g_ar and W (K, channels, context)."""
+
+    def __init__(self, channels: int, context: int, kernels: Sequence[int], strides: Sequence[int], ahead: int):
+        if not strides or len(kernels) != len(strides) or any(k < s for k, s in zip(kernels, strides)):
+            raise ValueError("CPC: as many strides as kernels wanted, one or more, none larger than its kernel; got kernels "
+                             f"{tuple(kernels)} and strides {tuple(strides)}")
+        hops = [int(np.prod(strides[:i])) for i in range(len(strides) + 1)]  # of the inputs of the layers, and of z
+        self.hop = hops[-1]
+        self.before = sum((k - 1) * hop for k, hop in zip(kernels, hops)) + 1 - self.hop  # samples that z_0 sees before hop 0
+        inputs = 1, *[channels] * (len(kernels) - 1)
+        self.g_enc = nn.ModuleList([nn.Conv1d(n, channels, k, s) for n, k, s in zip(inputs, kernels, strides)])
+        self.g_ar = nn.GRU(channels, context)
+        self.W = nn.layers.uniform((ahead, channels, context), context)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """z (N, T, channels) and c (N, T, context) of waveforms (N, samples); T is samples // hop."""
+        h = mg.pad(x, [(0, 0), (self.before, 0)])[:, None]  # silence, so that z_0 can be
+        for layer in self.g_enc:
+            h = mg.relu(layer(h))
+        z = h.transpose(2, 0, 1)
+        return z.swapaxes(0, 1), self.g_ar(z)[0].swapaxes(0, 1)
+
+
+def scores(z: Tensor, predicted: Tensor, k: int, inside: np.ndarray,
+           negatives: Negatives) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """log f_k(z, c_{n,t}) for each z in Z.
+
+    Args:
+        z: (N, T, D); predicted: W_k c_{n,t} for t < T - k, (N, T - k, D).
+        inside: (N, T), whether a latent is of its recording, which may be shorter than the others.
+
+    Returns:
+        scores (N, T - k, candidates); which candidates are in Z, likewise; and which is the positive, (N, T - k).
+    """
+    N, T, _ = z.shape
+    n, t = np.ogrid[:N, :T - k]
+    found, inside_z, positive = [], [], n if negatives == "batch" else t + k
+    if negatives != "batch":
+        found.append(predicted @ z.swapaxes(1, 2))
+        inside_z.append(np.broadcast_to(inside[:, None], (N, T - k, T)))
+    if negatives != "utterance":
+        found.append((predicted.swapaxes(0, 1) @ z[:, k:].transpose(1, 2, 0)).swapaxes(0, 1))
+        others = np.broadcast_to(inside[:, k:].T, (N, T - k, N))
+        inside_z.append(others & (np.arange(N) != n[..., None]) if negatives == "mixed" else others)  # the positive once
+    return mg.concatenate(found, 2), np.concatenate(inside_z, 2), np.broadcast_to(positive, (N, T - k))
+
+
+class Picked(NamedTuple):
+    """How well the positive is picked out for each k = 1, ..., K: arrays (K,), NaN where no latent is so far ahead.
+
+    accuracy: how often its score is the largest; chance: the mean of 1 / N; information: log N - L_k, in nats.
+    """
+
+    accuracy: np.ndarray
+    chance: np.ndarray
+    information: np.ndarray
+
+
+def info_nce(z: Tensor, c: Tensor, W: Tensor, lengths: np.ndarray, negatives: Negatives) -> tuple[Tensor, Picked]:
+    """L, the mean over those k for which there is a positive.
+
+    Args:
+        z: (N, T, D); c: (N, T, C); W: (K, D, C).
+        lengths: of the T latents the first so many are of the recording, (N,).
+
+    Raises:
+        ValueError: no recording has two latents.
+    """
+    inside, picked, losses = np.arange(z.shape[1]) < lengths[:, None], np.full((3, len(W)), np.nan), []
+    for k in range(1, min(len(W), lengths.max() - 1) + 1):
+        s, in_z, positive = scores(z, c[:, :-k] @ W[k - 1].T, k, inside, negatives)
+        s = s + mg.Tensor(np.where(in_z, 0, OUT).astype(s.dtype)).to(s.device)
+        there = inside[:, k:]
+        losses.append(mg.cross_entropy(s.reshape(-1, s.shape[2]), np.where(there, positive, -1).ravel(), ignore_index=-1))
+        N = in_z.sum(2)[there]
+        right = s.numpy().argmax(2) == positive
+        picked[:, k - 1] = right[there].mean(), (1 / N).mean(), np.log(N).mean() - float(losses[-1])
+    if not losses:
+        raise ValueError("info_nce: no recording has two latents, so nothing can be predicted")
+    return mg.stack(losses).mean(), Picked(*picked)
+
+
+class Batch(NamedTuple):
+    """Waveforms (N, samples), their lengths in hops (N,), and the number of each in its data set (N,)."""
+
+    x: np.ndarray
+    lengths: np.ndarray
+    rows: np.ndarray
+
+
+def padded(waveforms: Sequence[np.ndarray], rows: np.ndarray, hop: int, samples: int = 0) -> Batch:
+    """A batch of waveforms, with silence behind, up to so many samples, or the hops of the longest."""
+    x = np.zeros((len(rows), samples or -(-max(map(len, waveforms)) // hop) * hop), np.float32)
+    for row, waveform in zip(x, waveforms):
+        row[:len(waveform)] = waveform
+    return Batch(x, np.array([len(waveform) // hop for waveform in waveforms]), rows)
+
+
+class Batches:
+    """Random batches of windows of recordings, each recording once in a round."""
+
+    def __init__(self, waveforms: Sequence[np.ndarray], window: int, hop: int, batch: int, seed: int):
+        self.waveforms, self.window, self.hop, self.batch = waveforms, window, hop, min(batch, len(waveforms))
+        self.rng, self.order = np.random.default_rng(seed), np.zeros(0, int)
+
+    def sample(self) -> Batch:
+        """The next batch; a recording that is longer than the window begins at random."""
+        if len(self.order) < self.batch:
+            self.order = np.concatenate([self.order, self.rng.permutation(len(self.waveforms))])
+        rows, self.order = self.order[:self.batch], self.order[self.batch:]
+        starts = [self.rng.integers(max(len(self.waveforms[i]) - self.window, 0) + 1) for i in rows]
+        cut = [self.waveforms[i][start:start + self.window] for i, start in zip(rows, starts)]
+        return padded(cut, rows, self.hop, self.window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random numbers and of the round."""
+        return {"rng": self.rng.bit_generator.state, "order": self.order}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.rng.bit_generator.state, self.order = state["rng"], np.asarray(state["order"], int)
+
+
+class ContrastivePredictiveCoding(Method):
+    """L of a batch."""
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        z, c = self.net(tensor(self.net, batch.x))
+        loss, picked = info_nce(z, c, self.net.W, batch.lengths, self.config.negatives)
+        return loss, {"accuracy": np.nanmean(picked.accuracy), "information": np.nanmean(picked.information)}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return warm_cosine(step, steps)
+
+
+def warm_cosine(step: int, steps: int) -> float:
+    """A twentieth of the steps up from 0, then down a cosine to 0."""
+    warm = max(1, steps // 20)
+    return (step + 1) / warm if step < warm else 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(steps - warm, 1)))
+
+
+def time_mean(h: Tensor, lengths: np.ndarray) -> Tensor:
+    """The mean (N, D) over those of T steps of h (N, T, D) that are of the recording."""
+    inside = np.arange(h.shape[1]) < lengths[:, None]
+    weights = (inside / np.maximum(lengths, 1)[:, None]).astype(h.dtype)
+    return (h * mg.Tensor(weights[..., None]).to(h.device)).sum(1)
+
+
+def features(net: CPC, waveforms: Sequence[np.ndarray], batch: int = 64) -> np.ndarray:
+    """The time-mean of c, (N, context), of whole recordings; no gradient is recorded."""
+    order = np.argsort([len(x) for x in waveforms], kind="stable")
+    found = np.zeros((len(waveforms), net.W.shape[2]), np.float32)
+    with mg.no_grad():
+        for start in range(0, len(order), batch):
+            rows = order[start:start + batch]
+            part = padded([waveforms[i] for i in rows], rows, net.hop)
+            found[rows] = time_mean(net(tensor(net, part.x))[1], part.lengths).numpy()
+    return found
+
+
+def picked(net: CPC, batches: Batches, count: int, negatives: Negatives) -> Picked:
+    """The mean over so many batches."""
+    with mg.no_grad():
+        parts = [info_nce(*net(tensor(net, batch.x)), net.W, batch.lengths, negatives)[1]
+                 for batch in (batches.sample() for _ in range(count))]
+    return Picked(*(np.nanmean(values, 0) for values in zip(*parts)))
+
+
+class Recognizer(nn.Module):
+    """The same g_enc and g_ar with a linear layer on the time-mean of c, for training with labels."""
+
+    def __init__(self, trunk: CPC, classes: int):
+        self.trunk, self.head = trunk, nn.Linear(trunk.W.shape[2], classes)
+
+    def forward(self, x: Tensor, lengths: np.ndarray) -> Tensor:
+        """Scores (N, classes)."""
+        return self.head(time_mean(self.trunk(x)[1], lengths))
+
+
+class Supervised(Method):
+    """Cross-entropy of a `Recognizer`: what the network reaches with all labels."""
+
+    def __init__(self, config: Any, net: Recognizer, labels: np.ndarray):
+        super().__init__(config, net)
+        self.labels = labels
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        scores, y = self.net(tensor(self.net, batch.x), batch.lengths), self.labels[batch.rows]
+        return mg.cross_entropy(scores, y), {"accuracy": (scores.numpy().argmax(1) == y).mean()}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return warm_cosine(step, steps)
