@@ -22,6 +22,7 @@ from methods.self_supervised import METHODS, pictures
 from methods.self_supervised.base import Batches, Task, worth
 from methods.training import encoders, networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
+from methods.training.images import scaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, report_errors, setting
@@ -63,11 +64,15 @@ def build(run, images):
     """The method that the run's settings describe, ready to be trained, and its encoder's description."""
     mg.random.seed(run.seed)
     channels, size = images.x.shape[1:3]
-    architecture = networks.architecture(run.network, channels, size, 0, 0.0, run.width, run.depth)
+    module = METHODS[run.method]
+    if hasattr(module, "architecture"):
+        architecture = module.architecture(run, channels, size)
+    else:
+        architecture = networks.architecture(run.network, channels, size, 0, 0.0, run.width, run.depth)
     flip = run.flip == "yes" or run.flip == "auto" and (channels == 3 or "Fashion" in images.description)
     task = Task(size, channels, len(images.x), min(run.batch, len(images.x)), run.steps, len(images.names), flip, run.seed)
-    encoder = getattr(METHODS[run.method], "make_encoder", lambda run, task, build: build())(run, task, architecture.build)
-    return METHODS[run.method].Objective(run, encoder.to(run.device), task), encoders.description(architecture, images.preprocessing)
+    method = module.Objective(run, architecture.build().to(run.device), task)
+    return method, encoders.description(architecture, images.preprocessing)
 
 
 def main(run):
@@ -91,6 +96,8 @@ def main(run):
     labels = {"loss": "loss", "spread": "spread of the outputs", "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
     history = folder.history()
     plots.curves(history, folder.path / "curves.png", "step", {k: v for k, v in labels.items() if any(k in m for m in history)})
+    shown = images.test if len(images.test) else images.x
+    method.picture(scaled(shown[:8]), folder.path / "pictures.png")
     found = {}
     if tested:
         found = worth(method.net, *whole(images))

@@ -1,4 +1,5 @@
 """The frame of the self-supervised methods for pictures: an encoder, what is trained with it, and how its features fare."""
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +76,19 @@ class SelfSupervisedMethod(Method):
 
     def parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
-        return [*self.net.parameters(), *self.heads.parameters()]
+        return [p for p in (*self.net.parameters(), *self.heads.parameters()) if p.requires_grad]
 
     def schedule(self, step: int, steps: int) -> float:
         """Up from 0 in `warmup` of the steps, then down a cosine to 0."""
         return optim.cosine_decay(1.0, steps, round(self.task.warmup * steps))(step)
 
     def state(self) -> Parts:
-        return {**super().state(), "heads": self.heads, "rng": self.rng}
+        heads = {"heads": self.heads} if self.heads.state_dict() else {}
+        return {**super().state(), **heads, "rng": self.rng}
+
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
+        """Draws what the method does with a few images (N, C, H, W), float32 in [0, 1]; False if there is nothing to be seen."""
+        return False
 
     def loss(self, batch: Batch, step: int) -> Loss:
         """See `Method.loss`."""

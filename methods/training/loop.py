@@ -63,6 +63,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
             for optimizer in optimizers.values():
                 optimizer.zero_grad()
             loss.backward()
+            method.after_backward(step)
             for optimizer in optimizers.values():
                 optimizer.step()
             method.after_step(step)

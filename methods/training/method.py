@@ -23,6 +23,9 @@ class Method:
         """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""
         raise TypeError(f"{type(self).__name__} defines no loss()")
 
+    def after_backward(self, step: int) -> None:
+        """Called between the backward pass and the optimiser's step."""
+
     def after_step(self, step: int) -> None:
         """Called after the optimiser's step."""
 

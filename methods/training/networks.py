@@ -99,7 +99,7 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
             raise SystemExit(f"--network vit takes images whose sides 8 or 7 divides, not {size}")
         return Architecture("minigrad.nn.VisionTransformer", img_size=size, patch_size=size // across, in_chans=channels,
                             num_classes=classes, embed_dim=8 * width, depth=depth, num_heads=max(1, width // 4),
-                            drop_rate=dropout)
+                            drop_rate=dropout, dynamic_img_size=True)
     if size % 4:
         raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
     if width % 16 or not width or depth < 10 or depth % 6 != 4:

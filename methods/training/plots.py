@@ -70,3 +70,17 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
             axis.axvline(np.mean(values[baseline]), color="C3", linestyle="--", label=baseline)
         axis.set(xlabel=label, xlim=(0, 100))
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars
+
+
+def pictures(rows: list[np.ndarray], path: str | os.PathLike, names: list[str] | None = None) -> None:
+    """Images in rows, each row (N, C, H, W) from 0 to 1, with the row's name at its left."""
+    columns = max(map(len, rows))
+    with figure(path, len(rows), columns, (1.1 * columns + 0.6, 1.1 * len(rows)), gridspec_kw={"wspace": 0.04, "hspace": 0.04}) as axes:
+        for r, images in enumerate(rows):
+            for i, axis in enumerate(axes[r]):
+                axis.set(xticks=[], yticks=[], frame_on=False)
+                if i < len(images):
+                    image = np.clip(images[i], 0, 1).transpose(1, 2, 0)
+                    axis.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            if names:
+                axes[r, 0].set_ylabel(names[r])

@@ -54,13 +54,15 @@ class VisionTransformer(Encoder):
         eps: of the layer norms.
         layer_scale: see `TransformerBlock`.
         registers: how many tokens without a position stand between the class token and the patches.
+        dynamic_img_size: take images of other sizes, too; their positions are interpolated from the learned ones, bicubically.
         fc_norm: put the last layer norm behind `pool` instead of before it, as fine-tuned networks with the mean have it.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 1000, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
-                 eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False):
+                 eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False,
+                 dynamic_img_size: bool = False):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
@@ -70,7 +72,7 @@ class VisionTransformer(Encoder):
             raise ValueError(f"VisionTransformer: img_size {img_size} does not divide into patches of {patch_size} pixels")
         mlp_ratio = real("VisionTransformer", "mlp_ratio", mlp_ratio, 0)
         drop_path_rate = real("VisionTransformer", "drop_path_rate", drop_path_rate, 0, 1)
-        self.grid = height // patch_size, width // patch_size
+        self.grid, self.dynamic_img_size = (height // patch_size, width // patch_size), dynamic_img_size
         self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
         self.reg_token = init.normal_(parameter(1, registers, embed_dim), std=1e-6) if registers else None
         self.pos_embed = init.normal_(parameter(1, 1 + math.prod(self.grid), embed_dim), std=0.02)
@@ -90,7 +92,11 @@ class VisionTransformer(Encoder):
 
     def patches(self, x: Tensor) -> Tensor:
         """The embeddings of an image's patches, positions added: (N, patches, E)."""
+        grid = tuple(n // self.patch_embed.patch_size for n in as_tensor(x).shape[2:])
         x, positions = self.patch_embed(x), self.pos_embed[:, 1:]
+        if self.dynamic_img_size and grid != self.grid:
+            image = positions.reshape(1, *self.grid, -1).transpose(0, 3, 1, 2)
+            positions = ops.interpolate(image, size=grid, **RESIZING["antialiased"]).transpose(0, 2, 3, 1).reshape(1, *x.shape[1:])
         if x.shape[1] != positions.shape[1]:
             raise ValueError(f"VisionTransformer: {x.shape[1]} patches, but positions for {positions.shape[1]}")
         return x + positions

@@ -1,0 +1,120 @@
+"""DINO.
+
+Mathilde Caron and others: "Emerging properties in self-supervised vision Transformers", 2021, arXiv:2104.14294.
+
+A student that sees a small crop says what a teacher, its moving average, says of a large one, in "classes" that nobody named.
+
+    P_t = softmax((g(f(v; theta')) - c) / tau_t),  P_s = softmax(g(f(v; theta)) / tau_s)
+    L = mean over pairs of a global view v and another view v', and over pictures, of -sum_k P_t(v)_k log P_s(v')_k
+    c <- m c + (1 - m) mean of g(f(v; theta')) over the batch,   theta' <- gamma theta' + (1 - gamma) theta
+
+g ends in a linear layer without bias on rows of length 1, whose own rows have length 1: its outputs are cosines. Centring (c)
+alone lets P_t become uniform, sharpening (tau_t < tau_s) alone lets one class take everything; each prevents the other:
+
+    `entropy of the mean`  H(mean P_t) / log K, 0 if all pictures fall into one class
+    `entropy`              mean H(P_t) / log K, 1 if each picture is spread evenly
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.forward import tensor_like
+from methods.training.method import Loss, Parts
+from methods.training.settings import setting
+from methods.training.teacher import Teacher, cosine_momentum
+from minigrad import Tensor, nn
+from minigrad.data import views
+
+from .base import Batch, Projected, SelfSupervisedMethod, Task, normalised
+
+
+@dataclass
+class Config:
+    """Settings for short trainings of small networks; in brackets the paper's."""
+
+    classes_made: int = setting(512, least=2)  # K, the outputs (65536)
+    hidden: int = setting(256, least=1)  # width of the head's hidden layers (2048)
+    bottleneck: int = setting(64, least=1)  # what is brought to length 1 (256)
+    local_views: int = setting(4, least=0)  # local views (8)
+    local_size: int = setting(16, least=1)  # their pixels; the network must take them
+    tau_s: float = setting(0.1, above=0)
+    tau_t: float = setting(0.04, above=0)  # in the end (0.07)
+    centre: float = setting(0.9, least=0, most=1)  # m; 1: no centring
+    gamma: float = setting(0.98, least=0, most=1)  # of the teacher at first; it rises to 1 (0.996)
+    frozen: float = setting(0.05, least=0, most=1)  # the part of the training in which the last layer stays (1 epoch)
+    blur: bool = False  # views are blurred, as in the paper; off for small images
+
+
+SHORT = dict(optimizer="adam", lr=1e-3, batch=128)
+
+
+class Head(nn.Module):
+    """g: linear layers with GELU, length 1, a linear layer whose rows have length 1: (N, inputs) to cosines (N, K)."""
+
+    def __init__(self, inputs: int, hidden: int, bottleneck: int, classes: int):
+        self.mlp = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
+                                 nn.Linear(hidden, bottleneck))
+        for layer in self.mlp[::2]:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.last = nn.Linear(bottleneck, classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalised(self.mlp(x)) @ normalised(self.last.weight).T
+
+
+def loss(student: list[Tensor], targets: list[np.ndarray], tau_s: float) -> Tensor:
+    """L from the student's outputs (N, K) for each view, the global ones first, and P_t (N, K) of the global ones."""
+    terms = []
+    for t, target in enumerate(targets):
+        for s, outputs in enumerate(student):
+            if s != t:
+                terms.append(-(tensor_like(target, outputs) * mg.log_softmax(outputs / tau_s, 1)).sum(1).mean())
+    return sum(terms) / len(terms)
+
+
+def entropy(p: np.ndarray) -> np.ndarray:
+    """-sum p log p of each row."""
+    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
+
+
+class DINO(SelfSupervisedMethod):
+    """L. Views of one size go through the network together."""
+
+    def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
+        head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made)
+        super().__init__(config, encoder, head, task)
+        self.views = views.dino(task.size, config.local_size, config.local_views, blur=config.blur, flip=task.flip)
+        self.online = Projected(encoder, self.heads)
+        self.teacher = Teacher(self.online, config.gamma, warmup=False)
+        self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
+
+    def state(self) -> Parts:
+        return super().state() | {"teacher": self.teacher, "centre": self.c}
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        c, made = self.config, views.make_views(batch.x, self.rng, self.views)
+        sizes = sorted({v.shape[-1] for v in made}, reverse=True)
+        student = [z for size in sizes for z in self.together([v for v in made if v.shape[-1] == size])]
+        with mg.no_grad():
+            raw = self.teacher.net.train()(self.tensor(np.concatenate(made[:2]))).numpy()
+        p = mg.softmax((raw - self.c.numpy()) / c.tau_t, 1).numpy()
+        found = loss(student, np.split(p, 2), c.tau_s)
+        self.c.data = (c.centre * self.c.numpy() + (1 - c.centre) * raw.mean(0, keepdims=True)).astype(np.float32)
+        most = np.log(c.classes_made)
+        return found, {"entropy of the mean": entropy(p.mean(0)) / most, "entropy": entropy(p).mean() / most}
+
+    def together(self, same: list[np.ndarray]) -> list[Tensor]:
+        """The student's outputs for views of one size."""
+        return mg.split(self.online(self.tensor(np.concatenate(same))), len(same))
+
+    def after_backward(self, step: int) -> None:
+        if step < self.config.frozen * self.task.steps:
+            self.heads.last.weight.grad = None
+
+    def after_step(self, step: int) -> None:
+        self.teacher.update(cosine_momentum(step, self.task.steps, self.config.gamma))
+
+
+Objective = DINO

@@ -1,0 +1,49 @@
+"""Exemplar-CNN.
+
+Alexey Dosovitskiy and others: "Discriminative unsupervised feature learning with exemplar convolutional neural networks",
+2014, arXiv:1406.6909.
+
+Each picture is a class of its own; what it looks like after many transformations are the examples.
+
+    L = mean over pictures i and transformations T of CE(f(T x_i), i)
+
+With too many pictures, of which some are nearly alike, the classes contradict each other: so few thousand (`--pictures`) serve.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.method import Loss
+from methods.training.settings import setting
+from minigrad import nn
+from minigrad.data import ExemplarView
+
+from .base import Batch, SelfSupervisedMethod, Task
+
+
+@dataclass
+class Config:
+    """Settings."""
+
+    dropout: float = setting(0.5, least=0, most=0.99)  # of the features
+    crops: bool = False  # the only transformations are shifts
+
+
+SHORT = dict(pictures=4000)
+
+
+class Exemplar(SelfSupervisedMethod):
+    """L; the last layer has an output for each picture."""
+
+    def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
+        super().__init__(config, encoder, nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, task.images)), task)
+        alone = dict(scale=(1.0, 1.0), rotation=0.0, contrast=(1.0, 1.0), power=(1.0, 1.0), factor=(1.0, 1.0), offset=0.0, hue=0.0)
+        self.view = ExemplarView(task.size, **alone if config.crops else {})
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))
+        return mg.cross_entropy(logits, batch.index), {"found": np.mean(logits.numpy().argmax(1) == batch.index)}
+
+
+Objective = Exemplar
