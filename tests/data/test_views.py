@@ -92,7 +92,7 @@ def test_boxes_have_the_areas_and_ratios_asked_for():
     for start, length in ((top, h), (left, w)):  # and all places that there are
         free = length < 150
         assert (start[free] / (200 - length[free])).mean() == pytest.approx(0.5, abs=0.01)
-        assert (start == 0).any() and (start + length == 200).any()
+        assert (start[free] == 0).any() and (start + length == 200)[free].any()
 
 
 @pytest.mark.parametrize("height, width, ratio, wanted", [
@@ -164,6 +164,14 @@ def test_the_kernel_is_a_tenth_of_the_image(monkeypatch):
     assert [radius for radius, _ in seen] == [1, 1, 4, 11]  # kernels of 3, 3, 9 and 23
     sigma = seen[0][1]
     assert sigma.shape == (500,) and 0.5 <= sigma.min() < 0.52 and 1.48 < sigma.max() <= 1.5
+
+
+def test_each_image_has_a_blur_of_its_own(monkeypatch):
+    monkeypatch.setattr(augment, "blur", lambda x, sigma, radius: np.broadcast_to(sigma[:, None, None, None], x.shape))
+    x = np.zeros((50, 1, 1, 1), np.float32)
+    sigma, some = (views.gaussian_blur(x, np.random.default_rng(0), p)[:, 0, 0, 0] for p in (1, 0.5))
+    assert len(set(sigma)) == 50 and 10 < (some > 0).sum() < 40
+    np.testing.assert_array_equal(some[some > 0], sigma[some > 0])
 
 
 # -- draws -------------------------------------------------------------------------------------------------------------
@@ -428,6 +436,13 @@ def test_exemplar_moves_within_its_ranges(monkeypatch):
         assert low - 1e-4 <= values.min() and values.max() <= high + 1e-4
         np.testing.assert_allclose(np.histogram(values, 4, (low, high))[0] / 3000, 0.25, atol=0.03)
     np.testing.assert_allclose(np.linalg.det(m[:, :, :2]), scale ** -2.0, rtol=1e-4)  # a rotation and one scale
+
+
+@pytest.mark.parametrize("settings", [dict(scale=(0.25, 0.25), rotation=180.0), dict(shift=1.0)])
+@pytest.mark.parametrize("size", [None, 4, 25])
+def test_exemplar_sees_no_end_of_its_mirror_image(settings, size):
+    found = data.ExemplarView(size, **{**NOTHING, **settings})(np.ones((200, 1, 10, 13), np.float32), np.random.default_rng(0))
+    np.testing.assert_allclose(found, 1, atol=1e-6)
 
 
 def test_exemplar_changes_saturation_and_value():
