@@ -48,11 +48,11 @@ FUNCTIONS = {  # every public one, as a function of images and a generator
     "random_greyscale": lambda x, rng: views.random_greyscale(x, rng, 0.5),
     "gaussian_blur": views.gaussian_blur,
     "random_solarize": lambda x, rng: views.random_solarize(x, rng, 0.5),
-    "simclr": data.simclr(24, 1.0, True)[0],
-    "byol": data.byol(24)[1],
-    "dino": data.dino(32, 10, 1)[2],
-    "mae": data.mae(24)[0],
-    "plain": data.simclr(17, crop=False, colour=False, flip=False)[0],
+    "simclr": data.views.simclr(24, 1.0, True)[0],
+    "byol": data.views.byol(24)[1],
+    "dino": data.views.dino(32, 10, 1)[2],
+    "mae": data.views.mae(24)[0],
+    "plain": data.views.simclr(17, crop=False, colour=False, flip=False)[0],
     "exemplar": data.ExemplarView(24),
     "exemplar of the patches' size": data.ExemplarView(),
 }
@@ -243,7 +243,7 @@ def test_blocks_are_put_together(monkeypatch):
     x = np.linspace(0, 1, 50, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 8, 8), np.float32)
     for size in (1, 3000, 1 << 20):
         monkeypatch.setattr(views, "BLOCK", size)
-        np.testing.assert_allclose(data.mae(5)[0](x, np.random.default_rng(0)), x[:, :, :5, :5], atol=1e-6)
+        np.testing.assert_allclose(data.views.mae(5)[0](x, np.random.default_rng(0)), x[:, :, :5, :5], atol=1e-6)
 
 
 # -- edges -------------------------------------------------------------------------------------------------------------
@@ -344,9 +344,9 @@ BAD_PARTS = [-0.1, 1.1, np.nan, None, "0.5", True, [0.5]]
     *((lambda v, n=n: data.ExemplarView(**{n: v}), n, BAD_RANGES) for n in ("contrast", "power", "factor")),
     *((lambda v, n=n: data.ExemplarView(**{n: v}), n, [-0.1, 181, np.nan, None])
       for n in ("shift", "rotation", "offset", "hue")),
-    (lambda v: data.simclr(32, v), "strength", [-1, 2.6, np.nan, None]),
-    (lambda v: data.dino(32, 16, v), "local_views", [-1, 1.5, None]),
-    (lambda v: data.dino(32, scale=v), "scale", [0.01, 1.2, None]),
+    (lambda v: data.views.simclr(32, v), "strength", [-1, 2.6, np.nan, None]),
+    (lambda v: data.views.dino(32, 16, v), "local_views", [-1, 1.5, None]),
+    (lambda v: data.views.dino(32, scale=v), "scale", [0.01, 1.2, None]),
 ])
 def test_bad_settings_are_named(make, name, values):
     for value in values:
@@ -372,26 +372,27 @@ def test_settings_may_be_of_any_kind_of_number():
 # -- published settings --------------------------------------------------------------------------------------------------
 
 def test_published_settings():
-    first, second = data.simclr(32)
+    first, second = data.views.simclr(32)
     assert first == second and first.crop == (0.08, 1.0) and first.jitter == (0.4, 0.4, 0.4, 0.1) and first.jitter_p == 0.8
     assert (first.flip, first.greyscale, first.blur, first.solarize) == (0.5, 0.2, 0.0, 0.0)
-    assert data.simclr(224, 1.0, True)[0].jitter == (0.8, 0.8, 0.8, 0.2) and data.simclr(224, 1.0, True)[0].blur == 0.5
-    assert [(v.blur, v.solarize) for v in data.byol(32)] == [(1.0, 0.0), (0.1, 0.2)]
-    assert all(v.jitter == (0.4, 0.4, 0.2, 0.1) for v in (*data.byol(32), *data.dino(32)))
-    crops = data.dino(224)
+    large = data.views.simclr(224, 1.0, True)[0]
+    assert large.jitter == (0.8, 0.8, 0.8, 0.2) and large.blur == 0.5
+    assert [(v.blur, v.solarize) for v in data.views.byol(32)] == [(1.0, 0.0), (0.1, 0.2)]
+    assert all(v.jitter == (0.4, 0.4, 0.2, 0.1) for v in (*data.views.byol(32), *data.views.dino(32)))
+    crops = data.views.dino(224)
     assert [(v.size, v.crop, v.blur, v.solarize) for v in crops] == [
         (224, (0.4, 1.0), 1.0, 0.0), (224, (0.4, 1.0), 0.1, 0.2)] + 8 * [(96, (0.05, 0.4), 0.5, 0.0)]
-    view, = data.mae(32)
+    view, = data.views.mae(32)
     assert (view.crop, view.flip, view.greyscale, view.blur, view.solarize) == ((0.2, 1.0), 0.5, 0.0, 0.0, 0.0)
     assert not any(view.jitter)
 
 
-@pytest.mark.parametrize("preset", [data.simclr, data.byol, data.dino])
+@pytest.mark.parametrize("preset", [data.views.simclr, data.views.byol, data.views.dino])
 def test_switches(preset):
     assert all(v.crop is None and any(v.jitter) for v in preset(32, crop=False))
     for v in preset(32, colour=False):
         assert not any(v.jitter) and not v.greyscale and not v.solarize and v.crop
-    assert not any(v.flip for v in preset(32, flip=False)) and not data.mae(32, flip=False)[0].flip
+    assert not any(v.flip for v in preset(32, flip=False)) and not data.views.mae(32, flip=False)[0].flip
     assert not any(v.blur for v in preset(32, blur=False))
     x = images(50, 1)
     alone = preset(32, crop=False, colour=False, flip=False, blur=False)[0]
@@ -400,7 +401,7 @@ def test_switches(preset):
 
 def test_all_views_in_one_call():
     x = images(4, 1)
-    found = data.make_views(x, np.random.default_rng(0), data.dino(32, 16, 3))
+    found = data.make_views(x, np.random.default_rng(0), data.views.dino(32, 16, 3))
     assert [v.shape for v in found] == [(4, 1, 32, 32)] * 2 + [(4, 1, 16, 16)] * 3
     assert len({v[0].tobytes() for v in found}) == 5
     assert data.make_views(x, np.random.default_rng(0), ()) == []
