@@ -95,7 +95,7 @@ def random_boxes(n: int, height: int, width: int, rng: np.random.Generator, scal
     """Boxes (n, 4) in an image: top, left, height, width, in whole pixels.
 
     Area (uniform in `scale`) and ratio of width to height (uniform in its logarithm) are drawn up to ten times, until the box
-    fits. If none does, it is the largest box in the middle whose ratio is within `ratio`, as in torchvision's RandomResizedCrop.
+    fits. If none does, it is the largest box in the middle with a ratio within `ratio`, as in torchvision's RandomResizedCrop.
 
     Args:
         scale: least and most area, as parts of the image's.
