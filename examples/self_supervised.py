@@ -19,7 +19,8 @@ import numpy as np
 
 import minigrad as mg
 from methods.self_supervised import METHODS, pictures
-from methods.self_supervised.base import Batches, Task, worth
+from methods.self_supervised.base import Batches, Task
+from methods.self_supervised.evaluation import draw_map, worth
 from methods.training import encoders, networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.images import scaled
@@ -105,6 +106,9 @@ def main(run):
         first = worth(build(run, images)[0].net, *whole(images))
         for name, row in {"random weights": first, run.method: found}.items():
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
+        some = np.random.default_rng(0).permutation(len(images.test))[:1000]
+        if len(some) > 10:
+            draw_map(encoders.encode(method.net, images.test[some]), images.test_y[some], images.names, folder.path / "map.png")
     print(f"the encoder, its curves and log are in {run.out}")
     return found
 

@@ -1,4 +1,4 @@
-"""The frame of the self-supervised methods for pictures: an encoder, what is trained with it, and how its features fare."""
+"""The frame of the self-supervised methods for pictures: an encoder, and what is trained with it."""
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from methods.training import encoders
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method, Parts
-from methods.transfer import linear
 from minigrad import Tensor, nn, optim
 from minigrad.data.labels import Shuffled
 
@@ -137,35 +135,3 @@ def spread(z: Tensor) -> float:
     at length 1. Near 1 when the rows point everywhere, 0 when all point one way."""
     rows = normalised(mg.stop_gradient(z))
     return float(rows.std(0).mean()) * z.shape[1] ** 0.5
-
-
-# -- what features are worth -------------------------------------------------------------------------------------------
-
-
-def nearest(x: np.ndarray, y: np.ndarray, test: np.ndarray, classes: int, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """The votes (M, classes) of the k nearest by cosine, each with the weight exp(cosine / temperature) (Wu et al. 2018).
-
-    Args:
-        x: (N, d) labelled features; y: (N,) their classes; test: (M, d).
-    """
-    x, test, k = (*(a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12) for a in (x, test)), min(k, len(x)))
-    votes = np.zeros((len(test), classes))
-    for start in range(0, len(test), 500):
-        cosine = test[start:start + 500] @ x.T
-        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        weights = np.exp((np.take_along_axis(cosine, near, 1) - 1) / temperature)
-        np.add.at(votes[start:start + 500], (np.arange(len(near))[:, None], y[near]), weights)
-    return votes
-
-
-def worth(encoder: nn.Module, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int,
-          k: int = 20) -> dict[str, float]:
-    """The accuracies of k nearest neighbours and of a linear probe (ridge regression) on an encoder's features.
-
-    Args:
-        x, test: images, bytes or float32 in [0, 1]; y, test_y: their classes.
-    """
-    features, test_features = encoders.encode(encoder, x), encoders.encode(encoder, test)
-    near = nearest(features, y, test_features, classes, k)
-    probe = linear.ridge(features, y, classes).scores(test_features)
-    return {"knn": float((near.argmax(1) == test_y).mean()), "probe": float((probe.argmax(1) == test_y).mean())}

@@ -14,10 +14,11 @@ _EAST_ASIAN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans", "Sourc
 
 @contextlib.contextmanager
 def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6, 4), dpi: int = 150,
-           **settings: Any) -> Iterator[np.ndarray]:
+           tight: bool = True, **settings: Any) -> Iterator[np.ndarray]:
     """Axes (rows, columns) to draw on; the figure of `size` inches is written at the end.
 
     Args:
+        tight: the axes fill the figure.
         settings: of `matplotlib.pyplot.subplots`.
     """
     import matplotlib
@@ -30,7 +31,8 @@ def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple
         picture, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **settings)
         try:
             yield axes
-            picture.tight_layout()
+            if tight:
+                picture.tight_layout()
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             picture.savefig(path, dpi=dpi, bbox_inches="tight")
         finally:
@@ -75,7 +77,8 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
 def pictures(rows: list[np.ndarray], path: str | os.PathLike, names: list[str] | None = None) -> None:
     """Images in rows, each row (N, C, H, W) from 0 to 1, with the row's name at its left."""
     columns = max(map(len, rows))
-    with figure(path, len(rows), columns, (1.1 * columns + 0.6, 1.1 * len(rows)), gridspec_kw={"wspace": 0.04, "hspace": 0.04}) as axes:
+    size, gaps = (1.1 * columns + 0.6, 1.1 * len(rows)), {"wspace": 0.04, "hspace": 0.04}
+    with figure(path, len(rows), columns, size, tight=False, gridspec_kw=gaps) as axes:
         for r, images in enumerate(rows):
             for i, axis in enumerate(axes[r]):
                 axis.set(xticks=[], yticks=[], frame_on=False)
