@@ -71,6 +71,8 @@ def main(run):
     except ValueError as error:
         raise SystemExit(f"--data {run.data}: {error}") from None
 
+    rows: dict[str, tuple[str, int]] = {}  # the method and the number of labels
+
     def jobs():
         for labels in run.per_class:
             for seed in range(run.draws):
@@ -78,12 +80,14 @@ def main(run):
                 for name in dict.fromkeys("LP-FT" if name in SLOW else name for name in methods):
                     folder = pathlib.Path(run.out) / f"{name}-{labels}-{seed}"
                     settings = Fit(**{**vars(run), "out": str(folder), "method": name, "labels": labels, "seed": seed})
-                    yield (name, labels), settings, lambda: [100 * value for value in one(settings, images, x, chosen)]
+                    row = f"{name}, {labels} of each class"
+                    rows[row] = name, labels
+                    yield row, settings, lambda: [100 * value for value in one(settings, images, x, chosen)]
 
     def report(row, results):
-        values, seconds = results[-1]
-        found = ", ".join(f"{name} {value:.1f} %" for name, value in zip(SLOW if row[0] in SLOW else row[:1], values))
-        print(f"{row[1]} of each class, draw {len(results)}: {found} in {seconds:.0f} s", flush=True)
+        (values, seconds), (name, labels) = results[-1], rows[row]
+        found = ", ".join(f"{name} {value:.1f} %" for name, value in zip(SLOW if name in SLOW else (name,), values))
+        print(f"{labels} of each class, draw {len(results)}: {found} in {seconds:.0f} s", flush=True)
 
     def one(settings, images, x, chosen):
         """The accuracy of one fit, in a list; with fine-tuning those of both `SLOW` methods."""
@@ -101,8 +105,8 @@ def main(run):
         return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
 
     found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
-    accuracies = {(name, labels): [values[i] for values, _ in results] for (row, labels), results in found.items()
-                  for i, name in enumerate(SLOW if row in SLOW else (row,)) if name in methods}
+    accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
+                  for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
     text = table(accuracies, run.per_class, methods)
     print("\n" + text)
     write_whole(out / "table.txt", text)

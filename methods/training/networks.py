@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import minigrad as mg
 from methods.training.classifier import Architecture
 from minigrad import Tensor, nn
+from minigrad.nn.models import BasicBlock
 
 
 class SmallConv(nn.Encoder):
@@ -92,7 +93,7 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
             raise SystemExit(f"--network residual takes images whose sides are 8 or more, not {size}")
         return Architecture(f"{__name__}.Residual", **common, dropout=dropout, base_width=width)
     if network == "resnet18":
-        return Architecture("minigrad.nn.ResNet", block=nn.BasicBlock, layers=[2, 2, 2, 2], **common, small_images=True)
+        return Architecture("minigrad.nn.ResNet", block=BasicBlock, layers=[2, 2, 2, 2], **common, small_images=True)
     if network == "vit":
         across = next((k for k in (8, 7) if size % k == 0), None)
         if across is None:

@@ -1,0 +1,120 @@
+"""All self-supervised methods on the same pictures, by a linear probe, nearest neighbours and fine-tuning with few labels.
+
+    python -m examples.compare_self_supervised                                   # CIFAR-10, some minutes a method
+    python -m examples.compare_self_supervised --data fashion --only mae denoising
+    python -m examples.compare_self_supervised --data IMAGES --steps 500         # a folder of your own, a sub-folder a class
+    python -m examples.compare_self_supervised --ablations                       # what each method cannot do without
+
+`random weights`, `supervised` (all labels) and `pixels` stand for comparison. Killed, it goes on with --resume.
+"""
+import dataclasses
+import pathlib
+
+
+from examples import self_supervised
+from methods.self_supervised import METHODS, pictures
+from methods.self_supervised.evaluation import fine_tuned, nearest, worth
+from methods.training import comparison, encoders, plots
+from methods.training.evaluation import accuracy
+from methods.training.images import scaled
+from methods.training.run import write_whole
+from methods.training.settings import check, command, setting
+from methods.transfer import linear
+from minigrad import data
+
+ROWS = {name: (name, {}) for name in METHODS} | {
+    "simsiam": ("byol", dict(gamma=0.0)), "barlow twins": ("vicreg", dict(barlow=True))}
+ABLATIONS = {
+    "simclr, crop alone": ("simclr", dict(colour=False)), "simclr, colour alone": ("simclr", dict(crop=False)),
+    "byol, no predictor": ("byol", dict(predictor=False)), "dino, no centring": ("dino", dict(centre=1.0)),
+    "dino, no sharpening": ("dino", dict(tau_t=1.0)), "exemplar, shifts alone": ("exemplar", dict(crops=True))}
+REFERENCES = "random weights", "pixels"
+MEASURES = "probe", "k nearest", "fine-tuned"
+
+
+@dataclasses.dataclass
+class Run:
+    """Settings of the comparison."""
+
+    data: str = "cifar10"  # "digits", "mnist", "fashion", "cifar10", a folder with files of these or with pictures of your own
+    device: str = "cpu"  # "cpu" or "cuda"
+    steps: int = setting(1000, least=1)  # of each training
+    batch: int = setting(128, least=2)  # pictures in a step
+    width: int = setting(16, least=1)  # the encoder's first channels
+    labels: int = setting(500, least=2)  # in all, for fine-tuning
+    tuning_steps: int = setting(300, least=1)  # of fine-tuning
+    seeds: int = setting(1, least=1)  # how often each method is trained
+    only: tuple[str, ...] = ()  # rows; all if left out
+    ablations: bool = False  # methods without a part, too
+    out: str = "runs/compare_self_supervised"  # a folder for the runs, the table and the chart
+    resume: bool = False  # skip what is finished
+
+
+@dataclasses.dataclass
+class Fit(Run):
+    """One row with one seed."""
+
+    row: str = ""
+    seed: int = 0
+
+
+def main(run):
+    """Trains and tests all rows. Returns a dict from a row to its accuracies in per cent, a list of `MEASURES` for each seed."""
+    check(run)
+    every = ROWS | (ABLATIONS if run.ablations else {})
+    rows = comparison.chosen(run.only, [*REFERENCES, *every])
+    images = pictures.load(run.data)
+    print(images.description, flush=True)
+    if not len(images.test):
+        raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
+    if run.labels < len(images.names) or run.labels > len(images.labelled):
+        raise SystemExit(f"--labels {run.labels}: choose {len(images.names)} to {len(images.labelled)}, one of each class or more")
+
+    def jobs():
+        for name in rows:
+            for seed in range(run.seeds):
+                folder = pathlib.Path(run.out) / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+                yield name, Fit(**{**vars(run), "out": str(folder), "row": name, "seed": seed}), lambda: one(name, seed, folder)
+
+    def one(name, seed, folder):
+        x, y, test, test_y, classes = self_supervised.whole(images)
+        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, seed)]
+        few, few_y = images.x[some], images.y[some]
+        if name == "pixels":
+            flat, flat_test, small = (scaled(a).reshape(len(a), -1) for a in (x, test, few))
+            scores = [linear.ridge(flat, y, classes).scores(flat_test), nearest(flat, y, flat_test, classes),
+                      linear.ridge(small, few_y, classes).scores(flat_test)]
+            return [100 * accuracy(s, test_y) for s in scores]
+        method, changes = every.get(name, ("simclr", {}))
+        settings = dataclasses.replace(self_supervised.settings(method), data=run.data, device=run.device, steps=run.steps,
+                                       batch=run.batch, width=run.width, seed=seed, out=str(folder / "training"),
+                                       resume=(folder / "training" / encoders.CHECKPOINT).exists(), **changes)
+        if name == "random weights":
+            encoder = self_supervised.build(settings, images)[0].net
+            found = worth(encoder, x, y, test, test_y, classes)
+        else:
+            found = self_supervised.main(settings)
+            encoder, _ = encoders.load_encoder(settings.out, device=run.device)
+        tuned = fine_tuned(encoder, few, few_y, test, test_y, classes, steps=run.tuning_steps, seed=seed)
+        return [100 * found["probe"], 100 * found["knn"], 100 * tuned]
+
+    def report(name, results):
+        values, seconds = results[-1]
+        shown = ", ".join(f"{what} {value:.1f} %" for what, value in zip(MEASURES, values))
+        print(f"{name}, {len(results)}: {shown} in {seconds:.0f} s", flush=True)
+
+    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    accuracies = {name: [values for values, _ in results] for name, results in found.items()}
+    text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {run.labels} labels"), *(
+        (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))
+        for name, values in accuracies.items())])
+    print("\n" + text)
+    write_whole(out / "table.txt", text)
+    plots.bars({name: [row[0] for row in values] for name, values in accuracies.items()}, out / "probe.png",
+               "accuracy of a linear probe (%)", 100 / len(images.names), "random weights")
+    print(f"runs, table and chart are in {run.out}")
+    return accuracies
+
+
+if __name__ == "__main__":
+    command(main, Run, __doc__)

@@ -1,0 +1,287 @@
+"""Self-supervised methods: their equations against plain NumPy, and short runs that learn, die and resume."""
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from examples import embed, self_supervised
+from methods.self_supervised import METHODS, byol, cpc_images, dino, mae, simclr, vicreg
+from methods.self_supervised.base import Task, normalised, spread
+from methods.self_supervised.evaluation import fine_tuned, nearest, worth
+from methods.training import checkpoint, encoders, networks
+from methods.training.teacher import cosine_momentum
+from minigrad import nn
+
+rng = np.random.default_rng(0)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+# -- equations ---------------------------------------------------------------------------------------------------------
+
+def test_simclr_is_the_mean_over_both_views_of_every_picture():
+    z, tau = rng.normal(size=(8, 5)), 0.3
+    u, losses = unit(z), []
+    for i in range(8):
+        s = np.exp(u @ u[i] / tau)
+        losses.append(-np.log(s[(i + 4) % 8] / (s.sum() - s[i])))
+    assert float(simclr.loss(mg.Tensor(z), tau)) == pytest.approx(np.mean(losses))
+    many = rng.normal(size=(256, 4096))
+    assert float(simclr.loss(mg.Tensor(many), 1.0)) == pytest.approx(math.log(255), abs=0.05)
+
+
+def test_byol_predicts_a_constant():
+    q, t = mg.Tensor(rng.normal(size=(6, 4)), requires_grad=True), mg.Tensor(rng.normal(size=(6, 4)), requires_grad=True)
+    found = byol.distance(q, t)
+    assert float(found) == pytest.approx(np.mean(np.sum((unit(q.numpy()) - unit(t.numpy())) ** 2, 1)))
+    found.backward()
+    assert t.grad is None and q.grad is not None
+    assert float(byol.distance(q, mg.Tensor(-3 * q.numpy()))) == pytest.approx(4)
+    assert cosine_momentum(0, 10, 0.9) == pytest.approx(0.9) and cosine_momentum(10, 10, 0.9) == 1
+
+
+def test_vicreg_and_barlow_twins():
+    z, o = rng.normal(size=(7, 4)), rng.normal(size=(7, 4))
+    want = 25 * np.mean((z - o) ** 2)
+    for each in (z, o):
+        want += 25 * np.maximum(0, 1 - np.sqrt(each.var(0, ddof=1) + 1e-4)).mean()
+        covariance = np.cov(each.T)
+        want += (covariance ** 2).sum() / 4 - (np.diag(covariance) ** 2).sum() / 4
+    assert float(vicreg.vicreg(mg.Tensor(z), mg.Tensor(o), 25, 25, 1)) == pytest.approx(want)
+    a, b = ((each - each.mean(0)) / np.sqrt(each.var(0) + 1e-5) for each in (z, o))
+    c = a.T @ b / 7
+    want = ((1 - np.diag(c)) ** 2).sum() + 5e-3 * ((c ** 2).sum() - (np.diag(c) ** 2).sum())
+    assert float(vicreg.barlow_twins(mg.Tensor(z), mg.Tensor(o), 5e-3)) == pytest.approx(want)
+
+
+def test_dino_pairs_each_global_view_with_all_other_views():
+    student, tau = [rng.normal(size=(3, 5)) for _ in range(4)], 0.1
+    targets = [np.exp(t) / np.exp(t).sum(1, keepdims=True) for t in (rng.normal(size=(3, 5)) for _ in range(2))]
+    terms = [-(targets[t] * (s / tau - np.log(np.exp(s / tau).sum(1, keepdims=True)))).sum(1).mean()
+             for t in range(2) for i, s in enumerate(student) if i != t]
+    assert len(terms) == 2 * (2 + 2) - 2
+    assert float(dino.loss([mg.Tensor(s) for s in student], targets, tau)) == pytest.approx(np.mean(terms))
+    assert dino.entropy(np.full(8, 1 / 8)) == pytest.approx(math.log(8)) and dino.entropy(np.eye(3)).tolist() == [0, 0, 0]
+    head = dino.Head(6, 8, 4, 10)
+    assert np.abs(head(mg.Tensor(rng.normal(size=(5, 6)).astype(np.float32))).numpy()).max() <= 1 + 1e-5
+
+
+def task(channels=3, size=16, images=20, classes=4, steps=10):
+    return Task(size, channels, images, 8, steps, classes, flip=True)
+
+
+def batch_of(n=8, channels=3, size=16):
+    from methods.self_supervised.base import Batch
+    return Batch(rng.random((n, channels, size, size), dtype=np.float32), np.arange(n), np.arange(n) % 4)
+
+
+def made(name, channels=3, size=16, **changes):
+    run = dataclasses.replace(self_supervised.settings(name), width=2, depth=1, network="small", **changes)
+    module = METHODS[name]
+    architecture = (module.architecture(run, channels, size) if hasattr(module, "architecture")
+                    else networks.architecture(run.network, channels, size, 0, 0.0, 2, 1))
+    return module.Objective(run, architecture.build(), task(channels, size))
+
+
+def test_dino_uses_the_centre_before_it_moves_and_on_the_raw_outputs():
+    method, batch = made("dino", centre=0.5, local_views=1), batch_of()
+    method.c.data = np.full((1, 512), 0.25, np.float32)
+    state = method.rng.bit_generator.state
+    first, _ = method.loss(batch, 0)
+    raw = (method.c.numpy() - 0.125) / 0.5
+    assert np.abs(raw).max() <= 1 + 1e-5 and raw.std() > 0  # a mean of cosines, not of probabilities
+    method.rng.bit_generator.state = state
+    method.c.data = np.full((1, 512), 0.25, np.float32)
+    assert float(method.loss(batch, 0)[0]) == pytest.approx(float(first), rel=1e-5)
+    first.backward()
+    assert all(p.grad is None for p in method.teacher.net.parameters())
+    method.after_backward(0)
+    assert method.heads.last.weight.grad is None and method.heads.mlp[0].weight.grad is not None
+
+
+def test_masked_patches_alone_cost_and_return_to_their_places():
+    method = made("mae", embed=16, decoder=16, blocks=1)
+    encoder, x = method.net, batch_of(2).x
+    patches = encoder.patchify(mg.Tensor(x))
+    np.testing.assert_array_equal(method.image(patches.numpy()), x)
+    t = mae.targets(patches).numpy()
+    np.testing.assert_allclose(t.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(t.var(-1, ddof=1), 1, atol=1e-3)
+    order, y = method.order(2), rng.normal(size=t.shape)
+    assert method.visible == 16 - 12
+    want = np.mean([(y[n, p] - t[n, p]) ** 2 for n in range(2) for p in order[n, 4:]])
+    assert float(mae.loss(mg.Tensor(y), mg.Tensor(t), order, 4)) == pytest.approx(want, rel=1e-6)
+    seen = []
+    encode = encoder.encode
+    encoder.encode = lambda x, **settings: (seen.append(x.shape), encode(x, **settings))[1]
+    method.loss(batch_of(), 0)
+    assert seen == [(8, 1 + 4, 16)]  # the encoder never sees a hidden patch
+
+
+def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
+    method = made("cpc_images", size=24, features=8, context=6)
+    z = mg.Tensor(rng.normal(size=(2, 5, 5, 8)), requires_grad=True)
+    c = method.heads.astype(np.float64)(z) if hasattr(method.heads, "astype") else method.heads(z.astype(np.float32))
+    c[:, 2].sum().backward()
+    assert not z.grad.numpy()[:, 3:].any() and z.grad.numpy()[:, :3].any()
+    k, predicted = 2, rng.normal(size=(2, 3, 5, 8))
+    s = cpc_images.scores(mg.Tensor(z.numpy()), mg.Tensor(predicted), k).numpy()
+    assert s.shape == (3, 5, 2, 2 + 25)
+    for i, j, n in np.ndindex(3, 5, 2):
+        np.testing.assert_allclose(s[i, j, n, :2], z.numpy()[:, i + k, j] @ predicted[n, i, j])
+        within = (z.numpy()[n] @ predicted[n, i, j]).reshape(-1)
+        within[(i + k) * 5 + j] = -np.inf
+        np.testing.assert_allclose(s[i, j, n, 2:], within)
+
+
+def test_patches_know_nothing_of_each_other():
+    encoder = made("cpc_images", size=24, features=8).net
+    x = batch_of(3, size=24).x
+    before = encoder.grid(mg.Tensor(x)).numpy()
+    x[1, :, 8:12, 8:12] += 1
+    changed = np.abs(encoder.grid(mg.Tensor(x)).numpy() - before).max(-1) > 0
+    assert before.shape == (3, 5, 5, 8) and not changed[[0, 2]].any()
+    np.testing.assert_array_equal(changed[1], [[1 <= i <= 2 and 1 <= j <= 2 for j in range(5)] for i in range(5)])
+
+
+def test_the_spread_tells_a_collapse():
+    z = rng.normal(size=(500, 64))
+    assert spread(mg.Tensor(z)) == pytest.approx(1, abs=0.05)
+    assert spread(mg.Tensor(np.ones((9, 4)))) == pytest.approx(0, abs=1e-6)
+    assert spread(mg.Tensor(z + 100)) < 0.02
+    assert np.isfinite(normalised(mg.Tensor(np.zeros((2, 3)))).numpy()).all()
+
+
+# -- what features are worth -------------------------------------------------------------------------------------------
+
+def test_nearest_neighbours_vote_with_weights():
+    x, y = rng.normal(size=(30, 5)), rng.integers(0, 3, 30)
+    test = rng.normal(size=(4, 5))
+    votes = nearest(x, y, test, 3, k=4, temperature=0.5)
+    cosine = unit(test) @ unit(x).T
+    for i in range(4):
+        near = np.argsort(-cosine[i])[:4]
+        want = [sum(math.exp((cosine[i, j] - 1) / 0.5) for j in near if y[j] == c) for c in range(3)]
+        np.testing.assert_allclose(votes[i], want)
+    assert nearest(x[:2], y[:2], test, 3).shape == (4, 3)  # fewer than k
+
+
+def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was():
+    encoder = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build()
+    y = np.arange(40) % 2
+    x = (rng.random((40, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
+    before = {name: array.copy() for name, array in encoder.state_dict().items()}
+    assert fine_tuned(encoder, x, y, x, y, 2, steps=40, lr=5e-3) >= 0.95
+    assert all(np.array_equal(before[name], array) for name, array in encoder.state_dict().items())
+    found = worth(encoder, x, y, x, y, 2)
+    assert found.keys() == {"knn", "probe"} and found["probe"] > 0.9
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+TINY = {"data": "digits", "steps": 4, "batch": 16, "width": 2, "network": "small", "pictures": 60, "test_every": 2}
+SMALL = {"dino": dict(local_size=8, local_views=1), "mae": dict(embed=8, decoder=8, blocks=1, heads=2, patch=2),
+         "cpc_images": dict(patch=4, stride=1, features=8, context=8)}
+
+
+def tiny(name, out, **changes):
+    return dataclasses.replace(self_supervised.settings(name), **{**TINY, **SMALL.get(name, {}), "out": str(out), **changes})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, name):
+    found = self_supervised.main(tiny(name, tmp_path / "whole"))
+    assert found.keys() == {"knn", "probe"} and 0 <= found["knn"] <= 1
+    self_supervised.main(tiny(name, tmp_path / "halves", steps=4, test_every=4))
+    facts = [checkpoint.load(tmp_path / part / "checkpoint.safetensors") for part in ("whole", "halves")]
+    for key, value in facts[0]["state"]["net"].items():
+        np.testing.assert_array_equal(value, facts[1]["state"]["net"][key])
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(v) for line in lines for v in line.values()) and any("knn" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["byol", "dino", "mae", "cpc_images"])
+def test_training_goes_on_from_a_checkpoint(tmp_path, name):
+    from methods.self_supervised import pictures
+    from methods.self_supervised.base import Batches
+    from methods.training import loop, optimizers
+    from methods.training.run import RunFolder
+    images = pictures.load("digits", most=60)
+
+    class Stopped(Exception):
+        pass
+
+    def train(out, resume, stop=None):
+        run = tiny(name, out, resume=resume)
+        method, about = self_supervised.build(run, images)
+        after = method.after_step
+
+        def step(k):
+            after(k)
+            if k == stop:
+                raise Stopped
+        method.after_step = step
+        loop.train(method, Batches(images.x, images.y, 16, 0), optimizers.make(method.parameters(), "adam", 1e-3, 0.01), 4,
+                   RunFolder(out, run, resume), classifier=about, save_every=2)
+        return method
+
+    with pytest.raises(Stopped):
+        train(tmp_path / "a", False, stop=2)
+    resumed, whole = train(tmp_path / "a", True), train(tmp_path / "b", False)
+    for a, b in zip(resumed.parameters(), whole.parameters()):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("network", ["resnet18", "vit"])
+def test_encoders_are_read_by_published_names_and_from_their_run(tmp_path, network):
+    run = tiny("simclr", tmp_path / "run", network=network, width=4 if network == "vit" else 16, steps=1, batch=4, pictures=8)
+    self_supervised.main(run)
+    x = rng.integers(0, 256, (2, 1, 8, 8)).astype(np.uint8)
+    own, own_input = encoders.load_encoder(run.out)
+    published, published_input = nn.load_encoder(tmp_path / "run" / "encoder")
+    np.testing.assert_allclose(published_input(x), own_input(x), atol=1e-6)
+    np.testing.assert_allclose(published(mg.Tensor(published_input(x))).numpy(), own(mg.Tensor(own_input(x))).numpy(), atol=1e-5)
+
+
+def test_flat_folders_need_no_labels_and_features_are_written(tmp_path, capsys):
+    from PIL import Image
+    (tmp_path / "flat").mkdir()
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3)).astype(np.uint8)).save(tmp_path / "flat" / f"{i}.png")
+    (tmp_path / "flat" / "broken.jpg").write_bytes(b"nothing")
+    run = tiny("simclr", tmp_path / "run", data=str(tmp_path / "flat"), size=16, steps=2, pictures=0)
+    assert self_supervised.main(run) == {}
+    said = capsys.readouterr().out
+    assert "broken.jpg" in said and "there are 6 pictures" in said
+    for ending in ("csv", "npz"):
+        names, features = embed.main(embed.Run((str(tmp_path / "flat"),), str(tmp_path / "run"), out=str(tmp_path / f"f.{ending}")))
+        assert len(names) == 6 and features.shape == (6, 8) and np.isfinite(features).all()
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["files"].tolist() == names and np.array_equal(file["features"], features)
+    assert (tmp_path / "f.csv").read_text().splitlines()[1].startswith(names[0])
+
+
+@pytest.mark.parametrize("changes, said", [
+    (dict(data="nowhere"), "nowhere"), (dict(classes=("cat",)), "there is no class cat"), (dict(steps=0), "--steps 0"),
+    (dict(batch=1), "--batch 1"), (dict(tau=0.0), "--tau 0"), (dict(network="vit", data="digits", width=0), "--width 0")])
+def test_what_cannot_be_is_said_in_a_line_before_anything_is_written(tmp_path, changes, said):
+    with pytest.raises(SystemExit) as error:
+        self_supervised.main(tiny("simclr", tmp_path / "run", **changes))
+    assert said in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("files", [0, 1])
+def test_folders_without_two_pictures_are_refused(tmp_path, files):
+    from PIL import Image
+    (tmp_path / "few").mkdir()
+    for i in range(files):
+        Image.new("RGB", (9, 9)).save(tmp_path / "few" / f"{i}.png")
+    (tmp_path / "few" / "broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(SystemExit, match="few"):
+        self_supervised.main(tiny("simclr", tmp_path / "run", data=str(tmp_path / "few")))
+    assert not (tmp_path / "run").exists()
