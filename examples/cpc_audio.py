@@ -124,7 +124,8 @@ def probes(x, sounds, kind, seed):
     (names, y), (at, test) = sounds.labels[kind], sounds.labelled(kind)
     straight = linear.logistic(x[at], y[at], len(names))
     several = np.bincount(y[at]).min() >= 10  # a tenth is left out to stop early
-    bent = make_pipeline(StandardScaler(), MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed))
+    layers = MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed)
+    bent = make_pipeline(StandardScaler(), layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         bent.fit(x[at], y[at])
@@ -156,7 +157,7 @@ def draw_steps(picked, path):
 
 
 def draw_map(features, sounds, path):
-    """t-SNE of the test recordings: a column for each of the features, a row for each kind of label, a colour for each class."""
+    """t-SNE of the test recordings: a column for each of the features, a row for each kind of label, a colour a class."""
     from sklearn.manifold import TSNE
     places = sounds.test if len(sounds.test) > 10 else np.arange(len(sounds.waveforms))
     kinds = list(sounds.labels)[::-1]
