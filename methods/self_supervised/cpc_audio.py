@@ -47,8 +47,8 @@ class Config:
     strides: tuple[int, ...] = setting((5, 4, 2, 2), least=1)  # (5 4 2 2 2); a hop is their product: 10 ms
     ahead: int = setting(12, least=1)  # K
     negatives: Negatives = "batch"  # in the denominator, besides the positive
-    window: int = setting(4000, least=1)  # samples of a recording that a step hears (20480)
-    batch: int = setting(32, least=2)  # recordings in a step (8 on each of 8 GPUs)
+    window: int = setting(2000, least=1)  # samples of a recording that a step hears (20480)
+    batch: int = setting(64, least=2)  # recordings in a step (8 on each of 8 GPUs)
     lr: float = setting(2e-3, above=0)  # of Adam (2e-4)
 
 
