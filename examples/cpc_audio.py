@@ -7,9 +7,10 @@
 
 The network is trained on the recordings without their labels. Then linear and MLP classifiers read the time-mean of its c from
 the recordings to train on, beside that of the same network as it began, log-mel bands, and the same network trained with the
-labels from end to end.
+labels from end to end. features.npz has what CPC makes of each file.
 """
 import dataclasses
+import io
 import json
 import pathlib
 import warnings
@@ -60,6 +61,9 @@ def main(run):
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder, data=fingerprint(heard),
           evaluate=lambda step: monitored(net, sounds), evaluate_every=run.evaluate_every)
     features["CPC"] = cpc_audio.features(net, sounds.waveforms)
+    content = io.BytesIO()
+    np.savez(content, files=np.array(sounds.names), features=features["CPC"])
+    write_whole(folder.path / "features.npz", content.getvalue())
 
     held = cpc_audio.Batches(sounds.waveforms_of(sounds.test), run.window, hop, run.batch, 0)
     picked = cpc_audio.picked(net, held, 10, run.negatives)

@@ -13,13 +13,14 @@ class Sounds:
     """Recordings, all brought to one loudness, with numbers for labels.
 
     Args:
-        waveforms: (samples,) float32 each; rate: samples a second.
+        waveforms: (samples,) float32 each; rate: samples a second; names: of the files.
         train, test: their places.
         labels: by what they say ("speaker"), the classes' names and the class of each recording, -1 for none.
     """
 
     waveforms: list[np.ndarray]
     rate: int
+    names: list[str]
     train: np.ndarray
     test: np.ndarray
     labels: dict[str, tuple[list[str], np.ndarray]]
@@ -90,7 +91,7 @@ def _load(source, rate, shortest):
             continue
         numbered[kind] = classes, np.array([classes.index(label) if label else -1 for label in given])
     waveforms = [at_one_loudness(x) for x in found.waveforms]
-    return Sounds(waveforms, found.rate, train, test, numbered, "\n".join(
+    return Sounds(waveforms, found.rate, found.names, train, test, numbered, "\n".join(
         [f"{source}: {len(train)} recordings to train on, {len(test)} to test on", found.description(), *notes]))
 
 
