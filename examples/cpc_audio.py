@@ -29,6 +29,7 @@ from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import linear
 from minigrad import optim
 
+STRENGTHS = tuple(10.0 ** np.arange(-9, 3))  # of the ridge regression; it has many recordings for few numbers
 MONITORED = 600, 300  # recordings to train and to test on, for the probes during training
 
 
@@ -38,7 +39,7 @@ class Run(RunSettings, cpc_audio.Config):
 
     data: str = setting("spoken-digits", free=True)  # "spoken-digits", a folder with that, or a folder or zip of .wav files
     rate: int = setting(0, least=0)  # samples a second, of recordings of your own; 0: of most of them
-    steps: int = setting(600, least=1, free=True)  # of CPC
+    steps: int = setting(800, least=1, free=True)  # of CPC
     supervised_steps: int = setting(300, least=0, free=True)  # with each kind of labels; 0: no row of that
     evaluate_every: int = setting(100, least=0, free=True)  # steps between linear probes in metrics.jsonl; 0: none
     out: str = "runs/cpc_audio"  # the run's folder
@@ -115,18 +116,18 @@ def monitored(net, sounds):
                  for places, most in zip(sounds.labelled(kind), MONITORED)]
         y, classes = sounds.labels[kind][1], len(sounds.labels[kind][0])
         x, x_test = (cpc_audio.features(net, sounds.waveforms_of(part)) for part in parts)
-        found[kind] = accuracy(linear.ridge(x, y[parts[0]], classes).scores(x_test), y[parts[1]])
+        found[kind] = accuracy(linear.ridge(x, y[parts[0]], classes, STRENGTHS).scores(x_test), y[parts[1]])
     return found
 
 
 def probes(x, sounds, kind, seed):
-    """The accuracies of a linear and of an MLP classifier of features x, (N, width) of all recordings."""
+    """The accuracies of ridge regression and of an MLP on features x, (N, width) of all recordings."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     (names, y), (at, test) = sounds.labels[kind], sounds.labelled(kind)
-    straight = linear.logistic(x[at], y[at], len(names))
+    straight = linear.ridge(x[at], y[at], len(names), STRENGTHS)
     several = np.bincount(y[at]).min() >= 10  # a tenth is left out to stop early
     layers = MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed)
     bent = make_pipeline(StandardScaler(), layers)
@@ -142,7 +143,9 @@ def supervised(run, sounds, kind):
     folder = pathlib.Path(run.out) / f"supervised_{kind.replace(' ', '_')}"
     net = cpc_audio.Recognizer(network(run), len(names)).to(run.device)
     waveforms = sounds.waveforms_of(at)
-    train(cpc_audio.Supervised(run, net, y[at]), cpc_audio.Batches(waveforms, run.window, net.trunk.hop, run.batch, run.seed),
+    window = int(np.quantile([len(x) for x in waveforms], 0.95))  # nearly all are heard whole
+    batches = cpc_audio.Batches(waveforms, window, net.trunk.hop, -(-run.batch // 2), run.seed)
+    train(cpc_audio.Supervised(run, net, y[at]), batches,
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.supervised_steps,
           RunFolder(folder, run, (folder / "checkpoint.safetensors").exists()), data=fingerprint(waveforms, y[at]))
     x = cpc_audio.features(net.trunk, sounds.waveforms_of(test))

@@ -49,7 +49,7 @@ class Config:
     negatives: Negatives = "batch"  # in the denominator, besides the positive
     window: int = setting(2000, least=1)  # samples of a recording that a step hears (20480)
     batch: int = setting(64, least=2)  # recordings in a step (8 on each of 8 GPUs)
-    lr: float = setting(2e-3, above=0)  # of Adam (2e-4)
+    lr: float = setting(3e-3, above=0)  # of Adam (2e-4)
 
 
 class CPC(nn.Module):
