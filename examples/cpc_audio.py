@@ -19,6 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.self_supervised import cpc_audio
+from methods.self_supervised.evaluation import draw_map
 from methods.training import plots, recordings
 from methods.training.checkpoint import fingerprint
 from methods.training.comparison import text_table
@@ -55,7 +56,7 @@ def main(run):
     sounds = recordings.load(run.data, run.rate, shortest=2 * hop)
     print(sounds.description, flush=True)
     net = network(run)
-    features = {"random initialisation": cpc_audio.features(net, sounds.waveforms),
+    features = {"random": cpc_audio.features(net, sounds.waveforms),
                 "log-mel bands": np.stack([recordings.log_mel(x, sounds.rate) for x in sounds.waveforms])}
     heard = sounds.waveforms_of(sounds.train)
     train(cpc_audio.ContrastivePredictiveCoding(run, net), cpc_audio.Batches(heard, run.window, hop, run.batch, run.seed),
@@ -79,7 +80,10 @@ def main(run):
     if not sounds.labels:
         print(f"without labels there is nothing more to compare; what the run wrote is in {run.out}")
         return {}
-    draw_map({name: features[name] for name in ("random initialisation", "CPC")}, sounds, folder.path / "tsne.png")
+    mapped = sounds.test if len(sounds.test) > 10 else np.arange(len(sounds.waveforms))
+    for kind, (names, y) in sounds.labels.items():
+        for name in ("random", "CPC"):
+            draw_map(features[name][mapped], y[mapped], names, folder.path / f"map_{kind.replace(' ', '_')}_{name}.png")
     found = {}
     for row, x in features.items():
         for kind in sounds.labels:
@@ -161,23 +165,6 @@ def draw_steps(picked, path):
         axis.set(xlabel="hops ahead", ylabel="right latent picked (%)", ylim=(0, 100))
         axis.grid(alpha=0.3)
         axis.legend()
-
-
-def draw_map(features, sounds, path):
-    """t-SNE of the test recordings: a column for each of the features, a row for each kind of label, a colour a class."""
-    from sklearn.manifold import TSNE
-    places = sounds.test if len(sounds.test) > 10 else np.arange(len(sounds.waveforms))
-    kinds = list(sounds.labels)[::-1]
-    points = {name: TSNE(perplexity=min(30, (len(places) - 1) / 3), random_state=0).fit_transform(x[places])
-              for name, x in features.items()}
-    with plots.figure(path, len(kinds), len(features), (5 * len(features), 4.5 * len(kinds))) as axes:
-        for row, kind in zip(axes, kinds):
-            names, y = sounds.labels[kind]
-            for axis, (name, at) in zip(row, points.items()):
-                for k, label in enumerate(names[:20]):
-                    axis.scatter(*at[y[places] == k].T, s=8, color=f"C{k}" if len(names) <= 10 else None, label=label)
-                axis.set(xticks=[], yticks=[], title=f"{name}, by {kind}")
-            row[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 if __name__ == "__main__":

@@ -264,12 +264,12 @@ def test_the_example_on_recordings_of_ones_own(two_voices, tmp_path, capsys):
     from examples import cpc_audio as example
     run = example.Run(data=str(two_voices), out=str(tmp_path / "run"), **TINY)
     found = example.main(run)
-    assert {key[0] for key in found} == {"random initialisation", "log-mel bands", "CPC", "supervised"}
+    assert {key[0] for key in found} == {"random", "log-mel bands", "CPC", "supervised"}
     assert all(0 <= value <= 1 for value in found.values()) and "right latent picked" in capsys.readouterr().out
     with np.load(tmp_path / "run" / "features.npz") as kept:
         assert kept["features"].shape == (24, 8) and sorted(kept["files"])[0] == "high/12.wav"
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"table.txt", "steps.png", "tsne.png", "curves.png", "checkpoint.safetensors", "supervised_class"} <= names
+    assert {"table.txt", "steps.png", "map_class_CPC.png", "map_class_random.png", "curves.png", "checkpoint.safetensors", "supervised_class"} <= names
     probed = [json.loads(line).get("class") for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(probed) == 2 and None not in probed
     run.resume = True
