@@ -7,9 +7,10 @@
 
 The network is trained on the recordings without their labels. Then linear and MLP classifiers read the time-mean of its c from
 the recordings to train on, beside that of the same network as it began, log-mel bands, and the same network trained with the
-labels from end to end.
+labels from end to end. features.npz has what CPC makes of each file.
 """
 import dataclasses
+import io
 import json
 import pathlib
 import warnings
@@ -18,6 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.self_supervised import cpc_audio
+from methods.self_supervised.evaluation import draw_map
 from methods.training import plots, recordings
 from methods.training.checkpoint import fingerprint
 from methods.training.comparison import text_table
@@ -28,6 +30,7 @@ from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import linear
 from minigrad import optim
 
+STRENGTHS = tuple(10.0 ** np.arange(-9, 3))  # of the ridge regression; it has many recordings for few numbers
 MONITORED = 600, 300  # recordings to train and to test on, for the probes during training
 
 
@@ -37,7 +40,7 @@ class Run(RunSettings, cpc_audio.Config):
 
     data: str = setting("spoken-digits", free=True)  # "spoken-digits", a folder with that, or a folder or zip of .wav files
     rate: int = setting(0, least=0)  # samples a second, of recordings of your own; 0: of most of them
-    steps: int = setting(600, least=1, free=True)  # of CPC
+    steps: int = setting(800, least=1, free=True)  # of CPC
     supervised_steps: int = setting(300, least=0, free=True)  # with each kind of labels; 0: no row of that
     evaluate_every: int = setting(100, least=0, free=True)  # steps between linear probes in metrics.jsonl; 0: none
     out: str = "runs/cpc_audio"  # the run's folder
@@ -53,13 +56,16 @@ def main(run):
     sounds = recordings.load(run.data, run.rate, shortest=2 * hop)
     print(sounds.description, flush=True)
     net = network(run)
-    features = {"random initialisation": cpc_audio.features(net, sounds.waveforms),
+    features = {"random": cpc_audio.features(net, sounds.waveforms),
                 "log-mel bands": np.stack([recordings.log_mel(x, sounds.rate) for x in sounds.waveforms])}
     heard = sounds.waveforms_of(sounds.train)
     train(cpc_audio.ContrastivePredictiveCoding(run, net), cpc_audio.Batches(heard, run.window, hop, run.batch, run.seed),
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder, data=fingerprint(heard),
           evaluate=lambda step: monitored(net, sounds), evaluate_every=run.evaluate_every)
     features["CPC"] = cpc_audio.features(net, sounds.waveforms)
+    content = io.BytesIO()
+    np.savez(content, files=np.array(sounds.names), features=features["CPC"])
+    write_whole(folder.path / "features.npz", content.getvalue())
 
     held = cpc_audio.Batches(sounds.waveforms_of(sounds.test), run.window, hop, run.batch, 0)
     picked = cpc_audio.picked(net, held, 10, run.negatives)
@@ -74,7 +80,10 @@ def main(run):
     if not sounds.labels:
         print(f"without labels there is nothing more to compare; what the run wrote is in {run.out}")
         return {}
-    draw_map({name: features[name] for name in ("random initialisation", "CPC")}, sounds, folder.path / "tsne.png")
+    mapped = sounds.test if len(sounds.test) > 10 else np.arange(len(sounds.waveforms))
+    for kind, (names, y) in sounds.labels.items():
+        for name in ("random", "CPC"):
+            draw_map(features[name][mapped], y[mapped], names, folder.path / f"map_{kind.replace(' ', '_')}_{name}.png")
     found = {}
     for row, x in features.items():
         for kind in sounds.labels:
@@ -111,20 +120,21 @@ def monitored(net, sounds):
                  for places, most in zip(sounds.labelled(kind), MONITORED)]
         y, classes = sounds.labels[kind][1], len(sounds.labels[kind][0])
         x, x_test = (cpc_audio.features(net, sounds.waveforms_of(part)) for part in parts)
-        found[kind] = accuracy(linear.ridge(x, y[parts[0]], classes).scores(x_test), y[parts[1]])
+        found[kind] = accuracy(linear.ridge(x, y[parts[0]], classes, STRENGTHS).scores(x_test), y[parts[1]])
     return found
 
 
 def probes(x, sounds, kind, seed):
-    """The accuracies of a linear and of an MLP classifier of features x, (N, width) of all recordings."""
+    """The accuracies of ridge regression and of an MLP on features x, (N, width) of all recordings."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     (names, y), (at, test) = sounds.labels[kind], sounds.labelled(kind)
-    straight = linear.logistic(x[at], y[at], len(names))
+    straight = linear.ridge(x[at], y[at], len(names), STRENGTHS)
     several = np.bincount(y[at]).min() >= 10  # a tenth is left out to stop early
-    bent = make_pipeline(StandardScaler(), MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed))
+    layers = MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed)
+    bent = make_pipeline(StandardScaler(), layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         bent.fit(x[at], y[at])
@@ -137,7 +147,9 @@ def supervised(run, sounds, kind):
     folder = pathlib.Path(run.out) / f"supervised_{kind.replace(' ', '_')}"
     net = cpc_audio.Recognizer(network(run), len(names)).to(run.device)
     waveforms = sounds.waveforms_of(at)
-    train(cpc_audio.Supervised(run, net, y[at]), cpc_audio.Batches(waveforms, run.window, net.trunk.hop, run.batch, run.seed),
+    window = int(np.quantile([len(x) for x in waveforms], 0.95))  # nearly all are heard whole
+    batches = cpc_audio.Batches(waveforms, window, net.trunk.hop, -(-run.batch // 2), run.seed)
+    train(cpc_audio.Supervised(run, net, y[at]), batches,
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.supervised_steps,
           RunFolder(folder, run, (folder / "checkpoint.safetensors").exists()), data=fingerprint(waveforms, y[at]))
     x = cpc_audio.features(net.trunk, sounds.waveforms_of(test))
@@ -153,23 +165,6 @@ def draw_steps(picked, path):
         axis.set(xlabel="hops ahead", ylabel="right latent picked (%)", ylim=(0, 100))
         axis.grid(alpha=0.3)
         axis.legend()
-
-
-def draw_map(features, sounds, path):
-    """t-SNE of the test recordings: a column for each of the features, a row for each kind of label, a colour for each class."""
-    from sklearn.manifold import TSNE
-    places = sounds.test if len(sounds.test) > 10 else np.arange(len(sounds.waveforms))
-    kinds = list(sounds.labels)[::-1]
-    points = {name: TSNE(perplexity=min(30, (len(places) - 1) / 3), random_state=0).fit_transform(x[places])
-              for name, x in features.items()}
-    with plots.figure(path, len(kinds), len(features), (5 * len(features), 4.5 * len(kinds))) as axes:
-        for row, kind in zip(axes, kinds):
-            names, y = sounds.labels[kind]
-            for axis, (name, at) in zip(row, points.items()):
-                for k, label in enumerate(names[:20]):
-                    axis.scatter(*at[y[places] == k].T, s=8, color=f"C{k}" if len(names) <= 10 else None, label=label)
-                axis.set(xticks=[], yticks=[], title=f"{name}, by {kind}")
-            row[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 if __name__ == "__main__":

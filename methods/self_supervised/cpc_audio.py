@@ -31,7 +31,8 @@ import minigrad as mg
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
-from minigrad import Tensor, nn
+from minigrad import Tensor, nn, optim
+from minigrad.data.labels import Shuffled
 
 Negatives = Literal["utterance", "batch", "mixed"]
 OUT = -1e9  # the score of what is no candidate
@@ -47,9 +48,9 @@ class Config:
     strides: tuple[int, ...] = setting((5, 4, 2, 2), least=1)  # (5 4 2 2 2); a hop is their product: 10 ms
     ahead: int = setting(12, least=1)  # K
     negatives: Negatives = "batch"  # in the denominator, besides the positive
-    window: int = setting(4000, least=1)  # samples of a recording that a step hears (20480)
-    batch: int = setting(32, least=2)  # recordings in a step (8 on each of 8 GPUs)
-    lr: float = setting(2e-3, above=0)  # of Adam (2e-4)
+    window: int = setting(2000, least=1)  # samples of a recording that a step hears (20480)
+    batch: int = setting(64, least=2)  # recordings in a step (8 on each of 8 GPUs)
+    lr: float = setting(3e-3, above=0)  # of Adam (2e-4)
 
 
 class CPC(nn.Module):
@@ -156,24 +157,22 @@ class Batches:
 
     def __init__(self, waveforms: Sequence[np.ndarray], window: int, hop: int, batch: int, seed: int):
         self.waveforms, self.window, self.hop, self.batch = waveforms, window, hop, min(batch, len(waveforms))
-        self.rng, self.order = np.random.default_rng(seed), np.zeros(0, int)
+        self.order = Shuffled(len(waveforms), seed)
 
     def sample(self) -> Batch:
         """The next batch; a recording that is longer than the window begins at random."""
-        if len(self.order) < self.batch:
-            self.order = np.concatenate([self.order, self.rng.permutation(len(self.waveforms))])
-        rows, self.order = self.order[:self.batch], self.order[self.batch:]
-        starts = [self.rng.integers(max(len(self.waveforms[i]) - self.window, 0) + 1) for i in rows]
+        rows = self.order.take(self.batch)
+        starts = [self.order.rng.integers(max(len(self.waveforms[i]) - self.window, 0) + 1) for i in rows]
         cut = [self.waveforms[i][start:start + self.window] for i, start in zip(rows, starts)]
         return padded(cut, rows, self.hop, self.window)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the random numbers and of the round."""
-        return {"rng": self.rng.bit_generator.state, "order": self.order}
+        """The state of the order and of its generator, which the windows use too."""
+        return self.order.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self.rng.bit_generator.state, self.order = state["rng"], np.asarray(state["order"], int)
+        self.order.load_state_dict(state)
 
 
 class ContrastivePredictiveCoding(Method):
@@ -185,13 +184,8 @@ class ContrastivePredictiveCoding(Method):
         return loss, {"accuracy": np.nanmean(picked.accuracy), "information": np.nanmean(picked.information)}
 
     def schedule(self, step: int, steps: int) -> float:
-        return warm_cosine(step, steps)
-
-
-def warm_cosine(step: int, steps: int) -> float:
-    """A twentieth of the steps up from 0, then down a cosine to 0."""
-    warm = max(1, steps // 20)
-    return (step + 1) / warm if step < warm else 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(steps - warm, 1)))
+        """A twentieth of the steps up from 0, then down a cosine to 0."""
+        return optim.cosine_decay(1.0, steps, max(1, steps // 20))(step)
 
 
 def time_mean(h: Tensor, lengths: np.ndarray) -> Tensor:
@@ -244,4 +238,5 @@ class Supervised(Method):
         return mg.cross_entropy(scores, y), {"accuracy": (scores.numpy().argmax(1) == y).mean()}
 
     def schedule(self, step: int, steps: int) -> float:
-        return warm_cosine(step, steps)
+        """A twentieth of the steps up from 0, then down a cosine to 0."""
+        return optim.cosine_decay(1.0, steps, max(1, steps // 20))(step)

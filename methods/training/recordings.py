@@ -13,13 +13,14 @@ class Sounds:
     """Recordings, all brought to one loudness, with numbers for labels.
 
     Args:
-        waveforms: (samples,) float32 each; rate: samples a second.
+        waveforms: (samples,) float32 each; rate: samples a second; names: of the files.
         train, test: their places.
         labels: by what they say ("speaker"), the classes' names and the class of each recording, -1 for none.
     """
 
     waveforms: list[np.ndarray]
     rate: int
+    names: list[str]
     train: np.ndarray
     test: np.ndarray
     labels: dict[str, tuple[list[str], np.ndarray]]
@@ -66,7 +67,8 @@ def _load(source, rate, shortest):
         if not pathlib.Path(source).exists():
             raise FileNotFoundError('there is no such folder or zip; "spoken-digits" is the data set')
         found, notes = data.read_recordings(source, rate or None), []
-        labels, held = found.labels, {name for members in found.layout.test.values() for name in members} if found.layout else {}
+        labels, tested_on = found.labels, found.layout.test.values() if found.layout else []
+        held = {name for members in tested_on for name in members}
         if not held:
             held = set(np.random.default_rng(0).permutation(found.names)[:max(1, len(found) // 5)].tolist())
             notes.append("a fifth is to test on")
@@ -89,7 +91,7 @@ def _load(source, rate, shortest):
             continue
         numbered[kind] = classes, np.array([classes.index(label) if label else -1 for label in given])
     waveforms = [at_one_loudness(x) for x in found.waveforms]
-    return Sounds(waveforms, found.rate, train, test, numbered, "\n".join(
+    return Sounds(waveforms, found.rate, found.names, train, test, numbered, "\n".join(
         [f"{source}: {len(train)} recordings to train on, {len(test)} to test on", found.description(), *notes]))
 
 
@@ -101,7 +103,7 @@ def at_one_loudness(x: np.ndarray) -> np.ndarray:
 def log_mel(x: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
     """Mean and deviation over time of the logarithms of a waveform's power in mel bands, (2 bands,).
 
-    Frames of 25 ms, one each 10 ms, in a Hann window; triangles that are equally wide on the mel scale, 2595 log10(1 + f / 700).
+    Frames of 25 ms, one each 10 ms, in a Hann window; triangles equally wide on the mel scale, 2595 log10(1 + f / 700).
     """
     width, hop = rate // 40, rate // 100
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(x, (0, max(width - len(x), 0))), width)[::hop]

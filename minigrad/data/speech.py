@@ -22,7 +22,7 @@ import numpy as np
 from .files import data_dir
 from .folder import FoundFiles, Layout, arrange, find_files, some
 
-RATES = 1000, 768_000  # samples a second, the least and the most
+RATES = 1000, 192_000  # samples a second, the least and the most
 LONGEST = 3600  # seconds
 TEST_TAKES = range(5)
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -82,7 +82,7 @@ class Recordings:
 
 
 def spoken_digits_in(path: str | os.PathLike) -> pathlib.Path | None:
-    """The zip or the folder `recordings` of the Free Spoken Digit Dataset at a path or in its `speech/`; None if there is none."""
+    """The zip or the folder `recordings` of the Free Spoken Digit Dataset, at a path or in its `speech/`; or None."""
     path = pathlib.Path(path)
     zips = f"{_DIGITS}.zip", f"{_DIGITS}-master.zip"
     for place in (path, path / "speech"):
@@ -121,15 +121,16 @@ def load_spoken_digits(data: str | os.PathLike | None = None) -> Recordings:
 
 
 def customary_split(recordings: Recordings) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the recordings to train on and to test on, takes 0 to 4 of each digit and speaker, as its authors have it."""
+    """The places of the recordings to train on, and of those to test on: takes 0 to 4, as the authors of the digits say."""
     return recordings.by("take", TEST_TAKES)
 
 
 def read_recordings(path: str | os.PathLike, rate: int | None = None) -> Recordings:
     """All .wav files below a folder or in a zip of one, see the table above.
 
-    Labels "class" are the names of their folders, or, if all lie in one folder, parts of their names: where each is like
-    `a_b_c.wav`, with as many parts, those parts which two recordings or more of each class share are labels "part 1" and so on.
+    Labels "class" are the names of their folders. If all lie in one, parts of their names are labels: of `7_theo_3.wav`
+    "part 1" is 7, "part 2" theo, where all names have as many parts, and that part is of two kinds or more with two
+    recordings or more each.
 
     Args:
         rate: samples a second; by default that of most of the files.
@@ -188,8 +189,8 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
     if kind == _EXTENSIBLE and len(head) >= 26:
         kind, = struct.unpack_from("<H", head, 24)
     if kind not in (_INTEGER, _FLOAT) or (kind, bits) not in _READERS:
-        raise ValueError(f"it is compressed, or of another kind (format {kind}, {bits} bits); integers of 8, 16, 24 and 32 bits "
-                         "and floats are read")
+        raise ValueError(f"it is compressed, or of another kind (format {kind}, {bits} bits); integers of 8 to 32 bits and "
+                         "floats are read")
     if not RATES[0] <= rate <= RATES[1] or not channels or frame != channels * bits // 8:
         raise ValueError(f"its header makes no sense: {rate} samples a second, {channels} channels, {frame} bytes for a sample "
                          f"of {bits} bits in each")
@@ -222,7 +223,8 @@ _READERS = {(_INTEGER, 8): lambda content: (np.frombuffer(content, np.uint8) - n
 def resample(x: np.ndarray, old: int, new: int) -> np.ndarray:
     """A waveform (samples,) of `old` samples a second as one of `new`, of the same dtype.
 
-    The band below half of the smaller rate is kept, by a sinc in a Hann window over 32 of its zeros; beyond the ends is silence.
+    What lies below half of the smaller rate is kept, by a sinc in a Hann window over 32 of its zeros. Beyond the ends is
+    silence.
     """
     if old == new:
         return x
