@@ -13,3 +13,4 @@ from .labels import Batch, SemiSupervisedLoader, balanced_subset
 from .lake import LakeRun, load_lake_runs
 from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot
+from .text import PARTS_OF_SPEECH, Texts, WordPiece, load_glosses, read_texts

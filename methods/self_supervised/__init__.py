@@ -1,0 +1,1 @@
+"""Learning from examples without labels: a task that the data themselves pose trains an encoder."""
