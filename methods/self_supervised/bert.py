@@ -209,6 +209,7 @@ class Sequences:
                 self.like[kinds[d][i], kinds[d][i + 1]].append((d, i))
         self.like = {kind: places for kind, places in self.like.items() if places[0][0] != places[-1][0]}
         self.kind = {place: kind for kind, places in self.like.items() for place in places}
+        self.long = np.array([sum(map(len, documents[d][i:i + 2])) for d, i in self.first])
         self.rng, self.order = np.random.default_rng(seed), np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -229,10 +230,16 @@ class Sequences:
             b = self.documents[other[0]][other[1] + 1]
         return *joined(a, b, self.vocabulary, self.config.length), y
 
+    def round(self) -> np.ndarray:
+        """All sequences in a random order, in which those of a batch are about equally long: padding costs time."""
+        order = np.argsort(np.minimum(self.long, self.config.length) + self.rng.uniform(0, 8, len(self)), kind="stable")
+        batches = np.array_split(order, -(-len(self) // self.config.batch))
+        return np.concatenate([batches[i] for i in self.rng.permutation(len(batches))])
+
     def sample(self) -> Batch:
         """The next batch."""
-        while len(self.order) < min(self.config.batch, len(self.first)):
-            self.order = np.concatenate([self.order, self.rng.permutation(len(self.first))])
+        if not len(self.order):
+            self.order = self.round()
         taken, self.order = self.order[:self.config.batch], self.order[self.config.batch:]
         xs, segments, follows = zip(*(self.sequence(*self.first[k]) for k in taken))
         changed, chosen = zip(*(hidden(x, self.vocabulary, self.config, self.rng) for x in xs))
