@@ -73,7 +73,7 @@ def main(run):
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]
     tracked = batches[:-(-TRACKED // run.batch)]
-    shares = bert_evaluation.word_shares(documents, vocabulary)
+    shares = bert_evaluation.word_shares(documents, len(vocabulary))
 
     def evaluate(step):
         found = bert_evaluation.measured(net, tracked, shares)

@@ -233,8 +233,8 @@ class Sequences:
     def round(self) -> np.ndarray:
         """All sequences in a random order, in which those of a batch are about equally long: padding costs time."""
         order = np.argsort(np.minimum(self.long, self.config.length) + self.rng.uniform(0, 8, len(self)), kind="stable")
-        batches = np.array_split(order, -(-len(self) // self.config.batch))
-        return np.concatenate([batches[i] for i in self.rng.permutation(len(batches))])
+        *batches, last = np.split(order, range(self.config.batch, len(self), self.config.batch))
+        return np.concatenate([*(batches[i] for i in self.rng.permutation(len(batches))), last])
 
     def sample(self) -> Batch:
         """The next batch."""
@@ -287,7 +287,7 @@ class Pretraining(Method):
 def linear(step: int, steps: int, warmup: float) -> float:
     """The factor of the rate: from 0 to 1 in the first part of the steps, then back to 0 at the end."""
     up = warmup * steps
-    return (step + 1) / up if step + 1 < up else (steps - step) / max(steps - up, 1)
+    return min((step + 1) / up if up else 1.0, (steps - step) / max(steps - up, 1), 1.0)
 
 
 def make_optimizer(net: nn.Module, lr: float, decay: float) -> optim.AdamW:

@@ -30,9 +30,9 @@ def encoded(texts: Texts, vocabulary: WordPiece) -> Documents:
 # -- hidden words and next sentences ---------------------------------------------------------------------------------
 
 
-def word_shares(documents: Documents, vocabulary: WordPiece) -> np.ndarray:
-    """The share of each piece in documents, one more of each counted: (vocabulary,)."""
-    counts = 1 + np.bincount(np.concatenate([s for document in documents for s in document]), minlength=len(vocabulary))
+def word_shares(documents: Documents, size: int) -> np.ndarray:
+    """The share of each of `size` pieces in documents, one more of each counted: (size,)."""
+    counts = 1 + np.bincount(np.concatenate([s for document in documents for s in document]), minlength=size)
     return counts / counts.sum()
 
 

@@ -10,6 +10,7 @@
 | other endings, `.hidden` files                                | not read                                                    |
 """
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -167,7 +168,7 @@ class WordPiece:
     """A vocabulary of words and pieces of words, and the greedy division of text into them (Wu et al. 2016, arXiv:1609.08144).
 
     As BERT does it: text is lower-cased and loses its accents, punctuation stands alone, and of each word the longest piece
-    that is in the vocabulary is taken first; pieces that do not begin a word are written ##ing. Done by the library tokenizers.
+    that is in the vocabulary is taken first; pieces that do not begin a word are written ##ing. `train` and `encode` need the library tokenizers.
 
     Args:
         tokens: the pieces, by their ids; [PAD], [UNK], [CLS], [SEP] and [MASK] must be among them.
@@ -189,8 +190,6 @@ class WordPiece:
         self.pad, self.unknown, self.cls, self.sep, self.mask = (ids[name] for name in SPECIAL)
         self.ordinary = np.array([i for i, token in enumerate(self.tokens) if not re.fullmatch(
             r"\[(PAD|UNK|CLS|SEP|MASK|unused\d+)\]", token)], np.int64)
-        library = _tokenizers()
-        self._library = _tokenizer(library, library.models.WordPiece(ids, unk_token="[UNK]"), lower)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -224,7 +223,7 @@ class WordPiece:
         Case is kept only where `tokenizer_config.json` beside it says so.
 
         Raises:
-            FileNotFoundError: it is not there; ValueError: it is no vocabulary; ImportError: tokenizers is not installed.
+            FileNotFoundError: it is not there; ValueError: it is no vocabulary.
         """
         path = pathlib.Path(path)
         path = path / "vocab.txt" if path.is_dir() else path
@@ -246,8 +245,18 @@ class WordPiece:
         facts = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lower}
         (folder / "tokenizer_config.json").write_text(json.dumps(facts, indent=1))
 
+    @functools.cached_property
+    def _library(self):
+        library = _tokenizers()
+        ids = {token: i for i, token in enumerate(self.tokens)}
+        return _tokenizer(library, library.models.WordPiece(ids, unk_token="[UNK]"), self.lower)
+
     def encode(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of each text's pieces, without special tokens: (n,) int32 each. "[MASK]" within a text is text."""
+        """The ids of each text's pieces, without special tokens: (n,) int32 each. "[MASK]" within a text is text.
+
+        Raises:
+            ImportError: tokenizers is not installed.
+        """
         return [np.array(found.ids, np.int32) for found in self._library.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
