@@ -68,7 +68,7 @@ def main(run):
     tested = bert.Sequences(held_out, test_texts.kinds, vocabulary, run, (run.seed, 1))
     print(f"{len(documents)} documents to train on, {sum(map(len, documents))} sentences; {len(held_out)} to test on; "
           f"{len(vocabulary)} pieces of words")
-    if run.next_sentence and not sequences.kind:
+    if run.next_sentence and not sequences.like:
         raise SystemExit(f"--data {run.data}: no sentence that follows another in two or more documents; divide documents by "
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]

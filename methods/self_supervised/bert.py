@@ -19,9 +19,9 @@ says whether B is what came after A.
 As the E of the output is that of the input, both give it a gradient. Only the states in M are multiplied by E, which has a row
 for each word of the vocabulary.
 
-What tells a false B from a true one must not be how it looks. So a false one takes the place of a B with the same kinds of
-sentence before and at it (`data.text.Texts`: definitions, examples): A by itself and B by itself look alike in both cases, and
-sentences without a neighbour, which could only be followed by a false one, are read alone and have no y.
+What tells a false B from a true one must not be how it looks. So a false one is about as long as the true one, of the same kind
+(`data.text.Texts`: definitions, examples), and follows a sentence of the same kind in its own document. Sentences without a
+neighbour, which could be followed by false ones alone, are read by themselves and have no y.
 """
 import collections
 import json
@@ -41,6 +41,7 @@ from minigrad.backend.files import replacing
 from minigrad.data.text import WordPiece
 from minigrad.nn.models.published import current_names, published_state
 
+NEAR = 20  # a false B is one of so many shorter and longer ones
 NO_LABEL = -100  # what `mg.cross_entropy` leaves out
 
 
@@ -54,7 +55,7 @@ class Config:
     masked: float = setting(0.8, least=0, most=1)  # of these become [MASK]
     changed: float = setting(0.1, least=0, most=1)  # of these become a random word; the others stay
     next_sentence: bool = True  # False: masked words alone
-    lr: float = setting(1e-3, above=0)  # of AdamW, the highest
+    lr: float = setting(2e-3, above=0)  # of AdamW, the highest
     warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rate grows; then it falls to 0
     decay: float = setting(0.01, least=0)  # of the matrices
     dropout: float = setting(0.0, least=0, most=0.9)
@@ -203,12 +204,15 @@ class Sequences:
                  seed: int | tuple[int, ...]):
         self.documents, self.vocabulary, self.config = documents, vocabulary, config
         self.first = [(d, i) for d, sentences in enumerate(documents) for i in range(max(1, len(sentences) - 1))]
-        self.like = collections.defaultdict(list)  # from the kinds of A and B to the places of such an A
+        pairs = collections.defaultdict(list)  # by the kinds of A and B
         for d, i in self.first:
             if len(documents[d]) > 1:
-                self.like[kinds[d][i], kinds[d][i + 1]].append((d, i))
-        self.like = {kind: places for kind, places in self.like.items() if places[0][0] != places[-1][0]}
-        self.kind = {place: kind for kind, places in self.like.items() for place in places}
+                pairs[kinds[d][i], kinds[d][i + 1]].append((d, i))
+        self.like = {}  # from each A with a y to all with the same kinds, B by B longer, and its place among them
+        for group in pairs.values():
+            if group[0][0] != group[-1][0]:  # two documents at least
+                group.sort(key=lambda pair: len(documents[pair[0]][pair[1] + 1]))
+                self.like |= {pair: (group, k) for k, pair in enumerate(group)}
         self.long = np.array([sum(map(len, documents[d][i:i + 2])) for d, i in self.first])
         self.rng, self.order = np.random.default_rng(seed), np.zeros(0, np.int64)
 
@@ -219,16 +223,20 @@ class Sequences:
     def sequence(self, d: int, i: int) -> tuple[np.ndarray, np.ndarray, int]:
         """x, s and y with sentence i of document d as A."""
         a, rest = self.documents[d][i], self.documents[d][i + 1:i + 2]
-        if not self.config.next_sentence or (d, i) not in self.kind:
-            return *joined(a, rest[0] if rest else None, self.vocabulary, self.config.length), NO_LABEL
-        y, b = int(self.rng.random() < 0.5), rest[0]
-        if y:
-            like = self.like[self.kind[d, i]]
-            other = like[self.rng.integers(len(like))]
-            while other[0] == d:
-                other = like[self.rng.integers(len(like))]
-            b = self.documents[other[0]][other[1] + 1]
+        b, y = rest[0] if rest else None, NO_LABEL
+        if self.config.next_sentence and (d, i) in self.like:
+            y = int(self.rng.random() < 0.5)
+            b = self.false(d, i) if y else b
         return *joined(a, b, self.vocabulary, self.config.length), y
+
+    def false(self, d: int, i: int) -> np.ndarray:
+        """A sentence of another document that looks like the one after sentence i of document d."""
+        (group, k), near, others = self.like[d, i], NEAR, []
+        while not others:
+            others = [pair for pair in group[max(0, k - near):k + near + 1] if pair[0] != d]
+            near *= 2
+        e, j = others[self.rng.integers(len(others))]
+        return self.documents[e][j + 1]
 
     def round(self) -> np.ndarray:
         """All sequences in a random order, in which those of a batch are about equally long: padding costs time."""

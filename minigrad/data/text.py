@@ -146,18 +146,18 @@ def read_texts(path: str | os.PathLike) -> Texts:
     return Texts(documents, [[0] * len(document) for document in documents], skipped=skipped)
 
 
-END = r"[.!?\u2026][\"'\u201d\u2019)\]]*"  # of a sentence
+STOP, CLOSING = r"[.!?\u2026]", r"[\"'\u201d\u2019)\]]"  # of a sentence
+BETWEEN = re.compile(rf"(?:(?<={STOP})|(?<={STOP}{CLOSING}))\s+(?=[\"'\u201c\u2018(\[]*[^\W_a-z])")  # two sentences
 
 
 def paragraphs(text: str) -> Iterator[list[str]]:
     """The documents of a file: between blank lines, the sentences of each."""
     for block in re.split(r"\n\s*\n", "\n".join(text.splitlines())):
         lines = [line for line in (" ".join(line.split()) for line in block.split("\n")) if re.search(r"\w", line)]
-        whole = sum(bool(re.search(END + "$", line)) for line in lines)
-        units = lines if 2 * whole >= len(lines) else [" ".join(lines)]
-        found = [s for unit in units for s in re.split(rf"(?<=[.!?\u2026])[\"'\u201d\u2019)\]]*\s+(?=[\"'\u201c\u2018(\[]*[^\W\d_a-z])", unit)]
-        found = lines if len(found) == 1 else found
-        if found := [s for s in found if re.search(r"\w", s)]:
+        ended = sum(bool(re.search(f"{STOP}{CLOSING}*$", line)) for line in lines)
+        found = [s for unit in (lines if 2 * ended >= len(lines) else [" ".join(lines)]) for s in BETWEEN.split(unit)]
+        found = [s for s in (found if len(found) > 1 else lines) if re.search(r"\w", s)]
+        if found:
             yield found
 
 
@@ -218,7 +218,7 @@ class WordPiece:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "WordPiece":
-        """The vocabulary of a published `vocab.txt`, a token a line, given by its path or folder.
+        """The vocabulary of a published `vocab.txt`, a token a line, or `tokenizer.json`, given by its path or folder.
 
         Case is kept only where `tokenizer_config.json` beside it says so.
 
@@ -226,16 +226,23 @@ class WordPiece:
             FileNotFoundError: it is not there; ValueError: it is no vocabulary.
         """
         path = pathlib.Path(path)
-        path = path / "vocab.txt" if path.is_dir() else path
+        if path.is_dir():
+            path = next((path / name for name in ("vocab.txt", "tokenizer.json") if (path / name).is_file()), path / "vocab.txt")
+        if not path.is_file():
+            raise FileNotFoundError(f"no vocabulary at {path}")
         try:
-            tokens = path.read_text(encoding="utf-8").split("\n")
-            facts = path.parent / "tokenizer_config.json"
+            text, facts = path.read_text(encoding="utf-8"), path.parent / "tokenizer_config.json"
+            if path.suffix == ".json":
+                ids = json.loads(text)["model"]["vocab"]
+                tokens = sorted(ids, key=ids.get)
+                if [ids[token] for token in tokens] != list(range(len(ids))):
+                    raise ValueError("its ids are not 0, 1, 2, ...")
+            else:
+                tokens = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
             lower = not facts.is_file() or json.loads(facts.read_text(encoding="utf-8")).get("do_lower_case", True)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"no vocabulary at {path}") from None
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is no vocabulary: {error}") from None
-        return cls([token.rstrip("\r") for token in (tokens[:-1] if tokens[-1] == "" else tokens)], lower)
+            return cls(tokens, lower)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} is no vocabulary of WordPiece: {error}") from None
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `vocab.txt` and `tokenizer_config.json` into a folder, as published encoders have them."""
