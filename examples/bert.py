@@ -1,13 +1,13 @@
-"""BERT learns from text without labels: it names hidden words and tells whether a sentence follows another. Then a few labels do.
+"""BERT learns from text without labels, from hidden words and next sentences; then a few labels are enough.
 
-    python -m examples.bert                                         # WordNet's glosses, from MINIGRAD_DATA or /usr/share/wordnet
+    python -m examples.bert                                         # WordNet's glosses (MINIGRAD_DATA, /usr/share/wordnet)
     python -m examples.bert --data TEXTS                            # your own: a .txt file, a folder or a zip of them
     python -m examples.bert --encoder FOLDER --lr 1e-4              # continues a published encoder: a folder of the Hub
     python -m examples.bert --fill "a [MASK] that barks"            # the finished run's words, or those of --encoder FOLDER
     python -m examples.bert --fill "a [MASK] that barks" --encoder FOLDER
 
 On documents held out it measures how often the hidden word and the next sentence are right, beside always saying the most
-frequent word; then, on the glosses, which of noun, verb, adjective and adverb is defined, from few labels: the pre-trained encoder
+frequent word. Then it learns from few labels which of noun, verb, adjective and adverb a gloss defines: the pre-trained encoder
 against the same network with random weights. The encoder is written to `encoder/` in the run's folder, in the Hub's form.
 """
 import dataclasses
@@ -58,6 +58,8 @@ def main(run):
     check(run)
     if run.fill:
         return filled(run)
+    if run.masked + run.changed > 1:
+        raise SystemExit(f"--masked {run.masked} and --changed {run.changed}: choose shares that are 1 or less together")
     folder = RunFolder(run.out, run, run.resume)
     texts = load(run)
     parts = texts.divided()
@@ -162,7 +164,7 @@ def classified(run, net, vocabulary, parts):
             if name == "pre-trained":
                 encoder.load_state_dict(start, strict=False)
             out = pathlib.Path(run.out) / "labels" / (f"{run.steps}-{draw}" if name == "pre-trained" else f"scratch-{draw}")
-            config = Tuning(seed=run.seed, steps=run.tuning_steps, out=str(out), resume=(out / "checkpoint.safetensors").exists(),
+            config = Tuning(out=str(out), resume=(out / "checkpoint.safetensors").exists(), seed=run.seed, steps=run.tuning_steps,
                             labels=run.labels, length=run.length, batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay,
                             pretrained=name == "pre-trained")
             method = Classification(config, encoder.to(run.device))

@@ -1,7 +1,7 @@
 """BERT's pre-training: masked words and next sentences.
 
-Jacob Devlin, Ming-Wei Chang, Kenton Lee, Kristina Toutanova: "BERT: Pre-training of Deep Bidirectional Transformers for Language
-Understanding", 2018, arXiv:1810.04805.
+Jacob Devlin, Ming-Wei Chang, Kenton Lee, Kristina Toutanova: "BERT: Pre-training of Deep Bidirectional Transformers for
+Language Understanding", 2018, arXiv:1810.04805.
 
 A Transformer reads two sentences, A and B, in which some words are hidden. It names them from what stands on both sides, and
 says whether B is what came after A.
@@ -65,6 +65,7 @@ class Config:
 
 HEADS = {"dense": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm",
          "bias": "cls.predictions.bias", "follows": "cls.seq_relationship"}  # here, and in published files
+TASKS = {"masked words": {"dense", "norm", "bias"}, "next sentence": {"follows"}}
 
 
 class PretrainingBERT(nn.Module):
@@ -118,7 +119,7 @@ def load(where: str | os.PathLike, dropout: float = 0.0) -> tuple[PretrainingBER
     """A published encoder (a folder of the Hub) with its vocabulary; and which heads its file lacks: these are new.
 
     Raises:
-        FileNotFoundError: there is none; ValueError: it is no BERT, or its vocabulary has more words; see `nn.load_text_encoder`.
+        FileNotFoundError: there is none; ValueError: it is no BERT, or its vocabulary has more words (`nn.load_text_encoder`).
     """
     bert, path = nn.load_text_encoder(where, dropout=dropout)
     vocabulary = WordPiece.load(path.parent)
@@ -129,8 +130,8 @@ def load(where: str | os.PathLike, dropout: float = 0.0) -> tuple[PretrainingBER
     wanted = {name: HEADS[head] + name.removeprefix(head) for name in own if (head := name.split(".")[0]) in HEADS}
     found = {name: state[there] for name, there in wanted.items() if there in state and state[there].shape == own[name].shape}
     net.load_state_dict(found, strict=False)
-    return net, vocabulary, [what for what, names in (("masked words", ("dense", "norm", "bias")), ("next sentence", ("follows",)))
-                             if any(name.split(".")[0] in names for name in wanted.keys() - found.keys())]
+    new = {name.split(".")[0] for name in wanted.keys() - found.keys()}
+    return net, vocabulary, [what for what, heads in TASKS.items() if new & heads]
 
 
 # -- sequences -------------------------------------------------------------------------------------------------------
@@ -165,6 +166,12 @@ def padded(rows: list[np.ndarray], value: int) -> np.ndarray:
     for line, row in zip(table, rows):
         line[:len(row)] = row
     return table
+
+
+def filled(rows: list[np.ndarray]) -> np.ndarray:
+    """Where `padded` has the rows themselves: True, and False for what fills them up."""
+    lengths = np.array([len(row) for row in rows])
+    return np.arange(lengths.max()) < lengths[:, None]
 
 
 def joined(a: np.ndarray, b: np.ndarray | None, vocabulary: WordPiece, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -251,8 +258,8 @@ class Sequences:
         taken, self.order = self.order[:self.config.batch], self.order[self.config.batch:]
         xs, segments, follows = zip(*(self.sequence(*self.first[k]) for k in taken))
         changed, chosen = zip(*(hidden(x, self.vocabulary, self.config, self.rng) for x in xs))
-        return Batch(padded(changed, self.vocabulary.pad), padded([np.ones(len(x)) for x in xs], 0).astype(bool),
-                     padded(segments, 0), np.repeat(np.arange(len(xs)), [len(places) for places in chosen]),
+        return Batch(padded(changed, self.vocabulary.pad), filled(xs), padded(segments, 0),
+                     np.repeat(np.arange(len(xs)), [len(places) for places in chosen]),
                      np.concatenate(chosen), np.concatenate([x[places] for x, places in zip(xs, chosen)]), np.array(follows))
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from minigrad.data.text import Texts, WordPiece
 from . import bert
 
 Documents = list[list[np.ndarray]]  # of each document the ids of its sentences
+Guesses = list[tuple[str, float]]  # words with their probabilities
 
 
 def encoded(texts: Texts, vocabulary: WordPiece) -> Documents:
@@ -58,7 +59,7 @@ def measured(net: bert.PretrainingBERT, batches: list[bert.Batch], shares: np.nd
             "entropy": float(-np.log(shares[targets]).mean())}
 
 
-def guesses(net: bert.PretrainingBERT, vocabulary: WordPiece, sentence: list[np.ndarray], most: int) -> list[list[tuple[str, float]]]:
+def guesses(net: bert.PretrainingBERT, vocabulary: WordPiece, sentence: list[np.ndarray], most: int) -> list[Guesses]:
     """The most probable words between the parts of a sentence, which are given as ids: for each gap words and probabilities."""
     x = [vocabulary.cls]
     for i, part in enumerate(sentence):
@@ -74,7 +75,7 @@ def guesses(net: bert.PretrainingBERT, vocabulary: WordPiece, sentence: list[np.
     return [[(vocabulary.tokens[vocabulary.ordinary[k]], float(row[k])) for k in np.argsort(-row)[:most]] for row in p]
 
 
-def fill(net: bert.PretrainingBERT, vocabulary: WordPiece, text: str, most: int = 5) -> list[list[tuple[str, float]]]:
+def fill(net: bert.PretrainingBERT, vocabulary: WordPiece, text: str, most: int = 5) -> list[Guesses]:
     """The most probable words for each [MASK] in a text, with their probabilities.
 
     Raises:
@@ -86,7 +87,7 @@ def fill(net: bert.PretrainingBERT, vocabulary: WordPiece, text: str, most: int 
     return guesses(net, vocabulary, vocabulary.encode(parts), most)
 
 
-def shown(found: list[tuple[str, float]]) -> str:
+def shown(found: Guesses) -> str:
     """Words with their probabilities, in a line."""
     return ", ".join(f"{word} {100 * p:.0f} %" for word, p in found)
 
@@ -134,7 +135,7 @@ class LabelledTexts:
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (N, L), False for padding (N, L), and labels (N,) of some."""
         rows = [self.rows[k] for k in places]
-        return bert.padded(rows, self.pad), bert.padded([np.ones(len(row)) for row in rows], 0).astype(bool), self.labels[places]
+        return bert.padded(rows, self.pad), bert.filled(rows), self.labels[places]
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The next batch."""

@@ -54,7 +54,7 @@ class Texts:
                                    labels=None if self.labels is None else self.labels[which])
 
     def divided(self) -> tuple["Texts", "Texts"]:
-        """Those to train on and those to test on, one of ten by its first sentence: the same in each run, and in other company."""
+        """Those to train on, and one of ten to test on: which, its first sentence says, so it is always the same."""
         held_out = np.array([zlib.crc32(document[0].encode()) % 10 == 0 for document in self.documents], bool)
         return self.chosen(np.flatnonzero(~held_out)), self.chosen(np.flatnonzero(held_out))
 
@@ -168,7 +168,8 @@ class WordPiece:
     """A vocabulary of words and pieces of words, and the greedy division of text into them (Wu et al. 2016, arXiv:1609.08144).
 
     As BERT does it: text is lower-cased and loses its accents, punctuation stands alone, and of each word the longest piece
-    that is in the vocabulary is taken first; pieces that do not begin a word are written ##ing. `train` and `encode` need the library tokenizers.
+    that is in the vocabulary is taken first; pieces that do not begin a word are written ##ing. `train` and `encode` need the
+    library tokenizers.
 
     Args:
         tokens: the pieces, by their ids; [PAD], [UNK], [CLS], [SEP] and [MASK] must be among them.
@@ -212,8 +213,8 @@ class WordPiece:
 
         characters = sorted(learned(0, []))  # whose order is random otherwise, and with it which of two equal pairs is joined
         if len(SPECIAL) + len(characters) > size:
-            raise ValueError(f"WordPiece.train: {size} pieces are too few: the special tokens and the texts' characters, at the "
-                             f"beginning of words and within, are {len(SPECIAL) + len(characters)}")
+            raise ValueError(f"WordPiece.train: {size} pieces are too few: the special tokens and the texts' characters, at "
+                             f"the beginning of words and within, are {len(SPECIAL) + len(characters)}")
         return cls(learned(size, [*SPECIAL, *characters]), lower)
 
     @classmethod
@@ -227,7 +228,8 @@ class WordPiece:
         """
         path = pathlib.Path(path)
         if path.is_dir():
-            path = next((path / name for name in ("vocab.txt", "tokenizer.json") if (path / name).is_file()), path / "vocab.txt")
+            found = [path / name for name in ("vocab.txt", "tokenizer.json") if (path / name).is_file()]
+            path = found[0] if found else path / "vocab.txt"
         if not path.is_file():
             raise FileNotFoundError(f"no vocabulary at {path}")
         try:
@@ -275,7 +277,7 @@ def _tokenizers():
     try:
         import tokenizers
     except ImportError:
-        raise ImportError("WordPiece vocabularies are read and made by the library tokenizers: pip install tokenizers") from None
+        raise ImportError("WordPiece needs the library tokenizers: pip install tokenizers") from None
     return tokenizers
 
 

@@ -78,7 +78,8 @@ def test_the_division_depends_on_the_document_alone():
 @pytest.mark.parametrize("text, found", [
     ("A dog barks. It is loud!\n\nA cat.\n", [["A dog barks.", "It is loud!"], ["A cat."]]),
     ("One line is one.\nTwo? Three.\r\n \r\nFour.", [["One line is one.", "Two?", "Three."], ["Four."]]),
-    ("A line that goes\non in the next one. And\nanother sentence.", [["A line that goes on in the next one.", "And another sentence."]]),
+    ("A line that goes\non in the next one. And\nanother sentence.",
+     [["A line that goes on in the next one.", "And another sentence."]]),
     ("no marks at all\nin these lines", [["no marks at all", "in these lines"]]),
     ("He said: “Go.” “No.” She e.g. stayed at 3.5 km.", [["He said: “Go.”", "“No.”", "She e.g. stayed at 3.5 km."]]),
     ("* * *\n\n---\n\n \t\n", []), ("", [])])
@@ -146,7 +147,8 @@ def test_a_vocabulary_and_its_special_tokens(tmp_path):
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(tokens).encode())
     assert WordPiece.load(tmp_path).tokens == tokens
     os.remove(tmp_path / "vocab.txt")
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {t: i for i, t in reversed(list(enumerate(tokens)))}}}))
+    ids = {token: i for i, token in reversed(list(enumerate(tokens)))}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": ids}}))
     assert WordPiece.load(tmp_path).tokens == tokens and not WordPiece.load(tmp_path).lower
 
 

@@ -1,4 +1,4 @@
-"""BERT's two tasks: what is hidden, what follows, the loss against plain NumPy, files, and a run that resumes to the same bits."""
+"""BERT's two tasks: what is hidden, what follows, the loss against plain NumPy, files, a run and its resumption."""
 import dataclasses
 import json
 import math
@@ -204,7 +204,8 @@ def test_a_run_that_resumes_ends_with_the_same_bits(tmp_path):
         run = Run(out=str(tmp_path / folder), steps=steps, resume=resume, warmup=0.0, dropout=0.1)
         method = bert.Pretraining(run, small(dropout=0.1).train())
         method.schedule = lambda step, steps: 1.0
-        train(method, sequences(), {"adamw": bert.make_optimizer(method.net, 1e-3, 0.01)}, steps, RunFolder(run.out, run, resume))
+        optimizer = bert.make_optimizer(method.net, 1e-3, 0.01)
+        train(method, sequences(), {"adamw": optimizer}, steps, RunFolder(run.out, run, resume))
         return method.net.state_dict()
 
     whole, _ = go("whole", 14), go("parts", 6)
@@ -334,7 +335,8 @@ def test_what_is_no_bert_is_refused(tmp_path):
         bert.load(tmp_path)
 
 
-@pytest.mark.parametrize("build", [lambda: nn.BERT(20, 8, 2, 2, 16, 10, num_classes=3), lambda: nn.resnet18(num_classes=4),
+@pytest.mark.parametrize("build", [lambda: nn.BERT(20, 8, 2, 2, 16, 10, num_classes=3),
+                                   lambda: nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 4),
                                    lambda: nn.VisionTransformer(16, 8, 3, 5, 12, 2, 3), lambda: nn.efficientnet_lite(0),
                                    lambda: nn.CLIPText(20, 8, 1, 2, 16, 10, 6)],
                          ids=["BERT", "ResNet", "VisionTransformer", "EfficientNetLite", "CLIPText"])

@@ -90,7 +90,8 @@ def load_text_encoder(where: str | os.PathLike, *, dropout: float = 0.1) -> tupl
         if config.get("hidden_act", "gelu") != "gelu":
             raise ValueError(f"its activation is {config['hidden_act']}, and gelu is wanted")
         words, width = own[BERT_WORDS].shape
-        encoder = BERT(words, width, len(_numbers(own, "encoder.layer.")), config.get("num_attention_heads", max(width // 64, 1)),
+        heads = config.get("num_attention_heads", max(width // 64, 1))
+        encoder = BERT(words, width, len(_numbers(own, "encoder.layer.")), heads,
                        next((len(array) for name, array in own.items() if name.endswith("intermediate.dense.weight")), width),
                        len(own["embeddings.position_embeddings.weight"]), len(own["embeddings.token_type_embeddings.weight"]),
                        dropout, config.get("layer_norm_eps", 1e-12))
