@@ -1,20 +1,15 @@
 """A network on a whole data set: its outputs, accuracies with their intervals."""
 import numpy as np
 
-import minigrad as mg
 from minigrad.nn import Module
 
-from .forward import tensor
+from .forward import evaluating, tensor
 
 
 def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
     """The outputs for all of x (N, ...), in evaluation mode and without a graph, so many at a time."""
-    was_training = net.training
-    net.eval()
-    with mg.no_grad():
-        outputs = [net(tensor(net, x[i:i + batch])).numpy() for i in range(0, len(x), batch)]
-    net.train(was_training)
-    return np.concatenate(outputs)
+    with evaluating(net):
+        return np.concatenate([net(tensor(net, x[i:i + batch])).numpy() for i in range(0, len(x), batch)])
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -19,6 +19,18 @@ def tensor_like(array: np.ndarray, x: Tensor) -> Tensor:
     return mg.Tensor(array.astype(x.dtype, copy=False)).to(x.device)
 
 
+@contextlib.contextmanager
+def evaluating(net: Module) -> Iterator[None]:
+    """The network is in evaluation mode inside, and no graph is recorded."""
+    was_training = net.training
+    net.eval()
+    try:
+        with mg.no_grad():
+            yield
+    finally:
+        net.train(was_training)
+
+
 def joint_forward(net: Module, *groups: np.ndarray) -> list[Tensor]:
     """The outputs for each group of inputs from one pass, so that batch normalisation is over all groups."""
     return mg.split(net(tensor(net, np.concatenate(groups))), np.cumsum([len(g) for g in groups])[:-1])

