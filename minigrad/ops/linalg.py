@@ -525,7 +525,15 @@ def _svd_rule(gs, outs, _x):
     return out + _matmul(u * inverse, _t(gv - _matmul(v, right)))
 
 
-_thin_svd = Primitive("svd", in_float32(lambda x: tuple(xp(x).linalg.svd(x, full_matrices=False))), _svd_rule)
+def _for_svd(name, x):
+    """`x`. LinAlgError if a number on the CPU is not finite, with which LAPACK's algorithm may never end."""
+    if xp(x) is np and not np.isfinite(x).all():
+        raise np.linalg.LinAlgError(f"{name}: the matrix holds NaN or infinity")
+    return x
+
+
+_thin_svd = Primitive(
+    "svd", in_float32(lambda x: tuple(xp(x).linalg.svd(_for_svd("svd", x), full_matrices=False))), _svd_rule)
 
 
 @operation(numpy=np.linalg.svd)
@@ -540,6 +548,7 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
 
     Raises:
         TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
+        numpy.linalg.LinAlgError: a number is not finite.
     """
     x = _matrices("svd", x)
     if not compute_uv:
@@ -586,6 +595,6 @@ def _pinv_rule(g, out, x):
     return first + second - _matmul(_matmul(pt, g), pt)
 
 
-@primitive(in_float32(lambda x: xp(x).linalg.pinv(x)), _pinv_rule, numpy=np.linalg.pinv)
+@primitive(in_float32(lambda x: xp(x).linalg.pinv(_for_svd("pinv", x))), _pinv_rule, numpy=np.linalg.pinv)
 def pinv(x: TensorLike) -> Tensor:
-    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change."""
+    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change. LinAlgError of NaN and infinity."""
