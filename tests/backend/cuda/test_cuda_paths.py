@@ -318,6 +318,23 @@ def test_optimisers(run, name, dtypes):
         close(actual, right, scale=3)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("name", MAKES)
+def test_optimisers_keep_a_bad_gradient_where_it_is(run, name, bad):
+    shapes = [(2, 3), (2,), (4,), (4,), (4,), (4,)]
+    grads = [normal(10 + i, np.float32, *shape) for i, shape in enumerate(shapes)]
+    grads[0][1, 1] = bad
+    here, there = ([normal(i, np.float32, *shape) for i, shape in enumerate(shapes)] for _ in range(2))
+    with np.errstate(all="ignore"):
+        averages, _ = trained(MAKES[name], here, grads)
+        others, _ = run(trained, MAKES[name], there, grads)
+    for actual, right in zip(others + there, averages + here):
+        np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(right))
+    rest = np.isfinite(there[0]).sum()
+    assert rest >= 5 or name in ("LAMB", "LARS"), "these alone look at the norm of a parameter and of its step"
+    assert all(np.isfinite(a).all() for a in there[1:])
+
+
 def clipped(grads, most):
     params = [nn.Parameter(backend.xp(g).zeros_like(g)) for g in grads]
     for p, g in zip(params, grads):
