@@ -86,7 +86,7 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> T
     """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
     x, y = as_tensor(x), as_tensor(y)
     if np.iterable(axes):
-        ax, ay = _axes(axes[0], x.ndim), _axes(axes[1], y.ndim)
+        ax, ay = _axes("tensordot", axes[0], x.ndim), _axes("tensordot", axes[1], y.ndim)
     else:
         axes = whole("tensordot", "axes", axes, 0)
         if axes > builtins.min(x.ndim, y.ndim):
@@ -213,9 +213,13 @@ def _diagonals(x, letters):
 @operation(method=True, numpy=np.diagonal)
 def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
-    x = moveaxis(as_tensor(x), (axis1, axis2), (-2, -1))
+    return _diagonal("diagonal", as_tensor(x), offset, axis1, axis2)
+
+
+def _diagonal(of, x, offset, axis1, axis2):
+    x = moveaxis(x, _axes(of, (axis1, axis2), x.ndim), (-2, -1))
     rows, columns = x.shape[-2:]
-    offset = whole("diagonal", "offset", offset, -math.inf)
+    offset = whole(of, "offset", offset, -math.inf)
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
     i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
     return getitem(x, (..., i + start_row, i + start_column))
@@ -224,7 +228,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
 @operation(method=True, numpy=np.trace)
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of a diagonal."""
-    return sum(diagonal(x, offset, axis1, axis2), -1)
+    return sum(_diagonal("trace", as_tensor(x), offset, axis1, axis2), -1)
 
 
 @operation(numpy=np.tril)
@@ -468,7 +472,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
         raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
-    axes = _axes(axis, x.ndim)
+    axes = _axes("norm", axis, x.ndim)
     if not axes and axis is not None:
         raise ValueError("norm: axis names none; one axis is wanted for vectors, two for matrices")
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
