@@ -31,7 +31,8 @@ def environment(reports):
     return {**os.environ, "CC": "gcc", "LD_PRELOAD": " ".join(found),
             "MINIGRAD_CFLAGS": f"-O1 -g1 -fno-omit-frame-pointer {CHECKS} -include {shlex.quote(str(HEADER))}",
             "MINIGRAD_CACHE": str(pathlib.Path(tempfile.gettempdir()) / f"minigrad-sanitize-{getpass.getuser()}"),
-            "ASAN_OPTIONS": f"detect_leaks=0:halt_on_error=0:log_path={reports}/address",  # Python leaks much at its end
+            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0:"  # Python leaks much at its end,
+                            f"allocator_may_return_null=1:log_path={reports}/address",  # and too large an array is an error
             "UBSAN_OPTIONS": "halt_on_error=0", "UBSAN_REPORTS": f"{reports}/undefined",  # for sanitize.h
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 

@@ -17,7 +17,7 @@ recipes = pytest.importorskip("tests.fuzz.recipes")
 def test_every_public_function_is_fuzzed_or_left_out_for_a_reason():
     assert not recipes.untold(), "tests/fuzz/recipes.py: how are these called?"
     known = {*recipes.RECIPES, *recipes.LEFT_OUT, *recipes.ELSEWHERE}
-    assert {name for name in known if not name.startswith("steps.")} <= set(recipes.public()), "no longer public"
+    assert {name for name in known if not name.startswith(("steps.", "fills.", "symmetric."))} <= set(recipes.public()), "no longer public"
     assert not {*recipes.RECIPES} & {*recipes.LEFT_OUT}
 
 
@@ -37,7 +37,7 @@ def test_a_round_over_a_few_operations(tmp_path):
 
 @pytest.mark.parametrize("fault, said", [
     ("forward = lambda x: np.tanh(x) * (1 + 1e-3)", "NumPy: output 0"),
-    ("forward = lambda x: os.kill(os.getpid(), 11)", "died"),
+    ("forward = lambda x: os.kill(os.getpid(), 9)", "died"),
     ("forward = lambda x: {}[0]", "KeyError"),
     ("forward = lambda x: np.tanh(x, out=x if x.flags.writeable and x.dtype.kind == 'f' else None)", "changed argument"),
     ("rules = lambda g, out, _x: 1.01 * g * (1 - out * out),", "gradient 0|derivatives"),
@@ -47,7 +47,7 @@ def test_faults_are_found_and_shrunk(tmp_path, fault, said):
     break_it = f"import os, numpy as np, minigrad as mg; mg.tanh.{fault}"
     done = fuzz("--cases", "150", "--work", str(tmp_path / "case.py"), json.dumps([0, ["mg.tanh"]]), break_it=break_it)
     if said == "died":
-        assert done.returncode == -11 and "mg.tanh" in (tmp_path / "case.py").read_text()
+        assert done.returncode == -9 and "mg.tanh" in (tmp_path / "case.py").read_text()
         return
     report = json.loads(done.stdout)
     assert re.search(said, report["finding"]), report

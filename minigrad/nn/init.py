@@ -33,6 +33,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """How many inputs an output of this weight (out, in, ...) has, and how many outputs an input."""
+    _check("fan_in_and_fan_out", tensor)
     if tensor.ndim < 2:
         raise ValueError(f"fan in and fan out are those of a weight of two or more axes, (out, in, ...), not of {tensor.shape}")
     window = math.prod(tensor.shape[2:])
@@ -71,21 +72,25 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All equal to `val`."""
+    _check("constant_", tensor)
     return _filled(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
     """All 0."""
+    _check("zeros_", tensor)
     return _filled(tensor, 0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
     """All 1."""
+    _check("ones_", tensor)
     return _filled(tensor, 1)
 
 
 def eye_(tensor: Tensor) -> Tensor:
     """1 on the diagonal of a matrix and 0 elsewhere."""
+    _check("eye_", tensor)
     if tensor.ndim != 2:
         raise ValueError(f"eye_: a Tensor of two axes wanted, got shape {tensor.shape}")
     return _filled(tensor, np.eye(*tensor.shape))

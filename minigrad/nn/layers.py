@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import LEAST, pair, real, several, single, whole
+from ..ops.geometry import divisor, LEAST, pair, real, several, single, whole
 from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -414,7 +414,7 @@ class Softplus(Module):
     """`softplus`."""
 
     def __init__(self, beta: float = 1.0):
-        self.beta = real("Softplus", "beta", beta)
+        self.beta = divisor("Softplus", "beta", beta)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softplus(x, beta=self.beta)

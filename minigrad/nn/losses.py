@@ -1,21 +1,41 @@
 """Losses as modules: `nn.CrossEntropyLoss()(logits, labels)`. Names and arguments are PyTorch's; see `functional`.
 
-`reduction` is "mean", "sum" or "none".
+`reduction` is "mean", "sum" or "none". Settings are checked when a loss is made: ValueError.
 """
 import numpy as np
 
+from ..ops.geometry import divisor, one_of, real, whole
 from ..tensor import Tensor, TensorLike, asarray
 from . import functional as F
 from .module import Module
 
 
-def _weights(values):
-    """A buffer, so that it moves with the module; None stays None."""
-    values = asarray(values)
-    return np.asarray(values, np.float32) if isinstance(values, (int, float, list, tuple)) else values
+class _Loss(Module):
+    """What losses have in common."""
+
+    reductions = ("mean", "sum", "none")
+
+    def __init__(self, *, reduction: str = "mean"):
+        self.reduction = one_of(self._name, "reduction", reduction, self.reductions)
+
+    @property
+    def _name(self):
+        return type(self).__name__
+
+    def _weights(self, argument, values):
+        """A buffer, so that it moves with the module; None stays None."""
+        values = asarray(values)
+        if isinstance(values, (int, float, list, tuple)):
+            try:
+                return np.asarray(values, np.float32)
+            except (TypeError, ValueError):
+                values = np.asarray(values, object)
+        if values is not None and getattr(getattr(values, "dtype", None), "kind", "O") in "OSUMmc":
+            raise ValueError(f"{self._name}: {argument} must be numbers, not {values!r}")
+        return values
 
 
-class CrossEntropyLoss(Module):
+class CrossEntropyLoss(_Loss):
     """-log softmax(input)[target].
 
     Args:
@@ -26,21 +46,20 @@ class CrossEntropyLoss(Module):
 
     def __init__(self, weight: TensorLike | None = None, *, ignore_index: int = -100, reduction: str = "mean",
                  label_smoothing: float = 0.0):
-        self.weight, self.ignore_index = _weights(weight), ignore_index
-        self.reduction, self.label_smoothing = reduction, label_smoothing
+        super().__init__(reduction=reduction)
+        self.weight = self._weights("weight", weight)
+        self.ignore_index = whole(self._name, "ignore_index", ignore_index, -2**63)
+        self.label_smoothing = real(self._name, "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
                                label_smoothing=self.label_smoothing)
 
 
-class MSELoss(Module):
+class MSELoss(_Loss):
     """(input - target)^2."""
 
     function = staticmethod(F.mse_loss)
-
-    def __init__(self, *, reduction: str = "mean"):
-        self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return self.function(input, target, reduction=self.reduction)
@@ -52,38 +71,41 @@ class L1Loss(MSELoss):
     function = staticmethod(F.l1_loss)
 
 
-class HuberLoss(Module):
+class HuberLoss(_Loss):
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target."""
 
     def __init__(self, *, reduction: str = "mean", delta: float = 1.0):
-        self.reduction, self.delta = reduction, delta
+        super().__init__(reduction=reduction)
+        self.delta = divisor(self._name, "delta", real(self._name, "delta", delta, 0))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
-class BCELoss(Module):
+class BCELoss(_Loss):
     """-t log p - (1 - t) log(1 - p) for probabilities p; `weight` multiplies the loss of each element."""
 
     def __init__(self, weight: TensorLike | None = None, *, reduction: str = "mean"):
-        self.weight, self.reduction = _weights(weight), reduction
+        super().__init__(reduction=reduction)
+        self.weight = self._weights("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
-class BCEWithLogitsLoss(Module):
+class BCEWithLogitsLoss(_Loss):
     """`BCELoss` of sigmoid(input), without overflow; `pos_weight` multiplies the term of t = 1."""
 
     def __init__(self, weight: TensorLike | None = None, *, reduction: str = "mean", pos_weight: TensorLike | None = None):
-        self.weight, self.reduction, self.pos_weight = _weights(weight), reduction, _weights(pos_weight)
+        super().__init__(reduction=reduction)
+        self.weight, self.pos_weight = self._weights("weight", weight), self._weights("pos_weight", pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(input, target, weight=self.weight, reduction=self.reduction,
                                                   pos_weight=self.pos_weight)
 
 
-class KLDivLoss(Module):
+class KLDivLoss(_Loss):
     """target (log(target) - input) for log-probabilities `input`.
 
     Args:
@@ -91,38 +113,46 @@ class KLDivLoss(Module):
         log_target: the target holds log-probabilities.
     """
 
+    reductions = ("mean", "batchmean", "sum", "none")
+
     def __init__(self, *, reduction: str = "mean", log_target: bool = False):
-        self.reduction, self.log_target = reduction, log_target
+        super().__init__(reduction=reduction)
+        self.log_target = log_target
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
-class SmoothL1Loss(Module):
+class SmoothL1Loss(_Loss):
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target."""
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0):
-        self.reduction, self.beta = reduction, beta
+        super().__init__(reduction=reduction)
+        self.beta = real(self._name, "beta", beta, 0)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
-class NLLLoss(Module):
+class NLLLoss(_Loss):
     """-input[target] of log-probabilities; `weight` and `ignore_index` as in `CrossEntropyLoss`."""
 
     def __init__(self, weight: TensorLike | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
-        self.weight, self.ignore_index, self.reduction = _weights(weight), ignore_index, reduction
+        super().__init__(reduction=reduction)
+        self.weight = self._weights("weight", weight)
+        self.ignore_index = whole(self._name, "ignore_index", ignore_index, -2**63)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
-class TripletMarginLoss(Module):
+class TripletMarginLoss(_Loss):
     """max(|anchor - positive| - |anchor - negative| + margin, 0), with p-norms along the last axis."""
 
     def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, *, reduction: str = "mean"):
-        self.margin, self.p, self.eps, self.reduction = margin, p, eps, reduction
+        super().__init__(reduction=reduction)
+        self.margin, self.eps = real(self._name, "margin", margin), real(self._name, "eps", eps, 0)
+        self.p = p if isinstance(p, float) and p == np.inf else real(self._name, "p", p, 0)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, reduction=self.reduction)

@@ -10,7 +10,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
-from .geometry import one_axis, one_of, real
+from .geometry import divisor, one_axis, one_of, real
 from .shape import split
 
 
@@ -100,8 +100,8 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
 
 @operation
 def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, without overflow."""
-    x, beta = _floating("softplus", x), real("softplus", "beta", beta)
+    """log(1 + exp(beta x)) / beta, without overflow. ValueError if `beta` is 0."""
+    x, beta = _floating("softplus", x), divisor("softplus", "beta", beta)
     return _fused_softplus(x) if beta == 1 else _fused_softplus(x * beta) / beta
 
 

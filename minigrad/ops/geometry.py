@@ -91,3 +91,11 @@ def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = m
                 f"of at least {low:g}" if math.isfinite(low) else "that is finite")
         raise ValueError(f"{of}: {name} must be a number {span}, not {value!r}")
     return number
+
+
+def divisor(of: str, name: str, value: Any) -> float:
+    """`value` as by `real`, which is not 0. ValueError otherwise."""
+    number = real(of, name, value)
+    if not isinstance(number, Tensor) and number == 0:
+        raise ValueError(f"{of}: {name} must be a number other than 0, not {value!r}")
+    return number

@@ -86,7 +86,7 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> T
     """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
     x, y = as_tensor(x), as_tensor(y)
     if np.iterable(axes):
-        ax, ay = _axes(axes[0], x.ndim), _axes(axes[1], y.ndim)
+        ax, ay = _axes("tensordot", axes[0], x.ndim), _axes("tensordot", axes[1], y.ndim)
     else:
         axes = whole("tensordot", "axes", axes, 0)
         if axes > builtins.min(x.ndim, y.ndim):
@@ -213,9 +213,13 @@ def _diagonals(x, letters):
 @operation(method=True, numpy=np.diagonal)
 def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose indices along two axes differ by `offset`; they form the last axis of the result."""
-    x = moveaxis(as_tensor(x), (axis1, axis2), (-2, -1))
+    return _diagonal("diagonal", as_tensor(x), offset, axis1, axis2)
+
+
+def _diagonal(of, x, offset, axis1, axis2):
+    x = moveaxis(x, _axes(of, (axis1, axis2), x.ndim), (-2, -1))
     rows, columns = x.shape[-2:]
-    offset = whole("diagonal", "offset", offset, -math.inf)
+    offset = whole(of, "offset", offset, -math.inf)
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))
     i = np.arange(builtins.max((0, builtins.min(rows - start_row, columns - start_column))))
     return getitem(x, (..., i + start_row, i + start_column))
@@ -224,7 +228,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
 @operation(method=True, numpy=np.trace)
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of a diagonal."""
-    return sum(diagonal(x, offset, axis1, axis2), -1)
+    return sum(_diagonal("trace", as_tensor(x), offset, axis1, axis2), -1)
 
 
 @operation(numpy=np.tril)
@@ -468,7 +472,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
         raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
-    axes = _axes(axis, x.ndim)
+    axes = _axes("norm", axis, x.ndim)
     if not axes and axis is not None:
         raise ValueError("norm: axis names none; one axis is wanted for vectors, two for matrices")
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
@@ -525,7 +529,15 @@ def _svd_rule(gs, outs, _x):
     return out + _matmul(u * inverse, _t(gv - _matmul(v, right)))
 
 
-_thin_svd = Primitive("svd", in_float32(lambda x: tuple(xp(x).linalg.svd(x, full_matrices=False))), _svd_rule)
+def _for_svd(name, x):
+    """`x`. LinAlgError if a number on the CPU is not finite, with which LAPACK's algorithm may never end."""
+    if xp(x) is np and not np.isfinite(x).all():
+        raise np.linalg.LinAlgError(f"{name}: the matrix holds NaN or infinity")
+    return x
+
+
+_thin_svd = Primitive(
+    "svd", in_float32(lambda x: tuple(xp(x).linalg.svd(_for_svd("svd", x), full_matrices=False))), _svd_rule)
 
 
 @operation(numpy=np.linalg.svd)
@@ -540,6 +552,7 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
 
     Raises:
         TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
+        numpy.linalg.LinAlgError: a number is not finite.
     """
     x = _matrices("svd", x)
     if not compute_uv:
@@ -586,6 +599,6 @@ def _pinv_rule(g, out, x):
     return first + second - _matmul(_matmul(pt, g), pt)
 
 
-@primitive(in_float32(lambda x: xp(x).linalg.pinv(x)), _pinv_rule, numpy=np.linalg.pinv)
+@primitive(in_float32(lambda x: xp(x).linalg.pinv(_for_svd("pinv", x))), _pinv_rule, numpy=np.linalg.pinv)
 def pinv(x: TensorLike) -> Tensor:
-    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change."""
+    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change. LinAlgError of NaN and infinity."""

@@ -272,17 +272,22 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 @operation
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
-    x, eps = as_tensor(x), real("l2_normalize", "eps", eps, 0)
-    return x / maximum(sqrt(sum(x * x, axis, keepdims=True)), eps)
+    return _normalized("l2_normalize", as_tensor(x), axis, eps)
+
+
+def _normalized(of, x, axis, eps):
+    axes, eps = _axes(of, axis, x.ndim), real(of, "eps", eps, 0)
+    length = sqrt(sum(x * x, axes, keepdims=True))
+    return x / (maximum(length, eps) if eps else where(length == 0, 1, length))
 
 
 @operation
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
-    """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast."""
+    """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast. Of a vector of zeros 0."""
     x, y = map(as_tensor, (x, y))
-    eps = real("cosine_similarity", "eps", eps, 0)
     shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
-    return sum(l2_normalize(broadcast_to(x, shape), axis, eps) * l2_normalize(broadcast_to(y, shape), axis, eps), axis)
+    x, y = (_normalized("cosine_similarity", broadcast_to(v, shape), axis, eps) for v in (x, y))
+    return sum(x * y, axis)
 
 
 @operation
@@ -294,7 +299,7 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
         g: the lengths, of v's shape with 1 along the other axes (0-d or all ones if `axis` is None).
     """
     v = as_tensor(v)
-    keep = () if axis is None else _axes(axis, v.ndim)
+    keep = () if axis is None else _axes("weight_norm", axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))
     return v * (g / where(length > 0, length, 1))

@@ -26,14 +26,14 @@ def _spread(g, like, axis):
     return _broadcast_to(_reshape(g, shape=_ones_at(like.shape, axis)), shape=like.shape)
 
 
-def _axes_of_all(axis, ndim):
-    """As `_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min."""
-    return () if ndim == 0 and not np.iterable(axis) and axis in (0, -1) else _axes(axis, ndim)
+def _axes_of_all(of, axis, ndim):
+    """As `_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min, not mean."""
+    return () if ndim == 0 and not np.iterable(axis) and axis in (0, -1) else _axes(of, axis, ndim)
 
 
 def _reduced(primitive, x, axis, keepdims):
     x = as_tensor(x)
-    return primitive(x, axis=_axes_of_all(axis, x.ndim), keepdims=_flag(primitive.name, keepdims))
+    return primitive(x, axis=_axes_of_all(primitive.name, axis, x.ndim), keepdims=_flag(primitive.name, keepdims))
 
 
 def _flag(name, keepdims):
@@ -135,7 +135,7 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     x = _selected("mean", x, dtype, None, None)
     if dtype is not None and not is_float(x.dtype):
         raise TypeError(f"mean: dtype is a floating point one, not {x.dtype}")
-    axis, keepdims = _axes(axis, x.ndim), _flag("mean", keepdims)
+    axis, keepdims = _axes("mean", axis, x.ndim), _flag("mean", keepdims)
     if where is None:
         return _mean(x, axis=axis, keepdims=keepdims)
     x, mask = _as_float(x), _mask("mean", where, x)
@@ -174,7 +174,7 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
         raise ValueError(f"{name}: where needs initial, which is the result where no element counts")
     initial = _initial(name, initial, x)
     x = _selected(name, x, None, mask, initial)
-    axis = _axes_of_all(axis, x.ndim)
+    axis = _axes_of_all(name, axis, x.ndim)
     if math.prod([x.shape[a] for a in axis]):
         return of_two(_reduced(primitive, x, axis, keepdims), initial)
     return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=_flag(name, keepdims)).shape)
@@ -184,7 +184,7 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
     x = as_tensor(x)
-    return _logsumexp(x, axis=_axes(axis, x.ndim), keepdims=_flag("logsumexp", keepdims))
+    return _logsumexp(x, axis=_axes_of_all("logsumexp", axis, x.ndim), keepdims=_flag("logsumexp", keepdims))
 
 
 @operation(method=True, numpy=np.var)
@@ -194,8 +194,11 @@ def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 
     `correction` is another name of `ddof`.
     """
-    x, ddof = as_tensor(x), _corrected("var", ddof, correction)
-    axis = _axes(axis, x.ndim)
+    return _variance("var", as_tensor(x), axis, _corrected("var", ddof, correction), _flag("var", keepdims))
+
+
+def _variance(name, x, axis, ddof, keepdims):
+    axis = _axes(name, axis, x.ndim)
     count = math.prod([x.shape[a] for a in axis])
     squares = (x - mean(x, axis, keepdims=True)) ** 2
     if ddof == 0:
@@ -208,7 +211,7 @@ def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
-    return sqrt(var(x, axis, _corrected("std", ddof, correction), keepdims))
+    return sqrt(_variance("std", as_tensor(x), axis, _corrected("std", ddof, correction), _flag("std", keepdims)))
 
 
 def _corrected(name, ddof, correction):
@@ -243,7 +246,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     """
     x, keepdims = _selected("prod", x, dtype, where, 1), _flag("prod", keepdims)
     x = x if dtype is not None else _widened(x)
-    axis, shape = _axes_of_all(axis, x.ndim), x.shape
+    axis, shape = _axes_of_all("prod", axis, x.ndim), x.shape
     x = _to_last(x, axis)
     n = x.shape[-1]
     if n == 0:
@@ -265,7 +268,7 @@ def median(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
         ValueError: there are no elements.
     """
     x, keepdims = _as_float(x), _flag("median", keepdims)
-    axis, shape = _axes(axis, x.ndim), x.shape
+    axis, shape = _axes("median", axis, x.ndim), x.shape
     ordered = sort(_to_last(x, axis), -1)
     n = ordered.shape[-1]
     if not n:
@@ -343,7 +346,9 @@ _fused_softmax, _fused_log_softmax = Fused("softmax", _softmax), Fused("log_soft
 def _along_last(operation, x, axis):
     """An operation along the last axis, along another one."""
     x = _as_float(x)
-    (axis,) = _axes((axis,), x.ndim)
+    if x.ndim == 0 and (row := _or_vector(x, axis)) is not x:
+        return _reshape(operation(row), shape=())
+    axis = one_axis(operation.name, axis, x.ndim)
     if axis == x.ndim - 1:
         return operation(x)
     order = tuple(a for a in range(x.ndim) if a != axis) + (axis,)

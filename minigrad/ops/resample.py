@@ -195,8 +195,9 @@ def _grid_sample(x, grid, align_corners, border):
             column, row = (f._array.astype(np.int64) + d for f, d in zip(corner, (right, down)))
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
+            inside = Tensor(inside[..., None])
             weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
-            y = y + where(Tensor(inside[..., None]), _weigh(pixels, weight.expand_dims(3)), 0)
+            y = y + where(inside, _weigh(where(inside, pixels, 0), weight.expand_dims(3)), 0)  # no NaN from there, nor to there
     lost = Tensor(module.isnan(grid._array).any(-1)[..., None])
     return where(lost, math.nan, y).transpose(0, 3, 1, 2)
 

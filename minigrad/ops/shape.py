@@ -19,21 +19,21 @@ from .index import getitem
 Axes = int | Sequence[int]  # one number, or several
 
 
-def _axes(axis, ndim):
-    """One axis or several as a tuple of non-negative numbers."""
+def _axes(of, axis, ndim):
+    """One axis or several as a tuple of non-negative numbers. `of` says in errors which operation's they are."""
     if isinstance(axis, (str, bytes, dict, set)):
-        raise TypeError(f"an axis is a whole number, not {axis!r}")
+        raise TypeError(f"{of}: an axis is a whole number, not {axis!r}")
     axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
     for a in axes:
         try:
             operator.index(a)
         except TypeError:
-            raise TypeError(f"an axis is a whole number, not {a!r}") from None
+            raise TypeError(f"{of}: an axis is a whole number, not {a!r}") from None
         if not -ndim <= operator.index(a) < ndim:
-            raise ValueError(f"axis {a} is out of bounds for a Tensor of {ndim} dimensions")
+            raise ValueError(f"{of}: axis {a} is out of bounds for a Tensor of {ndim} dimensions")
     axes = tuple(operator.index(a) % ndim for a in axes)
     if len(set(axes)) != len(axes):
-        raise ValueError(f"duplicate axis in {axis}")
+        raise ValueError(f"{of}: duplicate axis in {axis}")
     return axes
 
 
@@ -93,7 +93,7 @@ def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     shape = as_tensor(x).shape
     if not shape:
         return _reshape(x, shape=(1,))
-    start, end = _axes((start_axis,), len(shape)) + _axes((end_axis,), len(shape))
+    start, end = _axes("flatten", (start_axis,), len(shape)) + _axes("flatten", (end_axis,), len(shape))
     return _reshape(x, shape=shape[:start] + (math.prod(shape[start:end + 1]),) + shape[end + 1:])
 
 
@@ -105,7 +105,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
     axes = (axes,) if axes is not None else order
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
     ndim = as_tensor(x).ndim
-    axes = tuple(reversed(range(ndim))) if axes is None else _axes(axes, ndim)
+    axes = tuple(reversed(range(ndim))) if axes is None else _axes("transpose", axes, ndim)
     if len(axes) != ndim:
         raise ValueError(f"transpose: {len(axes)} axes for a Tensor of {ndim} dimensions")
     return _transpose(x, axes=axes)
@@ -124,7 +124,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
 def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
     """Axes `source` moved to the places `destination`, the others kept in order."""
     ndim = as_tensor(x).ndim
-    source, destination = _axes(source, ndim), _axes(destination, ndim)
+    source, destination = _axes("moveaxis", source, ndim), _axes("moveaxis", destination, ndim)
     if len(source) != len(destination):
         raise ValueError(f"moveaxis: {len(source)} axes to {len(destination)} places")
     order = [a for a in range(ndim) if a not in source]
@@ -138,7 +138,7 @@ def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
     """New axes of length 1 at the places `axis` of the result."""
     shape = list(as_tensor(x).shape)
     count = len(tuple(axis)) if np.iterable(axis) else 1
-    for a in sorted(_axes(axis, len(shape) + count)):
+    for a in sorted(_axes("expand_dims", axis, len(shape) + count)):
         shape.insert(a, 1)
     return _reshape(x, shape=tuple(shape))
 
@@ -150,7 +150,7 @@ def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     if axis is None or not shape and not np.iterable(axis) and axis in (0, -1):
         axes = [a for a, n in enumerate(shape) if n == 1]
     else:
-        axes = _axes(axis, len(shape))
+        axes = _axes("squeeze", axis, len(shape))
     if any(shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: an axis of {axis} has not length 1 in shape {shape}")
     return _reshape(x, shape=tuple(n for a, n in enumerate(shape) if a not in axes))
@@ -308,7 +308,7 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
 @operation(method=True, numpy=np.flip)
 def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """The elements along each of the axes in reverse order."""
-    return _flip(x, axes=_axes(axis, as_tensor(x).ndim))
+    return _flip(x, axes=_axes("flip", axis, as_tensor(x).ndim))
 
 
 @operation(numpy=np.roll)
@@ -317,7 +317,7 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
     x = as_tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    axes = _axes(axis, x.ndim)
+    axes = _axes("roll", axis, x.ndim)
     shift = [whole("roll", "shift", s, -math.inf) for s in (shift if np.iterable(shift) else [shift])]
     shifts = tuple(np.broadcast_to(shift, (len(axes),)).tolist())
     return _roll(x, shift=shifts, axis=axes)

@@ -35,6 +35,14 @@ def test_relu_keeps_nan_and_scalars():
     assert relu(np.array(-3.0)).shape == ()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_the_relu_cut_off_hides_a_bad_gradient(bad, compiled):
+    y, gy = np.array([0, 1, 0, 2], np.float32), np.array([bad, 1, 2, bad], np.float32)
+    with native.using(compiled):
+        np.testing.assert_array_equal(relu_backward(gy, y), [0, 1, 0, bad])
+
+
 def test_empty_like_keeps_the_memory_order():
     x = np.zeros((2, 3, 4, 5)).transpose(0, 3, 1, 2)
     assert empty_like(x).strides == x.strides and empty_like(x).shape == x.shape

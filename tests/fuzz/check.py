@@ -63,6 +63,8 @@ def check(call: Call) -> None:
         _check_gradients(call, values, result)
         if call.kind == "nice" and call.then is None and call.name not in references.GLOBAL:
             _check_locality(call, arrays, result)
+        if call.kind == "nice" and call.name in references.APART:
+            _check_samples(call, arrays)
         if call.kind == "nice" and result.gradients and call.name not in references.ROUGH:
             _check_derivatives(call, values)
 
@@ -217,6 +219,47 @@ def _check_locality(call, arrays, result):
                 what = f"x{which}" if group is values else f"cotangent {which}"
                 where = _place(int(spoilt.argmax()), result)
                 raise Finding(f"NaN in {what}, number {place}, spreads to what does not depend on it: {where}")
+
+
+def _check_samples(call, arrays):
+    """A number that is not finite, or the largest, in one sample or its cotangent leaves all other samples as they were."""
+    axis, count = references.APART[call.name]
+    axis = 0 if call.kwargs.get("batch_first") is True else axis
+    values = [np.array(a.make()) for a in arrays]
+    first = len(values) - len(Call("", then=call.then).arrays()) if call.then is not None else 0
+    inputs = [i for i in range(first, min(first + count, len(values))) if arrays[i].role == "input"]
+    least = 3 if call.name in references.STACKS else 2 + axis
+    if not inputs or any(values[i].ndim < least or values[i].shape[axis] < 2 or not is_float(values[i].dtype) or
+                         not values[i].size or values[i].shape[axis] != values[inputs[0]].shape[axis] for i in inputs):
+        return
+    rng, n = np.random.default_rng(len(call.code())), values[inputs[0]].shape[axis]
+    before = run(call, [v.copy() for v in values])
+    cotangents = [np.array(cotangent(y.shape, y.dtype, i)) for i, y in enumerate(before.outputs) if is_float(y.dtype)]
+    where, bad = int(rng.integers(n)), rng.choice([np.nan, np.inf, -np.inf, 3e38])
+    groups = [(values, int(rng.choice(inputs)))]
+    if before.gradients and cotangents and cotangents[0].ndim > axis and cotangents[0].shape[axis] == n and cotangents[0].size:
+        groups.append((cotangents, 0))
+    for group, which in groups:
+        given = [v.copy() for v in values], [g.copy() for g in cotangents]
+        part = np.moveaxis(given[group is cotangents][which], axis, 0)[where:where + 1]
+        with np.errstate(all="ignore"):
+            part[tuple(int(rng.integers(side)) for side in part.shape)] = bad
+        after = run(call, *given)
+        if isinstance(after.error, np.linalg.LinAlgError):
+            return  # LAPACK refuses a stack of matrices for one of them
+        others = [i for i in range(n) if i != where]
+        pairs = [("output", i, a, b) for i, (a, b) in enumerate(zip(before.outputs, after.outputs))]
+        pairs += [("gradient", i, before.gradients[i], after.gradients[i]) for i in range(len(inputs))
+                  if i < len(before.gradients)] if after.error is None else []
+        what = f"{bad} in sample {where} of {'a cotangent' if group is cotangents else f'x{which}'}"
+        if after.error is not None:
+            raise Finding(f"{what}: {after}")
+        for kind, i, a, b in pairs:
+            if a is None or b is None or a.ndim <= axis or a.shape[axis] != n:
+                continue
+            a, b = (np.take(x, others, axis).astype(float) for x in (a, b))
+            if not np.allclose(a, b, rtol=1e-2, atol=1e-2 * max(1, abs(a).max(initial=0)), equal_nan=True):
+                raise Finding(f"{what} changes others: {kind} {i}: {_first(a, b, ~np.isclose(a, b, rtol=1e-2, atol=1e-2))}")
 
 
 def _drawn_anew(array, rng):

@@ -14,7 +14,8 @@ from minigrad.nn import functional as F
 
 HEADER = ("import ml_dtypes\nimport numpy as np\nfrom numpy import inf, nan\nimport minigrad as mg\n"
           "from minigrad import nn, optim\n"
-          "from minigrad.nn import functional as F\nfrom tests.fuzz.references import steps\n")
+          "from minigrad.nn import functional as F, init\n"
+          "from tests.fuzz.references import fills, steps, symmetric\n")
 SPACE = {"np": np, "inf": np.inf, "nan": np.nan, "mg": mg, "nn": nn, "F": F, "optim": optim}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 WHOLES = ("int64", "int32", "uint8", "bool")

@@ -12,7 +12,7 @@ from minigrad import nn, optim
 from minigrad.nn import functional as F
 
 from .draw import Array, Code, calls
-from .references import OPTIMISERS
+from .references import FILLS, HALVES, OPTIMISERS
 
 
 def c(*args, **kwargs):
@@ -165,8 +165,13 @@ def product(d):
 
 
 def square(d, diagonal=8.0):
-    n = d.int(1, 3)
+    n = d.pick(0, 1, 2, 2, 3, 3)
     return dataclasses.replace(d.x((*d.shape(0, 1), n, n), kind="nice"), diagonal=diagonal, layout=d.pick("dense", "F"))
+
+
+def oblong(d):
+    """Matrices of any sides."""
+    return dataclasses.replace(d.x((*d.shape(0, 1), d.int(0, 4), d.int(0, 4)), kind="nice"), layout=d.pick("dense", "F"))
 
 
 EINSUMS = {"ij->ji": 1, "ij,jk->ik": 2, "ij,jk": 2, "ii->i": 1, "ii": 1, "ij->": 1, "ij,ij->i": 2, "...i,...i->...": 2,
@@ -186,15 +191,24 @@ group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lam
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
 group("diag", lambda d: c(d.x(d.shape(1, 2)), **d.some(k=lambda: d.int(-2, 2))))
 group("cross", lambda d: c(x := d.x((*d.shape(0, 2), 3)), d.x((*d.partner(x.shape[:-1]), 3))))
-group("matrix_power", lambda d: c(d.x((n := d.int(1, 3), n), -1, 1), d.int(0, 4)))
+group("matrix_power", lambda d: c(*d.pick((d.x((*d.shape(0, 1), n := d.int(1, 3), n), -1, 1), d.int(1, 4)),
+                                          (square(d), d.int(-3, -1)))))
 group("inv det slogdet logdet", lambda d: c(square(d)))
-group("solve", lambda d: c(a := square(d), d.x(d.pick((*a.shape[:-1], 2), a.shape[-1:]))))
-group("cholesky eigh eigvalsh", lambda d: c(square(d)))
-group("svdvals pinv", lambda d: c(square(d, 1.5)))
-group("svd", lambda d: c(square(d, 1.5), full_matrices=False, **d.some(compute_uv=d.flag)))
-group("qr", lambda d: c(square(d)))
-group("norm", lambda d: c(d.x(d.shape(1, 2, low=1)), **d.pick(
-    {}, {"axis": -1}, {"axis": 0, "ord": d.pick(None, 1, 2, 3, 0, math.inf, -math.inf, 0.5)}), **d.some(keepdims=d.flag)))
+group("det", lambda d: c(square(d, d.pick(8.0, 0.0))))
+group("solve", lambda d: c(a := square(d), d.x(d.pick((*a.shape[:-1], 2), (*d.partner(a.shape[:-2]), a.shape[-1], d.int(0, 3)),
+                                                      a.shape[-1:]))))
+group("cholesky", lambda d: c(square(d)))
+group("eigh", lambda d: c(square(d)))
+group("eigvalsh", lambda d: c(square(d), **d.some(UPLO=lambda: d.pick("L", "U"))))
+group(" ".join(HALVES), lambda d: c(square(d)), "symmetric.")
+group("svdvals pinv", lambda d: c(oblong(d)))
+group("svd", lambda d: c(oblong(d), full_matrices=False, **d.some(compute_uv=d.flag)))
+group("qr", lambda d: c(d.pick(square, oblong)(d)))
+group("norm", lambda d: c(*d.pick(
+    (d.x(d.shape(1, 2, low=1)), d.pick(None), d.pick(None, -1)),
+    (d.x(d.shape(1, 2, low=1)), d.pick(None, 1, 2, 3, 0, math.inf, -math.inf, 0.5, -1, -2.5), 0),
+    (d.x((*d.shape(0, 1, low=1), d.int(1, 3), d.int(1, 3))), d.pick(None, "fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf),
+     d.pick((-2, -1), (-1, -2)))), **d.some(keepdims=d.flag)))
 group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
                             *([d.x((m,))] if d.flag() else [])))
 
@@ -230,6 +244,13 @@ def images(d, low=1, kind=None):
     return d.x((d.int(0, 2), d.pick(1, 2, 3, 16), d.int(low, 6), d.int(low, 6)), kind=kind)
 
 
+def with_relu(d):
+    args, kwargs = convolution(2)(d)
+    bias = [] if len(args) > 2 else [d.x(args[1].shape[:1])]
+    return (*args, *bias), {**kwargs, **d.some(most=lambda: d.pick(6.0, 0.25, math.inf))}
+
+
+group("conv2d_relu", with_relu)
 for axes in (1, 2):
     group(f"conv{axes}d", convolution(axes))
     group(f"conv_transpose{axes}d", convolution(axes, True))
@@ -260,11 +281,23 @@ def affine(d, shape, most=2):
     return [d.x(shape, dtype=d.near()) for _ in range(d.int(0, most))]
 
 
-def attention(d):
-    lead, width, keys = d.shape(0, 2, 1, 2), d.int(1, 4), d.int(1, 4)
-    q, k = (*lead, d.int(1, 4), width), (*lead, keys, width)
-    mask = {"attn_mask": d.pick(d.mask((q[-2], keys)), d.x((q[-2], keys), dtype=d.near()))} if d.flag() else {}
-    return c(*[d.x(s, dtype=d.near(), kind="nice") for s in (q, k, k)], **mask, **d.some(is_causal=d.flag, scale=lambda: 0.5))
+def attention(d, more=False):
+    """With `more`, what PyTorch has not: a prefix, and the weights."""
+    lead, width, keys, queries = d.shape(0, 2, 1, 3), d.int(1, 4), d.pick(1, 2, 4, 4, 70), d.pick(1, 2, 4, 4, 66)
+    heads = d.int(1, lead[-1]) if lead and d.flag() else 0
+    grouped = {"enable_gqa": True} if heads and lead[-1] % heads == 0 else {}
+    apart = (*lead[:-1], heads) if grouped else lead if d.flag() else d.partner(lead)
+    q, k, v = (*lead, queries, width), (*apart, keys, width), (*apart, keys, d.pick(width, width, d.int(1, 4)))
+    settings = d.some(is_causal=d.flag, scale=lambda: 0.5)
+    if d.flag():
+        shape = (*d.pick((), d.partner(lead)), queries, keys)
+        settings["attn_mask"] = d.pick(d.mask(shape), d.x(shape, dtype=d.near()))
+    settings.update(grouped)
+    if more:
+        n = d.int(1, 3)
+        settings.update(d.some(prefix=lambda: tuple(d.x((n, w), dtype=d.dtype, kind="nice") for w in (width, v[-1])),
+                               return_weights=d.flag))
+    return c(*[d.x(s, dtype=d.near(), kind="nice") for s in (q, k, v)], **settings)
 
 
 def logits(d):
@@ -301,10 +334,10 @@ group("rms_norm", lambda d: c(x := d.x((*d.shape(0, 2), d.int(2, 5)), dtype=d.ne
                               *affine(d, x.shape[-1:], 1), **d.some(eps=lambda: 0.1)))
 group("group_norm", lambda d: c(x := d.x((d.int(0, 3), 4, *d.shape(1, 2, 1)), dtype=d.near()), d.pick(1, 2, 4),
                                 *affine(d, (4,)), **d.some(eps=lambda: 0.1)))
-group("scaled_dot_product_attention", attention)
-group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.int(1, 4), 3, d.int(1, 2), d.int(1, 4)), dtype=d.near(),
-                                               kind="nice"), **d.some(
-    attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag)))
+group("scaled_dot_product_attention", lambda d: attention(d, more=True))
+group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.pick(1, 2, 4, 4, 66), 3, d.int(1, 2), d.int(1, 4)),
+                                               dtype=d.near(), kind="nice"), **d.some(
+    attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag, scale=lambda: 0.5)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
 group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d),
                                    **d.some(label_smoothing=lambda: 0.2)))
@@ -429,27 +462,59 @@ def optimiser(always={}, **settings):
     return recipe
 
 
+def columns(d, least=1):
+    """Arrays of one shape and dtype."""
+    shape, dtype = d.big(), d.pick("float32", "float64")
+    return [d.x(shape, dtype=dtype, kind=d.pick("nice", "ties"), role="constant") for _ in range(d.int(least, 4))]
+
+
+group("clip_grad_norm_", lambda d: c(columns(d), d.pick(0.0, 0.5, 1, 100.0, math.inf)), "steps.")
+group("EMA", lambda d: c(columns(d), **d.some(decay=lambda: d.pick(0.0, 0.5, 0.99), warmup=d.flag)), "steps.")
+group("LossScaler", lambda d: c(columns(d), **d.some(scale=lambda: d.pick(1.0, 8.0), growth=lambda: d.pick(1.0, 4.0),
+                                                     backoff=lambda: 0.25, interval=lambda: d.pick(1, 2))), "steps.")
 group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
 group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
 group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
 group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
 group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
 
+# -- how parameters start ------------------------------------------------------------------------------------------------
+
+
+def weight(least=0, **settings):
+    def recipe(d):
+        x = d.x(d.shape(least, 4), dtype=d.dtype, kind="nice", role="constant")
+        return c(x, **{key: d.pick(*values) for key, values in settings.items() if d.flag()})
+    return recipe
+
+
+NONLINEARITIES = "linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"
+group("uniform_", weight(a=[-1, 0.5], b=[1, 2.5]), "fills.")
+group("normal_", weight(mean=[1, -0.5], std=[0, 0.1, 2]), "fills.")
+group("trunc_normal_", weight(mean=[0.5, -1], std=[0, 0.5, 2], a=[-1], b=[1]), "fills.")
+group("constant_", lambda d: c(weight()(d)[0][0], d.pick(0, 0.5, -2)), "fills.")
+group("zeros_ ones_", weight(), "fills.")
+group("eye_", lambda d: c(d.x(d.shape(2, 2), dtype=d.dtype, kind="nice", role="constant")), "fills.")
+group("xavier_uniform_ xavier_normal_ orthogonal_", weight(2, gain=[0, 0.5, 2]), "fills.")
+group("kaiming_uniform_ kaiming_normal_", weight(2, a=[0, 0.5, math.sqrt(5)], mode=["fan_in", "fan_out"],
+                                                 nonlinearity=NONLINEARITIES), "fills.")
+group("calculate_gain", lambda d: c(d.pick(*NONLINEARITIES), **d.some(param=lambda: d.pick(0.5, 0, 2))), "init.")
+group("fan_in_and_fan_out", lambda d: c(d.x(d.shape(2, 4), kind="nice", dtype=d.dtype)), "init.")
+
 # -- what is public ----------------------------------------------------------------------------------------------------
 
 TRANSFORMS = "transforms"  # grad, jvp and the others, on programs of many operations: programs.py
 ELSEWHERE = {  # what is fuzzed under another name
     **{"mg." + name: TRANSFORMS for name in "grad value_and_grad vjp jvp hvp jacobian hessian checkpoint".split()},
-    **{"optim." + name: "steps." + name for name in OPTIMISERS}}
+    **{"optim." + name: "steps." + name for name in (*OPTIMISERS, "EMA", "LossScaler", "clip_grad_norm_")},
+    "optim.clip_grad_norm": "steps.clip_grad_norm_", **{"init." + name: "fills." + name for name in FILLS}}
 MODELS = "BERT CLIPText Conv4 ConvLarge EfficientNetLite MAE ResNet VisionTransformer WideResNet efficientnet_lite resnet18 resnet50"
 LEFT_OUT = {
     **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
     **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
     **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
     **dict.fromkeys(["nn.Preprocessing", "nn.load_encoder", "nn.resize_positions"], "takes files: nn/test_published.py"),
-    "mg.conv2d_relu": "a convolution and ReLU in one: ops/test_fused.py", "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
-    **dict.fromkeys([f"optim.{n}" for n in "EMA LossScaler clip_grad_norm clip_grad_norm_".split()],
-                    "changes what it is given: test_optim.py"),
+    "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
     "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",
@@ -459,9 +524,9 @@ LEFT_OUT = {
 def public() -> list[str]:
     """The names of all functions and classes that are public."""
     found = []
-    for prefix, module in (("mg.", mg), ("F.", F), ("nn.", nn), ("optim.", optim)):
+    for prefix, module in (("mg.", mg), ("F.", F), ("nn.", nn), ("optim.", optim), ("init.", nn.init)):
         found += [prefix + name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and (
-            prefix != "F." or getattr(value, "__module__", "") == F.__name__)]
+            prefix not in ("F.", "init.") or getattr(value, "__module__", "") == module.__name__)]
     return found
 
 

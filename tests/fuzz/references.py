@@ -20,9 +20,27 @@ SOLVERS = "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv 
 GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_attention", "mg.packed_attention",
           "F.scaled_dot_product_attention", "mg.norm_relu_pool", "mg.remainder"}  # NaN may spread: zeros are multiplied by it
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv",  # no central differences: almost equal singular values,
-         "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and gradients that are conventions
+         "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
 RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
-OTHERWISE = {"MultiheadAttention", "Embedding", "embedding"}  # other outputs or conventions than PyTorch's
+APART = {  # what treats samples apart: (the axis of samples, how many of the inputs have it)
+    **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
+                     "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),
+    **dict.fromkeys([f"mg.{name}" for name in
+                     f"{SOLVERS} conv2d_relu max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d"
+                     " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm packed_attention"
+                     " gru_cell drop_path dropout".split()], (0, 1)),
+    **dict.fromkeys([f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")], (0, 1)),
+    **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
+    **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),
+    **dict.fromkeys([f"nn.{name}" for name in
+                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear Conv1d"
+                     " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
+                     " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell LSTMCell"
+                     " Attention Mlp TransformerBlock TransformerEncoderLayer WeightNorm Sequential".split()], (0, 1)),
+    **dict.fromkeys(["nn.GRU", "nn.LSTM"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
+STACKS = {f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
+    "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}  # samples are matrices
+OTHERWISE = {"MultiheadAttention", "Embedding", "embedding", *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
 
 
 def _steps(optimiser, tensor):
@@ -40,17 +58,94 @@ def _steps(optimiser, tensor):
     return steps
 
 
+def _clipped(gradients, max_norm):
+    """The length of the gradients, and the gradients after that."""
+    parameters = [nn.Parameter(np.zeros(g.shape, g.dtype)) for g in gradients]
+    for p, g in zip(parameters, gradients):
+        p.grad = mg.Tensor(np.array(g))
+    return [optim.clip_grad_norm_(parameters, max_norm), *[p.grad for p in parameters]]
+
+
+def _clipped_by_numpy(gradients, max_norm):
+    length = np.sqrt(sum((g.astype(float) ** 2).sum() for g in gradients))
+    return [length, *[(g * (1 if length <= max_norm else max_norm / length)).astype(g.dtype) for g in gradients]]
+
+
+def _averaged(values, decay=0.999, warmup=True):
+    """The moving average of a parameter that takes these values, the first of them as the average begins."""
+    layer = nn.Linear(1, 1)
+    layer.weight = nn.Parameter(np.array(values[0]))
+    ema = optim.EMA(layer, decay, warmup)
+    for value in values[1:]:
+        layer.weight.data[...] = value
+        ema.update()
+    return ema.average["weight"]
+
+
+def _averaged_by_numpy(values, decay=0.999, warmup=True):
+    average = values[0].astype(float)
+    for t, value in enumerate(values[1:], 1):
+        share = min(decay, 1 - 1 / (t + 1)) if warmup else decay
+        average = share * average + (1 - share) * value
+    return average.astype(values[0].dtype)
+
+
+def _scaled(gradients, **settings):
+    """Parameters after a step for each gradient, taken through a scaled loss, and the scale at the end."""
+    p, scaler = nn.Parameter(np.zeros(gradients[0].shape, gradients[0].dtype)), optim.LossScaler(**settings)
+    sgd = optim.SGD([p], 1.0)
+    for g in gradients:
+        p.grad = None
+        scaler.scaled((p * g).sum()).backward()
+        scaler.step(sgd)
+    return [p.detach(), scaler.scale]
+
+
+def _scaled_by_numpy(gradients, scale=2.0**16, growth=2.0, backoff=0.5, interval=2000):
+    p, good = np.zeros(gradients[0].shape, gradients[0].dtype), 0
+    for g in gradients:
+        with np.errstate(all="ignore"):
+            if not np.isfinite(g * p.dtype.type(scale)).all():
+                scale, good = max(scale * backoff, 1.0), 0
+                continue
+        p, good = p - g, good + 1
+        if good == interval:
+            scale, good = scale * growth, 0
+    return [p, scale]
+
+
+def _filled(function, tensor):
+    """What an initialisation makes of an array."""
+    return lambda x, *args, **settings: function(tensor(x), *args, **settings)
+
+
+def _of_symmetric(function, transposed):
+    """A function of symmetric matrices, of any."""
+    return lambda x: function((x + transposed(x, -1, -2)) * 0.5)
+
+
 OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS")
-steps = types.SimpleNamespace(**{name: _steps(getattr(optim, name), lambda x: mg.Tensor(np.array(x))) for name in OPTIMISERS})
+HALVES = ("cholesky", "eigh", "eigvalsh")  # read half of a symmetric matrix
+FILLS = ("uniform_", "normal_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_", "xavier_uniform_", "xavier_normal_",
+         "kaiming_uniform_", "kaiming_normal_", "orthogonal_")
+steps = types.SimpleNamespace(**{name: _steps(getattr(optim, name), lambda x: mg.Tensor(np.array(x))) for name in OPTIMISERS},
+                              clip_grad_norm_=_clipped, EMA=_averaged, LossScaler=_scaled)
+symmetric = types.SimpleNamespace(**{name: _of_symmetric(getattr(mg, name), mg.swapaxes) for name in HALVES})
+fills = types.SimpleNamespace(**{
+    name: _filled(getattr(nn.init, name), lambda x: mg.Tensor(np.array(x), requires_grad=True)) for name in FILLS})
+PLAIN = {"steps.clip_grad_norm_": _clipped_by_numpy, "steps.EMA": _averaged_by_numpy, "steps.LossScaler": _scaled_by_numpy}
 
 
 def minigrad(name):
     """The function or class that a call names."""
     part, _, rest = name.rpartition(".")
-    return getattr({"mg": mg, "F": F, "nn": nn, "optim": optim, "steps": steps}[part], rest)
+    return getattr({"mg": mg, "F": F, "nn": nn, "optim": optim, "init": nn.init, "steps": steps, "symmetric": symmetric,
+                    "fills": fills}[part], rest)
 
 
 def _numpy(name):
+    if name in PLAIN:
+        return PLAIN[name]
     function = minigrad(name)
     found = [theirs for theirs, ours in NUMPY.items() if ours is function]
     return next((f for f in found if f.__name__ == function.__name__), found[0] if found else None)
@@ -58,12 +153,20 @@ def _numpy(name):
 
 def _torch(name):
     part, _, rest = name.rpartition(".")
+    if part == "symmetric" and rest != "eigh" and torch is not None:
+        return _of_symmetric(getattr(torch.linalg, rest), torch.transpose)
     if torch is None or rest in RANDOM | OTHERWISE:
         return None
     if part == "steps":
         return _steps(getattr(torch.optim, rest), torch.clone) if hasattr(torch.optim, rest) else None
     if part == "nn":
         return getattr(torch.nn, rest, None)
+    if part == "fills" and rest in ("constant_", "zeros_", "ones_", "eye_"):
+        return _filled(getattr(torch.nn.init, rest), torch.clone)
+    if name == "init.calculate_gain":
+        return torch.nn.init.calculate_gain
+    if part == "mg" and rest in SOLVERS.split():
+        return getattr(torch.linalg, rest, None) or getattr(torch, rest)
     if part == "F" or getattr(F, rest, None) is getattr(mg, rest, 0):
         return getattr(torch.nn.functional, rest, None)
     return None
@@ -72,7 +175,7 @@ def _torch(name):
 def results(call, arrays, run):
     """(library, Result) of each that knows the call."""
     from .check import Result
-    if call.name.startswith("mg.") and not any(a.dtype == "bfloat16" for a in arrays):
+    if (call.name.startswith("mg.") or call.name in PLAIN) and not any(a.dtype == "bfloat16" for a in arrays):
         theirs = _numpy(call.name)
         if theirs is not None:
             yield "NumPy", _by_numpy(theirs, call, arrays, Result)

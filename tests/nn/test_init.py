@@ -130,3 +130,12 @@ def test_models_start_with_the_same_numbers_as_ever(name):
     weights = [p.numpy() for p in make().parameters() if p.ndim > 1]
     assert sum(abs(w).sum(dtype=float) for w in weights) == pytest.approx(total, rel=1e-6)
     assert max(weights, key=np.size).ravel()[-1] == pytest.approx(last, rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [None, "w", 3, mg.Tensor([[1, 2]]), np.ones((2, 3))], ids=repr)
+@pytest.mark.parametrize("name", [name for name, f in vars(init).items() if name.endswith("_") and not name.startswith("_")] +
+                         ["fan_in_and_fan_out"])
+def test_only_floating_point_tensors_are_filled(name, wrong):
+    more = (0.5,) if name == "constant_" else ()
+    with pytest.raises(TypeError, match=f"{name}|fan_in_and_fan_out|kaiming"):
+        getattr(init, name)(wrong, *more)

@@ -261,3 +261,50 @@ def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentia
 def test_a_number_that_the_dtype_cannot_hold_is_refused():
     with pytest.raises(OverflowError) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else pytest.warns(DeprecationWarning):
         mg.full((2,), 300, dtype="int8")
+
+
+Y = np.random.default_rng(2).normal(size=(2, 2))
+BEFORE = {  # what stands before the axis, where that is not one Tensor
+    **dict.fromkeys(["concatenate", "stack"], ([Y, Y],)), **dict.fromkeys(["split", "array_split", "repeat", "roll"], (Y, 1)),
+    **dict.fromkeys(["cosine_similarity", "cross"], (Y, Y)), "take": (Y, [0]), "take_along_axis": (Y, [[0, 0]]),
+    **dict.fromkeys(["scatter", "scatter_add"], (Y, [[0, 0]], [[1.0, 2.0]])), "top_k": (Y, 1), "norm": (Y,),
+    "weight_norm": (Y, Y[:, :1])}
+AXES = [(name, argument) for name, f in sorted(ops.declare.PUBLIC.items()) for argument in (
+    "axis", "axis1", "axis2", "start_axis", "end_axis", "source", "destination") if argument in inspect.signature(f).parameters]
+
+
+@pytest.mark.parametrize("name, argument", AXES)
+@pytest.mark.parametrize("wrong", [9, -9, 1.5, "x", (0, 9), np.nan, object()], ids=lambda wrong: type(wrong).__name__ + str(wrong)[:4])
+def test_a_bad_axis_names_the_operation(name, argument, wrong):
+    more = {"source": {"destination": 0}, "destination": {"source": 0}, "axis1": {"axis2": 0}, "axis2": {"axis1": 0}}
+    with pytest.raises((ValueError, TypeError, IndexError)) as error:
+        getattr(mg, name)(*BEFORE.get(name, (Y,)), **{argument: wrong, **more.get(argument, {})})
+    assert str(error.value).startswith(f"{name}: "), str(error.value)
+
+
+@pytest.mark.parametrize("name", "sum max min prod logsumexp softmax log_softmax any all".split())
+@pytest.mark.parametrize("axis", [0, -1])
+def test_of_a_number_the_last_axis_is_one(name, axis):
+    f, x = getattr(mg, name), np.array(1.5)
+    assert f(x, axis).shape == () and f(x, axis).numpy() == f(x[None], axis).numpy().reshape(())
+    if name not in ("any", "all"):
+        mg.check_derivatives(lambda x: f(x, axis), x)
+    with pytest.raises(ValueError, match=name):
+        f(x, 1)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, np.float32(0), mg.Tensor(0)], ids=repr)
+def test_a_setting_of_zero_is_refused_or_defined(zero):
+    for call in (lambda: mg.softplus(X, zero), lambda: nn.Softplus(zero), lambda: nn.functional.softplus(X, beta=zero)):
+        with pytest.raises(ValueError, match="beta must be a number other than 0"):
+            call()
+    zeros = np.zeros((2, 3))
+    for f in (lambda x: mg.l2_normalize(x, eps=zero), lambda x: mg.cosine_similarity(x, np.ones(3), eps=zero)):
+        x = mg.Tensor(zeros, requires_grad=True)
+        y = f(x)
+        y.sum().backward()
+        assert not y.numpy().any() and np.isfinite(x.grad.numpy()).all()
+    for call in (lambda: mg.huber_loss(zeros, zeros, delta=zero), lambda: nn.HuberLoss(delta=zero)):
+        with pytest.raises(ValueError, match="delta must be"):
+            call()
+    assert mg.smooth_l1_loss(zeros, zeros + 1, beta=zero).item() == 1

@@ -134,7 +134,7 @@ NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kern
 SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
          "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes
 MODULES = {name: module for name, module in vars(nn).items()
-           if isinstance(module, type) and issubclass(module, nn.Module) and not name.endswith("Loss") and name != "Module"}
+           if isinstance(module, type) and issubclass(module, nn.Module) and name != "Module"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -147,8 +147,24 @@ def test_no_module_is_made_of_numbers_that_are_none(name):
     MODULES[name](**needed)
     for argument in numbers:
         for wrong in (np.nan, INFINITY, -INFINITY, "4", b"4", object(), 1j, -3 if "slope" not in argument else np.nan):
-            if wrong == -3 and (argument.endswith("dim") or argument in ("alpha", "beta", "init", "padding_idx")):
+            if wrong == -3 and (argument.endswith("dim") or argument in (
+                    "alpha", "init", "padding_idx", "margin", "ignore_index") or (name, argument) == ("Softplus", "beta")):
+                continue
+            if wrong == INFINITY and (name, argument) == ("TripletMarginLoss", "p"):
                 continue
             with pytest.raises(ValueError) as error:
                 MODULES[name](**{**needed, argument: wrong})
             assert "must be" in str(error.value) or "wanted" in str(error.value), (name, argument, wrong, str(error.value))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.endswith("Loss")))
+def test_no_loss_is_made_of_words_that_are_none(name):
+    for wrong in ("Mean", "", None, 1, True, ["mean"], object()):
+        with pytest.raises(ValueError, match=f"{name}: reduction is 'mean'"):
+            MODULES[name](reduction=wrong)
+    for argument in {"weight", "pos_weight"} & set(inspect.signature(MODULES[name].__init__).parameters):
+        for wrong in ("ab", ["a", 1], object(), np.array(["a"]), np.ones(3, complex)):
+            with pytest.raises(ValueError, match=f"{name}: {argument} must be numbers"):
+                MODULES[name](**{argument: wrong})
+        for right in ([1, 2], (0.5, 1), np.ones(3), mg.Tensor([1, 2]), 2, None):
+            MODULES[name](**{argument: right})

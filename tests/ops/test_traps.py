@@ -805,3 +805,15 @@ def test_the_type_of_a_condition_is_not_that_of_the_result():
     assert small.tolist() == [300, 0] and mg.where(mg.Tensor([1.5, 0.0]), 1, 2).dtype.kind == "i"
     assert mg.where(mg.Tensor([1, 0]), mg.Tensor(np.float32([1, 2])), 0.5).dtype == np.float32
     assert mg.where([True, False], 1.0, 2.0).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("f", [lambda x: mg.svd(x), mg.pinv], ids=["svd", "pinv"])
+@pytest.mark.parametrize("place", range(9))
+def test_a_decomposition_of_numbers_that_are_not_finite_ends(f, bad, place):
+    """LAPACK's does not end for some places of an infinity."""
+    x = np.random.default_rng(0).normal(size=(3, 3))
+    x.flat[place] = bad
+    for dtype in (np.float64, np.float32):
+        with pytest.raises(np.linalg.LinAlgError, match="NaN or infinity"):
+            f(x.astype(dtype))

@@ -25,6 +25,13 @@ def add(x, y, out=None):
     return out
 
 
+def selected(x, mask, out):
+    """`out`: x where the mask is True, else 0. The bits are multiplied: numbers that are infinite or NaN times 0 are NaN."""
+    bits = np.dtype(f"i{x.dtype.itemsize}")
+    np.multiply(x.view(bits), mask.view(np.int8), out=out.view(bits))
+    return out
+
+
 def relu(x):
     """max(x, 0)."""
     y, native = empty_like(x), kernel("relu", x)
@@ -42,7 +49,7 @@ def relu_backward(gy, y):
     if native:
         for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
     else:
-        for_blocks(lambda gx, gy, y: np.multiply(gy, y > 0, out=gx), [gx], [gy, y])
+        for_blocks(lambda gx, gy, y: selected(gy, y > 0, gx), [gx], [gy, y])
     return gx
 
 

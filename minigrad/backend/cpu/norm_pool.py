@@ -14,10 +14,11 @@ from math import gcd
 
 import numpy as np
 
+from .elementwise import selected
 from .layout import blocks, contiguous_nhwc, nchw, taps
 from .memory import empty, scratch
 from .native import kernel
-from .pool import first_max, selected
+from .pool import first_max
 from .rows import column_sums
 from .threads import get_num_threads, parallel_for
 
@@ -182,7 +183,7 @@ def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool
 
     def reduce(i):
         g, won = survived[todo[i]].reshape(-1, c), pooled[todo[i]].reshape(-1, c)
-        np.multiply(gy[todo[i]].reshape(-1, c), y[todo[i]].reshape(-1, c) > 0, out=g)
+        selected(gy[todo[i]].reshape(-1, c), y[todo[i]].reshape(-1, c) > 0, g)
         centred = scratch("norm block", won.shape, won.dtype)
         np.subtract(_long_rows(won), _repeated(mean, won), out=_long_rows(centred))
         centred *= g

@@ -7,6 +7,7 @@ Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; res
 import numpy as np
 
 from .. import lowest_of
+from .elementwise import selected
 from .layout import blocks, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
 from .threads import parallel_for
@@ -80,13 +81,6 @@ def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     gy = nhwc(gy)
     share = gy.dtype.type(1 / (kernel[0] * kernel[1]))
     return _add_to_taps(lambda images, tap: gy[images] * share, gy, x_shape, kernel, stride, padding)
-
-
-def selected(x, mask, out):
-    """`out`: x where the mask is True, else 0. The bits are multiplied: numbers that are infinite or NaN times 0 are NaN."""
-    bits = np.dtype(f"i{x.dtype.itemsize}")
-    np.multiply(x.view(bits), mask.view(np.int8), out=out.view(bits))
-    return out
 
 
 def first_max(candidates, out, winner):

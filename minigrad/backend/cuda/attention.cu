@@ -65,7 +65,8 @@ static __device__ void store_own(item* x, real (*sums)[PIECES], int first, int r
 static __device__ real score(real dot, real scale, const item* mask, int i, int j, int queries, int keys, int reach,
                              index_t mask_i, index_t mask_j) {
     if (i >= queries || j >= keys || j > i + reach) return -INFINITY;
-    return scale * dot + (mask ? mask[i * mask_i + j * mask_j] : real(0));
+    real added = mask ? real(mask[i * mask_i + j * mask_j]) : real(0);
+    return added == -INFINITY ? added : scale * dot + added;  // what is masked may be NaN
 }
 
 // y, and lse[i], the log-sum-exp of s[i, :], from which the backward pass gets p without another softmax.
@@ -86,8 +87,8 @@ extern "C" __global__ void attention_forward(const item* q, const item* k, const
         for (int r = 0; r < ROWS; r++) {
             real s = score(p[r], scale, mask, first + warp * ROWS + r, start + lane, queries, keys, reach, mask_i, mask_j);
             real larger = fmax(largest[r], warp_max(s));
-            real shrink = isinf(largest[r]) ? real(0) : exp(largest[r] - larger);  // the sums so far were relative to it
-            p[r] = isinf(s) ? real(0) : exp(s - larger);
+            real shrink = largest[r] == -INFINITY ? real(0) : exp(largest[r] - larger);  // the sums so far were relative to it
+            p[r] = s == -INFINITY ? real(0) : exp(s - larger);
             total[r] = total[r] * shrink + warp_sum(p[r]);
             for (int piece = 0; piece < PIECES; piece++) sums[r][piece] *= shrink;
             largest[r] = larger;
@@ -97,7 +98,7 @@ extern "C" __global__ void attention_forward(const item* q, const item* k, const
     for (int r = 0; r < ROWS; r++) {
         int i = first + warp * ROWS + r;
         if (lane == 0 && i < queries) lse[(index_t)head * queries + i] = largest[r] + log(total[r]);
-        for (int piece = 0; piece < PIECES; piece++) sums[r][piece] = total[r] > 0 ? sums[r][piece] / total[r] : real(0);
+        for (int piece = 0; piece < PIECES; piece++) sums[r][piece] = total[r] == 0 ? real(0) : sums[r][piece] / total[r];
     }
     store_own(y + (index_t)head * queries * width, sums, first, queries, width);
 }
@@ -133,7 +134,7 @@ extern "C" __global__ void attention_backward_q(const item* g, const item* q, co
             int i = first + warp * ROWS + r;
             real s = score(ds[r], scale, mask, i, start + lane, queries, keys, reach, mask_i, mask_j);
             index_t at = (index_t)head * queries + i;
-            ds[r] = isinf(s) ? real(0) : exp(s - lse[at]) * (dp[r] - delta[at]) * scale;
+            ds[r] = s == -INFINITY ? real(0) : exp(s - lse[at]) * (dp[r] - delta[at]) * scale;
         }
         add_tile_rows(sums, ds, tile);
     }
@@ -162,8 +163,8 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
             int i = start + lane;
             real s = score(ds[r], scale, mask, i, first + warp * ROWS + r, queries, keys, reach, mask_i, mask_j);
             index_t at = (index_t)head * queries + i;
-            p[r] = isinf(s) ? real(0) : exp(s - lse[at]);
-            ds[r] = isinf(s) ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
+            p[r] = s == -INFINITY ? real(0) : exp(s - lse[at]);
+            ds[r] = s == -INFINITY ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
         }
         add_tile_rows(dk_sums, ds, tile);
         load_tile(tile, head_g, start, queries, width);

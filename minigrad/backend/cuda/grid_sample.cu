@@ -59,6 +59,6 @@ extern "C" __global__ void grid_sample_backward(const item* g, const item* x, co
             dv += cotangent * x[at] * horizontal * (k / 2 ? 1 : -1);
         }
     }
-    dgrid[2 * i] = du * h.slope;
-    dgrid[2 * i + 1] = dv * v.slope;
+    dgrid[2 * i] = h.slope != 0 ? du * h.slope : real(0);  // a point that stands still hides NaN and infinity
+    dgrid[2 * i + 1] = v.slope != 0 ? dv * v.slope : real(0);
 }

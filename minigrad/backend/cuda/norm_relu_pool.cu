@@ -17,13 +17,13 @@ extern "C" __global__ void norm_relu_pool_forward(const item* x, const item* w, 
         int place = 0;
         for (int k = 0; k < size * size; k++) {
             real value = (window[k / size * width + k % size] - mean[c]) * scale + b[c];
-            if (value > best) {  // of equal values the first wins
+            if (value > best || (isnan(value) && !isnan(best))) {  // the first of equals; NaN beats all
                 best = value;
                 place = k;
             }
         }
         index_t at = (index_t)blockIdx.x * rows * columns + i;
-        y[at] = best > 0 ? best : real(0);
+        y[at] = best <= 0 ? real(0) : best;
         winner[at] = place;
     }
 }

@@ -47,8 +47,8 @@ extern "C" __global__ void adam_step(Arrays p, const Arrays g, Arrays m, Arrays 
             param[i] -= rate * decay * param[i];
         else
             grad += decay * param[i];
-        mean[i] += a1 * (grad - mean[i]);
-        square[i] += a2 * (grad * grad - square[i]);
+        mean[i] = (1 - a1) * mean[i] + a1 * grad;
+        square[i] = (1 - a2) * square[i] + a2 * grad * grad;  // infinity stays infinity
         param[i] -= rate * (mean[i] / correction1) / (sqrt(square[i] / correction2) + eps);
     }
 }

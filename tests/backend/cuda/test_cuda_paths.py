@@ -175,6 +175,48 @@ def test_floats_keep_their_dtype(run, name, dtype):
         close(actual, right, factor=20 if dtype == np.float32 else 3)
 
 
+def with_bad_numbers(f, arrays, which, place, bad):
+    """Value and gradients with one number of an array, or of the cotangent (`which` is -1), replaced."""
+    xs = [mg.Tensor(a.copy(), requires_grad=True) for a in arrays]
+    if which >= 0:
+        xs[which]._array.reshape(-1)[place % xs[which].size] = bad
+    y = f(*xs)
+    g = np.cos(np.arange(y.size)).reshape(y.shape)
+    if which < 0:
+        g.flat[place % g.size] = bad
+    with np.errstate(all="ignore"):
+        y.backward(like(y, g.astype(np.float32)))
+    return [y._array] + [x.grad._array for x in xs]
+
+
+WEIGHTED = {"norm_relu_pool", "conv2d", "depthwise conv2d", "conv_transpose2d"}  # whose weights are multiplied by zeros, too
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "gradient of batch_norm"])
+def test_a_number_that_is_not_finite_stays_where_it_is(run, name, bad):
+    """Both paths are not finite where the definition is not, and elsewhere all three agree."""
+    f, shapes, _ = CASES[name]
+    attends = "attention" in name  # products of matrices multiply by zeros, and infinite scores share in the definition
+    for which in range(-1, 1 if name in WEIGHTED else len(shapes)):
+        for place in (0, 5, 17):
+            arrays, at = drawn(place, np.float32, shapes, 0), 7 * place + 3
+            with np.errstate(all="ignore"):
+                results = run(with_bad_numbers, f, arrays, which, at, bad), with_bad_numbers(f, arrays, which, at, bad)
+                with only_definitions():
+                    right, lost = (with_bad_numbers(f, arrays, which, at, x) for x in (bad, np.nan))
+            for path, result in zip(("CUDA", "CPU"), results):
+                for i, (actual, expected, spoilt) in enumerate(zip(result, right, lost)):
+                    what = f"{path}: result {i} with {bad} at {at} of array {which}"
+                    apart = np.isfinite(spoilt.astype(float))
+                    if not (attends and i and path == "CPU"):
+                        close(np.where(apart, actual, 0), np.where(apart, expected, 0), factor=100)
+                    if np.isnan(bad) and not (attends and (i or which == 2)):  # values that nobody sees
+                        assert not np.isfinite(actual[~apart].astype(float)).any(), f"{what} is hidden"
+                    if np.isinf(bad) and not attends:
+                        assert (np.isfinite(actual) == np.isfinite(expected)).all(), what
+
+
 def test_every_path_belongs_to_an_operation():
     fused = {op.name for module in vars(ops).values() if hasattr(module, "__file__") for op in vars(module).values()
              if isinstance(op, Fused)}
@@ -274,6 +316,23 @@ def test_optimisers(run, name, dtypes):
     assert kernels == {step, "ema_step"} - {None}
     for actual, right in zip(averages + arrays, expected + wide):
         close(actual, right, scale=3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("name", MAKES)
+def test_optimisers_keep_a_bad_gradient_where_it_is(run, name, bad):
+    shapes = [(2, 3), (2,), (4,), (4,), (4,), (4,)]
+    grads = [normal(10 + i, np.float32, *shape) for i, shape in enumerate(shapes)]
+    grads[0][1, 1] = bad
+    here, there = ([normal(i, np.float32, *shape) for i, shape in enumerate(shapes)] for _ in range(2))
+    with np.errstate(all="ignore"):
+        averages, _ = trained(MAKES[name], here, grads)
+        others, _ = run(trained, MAKES[name], there, grads)
+    for actual, right in zip(others + there, averages + here):
+        np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(right))
+    rest = np.isfinite(there[0]).sum()
+    assert rest >= 5 or name in ("LAMB", "LARS"), "these alone look at the norm of a parameter and of its step"
+    assert all(np.isfinite(a).all() for a in there[1:])
 
 
 def clipped(grads, most):
