@@ -30,6 +30,7 @@ class Run(finetune.Config):
     """Settings of the comparison."""
 
     data: str = "cifar10"  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images of your own
+    classes: tuple[str, ...] = ()  # use pictures of these classes alone; all if left out
     encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
@@ -58,7 +59,7 @@ def main(run):
     """Fits all methods to all draws. Returns a dict from (method, labels of each class) to accuracies in per cent."""
     check(run)
     methods = comparison.chosen(run.only or [name for name in METHODS if name not in SLOW], list(METHODS))
-    images = pictures.load(run.data, run.test_images, run.pool)
+    images = pictures.load(run.data, run.test_images, run.pool, run.classes)
     print(images.description, flush=True)
     encoder, preprocessing = transfer.load_encoder(run)
     try:

@@ -30,6 +30,7 @@ class Run(RunSettings, finetune.Config):
     """Settings of the run."""
 
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
+    classes: tuple[str, ...] = ()  # use pictures of these classes alone; all if left out
     encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
@@ -50,7 +51,7 @@ def main(run):
     """Reads features, fits and tests all classifiers. Returns a dict from their names to accuracies on the test pictures."""
     check(run)
     folder = RunFolder(run.out, run, run.resume)
-    images = pictures.load(run.data, run.test_images)
+    images = pictures.load(run.data, run.test_images, classes=run.classes)
     print(images.description)
     encoder, preprocessing = load_encoder(run)
     mg.random.seed(run.seed)

@@ -7,7 +7,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training import encoders, optimizers, plots
-from methods.training.evaluation import accuracy, in_batches
+from methods.training.evaluation import accuracy
 from methods.training.forward import tensor
 from methods.training.images import scaled
 from methods.transfer import linear
@@ -51,22 +51,29 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarr
     AdamW with a cosine, pictures shifted by up to an eighth and with `flip` mirrored. An encoder that begins at random is trained
     in just this way from scratch.
     """
-    net, rng = copy.deepcopy(encoder), np.random.default_rng((seed, 5))
+    net = copy.deepcopy(encoder)
     net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
     nn.init.zeros_(net.head.weight)
+    fit(net, x, y, steps=steps, lr=lr, batch=batch, flip=flip, seed=seed)
+    return accuracy(encoders.encode(net, test), test_y)
+
+
+def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, *, steps: int, lr: float = 1e-3, batch: int = 50, flip: bool = False,
+        seed: int = 0) -> None:
+    """Trains a classifier on images, bytes or float32 in [0, 1], with all labels: AdamW with a cosine, weak augmentation."""
+    rng, order, batch = np.random.default_rng((seed, 5)), Shuffled(len(x), (seed, 6)), min(batch, len(x))
     trained = optimizers.make([p for p in net.parameters() if p.requires_grad], "adam", lr, 0.05)
-    order, x, batch = Shuffled(len(x), (seed, 6)), scaled(x), min(batch, len(x))
+    rate = optim.cosine_decay(lr, steps, steps // 10)
     net.train()
     for step in range(steps):
         index = order.take(batch)
-        loss = mg.cross_entropy(net(tensor(net, data.weak(x[index], rng, flip=flip))), y[index])
+        loss = mg.cross_entropy(net(tensor(net, data.weak(scaled(x[index]), rng, flip=flip))), y[index])
         for optimizer in trained.values():
-            optimizer.lr = optim.cosine_decay(lr, steps, steps // 10)(step)
+            optimizer.lr = rate(step)
             optimizer.zero_grad()
         loss.backward()
         for optimizer in trained.values():
             optimizer.step()
-    return accuracy(np.concatenate([in_batches(net, scaled(test[i:i + 250])) for i in range(0, len(test), 250)]), test_y)
 
 
 def draw_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], path: str | os.PathLike) -> None:

@@ -1,6 +1,6 @@
 """Pictures to learn from without labels, and what labels there are, to see how the features fare."""
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -107,10 +107,11 @@ def _only(found, classes):
     """The pictures of some classes alone, which get new numbers."""
     if unknown := sorted(set(classes) - set(found.names)):
         raise ValueError(f"--classes: there is no class {some(unknown)}; there are: {', '.join(found.names)}")
+    classes = tuple(dict.fromkeys(classes))
     number = np.full(len(found.names) + 1, -1)
     number[[found.names.index(name) for name in classes]] = np.arange(len(classes))
     y, test_y = number[found.y], number[found.test_y]
     kept = y >= 0
-    return Pictures(found.x[kept], y[kept], found.test[test_y >= 0], test_y[test_y >= 0], tuple(classes),
-                    f"{found.description}; of those the classes {some(classes)}", found.preprocessing,
-                    [name for name, keep in zip(found.files, kept) if keep])
+    return replace(found, x=found.x[kept], y=y[kept], test=found.test[test_y >= 0], test_y=test_y[test_y >= 0], names=classes,
+                   files=[name for name, keep in zip(found.files, kept) if keep],
+                   description=f"{found.description}; of those the classes {', '.join(classes)}")

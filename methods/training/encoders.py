@@ -75,5 +75,5 @@ def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Pat
 
 
 def encode(encoder: Callable, images: np.ndarray, batch: int = 250) -> np.ndarray:
-    """The features (N, width) of images (N, C, H, W), bytes or float32 in [0, 1], in evaluation mode."""
+    """The outputs, of an encoder without head the features (N, width), for images (N, C, H, W), bytes or float32 in [0, 1], in evaluation mode."""
     return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images), batch)])

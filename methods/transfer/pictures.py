@@ -66,7 +66,7 @@ class Pictures:
         return kept
 
 
-def load(source: str, test: int = 0, pool: int = 0) -> Pictures:
+def load(source: str, test: int = 0, pool: int = 0, classes: tuple[str, ...] = ()) -> Pictures:
     """Pictures to train and to test on.
 
     Args:
@@ -74,16 +74,33 @@ def load(source: str, test: int = 0, pool: int = 0) -> Pictures:
             own, divided as `methods.training.images.own_images` does.
         test: at most so many pictures of a data set to test on, drawn at random but always the same; 0 for all.
         pool: at most so many of a data set to train on, likewise.
+        classes: the names of the only classes to be used; all if empty.
 
     Raises:
         SystemExit: nothing usable is there; one line that says why.
     """
     try:
         known = data_set(source)
-        found = own_pictures(source) if known is None else _part(_part(_arrays(*known), "test", test), "train", pool)
+        found = own_pictures(source) if known is None else _arrays(*known)
+        found = only(found, classes) if classes else found
+        found = found if known is None else _part(_part(found, "test", test), "train", pool)
     except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data {source}: {error}") from None
     return found
+
+
+def only(found: Pictures, classes: tuple[str, ...]) -> Pictures:
+    """The pictures of some classes alone, in this order. ValueError: there is no such class, or fewer than two."""
+    if unknown := sorted(set(classes) - set(found.classes)):
+        raise ValueError(f"there is no class {some(unknown)}; there are: {', '.join(found.classes)}")
+    if len(set(classes)) < 2:
+        raise ValueError("two classes or more are needed")
+    number = np.full(len(found.classes) + 1, -1)
+    number[[found.classes.index(name) for name in dict.fromkeys(classes)]] = np.arange(len(dict.fromkeys(classes)))
+    labels = number[found.labels]
+    return replace(found, labels=labels, classes=tuple(dict.fromkeys(classes)), train=found.train[labels[found.train] >= 0],
+                   test=found.test[labels[found.test] >= 0],
+                   description=f"{found.description}; of those the classes {', '.join(dict.fromkeys(classes))}")
 
 
 def _part(found, name, most):
