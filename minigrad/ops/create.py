@@ -68,6 +68,13 @@ def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | Non
 
 
 @operation
+def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dtype: DTypeLike | None = None,
+             device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given."""
+    return _made(np.logspace(start, stop, *_shape("logspace", (num,)), base=base), dtype, device, requires_grad)
+
+
+@operation
 def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = None, device: str = "cpu",
         requires_grad: bool = False) -> Tensor:
     """(n, m), m = n by default, with ones on the k-th diagonal. float32 if no dtype is given."""
