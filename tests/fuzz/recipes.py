@@ -368,7 +368,7 @@ group("full", lambda d: c(d.pick(d.shape(), d.int(0, 3)), d.pick(2, 0.5, True, -
                           **d.some(dtype=lambda: d.pick("float64", "int64"))))
 group("arange", lambda d: c(*d.pick((d.int(-2, 5),), (d.int(-2, 2), d.int(-3, 5)), (0, 2, 0.5), (5, 0, -2)),
                             **d.some(dtype=lambda: "float64")))
-group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(dtype=lambda: "float64")))
+group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(dtype=lambda: d.pick("float64", "int64"))))
 group("logspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(base=lambda: 2.0, dtype=lambda: "float64")))
 group("eye", lambda d: c(d.int(0, 3), *([d.int(0, 3), d.int(-2, 2)] if d.flag() else []), **d.some(dtype=lambda: "int64")))
 

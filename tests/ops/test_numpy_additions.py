@@ -166,3 +166,9 @@ def test_cdist_of_equal_rows_has_slope_0_and_bad_arguments_are_named():
     for call in (lambda: mg.cdist(A, V), lambda: mg.cdist(A, A[:, :2]), lambda: mg.cdist(A, A, -1), lambda: mg.cdist(A, A, "2")):
         with pytest.raises(ValueError, match="cdist"):
             call()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "float64", "bool"])
+@pytest.mark.parametrize("arguments", [(-3, 4.3, 6), (4.3, -3, 50), (-0.5, 0.5, 3), (2, 2, 1), (0, 1, 0)])
+def test_linspace_of_whole_numbers_is_numpys(dtype, arguments):
+    np.testing.assert_array_equal(mg.linspace(*arguments, dtype=dtype).numpy(), np.linspace(*arguments, dtype=dtype))
