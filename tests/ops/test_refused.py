@@ -275,7 +275,8 @@ AXES = [(name, argument) for name, f in sorted(ops.declare.PUBLIC.items()) for a
 
 
 @pytest.mark.parametrize("name, argument", AXES)
-@pytest.mark.parametrize("wrong", [9, -9, 1.5, "x", (0, 9), np.nan, object()], ids=lambda wrong: type(wrong).__name__ + str(wrong)[:4])
+@pytest.mark.parametrize("wrong", [9, -9, 1.5, "x", (0, 9), np.nan, object()],
+                         ids=lambda wrong: type(wrong).__name__ + str(wrong)[:4])
 def test_a_bad_axis_names_the_operation(name, argument, wrong):
     more = {"source": {"destination": 0}, "destination": {"source": 0}, "axis1": {"axis2": 0}, "axis2": {"axis1": 0}}
     with pytest.raises((ValueError, TypeError, IndexError)) as error:
