@@ -63,8 +63,18 @@ def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: D
 @operation
 def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | None = None, device: str = "cpu",
              requires_grad: bool = False) -> Tensor:
-    """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given."""
-    return _made(np.linspace(start, stop, *_shape("linspace", (num,))), dtype, device, requires_grad)
+    """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given; whole numbers are
+    rounded down."""
+    numbers = np.linspace(start, stop, *_shape("linspace", (num,)))
+    numbers = np.floor(numbers) if dtype is not None and as_dtype(dtype).kind in "iu" else numbers
+    return _made(numbers, dtype, device, requires_grad)
+
+
+@operation
+def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dtype: DTypeLike | None = None,
+             device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given."""
+    return _made(np.logspace(start, stop, *_shape("logspace", (num,)), base=base), dtype, device, requires_grad)
 
 
 @operation

@@ -531,24 +531,28 @@ def stop_gradient(x: TensorLike) -> Tensor:
     return x.detach() if isinstance(x, Tensor) else Tensor(x)
 
 
+def _given(dtype):
+    return None if dtype is None else as_dtype(dtype)
+
+
 @operation(numpy=np.zeros_like)
-def zeros_like(x: TensorLike) -> Tensor:
-    """Zeros of the shape, dtype and device of `x`."""
+def zeros_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Zeros of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return wrap(xp(x).zeros_like(x))
+    return wrap(xp(x).zeros_like(x, dtype=_given(dtype)))
 
 
 @operation(numpy=np.ones_like)
-def ones_like(x: TensorLike) -> Tensor:
-    """Ones of the shape, dtype and device of `x`."""
+def ones_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Ones of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return wrap(xp(x).ones_like(x))
+    return wrap(xp(x).ones_like(x, dtype=_given(dtype)))
 
 
 @operation(numpy=np.full_like)
-def full_like(x: TensorLike, fill_value: TensorLike) -> Tensor:
-    """Numbers of the shape, dtype and device of `x`, all `fill_value` or, of an array or Tensor, broadcast."""
+def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Numbers of the shape, dtype (or that which is given) and device of `x`, all `fill_value` or, of an array, broadcast."""
     x = as_tensor(x)
     if isinstance(fill_value, Tensor):
-        return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype)
-    return wrap(xp(x._array).full_like(x._array, fill_value))
+        return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
+    return wrap(xp(x._array).full_like(x._array, fill_value, dtype=_given(dtype)))

@@ -15,7 +15,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
-from .geometry import one_of, whole
+from .geometry import one_of, real, whole
 from .index import getitem, index_update
 from .reduce import max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, stack, swapaxes
@@ -514,6 +514,19 @@ def _vector_norm(x, p, axes, keepdims):
     out = sum(where(smallest == 0, 1, abs(x)) ** p, axes, keepdims=True) ** (1 / p)
     out = where(smallest == 0, 0, out)  # where one element is 0, also in the slopes of the others
     return out if keepdims else squeeze(out, axes)
+
+
+@operation
+def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
+    """The distance of each row of x (..., m, width) from each row of y (..., n, width): (..., m, n).
+
+    The distances are p-norms of the differences, p from 0 to infinity; their slope at 0 is 0. The leading axes broadcast.
+    """
+    x, y = (_matrices("cdist", v) for v in (x, y))
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"cdist: rows of one width wanted, got {x.shape} and {y.shape}")
+    p = p if p == math.inf else real("cdist", "p", p, 0)
+    return norm(expand_dims(x, -2) - expand_dims(y, -3), p, -1)
 
 
 def _svd_rule(gs, outs, _x):

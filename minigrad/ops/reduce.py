@@ -10,7 +10,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, wrap
 from .declare import nondifferentiable, operation
-from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where
+from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
 from .geometry import one_axis
 from .index import sort
 from .shape import _axes, _or_vector, _reshape, _transpose, Axes, concatenate, flip
@@ -140,8 +140,22 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
         return _mean(x, axis=axis, keepdims=keepdims)
     x, mask = _as_float(x), _mask("mean", where, x)
     wide = upcast(x)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return rounded_like(sum(wide, axis, keepdims, where=mask) / sum(mask.astype(wide.dtype), axis, keepdims), x)
+    count = sum(mask.astype(wide.dtype), axis, keepdims)
+    return rounded_like(sum(wide, axis, keepdims, where=mask) / _where(count == 0, math.nan, count), x)
+
+
+@operation(numpy=np.nansum)
+def nansum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The sum of what is not NaN."""
+    x = as_tensor(x)
+    return sum(x, _axes_of_all("nansum", axis, x.ndim), _flag("nansum", keepdims), where=~isnan(x))
+
+
+@operation(numpy=np.nanmean)
+def nanmean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The mean of what is not NaN; of nothing NaN."""
+    x = as_tensor(x)
+    return mean(x, _axes("nanmean", axis, x.ndim), _flag("nanmean", keepdims), where=~isnan(x))
 
 
 @operation(method=True, numpy=(np.max, np.amax))

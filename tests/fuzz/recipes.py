@@ -68,7 +68,8 @@ group("clip", lambda d: c(x := d.x(), *d.pick((-1, 1.5), (None, 1), (-0.5, None)
 
 # -- reductions, and along an axis -------------------------------------------------------------------------------------
 
-group("sum mean logsumexp any all", lambda d: c(x := d.x(d.big()), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
+group("sum mean logsumexp any all nansum nanmean",
+      lambda d: c(x := d.x(d.big()), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("max min", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("prod", lambda d: c(x := d.x(low=-2, high=2), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("var std", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1),
@@ -83,7 +84,8 @@ group("softmax log_softmax", lambda d: c(x := d.x(d.big(1)), **d.some(axis=lambd
 group("l2_normalize", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x), eps=lambda: 1e-3)))
 group("cosine_similarity", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape), **d.some(axis=lambda: d.axis(x))))
 group("glu", lambda d: c(x := d.x((*d.shape(0, 2), 2 * d.int(0, 2))), **d.some(axis=lambda: -1)))
-group("diff", lambda d: c(x := d.x(d.shape(1)), **d.some(n=lambda: d.int(0, 3), axis=lambda: d.axis(x))))
+group("diff", lambda d: c(x := d.x(d.shape(1)), **d.some(n=lambda: d.int(0, 3), axis=lambda: d.axis(x),
+                                                            prepend=lambda: 0.5, append=lambda: d.x(x.shape, dtype=x.dtype))))
 group("weight_norm", lambda d: c(v := d.x(d.shape(1, low=1)), d.x((v.shape[0],) + (1,) * (len(v.shape) - 1), 0.5, 2)))
 
 # -- arrangements ------------------------------------------------------------------------------------------------------
@@ -119,7 +121,9 @@ def order(d, x):
 
 
 group("reshape", reshaped)
-group("ravel zeros_like ones_like", lambda d: c(d.x()))
+group("ravel", lambda d: c(d.x()))
+group("zeros_like ones_like", lambda d: c(d.x(),
+                                          **d.some(dtype=lambda: d.pick("float64", "float16", "int64", "bool"))))
 group("full_like", lambda d: c(x := d.x(), d.pick(2, 0.5, True, d.x(d.partner(x.shape)))))
 group("flatten", lambda d: c(x := d.x(d.shape(1)), **({"start_axis": a} if (a := d.axis(x)) and d.flag() else {})))
 group("transpose", lambda d: c(x := d.x(), *([order(d, x)] if d.flag() else [])))
@@ -209,6 +213,9 @@ group("norm", lambda d: c(*d.pick(
     (d.x(d.shape(1, 2, low=1)), d.pick(None, 1, 2, 3, 0, math.inf, -math.inf, 0.5, -1, -2.5), 0),
     (d.x((*d.shape(0, 1, low=1), d.int(1, 3), d.int(1, 3))), d.pick(None, "fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf),
      d.pick((-2, -1), (-1, -2)))), **d.some(keepdims=d.flag)))
+group("cdist", lambda d: c(x := d.x((*d.shape(0, 1), d.int(0, 3), d.int(0, 3))),
+                           d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1])),
+                           **d.some(p=lambda: d.pick(0, 0.5, 1, 2, 3.0, math.inf))))
 group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
                             *([d.x((m,))] if d.flag() else [])))
 
@@ -364,7 +371,10 @@ group("full", lambda d: c(d.pick(d.shape(), d.int(0, 3)), d.pick(2, 0.5, True, -
                           **d.some(dtype=lambda: d.pick("float64", "int64"))))
 group("arange", lambda d: c(*d.pick((d.int(-2, 5),), (d.int(-2, 2), d.int(-3, 5)), (0, 2, 0.5), (5, 0, -2)),
                             **d.some(dtype=lambda: "float64")))
-group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5), **d.some(dtype=lambda: "float64")))
+group("linspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5),
+                              **d.some(dtype=lambda: d.pick("float64", "int64"))))
+group("logspace", lambda d: c(d.int(-3, 3), d.int(-3, 3), d.int(0, 5),
+                              **d.some(base=lambda: 2.0, dtype=lambda: "float64")))
 group("eye", lambda d: c(d.int(0, 3), *([d.int(0, 3), d.int(-2, 2)] if d.flag() else []), **d.some(dtype=lambda: "int64")))
 
 # -- nn.functional, where it is not the operation of that name ------------------------------------------------------------

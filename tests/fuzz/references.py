@@ -26,21 +26,27 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
                      "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),
     **dict.fromkeys([f"mg.{name}" for name in
-                     f"{SOLVERS} conv2d_relu max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d"
-                     " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm packed_attention"
+                     f"{SOLVERS} conv2d_relu max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d"
+                     " adaptive_avg_pool2d"
+                     " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm"
+                     " packed_attention"
                      " gru_cell drop_path dropout".split()], (0, 1)),
     **dict.fromkeys([f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")], (0, 1)),
     **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
     **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),
     **dict.fromkeys([f"nn.{name}" for name in
-                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear Conv1d"
+                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
+                     " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
-                     " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell LSTMCell"
+                     " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell"
+                     " LSTMCell"
                      " Attention Mlp TransformerBlock TransformerEncoderLayer WeightNorm Sequential".split()], (0, 1)),
     **dict.fromkeys(["nn.GRU", "nn.LSTM"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
-STACKS = {f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
-    "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}  # samples are matrices
-OTHERWISE = {"MultiheadAttention", "Embedding", "embedding", *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
+STACKS = {  # whose samples are matrices
+    f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
+    "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}
+OTHERWISE = {"MultiheadAttention", "Embedding", "embedding",
+             *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
 
 
 def _steps(optimiser, tensor):

@@ -1,4 +1,6 @@
 """Operations by NumPy's names beside those of test_operations.py: values as NumPy's, three orders of derivatives, edges."""
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,9 @@ V = np.array([0.3, -0.5, 0.8])
 CASES = {
     "vstack": (lambda m, x, v: m.vstack([x, v]), A, V), "hstack": (lambda m, x, y: m.hstack([x, y]), A, B),
     "column_stack": (lambda m, x, v: m.column_stack([x, v]), A, V), "diff": (lambda m, x: m.diff(x, 2, 0), A),
+    "diff_between": (lambda m, x, y, z: m.diff(x, 2, 0, prepend=y, append=z), A, B, V[None]),
+    "diff_from_0": (lambda m, x: m.diff(x, prepend=0, append=1.5), A),
+    "nansum": (lambda m, x: m.nansum(x, 0, keepdims=True), A), "nanmean": (lambda m, x: m.nanmean(x, -1), A),
     "atleast_3d": (lambda m, x: m.atleast_3d(x), A), "atleast_2d": (lambda m, x: m.atleast_2d(x), V),
     "diag": (lambda m, x: m.diag(x, -1), V), "diag_of": (lambda m, x: m.diag(x, 1), A),
     "hypot": (lambda m, x, y: m.hypot(x, y), A, B), "fmax": (lambda m, x, y: m.fmax(x, y), A, B),
@@ -105,3 +110,68 @@ def test_einsum_of_axes_that_are_numbered():
     for wrong in ((x,), (x, "ij"), (x, [0, "a"]), (x, [0.5, 1])):
         with pytest.raises(TypeError):
             mg.einsum(*wrong)
+
+
+@pytest.mark.parametrize("name", ["nansum", "nanmean"])
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1)])
+def test_nan_does_not_count(name, axis):
+    holes = np.where(B > 0.3, np.nan, B)
+    holes[0] = np.nan
+    warned = pytest.warns(RuntimeWarning) if name == "nanmean" and axis == -1 else contextlib.nullcontext()
+    with np.errstate(all="ignore"), warned:
+        expected = getattr(np, name)(holes, axis)
+    x = mg.Tensor(holes, requires_grad=True)
+    y = getattr(mg, name)(x, axis)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-14)
+    y.sum().backward()
+    assert not x.grad.numpy()[np.isnan(holes)].any()
+    with pytest.raises(ValueError, match=f"{name}: axis 5"):
+        getattr(mg, name)(x, 5)
+
+
+@pytest.mark.parametrize("dtype", [None, "float64", "float16", "int64", "bool"])
+def test_a_dtype_of_its_own(dtype):
+    for x in (A, B.astype(np.float32), np.arange(3)):
+        for name, more in (("zeros_like", ()), ("ones_like", ()), ("full_like", (2,)), ("full_like", (mg.Tensor(2),))):
+            found = getattr(mg, name)(mg.Tensor(x), *more, dtype=dtype)
+            expected = getattr(np, name)(x, *[2] * len(more), dtype=dtype)
+            assert found.dtype == expected.dtype and found.shape == expected.shape and (found.numpy() == expected).all()
+
+
+@pytest.mark.parametrize("base", [10.0, 2.0, 0.5])
+def test_logspace(base):
+    for arguments in ((-2, 3, 6), (0, 0, 1), (1, 2, 0), (3, -1)):
+        np.testing.assert_allclose(mg.logspace(*arguments, base=base, dtype="float64").numpy(),
+                                   np.logspace(*arguments, base=base), rtol=1e-12)
+    assert mg.logspace(0, 1).dtype == np.float32
+    with pytest.raises(ValueError, match="logspace"):
+        mg.logspace(0, 1, -1)
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, np.inf])
+@pytest.mark.parametrize("shapes", [((4, 3), (5, 3)), ((2, 1, 4, 2), (3, 1, 2)), ((0, 3), (2, 3)), ((2, 3), (0, 3)),
+                                    ((2, 0), (3, 0))])
+def test_cdist(p, shapes):
+    x, y = (np.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes))
+    difference = abs(x[..., :, None, :] - y[..., None, :, :])
+    expected = (difference.max(-1, initial=0) if p == np.inf else (difference != 0).sum(-1) if p == 0 else
+                (difference ** p).sum(-1) ** (1 / p))
+    np.testing.assert_allclose(mg.cdist(x, y, p).numpy(), expected, rtol=1e-12)
+    if p not in (0, np.inf):
+        mg.check_derivatives(lambda x, y: mg.cdist(x, y, p), x, y)
+
+
+def test_cdist_of_equal_rows_has_slope_0_and_bad_arguments_are_named():
+    x = mg.Tensor(A, requires_grad=True)
+    mg.cdist(x, x).sum().backward()
+    assert np.isfinite(x.grad.numpy()).all()
+    for call in (lambda: mg.cdist(A, V), lambda: mg.cdist(A, A[:, :2]), lambda: mg.cdist(A, A, -1),
+                 lambda: mg.cdist(A, A, "2")):
+        with pytest.raises(ValueError, match="cdist"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "float64", "bool"])
+@pytest.mark.parametrize("arguments", [(-3, 4.3, 6), (4.3, -3, 50), (-0.5, 0.5, 3), (2, 2, 1), (0, 1, 0)])
+def test_linspace_of_whole_numbers_is_numpys(dtype, arguments):
+    np.testing.assert_array_equal(mg.linspace(*arguments, dtype=dtype).numpy(), np.linspace(*arguments, dtype=dtype))
