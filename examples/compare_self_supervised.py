@@ -27,7 +27,7 @@ ROWS = {name: (name, {}) for name in METHODS} | {
 ABLATIONS = {
     "simclr, crop alone": ("simclr", dict(colour=False)), "simclr, colour alone": ("simclr", dict(crop=False)),
     "byol, no predictor": ("byol", dict(predictor=False)), "dino, no centring": ("dino", dict(centre=1.0)),
-    "dino, no sharpening": ("dino", dict(tau_t=1.0)), "exemplar, shifts alone": ("exemplar", dict(crops=True))}
+    "dino, no sharpening": ("dino", dict(tau_t=1.0)), "exemplar, shifts alone": ("exemplar", dict(shifts_alone=True))}
 REFERENCES = "random weights", "pixels"
 MEASURES = "probe", "k nearest", "fine-tuned"
 
@@ -59,7 +59,7 @@ class Fit(Run):
 
 
 def main(run):
-    """Trains and tests all rows. Returns a dict from a row to its accuracies in per cent, a list of `MEASURES` for each seed."""
+    """Trains and tests all rows. Returns a dict from a row to its accuracies in per cent, a list of `MEASURES` a seed."""
     check(run)
     every = ROWS | (ABLATIONS if run.ablations else {})
     rows = comparison.chosen(run.only, [*REFERENCES, *every])
@@ -68,7 +68,7 @@ def main(run):
     if not len(images.test):
         raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
     if run.labels < len(images.names) or run.labels > len(images.labelled):
-        raise SystemExit(f"--labels {run.labels}: choose {len(images.names)} to {len(images.labelled)}, one of each class or more")
+        raise SystemExit(f"--labels {run.labels}: choose one of each class or more, {len(images.names)} to {len(images.labelled)}")
 
     def jobs():
         for name in rows:

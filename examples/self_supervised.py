@@ -94,7 +94,8 @@ def main(run):
           evaluate=(lambda step: worth(method.net, *tested)) if tested else None, evaluate_every=every,
           data=fingerprint(images.x, images.y))
     encoders.export(method.net, images.preprocessing, folder.path / "encoder")
-    labels = {"loss": "loss", "spread": "spread of the outputs", "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
+    labels = {"loss": "loss", "spread": "spread of the outputs", "entropy of the mean": "entropy of the mean", "entropy": "entropy",
+              "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
     history = folder.history()
     plots.curves(history, folder.path / "curves.png", "step", {k: v for k, v in labels.items() if any(k in m for m in history)})
     shown = images.test if len(images.test) else images.x
@@ -108,13 +109,14 @@ def main(run):
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
         some = np.random.default_rng(0).permutation(len(images.test))[:1000]
         if len(some) > 10:
-            draw_map(encoders.encode(method.net, images.test[some]), images.test_y[some], images.names, folder.path / "map.png")
+            features = encoders.encode(method.net, images.test[some])
+            draw_map(features, images.test_y[some], images.names, folder.path / "map.png")
     print(f"the encoder, its curves and log are in {run.out}")
     return found
 
 
 def probed(images, most=2000, tests=1000):
-    """Some pictures with labels, with which features are tested during training: arguments of `worth`; None if there are none."""
+    """Some pictures with labels, to test features during training: arguments of `worth`; None if there are none."""
     known = images.labelled
     if not len(images.test) or len(np.unique(images.y[known])) < 2:
         return None

@@ -1,10 +1,10 @@
-"""A vision Transformer at another resolution, and on another task: what becomes of its positions, and what pretraining is worth.
+"""A vision Transformer at another resolution or task: what becomes of its positions, and what pretraining is worth.
 
     python -m examples.vit_resolution                     # digits: MNIST's, in 28 x 28 pixels and then in 35 x 35
     python -m examples.vit_resolution --source fashion    # pretrained on clothes, fine-tuned on digits
 
-The Transformer has a learned position for each patch. Larger pictures have more patches, so positions are resized like a picture
-(Dosovitskiy et al. 2021, section 3.2), or drawn anew, which forgets where patches lie.
+The Transformer has a learned position for each patch. Larger pictures have more patches, so positions are resized like a
+picture (Dosovitskiy et al. 2021, section 3.2), or drawn anew, which forgets where patches lie.
 """
 import dataclasses
 import pathlib
@@ -66,15 +66,15 @@ def main(run):
     few_x, few_y, test, test_y, few_classes = load(run.data)
     side = x.shape[-1]
     if side % run.patches or run.size % (side // run.patches) or x.shape[1] != few_x.shape[1]:
-        raise SystemExit(f"--patches {run.patches} --size {run.size}: patches of {side} / {run.patches} pixels must divide both sizes")
+        raise SystemExit(f"--patches {run.patches} --size {run.size}: patches of {side} / {run.patches} pixels do not divide both")
     if not few_classes <= run.labels <= len(few_y):
         raise SystemExit(f"--labels {run.labels}: choose {few_classes} to {len(few_y)}")
     test, test_y = larger(test[:2000], run.size), test_y[:2000]
     found = {name: [] for name in ROWS}
     for seed in range(run.seeds):
         mg.random.seed(seed)
-        patch = side // run.patches
-        shape = dict(patch_size=patch, in_chans=x.shape[1], embed_dim=run.width, depth=run.blocks, num_heads=max(1, run.width // 16))
+        shape = dict(patch_size=side // run.patches, in_chans=x.shape[1], embed_dim=run.width, depth=run.blocks,
+                     num_heads=max(1, run.width // 16))
         small = nn.VisionTransformer(side, num_classes=classes, **shape)
         fit(small, x, y, steps=run.pretraining, batch=64, seed=seed)
         some = data.balanced_subset(few_y, run.labels, seed)
@@ -87,8 +87,8 @@ def main(run):
                     state["pos_embed"] = nn.resize_positions(state["pos_embed"], net.grid, "linear")
                 else:
                     state["pos_embed"] = net.state_dict()["pos_embed"]
-                if run.source != run.data:
-                    state |= {part: np.zeros_like(array) for part, array in net.state_dict().items() if part.startswith("head.")}
+                if run.source != run.data:  # a head that begins at 0
+                    state |= {part: np.zeros_like(a) for part, a in net.state_dict().items() if part.startswith("head.")}
                 net.load_state_dict(state)
             before = accuracy(encoders.encode(net, test), test_y)
             fit(net, train, train_y, steps=run.steps, lr=5e-4, seed=seed)

@@ -85,7 +85,7 @@ class SelfSupervisedMethod(Method):
         return {**super().state(), **heads, "rng": self.rng}
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
-        """Draws what the method does with a few images (N, C, H, W), float32 in [0, 1]; False if there is nothing to be seen."""
+        """Draws what the method does with some images (N, C, H, W), float32 in [0, 1]; False: there is nothing to be seen."""
         return False
 
     def loss(self, batch: Batch, step: int) -> Loss:
@@ -131,7 +131,9 @@ def normalised(z: Tensor) -> Tensor:
 
 
 def spread(z: Tensor) -> float:
-    """How far a batch's outputs (N, d) are from collapse: sqrt(d) times the mean over numbers of the standard deviation of the rows
-    at length 1. Near 1 when the rows point everywhere, 0 when all point one way."""
+    """How far a batch's outputs (N, d) are from collapse: near 1 when the rows point everywhere, 0 when all point one way.
+
+    sqrt(d) times the mean over the d numbers of the standard deviation of the rows at length 1.
+    """
     rows = normalised(mg.stop_gradient(z))
     return float(rows.std(0).mean()) * z.shape[1] ** 0.5

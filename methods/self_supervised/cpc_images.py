@@ -85,8 +85,8 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder of images (channels, size, size)."""
     rows = (size - config.patch) // config.stride + 1
     if size < config.patch or rows <= config.nearest:
-        raise SystemExit(f"--patch {config.patch} --stride {config.stride} --nearest {config.nearest}: images of {size} pixels have "
-                         f"{max(rows, 0)} rows of patches, and more than --nearest are needed")
+        raise SystemExit(f"--patch {config.patch} --stride {config.stride} --nearest {config.nearest}: images of {size} "
+                         f"pixels have {max(rows, 0)} rows of patches, and more than --nearest are needed")
     if config.farthest < config.nearest:
         raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more")
     return Architecture(f"{__name__}.PatchEncoder", in_channels=channels, patch=config.patch, stride=config.stride,

@@ -1,7 +1,7 @@
 """Denoising autoencoder.
 
-Pascal Vincent, Hugo Larochelle, Yoshua Bengio, Pierre-Antoine Manzagol: "Extracting and composing robust features with denoising
-autoencoders", 2008.
+Pascal Vincent, Hugo Larochelle, Yoshua Bengio, Pierre-Antoine Manzagol: "Extracting and composing robust features with
+denoising autoencoders", 2008.
 
 A picture is spoiled, coded in few numbers, and is to be drawn as it was.
 

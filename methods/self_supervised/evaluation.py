@@ -48,8 +48,7 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarr
                steps: int = 300, lr: float = 1e-3, batch: int = 50, flip: bool = False, seed: int = 0) -> float:
     """The accuracy after all of a copy of the encoder learns from labels, with a head that begins at 0.
 
-    AdamW with a cosine, pictures shifted by up to an eighth and with `flip` mirrored. An encoder that begins at random is trained
-    in just this way from scratch.
+    Training is that of `fit`. An encoder that begins at random is trained in just this way from scratch.
     """
     net = copy.deepcopy(encoder)
     net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)

@@ -27,7 +27,7 @@ class Config:
     """Settings."""
 
     dropout: float = setting(0.5, least=0, most=0.99)  # of the features
-    crops: bool = False  # the only transformations are shifts
+    shifts_alone: bool = False  # the only transformations are shifts
 
 
 SHORT = dict(pictures=4000)
@@ -37,9 +37,10 @@ class Exemplar(SelfSupervisedMethod):
     """L; the last layer has an output for each picture."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
-        super().__init__(config, encoder, nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, task.images)), task)
-        alone = dict(scale=(1.0, 1.0), rotation=0.0, contrast=(1.0, 1.0), power=(1.0, 1.0), factor=(1.0, 1.0), offset=0.0, hue=0.0)
-        self.view = ExemplarView(task.size, **alone if config.crops else {})
+        head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, task.images))
+        super().__init__(config, encoder, head, task)
+        off = dict.fromkeys(("scale", "contrast", "power", "factor"), (1.0, 1.0)) | dict(rotation=0.0, offset=0.0, hue=0.0)
+        self.view = ExemplarView(task.size, **off if config.shifts_alone else {})
 
     def loss(self, batch: Batch, step: int) -> Loss:
         logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))

@@ -8,8 +8,8 @@ Most of a picture's patches are hidden; a Transformer sees the others only, and 
     s = encoder(the visible patches with their positions),  y = decoder(s, mask tokens where patches are hidden)
     L = mean over hidden patches p of mean over pixels of (y_p - t_p)^2,   t_p = (p - mean p) / sqrt(var p + 1e-6)
 
-To predict 0 everywhere costs about 1, less where patches are flat. What it learns shows after fine-tuning; distances between its
-features say little.
+To predict 0 everywhere costs about 1, less where patches are flat. What it learns shows after fine-tuning; distances between
+its features say little.
 """
 import os
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ class MAE(SelfSupervisedMethod):
         return found, {"of predicting 0": float(found) / max(float(zero), 1e-12)}
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
-        """The images, what of them was seen, and what was drawn, in rows. Each hidden patch gets its own mean and variance back."""
+        """The images, what of them was seen, and what was drawn. Each hidden patch gets its own mean and variance back."""
         x, state = self.tensor(images), self.rng.bit_generator.state
         order = self.order(len(images))
         self.rng.bit_generator.state = state

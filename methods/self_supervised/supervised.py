@@ -31,7 +31,8 @@ class Supervised(SelfSupervisedMethod):
 
     def loss(self, batch: Batch, step: int) -> Loss:
         logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))
-        return mg.cross_entropy(logits, batch.y, self.config.smoothing), {"accuracy": (logits.numpy().argmax(1) == batch.y).mean()}
+        right = (logits.numpy().argmax(1) == batch.y).mean()
+        return mg.cross_entropy(logits, batch.y, self.config.smoothing), {"accuracy": right}
 
 
 Objective = Supervised

@@ -17,7 +17,8 @@ from .run import write_whole
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def load_encoder(source: str, image_size: int = 0, *, whole: bool = False, device: str = "cpu") -> tuple[nn.Encoder, nn.Preprocessing]:
+def load_encoder(source: str, image_size: int = 0, *, whole: bool = False,
+                 device: str = "cpu") -> tuple[nn.Encoder, nn.Preprocessing]:
     """An encoder without its head, in evaluation mode, and what is done to its pictures.
 
     Args:
@@ -75,5 +76,9 @@ def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Pat
 
 
 def encode(encoder: Callable, images: np.ndarray, batch: int = 250) -> np.ndarray:
-    """The outputs, of an encoder without head the features (N, width), for images (N, C, H, W), bytes or float32 in [0, 1], in evaluation mode."""
+    """The outputs in evaluation mode, of an encoder without head the features (N, width).
+
+    Args:
+        images: (N, C, H, W), bytes or float32 in [0, 1].
+    """
     return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images), batch)])

@@ -1,4 +1,7 @@
-"""Networks to train from the start, sized for a CPU and as in the papers: encoders `features` to (N, width), and the last layer, `head`."""
+"""Networks to train from the start, sized for a CPU and as in the papers.
+
+Each is an encoder: `features` to (N, width), and the last layer, `head`.
+"""
 from collections.abc import Sequence
 
 import minigrad as mg

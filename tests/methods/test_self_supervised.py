@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from examples import embed, self_supervised
+from examples import compare_self_supervised, compare_transfer, embed, self_supervised, vit_resolution
 from methods.self_supervised import METHODS, byol, cpc_images, dino, mae, simclr, vicreg
 from methods.self_supervised.base import Task, normalised, spread
 from methods.self_supervised.evaluation import fine_tuned, nearest, worth
@@ -245,7 +245,8 @@ def test_encoders_are_read_by_published_names_and_from_their_run(tmp_path, netwo
     own, own_input = encoders.load_encoder(run.out)
     published, published_input = nn.load_encoder(tmp_path / "run" / "encoder")
     np.testing.assert_allclose(published_input(x), own_input(x), atol=1e-6)
-    np.testing.assert_allclose(published(mg.Tensor(published_input(x))).numpy(), own(mg.Tensor(own_input(x))).numpy(), atol=1e-5)
+    features = [net(mg.Tensor(prepare(x))).numpy() for net, prepare in ((published, published_input), (own, own_input))]
+    np.testing.assert_allclose(*features, atol=1e-5)
 
 
 def test_flat_folders_need_no_labels_and_features_are_written(tmp_path, capsys):
@@ -259,7 +260,8 @@ def test_flat_folders_need_no_labels_and_features_are_written(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "broken.jpg" in said and "there are 6 pictures" in said
     for ending in ("csv", "npz"):
-        names, features = embed.main(embed.Run((str(tmp_path / "flat"),), str(tmp_path / "run"), out=str(tmp_path / f"f.{ending}")))
+        out = tmp_path / f"f.{ending}"
+        names, features = embed.main(embed.Run((str(tmp_path / "flat"),), str(tmp_path / "run"), out=str(out)))
         assert len(names) == 6 and features.shape == (6, 8) and np.isfinite(features).all()
     with np.load(tmp_path / "f.npz") as file:
         assert file["files"].tolist() == names and np.array_equal(file["features"], features)
@@ -285,3 +287,37 @@ def test_folders_without_two_pictures_are_refused(tmp_path, files):
     with pytest.raises(SystemExit, match="few"):
         self_supervised.main(tiny("simclr", tmp_path / "run", data=str(tmp_path / "few")))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
+    run = compare_self_supervised.Run(data="digits", steps=2, batch=8, width=1, labels=20, tuning_steps=2, out=str(tmp_path / "c"),
+                                      only=("random weights", "pixels", "simsiam"))
+    found = compare_self_supervised.main(run)
+    assert {name: np.shape(values) for name, values in found.items()} == dict.fromkeys(run.only, (1, 3))
+    assert compare_self_supervised.main(dataclasses.replace(run, resume=True)) == found
+    assert (tmp_path / "c" / "probe.png").is_file() and "simsiam" in (tmp_path / "c" / "table.txt").read_text()
+    with pytest.raises(SystemExit, match="--labels 5"):
+        compare_self_supervised.main(dataclasses.replace(run, labels=5, out=str(tmp_path / "d")))
+    with pytest.raises(SystemExit, match="no method is called"):
+        compare_self_supervised.main(dataclasses.replace(run, only=("magic",), out=str(tmp_path / "d")))
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_encoder_learnt_on_some_classes_reads_others(tmp_path):
+    self_supervised.main(tiny("supervised", tmp_path / "run", classes=tuple("01234"), pictures=0))
+    found = compare_transfer.main(compare_transfer.Run(
+        data="digits", encoder=str(tmp_path / "run"), classes=tuple("56789"), per_class=(3,), draws=2, test_images=50,
+        only=("ridge", "pixels"), out=str(tmp_path / "c")))
+    assert found.keys() == {("ridge", 3), ("pixels", 3)} and all(len(v) == 2 for v in found.values())
+    with pytest.raises(SystemExit, match="there is no class zebra"):
+        compare_transfer.main(compare_transfer.Run(data="digits", encoder=str(tmp_path / "run"), classes=("1", "zebra"),
+                                                   out=str(tmp_path / "d")))
+
+
+def test_positions_are_resized_or_drawn_anew(tmp_path):
+    found = vit_resolution.main(vit_resolution.Run("digits", "digits", 10, 20, 1, 2, 4, 8, 1, 2, str(tmp_path)))
+    assert {name: np.shape(pairs) for name, pairs in found.items()} == dict.fromkeys(vit_resolution.ROWS, (2, 2))
+    assert (tmp_path / "accuracies.png").is_file()
+    for wrong in (dict(size=11), dict(labels=3), dict(patches=3), dict(source="nothing")):
+        with pytest.raises(SystemExit):
+            vit_resolution.main(dataclasses.replace(vit_resolution.Run("digits", "digits", 10, 20, 1, 2), **wrong))
