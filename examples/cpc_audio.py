@@ -134,13 +134,13 @@ def probes(x, sounds, kind, seed):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     (names, y), (at, test) = sounds.labels[kind], sounds.labelled(kind)
-    straight = max((fit(x[at], y[at], len(names), STRENGTHS) for fit in (linear.ridge, linear.logistic)),
-                   key=lambda probe: np.nan_to_num(probe.left_out))
     several = np.bincount(y[at]).min() >= 10  # a tenth is left out to stop early
     layers = MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed)
     bent = make_pipeline(StandardScaler(), layers)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # a left-out label may have the probability 0
         warnings.simplefilter("ignore", ConvergenceWarning)
+        straight = max((fit(x[at], y[at], len(names), STRENGTHS) for fit in (linear.ridge, linear.logistic)),
+                       key=lambda probe: np.nan_to_num(probe.left_out))
         bent.fit(x[at], y[at])
     return {"linear": accuracy(straight.scores(x[test]), y[test]), "MLP": float((bent.predict(x[test]) == y[test]).mean())}
 
