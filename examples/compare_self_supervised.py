@@ -13,7 +13,7 @@ import pathlib
 
 from examples import self_supervised
 from methods.self_supervised import METHODS, pictures
-from methods.self_supervised.evaluation import fine_tuned, nearest, worth
+from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
 from methods.training.images import scaled
@@ -95,7 +95,7 @@ def main(run):
         else:
             found = self_supervised.main(settings)
             encoder, _ = encoders.load_encoder(settings.out, device=run.device)
-        tuned = fine_tuned(encoder, few, few_y, test, test_y, classes, steps=run.tuning_steps, seed=seed)
+        tuned = fine_tuned(encoder, few, few_y, test, test_y, classes, Tuning(run.tuning_steps, seed=seed), folder / "tuning")
         return [100 * found["probe"], 100 * found["knn"], 100 * tuned]
 
     def report(name, results):

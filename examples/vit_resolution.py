@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 import minigrad as mg
-from methods.self_supervised.evaluation import fit
+from methods.self_supervised.evaluation import Tuning, fit
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
 from methods.training.images import data_set, scaled
@@ -25,7 +25,7 @@ ROWS = "resized positions", "positions drawn anew", "from scratch"
 
 @dataclasses.dataclass
 class Run:
-    """Settings of the comparison."""
+    """Settings of the comparison. A run that was stopped goes on where it was."""
 
     source: str = "mnist"  # pretrained on: "mnist", "fashion", "digits", or a folder with files of these
     data: str = "mnist"  # fine-tuned on, likewise
@@ -37,7 +37,7 @@ class Run:
     width: int = setting(64, least=4)  # numbers a patch
     blocks: int = setting(3, least=1)
     seeds: int = setting(3, least=1)  # of the weights and labels; the spread is reported
-    out: str = "runs/vit_resolution"  # a folder for the table and the chart
+    out: str = "runs/vit_resolution"  # a folder for the runs, the table and the chart
 
 
 def load(source):
@@ -70,13 +70,13 @@ def main(run):
     if not few_classes <= run.labels <= len(few_y):
         raise SystemExit(f"--labels {run.labels}: choose {few_classes} to {len(few_y)}")
     test, test_y = larger(test[:2000], run.size), test_y[:2000]
-    found = {name: [] for name in ROWS}
+    found, out = {name: [] for name in ROWS}, pathlib.Path(run.out)
     for seed in range(run.seeds):
         mg.random.seed(seed)
         shape = dict(patch_size=side // run.patches, in_chans=x.shape[1], embed_dim=run.width, depth=run.blocks,
                      num_heads=max(1, run.width // 16))
         small = nn.VisionTransformer(side, num_classes=classes, **shape)
-        fit(small, x, y, steps=run.pretraining, batch=64, seed=seed)
+        fit(small, x, y, Tuning(run.pretraining, batch=64, seed=seed), out / f"pretraining-{seed}")
         some = data.balanced_subset(few_y, run.labels, seed)
         train, train_y = larger(few_x[some], run.size), few_y[some]
         for name in ROWS:
@@ -91,18 +91,16 @@ def main(run):
                     state |= {part: np.zeros_like(a) for part, a in net.state_dict().items() if part.startswith("head.")}
                 net.load_state_dict(state)
             before = accuracy(encoders.encode(net, test), test_y)
-            fit(net, train, train_y, steps=run.steps, lr=5e-4, seed=seed)
+            fit(net, train, train_y, Tuning(run.steps, 5e-4, seed=seed), out / f"{name.replace(' ', '_')}-{seed}")
             found[name].append((100 * before, 100 * accuracy(encoders.encode(net, test), test_y)))
             print(f"{name}, seed {seed}: {found[name][-1][0]:.1f} %, fine-tuned {found[name][-1][1]:.1f} %", flush=True)
     text = comparison.text_table([(f"{run.size} x {run.size} pixels", "at once", f"fine-tuned, {run.labels} labels"), *(
         (name, *(comparison.spread([pair[i] for pair in pairs], 1) for i in range(2))) for name, pairs in found.items())])
     print("\n" + text)
-    out = pathlib.Path(run.out)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "table.txt", text)
     plots.bars({name: [after for _, after in pairs] for name, pairs in found.items()}, out / "accuracies.png",
                f"accuracy with {run.labels} labels (%)", 100 / few_classes)
-    print(f"mean and spread of {run.seeds} seeds; table and chart are in {run.out}")
+    print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
     return found
 
 

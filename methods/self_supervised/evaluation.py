@@ -1,18 +1,26 @@
 """What an encoder's features are worth: nearest neighbours, a linear probe, fine-tuning with few labels, and a map of them."""
 import copy
 import os
+import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 import minigrad as mg
 from methods.training import encoders, optimizers, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
 from methods.training.forward import tensor
-from methods.training.images import scaled
+from methods.training.loop import train
+from methods.training.method import Loss, Method, Parts
+from methods.training.run import RunFolder
 from methods.transfer import linear
 from minigrad import data, nn, optim
-from minigrad.data.labels import Shuffled
+
+from .base import Batch, Batches
+
+STRENGTHS = tuple(10.0 ** np.arange(-8, 4))  # of the probe: with many labels little regularisation may be best
 
 
 def nearest(x: np.ndarray, y: np.ndarray, test: np.ndarray, classes: int, k: int = 20, temperature: float = 0.07) -> np.ndarray:
@@ -40,39 +48,60 @@ def worth(encoder: nn.Module, x: np.ndarray, y: np.ndarray, test: np.ndarray, te
     """
     features, test_features = encoders.encode(encoder, x), encoders.encode(encoder, test)
     near = nearest(features, y, test_features, classes, k)
-    probe = linear.ridge(features, y, classes).scores(test_features)
+    probe = linear.ridge(features, y, classes, STRENGTHS).scores(test_features)
     return {"knn": accuracy(near, test_y), "probe": accuracy(probe, test_y)}
 
 
-def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int, *,
-               steps: int = 300, lr: float = 1e-3, batch: int = 50, flip: bool = False, seed: int = 0) -> float:
-    """The accuracy after all of a copy of the encoder learns from labels, with a head that begins at 0.
+@dataclass
+class Tuning:
+    """Settings of training with labels."""
 
-    Training is that of `fit`. An encoder that begins at random is trained in just this way from scratch.
+    steps: int = 300
+    lr: float = 1e-3  # of AdamW; rises in a tenth of the steps, then falls along a cosine
+    weight_decay: float = 0.05
+    batch: int = 50  # pictures in a step
+    flip: bool = False  # pictures are mirrored at random
+    seed: int = 0
+
+
+class Classifying(Method):
+    """The cross-entropy of weakly augmented pictures with labels."""
+
+    def __init__(self, config: Tuning, net: nn.Module):
+        super().__init__(config, net)
+        self.rng = np.random.default_rng((config.seed, 5))
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        x = data.weak(batch.x, self.rng, flip=self.config.flip)
+        return mg.cross_entropy(self.net(tensor(self.net, x)), batch.y), {}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return optim.cosine_decay(1.0, steps, steps // 10)(step)
+
+    def state(self) -> Parts:
+        return {**super().state(), "rng": self.rng}
+
+
+def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike) -> None:
+    """Trains a classifier on images, bytes or float32 in [0, 1], with all labels; it goes on with what the folder `out` has."""
+    folder = RunFolder(out, config, (pathlib.Path(out) / encoders.CHECKPOINT).exists())
+    trained = optimizers.make([p for p in net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
+    net.train()
+    train(Classifying(config, net), Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
+          data=fingerprint(x, y))
+
+
+def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int,
+               config: Tuning, out: str | os.PathLike) -> float:
+    """The accuracy after all of a copy of the encoder learns from labels, with a head that begins at 0 (see `fit`).
+
+    An encoder that begins at random is trained in just this way from scratch.
     """
     net = copy.deepcopy(encoder)
     net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
     nn.init.zeros_(net.head.weight)
-    fit(net, x, y, steps=steps, lr=lr, batch=batch, flip=flip, seed=seed)
+    fit(net, x, y, config, out)
     return accuracy(encoders.encode(net, test), test_y)
-
-
-def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, *, steps: int, lr: float = 1e-3, batch: int = 50, flip: bool = False,
-        seed: int = 0) -> None:
-    """Trains a classifier on images, bytes or float32 in [0, 1], with all labels: AdamW with a cosine, weak augmentation."""
-    rng, order, batch = np.random.default_rng((seed, 5)), Shuffled(len(x), (seed, 6)), min(batch, len(x))
-    trained = optimizers.make([p for p in net.parameters() if p.requires_grad], "adam", lr, 0.05)
-    rate = optim.cosine_decay(lr, steps, steps // 10)
-    net.train()
-    for step in range(steps):
-        index = order.take(batch)
-        loss = mg.cross_entropy(net(tensor(net, data.weak(scaled(x[index]), rng, flip=flip))), y[index])
-        for optimizer in trained.values():
-            optimizer.lr = rate(step)
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in trained.values():
-            optimizer.step()
 
 
 def draw_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], path: str | os.PathLike) -> None:

@@ -10,7 +10,7 @@ import minigrad as mg
 from examples import compare_self_supervised, compare_transfer, embed, self_supervised, vit_resolution
 from methods.self_supervised import METHODS, byol, cpc_images, dino, mae, simclr, vicreg
 from methods.self_supervised.base import Task, normalised, spread
-from methods.self_supervised.evaluation import fine_tuned, nearest, worth
+from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import checkpoint, encoders, networks
 from methods.training.teacher import cosine_momentum
 from minigrad import nn
@@ -171,12 +171,12 @@ def test_nearest_neighbours_vote_with_weights():
     assert nearest(x[:2], y[:2], test, 3).shape == (4, 3)  # fewer than k
 
 
-def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was():
+def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was(tmp_path):
     encoder = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build()
     y = np.arange(40) % 2
     x = (rng.random((40, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
     before = {name: array.copy() for name, array in encoder.state_dict().items()}
-    assert fine_tuned(encoder, x, y, x, y, 2, steps=40, lr=5e-3) >= 0.95
+    assert fine_tuned(encoder, x, y, x, y, 2, Tuning(40, 5e-3), tmp_path) >= 0.95
     assert all(np.array_equal(before[name], array) for name, array in encoder.state_dict().items())
     found = worth(encoder, x, y, x, y, 2)
     assert found.keys() == {"knn", "probe"} and found["probe"] > 0.9
