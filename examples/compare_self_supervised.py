@@ -29,6 +29,7 @@ ABLATIONS = {
     "byol, no predictor": ("byol", dict(predictor=False)), "dino, no centring": ("dino", dict(centre=1.0)),
     "dino, no sharpening": ("dino", dict(tau_t=1.0)), "exemplar, shifts alone": ("exemplar", dict(shifts_alone=True))}
 REFERENCES = "random weights", "pixels"
+OTHERS = dict(seeds=0, only=(), ablations=False)  # settings that say which runs there are, and so nothing of one of them
 MEASURES = "probe", "k nearest", "fine-tuned"
 
 
@@ -74,7 +75,8 @@ def main(run):
         for name in rows:
             for seed in range(run.seeds):
                 folder = pathlib.Path(run.out) / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
-                yield name, Fit(**{**vars(run), "out": str(folder), "row": name, "seed": seed}), lambda: one(name, seed, folder)
+                settings = Fit(**{**vars(run), **OTHERS, "out": str(folder), "row": name, "seed": seed})
+                yield name, settings, lambda: one(name, seed, folder)
 
     def one(name, seed, folder):
         x, y, test, test_y, classes = self_supervised.whole(images)

@@ -25,6 +25,9 @@ METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "p
 SLOW = "LP-FT", "LP-FT + WiSE-FT"  # by one training, only on demand
 
 
+OTHERS = dict(per_class=(), draws=0, only=())  # settings that say which runs there are, and so nothing of one of them
+
+
 @dataclasses.dataclass
 class Run(finetune.Config):
     """Settings of the comparison."""
@@ -80,7 +83,8 @@ def main(run):
                 chosen = images.chosen(labels, seed)
                 for name in dict.fromkeys("LP-FT" if name in SLOW else name for name in methods):
                     folder = pathlib.Path(run.out) / f"{name}-{labels}-{seed}"
-                    settings = Fit(**{**vars(run), "out": str(folder), "method": name, "labels": labels, "seed": seed})
+                    own = dict(out=str(folder), method=name, labels=labels, seed=seed)
+                    settings = Fit(**{**vars(run), **OTHERS, **own})
                     row = f"{name}, {labels} of each class"
                     rows[row] = name, labels
                     yield row, settings, lambda: [100 * value for value in one(settings, images, x, chosen)]
