@@ -1,4 +1,6 @@
 """The networks of `workloads` as a user of PyTorch writes them; they have as many parameters as minigrad's."""
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -41,11 +43,11 @@ class WideBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-def wide_resnet(classes):
-    """WRN-28-2."""
+def wide_resnet(classes, blocks=4):
+    """A Wide ResNet with so many blocks in each group: 4 for WRN-28-2, 1 for WRN-10-2."""
     layers, before = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)], 16
     for i, channels in enumerate((32, 64, 128)):
-        for j in range(4):
+        for j in range(blocks):
             layers.append(WideBlock(before, channels, 2 if i and j == 0 else 1))
             before = channels
     return nn.Sequential(*layers, nn.BatchNorm2d(128), nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
@@ -99,10 +101,39 @@ class ViT(nn.Module):
         self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
         self.head = nn.Linear(width, classes)
 
+    def embedded(self, x):
+        return self.patches(x).flatten(2).transpose(1, 2) + self.position[:, 1:]
+
+    def encoded(self, x):
+        return self.blocks(torch.cat([(self.cls + self.position[:, :1]).expand(len(x), -1, -1), x], 1))
+
     def forward(self, x):
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.position
-        return self.head(self.blocks(x)[:, 0])
+        return self.head(self.encoded(self.embedded(x))[:, 0])
+
+
+class MAE(ViT):
+    """Its decoder is one block of half the width."""
+
+    def __init__(self, size, patch, width, depth, heads):
+        super().__init__(size, patch, width, depth, heads, 1)
+        half, count = width // 2, (size // patch) ** 2
+        self.down, self.mask = nn.Linear(width, half), nn.Parameter(torch.zeros(1, 1, half))
+        self.place = nn.Parameter(torch.zeros(1, count + 1, half), requires_grad=False)
+        layer = nn.TransformerEncoderLayer(half, heads, 4 * half, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerEncoder(layer, 1, nn.LayerNorm(half), enable_nested_tensor=False)
+        self.pixels, self.patch = nn.Linear(half, 3 * patch ** 2), patch
+
+    def loss(self, x, order, visible):
+        take = order[:, :visible, None]
+        patches = F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        target = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+        embedded = self.embedded(x)
+        seen = self.down(self.encoded(embedded.gather(1, take.expand(-1, -1, embedded.shape[2]))))
+        hidden = self.mask.expand(len(x), order.shape[1] - visible, -1)
+        places = torch.cat([seen[:, 1:], hidden], 1).gather(1, order.argsort(1)[..., None].expand(-1, -1, seen.shape[2]))
+        drawn = self.pixels(self.decoder(torch.cat([seen[:, :1], places], 1) + self.place)[:, 1:])
+        at = order[:, visible:, None].expand(-1, -1, drawn.shape[2])
+        return ((drawn.gather(1, at) - target.gather(1, at)) ** 2).mean()
 
 
 class BERT(nn.Module):
@@ -118,3 +149,78 @@ class BERT(nn.Module):
         x = self.word(ids) + self.position.weight[:ids.shape[1]] + self.kind(torch.zeros_like(ids))
         x = self.layers(F.dropout(self.norm(x), 0.1, self.training))
         return self.head(torch.tanh(self.pooler(x[:, 0])))
+
+
+# -- self-supervised methods: a loss of two or more views each -------------------------------------------------------------
+
+def projector(*widths, last_norm=False):
+    layers = []
+    for i, (before, after) in enumerate(zip(widths, widths[1:])):
+        layers += [nn.Linear(before, after)] + ([nn.BatchNorm1d(after), nn.ReLU()] if i < len(widths) - 2 else [])
+    return nn.Sequential(*layers, *([nn.BatchNorm1d(widths[-1])] if last_norm else []))
+
+
+class SimCLR(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(*wide_resnet(10, 1)[:-1], projector(128, 256, 64, last_norm=True))
+
+    def loss(self, views):
+        z = F.normalize(self.net(torch.cat(views)), dim=1)
+        similarity = (z @ z.T / 0.5).masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
+        return F.cross_entropy(similarity, torch.arange(len(z), device=z.device).roll(len(z) // 2))
+
+
+class Followed(nn.Module):
+    """A network and its moving average."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.target = net, copy.deepcopy(net).requires_grad_(False)
+
+    def follow(self, decay):
+        with torch.no_grad():
+            for target, online in zip(self.target.state_dict().values(), self.net.state_dict().values()):
+                if target.is_floating_point():
+                    target.lerp_(online, 1 - decay)
+
+
+class BYOL(Followed):
+    def __init__(self):
+        super().__init__(nn.Sequential(*wide_resnet(10, 1)[:-1], projector(128, 256, 64)))
+        self.predictor = projector(64, 256, 64)
+
+    def loss(self, views):
+        with torch.no_grad():
+            targets = [self.target(v) for v in views]
+        q = [self.predictor(self.net(v)) for v in views]
+        return sum(2 - 2 * F.cosine_similarity(a, b).mean() for a, b in zip(q, targets[::-1]))
+
+
+class Cosines(nn.Module):
+    """DINO's head."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64))
+        self.last = nn.Linear(64, 512, bias=False)
+
+    def forward(self, x):
+        return F.normalize(self.mlp(x), dim=1) @ F.normalize(self.last.weight, dim=1).T
+
+
+class DINO(Followed):
+    def __init__(self):
+        super().__init__(nn.Sequential(*wide_resnet(10, 1)[:-1], Cosines(128)))
+        self.register_buffer("centre", torch.zeros(1, 512))
+
+    def loss(self, views):
+        with torch.no_grad():
+            raw = self.target(torch.cat(views[:2]))
+            targets = ((raw - self.centre) / 0.04).softmax(1).chunk(2)
+            self.centre.lerp_(raw.mean(0, keepdim=True), 0.1)
+        large, small = torch.cat(views[:2]), torch.cat(views[2:])
+        student = [*self.net(large).chunk(2), *self.net(small).chunk(len(views) - 2)]
+        pairs = [(t, s) for i, t in enumerate(targets) for j, s in enumerate(student) if i != j]
+        terms = [-(t * (s / 0.1).log_softmax(1)).sum(1).mean() for t, s in pairs]
+        return sum(terms) / len(terms)

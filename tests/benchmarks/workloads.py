@@ -264,6 +264,72 @@ for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
     workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), jax=_step_jax(_jaxs, _x))
 
 
+# -- self-supervised methods: loss, backward, AdamW, the moving average; the views are given ------------------------------
+
+
+def _views(name):
+    """The views of 64 pictures that a method learns from; of the masked autoencoder one, and the order of its patches."""
+    if name == "mae":
+        return [_images(64), _rng().random((64, 64)).argsort(1)]
+    return [_images(64), _images(64)] + [_images(64)[:, :, :16, :16]] * (4 if name == "dino" else 0)
+
+
+def _self_supervised_minigrad(name):
+    def start(device):
+        import importlib
+        from methods.self_supervised.base import Batch, Task
+        from methods.training import optimizers
+        from minigrad import nn
+        module = importlib.import_module(f"methods.self_supervised.{name}")
+        config, views = module.Config(), _views(name)
+        encoder = (module.architecture(config, 3, 32).build() if name == "mae" else nn.WideResNet(10, 2, 0)).to(device)
+        method = module.Objective(config, encoder, Task(32, 3, 64, 64, 1000, 0, True))
+        if name == "mae":
+            method.view, method.order = (lambda x, rng: views[0]), (lambda n: views[1])
+        else:
+            method.views = [lambda x, rng, view=view: view for view in views]
+        updates = optimizers.make(method.parameters(), "adam", 1e-3, 0.01).values()
+        batch = Batch(views[0], np.arange(64), np.zeros(64, int))
+
+        def step():
+            loss, _ = method.loss(batch, 500)
+            for optimizer in updates:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in updates:
+                optimizer.step()
+            method.after_step(500)
+            return loss.item()
+        return step
+    return start
+
+
+def _self_supervised_torch(name):
+    def start(device):
+        import torch
+        from . import peers
+        views = [torch.tensor(v, device=device) for v in _views(name)]
+        build = {"simclr": peers.SimCLR, "byol": peers.BYOL, "dino": peers.DINO, "mae": lambda: peers.MAE(32, 4, 96, 4, 4)}[name]
+        net = build().to(device)
+        optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3, weight_decay=0.01)
+
+        def step():
+            loss = net.loss(views[0], views[1], 16) if name == "mae" else net.loss(views)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if hasattr(net, "follow"):
+                net.follow(0.99)
+            return loss.item()
+        return step
+    return start
+
+
+for _name, _shown in (("simclr", "SimCLR"), ("byol", "BYOL"), ("dino", "DINO"), ("mae", "MAE")):
+    workload(f"{_shown} step, 64 pictures of 32x32, {'Transformer' if _name == 'mae' else 'WRN-10-2'}",
+             minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))
+
+
 # -- encoding: a frozen encoder, in evaluation ----------------------------------------------------------------------------
 
 
