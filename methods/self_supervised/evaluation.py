@@ -84,11 +84,24 @@ class Classifying(Method):
 
 def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike) -> None:
     """Trains a classifier on images, bytes or float32 in [0, 1], with all labels; it goes on with what the folder `out` has."""
+    run(Classifying(config, net), x, y, config, out)
+
+
+def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike) -> None:
+    """Trains a method on images and labels, which it may leave alone; it goes on with what the folder `out` has."""
     folder = RunFolder(out, config, (pathlib.Path(out) / encoders.CHECKPOINT).exists())
-    trained = optimizers.make([p for p in net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
-    net.train()
-    train(Classifying(config, net), Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
+    trained = optimizers.make([p for p in method.net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
+    method.net.train()
+    train(method, Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
           data=fingerprint(x, y))
+
+
+def with_head(encoder: nn.Encoder, classes: int) -> nn.Encoder:
+    """A copy of the encoder with a last layer that begins at 0."""
+    net = copy.deepcopy(encoder)
+    net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
+    nn.init.zeros_(net.head.weight)
+    return net
 
 
 def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int,
@@ -97,9 +110,7 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarr
 
     An encoder that begins at random is trained in just this way from scratch.
     """
-    net = copy.deepcopy(encoder)
-    net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
-    nn.init.zeros_(net.head.weight)
+    net = with_head(encoder, classes)
     fit(net, x, y, config, out)
     return accuracy(encoders.encode(net, test), test_y)
 

@@ -11,6 +11,7 @@ Two views of a picture find each other among the views of all pictures of the ba
 
 h serves afterwards, not z. With random z of length 1 in many dimensions L is about log(2 N - 1).
 """
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,35 @@ class SimCLR(SelfSupervisedMethod):
         both = np.concatenate(views.make_views(batch.x, self.rng, self.views))
         z = self.heads(self.net.features(self.tensor(both)))
         return loss(z, self.config.tau), {"spread": spread(z)}
+
+
+class Deepened(nn.Encoder):
+    """An encoder with the first layer of g behind it, batch norm and ReLU included: what version 2 fine-tunes.
+
+    Args:
+        encoder: f.
+        hidden: width of the layer.
+    """
+
+    def __init__(self, encoder: nn.Encoder, hidden: int, num_classes: int = 0):
+        self.encoder, self.first = encoder, mlp((encoder.width, hidden, 1))[:3]
+        super().__init__(hidden, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.first(self.encoder.features(x))
+
+
+def deepened(encoder: nn.Encoder, head: nn.Sequential) -> Deepened:
+    """Of a copy of the encoder and of g, which has two layers or more.
+
+    Raises:
+        ValueError: g has one layer.
+    """
+    if len(head) < 4:
+        raise ValueError("only a head of two layers or more has an inside: --layers 2 or 3")
+    found = Deepened(copy.deepcopy(encoder), head[0].weight.shape[0])
+    found.first = copy.deepcopy(head[:3])
+    return found
 
 
 Objective = SimCLR

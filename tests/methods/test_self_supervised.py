@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from examples import compare_self_supervised, compare_transfer, embed, self_supervised, vit_resolution
-from methods.self_supervised import METHODS, byol, cpc_images, dino, mae, simclr, vicreg
+from examples import (
+    compare_self_supervised, compare_transfer, embed, self_supervised, simclr_v2, vit_resolution)
+from methods.self_supervised import METHODS, byol, cpc_images, dino, distillation, mae, simclr, vicreg
 from methods.self_supervised.base import Task, normalised, spread
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import checkpoint, encoders, networks
@@ -321,3 +322,32 @@ def test_positions_are_resized_or_drawn_anew(tmp_path):
     for wrong in (dict(size=11), dict(labels=3), dict(patches=3), dict(source="nothing")):
         with pytest.raises(SystemExit):
             vit_resolution.main(dataclasses.replace(vit_resolution.Run("digits", "digits", 10, 20, 1, 2), **wrong))
+
+
+def test_distillation_is_the_cross_entropy_with_the_teacher():
+    s, t, tau = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), 2.0
+    p, q = (np.exp(a / tau) / np.exp(a / tau).sum(1, keepdims=True) for a in (t, s))
+    assert float(distillation.loss(mg.Tensor(s), t, tau)) == pytest.approx(-(p * np.log(q)).sum(1).mean())
+
+
+def test_from_inside_the_head_to_a_student(tmp_path):
+    self_supervised.main(tiny("simclr", tmp_path / "run", layers=3, hidden=8))
+    run = simclr_v2.Run(str(tmp_path / "run"), "digits", 20, 2, 2, 8, out=str(tmp_path / "v2"))
+    found = simclr_v2.main(run)
+    assert len(found) == 4 and simclr_v2.main(run) == found  # which finds all finished
+    method, _ = self_supervised.build(tiny("simclr", tmp_path / "x", layers=2), pictures("digits"))
+    inside = simclr.deepened(method.net.eval(), method.heads.eval())
+    x = mg.Tensor(rng.random((3, 1, 8, 8), np.float32))
+    np.testing.assert_allclose(inside.eval()(x).numpy(), method.heads[:3](method.net.features(x)).numpy(), rtol=1e-5)
+    self_supervised.main(tiny("simclr", tmp_path / "one", layers=1))
+    with pytest.raises(SystemExit, match="--layers 2"):
+        simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "one"), out=str(tmp_path / "no")))
+    self_supervised.main(tiny("byol", tmp_path / "byol"))
+    with pytest.raises(SystemExit, match="no run of examples.self_supervised simclr"):
+        simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "byol"), out=str(tmp_path / "no")))
+    assert not (tmp_path / "no").exists()
+
+
+def pictures(source):
+    from methods.self_supervised import pictures
+    return pictures.load(source, most=60)

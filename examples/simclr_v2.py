@@ -1,0 +1,87 @@
+"""SimCLRv2: learn without labels, fine-tune from inside the head with few of them, and teach a student on all pictures.
+
+    python -m examples.self_supervised simclr --layers 3 --out runs/simclr3       # the first step
+    python -m examples.simclr_v2 runs/simclr3 --labels 500                        # the second and third
+
+A table says what each step is worth, beside training with the same labels alone.
+"""
+import dataclasses
+import json
+import pathlib
+
+import minigrad as mg
+import tyro
+
+from examples import self_supervised
+from methods.self_supervised import pictures, simclr
+from methods.self_supervised.distillation import Distillation
+from methods.self_supervised.evaluation import Tuning, fine_tuned, fit, run as train, with_head
+from methods.training import checkpoint, encoders
+from methods.training.evaluation import accuracy
+from methods.training.run import read_object, write_whole
+from methods.training.settings import check, command, setting
+from minigrad import data
+
+
+@dataclasses.dataclass
+class Run:
+    """Settings. A run that was stopped goes on where it was."""
+
+    run: tyro.conf.Positional[str]  # the folder of a run of `examples.self_supervised simclr`
+    data: str = "cifar10"  # the pictures of that run
+    labels: int = setting(500, least=1)  # in all, as many of each class
+    steps: int = setting(300, least=1)  # of fine-tuning
+    student_steps: int = setting(1000, least=1)  # of distillation
+    batch: int = setting(64, least=2)  # pictures in a step of distillation
+    tau: float = setting(1.0, above=0)  # temperature of teacher and student
+    seed: int = setting(0, least=0)  # of the labels
+    device: str = "cpu"  # "cpu" or "cuda"
+    out: str = "runs/simclr_v2"  # a folder for the trainings and the table
+
+
+def main(run):
+    """Returns a dict from each row to its accuracy on the test pictures."""
+    check(run)
+    folder, out = pathlib.Path(run.run), pathlib.Path(run.out)
+    settings = self_supervised.settings("simclr")
+    known = read_object(folder / "config.json")
+    if "tau" not in known or "layers" not in known:
+        raise SystemExit(f"{folder} holds no run of examples.self_supervised simclr")
+    settings = dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
+                                                if k in {f.name for f in dataclasses.fields(settings)}})
+    images = pictures.load(run.data, settings.size, settings.classes, settings.pictures)
+    method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), images)
+    fresh, (_, _, test, test_y, classes) = method.net, self_supervised.whole(images)
+    state = checkpoint.load(folder / encoders.CHECKPOINT)["state"]
+    encoder, _ = encoders.load_encoder(run.run, device=run.device)
+    method.heads.load_state_dict(state["heads"])
+    try:
+        inside = simclr.deepened(encoder, method.heads)
+        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed)]
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    few, few_y = images.x[some], images.y[some]
+    tuning = Tuning(run.steps, flip=method.task.flip, seed=run.seed)
+    found = {}
+
+    def told(name, value):
+        found[name] = value
+        print(f"{name:44}{100 * value:6.1f} %", flush=True)
+
+    print(f"{images.description}; {run.labels} labels", flush=True)
+    told("from scratch", fine_tuned(fresh, few, few_y, test, test_y, classes, tuning, out / "scratch"))
+    told("fine-tuned from h", fine_tuned(encoder, few, few_y, test, test_y, classes, tuning, out / "encoder"))
+    teacher = with_head(inside, classes)
+    fit(teacher, few, few_y, tuning, out / "inside")
+    told("fine-tuned from inside the head", accuracy(encoders.encode(teacher, test), test_y))
+    mg.random.seed(run.seed)
+    student, long = with_head(fresh, classes), Tuning(run.student_steps, batch=run.batch, flip=method.task.flip, seed=run.seed)
+    train(Distillation(long, student, teacher, test.shape[-1], run.tau), images.x, images.y, long, out / "student")
+    told("a student of that, taught without labels", accuracy(encoders.encode(student, test), test_y))
+    write_whole(out / "result.json", json.dumps(found, indent=1))
+    print(f"the trainings are in {run.out}")
+    return found
+
+
+if __name__ == "__main__":
+    command(main, Run, __doc__)
