@@ -69,7 +69,7 @@ def main(run):
     if not len(images.test):
         raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
     if run.labels < len(images.names) or run.labels > len(images.labelled):
-        raise SystemExit(f"--labels {run.labels}: choose one of each class or more, {len(images.names)} to {len(images.labelled)}")
+        raise SystemExit(f"--labels {run.labels}: choose {len(images.names)}, one of each class, to {len(images.labelled)}")
 
     def jobs():
         for name in rows:

@@ -94,8 +94,8 @@ def main(run):
           evaluate=(lambda step: worth(method.net, *tested)) if tested else None, evaluate_every=every,
           data=fingerprint(images.x, images.y))
     encoders.export(method.net, images.preprocessing, folder.path / "encoder")
-    labels = {"loss": "loss", "spread": "spread of the outputs", "entropy of the mean": "entropy of the mean", "entropy": "entropy",
-              "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
+    labels = {"loss": "loss", "spread": "spread of the outputs", "entropy of the mean": "entropy of the mean",
+              "entropy": "entropy", "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
     history = folder.history()
     plots.curves(history, folder.path / "curves.png", "step", {k: v for k, v in labels.items() if any(k in m for m in history)})
     shown = images.test if len(images.test) else images.x

@@ -66,7 +66,7 @@ def main(run):
     few_x, few_y, test, test_y, few_classes = load(run.data)
     side = x.shape[-1]
     if side % run.patches or run.size % (side // run.patches) or x.shape[1] != few_x.shape[1]:
-        raise SystemExit(f"--patches {run.patches} --size {run.size}: patches of {side} / {run.patches} pixels do not divide both")
+        raise SystemExit(f"--patches {run.patches} --size {run.size}: patches of {side} / {run.patches} pixels do not fit")
     if not few_classes <= run.labels <= len(few_y):
         raise SystemExit(f"--labels {run.labels}: choose {few_classes} to {len(few_y)}")
     test, test_y = larger(test[:2000], run.size), test_y[:2000]

@@ -14,12 +14,14 @@ alone lets P_t become uniform, sharpening (tau_t < tau_s) alone lets one class t
     `entropy of the mean`  H(mean P_t) / log K, 0 if all pictures fall into one class
     `entropy`              mean H(P_t) / log K, 1 if each picture is spread evenly
 """
+import os
 from dataclasses import dataclass
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import tensor_like
+from methods.training import plots
+from methods.training.forward import evaluating, tensor_like
 from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from methods.training.teacher import Teacher, cosine_momentum
@@ -79,6 +81,25 @@ def entropy(p: np.ndarray) -> np.ndarray:
     return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
 
 
+def attention_maps(encoder: nn.VisionTransformer, x: Tensor) -> np.ndarray:
+    """How much the class token of the last block attends to each patch, by each head: (N, heads, rows, columns)."""
+    with evaluating(encoder):
+        _, maps = encoder(x, need_weights=True)
+    rows, columns = (n // encoder.patch_embed.patch_size for n in x.shape[2:])
+    weights = maps[-1].numpy()[:, :, 0, -rows * columns:]
+    return weights.reshape(*weights.shape[:2], rows, columns)
+
+
+def draw_attention(encoder: nn.VisionTransformer, x: Tensor, images: np.ndarray, path: str | os.PathLike) -> None:
+    """A column for each image (N, C, H, W) from 0 to 1: itself, and the attention of each head for the input x made of it."""
+    maps = attention_maps(encoder, x)
+    maps = maps / maps.max((2, 3), keepdims=True)
+    size = images.shape[2:]
+    large = mg.interpolate(maps, size=size, mode="nearest").numpy()
+    heads = [f"head {h + 1}" for h in range(maps.shape[1])]
+    plots.pictures([images, *(large[:, [h]] for h in range(len(heads)))], path, ["picture", *heads])
+
+
 class DINO(SelfSupervisedMethod):
     """L. Views of one size go through the network together."""
 
@@ -108,6 +129,13 @@ class DINO(SelfSupervisedMethod):
     def together(self, same: list[np.ndarray]) -> list[Tensor]:
         """The student's outputs for views of one size."""
         return mg.split(self.online(self.tensor(np.concatenate(same))), len(same))
+
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
+        """The images, and what each head of a Transformer attends to."""
+        if not isinstance(self.net, nn.VisionTransformer):
+            return False
+        draw_attention(self.net, self.tensor(images), images, path)
+        return True
 
     def after_backward(self, step: int) -> None:
         if step < self.config.frozen * self.task.steps:

@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from examples import (
-    compare_self_supervised, compare_transfer, embed, self_supervised, simclr_v2, vit_resolution)
+    attention, compare_self_supervised, compare_transfer, embed, self_supervised, simclr_v2, vit_resolution)
 from methods.self_supervised import METHODS, byol, cpc_images, dino, distillation, mae, simclr, vicreg
 from methods.self_supervised.base import Task, normalised, spread
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
@@ -351,3 +351,20 @@ def test_from_inside_the_head_to_a_student(tmp_path):
 def pictures(source):
     from methods.self_supervised import pictures
     return pictures.load(source, most=60)
+
+
+def test_the_attention_of_the_class_token_is_drawn(tmp_path):
+    from PIL import Image
+    run = tiny("dino", tmp_path / "run", network="vit", width=4, depth=2, steps=1)
+    self_supervised.main(run)
+    assert (tmp_path / "run" / "pictures.png").is_file()
+    encoder, _ = encoders.load_encoder(run.out)
+    x = mg.Tensor(rng.random((2, 1, 8, 8), np.float32))
+    maps = dino.attention_maps(encoder, x)
+    assert maps.shape == (2, 1, 8, 8) and np.all(maps > 0) and np.all(maps.sum((2, 3)) < 1)  # the rest is the token's own
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.png")
+    attention.main(attention.Run((str(tmp_path / "a.png"),), run.out, out=str(tmp_path / "attention.png")))
+    assert (tmp_path / "attention.png").is_file()
+    self_supervised.main(tiny("simclr", tmp_path / "conv"))
+    with pytest.raises(SystemExit, match="a vision Transformer is wanted"):
+        attention.main(attention.Run((str(tmp_path / "a.png"),), str(tmp_path / "conv")))
