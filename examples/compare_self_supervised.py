@@ -9,6 +9,7 @@
 """
 import dataclasses
 import pathlib
+from typing import Literal
 
 
 from examples import self_supervised
@@ -41,7 +42,9 @@ class Run:
     device: str = "cpu"  # "cpu" or "cuda"
     steps: int = setting(1000, least=1)  # of each training
     batch: int = setting(128, least=2)  # pictures in a step
-    width: int = setting(16, least=1)  # the encoder's first channels
+    network: Literal["residual", "small", "wide", "resnet18", "vit"] = "residual"  # the encoder
+    width: int = setting(16, least=1)  # its first channels; of "vit" an eighth of the numbers a patch
+    depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
     labels: int = setting(500, least=2)  # in all, for fine-tuning
     tuning_steps: int = setting(300, least=1)  # of fine-tuning
     seeds: int = setting(1, least=1)  # how often each method is trained
@@ -89,7 +92,7 @@ def main(run):
             return [100 * accuracy(s, test_y) for s in scores]
         method, changes = every.get(name, ("simclr", {}))
         settings = dataclasses.replace(self_supervised.settings(method), data=run.data, device=run.device, steps=run.steps,
-                                       batch=run.batch, width=run.width, seed=seed, out=str(folder / "training"),
+                                       batch=run.batch, network=run.network, width=run.width, depth=run.depth, seed=seed, out=str(folder / "training"),
                                        resume=(folder / "training" / encoders.CHECKPOINT).exists(), **changes)
         if name == "random weights":
             encoder = self_supervised.build(settings, images)[0].net
