@@ -92,8 +92,8 @@ def main(run):
             return [100 * accuracy(s, test_y) for s in scores]
         method, changes = every.get(name, ("simclr", {}))
         settings = dataclasses.replace(self_supervised.settings(method), data=run.data, device=run.device, steps=run.steps,
-                                       batch=run.batch, network=run.network, width=run.width, depth=run.depth, seed=seed, out=str(folder / "training"),
-                                       resume=(folder / "training" / encoders.CHECKPOINT).exists(), **changes)
+                                       batch=run.batch, network=run.network, width=run.width, depth=run.depth, seed=seed,
+                                       out=str(folder / "training"), resume=(folder / "training" / encoders.CHECKPOINT).exists(), **changes)
         if name == "random weights":
             encoder = self_supervised.build(settings, images)[0].net
             found = worth(encoder, x, y, test, test_y, classes)

@@ -35,20 +35,20 @@ from .base import Batch, Projected, SelfSupervisedMethod, Task, normalised
 class Config:
     """Settings for short trainings of small networks; in brackets the paper's."""
 
-    classes_made: int = setting(512, least=2)  # K, the outputs (65536)
+    classes_made: int = setting(128, least=2)  # K, the outputs (65536)
     hidden: int = setting(256, least=1)  # width of the head's hidden layers (2048)
     bottleneck: int = setting(64, least=1)  # what is brought to length 1 (256)
-    local_views: int = setting(4, least=0)  # local views (8)
+    local_views: int = setting(2, least=0)  # local views (8)
     local_size: int = setting(16, least=1)  # their pixels; the network must take them
     tau_s: float = setting(0.1, above=0)
     tau_t: float = setting(0.04, above=0)  # in the end (0.07)
     centre: float = setting(0.9, least=0, most=1)  # m; 1: no centring
-    gamma: float = setting(0.98, least=0, most=1)  # of the teacher at first; it rises to 1 (0.996)
+    gamma: float = setting(0.95, least=0, most=1)  # of the teacher at first; it rises to 1 (0.996)
     frozen: float = setting(0.05, least=0, most=1)  # the part of the training in which the last layer stays (1 epoch)
     blur: bool = False  # views are blurred, as in the paper; off for small images
 
 
-SHORT = dict(optimizer="adam", lr=1e-3, batch=128)
+SHORT = dict(lr=2e-3)
 
 
 class Head(nn.Module):

@@ -281,7 +281,7 @@ def _self_supervised_minigrad(name):
         from methods.training import optimizers
         from minigrad import nn
         module = importlib.import_module(f"methods.self_supervised.{name}")
-        config, views = module.Config(), _views(name)
+        config, views = module.Config(**{"classes_made": 512, "local_views": 4} if name == "dino" else {}), _views(name)
         encoder = (module.architecture(config, 3, 32).build() if name == "mae" else nn.WideResNet(10, 2, 0)).to(device)
         method = module.Objective(config, encoder, Task(32, 3, 64, 64, 1000, 0, True))
         if name == "mae":

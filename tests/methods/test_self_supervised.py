@@ -91,13 +91,13 @@ def made(name, channels=3, size=16, **changes):
 
 def test_dino_uses_the_centre_before_it_moves_and_on_the_raw_outputs():
     method, batch = made("dino", centre=0.5, local_views=1), batch_of()
-    method.c.data = np.full((1, 512), 0.25, np.float32)
+    method.c.data = np.full((1, 128), 0.25, np.float32)
     state = method.rng.bit_generator.state
     first, _ = method.loss(batch, 0)
     raw = (method.c.numpy() - 0.125) / 0.5
     assert np.abs(raw).max() <= 1 + 1e-5 and raw.std() > 0  # a mean of cosines, not of probabilities
     method.rng.bit_generator.state = state
-    method.c.data = np.full((1, 512), 0.25, np.float32)
+    method.c.data = np.full((1, 128), 0.25, np.float32)
     assert float(method.loss(batch, 0)[0]) == pytest.approx(float(first), rel=1e-5)
     first.backward()
     assert all(p.grad is None for p in method.teacher.net.parameters())
