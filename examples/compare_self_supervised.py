@@ -5,7 +5,8 @@
     python -m examples.compare_self_supervised --data IMAGES --steps 500         # a folder of your own, a sub-folder a class
     python -m examples.compare_self_supervised --ablations                       # what each method cannot do without
 
-`random weights`, `supervised` (all labels) and `pixels` stand for comparison. Killed, it goes on with --resume.
+`random weights` (also of the encoders that `mae` and `cpc_images` have), `supervised` (all labels) and `pixels` stand for
+comparison. Killed, it goes on with --resume.
 """
 import dataclasses
 import pathlib
@@ -29,7 +30,8 @@ ABLATIONS = {
     "simclr, crop alone": ("simclr", dict(colour=False)), "simclr, colour alone": ("simclr", dict(crop=False)),
     "byol, no predictor": ("byol", dict(predictor=False)), "dino, no centring": ("dino", dict(centre=1.0)),
     "dino, no sharpening": ("dino", dict(tau_t=1.0)), "exemplar, shifts alone": ("exemplar", dict(shifts_alone=True))}
-REFERENCES = "random weights", "pixels"
+RANDOM = {"random weights": "simclr", "random weights, mae": "mae", "random weights, cpc_images": "cpc_images"}
+REFERENCES = *RANDOM, "pixels"
 OTHERS = dict(seeds=0, only=(), ablations=False)  # settings that say which runs there are, and so nothing of one of them
 MEASURES = "probe", "k nearest", "fine-tuned"
 
@@ -90,11 +92,12 @@ def main(run):
             scores = [linear.ridge(flat, y, classes).scores(flat_test), nearest(flat, y, flat_test, classes),
                       linear.ridge(small, few_y, classes).scores(flat_test)]
             return [100 * accuracy(s, test_y) for s in scores]
-        method, changes = every.get(name, ("simclr", {}))
+        method, changes = every.get(name) or (RANDOM[name], {})
         settings = dataclasses.replace(self_supervised.settings(method), data=run.data, device=run.device, steps=run.steps,
                                        batch=run.batch, network=run.network, width=run.width, depth=run.depth, seed=seed,
-                                       out=str(folder / "training"), resume=(folder / "training" / encoders.CHECKPOINT).exists(), **changes)
-        if name == "random weights":
+                                       out=str(folder / "training"), **changes,
+                                       resume=(folder / "training" / encoders.CHECKPOINT).exists())
+        if name in RANDOM:
             encoder = self_supervised.build(settings, images)[0].net
             found = worth(encoder, x, y, test, test_y, classes)
         else:
