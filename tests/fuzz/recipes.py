@@ -195,8 +195,9 @@ group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lam
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
 group("diag", lambda d: c(d.x(d.shape(1, 2)), **d.some(k=lambda: d.int(-2, 2))))
 group("cross", lambda d: c(x := d.x((*d.shape(0, 2), 3)), d.x((*d.partner(x.shape[:-1]), 3))))
-group("matrix_power", lambda d: c(*d.pick((d.x((*d.shape(0, 1), n := d.int(1, 3), n), -1, 1), d.int(1, 4)),
-                                          (square(d), d.int(-3, -1)))))
+group("matrix_power", lambda d: c(*d.pick(  # of infinities the order of the products decides, which is NumPy's own
+    (d.x((*d.shape(0, 1), n := d.int(1, 3), n), -1, 1, kind="nice" if d.kind == "special" else None), d.int(1, 4)),
+    (square(d), d.int(-3, -1)))))
 group("inv det slogdet logdet", lambda d: c(square(d)))
 group("det", lambda d: c(square(d, d.pick(8.0, 0.0))))
 group("solve", lambda d: c(a := square(d), d.x(d.pick((*a.shape[:-1], 2), (*d.partner(a.shape[:-2]), a.shape[-1], d.int(0, 3)),
