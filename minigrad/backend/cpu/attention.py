@@ -152,7 +152,7 @@ def _scores(q, k, mask, causal, scale, part):
 def _shares(s, lse):
     """exp(s - lse) in place. An infinite lse is that of a query that sees nothing, or +inf, which share the whole."""
     unbounded = lse == math.inf
-    if (s[unbounded[..., 0]] == math.inf).any():
+    if unbounded.any() and (s[unbounded[..., 0]] == math.inf).any():
         count = (s == math.inf).sum(axis=-1, keepdims=True)
         below(s, np.where(unbounded, lse, 0), s)
         lse = np.where(unbounded, np.log(np.maximum(count, 1)), lse)
