@@ -347,7 +347,7 @@ group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.pick(1, 2, 4, 4, 
                                                dtype=d.near(), kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag, scale=lambda: 0.5)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
-group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d),
+group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **reduction(d),
                                    **d.some(label_smoothing=lambda: 0.2)))
 group("nll_loss", lambda d: c(x := logits(d), labels(d, x), **reduction(d), **d.some(ignore_index=lambda: 0)))
 group("kl_div", two_alike(low2=0.1, log_target=(False,)))

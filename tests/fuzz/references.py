@@ -80,7 +80,7 @@ def _clipped_by_numpy(gradients, max_norm):
 
 def _averaged(values, decay=0.999, warmup=True):
     """The moving average of a parameter that takes these values, the first of them as the average begins."""
-    layer = nn.Linear(1, 1)
+    values, layer = list(values), nn.Linear(1, 1)
     layer.weight = nn.Parameter(np.array(values[0]))
     ema = optim.EMA(layer, decay, warmup)
     for value in values[1:]:
@@ -99,6 +99,7 @@ def _averaged_by_numpy(values, decay=0.999, warmup=True):
 
 def _scaled(gradients, **settings):
     """Parameters after a step for each gradient, taken through a scaled loss, and the scale at the end."""
+    gradients = list(gradients)
     p, scaler = nn.Parameter(np.zeros(gradients[0].shape, gradients[0].dtype)), optim.LossScaler(**settings)
     sgd = optim.SGD([p], 1.0)
     for g in gradients:
