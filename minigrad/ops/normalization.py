@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import is_half, xp
+from ..backend import is_float, is_half, result_type, xp
 from ..fused import Fused
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor
@@ -199,7 +199,7 @@ def _over_last(name, norm, x, normalized_shape, affine, eps):
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
     lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
     shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
-    affine = list(map(as_tensor, affine))
+    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in map(as_tensor, affine)]
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
     if any(a.shape != shape for a in affine):

@@ -331,6 +331,22 @@ def test_infinite_scores_share_the_attention(dtype, data):
     assert np.isfinite(leaf.grad.numpy()).all()
 
 
+@pytest.mark.parametrize("whole", [np.int64, np.int32, np.uint8, bool])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, bfloat16])
+def test_parameters_of_whole_numbers_promote_as_in_the_definition(whole, dtype):
+    x, w = mg.Tensor(np.array([[-1.25, 1.5, 0.5, 2]], dtype)), np.array([2, 1, 0, 1]).astype(whole)
+    for f in (lambda: mg.layer_norm(x, 4, w), lambda: mg.layer_norm(x, 4, w, w), lambda: mg.layer_norm(x, 4, None, w),
+              lambda: mg.layer_norm(x, 4, w, np.ones(4, dtype)), lambda: mg.layer_norm(x, (1, 4), w[None]),
+              lambda: mg.rms_norm(x, 4, w), lambda: mg.group_norm(x, 2, w, w), lambda: mg.linear(x, w[None], w[:1]),
+              lambda: mg.batch_norm(mg.concatenate([x, -x]), None, None, w, w, training=True), lambda: mg.prelu(x, w)):
+        with definitions():
+            right = f()
+        for c in (True, False):
+            with native.using(c):
+                assert f().dtype == right.dtype
+                np.testing.assert_allclose(f().numpy().astype(float), right.numpy().astype(float), rtol=2e-2, atol=1e-5)
+
+
 def test_attention_in_many_blocks_on_all_threads():
     rng = np.random.default_rng(0)
     for shape in ((5, 3, 70, 8), (2, 2, 500, 8)):
