@@ -215,7 +215,7 @@ group("norm", lambda d: c(*d.pick(
     (d.x((*d.shape(0, 1, low=1), d.int(1, 3), d.int(1, 3))), d.pick(None, "fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf),
      d.pick((-2, -1), (-1, -2)))), **d.some(keepdims=d.flag)))
 group("cdist", lambda d: c(x := d.x((*d.shape(0, 1), d.int(0, 3), d.int(0, 3))),
-                           d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1])),
+                           d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1]), *((3.5, 8) if d.kind == "nice" else ())),
                            **d.some(p=lambda: d.pick(0, 0.5, 1, 2, 3.0, math.inf))))
 group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
                             *([d.x((m,))] if d.flag() else [])))
