@@ -140,6 +140,29 @@ def test_clipping_by_pytorchs_name():
             optim.clip_grad_norm_([p], wrong)
 
 
+@pytest.mark.parametrize("wrong", ["x", 3, None, object(), [1], ["x"], {"weight": 1}, np.zeros(2), slice(1)], ids=repr)
+def test_what_is_none_of_the_class_wanted_is_named(wrong):
+    net = nn.Linear(2, 2)
+    ema, scaler, adam = optim.EMA(net), optim.LossScaler(), optim.Adam(net.parameters())
+    calls = {"clip_grad_norm_: params": lambda x: optim.clip_grad_norm_(x, 1.0),
+             "EMA: module must be a Module": optim.EMA, "EMA.copy_to: module must be a Module": ema.copy_to,
+             "LossScaler.step: optimizer must be an Optimizer": scaler.step,
+             "LossScaler.scaled: loss must be a Tensor": scaler.scaled,
+             "step_decay: step must be a number": optim.step_decay(0.1, 2),
+             "cosine_decay: step must be a number": optim.cosine_decay(0.1, 2),
+             **{f"{kind}.load_state_dict: state must be a Mapping": owner.load_state_dict
+                for kind, owner in (("EMA", ema), ("LossScaler", scaler), ("Adam", adam))}}
+    for said, call in calls.items():
+        if said.endswith("number") and type(wrong) is int or said.endswith("Mapping") and type(wrong) is dict:
+            continue
+        with pytest.raises(TypeError, match=said):
+            call(wrong)
+    with pytest.raises(TypeError, match=r"clip_grad_norm_: params\[1\] must be a Tensor"):
+        optim.clip_grad_norm_([net.weight, wrong], 1.0)
+    with pytest.raises(TypeError, match="clip_grad_norm_: max_norm must be a number"):
+        optim.clip_grad_norm_(net.parameters(), None if type(wrong) is int else wrong)
+
+
 def test_moving_average_of_parameters_and_buffers():
     net = nn.BatchNorm2d(2)
     ema = optim.EMA(net, decay=0.9, warmup=False)

@@ -53,18 +53,18 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Normally distributed, numbers outside of [a, b] drawn again.
+    """Normally distributed, numbers outside of [a, b] drawn again. `std` 0 gives the mean.
 
     Raises:
         ValueError: [a, b] holds less than 1 % of the distribution.
     """
     _check("trunc_normal_", tensor, std=std)
-    low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 if std else math.copysign(0.5, limit - mean)
-                 for limit in (a, b))
-    if not high - low >= 0.01:
+    below = [math.erf((limit - mean) / (std * math.sqrt(2))) / 2 for limit in (a, b)] if std else [float(mean < a), float(mean <= b)]
+    if not below[1] - below[0] >= 0.01:
         raise ValueError(f"trunc_normal_: less than 1 % of a normal distribution of mean {mean} and std {std} lies in "
                          f"[{a}, {b}]")
     values = _normal(tensor.shape, tensor.dtype, mean, std)
+    a, b = values.dtype.type(a), values.dtype.type(b)  # rounded as the mean is
     while (outside := (values < a) | (values > b)).any():
         values[outside] = _normal(int(outside.sum()), tensor.dtype, mean, std)
     return _filled(tensor, values)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import is_half, xp
+from ..backend import is_float, is_half, result_type, xp
 from ..fused import Fused
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor
@@ -97,7 +97,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         settings = training, momentum, eps, splits
         return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
     weight, bias = _affine(x, weight, bias)
-    _check_channels("batch_norm", x.shape[1], running_mean=running_mean, running_var=running_var)
+    _check_running("batch_norm", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
         return _evaluated(x, running_mean, running_var, weight, bias, eps)
     if splits > 1:
@@ -120,7 +120,7 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) of two rows and columns or more wanted, got shape {x.shape}")
     momentum, eps = real("norm_relu_pool", "momentum", momentum, 0, 1), real("norm_relu_pool", "eps", eps, 0)
     weight, bias = _affine(x, weight, bias)
-    _check_channels("norm_relu_pool", x.shape[1], running_mean=running_mean, running_var=running_var)
+    _check_running("norm_relu_pool", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
     _check_count(x)
@@ -146,6 +146,17 @@ def _check_channels(name, channels, **given):
             raise TypeError(f"{name}: {argument} is an array or None, not {type(a).__name__}")
         if a is not None and tuple(a.shape) != (channels,):
             raise ValueError(f"{name}: {argument} of shape ({channels},) wanted for {channels} channels, got {tuple(a.shape)}")
+
+
+def _check_running(name, channels, training, **statistics):
+    """As `_check_channels`; both or none, and in training such as can be changed in place."""
+    _check_channels(name, channels, **statistics)
+    if len({a is None for a in statistics.values()}) > 1:
+        raise ValueError(f"{name}: running_mean and running_var are given together or not at all")
+    for argument, a in statistics.items():
+        if training and a is not None and (not is_float(a.dtype) or getattr(a, "requires_grad", False)):
+            raise TypeError(f"{name}: {argument} is changed in place: a floating point array wanted, not "
+                            f"{'a Tensor with a gradient' if is_float(a.dtype) else a.dtype}")
 
 
 def _check_count(x):
@@ -199,7 +210,7 @@ def _over_last(name, norm, x, normalized_shape, affine, eps):
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
     lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
     shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
-    affine = list(map(as_tensor, affine))
+    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in map(as_tensor, affine)]
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
     if any(a.shape != shape for a in affine):

@@ -7,7 +7,7 @@ import numpy as np
 from ..backend import xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
-from .optimizer import number
+from .optimizer import instance, number
 
 
 def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
@@ -22,11 +22,17 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
         the GPU it is a 0-d Tensor there, and the host does not wait for it.
 
     Raises:
-        TypeError: `max_norm` is no number; ValueError: it is negative or NaN.
+        TypeError: `params` are no Tensors, or `max_norm` is no number; ValueError: it is negative or NaN.
     """
-    if max_norm != math.inf:
+    if not (isinstance(max_norm, float) and max_norm == math.inf):
         number(max_norm, "clip_grad_norm_: max_norm")
-    grads = [p.grad._array for p in ([params] if isinstance(params, Tensor) else params) if p.grad is not None]
+    if isinstance(params, Tensor):
+        params = [params]
+    instance(params, Iterable, "clip_grad_norm_: params")
+    params = list(params)
+    for i, p in enumerate(params):
+        instance(p, Tensor, f"clip_grad_norm_: params[{i}]")
+    grads = [p.grad._array for p in params if p.grad is not None]
     if not grads:
         return 0.0
     total = sum((g.astype(np.float64) ** 2).sum() for g in grads)

@@ -3,7 +3,7 @@ import numpy as np
 
 from ..backend import execution, is_float
 from ..nn import Module
-from .optimizer import matching, number
+from .optimizer import instance, matching, number
 from .update import run_update
 
 
@@ -18,10 +18,11 @@ class EMA:
         updates: how many updates there were.
 
     Raises:
-        TypeError, ValueError: `decay` is no number in [0, 1).
+        TypeError, ValueError: `module` is no Module, or `decay` no number in [0, 1).
     """
 
     def __init__(self, module: Module, decay: float = 0.999, warmup: bool = True):
+        instance(module, Module, "EMA: module")
         self.module, self.decay, self.warmup, self.updates = module, number(decay, "EMA: decay", below=1), warmup, 0
         self.average = module.state_dict()
 
@@ -44,7 +45,8 @@ class EMA:
         return min(self.decay, 1 - 1 / (self.updates + 1)) if self.warmup else self.decay
 
     def copy_to(self, module: Module) -> None:
-        """Puts the average into a module of the same structure."""
+        """Puts the average into a module of the same structure. TypeError if it is no Module."""
+        instance(module, Module, "EMA.copy_to: module")
         module.load_state_dict(self.average)
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -55,7 +57,8 @@ class EMA:
         """Puts back what `state_dict` returned.
 
         Raises:
-            KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is changed then.
+            TypeError: `state` is no dict; KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is
+                changed then.
         """
         arrays = matching("EMA.load_state_dict", state, self.average, ["updates"])
         self.updates = int(arrays.pop("updates"))

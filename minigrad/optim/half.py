@@ -4,7 +4,7 @@ import numpy as np
 from ..backend import xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
-from .optimizer import matching, number, Optimizer
+from .optimizer import instance, matching, number, Optimizer
 
 
 class LossScaler:
@@ -40,14 +40,19 @@ class LossScaler:
         self.good = 0  # steps since the last overflow or growth
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """`loss` times the present scale, to be differentiated."""
+        """`loss` times the present scale, to be differentiated. TypeError if it is no Tensor."""
+        instance(loss, Tensor, "LossScaler.scaled: loss")
         return loss * self.scale
 
     def step(self, optimizer: Optimizer) -> bool:
         """Divides the gradients by the scale and takes a step, unless one is not finite. Returns whether it did.
 
         The host reads one number, so this cannot be part of a captured step.
+
+        Raises:
+            TypeError: `optimizer` is no Optimizer.
         """
+        instance(optimizer, Optimizer, "LossScaler.step: optimizer")
         grads = [p.grad._array for p in optimizer.params if p.grad is not None and p.requires_grad]
         with np.errstate(invalid="ignore", over="ignore"):
             total = sum((g * 0).sum(dtype=np.float32) for g in grads)  # 0, or NaN if anything is not finite

@@ -2,7 +2,7 @@
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -70,8 +70,7 @@ class Optimizer:
             raise ValueError(f"{where} has unknown settings {sorted(map(str, unknown))}; known are {sorted(self.defaults)}")
         params, known = _listed(group["params"], f"{where}['params']"), {id(p): i for i, p in enumerate(self.params)}
         for i, p in enumerate(params):
-            if not isinstance(p, Tensor):
-                raise TypeError(f"{where}['params'][{i}] must be a Tensor, not {_described(p)}")
+            instance(p, Tensor, f"{where}['params'][{i}]")
             if not p.is_leaf:
                 raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, is computed by '{p._node.op.name}': only leaf "
                                  "Tensors can be optimised")
@@ -225,12 +224,20 @@ def number(value, name: str, below: float = math.inf, least: float = 0) -> float
     return float(value)
 
 
+def instance(value, kind: type, name: str) -> None:
+    """TypeError if `value` is none of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a{'n' * (kind.__name__[0] in 'AEIO')} {kind.__name__}, not {_described(value)}")
+
+
 def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optional: Sequence[str] = ()) -> dict:
     """What a state dict holds: arrays like those in `own` and on their devices, and numbers, as floats.
 
     Raises:
-        KeyError: names are missing or unknown; ValueError: an array's shape is not that of `own`, or a number is negative.
+        TypeError: `state` is no dict; KeyError: names are missing or unknown; ValueError: an array's shape is not that of
+            `own`, or a number is negative.
     """
+    instance(state, Mapping, f"{owner}: state")
     known = {*own, *scalars, *optional}
     missing, unknown = [n for n in (*own, *scalars) if n not in state], [n for n in state if n not in known]
     if missing or unknown:

@@ -13,7 +13,7 @@ def step_decay(base: float, every: int, factor: float = 0.5) -> Callable[[int], 
     """
     for value, name, least in ((base, "base", 0), (factor, "factor", 0), (every, "every", 1)):
         number(value, f"step_decay: {name}", least=least)
-    return lambda step: base * factor ** (step // every)
+    return lambda step: base * factor ** (number(step, "step_decay: step") // every)
 
 
 def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -> Callable[[int], float]:
@@ -31,6 +31,7 @@ def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -
         number(value, f"cosine_decay: {name}")
 
     def rate(step):
+        number(step, "cosine_decay: step")
         if step < warmup:
             return base * (step + 1) / warmup
         progress = min((step - warmup) / max(total - warmup, 1), 1)

@@ -195,8 +195,9 @@ group("diagonal trace", lambda d: c(x := d.x(d.shape(2, 3)), **d.some(offset=lam
 group("tril triu", lambda d: c(d.x(d.shape(2, 3)), **d.some(k=lambda: d.int(-3, 3))))
 group("diag", lambda d: c(d.x(d.shape(1, 2)), **d.some(k=lambda: d.int(-2, 2))))
 group("cross", lambda d: c(x := d.x((*d.shape(0, 2), 3)), d.x((*d.partner(x.shape[:-1]), 3))))
-group("matrix_power", lambda d: c(*d.pick((d.x((*d.shape(0, 1), n := d.int(1, 3), n), -1, 1), d.int(1, 4)),
-                                          (square(d), d.int(-3, -1)))))
+group("matrix_power", lambda d: c(*d.pick(  # of infinities the order of the products decides, which is NumPy's own
+    (d.x((*d.shape(0, 1), n := d.int(1, 3), n), -1, 1, kind="nice" if d.kind == "special" else None), d.int(1, 4)),
+    (square(d), d.int(-3, -1)))))
 group("inv det slogdet logdet", lambda d: c(square(d)))
 group("det", lambda d: c(square(d, d.pick(8.0, 0.0))))
 group("solve", lambda d: c(a := square(d), d.x(d.pick((*a.shape[:-1], 2), (*d.partner(a.shape[:-2]), a.shape[-1], d.int(0, 3)),
@@ -214,7 +215,7 @@ group("norm", lambda d: c(*d.pick(
     (d.x((*d.shape(0, 1, low=1), d.int(1, 3), d.int(1, 3))), d.pick(None, "fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf),
      d.pick((-2, -1), (-1, -2)))), **d.some(keepdims=d.flag)))
 group("cdist", lambda d: c(x := d.x((*d.shape(0, 1), d.int(0, 3), d.int(0, 3))),
-                           d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1])),
+                           d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1]), *((3.5, 8) if d.kind == "nice" else ())),
                            **d.some(p=lambda: d.pick(0, 0.5, 1, 2, 3.0, math.inf))))
 group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
                             *([d.x((m,))] if d.flag() else [])))
@@ -346,7 +347,7 @@ group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.pick(1, 2, 4, 4, 
                                                dtype=d.near(), kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag, scale=lambda: 0.5)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
-group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1)), **reduction(d),
+group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **reduction(d),
                                    **d.some(label_smoothing=lambda: 0.2)))
 group("nll_loss", lambda d: c(x := logits(d), labels(d, x), **reduction(d), **d.some(ignore_index=lambda: 0)))
 group("kl_div", two_alike(low2=0.1, log_target=(False,)))

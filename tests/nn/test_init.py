@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from minigrad import nn
@@ -63,6 +64,19 @@ def test_keeps_dtype_and_takes_any_shape(dtype, shape):
         assert x.dtype == dtype and x.shape == shape and np.isfinite(x.numpy()).all()
     strided = mg.Tensor(np.zeros((4, 6), dtype).T[::2])
     assert init.normal_(strided).numpy().any(axis=None) and strided._array.base is not None
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(a=st.floats(-3, 3), width=st.floats(0, 3), share=st.sampled_from([0, 0.3, 1]), kind=st.sampled_from([float, np.float64]),
+       dtype=st.sampled_from([np.float16, np.float32, np.float64]))
+def test_a_normal_distribution_of_width_0_is_its_mean(a, width, share, kind, dtype):
+    a, b = kind(a), kind(a + width)
+    mean = b if share == 1 else a + share * width
+    for drawn in (init.normal_(empty(3, dtype=dtype), mean, 0), init.trunc_normal_(empty(3, dtype=dtype), mean, 0, a, b)):
+        np.testing.assert_array_equal(drawn.numpy(), np.full(3, mean, dtype))
+    for outside in (np.nextafter(a, -9), np.nextafter(b, 9)):
+        with pytest.raises(ValueError, match="less than 1 %"):
+            init.trunc_normal_(empty(3, dtype=dtype), outside, 0, a, b)
 
 
 def test_the_graph_sees_the_change():

@@ -1,5 +1,6 @@
 """Operations of layers: fused paths equal definitions, derivatives are right to third order; drawn shapes and strides."""
 import contextlib
+import math
 
 import numpy as np
 import pytest
@@ -297,6 +298,53 @@ def test_attention(data):
             check_fused(attention._fused_packed, [qkv, *masks], **options)
     finally:
         cpu.BLOCK_SIZE = before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_infinite_scores_share_the_attention(dtype, data):
+    n, h, lq, lk, d, seed = (data.draw(st.integers(1, most)) for most in (2, 2, 20, 20, 3, 99))
+    rng = np.random.default_rng(seed)
+    q, k, v = (rng.normal(size=(n, h, length, d)).astype(dtype) for length in (lq, lk, lk))
+    rows = [lq, 1][data.draw(st.integers(0, 1))]
+    mask = rng.choice([math.inf, -math.inf, 0.5], (n, 1, rows, lk), p=[0.1, 0.4, 0.5]).astype(dtype)  # rows of -inf among them
+    causal = data.draw(st.booleans())
+    g = rng.normal(size=q.shape).astype(dtype)
+
+    def results():
+        leaves = [mg.Tensor(x, requires_grad=True) for x in (q, k, v)]
+        y = mg.scaled_dot_product_attention(*leaves, mask, is_causal=causal)
+        y.backward(g)
+        return [x.numpy() for x in (y, *[x.grad for x in leaves])]
+
+    with definitions():
+        right = results()
+    assert np.isfinite(right[0]).all()
+    for c in (True, False):
+        with native.using(c):
+            for here, there in zip(results(), right):
+                np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5)
+    with native.using(False):
+        leaf = mg.Tensor(mask, requires_grad=True)
+        mg.scaled_dot_product_attention(q, k, v, leaf, is_causal=causal).backward(g)
+    assert np.isfinite(leaf.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.int32, np.uint8, bool])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, bfloat16])
+def test_parameters_of_whole_numbers_promote_as_in_the_definition(whole, dtype):
+    x, w = mg.Tensor(np.array([[-1.25, 1.5, 0.5, 2]], dtype)), np.array([2, 1, 0, 1]).astype(whole)
+    for f in (lambda: mg.layer_norm(x, 4, w), lambda: mg.layer_norm(x, 4, w, w), lambda: mg.layer_norm(x, 4, None, w),
+              lambda: mg.layer_norm(x, 4, w, np.ones(4, dtype)), lambda: mg.layer_norm(x, (1, 4), w[None]),
+              lambda: mg.rms_norm(x, 4, w), lambda: mg.group_norm(x, 2, w, w), lambda: mg.linear(x, w[None], w[:1]),
+              lambda: mg.batch_norm(mg.concatenate([x, -x]), None, None, w, w, training=True), lambda: mg.prelu(x, w)):
+        with definitions():
+            right = f()
+        for c in (True, False):
+            with native.using(c):
+                assert f().dtype == right.dtype
+                np.testing.assert_allclose(f().numpy().astype(float), right.numpy().astype(float), rtol=2e-2, atol=1e-5)
 
 
 def test_attention_in_many_blocks_on_all_threads():

@@ -310,3 +310,20 @@ def test_a_setting_of_zero_is_refused_or_defined(zero):
         with pytest.raises(ValueError, match="delta must be"):
             call()
     assert mg.smooth_l1_loss(zeros, zeros + 1, beta=zero).item() == 1
+
+
+@pytest.mark.parametrize("f", [mg.batch_norm, mg.norm_relu_pool])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_running_statistics_that_cannot_be_moved_are_refused(f, name):
+    x, ones = np.random.default_rng(0).normal(size=(2, 3, 4, 4)), np.ones(3)
+    for wrong, error, said in ((mg.Tensor(ones, requires_grad=True), TypeError, f"{name} is changed in place"),
+                               (np.ones(3, int), TypeError, f"{name} is changed in place"), (np.ones(3, bool), TypeError, name),
+                               (None, ValueError, "given together"), ("x", TypeError, name), (np.ones(2), ValueError, name)):
+        given = {"running_mean": ones.copy(), "running_var": ones.copy()}
+        other = next(value for key, value in given.items() if key != name)
+        with pytest.raises(error, match=f"{f.__name__}: .*{said}"):
+            f(x, **{**given, name: wrong}, weight=ones, bias=ones, training=True)
+        assert (other == 1).all()
+    learned = mg.Tensor(ones, requires_grad=True)  # in evaluation a constant like others
+    f(x, **{"running_mean": ones, "running_var": ones, name: learned}, weight=ones, bias=ones).sum().backward()
+    assert np.isfinite(learned.grad.numpy()).all()

@@ -15,7 +15,7 @@ from .elementwise import empty_like
 from .memory import scratch
 from .native import kernel
 from .products import dense_rows, row_stride
-from .rows import dots
+from .rows import below, dots, largest
 from .threads import get_num_threads, parallel_for
 
 BLOCK_SIZE = 1 << 17  # scores
@@ -39,10 +39,8 @@ def attention(q, k, v, mask=None, causal=None, scale=1.0, out=None):
     def block(part):
         n, h, rows = part
         s, keys = _scores(q, k, mask, causal, scale, part)
-        top = s.max(axis=-1, keepdims=True)
-        top[top == -math.inf] = 0
-        s -= top
-        np.exp(s, out=s)
+        top = largest(s)
+        np.exp(below(s, top, s), out=s)
         total = s @ np.ones((s.shape[-1], 1), s.dtype)
         blind = total == 0
         total[blind] = 1
@@ -82,8 +80,7 @@ def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=1.0, ou
         for part in parts:
             n, h, rows = part
             s, keys = _scores(q, k, mask, causal, scale, part)
-            s -= lse[n, h, rows]
-            np.exp(s, out=s)
+            _shares(s, lse[n, h, rows])
             gs = g[n, h, rows]
             share = (*s.shape[:2], s.shape[3])
             share_v = np.matmul(_t(s), gs, out=scratch("attention dv", (*share, v.shape[3]), s.dtype))
@@ -150,6 +147,17 @@ def _scores(q, k, mask, causal, scale, part):
         if unseen.any():
             np.copyto(s, -math.inf, where=unseen)
     return s, keys
+
+
+def _shares(s, lse):
+    """exp(s - lse) in place. An infinite lse is that of a query that sees nothing, or +inf, which share the whole."""
+    unbounded = lse == math.inf
+    if unbounded.any() and (s[unbounded[..., 0]] == math.inf).any():
+        count = (s == math.inf).sum(axis=-1, keepdims=True)
+        below(s, np.where(unbounded, lse, 0), s)
+        lse = np.where(unbounded, np.log(np.maximum(count, 1)), lse)
+    s -= lse
+    np.exp(s, out=s)
 
 
 def _scaled(q, scale):

@@ -93,12 +93,23 @@ static index_t scores(const Scores *a, index_t sample, index_t head, index_t fir
     return keys;
 }
 
-/* softmax of a row in place, zeros for one of -inf; returns the log-sum-exp, which for such a row counts as infinite. */
+/* s - inf in place, 0 of +inf; returns the log-sum-exp of that, and 0 for a row without +inf. */
+static float below_infinity(float *s, index_t n)
+{
+    float count = 0;
+    for (index_t j = 0; j < n; j++) {
+        count += s[j] == INFINITY;
+        s[j] = below(s[j], INFINITY);
+    }
+    return logf(count > 1 ? count : 1);
+}
+
+/* softmax of a row in place: zeros for one of -inf, and +inf share the whole. Returns the log-sum-exp, infinite for both. */
 static float softmax_row(float *s, index_t n)
 {
-    float top = largest(s, n), total = 0;
-    if (top == -INFINITY) top = 0;
-    REDUCE(+, total) for (index_t j = 0; j < n; j++) total += s[j] = exponential(s[j] - top);
+    float top = largest(s, n), shift = isinf(top) ? 0 : top, total = 0;
+    if (top == INFINITY) below_infinity(s, n);
+    REDUCE(+, total) for (index_t j = 0; j < n; j++) total += s[j] = exponential(s[j] - shift);
     if (total == 0) return INFINITY;
     float scale = 1 / total;
     for (index_t j = 0; j < n; j++) s[j] *= scale;
@@ -157,6 +168,7 @@ void attention_backward(const float *q, const float *k, const float *v, const fl
                 const float *g_row = gs + r * g_strides[2], *y_row = ys + r * y_strides[2];
                 float *p_row = p + r * n, *ds_row = ds + r * n, dot = 0, shift = lse[i * queries + first + r];
                 REDUCE(+, dot) for (index_t c = 0; c < v_width; c++) dot += g_row[c] * y_row[c];
+                if (shift == INFINITY) shift = below_infinity(p_row, n);
                 for (index_t j = 0; j < n; j++) {
                     p_row[j] = exponential(p_row[j] - shift);
                     ds_row[j] = p_row[j] * (ds_row[j] - dot);

@@ -35,21 +35,21 @@ def softmax(x, logarithm=False):
 
 def softmax_block(x, y):
     """softmax of the rows of `x`, of any number of axes, into `y`; x may be y. Returns nothing."""
-    _below(x, _top(x), y)
+    below(x, largest(x), y)
     np.exp(y, out=y)
     total = _sums(y)
     total[total == 0] = 1
     y *= np.reciprocal(total, out=total)
 
 
-def _top(x):
+def largest(x):
     """The largest number of each row, with its axis; 0 for one of -inf only."""
     top = x.max(axis=-1, keepdims=True)
     top[top == -math.inf] = 0
     return top
 
 
-def _below(x, top, y):
+def below(x, top, y):
     """x - top into y, which may be x: 0 where x is its row's largest number, although infinity minus itself is NaN."""
     if not (top == math.inf).any():
         return np.subtract(x, top, out=y)
@@ -60,7 +60,7 @@ def _below(x, top, y):
 
 
 def _log_softmax_block(x, y):
-    _below(x, _top(x), y)
+    below(x, largest(x), y)
     exps = np.exp(y, out=scratch("rows a", y.shape, y.dtype))
     y -= np.log(_sums(exps))
 
@@ -101,8 +101,8 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
 
     def block(part):
         x, label = rows[part], labels[part]
-        top = _top(x)
-        shifted = _below(x, top, scratch("rows a", x.shape, x.dtype))
+        top = largest(x)
+        shifted = below(x, top, scratch("rows a", x.shape, x.dtype))
         picked = np.take_along_axis(shifted, np.where(label == ignored, 0, label)[:, None], 1)
         if smoothing:
             picked = (1 - smoothing) * picked + smoothing * _sums(shifted) / x.shape[1]
@@ -121,7 +121,7 @@ def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
     def block(part):
         label, out = labels[part], dx[part]
         share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
-        _below(rows[part], lse[0, part, None], out)
+        below(rows[part], lse[0, part, None], out)
         out -= lse[1, part, None]
         np.exp(out, out=out)
         if smoothing:

@@ -69,7 +69,13 @@ static __device__ real score(real dot, real scale, const item* mask, int i, int 
     return added == -INFINITY ? added : scale * dot + added;  // what is masked may be NaN
 }
 
-// y, and lse[i], the log-sum-exp of s[i, :], from which the backward pass gets p without another softmax.
+// exp(s - lse) of a query that sees something, lse in two parts (see softmax.cu).
+static __device__ real share(real s, real top, real rest) {
+    return s == -INFINITY ? real(0) : exp(below(s, top) - rest);
+}
+
+// y, and the log-sum-exp of s[i, :], from which the backward pass gets p without another softmax: lse (2, heads, queries), the
+// largest score, and the rest.
 extern "C" __global__ void attention_forward(const item* q, const item* k, const item* v, const item* mask, item* y,
                                              real* lse, int heads_of_one, int queries, int keys, int width, real scale,
                                              int reach, index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
@@ -87,8 +93,8 @@ extern "C" __global__ void attention_forward(const item* q, const item* k, const
         for (int r = 0; r < ROWS; r++) {
             real s = score(p[r], scale, mask, first + warp * ROWS + r, start + lane, queries, keys, reach, mask_i, mask_j);
             real larger = fmax(largest[r], warp_max(s));
-            real shrink = largest[r] == -INFINITY ? real(0) : exp(largest[r] - larger);  // the sums so far were relative to it
-            p[r] = s == -INFINITY ? real(0) : exp(s - larger);
+            real shrink = share(largest[r], larger, 0);  // the sums so far were relative to it
+            p[r] = share(s, larger, 0);
             total[r] = total[r] * shrink + warp_sum(p[r]);
             for (int piece = 0; piece < PIECES; piece++) sums[r][piece] *= shrink;
             largest[r] = larger;
@@ -97,7 +103,11 @@ extern "C" __global__ void attention_forward(const item* q, const item* k, const
     }
     for (int r = 0; r < ROWS; r++) {
         int i = first + warp * ROWS + r;
-        if (lane == 0 && i < queries) lse[(index_t)head * queries + i] = largest[r] + log(total[r]);
+        if (lane == 0 && i < queries) {
+            index_t at = (index_t)head * queries + i;
+            lse[at] = largest[r];
+            lse[at + (index_t)(gridDim.x / blocks) * queries] = log(total[r]);
+        }
         for (int piece = 0; piece < PIECES; piece++) sums[r][piece] = total[r] == 0 ? real(0) : sums[r][piece] / total[r];
     }
     store_own(y + (index_t)head * queries * width, sums, first, queries, width);
@@ -122,6 +132,7 @@ extern "C" __global__ void attention_backward_q(const item* g, const item* q, co
     int blocks = (queries + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real sums[ROWS][PIECES] = {}, dp[ROWS], ds[ROWS];
+    const real* rest = lse + (index_t)(gridDim.x / blocks) * queries;
     if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
     load_own(own_q, q + (index_t)head * queries * width, first, queries, width);
     load_own(own_g, g + (index_t)head * queries * width, first, queries, width);
@@ -134,7 +145,7 @@ extern "C" __global__ void attention_backward_q(const item* g, const item* q, co
             int i = first + warp * ROWS + r;
             real s = score(ds[r], scale, mask, i, start + lane, queries, keys, reach, mask_i, mask_j);
             index_t at = (index_t)head * queries + i;
-            ds[r] = s == -INFINITY ? real(0) : exp(s - lse[at]) * (dp[r] - delta[at]) * scale;
+            ds[r] = s == -INFINITY ? real(0) : share(s, lse[at], rest[at]) * (dp[r] - delta[at]) * scale;
         }
         add_tile_rows(sums, ds, tile);
     }
@@ -150,6 +161,7 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
     int blocks = (keys + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real dk_sums[ROWS][PIECES] = {}, dv_sums[ROWS][PIECES] = {}, p[ROWS], dp[ROWS], ds[ROWS];
+    const real* rest = lse + (index_t)(gridDim.x / blocks) * queries;
     if (mask) mask += head / heads_of_one * mask_n + head % heads_of_one * mask_h;
     const item *head_g = g + (index_t)head * queries * width, *head_q = q + (index_t)head * queries * width;
     load_own(own_k, k + (index_t)head * keys * width, first, keys, width);
@@ -163,7 +175,7 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
             int i = start + lane;
             real s = score(ds[r], scale, mask, i, first + warp * ROWS + r, queries, keys, reach, mask_i, mask_j);
             index_t at = (index_t)head * queries + i;
-            p[r] = s == -INFINITY ? real(0) : exp(s - lse[at]);
+            p[r] = share(s, lse[at], rest[at]);
             ds[r] = s == -INFINITY ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
         }
         add_tile_rows(dk_sums, ds, tile);

@@ -24,12 +24,13 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 
     Returns:
         y like q; a query that sees no key gets 0.
-        lse: (N, heads, queries), the log-sum-exp of each query's scores, of 16 bits in float32.
+        lse: (2, N, heads, queries), the log-sum-exp of each query's scores as the largest score and the rest, of 16 bits in
+            float32.
 
     Raises:
         ValueError: a head is wider than 128.
     """
-    y, lse = empty_like(q), empty(q.shape[:3], computed(q.dtype))
+    y, lse = empty_like(q), empty((2, *q.shape[:3]), computed(q.dtype))
     mask, settings = _settings(q, k, mask, causal, scale)
     launch("attention", "attention_forward", _blocks(q), _THREADS, q, k, v, mask, y, lse, *settings)
     return y, lse
@@ -38,8 +39,8 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 @in_any_order
 def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
     """The gradients of `attention` in q, k and v. The mask gets none."""
-    delta = empty_like(lse)
-    launch("attention", "attention_delta", blocks(lse.size, _WARPS), _THREADS, g, y, delta, lse.size, q.shape[3])
+    delta = empty(q.shape[:3], lse.dtype)
+    launch("attention", "attention_delta", blocks(delta.size, _WARPS), _THREADS, g, y, delta, delta.size, q.shape[3])
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
     mask, settings = _settings(q, k, mask, causal, scale)
     launch("attention", "attention_backward_q", _blocks(q), _THREADS, g, q, k, v, mask, lse, delta, dq, *settings)

@@ -6,9 +6,6 @@
 
 struct Lse { real top, rest; };  // top: the largest number, 0 where all are -infinity
 
-// x minus the largest number of its row: 0 where that stands, although infinity minus itself is NaN.
-static __device__ real below(real x, real top) { return x == top ? real(0) : x - top; }
-
 // The log-sum-exp of a row, on every thread. Subtracting the maximum first keeps exp() from overflowing.
 static __device__ Lse log_sum_exp(const item* x, int columns) {
     real largest = -INFINITY, sum = 0;

@@ -25,9 +25,10 @@ FUNCTIONS = {
     "arange": "start stop step dtype", "argsort": "a axis kind", "ascontiguousarray": "a dtype", "broadcast_to": "array shape",
     "clip": "a a_min a_max", "concatenate": "arrays axis", "copyto": "dst src", "count_nonzero": "a axis",
     "einsum": "subscripts x y z optimize", "empty": "shape dtype", "empty_like": "a", "eye": "N M k dtype", "flip": "m axis",
-    "full": "shape fill_value dtype", "max": "a axis out keepdims", "min": "a axis out keepdims", "ones": "shape dtype",
-    "ones_like": "a", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis",
-    "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype", "zeros_like": "a"}
+    "full": "shape fill_value dtype", "full_like": "a fill_value dtype", "max": "a axis out keepdims",
+    "min": "a axis out keepdims", "ones": "shape dtype",
+    "ones_like": "a dtype", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis",
+    "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype", "zeros_like": "a dtype"}
 UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape
     squeeze std sum swapaxes take transpose var view"""
