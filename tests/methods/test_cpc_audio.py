@@ -11,7 +11,7 @@ from methods.self_supervised import cpc_audio
 from methods.training import recordings
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from minigrad import nn, optim
+from minigrad import optim
 
 pytest.importorskip("tqdm")
 NEGATIVES = "utterance", "batch", "mixed"
