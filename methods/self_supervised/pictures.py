@@ -90,7 +90,7 @@ def _own(path, size):
         names, pools = divide(layout)
         notes = layout.notes
     except ValueError:
-        notes = ["the sub-folders are no classes with two pictures or more each, so no labels are known"]
+        notes = ["no labels are known: classes would be sub-folders, two or more, of two pictures or more each"]
     else:
         for k, pool in enumerate(pools):
             y[[place[name] for part in pool for name in part]] = k
