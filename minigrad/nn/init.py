@@ -59,8 +59,11 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
         ValueError: [a, b] holds less than 1 % of the distribution.
     """
     _check("trunc_normal_", tensor, std=std)
-    below = [math.erf((limit - mean) / (std * math.sqrt(2))) / 2 for limit in (a, b)] if std else [float(mean < a), float(mean <= b)]
-    if not below[1] - below[0] >= 0.01:
+    if std:
+        low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 for limit in (a, b))
+    else:
+        low, high = float(mean < a), float(mean <= b)
+    if not high - low >= 0.01:
         raise ValueError(f"trunc_normal_: less than 1 % of a normal distribution of mean {mean} and std {std} lies in "
                          f"[{a}, {b}]")
     values = _normal(tensor.shape, tensor.dtype, mean, std)

@@ -192,6 +192,7 @@ def results(call, arrays, run):
     theirs = _torch(call.name)
     dtypes = {a.dtype for a in arrays}
     known = dtypes <= {"float32", "float64", "int64", "bool"} and not dtypes >= {"float32", "float64"}
+    known &= not (call.name.endswith("grid_sample") and not np.isfinite(arrays[1].make()).all())  # PyTorch's crashes there
     if theirs is not None and call.kind != "whole" and known:
         yield "PyTorch", _by_torch(theirs, call, arrays, Result)
 
