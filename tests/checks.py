@@ -1,4 +1,4 @@
-"""What the tests of operations share: drawn arrays with odd strides, and the check of derivatives."""
+"""What tests share: names of values, drawn arrays with odd strides, and the check of derivatives."""
 import contextlib
 
 import numpy as np
@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.backend import paths
+
+
+def named(value):
+    """A test's name for a value, the same in every process."""
+    return "an object" if type(value) is object else repr(value)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from checks import named
 from ml_dtypes import bfloat16
 
 import minigrad as mg
@@ -140,7 +141,7 @@ def test_clipping_by_pytorchs_name():
             optim.clip_grad_norm_([p], wrong)
 
 
-@pytest.mark.parametrize("wrong", ["x", 3, None, object(), [1], ["x"], {"weight": 1}, np.zeros(2), slice(1)], ids=repr)
+@pytest.mark.parametrize("wrong", ["x", 3, None, object(), [1], ["x"], {"weight": 1}, np.zeros(2), slice(1)], ids=named)
 def test_what_is_none_of_the_class_wanted_is_named(wrong):
     net = nn.Linear(2, 2)
     ema, scaler, adam = optim.EMA(net), optim.LossScaler(), optim.Adam(net.parameters())

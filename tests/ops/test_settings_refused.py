@@ -3,6 +3,7 @@ import inspect
 
 import numpy as np
 import pytest
+from checks import named
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
@@ -91,7 +92,7 @@ WORDS = {  # calls with settings that are neither one number nor one word alone,
 @pytest.mark.parametrize("wrong", [
     True, np.True_, np.array(True), mg.Tensor(True), "2", "ab", b"ab", {1, 2}, {1: 2, 2: 3}, object(), 1j, np.array(1j), np.nan,
     -1, [], [1, 1, 1], (1, "a"), (True, 2), np.ones((2, 2)), mg.Tensor([[1, 1]])],
-    ids=lambda wrong: "an object" if type(wrong) is object else repr(wrong))
+    ids=named)
 def test_what_has_no_order_or_is_no_number_is_refused_by_name(name, wrong):
     operation, argument = name.split()
     with pytest.raises((ValueError, TypeError), match=f"{operation}.*{argument}"):
