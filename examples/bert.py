@@ -39,8 +39,8 @@ class Run(RunSettings, bert.Config):
     layers: int = setting(2, least=1)
     width: int = setting(128, least=1)
     heads: int = setting(4, least=1)
-    steps: int = setting(2000, least=1, free=True)  # of the pre-training
-    evaluate_every: int = setting(200, least=0, free=True)  # steps between measurements on held-out documents
+    steps: int = setting(5000, least=1, free=True)  # of the pre-training
+    evaluate_every: int = setting(500, least=0, free=True)  # steps between measurements on held-out documents
     labels: int = setting(200, least=0)  # to fine-tune with, in all; 0: no fine-tuning
     draws: int = setting(3, least=1, free=True)  # of labels
     tuning_steps: int = setting(200, least=1)
@@ -70,7 +70,7 @@ def main(run):
     tested = bert.Sequences(held_out, test_texts.kinds, vocabulary, run, (run.seed, 1))
     print(f"{len(documents)} documents to train on, {sum(map(len, documents))} sentences; {len(held_out)} to test on; "
           f"{len(vocabulary)} pieces of words")
-    if run.next_sentence and not sequences.like:
+    if run.next_sentence and not (sequences.like and len(tested)):
         raise SystemExit(f"--data {run.data}: no sentence that follows another in two or more documents; divide documents by "
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]
@@ -128,8 +128,8 @@ def network(run, texts):
                 print(f"{run.encoder} has no head for {' and '.join(new)}: new ones begin at random")
         else:
             vocabulary = WordPiece.train((s for document in texts.documents for s in document), run.vocabulary)
-            net = bert.PretrainingBERT(nn.BERT(len(vocabulary), run.width, run.layers, run.heads, 4 * run.width, run.length,
-                                               dropout=run.dropout))
+            net = bert.PretrainingBERT(bert.new_encoder(
+                len(vocabulary), run.width, run.layers, run.heads, run.length, run.dropout))
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"--encoder {run.encoder}: {error}" if run.encoder else str(error)) from None
     return net.train().to(run.device), vocabulary
