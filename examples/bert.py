@@ -164,9 +164,9 @@ def classified(run, net, vocabulary, parts):
             if name == "pre-trained":
                 encoder.load_state_dict(start, strict=False)
             out = pathlib.Path(run.out) / "labels" / (f"{run.steps}-{draw}" if name == "pre-trained" else f"scratch-{draw}")
-            config = Tuning(out=str(out), resume=(out / "checkpoint.safetensors").exists(), seed=run.seed, steps=run.tuning_steps,
-                            labels=run.labels, length=run.length, batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay,
-                            pretrained=name == "pre-trained")
+            config = Tuning(seed=run.seed, steps=run.tuning_steps, out=str(out), labels=run.labels, length=run.length,
+                            batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay, pretrained=name == "pre-trained",
+                            resume=(out / "checkpoint.safetensors").exists())
             method = Classification(config, encoder.to(run.device))
             known = LabelledTexts([documents[i] for i in chosen], train_texts.labels[chosen], vocabulary, config, draw)
             train(method, known, {"adamw": bert.make_optimizer(encoder, config.lr, config.decay)}, config.steps,
