@@ -39,7 +39,7 @@ class Run(RunSettings, bert.Config):
     layers: int = setting(2, least=1)
     width: int = setting(128, least=1)
     heads: int = setting(4, least=1)
-    steps: int = setting(5000, least=1, free=True)  # of the pre-training
+    steps: int = setting(8000, least=1, free=True)  # of the pre-training
     evaluate_every: int = setting(500, least=0, free=True)  # steps between measurements on held-out documents
     labels: int = setting(200, least=0)  # to fine-tune with, in all; 0: no fine-tuning
     draws: int = setting(3, least=1, free=True)  # of labels

@@ -56,7 +56,7 @@ class Config:
     changed: float = setting(0.1, least=0, most=1)  # of these become a random word; the others stay
     next_sentence: bool = True  # False: masked words alone
     alone: bool = False  # read documents of one sentence too: more words, but nothing about next sentences
-    lr: float = setting(1e-3, above=0)  # of AdamW, the highest
+    lr: float = setting(7e-4, above=0)  # of AdamW, the highest
     warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rate grows; then it falls to 0
     decay: float = setting(0.01, least=0)  # of the matrices
     dropout: float = setting(0.0, least=0, most=0.9)
