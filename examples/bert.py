@@ -128,8 +128,9 @@ def network(run, texts):
                 print(f"{run.encoder} has no head for {' and '.join(new)}: new ones begin at random")
         else:
             vocabulary = WordPiece.train((s for document in texts.documents for s in document), run.vocabulary)
-            net = bert.PretrainingBERT(bert.new_encoder(
-                len(vocabulary), run.width, run.layers, run.heads, run.length, run.dropout))
+            net = bert.PretrainingBERT(nn.BERT(len(vocabulary), run.width, run.layers, run.heads, 4 * run.width, run.length,
+                                               dropout=run.dropout))
+            bert.begin(net, run.width)
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"--encoder {run.encoder}: {error}" if run.encoder else str(error)) from None
     return net.train().to(run.device), vocabulary
@@ -161,6 +162,7 @@ def classified(run, net, vocabulary, parts):
         for name, values in found.items():
             mg.random.seed(1000 * run.seed + draw)
             encoder = nn.BERT(**{**net.bert.arguments, "num_classes": classes, "dropout": 0.1})
+            bert.begin(encoder, encoder.width)
             if name == "pre-trained":
                 encoder.load_state_dict(start, strict=False)
             out = pathlib.Path(run.out) / "labels" / (f"{run.steps}-{draw}" if name == "pre-trained" else f"scratch-{draw}")

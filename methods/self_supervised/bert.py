@@ -69,16 +69,15 @@ HEADS = {"dense": "cls.predictions.transform.dense", "norm": "cls.predictions.tr
 TASKS = {"masked words": {"dense", "norm", "bias"}, "next sentence": {"follows"}}
 
 
-def new_encoder(words: int, width: int, layers: int, heads: int, length: int, dropout: float) -> nn.BERT:
-    """A BERT of random weights, whose matrices begin as large in relation to the width as BERT-base's.
+def begin(net: nn.Module, width: int) -> None:
+    """Draws the matrices of the linear layers anew, as large in relation to the width as BERT-base's are at first.
 
-    There the standard deviation is 0.02 for 768 inputs. With 0.02 for 128 the blocks would add next to nothing at first.
+    There the standard deviation is 0.02 for 768 inputs. With 0.02 for 128 the blocks would add next to nothing, and training
+    would begin slowly. Embeddings, and the matrices of queries, keys and values, stay as they are.
     """
-    encoder = nn.BERT(words, width, layers, heads, 4 * width, length, dropout=dropout)
-    for name, module in encoder.named_modules():
+    for name, module in net.named_modules():
         if isinstance(module, nn.Linear) and not name.endswith(".qkv"):
             nn.init.normal_(module.weight, std=0.02 * (768 / width) ** 0.5)
-    return encoder
 
 
 class PretrainingBERT(nn.Module):
@@ -94,7 +93,7 @@ class PretrainingBERT(nn.Module):
         self.dense, self.norm = nn.Linear(width, width), nn.LayerNorm(width, bert.norm.eps)  # W and b; LN
         self.bias, self.follows = nn.Parameter(np.zeros(words, np.float32)), nn.Linear(width, 2)  # c; U and u
         for layer in (self.dense, self.follows):
-            nn.init.normal_(layer.weight, std=0.02 * (768 / width) ** 0.5)
+            begin(layer, width)
             nn.init.zeros_(layer.bias)
 
     def forward(self, batch: "Batch") -> tuple[Tensor, Tensor]:

@@ -197,7 +197,8 @@ def test_padding_has_no_influence():
 
 def test_a_new_encoder_begins_as_large_as_the_published_one_in_relation_to_its_width():
     mg.random.seed(0)
-    net = bert.PretrainingBERT(bert.new_encoder(50, 64, 2, 4, 32, 0.0))
+    net = bert.PretrainingBERT(nn.BERT(50, 64, 2, 4, 128, 32))
+    bert.begin(net, 64)
     for name, weight in net.named_parameters():
         if weight.ndim == 2 and "self_attn.in_proj" not in name and "attn.qkv" not in name:
             embedding = name.split(".")[-2] in ("word", "position", "kind")
