@@ -39,8 +39,8 @@ class Run(RunSettings, bert.Config):
     layers: int = setting(2, least=1)
     width: int = setting(128, least=1)
     heads: int = setting(4, least=1)
-    steps: int = setting(2000, least=1, free=True)  # of the pre-training
-    evaluate_every: int = setting(200, least=0, free=True)  # steps between measurements on held-out documents
+    steps: int = setting(8000, least=1, free=True)  # of the pre-training
+    evaluate_every: int = setting(500, least=0, free=True)  # steps between measurements on held-out documents
     labels: int = setting(200, least=0)  # to fine-tune with, in all; 0: no fine-tuning
     draws: int = setting(3, least=1, free=True)  # of labels
     tuning_steps: int = setting(200, least=1)
@@ -70,7 +70,7 @@ def main(run):
     tested = bert.Sequences(held_out, test_texts.kinds, vocabulary, run, (run.seed, 1))
     print(f"{len(documents)} documents to train on, {sum(map(len, documents))} sentences; {len(held_out)} to test on; "
           f"{len(vocabulary)} pieces of words")
-    if run.next_sentence and not sequences.like:
+    if run.next_sentence and not (sequences.like and len(tested)):
         raise SystemExit(f"--data {run.data}: no sentence that follows another in two or more documents; divide documents by "
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]
@@ -130,6 +130,7 @@ def network(run, texts):
             vocabulary = WordPiece.train((s for document in texts.documents for s in document), run.vocabulary)
             net = bert.PretrainingBERT(nn.BERT(len(vocabulary), run.width, run.layers, run.heads, 4 * run.width, run.length,
                                                dropout=run.dropout))
+            bert.begin(net, run.width)
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"--encoder {run.encoder}: {error}" if run.encoder else str(error)) from None
     return net.train().to(run.device), vocabulary
@@ -161,12 +162,13 @@ def classified(run, net, vocabulary, parts):
         for name, values in found.items():
             mg.random.seed(1000 * run.seed + draw)
             encoder = nn.BERT(**{**net.bert.arguments, "num_classes": classes, "dropout": 0.1})
+            bert.begin(encoder, encoder.width)
             if name == "pre-trained":
                 encoder.load_state_dict(start, strict=False)
             out = pathlib.Path(run.out) / "labels" / (f"{run.steps}-{draw}" if name == "pre-trained" else f"scratch-{draw}")
-            config = Tuning(out=str(out), resume=(out / "checkpoint.safetensors").exists(), seed=run.seed, steps=run.tuning_steps,
-                            labels=run.labels, length=run.length, batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay,
-                            pretrained=name == "pre-trained")
+            config = Tuning(seed=run.seed, steps=run.tuning_steps, out=str(out), labels=run.labels, length=run.length,
+                            batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay, pretrained=name == "pre-trained",
+                            resume=(out / "checkpoint.safetensors").exists())
             method = Classification(config, encoder.to(run.device))
             known = LabelledTexts([documents[i] for i in chosen], train_texts.labels[chosen], vocabulary, config, draw)
             train(method, known, {"adamw": bert.make_optimizer(encoder, config.lr, config.decay)}, config.steps,

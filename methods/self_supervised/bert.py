@@ -21,7 +21,7 @@ for each word of the vocabulary.
 
 What tells a false B from a true one must not be how it looks. So a false one is about as long as the true one, of the same kind
 (`data.text.Texts`: definitions, examples), and follows a sentence of the same kind in its own document. Sentences without a
-neighbour, which could be followed by false ones alone, are read by themselves and have no y.
+neighbour, which could be followed by false ones alone, are left out, or read by themselves (`alone`) and have no y.
 """
 import collections
 import json
@@ -49,13 +49,14 @@ NO_LABEL = -100  # what `mg.cross_entropy` leaves out
 class Config:
     """Settings for some minutes on a CPU. The paper's: lr 1e-4, batch 256, length 512, dropout 0.1, decay 0.01."""
 
-    batch: int = setting(64, least=1)  # sequences in a step
+    batch: int = setting(32, least=1)  # sequences in a step
     length: int = setting(48, least=8)  # tokens of a sequence at most
     share: float = setting(0.15, above=0, most=1)  # of the tokens that are to be named
     masked: float = setting(0.8, least=0, most=1)  # of these become [MASK]
     changed: float = setting(0.1, least=0, most=1)  # of these become a random word; the others stay
     next_sentence: bool = True  # False: masked words alone
-    lr: float = setting(2e-3, above=0)  # of AdamW, the highest
+    alone: bool = False  # read documents of one sentence too: more words, but nothing about next sentences
+    lr: float = setting(7e-4, above=0)  # of AdamW, the highest
     warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rate grows; then it falls to 0
     decay: float = setting(0.01, least=0)  # of the matrices
     dropout: float = setting(0.0, least=0, most=0.9)
@@ -66,6 +67,17 @@ class Config:
 HEADS = {"dense": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm",
          "bias": "cls.predictions.bias", "follows": "cls.seq_relationship"}  # here, and in published files
 TASKS = {"masked words": {"dense", "norm", "bias"}, "next sentence": {"follows"}}
+
+
+def begin(net: nn.Module, width: int) -> None:
+    """Draws the matrices of the linear layers anew, as large in relation to the width as BERT-base's are at first.
+
+    There the standard deviation is 0.02 for 768 inputs. With 0.02 for 128 the blocks would add next to nothing, and training
+    would begin slowly. Embeddings, and the matrices of queries, keys and values, stay as they are.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith(".qkv"):
+            nn.init.normal_(module.weight, std=0.02 * (768 / width) ** 0.5)
 
 
 class PretrainingBERT(nn.Module):
@@ -81,7 +93,7 @@ class PretrainingBERT(nn.Module):
         self.dense, self.norm = nn.Linear(width, width), nn.LayerNorm(width, bert.norm.eps)  # W and b; LN
         self.bias, self.follows = nn.Parameter(np.zeros(words, np.float32)), nn.Linear(width, 2)  # c; U and u
         for layer in (self.dense, self.follows):
-            nn.init.normal_(layer.weight, std=0.02)
+            begin(layer, width)
             nn.init.zeros_(layer.bias)
 
     def forward(self, batch: "Batch") -> tuple[Tensor, Tensor]:
@@ -210,7 +222,8 @@ class Sequences:
     def __init__(self, documents: list[list[np.ndarray]], kinds: list[list[int]], vocabulary: WordPiece, config: Config,
                  seed: int | tuple[int, ...]):
         self.documents, self.vocabulary, self.config = documents, vocabulary, config
-        self.first = [(d, i) for d, sentences in enumerate(documents) for i in range(max(1, len(sentences) - 1))]
+        self.first = [(d, i) for d, sentences in enumerate(documents)
+                      for i in range(max(len(sentences) - 1, int(config.alone or not config.next_sentence)))]
         pairs = collections.defaultdict(list)  # by the kinds of A and B
         for d, i in self.first:
             if len(documents[d]) > 1:

@@ -63,7 +63,9 @@ class Texts:
 
 
 def load_glosses(data: str | os.PathLike | None = None) -> Texts:
-    """WordNet's glosses, a document each: its definitions (kind 0), then its examples (1). Labels are the parts of speech.
+    """WordNet's glosses, a document each: "words: definition", more definitions (kind 0), then examples (1).
+
+    Labels are the parts of speech.
 
     Args:
         data: the folder to look in, see `data_dir`: for WordNet's database (`data.noun`, `data.verb`, `data.adj`, `data.adv`)
@@ -81,16 +83,16 @@ def load_glosses(data: str | os.PathLike | None = None) -> Texts:
         try:
             if (folder / GLOSSES).is_file():
                 with gzip.open(folder / GLOSSES, "rt", encoding="utf-8") as file:
-                    pairs = [(line.split("\t")[0], line.rstrip("\n").split("\t")[2]) for line in file]
+                    rows = [tuple(line.rstrip("\n").split("\t")[:3]) for line in file]
             elif all(path.is_file() for path in found):
-                pairs = [(path.suffix[1:], line.partition(" | ")[2]) for path in found
-                         for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("  ")]  # the licence
+                rows = [(path.suffix[1:], *_entry(line)) for path in found
+                        for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("  ")]  # the licence
             else:
                 continue
-            labels = [PARTS_OF_SPEECH.index(part) for part, _ in pairs]
+            labels = [PARTS_OF_SPEECH.index(part) for part, _, _ in rows]
+            sentences = [gloss_sentences(f"{words}: {gloss}") for _, words, gloss in rows]
         except (OSError, EOFError, zlib.error, IndexError, ValueError) as error:
             raise ValueError(f"the glosses in {folder} are damaged: {error}") from None
-        sentences = [gloss_sentences(gloss) for _, gloss in pairs]
         kept = [i for i, found in enumerate(sentences) if found]
         if not kept:
             raise ValueError(f"the glosses in {folder} are empty")
@@ -98,6 +100,14 @@ def load_glosses(data: str | os.PathLike | None = None) -> Texts:
                      np.array(labels)[kept], PARTS_OF_SPEECH)
     raise FileNotFoundError(f"WordNet's glosses are not in {root}: unpack WordNet's database (WNdb-3.0.tar.gz, from "
                             "wordnet.princeton.edu) there, or install Debian's package wordnet-base")
+
+
+def _entry(line):
+    """Words and gloss in a line of WordNet's database."""
+    facts, _, gloss = line.partition(" | ")
+    fields = facts.split()
+    words = fields[4:4 + 2 * int(fields[3], 16):2]  # each with a number behind it; of adjectives some have a marker, (a)
+    return ", ".join(re.sub(r"\((a|p|ip)\)$", "", word).replace("_", " ") for word in words), gloss
 
 
 def gloss_sentences(gloss: str) -> list[tuple[str, int]]:

@@ -28,7 +28,7 @@ def test_sentences_of_a_gloss(gloss, found):
 
 
 def glosses(count=300):
-    return [(PARTS_OF_SPEECH[k % 4], f"word {k}", f'meaning number {k}; "example {k}"') for k in range(count)]
+    return [(PARTS_OF_SPEECH[k % 4], f"word {k}, other", f'meaning number {k}; "example {k}"') for k in range(count)]
 
 
 def test_the_table_and_the_database_are_the_same_glosses(tmp_path):
@@ -38,12 +38,13 @@ def test_the_table_and_the_database_are_the_same_glosses(tmp_path):
         file.writelines("\t".join(row) + "\n" for row in rows)
     os.mkdir(tmp_path / "dict")
     for part in PARTS_OF_SPEECH:
-        lines = [f"{k:08} 03 n 01 {row[1]} 0 000 | {row[2]}  \n" for k, row in enumerate(rows) if row[0] == part]
+        lines = [f"{k:08} 03 n 02 word_{row[1].split()[1][:-1]}(ip) 0 other 1 000 | {row[2]}  \n"
+                 for k, row in enumerate(rows) if row[0] == part]
         (tmp_path / "dict" / f"data.{part}").write_text("  1 This software | is licensed\n" + "".join(lines))
     one, other = load_glosses(tmp_path), load_glosses(tmp_path / "dict")
     assert one.documents == other.documents and one.kinds == other.kinds and len(one.documents) == 300
     np.testing.assert_array_equal(one.labels, other.labels)
-    assert one.documents[0] == ["meaning number 0", "example 0"] and one.kinds[0] == [0, 1]
+    assert one.documents[0] == ["word 0, other: meaning number 0", "example 0"] and one.kinds[0] == [0, 1]
     np.testing.assert_array_equal(np.bincount(one.labels), [75] * 4)
 
 

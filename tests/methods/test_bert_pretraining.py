@@ -94,7 +94,10 @@ def test_what_is_too_long_is_cut_and_both_sentences_stay(a, b, length):
 
 
 def test_half_of_the_sentences_are_of_another_document_and_look_alike():
-    s, seen = sequences(), []
+    s, seen = sequences(alone=True), []
+    assert {d for d, _ in s.first} == set(range(len(s.documents)))
+    assert sequences().first == [(d, i) for d, i in s.first if len(s.documents[d]) > 1]
+    assert sequences(next_sentence=False).first == s.first
     for d, i in s.first:
         for _ in range(30):
             x, segments, y = s.sequence(d, i)
@@ -155,7 +158,7 @@ def in_numpy(net, batch):
 
 @pytest.mark.parametrize("next_sentence", [True, False])
 def test_the_loss(next_sentence):
-    net, batch = small(), sequences(next_sentence=next_sentence).sample()
+    net, batch = small(), sequences(next_sentence=next_sentence, alone=True).sample()
     for parameter in net.parameters():
         parameter.data = parameter.data + np.random.default_rng(1).normal(0, 0.1, parameter.shape).astype(np.float32)
     words, follows = in_numpy(net, batch)
@@ -190,6 +193,16 @@ def test_padding_has_no_influence():
                                segments=np.pad(batch.segments, ((0, 0), (0, 5)), constant_values=1))
     for one, other in zip(net(batch), net(more)):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+
+
+def test_a_new_encoder_begins_as_large_as_the_published_one_in_relation_to_its_width():
+    mg.random.seed(0)
+    net = bert.PretrainingBERT(nn.BERT(50, 64, 2, 4, 128, 32))
+    bert.begin(net, 64)
+    for name, weight in net.named_parameters():
+        if weight.ndim == 2 and "self_attn.in_proj" not in name and "attn.qkv" not in name:
+            embedding = name.split(".")[-2] in ("word", "position", "kind")
+            assert np.isclose(weight.numpy().std(), 0.02 if embedding else 0.02 * (768 / 64) ** 0.5, rtol=0.25), name
 
 
 def test_schedule():
