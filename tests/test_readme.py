@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 READMES = ["README.md", "minigrad/README.md", "methods/README.md", "examples/README.md", "tests/README.md"]
-MADE = ("runs/", "IMAGES/", "unlabelled/", "train/", "test/", "supervised/", "summary.md", "entropy.py")  # when one follows it
+MADE = (  # when one follows it
+    "runs/", "encoder/", "IMAGES/", "unlabelled/", "train/", "test/", "supervised/", "summary.md", "entropy.py")
 
 
 def text(readme):
