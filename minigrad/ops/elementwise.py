@@ -531,22 +531,23 @@ def stop_gradient(x: TensorLike) -> Tensor:
     return x.detach() if isinstance(x, Tensor) else Tensor(x)
 
 
-def _given(dtype):
-    return None if dtype is None else as_dtype(dtype)
+def _like(make, x, dtype):
+    """A Tensor of the array that `make` gives for x and a dtype. TypeError if that is none of a Tensor's."""
+    return wrap(make(x, dtype=None)) if dtype is None else Tensor(make(x, dtype=as_dtype(dtype)))
 
 
 @operation(numpy=np.zeros_like)
 def zeros_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return wrap(xp(x).zeros_like(x, dtype=_given(dtype)))
+    return _like(xp(x).zeros_like, x, dtype)
 
 
 @operation(numpy=np.ones_like)
 def ones_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
     """Ones of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return wrap(xp(x).ones_like(x, dtype=_given(dtype)))
+    return _like(xp(x).ones_like, x, dtype)
 
 
 @operation(numpy=np.full_like)
@@ -555,4 +556,4 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
     x = as_tensor(x)
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
-    return wrap(xp(x._array).full_like(x._array, fill_value, dtype=_given(dtype)))
+    return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)

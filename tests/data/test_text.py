@@ -48,9 +48,11 @@ def test_the_table_and_the_database_are_the_same_glosses(tmp_path):
     np.testing.assert_array_equal(np.bincount(one.labels), [75] * 4)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"noun only\n", mtime=0), gzip.compress(b"name\tword\tgloss\n", mtime=0),
-                                     gzip.compress(b"noun\tw\t\xff\n", mtime=0), gzip.compress(b"noun\tw\tgloss\n" * 99, mtime=0)[:-12],
-                                     gzip.compress(b"", mtime=0)])
+DAMAGED = b"noun only\n", b"name\tword\tgloss\n", b"noun\tw\t\xff\n", b""
+
+
+@pytest.mark.parametrize("content", [b"no gzip", *(gzip.compress(text, mtime=0) for text in DAMAGED),
+                                     gzip.compress(b"noun\tw\tgloss\n" * 99, mtime=0)[:-12]])
 def test_damaged_glosses(tmp_path, content):
     (tmp_path / "wordnet-glosses.tsv.gz").write_bytes(content)
     with pytest.raises(ValueError, match="the glosses in .* are (damaged|empty)"):

@@ -327,3 +327,21 @@ def test_running_statistics_that_cannot_be_moved_are_refused(f, name):
     learned = mg.Tensor(ones, requires_grad=True)  # in evaluation a constant like others
     f(x, **{"running_mean": ones, "running_var": ones, name: learned}, weight=ones, bias=ones).sum().backward()
     assert np.isfinite(learned.grad.numpy()).all()
+
+
+MAKERS = {
+    "zeros": lambda d: mg.zeros(2, dtype=d), "ones": lambda d: mg.ones(2, dtype=d), "full": lambda d: mg.full(2, 1, dtype=d),
+    "eye": lambda d: mg.eye(2, dtype=d), "arange": lambda d: mg.arange(3, dtype=d), "rand": lambda d: mg.rand(2, dtype=d),
+    "linspace": lambda d: mg.linspace(0, 1, 3, dtype=d), "logspace": lambda d: mg.logspace(0, 1, 3, dtype=d),
+    "Tensor": lambda d: mg.Tensor([1], dtype=d), "astype": lambda d: mg.ones(2).astype(d),
+    "zeros_like": lambda d: mg.zeros_like(mg.ones(2), dtype=d), "ones_like": lambda d: mg.ones_like(mg.ones(2), dtype=d),
+    "full_like": lambda d: mg.full_like(mg.ones(2), 1, dtype=d), "sum": lambda d: mg.sum(mg.ones(2), dtype=d),
+    "full_like of a Tensor": lambda d: mg.full_like(mg.ones(2), mg.Tensor(1.0), dtype=d),
+    "cumsum": lambda d: mg.cumsum(mg.ones(2), dtype=d), "prod": lambda d: mg.prod(mg.ones(2), dtype=d)}
+
+
+@pytest.mark.parametrize("dtype", [str, "U3", object, complex, "datetime64[s]", "S2"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_no_tensor_holds_anything_but_numbers_and_bools(name, dtype):
+    with pytest.raises(TypeError, match="dtype"):
+        MAKERS[name](dtype)
