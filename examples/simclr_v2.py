@@ -44,17 +44,21 @@ def main(run):
     check(run)
     folder, out = pathlib.Path(run.run), pathlib.Path(run.out)
     settings = self_supervised.settings("simclr")
+    if not (folder / encoders.CHECKPOINT).is_file():
+        raise SystemExit(f"there is no run in {folder}")
     known = read_object(folder / "config.json")
     if "tau" not in known or "layers" not in known:
         raise SystemExit(f"{folder} holds no run of examples.self_supervised simclr")
     settings = dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
                                                 if k in {f.name for f in dataclasses.fields(settings)}})
     images = pictures.load(run.data, settings.size, settings.classes, settings.pictures)
+    facts = checkpoint.load(folder / encoders.CHECKPOINT)
+    if facts.get("data") != checkpoint.fingerprint(images.x, images.y):
+        raise SystemExit(f"--data {run.data}: the run in {folder} was made with other pictures")
     method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), images)
     fresh, (_, _, test, test_y, classes) = method.net, self_supervised.whole(images)
-    state = checkpoint.load(folder / encoders.CHECKPOINT)["state"]
     encoder, _ = encoders.load_encoder(run.run, device=run.device)
-    method.heads.load_state_dict(state["heads"])
+    method.heads.load_state_dict(facts["state"]["heads"])
     try:
         inside = simclr.deepened(encoder, method.heads)
         some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed)]

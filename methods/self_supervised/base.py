@@ -7,6 +7,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import tensor
+from methods.training.images import scaled
 from methods.training.method import Loss, Method, Parts
 from minigrad import Tensor, nn, optim
 from minigrad.data.labels import Shuffled
@@ -46,8 +47,7 @@ class Batches:
     def sample(self) -> Batch:
         """The next batch."""
         index = self.indices.take(self.batch)
-        x = self.x[index]
-        return Batch(x / np.float32(255) if x.dtype == np.uint8 else x, index, self.y[index])
+        return Batch(scaled(self.x[index]), index, self.y[index])
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random order."""
@@ -84,9 +84,8 @@ class SelfSupervisedMethod(Method):
         heads = {"heads": self.heads} if self.heads.state_dict() else {}
         return {**super().state(), **heads, "rng": self.rng}
 
-    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
-        """Draws what the method does with some images (N, C, H, W), float32 in [0, 1]; False: there is nothing to be seen."""
-        return False
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
+        """Draws what the method does with some images (N, C, H, W), float32 in [0, 1], if there is anything to be seen."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         """See `Method.loss`."""
@@ -107,17 +106,16 @@ class Projected(nn.Module):
         return self.projector(self.encoder.features(x))
 
 
-def mlp(widths: tuple[int, ...], last_norm: bool = False, bias: bool = True) -> nn.Sequential:
+def mlp(widths: tuple[int, ...], last_norm: bool = False) -> nn.Sequential:
     """Linear layers, batch norm and ReLU between them; with `last_norm` batch norm at the end, too.
 
     Args:
-        widths: of the input and of each layer.
-        bias: of the last layer; those before batch norm have none.
+        widths: of the input and of each layer. Those before batch norm have no bias.
     """
     layers = []
     for i, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
         last = i == len(widths) - 2
-        layers.append(nn.Linear(inputs, outputs, bias=bias and last and not last_norm))
+        layers.append(nn.Linear(inputs, outputs, bias=last and not last_norm))
         if not last:
             layers += [nn.BatchNorm1d(outputs), nn.ReLU()]
         elif last_norm:
@@ -125,15 +123,10 @@ def mlp(widths: tuple[int, ...], last_norm: bool = False, bias: bool = True) -> 
     return nn.Sequential(*layers)
 
 
-def normalised(z: Tensor) -> Tensor:
-    """Rows (N, d) at length 1."""
-    return z / mg.sqrt((z * z).sum(1, keepdims=True) + 1e-12)
-
-
 def spread(z: Tensor) -> float:
     """How far a batch's outputs (N, d) are from collapse: near 1 when the rows point everywhere, 0 when all point one way.
 
     sqrt(d) times the mean over the d numbers of the standard deviation of the rows at length 1.
     """
-    rows = normalised(mg.stop_gradient(z))
+    rows = mg.l2_normalize(mg.stop_gradient(z), 1)
     return float(rows.std(0).mean()) * z.shape[1] ** 0.5

@@ -21,7 +21,7 @@ from methods.training.teacher import Teacher, cosine_momentum
 from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, Projected, SelfSupervisedMethod, Task, mlp, normalised, spread
+from .base import Batch, Projected, SelfSupervisedMethod, Task, mlp, spread
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Config:
 
 def distance(q: Tensor, target: Tensor) -> Tensor:
     """The mean of D over rows (N, d) of predictions and targets; from 0 to 4. No gradient goes to the targets."""
-    return 2 - 2 * (normalised(q) * normalised(mg.stop_gradient(target))).sum(1).mean()
+    return 2 - 2 * mg.cosine_similarity(q, mg.stop_gradient(target), 1).mean()
 
 
 class BYOL(SelfSupervisedMethod):

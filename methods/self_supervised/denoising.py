@@ -15,6 +15,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training import plots
+from methods.training.forward import evaluating
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import nn
@@ -52,15 +53,12 @@ class Denoising(SelfSupervisedMethod):
         found = mg.square(drawn - x.reshape(len(x), -1)).mean()
         return found, {"of the variance": float(found) / max(float(x.var(0).mean()), 1e-12)}
 
-    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, spoiled, and drawn again, in rows."""
         spoiled = self.spoiled(images, np.random.default_rng(0))
-        self.net.eval(), self.heads.eval()
-        with mg.no_grad():
+        with evaluating(self.net), evaluating(self.heads):
             drawn = self.heads(self.net.features(self.tensor(spoiled))).numpy().reshape(images.shape)
-        self.net.train(), self.heads.train()
         plots.pictures([images, spoiled, drawn], path, ["picture", "spoiled", "drawn"])
-        return True
 
 
 Objective = Denoising

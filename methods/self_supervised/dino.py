@@ -28,7 +28,7 @@ from methods.training.teacher import Teacher, cosine_momentum
 from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, Projected, SelfSupervisedMethod, Task, normalised
+from .base import Batch, Projected, SelfSupervisedMethod, Task
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Head(nn.Module):
         self.last = nn.Linear(bottleneck, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return normalised(self.mlp(x)) @ normalised(self.last.weight).T
+        return mg.l2_normalize(self.mlp(x), 1) @ mg.l2_normalize(self.last.weight, 1).T
 
 
 def loss(student: list[Tensor], targets: list[np.ndarray], tau_s: float) -> Tensor:
@@ -107,6 +107,11 @@ class DINO(SelfSupervisedMethod):
         head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made)
         super().__init__(config, encoder, head, task)
         self.views = views.dino(task.size, config.local_size, config.local_views, blur=config.blur, flip=task.flip)
+        try:
+            with evaluating(encoder):
+                encoder.features(self.tensor(np.zeros((1, task.channels, config.local_size, config.local_size))))
+        except ValueError as error:
+            raise SystemExit(f"--local-size {config.local_size}: the encoder takes no such views: {error}") from None
         self.online = Projected(encoder, self.heads)
         self.teacher = Teacher(self.online, config.gamma, warmup=False)
         self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
@@ -130,12 +135,10 @@ class DINO(SelfSupervisedMethod):
         """The student's outputs for views of one size."""
         return mg.split(self.online(self.tensor(np.concatenate(same))), len(same))
 
-    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, and what each head of a Transformer attends to."""
-        if not isinstance(self.net, nn.VisionTransformer):
-            return False
-        draw_attention(self.net, self.tensor(images), images, path)
-        return True
+        if isinstance(self.net, nn.VisionTransformer):
+            draw_attention(self.net, self.tensor(images), images, path)
 
     def after_backward(self, step: int) -> None:
         if step < self.config.frozen * self.task.steps:

@@ -48,12 +48,22 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder with its decoder, for images (channels, size, size)."""
     if size % config.patch:
         raise SystemExit(f"--patch {config.patch}: images of {size} pixels do not divide into such patches")
+    count = (size // config.patch) ** 2
+    if visible(config, count) == count:
+        raise SystemExit(f"--ratio {config.ratio} --patch {config.patch}: of {count} patches none is hidden")
+    if channels * config.patch ** 2 == 1 and not config.raw:
+        raise SystemExit("--patch 1: a patch of one number has no variance; choose more pixels, or --raw")
     for flag, width in (("embed", config.embed), ("decoder", config.decoder)):
         if width % 4 or width % config.heads:
             raise SystemExit(f"--{flag} {width}: choose a multiple of 4 and of --heads {config.heads}")
     return Architecture("minigrad.nn.MAE", img_size=size, patch_size=config.patch, in_chans=channels, num_classes=0,
                         embed_dim=config.embed, depth=config.blocks, num_heads=config.heads, decoder_dim=config.decoder,
                         decoder_depth=config.decoder_blocks, decoder_heads=config.heads, global_pool="avg")
+
+
+def visible(config: Config, count: int) -> int:
+    """V of `count` patches."""
+    return count - int(config.ratio * count)
 
 
 def targets(patches: Tensor) -> Tensor:
@@ -74,7 +84,7 @@ class MAE(SelfSupervisedMethod):
         super().__init__(config, encoder, nn.Identity(), task)
         (self.view,) = views.mae(task.size, flip=task.flip)
         self.count = encoder.grid[0] * encoder.grid[1]
-        self.visible = self.count - int(config.ratio * self.count)
+        self.visible = visible(config, self.count)
 
     def order(self, n: int) -> np.ndarray:
         """The patches (n, L) in random order; the first `visible` are seen."""
@@ -87,7 +97,7 @@ class MAE(SelfSupervisedMethod):
         found, zero = loss(self.net.reconstruct(x, order, self.visible), t, order, self.visible), mg.square(t).mean()
         return found, {"of predicting 0": float(found) / max(float(zero), 1e-12)}
 
-    def picture(self, images: np.ndarray, path: str | os.PathLike) -> bool:
+    def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, what of them was seen, and what was drawn. Each hidden patch gets its own mean and variance back."""
         x, state = self.tensor(images), self.rng.bit_generator.state
         order = self.order(len(images))
@@ -102,7 +112,6 @@ class MAE(SelfSupervisedMethod):
         seen[rows, order[:, :self.visible]] = patches[rows, order[:, :self.visible]]
         whole[rows, order[:, self.visible:]] = drawn[rows, order[:, self.visible:]]
         plots.pictures([images, self.image(seen), self.image(whole)], path, ["picture", "seen", "drawn"])
-        return True
 
     def image(self, patches: np.ndarray) -> np.ndarray:
         """Images (N, C, H, W) of their patches, as `nn.MAE.patchify` orders them."""

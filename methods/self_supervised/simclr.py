@@ -22,7 +22,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, mlp, normalised, spread
+from .base import Batch, SelfSupervisedMethod, Task, mlp, spread
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Config:
 def loss(z: Tensor, tau: float) -> Tensor:
     """L of the outputs z (2 N, d), first those of the first views."""
     n = len(z) // 2
-    u = normalised(z)
+    u = mg.l2_normalize(z, 1)
     similarity = u @ u.T / tau
     other = np.concatenate([np.arange(n, 2 * n), np.arange(n)])
     return mg.cross_entropy(mg.where(np.eye(2 * n, dtype=bool), -np.inf, similarity), other)

@@ -64,7 +64,9 @@ def description(architecture: Architecture, preprocessing: EncoderInput) -> Clas
 
 
 def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Path) -> None:
-    """Writes an encoder as a folder in published names, which `nn.load_encoder` and other libraries read."""
+    """Writes an encoder whose tensors have published names as a folder that `nn.load_encoder` and other libraries read."""
+    if not isinstance(encoder, (nn.ResNet, nn.VisionTransformer)):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     io.save(folder / "model.safetensors", encoder.state_dict())
     facts = {"size": preprocessing.size, "do_center_crop": False, "resample": 2, "image_mean": preprocessing.mean,

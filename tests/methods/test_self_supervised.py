@@ -10,7 +10,7 @@ import minigrad as mg
 from examples import (
     attention, compare_self_supervised, compare_transfer, embed, self_supervised, simclr_v2, vit_resolution)
 from methods.self_supervised import METHODS, byol, cpc_images, dino, distillation, mae, simclr, vicreg
-from methods.self_supervised.base import Task, normalised, spread
+from methods.self_supervised.base import Task, spread
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import checkpoint, encoders, networks
 from methods.training.teacher import cosine_momentum
@@ -155,7 +155,7 @@ def test_the_spread_tells_a_collapse():
     assert spread(mg.Tensor(z)) == pytest.approx(1, abs=0.05)
     assert spread(mg.Tensor(np.ones((9, 4)))) == pytest.approx(0, abs=1e-6)
     assert spread(mg.Tensor(z + 100)) < 0.02
-    assert np.isfinite(normalised(mg.Tensor(np.zeros((2, 3)))).numpy()).all()
+    assert np.isfinite(mg.l2_normalize(mg.Tensor(np.zeros((2, 3))), 1).numpy()).all()
 
 
 # -- what features are worth -------------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def test_folders_without_two_pictures_are_refused(tmp_path, files):
 
 
 def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
-    run = compare_self_supervised.Run(data="digits", steps=2, batch=8, width=1, labels=20, tuning_steps=2, out=str(tmp_path / "c"),
-                                      only=("random weights", "pixels", "simsiam"))
+    run = compare_self_supervised.Run(data="digits", steps=2, batch=8, width=1, labels=20, tuning_steps=2,
+                                      out=str(tmp_path / "c"), only=("random weights", "pixels", "simsiam"))
     found = compare_self_supervised.main(run)
     assert {name: np.shape(values) for name, values in found.items()} == dict.fromkeys(run.only, (1, 3))
     assert compare_self_supervised.main(dataclasses.replace(run, resume=True)) == found
@@ -343,9 +343,48 @@ def test_from_inside_the_head_to_a_student(tmp_path):
     with pytest.raises(SystemExit, match="--layers 2"):
         simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "one"), out=str(tmp_path / "no")))
     self_supervised.main(tiny("byol", tmp_path / "byol"))
+    with pytest.raises(SystemExit, match="other pictures"):
+        simclr_v2.main(dataclasses.replace(run, data=str(folder_of_pictures(tmp_path)), out=str(tmp_path / "no")))
+    with pytest.raises(SystemExit, match="there is no run in"):
+        simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "nothing"), out=str(tmp_path / "no")))
     with pytest.raises(SystemExit, match="no run of examples.self_supervised simclr"):
         simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "byol"), out=str(tmp_path / "no")))
     assert not (tmp_path / "no").exists()
+
+
+def folder_of_pictures(tmp_path, count=3):
+    from PIL import Image
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3)).astype(np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("name, changes, said", [
+    ("dino", dict(network="residual", local_size=4), "--local-size 4: the encoder takes no such views"),
+    ("dino", dict(network="vit", width=4, depth=1, local_size=15, size=16), "--local-size 15: the encoder takes"),
+    ("mae", dict(patch=8), "of 1 patches none is hidden"), ("mae", dict(ratio=0.01), "of 16 patches none is hidden"),
+    ("mae", dict(patch=1), "--patch 1: a patch of one number"), ("mae", dict(patch=3), "--patch 3"),
+    ("mae", dict(embed=6), "--embed 6"), ("cpc_images", dict(patch=8), "--patch 8"),
+    ("cpc_images", dict(nearest=5), "--nearest 5")])
+def test_settings_that_do_not_suit_the_pictures_are_one_line(tmp_path, name, changes, said):
+    run = tiny(name, tmp_path / "run")
+    if "size" in changes:  # of pictures of one's own
+        run.data = str(folder_of_pictures(tmp_path))
+    with pytest.raises(SystemExit) as error:
+        self_supervised.main(dataclasses.replace(run, **changes))
+    assert said in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("network", ["small", "residual", "resnet18", "vit"])
+def test_an_encoder_of_a_run_takes_pictures_of_another_size(tmp_path, network):
+    run = tiny("simclr", tmp_path / "run", network=network, width=4, depth=1, steps=1, batch=4, pictures=8)
+    self_supervised.main(run)
+    encoder, preprocessing = encoders.load_encoder(run.out, 16)
+    assert preprocessing.size == 16
+    x = preprocessing(rng.integers(0, 256, (2, 1, 20, 20)).astype(np.uint8))
+    assert np.isfinite(encoder(mg.Tensor(x)).numpy()).all()
+    assert (tmp_path / "run" / "encoder").exists() == (network in ("resnet18", "vit"))
 
 
 def pictures(source):
