@@ -23,8 +23,6 @@ from methods.transfer import baselines, features, finetune, linear, pictures
 
 METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "pixels")
 SLOW = "LP-FT", "LP-FT + WiSE-FT"  # by one training, only on demand
-
-
 OTHERS = dict(per_class=(), draws=0, only=())  # settings that say which runs there are, and so nothing of one of them
 
 

@@ -26,7 +26,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.images import scaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, report_errors, setting
+from methods.training.settings import RunSettings, check, of_method, report_errors, setting, subcommands
 
 
 @dataclasses.dataclass
@@ -51,14 +51,8 @@ class Run(RunSettings):
 
 
 def settings(name):
-    """The dataclass of a run with a method, the method's settings and the run's together, as an instance with its defaults."""
-    module = METHODS[name]
-
-    @dataclasses.dataclass
-    class MethodRun(Run, module.Config):  # written out, as the command line's help are the comments in the source
-        method = name
-
-    return MethodRun(out=f"runs/self_supervised/{name}", **getattr(module, "SHORT", {}))
+    """The settings of a run with the method of this name, and their defaults for short runs."""
+    return of_method(name, METHODS[name], Run)
 
 
 def build(run, images):
@@ -102,9 +96,10 @@ def main(run):
     method.picture(scaled(shown[:8]), folder.path / "pictures.png")
     found = {}
     if tested:
-        found = worth(method.net, *whole(images))
+        everything = whole(images)
+        found = worth(method.net, *everything)
         print(f"accuracy on {len(images.test)} test pictures:  {'k nearest':>10}{'linear probe':>14}")
-        first = worth(build(run, images)[0].net, *whole(images))
+        first = worth(build(run, images)[0].net, *everything)
         for name, row in {"random weights": first, run.method: found}.items():
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
         some = np.random.default_rng(0).permutation(len(images.test))[:1000]
@@ -133,10 +128,7 @@ def whole(images, most=10000):
 
 def from_command_line(args=None):
     """The run that the arguments (by default the command line's) describe."""
-    import tyro
-    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in METHODS.items()}
-    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in METHODS}, described)
-    return tyro.cli(kinds, args=args, description=__doc__)
+    return subcommands(METHODS, settings, __doc__, args)
 
 
 if __name__ == "__main__":

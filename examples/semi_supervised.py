@@ -37,7 +37,7 @@ from methods.training.images import load, scaled
 from methods.training.loop import train
 from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, report_errors, setting
+from methods.training.settings import RunSettings, check, of_method, report_errors, setting, subcommands
 
 MODULES = METHODS | {"label_propagation": label_propagation}
 
@@ -64,14 +64,8 @@ class Run(RunSettings):
 
 
 def settings(name):
-    """The dataclass of a run with a method, the method's settings and the run's together, as an instance for short runs."""
-    module = MODULES[name]
-
-    @dataclasses.dataclass
-    class MethodRun(Run, module.Config):  # written out, as the command line's help are the comments in the source
-        method = name
-
-    return MethodRun(out=f"runs/semi_supervised/{name}", **getattr(module, "SHORT", {}))
+    """The settings of a run with the method of this name, and their defaults for short runs."""
+    return of_method(name, MODULES[name], Run)
 
 
 def result(run, name, images):
@@ -145,10 +139,7 @@ def main(run):
 
 def from_command_line(args=None):
     """The run that the arguments (by default the command line's) describe."""
-    import tyro
-    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in MODULES.items()}
-    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in MODULES}, described)
-    return tyro.cli(kinds, args=args, description=__doc__)
+    return subcommands(MODULES, settings, __doc__, args)
 
 
 if __name__ == "__main__":

@@ -237,6 +237,4 @@ class Supervised(Method):
         scores, y = self.net(tensor(self.net, batch.x), batch.lengths), self.labels[batch.rows]
         return mg.cross_entropy(scores, y), {"accuracy": (scores.numpy().argmax(1) == y).mean()}
 
-    def schedule(self, step: int, steps: int) -> float:
-        """A twentieth of the steps up from 0, then down a cosine to 0."""
-        return optim.cosine_decay(1.0, steps, max(1, steps // 20))(step)
+    schedule = ContrastivePredictiveCoding.schedule

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from methods.training.encoders import plain_input
-from methods.training.images import data_set, divide
+from methods.training.images import unscaled, data_set, divide, selected
 from methods.training.pictures import EncoderInput
 from minigrad import data
 from minigrad.data.folder import arrange, read_picture, skipped_line, some
@@ -66,9 +66,7 @@ def load(source: str, size: int = 32, classes: tuple[str, ...] = (), most: int =
 
 
 def _known(x, y, test, test_y, name, names):
-    x, test = (a[:, None] if a.ndim == 3 else a for a in (x, test))
-    if x.dtype != np.uint8:  # floats from 0 to 1
-        x, test = (np.rint(255 * a).astype(np.uint8) for a in (x, test))
+    x, test = (unscaled(a[:, None] if a.ndim == 3 else a) for a in (x, test))
     description = f"{name}: {len(x)} pictures to learn from, {len(test)} to test on, {len(names)} classes"
     return Pictures(x, y.astype(np.int64), test, test_y.astype(np.int64), names, description,
                     plain_input(x.shape[-1], x.shape[1]))
@@ -105,13 +103,9 @@ def _own(path, size):
 
 def _only(found, classes):
     """The pictures of some classes alone, which get new numbers."""
-    if unknown := sorted(set(classes) - set(found.names)):
-        raise ValueError(f"--classes: there is no class {some(unknown)}; there are: {', '.join(found.names)}")
-    classes = tuple(dict.fromkeys(classes))
-    number = np.full(len(found.names) + 1, -1)
-    number[[found.names.index(name) for name in classes]] = np.arange(len(classes))
-    y, test_y = number[found.y], number[found.test_y]
+    y, names = selected(found.y, found.names, classes)
+    test_y, _ = selected(found.test_y, found.names, classes)
     kept = y >= 0
-    return replace(found, x=found.x[kept], y=y[kept], test=found.test[test_y >= 0], test_y=test_y[test_y >= 0], names=classes,
+    return replace(found, x=found.x[kept], y=y[kept], test=found.test[test_y >= 0], test_y=test_y[test_y >= 0], names=names,
                    files=[name for name, keep in zip(found.files, kept) if keep],
-                   description=f"{found.description}; of those the classes {', '.join(classes)}")
+                   description=f"{found.description}; of those the classes {', '.join(names)}")

@@ -1,5 +1,6 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +44,28 @@ class Images:
 def scaled(images: np.ndarray) -> np.ndarray:
     """Bytes as float32 in [0, 1]; float32 as it is."""
     return images / np.float32(255) if images.dtype == np.uint8 else images
+
+
+def unscaled(images: np.ndarray) -> np.ndarray:
+    """Floats from 0 to 1 as bytes, the inverse of `scaled`; bytes as they are."""
+    return images if images.dtype == np.uint8 else np.rint(255 * images).astype(np.uint8)
+
+
+def selected(labels: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of some classes alone: their places among `classes`, -1 for all others; and the classes, each once.
+
+    Args:
+        labels: places among `names`, -1 for none.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    classes = tuple(dict.fromkeys(classes))
+    if unknown := sorted(set(classes) - set(names)):
+        raise ValueError(f"there is no class {some(unknown)}; there are: {', '.join(names)}")
+    number = np.full(len(names) + 1, -1)  # the last for -1
+    number[[names.index(name) for name in classes]] = np.arange(len(classes))
+    return number[labels], classes
 
 
 def load(source: str, labels: int, seed: int) -> Images:

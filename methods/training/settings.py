@@ -106,6 +106,35 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
     return report_errors(main, run)
 
 
+def of_method(name: str, module: Any, run: type) -> Any:
+    """The dataclass of a run with the method of a module, the method's settings and the run's together, with its defaults.
+
+    Args:
+        module: has `Config`, a dataclass, and in `SHORT`, if there is that, other defaults.
+        run: the run's dataclass.
+    """
+    @dataclasses.dataclass
+    class MethodRun(run, module.Config):
+        method = name
+
+    return MethodRun(out=f"{run.out}/{name}", **getattr(module, "SHORT", {}))
+
+
+def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], description: str,
+                args: list[str] | None = None) -> Any:
+    """The settings that the command line describes, of which the first word is a name in `modules`.
+
+    Args:
+        modules: their texts' first two paragraphs are what `--help` says of each.
+        settings: from a name to an instance of its dataclass.
+        args: instead of the command line's words.
+    """
+    import tyro
+    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in modules.items()}
+    kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in modules}, described)
+    return tyro.cli(kinds, args=args, description=description)
+
+
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
     """`main(run)`; a run or file that cannot be used ends the program with one line instead of a traceback.
 

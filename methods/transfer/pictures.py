@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.training.images import data_set, divide
+from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
 from minigrad.data.folder import arrange, content_of, open_picture, some
 
@@ -82,25 +82,21 @@ def load(source: str, test: int = 0, pool: int = 0, classes: tuple[str, ...] = (
     try:
         known = data_set(source)
         found = own_pictures(source) if known is None else _arrays(*known)
-        found = only(found, classes) if classes else found
+        found = _only(found, classes) if classes else found
         found = found if known is None else _part(_part(found, "test", test), "train", pool)
     except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data {source}: {error}") from None
     return found
 
 
-def only(found: Pictures, classes: tuple[str, ...]) -> Pictures:
-    """The pictures of some classes alone, in this order. ValueError: there is no such class, or fewer than two."""
-    if unknown := sorted(set(classes) - set(found.classes)):
-        raise ValueError(f"there is no class {some(unknown)}; there are: {', '.join(found.classes)}")
-    if len(set(classes)) < 2:
+def _only(found, classes):
+    """The pictures of some classes alone, in this order."""
+    labels, names = selected(found.labels, found.classes, classes)
+    if len(names) < 2:
         raise ValueError("two classes or more are needed")
-    number = np.full(len(found.classes) + 1, -1)
-    number[[found.classes.index(name) for name in dict.fromkeys(classes)]] = np.arange(len(dict.fromkeys(classes)))
-    labels = number[found.labels]
-    return replace(found, labels=labels, classes=tuple(dict.fromkeys(classes)), train=found.train[labels[found.train] >= 0],
+    return replace(found, labels=labels, classes=names, train=found.train[labels[found.train] >= 0],
                    test=found.test[labels[found.test] >= 0],
-                   description=f"{found.description}; of those the classes {', '.join(dict.fromkeys(classes))}")
+                   description=f"{found.description}; of those the classes {', '.join(names)}")
 
 
 def _part(found, name, most):
@@ -113,9 +109,7 @@ def _part(found, name, most):
 
 
 def _arrays(x, y, test, test_y, name, classes):
-    images, n = np.concatenate([x, test]), len(x)
-    if images.dtype != np.uint8:  # floats from 0 to 1
-        images = np.rint(255 * images).astype(np.uint8)
+    images, n = unscaled(np.concatenate([x, test])), len(x)
     everything = np.arange(len(images))
     description = f"{name}: {len(classes)} classes, {n} pictures to train on, {len(test)} to test on"
     return Pictures(images, np.concatenate([y, test_y]).astype(np.int64), classes, everything[:n], everything[n:],
