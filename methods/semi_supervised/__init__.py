@@ -5,7 +5,9 @@ the table of comparisons (augmentation of the student's input, of the teacher's,
 where the paper's settings want more than one or two thousand steps, SHORT, those for so short a training.
 """
 from . import (
-    fixmatch, ladder, mean_teacher, mixmatch, pi_model, pseudo_label, remixmatch, supervised, temporal_ensembling, uda, vat)
+    fixmatch, freematch, ladder, mean_teacher, mixmatch, pi_model, pseudo_label, remixmatch, softmatch, supervised,
+    temporal_ensembling, uda, vat)
 
 METHODS = {m.__name__.rpartition(".")[2]: m for m in (
-    supervised, pseudo_label, pi_model, temporal_ensembling, mean_teacher, vat, uda, mixmatch, remixmatch, fixmatch, ladder)}
+    supervised, pseudo_label, pi_model, temporal_ensembling, mean_teacher, vat, uda, mixmatch, remixmatch, fixmatch, softmatch,
+    freematch, ladder)}

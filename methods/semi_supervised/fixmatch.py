@@ -42,8 +42,9 @@ class Config:
     ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float, temperature: float = 0.0) -> tuple[Tensor, np.ndarray]:
-    """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C)."""
+def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
+                 temperature: float = 0.0) -> tuple[Tensor, np.ndarray]:
+    """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C), tau one or (mu B,)."""
     q = mg.softmax(z_weak.detach(), 1).numpy()
     mask = q.max(1) >= tau
     target = tensor_like(sharpen(q, temperature), z_strong) if temperature else q.argmax(1)
@@ -75,8 +76,14 @@ class FixMatch(SemiSupervisedMethod):
             z, z_strong = joint_forward(self.net, x, u_strong)
         else:
             z, z_weak, z_strong = joint_forward(self.net, x, u_weak, u_strong)
+        u, numbers = self.unsupervised(z_weak, z_strong)
+        return mg.cross_entropy(z, batch.y) + u, numbers
+
+    def unsupervised(self, z_weak: Tensor, z_strong: Tensor) -> Loss:
+        """lambda_u times the second sum over mu B, and numbers to log. Logits (mu B, C)."""
+        c = self.config
         u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
-        return mg.cross_entropy(z, batch.y) + c.lambda_u * u, {"mask": mask.mean()}
+        return c.lambda_u * u, {"mask": mask.mean()}
 
     def state(self) -> Parts:
         return {**super().state(), **({"ctaugment": self.learned} if self.learned else {})}

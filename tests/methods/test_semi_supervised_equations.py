@@ -6,8 +6,8 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    base, fixmatch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, temporal_ensembling, uda,
-    vat)
+    base, fixmatch, freematch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, softmatch,
+    temporal_ensembling, uda, vat)
 from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.training.networks import MLP
@@ -66,6 +66,91 @@ def test_batches_of_fixmatch(apart):
     assert numbers["mask"] == used.mean() and 0 < used.sum() < 6
     expected = -np.log(p[np.arange(5), batch.y]).mean() - 3 * (used * np.log(strong[np.arange(6), weak.argmax(1)])).mean()
     assert value.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_of_softmatch():
+    """Aligned to the uniform distribution, then the Gaussian below the running mean; two batches move all means."""
+    weights, q_mean, mu, variance = softmatch.Weights(5, 0.2, 2.0), np.full(5, 0.2), 0.2, 1.0
+    for seed in (0, 1):
+        q = softmax(logits(40, 5, seed=seed) + np.arange(5))
+        q_mean = 0.2 * q_mean + 0.8 * q.mean(0)
+        aligned = q * 0.2 / q_mean
+        top = (aligned / aligned.sum(1)[:, None]).max(1)
+        mu, variance = 0.2 * mu + 0.8 * top.mean(), 0.2 * variance + 0.8 * ((top - top.mean()) ** 2).sum() / 39
+        expected = np.where(top < mu, np.exp(-(top - mu) ** 2 / (2 * variance / 4)), 1)
+        np.testing.assert_allclose(weights(q), expected)
+    assert 0 < (expected == 1).sum() < 40
+    other = softmatch.Weights(5, 0.2, 2.0)
+    other.load_state_dict(weights.state_dict())
+    np.testing.assert_array_equal(weights(q), other(q))
+
+
+@pytest.mark.parametrize("q", [np.full((1, 3), 1 / 3), np.eye(3), np.array([[1.0, 0, 0]] * 4)], ids=["one", "sure", "alone"])
+def test_weights_of_softmatch_stay_finite(q):
+    weights = softmatch.Weights(3, 0.0, 2.0)
+    for _ in range(3):
+        found = weights(q)
+    assert np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()
+
+
+def test_loss_of_softmatch_leaves_the_targets_alone():
+    weak, strong = mg.Tensor(logits(20, 4), requires_grad=True), mg.Tensor(logits(20, 4, seed=1), requires_grad=True)
+    weights = np.linspace(0, 1, 20)
+    value = softmatch.weighted(weak, strong, weights)
+    losses = -np.log(softmax(strong.numpy())[np.arange(20), weak.numpy().argmax(1)])
+    assert value.item() == pytest.approx((losses * weights).mean())
+    value.backward()
+    assert weak.grad is None and abs(strong.grad.numpy()).max() > 0
+
+
+def test_threshold_of_freematch():
+    own, tau, p, h = freematch.Threshold(4, 0.9), 0.25, np.full(4, 0.25), np.full(4, 0.25)
+    for seed in (0, 1):
+        q = softmax(logits(40, 4, seed=seed) + np.arange(4))
+        tau, p = 0.9 * tau + 0.1 * q.max(1).mean(), 0.9 * p + 0.1 * q.mean(0)
+        h = 0.9 * h + 0.1 * np.eye(4)[q.argmax(1)].mean(0)
+        np.testing.assert_allclose(own(q), (tau * p / p.max())[q.argmax(1)])
+    np.testing.assert_allclose(own.h, h)
+    other = freematch.Threshold(4, 0.9)
+    other.load_state_dict(own.state_dict())
+    np.testing.assert_array_equal(own(q), other(q))
+
+
+def test_fairness_of_freematch():
+    """The negative cross-entropy of the two normalised ratios; classes that nobody predicts count as 0; no mask, no loss."""
+    z, mask = logits(30, 4, seed=3) - np.array([0, 0, 0, 50]), np.arange(30) % 3 > 0
+    p, h = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.5, 0.3, 0.2, 0.0])
+    q = softmax(z[mask])
+    shares = np.eye(4)[q.argmax(1)].mean(0)
+    assert (shares[:3] > 0).all() and shares[3] == 0
+    now = np.where(shares > 0, q.mean(0) / np.where(shares > 0, shares, 1), 0)
+    wanted = np.where(h > 0, p / np.where(h > 0, h, 1), 0)
+    expected = (wanted / wanted.sum() * np.log(now / now.sum() + 1e-12)).sum()
+    strong = mg.Tensor(z, requires_grad=True)
+    value = freematch.fairness(strong, mask, p, h)
+    value.backward()
+    assert value.item() == pytest.approx(expected)
+    assert abs(strong.grad.numpy()[mask]).max() > 0 and not strong.grad.numpy()[~mask].any()
+    assert freematch.fairness(strong, np.zeros(30, bool), p, h) == 0
+
+
+@pytest.mark.parametrize("module", [softmatch, freematch], ids=["softmatch", "freematch"])
+def test_sums_of_softmatch_and_freematch(module):
+    net, w, b, task, batch = linear_task(6, 8, (4,), seed=2)
+    config = module.Config(lambda_u=3.0, momentum=0.5)
+    value, numbers = module.Objective(config, net, task).loss(batch, 0)
+    p, q = softmax(batch.x @ w.T + b), softmax(batch.u @ w.T + b)
+    losses = -np.log(q.max(1))
+    if module is softmatch:
+        weights = softmatch.Weights(3, 0.5, 2.0)(q)
+        u = 3 * (weights * losses).mean()
+        assert numbers["weight"] == pytest.approx(weights.mean())
+    else:
+        own = freematch.Threshold(3, 0.5)
+        mask = q.max(1) >= own(q)
+        u = 3 * (mask * losses).mean() + 0.01 * freematch.fairness(mg.Tensor(batch.u @ w.T + b), mask, own.p, own.h).item()
+        assert 0 < mask.sum() and numbers["mask"] == mask.mean()
+    assert value.item() == pytest.approx(-np.log(p[np.arange(6), batch.y]).mean() + u, rel=1e-4)
 
 
 def test_learning_rate_of_fixmatch():

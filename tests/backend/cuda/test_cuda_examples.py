@@ -18,7 +18,7 @@ FEW_SHOT = {
 OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
           "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
 SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch",
-        "ladder"]
+        "softmatch", "freematch", "ladder"]
 
 
 @pytest.fixture(params=[pytest.param(nogpu.installed, id="standin", marks=pytest.mark.skipif(
