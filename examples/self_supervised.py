@@ -67,7 +67,7 @@ def build(run, images):
     flip = run.flip == "yes" or run.flip == "auto" and (channels == 3 or "Fashion" in images.description)
     task = Task(size, channels, len(images.x), min(run.batch, len(images.x)), run.steps, len(images.names), flip, run.seed)
     method = module.Objective(run, architecture.build().to(run.device), task)
-    return method, encoders.description(architecture, images.preprocessing)
+    return method, encoders.description(architecture, images.preprocessing, method.useful)
 
 
 def main(run):
@@ -85,9 +85,9 @@ def main(run):
     every = run.test_every or max(1, run.steps // 10)
     train(method, Batches(images.x, images.y, method.task.batch, run.seed),
           optimizers.make(method.parameters(), run.optimizer, run.lr, run.weight_decay), run.steps, folder, classifier=about,
-          evaluate=(lambda step: worth(method.net, *tested)) if tested else None, evaluate_every=every,
+          evaluate=(lambda step: worth(method.encoder, *tested)) if tested else None, evaluate_every=every,
           data=fingerprint(images.x, images.y))
-    encoders.export(method.net, images.preprocessing, folder.path / "encoder")
+    encoders.export(method.encoder, images.preprocessing, folder.path / "encoder")
     labels = {"loss": "loss", "spread": "spread of the outputs", "entropy of the mean": "entropy of the mean",
               "entropy": "entropy", "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
     history = folder.history()
@@ -97,14 +97,14 @@ def main(run):
     found = {}
     if tested:
         everything = whole(images)
-        found = worth(method.net, *everything)
+        found = worth(method.encoder, *everything)
         print(f"accuracy on {len(images.test)} test pictures:  {'k nearest':>10}{'linear probe':>14}")
-        first = worth(build(run, images)[0].net, *everything)
+        first = worth(build(run, images)[0].encoder, *everything)
         for name, row in {"random weights": first, run.method: found}.items():
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
         some = np.random.default_rng(0).permutation(len(images.test))[:1000]
         if len(some) > 10:
-            features = encoders.encode(method.net, images.test[some])
+            features = encoders.encode(method.encoder, images.test[some])
             draw_map(features, images.test_y[some], images.names, folder.path / "map.png")
     print(f"the encoder, its curves and log are in {run.out}")
     return found

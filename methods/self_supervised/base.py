@@ -72,6 +72,13 @@ class SelfSupervisedMethod(Method):
         self.heads, self.task = heads.to(encoder.parameters()[0].device), task
         self.rng = np.random.default_rng((task.seed, 7))
 
+    useful = "net"  # the part of the checkpoint with the encoder that `encoder` returns
+
+    @property
+    def encoder(self) -> nn.Encoder:
+        """What is of use afterwards: the trained encoder, or a teacher's."""
+        return self.net
+
     def parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
         return [p for p in (*self.net.parameters(), *self.heads.parameters()) if p.requires_grad]

@@ -116,8 +116,15 @@ class DINO(SelfSupervisedMethod):
         self.teacher = Teacher(self.online, config.gamma, warmup=False)
         self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
 
+    useful = "encoder"
+
+    @property
+    def encoder(self) -> nn.Encoder:
+        """The teacher's, which is the better one throughout the training (section 5.2)."""
+        return self.teacher.net.encoder
+
     def state(self) -> Parts:
-        return super().state() | {"teacher": self.teacher, "centre": self.c}
+        return super().state() | {"teacher": self.teacher, "encoder": self.encoder, "centre": self.c}
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, made = self.config, views.make_views(batch.x, self.rng, self.views)
@@ -138,7 +145,7 @@ class DINO(SelfSupervisedMethod):
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, and what each head of a Transformer attends to."""
         if isinstance(self.net, nn.VisionTransformer):
-            draw_attention(self.net, self.tensor(images), images, path)
+            draw_attention(self.encoder, self.tensor(images), images, path)
 
     def after_backward(self, step: int) -> None:
         if step < self.config.frozen * self.task.steps:

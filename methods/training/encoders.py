@@ -58,9 +58,9 @@ def plain_input(size: int, channels: int) -> EncoderInput:
     return EncoderInput(size, "bilinear", (0.0,) * channels, (1.0,) * channels, 1.0)
 
 
-def description(architecture: Architecture, preprocessing: EncoderInput) -> Classifier:
-    """An encoder as checkpoints describe it: a classifier of no classes."""
-    return Classifier(architecture, (), preprocessing)
+def description(architecture: Architecture, preprocessing: EncoderInput, weights: str = "net") -> Classifier:
+    """An encoder as checkpoints describe it: a classifier of no classes, its arrays in the part `weights`."""
+    return Classifier(architecture, (), preprocessing, weights=weights)
 
 
 def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Path) -> None:

@@ -238,6 +238,17 @@ def test_training_goes_on_from_a_checkpoint(tmp_path, name):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+def test_the_run_of_dino_holds_the_teachers_encoder(tmp_path):
+    self_supervised.main(tiny("dino", tmp_path / "run", network="vit", width=4, depth=1))
+    state = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")["state"]
+    loaded, _ = encoders.load_encoder(str(tmp_path / "run"))
+    exported, _ = nn.load_encoder(tmp_path / "run" / "encoder")
+    for name, value in loaded.state_dict().items():
+        np.testing.assert_array_equal(value, state["encoder"][name])
+        np.testing.assert_array_equal(value, exported.state_dict()[name])
+    assert any((value != state["net"][name]).any() for name, value in loaded.state_dict().items())
+
+
 @pytest.mark.parametrize("network", ["resnet18", "vit"])
 def test_encoders_are_read_by_published_names_and_from_their_run(tmp_path, network):
     run = tiny("simclr", tmp_path / "run", network=network, width=4 if network == "vit" else 16, steps=1, batch=4, pictures=8)
