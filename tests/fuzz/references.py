@@ -99,7 +99,7 @@ def _averaged_by_numpy(values, decay=0.999, warmup=True):
 
 def _scaled(gradients, **settings):
     """Parameters after a step for each gradient, taken through a scaled loss, and the scale at the end."""
-    gradients = list(gradients)
+    gradients = [np.asarray(g) for g in gradients]
     p, scaler = nn.Parameter(np.zeros(gradients[0].shape, gradients[0].dtype)), optim.LossScaler(**settings)
     sgd = optim.SGD([p], 1.0)
     for g in gradients:
