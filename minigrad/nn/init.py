@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import random
+from ..ops import geometry
 from ..recording import no_grad
 from ..tensor import Tensor
 
@@ -25,7 +26,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         param: the slope of "leaky_relu" for negative numbers, 0.01 if None.
     """
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+        return math.sqrt(2 / (1 + (0.01 if param is None else _number("calculate_gain", "param", param)) ** 2))
     if nonlinearity not in _GAINS:
         raise ValueError(f"calculate_gain: nonlinearity is one of {', '.join([*_GAINS, 'leaky_relu'])}, not {nonlinearity!r}")
     return _GAINS[nonlinearity]
@@ -43,12 +44,14 @@ def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
     _check("uniform_", tensor)
+    a, b = _number("uniform_", "a", a), _number("uniform_", "b", b)
     return _filled(tensor, random.generator().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normally distributed."""
-    _check("normal_", tensor, std=std)
+    _check("normal_", tensor)
+    mean, std = _number("normal_", "mean", mean), _number("normal_", "std", std, 0)
     return _filled(tensor, _normal(tensor.shape, tensor.dtype, mean, std))
 
 
@@ -58,7 +61,10 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     Raises:
         ValueError: [a, b] holds less than 1 % of the distribution.
     """
-    _check("trunc_normal_", tensor, std=std)
+    _check("trunc_normal_", tensor)
+    mean, std = _number("trunc_normal_", "mean", mean), _number("trunc_normal_", "std", std, 0)
+    a, b = (limit if isinstance(limit, float) and math.isinf(limit) else _number("trunc_normal_", name, limit)
+            for name, limit in (("a", a), ("b", b)))
     if std:
         low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 for limit in (a, b))
     else:
@@ -101,12 +107,13 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform in +-gain sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    bound = gain * math.sqrt(6 / max(sum(fan_in_and_fan_out(tensor)), 1))
+    bound = _number("xavier_uniform_", "gain", gain) * math.sqrt(6 / max(sum(fan_in_and_fan_out(tensor)), 1))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Normally distributed with standard deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
+    gain = _number("xavier_normal_", "gain", gain, 0)
     return normal_(tensor, 0.0, gain * math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1)))
 
 
@@ -132,6 +139,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     _check("orthogonal_", tensor)
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: a Tensor of two or more axes wanted, got shape {tensor.shape}")
+    gain = _number("orthogonal_", "gain", gain)
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     q, r = np.linalg.qr(_normal((max(rows, columns), min(rows, columns)), np.dtype(np.float64), 0.0, 1.0))
     q *= np.where(np.diagonal(r) < 0, -1, 1)  # QR alone prefers some directions (Mezzadri 2007, arXiv:math-ph/0609050)
@@ -145,11 +153,17 @@ def _kaiming(tensor, a, mode, nonlinearity):
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))
 
 
-def _check(name, tensor, std=0.0):
+def _number(of, name, value, low=-math.inf):
+    """The setting as a float. ValueError: it is no finite number of at least `low`; TypeError: a Tensor with a gradient."""
+    value = geometry.real(of, name, value, low)
+    if not isinstance(value, float):
+        raise TypeError(f"{of}: {name} is a number, not a Tensor that requires a gradient")
+    return value
+
+
+def _check(name, tensor):
     if not isinstance(tensor, Tensor) or not backend.is_float(tensor.dtype):
         raise TypeError(f"{name}: a floating point Tensor wanted, not {getattr(tensor, 'dtype', type(tensor).__name__)}")
-    if not std >= 0:
-        raise ValueError(f"{name}: std must not be negative, got {std}")
 
 
 def _normal(shape, dtype, mean, std):

@@ -1,11 +1,15 @@
 """Batch normalisation, pooling and their fusion on the CPU against dense formulas and loops."""
+import contextlib
+import math
 
 import numpy as np
 import pytest
+from checks import definitions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minigrad.backend.cpu import norm_pool, threads
+import minigrad as mg
+from minigrad.backend.cpu import native, norm_pool, threads
 from minigrad.backend.cpu.norm_pool import (batch_norm, batch_norm_backward, batch_norm_eval, norm_relu_pool,
                                             norm_relu_pool_backward, norm_relu_pool_eval)
 from minigrad.backend.cpu.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
@@ -285,6 +289,19 @@ def test_pooling_errors(function):
 def test_batch_norm_rejects_integers():
     with pytest.raises(TypeError, match="batch_norm: expected a floating-point array, got int64"):
         batch_norm(np.zeros((2, 3), np.int64), np.ones(3), np.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 0), (2, 0, 4, 4), (0, 0), (0, 3), (0, 0, 4, 4), (0, 3, 4, 4), (2, 3, 0, 4)], ids=str)
+def test_empty_batches_and_no_channels_are_one_by_all_paths(shape, dtype):
+    """No channels are an empty result, no values of a channel an error."""
+    x = mg.Tensor(np.zeros(shape, dtype), requires_grad=True)
+    few = math.prod(shape[:1] + shape[2:]) < 2
+    for context in (contextlib.nullcontext(), native.using(False), definitions()):
+        with context, pytest.raises(ValueError, match="more than one value") if few else contextlib.nullcontext():
+            y = mg.batch_norm(x, None, None, training=True)
+            y.sum().backward()
+            assert y.shape == x.grad.shape == shape
 
 
 def test_batch_norm_rejects_an_empty_batch():

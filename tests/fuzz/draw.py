@@ -72,7 +72,7 @@ class Array:
             values = np.floor(values) if self.whole else np.round(values, 4)
             for place, value in self.special:
                 values[place % size] = value
-            values = values.reshape(self.shape) + (self.diagonal * np.eye(self.shape[-1]) if self.diagonal else 0)
+            values = values.reshape(self.shape) + (self.diagonal * np.eye(*self.shape[-2:]) if self.diagonal else 0)
             text = f"np.array({values.tolist()}, '{self.dtype}')"
         return LAYOUTS[self.layout].format(text, shape=self.shape)
 

@@ -49,6 +49,26 @@ def test_constants_eye_gain_and_fans():
         assert init.fan_in_and_fan_out(empty(*shape)) == fans
 
 
+SETTINGS = [(name, argument) for name, arguments in {
+    "uniform_": "a b", "normal_": "mean std", "trunc_normal_": "mean std a b", "xavier_uniform_": "gain", "xavier_normal_": "gain",
+    "kaiming_uniform_": "a", "kaiming_normal_": "a", "orthogonal_": "gain"}.items() for argument in arguments.split()]
+
+
+@pytest.mark.parametrize("value", [1j, np.nan, "x", None, True, [1.0, 2.0], mg.Tensor([1.0, 2.0])], ids=str)
+@pytest.mark.parametrize("name, argument", SETTINGS)
+def test_settings_are_numbers(name, argument, value):
+    if value is None and name.startswith("kaiming"):
+        value = "none"  # None is PyTorch's default there
+    with pytest.raises((ValueError, TypeError), match=f"{argument} |param "):
+        getattr(init, name)(empty(3, 3), **{argument: value})
+
+
+@pytest.mark.parametrize("name, argument", SETTINGS)
+def test_settings_do_not_lose_a_gradient(name, argument):
+    with pytest.raises(TypeError, match="a Tensor that requires a gradient"):
+        getattr(init, name)(empty(3, 3), **{argument: mg.Tensor(0.5, requires_grad=True)})
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 2, 3), (3, 0)])
 def test_orthogonal(shape):
     w = init.orthogonal_(empty(*shape, dtype=np.float64), gain=3).numpy().reshape(shape[0], -1)
@@ -92,8 +112,8 @@ def test_the_graph_sees_the_change():
 @pytest.mark.parametrize("call, error, message", [
     (lambda: init.normal_(mg.Tensor(np.zeros(3, int))), TypeError, "normal_: a floating point Tensor wanted, not int64"),
     (lambda: init.uniform_(np.zeros(3)[:, None].tolist()), TypeError, "uniform_: a floating point Tensor wanted, not list"),
-    (lambda: init.normal_(empty(3), std=-1), ValueError, "std must not be negative"),
-    (lambda: init.normal_(empty(3), std=np.nan), ValueError, "std must not be negative"),
+    (lambda: init.normal_(empty(3), std=-1), ValueError, "std must be a number of at least 0"),
+    (lambda: init.normal_(empty(3), std=np.nan), ValueError, "std must be a number of at least 0"),
     (lambda: init.trunc_normal_(empty(3), a=8, b=9), ValueError, "less than 1 %"),
     (lambda: init.trunc_normal_(empty(3), a=1, b=-1), ValueError, "less than 1 %"),
     (lambda: init.kaiming_normal_(empty(3)), ValueError, "two or more axes"),

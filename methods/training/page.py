@@ -1,0 +1,40 @@
+"""A page of HTML that needs no other file: its pictures lie inside it."""
+import base64
+import html
+import pathlib
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 46rem; padding: 1rem; color: #222; background: #fff }
+img { max-width: 100%; height: auto } h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+td, th { padding: .15rem .7rem .15rem 0; text-align: left }
+code { background: #f4f4f4; overflow-wrap: anywhere } .aside { color: #666; font-size: .9em }
+"""
+
+
+def text(words: object) -> str:
+    """Words as HTML shows them."""
+    return html.escape(str(words))
+
+
+def paragraph(words: str, kind: str = "") -> str:
+    """A paragraph of plain words."""
+    return f'<p{f" class={kind}" if kind else ""}>{text(words)}</p>'
+
+
+def picture(path: pathlib.Path, words: str = "") -> str:
+    """A PNG, inside the page."""
+    return f'<p><img alt="{text(words)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells, the first of them the heads of the columns."""
+    lines = ["".join(f"<{tag}>{text(cell)}</{tag}>" for cell in row) for tag, row in zip(["th"] + ["td"] * len(rows), rows)]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def whole(title: str, *parts: str) -> str:
+    """The page."""
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+            f'initial-scale=1"><title>{text(title)}</title><style>{STYLE}</style></head><body><h1>{text(title)}</h1>\n'
+            + "\n".join(parts) + "\n</body></html>\n")
