@@ -10,29 +10,30 @@
        C = 4    | c0 c1 c2 c3 | c0 c1 c2 c3 | ...             W pixels, then the next row
                   pixel (0,0)   pixel (0,1)
 
-   Filters are packed into panels, each of 2 LANES = 32 output channels, in the order in which the inner loop reads them: a
-   line for each tap and input channel.
+   Filters are packed into panels, each of PANEL output channels (two registers of them on x86), in the order in which the
+   inner loop reads them: a line for each tap and input channel.
 
        panel of o = 0 .. 31           tap (0,0)   c0   | w0 w1 ... w31 |
                                                   c1   | w0 w1 ... w31 |
                                                   ...
                                       tap (0,1)   c0   | w0 w1 ... w31 |   ...
 
-   A tile is the sums of some neighbouring pixels of a row (TILE at most) for the channels of a panel, all in registers:
+   A tile is the sums of some pixels (TILE at most) for the channels of a panel, all in registers. The pixels may lie
+   anywhere: where is looked up in a table (`places`), so maps narrower than a tile fill it as well.
 
                      o = 0 .. 15   o = 16 .. 31               for each tap, for each input channel c:
-       pixel j      |  sum[0][0]  |  sum[0][1]  |                 weight = the panel's next line
-       pixel j + 1  |  sum[1][0]  |  sum[1][1]  |                 for each pixel k of the tile:
-       ...                                                            sum[k] += x[what pixel k sees there, c] * weight
-       pixel j + 7  |  sum[7][0]  |  sum[7][1]  |
+       pixel 0      |  sum[0][0]  |  sum[0][1]  |                 line = the panel's next line
+       pixel 1      |  sum[1][0]  |  sum[1][1]  |                 for each pixel p of the tile:
+       ...                                                            sum[p] += x[what pixel p sees there, c] * line
+       pixel 7      |  sum[7][0]  |  sum[7][1]  |
 
-   So a line of the panel is loaded once for all pixels, and a number of x once for all 32 channels.
+   So a line of the panel is loaded once for all pixels, and a number of x once for all channels of the panel.
 
    The loops, from the outside in:
 
        correlate         groups and blocks, shared by threads. A block is some images, or some rows of one; it is copied with
                          zeros around it where windows reach over the edge (and where channels are not side by side)
-       correlate_block   panels; taps whose filters stay in the cache together; images, rows, tiles of a row
+       correlate_block   panels; taps whose filters stay in the cache together; tiles
        tile              taps and their input channels; pixels and registers, unrolled
 
    The gradient in the filters (correlate_weights, weights_block, outer) turns this inside out: its tile is sums of some
@@ -42,13 +43,22 @@
 #include <stdlib.h>
 #include "kernels.h"
 
-/* How many pixels' sums of 2 LANES channels fit the registers. */
+/* A panel's channels; how many pixels' sums of those fit the registers, beside its line and one number of x. */
 #if defined(__AVX512F__)
-enum { TILE = 8 };
+enum { PANEL = 2 * LANES, TILE = 8 };
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { TILE = 3 };
+enum { PANEL = LANES, TILE = 6 };
 #else
-enum { TILE = 1 };
+enum { PANEL = LANES, TILE = 3 };
+#endif
+
+/* The value stays in a register: compilers would rather read it from memory with each product that it takes part in. */
+#if defined(__x86_64__)
+#define KEEP(value) __asm__("" : "+x"(value))
+#elif defined(__aarch64__)
+#define KEEP(value) __asm__("" : "+w"(value))
+#else
+#define KEEP(value)
 #endif
 
 enum { MAX_TAPS = 256 }; /* of a window */
@@ -71,8 +81,8 @@ typedef struct { index_t y, w; Images outputs; Window window; Block block; } Job
 /* This thread's memory number `which`, of at least n floats. */
 static float *scratch(int which, index_t n)
 {
-    static _Thread_local float *memory[3];
-    static _Thread_local index_t size[3];
+    static _Thread_local float *memory[4];
+    static _Thread_local index_t size[4];
     if (size[which] < n) {
         free(memory[which]);
         memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
@@ -84,6 +94,20 @@ static float *scratch(int which, index_t n)
     }
     return memory[which];
 }
+
+/* This thread's memory for the places of n pixels. */
+static index_t *places(index_t n) { return (index_t *)scratch(3, 2 * n); }
+
+/* Where the pixels of a block lie that has these strides. */
+static void fill_places(index_t *place, index_t image, index_t row, index_t column, index_t images, index_t rows,
+                        index_t columns)
+{
+    for (index_t i = 0; i < images; i++)
+        for (index_t r = 0; r < rows; r++)
+            for (index_t j = 0; j < columns; j++) *place++ = i * image + r * row + j * column;
+}
+
+enum { SOME = 8 }; /* channels at a time, where they lie apart: lines of so many stay in the cache */
 
 /* Pixels [top, top + height) x [left, left + width) of some images side by side in `out`, zeros outside the images; the
    first c channels, and zeros up to `channels`. */
@@ -111,9 +135,16 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
                     memset(to + j * channels + c, 0, (channels - c) * sizeof(float));
                 }
             else
-                for (index_t j = 0; j < n; j++)
-                    for (index_t k = 0; k < channels; k++)
-                        to[j * channels + k] = k < c ? from[j * s->column + k * s->channel] : 0;
+                for (index_t k = 0; k < channels; k += SOME)
+                    for (index_t j = 0; j < n; j++) {
+                        const float *in = from + j * s->column + k * s->channel;
+                        float *into = to + j * channels + k;
+                        if (k + SOME <= c)
+                            UNROLL for (int i = 0; i < SOME; i++) into[i] = in[i * s->channel];
+                        else
+                            for (index_t i = 0; i < SOME && k + i < channels; i++)
+                                into[i] = k + i < c ? in[i * s->channel] : 0;
+                    }
         }
 }
 
@@ -149,27 +180,28 @@ static Taps taps_of(const Input *input, const Window *w, index_t channels)
     return taps;
 }
 
-/* R rows of P pixels of V registers of channels: y (+)= sum over taps and channels of x w. */
-INLINE void tile(int R, int P, int V, const float *x, index_t row, index_t pixel, const float *w, const index_t *tap,
-                 index_t taps, index_t run, float *y, index_t y_row, index_t y_pixel, int add)
+/* P pixels, at these places of x and y, of V registers of channels: y (+)= sum over taps and channels of x w. */
+INLINE void tile(int P, int V, const float *x, const index_t *from, const float *w, const index_t *tap, index_t taps,
+                 index_t run, float *y, const index_t *to, int add)
 {
-    vector sum[R][P][V];
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int p = 0; p < P; p++)
-            UNROLL for (int v = 0; v < V; v++)
-                sum[r][p][v] = add ? *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) : (vector){0};
+    vector sum[P][V], line[V];
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(y + to[p] + v * WIDTH) : (vector){0};
     for (index_t t = 0; t < taps; t++) {
-        const float *in = x + tap[t];
-        for (index_t c = 0; c < run; c++, w += V * WIDTH)
+        const float *in[P];
+        UNROLL for (int p = 0; p < P; p++) in[p] = x + from[p] + tap[t];
+        for (index_t c = 0; c < run; c++, w += V * WIDTH) {
             UNROLL for (int v = 0; v < V; v++) {
-                vector weight = *(const vector *)(w + v * WIDTH);
-                UNROLL for (int r = 0; r < R; r++)
-                    UNROLL for (int p = 0; p < P; p++) sum[r][p][v] += in[r * row + p * pixel + c] * weight;
+                vector kept = *(const vector *)(w + v * WIDTH);
+                KEEP(kept);
+                line[v] = kept;
             }
+            UNROLL for (int p = 0; p < P; p++)
+                UNROLL for (int v = 0; v < V; v++) sum[p][v] += in[p][c] * line[v];
+        }
     }
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int p = 0; p < P; p++)
-            UNROLL for (int v = 0; v < V; v++) *(vector *)(y + r * y_row + p * y_pixel + v * WIDTH) = sum[r][p][v];
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int v = 0; v < V; v++) *(vector *)(y + to[p] + v * WIDTH) = sum[p][v];
 }
 
 /* Filters w[group, o, c, h, v] from `start` on, and where their panels begin; channels: the outputs, rounded up to LANES. */
@@ -177,14 +209,14 @@ typedef struct {
     index_t start, panels, groups, outputs, channels, inputs, height, width, group, output, input, down, right;
 } Filters;
 
-/* A block of filters in the order in which `correlate` reads them: (groups, blocks of 2 LANES outputs and a last one of
-   LANES, height, width, inputs, outputs of the block), zero beyond the outputs. */
+/* A block of filters in the order in which `correlate` reads them: (groups, blocks of PANEL outputs and a last one of
+   LANES if that is enough, height, width, inputs, outputs of the block), zero beyond the outputs. */
 static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
-    index_t o = block * 2 * LANES, lanes = o + LANES < f->channels ? 2 * LANES : LANES, taps = f->height * f->width;
+    index_t o = block * PANEL, lanes = f->channels - o < PANEL ? LANES : PANEL, taps = f->height * f->width;
     index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, offset[MAX_TAPS];
     index_t some = taps < MAX_TAPS / 2 ? MAX_TAPS / 2 / taps : 1;
-    float part[MAX_TAPS * 2 * LANES]; /* some inputs' filters: where they go lies too far apart for the cache */
+    float part[MAX_TAPS * PANEL]; /* some inputs' filters: where they go lies too far apart for the cache */
     w += f->start + group * f->group + o * f->output;
     panels += f->panels + taps * f->inputs * (group * f->channels + o);
     for (index_t t = 0; t < taps; t++) offset[t] = t / f->width * f->down + t % f->width * f->right;
@@ -202,7 +234,7 @@ static void pack_block(const float *w, float *panels, const Filters *f, index_t 
     }
 }
 
-static index_t blocks_of(const Filters *f) { return f->groups * pieces(f->channels, 2 * LANES); }
+static index_t blocks_of(const Filters *f) { return f->groups * pieces(f->channels, PANEL); }
 
 static void pack(const float *w, float *panels, const Filters *filters, index_t several)
 {
@@ -220,36 +252,29 @@ static void pack(const float *w, float *panels, const Filters *filters, index_t 
     }
 }
 
-/* The outputs of one group: `channels` is a multiple of LANES. */
+/* The outputs of one group: `channels` is a multiple of LANES. Tiles take pixels across the ends of rows and images. */
 static void correlate_block(Input input, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
                             index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
 {
-    index_t tiles = pieces(columns, TILE), x_row = input.row * window->down, x_column = input.column * window->right;
+    index_t pixels = images * rows * columns, tiles = pieces(pixels, TILE);
+    index_t *from = places(2 * pixels), *to = from + pixels;
+    fill_places(from, input.image, window->down * input.row, window->right * input.column, images, rows, columns);
+    fill_places(to, y_image, y_row, y_column, images, rows, columns);
     index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
-    for (index_t o = 0; o < channels; o += 2 * LANES) {
-        int two = o + LANES < channels; /* 2 LANES channels, or the last LANES */
+    for (index_t o = 0; o < channels; o += PANEL) {
+        index_t lanes = channels - o < PANEL ? LANES : PANEL;
         for (index_t t = 0; t < taps->number; t += most) {
             index_t n = taps->number - t < most ? taps->number - t : most;
-            const float *part = w + taps->run * (taps->number * o + t * (two ? 2 : 1) * LANES);
-            for (index_t i = 0; i < images; i++)
-                for (index_t r = 0, height; r < rows; r += height) {
-                    height = 2 * columns <= TILE && r + 1 < rows ? 2 : 1; /* two rows, where one leaves registers free */
-                    for (index_t k = 0; k < tiles; k++) {
-                        index_t first = columns * k / tiles, width = columns * (k + 1) / tiles - first;
-                        const float *in = input.x + i * input.image + r * x_row + first * x_column;
-                        float *out = y + i * y_image + r * y_row + first * y_column + o;
-#define TILES(R, P, V) case P: tile(R, P, V * (LANES / WIDTH), in, x_row, x_column, part, taps->offset + t, n, taps->run, \
-                                    out, y_row, y_column, t > 0); break;
-#define FOUR(R, V) TILES(R, 1, V) TILES(R, 2, V) TILES(R, 3, V) TILES(R, 4, V)
-#define EIGHT(V) FOUR(1, V) TILES(1, 5, V) TILES(1, 6, V) TILES(1, 7, V) TILES(1, 8, V)
-                        if (height == 2)
-                            if (two) switch (width) { FOUR(2, 2) }
-                            else switch (width) { FOUR(2, 1) }
-                        else
-                            if (two) switch (width) { EIGHT(2) }
-                            else switch (width) { EIGHT(1) }
-                    }
-                }
+            const float *part = w + taps->run * (taps->number * o + t * lanes);
+            for (index_t k = 0; k < tiles; k++) {
+                index_t first = pixels * k / tiles;
+#define TILED(P, N) case P: if (P <= TILE) tile(P, (N) / WIDTH, input.x, from + first, part, taps->offset + t, n, \
+                                               taps->run, y + o, to + first, t > 0); break;
+#define TILES(N) TILED(1, N) TILED(2, N) TILED(3, N) TILED(4, N) TILED(5, N) TILED(6, N) TILED(7, N) TILED(8, N)
+                index_t width = pixels * (k + 1) / tiles - first;
+                if (lanes == PANEL) switch (width) { TILES(PANEL) }
+                else switch (width) { TILES(LANES) }
+            }
         }
     }
 }
@@ -343,23 +368,26 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
     }
 }
 
-/* P channels of x by V registers of g: sum[c, o] += sum over images, rows and pixels of x[c] g[o]. */
-INLINE void outer(int P, int V, const float *x, const float *g, index_t images, index_t rows, index_t pixels,
-                  index_t x_image, index_t x_row, index_t x_pixel, index_t g_image, index_t g_row, index_t g_pixel,
-                  float *total, index_t channels, int add)
+/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels are runs of `length` that
+   begin at these places of x and g. */
+INLINE void outer(int P, int V, const float *x, const index_t *from, index_t x_step, const float *g, const index_t *to,
+                  index_t g_step, index_t runs, index_t length, float *total, index_t channels, int add)
 {
-    vector sum[P][V];
+    vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * WIDTH) : (vector){0};
-    for (index_t i = 0; i < images; i++)
-        for (index_t r = 0; r < rows; r++) {
-            const float *left = x + i * x_image + r * x_row, *right = g + i * g_image + r * g_row;
-            for (index_t j = 0; j < pixels; j++, left += x_pixel, right += g_pixel)
-                UNROLL for (int v = 0; v < V; v++) {
-                    vector lanes = *(const vector *)(right + v * WIDTH);
-                    UNROLL for (int p = 0; p < P; p++) sum[p][v] += left[p] * lanes;
-                }
+    for (index_t k = 0; k < runs; k++) {
+        const float *left = x + from[k], *right = g + to[k];
+        for (index_t j = 0; j < length; j++, left += x_step, right += g_step) {
+            UNROLL for (int v = 0; v < V; v++) {
+                vector kept = *(const vector *)(right + v * WIDTH);
+                KEEP(kept);
+                line[v] = kept;
+            }
+            UNROLL for (int p = 0; p < P; p++)
+                UNROLL for (int v = 0; v < V; v++) sum[p][v] += left[p] * line[v];
         }
+    }
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * WIDTH) = sum[p][v];
 }
@@ -378,12 +406,16 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
         copy(g, gs, p->images, p->row, 0, p->rows, columns, outputs, channels, out);
         g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
     }
-    for (index_t o = first; o < last; o += 2 * LANES) {
-        int two = o + LANES < channels; /* 2 LANES channels, or the last LANES */
+    index_t length = columns < 16 ? 1 : columns; /* loops over short rows would end too often */
+    index_t runs = p->images * p->rows * (columns / length), *from = places(2 * runs), *to = from + runs;
+    index_t x_step = window->right * p->input.column;
+    fill_places(from, p->input.image, window->down * p->input.row, x_step, p->images, p->rows, columns / length);
+    for (index_t o = first; o < last; o += PANEL) {
+        index_t lanes = channels - o < PANEL ? LANES : PANEL;
         const float *panel = g + o;
         index_t image = g_image, down = g_row, right = g_column;
         if (channels >= 8 * LANES && p->taps.number * tiles > 4) { /* lines far apart push each other out of the cache */
-            right = (two ? 2 : 1) * LANES, down = columns * right, image = p->rows * down;
+            right = lanes, down = columns * right, image = p->rows * down;
             float *out = scratch(2, p->images * image);
             panel = out;
             for (index_t i = 0; i < p->images; i++)
@@ -391,16 +423,17 @@ static void weights_block(const Part *p, const float *g, const Images *gs, const
                     for (index_t j = 0; j < columns; j++, out += right)
                         memcpy(out, g + o + i * g_image + r * g_row + j * g_column, right * sizeof(float));
         }
+        fill_places(to, image, down, right, p->images, p->rows, columns / length);
         for (index_t t = 0; t < p->taps.number; t++)
             for (index_t k = 0; k < tiles; k++) {
                 index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
-                float *to = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, V) case P: outer(P, V * (LANES / WIDTH), p->input.x + p->taps.offset[t] + c, panel, p->images, \
-                                  p->rows, columns, p->input.image, p->input.row * window->down, \
-                                  p->input.column * window->right, image, down, right, to, row, add); break;
-#define OUTERS(V) OUTER(1, V) OUTER(2, V) OUTER(3, V) OUTER(4, V) OUTER(5, V) OUTER(6, V) OUTER(7, V) OUTER(8, V)
-                if (two) switch (width) { OUTERS(2) }
-                else switch (width) { OUTERS(1) }
+                const float *in = p->input.x + p->taps.offset[t] + c;
+                float *out = sum + (t * p->taps.run + c) * row + o;
+#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, in, from, x_step, panel, to, right, runs, length, out, \
+                                                row, add); break;
+#define OUTERS(N) OUTER(1, N) OUTER(2, N) OUTER(3, N) OUTER(4, N) OUTER(5, N) OUTER(6, N) OUTER(7, N) OUTER(8, N)
+                if (lanes == PANEL) switch (width) { OUTERS(PANEL) }
+                else switch (width) { OUTERS(LANES) }
             }
     }
 }
@@ -425,13 +458,13 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
         }
         return;
     }
-    index_t panels = pieces(channels, 2 * LANES), shares = panels < threads ? panels : threads;
+    index_t panels = pieces(channels, PANEL), shares = panels < threads ? panels : threads;
     PARALLEL(window->groups * shares > 1)
     for (index_t share = 0; share < window->groups * shares; share++) {
-        index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * 2 * LANES;
+        index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * PANEL;
         for (index_t b = 0; b < blocks; b++) {
             Part p = part(group * blocks + b, x, xs, job);
-            weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * 2 * LANES,
+            weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * PANEL,
                           end < channels ? end : channels, b > 0);
         }
     }
