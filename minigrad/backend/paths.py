@@ -33,16 +33,16 @@ class Path(NamedTuple):
 
 
 def path(name: str, arrays, settings: dict[str, Any] = {}) -> Path | None:
-    """The path that serves operation `name` on these arrays; None: the definition does.
+    """The path that serves operation `name` on these arrays; None: the definition does, as for empty arrays always.
 
     The CPU's paths take NumPy arrays, but for numbers of 16 bits. The GPU's take CuPy arrays whose floats have one dtype among
     float16, bfloat16, float32 and float64, and whose integers are int64.
     """
     table = _table(arrays)
     found = None if table is None else table.get(name)
-    if found is None or found.serves is None or found.serves(*arrays, **settings):
-        return found
-    return None
+    if found is None or any([a.size == 0 for a in arrays]):
+        return None
+    return found if found.serves is None or found.serves(*arrays, **settings) else None
 
 
 def with_paths(name: str, definition: Callable, least: int = 0, upcast: bool = False) -> Callable:

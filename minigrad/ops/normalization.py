@@ -108,7 +108,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         return concatenate([batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
                             for part in split(x, splits)])
     _check_count(x)
-    y, mean, var = (_fused_norm if x.size else _batch_norm)(x, weight, bias, eps=eps)
+    y, mean, var = _fused_norm(x, weight, bias, eps=eps)
     _move_running(running_mean, running_var, mean, var, momentum, x)
     return y
 
@@ -126,7 +126,7 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
     _check_count(x)
-    y, mean, var = (_fused_block if x.size else _norm_relu_pool)(x, weight, bias, eps=eps)
+    y, mean, var = _fused_block(x, weight, bias, eps=eps)
     _move_running(running_mean, running_var, mean, var, momentum, x)
     return y
 

@@ -9,7 +9,9 @@ from hypothesis import given, settings, strategies as st
 from ml_dtypes import bfloat16
 
 import minigrad as mg
+from minigrad import backend
 from minigrad.backend.cpu import native
+from minigrad.backend.cpu.paths import PATHS
 from minigrad.ops import activation, attention, conv, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
@@ -547,3 +549,20 @@ def test_activations_far_below_and_above_zero(name, kernels):
     for path, definition in zip(*results):
         finite = np.isfinite(definition)
         np.testing.assert_allclose(path[finite], definition[finite], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_empty_arrays_are_left_to_the_definition(name):
+    full, empty = np.ones((2, 3, 4, 4), np.float32), np.ones((2, 0, 4, 4), np.float32)
+    assert backend.path(name, [empty]) is None and backend.path(name, [full, empty]) is None
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 5), (0, 4, 6, 5)], ids=str)
+def test_a_convolution_without_outputs(shape, compiled):
+    x, w, bias = (mg.Tensor(np.ones(s, np.float32), requires_grad=True) for s in (shape, (0, 4, 3, 3), (0,)))
+    with native.using(compiled):
+        y = mg.conv2d(x, w, bias)
+        y.sum().backward()
+    assert y.shape == (shape[0], 0, 4, 3) and [a.grad.shape for a in (x, w, bias)] == [shape, (0, 4, 3, 3), (0,)]
+    assert not x.grad.numpy().any()
