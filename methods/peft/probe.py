@@ -2,7 +2,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from methods.training.settings import setting
 from minigrad import nn
 
 from .places import Place
@@ -10,9 +9,7 @@ from .places import Place
 
 @dataclass
 class Config:
-    """Of a linear layer on frozen features."""
-
-    lr: float = setting(1e-2, above=0)
+    """Nothing to choose."""
 
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:
