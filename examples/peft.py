@@ -13,9 +13,12 @@ folder holds what was trained in `fine_tuning.safetensors`, which needs the same
 import dataclasses
 import time
 
+import numpy as np
+
 import minigrad as mg
 from methods import peft
 from methods.peft import tasks, tuning
+from methods.peft.prediction import FILE
 from methods.training import plots
 from methods.training.evaluation import accuracy
 from methods.training.loop import train
@@ -25,7 +28,6 @@ from methods.training.settings import RunSettings, check, of_method, report_erro
 from methods.transfer import setfit
 
 METHODS = {**peft.METHODS, "setfit": setfit}
-FILE = "fine_tuning.safetensors"
 
 
 @dataclasses.dataclass
@@ -55,14 +57,14 @@ def main(run):
     if run.method != "probe":
         found |= trained(run, task, adaptation, folder)
     if run.method in ("probe", "setfit"):
-        setfit.read_head(task.net, task.features(task.x), task.y, len(task.classes))
+        probe(task, len(task.y), run.seed)
     adaptation.finish()
     if adaptation.counts()["trained"] != found["trained"]:
         print(f"left after training: {adaptation}")
     found |= {name: adaptation.counts()[name] for name in ("trained", "head")}
     found["share"] = 100 * found["trained"] / adaptation.base_size
     scores = task.outputs(task.test)
-    found["accuracy"] = accuracy(scores, task.test_y)
+    found |= {"accuracy": accuracy(scores, task.test_y), "classes": len(task.classes)}
     folder.path.mkdir(parents=True, exist_ok=True)
     if run.method == "probe":
         folder.write_settings()
@@ -91,12 +93,22 @@ def trained(run, task, adaptation, folder):
         method, batches = setfit.Contrast(run, adaptation), setfit.Balanced(task.x, task.y, task.pad, run.contrastive_batch, run.seed)
     else:
         method, batches = tuning.Tuning(run, adaptation), task.batches(run.batch, run.seed)
+        if run.probed and not folder.checkpoint.exists():
+            probe(task, run.probed, run.seed)
     optimizers = tuning.make_optimizers(adaptation, run.lr, run)
     start = time.time()
     train(method, batches, optimizers, run.steps, folder, data=task.fingerprint)
     labels = {"loss": "training loss"} | ({} if run.method == "setfit" else {"accuracy": "accuracy of a batch"})
     plots.curves(folder.history(), folder.path / "curves.png", "step", labels)
     return {"bytes": tuning.memory(optimizers), "seconds": seconds_a_step(folder.history()) or time.time() - start}
+
+
+def probe(task, most, seed):
+    """Makes the head the logistic regression of the features of at most so many examples."""
+    some = np.random.default_rng(seed).permutation(len(task.y))[:most]
+    if len(np.unique(task.y[some])) == len(task.classes):
+        x = task.x[some] if task.pad is None else [task.x[i] for i in some]
+        setfit.read_head(task.net, task.features(x), task.y[some], len(task.classes))
 
 
 def seconds_a_step(history):

@@ -36,6 +36,11 @@ class Config:
 
 
 @dataclass
+class First(RunSettings, bert.Config):
+    """The small encoder's own training."""
+
+
+@dataclass
 class Task:
     """A task.
 
@@ -99,7 +104,7 @@ def of_texts(run: Any) -> Task:
     folder = text_encoders.find(run.encoder)
     if folder is None:
         folder = pathlib.Path(run.out) / "encoder"
-        small_bert(found.x, folder, run)
+        small_bert(found.x, folder, run.first_steps, run.tokens, run.seed)
     net, vocabulary = text_encoders.load(folder, run.dropout, run.pooling)
     longest = len(net.bert.position.weight)
     if run.tokens > longest and run.encoder:
@@ -123,28 +128,25 @@ def _place(folder: pathlib.Path, out: str) -> str:
     return str(folder.relative_to(out)) if out in folder.parents else str(folder)
 
 
-def small_bert(x: list[str], folder: pathlib.Path, run: Any) -> None:
+def small_bert(x: list[str], folder: pathlib.Path, steps: int, tokens: int, seed: int) -> None:
     """Writes a small BERT that has learned from hidden words in these texts, as the Hub has them, unless it is there.
 
     A training that was stopped goes on.
     """
     if (folder / "model.safetensors").is_file():
         return
-    print(f"no encoder given or installed: a small BERT learns from the texts first, {run.first_steps} steps")
-
-    @dataclass
-    class First(RunSettings, bert.Config):
-        pass
-
-    first = First(steps=run.first_steps, seed=run.seed, length=run.tokens, next_sentence=False, lr=1e-3,
-                  out=str(folder / "training"))
-    vocabulary = WordPiece.train(x, 4000)
-    mg.random.seed(run.seed)
-    net = bert.PretrainingBERT(nn.BERT(len(vocabulary), 64, 2, 4, 256, run.tokens, dropout=0.0))
+    print(f"no encoder given or installed: a small BERT learns from the texts first, {steps} steps", flush=True)
+    first = First(steps=steps, seed=seed, length=max(tokens, 8), next_sentence=False, lr=1e-3, out=str(folder / "training"))
+    try:
+        vocabulary = WordPiece.train(x, 4000)
+    except (ImportError, ValueError) as error:
+        raise SystemExit(f"no encoder is given, and none can be trained on the texts: {error}") from None
+    mg.random.seed(seed)
+    net = bert.PretrainingBERT(nn.BERT(len(vocabulary), 64, 2, 4, 256, first.length, dropout=0.0))
     bert.begin(net, 64)
     documents = [[ids] for ids in vocabulary.encode(x)]
-    batches = bert.Sequences(documents, [[0] for _ in documents], vocabulary, first, run.seed)
-    train(bert.Pretraining(first, net.train()), batches, {"adamw": bert.make_optimizer(net, first.lr, first.decay)}, first.steps,
+    batches = bert.Sequences(documents, [[0] for _ in documents], vocabulary, first, seed)
+    train(bert.Pretraining(first, net.train()), batches, {"adamw": bert.make_optimizer(net, first.lr, first.decay)}, steps,
           RunFolder(first.out, first, True))
     net.save(folder, vocabulary)
 

@@ -1,4 +1,8 @@
-"""Training what `peft.apply` has put into a network."""
+"""Training what `peft.apply` has put into a network.
+
+The head begins as a logistic regression of the features (LP-FT; Kumar et al. 2022, arXiv:2202.10054): with the few steps that
+small parts of a network need, a head that begins with 0 would learn for most of them.
+"""
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +23,7 @@ class Config:
     """Settings of all methods; each has its own `lr`."""
 
     batch: int = setting(32, least=1)  # examples in a step
+    probed: int = setting(2000, least=0)  # examples from whose features the head is found before training; 0: it begins with 0
     head_lr: float = setting(2e-3, above=0)  # of the new head
     decay: float = setting(0.01, least=0)  # of the matrices that learn, towards 0
     warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rates grow; then they fall to 0
