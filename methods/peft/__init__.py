@@ -15,6 +15,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from methods.training.settings import check
 from minigrad import nn
 
 from .adaptation import Adaptation, OtherBase, read, with_state
@@ -49,6 +50,10 @@ def apply(net: nn.Module, method: str, config: Any = None, *, head: int | nn.Mod
         raise ValueError(f"{method} has no setting {', '.join(sorted(unknown))}; "
                          f"there are: {', '.join(field.name for field in dataclasses.fields(kind))}")
     config = dataclasses.replace(config or kind(), **settings)
+    try:
+        check(config)
+    except SystemExit as error:
+        raise ValueError(f"{method}: {str(error).removeprefix('--')}") from None
     more = {} if words is None else {"words": list(words)}
     return Adaptation(net, method, config, METHODS[method], head, **more)
 

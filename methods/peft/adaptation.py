@@ -204,18 +204,20 @@ def with_state(net: nn.Module, path: str | os.PathLike, about: dict[str, Any], a
                module: ModuleType) -> Adaptation:
     """The adaptation of a network that facts and arrays describe. See `peft.load`."""
     _check_free(net)
-    if checksum(net, about["head"] is not None) != about["base"]:
+    if checksum(net, about.get("head") is not None) != about["base"]:
         raise OtherBase(f"{path} was trained on other base weights than these of {type(net).__name__}")
-    config = module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()})
-    config = dataclasses.replace(config, start="random") if hasattr(config, "start") else config  # which is overwritten
-    head = nn.Linear(*about["head"]) if about["head"] is not None else None
-    found = Adaptation(net, about["method"], config, module, head)
+    found = None
     try:
+        config = module.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()})
+        begun = dataclasses.replace(config, start="random") if hasattr(config, "start") else config  # needs no words
+        head = nn.Linear(*about["head"]) if about.get("head") is not None else None
+        found = Adaptation(net, about["method"], begun, module, head)
         found.load_state_dict(arrays)
-        found.config = dataclasses.replace(config, **{k: v for k, v in about["config"].items() if k == "start"})
-    except (KeyError, ValueError) as error:
-        found.undo()
-        raise ValueError(f"{path} is damaged: {error}") from None
+    except Exception as error:  # whatever a damaged file may lead to
+        if found is not None:
+            found.undo()
+        raise ValueError(f"{path} is damaged: {error.args[0] if error.args else type(error).__name__}") from None
+    found.config = config
     return found
 
 
