@@ -48,7 +48,8 @@ def main(run):
     rows, out, encoder = comparison.chosen(run.only, list(peft.METHODS)), pathlib.Path(run.out), run.encoder
     if texts.is_text(run.data) and not text_encoders.find(encoder):
         encoder = str(out / "encoder")  # of all methods
-        tasks.small_bert(texts.load(run.data, run.per_class).x, pathlib.Path(encoder), run.first_steps, run.tokens, 0)
+        tasks.small_bert(texts.load(run.data, run.per_class).x, pathlib.Path(encoder), run.first_steps,
+                         run.tokens or tasks.TOKENS, 0)
 
     def jobs():
         for seed in range(run.seeds):

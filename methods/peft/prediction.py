@@ -78,7 +78,7 @@ def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") 
     where = encoder or str(folder / inputs["encoder"])  # an absolute path stays as it is
     if inputs["kind"] == "texts":
         net, vocabulary = text_encoders.load(where, pooling=inputs["pooling"])
-        prepare = vocabulary, min(inputs["tokens"], len(net.bert.position.weight))
+        prepare = vocabulary, inputs["tokens"]
     else:
         net, preprocessing = encoders.load_encoder(where, inputs["image_size"], whole=True)
         prepare = EncoderInput(**vars(preprocessing))

@@ -3,7 +3,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from methods.transfer import finetune, pictures
 from minigrad import nn
 from minigrad.data.text import WordPiece
 
+TOKENS = 64
+
 
 @dataclass
 class Config:
@@ -28,8 +30,8 @@ class Config:
     encoder: str = ""  # a folder of published weights or a run; empty: MiniLM if installed, else a small one, trained first
     per_class: int = setting(0, least=0)  # labels of each class; 0: all
     test: int = setting(0, least=0, free=True)  # examples to test on at most; 0: all
-    tokens: int = setting(64, least=3)  # of a text at most
-    pooling: str = "mean"  # how a text's states become one: "mean" or "first"
+    tokens: int = setting(0, least=0)  # of a text at most; 0: 64, or as many as the encoder reads
+    pooling: Literal["mean", "first"] = "mean"  # how the states of a text become one
     dropout: float = setting(0.0, least=0, most=0.9)  # in the encoder of texts
     image_size: int = setting(0, least=0)  # pixels of pictures; 0: those of the encoder
     first_steps: int = setting(600, least=1)  # of the small encoder's own training
@@ -104,13 +106,14 @@ def of_texts(run: Any) -> Task:
     folder = text_encoders.find(run.encoder)
     if folder is None:
         folder = pathlib.Path(run.out) / "encoder"
-        small_bert(found.x, folder, run.first_steps, run.tokens, run.seed)
+        small_bert(found.x, folder, run.first_steps, run.tokens or TOKENS, run.seed)
     net, vocabulary = text_encoders.load(folder, run.dropout, run.pooling)
     longest = len(net.bert.position.weight)
-    if run.tokens > longest and run.encoder:
-        raise SystemExit(f"--tokens {run.tokens}: {folder} reads {longest} at most")
-    rows, test = (texts.tokenised(part, vocabulary, min(run.tokens, longest)) for part in (found.x, found.test))
-    inputs = {"kind": "texts", "encoder": _place(folder, run.out), "tokens": run.tokens, "pooling": run.pooling}
+    tokens = run.tokens or min(TOKENS, longest)
+    if not 3 <= tokens <= longest:
+        raise SystemExit(f"--tokens {run.tokens}: {folder} reads 3 to {longest}")
+    rows, test = (texts.tokenised(part, vocabulary, tokens) for part in (found.x, found.test))
+    inputs = {"kind": "texts", "encoder": _place(folder, run.out), "tokens": tokens, "pooling": run.pooling}
     return Task(net.to(run.device), rows, found.y, test, found.test_y, found.classes, found.description, inputs,
                 vocabulary.pad, words(vocabulary, found.classes))
 

@@ -72,7 +72,7 @@ def _order(label):
 def _tables(path, skipped):
     """{"train": rows, "test": rows} of tables; {} if there are none."""
     if path.suffix.lower() in TABLES and path.is_file():
-        return {"train": _table(path.name, path.read_bytes(), skipped)}
+        return {"train": _table(path.name, path.read_bytes(), skipped)[0]}
     if not path.is_dir():
         return {}
     named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()}
@@ -82,12 +82,12 @@ def _tables(path, skipped):
                              "and to test on train and test")
         return {}
     test = next((named[name] for name in ("test", "dev", "valid", "validation") if name in named), None)
-    files = {"train": named["train"]} | ({"test": test} if test else {})
-    return {part: _table(file.name, file.read_bytes(), skipped) for part, file in files.items()}
+    rows, columns = _table(named["train"].name, named["train"].read_bytes(), skipped)
+    return {"train": rows} | ({"test": _table(test.name, test.read_bytes(), skipped, columns)[0]} if test else {})
 
 
-def _table(name, content, skipped):
-    """The pairs of text and label in a table."""
+def _table(name, content, skipped, columns=None):
+    """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -106,7 +106,7 @@ def _table(name, content, skipped):
     numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
     if not numbered:
         raise ValueError(f"{name} is empty")
-    first, columns = [cell.strip().lower() for cell in numbered[0][1]], None
+    first = [cell.strip().lower() for cell in numbered[0][1]]
     at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
     if at is not None and of is not None:
         columns, numbered = (at, of), numbered[1:]
@@ -116,20 +116,22 @@ def _table(name, content, skipped):
     columns = columns or _guessed(name, [row for _, row in numbered if len(row) == width])
     found = []
     for i, row in numbered:
-        if len(row) != width:
+        if len(row) != width or max(columns) >= width:
             skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
         elif not all(row[k].strip() for k in columns):
             skipped[f"{name}, row {i}"] = "no text or no label"
         else:
             found.append((" ".join(row[columns[0]].split()), row[columns[1]].strip()))
-    return found
+    return found, columns
 
 
 def _guessed(name, rows):
-    """Which column has the texts and which the labels: those with most and with fewest values."""
+    """Which column has the texts and which the labels: the labels are the one with fewest values (of several the shortest, the
+    last), the texts the longest of the others."""
     values = [len({row[k] for row in rows}) for k in range(len(rows[0]))]
-    label = values.index(min(values))
-    lengths = [sum(len(row[k]) for row in rows) if k != label else -1 for k in range(len(values))]
+    lengths = [sum(len(row[k]) for row in rows) for k in range(len(values))]
+    label = min(range(len(values)), key=lambda k: (values[k], lengths[k], -k))
+    lengths[label] = -1
     if len(rows) > 20 and values[label] > len(rows) / 2:
         raise ValueError(f"{name}: no column looks like labels; name the columns in a first row, such as text and label")
     return lengths.index(max(lengths)), label
