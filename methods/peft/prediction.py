@@ -1,6 +1,4 @@
 """Classifying new texts and pictures with what a run has fine-tuned."""
-import csv
-import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
-from minigrad.data.labelled_texts import TEXT
+from minigrad.data.labelled_texts import TABLES, table_rows, text_column
 
 from . import load, read
 
@@ -87,29 +85,23 @@ def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") 
 
 
 def texts_in(given: str) -> list[str]:
-    """The texts of a .txt file (a line each), of a table's column of texts (or its only one), or the text itself."""
+    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, or else the text itself.
+
+    Raises:
+        FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read.
+    """
     path = pathlib.Path(given)
-    ending = path.suffix.lower()
-    try:
-        found = path.is_file()
-    except (OSError, ValueError):  # too long for a name
-        found = False
-    if not found:
-        if ending in (".txt", ".tsv", ".csv") and " " not in given:
-            raise FileNotFoundError(f"there is no {given}")
+    table, lines = path.suffix.lower() in TABLES, path.suffix.lower() == ".txt"
+    if not table and not lines or " " in given and not path.is_file():
         return [" ".join(given.split())]
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{given} is no text in UTF-8") from None
-    if ending == ".csv":
-        rows = list(csv.reader(io.StringIO(content, newline="")))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {given}")
+    if table:
+        rows, at = text_column([row for _, row in table_rows(given, path.read_bytes())])
+        found = [row[at] for row in rows if at < len(row)]
     else:
-        rows = [line.split("\t") if ending == ".tsv" else [line] for line in content.splitlines()]
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
-    first = [cell.strip().lower() for cell in rows[0]] if rows else []
-    at = next((first.index(word) for word in TEXT if word in first), None)
-    rows = rows if at is None or ending == ".txt" else rows[1:]
-    if at is None and rows and ending != ".txt":  # the longest column
-        at = int(np.argmax([sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]))
-    return [" ".join(row[at or 0].split()) for row in rows if len(row) > (at or 0) and row[at or 0].strip()]
+        try:
+            found = path.read_bytes().decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"{given} is no text in UTF-8") from None
+    return [" ".join(text.split()) for text in found if text.strip()]

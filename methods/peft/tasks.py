@@ -1,7 +1,6 @@
 """What is to be learned: labelled texts or pictures, the network that reads them, and how scores come of it."""
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 

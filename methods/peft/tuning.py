@@ -29,12 +29,6 @@ class Config:
     warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rates grow; then they fall to 0
 
 
-def linear(step: int, steps: int, warmup: float) -> float:
-    """The factor of the rates: from 0 to 1 in the first part of the steps, then back to 0 at the end."""
-    up = warmup * steps
-    return min((step + 1) / up if up else 1.0, (steps - step) / max(steps - up, 1), 1.0)
-
-
 class Tuning(Method):
     """Cross-entropy of a network with an adaptation; a checkpoint holds the adaptation alone."""
 
@@ -54,7 +48,7 @@ class Tuning(Method):
         return mg.cross_entropy(scores, to_device(y, device)), {"accuracy": accuracy(scores.numpy(), y)}
 
     def schedule(self, step: int, steps: int) -> float:
-        return linear(step, steps, self.config.warmup)
+        return optimizers.linear(step, steps, self.config.warmup)
 
 
 def training(net: nn.Module) -> None:

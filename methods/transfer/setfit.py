@@ -20,11 +20,11 @@ import numpy as np
 
 import minigrad as mg
 from methods.peft import Adaptation
-from methods.peft.tuning import linear as rate
 from methods.peft.tuning import training
+from methods.training import optimizers
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
-from methods.training.texts import Rows, padded
+from methods.training.texts import Rows, filled, padded
 from minigrad import Tensor, nn
 from minigrad.backend import to_device
 
@@ -68,7 +68,7 @@ class Contrast(Method):
         return contrast(self.net.features(*(to_device(array, device) for array in x)), y), {}
 
     def schedule(self, step: int, steps: int) -> float:
-        return rate(step, steps, 0.1)
+        return optimizers.linear(step, steps, 0.1)
 
 
 class Balanced:
@@ -92,7 +92,8 @@ class Balanced:
         chosen = np.array(order[:self.batch])
         if self.pad is None:
             return self.x[chosen], self.y[chosen]
-        return *padded([self.x[i] for i in chosen], self.pad), self.y[chosen]
+        rows = [self.x[i] for i in chosen]
+        return padded(rows, self.pad), filled(rows), self.y[chosen]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers."""

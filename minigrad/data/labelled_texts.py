@@ -19,7 +19,7 @@ import random
 
 import numpy as np
 
-from .folder import arrange, content_of, find_files, some
+from .folder import arrange, find_files, some
 
 TABLES = {".tsv": "\t", ".csv": ","}
 TEXT, LABEL = ("text", "sentence", "review", "content", "body"), ("label", "class", "category", "sentiment", "target")
@@ -88,24 +88,7 @@ def _tables(path, skipped):
 
 def _table(name, content, skipped, columns=None):
     """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is no text in UTF-8") from None
-    tabs = name.lower().endswith(".tsv")
-    limit = csv.field_size_limit(1 << 30)
-    try:
-        if tabs:  # quotation marks are text there
-            rows = [line.split("\t") for line in text.splitlines()]
-        else:
-            rows = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise ValueError(f"{name} is no table: {error}") from None
-    finally:
-        csv.field_size_limit(limit)
-    numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
-    if not numbered:
-        raise ValueError(f"{name} is empty")
+    numbered = table_rows(name, content)
     first = [cell.strip().lower() for cell in numbered[0][1]]
     at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
     if at is not None and of is not None:
@@ -123,6 +106,42 @@ def _table(name, content, skipped, columns=None):
         else:
             found.append((" ".join(row[columns[0]].split()), row[columns[1]].strip()))
     return found, columns
+
+
+def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
+
+    Raises:
+        ValueError: it is no table in UTF-8, or empty.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is no text in UTF-8") from None
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        if name.lower().endswith(".tsv"):  # quotation marks are text there
+            rows = [line.split("\t") for line in text.splitlines()]
+        else:
+            rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{name} is no table: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+    numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
+    if not numbered:
+        raise ValueError(f"{name} is empty")
+    return numbered
+
+
+def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:
+    """The rows of a table without a first one that names columns, and which column has the texts: the named one, or the longest."""
+    first = [cell.strip().lower() for cell in rows[0]]
+    named = next((first.index(word) for word in TEXT if word in first), None)
+    if named is not None:
+        return rows[1:], named
+    lengths = [sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    return rows, lengths.index(max(lengths))
 
 
 def _guessed(name, rows):

@@ -5,8 +5,8 @@ import pytest
 import minigrad as mg
 from methods import peft
 from methods.peft import tuning
-from methods.training.text_encoders import SentenceEncoder, frozen_features
-from methods.training.texts import TextBatches, padded
+from methods.training.text_encoders import SentenceEncoder, outputs
+from methods.training.texts import TextBatches, filled, padded
 from methods.transfer import linear, setfit
 from minigrad import nn
 
@@ -53,8 +53,8 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     (x, y), (test, test_y) = draw(80), draw(100)
     mg.random.seed(0)
     net = SentenceEncoder(nn.BERT(60, 16, 2, 2, 32, 16, dropout=0.0))
-    frozen = linear.logistic(frozen_features(net, x, 0), y, 2)
-    before = (frozen.scores(frozen_features(net, test, 0)).argmax(1) == test_y).mean()
+    frozen = linear.logistic(outputs(net, x, 0), y, 2)
+    before = (frozen.scores(outputs(net, test, 0)).argmax(1) == test_y).mean()
     adaptation = peft.apply(net, "full", head=2)
     method = setfit.Contrast(setfit.Config(), adaptation)
     batches = setfit.Balanced(x, y, 0, 16, 0)
@@ -64,10 +64,12 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    head = setfit.read_head(net, frozen_features(net, x, 0), y, 2)
+    head, net.head = net.head, nn.Identity()
+    features, net.head = outputs(net, x, 0), head
+    head = setfit.read_head(net, features, y, 2)
     np.testing.assert_allclose(net.head.weight.numpy(), head.weight, rtol=1e-5)
     with mg.no_grad():
-        scores = net.eval()(*padded(test, 0)).numpy()
+        scores = net.eval()(padded(test, 0), filled(test)).numpy()
     assert (scores.argmax(1) == test_y).mean() > max(before + 0.1, 0.85)
     assert method.schedule(0, 100) < method.schedule(10, 100) == 1 > method.schedule(99, 100)
 
