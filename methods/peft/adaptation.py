@@ -36,13 +36,9 @@ class Adaptation:
         self.net, self.method, self.config, self.is_merged = net, method, config, False
         self.has_head = head is not None
         self.base, self.base_size = checksum(net, self.has_head), _size(_base(net, self.has_head))
-        like = next(iter(net.parameters()))
         self._places = list(module.parts(net, config, **more))
         if self.has_head:
-            new = head if isinstance(head, nn.Module) else zero_head(net, head)
-            self._places.append(Place(vars(net), "head", new))
-        for place in self._places:
-            _move(place.new, like)
+            self._places.append(Place(vars(net), "head", _new_head(net, head)))
         self.attach()
 
     # -- in and out --------------------------------------------------------------------------------------------------
@@ -55,10 +51,12 @@ class Adaptation:
         """
         _check_free(self.net)
         before = self.net.parameters()
+        known = {id(parameter) for parameter in before}
+        for place in self._places:
+            _move(place.new, place.old if isinstance(place.old, nn.Parameter) else before[0], known)
         self._flags = [(parameter, parameter.requires_grad) for parameter in before]
         for place in self._places:
             place.put()
-        known = {id(parameter) for parameter in before}
         for parameter in self.net.parameters():
             parameter.requires_grad = id(parameter) not in known
         if self.has_head:
@@ -74,6 +72,8 @@ class Adaptation:
         if getattr(self.net, "adaptation", None) is not self:
             raise ValueError(f"undo: {self.method} is not in the network (any more)")
         for place in reversed(self._places):
+            if isinstance(place.old, nn.Parameter):  # the network may have been moved in between
+                _move(place.old, place.new)
             place.take()
         for parameter, flag in self._flags:
             parameter.requires_grad, parameter.grad = flag, None
@@ -146,6 +146,8 @@ class Adaptation:
                 "base": self.base_size}
 
     def __str__(self) -> str:
+        if self.is_merged or getattr(self.net, "adaptation", None) is not self:
+            return f"{self.method}, {'merged into the weights' if self.is_merged else 'not in the network'}"
         n = self.counts()
         head = f", and {n['head']:,} of the head" if n["head"] else ""
         return (f"{self.method}: {n['trained']:,} numbers are trained ({100 * n['trained'] / max(n['base'], 1):.2f} % of "
@@ -221,14 +223,18 @@ def with_state(net: nn.Module, path: str | os.PathLike, about: dict[str, Any], a
     return found
 
 
-def zero_head(net: nn.Module, classes: int) -> nn.Linear:
-    """A linear layer from a network's features, 0 at first."""
+def _new_head(net, head):
+    """The Module given, or a linear layer for so many classes, 0 at first."""
+    if isinstance(head, nn.Module):
+        if {id(p) for p in head.parameters()} & {id(p) for p in net.parameters()}:
+            raise ValueError("head: it is part of the network, which would be changed: give a copy")
+        return head
     if not isinstance(getattr(net, "width", None), int):
         raise ValueError(f"{type(net).__name__} does not say the width of its features: give a Module as head")
-    head = nn.Linear(net.width, classes)
-    for parameter in head.parameters():
+    new = nn.Linear(net.width, head)
+    for parameter in new.parameters():
         nn.init.zeros_(parameter)
-    return head
+    return new
 
 
 def checksum(net: nn.Module, without_head: bool = False) -> str:
@@ -264,10 +270,10 @@ def _check_free(net):
         raise ValueError(f"{type(net).__name__} has {there.method} already: undo() it first")
 
 
-def _move(part, like):
-    """Brings what is new to the device and dtype of the network; base weights in it are there already."""
-    target, dtype = str(like.device), like.dtype
-    if isinstance(part, nn.Module):
-        part.to(target).to(dtype)
-    elif part.dtype != dtype:
-        part.data = part.data.astype(dtype)
+def _move(part, like, known=()):
+    """Brings a Module or Parameter to a device and dtype, but for Parameters known by their ids."""
+    for parameter in part.parameters() if isinstance(part, nn.Module) else [part]:
+        if id(parameter) not in known and (parameter.device, parameter.dtype) != (like.device, like.dtype):
+            alone = nn.Module()
+            alone.parameter = parameter
+            alone.to(str(like.device)).to(like.dtype)

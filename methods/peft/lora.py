@@ -117,6 +117,6 @@ def _lengths(w):
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:
     """A LoRALinear for each linear layer that the targets name."""
-    for layers in matching(net, config.targets):
-        first = layers[0]
-        yield Place(first.holder, first.key, LoRALinear(first.linear, [layer.rows for layer in layers], config))
+    for linear, rows, places in matching(net, config.targets):
+        new = LoRALinear(linear, rows, config)
+        yield from (Place(holder, key, new) for holder, key in places)

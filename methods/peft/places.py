@@ -71,8 +71,8 @@ def linear_layers(net: nn.Module) -> dict[str, Layer]:
     return found
 
 
-def matching(net: nn.Module, patterns: Iterable[str]) -> list[list[Layer]]:
-    """The layers that patterns name, those of one linear layer together.
+def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, list[slice], list[tuple[Any, Any]]]]:
+    """The layers that patterns name: of each the rows named, and its places (holder, key).
 
     Args:
         patterns: with *, ? and [...] as in file names; they fit a name, or the end of one behind a dot.
@@ -88,13 +88,14 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[list[Layer]]:
         if not fitting:
             raise ValueError(f"no linear layer is called {pattern!r}; there are: {', '.join(_short(layers)) or 'none'}")
         chosen |= fitting
-    together: dict[int, list[Layer]] = {}
-    for layer in sorted(chosen.values(), key=lambda layer: layer.rows.start):
-        together.setdefault(id(layer.linear), []).append(layer)
-    for parts in together.values():
-        if any(a.rows.stop > b.rows.start for a, b in zip(parts, parts[1:])):
+    found = []
+    for linear in {id(layer.linear): layer.linear for layer in chosen.values()}.values():
+        rows = sorted({(layer.rows.start, layer.rows.stop) for layer in chosen.values() if layer.linear is linear})
+        if any(stop > start for (_, stop), (start, _) in zip(rows, rows[1:])):
             raise ValueError("a pattern names rows that another names too: queries, keys or values, and all three together")
-    return list(together.values())
+        places = {(id(layer.holder), layer.key): (layer.holder, layer.key) for layer in layers.values() if layer.linear is linear}
+        found.append((linear, [slice(*pair) for pair in rows], list(places.values())))
+    return found
 
 
 def _short(names):

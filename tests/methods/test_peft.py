@@ -364,13 +364,17 @@ def test_what_is_refused():
             (lambda: peft.apply(conv, "prefix"), "ResNet has no Transformer blocks"),
             (lambda: peft.apply(conv, "adapters"), "ResNet has no Transformer blocks"),
             (lambda: peft.apply(conv, "lora"), "there are: head"),
-            (lambda: peft.apply(nn.Linear(3, 2), "probe", head=2), "Linear does not say the width")):
+            (lambda: peft.apply(nn.Linear(3, 2), "probe", head=2), "Linear does not say the width"),
+            (lambda: peft.apply(conv, "probe", head=conv.head), "head: it is part of the network")):
         with pytest.raises(ValueError, match=message):
             call()
     adaptation = peft.apply(net, "lora")
     with pytest.raises(ValueError, match=r"BERT has lora already: undo\(\) it first"):
         peft.apply(net, "prefix")
+    adaptation.merge()
+    assert str(adaptation) == "lora, merged into the weights"
     adaptation.undo()
+    assert str(adaptation) == "lora, not in the network"
     for call in (adaptation.undo, adaptation.merge, adaptation.parameters, adaptation.finish, lambda: adaptation.save("nowhere")):
         with pytest.raises(ValueError, match="lora is not in the network"):
             call()
@@ -383,6 +387,39 @@ def test_other_dtypes_follow_the_network():
         assert {p.dtype for p in adaptation.parameters()} == {np.dtype("float64")}
         assert net(IDS, MASK).dtype == np.float64
         adaptation.undo()
+
+
+def test_a_network_that_moves_meanwhile():
+    for method in peft.METHODS:
+        net = bert()
+        adaptation = peft.apply(net, method, head=2, **SMALL.get(method, {}))
+        net.to("float64")
+        assert net(IDS, MASK).dtype == np.float64
+        adaptation.undo()
+        assert {p.dtype for p in net.parameters()} == {np.dtype("float64")}
+        net.to("float32")
+        adaptation.attach()
+        assert {p.dtype for p in net.parameters()} == {np.dtype("float32")}
+
+
+def test_a_layer_in_two_places_stays_one():
+    class Twice(nn.Module):
+        def __init__(self):
+            self.a = self.b = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    net, x = Twice(), np.ones((2, 3), np.float32)
+    before = net(x).numpy()
+    adaptation = moved(peft.apply(net, "lora", targets=("a",), rank=1))
+    assert net.a is net.b and len(adaptation.parameters()) == 2
+    beside = net(x).numpy()
+    adaptation.merge()
+    np.testing.assert_allclose(net(x).numpy(), beside, atol=1e-6)
+    adaptation.undo()
+    assert net.a is net.b
+    np.testing.assert_array_equal(net(x).numpy(), before)
 
 
 def test_a_network_with_convolutions_takes_what_needs_no_blocks():
