@@ -35,7 +35,7 @@ class ScaledOut(nn.Linear):
         self.scale = nn.Parameter(np.ones(2 * self.queries, np.float32))
 
     def _all(self):
-        return mg.concatenate([Tensor(np.ones(self.queries, self.scale.dtype)).to(self.scale.device), self.scale])
+        return mg.pad(self.scale, ((self.queries, 0),), constant_values=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return mg.linear(x, self.weight, self.bias) * self._all()

@@ -15,6 +15,8 @@ DoRA (Liu et al. 2024, arXiv:2402.09353): length and direction of each output's 
 
 Of the layer that makes queries, keys and values at once, each third has an A and a B of its own.
 """
+import functools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,47 +57,37 @@ class LoRALinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         u = mg.linear(self.dropout(x), mg.concatenate(self.a) if len(self.a) > 1 else self.a[0])  # A x of all parts
         if self.m is None:
-            return mg.linear(x, self.weight, self.bias) + mg.linear(u, self.s * self._column(self.b))
-        h = (mg.linear(x, self.weight) + mg.linear(u, self.s * self._column(self.b))) * self._factors()
+            return mg.linear(x, self.weight, self.bias) + mg.linear(u, self.s * self._column())
+        h = (mg.linear(x, self.weight) + mg.linear(u, self.s * self._column())) * self._factors()
         return h if self.bias is None else h + self.bias
 
     def rows(self, x: Tensor, which: slice) -> Tensor:
         return self(x)[..., which]
 
-    def _column(self, b):
+    def _column(self):
         """The B of all parts as one: each beside 0 for the others' A, and 0 in rows of no part."""
-        if len(b) == 1 and len(b[0]) == len(self.weight):
-            return b[0]
-        r, end, blocks = b[0].shape[1], 0, []
-        for i, (rows, own) in enumerate(zip(self.parts, b)):
-            zeros = [self._zeros(rows.stop - rows.start, r * n) for n in (i, len(b) - 1 - i)]
-            blocks += [self._zeros(rows.start - end, r * len(b)), mg.concatenate([zeros[0], own, zeros[1]], 1)]
-            end = rows.stop
-        return mg.concatenate([*blocks, self._zeros(len(self.weight) - end, r * len(b))])
-
-    def _zeros(self, *shape):
-        return Tensor(np.zeros(shape, self.weight.dtype)).to(self.weight.device)
+        if len(self.b) == 1 and len(self.b[0]) == len(self.weight):
+            return self.b[0]
+        r, last, d = self.b[0].shape[1], len(self.b) - 1, len(self.weight)
+        return sum(mg.pad(b, ((rows.start, d - rows.stop), (r * i, r * (last - i))))
+                   for i, (rows, b) in enumerate(zip(self.parts, self.b)))
 
     def _updated(self):
-        """W_0 + s B A of each part."""
-        return [self.weight[rows] + self.s * mg.matmul(b, a) for rows, a, b in zip(self.parts, self.a, self.b)]
+        """W_0 + s B A of each part, as constants."""
+        with mg.no_grad():
+            return [self.weight[rows] + self.s * mg.matmul(b, a) for rows, a, b in zip(self.parts, self.a, self.b)]
 
     def _factors(self):
         """m / |W_0 + s B A|, and 1 for rows of no part: (d,)."""
-        with mg.no_grad():
-            lengths = [_lengths(w) for w in self._updated()]
-        end, found = 0, []
-        for rows, m, length in zip(self.parts, self.m, lengths):
-            found += [self._zeros(rows.start - end) + 1, m / length]
-            end = rows.stop
-        return mg.concatenate([*found, self._zeros(len(self.weight) - end) + 1])
+        factors = (mg.pad(m / _lengths(w), ((rows.start, len(self.weight) - rows.stop),), constant_values=1)
+                   for rows, m, w in zip(self.parts, self.m, self._updated()))
+        return functools.reduce(operator.mul, factors)
 
     def merged(self) -> nn.Linear:
         """A plain linear layer that computes the same, without dropout."""
         weight = self.weight.data.copy()
-        with mg.no_grad():
-            for i, (rows, w) in enumerate(zip(self.parts, self._updated())):
-                weight[rows] = (w if self.m is None else w * (self.m[i] / _lengths(w))[:, None]).data
+        for i, (rows, w) in enumerate(zip(self.parts, self._updated())):
+            weight[rows] = (w if self.m is None else w * (self.m[i].detach() / _lengths(w))[:, None]).data
         return plain(weight, self.bias)
 
 
@@ -111,6 +103,7 @@ def _empty(*shape):
 
 
 def _lengths(w):
+    """|w| of each row, as a constant."""
     with mg.no_grad():
         return mg.sqrt((w * w).sum(1))
 
