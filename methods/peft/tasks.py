@@ -31,7 +31,7 @@ class Config:
     test: int = setting(0, least=0, free=True)  # examples to test on at most; 0: all
     tokens: int = setting(0, least=0)  # of a text at most; 0: 64, or as many as the encoder reads
     pooling: Literal["mean", "first"] = "mean"  # how the states of a text become one
-    dropout: float = setting(0.0, least=0, most=0.9)  # in the encoder of texts
+    encoder_dropout: float = setting(0.0, least=0, most=0.9)  # of a BERT, in training
     image_size: int = setting(0, least=0)  # pixels of pictures; 0: those of the encoder
     first_steps: int = setting(600, least=1)  # of the small encoder's own training
 
@@ -106,7 +106,7 @@ def of_texts(run: Any) -> Task:
     if folder is None:
         folder = pathlib.Path(run.out) / "encoder"
         small_bert(found.x, folder, run.first_steps, run.tokens or TOKENS, run.seed)
-    net, vocabulary = text_encoders.load(folder, run.dropout, run.pooling)
+    net, vocabulary = text_encoders.load(folder, run.encoder_dropout, run.pooling)
     longest = len(net.bert.position.weight)
     tokens = run.tokens or min(TOKENS, longest)
     if not 3 <= tokens <= longest:
