@@ -19,7 +19,7 @@ import minigrad as mg
 from methods import peft
 from methods.peft import tasks, tuning
 from methods.peft.prediction import FILE
-from methods.training import plots
+from methods.training import checkpoint, plots
 from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.prediction import write_test
@@ -65,9 +65,10 @@ def main(run):
     found["share"] = 100 * found["trained"] / adaptation.base_size
     scores = task.outputs(task.test)
     found |= {"accuracy": accuracy(scores, task.test_y), "classes": len(task.classes)}
-    folder.path.mkdir(parents=True, exist_ok=True)
     if run.method == "probe":
-        folder.write_settings()
+        with folder.locked():
+            folder.write_settings()
+            checkpoint.save(folder.checkpoint, 0, {"adaptation": adaptation})
     adaptation.save(folder.path / FILE, classes=list(task.classes), inputs=task.inputs, accuracy=found["accuracy"])
     print(f"{100 * found['accuracy']:.1f} % of {len(task.test_y)} to test on are right")
     print(write_test(folder.path, mg.softmax(mg.Tensor(scores), 1).numpy(), task.test_y, task.classes))

@@ -43,6 +43,9 @@ def test_a_run_predicts_as_it_was_tested(here, method, capsys):
     printed = capsys.readouterr().out
     assert "96 texts to train on, 24 to test on; classes negative, positive" in printed and "numbers are trained" in printed
     assert network.net.adaptation.counts()["trained"] == found["trained"]
+    with pytest.raises(FileExistsError, match="continue it with --resume"):
+        example.main(run(here, method, method))
+    assert example.main(run(here, method, method, resume=True))["accuracy"] == found["accuracy"]
 
 
 def test_prediction_reads_texts_files_and_tables(here, tmp_path, capsys):
