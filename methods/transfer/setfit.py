@@ -30,6 +30,8 @@ from minigrad.backend import to_device
 
 from . import linear
 
+SHORT = {"steps": 60}  # of a run
+
 
 @dataclass
 class Config:
