@@ -16,6 +16,18 @@ def test_networks_have_as_many_parameters_as_their_peers():
         assert counts[0] == counts[1], name
 
 
+def test_lora_has_as_many_parameters_as_its_peer():
+    pytest.importorskip("torch")
+    from benchmarks import peers, workloads
+    from methods import peft
+    from minigrad import nn
+    ours, theirs = nn.BERT(*workloads.LORA), peers.LoRABERT(*workloads.LORA, 10)
+    peft.apply(ours, "lora", head=10)
+    for trained in (True, False):
+        counts = [sum(math.prod(p.shape) for p in net.parameters() if p.requires_grad == trained) for net in (ours, theirs)]
+        assert counts[0] == counts[1]
+
+
 def test_networks_have_as_many_parameters_in_jax():
     jax = pytest.importorskip("jax")
     from benchmarks import jax_peers, workloads

@@ -34,7 +34,9 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.method import Loss, Method
+from methods.training.optimizers import linear
 from methods.training.settings import setting
+from methods.training.texts import filled, padded
 from minigrad import Tensor, io, nn, optim
 from minigrad.backend import to_device
 from minigrad.backend.files import replacing
@@ -172,20 +174,6 @@ class Batch:
         return Batch(*(to_device(array, device) for array in vars(self).values()))
 
 
-def padded(rows: list[np.ndarray], value: int) -> np.ndarray:
-    """Rows of different lengths as one array, filled up at their ends."""
-    table = np.full((len(rows), max(map(len, rows))), value, np.int64)
-    for line, row in zip(table, rows):
-        line[:len(row)] = row
-    return table
-
-
-def filled(rows: list[np.ndarray]) -> np.ndarray:
-    """Where `padded` has the rows themselves: True, and False for what fills them up."""
-    lengths = np.array([len(row) for row in rows])
-    return np.arange(lengths.max()) < lengths[:, None]
-
-
 def joined(a: np.ndarray, b: np.ndarray | None, vocabulary: WordPiece, length: int) -> tuple[np.ndarray, np.ndarray]:
     """x and s. What is too long loses tokens at the end of the longer sentence."""
     room = length - (2 if b is None else 3)
@@ -310,12 +298,6 @@ class Pretraining(Method):
     def schedule(self, step: int, steps: int) -> float:
         """Up in a line, then down in one to 0."""
         return linear(step, steps, self.config.warmup)
-
-
-def linear(step: int, steps: int, warmup: float) -> float:
-    """The factor of the rate: from 0 to 1 in the first part of the steps, then back to 0 at the end."""
-    up = warmup * steps
-    return min((step + 1) / up if up else 1.0, (steps - step) / max(steps - up, 1), 1.0)
 
 
 def make_optimizer(net: nn.Module, lr: float, decay: float) -> optim.AdamW:

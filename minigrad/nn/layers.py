@@ -54,6 +54,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
 
+    def rows(self, x: Tensor, which: slice) -> Tensor:
+        """The outputs of the rows `which` of the weight alone."""
+        return ops.linear(x, self.weight[which], None if self.bias is None else self.bias[which])
+
 
 class Embedding(Module):
     """Rows of `weight` (num_embeddings, embedding_dim) by index; that of `padding_idx` starts at 0 and gets no gradient."""

@@ -31,7 +31,12 @@ class Attention(Module):
     Args:
         dropout: the probability with which an attention weight is set to 0 in training.
         bias: whether qkv and proj have one.
+
+    Attributes:
+        prefix: None, or a Module that returns the `prefix` of calls without one (prefix tuning).
     """
+
+    prefix: Module | None = None
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
         dim, num_heads = sizes(self, dim=dim, num_heads=num_heads)
@@ -58,6 +63,8 @@ class Attention(Module):
         self._check("query", query)
         n, length, dim = query.shape
         drop = self.dropout if self.training else 0
+        if prefix is None and self.prefix is not None:
+            prefix = self.prefix()
         if key is None and value is None:
             qkv = self.qkv(query).reshape(n, length, 3, self.num_heads, dim // self.num_heads)
             if prefix is None and not need_weights and not drop:
@@ -85,8 +92,7 @@ class Attention(Module):
         """Query, key or value (i = 0, 1, 2) of x as (N, heads, L, E / heads)."""
         x = as_tensor(x)
         self._check(("query", "key", "value")[i], x)
-        rows = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
-        y = ops.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+        y = self.qkv.rows(x, slice(i * x.shape[-1], (i + 1) * x.shape[-1]))
         return y.reshape(*y.shape[:2], self.num_heads, x.shape[-1] // self.num_heads).transpose(0, 2, 1, 3)
 
 
@@ -131,9 +137,14 @@ class TransformerBlock(Module):
         drop_path: the probability with which a branch is left out for a sample, in training.
         eps: of the layer norms.
         layer_scale: what the branches' scales `ls1` and `ls2` start at; None for no scales.
+
+    Attributes:
+        adapter1, adapter2: None, or a Module through which the branch goes last, after its dropout (adapters).
     """
 
     attention = Attention  # the class of `attn`
+    adapter1: Module | None = None
+    adapter2: Module | None = None
 
     def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
                  drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6, layer_scale: float | None = None):
@@ -150,14 +161,15 @@ class TransformerBlock(Module):
         y = self.attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
                       need_weights=need_weights)
         y, weights = y if need_weights else (y, None)
-        x = x + self._branch(self.ls1(y))
+        x = x + self._branch(self.ls1(y), self.adapter1)
         x = x if self.norm_first else self.norm1(x)
-        x = x + self._branch(self.ls2(self.mlp(self.norm2(x) if self.norm_first else x)))
+        x = x + self._branch(self.ls2(self.mlp(self.norm2(x) if self.norm_first else x)), self.adapter2)
         x = x if self.norm_first else self.norm2(x)
         return (x, weights) if need_weights else x
 
-    def _branch(self, y):
-        return self.drop_path(self.dropout(y))
+    def _branch(self, y, adapter):
+        y = self.dropout(y)
+        return self.drop_path(y if adapter is None else adapter(y))
 
 
 # -- under PyTorch's names -------------------------------------------------------------------------------------------

@@ -151,6 +151,44 @@ class BERT(nn.Module):
         return self.head(torch.tanh(self.pooler(x[:, 0])))
 
 
+class LowRank(nn.Module):
+    """A frozen linear layer with LoRA of rank 8 and alpha 16."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, width).requires_grad_(False)
+        self.a, self.b = nn.Parameter(torch.randn(8, width) / width ** 0.5), nn.Parameter(torch.zeros(width, 8))
+
+    def forward(self, x):
+        return self.linear(x) + x @ self.a.T @ self.b.T * 2
+
+
+class LoRABlock(nn.Module):
+    def __init__(self, width, heads, hidden):
+        super().__init__()
+        self.heads, self.q, self.v = heads, LowRank(width), LowRank(width)
+        self.k, self.out, self.fc1, self.fc2 = (nn.Linear(*sizes).requires_grad_(False) for sizes in (
+            (width, width), (width, width), (width, hidden), (hidden, width)))
+        self.norm1, self.norm2 = (nn.LayerNorm(width).requires_grad_(False) for _ in range(2))
+
+    def forward(self, x):
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.1 * self.training).transpose(1, 2).flatten(2)
+        x = self.norm1(x + F.dropout(self.out(y), 0.1, self.training))
+        y = self.fc2(F.dropout(F.gelu(self.fc1(x)), 0.1, self.training))
+        return self.norm2(x + F.dropout(y, 0.1, self.training))
+
+
+class LoRABERT(BERT):
+    """A frozen BERT with LoRA of queries and values, and a head."""
+
+    def __init__(self, vocabulary, width, depth, heads, hidden, classes):
+        super().__init__(vocabulary, width, 0, heads, hidden, classes)
+        self.requires_grad_(False)
+        self.head.requires_grad_()
+        self.layers = nn.Sequential(*(LoRABlock(width, heads, hidden) for _ in range(depth)))
+
+
 # -- self-supervised methods: a loss of two or more views each -------------------------------------------------------------
 
 def projector(*widths, last_norm=False):

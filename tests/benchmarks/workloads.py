@@ -264,6 +264,49 @@ for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
     workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), jax=_step_jax(_jaxs, _x))
 
 
+# -- LoRA of queries and values, rank 8: loss, backward, AdamW -----------------------------------------------------------
+
+LORA = 30522, 384, 6, 12, 1536
+
+
+def _lora_minigrad(device):
+    import minigrad as mg
+    from methods import peft
+    from minigrad import nn, optim
+    net = nn.BERT(*LORA).to(device)
+    optimizer = optim.AdamW(peft.apply(net, "lora", head=10).parameters(), 1e-3)
+    inputs, labels = mg.Tensor(_tokens(16)).to(device), np.arange(16) % 10
+
+    def train(inputs, labels):
+        loss = mg.cross_entropy(net(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step = mg.capture(train, device)
+    return lambda: step(inputs, labels).item()
+
+
+def _lora_torch(device):
+    import torch
+    from . import peers
+    net = peers.LoRABERT(*LORA, 10).to(device)
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3)
+    inputs, labels = torch.tensor(_tokens(16), device=device), torch.arange(16, device=device) % 10
+
+    def step():
+        loss = torch.nn.functional.cross_entropy(net(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    return step
+
+
+workload("LoRA step, MiniLM, 16 texts of 64 tokens", minigrad=_lora_minigrad, torch=_lora_torch)
+
+
 # -- self-supervised methods: loss, backward, AdamW, the moving average; the views are given ------------------------------
 
 

@@ -1,0 +1,36 @@
+"""BitFit: the biases learn.
+
+Elad Ben Zaken, Shauli Ravfogel, Yoav Goldberg: "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
+Language-models", 2021, arXiv:2106.10199.
+
+    h = W x + b,  LN(x) = g x^ + b:  b of all layers and norms learn, W and g do not
+"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from methods.training.settings import setting
+from minigrad import nn
+
+from .places import Place, parameters
+
+
+@dataclass
+class Config:
+    """The paper's: lr between 1e-4 and 1e-2."""
+
+    lr: float = setting(2e-3, above=0)
+
+
+def parts(net: nn.Module, config: Config) -> Iterator[Place]:
+    """A copy of each bias outside the head.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = False
+    for holder, key, parameter in parameters(net):
+        if key == "bias":
+            found = True
+            yield Place(holder, key, nn.Parameter(parameter.data.copy()))
+    if not found:
+        raise ValueError(f"{type(net).__name__} has no biases to train")

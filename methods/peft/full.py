@@ -1,0 +1,23 @@
+"""Full fine-tuning, for comparison: all weights learn (as copies, so that it can be undone)."""
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from methods.training.settings import setting
+from minigrad import nn
+
+from .places import Place, parameters
+
+
+@dataclass
+class Config:
+    """BERT's: lr 2e-5 to 5e-5."""
+
+    lr: float = setting(1e-4, above=0)
+
+
+def parts(net: nn.Module, config: Config) -> Iterator[Place]:
+    """A copy of each Parameter outside the head, one for all places of it."""
+    copies = {}
+    for holder, key, parameter in parameters(net):
+        copies.setdefault(id(parameter), nn.Parameter(parameter.data.copy()))
+        yield Place(holder, key, copies[id(parameter)])

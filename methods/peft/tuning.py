@@ -1,0 +1,80 @@
+"""Training what `peft.apply` has put into a network.
+
+The head begins as a logistic regression of the features (LP-FT; Kumar et al. 2022, arXiv:2202.10054): with the few steps that
+small parts of a network need, a head that begins with 0 would learn for most of them.
+"""
+from dataclasses import dataclass
+from typing import Any
+
+import minigrad as mg
+from methods.training import optimizers
+from methods.training.evaluation import accuracy
+from methods.training.method import Loss, Method, Parts
+from methods.training.settings import setting
+from minigrad import nn, optim
+from minigrad.backend import to_device
+
+from .adaptation import Adaptation
+from .places import head_of
+
+
+@dataclass
+class Config:
+    """Settings of all methods; each has its own `lr`."""
+
+    batch: int = setting(32, least=1)  # examples in a step
+    probed: int = setting(2000, least=0)  # examples from whose features the head is found before training; 0: it begins with 0
+    head_lr: float = setting(2e-3, above=0)  # of the new head
+    decay: float = setting(0.01, least=0)  # of the matrices that learn, towards 0
+    warmup: float = setting(0.1, least=0, most=1)  # part of the steps in which the rates grow; then they fall to 0
+
+
+class Tuning(Method):
+    """Cross-entropy of a network with an adaptation; a checkpoint holds the adaptation alone."""
+
+    def __init__(self, config: Config, adaptation: Adaptation):
+        super().__init__(config, adaptation.net)
+        self.adaptation = adaptation
+
+    def state(self) -> Parts:
+        return {"adaptation": self.adaptation}
+
+    def loss(self, batch: tuple[Any, ...], step: int) -> Loss:
+        """A batch is the network's inputs and labels (N,)."""
+        training(self.net)
+        *x, y = batch
+        device = self.net.parameters()[0].device
+        scores = self.net(*(to_device(array, device) for array in x))
+        return mg.cross_entropy(scores, to_device(y, device)), {"accuracy": accuracy(scores.numpy(), y)}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return optimizers.linear(step, steps, self.config.warmup)
+
+
+def training(net: nn.Module) -> None:
+    """Training mode, but for batch normalisation, whose running statistics belong to the base."""
+    net.train()
+    for module in net.modules():
+        if hasattr(module, "running_mean"):
+            module.eval()
+
+
+def make_optimizers(adaptation: Adaptation, lr: float, config: Config) -> dict[str, optim.Optimizer]:
+    """AdamW of what is trained, at `lr`, and of the head at `head_lr`; biases and norms do not decay."""
+    head = {id(parameter) for parameter in head_of(adaptation.net).parameters()}
+    parts = [[p for p in adaptation.parameters() if (id(p) in head) == wanted] for wanted in (False, True)]
+    return (optimizers.make(parts[0], "adam", lr, config.decay)
+            | optimizers.make(parts[1], "adam", config.head_lr, config.decay, " of the head"))
+
+
+def memory(optimizers: dict[str, optim.Optimizer]) -> int:
+    """The bytes of the arrays that optimisers keep."""
+    return sum(array.nbytes for optimizer in optimizers.values() for array in _arrays(optimizer.state_dict()))
+
+
+def _arrays(state):
+    if isinstance(state, dict):
+        return [array for value in state.values() for array in _arrays(value)]
+    if isinstance(state, (list, tuple)):
+        return [array for value in state for array in _arrays(value)]
+    return [state] if getattr(state, "ndim", 0) else []

@@ -1,0 +1,220 @@
+"""Texts with labels, as people have them.
+
+| found                                               | what happens                                                       |
+|-----------------------------------------------------|--------------------------------------------------------------------|
+| a `.tsv` or `.csv` file                             | a text a row, a column of texts and one of labels                  |
+| a first row with names such as `text`, `label`      | says which column is which; else the one with fewer values is labels |
+| a folder with `train.tsv` and `test.tsv`, or `.csv` | to train and to test on; `dev` or `valid` is not used beside `test` |
+| a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
+| rows without a text or a label, of other length     | skipped, with the reason in `skipped`                              |
+| files that are not UTF-8, empty                     | skipped, with the reason in `skipped`                              |
+"""
+import collections
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import random
+
+import numpy as np
+
+from .folder import arrange, find_files, some
+
+TABLES = {".tsv": "\t", ".csv": ","}
+TEXT, LABEL = ("text", "sentence", "review", "content", "body"), ("label", "class", "category", "sentiment", "target")
+
+
+@dataclasses.dataclass
+class LabelledTexts:
+    """Texts with the number of each one's class.
+
+    Args:
+        texts: N of them; labels: (N,); classes: what the labels are called.
+        test: the places of those to test on; None where nothing says it.
+        skipped: from a file or row to why it was left out.
+    """
+
+    texts: list[str]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    test: np.ndarray | None = None
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
+    """The texts of a file or folder; see the table above.
+
+    Raises:
+        FileNotFoundError: nothing is at `path`; ValueError: it holds no labelled texts, or none of two classes.
+    """
+    path, skipped = pathlib.Path(path), {}
+    if not path.exists():
+        raise FileNotFoundError(f"no texts at {path}")
+    parts = _tables(path, skipped) or _folders(path, skipped)
+    rows = [(text, label, part == "test") for part, found in parts.items() for text, label in found]
+    trained = sorted({label for _, label, tested in rows if not tested}, key=_order)
+    if new := sorted({label for _, label, tested in rows if tested} - set(trained)):
+        raise ValueError(f"to train on there is no text of class {some(new)}")
+    if len(trained) < 2:
+        why = "; ".join(f"skipped {name} ({reason})" for name, reason in list(skipped.items())[:5])
+        raise ValueError(f"{path} holds labelled texts of {len(trained)} classes, and two or more are wanted{'; ' + why if why else ''}")
+    texts, labels, tested = zip(*rows)
+    test = np.flatnonzero(tested) if "test" in parts else None
+    return LabelledTexts(list(texts), np.array([trained.index(label) for label in labels]), tuple(trained), test, skipped)
+
+
+def _order(label):
+    """Numbers by their size, before words."""
+    return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
+
+
+def _tables(path, skipped):
+    """{"train": rows, "test": rows} of tables; {} if there are none."""
+    if path.suffix.lower() in TABLES and path.is_file():
+        return {"train": _table(path.name, path.read_bytes(), skipped)[0]}
+    if not path.is_dir():
+        return {}
+    named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()}
+    if "train" not in named:
+        if named:
+            raise ValueError(f"{path} holds {some(file.name for file in named.values())}: name one of them, or call those to train "
+                             "and to test on train and test")
+        return {}
+    test = next((named[name] for name in ("test", "dev", "valid", "validation") if name in named), None)
+    rows, columns = _table(named["train"].name, named["train"].read_bytes(), skipped)
+    return {"train": rows} | ({"test": _table(test.name, test.read_bytes(), skipped, columns)[0]} if test else {})
+
+
+def _table(name, content, skipped, columns=None):
+    """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
+    numbered = table_rows(name, content)
+    first = [cell.strip().lower() for cell in numbered[0][1]]
+    at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
+    if at is not None and of is not None:
+        columns, numbered = (at, of), numbered[1:]
+    width = collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0] if numbered else 0
+    if width < 2:
+        raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {width} cells")
+    columns = columns or _guessed(name, [row for _, row in numbered if len(row) == width])
+    found = []
+    for i, row in numbered:
+        if len(row) != width or max(columns) >= width:
+            skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
+        elif not all(row[k].strip() for k in columns):
+            skipped[f"{name}, row {i}"] = "no text or no label"
+        else:
+            found.append((" ".join(row[columns[0]].split()), row[columns[1]].strip()))
+    return found, columns
+
+
+def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
+
+    Raises:
+        ValueError: it is no table in UTF-8, or empty.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is no text in UTF-8") from None
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        if name.lower().endswith(".tsv"):  # quotation marks are text there
+            rows = [line.split("\t") for line in text.splitlines()]
+        else:
+            rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{name} is no table: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+    numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
+    if not numbered:
+        raise ValueError(f"{name} is empty")
+    return numbered
+
+
+def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:
+    """The rows of a table without a first one that names columns, and which column has the texts: the named one, or the longest."""
+    first = [cell.strip().lower() for cell in rows[0]]
+    named = next((first.index(word) for word in TEXT if word in first), None)
+    if named is not None:
+        return rows[1:], named
+    lengths = [sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    return rows, lengths.index(max(lengths))
+
+
+def _guessed(name, rows):
+    """Which column has the texts and which the labels: the labels are the one with fewest values (of several the shortest, the
+    last), the texts the longest of the others."""
+    values = [len({row[k] for row in rows}) for k in range(len(rows[0]))]
+    lengths = [sum(len(row[k]) for row in rows) for k in range(len(values))]
+    label = min(range(len(values)), key=lambda k: (values[k], lengths[k], -k))
+    lengths[label] = -1
+    if len(rows) > 20 and values[label] > len(rows) / 2:
+        raise ValueError(f"{name}: no column looks like labels; name the columns in a first row, such as text and label")
+    return lengths.index(max(lengths)), label
+
+
+def _folders(path, skipped):
+    """{"train": pairs, "test": pairs} of folders of .txt files."""
+    found = find_files(path, {".txt"}, "text")
+    if not found.files:
+        raise ValueError(f"{path} holds no table (.tsv, .csv) and no .txt files")
+    layout, texts = arrange(found.files, "text"), {}
+
+    def decode(content):
+        try:
+            text = " ".join(content.decode("utf-8-sig").split())
+        except UnicodeDecodeError:
+            raise ValueError("it is no text in UTF-8") from None
+        if not text or "\0" in text:
+            raise ValueError("it is empty" if not text else "it is no text in UTF-8")
+        return text
+
+    for name, text in found.read(decode):
+        texts[name] = text
+    skipped |= found.skipped
+    parts = {"train": layout.train} | ({"test": layout.test} if layout.test else {})
+    return {part: [(texts[name], label) for label, names in classes.items() for name in names if name in texts]
+            for part, classes in parts.items()}
+
+
+# -- made up ---------------------------------------------------------------------------------------------------------
+
+THINGS = ("the film", "this comedy", "the plot", "the cast", "the music", "the ending", "the camera work", "the dialogue",
+          "every scene", "the humour", "the second half", "the story", "this remake", "the lead actor", "the editing")
+GOOD = ("superb", "moving", "funny", "clever", "charming", "brilliant", "gripping", "fresh", "elegant", "memorable", "warm",
+        "witty", "lively", "honest", "delightful")
+BAD = ("dull", "clumsy", "boring", "shallow", "tedious", "awful", "predictable", "lifeless", "silly", "forgettable", "cold",
+       "messy", "flat", "fake", "annoying")
+IS, VERY, NOT = ("is", "was", "feels", "seems", "remains"), ("", "", "very ", "rather ", "truly ", "quite "), (
+    "not ", "never ", "hardly ", "anything but ")
+
+
+def made_up_reviews(count: int = 3000, seed: int = 0) -> LabelledTexts:
+    """Short reviews of films, put together at random, negative (0) and positive (1); a third is to test on.
+
+    Mostly the words decide, but not alone: a tenth of the statements is denied, and behind "but" stands what counts.
+    """
+    rng = random.Random(seed)
+
+    def statement(good):
+        denied = rng.random() < 0.1
+        words = GOOD if good != denied else BAD
+        return f"{rng.choice(THINGS)} {rng.choice(IS)} {rng.choice(NOT) if denied else rng.choice(VERY)}{rng.choice(words)}"
+
+    texts, labels = [], []
+    for k in range(count):
+        good, joint = k % 2 == 1, rng.choice(("", "", "", " and ", " and ", " and ", " and ", " and ", " but ", "although "))
+        if joint == "":
+            text = statement(good)
+        elif joint == " and ":
+            text = statement(good) + joint + statement(good)
+        elif joint == " but ":
+            text = statement(not good) + joint + statement(good)
+        else:
+            text = f"{joint}{statement(not good)} , {statement(good)}"
+        texts.append(text)
+        labels.append(int(good))
+    return LabelledTexts(texts, np.array(labels), ("negative", "positive"), np.arange(count)[-(count // 3):])

@@ -1,0 +1,103 @@
+"""Labelled texts: tables, folders, what is skipped and what is refused."""
+import csv
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from minigrad.data.labelled_texts import made_up_reviews, read_labelled_texts
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.tsv", "good\t1\nbad \t0\nnot  bad\t1\n"), ("a.tsv", "label\tid\tsentence\n1\t7\tgood\n0\t8\tbad\n1\t9\tnot bad\n"),
+    ("a.csv", "text,label\ngood,1\nbad,0\nnot bad,1\n"), ("a.csv", "\ufeffLabel,Review\r\n1,good\r\n0,bad\r\n1,\"not\nbad\"\r\n"),
+    ("A.TSV", "1\tgood\n0\tbad\n\n1\tnot bad"), ("a.csv", "good,1\nbad,0\nnot bad,1")],
+    ids=["tabs", "named columns", "commas", "quoted", "label first", "no last line"])
+def test_tables(tmp_path, name, content):
+    found = read_labelled_texts(write(tmp_path / name, content))
+    assert found.texts == ["good", "bad", "not bad"] and found.classes == ("0", "1") and found.test is None
+    np.testing.assert_array_equal(found.labels, [1, 0, 1])
+
+
+@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=("Cs", "Cc", "Z")), min_size=4), st.sampled_from(["x", "y"])),
+                min_size=2, max_size=12).filter(lambda rows: len({label for _, label in rows}) == 2))
+@settings(max_examples=40, deadline=None)
+def test_any_text_comes_back_from_a_table(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    found = read_labelled_texts(path)
+    assert [(text, found.classes[k]) for text, k in zip(found.texts, found.labels)] == rows
+
+
+def test_a_folder_of_tables(tmp_path):
+    write(tmp_path / "train.tsv", "a b\tpos\nc d\tneg\n")
+    write(tmp_path / "dev.tsv", "e f\tpos\n")
+    assert read_labelled_texts(tmp_path).texts == ["a b", "c d", "e f"]
+    write(tmp_path / "test.tsv", "g h\tneg\ni j\tpos\n")
+    found = read_labelled_texts(tmp_path)
+    assert found.texts == ["a b", "c d", "g h", "i j"] and found.classes == ("neg", "pos")
+    np.testing.assert_array_equal(found.test, [2, 3])
+    write(tmp_path / "test.tsv", "g h\tother\n")
+    with pytest.raises(ValueError, match="to train on there is no text of class other"):
+        read_labelled_texts(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_folders_of_files(tmp_path, packed):
+    for name, text in {"train/good/a.txt": "fine\n film", "train/bad/b.txt": "no", "test/good/c.txt": "ok",
+                       "test/bad/d.txt": "bad", "train/bad/e.txt": " \n"}.items():
+        write(tmp_path / "d" / name, text)
+    (tmp_path / "d" / "train" / "bad" / "f.txt").write_bytes(b"\xff\xfe\x00")
+    where = tmp_path / "d"
+    if packed:
+        where = tmp_path / "d.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            for path in sorted((tmp_path / "d").rglob("*.txt")):
+                archive.write(path, path.relative_to(tmp_path).as_posix())
+    found = read_labelled_texts(where)
+    assert dict(zip(found.texts, found.labels)) == {"fine film": 1, "no": 0, "ok": 1, "bad": 0}
+    assert {found.texts[i] for i in found.test} == {"ok", "bad"}
+    assert sorted(name.rpartition("/")[2] for name in found.skipped) == ["e.txt", "f.txt"]
+
+
+def test_rows_that_are_skipped(tmp_path):
+    found = read_labelled_texts(write(tmp_path / "a.tsv", "text\tlabel\na\t1\nb\t\n\t1\nc\t0\td\ne\t0\n"))
+    assert found.texts == ["a", "e"]
+    assert found.skipped == {"a.tsv, row 3": "no text or no label", "a.tsv, row 4": "no text or no label",
+                             "a.tsv, row 5": "3 cells, not 2"}
+
+
+@pytest.mark.parametrize("files, message", [
+    ({"a.tsv": ""}, "a.tsv is empty"), ({"a.tsv": "only\nthese\n"}, "its rows have 1 cells"),
+    ({"a.tsv": "a\t1\nb\t1\n"}, "1 classes, and two or more"), ({"a.csv": "\n".join(f"text {i},{i}" for i in range(30))},
+                                                               "no column looks like labels"),
+    ({"x.md": "a"}, "holds no table"), ({"d/b.tsv": "a\t1\n", "d/c.tsv": "b\t0\n"}, "name one of them")],
+    ids=["empty", "one column", "one class", "no labels", "other files", "several tables"])
+def test_what_is_refused(tmp_path, files, message):
+    for name, content in files.items():
+        write(tmp_path / name, content)
+    (first,) = {name.split("/")[0] for name in files}
+    with pytest.raises(ValueError, match=message):
+        read_labelled_texts(tmp_path if first == "x.md" else tmp_path / first)
+
+
+def test_nothing_there_and_other_encodings(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no texts at"):
+        read_labelled_texts(tmp_path / "none.tsv")
+    (tmp_path / "a.tsv").write_bytes("gr\u00fcn\t1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="a.tsv is no text in UTF-8"):
+        read_labelled_texts(tmp_path / "a.tsv")
+
+
+def test_made_up_reviews_are_always_the_same():
+    found, again = made_up_reviews(300), made_up_reviews(300)
+    assert found.texts == again.texts and len(found.test) == 100 and found.labels.mean() == 0.5
+    assert made_up_reviews(300, seed=1).texts != found.texts

@@ -1,0 +1,176 @@
+"""Parameter-efficient fine-tuning: each method's equations against plain NumPy."""
+import numpy as np
+import pytest
+
+import minigrad as mg
+from methods import peft
+from methods.peft import places
+from minigrad import nn
+
+from transformers_small import IDS, MASK, NETS, bert, drawn, moved, outputs
+
+
+def linear(x, layer):
+    return x @ layer.weight.numpy().T + layer.bias.numpy()
+
+
+@pytest.mark.parametrize("settings", [{}, dict(rank_stabilised=True), dict(dora=True), dict(targets=("attn.qkv",)),
+                                      dict(targets=("attn.k", "attn.v"), dora=True)],
+                         ids=["lora", "rslora", "dora", "packed", "dora of keys and values"])
+def test_lora_is_its_equation(settings):
+    net = bert()
+    moved(peft.apply(net, "lora", rank=3, alpha=5.0, **settings))
+    layer, x = net.blocks[1].attn.qkv, np.random.default_rng(0).normal(0, 1, (2, 4, 12))
+    s = 5 / 3**0.5 if settings.get("rank_stabilised") else 5 / 3
+    weight = layer.weight.numpy().astype(np.float64)
+    wanted = {"targets": ("attn.[qv]",)} | settings
+    thirds = {("attn.[qv]",): (0, 2), ("attn.k", "attn.v"): (1, 2), ("attn.qkv",): (None,)}[wanted["targets"]]
+    for i, third in enumerate(thirds):
+        rows = slice(0, 36) if third is None else slice(12 * third, 12 * third + 12)
+        updated = weight[rows] + s * layer.b[i].numpy() @ layer.a[i].numpy()
+        if settings.get("dora"):
+            updated *= (layer.m[i].numpy() / np.sqrt((updated**2).sum(1)))[:, None]
+        weight[rows] = updated
+    found = layer(x.astype(np.float32)).numpy()
+    np.testing.assert_allclose(found, x @ weight.T + layer.bias.numpy(), atol=2e-5)
+
+
+def test_dora_takes_the_length_as_a_constant():
+    net = bert()
+    moved(peft.apply(net, "lora", rank=2, dora=True, targets=("mlp.fc1",)), std=0.3)
+    layer, x = net.blocks[0].mlp.fc1, mg.Tensor(np.random.default_rng(0).normal(0, 1, (5, 12)).astype(np.float32))
+    layer(x).sum().backward()
+    updated = layer.weight.numpy() + layer.s * layer.b[0].numpy() @ layer.a[0].numpy()
+    length = np.sqrt((updated**2).sum(1))
+    by_b = layer.s * (layer.m[0].numpy() / length)[:, None] * (x.numpy() @ layer.a[0].numpy().T).sum(0)
+    np.testing.assert_allclose(layer.b[0].grad.numpy(), by_b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.m[0].grad.numpy(), (x.numpy() @ updated.T / length).sum(0), rtol=1e-4, atol=1e-4)
+
+
+def test_lora_of_queries_other_than_the_keys():
+    """Cross-attention projects with rows of the packed layer."""
+    mg.random.seed(0)
+    attention = drawn(nn.MultiheadAttention(12, 3))
+    query, key = (np.random.default_rng(k).normal(0, 1, (2, n, 12)).astype(np.float32) for k, n in ((0, 3), (1, 5)))
+    for method, settings in (("lora", dict(targets=("[qv]",), rank=2)), ("lora", dict(targets=("k",), dora=True))):
+        adaptation = moved(peft.apply(attention, method, **settings))
+        with mg.no_grad():
+            beside = attention(query, key).numpy()
+            adaptation.merge()
+            np.testing.assert_allclose(attention(query, key).numpy(), beside, atol=1e-5)
+            adaptation.undo()
+            assert np.abs(attention(query, key).numpy() - beside).max() > 1e-3
+
+
+@pytest.mark.parametrize("where", ["both", "attention", "mlp"])
+def test_adapters_stand_before_the_residual_sum(where):
+    net = bert()
+    moved(peft.apply(net, "adapters", middle=3, where=where))
+    block, x = net.blocks[0], np.random.default_rng(0).normal(0, 1, (2, 4, 12)).astype(np.float32)
+
+    def adapted(h, adapter):
+        return h if adapter is None else h + linear(mg.gelu(mg.Tensor(linear(h, adapter.down))).numpy(), adapter.up)
+
+    assert (block.adapter1 is None, block.adapter2 is None) == (where == "mlp", where == "attention")
+    with mg.no_grad():
+        y = block.norm1(x + adapted(block.attn(x).numpy(), block.adapter1)).numpy()
+        y = block.norm2(y + adapted(block.mlp(y).numpy(), block.adapter2)).numpy()
+        np.testing.assert_allclose(block(x).numpy(), y, atol=1e-5)
+
+
+def test_adapters_come_behind_the_dropout():
+    net = bert(dropout=0.5)
+    peft.apply(net, "adapters", where="mlp", middle=1)
+    block = net.blocks[0]
+    block.adapter2.up.bias.data = np.full(12, 1e4, np.float32)
+    seen = []
+    block.norm2 = lambda x: seen.append(x.numpy()) or x
+    mg.random.seed(0)
+    block.train()(np.zeros((2, 4, 12), np.float32))
+    assert (seen[0] > 9e3).all()  # dropout behind it would set half of them to 0
+
+
+def attention(q, k, v, mask):
+    scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
+def heads(x, n=3):
+    return x.reshape(*x.shape[:2], n, -1).transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_prefixes_are_keys_and_values_that_all_tokens_see(causal, hidden):
+    net = bert()
+    adaptation = moved(peft.apply(net, "prefix", length=2, hidden=hidden))
+    attn, x = net.blocks[1].attn, np.random.default_rng(0).normal(0, 1, (3, 7, 12)).astype(np.float32)
+    if hidden:
+        part = attn.prefix
+        p = linear(np.tanh(linear(part.shared.e.numpy(), part.shared.fc1)), part.fc2)  # (P, keys and values of all heads)
+        keys, values = (p[:, side].reshape(2, 3, 4).transpose(1, 0, 2) for side in (slice(0, 12), slice(12, 24)))
+        assert part.shared is net.blocks[0].attn.prefix.shared
+    else:
+        keys, values = attn.prefix.keys.numpy(), attn.prefix.values.numpy()
+    q, k, v = (heads(part) for part in np.split(linear(x, attn.qkv), 3, -1))
+    k, v = (np.concatenate([np.broadcast_to(a, (3, 3, 2, 4)), b], 2) for a, b in ((keys, k), (values, v)))
+    seen = np.broadcast_to(np.tril(np.ones((7, 7), bool)) if causal else MASK[:, None, None], (3, 1, 7, 7))
+    y = attention(q, k, v, np.concatenate([np.ones((3, 1, 7, 2), bool), seen], -1))
+    wanted = linear(y.transpose(0, 2, 1, 3).reshape(3, 7, 12), attn.proj)
+    mask = {} if causal else {"attn_mask": MASK[:, None, None]}
+    with mg.no_grad():
+        np.testing.assert_allclose(attn(x, is_causal=causal, **mask).numpy(), wanted, atol=1e-5)
+    whole = outputs(net, (IDS, MASK))
+    adaptation.finish()
+    assert adaptation.config.hidden == 0 and set(adaptation.named_parameters()) == {
+        f"layers.{i}.self_attn.prefix.{part}" for i in (0, 1) for part in ("keys", "values")}
+    np.testing.assert_allclose(outputs(net, (IDS, MASK)), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_prompts_stand_behind_the_first_token(kind):
+    build, x = NETS[kind]
+    net = build()
+    adaptation = moved(peft.apply(net, "prompt", length=3))
+    (owner,) = places.transformers(net)
+    p, states = owner.encode.p.numpy(), np.random.default_rng(0).normal(0, 1, (3, 5, 12)).astype(np.float32)
+    more = (MASK[:, :5],) if isinstance(owner, nn.BERT) else ()
+    with mg.no_grad():
+        found = owner.eval().encode(states, *more).numpy()
+        adaptation.undo()
+        joint = np.concatenate([states[:, :1], np.broadcast_to(p, (3, 3, 12)), states[:, 1:]], 1)
+        more = tuple(np.concatenate([np.ones((3, 3), bool), mask], 1) for mask in more)
+        y = owner.encode(joint, *more).numpy()
+    np.testing.assert_allclose(found, np.concatenate([y[:, :1], y[:, 4:]], 1), atol=1e-5)
+
+
+def test_prompts_begin_as_words():
+    net = bert().eval()
+    adaptation = peft.apply(net, "prompt", length=5, start="classes", words=[7, 9])
+    with mg.no_grad():
+        embedded = net.embed(np.array([[7], [9]])).numpy()[:, 0]
+    np.testing.assert_array_equal(net.encode.p.numpy(), embedded[[0, 1, 0, 1, 0]])
+    adaptation.undo()
+    peft.apply(net, "prompt", length=5, start="words", words=[7, 9])
+    rows = {tuple(row) for row in net.encode.p.numpy()}
+    assert rows <= {tuple(row) for row in embedded}
+    net.adaptation.undo()
+    with pytest.raises(ValueError, match="begin as words need words"):
+        peft.apply(net, "prompt", start="words")
+    with pytest.raises(ValueError, match="and a network that embeds them"):
+        peft.apply(NETS["ViT"][0](), "prompt", start="words", words=[1])
+
+
+def test_ia3_scales_keys_values_and_hidden_units():
+    net = bert()
+    moved(peft.apply(net, "ia3"), std=0.5)
+    block, x = net.blocks[0], np.random.default_rng(0).normal(0, 1, (2, 4, 12)).astype(np.float32)
+    l_k, l_v = np.split(block.attn.qkv.scale.numpy(), 2)
+    q, k, v = (heads(part) for part in np.split(linear(x, block.attn.qkv), 3, -1))
+    k, v = (heads(scale * part.transpose(0, 2, 1, 3).reshape(2, 4, 12)) for scale, part in ((l_k, k), (l_v, v)))
+    y = attention(q, k, v, True).transpose(0, 2, 1, 3).reshape(2, 4, 12)
+    with mg.no_grad():
+        np.testing.assert_allclose(block.attn(x).numpy(), linear(y, block.attn.proj), atol=1e-5)
+        hidden = mg.gelu(mg.Tensor(linear(x, block.mlp.fc1))).numpy() * block.mlp.fc2.scale.numpy()
+        np.testing.assert_allclose(block.mlp(x).numpy(), linear(hidden, block.mlp.fc2), atol=1e-5)
