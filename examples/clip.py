@@ -149,7 +149,7 @@ class Tests:
     def scores(self, templates, which=slice(None)):
         """Zero-shot scores of the pictures `which`."""
         classifier = ZeroShot(self.net, self.vocabulary, self.task.classes, templates)
-        return classifier.scores(image_features(self.net.image, self.preprocessing, self.x[which]))
+        return classifier.scores(image_features(self.net.image, self.x[which], self.preprocessing))
 
     @property
     def labelled(self):
@@ -158,7 +158,7 @@ class Tests:
 
     def recalls(self):
         """Recall among k of captions by pictures and of pictures by captions."""
-        images = retrieval.image_embeddings(self.net, image_features(self.net.image, self.preprocessing, self.x))
+        images = retrieval.image_embeddings(self.net, image_features(self.net.image, self.x, self.preprocessing))
         texts = retrieval.text_embeddings(self.net, self.vocabulary, self.texts)
         return [retrieval.recall(*pair, self.run.k, self.keys) for pair in ((images, texts), (texts, images))]
 
@@ -166,8 +166,7 @@ class Tests:
         """Numbers for the log."""
         found, which = {}, self.labelled[:300]
         if len(which):
-            templates = self.task.templates[:1] if self.run.task == "caption" else self.task.templates
-            found["zero-shot"] = accuracy(self.scores(templates, which), self.labels[which]).first
+            found["zero-shot"] = accuracy(self.scores(self.task.templates[:1], which), self.labels[which]).first
         if self.run.task == "contrastive":
             found["recall"] = self.recalls()[0]
         return found

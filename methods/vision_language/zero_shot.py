@@ -15,8 +15,24 @@ from .base import VisionLanguage, normalised
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a drawing of a {}", "an image of a {}", "a {}", "{}")
 
 
+def prompts(vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str], length: int) -> list[np.ndarray]:
+    """Of each class the ids (P, L) of all templates with its name in place of {}.
+
+    Args:
+        length: ids of a prompt at most.
+
+    Raises:
+        ValueError: a name stands twice, there are fewer than two, or a template has no {}.
+    """
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"two or more classes are wanted, each once, not {', '.join(names) or 'none'}")
+    if not templates or (wrong := [template for template in templates if "{}" not in template]):
+        raise ValueError(f"a template has {{}} in place of the name, unlike {wrong[0]!r}" if templates else "no template")
+    return [vocabulary.encode([template.replace("{}", name) for template in templates], length) for name in names]
+
+
 class ZeroShot:
-    """A classifier of pictures' features by the names of classes.
+    """A classifier of pictures' features by the names of classes, made once.
 
     Args:
         net: of any task.
@@ -24,17 +40,12 @@ class ZeroShot:
         templates: with {} for the name; the scores of all are put together.
 
     Raises:
-        ValueError: a name stands twice, there are none, or a template has no {}.
+        ValueError: as `prompts`.
     """
 
     def __init__(self, net: VisionLanguage, vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str]):
         self.net, self.names = net, tuple(names)
-        if len(self.names) < 2 or len(set(self.names)) < len(self.names):
-            raise ValueError(f"two or more classes are wanted, each once, not {', '.join(self.names) or 'none'}")
-        if not templates or (wrong := [template for template in templates if "{}" not in template]):
-            raise ValueError(f"a template has {{}} in place of the name, unlike {wrong[0]!r}" if templates else "no template")
-        self._scores = net.classifier([vocabulary.encode([template.replace("{}", name) for template in templates], net.length)
-                                       for name in self.names])
+        self._scores = net.classifier(prompts(vocabulary, self.names, templates, net.length))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(N, classes) of image features (N, width) before the head."""
@@ -46,17 +57,22 @@ class ZeroShot:
         return mg.softmax(Tensor(self.scores(features)), 1).numpy()
 
 
-def image_features(encoder: nn.Encoder, preprocessing: nn.Preprocessing, x: np.ndarray, batch: int = 250) -> np.ndarray:
+def image_features(encoder: nn.Encoder, x: np.ndarray, preprocessing: nn.Preprocessing | None = None,
+                   batch: int = 250) -> np.ndarray:
     """(N, width) of pictures (N, C, H, W), in evaluation mode; what are features already, (N, width), stays as it is.
 
     Args:
-        x: bytes, or float32 in [0, 1].
+        x: bytes, or float32 in [0, 1]; without `preprocessing` as the encoder wants it.
+        preprocessing: of the encoder; its mean and deviation are taken from the pictures.
     """
     if x.ndim == 2:
         return x
+    found = []
     with evaluating(encoder):
-        return np.concatenate([encoder.features(tensor(encoder, normalised(scaled(x[i:i + batch]), preprocessing))).numpy()
-                               for i in range(0, len(x), batch)])
+        for i in range(0, len(x), batch):
+            inputs = x[i:i + batch] if preprocessing is None else normalised(scaled(x[i:i + batch]), preprocessing)
+            found.append(encoder.features(tensor(encoder, inputs)).numpy())
+    return np.concatenate(found)
 
 
 @dataclass
