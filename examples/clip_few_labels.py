@@ -2,6 +2,7 @@
 
     python -m examples.clip_few_labels runs/clip --data IMAGES --per-class 5     # a folder of your own: sub-folders are classes
     python -m examples.clip_few_labels CLIP --data cifar10 --per-class 16 --finetune
+    python -m examples.clip_few_labels runs/clip --data digits --names zero one two three four five six seven eight nine
 
 The first argument is a run of examples.clip, contrastive, or the folder of a published CLIP as the Hugging Face Hub has it. Names
 of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
@@ -34,6 +35,7 @@ class Run(RunSettings, finetune.Config):
     run: tyro.conf.Positional[str] = "runs/clip"  # the folder of a run, or of a published CLIP
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
     classes: tuple[str, ...] = ()  # use pictures of these classes alone; all if left out
+    names: tuple[str, ...] = ()  # what captions call the classes, in their order; their own names if left out
     templates: tuple[str, ...] = ()  # with {} for the name; the run's, or general ones, if left out
     per_class: int = setting(5, least=0)  # labels of each class; 0: all
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
@@ -55,7 +57,9 @@ def main(run):
     print(images.description)
     mg.random.seed(run.seed)
     net, preprocessing = found.net, found.preprocessing
-    names = [name.replace("_", " ") for name in images.classes]
+    names = run.names or tuple(name.replace("_", " ") for name in images.classes)
+    if len(names) != len(images.classes):
+        raise SystemExit(f"--names: {len(names)} names for {len(images.classes)} classes: {', '.join(images.classes)}")
     try:
         weights = net.class_weights(prompts(found.vocabulary, names, run.templates or found.templates, net.length))
         chosen = images.chosen(run.per_class, run.seed)
@@ -66,9 +70,10 @@ def main(run):
     y, test_y = images.labels[chosen], images.labels[images.test]
     known, tested = (retrieval.image_embeddings(net, x[part]) for part in (chosen, images.test))
     probe = linear.logistic(x[chosen], y, len(names)).scores(x[images.test])
-    alpha, beta = few_labels.choose(weights, known, y)
+    scale = float(np.exp(float(net.s)))
+    alpha, beta = few_labels.choose(weights, known, y, scale)
     outputs = {"zero-shot": tested @ weights.T, "linear probe": probe,
-            f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}": few_labels.tip_adapter(tested, weights, known, y, alpha, beta)}
+            f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}": few_labels.tip_adapter(tested, weights, known, y, alpha, beta, scale)}
     accuracies = {name: accuracy(logits, test_y) for name, logits in outputs.items()}
     if run.finetune:
         accuracies |= tuned(run, folder, net, preprocessing, images, chosen, weights)

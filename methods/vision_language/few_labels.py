@@ -2,9 +2,10 @@
 
 Tip-Adapter (Zhang et al. 2021, arXiv:2111.03930) trains nothing:
 
-    logits = 100 I W^T + alpha exp(-beta (1 - I F^T)) L
+    logits = e^s I W^T + alpha exp(-beta (1 - I F^T)) L
 
-W the zero-shot classifier's rows, F the embeddings of the labelled pictures, L their labels, one-hot.
+W the zero-shot classifier's rows, F the embeddings of the labelled pictures, L their labels, one-hot; e^s is 100 in published
+CLIPs.
 
 WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the zero-shot classifier is the last layer of a `Named` network, which
 `methods.transfer.finetune` trains and puts between its first and its last weights.
@@ -21,19 +22,24 @@ ALPHAS, BETAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0), (1.0, 3.0, 5.5, 10.0, 20.0)
 
 
 def tip_adapter(images: np.ndarray, weights: np.ndarray, known: np.ndarray, labels: np.ndarray, alpha: float = 1.0,
-                beta: float = 5.5) -> np.ndarray:
+                beta: float = 5.5, scale: float = 100.0) -> np.ndarray:
     """The logits (N, classes).
 
     Args:
         images: I, (N, dim); weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
+        scale: e^s.
     """
     near = np.exp(-beta * (1 - images @ known.T))
-    return 100 * images @ weights.T + alpha * near @ one_hot(labels, len(weights))
+    return scale * images @ weights.T + alpha * near @ one_hot(labels, len(weights))
 
 
-def choose(weights: np.ndarray, known: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """alpha and beta with most labels right when each labelled picture is left out of the cache; of equals the likeliest."""
-    zero_shot, hot = 100 * known @ weights.T, one_hot(labels, len(weights))
+def choose(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float = 100.0) -> tuple[float, float]:
+    """alpha and beta with most labels right when each labelled picture is left out of the cache; of equals the likeliest.
+
+    Args:
+        weights, known, labels, scale: as of `tip_adapter`.
+    """
+    zero_shot, hot = scale * known @ weights.T, one_hot(labels, len(weights))
     best, found = (-1, -np.inf), (0.0, BETAS[0])
     for beta in BETAS:
         near = np.exp(-beta * (1 - known @ known.T))

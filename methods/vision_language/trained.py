@@ -1,7 +1,7 @@
 """Trained networks of pictures and text: those of runs, and published CLIPs."""
 import json
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -48,8 +48,8 @@ def load(folder: str, device: str = "cpu") -> Trained:
             if not isinstance(found.net, VisionLanguage):
                 raise ValueError(f"{folder} holds another run, of a {type(found.net).__name__}: one of examples.clip is wanted")
             prompts = read_object(path / PROMPTS)
-            return Trained(found.net, BytePairs.load(path / VOCABULARY), found.preprocessing, tuple(prompts["classes"]),
-                           tuple(prompts["templates"]))
+            return Trained(found.net, BytePairs.load(path / VOCABULARY), nn.Preprocessing(**asdict(found.preprocessing)),
+                           tuple(prompts["classes"]), tuple(prompts["templates"]))
         image, text, scale, preprocessing = nn.load_clip(folder)
         return Trained(published(image, text, scale).to(device).eval(), BytePairs.load(path if path.is_dir() else path.parent),
                        preprocessing)
