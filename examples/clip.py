@@ -25,8 +25,8 @@ from methods.training.images import unscaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, setting
-from methods.vision_language import TASKS, clip, pictures, retrieval, trained
-from methods.vision_language.base import Batches, described
+from methods.vision_language import TASKS, clip, pictures, retrieval
+from methods.vision_language.base import Batches, Prompts, described
 from methods.vision_language.zero_shot import ZeroShot, accuracy, image_features
 from minigrad import nn
 from minigrad.data import BytePairs
@@ -103,9 +103,8 @@ def main(run):
         raise SystemExit(f"--data {run.data}: too few pictures can be read to train and to test on")
     net, vocabulary, about = build(run, module, architecture, weights, captions, preprocessing)
     tests = Tests(run, task, net, vocabulary, preprocessing, test_x, test)
-    method = module.Objective(run, net, preprocessing)
-    learned = [p for name, p in net.named_parameters() if p.requires_grad]
-    trained.save_prompts(folder.path, vocabulary, task.classes, task.templates)
+    method = module.Objective(run, net, preprocessing, Prompts(vocabulary, task.classes, task.templates))
+    learned = [p for p in net.parameters() if p.requires_grad]
     train(method, Batches(x, captions, vocabulary, run.batch, run.length, run.seed, run.crop),
           optimizers.make(learned, "adam", run.lr, run.decay), run.steps, folder,
           classifier=encoders.description(about, preprocessing), evaluate=tests.brief,
@@ -115,7 +114,7 @@ def main(run):
     labels = {"loss": "loss", "scale": "factor of the cosines", "zero-shot": "accuracy, zero-shot",
               "recall": f"recall among {run.k}, text of picture"}
     plots.curves(history, folder.path / "curves.png", "step", {k: v for k, v in labels.items() if any(k in m for m in history)})
-    print(f"the network, its vocabulary, curves and log are in {run.out}")
+    print(f"the network, curves and log are in {run.out}")
     return found
 
 

@@ -24,7 +24,6 @@ from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
 from methods.vision_language.base import described
-from methods.vision_language.clip import CLIP
 from methods.vision_language.zero_shot import prompts
 
 
@@ -50,9 +49,7 @@ class Run(RunSettings, finetune.Config):
 def main(run):
     """Prints and returns a dict from methods to accuracies on the test pictures."""
     check(run)
-    found, folder = trained.load(run.run, run.device), RunFolder(run.out, run, run.resume)
-    if not isinstance(found.net, CLIP):
-        raise SystemExit(f"{run.run}: only the contrastive task gives embeddings of texts (--task contrastive)")
+    folder, found = RunFolder(run.out, run, run.resume), trained.load_contrastive(run.run, run.device)
     images = pictures.load(run.data, run.test_images, classes=run.classes)
     print(images.description)
     mg.random.seed(run.seed)
@@ -61,7 +58,8 @@ def main(run):
     if len(names) != len(images.classes):
         raise SystemExit(f"--names: {len(names)} names for {len(images.classes)} classes: {', '.join(images.classes)}")
     try:
-        weights = net.class_weights(prompts(found.vocabulary, names, run.templates or found.templates, net.length))
+        weights = net.class_weights(prompts(found.prompts.vocabulary, names, run.templates or found.prompts.templates,
+                                            net.length))
         chosen = images.chosen(run.per_class, run.seed)
         x, images = features.encoded(net.image, preprocessing, images, np.union1d(chosen, images.test))
     except ValueError as error:

@@ -16,7 +16,6 @@ import tyro
 from examples.zero_shot import features_of
 from methods.training.settings import check, command, setting
 from methods.vision_language import retrieval, trained
-from methods.vision_language.clip import CLIP
 
 
 @dataclasses.dataclass
@@ -35,9 +34,7 @@ class Run:
 def main(run):
     """Prints what is found. Returns a dict from each text (or picture) to its pictures (or texts), each with its cosine."""
     check(run)
-    found = trained.load(run.run, run.device)
-    if not isinstance(found.net, CLIP):
-        raise SystemExit(f"{run.run}: only the contrastive task gives embeddings of texts (--task contrastive)")
+    found = trained.load_contrastive(run.run, run.device)
     texts = list(run.texts)
     if run.file:
         try:
@@ -48,7 +45,7 @@ def main(run):
     if not texts:
         raise SystemExit("--texts: what to look for?")
     names, features = features_of(found, run.images)
-    cosine = retrieval.text_embeddings(found.net, found.vocabulary, texts) @ retrieval.image_embeddings(found.net, features).T
+    cosine = retrieval.text_embeddings(found.net, found.prompts.vocabulary, texts) @ retrieval.image_embeddings(found.net, features).T
     asked, answers, cosine = (texts, names, cosine) if run.of == "texts" else (names, texts, cosine.T)
     near = {}
     for query, row in zip(asked, cosine):

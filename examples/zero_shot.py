@@ -33,11 +33,11 @@ def main(run):
     """Prints and returns a list of (file, class, probability)."""
     check(run)
     found = trained.load(run.run, run.device)
-    classes = run.classes or found.classes
+    classes = run.classes or found.prompts.classes
     if not classes:
         raise SystemExit(f"--classes: which ones? {run.run} names none")
     try:
-        classifier = ZeroShot(found.net, found.vocabulary, classes, run.templates or found.templates)
+        classifier = ZeroShot(found.net, found.prompts.vocabulary, classes, run.templates or found.prompts.templates)
     except ValueError as error:
         raise SystemExit(f"--classes, --templates: {error}") from None
     names, features = features_of(found, run.images)

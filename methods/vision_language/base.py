@@ -7,7 +7,7 @@ import numpy as np
 from methods.training.classifier import Architecture, full_name
 from methods.training.forward import tensor
 from methods.training.images import scaled
-from methods.training.method import Method
+from methods.training.method import Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
 from minigrad.data import BytePairs, CaptionedPictures, View
@@ -92,6 +92,32 @@ class Batches:
         self.rng.bit_generator.state = state["rng"]
 
 
+@dataclass
+class Prompts:
+    """What a checkpoint holds beside the network: the vocabulary, and the classes that it was tested on.
+
+    Args:
+        classes: their names; empty if there were none.
+        templates: with {} for the name.
+    """
+
+    vocabulary: BytePairs
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain values, of which `of` makes it again."""
+        return {"vocabulary": self.vocabulary.text(), "classes": list(self.classes), "templates": list(self.templates)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """It follows from the data, which a run goes on with."""
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Prompts":
+        """What `state_dict` described."""
+        return cls(BytePairs.parse(state["vocabulary"]), tuple(state["classes"]), tuple(state["templates"]))
+
+
 class VisionLanguageMethod(Method):
     """An objective of pictures and captions. Subclasses define `loss`.
 
@@ -99,9 +125,12 @@ class VisionLanguageMethod(Method):
         preprocessing: of the image tower; its mean and deviation are taken from batches of pictures.
     """
 
-    def __init__(self, config: Any, net: VisionLanguage, preprocessing: nn.Preprocessing):
+    def __init__(self, config: Any, net: VisionLanguage, preprocessing: nn.Preprocessing, prompts: Prompts):
         super().__init__(config, net)
-        self.preprocessing = preprocessing
+        self.preprocessing, self.prompts = preprocessing, prompts
+
+    def state(self) -> Parts:
+        return {**super().state(), "prompts": self.prompts}
 
     def features(self, batch: Batch) -> Tensor:
         """(N, width): by the image tower, or the batch's own where that is frozen."""

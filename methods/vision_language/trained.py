@@ -1,21 +1,18 @@
 """Trained networks of pictures and text: those of runs, and published CLIPs."""
-import json
 import pathlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from methods.training import checkpoint
 from methods.training.classifier import load_network
 from methods.training.encoders import CHECKPOINT
-from methods.training.run import read_object, write_whole
 from minigrad import nn
 from minigrad.data import BytePairs
 
 from . import zero_shot
-from .base import VisionLanguage
+from .base import Prompts, VisionLanguage
 from .clip import CLIP
-
-VOCABULARY, PROMPTS = "tokenizer", "prompts.json"
 
 
 @dataclass
@@ -24,15 +21,12 @@ class Trained:
 
     Args:
         preprocessing: of pictures.
-        classes: those that it was tested on; empty if there were none.
-        templates: of their prompts.
+        prompts: the vocabulary, and classes and templates that it was tested with.
     """
 
     net: VisionLanguage
-    vocabulary: BytePairs
     preprocessing: nn.Preprocessing
-    classes: tuple[str, ...] = ()
-    templates: tuple[str, ...] = field(default=zero_shot.TEMPLATES)
+    prompts: Prompts
 
 
 def load(folder: str, device: str = "cpu") -> Trained:
@@ -46,15 +40,27 @@ def load(folder: str, device: str = "cpu") -> Trained:
         if (path / CHECKPOINT).is_file():
             found = load_network(path / CHECKPOINT, device)
             if not isinstance(found.net, VisionLanguage):
-                raise ValueError(f"{folder} holds another run, of a {type(found.net).__name__}: one of examples.clip is wanted")
-            prompts = read_object(path / PROMPTS)
-            return Trained(found.net, BytePairs.load(path / VOCABULARY), nn.Preprocessing(**asdict(found.preprocessing)),
-                           tuple(prompts["classes"]), tuple(prompts["templates"]))
+                raise ValueError(f"a run of examples.clip is wanted, not one of a {type(found.net).__name__}")
+            prompts = Prompts.of(checkpoint.load(path / CHECKPOINT)["state"]["prompts"])
+            return Trained(found.net, nn.Preprocessing(**asdict(found.preprocessing)), prompts)
         image, text, scale, preprocessing = nn.load_clip(folder)
-        return Trained(published(image, text, scale).to(device).eval(), BytePairs.load(path if path.is_dir() else path.parent),
-                       preprocessing)
+        vocabulary = BytePairs.load(path if path.is_dir() else path.parent)
+        return Trained(published(image, text, scale).to(device).eval(), preprocessing,
+                       Prompts(vocabulary, (), zero_shot.TEMPLATES))
     except (OSError, ValueError, ImportError, LookupError) as error:
         raise SystemExit(f"{folder}: {error}") from None
+
+
+def load_contrastive(folder: str, device: str = "cpu") -> Trained:
+    """As `load`, of the contrastive task, which embeds texts.
+
+    Raises:
+        SystemExit: as `load`, or the run had another task.
+    """
+    found = load(folder, device)
+    if not isinstance(found.net, CLIP):
+        raise SystemExit(f"{folder}: only the contrastive task embeds texts (--task contrastive), and this run had another")
+    return found
 
 
 def published(image: nn.Encoder, text: nn.CLIPText, scale: float) -> CLIP:
@@ -63,9 +69,3 @@ def published(image: nn.Encoder, text: nn.CLIPText, scale: float) -> CLIP:
     net = CLIP(image, text)
     image.head, net.s.data = head, np.array(scale, np.float32)
     return net
-
-
-def save_prompts(folder: pathlib.Path, vocabulary: BytePairs, classes: tuple[str, ...], templates: tuple[str, ...]) -> None:
-    """Writes what `load` wants beside the checkpoint into a run's folder."""
-    vocabulary.save(folder / VOCABULARY)
-    write_whole(folder / PROMPTS, json.dumps({"classes": classes, "templates": templates}, ensure_ascii=False, indent=1))

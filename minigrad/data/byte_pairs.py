@@ -64,10 +64,7 @@ class BytePairs:
         library, folder = _library(), pathlib.Path(folder)
         try:
             if (folder / "tokenizer.json").is_file():
-                tokenizer = library.Tokenizer.from_file(str(folder / "tokenizer.json"))
-                tokenizer.no_padding()
-                tokenizer.no_truncation()
-                return cls(tokenizer)
+                return cls.parse((folder / "tokenizer.json").read_text(encoding="utf-8"))
             if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
                 vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
                 lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
@@ -77,11 +74,32 @@ class BytePairs:
             raise ValueError(f"{folder} holds no vocabulary of byte pairs: {error}") from None
         raise FileNotFoundError(f"no vocabulary in {folder}: tokenizer.json wanted, or vocab.json and merges.txt")
 
+    @classmethod
+    def parse(cls, text: str) -> "BytePairs":
+        """The vocabulary that the text of a `tokenizer.json` describes.
+
+        Raises:
+            ImportError: tokenizers is not installed; ValueError: it is no such vocabulary.
+        """
+        try:
+            tokenizer = _library().Tokenizer.from_str(text)
+        except ImportError:
+            raise
+        except Exception as error:  # the library raises Exception itself
+            raise ValueError(f"no vocabulary of byte pairs: {error}") from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return cls(tokenizer)
+
+    def text(self) -> str:
+        """What `parse` reads."""
+        return self.tokenizer.to_str()
+
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `tokenizer.json` into a folder, and `vocab.json` and `merges.txt`."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = self.tokenizer.to_str()
+        text = self.text()
         model = json.loads(text)["model"]
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
         (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
