@@ -14,7 +14,7 @@ from minigrad import data, nn
 from minigrad.data import CaptionedPictures
 from minigrad.data.captions import COLOURS, DIGIT_TEMPLATES
 from minigrad.data.files import cached
-from minigrad.data.folder import skipped_line, some
+from minigrad.data.folder import some
 
 CIFAR_WORDS = {
     "airplane": "a vehicle with wings that flies in the sky", "automobile": "a small vehicle on the road with wheels",
@@ -108,10 +108,8 @@ def _captioned(source, found, tested, most):
     largest = np.argsort(-counts, kind="stable")[:len(counts) if source == "emoji" else most]
     classes = tuple(found.classes[k] for k in sorted(largest)) if len(largest) > 1 else ()
     labels = selected(found.labels, found.classes, classes)[0]
-    task = _task(replace(found, labels=labels, classes=classes), train, test, classes, EMOJI if source == "emoji" else DRAWING,
+    return _task(replace(found, labels=labels, classes=classes), train, test, classes, EMOJI if source == "emoji" else DRAWING,
                  (), source)
-    skipped = skipped_line(found.skipped)
-    return replace(task, description=task.description + (f"\n{skipped}" if skipped else ""))
 
 
 def _places(unseen, classes):
