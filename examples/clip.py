@@ -52,6 +52,7 @@ class Run(RunSettings, clip.Config):
     decay: float = setting(0.2, least=0)  # of the kernels, times the learning rate
     steps: int = setting(600, least=1, free=True)  # of the training
     held_out: int = setting(500, least=2)  # pictures to test on
+    tokenizer: str = ""  # a folder with a published vocabulary of byte pairs; empty: learned from the captions
     languages: tuple[str, ...] = ("en",)  # of the names of emoji
     classes: int = setting(12, least=2)  # of a folder's the largest, for the zero-shot classifier
     unseen: tuple[str, ...] = ()  # classes of a data set of which no picture is trained on; of digits a fifth if left out
@@ -120,11 +121,14 @@ def main(run):
 
 def build(run, module, architecture, weights, captions, preprocessing):
     """The network, its vocabulary, and its description; the image tower has these weights, if there are any."""
-    every = [", ".join((*texts, *words)) for texts, words in zip(captions.texts, captions.keywords)]
     try:
-        vocabulary = BytePairs.train(every, run.vocabulary)
-    except ImportError as error:
-        raise SystemExit(str(error)) from None
+        if run.tokenizer:
+            vocabulary = BytePairs.load(run.tokenizer)
+        else:
+            every = (", ".join((*texts, *words)) for texts, words in zip(captions.texts, captions.keywords))
+            vocabulary = BytePairs.train(every, run.vocabulary)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"--tokenizer {run.tokenizer}: {error}" if run.tokenizer else str(error)) from None
     mg.random.seed(run.seed)
     about = module.network(run, architecture, vocabulary)
     net = about.build()

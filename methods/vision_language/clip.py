@@ -99,7 +99,9 @@ class Contrastive(VisionLanguageMethod):
     """L of a CLIP, with e^s kept at 100 or less."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        images, texts = self.net.embed_images(self.features(batch)), self.net.embed_texts(Tensor(batch.ids).to(self.net.s.device))
+        images = self.net.embed_images(self.features(batch))
+        ids, places = np.unique(batch.ids, axis=0, return_inverse=True)  # labels in words are few captions
+        texts = self.net.embed_texts(Tensor(ids).to(self.net.s.device))[places.reshape(-1)]
         return loss(images, texts, self.net.s, batch.keys), {"scale": float(mg.exp(self.net.s.detach()))}
 
     def after_step(self, step: int) -> None:

@@ -156,7 +156,7 @@ def test_all_tasks_are_compared(tmp_path):
     (dict(data="nowhere"), "--data nowhere: no pictures with captions at"), (dict(unseen=("zebra",)), "there is no class zebra"),
     (dict(text_heads=3), "--text-heads 3: choose a number that divides --text-width 16"),
     (dict(tower="wide"), "--tower wide takes a --width that 16 divides"), (dict(encoder="nothing"), "--encoder nothing: "),
-    (dict(vocabulary=513), "--vocabulary 513"), (dict(temperature=0.0), "--temperature 0.0"),
+    (dict(tokenizer="nothing"), "--tokenizer nothing: no vocabulary in nothing"), (dict(vocabulary=513), "--vocabulary 513"), (dict(temperature=0.0), "--temperature 0.0"),
     (dict(task="guess"), "--task guess: choose one of contrastive, caption, bag_of_words")])
 def test_what_cannot_be_is_one_line_before_anything_is_written(tmp_path, changes, said):
     with pytest.raises(SystemExit) as error:
@@ -182,6 +182,8 @@ def test_a_published_clip_is_used_by_its_folder(tmp_path, drawings):
     folder = published(tmp_path / "clip")
     rows = zero_shot.main(zero_shot.Run(str(folder), (str(drawings / "square" / "0.png"),), ("cat", "dog")))
     assert rows[0][1] in ("cat", "dog")
+    clip.main(run(tmp_path / "run", tokenizer=str(folder), steps=1))
+    assert trained.load(str(tmp_path / "run")).prompts.vocabulary.text() == trained.load(str(folder)).prompts.vocabulary.text()
     with pytest.raises(SystemExit, match="--classes: which ones"):
         zero_shot.main(zero_shot.Run(str(folder), (str(drawings / "square" / "0.png"),)))
     found = trained.load(str(folder))

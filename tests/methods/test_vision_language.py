@@ -70,6 +70,15 @@ def test_at_random_the_contrastive_loss_is_log_n_and_with_equal_captions_nothing
     assert float(clip.loss(images, texts, mg.Tensor(np.array(0.0)), np.zeros(64))) == 0
 
 
+def test_captions_that_stand_twice_in_a_batch_are_read_once(vocabulary):
+    net = network("contrastive", vocabulary).to("float32")
+    features, ids = rng.normal(size=(6, 8)).astype(np.float32), vocabulary.encode(CAPTIONS[:3], 12)[[2, 0, 1, 0, 2, 2]]
+    keys = np.array([2, 0, 1, 0, 2, 2])
+    found, _ = clip.Contrastive(config(clip), net, PLAIN, None).loss(base.Batch(features, ids, keys), 0)
+    wanted = clip.loss(net.embed_images(mg.Tensor(features)), net.embed_texts(ids), net.s, keys)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
 def test_embeddings_have_length_one_and_logits_their_factor(vocabulary):
     net, x, ids = network("contrastive", vocabulary), rng.random((3, 3, 8, 8)), vocabulary.encode(CAPTIONS, 12)
     images = unit(net.image.features(x).numpy() @ net.image.head.weight.numpy().T)
