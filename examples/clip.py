@@ -54,6 +54,7 @@ class Run(RunSettings, clip.Config):
     held_out: int = setting(500, least=2)  # pictures to test on
     tokenizer: str = ""  # a folder with a published vocabulary of byte pairs; empty: learned from the captions
     languages: tuple[str, ...] = ("en",)  # of the names of emoji
+    keywords: bool = False  # captions of emoji name their class, too, as Openclipart's do
     classes: int = setting(12, least=2)  # of a folder's the largest, for the zero-shot classifier
     unseen: tuple[str, ...] = ()  # classes of a data set of which no picture is trained on; of digits a fifth if left out
     k: int = setting(10, least=1, free=True)  # recall among so many
@@ -94,7 +95,7 @@ def main(run):
     if run.text_width % run.text_heads:
         raise SystemExit(f"--text-heads {run.text_heads}: choose a number that divides --text-width {run.text_width}")
     folder = RunFolder(run.out, run, run.resume)
-    task = pictures.load(run.data, run.held_out, languages=run.languages, classes=run.classes, unseen=run.unseen)
+    task = pictures.load(run.data, run.held_out, languages=run.languages, keywords=run.keywords, classes=run.classes, unseen=run.unseen)
     print(task.description, flush=True)
     module, (architecture, weights, preprocessing, parts) = TASKS[run.task], tower(run, task)
     (x, captions), (test_x, test) = parts

@@ -11,28 +11,19 @@ Words are pieces of the vocabulary; those of STOP_WORDS and signs do not count. 
 words of its prompts.
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 import minigrad as mg
 from methods.training.classifier import Architecture
 from methods.training.method import Loss
-from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
 
-from .base import Batch, TextConfig, VisionLanguage, VisionLanguageMethod
+from .base import Batch, Config, VisionLanguage, VisionLanguageMethod
 
 STOP_WORDS = ("a an the of in on at to for from with without by and or not is are was be as it its this that these those there "
               "some photo picture image drawing").split()
-
-
-@dataclass
-class Config(TextConfig):
-    """As of the contrastive task; there is no text tower."""
-
-    warmup: float = setting(0.1, least=0, most=1)  # the part of the steps in which the learning rate rises
 
 
 class BagOfWords(VisionLanguage):

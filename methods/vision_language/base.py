@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+import minigrad as mg
 from methods.training.classifier import Architecture, full_name
 from methods.training.forward import tensor
 from methods.training.images import scaled
@@ -15,14 +16,16 @@ from minigrad.data.labels import Shuffled
 
 
 @dataclass
-class TextConfig:
-    """The text tower: a causal Transformer."""
+class Config:
+    """Settings of all tasks: of the text tower, a causal Transformer, and of the training."""
 
     vocabulary: int = setting(2000, least=515)  # pieces of words, learned from the captions
     length: int = setting(32, least=4)  # pieces of a caption, START and END among them, at most
     text_width: int = setting(128, least=1)
     text_layers: int = setting(2, least=1)
     text_heads: int = setting(4, least=1)
+    dropout: float = setting(0.3, least=0, below=1)  # of a picture's features, before the head
+    warmup: float = setting(0.1, least=0, most=1)  # the part of the steps in which the learning rate rises
 
 
 class VisionLanguage(nn.Module):
@@ -133,10 +136,12 @@ class VisionLanguageMethod(Method):
         return {**super().state(), "prompts": self.prompts}
 
     def features(self, batch: Batch) -> Tensor:
-        """(N, width): by the image tower, or the batch's own where that is frozen."""
+        """(N, width), with dropout: by the image tower, or the batch's own where that is frozen."""
         if batch.x.ndim == 2:
-            return tensor(self.net, batch.x)
-        return self.net.image.features(tensor(self.net, normalised(batch.x, self.preprocessing)))
+            found = tensor(self.net, batch.x)
+        else:
+            found = self.net.image.features(tensor(self.net, normalised(batch.x, self.preprocessing)))
+        return mg.dropout(found, self.config.dropout)
 
     def schedule(self, step: int, steps: int) -> float:
         """Up from 0 in `warmup` of the steps, then down a cosine to 0."""
@@ -155,7 +160,7 @@ def described(encoder: nn.Encoder) -> Architecture:
     return Architecture(full_name(type(encoder)), **inputs, num_classes=0)
 
 
-def text_tower(config: TextConfig, vocabulary: BytePairs, projection: int) -> Architecture:
+def text_tower(config: Config, vocabulary: BytePairs, projection: int) -> Architecture:
     """The text tower that the settings describe; with `projection` 0 it has no head."""
     return Architecture("minigrad.nn.CLIPText", vocab_size=len(vocabulary), hidden_size=config.text_width,
                         num_layers=config.text_layers, num_heads=config.text_heads, intermediate_size=4 * config.text_width,

@@ -10,7 +10,6 @@ A causal Transformer writes the caption of a picture, word by word; the picture 
 A class's score is the mean of log p over the words of its prompt: the sum would favour short names.
 """
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,18 +17,10 @@ import minigrad as mg
 from methods.training.classifier import Architecture
 from methods.training.forward import evaluating
 from methods.training.method import Loss
-from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
 
-from .base import Batch, TextConfig, VisionLanguage, VisionLanguageMethod, begin, text_tower
-
-
-@dataclass
-class Config(TextConfig):
-    """As of the contrastive task."""
-
-    warmup: float = setting(0.1, least=0, most=1)  # the part of the steps in which the learning rate rises
+from .base import Batch, Config, VisionLanguage, VisionLanguageMethod, begin, text_tower
 
 
 class Captioner(VisionLanguage):

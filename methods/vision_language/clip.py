@@ -27,16 +27,16 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
 
-from .base import Batch, TextConfig, VisionLanguage, VisionLanguageMethod, begin, text_tower
+from . import base
+from .base import Batch, VisionLanguage, VisionLanguageMethod, begin, text_tower
 
 
 @dataclass
-class Config(TextConfig):
+class Config(base.Config):
     """The paper has a batch of 32,768, widths of 512 and a dim of 512."""
 
     dim: int = setting(128, least=1)  # of I and T
     temperature: float = setting(0.07, above=0.01, most=1)  # e^-s at first
-    warmup: float = setting(0.1, least=0, most=1)  # the part of the steps in which the learning rate rises
 
 
 MOST = 100.0  # of e^s

@@ -47,7 +47,7 @@ class Task:
     description: str
 
 
-def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), classes: int = 12,
+def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = False, classes: int = 12,
          unseen: Sequence[str] = ()) -> Task:
     """Pictures with captions.
 
@@ -55,7 +55,7 @@ def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), clas
         source: "digits" (scikit-learn's, in colours), "clipart", "emoji", a data set with labels that are put into words (see
             `methods.training.images.data_set`), or a folder or zip with `captions.csv` (see `minigrad.data.captions`).
         tested: so many pictures are tested on, half of all at most.
-        languages: of the names of emoji.
+        languages: of the names of emoji; keywords: their captions name their class, too.
         classes: the zero-shot classifier of a folder has so many, those with most pictures.
         unseen: classes of a data set, and of the digits ("red seven"), of which no picture is trained on.
 
@@ -67,7 +67,7 @@ def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), clas
             return _digits(tested, unseen)
         if source in ("clipart", "emoji") or (known := data_set(source)) is None:
             found = (data.load_clipart() if source == "clipart" else
-                     data.load_emoji(languages) if source == "emoji" else data.read_captions(source))
+                     data.load_emoji(languages, keywords=keywords) if source == "emoji" else data.read_captions(source))
             if unseen:
                 raise ValueError("classes without captions (--unseen) are chosen of data sets with labels and of digits alone")
             return _captioned(source, found, tested, classes)

@@ -14,7 +14,8 @@ SKIN, JOINS = range(0x1F3FB, 0x1F400), (0x200D, 0xFE0F, 0x2640, 0x2642)  # skin 
 PEOPLE = {0x1F468: 0x1F9D1, 0x1F469: 0x1F9D1, 0x1F466: 0x1F9D2, 0x1F467: 0x1F9D2, 0x1F474: 0x1F9D3, 0x1F475: 0x1F9D3}
 
 
-def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | None = None) -> CaptionedPictures:
+def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | None = None, *,
+               keywords: bool = False) -> CaptionedPictures:
     """Emoji with their names in some languages, the first language's first.
 
     A group are the emoji that differ in skin tone or gender alone. Classes are Unicode's sub-groups ("animal bug"), where
@@ -24,6 +25,7 @@ def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | N
         languages: by their codes: en, es, ja, ko, pt, it, fr, de, fa, id, zh, ru, tr, ar.
         data: the folder to look in, see `data_dir`: for `noto-emoji-png32.zip` or another zip or folder `noto-emoji*` of
             pictures `emoji_u1f600.png`, code points joined by `_`; there or in its `emoji`.
+        keywords: captions name the class, too, as Openclipart's keywords do.
 
     Raises:
         FileNotFoundError: they are not there; ValueError: a language is not known; ImportError: emoji is not installed.
@@ -49,7 +51,8 @@ def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | N
     kinds = [groups.get(_plain(codes)) for codes, *_ in rows]
     classes = sorted({kind for kind in kinds if kind})
     return CaptionedPictures(
-        [read for _, _, read, _ in rows], [name for _, name, _, _ in rows], [texts for *_, texts in rows], [()] * len(rows),
+        [read for _, _, read, _ in rows], [name for _, name, _, _ in rows], [texts for *_, texts in rows],
+        [(kind,) if kind and keywords else () for kind in kinds],
         np.array(members, np.int64), np.array([classes.index(kind) if kind else -1 for kind in kinds]), tuple(classes),
         pictures.skipped | skipped)
 

@@ -25,7 +25,7 @@ def vocabulary():
 
 
 def config(module, **changes):
-    return module.Config(**{**dict(vocabulary=560, length=12, text_width=16, text_layers=2, text_heads=2), **changes})
+    return module.Config(**{**dict(vocabulary=560, length=12, text_width=16, text_layers=2, text_heads=2, dropout=0.0), **changes})
 
 
 def network(task, vocabulary, **changes):
@@ -214,6 +214,14 @@ def test_batches_resume_and_keep_captions_with_their_pictures(vocabulary):
         i = next(i for i in range(60) if np.allclose(found.pictures[i] / 255, x))
         assert vocabulary.decode(ids).replace(" - ", "-") in found.texts[i] + tuple(text[:40] for text in found.texts[i]) or len(
             [i for i in ids if i != vocabulary.end]) == 11
+
+
+def test_features_are_dropped_in_training_alone(vocabulary):
+    net, x = network("contrastive", vocabulary).to("float32"), np.ones((200, 8), np.float32)
+    batch = base.Batch(x, np.zeros((200, 2), int), np.arange(200))
+    dropped = clip.Contrastive(config(clip, dropout=0.75), net, PLAIN, None).features(batch).numpy()
+    assert set(np.unique(dropped)) == {0, 4} and 0.2 < (dropped > 0).mean() < 0.3
+    np.testing.assert_array_equal(zero_shot.image_features(net.image, x), x)
 
 
 def test_the_mean_and_deviation_of_the_preprocessing_are_taken_once():
