@@ -52,6 +52,7 @@ class Run(RunSettings, clip.Config):
     decay: float = setting(0.2, least=0)  # of the kernels, times the learning rate
     steps: int = setting(600, least=1, free=True)  # of the training
     held_out: int = setting(500, least=2)  # pictures to test on
+    pictures: int = setting(0, least=0)  # train on at most so many of the others; 0: on all
     tokenizer: str = ""  # a folder with a published vocabulary of byte pairs; empty: learned from the captions
     languages: tuple[str, ...] = ("en",)  # of the names of emoji
     keywords: bool = False  # captions of emoji name their class, too, as Openclipart's do
@@ -69,10 +70,13 @@ def tower(run, task):
         if run.frozen:
             print(f"reading {len(task.train) + len(task.test)} pictures with {run.encoder}, {preprocessing.size} x "
                   f"{preprocessing.size}", flush=True)
-            parts = [pictures.frozen_features(encoder, preprocessing, part) for part in (task.train, task.test)]
-            return described(encoder), encoder.state_dict(), preprocessing, parts
-        parts = [inputs(part, preprocessing.size, len(preprocessing.mean)) for part in (task.train, task.test)]
-        return described(encoder), encoder.state_dict(), preprocessing, parts
+
+        def read(part):
+            if run.frozen:
+                return pictures.frozen_features(encoder, preprocessing, part)
+            return inputs(part, preprocessing.size, len(preprocessing.mean))
+
+        return described(encoder), encoder.state_dict(), preprocessing, [read(task.train), read(task.test)]
     given = task.train.pictures
     size, channels = (given.shape[2], given.shape[1]) if isinstance(given, np.ndarray) else (run.size, 3)
     parts = [inputs(part, size, channels) for part in (task.train, task.test)]
@@ -97,6 +101,9 @@ def main(run):
     folder = RunFolder(run.out, run, run.resume)
     task = pictures.load(run.data, run.held_out, languages=run.languages, keywords=run.keywords, classes=run.classes, unseen=run.unseen)
     print(task.description, flush=True)
+    if 0 < run.pictures < len(task.train):
+        task.train = task.train.chosen(np.sort(np.random.default_rng(0).permutation(len(task.train))[:run.pictures]))
+        print(f"of those to train on {run.pictures} serve")
     module, (architecture, weights, preprocessing, parts) = TASKS[run.task], tower(run, task)
     (x, captions), (test_x, test) = parts
     if skipped := skipped_line(task.train.skipped | task.test.skipped):
