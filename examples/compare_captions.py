@@ -32,6 +32,9 @@ class Run:
     steps: int = setting(400, least=10)  # of each training
     batch: int = setting(64, least=2)  # pictures in a step
     lr: float = setting(1e-3, above=0)
+    text_width: int = setting(64, least=1)  # of the text tower
+    text_layers: int = setting(1, least=1)
+    dropout: float = setting(0.3, least=0, below=1)  # of a picture's features
     held_out: int = setting(300, least=2)  # pictures to test on
     unseen: tuple[str, ...] = ()  # as of examples.clip
     tests: int = setting(12, least=2)  # how often the accuracy is measured while training
@@ -68,7 +71,8 @@ def main(run):
     def one(name, seed, folder):
         out = folder / "training"
         settings = clip.Run(**{field: getattr(run, field) for field in (
-            "data", "device", "encoder", "image_size", "steps", "batch", "lr", "held_out", "unseen")}, task=name, seed=seed,
+            "data", "device", "encoder", "image_size", "steps", "batch", "lr", "text_width", "text_layers", "dropout", "held_out",
+            "unseen")}, task=name, seed=seed,
             out=str(out), test_every=max(1, run.steps // run.tests), resume=(out / "checkpoint.safetensors").exists())
         clip.main(settings)
         return [[line["step"] * run.batch, 100 * line["zero-shot"]] for line in clip.RunFolder(out, settings, True).history()

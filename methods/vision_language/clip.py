@@ -69,11 +69,15 @@ class CLIP(VisionLanguage):
         """The logits (N, M) of N pictures and M captions."""
         return mg.exp(self.s) * self.embed_images(self.image.features(x)) @ self.embed_texts(ids).T
 
-    def class_weights(self, prompts: list[np.ndarray]) -> np.ndarray:
-        """w_k = norm(mean over prompts of norm(T(prompt of class k))), (classes, dim)."""
+    def class_weights(self, prompts: list[np.ndarray], most: int = 500) -> np.ndarray:
+        """w_k = norm(mean over prompts of norm(T(prompt of class k))), (classes, dim); so many prompts at a time."""
+        longest = max(ids.shape[1] for ids in prompts)
+        every = np.concatenate([np.pad(ids, ((0, 0), (0, longest - ids.shape[1])), "edge") for ids in prompts])
         with evaluating(self):
-            means = [self.embed_texts(Tensor(ids).to(self.s.device)).mean(0) for ids in prompts]
-            return mg.l2_normalize(mg.stack(means), 1).numpy()
+            texts = np.concatenate([self.embed_texts(Tensor(every[i:i + most]).to(self.s.device)).numpy()
+                                    for i in range(0, len(every), most)])
+        means = [part.mean(0) for part in np.split(texts, np.cumsum([len(ids) for ids in prompts])[:-1])]
+        return mg.l2_normalize(Tensor(np.stack(means)), 1).numpy()
 
     def classifier(self, prompts: list[np.ndarray]) -> Callable[[Tensor], Tensor]:
         """e^s I w_k."""
