@@ -44,13 +44,14 @@ def _of_run(folder, image_size):
     if (folder / "encoder" / "model.safetensors").is_file() and image_size:  # positions of another size are made by that
         return nn.load_encoder(folder / "encoder", image_size=image_size)
     found = load_network(folder / CHECKPOINT)
-    if not isinstance(found.net, nn.Encoder):
-        raise ValueError(f"the run's network, {type(found.net).__name__}, has no features to be used on their own")
+    net = getattr(found.net, "image", found.net)  # the image tower, where there is one of text beside it
+    if not isinstance(net, nn.Encoder):
+        raise ValueError(f"the run's network, {type(net).__name__}, has no features to be used on their own")
     preprocessing = found.preprocessing
     if isinstance(preprocessing, Preprocessing):
         preprocessing = plain_input(preprocessing.size, preprocessing.channels)
-    found.net.head = nn.Identity()
-    return found.net, nn.Preprocessing(**dataclasses.asdict(preprocessing) | ({"size": image_size} if image_size else {}))
+    net.head = nn.Identity()
+    return net, nn.Preprocessing(**dataclasses.asdict(preprocessing) | ({"size": image_size} if image_size else {}))
 
 
 def plain_input(size: int, channels: int) -> EncoderInput:

@@ -73,7 +73,8 @@ class MLP(nn.Encoder):
         return x
 
 
-def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int) -> Architecture:
+def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int,
+                 flag: str = "--network") -> Architecture:
     """A network for images (channels, size, size).
 
     Args:
@@ -82,6 +83,7 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
         classes: 0 for no head.
         width: channels of the first convolution, or of the Wide ResNet's first group; a Transformer has 8 times as many
             numbers a patch.
+        flag: the setting's name, for errors.
         depth: layers of the Wide ResNet, or blocks of the Transformer.
 
     Raises:
@@ -93,20 +95,20 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
                             small=size <= 16)
     if network == "residual":
         if size < 8:
-            raise SystemExit(f"--network residual takes images whose sides are 8 or more, not {size}")
+            raise SystemExit(f"{flag} residual takes images whose sides are 8 or more, not {size}")
         return Architecture(f"{__name__}.Residual", **common, dropout=dropout, base_width=width)
     if network == "resnet18":
         return Architecture("minigrad.nn.ResNet", block=BasicBlock, layers=[2, 2, 2, 2], **common, small_images=True)
     if network == "vit":
         across = next((k for k in (8, 7) if size % k == 0), None)
         if across is None:
-            raise SystemExit(f"--network vit takes images whose sides 8 or 7 divides, not {size}")
+            raise SystemExit(f"{flag} vit takes images whose sides 8 or 7 divides, not {size}")
         return Architecture("minigrad.nn.VisionTransformer", img_size=size, patch_size=size // across, in_chans=channels,
                             num_classes=classes, embed_dim=8 * width, depth=depth, num_heads=max(1, width // 4),
                             drop_rate=dropout, dynamic_img_size=True)
     if size % 4:
-        raise SystemExit(f"--network wide takes images whose sides are multiples of 4, not {size}")
+        raise SystemExit(f"{flag} wide takes images whose sides are multiples of 4, not {size}")
     if width % 16 or not width or depth < 10 or depth % 6 != 4:
-        raise SystemExit("--network wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
+        raise SystemExit(f"{flag} wide takes a --width that 16 divides and a --depth of 10, 16, 22, 28, ..., "
                          f"not {width} and {depth}")
     return Architecture("minigrad.nn.WideResNet", depth=depth, widen_factor=width // 16, **common, dropout=dropout)

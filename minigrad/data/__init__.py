@@ -1,10 +1,13 @@
 """Data sets and episodes, as plain NumPy arrays."""
 from . import augment, views
 from .augment import RandAugment, affine, random_affine, weak
+from .byte_pairs import BytePairs
+from .captions import CaptionedPictures, captioned, coloured_digits, load_clipart, read_captions
 from .characters import Characters, with_rotations
 from .cifar10 import FILES as CIFAR10_FILES
 from .cifar10 import load_cifar10
 from .digits import load_digits
+from .emoji import load_emoji
 from .episodes import Episode, EpisodeSampler
 from .files import cache_dir, data_dir
 from .folder import (

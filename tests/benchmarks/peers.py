@@ -262,3 +262,24 @@ class DINO(Followed):
         pairs = [(t, s) for i, t in enumerate(targets) for j, s in enumerate(student) if i != j]
         terms = [-(t * (s / 0.1).log_softmax(1)).sum(1).mean() for t, s in pairs]
         return sum(terms) / len(terms)
+
+
+# -- pictures and text ----------------------------------------------------------------------------------------------------
+
+class CLIP(nn.Module):
+    def __init__(self, vocabulary, length, width, depth, heads):
+        super().__init__()
+        self.image = nn.Sequential(*wide_resnet(10, 1)[:-1], nn.Linear(128, width, bias=False))
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Parameter(0.01 * torch.randn(length, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, lambda x: x * torch.sigmoid(1.702 * x), batch_first=True,
+                                           norm_first=True)
+        self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.projection, self.s = nn.Linear(width, width, bias=False), nn.Parameter(torch.tensor(2.66))
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(length))
+
+    def loss(self, x, ids):
+        states = self.blocks(self.token(ids) + self.position, self.mask, is_causal=True)
+        texts = F.normalize(self.projection(states[torch.arange(len(ids)), ids.argmax(1)]), dim=1)
+        logits = self.s.exp() * F.normalize(self.image(x), dim=1) @ texts.T
+        labels = torch.arange(len(x), device=x.device)
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

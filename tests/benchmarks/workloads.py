@@ -373,6 +373,61 @@ for _name, _shown in (("simclr", "SimCLR"), ("byol", "BYOL"), ("dino", "DINO"), 
              minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))
 
 
+# -- CLIP: both towers, the loss, backward, AdamW, the factor's limit -------------------------------------------------------
+
+WORDS, LONG = 2000, 32
+
+
+def _captions():
+    """Ids of 64 captions, as long as the text tower allows."""
+    ids = _rng().integers(0, WORDS - 2, (64, LONG))
+    ids[:, 0], ids[:, -1] = WORDS - 2, WORDS - 1
+    return ids
+
+
+def clip_minigrad(device):
+    from methods.training import optimizers
+    from methods.vision_language import base, clip
+    from minigrad import nn
+    text = nn.CLIPText(WORDS, 128, 2, 4, 512, LONG, 128, eot=WORDS - 1)
+    method = clip.Contrastive(clip.Config(), clip.CLIP(nn.WideResNet(10, 2, 0), text).to(device), nn.Preprocessing(
+        32, "bilinear", (0.0,) * 3, (1.0,) * 3, 1.0), None)
+    updates = optimizers.make(method.net.parameters(), "adam", 1e-3, 0.2).values()
+    batch = base.Batch(_images(64), _captions(), np.arange(64))
+
+    def step():
+        loss, _ = method.loss(batch, 0)
+        for optimizer in updates:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in updates:
+            optimizer.step()
+        method.after_step(0)
+        return loss.item()
+    return step
+
+
+def clip_torch(device):
+    import torch
+    from . import peers
+    net = peers.CLIP(WORDS, LONG, 128, 2, 4).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.2)
+    images, ids = torch.tensor(_images(64), device=device), torch.tensor(_captions(), device=device)
+
+    def step():
+        loss = net.loss(images, ids)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            net.s.clamp_(max=math.log(100))
+        return loss.item()
+    return step
+
+
+workload("CLIP step, 64 pictures of 32x32, WRN-10-2, captions of 32 tokens", minigrad=clip_minigrad, torch=clip_torch)
+
+
 # -- encoding: a frozen encoder, in evaluation ----------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ def test_help_and_errors_of_the_command_line(capsys):
 
 
 @pytest.mark.parametrize("name", ["prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons",
-                                  "semi_supervised"])
+                                  "semi_supervised", "clip", "clip_few_labels"])
 def test_the_same_flags_everywhere(name):
     import importlib
     run = importlib.import_module(f"examples.{name}").Run
@@ -545,7 +545,7 @@ def odd_settings():
     examples = {name: importlib.import_module(f"examples.{name}") for name in (
         "prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons", "compare_few_shot",
         "compare_semi_supervised", "gallery", "transfer", "compare_transfer", "compare_self_supervised", "vit_resolution",
-        "cpc_audio", "bert")}
+        "cpc_audio", "bert", "clip", "clip_few_labels", "compare_captions")}
     configs = [(module, module.Run()) for module in examples.values()]
     configs += [(semi_supervised, semi_supervised.settings(name)) for name in (*METHODS, "label_propagation")]
     configs += [(self_supervised, self_supervised.settings(name)) for name in without_labels.METHODS]

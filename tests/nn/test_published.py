@@ -456,7 +456,7 @@ def test_vits_are_recognised_by_their_shapes(settings, tmp_path):
     encoder, preprocessing = nn.load_encoder(tmp_path / "f")
     x = images(32).astype(np.float32)
     np.testing.assert_array_equal(encoder(x).numpy(), net.features(x).numpy())
-    assert preprocessing.size == 32 and preprocessing.mean == lookup.IMAGENET_MEAN
+    assert preprocessing.size == 32 and preprocessing.mean == nn.Preprocessing().mean
     larger, preprocessing = nn.load_encoder(tmp_path / "f", image_size=48)
     assert larger(images(48).astype(np.float32)).shape == (2, 128) and preprocessing.size == 48
     np.testing.assert_array_equal(larger.pos_embed.numpy(), nn.resize_positions(net.pos_embed.numpy(), (6, 6)))

@@ -2,7 +2,7 @@
 from .conv import Conv4, ConvBlock, ConvLarge
 from .efficientnet import EfficientNetLite, efficientnet_lite
 from .encoder import Encoder
-from .lookup import load_encoder, load_text_encoder
+from .lookup import load_clip, load_encoder, load_text_encoder
 from .mae import MAE
 from .preprocessing import Preprocessing
 from .published import load_published, published_state

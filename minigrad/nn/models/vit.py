@@ -1,9 +1,11 @@
 """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the names of timm's checkpoints.
 
 DINO's (Caron et al. 2021, arXiv:2104.14294) is the same; DINOv2's (Oquab et al. 2023, arXiv:2304.07193) has scaled branches,
-and in one version registers: tokens that only give it room to compute (Darcet et al. 2023, arXiv:2309.16588).
+and in one version registers: tokens that only give it room to compute (Darcet et al. 2023, arXiv:2309.16588). CLIP's (Radford
+et al. 2021, arXiv:2103.00020) has a layer norm before the blocks, too.
 """
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,9 +22,9 @@ from .encoder import Encoder
 class PatchEmbed(Module):
     """Images (N, C, H, W) to their patches, each mapped linearly: (N, H W / P^2, E)."""
 
-    def __init__(self, patch_size: int, in_chans: int, embed_dim: int):
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int, bias: bool = True):
         self.patch_size = patch_size
-        self.proj = _Filters((embed_dim, in_chans, patch_size, patch_size))
+        self.proj = _Filters((embed_dim, in_chans, patch_size, patch_size), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x)
@@ -35,10 +37,10 @@ class PatchEmbed(Module):
 
 
 class _Filters(Module):
-    """The weight (E, C, P, P) and bias of a convolution whose stride is its window."""
+    """The weight (E, C, P, P) and bias, if there is one, of a convolution whose stride is its window."""
 
-    def __init__(self, shape: tuple[int, ...]):
-        self.weight, self.bias = uniform(shape, math.prod(shape[1:])), init.zeros_(parameter(shape[0]))
+    def __init__(self, shape: tuple[int, ...], bias: bool):
+        self.weight, self.bias = uniform(shape, math.prod(shape[1:])), init.zeros_(parameter(shape[0])) if bias else None
 
 
 class VisionTransformer(Encoder):
@@ -56,13 +58,15 @@ class VisionTransformer(Encoder):
         registers: how many tokens without a position stand between the class token and the patches.
         dynamic_img_size: take images of other sizes, too; their positions are interpolated from the learned ones, bicubically.
         fc_norm: put the last layer norm behind `pool` instead of before it, as fine-tuned networks with the mean have it.
+        pre_norm: a layer norm before the first block, and no bias of the patches' embedding, as CLIP has it.
+        activation: of the blocks, see `Mlp`.
     """
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 1000, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
                  eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False,
-                 dynamic_img_size: bool = False):
+                 dynamic_img_size: bool = False, pre_norm: bool = False, activation: str | Callable = "gelu"):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
@@ -76,8 +80,9 @@ class VisionTransformer(Encoder):
         self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
         self.reg_token = init.normal_(parameter(1, registers, embed_dim), std=1e-6) if registers else None
         self.pos_embed = init.normal_(parameter(1, 1 + math.prod(self.grid), embed_dim), std=0.02)
-        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
-        self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), drop_path=rate, eps=eps,
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, bias=not pre_norm)
+        self.norm_pre = LayerNorm(embed_dim, eps) if pre_norm else Identity()
+        self.blocks = [TransformerBlock(embed_dim, num_heads, int(embed_dim * mlp_ratio), activation, drop_path=rate, eps=eps,
                                         layer_scale=layer_scale)
                        for rate in np.linspace(0, drop_path_rate, depth).tolist()]
         self.norm, self.fc_norm = LayerNorm(embed_dim, eps), Identity()
@@ -109,9 +114,9 @@ class VisionTransformer(Encoder):
         return self.dropout(ops.concatenate([tokens.broadcast_to((len(patches), *tokens.shape[1:])), patches], 1))
 
     def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention maps of each block,
+        """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention maps of each block,
         (N, heads, L, L)."""
-        maps = []
+        x, maps = self.norm_pre(x), []
         for block in self.blocks:
             x = block(x, need_weights=need_weights)
             if need_weights:

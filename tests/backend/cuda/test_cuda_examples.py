@@ -55,6 +55,19 @@ def test_few_shot(device, images, name, tmp_path, monkeypatch):
     assert len(first) == len(again) > 0
 
 
+@pytest.mark.parametrize("task", ["contrastive", "caption", "bag_of_words"])
+def test_pictures_and_text(device, task, tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    from examples import clip
+    moves = spied(monkeypatch)
+    settings = {**TINY, "task": task, "tower": "small", "text_width": 8, "text_layers": 1, "text_heads": 2, "vocabulary": 520,
+                "length": 6, "dim": 8, "batch": 8, "held_out": 4, "pictures": 20, "out": str(tmp_path)}
+    first = clip.main(clip.Run(**settings))
+    assert moves.count("cuda") > 1
+    again = clip.main(clip.Run(**{**settings, "steps": 3, "resume": True}))
+    assert len(first) == len(again) > 0
+
+
 @pytest.mark.parametrize("name", SEMI)
 def test_semi_supervised(device, name, tmp_path, monkeypatch):
     from examples import semi_supervised

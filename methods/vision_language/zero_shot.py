@@ -1,0 +1,95 @@
+"""Classes known by their names: prompts, the classifier that is built of them once, its accuracy (sections 3.1.2 and 3.1.4)."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import minigrad as mg
+from methods.training.forward import evaluating, tensor
+from methods.training.images import scaled
+from minigrad import Tensor, nn
+from minigrad.data import BytePairs
+
+from .base import VisionLanguage, normalised
+
+TEMPLATES = ("a photo of a {}", "a picture of a {}", "a drawing of a {}", "an image of a {}", "a {}", "{}")
+
+
+def prompts(vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str], length: int) -> list[np.ndarray]:
+    """Of each class the ids (P, L) of all templates with its name in place of {}.
+
+    Args:
+        length: ids of a prompt at most.
+
+    Raises:
+        ValueError: a name stands twice, there are fewer than two, or a template has no {}.
+    """
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"two or more classes are wanted, each once, not {', '.join(names) or 'none'}")
+    if not templates or (wrong := [template for template in templates if "{}" not in template]):
+        raise ValueError(f"a template has {{}} in place of the name, unlike {wrong[0]!r}" if templates else "no template")
+    return [vocabulary.encode([template.replace("{}", name) for template in templates], length) for name in names]
+
+
+class ZeroShot:
+    """A classifier of pictures' features by the names of classes, made once.
+
+    Args:
+        net: of any task.
+        names: of the classes, each once.
+        templates: with {} for the name; the scores of all are put together.
+
+    Raises:
+        ValueError: as `prompts`.
+    """
+
+    def __init__(self, net: VisionLanguage, vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str]):
+        self.net, self.names = net, tuple(names)
+        self._scores = net.classifier(prompts(vocabulary, self.names, templates, net.length))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """(N, classes) of image features (N, width) before the head."""
+        with evaluating(self.net):
+            return self._scores(tensor(self.net, features)).numpy()
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """softmax of the scores."""
+        return mg.softmax(Tensor(self.scores(features)), 1).numpy()
+
+
+def image_features(encoder: nn.Encoder, x: np.ndarray, preprocessing: nn.Preprocessing | None = None,
+                   batch: int = 250) -> np.ndarray:
+    """(N, width) of pictures (N, C, H, W), in evaluation mode; what are features already, (N, width), stays as it is.
+
+    Args:
+        x: bytes, or float32 in [0, 1]; without `preprocessing` as the encoder wants it.
+        preprocessing: of the encoder; its mean and deviation are taken from the pictures.
+    """
+    if x.ndim == 2:
+        return x
+    found = []
+    with evaluating(encoder):
+        for i in range(0, len(x), batch):
+            inputs = x[i:i + batch] if preprocessing is None else normalised(scaled(x[i:i + batch]), preprocessing)
+            found.append(encoder.features(tensor(encoder, inputs)).numpy())
+    return np.concatenate(found)
+
+
+@dataclass
+class Accuracy:
+    """How often the right class is the first, or among the first `k`: over all pictures, and in the mean over classes."""
+
+    k: int
+    first: float
+    among: float
+    class_mean: float
+    class_mean_among: float
+
+
+def accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 5) -> Accuracy:
+    """Of scores (N, classes) and labels (N,). A class with the same score as the right one stands before it."""
+    k = min(k, scores.shape[1])
+    above = (scores >= scores[np.arange(len(labels)), labels][:, None]).sum(1) - 1
+    means = [[float(np.mean([(above[labels == c] < most).mean() for c in np.unique(labels)])), float((above < most).mean())]
+             for most in (1, k)]
+    return Accuracy(k, means[0][1], means[1][1], means[0][0], means[1][0])
