@@ -46,15 +46,15 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
     """
     mean = x.mean(0, dtype=np.float64)
     centred = x - mean
-    z = _unit(centred)
+    z = unit(centred)
     sums = np.stack([z[y == c].sum(0) for c in range(classes)])
-    scores = z @ _unit(sums).T
+    scores = z @ unit(sums).T
     own = sums[y] - z  # of each example its class without it; of a class of one nothing is left
     alone = np.linalg.norm(own, axis=1) > 1e-9
-    scores[np.arange(len(x)), y] = np.where(alone, (z * _unit(own)).sum(1), scores[np.arange(len(x)), y])
+    scores[np.arange(len(x)), y] = np.where(alone, (z * unit(own)).sum(1), scores[np.arange(len(x)), y])
     length = np.linalg.norm(centred, axis=1).mean() or 1.0
     sharp = _temperature(scores[alone], y[alone])
-    weight = sharp / length * _unit(sums)
+    weight = sharp / length * unit(sums)
     return Linear(weight, -weight @ mean, f"temperature {sharp:.3g}", _share(scores[alone], y[alone]))
 
 
@@ -122,7 +122,8 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
 PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
 
 
-def _unit(rows):
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows at length 1; rows of zeros stay."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
