@@ -6,14 +6,16 @@ import pathlib
 import numpy as np
 
 from methods.training import checkpoint, encoders
-from methods.training.classifier import Architecture, Classifier, full_name
+from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
 from methods.training.pictures import EncoderInput
+from methods.training.prediction import UNCERTAINTY
 from methods.training.run import write_whole
 from methods.transfer import finetune
 from methods.transfer.linear import Linear
 from minigrad import nn
 
 from . import oddities, probes, suggest, uncertainty
+from .families import Trained
 from .features import Features
 from .look import Folder
 from .probes import Estimate
@@ -22,7 +24,6 @@ from .tip_adapter import TipAdapter
 COVERAGE = 0.9  # of the sets of classes
 BLOCK = 2000  # pictures whose features are in memory at a time
 SEEN = 5000  # unlabelled pictures of which the shares of the classes are estimated
-UNCERTAINTY = "uncertainty.json"
 
 
 @dataclasses.dataclass
@@ -55,10 +56,12 @@ class Answer:
     seconds: float = 0.0
 
     def probabilities(self, which: np.ndarray) -> np.ndarray:
-        """Calibrated ones by the chosen classifier of frozen features, (N, classes), so many pictures at a time."""
-        t, found = self.chosen.temperature(self.y), np.zeros((len(which), len(self.classes)), np.float32)
+        """Calibrated ones by the chosen classifier, (N, classes), so many pictures at a time."""
+        t, model = self.chosen.temperature(self.y), self.chosen.model
+        found = np.zeros((len(which), len(self.classes)), np.float32)
         for a in range(0, len(which), BLOCK):
-            found[a:a + BLOCK] = uncertainty.softmax(self.chosen.model.scores(self.features.x(which[a:a + BLOCK])) / t)
+            places = which[a:a + BLOCK]
+            found[a:a + BLOCK] = uncertainty.softmax(model.scores(places if isinstance(model, Trained) else self.features.x(places)) / t)
         return found
 
     def accuracy(self, estimate: Estimate) -> tuple[float, float, float]:
@@ -90,11 +93,16 @@ def answer(folder: Folder, features: Features, encoder: str, count: int, seed: i
         notes.append(f"Of {', '.join(lost)} there is no labelled picture that can be read; put one there, or remove the class.")
     result = Answer(folder, features, encoder, folder.classes, known, y, found, chosen, share, notes)
     result.suggested, result.reason = suggestions(result, count, seed)
-    test = features.known(folder.test)
-    if chosen is not None and len(test):
-        right = result.probabilities(test).argmax(1) == folder.labels[test]
-        result.test = int(right.sum()), len(test)
+    tested(result)
     return result
+
+
+def tested(result: Answer) -> None:
+    """Takes down how many of the pictures to test on the chosen classifier gets right."""
+    test = result.features.known(result.folder.test)
+    if result.chosen is not None and len(test):
+        right = result.probabilities(test).argmax(1) == result.folder.labels[test]
+        result.test = int(right.sum()), len(test)
 
 
 def _share(chosen, labelled, features, folder):
@@ -126,7 +134,12 @@ def suggestions(result: Answer, count: int, seed: int) -> tuple[np.ndarray, str]
 def save(result: Answer, encoder: nn.Encoder, preprocessing: nn.Preprocessing, out: pathlib.Path) -> None:
     """Writes the chosen classifier of frozen features as a checkpoint, with what `examples.predict` needs for sets."""
     t, classes, model = result.chosen.temperature(result.y), result.classes, result.chosen.model
-    if isinstance(model, Linear):
+    if isinstance(model, Trained):
+        classifier = dataclasses.replace(load_classifier(f"{model.out}/checkpoint.safetensors"), weights="net")
+        net = classifier.net
+        for parameter in net.head.parameters():
+            parameter.data = parameter.data / t
+    elif isinstance(model, Linear):
         finetune.set_head(encoder, dataclasses.replace(model, weight=model.weight / t, bias=model.bias / t))
         net, classifier = encoder, encoders.classifier(encoder, preprocessing, classes)
     else:

@@ -25,7 +25,7 @@ class Estimate:
     Args:
         name, about: what it is.
         scores: (N, classes) of the labelled pictures when left out, NaN for those that could not be.
-        gain: what all labels add to the accuracy of left-out ones (see `left_out`).
+        gain: what all labels add to the accuracy of left-out ones (see `left_out`); slope: what twice the labels would add.
         seconds: that it took.
         model: what was fitted to all labels, with `scores(x)`; None where that is yet to be done.
         curve: of its training.
@@ -40,6 +40,7 @@ class Estimate:
     model: Any = None
     curve: list[dict[str, float]] = dataclasses.field(default_factory=list)
     note: str = ""
+    slope: float = 0.0
 
     def tried(self) -> np.ndarray:
         """Which labelled pictures were left out."""
@@ -80,11 +81,11 @@ class Estimate:
 def estimates(x: np.ndarray, y: np.ndarray, classes: int, names: tuple[str, ...] = tuple(PROBES)) -> list[Estimate]:
     """Of each probe, fitted to all labelled features x (N, width) and with labels left out."""
     found, parts, z = [], left_out.partition(y), left_out.reduced(x)
-    gain = left_out.gain(left_out.slope(linear.prototypes, z, y, classes, parts), len(parts)) if parts else 0.0
+    slope = left_out.slope(linear.prototypes, z, y, classes, parts) if parts else 0.0
     for name in names:
         began, (fit, about) = time.monotonic(), PROBES[name]
         scores = left_out.scores(fit, z, y, classes, parts)
-        found.append(Estimate(name, about, scores, gain, 0.0, fit(x, y, classes)))
+        found.append(Estimate(name, about, scores, left_out.gain(slope, len(parts)), 0.0, fit(x, y, classes), slope=slope))
         found[-1].seconds = time.monotonic() - began
     return found
 

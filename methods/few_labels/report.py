@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from minigrad.data.folder import some
+from methods.training.prediction import class_sets
 
 from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
@@ -111,7 +111,7 @@ def _sure(result):
         return ""
     y = result.y[tried]
     p = result.chosen.probabilities(result.y)
-    member = uncertainty.sets(p, result.threshold())
+    member = class_sets(p, result.threshold())
     size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
     lines = ["Probabilities are calibrated on the left-out labels. Of these pictures the most probable class has "
              f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",

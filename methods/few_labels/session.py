@@ -2,6 +2,7 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,14 +12,15 @@ from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
 from minigrad import nn
 
-from . import plain, report
-from .answer import Answer, answer, save
+from . import families, plain, report, trials
+from .answer import Answer, answer, save, tested
 from .features import Features
 from .label_queue import LabelQueue
 from .labelling import Server
 from .look import Folder, look
 
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
+MOST_HASTE = 15.0  # seconds for the last report
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,11 +43,12 @@ class Config:
 
 @dataclasses.dataclass
 class Reader:
-    """A frozen encoder. Args: name: in words."""
+    """A frozen encoder. Args: name: in words; load: makes a new copy."""
 
     encoder: nn.Encoder
     preprocessing: nn.Preprocessing
     name: str
+    load: Callable[[], tuple[nn.Encoder, nn.Preprocessing]]
 
 
 def run(config: Config, began: float) -> Answer:
@@ -77,23 +80,46 @@ def _run(config, began, folder, out):
         serve(config, first)
         return first
     end = began + 60 * config.minutes
-    features.read(spread(folder, folder.labelled), end - time.monotonic())
-    features.read(folder.test, end - time.monotonic())
-    features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 2)
-    return first
+    if end - time.monotonic() < MOST_HASTE:
+        return first
+    features.read(spread(folder, folder.labelled), end - time.monotonic() - MOST_HASTE)
+    features.read(folder.test, end - time.monotonic() - MOST_HASTE)
+    features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
+    result = answer(folder, features, reader.name, config.suggest, config.seed)
+    if result.chosen is not None and len(result.chosen.tried()):
+        try_families(result, reader, config, out.path / "trials", end)
+    write(result, reader, out, began)
+    return result
+
+
+def try_families(result: Answer, reader: Reader, config: Config, out: pathlib.Path, end: float) -> None:
+    """Adds what needs training to the answer, as far as there is time."""
+    rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
+    task = families.Task(result.folder, result.features, result.known, result.y, rest, reader.load, config.device, config.seed)
+    reserve = MOST_HASTE + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
+    trial = trials.Trials(task, result.chosen, out, end, reserve)
+    found = trial.run(families.families(task))
+    result.estimates += [one.estimate for one in found]
+    result.chosen = trial.winner(found)
+    tested(result)
 
 
 def load_reader(config: Config) -> Reader:
     """The encoder that the settings name, else the best that is there."""
-    if config.encoder:
-        encoder, preprocessing = encoders.load_encoder(config.encoder, config.image_size, whole=True, device=config.device)
-        return Reader(encoder, preprocessing, config.encoder)
+    def published():
+        return encoders.load_encoder(config.encoder or "lite0", config.image_size, whole=True, device=config.device)
+
+    def plainly():
+        return plain.PlainFeatures().to(config.device), plain.preprocessing()
+
+    name = config.encoder or "EfficientNet-Lite0, trained on ImageNet"
     try:
-        encoder, preprocessing = nn.load_encoder("lite0", image_size=config.image_size or None)
-    except (OSError, ValueError, ImportError) as error:
+        return Reader(*published(), name, published)
+    except SystemExit as error:
+        if config.encoder:
+            raise
         print(f"There is no pretrained encoder ({error}); edges and colours serve instead, which know much less.")
-        return Reader(plain.PlainFeatures().to(config.device), plain.preprocessing(), "edges and colours, without a pretrained encoder")
-    return Reader(encoder.to(config.device), dataclasses.replace(preprocessing, crop=1.0), "EfficientNet-Lite0, trained on ImageNet")
+    return Reader(*plainly(), "edges and colours, without a pretrained encoder", plainly)
 
 
 def spread(folder: Folder, which: np.ndarray) -> np.ndarray:

@@ -44,8 +44,3 @@ def threshold(p: np.ndarray, y: np.ndarray, coverage: float = 0.9) -> float:
     n = len(y)
     k = math.ceil((n + 1) * coverage)
     return float(np.sort(1 - p[np.arange(n), y])[k - 1]) if n and k <= n else 1.0
-
-
-def sets(p: np.ndarray, q: float) -> np.ndarray:
-    """Which classes each set holds, (N, classes) bool; the most probable one always."""
-    return (1 - p <= q + 1e-9) | (p == p.max(1, keepdims=True))
