@@ -76,7 +76,7 @@ class Folder:
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled
-        lines = [f"{self.path} holds {_number(len(known) + len(test) + len(rest), 'usable picture')}: {len(known)} with a label"
+        lines = [f"{self.path} holds {_number(len(known) + len(test) + len(rest), 'picture')}: {len(known)} with a label"
                  f" to learn from, {len(rest)} without" + (f", {len(test)} to test on." if len(test) else ".")]
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
