@@ -84,7 +84,7 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
         rows = list(csv.DictReader(file))
     right = np.mean([row["class"] in row["file"] for row in rows])
     value, low, high = found.accuracy(found.chosen)
-    assert len(rows) == 60 and right > 0.8 and low - 0.1 <= right <= high + 0.1
+    assert len(rows) == 60 and right > 0.6 and low <= right <= high
 
     sheet, sorted_to = tmp_path / "new.csv", tmp_path / "sorted"
     answers = predict.main(predict.Run(str(out), (str(tmp_path / "new"),), csv=str(sheet), sort=str(sorted_to)))
@@ -119,7 +119,7 @@ def test_families_are_tried_within_the_time_and_kept(own, tmp_path, monkeypatch,
     for one, other in zip(found.estimates, again.estimates):
         np.testing.assert_array_equal(one.scores, other.scores)
     draw(own / KINDS[0] / "99.png", "standing", 99)
-    with pytest.raises(pytest.fail.Exception, match="trained again"):  # with another label what was kept is of no use
+    with pytest.raises(FileNotFoundError, match="SimCLR"):  # with another label what was kept is of no use, and thrown away
         few_labels.main(run)
 
 
