@@ -58,7 +58,7 @@ def main(run):
         unsure = [sets is not None and len(sets[i]) > 1 for i in range(len(found))]
         where = [(name, f"{kind}/unsure" if u else kind) for u, (name, kind, _) in zip(unsure, found)]
         sort_copies(files, where, pathlib.Path(run.sort))
-        print(f"copied into {run.sort}" + (f", {sum(unsure)} of {len(found)} into unsure/ of their class" if any(unsure) else ""))
+        print(f"copied into {run.sort}; {sum(unsure)} of {len(found)}, which are not sure, into unsure/ of their class")
     return found
 
 

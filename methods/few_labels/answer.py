@@ -61,7 +61,8 @@ class Answer:
         found = np.zeros((len(which), len(self.classes)), np.float32)
         for a in range(0, len(which), BLOCK):
             places = which[a:a + BLOCK]
-            found[a:a + BLOCK] = uncertainty.softmax(model.scores(places if isinstance(model, Trained) else self.features.x(places)) / t)
+            scores = model.scores(places if isinstance(model, Trained) else self.features.x(places))
+            found[a:a + BLOCK] = uncertainty.softmax(scores / t)
         return found
 
     def accuracy(self, estimate: Estimate) -> tuple[float, float, float]:

@@ -98,8 +98,9 @@ class FineTuned:
         config = TuneConfig(steps=steps, out=out, seed=task.seed, device=task.device)
         finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
         method, folder = finetune.FineTune(config, encoder), RunFolder(out, config, True)
-        train(method, finetune.Batches(self.inputs[learn], y, config, task.seed), finetune.make_optimizers(encoder, config), steps,
-              folder, classifier=encoders.classifier(encoder, self.preprocessing, task.classes, "wise"), save_every=save_every,
+        batches = finetune.Batches(self.inputs[learn], y, config, task.seed)
+        train(method, batches, finetune.make_optimizers(encoder, config), steps, folder, save_every=save_every,
+              classifier=encoders.classifier(encoder, self.preprocessing, task.classes, "wise"),
               data=fingerprint(self.inputs[learn], y))
         return folder.history()
 
@@ -156,8 +157,8 @@ class SemiSupervised:
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`."""
         task, x = self.task, self.pictures.labelled[learn]
-        config = dataclasses.replace(of_method(self.method, semi_supervised.METHODS[self.method], SmallConfig), steps=steps, out=out,
-                                     seed=task.seed, device=task.device)
+        config = of_method(self.method, semi_supervised.METHODS[self.method], SmallConfig)
+        config = dataclasses.replace(config, steps=steps, out=out, seed=task.seed, device=task.device)
         channels = x.shape[1]
         images = Images(x, task.y[learn], self.pictures.x, x[:0], task.y[:0], "", task.classes, Preprocessing(SIZE, channels))
         method, classifier = build.build(config, self.method, images)
@@ -184,8 +185,8 @@ class SelfSupervised:
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`; `learn` is not used."""
         task, x, module = self.task, self.pictures.x, self_supervised.METHODS["simclr"]
-        config = dataclasses.replace(of_method("simclr", module, SmallConfig), steps=steps, out=out, seed=task.seed, device=task.device,
-                                     batch=min(128, len(x)), lr=1e-3)
+        config = dataclasses.replace(of_method("simclr", module, SmallConfig), steps=steps, out=out, seed=task.seed,
+                                     device=task.device, batch=min(128, len(x)), lr=1e-3)
         mg.random.seed(task.seed)
         architecture = networks.architecture(config.network, x.shape[1], SIZE, 0, 0.0, config.width, config.depth)
         described = base.Task(SIZE, x.shape[1], len(x), config.batch, steps, 0, x.shape[1] == 3, task.seed)

@@ -22,7 +22,7 @@ def place(folder: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
 
 
 def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
-    """Adds a line, in one write that is on the disk when this returns. What a kill left of a line stays, closed by a new one."""
+    """Adds a line, in one write that is on the disk when this returns. What a kill left of a line is closed and stays."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow((time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved))
     path.parent.mkdir(parents=True, exist_ok=True)

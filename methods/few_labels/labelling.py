@@ -20,7 +20,8 @@ PICTURE = 480  # pixels of the longer side
 LONGEST = 10_000  # bytes of a request
 HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
            "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
-                                      "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
+                                      "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+                                      "frame-ancestors 'none'"}
 
 
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):

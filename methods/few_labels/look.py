@@ -103,10 +103,10 @@ def _estimate(counts, tests):
         return "Two classes with labels are needed before anything can be told apart."
     held = (f"The {tests} pictures to test on are looked at once, at the end, and serve to choose nothing."
             if tests else "No picture is held out for good.")
-    text = (f"{held} Accuracy is estimated by leaving labelled pictures out in turn: each is classified by what was learnt from "
-            "the others.")
+    text = (f"{held} Accuracy is estimated by leaving labelled pictures out in turn: each is classified by what was learnt "
+            "from the others.")
     if alone == (counts > 0).sum():
-        return f"{held} Each class has one label, so none can be left out and no accuracy can be estimated; two of each will do."
+        return f"{held} Each class has one label, so none can be left out to estimate an accuracy; two of each will do."
     return text + (f" {_number(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else "")
 
 

@@ -27,7 +27,7 @@ def suspicious(places: np.ndarray, y: np.ndarray, p: np.ndarray) -> list[Suspici
     """The labels that others contradict, the surest first.
 
     Args:
-        places: of the pictures that were left out, (N,); y: their labels; p: probabilities without their own label, (N, classes).
+        places: of the pictures that were left out, (N,); y: their labels; p: probabilities without their own, (N, classes).
     """
     found = [Suspicion(int(i), int(label), int(row.argmax()), float(row.max())) for i, label, row in zip(places, y, p)
              if row.argmax() != label and row.max() >= SUSPICIOUS]

@@ -2,6 +2,7 @@
 import base64
 import html
 import io
+import pathlib
 import time
 
 import numpy as np
@@ -12,20 +13,7 @@ from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
 from .probes import Estimate
 
-STYLE = """
-:root{color-scheme:light}*{box-sizing:border-box}
-body{font:16px/1.5 system-ui,"DejaVu Sans",sans-serif;color:#1c1c1c;background:#fafafa;margin:0 auto;max-width:62rem;padding:1rem}
-h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
-.answer{background:#eaf1fd;border-radius:8px;padding:.8rem 1rem}.answer b{font-size:1.2rem}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem .3rem 0;vertical-align:top}
-tr.chosen td{font-weight:600}td.n{white-space:nowrap}
-.bar{width:9rem;height:1.2rem;vertical-align:middle}.map{width:100%;max-width:34rem;background:#fff;border:1px solid #ddd}
-.legend span{display:inline-block;margin-right:.9rem}.legend i{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.3em}
-.pictures{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;max-width:7.5rem}figure img{width:7.5rem;height:7.5rem;object-fit:contain;
-background:#fff;border:1px solid #ddd}figcaption{font-size:.78rem;line-height:1.3;overflow-wrap:anywhere}
-.curves figure{max-width:13rem}.curve{width:13rem;background:#fff;border:1px solid #ddd}
-code{background:#eee;padding:.1rem .3rem;border-radius:4px;overflow-wrap:anywhere}ul{padding-left:1.2rem}li{overflow-wrap:anywhere}
-"""
+STYLE = pathlib.Path(__file__).with_name("report.css")
 THUMB = 120  # pixels
 SHOWN = 12  # suspicious labels and near-duplicates
 PAIRS, EACH = 5, 4  # confused pairs, and pictures of each
@@ -40,7 +28,7 @@ def page(result: Answer, run: str) -> str:
                 _curves(result), _predict(run, result), _unusable(result)]
     title = html.escape(f"{folder.path.resolve().name}: an answer from few labels")
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
+            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head><body>'
             f'{"".join(filter(None, sections))}<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after '
             "the start.</small></p></body></html>\n")
 
@@ -61,8 +49,8 @@ def _percent(value):
 def headline(result: Answer) -> str:
     """The answer in a few sentences, as plain text."""
     if result.chosen is None:
-        return ("There are no two classes with labels yet, so nothing can be told apart. Label the pictures below, a few of each "
-                "class, and run the same command again.")
+        return ("There are no two classes with labels yet, so nothing can be told apart. Label the pictures below, a few of "
+                "each class, and run the same command again.")
     chosen = result.chosen
     tried = len(chosen.tried())
     if not tried:
@@ -100,7 +88,8 @@ def _tried(result):
                     f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
                     f'<td class=n>{seen}</td><td>{bar}</td><td class=n>{estimate.seconds:.1f} s</td></tr>')
     rows.append(f"<tr><td>the most frequent class, always</td><td class=n>{_percent(chance)}</td><td></td><td></td></tr>")
-    return _section("What was tried", "<p>Accuracy to be expected on new pictures, from labelled ones that were left out (95 % interval), and the time it took. "
+    return _section("What was tried", "<p>Accuracy to be expected on new pictures, from labelled ones that were left out (95 % "
+                    "interval), and the time it took. "
                     "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
                     f"labels; features are those of {html.escape(result.encoder)}.</p>",
                     '<div class="wide"><table>', *rows, "</table></div>")
@@ -115,11 +104,12 @@ def _sure(result):
     size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
     lines = ["Probabilities are calibrated on the left-out labels. Of these pictures the most probable class has "
              f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",
-             f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class {COVERAGE:.0%} of the "
-             f"time; those of the left-out pictures did in {_percent(held)} and have {size:.1f} of {p.shape[1]} classes in the mean."]
+             f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
+             f"{COVERAGE:.0%} of the time; those of the left-out pictures did in {_percent(held)} and have {size:.1f} of "
+             f"{p.shape[1]} classes in the mean."]
     if result.threshold() >= 1:
-        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that can be "
-                    "left out are needed.")
+        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that can "
+                    "be left out are needed.")
     counts = [(float((p.argmax(1) == y)[y == k].mean()), name) for k, name in enumerate(result.classes) if (y == k).any()]
     worst = [f"{name} {_percent(share)}" for share, name in sorted(counts)[:5]]
     return _list("How sure it is", [*lines, f"The hardest classes: {', '.join(worst)}."])
@@ -157,8 +147,8 @@ def _next(result):
         guesses = [f"<br>{html.escape(result.classes[row.argmax()])}? {_percent(row.max())}" for row in p]
     figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
     return _section("Label these next", f"<p>These {len(figures)} unlabelled pictures are worth a label first: "
-                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or put them into the "
-                    'folders of their classes.</p><div class="pictures">', *figures, "</div>")
+                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or put them "
+                    'into the folders of their classes.</p><div class="pictures">', *figures, "</div>")
 
 
 def _confused(result):
@@ -179,8 +169,8 @@ def _suspicious(result):
         return ""
     found = oddities.suspicious(result.known[tried], result.y[tried], result.chosen.probabilities(result.y))[:SHOWN]
     names = result.classes
-    figures = [_figure(result, s.place, f"{_name(result, s.place)}<br>labelled {html.escape(names[s.label])}, looks "
-                       f"like {html.escape(names[s.kind])} ({_percent(s.p)})") for s in found]
+    figures = [_figure(result, s.place, f"{_name(result, s.place)}<br>labelled {html.escape(names[s.label])}, "
+                       f"looks like {html.escape(names[s.kind])} ({_percent(s.p)})") for s in found]
     return _section("Labels to look at again", "<p>The other labels contradict these. They may be right all the same.</p>"
                     '<div class="pictures">', *figures, "</div>") if found else ""
 
@@ -193,8 +183,8 @@ def _duplicates(result):
     if not pairs:
         return ""
     figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
-    return _section("Nearly the same picture", f"<p>{len(pairs)} pairs among {min(len(places), oddities.COMPARED)} pictures; the first "
-                    'are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
+    return _section("Nearly the same picture", f"<p>{len(pairs)} pairs among {min(len(places), oddities.COMPARED)} pictures; "
+                    'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
 
 
 def _map(result):
@@ -208,8 +198,8 @@ def _map(result):
     xy = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(x)
     labels = np.concatenate([result.y[:POINTS], np.full(len(rest), -1)])
     titles = [result.folder.files[i] for i in places]
-    return _section("Map of the pictures", "<p>Pictures that the encoder finds alike are near each other (t-SNE). Coloured ones have a "
-                    "label.</p>", svg.points(xy, labels, result.classes, titles))
+    return _section("Map of the pictures", "<p>Pictures that the encoder finds alike are near each other (t-SNE). Coloured "
+                    "ones have a label.</p>", svg.points(xy, labels, result.classes, titles))
 
 
 def _curves(result):

@@ -34,7 +34,7 @@ class Config:
     port: int = setting(0, least=0, most=65535, free=True)  # of the page; 0: any that is free
     suggest: int = setting(20, least=1, most=500, free=True)  # pictures to label next
     minutes: float = setting(5.0, least=0, free=True)  # for everything; 0: the first answer alone
-    encoder: str = setting("", free=True)  # "lite0", published weights or a run's; "": lite0 if it is there, else edges and colours
+    encoder: str = setting("", free=True)  # "lite0", published weights, a run; "": lite0 if it is there, else plain features
     image_size: int = setting(0, least=0, free=True)  # pixels of the encoder's input; 0: its own
     device: str = setting("cpu", free=True)  # "cpu" or "cuda"
     seed: int = setting(0, least=0, free=True)

@@ -58,7 +58,7 @@ def typicality(x: np.ndarray) -> np.ndarray:
 
 
 def margin(p: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
-    """The places of up to `count` rows whose two largest probabilities in p (N, classes) differ least, none like another's x."""
+    """The places of up to `count` rows whose two largest probabilities in p (N, classes) differ least; none is like another."""
     two = np.sort(p, 1)[:, -2:]
     order, z, chosen = np.argsort(two[:, 1] - two[:, 0], kind="stable"), unit(x.astype(np.float32)), []
     for i in order:

@@ -15,8 +15,8 @@ def interval(low: float, value: float, high: float, mark: float | None = None) -
     """An accuracy with its interval on a line from 0 to 1, and a mark where another stands."""
     line = "" if mark is None else f'<path d="M{200 * mark:.1f} 1V19" stroke="#999" stroke-dasharray="3 2"/>'
     return (f'<svg viewBox="0 0 200 20" class="bar" role="img" aria-label="{100 * low:.0f} to {100 * high:.0f} %">'
-            f'<path d="M0 10H200" stroke="#ddd"/>{line}<rect x="{200 * low:.1f}" y="6" width="{200 * (high - low):.1f}" height="8" '
-            f'rx="3" fill="#9db8e8"/><circle cx="{200 * value:.1f}" cy="10" r="4.5" fill="#234f9e"/></svg>')
+            f'<path d="M0 10H200" stroke="#ddd"/>{line}<rect x="{200 * low:.1f}" y="6" width="{200 * (high - low):.1f}" '
+            f'height="8" rx="3" fill="#9db8e8"/><circle cx="{200 * value:.1f}" cy="10" r="4.5" fill="#234f9e"/></svg>')
 
 
 def points(xy: np.ndarray, labels: np.ndarray, names: tuple[str, ...], titles: list[str]) -> str:
@@ -27,7 +27,8 @@ def points(xy: np.ndarray, labels: np.ndarray, names: tuple[str, ...], titles: l
     order = np.argsort(labels >= 0, kind="stable")  # labelled ones on top
     circles = "".join(
         f'<circle cx="{at[i, 0]:.1f}" cy="{at[i, 1]:.1f}" r="{5 if labels[i] >= 0 else 2.5}" '
-        f'fill="{palette[labels[i]] if labels[i] >= 0 else "#bbb"}"><title>{html.escape(titles[i])}</title></circle>' for i in order)
+        f'fill="{palette[labels[i]] if labels[i] >= 0 else "#bbb"}"><title>{html.escape(titles[i])}</title></circle>'
+        for i in order)
     legend = "".join(f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>'
                      for name, colour in zip(names, palette))
     return f'<svg viewBox="0 0 400 400" class="map" role="img" aria-label="map">{circles}</svg><p class="legend">{legend}</p>'

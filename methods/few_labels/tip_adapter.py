@@ -79,7 +79,8 @@ class TipAdapter(nn.Module):
 
     def __init__(self, encoder: nn.Encoder, classes: int, examples: int):
         self.encoder = encoder
-        self.mean, self.f = nn.Parameter(np.zeros(encoder.width, np.float32)), nn.Parameter(np.zeros((examples, encoder.width), np.float32))
+        self.mean = nn.Parameter(np.zeros(encoder.width, np.float32))
+        self.f = nn.Parameter(np.zeros((examples, encoder.width), np.float32))
         self.votes = nn.Parameter(np.zeros((examples, classes), np.float32))  # alpha L
         self.prototypes = nn.Parameter(np.zeros((classes, encoder.width), np.float32))
         self.beta = nn.Parameter(np.ones((), np.float32))

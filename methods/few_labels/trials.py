@@ -2,7 +2,7 @@
 
 Each is trained without each of three parts of the labelled pictures in turn, for equally many seconds, and compared with the
 best probe of frozen features on the same parts. One that is clearly worse on the first part is stopped there. Time for the
-final training of the winner is reserved from the start. What is finished is kept: the same command goes on where it was stopped.
+final training of the winner is reserved from the start. What is finished is kept: the same command goes on where it stopped.
 """
 import contextlib
 import dataclasses
@@ -67,7 +67,8 @@ class Trials:
         self.x = left_out.reduced(task.features.x(task.known))
         self.parts = left_out.partition(task.y, PARTS)
         self.every = np.arange(len(task.y))
-        key = fingerprint([task.folder.files[i] for i in task.known], task.y, len(task.rest), task.classes, task.seed, task.device)
+        key = fingerprint([task.folder.files[i] for i in task.known], task.y, len(task.rest), task.classes, task.seed,
+                          task.device)
         plan = out / "plan.json"
         if not plan.exists() or read_object(plan).get("key") != key:
             shutil.rmtree(out, ignore_errors=True)
@@ -102,11 +103,12 @@ class Trials:
             if seconds < LEAST_SECONDS and not (self.out / _folder(family)).exists():
                 break
             print(f"trying {family.name}", flush=True)
-            found.append(self.pretrained(family, seconds) if isinstance(family, SelfSupervised) else self.trial(family, seconds))
+            trial = self.pretrained if isinstance(family, SelfSupervised) else self.trial
+            found.append(trial(family, seconds))
         return found
 
     def share(self, rest: list[Any]) -> float:
-        """Seconds of one part's training of the next family: an equal share among as many as get enough, the final one included."""
+        """Seconds of one part's training of the next family: an equal share among as many as get enough, and the final one."""
         left = max(0.0, self.end - time.monotonic())
         cost = 1
         for i, family in enumerate(rest):
@@ -154,7 +156,8 @@ class Trials:
         began, folder = time.monotonic(), self.out / _folder(family)
         steps, save_every = self.steps(family.name, family, seconds * PRETRAINING)
         curve = family.train(self.every, steps, str(folder), save_every)
-        found = probes.estimates(family.features(str(folder)), self.task.y, len(self.task.classes), ("prototypes", "ridge", "logistic"))
+        x, linear_ones = family.features(str(folder)), ("prototypes", "ridge", "logistic")
+        found = probes.estimates(x, self.task.y, len(self.task.classes), linear_ones)
         best = probes.best(found, self.task.y)
         estimate = dataclasses.replace(best, name=f"{family.name} and {best.name}", about=family.about, note=f"{steps} steps",
                                        seconds=time.monotonic() - began, curve=curve)

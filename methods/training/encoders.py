@@ -63,7 +63,8 @@ def description(architecture: Architecture, preprocessing: EncoderInput, weights
     return Classifier(architecture, (), preprocessing, weights=weights)
 
 
-def classifier(encoder: nn.Encoder, preprocessing: nn.Preprocessing, classes: Sequence[str], weights: str = "net") -> Classifier:
+def classifier(encoder: nn.Encoder, preprocessing: nn.Preprocessing, classes: Sequence[str],
+               weights: str = "net") -> Classifier:
     """An encoder with a head for these classes as checkpoints describe it, of which the part `weights` holds the arrays."""
     architecture = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": len(classes)})
     return Classifier(architecture, tuple(classes), EncoderInput(**dataclasses.asdict(preprocessing)), weights=weights)

@@ -269,14 +269,15 @@ def test_broken_files_and_copies_are_said_and_left_out(tmp_path):
     (path / "notes.txt").write_text("hello")
     folder, found = read(path)
     result = answer.answer(folder, found, "plain", 3, 0)
-    assert set(folder.unusable) == {"red/empty.png", "red/broken.png", "unlabelled/text.jpg", "unlabelled/dead.png", "red/copy.png",
-                                    "red/1.png"}
+    assert set(folder.unusable) == {"red/empty.png", "red/broken.png", "unlabelled/text.jpg", "unlabelled/dead.png",
+                                    "red/copy.png", "red/1.png"}
     assert "a copy of red/0.png" in folder.unusable["red/copy.png"] and "empty" in folder.unusable["red/empty.png"]
     assert any("in another class" in note for note in result.notes) and any("1 .txt" in line for line in folder.description())
     assert len(result.known) == 8 and len(found.known(folder.unlabelled)) == 8 and len(result.suggested) == 3
 
 
-@pytest.mark.parametrize("kind", ("flat", "one folder", "unlabelled", "loose beside classes", "zip", "train and test", "one class"))
+@pytest.mark.parametrize("kind", ("flat", "one folder", "unlabelled", "loose beside classes", "zip", "train and test",
+                                  "one class"))
 def test_every_kind_of_folder(kind, tmp_path):
     path = tmp_path / "own"
     if kind == "flat":
