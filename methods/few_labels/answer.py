@@ -81,17 +81,16 @@ def answer(folder: Folder, features: Features, encoder: str, count: int, seed: i
         encoder: its name; count: how many pictures to suggest.
     """
     notes = oddities.drop_copies(folder, features)
+    if lost := folder.drop_empty_classes():
+        notes.append(f"Of {', '.join(lost)} no labelled picture can be used, so there is no such class.")
     known = features.known(folder.labelled)
     y, classes = folder.labels[known], len(folder.classes)
     counts = np.bincount(y, minlength=classes)
     found, chosen, share = [], None, counts / max(len(y), 1)
-    if classes >= 2 and counts.all():
+    if classes >= 2:
         found = probes.estimates(features.x(known), y, classes)
         chosen = probes.best(found, y)
         share = _share(chosen, share, features, folder)
-    elif classes >= 2:
-        lost = [name for name, n in zip(folder.classes, counts) if not n]
-        notes.append(f"Of {', '.join(lost)} there is no labelled picture that can be read; put one there, or remove the class.")
     result = Answer(folder, features, encoder, folder.classes, known, y, found, chosen, share, notes)
     result.suggested, result.reason = suggestions(result, count, seed)
     tested(result)

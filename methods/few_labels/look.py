@@ -73,6 +73,18 @@ class Folder:
         self.unusable |= {self.files[i]: reason for i, reason in zip(places, reasons)}
         self.labels[places] = -2
 
+    def drop_empty_classes(self) -> list[str]:
+        """Forgets the classes of which no labelled picture can be used; their names."""
+        kept = np.flatnonzero(self.counts())
+        lost = [name for k, name in enumerate(self.classes) if k not in kept]
+        if lost:
+            numbers = np.full(len(self.classes), -2)
+            numbers[kept] = np.arange(len(kept))
+            known = self.labels >= 0
+            self.labels[known] = numbers[self.labels[known]]
+            self.classes = tuple(self.classes[k] for k in kept)
+        return lost
+
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled

@@ -16,6 +16,8 @@ PROBES: dict[str, tuple[left_out.Fit, str]] = {
     "logistic": (linear.logistic, "logistic regression on the features"),
     "tip-adapter": (cache, "nearest mean, and votes of similar labelled pictures"),
 }
+MANY, FEW_PARTS = 400, 5  # labels from which on fewer parts are left out
+SLOW = 20_000  # labels times classes from which on logistic regression, left out again and again, would take minutes
 
 
 @dataclasses.dataclass
@@ -79,8 +81,10 @@ class Estimate:
 
 
 def estimates(x: np.ndarray, y: np.ndarray, classes: int, names: tuple[str, ...] = tuple(PROBES)) -> list[Estimate]:
-    """Of each probe, fitted to all labelled features x (N, width) and with labels left out."""
-    found, parts, z = [], left_out.partition(y), left_out.reduced(x)
+    """Of each probe, fitted to all labelled features x (N, width) and with labels left out; the logistic one if that is fast."""
+    found, z = [], left_out.reduced(x)
+    parts = left_out.partition(y, FEW_PARTS if len(y) > MANY else left_out.MOST_PARTS)
+    names = tuple(name for name in names if name != "logistic" or len(y) * classes <= SLOW)
     slope = left_out.slope(linear.prototypes, z, y, classes, parts) if parts else 0.0
     for name in names:
         began, (fit, about) = time.monotonic(), PROBES[name]

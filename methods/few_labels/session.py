@@ -19,6 +19,7 @@ from .label_queue import LabelQueue
 from .labelling import Server
 from .look import Folder, look
 
+FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
 MOST_HASTE = 15.0  # seconds for the last report
 
@@ -72,7 +73,9 @@ def _run(config, began, folder, out):
     reader = load_reader(config)
     features = Features(folder, reader.encoder, reader.preprocessing)
     print(f"reading the pictures with {reader.name}", flush=True)
-    features.read(spread(folder, folder.labelled), FIRST_LABELLED)
+    order = spread(folder, folder.labelled)
+    features.read(order[:FIRST_OF_CLASS * len(folder.classes)])
+    features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
     first = answer(folder, features, reader.name, config.suggest, config.seed)
     write(first, reader, out, began)
