@@ -88,9 +88,11 @@ def answer(folder: Folder, features: Features, encoder: str, count: int, seed: i
     counts = np.bincount(y, minlength=classes)
     found, chosen, share = [], None, counts / max(len(y), 1)
     if classes >= 2:
-        found = probes.estimates(features.x(known), y, classes)
-        chosen = probes.best(found, y)
-        share = _share(chosen, share, features, folder)
+        rest = np.random.default_rng(seed).permutation(features.known(folder.unlabelled))[:SEEN]
+        unlabelled = features.x(rest)
+        found = probes.estimates(features.x(known), y, classes, unlabelled)
+        share = shares(found[0], share, unlabelled)
+        chosen = probes.best(found, y, share)
     result = Answer(folder, features, encoder, folder.classes, known, y, found, chosen, share, notes)
     result.suggested, result.reason = suggestions(result, count, seed)
     tested(result)
@@ -105,16 +107,15 @@ def tested(result: Answer) -> None:
         result.test = int(right.sum()), len(test)
 
 
-def _share(chosen, labelled, features, folder):
-    """The mean of the classes' shares among the labels and among what the unlabelled pictures are taken for.
+def shares(prototypes: Estimate, labelled: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
+    """The mean of the classes' shares (classes,) among the labels and among what unlabelled features are taken for.
 
     Labels are often the same number of each class where the pictures are not; what is predicted goes too far towards the
     classes that are recognised best.
     """
-    rest = features.known(folder.unlabelled)[:SEEN]
-    if not len(rest):
+    if not len(unlabelled):
         return labelled
-    predicted = np.bincount(chosen.model.scores(features.x(rest)).argmax(1), minlength=len(labelled)) / len(rest)
+    predicted = np.bincount(prototypes.model.scores(unlabelled).argmax(1), minlength=len(labelled)) / len(unlabelled)
     return (labelled + predicted) / 2
 
 

@@ -72,12 +72,3 @@ def slope(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.n
 def gain(slope: float, parts: int) -> float:
     """What all labels add to the accuracy without one of so many parts."""
     return slope * math.log2(parts / (parts - 1)) if parts > 1 else 0.0
-
-
-def reduced(x: np.ndarray) -> np.ndarray:
-    """The examples in the space that they span, at the same distances and angles to their mean."""
-    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
-    if x.shape[1] <= len(x):
-        return centred
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    return u * s

@@ -86,13 +86,13 @@ def _tried(result):
         bar = svg.interval(low, value, high, best) if np.isfinite(value) else ""
         rows.append(f'<tr{" class=chosen" if estimate is result.chosen else ""}><td>{html.escape(estimate.name)}<br><small>'
                     f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
-                    f'<td class=n>{seen}</td><td>{bar}</td><td class=n>{estimate.seconds:.1f} s</td></tr>')
-    rows.append(f"<tr><td>the most frequent class, always</td><td class=n>{_percent(chance)}</td><td></td><td></td></tr>")
+                    f'<td>{seen}<br>{bar}<br><small>{estimate.seconds:.1f} s</small></td></tr>')
+    rows.append(f"<tr><td>the most frequent class, always</td><td>{_percent(chance)}</td></tr>")
     return _section("What was tried", "<p>Accuracy to be expected on new pictures, from labelled ones that were left out (95 % "
                     "interval), and the time it took. "
                     "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
                     f"labels; features are those of {html.escape(result.encoder)}.</p>",
-                    '<div class="wide"><table>', *rows, "</table></div>")
+                    '<table>', *rows, "</table>")
 
 
 def _sure(result):

@@ -100,7 +100,7 @@ def try_families(result: Answer, reader: Reader, config: Config, out: pathlib.Pa
     rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
     task = families.Task(result.folder, result.features, result.known, result.y, rest, reader.load, config.device, config.seed)
     reserve = MOST_HASTE + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
-    trial = trials.Trials(task, result.chosen, out, end, reserve)
+    trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
     found = trial.run(families.families(task))
     result.estimates += [one.estimate for one in found]
     result.chosen = trial.winner(found)

@@ -19,6 +19,7 @@ import numpy as np
 from methods.training.checkpoint import fingerprint
 from methods.training.run import RunFolder, read_object, write_whole
 from methods.training.settings import RunSettings
+from methods.transfer.linear import Linear
 
 from . import left_out, probes
 from .families import SelfSupervised, Task, Trained
@@ -44,27 +45,22 @@ class Trial:
         tried = self.estimate.tried()
         if len(tried) < len(self.reference.tried()) or len(tried) < 2:
             return False
-        mine, other = (_losses(e, y) for e in (self.estimate, self.reference))
-        d = mine - other
+        d = self.estimate.losses(y) - self.reference.losses(y)
         return bool(d.mean() < -d.std(ddof=1) / np.sqrt(len(d)))
-
-
-def _losses(estimate, y):
-    tried = estimate.tried()
-    return -np.log(np.maximum(estimate.probabilities(y)[np.arange(len(tried)), y[tried]], 1e-12))
 
 
 class Trials:
     """The trials of a folder, in `out`.
 
     Args:
-        probe: the best one of frozen features. Its gain is taken for that of the families, with the slope of `left_out`.
+        probe: the best one of frozen features, whose slope is taken for the families', too (see `left_out`).
+        share: of the classes among new pictures, (classes,).
         end: when all must be done, by `time.monotonic()`; reserve: seconds that are needed after the final training.
     """
 
-    def __init__(self, task: Task, probe: Estimate, out: pathlib.Path, end: float, reserve: float):
-        self.task, self.probe, self.out, self.end = task, probe, out, end - reserve
-        self.x = left_out.reduced(task.features.x(task.known))
+    def __init__(self, task: Task, probe: Estimate, share: np.ndarray, out: pathlib.Path, end: float, reserve: float):
+        self.task, self.probe, self.share, self.out, self.end = task, probe, share, out, end - reserve
+        self.x = task.features.x(task.known)
         self.parts = left_out.partition(task.y, PARTS)
         self.every = np.arange(len(task.y))
         key = fingerprint([task.folder.files[i] for i in task.known], task.y, len(task.rest), task.classes, task.seed,
@@ -99,7 +95,7 @@ class Trials:
         """Of all families for which there is time."""
         found = []
         for i, family in enumerate(families):
-            seconds = self.share(families[i:])
+            seconds = self.seconds(families[i:])
             if seconds < LEAST_SECONDS and not (self.out / _folder(family)).exists():
                 break
             print(f"trying {family.name}", flush=True)
@@ -107,7 +103,7 @@ class Trials:
             found.append(trial(family, seconds))
         return found
 
-    def share(self, rest: list[Any]) -> float:
+    def seconds(self, rest: list[Any]) -> float:
         """Seconds of one part's training of the next family: an equal share among as many as get enough, and the final one."""
         left = max(0.0, self.end - time.monotonic())
         cost = 1
@@ -123,20 +119,19 @@ class Trials:
         scores, reference = (np.full((len(task.y), len(task.classes)), np.nan) for _ in range(2))
         steps, save_every = self.steps(family.name, family, seconds)
         curve, note = [], f"{steps} steps"
-        fit, _ = probes.PROBES[self.probe.name]
         for k, part in enumerate(self.parts):
             learn = np.setdiff1d(self.every, part)
             folder = self.out / _folder(family) / f"part {k}"
             scores[part] = self._part(family, learn, part, steps, save_every, folder)
             curve = curve or RunFolder(folder, RunSettings(), True).history()
-            reference[part] = fit(self.x[learn], task.y[learn], len(task.classes)).scores(self.x[part])
+            reference[part] = self.probe.fit(self.x[learn], task.y[learn], len(task.classes)).scores(self.x[part])
             mine, other = (s[part].argmax(1) == task.y[part] for s in (scores, reference))
             ahead, behind = int((mine & ~other).sum()), int((~mine & other).sum())
             if k == 0 and len(self.parts) > 1 and behind - ahead > 2 * np.sqrt(ahead + behind):
                 note += f", stopped after the first part: {mine.sum()} of {len(part)} right, {self.probe.name} {other.sum()}"
                 break
         gain = left_out.gain(self.probe.slope, len(self.parts))
-        estimate = Estimate(family.name, family.about, scores, gain, time.monotonic() - began, None, curve, note)
+        estimate = Estimate(family.name, family.about, scores, gain, time.monotonic() - began, curve=curve, note=note)
         return Trial(estimate, dataclasses.replace(self.probe, scores=reference), family, steps)
 
     def _part(self, family, learn, part, steps, save_every, folder):
@@ -156,9 +151,8 @@ class Trials:
         began, folder = time.monotonic(), self.out / _folder(family)
         steps, save_every = self.steps(family.name, family, seconds * PRETRAINING)
         curve = family.train(self.every, steps, str(folder), save_every)
-        x, linear_ones = family.features(str(folder)), ("prototypes", "ridge", "logistic")
-        found = probes.estimates(x, self.task.y, len(self.task.classes), linear_ones)
-        best = probes.best(found, self.task.y)
+        found = probes.estimates(family.features(str(folder)), self.task.y, len(self.task.classes))
+        best = probes.best([e for e in found if isinstance(e.model, Linear)], self.task.y, self.share)
         estimate = dataclasses.replace(best, name=f"{family.name} and {best.name}", about=family.about, note=f"{steps} steps",
                                        seconds=time.monotonic() - began, curve=curve)
         return Trial(estimate, self.probe, family, steps)
@@ -168,7 +162,7 @@ class Trials:
         better = [trial for trial in trials if trial.better(self.task.y)]
         if not better:
             return self.probe
-        best = min(better, key=lambda trial: trial.estimate.loss(self.task.y))
+        best = min(better, key=lambda trial: trial.estimate.loss(self.task.y, self.share))
         folder = self.out / _folder(best.family) / "final"
         if isinstance(best.family, SelfSupervised):
             best.family.finish(best.estimate.model, str(self.out / _folder(best.family)), str(folder))

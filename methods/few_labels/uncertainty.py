@@ -27,16 +27,12 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def log_loss(p: np.ndarray, y: np.ndarray) -> float:
-    """The mean of -log p_y."""
-    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
-
-
 def temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """T of left-out scores (N, classes) with labels (N,); 1 of none."""
     if not len(y):
         return 1.0
-    return min(TEMPERATURES, key=lambda t: log_loss(softmax(scores / t), y))
+    rows = np.arange(len(y))
+    return min(TEMPERATURES, key=lambda t: -np.log(np.maximum(softmax(scores / t)[rows, y], 1e-12)).mean())
 
 
 def threshold(p: np.ndarray, y: np.ndarray, coverage: float = 0.9) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, suggest, tip_adapter, uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, soft_prototypes, suggest, tip_adapter, uncertainty)
 from methods.transfer import linear
 from minigrad import nn
 
@@ -80,7 +80,7 @@ def test_left_out_scores_are_those_of_a_loop():
     x, y = clouds(0)
     parts = left_out.partition(y)
     assert len(parts) == 6
-    found = left_out.scores(linear.prototypes, left_out.reduced(x), y, 3, parts)
+    found = left_out.scores(linear.prototypes, x, y, 3, parts)
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
         wanted = linear.prototypes(x[rest], y[rest], 3).scores(x[part])
@@ -99,7 +99,7 @@ def test_the_stated_interval_holds_the_accuracy_on_other_examples():
     held = 0
     for seed in range(40):
         x, y = clouds(seed, 4, 5, spread=2.5)
-        found = probes.estimates(x, y, 4, ("prototypes",))[0]
+        found = probes.estimates(x, y, 4)[0]
         _, low, high = found.accuracy(y, np.full(4, 0.25))
         other, other_y = clouds(1000 + seed, 4, 250, spread=2.5)
         held += low <= (found.model.scores(other).argmax(1) == other_y).mean() <= high
@@ -113,7 +113,7 @@ def test_accuracy_is_weighted_by_the_classes_shares():
     assert estimate.accuracy(y, np.array([0.9, 0.1]))[0] == pytest.approx(0.9)
     assert estimate.accuracy(y, np.array([0.5, 0.5]))[1:] == pytest.approx(uncertainty.wilson(2 / 1.5, 4 / 1.5))
     nothing = probes.Estimate("a", "b", np.full((4, 2), np.nan), 0.0, 0.0)
-    assert np.isnan(nothing.accuracy(y, np.array([0.5, 0.5]))[0]) and nothing.loss(y) == np.inf and nothing.temperature(y) == 1
+    assert np.isnan(nothing.accuracy(y, np.array([0.5, 0.5]))[0]) and nothing.loss(y, np.full(2, 0.5)) == np.inf and nothing.temperature(y) == 1
 
 
 # -- uncertainty -------------------------------------------------------------------------------------------------------
@@ -180,10 +180,29 @@ def test_tip_adapter_by_its_equation_and_as_a_network():
 def test_each_probe_of_classes_with_one_label():
     x, y = clouds(0, each=1)
     found = probes.estimates(x, y, 3)
-    assert [len(e.tried()) for e in found] == [0] * 4 and probes.best(found, y) is found[0]
+    assert [len(e.tried()) for e in found] == [0] * 4 and probes.best(found, y, np.full(3, 1 / 3)) is found[0]
     y = np.array([0, 1, 1, 1, 2, 2])
     found = probes.estimates(clouds(0, each=2)[0], y, 3)
     assert [list(e.tried()) for e in found] == [[1, 2, 3, 4, 5]] * 4
+
+
+def test_soft_prototypes_by_their_equations():
+    x, y = clouds(0, each=3, spread=1.5)
+    u, _ = clouds(1, each=30, spread=1.5)
+    found = soft_prototypes.soft_prototypes(x, y, 3, u)
+    mean = np.concatenate([x, u]).mean(0)
+    h, v = x - mean, u - mean
+    h, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (h, v))
+    p = [h[y == c].mean(0) for c in range(3)]
+    for _ in range(3):
+        z = np.zeros((len(v), 3))
+        for j in range(len(v)):
+            e = [math.exp(10 * v[j] @ p[c] / np.linalg.norm(p[c])) for c in range(3)]
+            z[j] = np.array(e) / sum(e)
+        p = [(h[y == c].sum(0) + 0.2 * (z[:, c:c + 1] * v).sum(0)) / (3 + 0.2 * z[:, c].sum()) for c in range(3)]
+    p = [one / np.linalg.norm(one) for one in p]
+    scores = found.scores(u) / (found.scores(u)[0, 0] / ((u[0] - mean) @ p[0]))
+    np.testing.assert_allclose(scores, (u - mean) @ np.stack(p).T, rtol=1e-3, atol=1e-3)
 
 
 # -- which pictures to label next --------------------------------------------------------------------------------------
