@@ -1,9 +1,12 @@
-"""Classifies new pictures with the checkpoint of a run: of a semi-supervised or a few-shot example.
+"""Classifies new pictures with the checkpoint of a run: of few_labels, transfer, a semi-supervised or a few-shot example.
 
     python -m examples.predict runs/semi_supervised/fixmatch PICTURE.png FOLDER     # the classes it was trained on
     python -m examples.predict runs/prototypical_networks FOLDER --support EXAMPLES # classes of your own: a folder for each
     python -m examples.predict runs/prototypical_networks FOLDER --csv found.csv    # the classes that the run was tested on
     python -m examples.predict runs/peft/lora "a charming film" FILE.txt            # texts, by a run of examples.peft
+    python -m examples.predict runs/few_labels/NAME FOLDER --sort SORTED            # copies, in a folder for each class
+
+Runs of few_labels give a set of classes for a picture when one class is not sure enough.
 """
 import dataclasses
 import pathlib
@@ -13,7 +16,8 @@ import tyro
 from methods.peft import prediction
 from methods.training.classifier import load_classifier
 from methods.training.pictures import picture_files
-from methods.training.prediction import description, predict, with_support, write_csv
+from methods.training.prediction import (
+    description, most_probable, named_sets, probabilities, read_threshold, sort_copies, with_support, write_csv)
 from methods.training.settings import check, command
 
 
@@ -26,7 +30,8 @@ class Run:
     # texts, .txt files (a text a line) or tables
     support: str = ""  # for few-shot networks: a folder with a folder of example pictures for each class
     encoder: str = ""  # of a run of examples.peft: its encoder, if that is no longer where it was
-    csv: str = ""  # a file to write: file, class, probability
+    csv: str = ""  # a file to write: file, class, probability, and the set of classes if the run gives sets
+    sort: str = ""  # a folder: the pictures are copied into a folder for each class in it, and there into unsure/ if they are
     device: str = "cpu"  # "cpu" or "cuda"
 
 
@@ -37,6 +42,7 @@ def main(run):
         return fine_tuned(run)
     try:
         classifier = load_classifier(pathlib.Path(run.run) / "checkpoint.safetensors", run.device)
+        q = read_threshold(pathlib.Path(run.run)) if classifier.support is None else None
         where = "as trained" if classifier.support is None else "that the run was tested on"
         if run.support:
             classifier, where = with_support(classifier, run.support), f"from {run.support}"
@@ -44,12 +50,21 @@ def main(run):
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(description(classifier, where))
-    found = predict(classifier, files)
-    return report(run, found, "picture")
+    names, p = probabilities(classifier, files)
+    sets = None if q is None else named_sets(p, q, classifier.classes)
+    found = report(run, most_probable(names, p, classifier.classes), "picture", sets)
+    if run.sort:
+        unsure = [sets is not None and len(sets[i]) > 1 for i in range(len(found))]
+        where = [(name, f"{kind}/unsure" if u else kind) for u, (name, kind, _) in zip(unsure, found)]
+        sort_copies(files, where, pathlib.Path(run.sort))
+        print(f"copied into {run.sort}; {sum(unsure)} of {len(found)}, which are not sure, into unsure/ of their class")
+    return found
 
 
 def fine_tuned(run):
     """The same by what a run of examples.peft has trained."""
+    if run.sort:
+        raise SystemExit(f"--sort {run.sort}: runs of examples.peft do not sort pictures")
     try:
         network = prediction.load_run(run.run, run.encoder, run.device)
         found = network.predict(run.images)
@@ -58,15 +73,15 @@ def fine_tuned(run):
     return report(run, found, network.kind[:-1])
 
 
-def report(run, found, what):
-    """Prints what was found, and writes it as CSV if that is asked for."""
+def report(run, found, what, sets=None):
+    """Prints what was found, with the sets of classes if there are any, and writes it as CSV if that is asked for."""
     if not found:
         raise SystemExit(f"no {what} could be read")
     width = min(max(len(name) for name, _, _ in found), 60)
-    for name, kind, p in found:
-        print(f"{name:{width}}  {100 * p:5.1f} %  {kind}")
+    for i, (name, kind, p) in enumerate(found):
+        print(f"{name:{width}}  {100 * p:5.1f} %  {kind if sets is None or len(sets[i]) == 1 else ' or '.join(sets[i])}")
     if run.csv:
-        write_csv(run.csv, found)
+        write_csv(run.csv, found, sets)
         print(f"written to {run.csv}")
     return found
 

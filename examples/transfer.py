@@ -15,10 +15,9 @@ import numpy as np
 
 import minigrad as mg
 from methods.training import checkpoint, encoders, plots
-from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
+from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy, in_batches
 from methods.training.loop import train
-from methods.training.pictures import EncoderInput
 from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, setting
@@ -89,7 +88,7 @@ def main(run):
         with folder.locked():
             folder.write_settings()
             checkpoint.save(folder.checkpoint, 0, {"net": encoder},
-                            describe(encoder, preprocessing, images.classes, "net").facts())
+                            encoders.classifier(encoder, preprocessing, images.classes).facts())
 
         def outputs(part):
             return probes[how].scores(x[part])
@@ -135,18 +134,12 @@ def tuned(run, images, x, chosen):
     inputs = np.concatenate([preprocessing(images.pictures[i]) for i in chosen])
     method, folder = finetune.FineTune(run, encoder), RunFolder(run.out, run, run.resume)
     train(method, finetune.Batches(inputs, y, run, run.seed), finetune.make_optimizers(encoder, run), run.steps, folder,
-          classifier=describe(encoder, preprocessing, images.classes, "wise"), data=checkpoint.fingerprint(inputs, y))
+          classifier=encoders.classifier(encoder, preprocessing, images.classes, "wise"), data=checkpoint.fingerprint(inputs, y))
     found = {"LP-FT": accuracy(scores(encoder, preprocessing, images, images.test), test_y)}
     encoder.load_state_dict(finetune.Between(method).state_dict())
     found["LP-FT + WiSE-FT"] = accuracy(scores(encoder, preprocessing, images, images.test), test_y)
     plots.curves(folder.history(), folder.path / "curves.png", "step", {"loss": "training loss", "accuracy": "accuracy"})
     return found
-
-
-def describe(encoder, preprocessing, classes, weights):
-    """The classifier that a checkpoint is to hold."""
-    architecture = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": len(classes)})
-    return Classifier(architecture, classes, EncoderInput(**dataclasses.asdict(preprocessing)), weights=weights)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def test_the_tables_of_methods_and_examples_lack_none():
                 if path.stem != "__init__" and f"{path.stem}" not in text(readme)]
 
     assert not named("examples/README.md", "examples")
-    families = "training", "few_shot", "semi_supervised", "self_supervised", "transfer", "vision_language"
+    families = ("training", "few_labels", "few_shot", "semi_supervised", "self_supervised", "transfer", "vision_language",
+                "peft")
     assert not sum((named("methods/README.md", f"methods/{part}") for part in families), [])
     figures = {path.name for path in (ROOT / "examples" / "gallery").glob("*.png")}
     assert figures == set(re.findall(r"\(gallery/(\w+\.png)\)", text("examples/README.md")))

@@ -2,13 +2,13 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from minigrad import io, nn
 
-from .classifier import Architecture, Classifier, load_network
+from .classifier import Architecture, Classifier, full_name, load_network
 from .evaluation import in_batches
 from .images import scaled
 from .pictures import EncoderInput, Preprocessing
@@ -62,6 +62,13 @@ def plain_input(size: int, channels: int) -> EncoderInput:
 def description(architecture: Architecture, preprocessing: EncoderInput, weights: str = "net") -> Classifier:
     """An encoder as checkpoints describe it: a classifier of no classes, its arrays in the part `weights`."""
     return Classifier(architecture, (), preprocessing, weights=weights)
+
+
+def classifier(encoder: nn.Encoder, preprocessing: nn.Preprocessing, classes: Sequence[str],
+               weights: str = "net") -> Classifier:
+    """An encoder with a head for these classes as checkpoints describe it, of which the part `weights` holds the arrays."""
+    architecture = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": len(classes)})
+    return Classifier(architecture, tuple(classes), EncoderInput(**dataclasses.asdict(preprocessing)), weights=weights)
 
 
 def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Path) -> None:

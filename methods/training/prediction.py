@@ -14,21 +14,29 @@ from minigrad.data.folder import arrange
 
 from .classifier import Classifier
 from .pictures import read_pictures
-from .run import write_whole
+from .run import read_object, write_whole
+from .settings import RunError
 
+UNCERTAINTY = "uncertainty.json"  # of a run: the threshold of its sets of classes
 Prediction = tuple[str, str, float]  # file, class, probability
 
 
-def predict(classifier: Classifier, files: dict[str, Callable[[], bytes]]) -> list[Prediction]:
-    """The most probable class of each picture; those that cannot be read are named on standard error and left out.
+def probabilities(classifier: Classifier, files: dict[str, Callable[[], bytes]],
+                  batch: int = 100) -> tuple[list[str], np.ndarray]:
+    """Names and the probability of each class, (N, classes); so many pictures are in memory at a time.
+
+    Those that cannot be read are named on standard error and left out.
 
     Args:
         files: see `picture_files`.
     """
-    names, images = read_pictures(files, classifier.preprocessing)
-    if not names:
-        return []
-    return most_probable(names, classifier.probabilities(images), classifier.classes)
+    found, rows, items = [], [np.zeros((0, len(classifier.classes)), np.float32)], list(files.items())
+    for start in range(0, len(items), batch):
+        names, images = read_pictures(dict(items[start:start + batch]), classifier.preprocessing)
+        if names:
+            found += names
+            rows.append(classifier.probabilities(images))
+    return found, np.concatenate(rows)
 
 
 def most_probable(names: Sequence[str], probabilities: np.ndarray, classes: Sequence[str]) -> list[Prediction]:
@@ -75,9 +83,64 @@ def description(classifier: Classifier, where: str) -> str:
     return f"{len(classifier.classes)} classes {where}{known}: {names}"
 
 
-def write_csv(path: str | os.PathLike, predictions: list[Prediction]) -> None:
-    """A line for each picture: file, class, probability."""
-    _write_rows(path, [("file", "class", "probability"), *((name, kind, f"{p:.4f}") for name, kind, p in predictions)])
+def read_threshold(run: pathlib.Path) -> float | None:
+    """q of a run whose sets {c : 1 - p_c <= q} hold the right class at a known rate (see `methods.few_labels.uncertainty`).
+
+    None if the run has none.
+
+    Raises:
+        RunError: the file with it is damaged.
+    """
+    path = run / UNCERTAINTY
+    if not path.exists():
+        return None
+    q = read_object(path).get("threshold")
+    if not isinstance(q, (int, float)) or not 0 <= q <= 1:
+        raise RunError(f"{path} is damaged: {q!r} is no threshold from 0 to 1")
+    return float(q)
+
+
+def class_sets(p: np.ndarray, q: float) -> np.ndarray:
+    """Which classes each set {c : 1 - p_c <= q} of probabilities (N, classes) holds, bool; the most probable one always."""
+    return (1 - p <= q + 1e-9) | (p == p.max(1, keepdims=True))
+
+
+def named_sets(p: np.ndarray, q: float, classes: Sequence[str]) -> list[list[str]]:
+    """The sets by the classes' names, the most probable first."""
+    return [[classes[k] for k in np.argsort(-row, kind="stable") if member[k]] for row, member in zip(p, class_sets(p, q))]
+
+
+def write_csv(path: str | os.PathLike, predictions: list[Prediction], sets: list[list[str]] | None = None) -> None:
+    """A line for each picture: file, class, probability, and the set of classes, joined by |, if there are sets."""
+    rows = [(name, kind, f"{p:.4f}") for name, kind, p in predictions]
+    header = ("file", "class", "probability")
+    if sets is not None:
+        header, rows = (*header, "set"), [(*row, "|".join(one)) for row, one in zip(rows, sets)]
+    _write_rows(path, [header, *rows])
+
+
+def sort_copies(files: dict[str, Callable[[], bytes]], found: list[tuple[str, str]], folder: pathlib.Path) -> None:
+    """Copies pictures into folders; nothing is replaced, a name that is taken gets a number.
+
+    Args:
+        files: see `picture_files`; found: (name, name of a folder below `folder`) of each.
+
+    Raises:
+        RunError: a folder would lie outside, as a class's name leads there.
+    """
+    for name, kind in found:
+        content, (stem, ending), count = files[name](), os.path.splitext(pathlib.PurePosixPath(name).name), 1
+        target = folder / kind
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise RunError(f"the class {kind!r} leads out of {folder}")
+        target.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                with open(target / f"{stem}{f' ({count})' if count > 1 else ''}{ending}", "xb") as file:
+                    file.write(content)
+                break
+            except FileExistsError:
+                count += 1
 
 
 def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],

@@ -1,4 +1,5 @@
 """Features: what a frozen encoder says of each picture, computed once."""
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,15 +17,16 @@ from .pictures import Pictures
 
 
 def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pictures: Sequence[Any],
-           batch: int = 32) -> np.ndarray:
+           batch: int = 32, *, show: bool = True) -> np.ndarray:
     """The features (N, width) of pictures, in evaluation mode; a row of NaN for each that cannot be read.
 
     Args:
         pictures: to take one that cannot be read raises ValueError (see `Files`).
+        show: a progress bar.
     """
     encoder.eval()
     features = np.full((len(pictures), encoder.width), np.nan, np.float32)
-    with mg.no_grad(), progress_bar(len(pictures)) as bar:
+    with mg.no_grad(), progress_bar(len(pictures)) if show else contextlib.nullcontext() as bar:
         for start in range(0, len(pictures), batch):
             rows, inputs = [], []
             for i in range(start, min(start + batch, len(pictures))):
@@ -35,7 +37,8 @@ def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pict
                     continue
             if rows:
                 features[rows] = encoder.features(tensor(encoder, np.stack(inputs))).numpy()
-            bar.update(min(batch, len(pictures) - start))
+            if bar is not None:
+                bar.update(min(batch, len(pictures) - start))
     return features
 
 

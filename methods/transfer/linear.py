@@ -46,15 +46,15 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
     """
     mean = x.mean(0, dtype=np.float64)
     centred = x - mean
-    z = _unit(centred)
+    z = unit(centred)
     sums = np.stack([z[y == c].sum(0) for c in range(classes)])
-    scores = z @ _unit(sums).T
+    scores = z @ unit(sums).T
     own = sums[y] - z  # of each example its class without it; of a class of one nothing is left
     alone = np.linalg.norm(own, axis=1) > 1e-9
-    scores[np.arange(len(x)), y] = np.where(alone, (z * _unit(own)).sum(1), scores[np.arange(len(x)), y])
+    scores[np.arange(len(x)), y] = np.where(alone, (z * unit(own)).sum(1), scores[np.arange(len(x)), y])
     length = np.linalg.norm(centred, axis=1).mean() or 1.0
-    sharp = _temperature(scores[alone], y[alone])
-    weight = sharp / length * _unit(sums)
+    sharp = temperature(scores[alone], y[alone])
+    weight = sharp / length * unit(sums)
     return Linear(weight, -weight @ mean, f"temperature {sharp:.3g}", _share(scores[alone], y[alone]))
 
 
@@ -81,7 +81,7 @@ def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ..
             best = (errors, distance), strength, left_out
     _, strength, left_out = best
     weight = ((s / (s**2 + strength * len(x)) * u).T @ target).T @ vt / scale
-    sharp = _temperature(left_out, y[several])
+    sharp = temperature(left_out, y[several])
     return Linear(sharp * weight, sharp * (onehot.mean(0) - weight @ mean), f"strength {strength:g}, temperature {sharp:.3g}",
                   _share(left_out, y[several]))
 
@@ -122,7 +122,8 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
 PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
 
 
-def _unit(rows):
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows at length 1; rows of zeros stay."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
@@ -140,7 +141,7 @@ def _share(scores, y):
     return float((scores.argmax(1) == y).mean()) if len(y) else np.nan
 
 
-def _temperature(scores, y):
+def temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """The factor of scores under which their labels are most likely; 1 if there are none."""
     if not len(y):
         return 1.0

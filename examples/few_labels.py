@@ -1,0 +1,34 @@
+"""A folder of pictures, a few of them labelled: what to use, how sure it is, and which pictures to label next.
+
+    python -m examples.few_labels FOLDER                # sub-folders are classes; unlabelled/ or loose pictures have none
+    python -m examples.few_labels FOLDER --label        # a page on which you click the class of the pictures worth a label
+    python -m examples.few_labels FOLDER --minutes 20   # tries what needs training as well
+    python -m examples.predict RUN PICTURES             # RUN is the folder that the first lines name
+
+The first answer comes within seconds and is written to report.html in the run's folder. The same command goes on where it was
+stopped, and after new labels it gives a new answer from the features that it has.
+"""
+import dataclasses
+import time
+
+import tyro
+
+from methods.few_labels import session
+from methods.training.settings import check, command
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run(session.Config):
+    """Settings of the run."""
+
+    folder: tyro.conf.Positional[str]  # of pictures, or a zip of one
+
+
+def main(run):
+    """Looks, answers, suggests, and with time tries more. Returns the answer."""
+    check(run)
+    return session.run(run, time.monotonic())
+
+
+if __name__ == "__main__":
+    command(main, Run, __doc__)

@@ -1,0 +1,57 @@
+"""Labels that a person gives to single pictures: a CSV file beside them to which lines are added and none is ever removed.
+
+A line is (time, file, class, moved): the file's name below the folder, the class, empty when the label was taken back, and
+where the file was moved, if it was. The last line of a file counts.
+"""
+import csv
+import io
+import os
+import pathlib
+import time
+
+NAME = "few_labels.csv"
+COLUMNS = ("time", "file", "class", "moved")
+
+
+def place(folder: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
+    """Where the log of a folder is: beside its pictures, or in `out` if these lie in a zip or nothing can be written there."""
+    folder = pathlib.Path(folder)
+    if (folder / NAME).exists() or folder.is_dir() and os.access(folder, os.W_OK):
+        return folder / NAME
+    return pathlib.Path(out) / NAME
+
+
+def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
+    """Adds a line, in one write that is on the disk when this returns. What a kill left of a line is closed and stays."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow((time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as log:
+        start = ""
+        if log.seek(0, os.SEEK_END) == 0:
+            start = ",".join(COLUMNS) + "\n"
+        else:
+            log.seek(-1, os.SEEK_END)
+            start = "" if log.read(1) == b"\n" else "\n"
+        log.write((start + text.getvalue()).encode())
+        log.flush()
+        os.fsync(log.fileno())
+
+
+def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
+    """(file, class, moved) of each whole line, in order; empty if there is no log."""
+    if not path.exists():
+        return []
+    text = path.read_bytes().decode("utf-8", "replace")
+    rows = csv.reader(io.StringIO(text[:text.rfind("\n") + 1]))
+    return [tuple(row[1:]) for row in rows if len(row) == len(COLUMNS) and tuple(row) != COLUMNS]
+
+
+def labels(path: pathlib.Path) -> dict[str, str]:
+    """From the names of files to their classes."""
+    found = {}
+    for file, kind, moved in lines(path):
+        found.pop(file, None)
+        if kind and not moved:
+            found[file] = kind
+    return found

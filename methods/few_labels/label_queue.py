@@ -1,0 +1,152 @@
+"""The pictures to be labelled, one after the other, what was clicked, and undo."""
+import os
+import pathlib
+import threading
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad.data.folder import hidden
+
+from . import label_log
+from .look import Folder
+
+LONGEST = 100  # characters of a class's name
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "unlabelled", "unlabeled"}
+
+
+@dataclass
+class Click:
+    """A label that was given. Args: kind: the class; moved: the file's new name below the folder, empty if it stayed."""
+
+    place: int
+    kind: str
+    moved: str = ""
+
+
+class LabelQueue:
+    """The queue, safe to be used from several threads.
+
+    Args:
+        folder: its labels change with each click.
+        suggest: the places of pictures to label next, most worth first; called when all before are done.
+        guess: the most probable class of a picture, or an empty string.
+        classes: names that may be clicked besides the folder's.
+        move: files are moved into the folders of their classes.
+    """
+
+    def __init__(self, folder: Folder, suggest: Callable[[], np.ndarray], guess: Callable[[int], str] = lambda i: "",
+                 classes: tuple[str, ...] = (), *, move: bool = False):
+        self.folder, self.suggest, self.guess, self.move = folder, suggest, guess, move
+        self.classes = list(dict.fromkeys((*folder.classes, *map(_class_name, classes))))
+        self.clicks: list[Click] = []
+        self.skipped: set[int] = set()
+        self.lock = threading.RLock()
+        self.waiting = [int(i) for i in suggest()]
+
+    def state(self) -> dict[str, Any]:
+        """What the page shows."""
+        with self.lock:
+            if not self.waiting:
+                self.waiting = [int(i) for i in self.suggest() if int(i) not in self.skipped and self._open(int(i))]
+            last = self.clicks[-1] if self.clicks else None
+            return {"classes": self.classes, "done": len(self.clicks), "log": str(self.folder.log),
+                    "waiting": [{"picture": i, "file": self.folder.files[i], "guess": self.guess(i)} for i in self.waiting],
+                    "last": last and {"picture": last.place, "file": self.folder.files[last.place], "class": last.kind,
+                                      "moved": last.moved}}
+
+    def _open(self, place):
+        return self.folder.labels[place] == -1
+
+    def label(self, place: int, kind: Any) -> None:
+        """Gives a picture its class; the label is on the disk when this returns.
+
+        Raises:
+            ValueError: it has a label, or that is no name of a class; OSError: nothing could be written.
+        """
+        with self.lock:
+            if not self._open(place):
+                raise ValueError(f"{self.folder.files[place]} has a label; undo it first")
+            kind = kind if kind in self.classes else _class_name(kind)
+            file = self.folder.files[place]
+            label_log.append(self.folder.log, file, kind)
+            click = Click(place, kind)
+            if self.move:
+                click.moved = _move(self.folder.path, file, kind)
+                if click.moved:
+                    label_log.append(self.folder.log, file, kind, click.moved)
+            if kind not in self.classes:
+                self.classes.append(kind)
+            self.clicks.append(click)
+            self._set(place, kind)
+
+    def skip(self, place: int) -> None:
+        """Puts a picture aside for this time."""
+        with self.lock:
+            self.skipped.add(place)
+            self.waiting = [i for i in self.waiting if i != place]
+
+    def undo(self) -> None:
+        """Takes the last label back, and moves the file back. ValueError: there is none."""
+        with self.lock:
+            if not self.clicks:
+                raise ValueError("there is nothing to undo")
+            click = self.clicks[-1]
+            file = self.folder.files[click.place]
+            if click.moved:
+                _rename(self.folder.path / click.moved, self.folder.path / file)
+            label_log.append(self.folder.log, file, "")
+            self.clicks.pop()
+            self._set(click.place, None)
+            self.waiting.insert(0, click.place)
+
+    def _set(self, place, kind):
+        """The folder's label; the numbers of classes follow the sorted names."""
+        folder = self.folder
+        names = {i: folder.classes[k] for i, k in enumerate(folder.labels) if k >= 0}
+        names[place] = kind
+        folder.classes = tuple(sorted({*folder.classes, *(k for k in names.values() if k)}))
+        folder.labels[list(names)] = [folder.classes.index(k) if k else -1 for k in names.values()]
+        self.waiting = [i for i in self.waiting if i != place]
+
+
+def _class_name(name):
+    """A name that can be a class and a folder. ValueError: it cannot."""
+    name = unicodedata.normalize("NFC", name.strip()) if isinstance(name, str) else ""
+    if (not name or len(name) > LONGEST or hidden(name) or name.lower() in PARTS
+            or any(c in '/\\:*?"<>|' or unicodedata.category(c) in ("Cc", "Cs") for c in name)):
+        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in front, "
+                         "and not train, test or unlabelled")
+    return name
+
+
+def _move(folder, file, kind):
+    """Moves a file into its class's folder; its new name below the folder, empty if it cannot be moved (in a zip)."""
+    source, target = folder / file, folder / kind
+    if not source.is_file():
+        return ""
+    target.mkdir(parents=True, exist_ok=True)
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise OSError(f"{target} leads out of the folder")
+    stem, ending = os.path.splitext(source.name)
+    for count in range(1, 10_000):
+        new = target / (source.name if count == 1 else f"{stem} ({count}){ending}")
+        if not os.path.lexists(new):
+            _rename(source, new)
+            return new.relative_to(folder).as_posix()
+    raise OSError(f"{target} has too many files called {source.name}")
+
+
+def _rename(source: pathlib.Path, target: pathlib.Path):
+    """Moves a file to a name that no other has. A kill between leaves it under both names."""
+    if os.path.lexists(target):
+        raise OSError(f"there is a file {target} already")
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        os.rename(source, target)
+    else:
+        os.unlink(source)

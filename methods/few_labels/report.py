@@ -1,0 +1,224 @@
+"""The report: one page of HTML with all that was found out, its pictures and drawings in it, without scripts or network."""
+import base64
+import html
+import io
+import pathlib
+import time
+
+import numpy as np
+
+from methods.training.prediction import class_sets
+
+from . import oddities, svg, uncertainty
+from .answer import COVERAGE, Answer
+from .probes import Estimate
+
+STYLE = pathlib.Path(__file__).with_name("report.css")
+THUMB = 120  # pixels
+SHOWN = 12  # suspicious labels and near-duplicates
+PAIRS, EACH = 5, 4  # confused pairs, and pictures of each
+POINTS = 600  # pictures on the map
+
+
+def page(result: Answer, run: str) -> str:
+    """The report. Args: run: the run's folder, as the command line is to name it."""
+    folder = result.folder
+    sections = [_headline(result), _list("What was found in the folder", folder.description() + result.notes), _next(result),
+                _tried(result), _sure(result), _confused(result), _suspicious(result), _duplicates(result), _map(result),
+                _curves(result), _predict(run, result), _unusable(result)]
+    title = html.escape(f"{folder.path.resolve().name}: an answer from few labels")
+    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head><body>'
+            f'{"".join(filter(None, sections))}<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after '
+            "the start.</small></p></body></html>\n")
+
+
+def _section(title, *content):
+    content = "".join(content)
+    return f"<section><h2>{html.escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _list(title, lines):
+    return _section(title, "<ul>", *(f"<li>{html.escape(line)}</li>" for line in lines), "</ul>") if lines else ""
+
+
+def _percent(value):
+    return f"{100 * value:.0f} %" if np.isfinite(value) else "unknown"
+
+
+def headline(result: Answer) -> str:
+    """The answer in a few sentences, as plain text."""
+    if result.chosen is None:
+        return ("There are no two classes with labels yet, so nothing can be told apart. Label the pictures below, a few of "
+                "each class, and run the same command again.")
+    chosen = result.chosen
+    tried = len(chosen.tried())
+    if not tried:
+        text = (f"Use {chosen.name} ({chosen.about}). How good it is cannot be said: with one label a class none can be left "
+                "out.")
+    else:
+        value, low, high = result.accuracy(chosen)
+        text = (f"Use {chosen.name}: {chosen.about}. About {_percent(value)} of new pictures will be classified "
+                f"right; the 95 % interval is {_percent(low)} to {_percent(high)}. This was estimated on {tried} labelled "
+                "pictures that were left out in turn, each classified by what was learnt from others.")
+    if result.test:
+        right, n = result.test
+        low, high = uncertainty.wilson(right, n)
+        text += (f" Of the {n} pictures to test on, which were used for nothing else, {_percent(right / n)} are right (95 % "
+                 f"interval {_percent(low)} to {_percent(high)}).")
+    return text
+
+
+def _headline(result):
+    name = html.escape(result.folder.path.resolve().name)
+    return f'<h1>{name}: an answer from few labels</h1><p class="answer">{html.escape(headline(result))}</p>'
+
+
+def _tried(result):
+    if result.chosen is None:
+        return ""
+    rows = []
+    best, _, _ = result.accuracy(result.chosen)
+    chance = result.share.max()
+    for estimate in result.estimates:
+        value, low, high = result.accuracy(estimate)
+        seen = f"{_percent(value)} <small>({_percent(low)} to {_percent(high)})</small>" if np.isfinite(value) else "unknown"
+        bar = svg.interval(low, value, high, best) if np.isfinite(value) else ""
+        rows.append(f'<tr{" class=chosen" if estimate is result.chosen else ""}><td>{html.escape(estimate.name)}<br><small>'
+                    f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
+                    f'<td>{seen}<br>{bar}<br><small>{estimate.seconds:.1f} s</small></td></tr>')
+    rows.append(f"<tr><td>the most frequent class, always</td><td>{_percent(chance)}</td></tr>")
+    return _section("What was tried", "<p>Accuracy to be expected on new pictures, from labelled ones that were left out (95 % "
+                    "interval), and the time it took. "
+                    "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
+                    f"labels; features are those of {html.escape(result.encoder)}.</p>",
+                    '<table>', *rows, "</table>")
+
+
+def _sure(result):
+    if result.chosen is None or not len(tried := result.chosen.tried()):
+        return ""
+    y = result.y[tried]
+    p = result.chosen.probabilities(result.y)
+    member = class_sets(p, result.threshold())
+    size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
+    lines = ["Probabilities are calibrated on the left-out labels. Of these pictures the most probable class has "
+             f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",
+             f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
+             f"{COVERAGE:.0%} of the time; those of the left-out pictures did in {_percent(held)} and have {size:.1f} of "
+             f"{p.shape[1]} classes in the mean."]
+    if result.threshold() >= 1:
+        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that can "
+                    "be left out are needed.")
+    counts = [(float((p.argmax(1) == y)[y == k].mean()), name) for k, name in enumerate(result.classes) if (y == k).any()]
+    worst = [f"{name} {_percent(share)}" for share, name in sorted(counts)[:5]]
+    return _list("How sure it is", [*lines, f"The hardest classes: {', '.join(worst)}."])
+
+
+def _figure(result, i, caption):
+    return f'<figure><img alt="" src="{thumbnail(result.folder, i)}"><figcaption>{caption}</figcaption></figure>'
+
+
+def thumbnail(folder, i: int, size: int = THUMB) -> str:
+    """The picture at place i as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(folder, i, size)).decode()}"
+
+
+def jpeg(folder, i: int, size: int) -> bytes:
+    """The picture at place i as a JPEG whose longer side has so many pixels, larger for small ones. ValueError: unreadable."""
+    from PIL import Image
+    picture, content = folder.picture(i), io.BytesIO()
+    scale = size / max(picture.size)
+    resample = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BICUBIC
+    picture.resize([max(1, round(side * scale)) for side in picture.size], resample).save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def _name(result, i):
+    return html.escape(result.folder.files[i])
+
+
+def _next(result):
+    if not len(result.suggested):
+        return ""
+    guesses = [""] * len(result.suggested)
+    if result.chosen is not None:
+        p = result.probabilities(result.suggested)
+        guesses = [f"<br>{html.escape(result.classes[row.argmax()])}? {_percent(row.max())}" for row in p]
+    figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
+    return _section("Label these next", f"<p>These {len(figures)} unlabelled pictures are worth a label first: "
+                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or put them "
+                    'into the folders of their classes.</p><div class="pictures">', *figures, "</div>")
+
+
+def _confused(result):
+    if result.chosen is None or not len(tried := result.chosen.tried()):
+        return ""
+    y, places = result.y[tried], result.known[tried]
+    predicted, names = result.chosen.scores[tried].argmax(1), result.classes
+    parts = []
+    for a, b, count in oddities.confusions(y, predicted, len(names))[:PAIRS]:
+        wrong = places[(y == a) & (predicted == b)][:EACH]
+        parts.append(f"<h3>{html.escape(names[a])} taken for {html.escape(names[b])}: {count} of {(y == a).sum()}</h3>"
+                     f'<div class="pictures">{"".join(_figure(result, i, _name(result, i)) for i in wrong)}</div>')
+    return _section("Most confused", *parts)
+
+
+def _suspicious(result):
+    if result.chosen is None or not len(tried := result.chosen.tried()):
+        return ""
+    found = oddities.suspicious(result.known[tried], result.y[tried], result.chosen.probabilities(result.y))[:SHOWN]
+    names = result.classes
+    figures = [_figure(result, s.place, f"{_name(result, s.place)}<br>labelled {html.escape(names[s.label])}, "
+                       f"looks like {html.escape(names[s.kind])} ({_percent(s.p)})") for s in found]
+    return _section("Labels to look at again", "<p>The other labels contradict these. They may be right all the same.</p>"
+                    '<div class="pictures">', *figures, "</div>") if found else ""
+
+
+def _duplicates(result):
+    places = np.concatenate([result.known, result.features.known(result.folder.unlabelled)])
+    if len(places) < 2:
+        return ""
+    pairs = oddities.near_duplicates(result.features.x(places[:oddities.COMPARED]), places)
+    if not pairs:
+        return ""
+    figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
+    return _section("Nearly the same picture", f"<p>{len(pairs)} pairs among {min(len(places), oddities.COMPARED)} pictures; "
+                    'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
+
+
+def _map(result):
+    known, rest = result.known, result.features.known(result.folder.unlabelled)
+    rest = np.random.default_rng(0).permutation(rest)[:max(0, POINTS - len(known))]
+    places = np.concatenate([known[:POINTS], rest])
+    if len(places) < 5:
+        return ""
+    from sklearn.manifold import TSNE
+    x = result.features.x(places)
+    xy = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(x)
+    labels = np.concatenate([result.y[:POINTS], np.full(len(rest), -1)])
+    titles = [result.folder.files[i] for i in places]
+    return _section("Map of the pictures", "<p>Pictures that the encoder finds alike are near each other (t-SNE). Coloured "
+                    "ones have a label.</p>", svg.points(xy, labels, result.classes, titles))
+
+
+def _curves(result):
+    drawn = [svg.curve([(m["step"], m["loss"]) for m in e.curve if "loss" in m], f"{e.name}, loss")
+             for e in result.estimates if e.curve]
+    return _section("Training", '<div class="pictures curves">', *drawn, "</div>") if any(drawn) else ""
+
+
+def _predict(run, result):
+    if result.chosen is None:
+        return ""
+    command = html.escape(f"python -m examples.predict {run} PICTURES --csv found.csv")
+    sort = html.escape(f"python -m examples.predict {run} PICTURES --sort SORTED")
+    return _section("Classify new pictures", f"<p><code>{command}</code><br>or, to copy them into a folder for each class,<br>"
+                    f"<code>{sort}</code></p>")
+
+
+def _unusable(result):
+    found = result.folder.unusable
+    lines = [f"{name}: {why}" for name, why in sorted(found.items())]
+    more = [f"and {len(lines) - 200} more"] if len(lines) > 200 else []
+    return _list(f"Files that cannot be used ({len(lines)})", lines[:200] + more)

@@ -1,0 +1,189 @@
+"""One run on a folder: look, answer, suggest, try more while there is time, and write all of it down."""
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from methods.training import encoders
+from methods.training.prediction import most_probable, write_csv
+from methods.training.run import RunFolder, write_whole
+from methods.training.settings import setting
+from minigrad import nn
+
+from . import families, plain, report, trials
+from .answer import Answer, answer, save, tested
+from .features import Features
+from .label_queue import LabelQueue
+from .labelling import Server
+from .look import Folder, look
+
+FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
+FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
+MOST_HASTE = 15.0  # seconds for the last report
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config:
+    """Settings of a run."""
+
+    folder: str = setting("", free=True)
+    label: bool = setting(False, free=True)  # serve a page on this machine alone, to click the classes of pictures
+    move: bool = setting(False, free=True)  # with --label: move each labelled picture into the folder of its class
+    classes: tuple[str, ...] = setting((), free=True)  # with --label: classes that have no picture yet
+    port: int = setting(0, least=0, most=65535, free=True)  # of the page; 0: any that is free
+    suggest: int = setting(20, least=1, most=500, free=True)  # pictures to label next
+    minutes: float = setting(5.0, least=0, free=True)  # for everything; 0: the first answer alone
+    encoder: str = setting("", free=True)  # "lite0", published weights, a run; "": lite0 if it is there, else plain features
+    image_size: int = setting(0, least=0, free=True)  # pixels of the encoder's input; 0: its own
+    device: str = setting("cpu", free=True)  # "cpu" or "cuda"
+    seed: int = setting(0, least=0, free=True)
+    out: str = setting("", free=True)  # the run's folder; "": runs/few_labels/ and the name of the folder of pictures
+
+
+@dataclasses.dataclass
+class Reader:
+    """A frozen encoder. Args: name: in words; load: makes a new copy."""
+
+    encoder: nn.Encoder
+    preprocessing: nn.Preprocessing
+    name: str
+    load: Callable[[], tuple[nn.Encoder, nn.Preprocessing]]
+
+
+def run(config: Config, began: float) -> Answer:
+    """The whole run. Args: began: `time.monotonic()` at the start.
+
+    Raises:
+        SystemExit: the folder, the encoder or the run's folder cannot be used; one line.
+    """
+    path = pathlib.Path(config.folder)
+    out = RunFolder(config.out or f"runs/few_labels/{path.resolve().stem}", config, True)
+    try:
+        folder = look(path, out.path)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"{config.folder}: {error}") from None
+    print("\n".join(folder.description()), flush=True)
+    with out.locked():
+        return _run(config, began, folder, out)
+
+
+def _run(config, began, folder, out):
+    reader = load_reader(config)
+    features = Features(folder, reader.encoder, reader.preprocessing)
+    print(f"reading the pictures with {reader.name}", flush=True)
+    order = spread(folder, folder.labelled)
+    features.read(order[:FIRST_OF_CLASS * len(folder.classes)])
+    features.read(order, FIRST_LABELLED)
+    features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
+    first = answer(folder, features, reader.name, config.suggest, config.seed)
+    write(first, reader, out, began)
+    if config.label:
+        serve(config, first)
+        return first
+    end = began + 60 * config.minutes
+    if end - time.monotonic() < MOST_HASTE:
+        return first
+    features.read(spread(folder, folder.labelled), end - time.monotonic() - MOST_HASTE)
+    features.read(folder.test, end - time.monotonic() - MOST_HASTE)
+    features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
+    result = answer(folder, features, reader.name, config.suggest, config.seed)
+    if result.chosen is not None and len(result.chosen.tried()):
+        try_families(result, reader, config, out.path / "trials", end)
+    write(result, reader, out, began)
+    return result
+
+
+def try_families(result: Answer, reader: Reader, config: Config, out: pathlib.Path, end: float) -> None:
+    """Adds what needs training to the answer, as far as there is time."""
+    rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
+    task = families.Task(result.folder, result.features, result.known, result.y, rest, reader.load, config.device, config.seed)
+    reserve = MOST_HASTE + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
+    trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
+    found = trial.run(families.families(task))
+    result.estimates += [one.estimate for one in found]
+    result.chosen = trial.winner(found)
+    tested(result)
+
+
+def load_reader(config: Config) -> Reader:
+    """The encoder that the settings name, else the best that is there."""
+    def published():
+        return encoders.load_encoder(config.encoder or "lite0", config.image_size, whole=True, device=config.device)
+
+    def plainly():
+        return plain.PlainFeatures().to(config.device), plain.preprocessing()
+
+    name = config.encoder or "EfficientNet-Lite0, trained on ImageNet"
+    try:
+        return Reader(*published(), name, published)
+    except SystemExit as error:
+        if config.encoder:
+            raise
+        print(f"There is no pretrained encoder ({error}); edges and colours serve instead, which know much less.")
+    return Reader(*plainly(), "edges and colours, without a pretrained encoder", plainly)
+
+
+def spread(folder: Folder, which: np.ndarray) -> np.ndarray:
+    """The labelled pictures so that any first part has as many of each class as possible."""
+    rank = np.zeros(len(which), int)
+    for k in range(len(folder.classes)):
+        members = np.flatnonzero(folder.labels[which] == k)
+        rank[members] = np.arange(len(members))
+    return which[np.argsort(rank, kind="stable")]
+
+
+def at_random(which: np.ndarray, seed: int) -> np.ndarray:
+    """The pictures in an order of chance, the same each time."""
+    return np.random.default_rng(seed).permutation(which)
+
+
+def write(result: Answer, reader: Reader, out: RunFolder, began: float) -> None:
+    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones; says so."""
+    result.seconds = time.monotonic() - began
+    folder = result.folder
+    if result.chosen is not None:
+        save(result, reader.encoder, reader.preprocessing, out.path)
+        rest = result.features.known(folder.unlabelled)
+        names = [(folder.path / folder.files[i]).as_posix() for i in rest]
+        write_csv(out.path / "predictions.csv", most_probable(names, result.probabilities(rest), result.classes))
+    write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
+    write_whole(out.path / "report.html", report.page(result, str(out.path)))
+    print(f"\n{report.headline(result)}")
+    print(f"after {result.seconds:.0f} s: the report is {out.path / 'report.html'}", flush=True)
+
+
+class Live:
+    """Suggestions while a person labels: those of an answer, then those of a new answer from all labels so far."""
+
+    def __init__(self, first: Answer, count: int, seed: int):
+        self.answer, self.count, self.seed, self.first = first, count, seed, True
+
+    def suggest(self) -> np.ndarray:
+        """Places of pictures, most worth first."""
+        if not self.first:
+            self.answer = answer(self.answer.folder, self.answer.features, self.answer.encoder, self.count, self.seed)
+        self.first = False
+        return self.answer.suggested
+
+    def guess(self, place: int) -> str:
+        """The most probable class of a picture; empty if there is none."""
+        if self.answer.chosen is None:
+            return ""
+        return self.answer.classes[self.answer.probabilities(np.array([place])).argmax()]
+
+
+def serve(config: Config, first: Answer) -> None:
+    """Serves the page to label on until Ctrl-C."""
+    live = Live(first, config.suggest, config.seed)
+    try:
+        queue = LabelQueue(first.folder, live.suggest, live.guess, config.classes, move=config.move)
+    except ValueError as error:
+        raise SystemExit(f"--classes: {error}") from None
+    with Server(queue, config.port) as server:
+        print(f"open this on this machine, and stop with Ctrl-C: {server.address}", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print(f"\n{len(queue.clicks)} labels were given; the same command without --label gives the new answer")

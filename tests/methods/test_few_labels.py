@@ -1,0 +1,443 @@
+"""Few labels: each part against plain NumPy, what folders may hold, and labels that are never lost."""
+import math
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad as mg
+from methods.few_labels import (
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, soft_prototypes, suggest, tip_adapter, uncertainty)
+from methods.transfer import linear
+from minigrad import nn
+
+pytest.importorskip("sklearn")
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def clouds(seed, classes=3, each=6, width=20, spread=1.0):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(classes), each))
+    centres = np.random.default_rng(99).normal(size=(classes, width))
+    return (centres[y] + spread * rng.normal(size=(len(y), width)) + 3).astype(np.float32), y
+
+
+def draw(path, seed, colour=None):
+    """A picture of noise, or of one colour with a little noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 256, (12, 16, 3)) if colour is None else np.array(colour) + rng.integers(-20, 20, (12, 16, 3))
+    Image.fromarray(np.clip(base, 0, 255).astype(np.uint8)).save(path)
+
+
+RED, BLUE = (200, 40, 40), (40, 40, 200)
+
+
+def make_folder(path, each=4, unlabelled=8, first=0):
+    for i in range(first, first + each):
+        draw(path / "red" / f"{i}.png", i, RED)
+        draw(path / "blue" / f"{i}.png", 100 + i, BLUE)
+    for i in range(unlabelled):
+        draw(path / "unlabelled" / f"{i}.png", 200 + i, (RED, BLUE)[i % 2])
+    return path
+
+
+def read(path, out="out"):
+    folder = look.look(path, path.parent / out)
+    found = features.Features(folder, plain.PlainFeatures(), plain.preprocessing())
+    found.read(np.arange(len(folder.files)))
+    return folder, found
+
+
+# -- leaving labels out ------------------------------------------------------------------------------------------------
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 25), st.integers(0, 9))
+def test_of_each_class_as_many_are_left_out_and_never_all(sizes, count, seed):
+    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    parts = left_out.partition(y, count, seed)
+    alone = np.isin(y, [k for k, n in enumerate(sizes) if n == 1])
+    together = np.concatenate([*parts, np.zeros(0, int)])
+    assert sorted(together) == list(np.flatnonzero(~alone))
+    for k, n in enumerate(sizes):
+        if n > 1 and count > 1:
+            counts = [int((y[part] == k).sum()) for part in parts]
+            assert max(counts) < n and max(counts) <= -(-n // min(count, max(sizes)))
+
+
+def test_no_labels_are_left_out_of_none():
+    assert left_out.partition(np.zeros(0, int)) == []
+
+
+def test_left_out_scores_are_those_of_a_loop():
+    x, y = clouds(0)
+    parts = left_out.partition(y)
+    assert len(parts) == 6
+    found = left_out.scores(linear.prototypes, x, y, 3, parts)
+    for part in parts:
+        rest = np.setdiff1d(np.arange(len(y)), part)
+        wanted = linear.prototypes(x[rest], y[rest], 3).scores(x[part])
+        np.testing.assert_array_equal(found[part].argmax(1), wanted.argmax(1))
+
+
+def test_what_twice_the_labels_add():
+    assert left_out.gain(0.06, 5) == pytest.approx(0.06 * math.log2(5 / 4)) and left_out.gain(0.06, 1) == 0
+    x, y = clouds(1, each=2)
+    assert left_out.slope(linear.prototypes, x, y, 3, left_out.partition(y)) == left_out.UNSEEN_SLOPE
+    x, y = clouds(1, each=8, spread=4)
+    assert 0 < left_out.slope(linear.prototypes, x, y, 3, left_out.partition(y)) <= left_out.STEEPEST
+
+
+def test_the_stated_interval_holds_the_accuracy_on_other_examples():
+    held = 0
+    for seed in range(40):
+        x, y = clouds(seed, 4, 5, spread=2.5)
+        found = probes.estimates(x, y, 4)[0]
+        _, low, high = found.accuracy(y, np.full(4, 0.25))
+        other, other_y = clouds(1000 + seed, 4, 250, spread=2.5)
+        held += low <= (found.model.scores(other).argmax(1) == other_y).mean() <= high
+    assert held >= 36
+
+
+def test_accuracy_is_weighted_by_the_classes_shares():
+    scores = np.array([[1, 0], [1, 0], [1, 0], [1, 0.0]])
+    estimate = probes.Estimate("a", "b", scores, 0.0, 0.0)
+    y = np.array([0, 0, 1, 1])
+    assert estimate.accuracy(y, np.array([0.9, 0.1]))[0] == pytest.approx(0.9)
+    assert estimate.accuracy(y, np.array([0.5, 0.5]))[1:] == pytest.approx(uncertainty.wilson(2 / 1.5, 4 / 1.5))
+    nothing = probes.Estimate("a", "b", np.full((4, 2), np.nan), 0.0, 0.0)
+    assert np.isnan(nothing.accuracy(y, np.array([0.5, 0.5]))[0]) and nothing.loss(y, np.full(2, 0.5)) == np.inf and nothing.temperature(y) == 1
+
+
+# -- uncertainty -------------------------------------------------------------------------------------------------------
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_wilsons_limits_are_where_the_accuracy_is_196_deviations_away(n, share):
+    right = round(share * n)
+    for limit in uncertainty.wilson(right, n):
+        if 1e-9 < limit < 1 - 1e-9:
+            assert abs(right / n - limit) == pytest.approx(1.96 * math.sqrt(limit * (1 - limit) / n), abs=1e-9)
+    assert uncertainty.wilson(0, 0) == (0, 1)
+
+
+def test_temperature_undoes_a_factor():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 4)) * 2
+    y = np.array([rng.choice(4, p=p) for p in uncertainty.softmax(logits)])
+    assert uncertainty.temperature(logits * 4, y) == pytest.approx(4, rel=0.2)
+
+
+@pytest.mark.parametrize("n", (9, 20, 100))
+def test_conformal_sets_hold_the_right_class_nine_times_of_ten(n):
+    from methods.training.prediction import class_sets
+    rng, held = np.random.default_rng(0), []
+    for _ in range(300):
+        p = rng.dirichlet(np.ones(5), n + 20)
+        y = np.array([rng.choice(5, p=row**0.5 / (row**0.5).sum()) for row in p])  # not calibrated
+        q = uncertainty.threshold(p[:n], y[:n])
+        held.append(class_sets(p[n:], q)[np.arange(20), y[n:]].mean())
+    assert 0.88 < np.mean(held) < (1 if n < 20 else 0.95)
+    assert uncertainty.threshold(p[:8], y[:8]) == 1 and class_sets(np.array([[0.2, 0.8]]), 0.0).tolist() == [[False, True]]
+
+
+# -- the cache of labelled pictures ------------------------------------------------------------------------------------
+
+def test_tip_adapter_by_its_equation_and_as_a_network():
+    x, y = clouds(0, spread=2)
+    found = tip_adapter.cache(x, y, 3)
+    queries, _ = clouds(1, spread=2)
+    unit = lambda a: a / np.linalg.norm(a, axis=-1, keepdims=True)  # noqa: E731
+    f, q = unit(x - x.mean(0)), unit(queries - x.mean(0))
+    wanted = np.zeros((len(q), 3))
+    for i in range(len(q)):
+        for j in range(len(f)):
+            wanted[i, y[j]] += found.alpha * math.exp(-found.beta * (1 - q[i] @ f[j]))
+        for c in range(3):
+            p = unit(f[y == c].sum(0))
+            wanted[i, c] += q[i] @ p * np.linalg.norm(found.prototypes[c])
+    np.testing.assert_allclose(found.scores(queries), wanted, rtol=1e-4, atol=1e-4)
+
+    class Same(nn.Encoder):
+        def __init__(self):
+            super().__init__(20, 0)
+
+        def features(self, x):
+            return x
+
+    net = tip_adapter.TipAdapter(Same(), 3, len(y))
+    net.fill(found, 2.0)
+    np.testing.assert_allclose(net(mg.Tensor(queries)).numpy(), wanted / 2, rtol=1e-3, atol=1e-3)
+
+
+def test_each_probe_of_classes_with_one_label():
+    x, y = clouds(0, each=1)
+    found = probes.estimates(x, y, 3)
+    assert [len(e.tried()) for e in found] == [0] * 4 and probes.best(found, y, np.full(3, 1 / 3)) is found[0]
+    y = np.array([0, 1, 1, 1, 2, 2])
+    found = probes.estimates(clouds(0, each=2)[0], y, 3)
+    assert [list(e.tried()) for e in found] == [[1, 2, 3, 4, 5]] * 4
+
+
+def test_soft_prototypes_by_their_equations():
+    x, y = clouds(0, each=3, spread=1.5)
+    u, _ = clouds(1, each=30, spread=1.5)
+    found = soft_prototypes.soft_prototypes(x, y, 3, u)
+    mean = np.concatenate([x, u]).mean(0)
+    h, v = x - mean, u - mean
+    h, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (h, v))
+    p = [h[y == c].mean(0) for c in range(3)]
+    for _ in range(3):
+        z = np.zeros((len(v), 3))
+        for j in range(len(v)):
+            e = [math.exp(10 * v[j] @ p[c] / np.linalg.norm(p[c])) for c in range(3)]
+            z[j] = np.array(e) / sum(e)
+        p = [(h[y == c].sum(0) + 0.2 * (z[:, c:c + 1] * v).sum(0)) / (3 + 0.2 * z[:, c].sum()) for c in range(3)]
+    p = [one / np.linalg.norm(one) for one in p]
+    scores = found.scores(u) / (found.scores(u)[0, 0] / ((u[0] - mean) @ p[0]))
+    np.testing.assert_allclose(scores, (u - mean) @ np.stack(p).T, rtol=1e-3, atol=1e-3)
+
+
+# -- which pictures to label next --------------------------------------------------------------------------------------
+
+def test_typicality_by_a_loop():
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    found = suggest.typicality(x)
+    for i in range(30):
+        nearest = np.sort(np.linalg.norm(np.delete(x, i, 0) - x[i], axis=1))[:20]
+        assert found[i] == pytest.approx(1 / nearest.mean())
+
+
+def test_suggestions_cover_what_no_label_covers_first():
+    rng = np.random.default_rng(0)
+    centres = 30 * np.eye(6)
+    kind = rng.permutation(np.repeat(np.arange(6), [30, 25, 20, 15, 10, 40]))
+    x, labelled = centres[kind] + rng.normal(size=(140, 6)), centres[5] + rng.normal(size=(3, 6))
+    found = suggest.typiclust(x, labelled, 5)
+    assert len(set(found)) == 5 and 5 not in kind[found[:3]]
+    assert sorted(suggest.typiclust(x[:4], labelled, 20)) == [0, 1, 2, 3]
+
+
+def test_margin_takes_the_closest_two_and_no_copies():
+    p = np.array([[0.5, 0.5], [0.9, 0.1], [0.51, 0.49], [0.6, 0.4]])
+    x = np.array([[1, 0, 0], [0, 1, 0], [1, 0.01, 0], [0, 0, 1.0]])
+    assert suggest.margin(p, x, 3).tolist() == [0, 3, 1]
+
+
+# -- features ----------------------------------------------------------------------------------------------------------
+
+def test_plain_features_by_their_definition():
+    x = np.random.default_rng(0).random((1, 3, 48, 48)).astype(np.float32)
+    found = plain.PlainFeatures().features(mg.Tensor(x)).numpy()[0].reshape(11, 6, 6)
+    grey = np.pad(x[0].mean(0), 1)
+    dx = sum(w * (grey[i:i + 48, 2:] - grey[i:i + 48, :-2]) for i, w in enumerate((1, 2, 1))) / 8
+    dy = sum(w * (grey[2:, i:i + 48] - grey[:-2, i:i + 48]) for i, w in enumerate((1, 2, 1))) / 8
+    for k in range(8):
+        edge = np.maximum(0, np.cos(math.pi * k / 4) * dx + np.sin(math.pi * k / 4) * dy)
+        wanted = np.sqrt(edge.reshape(6, 8, 6, 8).mean((1, 3)) + 1e-4)
+        np.testing.assert_allclose(found[k], wanted, atol=1e-5)
+    np.testing.assert_allclose(found[8:], x[0].reshape(3, 6, 8, 6, 8).mean((2, 4)), atol=1e-5)
+
+
+def test_a_picture_is_encoded_once_whatever_its_name(tmp_path, monkeypatch):
+    make_folder(tmp_path / "a")
+    _, first = read(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "b" / "red" / "0.png").rename(tmp_path / "b" / "red" / "ζωή 生.png")
+    monkeypatch.setattr(features, "encode", None)
+    folder, again = read(tmp_path / "b")
+    new, old = folder.files.index("red/ζωή 生.png"), first.folder.files.index("red/0.png")
+    np.testing.assert_array_equal(again.x(np.array([new])), first.x(np.array([old])))
+
+
+def test_a_store_survives_a_kill_and_a_second_writer(tmp_path):
+    path, x = tmp_path / "store.bin", np.arange(12, dtype=np.float32).reshape(4, 3)
+    keys = [bytes([i]) * 16 for i in range(4)]
+    one, two = features.Store(path, 3), features.Store(path, 3)
+    one.add(keys[:2], x[:2])
+    with open(path, "ab") as file:
+        file.write(b"part of a record")  # a kill while a record is written
+    two.add([keys[1], keys[2], keys[2]], np.stack([x[1], x[2], x[2]]))
+    one.add(keys, x)
+    for store in (one, features.Store(path, 3)):
+        assert len(store.records) == 4
+        np.testing.assert_array_equal(store.records["x"][[store.rows[key] for key in keys]], x)
+
+
+# -- what folders hold -------------------------------------------------------------------------------------------------
+
+def names(folder, places):
+    return sorted(folder.files[i] for i in places)
+
+
+def test_broken_files_and_copies_are_said_and_left_out(tmp_path):
+    path = make_folder(tmp_path / "own")
+    (path / "red" / "empty.png").write_bytes(b"")
+    (path / "red" / "broken.png").write_bytes(b"\x89PNG")
+    (path / "unlabelled" / "text.jpg").write_text("no picture")
+    (path / "unlabelled" / "dead.png").symlink_to(path / "nowhere")
+    (path / "red" / "copy.png").write_bytes((path / "red" / "0.png").read_bytes())
+    (path / "blue" / "other.png").write_bytes((path / "red" / "1.png").read_bytes())
+    (path / "notes.txt").write_text("hello")
+    folder, found = read(path)
+    result = answer.answer(folder, found, "plain", 3, 0)
+    assert set(folder.unusable) == {"red/empty.png", "red/broken.png", "unlabelled/text.jpg", "unlabelled/dead.png",
+                                    "red/copy.png", "red/1.png"}
+    assert "a copy of red/0.png" in folder.unusable["red/copy.png"] and "empty" in folder.unusable["red/empty.png"]
+    assert any("in another class" in note for note in result.notes) and any("1 .txt" in line for line in folder.description())
+    assert len(result.known) == 8 and len(found.known(folder.unlabelled)) == 8 and len(result.suggested) == 3
+
+
+@pytest.mark.parametrize("kind", ("flat", "one folder", "unlabelled", "loose beside classes", "zip", "train and test",
+                                  "one class"))
+def test_every_kind_of_folder(kind, tmp_path):
+    path = tmp_path / "own"
+    if kind == "flat":
+        for i in range(3):
+            draw(path / f"{i}.png", i)
+        labelled, unlabelled, test = 0, 3, 0
+    elif kind == "one folder":
+        for i in range(3):
+            draw(path / "holiday" / f"{i}.png", i)
+        labelled, unlabelled, test = 0, 3, 0
+    elif kind == "unlabelled":
+        for i in range(3):
+            draw(path / "Unlabeled" / f"{i}.png", i)
+        labelled, unlabelled, test = 0, 3, 0
+    elif kind == "train and test":
+        for first, part in enumerate(("train", "test")):
+            make_folder(path / part, 2, 0, 10 * first)
+        labelled, unlabelled, test = 4, 0, 4
+    elif kind == "one class":
+        make_folder(path, 2, 3)
+        for file in (path / "blue").iterdir():
+            file.unlink()
+        labelled, unlabelled, test = 2, 3, 0
+    else:
+        make_folder(path, 2, 3)
+        labelled, unlabelled, test = 4, 3, 0
+        if kind == "zip":
+            with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+                for file in path.rglob("*.png"):
+                    archive.write(file, file.relative_to(path))
+            path = tmp_path / "own.zip"
+        else:
+            draw(path / "loose.png", 5)
+            unlabelled = 4
+    folder, found = read(path)
+    assert (len(folder.labelled), len(folder.unlabelled), len(folder.test)) == (labelled, unlabelled, test)
+    result = answer.answer(folder, found, "plain", 2, 0)
+    assert (result.chosen is None) == (labelled <= 2) and len(result.suggested) == min(2, unlabelled)
+    assert (result.test is not None) == bool(test) and all(isinstance(line, str) for line in folder.description())
+
+
+@pytest.mark.parametrize("kind", ("nothing", "no pictures", "missing"))
+def test_what_holds_no_pictures_is_said(kind, tmp_path):
+    if kind != "missing":
+        (tmp_path / "own").mkdir()
+    if kind == "no pictures":
+        (tmp_path / "own" / "a.txt").write_text("x")
+    with pytest.raises((ValueError, FileNotFoundError), match="own"):
+        look.look(tmp_path / "own", tmp_path)
+
+
+# -- what a person should look at --------------------------------------------------------------------------------------
+
+def test_suspicious_labels_near_duplicates_and_confusions():
+    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.45, 0.55]])
+    found = oddities.suspicious(np.array([7, 8, 9]), np.array([0, 0, 0]), p)
+    assert [(s.place, s.label, s.kind, s.p) for s in found] == [(8, 0, 1, 0.9)]
+    x = np.random.default_rng(0).normal(size=(20, 30))
+    x[13] = x[4] + 1e-3
+    (pair,) = oddities.near_duplicates(x, np.arange(100, 120))
+    assert pair[:2] == (104, 113)
+    assert oddities.confusions(np.array([0, 0, 1, 2]), np.array([1, 1, 1, 0]), 3) == [(0, 1, 2), (2, 0, 1)]
+
+
+# -- labels by clicks --------------------------------------------------------------------------------------------------
+
+def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
+    path = tmp_path / label_log.NAME
+    label_log.append(path, 'a "b", c.png', "cat")
+    label_log.append(path, "ä.png", "dog")
+    with open(path, "ab") as file:
+        file.write(b"2020-01-01T00:00:00,x.png,ca")
+    assert label_log.labels(path) == {'a "b", c.png': "cat", "ä.png": "dog"}
+    label_log.append(path, "ä.png", "")
+    label_log.append(path, 'a "b", c.png', "bird")
+    assert label_log.labels(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("move", (False, True), ids=("in place", "moved"))
+def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
+    path = make_folder(tmp_path / "own", 2, 4)
+    draw(path / "red" / "3.png", 77, RED)
+    folder, found = read(path)
+    before = {file: file.read_bytes() for file in path.rglob("*.png")}
+    live = [answer.answer(folder, found, "plain", 4, 0).suggested]
+    queue = label_queue.LabelQueue(folder, lambda: live.pop() if live else np.zeros(0, int), move=move)
+    order = [item["picture"] for item in queue.state()["waiting"]]
+    assert len(order) == 4
+    target = next(i for i in order if folder.files[i] == "unlabelled/3.png")
+    queue.label(target, "red")
+    assert look.look(path, tmp_path / "out").counts().tolist() == [2, 4]
+    assert (path / "red" / "3 (2).png").exists() == move != (path / "unlabelled" / "3.png").exists()
+    rest = [i for i in order if i != target]
+    queue.label(rest[0], "green 緑")
+    assert queue.state()["classes"] == ["blue", "red", "green 緑"] and folder.classes == ("blue", "green 緑", "red")
+    with pytest.raises(ValueError, match="has a label"):
+        queue.label(rest[0], "red")
+    queue.skip(rest[1])
+    assert [item["picture"] for item in queue.state()["waiting"]] == rest[2:]
+    queue.undo()
+    queue.undo()
+    with pytest.raises(ValueError, match="nothing to undo"):
+        queue.undo()
+    assert queue.state()["done"] == 0 and look.look(path, tmp_path / "out").counts().tolist() == [2, 3]
+    assert {file: file.read_bytes() for file in path.rglob("*.png")} == before
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.text(max_size=20) | st.sampled_from(["..", ".", "a/b", "..\\x", "train", "Unlabelled", "con\n", "", " ", ".hidden"]))
+def test_a_class_name_is_one_folder_of_the_folder(name):
+    try:
+        kind = label_queue._class_name(name)
+    except ValueError:
+        return
+    assert len(pathlib.PurePosixPath("own", kind).parts) == 2 and kind not in (".", "..") and "\\" not in kind
+
+
+@pytest.mark.parametrize("kind", ("..", "a/b", "", 3, None, "unlabelled", "x" * 101))
+def test_names_that_no_class_can_have_change_nothing(kind, tmp_path):
+    path = make_folder(tmp_path / "own", 2, 2)
+    folder, _ = read(path)
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    with pytest.raises(ValueError, match="cannot be a class"):
+        queue.label(int(folder.unlabelled[0]), kind)
+    assert not folder.log.exists() and queue.state()["done"] == 0
+
+
+def test_a_linked_class_folder_takes_no_picture_out(tmp_path):
+    path = make_folder(tmp_path / "own", 2, 2)
+    (tmp_path / "outside").mkdir()
+    (path / "green").symlink_to(tmp_path / "outside")
+    folder, _ = read(path)
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    with pytest.raises(OSError, match="leads out"):
+        queue.label(int(folder.unlabelled[0]), "green")
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_the_log_is_in_the_run_where_nothing_can_be_written(tmp_path, monkeypatch):
+    path = make_folder(tmp_path / "own", 2, 2)
+    monkeypatch.setattr(label_log.os, "access", lambda *_: False)
+    folder, _ = read(path)
+    label_queue.LabelQueue(folder, lambda: folder.unlabelled).label(int(folder.unlabelled[0]), "red")
+    assert folder.log == tmp_path / "out" / label_log.NAME and look.look(path, tmp_path / "out").counts().tolist() == [2, 3]

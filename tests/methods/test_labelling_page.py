@@ -1,0 +1,95 @@
+"""The page to label on: what it shows and does, and whom it refuses."""
+import http.client
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from methods.few_labels import label_log, label_queue, labelling, look
+
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A page of four pictures, two of them to be labelled, and a file beside the folder."""
+    for i, kind in enumerate(("red", "blue", "unlabelled", "unlabelled")):
+        (tmp_path / "own" / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (60 * i, 0, 0)).save(tmp_path / "own" / kind / f"{i} & ü.png")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    folder = look.look(tmp_path / "own", tmp_path / "out")
+    queue = label_queue.LabelQueue(folder, lambda: np.flatnonzero(folder.labels == -1), move=True)
+    with labelling.Server(queue) as found:
+        thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def ask(server, method, path, body=None, headers=None, token=None):
+    """Status, headers and content of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    sent = {"Content-Type": "application/json"} if body is not None else {}
+    connection.request(method, f"/{server.token if token is None else token}/{path}", body, sent | (headers or {}))
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, reply.headers, content
+
+
+def test_a_picture_is_labelled_moved_and_put_back(server):
+    queue, folder = server.queue, server.queue.folder
+    status, headers, page = ask(server, "GET", "")
+    assert status == 200 and b"<script>" in page and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    state = json.loads(ask(server, "GET", "state")[2])
+    first = state["waiting"][0]
+    assert state["classes"] == ["blue", "red"] and first["file"] == "unlabelled/2 & ü.png" and state["last"] is None
+    status, headers, picture = ask(server, "GET", f"picture/{first['picture']}")
+    assert status == 200 and headers["Content-Type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(picture)).width == labelling.PICTURE
+    status, _, content = ask(server, "POST", "label", json.dumps({"picture": first["picture"], "class": "red"}))
+    assert status == 200 and json.loads(content)["last"]["moved"] == "red/2 & ü.png"
+    assert (folder.path / "red" / "2 & ü.png").exists()
+    assert label_log.lines(folder.log)[-1] == ("unlabelled/2 & ü.png", "red", "red/2 & ü.png")
+    status, _, content = ask(server, "POST", "undo", "{}")
+    assert status == 200 and json.loads(content)["done"] == 0 and (folder.path / "unlabelled" / "2 & ü.png").exists()
+    assert queue.folder.labels[first["picture"]] == -1 and ask(server, "POST", "undo", "{}")[0] == 400
+
+
+@pytest.mark.parametrize("headers", ({"Host": "evil.example"}, {"Host": ""}, {"Origin": "https://evil.example"},
+                                     {"Origin": "null"}, {"Host": "127.0.0.1"}, {"Origin": "http://127.0.0.1:1"}), ids=repr)
+def test_other_hosts_and_origins_are_refused(server, headers):
+    assert ask(server, "GET", "state", headers=headers)[0] == 403
+    assert ask(server, "POST", "label", '{"picture": 2, "class": "red"}', headers)[0] == 403
+    assert not server.queue.clicks
+    own = {"Origin": f"http://127.0.0.1:{server.server_port}"}
+    assert ask(server, "POST", "skip", '{"picture": 2}', own)[0] == 200
+
+
+@pytest.mark.parametrize("token", ("", "x", "%C3%A9", ".."))
+def test_without_the_token_there_is_nothing(server, token):
+    assert ask(server, "GET", "state", token=token)[0] == 403 and ask(server, "POST", "undo", "{}", token=token)[0] == 403
+
+
+@pytest.mark.parametrize("path", ("../secret.png", "picture/../../secret.png", "picture/99", "picture/-1", "picture/%2e%2e",
+                                  "picture/1e0", "picture/%C2%B2", "secret.png", "picture/2/x", "picture//etc/passwd"))
+def test_no_path_leads_out_of_the_folder(server, path):
+    status, _, content = ask(server, "GET", path)
+    assert status == 404 and b"secret" not in content
+
+
+@pytest.mark.parametrize("body", ("", "[", "[1]", '{"picture": true, "class": "red"}', '{"picture": 2, "class": "../x"}',
+                                  '{"picture": 2, "class": ["red"]}', '{"picture": 9, "class": "red"}',
+                                  '{"picture": 0, "class": "red"}', "[" * 9000, "x" * 20_000), ids=lambda body: f"{body[:20]}")
+def test_odd_requests_are_refused_and_change_nothing(server, body):
+    assert ask(server, "POST", "label", body)[0] == 400
+    assert not server.queue.clicks and not server.queue.folder.log.exists()
+    form = {"Content-Type": "text/plain"}
+    assert ask(server, "POST", "label", '{"picture": 2, "class": "red"}', form)[0] == 400 and not server.queue.clicks
+
+
+def test_only_this_machine_is_served(server):
+    assert server.server_address[0] == "127.0.0.1" and server.token in server.address and len(server.token) >= 30
