@@ -1,7 +1,7 @@
 """The lecture on learning with few labels, claim by claim, as one page of figures and numbers made here.
 
-    python -m examples.lecture --quick          # ten minutes on two cores, small data that needs no download
-    python -m examples.lecture                  # a night: CIFAR-10, Omniglot, speech, glosses, SST-2 where they are at hand
+    python -m examples.lecture --quick --workers 2     # a quarter of an hour on two cores, mostly on small data
+    python -m examples.lecture                         # a night: CIFAR-10, Omniglot, speech, glosses, SST-2, Openclipart where they are at hand
     python -m examples.lecture --only SimCLR BYOL
 
 Each section runs an example (several share one) or finds its finished run by its settings. Killed, the same command goes on.
@@ -26,17 +26,18 @@ from methods.training.settings import check, command, setting
 ROOT = pathlib.Path(__file__).parent.parent
 DATA = os.environ.get("MINIGRAD_DATA", "")
 OMNIGLOT = f"{DATA}/omniglot" if DATA and os.path.isdir(f"{DATA}/omniglot") else "download"
+COLOURED = "cifar10" if DATA and os.path.isdir(f"{DATA}/cifar10") else "digits"
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
 
 # name -> the words of the example's command line: for the night, and with --quick
 JOBS = {
     "transfer": ("compare_transfer --per-class 1 5 10 100 --draws 3 --only prototypes logistic pixels scratch 'HOG, SVM'",
-                 "compare_transfer --data digits --per-class 1 5 --draws 3 --pool 300 --test-images 200 --image-size 64 "
+                 f"compare_transfer --data {COLOURED} --per-class 1 5 --draws 3 --pool 300 --test-images 200 --image-size 128 "
                  "--only prototypes logistic pixels"),
     "fine-tuning": ("compare_transfer --per-class 100 --draws 3 --only logistic LP-FT 'LP-FT + WiSE-FT'",
-                    "compare_transfer --data digits --per-class 10 --draws 1 --pool 300 --test-images 200 --image-size 64 "
-                    "--steps 20 --only logistic LP-FT"),
+                    f"compare_transfer --data {COLOURED} --per-class 20 --draws 1 --pool 300 --test-images 200 --image-size 96 "
+                    "--steps 30 --only logistic LP-FT 'LP-FT + WiSE-FT'"),
     "vit": ("vit_resolution", "vit_resolution --source digits --data digits --size 12 --pretraining 150 --steps 40 --seeds 1"),
     "semi": (f"compare_semi_supervised --only {SEMI}", f"compare_semi_supervised --seeds 1 --steps 500 --only {SEMI}"),
     "self": ("compare_self_supervised --steps 3000 --ablations",
@@ -49,6 +50,9 @@ JOBS = {
     "speech": ("cpc_audio", "cpc_audio --steps 60 --supervised-steps 40 --evaluate-every 0"),
     "few-shot": (f"compare_few_shot --data {OMNIGLOT} --seeds 3 --images 360000",
                  "compare_few_shot --images 6000 --episodes 100"),
+    "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
+    "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
+    "peft": ("compare_peft --data sst2 --steps 650", "compare_peft --steps 150"),
     "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3",
              "prototypical_networks --steps 150 --episodes 100"),
 }
@@ -122,6 +126,31 @@ def ways(found: Any) -> list[tuple[str, list[float]]]:
     return [("{}-way {}-shot".format(*key.split(", ")), [100 * value]) for key, value in found.items()]
 
 
+def named(*prefixes: str) -> Callable[[Any], list[tuple[str, list[float]]]]:
+    """Of what `clip` returns the numbers whose names begin so."""
+    return lambda found: [(name, [100 * value]) for prefix in prefixes for name, value in found.items()
+                          if name.startswith(prefix)]
+
+
+def last(found: Any) -> list[tuple[str, list[float]]]:
+    """The ends of the curves of `compare_captions`."""
+    return [(name, [curve[-1][1] for curve in curves]) for name, curves in found.items()]
+
+
+def tuned(*names: str) -> Callable[[Any], list[tuple[str, list[float]]]]:
+    """Those rows of `compare_peft`, and the share of parameters that each trains."""
+    return lambda found: [(f"{name}, {found[name][0][1]:.2f} % trained", [100 * seed[0] for seed in found[name]])
+                          for name in names]
+
+
+def near(method: str, points: float) -> Callable[[dict[str, float]], bool]:
+    """Whether a row that begins so comes to within so many points of full fine-tuning, and lies above the probe."""
+    def holds(mean):
+        at = {name.partition(",")[0]: value for name, value in mean.items()}
+        return at[method] >= max(at["full"] - points, at["probe"])
+    return holds
+
+
 def above(better: str, worse: str) -> Callable[[dict[str, float]], bool]:
     """Whether one row's mean lies above another's."""
     return lambda mean: mean[better] > mean[worse]
@@ -187,6 +216,24 @@ SECTIONS = (
     Section("First-order MAML", "Leaving out the second derivatives costs little.", "few-shot", row("first-order MAML", "MAML"),
             lambda mean: mean["first-order MAML"] > mean["MAML"] - 5, "miniImageNet, 5-way 1-shot: 48.07 % of 48.70 %",
             "few_shot/maml.py:adapt"),
+    Section("CLIP", "Of many pictures each one's own caption is found.", "clip", named("text of picture", "picture of text"),
+            lambda mean: mean["text of picture"] > 8, "no single number: 400 million pairs", "vision_language/clip.py:loss",
+            "curves.png", "recall among the first 10 (%)"),
+    Section("Zero-shot classification", "Names of classes, put into prompts, are a classifier.", "clip", named("zero-shot"),
+            lambda mean: min(mean.values()) > 20, "ImageNet: 76.2 % (ViT-L/14 at 336 pixels); prompts add 3.5 points",
+            "vision_language/zero_shot.py:prompts", "curves.png"),
+    Section("Three tasks of pre-training", "Matching captions with pictures learns faster than writing them.", "captions", last,
+            above("contrastive", "caption"), "contrastive needs a twelfth of the pictures that caption prediction needs",
+            "vision_language/clip.py:loss"),
+    Section("Adapters", "Small layers between the frozen ones do as well as training all.", "peft",
+            tuned("probe", "adapters", "full"), near("adapters", 2), "GLUE: 80.0 of 80.4 with 3.6 % of the parameters", "peft/adapters.py:Adapter"),
+    Section("Prompt tuning", "Some learned vectors among the inputs adapt a frozen network.", "peft",
+            tuned("probe", "prompt", "full"), lambda mean: min(value for name, value in mean.items() if name.startswith("prompt")) > 60,
+            "SuperGLUE with T5-XXL: as good as full fine-tuning; smaller ones trail", "peft/prompt.py:Prompted"),
+    Section("Prefix tuning", "Learned keys and values before those of each layer.", "peft", tuned("probe", "prefix", "full"),
+            near("prefix", 4), "E2E, BLEU: 69.7 of 68.2 with 0.1 % of the parameters", "peft/prefix.py:Prefix"),
+    Section("LoRA", "Changes of low rank, merged into the weights afterwards.", "peft", tuned("probe", "lora", "full"),
+            near("lora", 2), "GLUE, RoBERTa-base: 87.24 of 86.40 with 0.3 % of the parameters", "peft/lora.py:LoRALinear"),
     Section("The home assignment", "Prototypical networks on characters of alphabets never seen.", "home", ways,
             lambda mean: mean["5-way 1-shot"] > 39.7,
             "Omniglot, with 1 / 5 examples: 98.8 / 99.7 % (5-way), 96.0 / 98.9 % (20-way)",
@@ -198,14 +245,14 @@ SECTIONS = (
 class Run:
     """Settings of the page."""
 
-    quick: bool = False  # ten minutes, on small data that needs no download
+    quick: bool = False  # some minutes, mostly on small data that needs no download
     only: tuple[str, ...] = ()  # topics; all if left out
     workers: int = setting(1, least=1)  # examples that run at a time, with a thread each; one alone takes all cores
     out: str = "runs/lecture"  # a folder for the runs and the page
 
 
 def job_of(name: str, quick: bool) -> Job:
-    """The job of that name, for the night or for ten minutes."""
+    """The job of that name, for the night or for `quick`."""
     import shlex
     example, *arguments = shlex.split(JOBS[name][quick])
     return Job(example, tuple(arguments))

@@ -10,7 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 READMES = ["README.md", "minigrad/README.md", "methods/README.md", "examples/README.md", "tests/README.md"]
 MADE = (  # when one follows it
-    "runs/", "encoder/", "IMAGES/", "unlabelled/", "train/", "test/", "supervised/", "summary.md", "entropy.py")
+    "runs/", "encoder/", "IMAGES/", "unlabelled/", "train/", "test/", "supervised/", "summary.md", "entropy.py",
+    "unsure/")
 
 
 def text(readme):

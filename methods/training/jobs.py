@@ -112,17 +112,22 @@ def _outcome(job, root, workers):
     return Outcome(error=f"it ended with {code}: {text[-1] if text else 'no message'}")
 
 
-def main(example: str, folder: str, arguments: list[str]) -> None:
-    """Runs an example here, and keeps what its `main` returns."""
+def settings(job: Job, folder: pathlib.Path) -> Any:
+    """The dataclass of the example's settings, its run in `folder` to be resumed. SystemExit: the words are not understood."""
     import tyro
-    module, out = importlib.import_module(f"examples.{example}"), pathlib.Path(folder)
-    job, start, arguments = Job(example, tuple(arguments)), time.time(), [*arguments, "--out", str(out / "run")]
-    run = module.from_command_line(arguments) if hasattr(module, "from_command_line") else tyro.cli(module.Run, args=arguments)
+    module, words = importlib.import_module(f"examples.{job.example}"), [*job.arguments, "--out", str(folder / "run")]
+    run = module.from_command_line(words) if hasattr(module, "from_command_line") else tyro.cli(module.Run, args=words)
     if "resume" in {field.name for field in dataclasses.fields(run)}:
         run.resume = True
-    value = plain(module.main(run))
-    write_whole(out / RESULT, json.dumps({"command": job.command, "seconds": time.time() - start, "value": value}, indent=1))
+    return run
+
+
+def main(job: Job, folder: pathlib.Path) -> None:
+    """Runs an example here, and keeps what its `main` returns."""
+    start = time.time()
+    value = plain(importlib.import_module(f"examples.{job.example}").main(settings(job, folder)))
+    write_whole(folder / RESULT, json.dumps({"command": job.command, "seconds": time.time() - start, "value": value}, indent=1))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(Job(sys.argv[1], tuple(sys.argv[3:])), pathlib.Path(sys.argv[2]))
