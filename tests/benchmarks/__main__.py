@@ -3,6 +3,7 @@
     python -m tests.benchmarks                      # everything
     python -m tests.benchmarks chain conv4          # the workloads whose names contain one of these
     python -m tests.benchmarks --out table          # also writes table.md and table.json
+    python -m tests.benchmarks --isa avx2           # with the instructions of another processor, for all libraries
     python -m tests.benchmarks --device cuda        # on a GPU, without JAX
 
 Two libraries in one process slow each other down, because the idle threads of one spin while the other works. So each
@@ -25,6 +26,12 @@ import time
 from . import workloads
 
 
+ISA = {  # what limits each library to some vector instructions
+    "avx2": {"MINIGRAD_CFLAGS": "-march=haswell -mtune=native -mprefer-vector-width=256", "OPENBLAS_CORETYPE": "Haswell",
+             "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avx512": {"MINIGRAD_CFLAGS": "-march=skylake-avx512 -mtune=native -mprefer-vector-width=512",
+               "OPENBLAS_CORETYPE": "SkylakeX", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+    "native": {}}
 BURST = 10  # steps on a GPU between two moments at which the host waits for it
 
 
@@ -81,7 +88,8 @@ def roofs(size=1 << 28, n=4096):
 def in_a_process(name, library, args):
     """What `measure` returns; without a workload's name, `roofs`."""
     threads = str(args.threads)
-    environment = dict(os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, MINIGRAD_NUM_THREADS=threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MINIGRAD_NUM_THREADS": threads,
+                   **ISA[args.isa]}
     command = [sys.executable, "-m", "tests.benchmarks", "--one", library, "--seconds", str(args.seconds),
                "--device", args.device, *[name] * (name is not None)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -120,12 +128,27 @@ def line(row):
     return f"| {row['workload']} | {cells[0]} | {'; '.join(cells[1:])} | {'; '.join(ratios)} |{share}"
 
 
+def summary(rows):
+    """Our time over the best peer's: geometric mean and worst row, of training steps and of all else."""
+    lines = []
+    for kind, chosen in (("training steps", True), ("other rows", False)):
+        ratios = {row["workload"]: max(row["ratio"].values()) for row in rows
+                  if row["ratio"] and (" step" in row["workload"]) == chosen}
+        if ratios:
+            worst = max(ratios, key=ratios.get)
+            mean = statistics.geometric_mean(ratios.values())
+            lines.append(f"{kind}: {mean:.2f} of the best peer's time (geometric mean of {len(ratios)}), at worst "
+                         f"{ratios[worst]:.2f} ({worst})")
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="parts of workloads' names; all if left out")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each library")
     parser.add_argument("--seconds", type=float, default=4, help="time to measure in each process")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--isa", default="native", choices=list(ISA), help="vector instructions, which the processor must have")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", help="write the table to OUT.md and OUT.json")
     parser.add_argument("--keep-going", action="store_true", help="a workload that fails does not stop the others")
@@ -157,6 +180,9 @@ def main():
             continue
         lines.append(line(rows[-1]))
         print(lines[-1], flush=True)
+    closing = ["", f"Instructions: {args.isa}; {args.threads} thread{'s' * (args.threads > 1)}.", *summary(rows)]
+    print("\n".join(closing))
+    lines += closing
     if args.out:
         pathlib.Path(args.out + ".md").write_text("\n".join(lines) + "\n")
         pathlib.Path(args.out + ".json").write_text(json.dumps(rows, indent=1))

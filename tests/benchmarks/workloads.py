@@ -212,16 +212,19 @@ def _step_minigrad(build, x):
     return start
 
 
-def _step_torch(build, x):
+def _step_torch(build, x, channels_last=False, compiled=False):
+    """Compiled, the first call takes a minute, which is warm-up."""
     def start(device):
         import torch
         from . import peers
-        net = build(peers).to(device)
+        net, inputs = build(peers).to(device), torch.tensor(x, device=device)
+        if channels_last:
+            net, inputs = net.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
-        inputs, labels = torch.tensor(x, device=device), torch.arange(len(x), device=device) % 10
+        labels, run = torch.arange(len(x), device=device) % 10, torch.compile(net) if compiled else net
 
         def step():
-            loss = torch.nn.functional.cross_entropy(net(inputs), labels)
+            loss = torch.nn.functional.cross_entropy(run(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -261,7 +264,9 @@ NETWORKS = {
     "BERT step, MiniLM, 16 texts of 64 tokens": (
         _classifier, lambda peers: peers.BERT(30522, 384, 6, 12, 1536, 10), "bert", _tokens(16))}
 for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
-    workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), jax=_step_jax(_jaxs, _x))
+    _last = {"torch_channels_last": _step_torch(_theirs, _x, channels_last=True)} if "wide" in _jaxs or "resnet" in _jaxs else {}
+    workload(_name, minigrad=_step_minigrad(_ours, _x), torch=_step_torch(_theirs, _x), **_last,
+             torch_compiled=_step_torch(_theirs, _x, compiled=True), jax=_step_jax(_jaxs, _x))
 
 
 # -- LoRA of queries and values, rank 8: loss, backward, AdamW -----------------------------------------------------------
