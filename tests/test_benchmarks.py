@@ -46,3 +46,22 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     assert printed == out.with_suffix(".md").read_text() and "chain of 1,000" in printed
     (row,) = json.loads(out.with_suffix(".json").read_text())
     assert row["ratio"]["torch"] == row["minigrad"]["ms"] / row["torch"]["ms"] > 0
+
+
+def test_curves_are_measured_and_drawn(tmp_path):
+    for library in ("torch", "matplotlib"):
+        pytest.importorskip(library)
+    command = [sys.executable, "-m", "tests.benchmarks.curves", "chain", "--threads", "1", "--seconds", "0.01", "--out", str(tmp_path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = json.loads((tmp_path / "curves.json").read_text())["chain"]
+    assert found.keys() == {"minigrad", "torch"} and found["minigrad"].keys() == {"10", "100", "1000", "10000"}
+    assert found["minigrad"]["10"] < found["minigrad"]["10000"] and (tmp_path / "curves.png").is_file()
+    assert "over PyTorch's" in printed
+
+
+def test_the_summary_takes_the_best_peer():
+    from benchmarks.__main__ import summary
+    rows = [{"workload": "a step", "ratio": {"torch": 0.5, "torch compiled": 0.8}}, {"workload": "b step", "ratio": {"torch": 0.2}},
+            {"workload": "layer: c", "ratio": {"torch": 1.5}}, {"workload": "alone", "ratio": {}}]
+    steps, others = summary(rows)
+    assert "0.40 of the best" in steps and "of 2" in steps and "0.80 (a step)" in steps and "1.50 (layer: c)" in others
