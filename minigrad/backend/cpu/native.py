@@ -148,7 +148,7 @@ def _library(sources):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
                 new = pathlib.Path(scratch) / "kernels.so"
-                print("minigrad: compiling the CPU kernels, once (about 20 s) ...", file=sys.stderr, flush=True)
+                print("minigrad: compiling the CPU kernels, once (some seconds) ...", file=sys.stderr, flush=True)
                 _compile(compiler, sources, new)
                 path = folder / _file_name(key, new)
                 for damaged in stored:
