@@ -73,6 +73,7 @@ def main(run):
     print(f"{100 * found['accuracy']:.1f} % of {len(task.test_y)} to test on are right")
     print(write_test(folder.path, mg.softmax(mg.Tensor(scores), 1).numpy(), task.test_y, task.classes))
     print(f"what was trained is in {folder.path / FILE}, {(folder.path / FILE).stat().st_size / 1e6:.2f} MB")
+    adaptation.undo()  # or network and adaptation would hold each other in memory
     return found
 
 

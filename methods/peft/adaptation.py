@@ -59,8 +59,6 @@ class Adaptation:
             place.put()
         for parameter in self.net.parameters():
             parameter.requires_grad = id(parameter) not in known
-        if self.has_head:
-            self.net.head.requires_grad_()
         self.net.adaptation = self
 
     def undo(self) -> None:
@@ -91,7 +89,7 @@ class Adaptation:
         if self.is_merged:
             raise ValueError(f"merge: {self.method} is merged already")
         self._check_attached("merge")
-        layers = [place for place in self._places if place.key != "head" or place.holder is not vars(self.net)]
+        layers = self._places[:-1] if self.has_head else self._places
         if not layers or not all(hasattr(place.new, "merged") for place in layers):
             raise ValueError(f"merge: {self.method} cannot be written as other weights of the same network")
         for place in layers:
@@ -132,7 +130,8 @@ class Adaptation:
         self._check_attached("named_parameters")
         if self.is_merged:
             raise ValueError(f"{self.method} is merged: nothing can be trained or saved before unmerge()")
-        return {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
+        base = {id(parameter) for parameter, _ in self._flags}
+        return {name: parameter for name, parameter in self.net.named_parameters() if id(parameter) not in base}
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained, for an optimiser."""

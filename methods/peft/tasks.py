@@ -155,10 +155,10 @@ def small_bert(x: list[str], folder: pathlib.Path, steps: int, tokens: int, seed
 
 def of_pictures(run: Any) -> Task:
     """Pictures and an encoder, such as a vision Transformer."""
+    images = pictures.load(run.data, run.test)
     if not run.encoder:
         raise SystemExit(f"--data {run.data}: pictures need --encoder, a file or folder of published weights, or the folder of a run "
                          "(examples.self_supervised mae --network vit makes one)")
-    images = pictures.load(run.data, run.test)
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)

@@ -1,4 +1,5 @@
 """Labelled texts to train and to test on, and batches of them."""
+import contextlib
 import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import skipped_line, some
+from minigrad.data.folder import find_files, skipped_line, some
 from minigrad.data.labelled_texts import LabelledTexts, made_up_reviews, read_labelled_texts
 from minigrad.data.text import PARTS_OF_SPEECH, WordPiece
 
@@ -27,10 +28,13 @@ class Texts:
 
 
 def is_text(source: str) -> bool:
-    """Whether a source names texts: a data set of them, a table, or a folder that holds tables or .txt files."""
+    """Whether a source names texts: a data set of them, a table, or a folder or zip with .txt files, or a folder with tables."""
     path = pathlib.Path(source)
     if source in NAMES or path.suffix.lower() in (".tsv", ".csv", ".txt"):
         return True
+    if path.suffix.lower() == ".zip" and path.is_file():
+        with contextlib.suppress(ValueError):  # of which the reader of pictures says what is wrong
+            return bool(find_files(path, {".txt"}, "text").files)
     return path.is_dir() and any(file.suffix.lower() in (".tsv", ".csv", ".txt") for depth in ("*", "*/*", "*/*/*")
                                  for file in path.glob(depth))
 

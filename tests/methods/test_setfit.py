@@ -1,4 +1,6 @@
 """SetFit: its loss against plain NumPy, its batches, and that pairs teach an encoder."""
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ import minigrad as mg
 from methods import peft
 from methods.peft import tuning
 from methods.training.text_encoders import SentenceEncoder, outputs
-from methods.training.texts import TextBatches, filled, padded
+from methods.training.texts import TextBatches, filled, is_text, padded
 from methods.transfer import linear, setfit
 from minigrad import nn
 
@@ -90,3 +92,16 @@ def test_text_batches_are_about_equally_long_and_complete():
     batches.sample()
     other.load_state_dict(batches.state_dict())
     np.testing.assert_array_equal(other.sample()[2], batches.sample()[2])
+
+
+def test_what_names_texts(tmp_path):
+    for name, content in {"a/x/1.txt": "x", "b/x/1.png": "x", "c/train.tsv": "x", "d.csv": "x"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.write(next((tmp_path / name / "x").iterdir()), f"x/{name}.{'txt' if name == 'a' else 'png'}")
+    (tmp_path / "e.zip").write_text("no zip")
+    found = {path.name: is_text(str(path)) for path in tmp_path.iterdir()}
+    assert found == {"a": True, "b": False, "c": True, "d.csv": True, "a.zip": True, "b.zip": False, "e.zip": False}
+    assert is_text("sst2") and not is_text("cifar10")
