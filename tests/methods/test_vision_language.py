@@ -165,19 +165,24 @@ def test_recall_by_hand():
     assert retrieval.recall(queries, found, 1, np.array([0, 0, 0, 3])) == 0.75  # of equals each is a partner
 
 
-def test_tip_adapter_and_its_settings():
+def test_tip_adapter_by_its_equation():
     images, weights, known = (unit(rng.normal(size=(n, 6))) for n in (5, 3, 4))
     labels, expected = np.array([0, 1, 2, 1]), np.zeros((5, 3))
+    found = few_labels.tip_adapter(weights, known, labels, 30.0)
     for i in range(5):
         for c in range(3):
-            expected[i, c] = 30 * images[i] @ weights[c] + 2 * sum(
-                np.exp(-5.5 * (1 - images[i] @ known[j])) for j in range(4) if labels[j] == c)
-    np.testing.assert_allclose(few_labels.tip_adapter(images, weights, known, labels, 2, 5.5, 30), expected)
+            expected[i, c] = 30 * images[i] @ weights[c] + found.alpha * sum(
+                np.exp(-found.beta * (1 - images[i] @ known[j])) for j in range(4) if labels[j] == c)
+    np.testing.assert_allclose(found.scores(images), expected)
+
+
+def test_tip_adapter_trusts_labels_where_names_are_wrong():
     centres = np.eye(3, 6)
     known = unit(np.repeat(centres, 5, 0) + 0.1 * rng.normal(size=(15, 6)))
-    alpha, beta = few_labels.choose(np.roll(centres, 1, 0), known, np.arange(3).repeat(5), 5.0)  # names are all wrong
-    assert alpha == max(few_labels.ALPHAS)
-    assert few_labels.choose(centres, known[::5], np.arange(3))[0] in few_labels.ALPHAS  # one label each: nothing is left out
+    labels = np.arange(3).repeat(5)
+    assert few_labels.tip_adapter(np.roll(centres, 1, 0), known, labels, 5.0).alpha == max(few_labels.ALPHAS)
+    np.testing.assert_array_equal(few_labels.tip_adapter(np.roll(centres, 1, 0), known, labels, 5.0).scores(known).argmax(1), labels)
+    assert few_labels.tip_adapter(centres, known[::5], np.arange(3), 5.0).alpha == 0  # one label each: left out, nothing is near
 
 
 def test_a_named_network_says_what_the_zero_shot_classifier_says(vocabulary):
