@@ -55,7 +55,7 @@ class Run(RunSettings, clip.Config):
     pictures: int = setting(0, least=0)  # train on at most so many of the others; 0: on all
     tokenizer: str = ""  # a folder with a published vocabulary of byte pairs; empty: learned from the captions
     languages: tuple[str, ...] = ("en",)  # of the names of emoji
-    keywords: bool = False  # captions of emoji name their class, too, as Openclipart's do
+    keywords: bool = True  # captions of emoji name their class, too, as those of Openclipart do
     classes: int = setting(12, least=2)  # of a folder's the largest, for the zero-shot classifier
     unseen: tuple[str, ...] = ()  # classes of a data set of which no picture is trained on; of digits a fifth if left out
     k: int = setting(10, least=1, free=True)  # recall among so many

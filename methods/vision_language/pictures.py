@@ -47,7 +47,7 @@ class Task:
     description: str
 
 
-def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = False, classes: int = 12,
+def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = True, classes: int = 12,
          unseen: Sequence[str] = ()) -> Task:
     """Pictures with captions.
 

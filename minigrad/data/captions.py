@@ -60,12 +60,16 @@ class CaptionedPictures:
         return len(self.texts)
 
     def caption(self, i: int, rng: np.random.Generator | None = None) -> str:
-        """The first caption of picture i with its keywords; with a generator any of them, the keywords in random order."""
+        """The first caption of picture i with its keywords.
+
+        With a generator any of its captions; where there are keywords, some of these and the caption, in random order: a
+        random number of parts, one at least.
+        """
         texts, keywords = self.texts[i], self.keywords[i]
-        if rng is not None:
-            texts = [texts[rng.integers(len(texts))]]
-            keywords = [keywords[j] for j in rng.permutation(len(keywords))]
-        return ", ".join(part for part in (texts[0], *keywords) if part)
+        parts = [part for part in (texts[0] if rng is None else texts[rng.integers(len(texts))], *keywords) if part]
+        if rng is not None and keywords:
+            parts = [parts[j] for j in rng.permutation(len(parts))[:rng.integers(1, len(parts) + 1)]]
+        return ", ".join(parts)
 
     def keys(self) -> np.ndarray:
         """(N,) int64: the same number for pictures that have the same captions and keywords."""
