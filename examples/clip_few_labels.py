@@ -4,8 +4,8 @@
     python -m examples.clip_few_labels CLIP --data cifar10 --per-class 16 --finetune
     python -m examples.clip_few_labels runs/clip --data digits --names zero one two three four five six seven eight nine
 
-The first argument is a run of examples.clip, contrastive, or the folder of a published CLIP as the Hugging Face Hub has it. Names
-of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
+The first argument is a run of examples.clip, contrastive, or the folder of a published CLIP as the Hugging Face Hub has it.
+Names of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
 """
 import dataclasses
 

@@ -4,8 +4,8 @@
     python -m examples.compare_captions --data clipart --encoder lite0 --steps 1500
     python -m examples.compare_captions --only contrastive caption --seeds 3
 
-Writing the caption, predicting its bag of words, and matching captions with pictures start from the same image tower and see the
-same pictures in the same order. Killed, it goes on with --resume.
+Writing the caption, predicting its bag of words, and matching captions with pictures start from the same image tower and see
+the same pictures in the same order. Killed, it goes on with --resume.
 """
 import dataclasses
 import pathlib
@@ -19,6 +19,8 @@ from methods.training.settings import check, command, setting
 from methods.vision_language import TASKS, pictures
 
 TITLES = {"contrastive": "contrastive", "caption": "caption, word by word", "bag_of_words": "bag of words"}
+PASSED = ("data", "device", "encoder", "image_size", "steps", "batch", "lr", "text_width", "text_layers", "dropout", "held_out",
+          "unseen")  # to each run
 
 
 @dataclasses.dataclass
@@ -70,17 +72,16 @@ def main(run):
 
     def one(name, seed, folder):
         out = folder / "training"
-        settings = clip.Run(**{field: getattr(run, field) for field in (
-            "data", "device", "encoder", "image_size", "steps", "batch", "lr", "text_width", "text_layers", "dropout", "held_out",
-            "unseen")}, task=name, seed=seed,
-            out=str(out), test_every=max(1, run.steps // run.tests), resume=(out / "checkpoint.safetensors").exists())
+        settings = clip.Run(**{field: getattr(run, field) for field in PASSED}, task=name, seed=seed, out=str(out),
+                            test_every=max(1, run.steps // run.tests), resume=(out / "checkpoint.safetensors").exists())
         clip.main(settings)
         return [[line["step"] * run.batch, 100 * line["zero-shot"]] for line in clip.RunFolder(out, settings, True).history()
                 if "zero-shot" in line]
 
     def report(name, results):
         curve, seconds = results[-1]
-        print(f"{name}, {len(results)}: zero-shot {curve[-1][1]:.1f} % after {curve[-1][0]} pictures, in {seconds:.0f} s", flush=True)
+        print(f"{name}, {len(results)}: zero-shot {curve[-1][1]:.1f} % after {curve[-1][0]} pictures, in {seconds:.0f} s",
+              flush=True)
 
     found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
     curves = {name: [curve for curve, _ in results] for name, results in found.items()}
@@ -101,7 +102,7 @@ def main(run):
 
 
 def reached(means, mean):
-    """After how many pictures the contrastive task has the accuracy that this one has at its end, and as a part of all."""
+    """After how many pictures the contrastive task is as good as this one at its best, and as a part of all of these."""
     if "contrastive" not in means:
         return "", ""
     pictures_, accuracies = means["contrastive"].T

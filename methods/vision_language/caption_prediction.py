@@ -1,4 +1,4 @@
-"""Caption prediction, the first of the tasks that CLIP's authors tried (section 2.3; VirTex, arXiv:2006.06666, is of this kind).
+"""Caption prediction, the first of the tasks that CLIP's authors tried (section 2.3; as VirTex, arXiv:2006.06666).
 
 Alec Radford et al.: "Learning transferable visual models from natural language supervision", 2021, arXiv:2103.00020.
 

@@ -3,7 +3,8 @@
 | found in a folder of your own                                 | what happens                                                |
 |---------------------------------------------------------------|-------------------------------------------------------------|
 | `captions.csv`, in a sub-folder too                           | the one nearest to the top; its pictures lie beside it      |
-| a first line with the columns' names, any case                | `image` (file, filename, picture) and `caption` (text, title), one or both of `caption` and `keywords` (tags); others are not read |
+| a first line with the columns' names, any case                | `image` and `caption`, `keywords` or both; others unread    |
+| the same columns by other names                               | see `COLUMNS`                                               |
 | commas, semicolons, tabs or bars between columns              | the one by which the first line has these names             |
 | keywords                                                      | divided by semicolons, or by commas where there are none    |
 | a picture in several rows                                     | has several captions                                        |
@@ -111,8 +112,8 @@ def captioned(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], te
                              tuple(classes))
 
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (60, 80, 240), "yellow": (230, 210, 40), "pink": (240, 130, 190),
-           "orange": (245, 140, 30), "white": (245, 245, 245), "cyan": (60, 210, 220)}
+COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (60, 80, 240), "yellow": (230, 210, 40), 
+           "pink": (240, 130, 190), "orange": (245, 140, 30), "white": (245, 245, 245), "cyan": (60, 210, 220)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGIT_TEMPLATES = ("a {} digit", "the handwritten {}", "a {}", "a photo of a {}", "this is a {}")
 

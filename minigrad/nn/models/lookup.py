@@ -254,8 +254,10 @@ def _numbers(state, prefix):
 
 BERT_WORDS = "embeddings.word_embeddings.weight"
 VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
-CLIP_VIT, CLIP_WORDS = (f"{part}_model.embeddings.{what}_embedding.weight" for part, what in (("vision", "patch"), ("text", "token")))
-MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
+CLIP_VIT = "vision_model.embeddings.patch_embedding.weight"
+CLIP_WORDS = "text_model.embeddings.token_embedding.weight"
+MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit,
+          HUB_VIT: _vit}
 
 
 # -- the preprocessing that a folder describes -------------------------------------------------------------------------

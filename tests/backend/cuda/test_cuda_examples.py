@@ -65,8 +65,9 @@ def test_pictures_and_text(device, images, task, tmp_path, monkeypatch):
     (tmp_path / "data" / "captions.csv").write_text("image,caption\n" + "".join(
         f"class{c}/{i}.png,the {word} {i}\n" for c, word in enumerate(("first", "second")) for i in range(6)))
     moves = spied(monkeypatch)
-    settings = {**TINY, "data": str(tmp_path / "data"), "task": task, "tower": "small", "size": 8, "text_width": 8, "text_layers": 1,
-                "text_heads": 2, "vocabulary": 520, "length": 6, "dim": 8, "batch": 4, "held_out": 4, "out": str(tmp_path / "run")}
+    settings = {**TINY, "data": str(tmp_path / "data"), "task": task, "tower": "small", "size": 8, "text_width": 8,
+                "text_layers": 1, "text_heads": 2, "vocabulary": 520, "length": 6, "dim": 8, "batch": 4, "held_out": 4,
+                "out": str(tmp_path / "run")}
     first = clip.main(clip.Run(**settings))
     assert moves.count("cuda") > 1
     again = clip.main(clip.Run(**{**settings, "steps": 3, "resume": True}))
