@@ -160,7 +160,7 @@ def test_all_tasks_are_compared(tmp_path):
     settings = compare_captions.Run(steps=10, batch=16, held_out=40, tests=2, out=str(tmp_path))
     found = compare_captions.main(settings)
     assert set(found) == {"contrastive", "caption", "bag_of_words"}
-    assert all([images for images, _ in curve] == [80, 160] for curves in found.values() for curve in curves)
+    assert all([images for images, *_ in curve] == [80, 160] for curves in found.values() for curve in curves)
     assert (tmp_path / "accuracies.png").is_file() and "bag of words" in (tmp_path / "table.txt").read_text()
     assert compare_captions.main(dataclasses.replace(settings, resume=True)) == found
     with pytest.raises(SystemExit, match="no method is called zebra"):
