@@ -55,7 +55,7 @@ class Run(RunSettings, clip.Config):
     pictures: int = setting(0, least=0)  # train on at most so many of the others; 0: on all
     tokenizer: str = ""  # a folder with a published vocabulary of byte pairs; empty: learned from the captions
     languages: tuple[str, ...] = ("en",)  # of the names of emoji
-    keywords: bool = False  # captions of emoji name their class, too, as Openclipart's do
+    keywords: bool = True  # captions of emoji name their class, too, as those of Openclipart do
     classes: int = setting(12, least=2)  # of a folder's the largest, for the zero-shot classifier
     unseen: tuple[str, ...] = ()  # classes of a data set of which no picture is trained on; of digits a fifth if left out
     k: int = setting(10, least=1, free=True)  # recall among so many
@@ -99,7 +99,8 @@ def main(run):
     if run.text_width % run.text_heads:
         raise SystemExit(f"--text-heads {run.text_heads}: choose a number that divides --text-width {run.text_width}")
     folder = RunFolder(run.out, run, run.resume)
-    task = pictures.load(run.data, run.held_out, languages=run.languages, keywords=run.keywords, classes=run.classes, unseen=run.unseen)
+    task = pictures.load(run.data, run.held_out, languages=run.languages, keywords=run.keywords, classes=run.classes,
+                         unseen=run.unseen)
     print(task.description, flush=True)
     if 0 < run.pictures < len(task.train):
         task.train = task.train.chosen(np.sort(np.random.default_rng(0).permutation(len(task.train))[:run.pictures]))
@@ -144,8 +145,9 @@ def build(run, module, architecture, weights, captions, preprocessing):
     if weights is not None:
         net.image.load_state_dict(weights, strict=False)
         if run.frozen:
-            for name, parameter in net.image.named_parameters():
-                parameter.requires_grad = name.startswith("head")
+            head = {id(parameter) for parameter in net.image.head.parameters()}
+            for parameter in net.image.parameters():
+                parameter.requires_grad = id(parameter) in head
     return net.to(run.device), vocabulary, about
 
 
@@ -199,8 +201,8 @@ class Tests:
         if self.run.task == "contrastive":
             found["text of picture"], found["picture of text"] = self.recalls()
             n, k = len(self.x), self.run.k
-            print(f"retrieval among {n}, recall at {k}: text of picture {100 * found['text of picture']:.1f} %, picture of text "
-                  f"{100 * found['picture of text']:.1f} %; chance {100 * min(1, k / n):.1f} %")
+            print(f"retrieval among {n}, recall at {k}: text of picture {100 * found['text of picture']:.1f} %, "
+                  f"picture of text {100 * found['picture of text']:.1f} %; chance {100 * min(1, k / n):.1f} %")
         return found
 
     def unseen(self, scores, labels):
@@ -210,7 +212,8 @@ class Tests:
         if not at.any() or at.all():
             return {}
         alone = np.searchsorted(np.sort(hidden), labels[at])
-        found = {"seen classes": accuracy(scores[~at], labels[~at]).first, "unseen classes": accuracy(scores[at], labels[at]).first,
+        found = {"seen classes": accuracy(scores[~at], labels[~at]).first,
+                 "unseen classes": accuracy(scores[at], labels[at]).first,
                  "unseen classes, among those": accuracy(scores[at][:, np.sort(hidden)], alone).first}
         print(f"classes with pictures to train on: {100 * found['seen classes']:.1f} %; without: "
               f"{100 * found['unseen classes']:.1f} % (chance {100 / scores.shape[1]:.1f} %), among those alone "

@@ -4,8 +4,8 @@
     python -m examples.clip_few_labels CLIP --data cifar10 --per-class 16 --finetune
     python -m examples.clip_few_labels runs/clip --data digits --names zero one two three four five six seven eight nine
 
-The first argument is a run of examples.clip, contrastive, or the folder of a published CLIP as the Hugging Face Hub has it. Names
-of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
+The first argument is a run of examples.clip, contrastive, or the folder of a published CLIP as the Hugging Face Hub has it.
+Names of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
 """
 import dataclasses
 
@@ -68,10 +68,9 @@ def main(run):
     y, test_y = images.labels[chosen], images.labels[images.test]
     known, tested = (retrieval.image_embeddings(net, x[part]) for part in (chosen, images.test))
     probe = linear.logistic(x[chosen], y, len(names)).scores(x[images.test])
-    scale = float(np.exp(float(net.s)))
-    alpha, beta = few_labels.choose(weights, known, y, scale)
+    cache = few_labels.tip_adapter(weights, known, y, float(np.exp(float(net.s))))
     outputs = {"zero-shot": tested @ weights.T, "linear probe": probe,
-            f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}": few_labels.tip_adapter(tested, weights, known, y, alpha, beta, scale)}
+            f"Tip-Adapter, {cache.chosen}": cache.scores(tested)}
     accuracies = {name: accuracy(logits, test_y) for name, logits in outputs.items()}
     if run.finetune:
         accuracies |= tuned(run, folder, net, preprocessing, images, chosen, weights)

@@ -4,8 +4,8 @@
     python -m examples.compare_captions --data clipart --encoder lite0 --steps 1500
     python -m examples.compare_captions --only contrastive caption --seeds 3
 
-Writing the caption, predicting its bag of words, and matching captions with pictures start from the same image tower and see the
-same pictures in the same order. Killed, it goes on with --resume.
+Writing the caption, predicting its bag of words, and matching captions with pictures start from the same image tower and see
+the same pictures in the same order. Killed, it goes on with --resume.
 """
 import dataclasses
 import pathlib
@@ -19,6 +19,8 @@ from methods.training.settings import check, command, setting
 from methods.vision_language import TASKS, pictures
 
 TITLES = {"contrastive": "contrastive", "caption": "caption, word by word", "bag_of_words": "bag of words"}
+PASSED = ("data", "device", "encoder", "image_size", "steps", "batch", "lr", "text_width", "text_layers", "dropout", "held_out",
+          "unseen")  # to each run
 
 
 @dataclasses.dataclass
@@ -53,7 +55,7 @@ class Fit(Run):
 
 
 def main(run):
-    """Trains and tests. Returns from each task to a list of curves, of pairs (pictures processed, accuracy in per cent)."""
+    """Trains and tests. Returns from each task to a list of curves, of (pictures processed, accuracy in per cent, seconds)."""
     check(run)
     rows = comparison.chosen(run.only, list(TASKS))
     task = pictures.load(run.data, run.held_out, unseen=run.unseen)
@@ -70,17 +72,16 @@ def main(run):
 
     def one(name, seed, folder):
         out = folder / "training"
-        settings = clip.Run(**{field: getattr(run, field) for field in (
-            "data", "device", "encoder", "image_size", "steps", "batch", "lr", "text_width", "text_layers", "dropout", "held_out",
-            "unseen")}, task=name, seed=seed,
-            out=str(out), test_every=max(1, run.steps // run.tests), resume=(out / "checkpoint.safetensors").exists())
+        settings = clip.Run(**{field: getattr(run, field) for field in PASSED}, task=name, seed=seed, out=str(out),
+                            test_every=max(1, run.steps // run.tests), resume=(out / "checkpoint.safetensors").exists())
         clip.main(settings)
-        return [[line["step"] * run.batch, 100 * line["zero-shot"]] for line in clip.RunFolder(out, settings, True).history()
-                if "zero-shot" in line]
+        return [[line["step"] * run.batch, 100 * line["zero-shot"], line["seconds"]]
+                for line in clip.RunFolder(out, settings, True).history() if "zero-shot" in line]
 
     def report(name, results):
         curve, seconds = results[-1]
-        print(f"{name}, {len(results)}: zero-shot {curve[-1][1]:.1f} % after {curve[-1][0]} pictures, in {seconds:.0f} s", flush=True)
+        print(f"{name}, {len(results)}: zero-shot {curve[-1][1]:.1f} % after {curve[-1][0]} pictures, in {seconds:.0f} s",
+              flush=True)
 
     found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
     curves = {name: [curve for curve, _ in results] for name, results in found.items()}
@@ -89,24 +90,26 @@ def main(run):
         (TITLES[name], f"{mean[-1, 1]:.1f}", *reached(means, mean)) for name, mean in means.items())])
     print("\n" + text)
     write_whole(out / "table.txt", text)
-    with plots.figure(out / "accuracies.png", size=(6, 4)) as axes:
-        for name, mean in means.items():
-            axes[0, 0].plot(*mean.T, marker=".", label=TITLES[name])
-        axes[0, 0].axhline(100 / len(task.classes), color="grey", linestyle=":", label="chance")
-        axes[0, 0].set(xlabel="pictures processed", ylabel="accuracy, zero-shot (%)", xscale="log")
-        axes[0, 0].grid(alpha=0.3)
+    with plots.figure(out / "accuracies.png", 1, 2, (10, 4), sharey=True) as axes:
+        for axis, column, label in zip(axes[0], (0, 2), ("pictures processed", "seconds")):
+            for name, mean in means.items():
+                axis.plot(mean[:, column], mean[:, 1], marker=".", label=TITLES[name])
+            axis.axhline(100 / len(task.classes), color="grey", linestyle=":", label="chance")
+            axis.set(xlabel=label, xscale="log")
+            axis.grid(alpha=0.3)
+        axes[0, 0].set_ylabel("accuracy, zero-shot (%)")
         axes[0, 0].legend()
     print(f"runs, table and accuracies.png are in {run.out}")
     return curves
 
 
 def reached(means, mean):
-    """After how many pictures the contrastive task has the accuracy that this one has at its end, and as a part of all."""
+    """After how many pictures the contrastive task is as good as this one at its best, and as a part of all of these."""
     if "contrastive" not in means:
         return "", ""
-    pictures_, accuracies = means["contrastive"].T
+    processed, accuracies, _ = means["contrastive"].T
     at = np.flatnonzero(accuracies >= mean[:, 1].max())
-    return (f"{pictures_[at[0]]:.0f}", f"{pictures_[at[0]] / mean[-1, 0]:.2f}") if len(at) else ("never", "")
+    return (f"{processed[at[0]]:.0f}", f"{processed[at[0]] / mean[-1, 0]:.2f}") if len(at) else ("never", "")
 
 
 if __name__ == "__main__":

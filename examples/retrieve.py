@@ -45,7 +45,8 @@ def main(run):
     if not texts:
         raise SystemExit("--texts: what to look for?")
     names, features = features_of(found, run.images)
-    cosine = retrieval.text_embeddings(found.net, found.prompts.vocabulary, texts) @ retrieval.image_embeddings(found.net, features).T
+    of_texts = retrieval.text_embeddings(found.net, found.prompts.vocabulary, texts)
+    cosine = of_texts @ retrieval.image_embeddings(found.net, features).T
     asked, answers, cosine = (texts, names, cosine) if run.of == "texts" else (names, texts, cosine.T)
     near = {}
     for query, row in zip(asked, cosine):

@@ -52,7 +52,7 @@ def main(run):
 
 
 def features_of(found, paths):
-    """The names of the pictures at the paths that can be read, and their features before the head. SystemExit: there are none."""
+    """The names of the pictures that can be read, and their features before the head. SystemExit: there are none."""
     try:
         files = {name: read for path in paths for name, read in picture_files(path).items()}
     except (OSError, ValueError) as error:

@@ -53,7 +53,13 @@ class VisionLanguage(nn.Module):
 
 @dataclass
 class Batch:
-    """Pictures (N, C, H, W) in [0, 1], or features (N, width) of a frozen tower; captions' ids (N, L); the captions' keys (N,)."""
+    """Of each picture one caption.
+
+    Args:
+        x: pictures (N, C, H, W) in [0, 1], or features (N, width) of a frozen tower.
+        ids: of the captions, (N, L).
+        keys: (N,), the same number for pictures of the same captions.
+    """
 
     x: np.ndarray
     ids: np.ndarray

@@ -1,4 +1,4 @@
-"""Caption prediction, the first of the tasks that CLIP's authors tried (section 2.3; VirTex, arXiv:2006.06666, is of this kind).
+"""Caption prediction, the first of the tasks that CLIP's authors tried (section 2.3; as VirTex, arXiv:2006.06666).
 
 Alec Radford et al.: "Learning transferable visual models from natural language supervision", 2021, arXiv:2103.00020.
 
@@ -51,19 +51,23 @@ class Captioner(VisionLanguage):
 
     def classifier(self, prompts: list[np.ndarray], most: int = 2000) -> Callable[[Tensor], Tensor]:
         """The mean log p of a prompt's words, in the mean over prompts; so many captions at a time."""
-        every = [ids for of_class in prompts for ids in of_class]
-        parts = np.cumsum([0, *map(len, prompts)])
+        every = [ids[:int((ids == self.text.eot).argmax()) + 1] for of_class in prompts for ids in of_class]
+        parts, lengths = np.cumsum([0, *map(len, prompts)]), np.array([len(ids) for ids in every])
+
+        def columns(features, chosen):
+            """(N, prompts) of prompts of one length."""
+            n, ids = len(features), np.stack([every[i] for i in chosen])
+            pairs = np.repeat(np.arange(n), len(chosen)), np.tile(np.arange(len(chosen)), n)
+            found = [self.log_likelihoods(features[pairs[0][i:i + most]], ids[pairs[1][i:i + most]])[0]
+                     for i in range(0, len(pairs[0]), most)]
+            return mg.concatenate(found).reshape(n, len(chosen), -1).mean(2)
 
         def scores(features):
-            columns = []
             with evaluating(self):
-                for ids in every:
-                    end = int((ids == self.text.eot).argmax())
-                    ids = np.broadcast_to(ids[:end + 1], (len(features), end + 1))
-                    columns.append(mg.concatenate([
-                        self.log_likelihoods(features[i:i + most], ids[i:i + most])[0].reshape(-1, end).mean(1)
-                        for i in range(0, len(features), most)]))
-                return mg.stack([mg.stack(columns[a:b]).mean(0) for a, b in zip(parts, parts[1:])], 1)
+                order = np.argsort(lengths, kind="stable")
+                groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+                found = mg.concatenate([columns(features, chosen) for chosen in groups], 1)[:, np.argsort(order)]
+                return mg.stack([found[:, a:b].mean(1) for a, b in zip(parts, parts[1:])], 1)
 
         return scores
 

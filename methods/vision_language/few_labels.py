@@ -13,46 +13,31 @@ WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the zero-shot classifier is th
 import numpy as np
 
 import minigrad as mg
+from methods.few_labels.tip_adapter import ALPHAS, BETAS, Cache
 from methods.training.objectives import one_hot
 from minigrad import Tensor, nn
 
 from .clip import CLIP
 
-ALPHAS, BETAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0), (1.0, 3.0, 5.5, 10.0, 20.0)
 
-
-def tip_adapter(images: np.ndarray, weights: np.ndarray, known: np.ndarray, labels: np.ndarray, alpha: float = 1.0,
-                beta: float = 5.5, scale: float = 100.0) -> np.ndarray:
-    """The logits (N, classes).
+def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float) -> Cache:
+    """The classifier of embeddings I; alpha and beta are those under which left-out labels are most likely.
 
     Args:
-        images: I, (N, dim); weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
+        weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
         scale: e^s.
     """
-    near = np.exp(-beta * (1 - images @ known.T))
-    return scale * images @ weights.T + alpha * near @ one_hot(labels, len(weights))
-
-
-def choose(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float = 100.0) -> tuple[float, float]:
-    """alpha and beta with most labels right when each labelled picture is left out of the cache; of equals the likeliest.
-
-    Args:
-        weights, known, labels, scale: as of `tip_adapter`.
-    """
-    zero_shot, hot = scale * known @ weights.T, one_hot(labels, len(weights))
-    best, found = (-1, -np.inf), (0.0, BETAS[0])
+    zero_shot, hot, best = scale * known @ weights.T, one_hot(labels, len(weights)), None
     for beta in BETAS:
         near = np.exp(-beta * (1 - known @ known.T))
         np.fill_diagonal(near, 0)
-        votes = near @ hot
         for alpha in ALPHAS:
-            logits = zero_shot + alpha * votes
-            top = logits.max(1, keepdims=True)
-            log_p = logits - top - np.log(np.exp(logits - top).sum(1, keepdims=True))
-            score = int((logits.argmax(1) == labels).sum()), float(log_p[np.arange(len(labels)), labels].mean())
-            if score > best:
-                best, found = score, (alpha, beta)
-    return found
+            loss = float(mg.cross_entropy(zero_shot + alpha * near @ hot, labels))
+            if best is None or loss < best[0]:
+                best = loss, alpha, beta
+    _, alpha, beta = best
+    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, scale * weights, alpha, beta,
+                 f"alpha {alpha:g}, beta {beta:g}")
 
 
 class Named(nn.Encoder):

@@ -24,7 +24,7 @@ CIFAR_WORDS = {
     "ship": "a large vehicle on the water", "truck": "a large vehicle on the road with wheels"}
 DESCRIBING = ("a photo of {}", "a picture of {}", "an image of {}", "{}", "a blurry photo of {}", "a close-up photo of {}")
 DRAWING = ("{}", "{}, clip art", "a drawing of {}", "{}, symbol", "{}, icon")
-EMOJI = ("{}", "{} emoji", "{} symbol", "a {}", "{} face")
+EMOJI = ("{}", "{} emoji", "an emoji of {}", "a picture of {}", "a drawing of {}")  # which their captions have, too
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Task:
     description: str
 
 
-def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = False, classes: int = 12,
+def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = True, classes: int = 12,
          unseen: Sequence[str] = ()) -> Task:
     """Pictures with captions.
 
@@ -67,7 +67,7 @@ def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keyw
             return _digits(tested, unseen)
         if source in ("clipart", "emoji") or (known := data_set(source)) is None:
             found = (data.load_clipart() if source == "clipart" else
-                     data.load_emoji(languages, keywords=keywords) if source == "emoji" else data.read_captions(source))
+                     _emoji(languages, keywords) if source == "emoji" else data.read_captions(source))
             if unseen:
                 raise ValueError("classes without captions (--unseen) are chosen of data sets with labels and of digits alone")
             return _captioned(source, found, tested, classes)
@@ -87,6 +87,12 @@ def _digits(tested, unseen):
     train = np.setdiff1d(train[~np.isin(found.labels[train], hidden)], test)
     shown = f"{len(images)} of scikit-learn's digits in {len(COLOURS)} colours"
     return _task(found, train, test, found.classes, DIGIT_TEMPLATES, hidden, shown)
+
+
+def _emoji(languages, keywords):
+    found = data.load_emoji(languages, keywords=keywords)
+    return replace(found, texts=[tuple(template.replace("{}", name) for template in EMOJI for name in names)
+                                 for names in found.texts])
 
 
 def _labelled(x, y, test, test_y, name, names, tested, unseen):

@@ -12,9 +12,12 @@ from .clip import CLIP
 
 def text_embeddings(net: CLIP, vocabulary: BytePairs, texts: Sequence[str], batch: int = 200) -> np.ndarray:
     """T, (N, dim)."""
+    found = []
     with evaluating(net):
-        return np.concatenate([net.embed_texts(Tensor(vocabulary.encode(texts[i:i + batch], net.length)).to(net.s.device)).numpy()
-                               for i in range(0, len(texts), batch)])
+        for i in range(0, len(texts), batch):
+            ids = vocabulary.encode(texts[i:i + batch], net.length)
+            found.append(net.embed_texts(Tensor(ids).to(net.s.device)).numpy())
+    return np.concatenate(found)
 
 
 def image_embeddings(net: CLIP, features: np.ndarray) -> np.ndarray:

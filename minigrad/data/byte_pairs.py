@@ -1,4 +1,4 @@
-"""Byte-pair vocabularies (Sennrich et al. 2016, arXiv:1508.07909) of CLIP's kind: of bytes, lower case, words with their end."""
+"""Byte-pair vocabularies (Sennrich et al. 2016, arXiv:1508.07909) of CLIP's kind: bytes, lower case, marked ends of words."""
 import json
 import os
 import pathlib

@@ -3,7 +3,8 @@
 | found in a folder of your own                                 | what happens                                                |
 |---------------------------------------------------------------|-------------------------------------------------------------|
 | `captions.csv`, in a sub-folder too                           | the one nearest to the top; its pictures lie beside it      |
-| a first line with the columns' names, any case                | `image` (file, filename, picture) and `caption` (text, title), one or both of `caption` and `keywords` (tags); others are not read |
+| a first line with the columns' names, any case                | `image` and `caption`, `keywords` or both; others unread    |
+| the same columns by other names                               | see `COLUMNS`                                               |
 | commas, semicolons, tabs or bars between columns              | the one by which the first line has these names             |
 | keywords                                                      | divided by semicolons, or by commas where there are none    |
 | a picture in several rows                                     | has several captions                                        |
@@ -60,12 +61,16 @@ class CaptionedPictures:
         return len(self.texts)
 
     def caption(self, i: int, rng: np.random.Generator | None = None) -> str:
-        """The first caption of picture i with its keywords; with a generator any of them, the keywords in random order."""
+        """The first caption of picture i with its keywords.
+
+        With a generator any of its captions; where there are keywords, some of these and the caption, in random order: a
+        random number of parts, one at least.
+        """
         texts, keywords = self.texts[i], self.keywords[i]
-        if rng is not None:
-            texts = [texts[rng.integers(len(texts))]]
-            keywords = [keywords[j] for j in rng.permutation(len(keywords))]
-        return ", ".join(part for part in (texts[0], *keywords) if part)
+        parts = [part for part in (texts[0] if rng is None else texts[rng.integers(len(texts))], *keywords) if part]
+        if rng is not None and keywords:
+            parts = [parts[j] for j in rng.permutation(len(parts))[:rng.integers(1, len(parts) + 1)]]
+        return ", ".join(parts)
 
     def keys(self) -> np.ndarray:
         """(N,) int64: the same number for pictures that have the same captions and keywords."""
@@ -107,8 +112,8 @@ def captioned(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], te
                              tuple(classes))
 
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (60, 80, 240), "yellow": (230, 210, 40), "pink": (240, 130, 190),
-           "orange": (245, 140, 30), "white": (245, 245, 245), "cyan": (60, 210, 220)}
+COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (60, 80, 240), "yellow": (230, 210, 40), 
+           "pink": (240, 130, 190), "orange": (245, 140, 30), "white": (245, 245, 245), "cyan": (60, 210, 220)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGIT_TEMPLATES = ("a {} digit", "the handwritten {}", "a {}", "a photo of a {}", "this is a {}")
 

@@ -15,7 +15,7 @@ PEOPLE = {0x1F468: 0x1F9D1, 0x1F469: 0x1F9D1, 0x1F466: 0x1F9D2, 0x1F467: 0x1F9D2
 
 
 def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | None = None, *,
-               keywords: bool = False) -> CaptionedPictures:
+               keywords: bool = True) -> CaptionedPictures:
     """Emoji with their names in some languages, the first language's first.
 
     A group are the emoji that differ in skin tone or gender alone. Classes are Unicode's sub-groups ("animal bug"), where

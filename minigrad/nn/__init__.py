@@ -11,7 +11,7 @@ from .losses import (
 from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,
-    WideResNet, efficientnet_lite, load_clip, load_encoder, load_published, load_text_encoder, published_state, resize_positions,
-    resnet18, resnet50)
+    WideResNet, efficientnet_lite, load_clip, load_encoder, load_published, load_text_encoder, published_state,
+    resize_positions, resnet18, resnet50)
 from .recurrent import GRU, GRUCell, LSTM, LSTMCell
 from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer

@@ -271,8 +271,8 @@ class CLIP(nn.Module):
         super().__init__()
         self.image = nn.Sequential(*wide_resnet(10, 1)[:-1], nn.Linear(128, width, bias=False))
         self.token, self.position = nn.Embedding(vocabulary, width), nn.Parameter(0.01 * torch.randn(length, width))
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, lambda x: x * torch.sigmoid(1.702 * x), batch_first=True,
-                                           norm_first=True)
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, lambda x: x * torch.sigmoid(1.702 * x),
+                                           batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
         self.projection, self.s = nn.Linear(width, width, bias=False), nn.Parameter(torch.tensor(2.66))
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(length))

@@ -17,7 +17,7 @@ from PIL import Image  # noqa: E402
 
 from examples import clip, clip_few_labels, compare_captions, predict, retrieve, transfer, zero_shot  # noqa: E402
 from methods.training import checkpoint, encoders  # noqa: E402
-from methods.vision_language import trained  # noqa: E402
+from methods.vision_language import TASKS, base, pictures, trained  # noqa: E402
 from minigrad import nn  # noqa: E402
 
 SMALL = dict(tower="small", width=4, dim=16, text_width=16, text_layers=1, text_heads=2, vocabulary=560, length=10, batch=32,
@@ -63,14 +63,14 @@ def test_it_learns_and_a_fresh_process_classifies_by_names(learned, drawings):
     assert found["zero-shot, bare names"] > 0.6 and found["text of picture"] > 0.5  # chance 33 % and 5 %
     for name in ("curves.png", "metrics.jsonl", "config.json", "checkpoint.safetensors"):
         assert (out / name).is_file()
-    pictures = [str(drawings / "square" / "0.png"), str(drawings / "bar" / "8.png")]
-    command = [sys.executable, "-m", "examples.zero_shot", str(out), *pictures, "--classes", "red square", "blue bar", "green line",
-               "--templates", "a {}", "--csv", str(out / "found.csv")]
+    given = [str(drawings / "square" / "0.png"), str(drawings / "bar" / "8.png")]
+    command = [sys.executable, "-m", "examples.zero_shot", str(out), *given, "--classes", "red square", "blue bar",
+               "green line", "--templates", "a {}", "--csv", str(out / "found.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with open(out / "found.csv") as file:
         assert [row["class"] for row in csv.DictReader(file)] == ["red square", "blue bar"]
-    rows = zero_shot.main(zero_shot.Run(str(out), tuple(pictures)))
+    rows = zero_shot.main(zero_shot.Run(str(out), tuple(given)))
     assert [kind for _, kind, _ in rows] == ["square", "bar"]
 
 
@@ -80,7 +80,8 @@ def test_pictures_are_found_by_texts_and_texts_by_pictures(learned, drawings, tm
     (answers,) = near.values()
     assert len(answers) == 3 and all((int(name.rpartition("/")[2][:-4]) // 3) % 3 == 0 for name, _ in answers)
     (tmp_path / "texts").write_text("a blue line\n\na red square\n", encoding="utf-8")
-    near = retrieve.main(retrieve.Run(str(out), (str(drawings / "square" / "0.png"),), (), str(tmp_path / "texts"), "pictures", 1))
+    one = str(drawings / "square" / "0.png")
+    near = retrieve.main(retrieve.Run(str(out), (one,), (), str(tmp_path / "texts"), "pictures", 1))
     assert [answers[0][0] for answers in near.values()] == ["a red square"]
     assert "broken.png: it is no picture" in capsys.readouterr().err
 
@@ -113,8 +114,21 @@ def test_the_image_tower_of_a_run_serves_as_encoder(learned, tmp_path, drawings)
     clip.main(run(tmp_path / "tuned", data=str(drawings), encoder=str(out), frozen=False, held_out=20, steps=2))
     moved = trained.load(str(tmp_path / "tuned")).net.image.state_dict()
     assert any(not np.array_equal(array, moved[name]) for name, array in encoder.state_dict().items())
-    probe = transfer.main(transfer.Run(data="digits", encoder=str(out), per_class=2, baselines=False, out=str(tmp_path / "probe")))
+    probe = transfer.main(transfer.Run(data="digits", encoder=str(out), per_class=2, baselines=False,
+                                       out=str(tmp_path / "probe")))
     assert set(probe) == {"prototypes", "ridge", "logistic"}
+
+
+@pytest.mark.parametrize("encoder", [nn.EfficientNetLite(num_classes=0), nn.resnet18(num_classes=0), nn.VisionTransformer(
+    16, 8, 3, 0, 8, 1, 2)], ids=lambda encoder: type(encoder).__name__)
+def test_of_a_frozen_tower_the_projection_alone_learns(encoder):
+    task = pictures.load("digits", 100)
+    for name, module in TASKS.items():
+        net, *_ = clip.build(run("nowhere", task=name, encoder="given"), module, base.described(encoder), encoder.state_dict(),
+                             task.train, nn.Preprocessing(8, crop=1))
+        learned = {id(p) for p in net.image.parameters() if p.requires_grad}
+        assert learned == {id(p) for p in net.image.head.parameters()}
+        assert all(np.array_equal(array, net.image.state_dict()[key]) for key, array in encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("task", ["contrastive", "caption", "bag_of_words"])
@@ -127,7 +141,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(task, tmp_path, monkeypa
     with pytest.raises(FileExistsError, match="continue it with --resume"):
         clip.main(run(tmp_path / "stopped", task=task))
     clip.main(run(tmp_path / "stopped", task=task, resume=True))
-    whole, stopped = (checkpoint.load(tmp_path / name / "checkpoint.safetensors")["state"]["net"] for name in ("whole", "stopped"))
+    whole, stopped = (checkpoint.load(tmp_path / name / "checkpoint.safetensors")["state"]["net"]
+                      for name in ("whole", "stopped"))
     for name, array in whole.items():
         np.testing.assert_array_equal(array, stopped[name], err_msg=name)
     assert len(zero_shot.main(zero_shot.Run(str(tmp_path / "whole"), (str(picture(tmp_path)),), ("seven", "eight")))) == 1
@@ -145,7 +160,7 @@ def test_all_tasks_are_compared(tmp_path):
     settings = compare_captions.Run(steps=10, batch=16, held_out=40, tests=2, out=str(tmp_path))
     found = compare_captions.main(settings)
     assert set(found) == {"contrastive", "caption", "bag_of_words"}
-    assert all([images for images, _ in curve] == [80, 160] for curves in found.values() for curve in curves)
+    assert all([images for images, *_ in curve] == [80, 160] for curves in found.values() for curve in curves)
     assert (tmp_path / "accuracies.png").is_file() and "bag of words" in (tmp_path / "table.txt").read_text()
     assert compare_captions.main(dataclasses.replace(settings, resume=True)) == found
     with pytest.raises(SystemExit, match="no method is called zebra"):
@@ -153,10 +168,12 @@ def test_all_tasks_are_compared(tmp_path):
 
 
 @pytest.mark.parametrize("changes, said", [
-    (dict(data="nowhere"), "--data nowhere: no pictures with captions at"), (dict(unseen=("zebra",)), "there is no class zebra"),
+    (dict(data="nowhere"), "--data nowhere: no pictures with captions at"),
+    (dict(unseen=("zebra",)), "there is no class zebra"),
     (dict(text_heads=3), "--text-heads 3: choose a number that divides --text-width 16"),
     (dict(tower="wide"), "--tower wide takes a --width that 16 divides"), (dict(encoder="nothing"), "--encoder nothing: "),
-    (dict(tokenizer="nothing"), "--tokenizer nothing: no vocabulary in nothing"), (dict(vocabulary=513), "--vocabulary 513"), (dict(temperature=0.0), "--temperature 0.0"),
+    (dict(tokenizer="nothing"), "--tokenizer nothing: no vocabulary in nothing"), (dict(vocabulary=513), "--vocabulary 513"),
+    (dict(temperature=0.0), "--temperature 0.0"),
     (dict(task="guess"), "--task guess: choose one of contrastive, caption, bag_of_words")])
 def test_what_cannot_be_is_one_line_before_anything_is_written(tmp_path, changes, said):
     with pytest.raises(SystemExit) as error:
@@ -171,8 +188,8 @@ def test_folders_that_hold_no_clip(tmp_path):
     with pytest.raises(SystemExit, match="no encoder at"):
         trained.load(str(tmp_path / "nothing"))
     from examples import self_supervised
-    other = dataclasses.replace(self_supervised.settings("simclr"), data="digits", steps=1, batch=4, network="small", pictures=40,
-                                out=str(tmp_path / "other"))
+    other = dataclasses.replace(self_supervised.settings("simclr"), data="digits", steps=1, batch=4, network="small",
+                                pictures=40, out=str(tmp_path / "other"))
     self_supervised.main(other)
     with pytest.raises(SystemExit, match="a run of examples.clip is wanted, not one of a SmallConv"):
         trained.load(other.out)
@@ -214,5 +231,6 @@ def published(folder):
               "visual_projection.weight": np.ones((6, 8), np.float32) + np.eye(6, 8, dtype=np.float32)}
     io.save(folder / "model.safetensors", state)
     (folder / "config.json").write_text(json.dumps({
-        "text_config": {"num_attention_heads": 2, "eos_token_id": vocabulary.end}, "vision_config": {"num_attention_heads": 2}}))
+        "text_config": {"num_attention_heads": 2, "eos_token_id": vocabulary.end},
+        "vision_config": {"num_attention_heads": 2}}))
     return folder

@@ -20,8 +20,8 @@ def reference(tmp_path, request):
     library.logging.disable_progress_bar()
     both = dict(num_hidden_layers=2, num_attention_heads=2, hidden_act=activation, projection_dim=10)
     config = library.CLIPConfig(
-        text_config=dict(both, vocab_size=60, hidden_size=12, intermediate_size=20, max_position_embeddings=9, bos_token_id=START,
-                         eos_token_id=end),
+        text_config=dict(both, vocab_size=60, hidden_size=12, intermediate_size=20, max_position_embeddings=9,
+                         bos_token_id=START, eos_token_id=end),
         vision_config=dict(both, hidden_size=16, intermediate_size=24, image_size=16, patch_size=8), projection_dim=10)
     torch.manual_seed(0)
     model = library.CLIPModel(config).double().eval()
@@ -32,7 +32,8 @@ def reference(tmp_path, request):
     return model
 
 
-@pytest.mark.parametrize("reference", [("quick_gelu", 2), ("gelu", 2), ("quick_gelu", END), ("gelu", END)], indirect=True, ids=repr)
+@pytest.mark.parametrize("reference", [("quick_gelu", 2), ("gelu", 2), ("quick_gelu", END), ("gelu", END)], indirect=True,
+                         ids=repr)
 def test_embeddings_and_logits(reference, tmp_path):
     import torch
     ids = rng.integers(3, START, (4, 9))
@@ -83,7 +84,8 @@ def clip_state():
     parts |= {f"text_model.final_layer_norm.{kind}": (8,) for kind in ("weight", "bias")}
     parts |= {"vision_model.embeddings.class_embedding": (8,), "vision_model.embeddings.position_embedding.weight": (5, 8),
               "vision_model.embeddings.patch_embedding.weight": (8, 3, 8, 8), "text_projection.weight": (6, 8),
-              "text_model.embeddings.token_embedding.weight": (20, 8), "text_model.embeddings.position_embedding.weight": (7, 8),
+              "text_model.embeddings.token_embedding.weight": (20, 8),
+              "text_model.embeddings.position_embedding.weight": (7, 8),
               "visual_projection.weight": (6, 8), "logit_scale": ()}
     return {name: np.full(shape, 0.5, np.float32) for name, shape in parts.items()}
 

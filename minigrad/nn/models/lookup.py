@@ -49,7 +49,11 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
     """
     image_size = image_size if image_size is None else whole("load_encoder", "image_size", image_size, 1)
     path = _lite0() if str(where) == "lite0" else _file(pathlib.Path(where), "lite0, or ")
-    state, _ = io.load(path)
+    return _recognised(path, io.load(path)[0], image_size)
+
+
+def _recognised(path, state, image_size):
+    """`load_encoder` of the tensors that were read from a file."""
     facts = {name: _json(path.parent / name) for name in ("config.json", "preprocessor_config.json")}
     for anchor, build in MODELS.items():
         found = prefixes(state, {anchor})
@@ -117,12 +121,13 @@ def load_clip(where: str | os.PathLike, *, image_size: int | None = None) -> tup
     Raises:
         FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no such CLIP.
     """
+    image_size = image_size if image_size is None else whole("load_clip", "image_size", image_size, 1)
     path = _file(pathlib.Path(where))
     state, config = io.load(path)[0], _json(path.parent / "config.json")
     if missing := [name for name in (CLIP_VIT, CLIP_WORDS, "visual_projection.weight", "logit_scale") if name not in state]:
         raise ValueError(f"{path} holds no CLIP of two Transformers: it has no {missing[0]} among its {len(state)} tensors "
                          f"({_shapes(state)})")
-    image, preprocessing = load_encoder(path, image_size=image_size)
+    image, preprocessing = _recognised(path, state, image_size)
     try:
         text = _clip_text(state, config)
         load_published(text, state)
@@ -254,8 +259,10 @@ def _numbers(state, prefix):
 
 BERT_WORDS = "embeddings.word_embeddings.weight"
 VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
-CLIP_VIT, CLIP_WORDS = (f"{part}_model.embeddings.{what}_embedding.weight" for part, what in (("vision", "patch"), ("text", "token")))
-MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit, HUB_VIT: _vit}
+CLIP_VIT = "vision_model.embeddings.patch_embedding.weight"
+CLIP_WORDS = "text_model.embeddings.token_embedding.weight"
+MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit,
+          HUB_VIT: _vit}
 
 
 # -- the preprocessing that a folder describes -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import importlib
+import shutil
 
 import nogpu
 import numpy as np
@@ -56,12 +57,17 @@ def test_few_shot(device, images, name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["contrastive", "caption", "bag_of_words"])
-def test_pictures_and_text(device, task, tmp_path, monkeypatch):
+def test_pictures_and_text(device, images, task, tmp_path, monkeypatch):
     pytest.importorskip("tokenizers")
     from examples import clip
+    for c in range(2):
+        shutil.copytree(f"{images}/class{c}", tmp_path / "data" / f"class{c}")
+    (tmp_path / "data" / "captions.csv").write_text("image,caption\n" + "".join(
+        f"class{c}/{i}.png,the {word} {i}\n" for c, word in enumerate(("first", "second")) for i in range(6)))
     moves = spied(monkeypatch)
-    settings = {**TINY, "task": task, "tower": "small", "text_width": 8, "text_layers": 1, "text_heads": 2, "vocabulary": 520,
-                "length": 6, "dim": 8, "batch": 8, "held_out": 4, "pictures": 20, "out": str(tmp_path)}
+    settings = {**TINY, "data": str(tmp_path / "data"), "task": task, "tower": "small", "size": 8, "text_width": 8,
+                "text_layers": 1, "text_heads": 2, "vocabulary": 520, "length": 6, "dim": 8, "batch": 4, "held_out": 4,
+                "out": str(tmp_path / "run")}
     first = clip.main(clip.Run(**settings))
     assert moves.count("cuda") > 1
     again = clip.main(clip.Run(**{**settings, "steps": 3, "resume": True}))
