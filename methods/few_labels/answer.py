@@ -16,7 +16,7 @@ from minigrad import nn
 
 from . import oddities, probes, suggest, uncertainty
 from .families import Trained
-from .features import Features
+from .features import UNREAD, Features
 from .look import Folder
 from .probes import Estimate
 from .tip_adapter import TipAdapter
@@ -83,6 +83,8 @@ def answer(folder: Folder, features: Features, encoder: str, count: int, seed: i
     notes = oddities.drop_copies(folder, features)
     if lost := folder.drop_empty_classes():
         notes.append(f"Of {', '.join(lost)} no labelled picture can be used, so there is no such class.")
+    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled)):
+        notes.append(f"Time did not suffice to read {unread} of the pictures; these were left out at random.")
     known = features.known(folder.labelled)
     y, classes = folder.labels[known], len(folder.classes)
     counts = np.bincount(y, minlength=classes)
@@ -122,7 +124,9 @@ def shares(prototypes: Estimate, labelled: np.ndarray, unlabelled: np.ndarray) -
 def suggestions(result: Answer, count: int, seed: int) -> tuple[np.ndarray, str]:
     """Which pictures to label next, and why these."""
     folder, features = result.folder, result.features
-    rest = np.sort(np.random.default_rng(seed).permutation(features.known(folder.unlabelled))[:suggest.POOL])
+    rest = features.known(folder.unlabelled)
+    rest = rest[np.unique(features.rows[rest], return_index=True)[1]]  # of copies one
+    rest = np.sort(np.random.default_rng(seed).permutation(rest)[:suggest.POOL])
     if not len(rest):
         return rest, ""
     x = features.x(rest)
