@@ -5,7 +5,6 @@ unlabelled pictures of 32 x 32; `SelfSupervised` trains one on all pictures with
 """
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +28,7 @@ from minigrad import data, nn
 from .features import Features
 from .look import Folder
 from .plain import PlainFeatures
+from .readers import Reader
 
 History = list[dict[str, float]]
 SIZE = 32  # pixels of the pictures that small networks are trained on
@@ -44,7 +44,7 @@ class Task:
 
     Args:
         known, y: places of the labelled pictures and their labels; rest: places of unlabelled ones.
-        load: a new copy of the encoder and its preprocessing.
+        reader: of pictures or texts.
     """
 
     folder: Folder
@@ -52,7 +52,7 @@ class Task:
     known: np.ndarray
     y: np.ndarray
     rest: np.ndarray
-    load: Callable[[], tuple[nn.Encoder, nn.Preprocessing]]
+    reader: Reader
     device: str
     seed: int
 
@@ -74,6 +74,9 @@ class Family(Protocol):
     def scores(self, out: str, places: np.ndarray) -> np.ndarray:
         """Scores (n, classes) of the folder's pictures at these places."""
 
+    def finished(self, out: str) -> Any:
+        """What was trained there, with `scores(places)`."""
+
 
 @dataclasses.dataclass
 class TuneConfig(RunSettings, finetune.Config):
@@ -88,13 +91,13 @@ class FineTuned:
 
     def __init__(self, task: Task):
         self.task = task
-        _, self.preprocessing = task.load()
+        self.preprocessing = task.reader.preprocessing
         self.inputs = np.concatenate([self.preprocessing(task.folder.picture(i)) for i in task.known])
 
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`."""
         task = self.task
-        encoder, y = task.load()[0], task.y[learn]
+        encoder, y = task.reader.load()[0], task.y[learn]
         config = TuneConfig(steps=steps, out=out, seed=task.seed, device=task.device)
         finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
         method, folder = finetune.FineTune(config, encoder), RunFolder(out, config, True)
@@ -107,6 +110,10 @@ class FineTuned:
     def scores(self, out: str, places: np.ndarray) -> np.ndarray:
         """See `Family`."""
         return network_scores(out, self.task, places)
+
+    def finished(self, out: str) -> "Trained":
+        """See `Family`."""
+        return Trained(self.task, out)
 
 
 @dataclasses.dataclass
@@ -172,6 +179,10 @@ class SemiSupervised:
         """See `Family`."""
         return network_scores(out, self.task, places)
 
+    def finished(self, out: str) -> "Trained":
+        """See `Family`."""
+        return Trained(self.task, out)
+
 
 class SelfSupervised:
     """SimCLR. It is trained once on all pictures, as it uses no labels."""
@@ -211,6 +222,10 @@ class SelfSupervised:
         checkpoint.save(f"{out}/checkpoint.safetensors", 0, {"net": found.net},
                         encoders.classifier(found.net, preprocessing, self.task.classes).facts())
 
+    def finished(self, out: str) -> "Trained":
+        """See `Family`."""
+        return Trained(self.task, out)
+
 
 def network_scores(out: str, task: Task, places: np.ndarray, batch: int = 50) -> np.ndarray:
     """Scores (n, classes) by the classifier of a run; zeros for pictures that cannot be read."""
@@ -241,10 +256,10 @@ class Trained:
         return network_scores(self.out, self.task, places)
 
 
-def families(task: Task) -> list[Any]:
+def picture_families(task: Task) -> list[Any]:
     """Those that suit what there is to learn from, the most promising first."""
     found: list[Any] = []
-    if len(task.known) <= MOST_FINETUNED and not isinstance(task.load()[0], PlainFeatures):
+    if len(task.known) <= MOST_FINETUNED and not isinstance(task.reader.encoder, PlainFeatures):
         found.append(FineTuned(task))
     if len(task.rest) >= SIMILAR:
         pictures = Small(task)

@@ -22,7 +22,7 @@ from methods.training.settings import RunSettings
 from methods.transfer.linear import Linear
 
 from . import left_out, probes
-from .families import SelfSupervised, Task, Trained
+from .families import SelfSupervised, Task
 from .probes import Estimate
 
 PARTS = 3
@@ -143,7 +143,8 @@ class Trials:
         found, content = family.scores(str(folder), self.task.known[part]), io.BytesIO()
         np.save(content, found)
         write_whole(kept, content.getvalue())
-        (folder / "checkpoint.safetensors").unlink()
+        for trained in folder.glob("*.safetensors"):
+            trained.unlink()
         return found
 
     def pretrained(self, family: SelfSupervised, seconds: float) -> Trial:
@@ -169,7 +170,7 @@ class Trials:
         else:
             print(f"training {best.family.name} on all labels", flush=True)
             best.family.train(self.every, best.steps, str(folder), self.steps(best.family.name, best.family, 0)[1])
-        best.estimate.model = Trained(self.task, str(folder))
+        best.estimate.model = best.family.finished(str(folder))
         return best.estimate
 
 

@@ -16,7 +16,7 @@ for library in ("tyro", "tqdm", "safetensors", "sklearn"):
     pytest.importorskip(library)
 
 from examples import few_labels, predict  # noqa: E402
-from methods.few_labels import features, trials  # noqa: E402
+from methods.few_labels import readers, trials  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -98,7 +98,7 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
     predict.main(predict.Run(str(out), (str(tmp_path / "new"),), sort=str(sorted_to)))
     assert len(list(sorted_to.rglob("*.png"))) == 12  # nothing is replaced
 
-    monkeypatch.setattr(features, "encode", None)  # a second run reads no picture again
+    monkeypatch.setattr(readers, "encode", None)  # a second run reads no picture again
     again = few_labels.main(few_labels.Run(folder=str(own), out=str(out), minutes=0, suggest=5))
     assert again.chosen.name == found.chosen.name and again.suggested.tolist() == found.suggested.tolist()
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, soft_prototypes, suggest, tip_adapter, uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest, tip_adapter, uncertainty)
 from methods.transfer import linear
 from minigrad import nn
 
@@ -51,7 +51,7 @@ def make_folder(path, each=4, unlabelled=8, first=0):
 
 def read(path, out="out"):
     folder = look.look(path, path.parent / out)
-    found = features.Features(folder, plain.PlainFeatures(), plain.preprocessing())
+    found = features.Features(folder, readers.PictureReader("plain", lambda: (plain.PlainFeatures(), plain.preprocessing())))
     found.read(np.arange(len(folder.files)))
     return folder, found
 
@@ -251,7 +251,7 @@ def test_a_picture_is_encoded_once_whatever_its_name(tmp_path, monkeypatch):
     _, first = read(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "b" / "red" / "0.png").rename(tmp_path / "b" / "red" / "ζωή 生.png")
-    monkeypatch.setattr(features, "encode", None)
+    monkeypatch.setattr(readers, "encode", None)
     folder, again = read(tmp_path / "b")
     new, old = folder.files.index("red/ζωή 生.png"), first.folder.files.index("red/0.png")
     np.testing.assert_array_equal(again.x(np.array([new])), first.x(np.array([old])))
@@ -287,7 +287,7 @@ def test_broken_files_and_copies_are_said_and_left_out(tmp_path):
     (path / "blue" / "other.png").write_bytes((path / "red" / "1.png").read_bytes())
     (path / "notes.txt").write_text("hello")
     folder, found = read(path)
-    result = answer.answer(folder, found, "plain", 3, 0)
+    result = answer.answer(folder, found, 3, 0)
     assert set(folder.unusable) == {"red/empty.png", "red/broken.png", "unlabelled/text.jpg", "unlabelled/dead.png",
                                     "red/copy.png", "red/1.png"}
     assert "a copy of red/0.png" in folder.unusable["red/copy.png"] and "empty" in folder.unusable["red/empty.png"]
@@ -333,7 +333,7 @@ def test_every_kind_of_folder(kind, tmp_path):
             unlabelled = 4
     folder, found = read(path)
     assert (len(folder.labelled), len(folder.unlabelled), len(folder.test)) == (labelled, unlabelled, test)
-    result = answer.answer(folder, found, "plain", 2, 0)
+    result = answer.answer(folder, found, 2, 0)
     assert (result.chosen is None) == (labelled <= 2) and len(result.suggested) == min(2, unlabelled)
     assert (result.test is not None) == bool(test) and all(isinstance(line, str) for line in folder.description())
 
@@ -343,7 +343,7 @@ def test_what_holds_no_pictures_is_said(kind, tmp_path):
     if kind != "missing":
         (tmp_path / "own").mkdir()
     if kind == "no pictures":
-        (tmp_path / "own" / "a.txt").write_text("x")
+        (tmp_path / "own" / "a.docx").write_text("x")
     with pytest.raises((ValueError, FileNotFoundError), match="own"):
         look.look(tmp_path / "own", tmp_path)
 
@@ -381,7 +381,7 @@ def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
     draw(path / "red" / "3.png", 77, RED)
     folder, found = read(path)
     before = {file: file.read_bytes() for file in path.rglob("*.png")}
-    live = [answer.answer(folder, found, "plain", 4, 0).suggested]
+    live = [answer.answer(folder, found, 4, 0).suggested]
     queue = label_queue.LabelQueue(folder, lambda: live.pop() if live else np.zeros(0, int), move=move)
     order = [item["picture"] for item in queue.state()["waiting"]]
     assert len(order) == 4
