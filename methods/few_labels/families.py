@@ -1,6 +1,6 @@
 """What needs training: each family learns from some of the labelled pictures, in a folder of its own, and scores others.
 
-`FineTuned` trains the encoder on (LP-FT and WiSE-FT); `SemiSupervised` trains a small network from the start on labelled and
+`FineTuned` trains the encoder on (LP-FT and WiSE-FT), `LoRATuned` a part of a vision Transformer; `SemiSupervised` trains a small network from the start on labelled and
 unlabelled pictures of 32 x 32; `SelfSupervised` trains one on all pictures without labels, whose features probes then read.
 """
 import dataclasses
@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 import minigrad as mg
-from methods import self_supervised, semi_supervised
+from methods import peft, self_supervised, semi_supervised
+from methods.peft import tuning
 from methods.semi_supervised import build
 from methods.self_supervised import base
 from methods.training import checkpoint, encoders, networks, optimizers
@@ -114,6 +115,38 @@ class FineTuned:
     def finished(self, out: str) -> "Trained":
         """See `Family`."""
         return Trained(self.task, out)
+
+
+@dataclasses.dataclass
+class LoRAConfig(RunSettings, tuning.Config, peft.METHODS["lora"].Config):
+    """Settings of LoRA."""
+
+    batch: int = 16
+
+
+class LoRATuned(FineTuned):
+    """LoRA on a vision Transformer, merged into its weights in the end."""
+
+    name = "LoRA"
+    about = "low-rank changes of the Transformer's weights, from logistic regression"
+
+    def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
+        """See `Family`."""
+        task, y = self.task, self.task.y[learn]
+        encoder = task.reader.load()[0]
+        config = LoRAConfig(steps=steps, out=out, seed=task.seed, device=task.device)
+        mg.random.seed(task.seed)
+        adaptation = peft.apply(encoder, "lora", lr=config.lr, head=len(task.classes))
+        finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
+        shifted = finetune.Config(batch=config.batch, shift=self.inputs.shape[-1] // 16)
+        folder = RunFolder(f"{out}/training", config, True)
+        train(tuning.Tuning(config, adaptation), finetune.Batches(self.inputs[learn], y, shifted, task.seed),
+              tuning.make_optimizers(adaptation, config.lr, config), steps, folder, save_every=save_every,
+              data=fingerprint(self.inputs[learn], y))
+        adaptation.merge()
+        checkpoint.save(f"{out}/checkpoint.safetensors", steps, {"net": encoder},
+                        encoders.classifier(encoder, self.preprocessing, task.classes).facts())
+        return folder.history()
 
 
 @dataclasses.dataclass
@@ -261,6 +294,8 @@ def picture_families(task: Task) -> list[Any]:
     found: list[Any] = []
     if len(task.known) <= MOST_FINETUNED and not isinstance(task.reader.encoder, PlainFeatures):
         found.append(FineTuned(task))
+        if isinstance(task.reader.encoder, nn.VisionTransformer):
+            found.append(LoRATuned(task))
     if len(task.rest) >= SIMILAR:
         pictures = Small(task)
         found.append(SelfSupervised(task, pictures))

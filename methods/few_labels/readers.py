@@ -60,7 +60,7 @@ class TextReader:
     """A BERT that is read by the mean of its last states. Args: folder: of the published files or of a run."""
 
     def __init__(self, folder: pathlib.Path, device: str):
-        self.folder, self.device, self.name = folder, device, f"the language model in {folder.name}"
+        self.folder, self.device, self.name = folder, device, f"the language model {folder.resolve().parent.name}/{folder.name}"
         self.encoder, self.vocabulary = self.load()
         self.width, self.tokens = self.encoder.width, min(TOKENS, len(self.encoder.bert.position.weight))
         words = hashlib.sha256("\n".join(self.vocabulary.tokens).encode()).hexdigest()

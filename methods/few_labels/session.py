@@ -22,7 +22,8 @@ from .text_families import TextFamily
 
 FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
-MOST_HASTE = 15.0  # seconds for the last report
+AT_ONCE = 500  # pictures whose classes are predicted before the clock is looked at
+LAST_REPORT = 15.0  # seconds for the last report
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -57,7 +58,11 @@ def run(config: Config, began: float) -> Answer:
         raise SystemExit(f"{config.folder}: {error}") from None
     print("\n".join(folder.description()), flush=True)
     with out.locked():
-        return _run(config, began, folder, out)
+        try:
+            return _run(config, began, folder, out)
+        except KeyboardInterrupt:
+            print("\nstopped; the same command goes on from here", flush=True)
+            raise SystemExit(130) from None
 
 
 def _run(config, began, folder, out):
@@ -69,20 +74,20 @@ def _run(config, began, folder, out):
     features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
     first = answer(folder, features, config.suggest, config.seed)
-    write(first, reader, out, began)
+    write(first, reader, out, began, np.inf)
     if config.label:
         serve(config, first)
         return first
     end = began + 60 * config.minutes
-    if end - time.monotonic() < MOST_HASTE:
+    if end - time.monotonic() < LAST_REPORT:
         return first
-    features.read(spread(folder, folder.labelled), end - time.monotonic() - MOST_HASTE)
-    features.read(folder.test, end - time.monotonic() - MOST_HASTE)
+    features.read(spread(folder, folder.labelled), end - time.monotonic() - LAST_REPORT)
+    features.read(folder.test, end - time.monotonic() - LAST_REPORT)
     features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
     result = answer(folder, features, config.suggest, config.seed)
     if result.chosen is not None and len(result.chosen.tried()):
         try_families(result, reader, config, out.path / "trials", end)
-    write(result, reader, out, began)
+    write(result, reader, out, began, end)
     return result
 
 
@@ -90,7 +95,7 @@ def try_families(result: Answer, reader: PictureReader | TextReader, config: Con
     """Adds what needs training to the answer, as far as there is time."""
     rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
     task = Task(result.folder, result.features, result.known, result.y, rest, reader, config.device, config.seed)
-    reserve = MOST_HASTE + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
+    reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
     trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
     found = trial.run([TextFamily(task, reader, name) for name in ("SetFit", "LoRA")] if isinstance(reader, TextReader)
                       else families.picture_families(task))
@@ -113,19 +118,31 @@ def at_random(which: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(which)
 
 
-def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, began: float) -> None:
-    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones; says so."""
+def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, began: float,
+          end: float) -> None:
+    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones until `end`."""
     result.seconds = time.monotonic() - began
     folder = result.folder
     if result.chosen is not None:
         save(result, reader, out.path)
-        rest = result.features.known(folder.unlabelled)
-        names = [(folder.path / folder.files[i]).as_posix() for i in rest]
-        write_csv(out.path / "predictions.csv", most_probable(names, result.probabilities(rest), result.classes))
+        write_csv(out.path / "predictions.csv", _predictions(result, end))
     write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
     write_whole(out.path / "report.html", report.page(result, str(out.path)))
     print(f"\n{report.headline(result)}")
     print(f"after {result.seconds:.0f} s: the report is {out.path / 'report.html'}", flush=True)
+
+
+def _predictions(result, end):
+    """Of the unlabelled pictures that were read, as far as time suffices."""
+    folder, found, rest = result.folder, [], result.features.known(result.folder.unlabelled)
+    for start in range(0, len(rest), AT_ONCE):
+        if time.monotonic() > end:
+            print(f"predictions.csv has {start} of {len(rest)} unlabelled {folder.what}s; examples.predict reads the others")
+            break
+        some = rest[start:start + AT_ONCE]
+        names = [(folder.path / folder.files[i]).as_posix() for i in some]
+        found += most_probable(names, result.probabilities(some), result.classes)
+    return found
 
 
 class Live:

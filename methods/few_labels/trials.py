@@ -128,8 +128,11 @@ class Trials:
             mine, other = (s[part].argmax(1) == task.y[part] for s in (scores, reference))
             ahead, behind = int((mine & ~other).sum()), int((~mine & other).sum())
             if k == 0 and len(self.parts) > 1 and behind - ahead > 2 * np.sqrt(ahead + behind):
-                note += f", stopped after the first part: {mine.sum()} of {len(part)} right, {self.probe.name} {other.sum()}"
+                note += ", stopped after the first part"
                 break
+        tried = np.flatnonzero(np.isfinite(scores).all(1))
+        mine, other = (int((s[tried].argmax(1) == task.y[tried]).sum()) for s in (scores, reference))
+        note += f"; {mine} of {len(tried)} left-out ones right, where {self.probe.name} has {other} of the same"
         gain = left_out.gain(self.probe.slope, len(self.parts))
         estimate = Estimate(family.name, family.about, scores, gain, time.monotonic() - began, curve=curve, note=note)
         return Trial(estimate, dataclasses.replace(self.probe, scores=reference), family, steps)
