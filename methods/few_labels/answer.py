@@ -11,7 +11,6 @@ from .features import UNREAD, Features
 from .look import Folder
 from .probes import Estimate
 from .text_families import TunedText
-from .tip_adapter import TipAdapter
 
 COVERAGE = 0.9  # of the sets of classes
 BLOCK = 2000  # pictures whose features are in memory at a time
@@ -122,4 +121,4 @@ def suggestions(result: Answer, count: int, seed: int) -> tuple[np.ndarray, str]
     if result.chosen is not None and len(result.known) >= suggest.FEW * len(result.classes):
         return rest[suggest.margin(result.probabilities(rest), x, count)], "their two most probable classes are close"
     return (rest[suggest.typiclust(x, features.x(result.known), count, seed)],
-            "each stands for many pictures that resemble no labelled one")
+            "each stands for many that resemble no labelled one")

@@ -7,7 +7,6 @@ in any folder is never encoded twice.
 """
 import contextlib
 import hashlib
-import os
 import pathlib
 import time
 

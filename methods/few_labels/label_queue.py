@@ -123,8 +123,8 @@ def _class_name(name):
     name = unicodedata.normalize("NFC", name.strip()) if isinstance(name, str) else ""
     if (not name or len(name) > LONGEST or hidden(name) or name.lower() in PARTS
             or any(c in '/\\:*?"<>|' or unicodedata.category(c) in ("Cc", "Cs") for c in name)):
-        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in front, "
-                         "and not train, test or unlabelled")
+        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in "
+                         "front, and not train, test or unlabelled")
     return name
 
 

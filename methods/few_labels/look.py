@@ -110,8 +110,8 @@ class Folder:
         if len(known):
             lines.append(_estimate(counts, len(test), self.what))
         else:
-            lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with --label "
-                         "and click.")
+            lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with "
+                         "--label and click.")
         if self.unusable:
             lines.append(f"{_number(len(self.unusable), 'file')} cannot be used: "
                          + some([f"{name} ({why})" for name, why in self.unusable.items()]) + ".")
@@ -202,7 +202,7 @@ def _columns(name, rows):
         return at, of, 1
     width = max(map(len, rows))
     if width > 2:
-        raise ValueError(f"{name} has {width} columns: name those of the texts and of the labels in its first row, text and label")
+        raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
     _, at = text_column(rows)
     return at, 1 - at if width == 2 else None, 0
 

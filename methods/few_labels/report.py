@@ -11,7 +11,6 @@ from methods.training.prediction import class_sets
 
 from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
-from .probes import Estimate
 
 STYLE = pathlib.Path(__file__).with_name("report.css")
 THUMB = 120  # pixels
@@ -29,7 +28,8 @@ def page(result: Answer, run: str) -> str:
                 _curves(result), _predict(run, result), _unusable(result)]
     title = html.escape(f"{folder.path.resolve().name}: an answer from few labels")
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head><body>'
+            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head>'
+            f"<body>"
             f'{"".join(filter(None, sections))}<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after '
             "the start.</small></p></body></html>\n")
 
@@ -90,8 +90,8 @@ def _tried(result):
                     f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
                     f'<td>{seen}<br>{bar}<br><small>{estimate.seconds:.1f} s</small></td></tr>')
     rows.append(f"<tr><td>the most frequent class, always</td><td>{_percent(chance)}</td></tr>")
-    return _section("What was tried", f"<p>Accuracy to be expected on new {result.folder.what}s, from labelled ones that were left "
-                    "out (95 % interval), and the time it took. "
+    return _section("What was tried", f"<p>Accuracy to be expected on new {result.folder.what}s, from labelled ones that were "
+                    "left out (95 % interval), and the time it took. "
                     "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
                     f"labels; features are those of {html.escape(result.features.reader.name)}.</p>",
                     '<table>', *rows, "</table>")
@@ -107,11 +107,11 @@ def _sure(result):
     lines = [f"Probabilities are calibrated on the left-out labels. Of these {result.folder.what}s the most probable class has "
              f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",
              f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
-             f"{COVERAGE:.0%} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have {size:.1f} of "
-             f"{p.shape[1]} classes in the mean."]
+             f"{COVERAGE:.0%} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have "
+             f"{size:.1f} of {p.shape[1]} classes in the mean."]
     if result.threshold() >= 1:
-        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that can "
-                    "be left out are needed.")
+        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that "
+                    "can be left out are needed.")
     counts = [(float((p.argmax(1) == y)[y == k].mean()), name) for k, name in enumerate(result.classes) if (y == k).any()]
     worst = [f"{name} {_percent(share)}" for share, name in sorted(counts)[:5]]
     return _list("How sure it is", [*lines, f"The hardest classes: {', '.join(worst)}."])
@@ -120,7 +120,8 @@ def _sure(result):
 def _figure(result, i, caption):
     if result.folder.what == "text":
         text = result.folder.text(i)
-        return (f'<figure class="text"><blockquote>{html.escape(text[:EXCERPT])}{"..." if len(text) > EXCERPT else ""}</blockquote>'
+        more = "..." if len(text) > EXCERPT else ""
+        return (f'<figure class="text"><blockquote>{html.escape(text[:EXCERPT])}{more}</blockquote>'
                 f"<figcaption>{caption}</figcaption></figure>")
     return f'<figure><img alt="" src="{thumbnail(result.folder, i)}"><figcaption>{caption}</figcaption></figure>'
 
@@ -152,9 +153,10 @@ def _next(result):
         p = result.probabilities(result.suggested)
         guesses = [f"<br>{html.escape(result.classes[row.argmax()])}? {_percent(row.max())}" for row in p]
     figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
+    other = "put them into the folders of their classes" if result.folder.path.is_dir() else "write their labels"
     return _section("Label these next", f"<p>These {len(figures)} unlabelled {result.folder.what}s are worth a label first: "
-                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or put them "
-                    'into the folders of their classes.</p><div class="pictures">', *figures, "</div>")
+                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or {other}.</p>",
+                    '<div class="pictures">', *figures, "</div>")
 
 
 def _confused(result):
@@ -189,7 +191,8 @@ def _duplicates(result):
     if not pairs:
         return ""
     figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
-    return _section(f"Nearly the same {result.folder.what}", f"<p>{len(pairs)} pairs among {min(len(places), oddities.COMPARED)}; "
+    among = min(len(places), oddities.COMPARED)
+    return _section(f"Nearly the same {result.folder.what}", f"<p>{len(pairs)} pairs among {among}; "
                     'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
 
 

@@ -9,7 +9,7 @@ from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
 
-from . import families, report, trials
+from . import report, small_families, trials
 from .answer import Answer, answer, tested
 from .families import Task
 from .features import Features
@@ -98,7 +98,7 @@ def try_families(result: Answer, reader: PictureReader | TextReader, config: Con
     reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
     trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
     found = trial.run([TextFamily(task, reader, name) for name in ("SetFit", "LoRA")] if isinstance(reader, TextReader)
-                      else families.picture_families(task))
+                      else small_families.picture_families(task))
     result.estimates += [one.estimate for one in found]
     result.chosen = trial.winner(found)
     tested(result)

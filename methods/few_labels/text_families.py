@@ -53,7 +53,8 @@ class TextFamily:
         mg.random.seed(task.seed)
         adaptation = peft.apply(net, "lora", lr=config.lr, head=len(task.classes))
         if self.name == "SetFit":
-            method, batches = setfit.Contrast(config, adaptation), setfit.Balanced(rows, y, pad, config.contrastive_batch, task.seed)
+            method = setfit.Contrast(config, adaptation)
+            batches = setfit.Balanced(rows, y, pad, config.contrastive_batch, task.seed)
         else:
             setfit.read_head(net, task.features.x(task.known[learn]), y, len(task.classes))
             method, batches = tuning.Tuning(config, adaptation), TextBatches(rows, y, pad, config.batch, task.seed)

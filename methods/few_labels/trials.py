@@ -22,8 +22,9 @@ from methods.training.settings import RunSettings
 from methods.transfer.linear import Linear
 
 from . import left_out, probes
-from .families import SelfSupervised, Task
+from .families import Task
 from .probes import Estimate
+from .small_families import SelfSupervised
 
 PARTS = 3
 LEAST_SECONDS = 12.0  # of a training that is worth to be begun

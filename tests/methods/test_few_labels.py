@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest, tip_adapter, uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest,
+    tip_adapter, uncertainty)
 from methods.transfer import linear
 from minigrad import nn
 
@@ -113,7 +114,8 @@ def test_accuracy_is_weighted_by_the_classes_shares():
     assert estimate.accuracy(y, np.array([0.9, 0.1]))[0] == pytest.approx(0.9)
     assert estimate.accuracy(y, np.array([0.5, 0.5]))[1:] == pytest.approx(uncertainty.wilson(2 / 1.5, 4 / 1.5))
     nothing = probes.Estimate("a", "b", np.full((4, 2), np.nan), 0.0, 0.0)
-    assert np.isnan(nothing.accuracy(y, np.array([0.5, 0.5]))[0]) and nothing.loss(y, np.full(2, 0.5)) == np.inf and nothing.temperature(y) == 1
+    half = np.array([0.5, 0.5])
+    assert np.isnan(nothing.accuracy(y, half)[0]) and nothing.loss(y, half) == np.inf and nothing.temperature(y) == 1
 
 
 # -- uncertainty -------------------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ def test_tip_adapter_by_its_equation_and_as_a_network():
             wanted[i, y[j]] += found.alpha * math.exp(-found.beta * (1 - q[i] @ f[j]))
         for c in range(3):
             p = unit(f[y == c].sum(0))
-            wanted[i, c] += q[i] @ p * np.linalg.norm(found.prototypes[c])
+            wanted[i, c] += found.t * q[i] @ p
     np.testing.assert_allclose(found.scores(queries), wanted, rtol=1e-4, atol=1e-4)
 
     class Same(nn.Encoder):
