@@ -4,6 +4,7 @@ Sub-folders are classes; what lies in `unlabelled/` or beside them has no class,
 without sub-folders, or with one alone, is all unlabelled. What is in `test/` is used for the last number only. Texts are `.txt`
 files in such folders, the rows of a `.csv` or `.tsv` file, of which some have a label, or the lines of a `.txt` file.
 """
+import collections
 import dataclasses
 import io
 import os
@@ -153,9 +154,13 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
         found, what = find_files(path, {".txt"}, "text"), "text"
     if not found.files:
         raise ValueError(". ".join([f"{path} holds no pictures", *found.left_out()]))
+    log = label_log.place(path, out)
+    if log.parent == path and log.exists():
+        found.others.subtract([log.suffix])
+        found.others += collections.Counter()  # without those that are 0
     kinds, tested, notes = _classes(list(found.files), what)
     notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]
-    return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, label_log.place(path, out), what)
+    return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, log, what)
 
 
 def _folder(path, readers, kinds, tested, unusable, notes, log, what):

@@ -64,8 +64,8 @@ class Trials:
         self.x = task.features.x(task.known)
         self.parts = left_out.partition(task.y, PARTS)
         self.every = np.arange(len(task.y))
-        key = fingerprint([task.folder.files[i] for i in task.known], task.y, len(task.rest), task.classes, task.seed,
-                          task.device)
+        digests = [task.features.keys[i] for i in task.known]
+        key = fingerprint(digests, task.y, len(task.rest), task.classes, task.reader.key, task.seed, task.device)
         plan = out / "plan.json"
         if not plan.exists() or read_object(plan).get("key") != key:
             shutil.rmtree(out, ignore_errors=True)

@@ -169,6 +169,22 @@ def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
     assert len(answers) == 2 and {kind for _, kind, _ in answers} <= {"good", "bad"}
 
 
+def test_copies_stay_in_their_folder_and_damaged_thresholds_are_said(tmp_path):
+    from methods.training import prediction
+    from methods.training.settings import RunError
+    files = {"a/x.png": lambda: b"1", "b/x.png": lambda: b"2"}
+    prediction.sort_copies(files, [("a/x.png", "cat"), ("b/x.png", "cat")], tmp_path / "sorted")
+    assert [(tmp_path / "sorted" / "cat" / name).read_bytes() for name in ("x.png", "x (2).png")] == [b"1", b"2"]
+    for kind in ("../out", "/tmp/out", "a/../../out"):
+        with pytest.raises(RunError, match="leads out"):
+            prediction.sort_copies(files, [("a/x.png", kind)], tmp_path / "sorted")
+    assert prediction.read_threshold(tmp_path) is None
+    for content in ("{", "[]", '{"threshold": 2}', '{"threshold": "x"}', "{}", '{"threshold": true}'):
+        (tmp_path / prediction.UNCERTAINTY).write_text(content)
+        with pytest.raises(RunError, match="damaged"):
+            prediction.read_threshold(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ("folders", "lines", "tsv"))
 def test_every_kind_of_texts(kind, tmp_path):
     from methods.few_labels import look

@@ -377,6 +377,13 @@ def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
     assert label_log.labels(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
 
 
+def test_the_log_is_no_file_of_another_kind(tmp_path):
+    path = make_folder(tmp_path / "own", 2, 2)
+    label_log.append(path / label_log.NAME, "unlabelled/0.png", "red")
+    lines = "\n".join(look.look(path, tmp_path / "out").description())
+    assert "1 label comes from" in lines and "Not looked at" not in lines
+
+
 @pytest.mark.parametrize("move", (False, True), ids=("in place", "moved"))
 def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
     path = make_folder(tmp_path / "own", 2, 4)
