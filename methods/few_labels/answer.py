@@ -47,7 +47,7 @@ class Answer:
 
     def probabilities(self, which: np.ndarray) -> np.ndarray:
         """Calibrated ones by the chosen classifier, (N, classes), so many pictures at a time."""
-        t, model = self.chosen.temperature(self.y), self.chosen.model
+        t, model = self.chosen.model_temperature(self.y), self.chosen.model
         found = np.zeros((len(which), len(self.classes)), np.float32)
         for a in range(0, len(which), BLOCK):
             places = which[a:a + BLOCK]

@@ -35,7 +35,7 @@ def _calibrated(model, t):
 
 def _save_picture(result, reader, out):
     """A checkpoint with the whole network."""
-    t, classes, model, encoder = result.chosen.temperature(result.y), result.classes, result.chosen.model, reader.encoder
+    t, classes, model, encoder = result.chosen.model_temperature(result.y), result.classes, result.chosen.model, reader.encoder
     if isinstance(model, Trained):
         classifier = dataclasses.replace(load_classifier(f"{model.out}/checkpoint.safetensors"), weights="net")
         net = classifier.net
@@ -56,7 +56,7 @@ def _save_picture(result, reader, out):
 
 def _save_text(result, reader, out):
     """What was trained, which needs the same language model."""
-    t, model = result.chosen.temperature(result.y), result.chosen.model
+    t, model = result.chosen.model_temperature(result.y), result.chosen.model
     if isinstance(model, TunedText):
         net = model.load()
         _divide(net.head, t)

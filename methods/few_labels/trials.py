@@ -125,7 +125,8 @@ class Trials:
             folder = self.out / _folder(family) / f"part {k}"
             scores[part] = self._part(family, learn, part, steps, save_every, folder)
             curve = curve or RunFolder(folder, RunSettings(), True).history()
-            reference[part] = self.probe.fit(self.x[learn], task.y[learn], len(task.classes)).scores(self.x[part])
+            probe = self.probe.fit(self.x[learn], task.y[learn], len(task.classes))
+            reference[part] = probe.scores(self.x[part]) / left_out.spread(probe, self.x)
             mine, other = (s[part].argmax(1) == task.y[part] for s in (scores, reference))
             ahead, behind = int((mine & ~other).sum()), int((~mine & other).sum())
             if k == 0 and len(self.parts) > 1 and behind - ahead > 2 * np.sqrt(ahead + behind):

@@ -81,11 +81,24 @@ def test_left_out_scores_are_those_of_a_loop():
     x, y = clouds(0)
     parts = left_out.partition(y)
     assert len(parts) == 6
-    found = left_out.scores(linear.prototypes, x, y, 3, parts)
+    found, (other, _) = left_out.scores(linear.prototypes, x, y, 3, parts, clouds(1)[0]), clouds(1)
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
-        wanted = linear.prototypes(x[rest], y[rest], 3).scores(x[part])
-        np.testing.assert_array_equal(found[part].argmax(1), wanted.argmax(1))
+        model = linear.prototypes(x[rest], y[rest], 3)
+        np.testing.assert_allclose(found[part], model.scores(x[part]) / np.mean([s.std() for s in model.scores(other)]))
+
+
+@pytest.mark.parametrize("each", (2, 5))
+def test_probabilities_are_calibrated_with_few_labels(each):
+    expected, right = [], []
+    for seed in range(20):
+        x, y = clouds(seed, 4, each, spread=2.5)
+        other, other_y = clouds(1000 + seed, 4, 100, spread=2.5)
+        found = probes.estimates(x, y, 4)[0]
+        p = uncertainty.softmax(found.model.scores(other) / found.model_temperature(y))
+        expected.append(p.max(1).mean())
+        right.append((p.argmax(1) == other_y).mean())
+    assert abs(np.mean(expected) - np.mean(right)) < 0.12
 
 
 def test_what_twice_the_labels_add():
