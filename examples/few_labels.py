@@ -1,8 +1,9 @@
-"""A folder of pictures, a few of them labelled: what to use, how sure it is, and which pictures to label next.
+"""A folder of pictures or texts, a few of them labelled: what to use, how sure it is, and which to label next.
 
     python -m examples.few_labels FOLDER                # sub-folders are classes; unlabelled/ or loose pictures have none
     python -m examples.few_labels FOLDER --label        # a page on which you click the class of the pictures worth a label
-    python -m examples.few_labels FOLDER --minutes 20   # tries what needs training as well
+    python -m examples.few_labels FOLDER --minutes 20   # tries what needs training as well, longer
+    python -m examples.few_labels TABLE.csv             # texts, of which some have a label
     python -m examples.predict RUN PICTURES             # RUN is the folder that the first lines name
 
 The first answer comes within seconds and is written to report.html in the run's folder. The same command goes on where it was
@@ -21,7 +22,7 @@ from methods.training.settings import check, command
 class Run(session.Config):
     """Settings of the run."""
 
-    folder: tyro.conf.Positional[str]  # of pictures, or a zip of one
+    folder: tyro.conf.Positional[str]  # of pictures or .txt files, a zip of one, or a table of texts
 
 
 def main(run):

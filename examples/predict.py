@@ -66,11 +66,12 @@ def fine_tuned(run):
     if run.sort:
         raise SystemExit(f"--sort {run.sort}: runs of examples.peft do not sort pictures")
     try:
-        network = prediction.load_run(run.run, run.encoder, run.device)
-        found = network.predict(run.images)
+        network, q = prediction.load_run(run.run, run.encoder, run.device), read_threshold(pathlib.Path(run.run))
+        names, p = network.named_probabilities(run.images)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    return report(run, found, network.kind[:-1])
+    sets = None if q is None else named_sets(p, q, network.classes)
+    return report(run, most_probable(names, p, network.classes), network.kind[:-1], sets)
 
 
 def report(run, found, what, sets=None):

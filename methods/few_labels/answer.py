@@ -1,25 +1,16 @@
 """The answer: which classifier to use, how sure it is, and what it says of the unlabelled pictures."""
 import dataclasses
-import json
-import pathlib
 
 import numpy as np
 
-from methods.training import checkpoint, encoders
-from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
-from methods.training.pictures import EncoderInput
-from methods.training.prediction import UNCERTAINTY
-from methods.training.run import write_whole
-from methods.transfer import finetune
 from methods.transfer.linear import Linear
-from minigrad import nn
 
 from . import oddities, probes, suggest, uncertainty
 from .families import Trained
-from .features import Features
+from .features import UNREAD, Features
 from .look import Folder
 from .probes import Estimate
-from .tip_adapter import TipAdapter
+from .text_families import TunedText
 
 COVERAGE = 0.9  # of the sets of classes
 BLOCK = 2000  # pictures whose features are in memory at a time
@@ -31,7 +22,7 @@ class Answer:
     """What was found out, of the labels as they were then.
 
     Args:
-        folder, features: of the pictures; encoder: its name.
+        folder, features: of the pictures or texts.
         classes: names; known: places of the labelled pictures that were read; y: their labels.
         estimates: of all classifiers that were tried; chosen: the one to use, None where there are no two classes with labels.
         share: of the classes among new pictures, as far as can be told, (classes,).
@@ -42,7 +33,6 @@ class Answer:
 
     folder: Folder
     features: Features
-    encoder: str
     classes: tuple[str, ...]
     known: np.ndarray
     y: np.ndarray
@@ -57,11 +47,11 @@ class Answer:
 
     def probabilities(self, which: np.ndarray) -> np.ndarray:
         """Calibrated ones by the chosen classifier, (N, classes), so many pictures at a time."""
-        t, model = self.chosen.temperature(self.y), self.chosen.model
+        t, model = self.chosen.model_temperature(self.y), self.chosen.model
         found = np.zeros((len(which), len(self.classes)), np.float32)
         for a in range(0, len(which), BLOCK):
             places = which[a:a + BLOCK]
-            scores = model.scores(places if isinstance(model, Trained) else self.features.x(places))
+            scores = model.scores(places if isinstance(model, (Trained, TunedText)) else self.features.x(places))
             found[a:a + BLOCK] = uncertainty.softmax(scores / t)
         return found
 
@@ -74,15 +64,13 @@ class Answer:
         return uncertainty.threshold(self.chosen.probabilities(self.y), self.y[self.chosen.tried()], COVERAGE)
 
 
-def answer(folder: Folder, features: Features, encoder: str, count: int, seed: int) -> Answer:
-    """The answer of frozen features, as far as they were read.
-
-    Args:
-        encoder: its name; count: how many pictures to suggest.
-    """
+def answer(folder: Folder, features: Features, count: int, seed: int) -> Answer:
+    """The answer of frozen features, as far as they were read. Args: count: how many pictures to suggest."""
     notes = oddities.drop_copies(folder, features)
     if lost := folder.drop_empty_classes():
         notes.append(f"Of {', '.join(lost)} no labelled picture can be used, so there is no such class.")
+    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled)):
+        notes.append(f"Time did not suffice to read {unread} of the {folder.what}s; these were left out at random.")
     known = features.known(folder.labelled)
     y, classes = folder.labels[known], len(folder.classes)
     counts = np.bincount(y, minlength=classes)
@@ -91,9 +79,11 @@ def answer(folder: Folder, features: Features, encoder: str, count: int, seed: i
         rest = np.random.default_rng(seed).permutation(features.known(folder.unlabelled))[:SEEN]
         unlabelled = features.x(rest)
         found = probes.estimates(features.x(known), y, classes, unlabelled)
+        if folder.what == "text":  # what is saved of texts is an encoder with a linear head
+            found = [estimate for estimate in found if isinstance(estimate.model, Linear)]
         share = shares(found[0], share, unlabelled)
         chosen = probes.best(found, y, share)
-    result = Answer(folder, features, encoder, folder.classes, known, y, found, chosen, share, notes)
+    result = Answer(folder, features, folder.classes, known, y, found, chosen, share, notes)
     result.suggested, result.reason = suggestions(result, count, seed)
     tested(result)
     return result
@@ -122,35 +112,13 @@ def shares(prototypes: Estimate, labelled: np.ndarray, unlabelled: np.ndarray) -
 def suggestions(result: Answer, count: int, seed: int) -> tuple[np.ndarray, str]:
     """Which pictures to label next, and why these."""
     folder, features = result.folder, result.features
-    rest = np.sort(np.random.default_rng(seed).permutation(features.known(folder.unlabelled))[:suggest.POOL])
+    rest = features.known(folder.unlabelled)
+    rest = rest[np.unique(features.rows[rest], return_index=True)[1]]  # of copies one
+    rest = np.sort(np.random.default_rng(seed).permutation(rest)[:suggest.POOL])
     if not len(rest):
         return rest, ""
     x = features.x(rest)
     if result.chosen is not None and len(result.known) >= suggest.FEW * len(result.classes):
         return rest[suggest.margin(result.probabilities(rest), x, count)], "their two most probable classes are close"
     return (rest[suggest.typiclust(x, features.x(result.known), count, seed)],
-            "each stands for many pictures that resemble no labelled one")
-
-
-def save(result: Answer, encoder: nn.Encoder, preprocessing: nn.Preprocessing, out: pathlib.Path) -> None:
-    """Writes the chosen classifier of frozen features as a checkpoint, with what `examples.predict` needs for sets."""
-    t, classes, model = result.chosen.temperature(result.y), result.classes, result.chosen.model
-    if isinstance(model, Trained):
-        classifier = dataclasses.replace(load_classifier(f"{model.out}/checkpoint.safetensors"), weights="net")
-        net = classifier.net
-        for parameter in net.head.parameters():
-            parameter.data = parameter.data / t
-    elif isinstance(model, Linear):
-        finetune.set_head(encoder, dataclasses.replace(model, weight=model.weight / t, bias=model.bias / t))
-        net, classifier = encoder, encoders.classifier(encoder, preprocessing, classes)
-    else:
-        encoder.head = nn.Identity()
-        net = TipAdapter(encoder, len(classes), len(model.y)).to(encoder.parameters()[0].device)
-        net.fill(model, t)
-        bare = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": 0})
-        classifier = Classifier(Architecture(full_name(TipAdapter), encoder=bare, classes=len(classes), examples=len(model.y)),
-                                classes, EncoderInput(**dataclasses.asdict(preprocessing)))
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(out / "checkpoint.safetensors", 0, {"net": net}, classifier.facts())
-    encoder.head = nn.Identity()
-    write_whole(out / UNCERTAINTY, json.dumps({"threshold": result.threshold(), "coverage": COVERAGE}))
+            "each stands for many that resemble no labelled one")

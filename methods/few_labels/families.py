@@ -1,41 +1,31 @@
 """What needs training: each family learns from some of the labelled pictures, in a folder of its own, and scores others.
 
-`FineTuned` trains the encoder on (LP-FT and WiSE-FT); `SemiSupervised` trains a small network from the start on labelled and
-unlabelled pictures of 32 x 32; `SelfSupervised` trains one on all pictures without labels, whose features probes then read.
+`FineTuned` trains the encoder on (LP-FT and WiSE-FT), `LoRATuned` parts of a vision Transformer. `small_families` train
+networks from the start, `text_families` language models.
 """
 import dataclasses
-import pathlib
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 import minigrad as mg
-from methods import self_supervised, semi_supervised
-from methods.semi_supervised import build
-from methods.self_supervised import base
-from methods.training import checkpoint, encoders, networks, optimizers
+from methods import peft
+from methods.peft import tuning
+from methods.training import checkpoint, encoders
 from methods.training.checkpoint import fingerprint
-from methods.training.classifier import load_classifier, load_network
+from methods.training.classifier import load_classifier
 from methods.training.evaluation import in_batches
-from methods.training.images import Images
 from methods.training.loop import train
-from methods.training.pictures import Preprocessing
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, of_method, setting
+from methods.training.settings import RunSettings
 from methods.transfer import finetune, linear
-from minigrad import data, nn
 
 from .features import Features
 from .look import Folder
-from .plain import PlainFeatures
+from .readers import Reader
 
 History = list[dict[str, float]]
-SIZE = 32  # pixels of the pictures that small networks are trained on
-MOST = 20_000  # pictures in memory
 MOST_FINETUNED = 1000  # labelled pictures in memory at the encoder's size
-SEMI_SUPERVISED = ("fixmatch", "softmatch", "freematch", "mean_teacher")
-SIMILAR = 50  # unlabelled pictures from which on they are worth to be learnt from
 
 
 @dataclasses.dataclass
@@ -44,7 +34,7 @@ class Task:
 
     Args:
         known, y: places of the labelled pictures and their labels; rest: places of unlabelled ones.
-        load: a new copy of the encoder and its preprocessing.
+        reader: of pictures or texts.
     """
 
     folder: Folder
@@ -52,7 +42,7 @@ class Task:
     known: np.ndarray
     y: np.ndarray
     rest: np.ndarray
-    load: Callable[[], tuple[nn.Encoder, nn.Preprocessing]]
+    reader: Reader
     device: str
     seed: int
 
@@ -74,6 +64,9 @@ class Family(Protocol):
     def scores(self, out: str, places: np.ndarray) -> np.ndarray:
         """Scores (n, classes) of the folder's pictures at these places."""
 
+    def finished(self, out: str) -> Any:
+        """What was trained there, with `scores(places)`."""
+
 
 @dataclasses.dataclass
 class TuneConfig(RunSettings, finetune.Config):
@@ -88,13 +81,13 @@ class FineTuned:
 
     def __init__(self, task: Task):
         self.task = task
-        _, self.preprocessing = task.load()
+        self.preprocessing = task.reader.preprocessing
         self.inputs = np.concatenate([self.preprocessing(task.folder.picture(i)) for i in task.known])
 
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`."""
         task = self.task
-        encoder, y = task.load()[0], task.y[learn]
+        encoder, y = task.reader.load()[0], task.y[learn]
         config = TuneConfig(steps=steps, out=out, seed=task.seed, device=task.device)
         finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
         method, folder = finetune.FineTune(config, encoder), RunFolder(out, config, True)
@@ -108,108 +101,41 @@ class FineTuned:
         """See `Family`."""
         return network_scores(out, self.task, places)
 
+    def finished(self, out: str) -> "Trained":
+        """See `Family`."""
+        return Trained(self.task, out)
+
 
 @dataclasses.dataclass
-class SmallConfig(RunSettings):
-    """Settings of small networks that are trained from the start."""
+class LoRAConfig(RunSettings, tuning.Config, peft.METHODS["lora"].Config):
+    """Settings of LoRA."""
 
-    batch: int = setting(32, least=2)
-    ratio: int = setting(3, least=1)
-    lr: float = setting(2e-3, least=0)
-    weight_decay: float = setting(5e-4, least=0)
-    network: str = "residual"
-    width: int = setting(16, least=1)
-    depth: int = setting(10, least=1)
-    ema: float = setting(0.97, least=0, below=1)
-    test: str = "average"
+    batch: int = 16
 
 
-class Small:
-    """Pictures of 32 x 32 of a folder, as bytes."""
+class LoRATuned(FineTuned):
+    """LoRA on a vision Transformer, merged into its weights in the end."""
 
-    def __init__(self, task: Task):
-        places = np.concatenate([task.known, task.rest[:MOST - len(task.known)]])
-        self.x = small(task.folder, places)
-        if (self.x == self.x[:, :1]).all():
-            self.x = self.x[:, :1]
-        self.labelled = self.x[:len(task.known)]
-
-
-def small(folder: Folder, places: np.ndarray) -> np.ndarray:
-    """The pictures at these places, bytes (N, 3, 32, 32). Those that cannot be read are white."""
-    found = np.full((len(places), 3, SIZE, SIZE), 255, np.uint8)
-    for row, i in enumerate(places):
-        try:
-            found[row] = data.read_picture(folder.readers[i](), SIZE)
-        except (ValueError, OSError):
-            continue
-    return found
-
-
-class SemiSupervised:
-    """A method of `methods.semi_supervised`, by its name there."""
-
-    def __init__(self, task: Task, method: str, pictures: Small):
-        self.task, self.method, self.pictures = task, method, pictures
-        self.name = method.replace("_", " ")
-        self.about = "a small network, from the start, on labelled and unlabelled pictures of 32 x 32"
+    name = "LoRA"
+    about = "low-rank changes of the Transformer's weights, from logistic regression"
 
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`."""
-        task, x = self.task, self.pictures.labelled[learn]
-        config = of_method(self.method, semi_supervised.METHODS[self.method], SmallConfig)
-        config = dataclasses.replace(config, steps=steps, out=out, seed=task.seed, device=task.device)
-        channels = x.shape[1]
-        images = Images(x, task.y[learn], self.pictures.x, x[:0], task.y[:0], "", task.classes, Preprocessing(SIZE, channels))
-        method, classifier = build.build(config, self.method, images)
-        folder = RunFolder(out, config, True)
-        batches = build.Batches(x, images.y, images.unlabelled, config.batch, config.ratio, config.seed)
-        train(method, batches, optimizers.make(method.net.parameters(), "adam", config.lr, config.weight_decay), steps,
-              folder, classifier=classifier, save_every=save_every, data=fingerprint(x, images.unlabelled))
-        return folder.history()
-
-    def scores(self, out: str, places: np.ndarray) -> np.ndarray:
-        """See `Family`."""
-        return network_scores(out, self.task, places)
-
-
-class SelfSupervised:
-    """SimCLR. It is trained once on all pictures, as it uses no labels."""
-
-    name = "SimCLR"
-    about = "a small network, trained without labels on all pictures of 32 x 32, read by a probe"
-
-    def __init__(self, task: Task, pictures: Small):
-        self.task, self.pictures = task, pictures
-
-    def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
-        """See `Family`; `learn` is not used."""
-        task, x, module = self.task, self.pictures.x, self_supervised.METHODS["simclr"]
-        config = dataclasses.replace(of_method("simclr", module, SmallConfig), steps=steps, out=out, seed=task.seed,
-                                     device=task.device, batch=min(128, len(x)), lr=1e-3)
+        task, y = self.task, self.task.y[learn]
+        encoder = task.reader.load()[0]
+        config = LoRAConfig(steps=steps, out=out, seed=task.seed, device=task.device)
         mg.random.seed(task.seed)
-        architecture = networks.architecture(config.network, x.shape[1], SIZE, 0, 0.0, config.width, config.depth)
-        described = base.Task(SIZE, x.shape[1], len(x), config.batch, steps, 0, x.shape[1] == 3, task.seed)
-        folder = RunFolder(out, config, True)
-        method = module.Objective(config, architecture.build().to(task.device), described)
-        train(method, base.Batches(x, np.full(len(x), -1), config.batch, task.seed),
-              optimizers.make(method.parameters(), "adam", config.lr, 1e-2), steps, RunFolder(out, config, True),
-              classifier=encoders.description(architecture, encoders.plain_input(SIZE, x.shape[1])), save_every=save_every,
-              data=fingerprint(x))
+        adaptation = peft.apply(encoder, "lora", lr=config.lr, head=len(task.classes))
+        finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
+        shifted = finetune.Config(batch=config.batch, shift=self.inputs.shape[-1] // 16)
+        folder = RunFolder(f"{out}/training", config, True)
+        train(tuning.Tuning(config, adaptation), finetune.Batches(self.inputs[learn], y, shifted, task.seed),
+              tuning.make_optimizers(adaptation, config.lr, config), steps, folder, save_every=save_every,
+              data=fingerprint(self.inputs[learn], y))
+        adaptation.merge()
+        checkpoint.save(f"{out}/checkpoint.safetensors", steps, {"net": encoder},
+                        encoders.classifier(encoder, self.preprocessing, task.classes).facts())
         return folder.history()
-
-    def features(self, out: str) -> np.ndarray:
-        """Of the labelled pictures, (N, width)."""
-        return encoders.encode(load_network(f"{out}/checkpoint.safetensors", self.task.device).net, self.pictures.labelled)
-
-    def finish(self, probe: linear.Linear, pretrained: str, out: str) -> None:
-        """Writes the encoder with a probe as its head."""
-        found = load_network(f"{pretrained}/checkpoint.safetensors", self.task.device)
-        finetune.set_head(found.net, probe)
-        preprocessing = nn.Preprocessing(**dataclasses.asdict(found.preprocessing))
-        pathlib.Path(out).mkdir(parents=True, exist_ok=True)
-        checkpoint.save(f"{out}/checkpoint.safetensors", 0, {"net": found.net},
-                        encoders.classifier(found.net, preprocessing, self.task.classes).facts())
 
 
 def network_scores(out: str, task: Task, places: np.ndarray, batch: int = 50) -> np.ndarray:
@@ -239,15 +165,3 @@ class Trained:
     def scores(self, places: np.ndarray) -> np.ndarray:
         """Of the folder's pictures at these places, (n, classes)."""
         return network_scores(self.out, self.task, places)
-
-
-def families(task: Task) -> list[Any]:
-    """Those that suit what there is to learn from, the most promising first."""
-    found: list[Any] = []
-    if len(task.known) <= MOST_FINETUNED and not isinstance(task.load()[0], PlainFeatures):
-        found.append(FineTuned(task))
-    if len(task.rest) >= SIMILAR:
-        pictures = Small(task)
-        found.append(SelfSupervised(task, pictures))
-        found += [SemiSupervised(task, method, pictures) for method in SEMI_SUPERVISED]
-    return found

@@ -7,20 +7,17 @@ in any folder is never encoded twice.
 """
 import contextlib
 import hashlib
-import os
 import pathlib
 import time
 
 import numpy as np
 
-from methods.training.checkpoint import fingerprint
 from methods.training.loop import progress_bar
-from methods.transfer.features import encode
-from minigrad import nn
 from minigrad.backend.files import cache_dir
-from minigrad.data.folder import content_of, open_picture
+from minigrad.data.folder import content_of
 
 from .look import Folder
+from .readers import Reader
 
 try:
     import fcntl
@@ -77,10 +74,9 @@ class Features:
         rate: pictures that were encoded in a second, in the last call of `read` that encoded some.
     """
 
-    def __init__(self, folder: Folder, encoder: nn.Encoder, preprocessing: nn.Preprocessing):
-        self.folder, self.encoder, self.preprocessing = folder, encoder, preprocessing
-        name = fingerprint(list(encoder.state_dict().values()), encoder.arguments, preprocessing)[:24]
-        self.store = Store(cache_dir() / f"features-by-content-{name}.bin", encoder.width)
+    def __init__(self, folder: Folder, reader: Reader):
+        self.folder, self.reader = folder, reader
+        self.store = Store(cache_dir() / f"features-by-content-{reader.key}.bin", reader.width)
         self.rows = np.full(len(folder.files), UNREAD, np.int64)
         self.keys: dict[int, bytes] = {}
         self.rate = 0.0
@@ -111,14 +107,14 @@ class Features:
         new = list({key: i for i, key in keys.items() if key not in self.store.rows}.values())
         if new:
             began = time.monotonic()
-            x = encode(self.encoder, self.preprocessing, _Contents([contents[i] for i in new]), show=False)
+            x = self.reader.encode([contents[i] for i in new])
             self.rate = len(new) / max(time.monotonic() - began, 1e-3)
             self.store.add([keys[i] for i in new], x)
         for i, key in keys.items():
             row = self.store.rows[key]
             self.rows[i], self.keys[i] = row, key
             if not np.isfinite(self.store.records["x"][row, 0]):
-                broken[i] = _reason(contents[i])
+                broken[i] = self.reader.reason(contents[i]) or "the encoder makes something infinite of it"
         for i, reason in broken.items():
             self.rows[i] = BROKEN
             self.folder.without([i], [reason])
@@ -130,25 +126,3 @@ class Features:
     def known(self, which: np.ndarray) -> np.ndarray:
         """Those of the places whose features are known."""
         return which[self.rows[which] >= 0]
-
-
-class _Contents:
-    """Picture files in memory as Pillow's pictures."""
-
-    def __init__(self, contents):
-        self.contents = contents
-
-    def __len__(self):
-        return len(self.contents)
-
-    def __getitem__(self, i):
-        return open_picture(self.contents[i])
-
-
-def _reason(content):
-    """Why a picture has no features."""
-    try:
-        open_picture(content)
-    except ValueError as error:
-        return str(error)
-    return "the encoder makes something infinite of it"

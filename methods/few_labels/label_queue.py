@@ -15,6 +15,7 @@ from . import label_log
 from .look import Folder
 
 LONGEST = 100  # characters of a class's name
+EXCERPT = 2000  # characters of a text
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "unlabelled", "unlabeled"}
 
 
@@ -53,10 +54,14 @@ class LabelQueue:
             if not self.waiting:
                 self.waiting = [int(i) for i in self.suggest() if int(i) not in self.skipped and self._open(int(i))]
             last = self.clicks[-1] if self.clicks else None
-            return {"classes": self.classes, "done": len(self.clicks), "log": str(self.folder.log),
-                    "waiting": [{"picture": i, "file": self.folder.files[i], "guess": self.guess(i)} for i in self.waiting],
+            return {"what": self.folder.what, "classes": self.classes, "done": len(self.clicks), "log": str(self.folder.log),
+                    "waiting": [self._item(i) for i in self.waiting],
                     "last": last and {"picture": last.place, "file": self.folder.files[last.place], "class": last.kind,
                                       "moved": last.moved}}
+
+    def _item(self, place):
+        text = {"text": self.folder.text(place)[:EXCERPT]} if self.folder.what == "text" else {}
+        return {"picture": place, "file": self.folder.files[place], "guess": self.guess(place)} | text
 
     def _open(self, place):
         return self.folder.labels[place] == -1
@@ -118,8 +123,8 @@ def _class_name(name):
     name = unicodedata.normalize("NFC", name.strip()) if isinstance(name, str) else ""
     if (not name or len(name) > LONGEST or hidden(name) or name.lower() in PARTS
             or any(c in '/\\:*?"<>|' or unicodedata.category(c) in ("Cc", "Cs") for c in name)):
-        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in front, "
-                         "and not train, test or unlabelled")
+        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in "
+                         "front, and not train, test or unlabelled")
     return name
 
 

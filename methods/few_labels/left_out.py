@@ -43,13 +43,23 @@ def partition(y: np.ndarray, count: int = MOST_PARTS, seed: int = 0) -> list[np.
     return [np.sort(part) for part in parts if part]
 
 
-def scores(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.ndarray]) -> np.ndarray:
-    """What `fit(x, y, classes).scores`, fitted without each part, says of that part: (N, classes), NaN for those in none."""
+def scores(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.ndarray], reference: np.ndarray) -> np.ndarray:
+    """What `fit(x, y, classes).scores`, fitted without each part, says of that part: (N, classes), NaN for those in none.
+
+    Scores are divided by their `spread` over the features `reference` (n, width): a classifier chooses their scale by the
+    labels, so it may differ much between few labels and twice as few.
+    """
     found = np.full((len(y), classes), np.nan)
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
-        found[part] = fit(x[rest], y[rest], classes).scores(x[part])
+        model = fit(x[rest], y[rest], classes)
+        found[part] = model.scores(x[part]) / spread(model, reference)
     return found
+
+
+def spread(model: Any, reference: np.ndarray) -> float:
+    """The standard deviation between classes of `model.scores(reference)`, in the mean; 1 if all scores are equal."""
+    return float(model.scores(reference).std(1).mean()) or 1.0
 
 
 def slope(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.ndarray], seed: int = 0,

@@ -1,19 +1,23 @@
-"""What a folder holds: labelled pictures, unlabelled ones, pictures to test on, and what cannot be used.
+"""What a folder holds: labelled pictures or texts, unlabelled ones, some to test on, and what cannot be used.
 
 Sub-folders are classes; what lies in `unlabelled/` or beside them has no class, but for the labels of `label_log`. A folder
-without sub-folders, or with one alone, is all unlabelled. Pictures in `test/` are used for the last number only.
+without sub-folders, or with one alone, is all unlabelled. What is in `test/` is used for the last number only. Texts are `.txt`
+files in such folders, the rows of a `.csv` or `.tsv` file, of which some have a label, or the lines of a `.txt` file.
 """
+import collections
 import dataclasses
 import io
 import os
 import pathlib
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, open_picture, some
+from minigrad.data.folder import arrange, content_of, find_files, open_picture, some
+from minigrad.data.labelled_texts import LABEL, TABLES, TEXT, table_rows, text_column
 
 from . import label_log
 
@@ -32,6 +36,7 @@ class Folder:
         notes: further sentences on what was found.
         sizes: of some of the pictures, (width, height) each.
         log: the path of the labels given by clicks.
+        what: the files are, "picture" or "text".
     """
 
     path: pathlib.Path
@@ -44,6 +49,7 @@ class Folder:
     notes: list[str]
     sizes: list[tuple[int, int]]
     log: pathlib.Path
+    what: str = "picture"
 
     @property
     def labelled(self) -> np.ndarray:
@@ -68,6 +74,10 @@ class Folder:
         """Pillow's picture of the file at that place. ValueError: it cannot be read."""
         return open_picture(content_of(self.readers[i]))
 
+    def text(self, i: int) -> str:
+        """The text of the file at that place. ValueError: it cannot be read."""
+        return decode_text(content_of(self.readers[i]))
+
     def without(self, places: list[int], reasons: list[str]) -> None:
         """Takes pictures out, for reasons; their files are `unusable` from then on."""
         self.unusable |= {self.files[i]: reason for i, reason in zip(places, reasons)}
@@ -88,7 +98,7 @@ class Folder:
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled
-        lines = [f"{self.path} holds {_number(len(known) + len(test) + len(rest), 'picture')}: {len(known)} with a label"
+        lines = [f"{self.path} holds {_number(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
                  f" to learn from, {len(rest)} without" + (f", {len(test)} to test on." if len(test) else ".")]
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
@@ -99,23 +109,23 @@ class Folder:
             each = some([f"{name} {n}" for name, n in zip(self.classes, counts)], 30)
             lines.append(f"{_number(len(self.classes), 'class', 'classes')}, with so many labels: {each}.")
         if len(known):
-            lines.append(_estimate(counts, len(test)))
+            lines.append(_estimate(counts, len(test), self.what))
         else:
-            lines.append("Nothing is labelled yet: put pictures into a sub-folder for each class, or run this with --label "
-                         "and click.")
+            lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with "
+                         "--label and click.")
         if self.unusable:
             lines.append(f"{_number(len(self.unusable), 'file')} cannot be used: "
                          + some([f"{name} ({why})" for name, why in self.unusable.items()]) + ".")
         return lines + self.notes
 
 
-def _estimate(counts, tests):
+def _estimate(counts, tests, what):
     alone = int((counts == 1).sum())
     if (counts > 0).sum() < 2:
         return "Two classes with labels are needed before anything can be told apart."
-    held = (f"The {tests} pictures to test on are looked at once, at the end, and serve to choose nothing."
-            if tests else "No picture is held out for good.")
-    text = (f"{held} Accuracy is estimated by leaving labelled pictures out in turn: each is classified by what was learnt "
+    held = (f"The {tests} {what}s to test on are looked at once, at the end, and serve to choose nothing."
+            if tests else f"No {what} is held out for good.")
+    text = (f"{held} Accuracy is estimated by leaving labelled {what}s out in turn: each is classified by what was learnt "
             "from the others.")
     if alone == (counts > 0).sum():
         return f"{held} Each class has one label, so none can be left out to estimate an accuracy; two of each will do."
@@ -127,39 +137,102 @@ def _number(count, one, several=None):
 
 
 def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
-    """The folder's pictures, with labels from sub-folders and from the log.
+    """The folder's pictures or texts, with labels from sub-folders and from the log.
 
     Args:
-        path: a folder, or a zip of one.
+        path: a folder, a zip of one, or a file of texts.
         out: the run's folder, where the log is if it cannot be beside the pictures.
 
     Raises:
         FileNotFoundError, ValueError: there is nothing usable; one line that says why.
     """
     path = pathlib.Path(path)
-    found = data.find_pictures(path)
+    if path.suffix.lower() in (*TABLES, ".txt") and path.is_file():
+        return _table(path, out)
+    found, what = data.find_pictures(path), "picture"
+    if not found.files and found.others[".txt"]:
+        found, what = find_files(path, {".txt"}, "text"), "text"
     if not found.files:
         raise ValueError(". ".join([f"{path} holds no pictures", *found.left_out()]))
-    kinds, tested, notes = _classes(list(found.files))
     log = label_log.place(path, out)
-    clicked = {name: kind for name, kind in label_log.labels(log).items() if name in found.files}
-    kinds |= clicked
+    if log.parent == path and log.exists():
+        found.others.subtract([log.suffix])
+        found.others += collections.Counter()  # without those that are 0
+    kinds, tested, notes = _classes(list(found.files), what)
+    notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]
+    return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, log, what)
+
+
+def _folder(path, readers, kinds, tested, unusable, notes, log, what):
+    """A Folder of files with these readers, classes as the log changes them, and names of those to test on."""
+    clicked = {name: kind for name, kind in label_log.labels(log).items() if name in readers}
+    kinds = kinds | clicked
     if clicked:
         notes.append(f"{_number(len(clicked), 'label comes', 'labels come')} from {log}.")
-    notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]
-    classes, files = tuple(sorted(set(kinds.values()))), list(found.files)
+    classes, files = tuple(sorted(set(kinds.values()))), list(readers)
     place = {kind: k for k, kind in enumerate(classes)}
     labels = np.array([place[kinds[name]] if name in kinds else -1 for name in files], np.int64)
-    readers = list(found.files.values())
-    return Folder(path, files, readers, labels, np.array([name in tested for name in files]), classes, dict(found.skipped),
-                  notes, _sizes(readers), log)
+    sizes = _sizes(list(readers.values())) if what == "picture" else []
+    return Folder(path, files, list(readers.values()), labels, np.array([name in tested for name in files]), classes, unusable,
+                  notes, sizes, log, what)
 
 
-def _classes(names):
+def _table(path, out):
+    """The texts of a table whose column of labels may have gaps, or of a file with a text a line."""
+    content = path.read_bytes()
+    rows = ([(i, [line]) for i, line in enumerate(decode_lines(content).splitlines(), 1) if line.strip()]
+            if path.suffix.lower() == ".txt" else table_rows(path.name, content))
+    at, of, begin = _columns(path.name, [row for _, row in rows])
+    readers, kinds, unusable = {}, {}, {}
+    for i, row in rows[begin:]:
+        text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
+        if not text:
+            unusable[f"row {i}"] = "it has no text"
+            continue
+        name = f"row {i} ({zlib.crc32(text.encode()):08x})"  # so that a label by a click is of this text
+        readers[name] = lambda text=text: text.encode()
+        if kind:
+            kinds[name] = kind
+    if not readers:
+        raise ValueError(f"{path} holds no texts")
+    log = label_log.place(path.parent, out).with_name(f"{path.stem}.{label_log.NAME}")
+    return _folder(path, readers, kinds, (), unusable, [], log, "text")
+
+
+def _columns(name, rows):
+    """The columns of texts and of labels, None if there is none, and how many rows of names stand above."""
+    first = [cell.strip().lower() for cell in rows[0]]
+    at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
+    if at is not None:
+        return at, of, 1
+    width = max(map(len, rows))
+    if width > 2:
+        raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
+    _, at = text_column(rows)
+    return at, 1 - at if width == 2 else None, 0
+
+
+def decode_text(content: bytes) -> str:
+    """The text of a file, white space as single spaces. ValueError: it is none in UTF-8, or empty."""
+    return " ".join(decode_lines(content).split())
+
+
+def decode_lines(content: bytes) -> str:
+    """The text of a file as it is. ValueError: it is none in UTF-8, or empty."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    if not text.strip() or "\0" in text:
+        raise ValueError("it is empty" if not text.strip() else "it is no text in UTF-8")
+    return text
+
+
+def _classes(names, what):
     """From names to classes, the names of pictures to test on, and notes."""
     loose = [name for name in names if "/" not in name]
     inside = [name for name in names if "/" in name]
-    layout = arrange([*inside, *(f"unlabelled/{name}" for name in loose)])
+    layout = arrange([*inside, *(f"unlabelled/{name}" for name in loose)], what)
     notes = [f"{note[0].upper()}{note[1:]}." for note in layout.notes]
     kinds = {name: kind for part in (layout.train, layout.test) for kind, members in part.items() for name in members}
     if len(layout.train) == 1 and not layout.test and not layout.unlabelled:

@@ -19,6 +19,7 @@ PROBES: dict[str, tuple[left_out.Fit, str]] = {
     "tip-adapter": (cache, "nearest mean, and votes of similar labelled pictures"),
 }
 SOFT = "soft prototypes"
+REFERENCE = 500  # pictures by which the scale of scores is told
 LEAST_UNLABELLED = 50  # pictures from which on they are worth to be learnt from
 MANY, FEW_PARTS = 400, 5  # labels from which on fewer parts are left out
 SLOW = 20_000  # labels times classes from which on logistic regression, left out again and again, would take minutes
@@ -34,6 +35,7 @@ class Estimate:
         gain: what all labels add to the accuracy of left-out ones (see `left_out`); slope: what twice the labels would add.
         seconds: that it took.
         model: what was fitted to all labels, with `scores(x)`; None where that is yet to be done.
+        scale: of the model's scores, by which those of the left-out ones were divided.
         curve: of its training.
         note: further facts in words.
     """
@@ -48,6 +50,7 @@ class Estimate:
     curve: list[dict[str, float]] = dataclasses.field(default_factory=list)
     note: str = ""
     slope: float = 0.0
+    scale: float = 1.0
 
     def tried(self) -> np.ndarray:
         """Which labelled pictures were left out."""
@@ -69,8 +72,12 @@ class Estimate:
         n, value = total**2 / (weight**2).sum() / left_out.SHARED, (weight * right).sum() / total
         return tuple(float(min(1.0, p + self.gain)) for p in (value, *uncertainty.wilson(value * n, n)))
 
+    def model_temperature(self, y: np.ndarray) -> float:
+        """By which the model's scores are divided to be calibrated."""
+        return self.scale * self.temperature(y)
+
     def temperature(self, y: np.ndarray) -> float:
-        """By which scores are divided to be calibrated."""
+        """By which the scores of left-out ones are divided to be calibrated."""
         tried = self.tried()
         return uncertainty.temperature(self.scores[tried], y[tried])
 
@@ -108,12 +115,13 @@ def estimates(x: np.ndarray, y: np.ndarray, classes: int, unlabelled: np.ndarray
         about = "the class whose mean, refined by unlabelled pictures, is nearest"
         fits[SOFT] = functools.partial(soft_prototypes, unlabelled=unlabelled), about
     parts = left_out.partition(y, FEW_PARTS if len(y) > MANY else left_out.MOST_PARTS)
+    reference = x if unlabelled is None or not len(unlabelled) else unlabelled[:REFERENCE]
     slope = left_out.slope(linear.prototypes, x, y, classes, parts) if parts else 0.0
     for name, (fit, about) in fits.items():
         began = time.monotonic()
-        scores, model = left_out.scores(fit, x, y, classes, parts), fit(x, y, classes)
-        gain, seconds = left_out.gain(slope, len(parts)), time.monotonic() - began
-        found.append(Estimate(name, about, scores, gain, seconds, fit, model, slope=slope))
+        scores, model = left_out.scores(fit, x, y, classes, parts, reference), fit(x, y, classes)
+        gain, seconds, scale = left_out.gain(slope, len(parts)), time.monotonic() - began, left_out.spread(model, reference)
+        found.append(Estimate(name, about, scores, gain, seconds, fit, model, slope=slope, scale=scale))
     return found
 
 

@@ -11,13 +11,13 @@ from methods.training.prediction import class_sets
 
 from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
-from .probes import Estimate
 
 STYLE = pathlib.Path(__file__).with_name("report.css")
 THUMB = 120  # pixels
 SHOWN = 12  # suspicious labels and near-duplicates
 PAIRS, EACH = 5, 4  # confused pairs, and pictures of each
 POINTS = 600  # pictures on the map
+EXCERPT = 200  # characters of a text
 
 
 def page(result: Answer, run: str) -> str:
@@ -28,7 +28,8 @@ def page(result: Answer, run: str) -> str:
                 _curves(result), _predict(run, result), _unusable(result)]
     title = html.escape(f"{folder.path.resolve().name}: an answer from few labels")
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head><body>'
+            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head>'
+            f"<body>"
             f'{"".join(filter(None, sections))}<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after '
             "the start.</small></p></body></html>\n")
 
@@ -48,8 +49,9 @@ def _percent(value):
 
 def headline(result: Answer) -> str:
     """The answer in a few sentences, as plain text."""
+    what = f"{result.folder.what}s"
     if result.chosen is None:
-        return ("There are no two classes with labels yet, so nothing can be told apart. Label the pictures below, a few of "
+        return (f"There are no two classes with labels yet, so nothing can be told apart. Label the {what} below, a few of "
                 "each class, and run the same command again.")
     chosen = result.chosen
     tried = len(chosen.tried())
@@ -58,13 +60,13 @@ def headline(result: Answer) -> str:
                 "out.")
     else:
         value, low, high = result.accuracy(chosen)
-        text = (f"Use {chosen.name}: {chosen.about}. About {_percent(value)} of new pictures will be classified "
+        text = (f"Use {chosen.name}: {chosen.about}. About {_percent(value)} of new {what} will be classified "
                 f"right; the 95 % interval is {_percent(low)} to {_percent(high)}. This was estimated on {tried} labelled "
-                "pictures that were left out in turn, each classified by what was learnt from others.")
+                f"{what} that were left out in turn, each classified by what was learnt from others.")
     if result.test:
         right, n = result.test
         low, high = uncertainty.wilson(right, n)
-        text += (f" Of the {n} pictures to test on, which were used for nothing else, {_percent(right / n)} are right (95 % "
+        text += (f" Of the {n} {what} to test on, which were used for nothing else, {_percent(right / n)} are right (95 % "
                  f"interval {_percent(low)} to {_percent(high)}).")
     return text
 
@@ -88,10 +90,10 @@ def _tried(result):
                     f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
                     f'<td>{seen}<br>{bar}<br><small>{estimate.seconds:.1f} s</small></td></tr>')
     rows.append(f"<tr><td>the most frequent class, always</td><td>{_percent(chance)}</td></tr>")
-    return _section("What was tried", "<p>Accuracy to be expected on new pictures, from labelled ones that were left out (95 % "
-                    "interval), and the time it took. "
+    return _section("What was tried", f"<p>Accuracy to be expected on new {result.folder.what}s, from labelled ones that were "
+                    "left out (95 % interval), and the time it took. "
                     "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
-                    f"labels; features are those of {html.escape(result.encoder)}.</p>",
+                    f"labels; features are those of {html.escape(result.features.reader.name)}.</p>",
                     '<table>', *rows, "</table>")
 
 
@@ -102,20 +104,25 @@ def _sure(result):
     p = result.chosen.probabilities(result.y)
     member = class_sets(p, result.threshold())
     size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
-    lines = ["Probabilities are calibrated on the left-out labels. Of these pictures the most probable class has "
+    lines = [f"Probabilities are calibrated on the left-out labels. Of these {result.folder.what}s the most probable class has "
              f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",
              f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
-             f"{COVERAGE:.0%} of the time; those of the left-out pictures did in {_percent(held)} and have {size:.1f} of "
-             f"{p.shape[1]} classes in the mean."]
+             f"{COVERAGE:.0%} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have "
+             f"{size:.1f} of {p.shape[1]} classes in the mean."]
     if result.threshold() >= 1:
-        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that can "
-                    "be left out are needed.")
+        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that "
+                    "can be left out are needed.")
     counts = [(float((p.argmax(1) == y)[y == k].mean()), name) for k, name in enumerate(result.classes) if (y == k).any()]
     worst = [f"{name} {_percent(share)}" for share, name in sorted(counts)[:5]]
     return _list("How sure it is", [*lines, f"The hardest classes: {', '.join(worst)}."])
 
 
 def _figure(result, i, caption):
+    if result.folder.what == "text":
+        text = result.folder.text(i)
+        more = "..." if len(text) > EXCERPT else ""
+        return (f'<figure class="text"><blockquote>{html.escape(text[:EXCERPT])}{more}</blockquote>'
+                f"<figcaption>{caption}</figcaption></figure>")
     return f'<figure><img alt="" src="{thumbnail(result.folder, i)}"><figcaption>{caption}</figcaption></figure>'
 
 
@@ -146,9 +153,10 @@ def _next(result):
         p = result.probabilities(result.suggested)
         guesses = [f"<br>{html.escape(result.classes[row.argmax()])}? {_percent(row.max())}" for row in p]
     figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
-    return _section("Label these next", f"<p>These {len(figures)} unlabelled pictures are worth a label first: "
-                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or put them "
-                    'into the folders of their classes.</p><div class="pictures">', *figures, "</div>")
+    other = "put them into the folders of their classes" if result.folder.path.is_dir() else "write their labels"
+    return _section("Label these next", f"<p>These {len(figures)} unlabelled {result.folder.what}s are worth a label first: "
+                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or {other}.</p>",
+                    '<div class="pictures">', *figures, "</div>")
 
 
 def _confused(result):
@@ -183,7 +191,8 @@ def _duplicates(result):
     if not pairs:
         return ""
     figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
-    return _section("Nearly the same picture", f"<p>{len(pairs)} pairs among {min(len(places), oddities.COMPARED)} pictures; "
+    among = min(len(places), oddities.COMPARED)
+    return _section(f"Nearly the same {result.folder.what}", f"<p>{len(pairs)} pairs among {among}; "
                     'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
 
 
@@ -198,8 +207,8 @@ def _map(result):
     xy = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(x)
     labels = np.concatenate([result.y[:POINTS], np.full(len(rest), -1)])
     titles = [result.folder.files[i] for i in places]
-    return _section("Map of the pictures", "<p>Pictures that the encoder finds alike are near each other (t-SNE). Coloured "
-                    "ones have a label.</p>", svg.points(xy, labels, result.classes, titles))
+    return _section(f"Map of the {result.folder.what}s", "<p>What the encoder finds alike is near each other (t-SNE). What is "
+                    "coloured has a label.</p>", svg.points(xy, labels, result.classes, titles))
 
 
 def _curves(result):
@@ -211,10 +220,11 @@ def _curves(result):
 def _predict(run, result):
     if result.chosen is None:
         return ""
-    command = html.escape(f"python -m examples.predict {run} PICTURES --csv found.csv")
-    sort = html.escape(f"python -m examples.predict {run} PICTURES --sort SORTED")
-    return _section("Classify new pictures", f"<p><code>{command}</code><br>or, to copy them into a folder for each class,<br>"
-                    f"<code>{sort}</code></p>")
+    many = f"{result.folder.what.upper()}S"
+    lines = [f"python -m examples.predict {run} {many} --csv found.csv"]
+    lines += [f"python -m examples.predict {run} {many} --sort SORTED"] if result.folder.what == "picture" else []
+    return _section(f"Classify new {result.folder.what}s", "<p>", *(f"<code>{html.escape(line)}</code><br>" for line in lines),
+                    "The second copies them into a folder for each class.</p>" if len(lines) > 1 else "</p>")
 
 
 def _unusable(result):

@@ -2,26 +2,28 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from methods.training import encoders
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
-from minigrad import nn
 
-from . import families, plain, report, trials
-from .answer import Answer, answer, save, tested
+from . import report, small_families, trials
+from .answer import Answer, answer, tested
+from .families import Task
 from .features import Features
 from .label_queue import LabelQueue
 from .labelling import Server
 from .look import Folder, look
+from .readers import PictureReader, TextReader, load_reader
+from .saving import save
+from .text_families import TextFamily
 
 FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
-MOST_HASTE = 15.0  # seconds for the last report
+AT_ONCE = 500  # pictures whose classes are predicted before the clock is looked at
+LAST_REPORT = 15.0  # seconds for the last report
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,16 +44,6 @@ class Config:
     out: str = setting("", free=True)  # the run's folder; "": runs/few_labels/ and the name of the folder of pictures
 
 
-@dataclasses.dataclass
-class Reader:
-    """A frozen encoder. Args: name: in words; load: makes a new copy."""
-
-    encoder: nn.Encoder
-    preprocessing: nn.Preprocessing
-    name: str
-    load: Callable[[], tuple[nn.Encoder, nn.Preprocessing]]
-
-
 def run(config: Config, began: float) -> Answer:
     """The whole run. Args: began: `time.monotonic()` at the start.
 
@@ -66,63 +58,50 @@ def run(config: Config, began: float) -> Answer:
         raise SystemExit(f"{config.folder}: {error}") from None
     print("\n".join(folder.description()), flush=True)
     with out.locked():
-        return _run(config, began, folder, out)
+        try:
+            return _run(config, began, folder, out)
+        except KeyboardInterrupt:
+            print("\nstopped; the same command goes on from here", flush=True)
+            raise SystemExit(130) from None
 
 
 def _run(config, began, folder, out):
-    reader = load_reader(config)
-    features = Features(folder, reader.encoder, reader.preprocessing)
-    print(f"reading the pictures with {reader.name}", flush=True)
+    reader = load_reader(folder.what, config.encoder, config.image_size, config.device)
+    features = Features(folder, reader)
+    print(f"reading the {folder.what}s with {reader.name}", flush=True)
     order = spread(folder, folder.labelled)
     features.read(order[:FIRST_OF_CLASS * len(folder.classes)])
     features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
-    first = answer(folder, features, reader.name, config.suggest, config.seed)
-    write(first, reader, out, began)
+    first = answer(folder, features, config.suggest, config.seed)
+    write(first, reader, out, began, np.inf)
     if config.label:
         serve(config, first)
         return first
     end = began + 60 * config.minutes
-    if end - time.monotonic() < MOST_HASTE:
+    if end - time.monotonic() < LAST_REPORT:
         return first
-    features.read(spread(folder, folder.labelled), end - time.monotonic() - MOST_HASTE)
-    features.read(folder.test, end - time.monotonic() - MOST_HASTE)
+    features.read(spread(folder, folder.labelled), end - time.monotonic() - LAST_REPORT)
+    features.read(folder.test, end - time.monotonic() - LAST_REPORT)
     features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
-    result = answer(folder, features, reader.name, config.suggest, config.seed)
+    result = answer(folder, features, config.suggest, config.seed)
     if result.chosen is not None and len(result.chosen.tried()):
         try_families(result, reader, config, out.path / "trials", end)
-    write(result, reader, out, began)
+    write(result, reader, out, began, end)
     return result
 
 
-def try_families(result: Answer, reader: Reader, config: Config, out: pathlib.Path, end: float) -> None:
+def try_families(result: Answer, reader: PictureReader | TextReader, config: Config, out: pathlib.Path, end: float) -> None:
     """Adds what needs training to the answer, as far as there is time."""
     rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
-    task = families.Task(result.folder, result.features, result.known, result.y, rest, reader.load, config.device, config.seed)
-    reserve = MOST_HASTE + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
+    task = Task(result.folder, result.features, result.known, result.y, rest, reader, config.device, config.seed)
+    reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
     trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
-    found = trial.run(families.families(task))
+    found = trial.run([TextFamily(task, reader, name) for name in ("SetFit", "LoRA")] if isinstance(reader, TextReader)
+                      else small_families.picture_families(task))
     result.estimates += [one.estimate for one in found]
     result.chosen = trial.winner(found)
     tested(result)
-
-
-def load_reader(config: Config) -> Reader:
-    """The encoder that the settings name, else the best that is there."""
-    def published():
-        return encoders.load_encoder(config.encoder or "lite0", config.image_size, whole=True, device=config.device)
-
-    def plainly():
-        return plain.PlainFeatures().to(config.device), plain.preprocessing()
-
-    name = config.encoder or "EfficientNet-Lite0, trained on ImageNet"
-    try:
-        return Reader(*published(), name, published)
-    except SystemExit as error:
-        if config.encoder:
-            raise
-        print(f"There is no pretrained encoder ({error}); edges and colours serve instead, which know much less.")
-    return Reader(*plainly(), "edges and colours, without a pretrained encoder", plainly)
 
 
 def spread(folder: Folder, which: np.ndarray) -> np.ndarray:
@@ -139,19 +118,31 @@ def at_random(which: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(which)
 
 
-def write(result: Answer, reader: Reader, out: RunFolder, began: float) -> None:
-    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones; says so."""
+def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, began: float,
+          end: float) -> None:
+    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones until `end`."""
     result.seconds = time.monotonic() - began
     folder = result.folder
     if result.chosen is not None:
-        save(result, reader.encoder, reader.preprocessing, out.path)
-        rest = result.features.known(folder.unlabelled)
-        names = [(folder.path / folder.files[i]).as_posix() for i in rest]
-        write_csv(out.path / "predictions.csv", most_probable(names, result.probabilities(rest), result.classes))
+        save(result, reader, out.path)
+        write_csv(out.path / "predictions.csv", _predictions(result, end))
     write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
     write_whole(out.path / "report.html", report.page(result, str(out.path)))
     print(f"\n{report.headline(result)}")
     print(f"after {result.seconds:.0f} s: the report is {out.path / 'report.html'}", flush=True)
+
+
+def _predictions(result, end):
+    """Of the unlabelled pictures that were read, as far as time suffices."""
+    folder, found, rest = result.folder, [], result.features.known(result.folder.unlabelled)
+    for start in range(0, len(rest), AT_ONCE):
+        if time.monotonic() > end:
+            print(f"predictions.csv has {start} of {len(rest)} unlabelled {folder.what}s; examples.predict reads the others")
+            break
+        some = rest[start:start + AT_ONCE]
+        names = [(folder.path / folder.files[i]).as_posix() for i in some]
+        found += most_probable(names, result.probabilities(some), result.classes)
+    return found
 
 
 class Live:
@@ -163,7 +154,7 @@ class Live:
     def suggest(self) -> np.ndarray:
         """Places of pictures, most worth first."""
         if not self.first:
-            self.answer = answer(self.answer.folder, self.answer.features, self.answer.encoder, self.count, self.seed)
+            self.answer = answer(self.answer.folder, self.answer.features, self.count, self.seed)
         self.first = False
         return self.answer.suggested
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.transfer.linear import TEMPERATURES, unit
+from methods.vision_language.few_labels import tip_adapter
 from minigrad import Tensor, nn
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
@@ -24,21 +25,19 @@ BETAS = (1.0, 3.0, 5.5, 10.0)
 
 @dataclass
 class Cache:
-    """A fitted cache. Args: mean: (width,); f: F, (n, width); y: (n,); prototypes: P times t, (classes, width)."""
+    """A fitted cache. Args: mean: (width,); f: F, (n, width); y: (n,); prototypes: P, (classes, width)."""
 
     mean: np.ndarray
     f: np.ndarray
     y: np.ndarray
     prototypes: np.ndarray
+    t: float
     alpha: float
     beta: float
-    chosen: str
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Logits (N, classes) of features (N, width)."""
-        z = unit(x - self.mean)
-        votes = np.exp(-self.beta * (1 - z @ self.f.T)) @ np.eye(len(self.prototypes))[self.y]
-        return z @ self.prototypes.T + self.alpha * votes
+        return tip_adapter(unit(x - self.mean), self.prototypes, self.f, self.y, self.alpha, self.beta, self.t)
 
 
 def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
@@ -61,7 +60,7 @@ def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
                 if best is None or loss < best[0]:
                     best = loss, t, alpha, beta
     _, t, alpha, beta = best
-    return Cache(mean, f, y, t * unit(sums), alpha, beta, f"alpha {alpha:g}, beta {beta:g}")
+    return Cache(mean, f, y, unit(sums), t, alpha, beta)
 
 
 def _loss(logits, y):
@@ -88,7 +87,7 @@ class TipAdapter(nn.Module):
     def fill(self, fitted: Cache, temperature: float) -> None:
         """Takes the fitted values."""
         votes = fitted.alpha / temperature * np.eye(len(fitted.prototypes))[fitted.y]
-        values = {"mean": fitted.mean, "f": fitted.f, "votes": votes, "prototypes": fitted.prototypes / temperature,
+        values = {"mean": fitted.mean, "f": fitted.f, "votes": votes, "prototypes": fitted.t / temperature * fitted.prototypes,
                   "beta": np.array(fitted.beta)}
         for name, value in values.items():
             getattr(self, name).data = value.astype(np.float32)

@@ -22,8 +22,9 @@ from methods.training.settings import RunSettings
 from methods.transfer.linear import Linear
 
 from . import left_out, probes
-from .families import SelfSupervised, Task, Trained
+from .families import Task
 from .probes import Estimate
+from .small_families import SelfSupervised
 
 PARTS = 3
 LEAST_SECONDS = 12.0  # of a training that is worth to be begun
@@ -63,8 +64,8 @@ class Trials:
         self.x = task.features.x(task.known)
         self.parts = left_out.partition(task.y, PARTS)
         self.every = np.arange(len(task.y))
-        key = fingerprint([task.folder.files[i] for i in task.known], task.y, len(task.rest), task.classes, task.seed,
-                          task.device)
+        digests = [task.features.keys[i] for i in task.known]
+        key = fingerprint(digests, task.y, len(task.rest), task.classes, task.reader.key, task.seed, task.device)
         plan = out / "plan.json"
         if not plan.exists() or read_object(plan).get("key") != key:
             shutil.rmtree(out, ignore_errors=True)
@@ -124,12 +125,16 @@ class Trials:
             folder = self.out / _folder(family) / f"part {k}"
             scores[part] = self._part(family, learn, part, steps, save_every, folder)
             curve = curve or RunFolder(folder, RunSettings(), True).history()
-            reference[part] = self.probe.fit(self.x[learn], task.y[learn], len(task.classes)).scores(self.x[part])
+            probe = self.probe.fit(self.x[learn], task.y[learn], len(task.classes))
+            reference[part] = probe.scores(self.x[part]) / left_out.spread(probe, self.x)
             mine, other = (s[part].argmax(1) == task.y[part] for s in (scores, reference))
             ahead, behind = int((mine & ~other).sum()), int((~mine & other).sum())
             if k == 0 and len(self.parts) > 1 and behind - ahead > 2 * np.sqrt(ahead + behind):
-                note += f", stopped after the first part: {mine.sum()} of {len(part)} right, {self.probe.name} {other.sum()}"
+                note += ", stopped after the first part"
                 break
+        tried = np.flatnonzero(np.isfinite(scores).all(1))
+        mine, other = (int((s[tried].argmax(1) == task.y[tried]).sum()) for s in (scores, reference))
+        note += f"; {mine} of {len(tried)} left-out ones right, where {self.probe.name} has {other} of the same"
         gain = left_out.gain(self.probe.slope, len(self.parts))
         estimate = Estimate(family.name, family.about, scores, gain, time.monotonic() - began, curve=curve, note=note)
         return Trial(estimate, dataclasses.replace(self.probe, scores=reference), family, steps)
@@ -143,7 +148,8 @@ class Trials:
         found, content = family.scores(str(folder), self.task.known[part]), io.BytesIO()
         np.save(content, found)
         write_whole(kept, content.getvalue())
-        (folder / "checkpoint.safetensors").unlink()
+        for trained in folder.glob("*.safetensors"):
+            trained.unlink()
         return found
 
     def pretrained(self, family: SelfSupervised, seconds: float) -> Trial:
@@ -169,7 +175,7 @@ class Trials:
         else:
             print(f"training {best.family.name} on all labels", flush=True)
             best.family.train(self.every, best.steps, str(folder), self.steps(best.family.name, best.family, 0)[1])
-        best.estimate.model = Trained(self.task, str(folder))
+        best.estimate.model = best.family.finished(str(folder))
         return best.estimate
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-TEMPERATURES = tuple(2.0 ** np.arange(-6, 6.25, 0.25))
+TEMPERATURES = tuple(2.0 ** (k / 4) for k in range(-24, 25))
 
 
 def wilson(right: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -45,7 +45,11 @@ class FineTuned:
         return mg.softmax(mg.Tensor(scores), 1).numpy()
 
     def predict(self, given: Sequence[str]) -> list[Prediction]:
-        """The most probable class of each text or picture.
+        """The most probable class of each text or picture, see `named_probabilities`."""
+        return most_probable(*self.named_probabilities(given), self.classes)
+
+    def named_probabilities(self, given: Sequence[str]) -> tuple[Sequence[str], np.ndarray]:
+        """Texts or names of pictures, and the probability of each class, (N, classes).
 
         Args:
             given: of pictures files, folders or zips; of texts what `texts_in` takes.
@@ -58,7 +62,7 @@ class FineTuned:
         else:
             files = {name: reader for path in given for name, reader in picture_files(path).items()}
             names, inputs = read_pictures(files, self.prepare)
-        return most_probable(names, self.probabilities(inputs), self.classes) if len(names) else []
+        return names, self.probabilities(inputs) if len(names) else np.zeros((0, len(self.classes)), np.float32)
 
 
 def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") -> FineTuned:

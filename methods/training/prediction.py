@@ -95,7 +95,7 @@ def read_threshold(run: pathlib.Path) -> float | None:
     if not path.exists():
         return None
     q = read_object(path).get("threshold")
-    if not isinstance(q, (int, float)) or not 0 <= q <= 1:
+    if type(q) not in (int, float) or not 0 <= q <= 1:
         raise RunError(f"{path} is damaged: {q!r} is no threshold from 0 to 1")
     return float(q)
 

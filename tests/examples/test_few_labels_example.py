@@ -16,7 +16,7 @@ for library in ("tyro", "tqdm", "safetensors", "sklearn"):
     pytest.importorskip(library)
 
 from examples import few_labels, predict  # noqa: E402
-from methods.few_labels import features, trials  # noqa: E402
+from methods.few_labels import readers, trials  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -98,23 +98,23 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
     predict.main(predict.Run(str(out), (str(tmp_path / "new"),), sort=str(sorted_to)))
     assert len(list(sorted_to.rglob("*.png"))) == 12  # nothing is replaced
 
-    monkeypatch.setattr(features, "encode", None)  # a second run reads no picture again
+    monkeypatch.setattr(readers, "encode", None)  # a second run reads no picture again
     again = few_labels.main(few_labels.Run(folder=str(own), out=str(out), minutes=0, suggest=5))
     assert again.chosen.name == found.chosen.name and again.suggested.tolist() == found.suggested.tolist()
 
 
 def test_families_are_tried_within_the_time_and_kept(own, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(trials, "LEAST_SECONDS", 0.05)
-    monkeypatch.setattr(few_labels.session, "MOST_HASTE", 0.5)
+    monkeypatch.setattr(few_labels.session, "LAST_REPORT", 0.5)
     monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (12, 100))
-    monkeypatch.setattr(few_labels.session.families, "SEMI_SUPERVISED", ("fixmatch",))
+    monkeypatch.setattr(few_labels.session.small_families, "SEMI_SUPERVISED", ("fixmatch",))
     out = tmp_path / "run"
     run = few_labels.Run(folder=str(own), out=str(out), minutes=1)
     found = few_labels.main(run)
     names = [estimate.name for estimate in found.estimates]
     assert any(name.startswith("SimCLR") for name in names) and "fixmatch" in names
     assert (out / "checkpoint.safetensors").exists() and "fixmatch, loss" in (out / "report.html").read_text()
-    for family in few_labels.session.families.SemiSupervised, few_labels.session.families.SelfSupervised:
+    for family in few_labels.session.small_families.SemiSupervised, few_labels.session.small_families.SelfSupervised:
         monkeypatch.setattr(family, "train", lambda self, learn, steps, out, save_every: pytest.fail("trained again")
                             if "simclr" not in out.lower() else [])
     again = few_labels.main(run)
@@ -142,6 +142,96 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
         few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), out=str(tmp_path / "run")))
     with pytest.raises(SystemExit, match="--minutes"):
         few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), minutes=-1))
+
+
+def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tokenizers")
+    from methods.peft import tasks
+    from minigrad.data.labelled_texts import made_up_reviews
+    monkeypatch.setattr(trials, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(few_labels.session, "LAST_REPORT", 0.5)
+    monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (2, 100))
+    monkeypatch.setattr(trials.Trial, "better", lambda self, y: True)
+    reviews = made_up_reviews(80)
+    rows = [(text, ("bad", "good")[k] if i < 24 else "") for i, (text, k) in enumerate(zip(reviews.texts, reviews.labels))]
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows, ("", "good")])
+    tasks.small_bert(reviews.texts, tmp_path / "encoder", 3, 16, 0)
+    run = few_labels.Run(folder=str(tmp_path / "own.csv"), encoder=str(tmp_path), out=str(tmp_path / "run"), minutes=1)
+    found = few_labels.main(run)
+    page = Page(tmp_path / "run" / "report.html")
+    assert len(found.known) == 24 and [e.name for e in found.estimates][-2:] == ["SetFit", "LoRA"]
+    assert found.chosen.name in ("SetFit", "LoRA")
+    assert "blockquote" in page.tags and "img" not in page.tags and "row 82: it has no text" in page.text
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        assert len(list(csv.DictReader(file))) == 56
+    answers = predict.main(predict.Run(str(tmp_path / "run"), ("the film is superb", "a dull plot")))
+    assert len(answers) == 2 and {kind for _, kind, _ in answers} <= {"good", "bad"}
+
+
+def test_copies_stay_in_their_folder_and_damaged_thresholds_are_said(tmp_path):
+    from methods.training import prediction
+    from methods.training.settings import RunError
+    files = {"a/x.png": lambda: b"1", "b/x.png": lambda: b"2"}
+    prediction.sort_copies(files, [("a/x.png", "cat"), ("b/x.png", "cat")], tmp_path / "sorted")
+    assert [(tmp_path / "sorted" / "cat" / name).read_bytes() for name in ("x.png", "x (2).png")] == [b"1", b"2"]
+    for kind in ("../out", "/tmp/out", "a/../../out"):
+        with pytest.raises(RunError, match="leads out"):
+            prediction.sort_copies(files, [("a/x.png", kind)], tmp_path / "sorted")
+    assert prediction.read_threshold(tmp_path) is None
+    for content in ("{", "[]", '{"threshold": 2}', '{"threshold": "x"}', "{}", '{"threshold": true}'):
+        (tmp_path / prediction.UNCERTAINTY).write_text(content)
+        with pytest.raises(RunError, match="damaged"):
+            prediction.read_threshold(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ("folders", "lines", "tsv"))
+def test_every_kind_of_texts(kind, tmp_path):
+    from methods.few_labels import look
+    path = tmp_path / "own"
+    if kind == "folders":
+        for name, text in (("a/1.txt", "x"), ("a/2.txt", "y y"), ("b/1.txt", "z"), ("unlabelled/1.txt", "u"),
+                           ("b/empty.txt", " ")):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_text(text)
+        labelled, unlabelled = 4, 1
+    elif kind == "lines":
+        path = path.with_suffix(".txt")
+        path.write_text("one\n\ntwo words\n")
+        labelled, unlabelled = 0, 2
+    else:
+        path = path.with_suffix(".tsv")
+        path.write_text("a long text here\tx\nanother long text\ty\nno label here\t\n")
+        labelled, unlabelled = 2, 1
+    folder = look.look(path, tmp_path / "out")
+    assert (folder.what, len(folder.labelled), len(folder.unlabelled)) == ("text", labelled, unlabelled)
+    assert "text" in folder.description()[0]
+    look.label_log.append(folder.log, folder.files[folder.unlabelled[0]], "x")
+    assert len(look.look(path, tmp_path / "out").labelled) == labelled + 1
+
+
+def test_a_vision_transformer_is_tuned_by_lora(own, tmp_path, monkeypatch):
+    from methods.few_labels import small_families
+    from methods.training import checkpoint, encoders
+    from methods.training.classifier import Architecture
+    monkeypatch.setattr(trials, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(few_labels.session, "LAST_REPORT", 0.5)
+    monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (2, 100))
+    monkeypatch.setattr(trials.Trial, "better", lambda self, y: self.estimate.name == "LoRA")
+    monkeypatch.setattr(small_families, "SIMILAR", 10**6)
+    sizes = dict(img_size=16, patch_size=8, in_chans=3, num_classes=0, embed_dim=16, depth=1, num_heads=2)
+    vit = Architecture("minigrad.nn.VisionTransformer", **sizes)
+    (tmp_path / "vit").mkdir()
+    checkpoint.save(tmp_path / "vit" / "checkpoint.safetensors", 0, {"net": vit.build()},
+                    encoders.description(vit, encoders.plain_input(16, 3)).facts())
+    run = few_labels.Run(folder=str(own), encoder=str(tmp_path / "vit"), out=str(tmp_path / "run"), minutes=1)
+    found = few_labels.main(run)
+    assert [e.name for e in found.estimates][-2:] == ["fine-tuning", "LoRA"] and found.chosen.name == "LoRA"
+    answers = predict.main(predict.Run(str(tmp_path / "run"), (str(tmp_path / "new"),)))
+    wanted = found.probabilities(found.known[:3])
+    again = predict.main(predict.Run(str(tmp_path / "run"), tuple(str(own / found.folder.files[i]) for i in found.known[:3])))
+    assert len(answers) == 6
+    np.testing.assert_allclose([p for _, _, p in again], wanted.max(1), atol=1e-3)  # calibrated alike
 
 
 def start(own, out, *flags):

@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, soft_prototypes, suggest, tip_adapter, uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest,
+    tip_adapter, uncertainty)
 from methods.transfer import linear
 from minigrad import nn
 
@@ -51,7 +52,7 @@ def make_folder(path, each=4, unlabelled=8, first=0):
 
 def read(path, out="out"):
     folder = look.look(path, path.parent / out)
-    found = features.Features(folder, plain.PlainFeatures(), plain.preprocessing())
+    found = features.Features(folder, readers.PictureReader("plain", lambda: (plain.PlainFeatures(), plain.preprocessing())))
     found.read(np.arange(len(folder.files)))
     return folder, found
 
@@ -80,11 +81,24 @@ def test_left_out_scores_are_those_of_a_loop():
     x, y = clouds(0)
     parts = left_out.partition(y)
     assert len(parts) == 6
-    found = left_out.scores(linear.prototypes, x, y, 3, parts)
+    found, (other, _) = left_out.scores(linear.prototypes, x, y, 3, parts, clouds(1)[0]), clouds(1)
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
-        wanted = linear.prototypes(x[rest], y[rest], 3).scores(x[part])
-        np.testing.assert_array_equal(found[part].argmax(1), wanted.argmax(1))
+        model = linear.prototypes(x[rest], y[rest], 3)
+        np.testing.assert_allclose(found[part], model.scores(x[part]) / np.mean([s.std() for s in model.scores(other)]))
+
+
+@pytest.mark.parametrize("each", (2, 5))
+def test_probabilities_are_calibrated_with_few_labels(each):
+    expected, right = [], []
+    for seed in range(20):
+        x, y = clouds(seed, 4, each, spread=2.5)
+        other, other_y = clouds(1000 + seed, 4, 100, spread=2.5)
+        found = probes.estimates(x, y, 4)[0]
+        p = uncertainty.softmax(found.model.scores(other) / found.model_temperature(y))
+        expected.append(p.max(1).mean())
+        right.append((p.argmax(1) == other_y).mean())
+    assert abs(np.mean(expected) - np.mean(right)) < 0.12
 
 
 def test_what_twice_the_labels_add():
@@ -113,7 +127,8 @@ def test_accuracy_is_weighted_by_the_classes_shares():
     assert estimate.accuracy(y, np.array([0.9, 0.1]))[0] == pytest.approx(0.9)
     assert estimate.accuracy(y, np.array([0.5, 0.5]))[1:] == pytest.approx(uncertainty.wilson(2 / 1.5, 4 / 1.5))
     nothing = probes.Estimate("a", "b", np.full((4, 2), np.nan), 0.0, 0.0)
-    assert np.isnan(nothing.accuracy(y, np.array([0.5, 0.5]))[0]) and nothing.loss(y, np.full(2, 0.5)) == np.inf and nothing.temperature(y) == 1
+    half = np.array([0.5, 0.5])
+    assert np.isnan(nothing.accuracy(y, half)[0]) and nothing.loss(y, half) == np.inf and nothing.temperature(y) == 1
 
 
 # -- uncertainty -------------------------------------------------------------------------------------------------------
@@ -162,7 +177,7 @@ def test_tip_adapter_by_its_equation_and_as_a_network():
             wanted[i, y[j]] += found.alpha * math.exp(-found.beta * (1 - q[i] @ f[j]))
         for c in range(3):
             p = unit(f[y == c].sum(0))
-            wanted[i, c] += q[i] @ p * np.linalg.norm(found.prototypes[c])
+            wanted[i, c] += found.t * q[i] @ p
     np.testing.assert_allclose(found.scores(queries), wanted, rtol=1e-4, atol=1e-4)
 
     class Same(nn.Encoder):
@@ -251,7 +266,7 @@ def test_a_picture_is_encoded_once_whatever_its_name(tmp_path, monkeypatch):
     _, first = read(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "b" / "red" / "0.png").rename(tmp_path / "b" / "red" / "ζωή 生.png")
-    monkeypatch.setattr(features, "encode", None)
+    monkeypatch.setattr(readers, "encode", None)
     folder, again = read(tmp_path / "b")
     new, old = folder.files.index("red/ζωή 生.png"), first.folder.files.index("red/0.png")
     np.testing.assert_array_equal(again.x(np.array([new])), first.x(np.array([old])))
@@ -287,7 +302,7 @@ def test_broken_files_and_copies_are_said_and_left_out(tmp_path):
     (path / "blue" / "other.png").write_bytes((path / "red" / "1.png").read_bytes())
     (path / "notes.txt").write_text("hello")
     folder, found = read(path)
-    result = answer.answer(folder, found, "plain", 3, 0)
+    result = answer.answer(folder, found, 3, 0)
     assert set(folder.unusable) == {"red/empty.png", "red/broken.png", "unlabelled/text.jpg", "unlabelled/dead.png",
                                     "red/copy.png", "red/1.png"}
     assert "a copy of red/0.png" in folder.unusable["red/copy.png"] and "empty" in folder.unusable["red/empty.png"]
@@ -333,7 +348,7 @@ def test_every_kind_of_folder(kind, tmp_path):
             unlabelled = 4
     folder, found = read(path)
     assert (len(folder.labelled), len(folder.unlabelled), len(folder.test)) == (labelled, unlabelled, test)
-    result = answer.answer(folder, found, "plain", 2, 0)
+    result = answer.answer(folder, found, 2, 0)
     assert (result.chosen is None) == (labelled <= 2) and len(result.suggested) == min(2, unlabelled)
     assert (result.test is not None) == bool(test) and all(isinstance(line, str) for line in folder.description())
 
@@ -343,7 +358,7 @@ def test_what_holds_no_pictures_is_said(kind, tmp_path):
     if kind != "missing":
         (tmp_path / "own").mkdir()
     if kind == "no pictures":
-        (tmp_path / "own" / "a.txt").write_text("x")
+        (tmp_path / "own" / "a.docx").write_text("x")
     with pytest.raises((ValueError, FileNotFoundError), match="own"):
         look.look(tmp_path / "own", tmp_path)
 
@@ -375,13 +390,20 @@ def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
     assert label_log.labels(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
 
 
+def test_the_log_is_no_file_of_another_kind(tmp_path):
+    path = make_folder(tmp_path / "own", 2, 2)
+    label_log.append(path / label_log.NAME, "unlabelled/0.png", "red")
+    lines = "\n".join(look.look(path, tmp_path / "out").description())
+    assert "1 label comes from" in lines and "Not looked at" not in lines
+
+
 @pytest.mark.parametrize("move", (False, True), ids=("in place", "moved"))
 def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
     path = make_folder(tmp_path / "own", 2, 4)
     draw(path / "red" / "3.png", 77, RED)
     folder, found = read(path)
     before = {file: file.read_bytes() for file in path.rglob("*.png")}
-    live = [answer.answer(folder, found, "plain", 4, 0).suggested]
+    live = [answer.answer(folder, found, 4, 0).suggested]
     queue = label_queue.LabelQueue(folder, lambda: live.pop() if live else np.zeros(0, int), move=move)
     order = [item["picture"] for item in queue.state()["waiting"]]
     assert len(order) == 4
