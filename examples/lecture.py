@@ -1,7 +1,7 @@
 """The lecture on learning with few labels, claim by claim, as one page of figures and numbers made here.
 
     python -m examples.lecture --quick --workers 2     # a quarter of an hour on two cores, mostly on small data
-    python -m examples.lecture                         # a night: CIFAR-10, Omniglot, speech, glosses, SST-2, Openclipart where they are at hand
+    python -m examples.lecture                         # a night: CIFAR-10, Omniglot, speech, texts, where they are at hand
     python -m examples.lecture --only SimCLR BYOL
 
 Each section runs an example (several share one) or finds its finished run by its settings. Killed, the same command goes on.
@@ -226,9 +226,11 @@ SECTIONS = (
             above("contrastive", "caption"), "contrastive needs a twelfth of the pictures that caption prediction needs",
             "vision_language/clip.py:loss"),
     Section("Adapters", "Small layers between the frozen ones do as well as training all.", "peft",
-            tuned("probe", "adapters", "full"), near("adapters", 2), "GLUE: 80.0 of 80.4 with 3.6 % of the parameters", "peft/adapters.py:Adapter"),
+            tuned("probe", "adapters", "full"), near("adapters", 2),
+            "GLUE: 80.0 of 80.4 with 3.6 % of the parameters", "peft/adapters.py:Adapter"),
     Section("Prompt tuning", "Some learned vectors among the inputs adapt a frozen network.", "peft",
-            tuned("probe", "prompt", "full"), lambda mean: min(value for name, value in mean.items() if name.startswith("prompt")) > 60,
+            tuned("probe", "prompt", "full"),
+            lambda mean: min(value for name, value in mean.items() if name.startswith("prompt")) > 60,
             "SuperGLUE with T5-XXL: as good as full fine-tuning; smaller ones trail", "peft/prompt.py:Prompted"),
     Section("Prefix tuning", "Learned keys and values before those of each layer.", "peft", tuned("probe", "prefix", "full"),
             near("prefix", 4), "E2E, BLEU: 69.7 of 68.2 with 0.1 % of the parameters", "peft/prefix.py:Prefix"),
