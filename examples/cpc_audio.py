@@ -95,7 +95,7 @@ def main(run):
     columns = [(kind, name) for kind in sounds.labels for name in ("linear", "MLP")]
     rows = dict.fromkeys(row for row, _, _ in found)
     table = text_table([("accuracy on the test recordings, %", *(f"{kind}, {name}" for kind, name in columns)), *(
-        (row, *(f"{100 * found[row, *c]:.1f}" if (row, *c) in found else "" for c in columns)) for row in rows)])
+        (row, *(f"{100 * found[(row, *c)]:.1f}" if (row, *c) in found else "" for c in columns)) for row in rows)])
     print(table)
     write_whole(folder.path / "table.txt", table)
     write_whole(folder.path / "accuracies.json", json.dumps([[*key, value] for key, value in found.items()]))

@@ -1,4 +1,5 @@
 """What is installed: the package minigrad with its kernels' sources, and nothing else of the clone."""
+import ast
 import configparser
 import fnmatch
 import pathlib
@@ -34,3 +35,22 @@ def test_no_message_says_to_install_a_strangers_package():
     for file in [*ROOT.glob("*.md"), *(path for folder in ("minigrad", "methods", "examples", "tests") for kind in ("*.py", "*.md", "*.sh")
                                        for path in (ROOT / folder).rglob(kind))]:
         assert file == pathlib.Path(__file__) or "minigrad[" not in file.read_text(), file
+
+
+def starred_subscripts(source):
+    """The lines with x[a, *b], which Python 3.10 does not know; x[(a, *b)] is the same."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and any(
+                isinstance(item, ast.Starred) for item in node.slice.elts):
+            if lines[node.slice.lineno - 1].encode()[node.slice.col_offset:][:1] != b"(":
+                yield node.lineno
+
+
+def test_python_3_10_can_read_every_file():
+    assert list(starred_subscripts("x = a[1, *b]\ny = a[(1, *b)]")) == [1]
+    for folder in ("minigrad", "methods", "examples", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            source = path.read_text(encoding="utf-8")
+            ast.parse(source, feature_version=(3, 10))
+            assert not list(starred_subscripts(source)), path
