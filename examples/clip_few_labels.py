@@ -70,7 +70,7 @@ def main(run):
     probe = linear.logistic(x[chosen], y, len(names)).scores(x[images.test])
     cache = few_labels.tip_adapter(weights, known, y, float(np.exp(float(net.s))))
     outputs = {"zero-shot": tested @ weights.T, "linear probe": probe,
-            f"Tip-Adapter, {cache.chosen}": cache.scores(tested)}
+               f"Tip-Adapter, alpha {cache.alpha:g}, beta {cache.beta:g}": cache.scores(tested)}
     accuracies = {name: accuracy(logits, test_y) for name, logits in outputs.items()}
     if run.finetune:
         accuracies |= tuned(run, folder, net, preprocessing, images, chosen, weights)

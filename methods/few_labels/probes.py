@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from methods.transfer import linear
+from methods.transfer.tip_adapter import cache
 
 from . import left_out, uncertainty
 from .soft_prototypes import soft_prototypes
-from .tip_adapter import cache
 
 PROBES: dict[str, tuple[left_out.Fit, str]] = {
     "prototypes": (linear.prototypes, "the class whose mean is nearest"),

@@ -12,13 +12,13 @@ from methods.training.prediction import UNCERTAINTY
 from methods.training.run import write_whole
 from methods.transfer import finetune
 from methods.transfer.linear import Linear
+from methods.transfer.tip_adapter import TipAdapter
 from minigrad import nn
 
 from .answer import COVERAGE, Answer
 from .families import Trained
 from .readers import PictureReader, TextReader
 from .text_families import TunedText, inputs
-from .tip_adapter import TipAdapter
 
 
 def save(result: Answer, reader: PictureReader | TextReader, out: pathlib.Path) -> None:

@@ -13,8 +13,8 @@ WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the zero-shot classifier is th
 import numpy as np
 
 import minigrad as mg
-from methods.few_labels.tip_adapter import ALPHAS, BETAS, Cache
 from methods.training.objectives import one_hot
+from methods.transfer.tip_adapter import ALPHAS, BETAS, Cache
 from minigrad import Tensor, nn
 
 from .clip import CLIP
@@ -36,8 +36,7 @@ def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scal
             if best is None or loss < best[0]:
                 best = loss, alpha, beta
     _, alpha, beta = best
-    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, scale * weights, alpha, beta,
-                 f"alpha {alpha:g}, beta {beta:g}")
+    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, weights, scale, alpha, beta)
 
 
 class Named(nn.Encoder):

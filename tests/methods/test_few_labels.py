@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 import minigrad as mg
 from methods.few_labels import (
     answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest,
-    tip_adapter, uncertainty)
-from methods.transfer import linear
+    uncertainty)
+from methods.transfer import linear, tip_adapter
 from minigrad import nn
 
 pytest.importorskip("sklearn")

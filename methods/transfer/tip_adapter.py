@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from methods.transfer.linear import TEMPERATURES, unit
-from methods.vision_language.few_labels import tip_adapter
 from minigrad import Tensor, nn
+
+from .linear import TEMPERATURES, unit
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0)
@@ -25,7 +25,12 @@ BETAS = (1.0, 3.0, 5.5, 10.0)
 
 @dataclass
 class Cache:
-    """A fitted cache. Args: mean: (width,); f: F, (n, width); y: (n,); prototypes: P, (classes, width)."""
+    """A fitted cache.
+
+    Args:
+        mean: (width,), taken off all features; f: F, (n, width); y: (n,); prototypes: P, or CLIP's rows for the classes' names,
+            (classes, width); t: their factor.
+    """
 
     mean: np.ndarray
     f: np.ndarray
@@ -37,7 +42,9 @@ class Cache:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Logits (N, classes) of features (N, width)."""
-        return tip_adapter(unit(x - self.mean), self.prototypes, self.f, self.y, self.alpha, self.beta, self.t)
+        z = unit(x - self.mean)
+        votes = np.exp(-self.beta * (1 - z @ self.f.T)) @ np.eye(len(self.prototypes))[self.y]
+        return self.t * z @ self.prototypes.T + self.alpha * votes
 
 
 def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
