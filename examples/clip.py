@@ -47,7 +47,7 @@ class Run(RunSettings, clip.Config):
     image_size: int = setting(0, least=0)  # pixels of its input; 0: those of its preprocessing
     size: int = setting(32, least=8)  # pixels to which picture files are scaled for a tower from scratch
     crop: float = setting(0.7, above=0, most=1)  # the least area of the random square crops
-    batch: int = setting(128, least=2)
+    batch: int = setting(128, least=2)  # pictures in a step
     lr: float = setting(1e-3, above=0)  # rises first, then falls along a cosine
     decay: float = setting(0.2, least=0)  # of the kernels, times the learning rate
     steps: int = setting(600, least=1, free=True)  # of the training
