@@ -3,7 +3,7 @@
     python -m examples.clip                                        # digits in colours; a fifth of the pairs is never seen
     python -m examples.clip --data FOLDER                          # your pictures, with a captions.csv: image, caption
     python -m examples.clip --data FOLDER --encoder lite0          # ... read by a network that was trained on others
-    python -m examples.clip --data clipart --encoder lite0 --steps 2000
+    python -m examples.clip --data clipart --encoder lite0 --image-size 128 --dropout 0.5
     python -m examples.clip --data cifar10 --unseen cat truck --steps 3000
     python -m examples.clip --task caption                         # another task: write the caption; or bag_of_words
 

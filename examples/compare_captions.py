@@ -1,6 +1,6 @@
 """The three tasks that CLIP's authors compare, by zero-shot accuracy against the pictures processed.
 
-    python -m examples.compare_captions                                    # digits in colours, 5 minutes
+    python -m examples.compare_captions                                    # digits in colours, a minute
     python -m examples.compare_captions --data clipart --encoder lite0 --steps 1500
     python -m examples.compare_captions --only contrastive caption --seeds 3
 
