@@ -68,9 +68,11 @@ def main(run):
     y, test_y = images.labels[chosen], images.labels[images.test]
     known, tested = (retrieval.image_embeddings(net, x[part]) for part in (chosen, images.test))
     probe = linear.logistic(x[chosen], y, len(names)).scores(x[images.test])
-    cache = few_labels.tip_adapter(weights, known, y, float(np.exp(float(net.s))))
+    scale = float(np.exp(float(net.s)))
+    alpha, beta = few_labels.choose(weights, known, y, scale)
     outputs = {"zero-shot": tested @ weights.T, "linear probe": probe,
-            f"Tip-Adapter, {cache.chosen}": cache.scores(tested)}
+            f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}":
+                   few_labels.tip_adapter(tested, weights, known, y, alpha, beta, scale)}
     accuracies = {name: accuracy(logits, test_y) for name, logits in outputs.items()}
     if run.finetune:
         accuracies |= tuned(run, folder, net, preprocessing, images, chosen, weights)

@@ -13,19 +13,32 @@ WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the zero-shot classifier is th
 import numpy as np
 
 import minigrad as mg
-from methods.few_labels.tip_adapter import ALPHAS, BETAS, Cache
 from methods.training.objectives import one_hot
 from minigrad import Tensor, nn
 
 from .clip import CLIP
 
 
-def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float) -> Cache:
-    """The classifier of embeddings I; alpha and beta are those under which left-out labels are most likely.
+ALPHAS, BETAS = (0.0, 1.0, 3.0, 10.0), (1.0, 3.0, 5.5, 10.0)
+
+
+def tip_adapter(images: np.ndarray, weights: np.ndarray, known: np.ndarray, labels: np.ndarray, alpha: float = 1.0,
+                beta: float = 5.5, scale: float = 100.0) -> np.ndarray:
+    """The logits (N, classes).
 
     Args:
-        weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
+        images: I, (N, dim); weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
         scale: e^s.
+    """
+    near = np.exp(-beta * (1 - images @ known.T))
+    return scale * images @ weights.T + alpha * near @ one_hot(labels, len(weights))
+
+
+def choose(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float = 100.0) -> tuple[float, float]:
+    """The alpha and beta under which labels are most likely, each left out of the cache in its turn.
+
+    Args:
+        weights, known, labels, scale: as of `tip_adapter`.
     """
     zero_shot, hot, best = scale * known @ weights.T, one_hot(labels, len(weights)), None
     for beta in BETAS:
@@ -35,9 +48,7 @@ def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scal
             loss = float(mg.cross_entropy(zero_shot + alpha * near @ hot, labels))
             if best is None or loss < best[0]:
                 best = loss, alpha, beta
-    _, alpha, beta = best
-    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, scale * weights, alpha, beta,
-                 f"alpha {alpha:g}, beta {beta:g}")
+    return best[1:]
 
 
 class Named(nn.Encoder):

@@ -170,23 +170,22 @@ def test_recall_by_hand():
 def test_tip_adapter_by_its_equation():
     images, weights, known = (unit(rng.normal(size=(n, 6))) for n in (5, 3, 4))
     labels, expected = np.array([0, 1, 2, 1]), np.zeros((5, 3))
-    found = few_labels.tip_adapter(weights, known, labels, 30.0)
     for i in range(5):
         for c in range(3):
-            expected[i, c] = 30 * images[i] @ weights[c] + found.alpha * sum(
-                np.exp(-found.beta * (1 - images[i] @ known[j])) for j in range(4) if labels[j] == c)
-    np.testing.assert_allclose(found.scores(images), expected)
+            expected[i, c] = 30 * images[i] @ weights[c] + 2 * sum(
+                np.exp(-5.5 * (1 - images[i] @ known[j])) for j in range(4) if labels[j] == c)
+    np.testing.assert_allclose(few_labels.tip_adapter(images, weights, known, labels, 2, 5.5, 30), expected)
 
 
 def test_tip_adapter_trusts_labels_where_names_are_wrong():
     centres = np.eye(3, 6)
     known = unit(np.repeat(centres, 5, 0) + 0.1 * rng.normal(size=(15, 6)))
-    labels = np.arange(3).repeat(5)
-    found = few_labels.tip_adapter(np.roll(centres, 1, 0), known, labels, 5.0)
-    assert found.alpha == max(few_labels.ALPHAS)
-    np.testing.assert_array_equal(found.scores(known).argmax(1), labels)
-    one_each = few_labels.tip_adapter(centres, known[::5], np.arange(3), 5.0)
-    assert one_each.alpha == 0  # of what is left out nothing is near
+    labels, wrong = np.arange(3).repeat(5), np.roll(centres, 1, 0)
+    alpha, beta = few_labels.choose(wrong, known, labels, 5.0)
+    assert alpha == max(few_labels.ALPHAS)
+    scores = few_labels.tip_adapter(known, wrong, known, labels, alpha, beta, 5.0)
+    np.testing.assert_array_equal(scores.argmax(1), labels)
+    assert few_labels.choose(centres, known[::5], np.arange(3), 5.0)[0] == 0  # of what is left out nothing is near
 
 
 def test_a_named_network_says_what_the_zero_shot_classifier_says(vocabulary):
