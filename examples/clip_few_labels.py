@@ -70,9 +70,8 @@ def main(run):
     probe = linear.logistic(x[chosen], y, len(names)).scores(x[images.test])
     scale = float(np.exp(float(net.s)))
     alpha, beta = few_labels.choose(weights, known, y, scale)
-    outputs = {"zero-shot": tested @ weights.T, "linear probe": probe,
-            f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}":
-                   few_labels.tip_adapter(tested, weights, known, y, alpha, beta, scale)}
+    cached = few_labels.tip_adapter(tested, weights, known, y, alpha, beta, scale)
+    outputs = {"zero-shot": tested @ weights.T, "linear probe": probe, f"Tip-Adapter, alpha {alpha:g}, beta {beta:g}": cached}
     accuracies = {name: accuracy(logits, test_y) for name, logits in outputs.items()}
     if run.finetune:
         accuracies |= tuned(run, folder, net, preprocessing, images, chosen, weights)
