@@ -3,7 +3,7 @@
     python -m examples.clip                                        # digits in colours; a fifth of the pairs is never seen
     python -m examples.clip --data FOLDER                          # your pictures, with a captions.csv: image, caption
     python -m examples.clip --data FOLDER --encoder lite0          # ... read by a network that was trained on others
-    python -m examples.clip --data clipart --encoder lite0 --steps 2000
+    python -m examples.clip --data clipart --encoder lite0 --image-size 128 --dropout 0.5
     python -m examples.clip --data cifar10 --unseen cat truck --steps 3000
     python -m examples.clip --task caption                         # another task: write the caption; or bag_of_words
 
@@ -47,7 +47,7 @@ class Run(RunSettings, clip.Config):
     image_size: int = setting(0, least=0)  # pixels of its input; 0: those of its preprocessing
     size: int = setting(32, least=8)  # pixels to which picture files are scaled for a tower from scratch
     crop: float = setting(0.7, above=0, most=1)  # the least area of the random square crops
-    batch: int = setting(128, least=2)
+    batch: int = setting(128, least=2)  # pictures in a step
     lr: float = setting(1e-3, above=0)  # rises first, then falls along a cosine
     decay: float = setting(0.2, least=0)  # of the kernels, times the learning rate
     steps: int = setting(600, least=1, free=True)  # of the training

@@ -1,6 +1,6 @@
 """The three tasks that CLIP's authors compare, by zero-shot accuracy against the pictures processed.
 
-    python -m examples.compare_captions                                    # digits in colours, 5 minutes
+    python -m examples.compare_captions                                    # digits in colours, a minute
     python -m examples.compare_captions --data clipart --encoder lite0 --steps 1500
     python -m examples.compare_captions --only contrastive caption --seeds 3
 
@@ -34,8 +34,8 @@ class Run:
     steps: int = setting(400, least=10)  # of each training
     batch: int = setting(64, least=2)  # pictures in a step
     lr: float = setting(1e-3, above=0)
-    text_width: int = setting(64, least=1)  # of the text tower
-    text_layers: int = setting(1, least=1)
+    text_width: int = setting(64, least=1)  # numbers a piece, in the text tower
+    text_layers: int = setting(1, least=1)  # its blocks
     dropout: float = setting(0.3, least=0, below=1)  # of a picture's features
     held_out: int = setting(300, least=2)  # pictures to test on
     unseen: tuple[str, ...] = ()  # as of examples.clip

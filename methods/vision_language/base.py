@@ -21,9 +21,9 @@ class Config:
 
     vocabulary: int = setting(2000, least=515)  # pieces of words, learned from the captions
     length: int = setting(32, least=4)  # pieces of a caption, START and END among them, at most
-    text_width: int = setting(128, least=1)
-    text_layers: int = setting(2, least=1)
-    text_heads: int = setting(4, least=1)
+    text_width: int = setting(128, least=1)  # numbers a piece, in the text tower
+    text_layers: int = setting(2, least=1)  # its blocks
+    text_heads: int = setting(4, least=1)  # of its attention; they divide the width
     dropout: float = setting(0.3, least=0, below=1)  # of a picture's features, before the head
     warmup: float = setting(0.1, least=0, most=1)  # the part of the steps in which the learning rate rises
 
