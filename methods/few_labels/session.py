@@ -30,7 +30,7 @@ LAST_REPORT = 15.0  # seconds for the last report
 class Config:
     """Settings of a run."""
 
-    folder: str = setting("", free=True)
+    folder: str
     label: bool = setting(False, free=True)  # serve a page on this machine alone, to click the classes of pictures
     move: bool = setting(False, free=True)  # with --label: move each labelled picture into the folder of its class
     classes: tuple[str, ...] = setting((), free=True)  # with --label: classes that have no picture yet

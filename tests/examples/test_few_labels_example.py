@@ -254,12 +254,15 @@ def test_the_page_is_served_until_ctrl_c(own, tmp_path):
         process.kill()
 
 
-def test_a_killed_run_goes_on(own, tmp_path):
+@pytest.mark.parametrize("number", (signal.SIGKILL, signal.SIGINT), ids=("kill -9", "Ctrl-C"))
+def test_a_stopped_run_goes_on(number, own, tmp_path):
     process = start(own, tmp_path / "run", "--minutes", "1")
     try:
         next(line for line in process.stdout if line.startswith("reading"))
-        process.kill()
-        process.wait(timeout=30)
+        process.send_signal(number)
+        said, errors = process.communicate(timeout=30)
+        assert process.returncode and "Traceback" not in errors
+        assert number == signal.SIGKILL or process.returncode == 130 and "the same command goes on" in said
         process = start(own, tmp_path / "run", "--minutes", "0")
         said, errors = process.communicate(timeout=60)
         assert process.returncode == 0 and "Use " in said, errors

@@ -540,7 +540,7 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
 def odd_settings():
     """(example, field, value out of its range) of all examples and methods."""
     import importlib
-    from examples import attention, embed, self_supervised, semi_supervised, simclr_v2
+    from examples import attention, embed, few_labels, self_supervised, semi_supervised, simclr_v2
     from methods import self_supervised as without_labels
     examples = {name: importlib.import_module(f"examples.{name}") for name in (
         "prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons", "compare_few_shot",
@@ -549,7 +549,8 @@ def odd_settings():
     configs = [(module, module.Run()) for module in examples.values()]
     configs += [(semi_supervised, semi_supervised.settings(name)) for name in (*METHODS, "label_propagation")]
     configs += [(self_supervised, self_supervised.settings(name)) for name in without_labels.METHODS]
-    configs += [(attention, attention.Run(())), (embed, embed.Run(())), (simclr_v2, simclr_v2.Run("runs"))]
+    configs += [(attention, attention.Run(())), (embed, embed.Run(())), (simclr_v2, simclr_v2.Run("runs")),
+                (few_labels, few_labels.Run(folder="runs"))]
     for module, config in configs:
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
