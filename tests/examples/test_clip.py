@@ -119,16 +119,17 @@ def test_the_image_tower_of_a_run_serves_as_encoder(learned, tmp_path, drawings)
     assert set(probe) == {"prototypes", "ridge", "logistic"}
 
 
-@pytest.mark.parametrize("encoder", [nn.EfficientNetLite(num_classes=0), nn.resnet18(num_classes=0), nn.VisionTransformer(
-    16, 8, 3, 0, 8, 1, 2)], ids=lambda encoder: type(encoder).__name__)
-def test_of_a_frozen_tower_the_projection_alone_learns(encoder):
-    task = pictures.load("digits", 100)
-    for name, module in TASKS.items():
-        net, *_ = clip.build(run("nowhere", task=name, encoder="given"), module, base.described(encoder), encoder.state_dict(),
-                             task.train, nn.Preprocessing(8, crop=1))
-        learned = {id(p) for p in net.image.parameters() if p.requires_grad}
-        assert learned == {id(p) for p in net.image.head.parameters()}
-        assert all(np.array_equal(array, net.image.state_dict()[key]) for key, array in encoder.state_dict().items())
+@pytest.mark.parametrize("task, build", [
+    ("contrastive", lambda: nn.EfficientNetLite(0.1, 0.1, num_classes=0)), ("caption", lambda: nn.VisionTransformer(
+        16, 8, 3, 0, 8, 1, 2)), ("bag_of_words", lambda: nn.EfficientNetLite(0.1, 0.1, num_classes=0))],
+    ids=["EfficientNet", "Transformer", "bag of words"])
+def test_of_a_frozen_tower_the_projection_alone_learns(task, build):
+    encoder, captions = build(), pictures.load("digits", 100).train  # their heads have other names in checkpoints
+    net, *_ = clip.build(run("nowhere", task=task, encoder="given"), TASKS[task], base.described(encoder), encoder.state_dict(),
+                         captions, nn.Preprocessing(8, crop=1))
+    learned = {id(p) for p in net.image.parameters() if p.requires_grad}
+    assert learned == {id(p) for p in net.image.head.parameters()}
+    assert all(np.array_equal(array, net.image.state_dict()[key]) for key, array in encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("task", ["contrastive", "caption", "bag_of_words"])
