@@ -246,9 +246,9 @@ def test_the_page_is_served_until_ctrl_c(own, tmp_path):
         line = next(line for line in process.stdout if "127.0.0.1" in line)
         assert re.search(r"http://127\.0\.0\.1:\d+/[\w-]{30,}/$", line.strip())
         other = start(own, tmp_path / "run", "--minutes", "0")  # the run's folder is taken
-        assert "another run writes" in other.communicate(timeout=60)[1] and other.returncode
+        assert "another run writes" in other.communicate(timeout=300)[1] and other.returncode
         process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=30)
+        said, errors = process.communicate(timeout=120)
         assert process.returncode == 0 and "0 labels were given" in said, errors
     finally:
         process.kill()
@@ -260,11 +260,11 @@ def test_a_stopped_run_goes_on(number, own, tmp_path):
     try:
         next(line for line in process.stdout if line.startswith("reading"))
         process.send_signal(number)
-        said, errors = process.communicate(timeout=30)
+        said, errors = process.communicate(timeout=120)
         assert process.returncode and "Traceback" not in errors
         assert number == signal.SIGKILL or process.returncode == 130 and "the same command goes on" in said
         process = start(own, tmp_path / "run", "--minutes", "0")
-        said, errors = process.communicate(timeout=60)
+        said, errors = process.communicate(timeout=300)
         assert process.returncode == 0 and "Use " in said, errors
     finally:
         process.kill()
