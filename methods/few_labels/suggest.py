@@ -6,8 +6,8 @@ largest clusters without a label each gives its most typical picture.
 
     typicality(x) = 1 / (mean distance of x to its 20 nearest in the cluster)
 
-With 10, 20 and 50 labels from 1,000 pictures of CIFAR-10, features of EfficientNet-Lite0 and prototypes, 44, 49 and 54 % of other
-pictures were right, and 32, 39 and 49 % where the labels were drawn at random (means of ten draws).
+With 10, 20 and 50 labels from 1,000 pictures of CIFAR-10, features of EfficientNet-Lite0 and prototypes, 44, 49 and 54 % of
+other pictures were right, and 32, 39 and 49 % where the labels were drawn at random (means of ten draws).
 
 Margin, later: the pictures whose two most probable classes are nearest to each other (Scheffer et al. 2001).
 """
