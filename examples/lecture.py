@@ -58,6 +58,10 @@ JOBS = {
 }
 
 
+BRIEF = ("These are the brief runs of --quick. They show that all methods run; many trainings are far too short, and the data too "
+         "small, for their claim to be seen.")
+
+
 @dataclass(frozen=True)
 class Section:
     """A topic of the lecture.
@@ -280,7 +284,8 @@ def main(run: Run) -> dict[str, bool | None]:
         parts.append(part)
     state = {True: "holds here", False: "does not hold here", None: "no numbers"}
     contents = page.table([("topic", "the claim"), *((topic, state[holds]) for topic, holds in found.items())])
-    write_whole(out / "index.html", page.whole("Learning with few labels", contents, *parts))
+    brief = [page.paragraph(BRIEF)] if run.quick else []
+    write_whole(out / "index.html", page.whole("Learning with few labels", *brief, contents, *parts))
     for topic, holds in found.items():
         print(f"{topic:32}{state[holds]}")
     print(f"the page is {out / 'index.html'}")
@@ -296,7 +301,8 @@ def written(section: Section, job: Job, outcome: Outcome, folder: pathlib.Path, 
         rows = section.rows(outcome.value)
         holds = bool(section.holds({name: float(np.mean(values)) for name, values in rows}))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        parts.append(page.paragraph(f"There are no numbers: {error}"))
+        why = f"the run has no row {error.args[0]}" if isinstance(error, KeyError) else error
+        parts.append(page.paragraph(f"There are no numbers: {why}"))
     else:
         parts.append(page.table([("", section.unit), *((name, spread(values, 1)) for name, values in rows)]))
         verdict = "holds" if holds else "does not hold"
