@@ -16,11 +16,11 @@ def cache(monkeypatch, tmp_path_factory):
 def test_all_methods_compare_and_resume(tmp_path, capsys):
     run = compare_semi_supervised.Run(seeds=1, steps=3, batch=10, width=4, labels=20, out=str(tmp_path / "all"))
     found = compare_semi_supervised.main(run)
-    assert list(found) == list(compare_semi_supervised.MODULES) and len(found) == 12
+    assert list(found) == list(compare_semi_supervised.MODULES) and len(found) == 14
     assert all(0 <= value <= 100 for values in found.values() for value in values)
     text = (tmp_path / "all" / "table.txt").read_text()
     assert all(" ".join(module.ROW[2:]) in text for module in compare_semi_supervised.MODULES.values())
-    assert len(text.splitlines()) == 14 and (tmp_path / "all" / "accuracies.png").stat().st_size > 1000
+    assert len(text.splitlines()) == 16 and (tmp_path / "all" / "accuracies.png").stat().st_size > 1000
     (tmp_path / "all" / "fixmatch-0" / "result.json").unlink()  # as if killed in between
     again = compare_semi_supervised.main(dataclasses.replace(run, resume=True))
     assert again == found and text.split("fixmatch")[0] in capsys.readouterr().out

@@ -528,6 +528,7 @@ LEFT_OUT = {
     **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
     **dict.fromkeys(["nn.Preprocessing", "nn.load_encoder", "nn.resize_positions"], "takes files: nn/test_published.py"),
     "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
+    "nn.load_clip": "takes files: nn/test_published_clip.py",
     **dict.fromkeys(["nn.load_text_encoder", "nn.published_state"], "takes or makes a file: nn/test_encoders.py"),
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
