@@ -58,8 +58,8 @@ JOBS = {
 }
 
 
-BRIEF = ("These are the brief runs of --quick. They show that all methods run; many trainings are far too short, and the data too "
-         "small, for their claim to be seen.")
+BRIEF = ("These are the brief runs of --quick. They show that all methods run; many trainings are far too short, and the "
+         "data too small, for their claim to be seen.")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
     python -m examples.peft setfit --data sst2 --per-class 16               # few labels
 
 The encoder of texts is MiniLM if its package is installed, else a small BERT that learns from the texts first; --encoder takes
-a folder of the Hub, or a run of examples.bert. `full` and `probe` are the references: all weights, or a new head alone. The run's
-folder holds what was trained in `fine_tuning.safetensors`, which needs the same encoder; examples.predict reads it.
+a folder of the Hub, or a run of examples.bert. `full` and `probe` are the references: all weights, or a new head alone. The
+run's folder holds what was trained in `fine_tuning.safetensors`, which needs the same encoder; examples.predict reads it.
 """
 import dataclasses
 import time
@@ -53,7 +53,7 @@ def main(run):
     mg.random.seed(run.seed)
     adaptation = adapt(run, task)
     print(adaptation, flush=True)
-    found = adaptation.counts() | {"share": 100 * adaptation.counts()["trained"] / adaptation.base_size, "bytes": 0, "seconds": 0.0}
+    found = adaptation.counts() | {"bytes": 0, "seconds": 0.0}
     if run.method != "probe":
         found |= trained(run, task, adaptation, folder)
     if run.method in ("probe", "setfit"):
@@ -92,7 +92,8 @@ def adapt(run, task):
 def trained(run, task, adaptation, folder):
     """Trains, and returns the optimiser's bytes and the seconds a step."""
     if run.method == "setfit":
-        method, batches = setfit.Contrast(run, adaptation), setfit.Balanced(task.x, task.y, task.pad, run.contrastive_batch, run.seed)
+        method = setfit.Contrast(run, adaptation)
+        batches = setfit.Balanced(task.x, task.y, task.pad, run.contrastive_batch, run.seed)
     else:
         method, batches = tuning.Tuning(run, adaptation), task.batches(run.batch, run.seed)
         if run.probed and not folder.checkpoint.exists():

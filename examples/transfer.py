@@ -134,7 +134,8 @@ def tuned(run, images, x, chosen):
     inputs = np.concatenate([preprocessing(images.pictures[i]) for i in chosen])
     method, folder = finetune.FineTune(run, encoder), RunFolder(run.out, run, run.resume)
     train(method, finetune.Batches(inputs, y, run, run.seed), finetune.make_optimizers(encoder, run), run.steps, folder,
-          classifier=encoders.classifier(encoder, preprocessing, images.classes, "wise"), data=checkpoint.fingerprint(inputs, y))
+          classifier=encoders.classifier(encoder, preprocessing, images.classes, "wise"),
+          data=checkpoint.fingerprint(inputs, y))
     found = {"LP-FT": accuracy(scores(encoder, preprocessing, images, images.test), test_y)}
     encoder.load_state_dict(finetune.Between(method).state_dict())
     found["LP-FT + WiSE-FT"] = accuracy(scores(encoder, preprocessing, images, images.test), test_y)

@@ -172,8 +172,8 @@ def adapt(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Ten
     return {**fixed, **fast}
 
 
-def query_outputs(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query_x: Tensor,
-                  config: Config, steps: int) -> Tensor:
+def query_outputs(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], support: Examples,
+                  query_x: Tensor, config: Config, steps: int) -> Tensor:
     """The adapted networks' outputs for the queries: (tasks, n, ...)."""
     adapted = adapt(net, loss, params, alpha, *support, steps, config.first_order)
     moments = [] if config.norm == "support" else None

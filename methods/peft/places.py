@@ -93,7 +93,8 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, l
         rows = sorted({(layer.rows.start, layer.rows.stop) for layer in chosen.values() if layer.linear is linear})
         if any(stop > start for (_, stop), (start, _) in zip(rows, rows[1:])):
             raise ValueError("a pattern names rows that another names too: queries, keys or values, and all three together")
-        places = {(id(layer.holder), layer.key): (layer.holder, layer.key) for layer in layers.values() if layer.linear is linear}
+        places = {(id(layer.holder), layer.key): (layer.holder, layer.key)
+                  for layer in layers.values() if layer.linear is linear}
         found.append((linear, [slice(*pair) for pair in rows], list(places.values())))
     return found
 
@@ -123,8 +124,8 @@ def transformers(net: nn.Module) -> list[nn.Module]:
     found = [module for module in net.modules() if (blocks := vars(module).get("blocks")) and isinstance(blocks, list)
              and isinstance(blocks[0], nn.TransformerBlock)]
     if not found:
-        raise ValueError(f"{type(net).__name__} has no Transformer blocks: this method is for BERT, CLIPText, VisionTransformer "
-                         "and networks that hold one")
+        raise ValueError(f"{type(net).__name__} has no Transformer blocks: this method is for BERT, CLIPText, "
+                         "VisionTransformer and networks that hold one")
     return found
 
 

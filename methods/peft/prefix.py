@@ -79,5 +79,6 @@ def parts(net: nn.Module, config: Config) -> Iterator[Place]:
             if shared:
                 new = FromMlp(shared, heads)
             else:
-                new = Prefix(*mg.random.generator().normal(0, 0.5, (2, heads, config.length, width // heads)).astype(np.float32))
+                start = mg.random.generator().normal(0, 0.5, (2, heads, config.length, width // heads))
+                new = Prefix(*start.astype(np.float32))
             yield Place(vars(block.attn), "prefix", new)

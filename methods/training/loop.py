@@ -102,7 +102,10 @@ def progress_bar(steps: int, start: int = 0) -> Any:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP inside fills instead of interrupting: half a step cannot be resumed."""
+    """A list that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP inside fills instead of interrupting.
+
+    Half a step cannot be resumed.
+    """
     received: list[int] = []
 
     def note(number, frame):

@@ -58,7 +58,8 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
         raise ValueError(f"to train on there is no text of class {some(new)}")
     if len(trained) < 2:
         why = "; ".join(f"skipped {name} ({reason})" for name, reason in list(skipped.items())[:5])
-        raise ValueError(f"{path} holds labelled texts of {len(trained)} classes, and two or more are wanted{'; ' + why if why else ''}")
+        raise ValueError(f"{path} holds labelled texts of {len(trained)} classes, and two or more are wanted"
+                         f"{'; ' + why if why else ''}")
     texts, labels, tested = zip(*rows)
     test = np.flatnonzero(tested) if "test" in parts else None
     return LabelledTexts(list(texts), np.array([trained.index(label) for label in labels]), tuple(trained), test, skipped)

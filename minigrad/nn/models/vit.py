@@ -101,7 +101,8 @@ class VisionTransformer(Encoder):
         x, positions = self.patch_embed(x), self.pos_embed[:, 1:]
         if self.dynamic_img_size and grid != self.grid:
             image = positions.reshape(1, *self.grid, -1).transpose(0, 3, 1, 2)
-            positions = ops.interpolate(image, size=grid, **RESIZING["antialiased"]).transpose(0, 2, 3, 1).reshape(1, *x.shape[1:])
+            positions = ops.interpolate(image, size=grid, **RESIZING["antialiased"])
+            positions = positions.transpose(0, 2, 3, 1).reshape(1, *x.shape[1:])
         if x.shape[1] != positions.shape[1]:
             raise ValueError(f"VisionTransformer: {x.shape[1]} patches, but positions for {positions.shape[1]}")
         return x + positions
