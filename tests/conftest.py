@@ -1,4 +1,8 @@
+import os
 import signal
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already: threads of BLAS would wait for each other
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
