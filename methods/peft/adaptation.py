@@ -9,6 +9,7 @@ import numpy as np
 
 from minigrad import io, nn
 from minigrad.backend import to_device
+from minigrad.ops.geometry import whole
 
 from .places import Place, head_of
 
@@ -228,6 +229,7 @@ def _new_head(net, head):
         if {id(p) for p in head.parameters()} & {id(p) for p in net.parameters()}:
             raise ValueError("head: it is part of the network, which would be changed: give a copy")
         return head
+    head = whole("apply", "head", head, 1)
     if not isinstance(getattr(net, "width", None), int):
         raise ValueError(f"{type(net).__name__} does not say the width of its features: give a Module as head")
     new = nn.Linear(net.width, head)

@@ -78,9 +78,11 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, l
         patterns: with *, ? and [...] as in file names; they fit a name, or the end of one behind a dot.
 
     Raises:
-        ValueError: a pattern fits none, with the names there are; or rows are named twice.
+        ValueError: there is no pattern, or one fits no layer, with the names there are; or rows are named twice.
     """
-    layers = linear_layers(net)
+    layers, patterns = linear_layers(net), list(patterns)
+    if not patterns:
+        raise ValueError(f"no linear layer is named; there are: {', '.join(_short(layers)) or 'none'}")
     chosen: dict[str, Layer] = {}
     for pattern in patterns:
         fitting = {name: layer for name, layer in layers.items()

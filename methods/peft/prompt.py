@@ -21,6 +21,7 @@ from methods.training.forward import evaluating
 from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.backend import to_device, xp
+from minigrad.ops.geometry import whole
 
 from .places import Place, transformers
 
@@ -68,7 +69,7 @@ def started(owner: nn.Module, width: int, config: Config, words: list[int] | Non
     """What p begins with, (P, width).
 
     Raises:
-        ValueError: words are wanted and none given, or the network embeds none.
+        ValueError: words are wanted and none given, one is no token id, or the network embeds none.
     """
     if config.start == "random":
         return mg.random.generator().uniform(-0.5, 0.5, (config.length, width)).astype(np.float32)
@@ -78,6 +79,6 @@ def started(owner: nn.Module, width: int, config: Config, words: list[int] | Non
         places = mg.random.generator().integers(len(words), size=config.length)
     else:
         places = np.arange(config.length) % len(words)
-    ids = np.array(words, np.int64)[places]
+    ids = np.array([whole("prompts", "words", word, 0) for word in words])[places]
     with evaluating(owner):
         return owner.embed(to_device(ids[:, None], owner.parameters()[0].device)).numpy()[:, 0]

@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import numbers
 import operator
 import os
 import re
@@ -46,19 +47,31 @@ class RunSettings:
     resume: bool = setting(False, free=True)  # continue the run in `out`
 
 
+KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number")}
+
+
 def check(config: Any) -> None:
-    """Checks each field of a dataclass against its limits and choices, and whether there is the `device`, if it has one.
+    """Checks each field of a dataclass against its type, limits and choices, and whether there is the `device`, if it has one.
 
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
     """
+    hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         limits, value = _metadata(type(config), field.name, "limits") or {}, getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if limits and not (math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
-                allowed = ", ".join(LIMITS[name][1].format(limit) for name, limit in limits.items())
-                raise SystemExit(f"--{field.name.replace('_', '-')} {number}: choose a number {allowed}")
-    for name, hint in typing.get_type_hints(type(config)).items():
+        flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
+        several = tuple in (hint, typing.get_origin(hint))
+        hint = (*typing.get_args(hint), object)[0] if several else hint
+        if several and not isinstance(value, (tuple, list)):
+            raise SystemExit(f"{flag} {value}: choose several values, as a tuple")
+        kind, name = KINDS.get(hint, (object, "a number"))
+        for number in value if several else (value,):
+            fits = isinstance(number, kind) and not (hint in KINDS and isinstance(number, bool))
+            if not fits or limits and not (
+                    math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
+                allowed = ", ".join(LIMITS[k][1].format(limit) for k, limit in limits.items())
+                raise SystemExit(f"{flag} {number}: choose {'a number' if fits else name} {allowed}".rstrip())
+    for name, hint in hints.items():
         value = getattr(config, name)
         if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
             raise SystemExit(f"--{name.replace('_', '-')} {value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")

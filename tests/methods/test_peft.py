@@ -150,6 +150,12 @@ def test_what_is_refused():
             (lambda: peft.apply(conv, "prefix"), "ResNet has no Transformer blocks"),
             (lambda: peft.apply(conv, "adapters"), "ResNet has no Transformer blocks"),
             (lambda: peft.apply(conv, "lora"), "there are: head"),
+            (lambda: peft.apply(net, "lora", targets=()), "no linear layer is named; there are: "),
+            (lambda: peft.apply(net, "lora", targets="qkv"), "lora: targets qkv: choose several values"),
+            (lambda: peft.apply(net, "lora", alpha=mg.Tensor(2.0, requires_grad=True)), "lora: alpha Tensor"),
+            (lambda: peft.apply(net, "prefix", hidden=2.5), "prefix: hidden 2.5: choose a whole number"),
+            (lambda: peft.apply(net, "prompt", start="words", words=[1, 2.5]), "words must be a whole number, 0 or more, not 2.5"),
+            (lambda: peft.apply(net, "lora", head=0), "head must be a whole number, 1 or more, not 0"),
             (lambda: peft.apply(nn.Linear(3, 2), "probe", head=2), "Linear does not say the width"),
             (lambda: peft.apply(conv, "probe", head=conv.head), "head: it is part of the network")):
         with pytest.raises(ValueError, match=message):

@@ -46,6 +46,12 @@ class Run(RunSettings, Config):
 
 
 @pytest.mark.parametrize("changes, words", [
+    (dict(count=2.0), "--count 2.0: choose a whole number 1 or more, at most 5"),
+    (dict(count=True), "--count True: choose a whole"),
+    (dict(count=Tensor(2)), "--count Tensor(2): choose a whole number"), (dict(count="2"), "--count 2: choose a whole number"),
+    (dict(count=None), "--count None"), (dict(rate=Tensor(0.5, requires_grad=True)), "choose a number above 0, below 1"),
+    (dict(rate="0.5"), "--rate 0.5: choose a number"), (dict(rate=True), "--rate True"),
+    (dict(widths=4), "--widths 4: choose several"),
     (dict(rate=0.0), "--rate 0.0: choose a number above 0, below 1"), (dict(rate=1.0), "--rate 1.0"),
     (dict(rate=float("nan")), "--rate nan"), (dict(rate=float("inf")), "--rate inf"), (dict(count=6), "--count 6"),
     (dict(count=0), "--count 0: choose a number 1 or more, at most 5"), (dict(widths=(4, 0)), "--widths 0"),
@@ -57,6 +63,15 @@ def test_limits(changes, words):
     with pytest.raises(SystemExit) as error:
         check(dataclasses.replace(Run(), **changes))
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value, words", [((1, 2.5), "--sizes 2.5: choose a whole number"), ("12", "--sizes 12: choose several")],
+                         ids=["fraction", "text"])
+def test_each_of_several_values_is_of_its_type(value, words):
+    config = dataclasses.make_dataclass("Config", [("sizes", tuple[int, ...], (1, 2))])
+    check(config())
+    with pytest.raises(SystemExit, match=words):
+        check(config(sizes=value))
 
 
 def test_every_number_of_every_method_has_limits():
