@@ -26,6 +26,7 @@ import numpy as np
 
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
+from .labelled_texts import delimiter_by
 
 TABLE = "captions.csv"
 COLUMNS = {"image": ("image", "file", "filename", "file_name", "picture"), "caption": ("caption", "text", "title"),
@@ -187,8 +188,8 @@ def read_captions(path: str | os.PathLike) -> CaptionedPictures:
         except ValueError as error:
             skipped[image] = str(error)
     if not contents:
-        raise ValueError(f"{path}: no row of {TABLE} has a caption and a picture that is there; " + some(
-            f"{where}: {why}" for where, why in skipped.items()))
+        why = some(f"{where}: {why}" for where, why in skipped.items())
+        raise ValueError(f"{path}: no row of {TABLE} has a caption and a picture that is there{why and '; '}{why}")
     names, number = list(contents), {}
     labels, classes = _folders(names)
     return CaptionedPictures(
@@ -202,18 +203,20 @@ def _rows(name, read):
         text = content_of(read).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text in UTF-8") from None
-    header = text.split("\n", 1)[0].rstrip("\r")
     known = {alias: column for column, aliases in COLUMNS.items() for alias in aliases}
-    for delimiter in ",;\t|":
-        cells = [known.get(cell.strip().strip('"').lower()) for cell in header.split(delimiter)]
-        if "image" in cells and {"caption", "keywords"} & set(cells):
-            break
-    else:
-        raise ValueError(f"{name}: its first line names no column image and caption (or title, or keywords): {header[:80]!r}")
+
+    def columns(names):
+        return [known.get(name) for name in names]
+
+    delimiter = delimiter_by(text, lambda names: "image" in columns(names) and {"caption", "keywords"} & {*columns(names)})
+    if delimiter is None:
+        raise ValueError(f"{name}: its first line names no column image and caption (or title, or keywords): "
+                         f"{text.partition(chr(10))[0][:80].rstrip()!r}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows, last = [], 0
+    rows, last, cells = [], 0, []
     try:
         for row in reader:
+            cells = cells or columns(cell.strip().lower() for cell in row)
             if last and any(cell.strip() for cell in row):
                 rows.append((last + 1, {column: row[i].strip() for i, column in enumerate(cells) if column and i < len(row)}))
             last = reader.line_num

@@ -13,9 +13,12 @@ import collections
 import csv
 import dataclasses
 import io
+import math
 import os
 import pathlib
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +70,11 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
 
 def _order(label):
     """Numbers by their size, before words."""
-    return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
+    try:
+        number = float(label)
+    except ValueError:
+        number = math.nan
+    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
 
 
 def _tables(path, skipped):
@@ -112,6 +119,8 @@ def _table(name, content, skipped, columns=None):
 def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
 
+    In a `.csv` semicolons, tabs or bars part the columns if its first row names a column of texts and one of labels by them.
+
     Raises:
         ValueError: it is no table in UTF-8, or empty.
     """
@@ -124,7 +133,8 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
         if name.lower().endswith(".tsv"):  # quotation marks are text there
             rows = [line.split("\t") for line in text.splitlines()]
         else:
-            rows = list(csv.reader(io.StringIO(text, newline="")))
+            delimiter = delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL}) or ","
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise ValueError(f"{name} is no table: {error}") from None
     finally:
@@ -133,6 +143,12 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     if not numbered:
         raise ValueError(f"{name} is empty")
     return numbered
+
+
+def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:
+    """The one of , ; tab | between whose cells in a table's first line, in small letters, the names wanted stand; None: none."""
+    header = text.split("\n", 1)[0].rstrip("\r")
+    return next((mark for mark in ",;\t|" if named([cell.strip().strip('"').lower() for cell in header.split(mark)])), None)
 
 
 def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:

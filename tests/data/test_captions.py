@@ -86,6 +86,7 @@ def test_a_zip_with_one_outer_folder_classes_and_copies(tmp_path):
 @pytest.mark.parametrize("table, said", [
     (None, "holds no captions.csv"), ("", "it is empty"), ("picture,author\na.png,me\n", "names no column image and caption"),
     ("a.png,a cat\n", "names no column image and caption"), (b"image,caption\na.png,\xff\xfe\n", "no text in UTF-8"),
+    (b"\xef\xbb\xbf", "names no column image"), ("\n\n", "names no column image"),
     ("image,caption\n", "no row of captions.csv has a caption and a picture"),
     ("image,caption\nz.png,a\n", "line 2: there is no picture z.png"),
     ('image,caption\na.png,"' + "x" * 200000, "line 2: field")],

@@ -18,8 +18,9 @@ def write(path, text):
 @pytest.mark.parametrize("name, content", [
     ("a.tsv", "good\t1\nbad \t0\nnot  bad\t1\n"), ("a.tsv", "label\tid\tsentence\n1\t7\tgood\n0\t8\tbad\n1\t9\tnot bad\n"),
     ("a.csv", "text,label\ngood,1\nbad,0\nnot bad,1\n"), ("a.csv", "\ufeffLabel,Review\r\n1,good\r\n0,bad\r\n1,\"not\nbad\"\r\n"),
+    ("a.csv", "text;label\ngood;1\nbad;0\nnot bad;1\n"), ("a.csv", "Class|Text\n1|good\n0|bad\n1|not bad\n"),
     ("A.TSV", "1\tgood\n0\tbad\n\n1\tnot bad"), ("a.csv", "good,1\nbad,0\nnot bad,1")],
-    ids=["tabs", "named columns", "commas", "quoted", "label first", "no last line"])
+    ids=["tabs", "named columns", "commas", "quoted", "semicolons", "bars", "label first", "no last line"])
 def test_tables(tmp_path, name, content):
     found = read_labelled_texts(write(tmp_path / name, content))
     assert found.texts == ["good", "bad", "not bad"] and found.classes == ("0", "1") and found.test is None
@@ -95,6 +96,14 @@ def test_nothing_there_and_other_encodings(tmp_path):
     (tmp_path / "a.tsv").write_bytes("gr\u00fcn\t1\n".encode("latin-1"))
     with pytest.raises(ValueError, match="a.tsv is no text in UTF-8"):
         read_labelled_texts(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize("labels, classes", [
+    (["10", "2", "-1"], ("-1", "2", "10")), (["10.0", "2.5"], ("2.5", "10.0")), (["b", "7", "a"], ("7", "a", "b")),
+    (["\u00b2", "1", "--5", "-"], ("1", "-", "--5", "\u00b2")), (["nan", "inf", "1"], ("1", "inf", "nan"))], ids=str)
+def test_classes_are_in_the_order_of_their_numbers(tmp_path, labels, classes):
+    text = "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels))
+    assert read_labelled_texts(write(tmp_path / "a.csv", text)).classes == classes
 
 
 def test_made_up_reviews_are_always_the_same():
