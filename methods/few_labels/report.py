@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from methods.training.page import whole
 from methods.training.prediction import class_sets
 
 from . import oddities, svg, uncertainty
@@ -26,12 +27,9 @@ def page(result: Answer, run: str) -> str:
     sections = [_headline(result), _list("What was found in the folder", folder.description() + result.notes), _next(result),
                 _tried(result), _sure(result), _confused(result), _suspicious(result), _duplicates(result), _map(result),
                 _curves(result), _predict(run, result), _unusable(result)]
-    title = html.escape(f"{folder.path.resolve().name}: an answer from few labels")
-    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-            f'initial-scale=1"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE.read_text()}</style></head>'
-            f"<body>"
-            f'{"".join(filter(None, sections))}<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after '
-            "the start.</small></p></body></html>\n")
+    made = f'<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after the start.</small></p>'
+    return whole(f"{folder.path.resolve().name}: an answer from few labels", *filter(None, sections), made,
+                 style=STYLE.read_text())
 
 
 def _section(title, *content):
@@ -72,8 +70,7 @@ def headline(result: Answer) -> str:
 
 
 def _headline(result):
-    name = html.escape(result.folder.path.resolve().name)
-    return f'<h1>{name}: an answer from few labels</h1><p class="answer">{html.escape(headline(result))}</p>'
+    return f'<p class="answer">{html.escape(headline(result))}</p>'
 
 
 def _tried(result):

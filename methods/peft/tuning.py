@@ -41,11 +41,16 @@ class Tuning(Method):
 
     def loss(self, batch: tuple[Any, ...], step: int) -> Loss:
         """A batch is the network's inputs and labels (N,)."""
+        *x, y = self.inputs(batch)
+        scores = self.net(*x)
+        return mg.cross_entropy(scores, to_device(y, scores.device)), {"accuracy": accuracy(scores.numpy(), y)}
+
+    def inputs(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The network's inputs on its device, and the labels as they are; the network is in training mode."""
         training(self.net)
         *x, y = batch
         device = self.net.parameters()[0].device
-        scores = self.net(*(to_device(array, device) for array in x))
-        return mg.cross_entropy(scores, to_device(y, device)), {"accuracy": accuracy(scores.numpy(), y)}
+        return *(to_device(array, device) for array in x), y
 
     def schedule(self, step: int, steps: int) -> float:
         return optimizers.linear(step, steps, self.config.warmup)

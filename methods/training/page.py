@@ -33,8 +33,8 @@ def table(rows: list[tuple[str, ...]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def whole(title: str, *parts: str) -> str:
+def whole(title: str, *parts: str, style: str = STYLE) -> str:
     """The page."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
-            f'initial-scale=1"><title>{text(title)}</title><style>{STYLE}</style></head><body><h1>{text(title)}</h1>\n'
-            + "\n".join(parts) + "\n</body></html>\n")
+            f'initial-scale=1"><title>{text(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
+            f"<h1>{text(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n")

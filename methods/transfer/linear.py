@@ -145,9 +145,10 @@ def temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """The factor of scores under which their labels are most likely; 1 if there are none."""
     if not len(y):
         return 1.0
-    losses = []
-    for t in TEMPERATURES:
-        logits = t * scores
-        top = logits.max(1)
-        losses.append((top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]).mean())
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    return float(min(TEMPERATURES, key=lambda t: log_loss(t * scores, y)))
+
+
+def log_loss(logits: np.ndarray, y: np.ndarray) -> float:
+    """The mean of -log softmax(logits)[y], of rows (N, classes)."""
+    top = logits.max(1)
+    return float((top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]).mean())

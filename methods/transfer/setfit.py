@@ -19,14 +19,12 @@ from typing import Any, Literal
 import numpy as np
 
 import minigrad as mg
-from methods.peft import Adaptation
-from methods.peft.tuning import training
+from methods.peft.tuning import Tuning
 from methods.training import optimizers
-from methods.training.method import Loss, Method, Parts
+from methods.training.method import Loss
 from methods.training.settings import setting
 from methods.training.texts import Rows, filled, padded
 from minigrad import Tensor, nn
-from minigrad.backend import to_device
 
 from . import linear
 
@@ -52,22 +50,13 @@ def contrast(features: Tensor, y: np.ndarray) -> Tensor:
     return (difference * difference * mg.Tensor(weight.astype(np.float32)).to(z.device)).sum()
 
 
-class Contrast(Method):
+class Contrast(Tuning):
     """Trains the parts that an adaptation has put into an encoder, by pairs of its features."""
-
-    def __init__(self, config: Config, adaptation: Adaptation):
-        super().__init__(config, adaptation.net)
-        self.adaptation = adaptation
-
-    def state(self) -> Parts:
-        return {"adaptation": self.adaptation}
 
     def loss(self, batch: tuple[Any, ...], step: int) -> Loss:
         """A batch is the network's inputs and labels (N,)."""
-        training(self.net)
-        *x, y = batch
-        device = self.net.parameters()[0].device
-        return contrast(self.net.features(*(to_device(array, device) for array in x)), y), {}
+        *x, y = self.inputs(batch)
+        return contrast(self.net.features(*x), y), {}
 
     def schedule(self, step: int, steps: int) -> float:
         return optimizers.linear(step, steps, 0.1)

@@ -10,6 +10,7 @@ f is a feature at unit length, F are those of the labelled pictures, L their one
 is CLIP's from the classes' names; without names P are the class prototypes. Features are centred on the labelled ones before
 they are brought to unit length. alpha and beta are those under which left-out labels are most likely.
 """
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import Tensor, nn
 
-from .linear import TEMPERATURES, unit
+from .linear import TEMPERATURES, log_loss, unit
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0)
@@ -55,24 +56,29 @@ def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
     own = np.bincount(y, minlength=classes)[y] > 1  # of a class of one nothing is left
     nearest = f @ unit(sums).T
     nearest[n, y] = np.where(own, (f * unit(sums[y] - f)).sum(1), nearest[n, y])
-    near = f @ f.T
-    best = None
+    chosen = likeliest(nearest, TEMPERATURES[::2], f, onehot, own) if own.any() else (8.0, ALPHAS[0], BETAS[0])
+    return Cache(mean, f, y, unit(sums), *chosen)
+
+
+def likeliest(nearest: np.ndarray, factors: Iterable[float], f: np.ndarray, onehot: np.ndarray,
+              rows: np.ndarray | slice = slice(None)) -> tuple[float, float, float]:
+    """t, alpha and beta under which the labels of the rows are most likely, when each is left out of the cache.
+
+    Args:
+        nearest: f P^T of the labelled pictures, (n, classes); factors: t to choose from.
+        f: F; onehot: L.
+    """
+    y, best = onehot.argmax(1)[rows], (np.inf, 0.0, 0.0, 0.0)
     for beta in BETAS:
-        weights = np.exp(-beta * (1 - near))
+        weights = np.exp(-beta * (1 - f @ f.T))
         np.fill_diagonal(weights, 0)
         votes = weights @ onehot
         for alpha in ALPHAS:
-            for t in TEMPERATURES[::2] if own.any() else (8.0,):
-                loss = _loss((t * nearest + alpha * votes)[own], y[own]) if own.any() else 0.0
-                if best is None or loss < best[0]:
+            for t in factors:
+                loss = log_loss((t * nearest + alpha * votes)[rows], y)
+                if loss < best[0]:
                     best = loss, t, alpha, beta
-    _, t, alpha, beta = best
-    return Cache(mean, f, y, unit(sums), t, alpha, beta)
-
-
-def _loss(logits, y):
-    top = logits.max(1)
-    return float((top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]).mean())
+    return best[1:]
 
 
 class TipAdapter(nn.Module):

@@ -14,7 +14,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.objectives import one_hot
-from methods.transfer.tip_adapter import ALPHAS, BETAS, Cache
+from methods.transfer.tip_adapter import Cache, likeliest
 from minigrad import Tensor, nn
 
 from .clip import CLIP
@@ -27,16 +27,8 @@ def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scal
         weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
         scale: e^s.
     """
-    zero_shot, hot, best = scale * known @ weights.T, one_hot(labels, len(weights)), None
-    for beta in BETAS:
-        near = np.exp(-beta * (1 - known @ known.T))
-        np.fill_diagonal(near, 0)
-        for alpha in ALPHAS:
-            loss = float(mg.cross_entropy(zero_shot + alpha * near @ hot, labels))
-            if best is None or loss < best[0]:
-                best = loss, alpha, beta
-    _, alpha, beta = best
-    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, weights, scale, alpha, beta)
+    chosen = likeliest(known @ weights.T, (scale,), known, one_hot(labels, len(weights)))
+    return Cache(np.zeros(known.shape[1], known.dtype), known, labels, weights, *chosen)
 
 
 class Named(nn.Encoder):

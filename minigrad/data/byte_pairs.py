@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .text import tokenizers_for
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what is divided into pieces, each by itself
 LAST = "</w>"  # ends the last piece of a word
@@ -41,7 +43,7 @@ class BytePairs:
         Raises:
             ImportError: tokenizers is not installed; ValueError: `size` has no room for the bytes and both special tokens.
         """
-        library = _library()
+        library = tokenizers_for("BytePairs")
         letters = sorted(library.pre_tokenizers.ByteLevel.alphabet())
         first = [*letters, *(letter + LAST for letter in letters)]
         if size < len(first) + 2:
@@ -61,7 +63,7 @@ class BytePairs:
         Raises:
             ImportError: tokenizers is not installed; FileNotFoundError: it is not there; ValueError: it is no such vocabulary.
         """
-        library, folder = _library(), pathlib.Path(folder)
+        library, folder = tokenizers_for("BytePairs"), pathlib.Path(folder)
         try:
             if (folder / "tokenizer.json").is_file():
                 return cls.parse((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -82,7 +84,7 @@ class BytePairs:
             ImportError: tokenizers is not installed; ValueError: it is no such vocabulary.
         """
         try:
-            tokenizer = _library().Tokenizer.from_str(text)
+            tokenizer = tokenizers_for("BytePairs").Tokenizer.from_str(text)
         except ImportError:
             raise
         except Exception as error:  # the library raises Exception itself
@@ -141,14 +143,6 @@ def _bytes_of_letters():
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in plain]
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def _library():
-    try:
-        import tokenizers
-    except ImportError:
-        raise ImportError("BytePairs needs the library tokenizers: pip install tokenizers") from None
-    return tokenizers
 
 
 def _tokenizer(library, vocabulary, merges):

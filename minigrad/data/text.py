@@ -18,6 +18,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import numpy as np
 
@@ -212,7 +213,7 @@ class WordPiece:
         Raises:
             ImportError: tokenizers is not installed; ValueError: the characters alone are more than `size`.
         """
-        library, texts = _tokenizers(), list(texts)
+        library, texts = tokenizers_for("WordPiece"), list(texts)
 
         def learned(size, first):
             tokenizer = _tokenizer(library, library.models.WordPiece(unk_token="[UNK]"), lower)
@@ -266,7 +267,7 @@ class WordPiece:
 
     @functools.cached_property
     def _library(self):
-        library = _tokenizers()
+        library = tokenizers_for("WordPiece")
         ids = {token: i for i, token in enumerate(self.tokens)}
         return _tokenizer(library, library.models.WordPiece(ids, unk_token="[UNK]"), self.lower)
 
@@ -283,11 +284,12 @@ class WordPiece:
         return " ".join(self.tokens[i] for i in ids).replace(" ##", "")
 
 
-def _tokenizers():
+def tokenizers_for(who: str) -> ModuleType:
+    """The library tokenizers. ImportError: it is not installed, and `who` needs it."""
     try:
         import tokenizers
     except ImportError:
-        raise ImportError("WordPiece needs the library tokenizers: pip install tokenizers") from None
+        raise ImportError(f"{who} needs the library tokenizers: pip install tokenizers") from None
     return tokenizers
 
 

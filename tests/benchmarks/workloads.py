@@ -192,12 +192,12 @@ def _tokens(n, length=64):
     return _rng().integers(0, 30522, (n, length))
 
 
-def _step_minigrad(build, x):
+def _step_minigrad(build, x, optimizer_of=lambda optim, net: optim.SGD(net.parameters(), 0.01, momentum=0.9)):
     def start(device):
         import minigrad as mg
         from minigrad import nn, optim
         net = build(nn).to(device)
-        optimizer = optim.SGD(net.parameters(), 0.01, momentum=0.9)
+        optimizer = optimizer_of(optim, net)
         inputs, labels = mg.Tensor(x).to(device), np.arange(len(x)) % 10
 
         def train(inputs, labels):
@@ -212,7 +212,8 @@ def _step_minigrad(build, x):
     return start
 
 
-def _step_torch(build, x, channels_last=False, compiled=False):
+def _step_torch(build, x, channels_last=False, compiled=False,
+                optimizer_of=lambda optim, net: optim.SGD(net.parameters(), 0.01, momentum=0.9)):
     """Compiled, the first call takes a minute, which is warm-up."""
     def start(device):
         import torch
@@ -220,7 +221,7 @@ def _step_torch(build, x, channels_last=False, compiled=False):
         net, inputs = build(peers).to(device), torch.tensor(x, device=device)
         if channels_last:
             net, inputs = net.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+        optimizer = optimizer_of(torch.optim, net)
         labels, run = torch.arange(len(x), device=device) % 10, torch.compile(net) if compiled else net
 
         def step():
@@ -274,42 +275,19 @@ for _name, (_ours, _theirs, _jaxs, _x) in NETWORKS.items():
 LORA = 30522, 384, 6, 12, 1536
 
 
-def _lora_minigrad(device):
-    import minigrad as mg
+def _lora(nn):
     from methods import peft
-    from minigrad import nn, optim
-    net = nn.BERT(*LORA).to(device)
-    optimizer = optim.AdamW(peft.apply(net, "lora", head=10).parameters(), 1e-3)
-    inputs, labels = mg.Tensor(_tokens(16)).to(device), np.arange(16) % 10
-
-    def train(inputs, labels):
-        loss = mg.cross_entropy(net(inputs), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    step = mg.capture(train, device)
-    return lambda: step(inputs, labels).item()
+    net = nn.BERT(*LORA)
+    peft.apply(net, "lora", head=10)
+    return net
 
 
-def _lora_torch(device):
-    import torch
-    from . import peers
-    net = peers.LoRABERT(*LORA, 10).to(device)
-    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3)
-    inputs, labels = torch.tensor(_tokens(16), device=device), torch.arange(16, device=device) % 10
-
-    def step():
-        loss = torch.nn.functional.cross_entropy(net(inputs), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-    return step
+def _trained(optim, net):
+    return optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3)
 
 
-workload("LoRA step, MiniLM, 16 texts of 64 tokens", minigrad=_lora_minigrad, torch=_lora_torch)
+workload("LoRA step, MiniLM, 16 texts of 64 tokens", minigrad=_step_minigrad(_lora, _tokens(16), _trained),
+         torch=_step_torch(lambda peers: peers.LoRABERT(*LORA, 10), _tokens(16), optimizer_of=_trained))
 
 
 # -- self-supervised methods: loss, backward, AdamW, the moving average; the views are given ------------------------------

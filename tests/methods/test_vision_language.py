@@ -10,6 +10,7 @@ pytest.importorskip("tokenizers")
 import minigrad as mg  # noqa: E402
 from checks import named  # noqa: E402
 from methods.training.classifier import Architecture  # noqa: E402
+from methods.transfer import tip_adapter  # noqa: E402
 from methods.vision_language import bag_of_words, base, caption_prediction, clip, few_labels, pictures, retrieval  # noqa: E402
 from methods.vision_language import TASKS, zero_shot  # noqa: E402
 from minigrad import data, nn  # noqa: E402
@@ -183,7 +184,7 @@ def test_tip_adapter_trusts_labels_where_names_are_wrong():
     known = unit(np.repeat(centres, 5, 0) + 0.1 * rng.normal(size=(15, 6)))
     labels = np.arange(3).repeat(5)
     found = few_labels.tip_adapter(np.roll(centres, 1, 0), known, labels, 5.0)
-    assert found.alpha == max(few_labels.ALPHAS)
+    assert found.alpha == max(tip_adapter.ALPHAS)
     np.testing.assert_array_equal(found.scores(known).argmax(1), labels)
     one_each = few_labels.tip_adapter(centres, known[::5], np.arange(3), 5.0)
     assert one_each.alpha == 0  # of what is left out nothing is near
