@@ -11,14 +11,14 @@ a frozen h and many more unlabelled pictures than labelled ones w is smaller.
 """
 import numpy as np
 
-from methods.transfer.linear import Linear, temperature, unit
+from methods.transfer.linear import Linear, sharpness, unit
 
 W, T, STEPS = 0.2, 10.0, 3
 MOST = 4000  # unlabelled pictures
 
 
 def soft_prototypes(x: np.ndarray, y: np.ndarray, classes: int, unlabelled: np.ndarray) -> Linear:
-    """Scores s p_c . (x - m), with s the temperature under which the labels are most likely by the prototypes of the others.
+    """Scores s p_c . (x - m), with s the factor under which the labels are most likely by the prototypes of the others.
 
     Args:
         x: (n, width) labelled features, y: (n,) their classes; unlabelled: (N, width).
@@ -36,6 +36,6 @@ def soft_prototypes(x: np.ndarray, y: np.ndarray, classes: int, unlabelled: np.n
     scores, n = h @ unit(p).T, np.arange(len(y))
     scores[n, y] = (h * unit(own)).sum(1)
     length = np.linalg.norm(x - mean, axis=1).mean() or 1.0
-    sharp = temperature(scores, y)
+    sharp = sharpness(scores, y)
     weight = sharp / length * unit(p)
-    return Linear(weight, -weight @ mean, f"temperature {sharp:.3g}", float((scores.argmax(1) == y).mean()))
+    return Linear(weight, -weight @ mean, f"factor {sharp:.3g}", float((scores.argmax(1) == y).mean()))

@@ -9,7 +9,7 @@ import numpy as np
 
 STRENGTHS = tuple(10.0 ** np.arange(-4, 4))  # of regularisation, relative to the features' variance
 ALONE = 0.01  # the strength where no label can be left out
-TEMPERATURES = tuple(2.0 ** np.arange(-3, 9.5, 0.5))
+FACTORS = tuple(2.0 ** np.arange(-3, 9.5, 0.5))
 
 
 @dataclass
@@ -38,7 +38,7 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
         z = (x - m) / |x - m|, m the mean of the labelled features;  p_c the mean of class c's z, brought to unit length
         score_c = t p_c . (x - m)
 
-    |x - m| is the same for all classes, so leaving it out does not change which one is nearest. t is the temperature under
+    |x - m| is the same for all classes, so leaving it out does not change which one is nearest. t is the factor under
     which left-out labels are most likely.
 
     Args:
@@ -53,9 +53,9 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
     alone = np.linalg.norm(own, axis=1) > 1e-9
     scores[np.arange(len(x)), y] = np.where(alone, (z * unit(own)).sum(1), scores[np.arange(len(x)), y])
     length = np.linalg.norm(centred, axis=1).mean() or 1.0
-    sharp = temperature(scores[alone], y[alone])
+    sharp = sharpness(scores[alone], y[alone])
     weight = sharp / length * unit(sums)
-    return Linear(weight, -weight @ mean, f"temperature {sharp:.3g}", _share(scores[alone], y[alone]))
+    return Linear(weight, -weight @ mean, f"factor {sharp:.3g}", _share(scores[alone], y[alone]))
 
 
 def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS) -> Linear:
@@ -81,8 +81,8 @@ def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ..
             best = (errors, distance), strength, left_out
     _, strength, left_out = best
     weight = ((s / (s**2 + strength * len(x)) * u).T @ target).T @ vt / scale
-    sharp = temperature(left_out, y[several])
-    return Linear(sharp * weight, sharp * (onehot.mean(0) - weight @ mean), f"strength {strength:g}, temperature {sharp:.3g}",
+    sharp = sharpness(left_out, y[several])
+    return Linear(sharp * weight, sharp * (onehot.mean(0) - weight @ mean), f"strength {strength:g}, factor {sharp:.3g}",
                   _share(left_out, y[several]))
 
 
@@ -141,11 +141,11 @@ def _share(scores, y):
     return float((scores.argmax(1) == y).mean()) if len(y) else np.nan
 
 
-def temperature(scores: np.ndarray, y: np.ndarray) -> float:
+def sharpness(scores: np.ndarray, y: np.ndarray) -> float:
     """The factor of scores under which their labels are most likely; 1 if there are none."""
     if not len(y):
         return 1.0
-    return float(min(TEMPERATURES, key=lambda t: log_loss(t * scores, y)))
+    return float(min(FACTORS, key=lambda t: log_loss(t * scores, y)))
 
 
 def log_loss(logits: np.ndarray, y: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import Tensor, nn
 
-from .linear import TEMPERATURES, log_loss, unit
+from .linear import FACTORS, log_loss, unit
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0)
@@ -56,7 +56,7 @@ def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
     own = np.bincount(y, minlength=classes)[y] > 1  # of a class of one nothing is left
     nearest = f @ unit(sums).T
     nearest[n, y] = np.where(own, (f * unit(sums[y] - f)).sum(1), nearest[n, y])
-    chosen = likeliest(nearest, TEMPERATURES[::2], f, onehot, own) if own.any() else (8.0, ALPHAS[0], BETAS[0])
+    chosen = likeliest(nearest, FACTORS[::2], f, onehot, own) if own.any() else (8.0, ALPHAS[0], BETAS[0])
     return Cache(mean, f, y, unit(sums), *chosen)
 
 
