@@ -164,7 +164,8 @@ class Captured:
                     self.gpu.results = self._run(traced)
             except Exception as error:
                 self.slots, self.keys = [], {}
-                if isinstance(error, NotImplementedError) or type(error).__module__.startswith("cupy"):
+                of_cupy = type(error).__module__.startswith("cupy") or "stream is capturing" in str(error)
+                if isinstance(error, NotImplementedError) or of_cupy:
                     raise RuntimeError(f"the step does what cannot be captured: {error} (arrays of the host are arguments of "
                                        "the step, or copied to the GPU before)") from error
                 raise

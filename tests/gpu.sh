@@ -75,9 +75,8 @@ sanitizer() {
 
 benchmarks() {
     if [ $REHEARSE ]; then exec $PYTEST tests/backend/cuda/test_cuda_benchmarks.py; fi
-    exec $PYTHON -m tests.benchmarks --device cuda --rounds 1 --seconds 1 --keep-going --out "$OUT/benchmarks" "conv4 step" \
-        "MAML step" "ViT-Tiny step" "softmax, 4160 x 768, forward and" "attention, 16 x 12 x 128 x 32, forward and" \
-        "layer: convolution 3x3, 64 x 64 x 32 x 32, forward and" "AdamW"
+    exec $PYTHON -m tests.benchmarks --device cuda --rounds 1 --seconds 0.4 --keep-going --libraries torch "torch channels last" \
+        --out "$OUT/benchmarks" chain step encoding "forward and backward" optimiser
 }
 
 prototypical() {
@@ -92,12 +91,13 @@ prototypical() {
 export -f versions sanitizer benchmarks prototypical
 export OUT PYTHON PYTEST REHEARSE SCRATCH
 part "versions, headers, compilation" 60 bash -c versions
-tests "arguments of kernels" 40 "" cuda_launch cuda_softmax cuda_optimiser
-tests "other kernels" 90 "" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
+tests "arguments of kernels" 40 "$workers" cuda_launch cuda_softmax cuda_optimiser
+tests "other kernels" 90 "$workers" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
     cuda_matmul cuda_windows
-tests "cuBLAS and capture" 60 "" cuda_cublas cuda_capture cuda_groups
+tests "cuBLAS and capture" 60 "$workers" cuda_cublas cuda_capture cuda_groups
 tests "captured steps and 200 replays" 60 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
+[ $REHEARSE ] || tests "examples" 90 "$workers" cuda_examples
 part "compute-sanitizer" 60 bash -c sanitizer
 part "benchmarks" 100 bash -c benchmarks
 part "prototypical networks" 60 bash -c prototypical

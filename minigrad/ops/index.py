@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import as_dtype, cupy_differences, is_array, is_float, is_half, where as choose, with_paths, xp
+from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
 from .declare import nondifferentiable, operation
@@ -25,7 +25,7 @@ def _added_at(x, values, index):
     elif is_half(x.dtype):  # CuPy adds no bfloat16, and many terms of 16 bits would be lost in their sum
         x[...] = _add_at(x.astype(np.float32), values.astype(np.float32), index=index)
     elif xp(x) is np or is_float(x.dtype):
-        cupy_differences.add_at(x, index, values)
+        xp(x).add.at(x, index, values)
     else:  # CuPy adds few integers
         x[...] = _added_at(x.astype(np.float64), values.astype(np.float64), index)
     return x
@@ -99,7 +99,7 @@ def _written(values, index, shape):
         written[index] = order
         return written
     places = module.zeros(shape, np.uint64)  # CuPy's largest of several is not for int64: positions from 1, and 0 for none
-    cupy_differences.largest_at(places, index, (order + 1).astype(np.uint64))
+    module.maximum.at(places, index, (order + 1).astype(np.uint64))
     return places.astype(np.int64) - 1
 
 

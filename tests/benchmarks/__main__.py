@@ -9,11 +9,12 @@
 Two libraries in one process slow each other down, because the idle threads of one spin while the other works. So each
 measurement is a process of its own; the libraries take turns, and the ratio of the medians is reported.
 
-On a GPU our training steps are captured, layers get sixteen times as many samples as their names say, and a last column
+On a GPU a process measures all workloads of a library, one after another; our training steps are captured, layers get sixteen times as many samples as their names say, and a last column
 tells which share of the memory bandwidth (measured with a copy) or of the rate of matrix products (measured with a large
 one) a layer reaches with the least work that it has to do.
 """
 import argparse
+import gc
 import json
 import os
 import pathlib
@@ -22,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 
 from . import workloads
 
@@ -36,9 +38,14 @@ BURST = 10  # steps on a GPU between two moments at which the host waits for it
 
 
 def timed(step, seconds, wait=None):
-    """Times of a step in ms, after a warm-up; with `wait`, which waits for the GPU, the means of bursts."""
-    burst = BURST if wait else 1
-    times, end = [], None
+    """Times of a step in ms, after a warm-up; with `wait`, which waits for the GPU, the means of bursts, if steps are short."""
+    times, end, burst = [], None, 1
+    if wait:
+        for _ in range(3):
+            begin = time.perf_counter()
+            step()
+            wait()
+        burst = BURST if time.perf_counter() - begin < 0.02 else 1
     while end is None or time.perf_counter() < end or len(times) < 4:
         begin = time.perf_counter()
         for _ in range(burst):
@@ -57,13 +64,20 @@ def host_memory():
 
 
 def gpu(library):
-    """What waits for the GPU, and what tells how many MiB of its memory are taken; both libraries keep what they took."""
+    """What waits for the GPU, and what tells how many MiB of its memory are taken; both libraries keep what they took.
+
+    What the workload before has kept is given back.
+    """
+    gc.collect()
     if library.startswith("torch"):
         import torch
-        memory, wait = torch.cuda.mem_get_info, torch.cuda.synchronize
+        memory, wait, free = torch.cuda.mem_get_info, torch.cuda.synchronize, torch.cuda.empty_cache
     else:
         import cupy
         memory, wait = cupy.cuda.runtime.memGetInfo, cupy.cuda.Device().synchronize
+        free = cupy.get_default_memory_pool().free_all_blocks
+    wait()
+    free()
     return wait, lambda: (memory()[1] - memory()[0]) / 2**20
 
 
@@ -85,32 +99,70 @@ def roofs(size=1 << 28, n=4096):
     return {"bytes": 2 * size / copied, "flops": 2 * n**3 / multiplied}
 
 
-def in_a_process(name, library, args):
-    """What `measure` returns; without a workload's name, `roofs`."""
+def measured(names, library, args):
+    """Runs workloads in this process: their names with what `measure` returns; the first error, which may spoil a GPU's
+    state, is the last."""
+    for name in names:
+        begin = time.perf_counter()
+        try:
+            yield name, measure(name, library, args.seconds, args.device)
+            print(f"{time.perf_counter() - begin:5.1f} s: {library}, {name}", file=sys.stderr, flush=True)
+        except Exception:
+            yield name, {"error": traceback.format_exc()}
+            return
+
+
+def in_a_process(names, library, args):
+    """What `measured` yields in a process of its own, as a dict; without names, what `roofs` returns.
+
+    Where it fails at a name, another goes on behind it.
+    """
     threads = str(args.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MINIGRAD_NUM_THREADS": threads,
                    **ISA[args.isa]}
     command = [sys.executable, "-m", "tests.benchmarks", "--one", library, "--seconds", str(args.seconds),
-               "--device", args.device, *[name] * (name is not None)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name} with {library} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+               "--device", args.device, *names]
+    errors = None if args.device == "cuda" else subprocess.PIPE  # there one sees where it is
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("[", "{"))]
+    if not names:
+        return lines[-1] if lines else {}
+    found = dict(lines)
+    missing = [name for name in names if name not in found]
+    if missing and done.returncode:
+        found[missing.pop(0)] = {"error": done.stderr}
+    return found | (in_a_process(missing, library, args) if missing else {})
 
 
-def compare(name, args, reached=None):
-    """One row: medians in ms, memory in MiB, our median over each peer's, and the share of what the GPU reaches."""
-    libraries, found = [x for x in workloads.ALL[name] if args.device == "cpu" or x != "jax"], {}
-    for _ in range(args.rounds):
-        for library in libraries:
-            one = in_a_process(name, library, args)
-            all_of = found.setdefault(library, {"times": [], "memory": 0})
-            all_of["times"] += one["times"]
-            all_of["memory"] = max(all_of["memory"], one["memory"])
+def compare(chosen, args, reached=None):
+    """Yields rows: medians in ms, memory in MiB, our median over each peer's, and the share of what the GPU reaches; or errors.
+
+    On a CPU a row is there as soon as it is measured.
+    """
+    together = [chosen] if args.device == "cuda" else [[name] for name in chosen]
+    for names in together:
+        libraries = [x for x in dict.fromkeys(x for name in names for x in workloads.ALL[name])
+                     if x in ("minigrad", *(args.libraries or [x])) and (args.device == "cpu" or x != "jax")]
+        found = {name: {} for name in names}
+        for _ in range(args.rounds):
+            for library in libraries:
+                for name, one in in_a_process([n for n in names if library in workloads.ALL[n]], library, args).items():
+                    all_of = found[name].setdefault(library, {"times": [], "memory": 0})
+                    all_of["times"] += one.get("times", [])
+                    all_of["memory"] = max(all_of["memory"], one.get("memory", 0))
+                    all_of["error"] = one.get("error") or all_of.get("error")
+        for name in names:
+            yield row(name, found[name], reached)
+
+
+def row(name, found, reached):
+    failed = [f"{name} with {library} failed:\n{one['error']}" for library, one in found.items() if one.get("error")]
+    if failed:
+        return "\n".join(failed)
     row = {"workload": name}
     for library, one in found.items():
         row[library] = {"ms": statistics.median(one["times"]), "MiB": one["memory"], "runs": len(one["times"])}
-    row["ratio"] = {x: row["minigrad"]["ms"] / row[x]["ms"] for x in libraries[1:]}
+    row["ratio"] = {x: row["minigrad"]["ms"] / row[x]["ms"] for x in found if x != "minigrad"}
     if reached and name in workloads.WORK:
         kind, amount = workloads.WORK[name]
         row["share"] = {kind: amount / row["minigrad"]["ms"] / reached[kind]}
@@ -150,12 +202,14 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--isa", default="native", choices=list(ISA), help="vector instructions, which the processor must have")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--libraries", nargs="+", help="peers: torch, torch channels last, torch compiled, jax; all if left out")
     parser.add_argument("--out", help="write the table to OUT.md and OUT.json")
     parser.add_argument("--keep-going", action="store_true", help="a workload that fails does not stop the others")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(args.names[0], args.one, args.seconds, args.device) if args.names else roofs()))
+        for found in measured(args.names, args.one, args) if args.names else [roofs()]:
+            print(json.dumps(found), flush=True)
         return
     chosen = [n for n in workloads.ALL if not args.names or any(part in n for part in args.names)]
     if not chosen:
@@ -165,20 +219,19 @@ def main():
               "products for this processor", file=sys.stderr)
     if args.out:
         pathlib.Path(args.out).absolute().parent.mkdir(parents=True, exist_ok=True)
-    reached = in_a_process(None, "minigrad", args) if args.device == "cuda" else None
+    reached = in_a_process([], "minigrad", args) if args.device == "cuda" else None
     rows, lines = [], ["| workload | minigrad | peer | time ratio |" + " GPU |" * (args.device == "cuda"), "|---" * 4 + "|"]
     lines[1] += "---|" * (args.device == "cuda")
     print("\n".join(lines))
     failures = []
-    for name in chosen:
-        try:
-            rows.append(compare(name, args, reached))
-        except SystemExit as error:
+    for found in compare(chosen, args, reached):
+        if isinstance(found, str):
             if not args.keep_going:
-                raise
-            failures.append(str(error))
+                raise SystemExit(found)
+            failures.append(found)
             continue
-        lines.append(line(rows[-1]))
+        rows.append(found)
+        lines.append(line(found))
         print(lines[-1], flush=True)
     closing = ["", f"Instructions: {args.isa}; {args.threads} thread{'s' * (args.threads > 1)}.", *summary(rows)]
     print("\n".join(closing))

@@ -29,7 +29,7 @@ FUNCTIONS = {
     "min": "a axis out keepdims", "ones": "shape dtype",
     "ones_like": "a dtype", "pad": "array pad_width mode constant_values", "roll": "a shift axis", "stack": "arrays axis",
     "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype", "zeros_like": "a dtype"}
-UFUNCS = "add subtract multiply divide sqrt exp log isfinite isnan abs"
+UFUNCS = "add maximum subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape
     squeeze std sum swapaxes take transpose var view"""
 LINALG = "cholesky det eigh inv slogdet solve"
@@ -57,7 +57,7 @@ state = State()
 def of_host(reason):
     """Called where the host waits for the GPU or copies to it, which cannot be captured."""
     if state.graph is not None:
-        raise CUDARuntimeError(907, f"cudaErrorCapturedEvent: {reason}")
+        raise RuntimeError(f"the current stream is capturing, so transfers are disallowed ({reason})")
 
 
 def computed(function, *inputs):
@@ -467,6 +467,7 @@ def module():
         setattr(cupy, name, lambda *args, _name=name, **settings: call(_name, *args, **settings))
     for name in UFUNCS.split():
         setattr(cupy, name, lambda *args, _ufunc=getattr(np, name): _ufunc(*map(asarray, args)))
+    cupy.add.at, cupy.maximum.at = scatter(np.add, "Elqhb?BH"), scatter(np.maximum, "Eelqhb?BH")
     cupy.linalg = types.SimpleNamespace(**{name: linalg(name) for name in LINALG.split()})
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     cupy.cuda = types.SimpleNamespace(
@@ -478,7 +479,6 @@ def module():
     special = types.ModuleType("cupyx.scipy.special")
     special.erf = lambda x: computed(lambda: np.vectorize(math.erf, otypes=[x.dtype])(x.held), x)
     cupyx = types.ModuleType("cupyx")
-    cupyx.scatter_add, cupyx.scatter_max = scatter(np.add, "Elqhb?BH"), scatter(np.maximum, "Eelqhb?BH")
     cupyx.errstate = lambda linalg: contextlib.nullcontext()
     return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": types.ModuleType("cupyx.scipy"), "cupyx.scipy.special": special}
 
