@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -291,3 +292,19 @@ def test_kernels_are_safe_under_concurrent_callers():
     [t.start() for t in callers]
     [t.join() for t in callers]
     assert not wrong
+
+
+def test_what_the_caller_ignores_all_threads_ignore():
+    threads.set_num_threads(4)
+    found = []
+
+    def note(i):
+        time.sleep(0.001)
+        found.append((threading.get_ident(), np.geterr()["over"], np.geterr()["invalid"]))
+
+    for over, invalid in (("ignore", "raise"), ("raise", "ignore")):
+        found.clear()
+        with np.errstate(over=over, invalid=invalid):
+            threads.parallel_for(note, 40)
+        assert len({thread for thread, *_ in found}) > 1
+        assert {tuple(state) for _, *state in found} == {(over, invalid)}

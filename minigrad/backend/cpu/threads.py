@@ -10,6 +10,8 @@ import os
 import threading
 from queue import SimpleQueue
 
+import numpy as np
+
 from .blas import blas_threads, single_threaded_blas
 
 _num_threads = None  # decided at the first use
@@ -82,9 +84,13 @@ class _Job:
         self.fn, self.items = fn, items
         self.lock, self.done = threading.Lock(), threading.Event()
         self.next = self.running = 0
-        self.error = None
+        self.error, self.errors_of_numpy = None, np.geterr()
 
     def run(self):
+        with np.errstate(**self.errors_of_numpy):  # what the caller ignores, other threads ignore
+            self._take_items()
+
+    def _take_items(self):
         while True:
             with self.lock:
                 if self.next == len(self.items):

@@ -6,7 +6,8 @@
 // (Dao, Fu, Ermon, Rudra and Re, FlashAttention, 2022, arXiv:2205.14135; the online softmax is Milakov and Gimelshein's,
 // 2018, arXiv:1805.02867.) A block of 4 warps works on 4 x ROWS rows of one head, its own rows. It walks over the other
 // side in tiles of 32 rows, which lie in shared memory. In a score, lane j of a warp stands for row j of the tile; in a sum
-// over the tile, the lane stands for columns lane, lane + 32, ... of the result, which stays in registers.
+// over the tile, the lane stands for columns lane, lane + 32, ... of the result, which stays in registers. What all lanes read
+// together, own rows and the factors of a sum, is read four numbers at a time.
 //
 // Query i sees key j if j <= i + reach. mask is null or (batch, heads, queries, keys) with any strides, 0 where broadcast.
 // A query that sees nothing gets 0 and sends no gradient.
@@ -14,41 +15,64 @@
 constexpr int MOST = 128, PIECES = MOST / 32, WARPS = 4, ROWS_OF_FLOAT = 4, ROWS_OF_DOUBLE = 1;
 constexpr int ROWS = sizeof(real) == sizeof(float) ? ROWS_OF_FLOAT : ROWS_OF_DOUBLE, OWN = WARPS * ROWS;
 
-// Rows start ... start + 31 of x (rows, width) to shared memory, zeros behind the last row. One column of padding puts
-// the elements of a column into different banks.
+struct alignas(16) Four { real of[4]; };
+typedef Four OwnRow[MOST / 4];
+
+// The width with the zeros behind it that make it a multiple of four.
+static __device__ int padded(int width) { return (width + 3) / 4 * 4; }
+
+// Rows start ... start + 31 of x (rows, width) to shared memory, zeros behind the last row and column. One column of padding
+// puts the elements of a column into different banks.
 static __device__ void load_tile(real (*tile)[MOST + 1], const item* x, int start, int rows, int width) {
+    int columns = padded(width);
     __syncthreads();  // whoever reads the old tile is done
-    for (int i = threadIdx.x; i < 32 * width; i += blockDim.x) {
-        int row = start + i / width;
-        tile[i / width][i % width] = row < rows ? x[(index_t)row * width + i % width] : real(0);
+    for (int i = threadIdx.x; i < 32 * columns; i += blockDim.x) {
+        int row = start + i / columns, column = i % columns;
+        tile[i / columns][column] = row < rows && column < width ? x[(index_t)row * width + column] : real(0);
     }
     __syncthreads();
 }
 
 // The block's own rows, first ... first + OWN - 1 of x (rows, width), to shared memory.
-static __device__ void load_own(real (*own)[MOST], const item* x, int first, int rows, int width) {
-    for (int i = threadIdx.x; i < OWN * width; i += blockDim.x) {
-        int row = first + i / width;
-        own[i / width][i % width] = row < rows ? x[(index_t)row * width + i % width] : real(0);
+static __device__ void load_own(OwnRow* own, const item* x, int first, int rows, int width) {
+    int columns = padded(width);
+    for (int i = threadIdx.x; i < OWN * columns; i += blockDim.x) {
+        int row = first + i / columns, column = i % columns;
+        own[i / columns][column / 4].of[column % 4] =
+            row < rows && column < width ? x[(index_t)row * width + column] : real(0);
     }
 }
 
 // dots[r] = own row r of this warp . row `lane` of the tile
-static __device__ void dots_with_tile(real* dots, real (*own)[MOST], real (*tile)[MOST + 1], int width) {
+static __device__ void dots_with_tile(real* dots, OwnRow* own, real (*tile)[MOST + 1], int width) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     for (int r = 0; r < ROWS; r++) dots[r] = 0;
-    for (int d = 0; d < width; d++)
-        for (int r = 0; r < ROWS; r++) dots[r] += own[warp * ROWS + r][d] * tile[lane][d];
+    for (int d = 0; d < width; d += 4) {
+        real x[4] = {tile[lane][d], tile[lane][d + 1], tile[lane][d + 2], tile[lane][d + 3]};
+        for (int r = 0; r < ROWS; r++) {
+            Four y = own[warp * ROWS + r][d / 4];
+            for (int k = 0; k < 4; k++) dots[r] += y.of[k] * x[k];
+        }
+    }
 }
 
 // sums[r] += sum over j of factor[r] of lane j times row j of the tile
-static __device__ void add_tile_rows(real (*sums)[PIECES], const real* factor, real (*tile)[MOST + 1]) {
-    int lane = threadIdx.x % 32;
-    for (int j = 0; j < 32; j++)
-        for (int r = 0; r < ROWS; r++) {
-            real f = __shfl_sync(FULL_WARP, factor[r], j);
-            for (int piece = 0; piece < PIECES; piece++) sums[r][piece] += f * tile[j][lane + 32 * piece];
-        }
+static __device__ void add_tile_rows(real (*sums)[PIECES], const real* factor, real (*tile)[MOST + 1], int width) {
+    __shared__ Four factors[WARPS][ROWS][8];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncwarp();  // whoever reads the old factors is done
+    for (int r = 0; r < ROWS; r++) factors[warp][r][lane / 4].of[lane % 4] = factor[r];
+    __syncwarp();
+    for (int j = 0; j < 8; j++) {
+        Four f[ROWS];
+        for (int r = 0; r < ROWS; r++) f[r] = factors[warp][r][j];
+        for (int piece = 0; piece < PIECES; piece++)
+            if (32 * piece < width)
+                for (int k = 0; k < 4; k++) {
+                    real x = tile[4 * j + k][lane + 32 * piece];
+                    for (int r = 0; r < ROWS; r++) sums[r][piece] += f[r].of[k] * x;
+                }
+    }
 }
 
 // This warp's rows of a result to x (rows, width).
@@ -79,7 +103,8 @@ static __device__ real share(real s, real top, real rest) {
 extern "C" __global__ void attention_forward(const item* q, const item* k, const item* v, const item* mask, item* y,
                                              real* lse, int heads_of_one, int queries, int keys, int width, real scale,
                                              int reach, index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
-    __shared__ real tile[32][MOST + 1], own_q[OWN][MOST];
+    __shared__ real tile[32][MOST + 1];
+    __shared__ OwnRow own_q[OWN];
     int blocks = (queries + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real sums[ROWS][PIECES] = {}, largest[ROWS], total[ROWS], p[ROWS];
@@ -99,7 +124,7 @@ extern "C" __global__ void attention_forward(const item* q, const item* k, const
             for (int piece = 0; piece < PIECES; piece++) sums[r][piece] *= shrink;
             largest[r] = larger;
         }
-        add_tile_rows(sums, p, tile);
+        add_tile_rows(sums, p, tile, width);
     }
     for (int r = 0; r < ROWS; r++) {
         int i = first + warp * ROWS + r;
@@ -128,7 +153,8 @@ extern "C" __global__ void attention_backward_q(const item* g, const item* q, co
                                                 const real* lse, const real* delta, item* dq, int heads_of_one, int queries,
                                                 int keys, int width, real scale, int reach, index_t mask_n, index_t mask_h,
                                                 index_t mask_i, index_t mask_j) {
-    __shared__ real tile[32][MOST + 1], own_q[OWN][MOST], own_g[OWN][MOST];
+    __shared__ real tile[32][MOST + 1];
+    __shared__ OwnRow own_q[OWN], own_g[OWN];
     int blocks = (queries + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real sums[ROWS][PIECES] = {}, dp[ROWS], ds[ROWS];
@@ -147,7 +173,7 @@ extern "C" __global__ void attention_backward_q(const item* g, const item* q, co
             index_t at = (index_t)head * queries + i;
             ds[r] = s == -INFINITY ? real(0) : share(s, lse[at], rest[at]) * (dp[r] - delta[at]) * scale;
         }
-        add_tile_rows(sums, ds, tile);
+        add_tile_rows(sums, ds, tile, width);
     }
     store_own(dq + (index_t)head * queries * width, sums, first, queries, width);
 }
@@ -157,7 +183,8 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
                                                  const item* mask, const real* lse, const real* delta, item* dk, item* dv,
                                                  int heads_of_one, int queries, int keys, int width, real scale, int reach,
                                                  index_t mask_n, index_t mask_h, index_t mask_i, index_t mask_j) {
-    __shared__ real tile[32][MOST + 1], own_k[OWN][MOST], own_v[OWN][MOST];
+    __shared__ real tile[32][MOST + 1];
+    __shared__ OwnRow own_k[OWN], own_v[OWN];
     int blocks = (keys + OWN - 1) / OWN, head = blockIdx.x / blocks, first = blockIdx.x % blocks * OWN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     real dk_sums[ROWS][PIECES] = {}, dv_sums[ROWS][PIECES] = {}, p[ROWS], dp[ROWS], ds[ROWS];
@@ -178,9 +205,9 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
             p[r] = share(s, lse[at], rest[at]);
             ds[r] = s == -INFINITY ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
         }
-        add_tile_rows(dk_sums, ds, tile);
+        add_tile_rows(dk_sums, ds, tile, width);
         load_tile(tile, head_g, start, queries, width);
-        add_tile_rows(dv_sums, p, tile);
+        add_tile_rows(dv_sums, p, tile, width);
     }
     store_own(dk + (index_t)head * keys * width, dk_sums, first, keys, width);
     store_own(dv + (index_t)head * keys * width, dv_sums, first, keys, width);

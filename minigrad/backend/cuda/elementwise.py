@@ -11,6 +11,7 @@ from .launch import computed, constant, empty, empty_like, enumerators, in_any_o
 
 THREADS = 256
 CHUNK = constant("optimiser", "CHUNK")  # elements of a parameter for one block
+EACH = constant("activation", "EACH")  # elements for one thread
 ACTIVATIONS = enumerators("activation", "Kind")
 
 
@@ -25,24 +26,26 @@ def whole_warps(n):
 
 
 @in_any_order
-def activation(name, x, bias=None, slope=0.01):
+def activation(name, x, bias=None, setting=0.0):
     """f(x + bias) for f one of `ACTIVATIONS`.
 
     Args:
         x: (..., C).
         bias: (C,) or None.
-        slope: of the leaky ReLU below 0.
+        setting: the slope of the leaky ReLU below 0, or where the limited ReLU ends.
     """
     y, kind = empty_like(x), ACTIVATIONS.index(name)
-    launch("activation", "activation_forward", blocks(x.size), THREADS, kind, x, bias, y, x.size, _columns(x), slope)
+    launch("activation", "activation_forward", blocks(x.size, EACH * THREADS), THREADS, kind, x, bias, y, x.size, _columns(x),
+           setting)
     return y
 
 
 @in_any_order
-def activation_backward(name, g, x, bias=None, slope=0.01):
+def activation_backward(name, g, x, bias=None, setting=0.0):
     """The gradients of `activation` in x and in the bias (None without one; of 16 bits a float32 sum)."""
     dx, kind = empty_like(x), ACTIVATIONS.index(name)
-    launch("activation", "activation_backward", blocks(x.size), THREADS, kind, g, x, bias, dx, x.size, _columns(x), slope)
+    launch("activation", "activation_backward", blocks(x.size, EACH * THREADS), THREADS, kind, g, x, bias, dx, x.size,
+           _columns(x), setting)
     return dx, None if bias is None else column_sum(dx.reshape(-1, _columns(x)))
 
 

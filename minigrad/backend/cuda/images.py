@@ -7,9 +7,12 @@ import math
 
 from .. import xp
 from .elementwise import THREADS, blocks, column_sum, whole_warps
-from .launch import computed, empty, empty_like, in_any_order, launch
+from .launch import computed, constant, empty, empty_like, in_any_order, launch
 from .matmul import matmul
 
+TAPS = constant("depthwise", "TAPS")  # weights for one block
+MANY_BLOCKS = 1 << 12  # enough for any GPU
+LARGE = 64  # pixels
 MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
 
 
@@ -216,7 +219,8 @@ def col2im(matrix, x_shape, kernel, stride, padding, dilation):
 def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Cross-correlation of (N, C, H, W) with (O, C / groups, kh, kw): (N, O, H', W'). Settings are pairs.
 
-    Depthwise ones have a kernel of their own; all others are `im2col` and a matrix product, some images at a time.
+    Depthwise ones have a kernel of their own, and for pointwise ones an image is the matrix; all others are `im2col` and a
+    matrix product, some images at a time.
     """
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     o, kernel = w.shape[0], w.shape[2:]
@@ -225,6 +229,8 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
         launch("depthwise", "depthwise_forward", x.shape[0] * o, whole_warps(math.prod(y.shape[2:])), x, w, y, o, o // groups,
                *x.shape[2:], *y.shape[2:], *kernel, *stride, *padding, *dilation)
         return y
+    if _pointwise(x.shape, kernel, stride, padding, groups):
+        return matmul(w.reshape(o, -1), x.reshape(*x.shape[:2], -1)).reshape(y.shape)
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
         matrix = im2col(x[part], kernel, **geometry)
         product = matmul(w.reshape(groups, o // groups, -1), matrix.reshape(groups, -1, matrix.shape[1]))
@@ -236,7 +242,10 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
 def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """The gradient of `conv2d` in x."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
-    dx, o, kernel = empty(x_shape, gy.dtype), w.shape[0], w.shape[2:]
+    o, kernel = w.shape[0], w.shape[2:]
+    if _pointwise(x_shape, kernel, stride, padding, groups):
+        return matmul(w.reshape(o, -1).T, gy.reshape(*gy.shape[:2], -1)).reshape(x_shape)
+    dx = empty(x_shape, gy.dtype)
     if _depthwise(x_shape, groups):
         launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), whole_warps(math.prod(x_shape[2:])), gy, w, dx,
                groups, o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
@@ -254,10 +263,12 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     o, kernel = w_shape[0], w_shape[2:]
     if _depthwise(x.shape, groups):
-        dw = empty(w_shape, x.dtype)
-        launch("depthwise", "depthwise_weight_backward", math.prod(w_shape), whole_warps(gy.size // o), gy, x, dw, x.shape[0],
-               o, o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
-        return dw
+        pieces = o * blocks(math.prod(kernel), TAPS)
+        parts = min(x.shape[0], max(1, MANY_BLOCKS // pieces))
+        dw = empty((parts, math.prod(w_shape)), computed(x.dtype))
+        launch("depthwise", "depthwise_weight_backward", (pieces, parts), whole_warps(math.prod(gy.shape[2:])), gy, x, dw,
+               x.shape[0], o, o // groups, *x.shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
+        return column_sum(dw).reshape(w_shape).astype(x.dtype, copy=False)
     dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), computed(x.dtype))
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
         g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
@@ -269,6 +280,11 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
 
 def _depthwise(x_shape, groups):
     return groups == x_shape[1] > 1
+
+
+def _pointwise(x_shape, kernel, stride, padding, groups):
+    """Whether the filters see one pixel, and images are large enough for products of their own."""
+    return (*kernel, *stride, groups) == (1,) * 5 and not any(padding) and math.prod(x_shape[2:]) >= LARGE
 
 
 def _parts(x_shape, y_shape, kernel, dtype):

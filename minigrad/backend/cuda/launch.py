@@ -25,8 +25,9 @@ FOLDER = pathlib.Path(__file__).parent
 ITEMS = {"float16": ("half", "float"), "bfloat16": ("bfloat16", "float"), "float32": ("float", "float"),
          "float64": ("double", "double")}
 LIST = 96  # how many arrays an argument of the C type Arrays holds
-_DTYPES = {"int": np.int32, "index_t": np.int64, "unsigned char": np.uint8, "unsigned long long": np.uint64,
-           "float": np.float32, "double": np.float64}
+_DTYPES = {kind: np.dtype(name) for kind, name in (
+    ("int", "int32"), ("index_t", "int64"), ("unsigned char", "uint8"), ("unsigned long long", "uint64"), ("float", "float32"),
+    ("double", "float64"))}
 _DECLARATION = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 
 
@@ -50,6 +51,17 @@ def options(item):
 def computed(dtype):
     """The dtype in which kernels compute on arrays of `dtype` and keep sums and statistics: float32 for 16 bits."""
     return np.promote_types(dtype, np.float32)
+
+
+@functools.cache
+def _dtypes(item):
+    """The dtype of each C type where items are of this dtype."""
+    return {**_DTYPES, "item": item, "real": computed(item)}
+
+
+@functools.cache
+def _name(dtype):
+    return dtype.name
 
 
 @functools.cache
@@ -180,21 +192,33 @@ def launch(file, kernel, grid, block, *arguments):
         TypeError: the arguments are not what the kernel declares.
         ValueError: an array is not on the current device.
     """
-    grid, block = (tuple(n) if np.iterable(n) else (int(n),) for n in (grid, block))
+    grid, block = (n if isinstance(n, tuple) else (int(n),) for n in (grid, block))
     declared = kernels(file)[kernel]
-    takes_items = any(kind == "item" for kind, _, _ in declared)
-    possible = [name for name in ITEMS if takes_items or not name.endswith("16")]
+    takes_items = any([kind == "item" for kind, _, _ in declared])
     kinds = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
-    typed = _arrays(a for a, (kind, _, _) in zip(arguments, declared) if kind in kinds)
+    typed = _arrays([a for a, (kind, _, _) in zip(arguments, declared) if kind in kinds])
     item = typed[0].dtype if typed else None
-    if item is None or item.name not in possible:
+    possible = [name for name in ITEMS if takes_items or not name.endswith("16")]
+    if item is None or _name(item) not in possible:
         raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(possible)}, not {item}")
     if len(arguments) != len(declared):
         raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
-    checked = [_checked(kernel, i, a, *declaration, item) for i, (a, declaration) in enumerate(zip(arguments, declared))]
-    check_device(kernel, _arrays(a for a, (kind, pointer, _) in zip(checked, declared) if pointer or kind == "Arrays"))
+    dtypes = _dtypes(item)
+    checked, arrays = [], []
+    for i, (a, (kind, pointer, _)) in enumerate(zip(arguments, declared)):
+        if kind in ("Arrays", "Lengths"):
+            if len(a) > LIST:
+                raise TypeError(f"{kernel}: argument {i} has {len(a)} items; at most {LIST} fit")
+            a = tuple(map(int, a)) if kind == "Lengths" else [_checked(kernel, i, x, dtypes["real"]) for x in a]
+            arrays += a if kind == "Arrays" else ()
+        elif not pointer:
+            a = dtypes[kind].type(a)
+        elif a is not None:
+            arrays.append(_checked(kernel, i, a, dtypes[kind]))
+        checked.append(a)
+    check_device(kernel, arrays)
     if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
-        device().run(file, kernel, item.name, grid, block, checked)
+        device().run(file, kernel, _name(item), grid, block, checked)
 
 
 def _arrays(arguments):
@@ -202,17 +226,9 @@ def _arrays(arguments):
     return [a for value in arguments for a in (value if isinstance(value, list) else [value]) if hasattr(a, "dtype")]
 
 
-def _checked(kernel, position, value, kind, pointer, _const, item):
-    if kind in ("Arrays", "Lengths"):
-        if len(value) > LIST:
-            raise TypeError(f"{kernel}: argument {position} has {len(value)} items; at most {LIST} fit")
-        return tuple(map(int, value)) if kind == "Lengths" else [
-            _checked(kernel, position, a, "real", True, _const, item) for a in value]
-    dtype = item if kind == "item" else computed(item) if kind == "real" else _DTYPES[kind]
-    if not pointer:
-        return np.dtype(dtype).type(value)
-    if value is not None and (value.dtype != dtype or not value.flags.c_contiguous):
-        order = "C-contiguous" if value.flags.c_contiguous else "strided"
-        raise TypeError(f"{kernel}: argument {position} must be a C-contiguous array of {np.dtype(dtype)}, "
-                        f"not a {order} one of {value.dtype}")
-    return value
+def _checked(kernel, position, array, dtype):
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        order = "C-contiguous" if array.flags.c_contiguous else "strided"
+        raise TypeError(f"{kernel}: argument {position} must be a C-contiguous array of {dtype}, not a {order} one of "
+                        f"{array.dtype}")
+    return array

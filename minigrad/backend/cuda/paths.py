@@ -136,6 +136,8 @@ PATHS = {
     "ema_step": Path(elementwise.ema_step, serves=_updated_in_place),
     "layer_norm": Path(_layer_norm, _layer_norm_backward),
     "rms_norm": Path(lambda x, *weight, eps: rows.rms_norm(x, *weight or [None], eps), _rms_norm_backward),
+    "relu": Path(lambda x: elementwise.activation("relu", x)),
+    "relu_gradient": Path(lambda g, out: elementwise.activation_backward("relu", g, out)[0]),
     **{name: _activation(name) for name in elementwise.ACTIVATIONS if name != "relu"},
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=lambda *arrays, **settings: len(arrays) == 3),

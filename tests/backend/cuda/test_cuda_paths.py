@@ -59,6 +59,8 @@ CASES = {
     **{name: (getattr(mg, name), [(5, 7)], {"activation_forward", "activation_backward"})
        for name in ("gelu", "silu", "leaky_relu", "softplus", "softsign")},
     "gelu by tanh": (lambda x: mg.gelu(x, "tanh"), [(5, 7)], {"activation_forward", "activation_backward"}),
+    "relu6": (mg.relu6, [(5, 7)], {"activation_forward", "activation_backward"}),
+    "relu of many": (lambda x: mg.relu(x), [(64, 70)], {"activation_forward", "activation_backward"}),
     "leaky_relu of another slope": (lambda x: mg.leaky_relu(x, 0.3), [(5, 7)], {"activation_forward"}),
     "max_pool2d": (lambda x: mg.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"max_pool_forward", "max_pool_backward"}),
     "avg_pool2d": (lambda x: mg.avg_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"avg_pool_forward", "avg_pool_backward"}),
@@ -222,7 +224,7 @@ def test_every_path_belongs_to_an_operation():
              if isinstance(op, Fused)}
     text = "".join(path.read_text() for path in pathlib.Path(mg.__file__).parent.rglob("*.py"))
     named = {*re.findall(r'(?:with_paths|path|run_update)\("(\w+)"', text), optim.SGD.kernel, optim.Adam.kernel}
-    composed = {"linear", "add_bias", "limited_relu", "conv2d_relu"}  # cuBLAS, CuPy and other paths do these
+    composed = {"linear", "add_bias", "conv2d_relu"}  # cuBLAS, CuPy and other paths do these
     assert PATHS.keys() - named == fused - composed
     assert CPU_PATHS.keys() - named == fused - {"group_norm", "grid_sample"}
 
