@@ -25,7 +25,10 @@ class CharacterRun(RunSettings):
 
 
 class FewShotClassifier(nn.Module):
-    """An embedding `net`, and a rule that compares a query's embedding with those of the classes' examples."""
+    """An embedding `net`, and a rule that compares a query's embedding with those of the classes' examples.
+
+    Subclasses define `compare`, and `prepare` where the examples can be worked on once for all queries.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) to embeddings (n, d)."""
@@ -33,11 +36,19 @@ class FewShotClassifier(nn.Module):
 
     def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
         """Scores (n, way) from the embeddings of the examples (way * shot, d), class by class, and of queries (n, d)."""
-        raise TypeError(f"{type(self).__name__} defines no classify()")
+        return self.compare(self.prepare(support, way), queries, way)
 
-    def probabilities(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        """As `classify`, but probabilities."""
-        return mg.softmax(self.classify(support, queries, way), 1)
+    def prepare(self, support: Tensor, way: int) -> Tensor:
+        """What queries are compared with: the examples' embeddings, or what is made of them."""
+        return support
+
+    def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
+        """As `classify`, from what `prepare` returned."""
+        raise TypeError(f"{type(self).__name__} defines no compare()")
+
+    def probabilities(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
+        """As `compare`, but probabilities."""
+        return mg.softmax(self.compare(prepared, queries, way), 1)
 
 
 class Augmented:

@@ -67,7 +67,7 @@ class CharacterLearner(Learner):
         """The images as they are: they are compared by an adapted network, not by embeddings."""
         return images
 
-    def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+    def compare(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
         """Scores (n, way). Examples and queries are normalised together, so that a query alone has statistics too."""
         labels = mg.Tensor(np.arange(way).repeat(len(support) // way)[None]).to(support.device)
         both = mg.concatenate([support, queries])[None]

@@ -66,10 +66,6 @@ class Context(nn.Module):
             r = mg.softmax(h @ g.T, 1) @ g
         return h
 
-    def forward(self, support: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        g = self.g(support)
-        return g, self.f(queries, g)
-
 
 def log_probabilities(support: Tensor, queries: Tensor, way: int, scale: float | Tensor = 1.0) -> Tensor:
     """log of (1): support embeddings (way * shot, d), class by class, and queries (n, d), to (n, way)."""
@@ -85,12 +81,15 @@ class MatchingNetwork(FewShotClassifier):
         self.net, self.scale = net, nn.Parameter(np.float32(scale)) if learn_scale else scale
         self.context = Context(size, reads) if context else None
 
-    def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        """Log-probabilities (n, way) from embeddings, class by class."""
-        if self.context is not None:
-            order = np.random.default_rng(len(support)).permutation(len(support))  # else the LSTM learns the classes' order
-            g, queries = self.context(support[order], queries)
-            support = g[np.argsort(order)]
+    def prepare(self, support: Tensor, way: int) -> Tensor:
+        if self.context is None:
+            return support
+        order = np.random.default_rng(len(support)).permutation(len(support))  # else the LSTM learns the classes' order
+        return self.context.g(support[order])[np.argsort(order)]
+
+    def compare(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+        """Log-probabilities (n, way)."""
+        queries = queries if self.context is None else self.context.f(queries, support)
         return log_probabilities(support, queries, way, self.scale)
 
 

@@ -98,8 +98,11 @@ class PrototypicalNetwork(FewShotClassifier):
     def __init__(self, net: nn.Module, distance: str = "euclidean"):
         self.net, self.distance = net, distance
 
-    def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        return classify(support, queries, way, self.distance)
+    def prepare(self, support: Tensor, way: int) -> Tensor:
+        return prototypes(support, way)
+
+    def compare(self, prototypes: Tensor, queries: Tensor, way: int) -> Tensor:
+        return logits(queries, prototypes, self.distance)
 
 
 class Prototypical(Method):

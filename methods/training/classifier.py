@@ -97,8 +97,9 @@ class Classifier:
         known = self.support.reshape(-1, *self.support.shape[2:]).astype(np.float32) / self.preprocessing.divisor
         support, queries = in_batches(self.net, known, batch), in_batches(self.net, images, batch)
         with mg.no_grad():
+            prepared = self.net.prepare(tensor(self.net, support), len(self.support))
             return np.concatenate([self.net.probabilities(
-                tensor(self.net, support), tensor(self.net, queries[i:i + batch]), len(self.support)).numpy()
+                prepared, tensor(self.net, queries[i:i + batch]), len(self.support)).numpy()
                 for i in range(0, len(queries), batch)])
 
 

@@ -207,8 +207,8 @@ def test_a_classifier_is_all_in_its_checkpoint(tmp_path):
 @pytest.mark.parametrize("name, arguments", [
     ("prototypical.PrototypicalNetwork", {}), ("matching.MatchingNetwork", dict(size=6)), ("siamese.Siamese", dict(size=6)),
     ("matching.MatchingNetwork", dict(size=6, context=True, learn_scale=True))])
-def test_few_shot_probabilities(tmp_path, name, arguments):
-    """They sum to one, and a query that is an example of a class belongs to it."""
+def test_few_shot_probabilities(tmp_path, name, arguments, monkeypatch):
+    """They sum to one, a query that is an example of a class belongs to it, and the examples are prepared once for all."""
     encoder = Architecture("minigrad.nn.Conv4", width=6)
     support = np.random.default_rng(0).integers(0, 256, (3, 1, 1, 28, 28), np.uint8)
     classifier = Classifier(Architecture(f"methods.few_shot.{name}", net=encoder, **arguments), ("a", "b", "c"),
@@ -219,6 +219,10 @@ def test_few_shot_probabilities(tmp_path, name, arguments):
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
     if "prototypical" in name:
         assert p.argmax(1).tolist() == [0, 1, 2]
+    prepare, calls = again.net.prepare, []
+    monkeypatch.setattr(again.net, "prepare", lambda *args: calls.append(args) or prepare(*args))
+    np.testing.assert_allclose(again.probabilities(support[:, 0].astype(np.float32) / 255, batch=1), p, rtol=1e-4)
+    assert len(calls) == 1
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

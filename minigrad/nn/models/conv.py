@@ -1,13 +1,13 @@
 """Plain convolutional networks: Conv-4 of few-shot learning, and the 13 layers of semi-supervised learning."""
 from ... import ops
 from ...tensor import Tensor
-from ..layers import BatchNorm2d, Conv2d, Dropout, LeakyReLU, MaxPool2d, sizes
+from ..layers import BatchNorm2d, Conv2d, conv_norm, Dropout, LeakyReLU, MaxPool2d, sizes
 from ..module import Module, Sequential
 from .encoder import Encoder
 
 
 class ConvBlock(Module):
-    """Convolution 3x3, batch normalisation, ReLU, max pooling 2x2; the last three in one pass over memory."""
+    """Convolution 3x3, batch normalisation, ReLU, max pooling 2x2; in training the last three in one pass over memory."""
 
     def __init__(self, in_channels: int, out_channels: int):
         self.conv = Conv2d(in_channels, out_channels, 3, padding=1, bias=False)  # batch norm would take a bias away
@@ -15,7 +15,9 @@ class ConvBlock(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = self.norm
-        return ops.norm_relu_pool(self.conv(x), n.running_mean, n.running_var, n.weight, n.bias, training=self.training,
+        if not self.training:
+            return ops.max_pool2d(conv_norm(self.conv, n, x, "relu"), 2)
+        return ops.norm_relu_pool(self.conv(x), n.running_mean, n.running_var, n.weight, n.bias, training=True,
                                   momentum=n.momentum, eps=n.eps)
 
 
