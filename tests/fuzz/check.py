@@ -192,13 +192,14 @@ def _check_locality(call, arrays, result):
     if "conv" in call.name:  # zeros around and between pixels are multiplied by the weight, and by gradients of what saw them
         if np.any(call.kwargs.get("padding", 0)):
             return
-        chosen = chosen[:1]
+        chosen = [i for i in chosen if i == 0]
     if () in call.kwargs.values():
         return
     ys = [y for y in result.outputs[:len(result.outputs) - sum(a.role == "state" for a in arrays)] if is_float(y.dtype)]
     cotangents = [cotangent(y.shape, y.dtype, i) for i, y in enumerate(ys)]
     filled = [i for i, y in enumerate(ys) if y.size]
-    for which, group in ((int(rng.choice(chosen)), values), *([(int(rng.choice(filled)), cotangents)] if filled else [])):
+    tried = (chosen, values), (filled, cotangents)
+    for which, group in [(int(rng.choice(places)), group) for places, group in tried if places]:
         place = int(rng.integers(group[which].size))
         depends = None
         for attempt in range(6):
