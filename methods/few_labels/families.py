@@ -1,6 +1,6 @@
 """What needs training: each family learns from some of the labelled pictures, in a folder of its own, and scores others.
 
-`FineTuned` trains the encoder on (LP-FT and WiSE-FT), `LoRATuned` parts of a vision Transformer. `small_families` train
+`FineTuned` trains the encoder on (LP-FT and WiSE-FT), `PartlyTuned` parts of a vision Transformer. `small_families` train
 networks from the start, `text_families` language models.
 """
 import dataclasses
@@ -11,9 +11,10 @@ import numpy as np
 import minigrad as mg
 from methods import peft
 from methods.peft import tuning
+from methods.peft.adapted import Adapted
 from methods.training import checkpoint, encoders
 from methods.training.checkpoint import fingerprint
-from methods.training.classifier import load_classifier
+from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.evaluation import in_batches
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -113,28 +114,46 @@ class LoRAConfig(RunSettings, tuning.Config, peft.METHODS["lora"].Config):
     batch: int = 16
 
 
-class LoRATuned(FineTuned):
-    """LoRA on a vision Transformer, merged into its weights in the end."""
+@dataclasses.dataclass
+class AdaptersConfig(RunSettings, tuning.Config, peft.METHODS["adapters"].Config):
+    """Settings of adapters."""
 
-    name = "LoRA"
-    about = "low-rank changes of the Transformer's weights, from logistic regression"
+    batch: int = 16
+
+
+# name of the family -> name of the method, its settings, and what it trains
+PARTS = {"LoRA": ("lora", LoRAConfig, "low-rank changes of the Transformer's weights, from logistic regression"),
+         "adapters": ("adapters", AdaptersConfig, "small layers between the Transformer's, from logistic regression")}
+
+
+class PartlyTuned(FineTuned):
+    """LoRA on a vision Transformer, merged into its weights in the end, or adapters; see `PARTS`."""
+
+    def __init__(self, task: Task, name: str):
+        super().__init__(task)
+        self.name, (self.method, self.config, self.about) = name, PARTS[name]
 
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `Family`."""
         task, y = self.task, self.task.y[learn]
         encoder = task.reader.load()[0]
-        config = LoRAConfig(steps=steps, out=out, seed=task.seed, device=task.device)
+        config = self.config(steps=steps, out=out, seed=task.seed, device=task.device)
         mg.random.seed(task.seed)
-        adaptation = peft.apply(encoder, "lora", lr=config.lr, head=len(task.classes))
+        adaptation = peft.apply(encoder, self.method, lr=config.lr, head=len(task.classes))
         finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
         shifted = finetune.Config(batch=config.batch, shift=self.inputs.shape[-1] // 16)
         folder = RunFolder(f"{out}/training", config, True)
         train(tuning.Tuning(config, adaptation), finetune.Batches(self.inputs[learn], y, shifted, task.seed),
               tuning.make_optimizers(adaptation, config.lr, config), steps, folder, save_every=save_every,
               data=fingerprint(self.inputs[learn], y))
-        adaptation.merge()
-        checkpoint.save(f"{out}/checkpoint.safetensors", steps, {"net": encoder},
-                        encoders.classifier(encoder, self.preprocessing, task.classes).facts())
+        net, described = encoder, encoders.classifier(encoder, self.preprocessing, task.classes)
+        if self.method == "lora":
+            adaptation.merge()
+        else:
+            bare = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": 0})
+            whole = Architecture(full_name(Adapted), encoder=bare, classes=len(task.classes))
+            net, described = Adapted(encoder, len(task.classes)), dataclasses.replace(described, architecture=whole)
+        checkpoint.save(f"{out}/checkpoint.safetensors", steps, {"net": net}, described.facts())
         return folder.history()
 
 

@@ -18,7 +18,7 @@ from .labelling import Server
 from .look import Folder, look
 from .readers import PictureReader, TextReader, load_reader
 from .saving import save
-from .text_families import TextFamily
+from .text_families import FAMILIES, TextFamily
 
 FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
@@ -97,7 +97,7 @@ def try_families(result: Answer, reader: PictureReader | TextReader, config: Con
     task = Task(result.folder, result.features, result.known, result.y, rest, reader, config.device, config.seed)
     reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
     trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
-    found = trial.run([TextFamily(task, reader, name) for name in ("SetFit", "LoRA")] if isinstance(reader, TextReader)
+    found = trial.run([TextFamily(task, reader, name) for name in FAMILIES] if isinstance(reader, TextReader)
                       else small_families.picture_families(task))
     result.estimates += [one.estimate for one in found]
     result.chosen = trial.winner(found)

@@ -23,7 +23,7 @@ from methods.training.settings import RunSettings, of_method, setting
 from methods.transfer import finetune, linear
 from minigrad import data, nn
 
-from .families import MOST_FINETUNED, FineTuned, History, LoRATuned, Task, Trained, network_scores
+from .families import MOST_FINETUNED, PARTS, FineTuned, History, PartlyTuned, Task, Trained, network_scores
 from .look import Folder
 from .plain import PlainFeatures
 
@@ -150,7 +150,7 @@ def picture_families(task: Task) -> list[Any]:
     if len(task.known) <= MOST_FINETUNED and not isinstance(task.reader.encoder, PlainFeatures):
         found.append(FineTuned(task))
         if isinstance(task.reader.encoder, nn.VisionTransformer):
-            found.append(LoRATuned(task))
+            found += [PartlyTuned(task, name) for name in PARTS]
     if len(task.rest) >= SIMILAR:
         pictures = Small(task)
         found.append(SelfSupervised(task, pictures))

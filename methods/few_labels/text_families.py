@@ -1,4 +1,4 @@
-"""What trains a language model on labelled texts: SetFit and LoRA, each with a logistic regression as its head."""
+"""What trains a language model on labelled texts: SetFit, LoRA and adapters, each with a logistic regression as its head."""
 import dataclasses
 from typing import Any
 
@@ -16,15 +16,8 @@ from methods.training.settings import RunSettings
 from methods.training.texts import TextBatches
 from methods.transfer import setfit
 
-from .families import History, Task
+from .families import AdaptersConfig, History, LoRAConfig, Task
 from .readers import TextReader
-
-
-@dataclasses.dataclass
-class LoRAConfig(RunSettings, tuning.Config, peft.METHODS["lora"].Config):
-    """Settings of LoRA."""
-
-    batch: int = 16
 
 
 @dataclasses.dataclass
@@ -35,23 +28,28 @@ class SetFitConfig(RunSettings, setfit.Config, tuning.Config):
     lr: float = 5e-4
 
 
+# name of the family -> name of the method of `peft`, settings, and what is trained
+FAMILIES = {"SetFit": ("lora", SetFitConfig, "the language model learns which texts are of one class, then logistic regression"),
+            "LoRA": ("lora", LoRAConfig, "low-rank changes of the language model's weights"),
+            "adapters": ("adapters", AdaptersConfig, "small layers between the language model's")}
+
+
 class TextFamily:
-    """An adaptation of the language model. See `families.Family`. Args: name: "LoRA" or "SetFit"."""
+    """An adaptation of the language model, one of `FAMILIES`. See `families.Family`."""
 
     def __init__(self, task: Task, reader: TextReader, name: str):
         self.task, self.reader, self.name = task, reader, name
-        self.about = ("low-rank changes of the language model's weights" if name == "LoRA" else
-                      "the language model learns which texts are of one class, then logistic regression")
+        self.method, self.config, self.about = FAMILIES[name]
         self.rows = reader.rows([task.folder.readers[i]() for i in task.known])
 
     def train(self, learn: np.ndarray, steps: int, out: str, save_every: int) -> History:
         """See `families.Family`."""
-        task, y, kind = self.task, self.task.y[learn], SetFitConfig if self.name == "SetFit" else LoRAConfig
-        config = kind(steps=steps, out=out, seed=task.seed, device=task.device)
+        task, y = self.task, self.task.y[learn]
+        config = self.config(steps=steps, out=out, seed=task.seed, device=task.device)
         rows, pad, folder = [self.rows[i] for i in learn], self.reader.vocabulary.pad, RunFolder(out, config, True)
         net, _ = self.reader.load()
         mg.random.seed(task.seed)
-        adaptation = peft.apply(net, "lora", lr=config.lr, head=len(task.classes))
+        adaptation = peft.apply(net, self.method, lr=config.lr, head=len(task.classes))
         if self.name == "SetFit":
             method = setfit.Contrast(config, adaptation)
             batches = setfit.Balanced(rows, y, pad, config.contrastive_batch, task.seed)

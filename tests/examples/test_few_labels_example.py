@@ -160,8 +160,8 @@ def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
     run = few_labels.Run(folder=str(tmp_path / "own.csv"), encoder=str(tmp_path), out=str(tmp_path / "run"), minutes=1)
     found = few_labels.main(run)
     page = Page(tmp_path / "run" / "report.html")
-    assert len(found.known) == 24 and [e.name for e in found.estimates][-2:] == ["SetFit", "LoRA"]
-    assert found.chosen.name in ("SetFit", "LoRA")
+    assert len(found.known) == 24 and [e.name for e in found.estimates][-3:] == ["SetFit", "LoRA", "adapters"]
+    assert found.chosen.name in ("SetFit", "LoRA", "adapters")
     assert "blockquote" in page.tags and "img" not in page.tags and "row 82: it has no text" in page.text
     with open(tmp_path / "run" / "predictions.csv") as file:
         assert len(list(csv.DictReader(file))) == 56
@@ -210,14 +210,15 @@ def test_every_kind_of_texts(kind, tmp_path):
     assert len(look.look(path, tmp_path / "out").labelled) == labelled + 1
 
 
-def test_a_vision_transformer_is_tuned_by_lora(own, tmp_path, monkeypatch):
+@pytest.mark.parametrize("best", ["LoRA", "adapters"])
+def test_parts_of_a_vision_transformer_are_tuned(best, own, tmp_path, monkeypatch):
     from methods.few_labels import small_families
     from methods.training import checkpoint, encoders
     from methods.training.classifier import Architecture
     monkeypatch.setattr(trials, "LEAST_SECONDS", 0.05)
     monkeypatch.setattr(few_labels.session, "LAST_REPORT", 0.5)
     monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (2, 100))
-    monkeypatch.setattr(trials.Trial, "better", lambda self, y: self.estimate.name == "LoRA")
+    monkeypatch.setattr(trials.Trial, "better", lambda self, y: self.estimate.name == best)
     monkeypatch.setattr(small_families, "SIMILAR", 10**6)
     sizes = dict(img_size=16, patch_size=8, in_chans=3, num_classes=0, embed_dim=16, depth=1, num_heads=2)
     vit = Architecture("minigrad.nn.VisionTransformer", **sizes)
@@ -226,7 +227,7 @@ def test_a_vision_transformer_is_tuned_by_lora(own, tmp_path, monkeypatch):
                     encoders.description(vit, encoders.plain_input(16, 3)).facts())
     run = few_labels.Run(folder=str(own), encoder=str(tmp_path / "vit"), out=str(tmp_path / "run"), minutes=1)
     found = few_labels.main(run)
-    assert [e.name for e in found.estimates][-2:] == ["fine-tuning", "LoRA"] and found.chosen.name == "LoRA"
+    assert [e.name for e in found.estimates][-3:] == ["fine-tuning", "LoRA", "adapters"] and found.chosen.name == best
     answers = predict.main(predict.Run(str(tmp_path / "run"), (str(tmp_path / "new"),)))
     wanted = found.probabilities(found.known[:3])
     again = predict.main(predict.Run(str(tmp_path / "run"), tuple(str(own / found.folder.files[i]) for i in found.known[:3])))
