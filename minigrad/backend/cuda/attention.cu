@@ -202,7 +202,7 @@ extern "C" __global__ void attention_backward_kv(const item* g, const item* q, c
             int i = start + lane;
             real s = score(ds[r], scale, mask, i, first + warp * ROWS + r, queries, keys, reach, mask_i, mask_j);
             index_t at = (index_t)head * queries + i;
-            p[r] = share(s, lse[at], rest[at]);
+            p[r] = s == -INFINITY ? real(0) : share(s, lse[at], rest[at]);  // behind the last query nothing is read
             ds[r] = s == -INFINITY ? real(0) : p[r] * (dp[r] - delta[at]) * scale;
         }
         add_tile_rows(dk_sums, ds, tile, width);
