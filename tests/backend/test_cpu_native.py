@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -335,6 +335,10 @@ def test_batch_norm(n, c, h, w, offset, layout):
 @given(st.integers(1, 3), st.sampled_from([2, 15, 16, 17, 64, 131]), st.tuples(st.integers(5, 9), st.integers(5, 9)),
        st.tuples(st.integers(1, 3), st.integers(1, 3)), st.sampled_from([(1, 1), (2, 2), (1, 3)]),
        st.sampled_from([(0, 0), (1, 1), (2, 4)]), st.sampled_from([(1, 1), (2, 1)]), st.booleans())
+@example(2, 3, (6, 18), (3, 3), (1, 1), (1, 1), (1, 1), False)
+@example(1, 2, (7, 33), (2, 3), (2, 1), (2, 4), (2, 1), False)
+@example(2, 5, (5, 50), (3, 2), (1, 1), (0, 0), (1, 1), False)
+@example(1, 2, (5, 16), (1, 1), (1, 1), (1, 0), (1, 1), False)
 def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, last):
     x = nchw(normal(n, *size, c)) if last else normal(n, c, *size)
     w, geometry = normal(c, 1, *window, seed=1), dict(stride=stride, padding=padding, dilation=dilation, groups=c)
@@ -342,6 +346,15 @@ def test_depthwise_convolution(n, c, size, window, stride, padding, dilation, la
     agree(conv.conv2d, x, w, **geometry, atol=1e-4)
     agree(lambda gy, w: conv.conv2d_input_grad(gy, w, x.shape, **geometry), gy, w, atol=1e-4)
     agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("size, window, stride, padding, dilation", [
+    ((9, 4000), (3, 3), (1, 1), (4, 1), (1, 1)), ((9, 2000), (3, 3), (3, 1), (2, 4), (2, 1)),
+    ((3, 9000), (2, 2), (1, 1), (1, 1), (1, 1)), ((40, 500), (5, 2), (1, 1), (2, 0), (1, 3))], ids=str)
+def test_depthwise_convolution_of_wide_images(size, window, stride, padding, dilation):
+    """Some rows at a time, or as other images where not even the rows of one window fit."""
+    x, w = normal(2, 3, *size), normal(3, 1, *window, seed=1)
+    agree(conv.conv2d, x, w, stride=stride, padding=padding, dilation=dilation, groups=3, atol=1e-4)
 
 
 @needs_blas

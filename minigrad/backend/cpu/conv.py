@@ -4,8 +4,8 @@ Read the plain convolution first; the definition is in minigrad/ops/conv.py:
 
     y[n, o, i, j] = sum over c, p, q of  x[n, c, i*sh + p*dh - ph, j*sw + q*dw - pw] * w[o, c, p, q]
 
-Arrays are (N, C, H, W) with any strides; results are channels-last in memory, and so is the fastest input. Weights are
-(O, C/groups, kh, kw). `stride`, `padding` and `dilation` are pairs (vertical, horizontal).
+Arrays are (N, C, H, W) with any strides; results are channels-last in memory, but for depthwise ones of other images, and so is
+the fastest input. Weights are (O, C/groups, kh, kw). `stride`, `padding` and `dilation` are pairs (vertical, horizontal).
 
 Each algorithm is a file `conv_*.py` with up to three functions, of channels-last images (N, H, W, C):
 
@@ -62,7 +62,7 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
         w: (O, C/groups, kh, kw).
 
     Returns:
-        (N, O, Ho, Wo), channels-last in memory.
+        (N, O, Ho, Wo), channels-last in memory but for `conv_depthwise.by_planes`.
 
     Raises:
         ValueError: the channels do not fit the groups, or the window is larger than the padded image.
@@ -70,15 +70,21 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """
     x, w = _floats("conv2d", x, w)
     g = _geometry("conv2d", x.shape, w.shape, stride, padding, dilation, groups)
+    y = conv_depthwise.by_planes(x, w, g)
+    return _channels_last(x, w, g) if y is None else y
+
+
+def _channels_last(x, w, g):
     n, _, h, width = x.shape
     y = empty((n, *g.output_size((h, width)), len(w)), x.dtype)
     _forward(nhwc(x), w, g, y)
     return nchw(y)
 
 
-def conv2d_relu(x, w, bias, most, **geometry):
+def conv2d_relu(x, w, bias, most, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """min(max(`conv2d` + bias, 0), most) for bias (O,), in the convolution's memory."""
-    y = conv2d(x, w, **geometry)
+    x, w = _floats("conv2d_relu", x, w)
+    y = _channels_last(x, w, _geometry("conv2d_relu", x.shape, w.shape, stride, padding, dilation, groups))
     pixels, native = nhwc(y).reshape(math.prod(y.shape[::2]) * y.shape[3], len(w)), kernel("bias_relu", y, bias)
     if native:
         native(pixels, np.ascontiguousarray(bias), *pixels.shape, most)

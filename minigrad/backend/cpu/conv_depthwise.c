@@ -4,6 +4,7 @@
    Which positions meet is given in groups (conv_depthwise.py makes them): of group i the members are pairs[2 k] and
    pairs[2 k + 1] for starts[i] <= k < starts[i + 1]. */
 #include "kernels.h"
+#include <string.h>
 
 typedef struct {
     const index_t *starts, *pairs;
@@ -59,6 +60,42 @@ void depthwise(const float *x, const float *w, float *y, const index_t *row_star
 #define PIXEL(V, c) pixel(V, image + (c), w + (c), out + (c), down, i, across, j, width, channels, taps_across)
 #define PIXEL_OF_ONE(c) out[c] = pixel_of_one(image + (c), w + (c), down, i, across, j, width, channels, taps_across)
             CHANNELS(PIXEL, PIXEL_OF_ONE);
+        }
+    }
+}
+
+enum { PADDED = 16384 };  /* numbers of a plane that are worked on at a time, with the zeros beside its rows */
+
+/* `depthwise` of images (N, channels, height, width) and filters (channels, taps down, taps across), where the stride across is 1
+   and there are WIDTH columns or more. `gap` lies between the taps across. Of `block` rows at a time what they see is copied. */
+void depthwise_planes(const float *x, const float *w, float *y, const index_t *row_starts, const index_t *row_pairs,
+                      index_t planes, index_t channels, index_t height, index_t width, index_t rows, index_t columns,
+                      index_t taps_down, index_t taps_across, index_t padding, index_t gap, index_t block)
+{
+    index_t line = width + 2 * padding;
+    PARALLEL(planes * rows * columns > 16384)
+    for (index_t plane = 0; plane < planes; plane++) {
+        const float *image = x + plane * height * width, *filter = w + plane % channels * taps_down * taps_across;
+        float padded[PADDED];
+        for (index_t begin = 0; begin < rows; begin += block) {
+            index_t end = begin + block < rows ? begin + block : rows, from = row_starts[begin], to = row_starts[end];
+            index_t top = from < to ? row_pairs[2 * from + 1] : 0, bottom = from < to ? row_pairs[2 * to - 1] : -1;
+            for (index_t r = top; r <= bottom; r++) {
+                float *in = padded + (r - top) * line;
+                for (index_t j = 0; j < padding; j++) in[j] = in[line - 1 - j] = 0;
+                memcpy(in + padding, image + r * width, width * sizeof(float));
+            }
+            for (index_t i = begin; i < end; i++)
+                for (index_t j = 0; j < columns; j += WIDTH) {
+                    index_t at = j + WIDTH <= columns ? j : columns - WIDTH;  /* some twice rather than one by one */
+                    vector sum = {0};
+                    for (index_t a = row_starts[i]; a < row_starts[i + 1]; a++) {
+                        const float *in = padded + (row_pairs[2 * a + 1] - top) * line + at;
+                        const float *weights = filter + row_pairs[2 * a] * taps_across;
+                        for (index_t q = 0; q < taps_across; q++) sum += *(vector *)(in + q * gap) * weights[q];
+                    }
+                    *(vector *)(y + (plane * rows + i) * columns + at) = sum;
+                }
         }
     }
 }
