@@ -13,7 +13,7 @@ SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 PYTHON=${PYTHON:-python3}
 PYTEST="$PYTHON -m pytest -o addopts= -p no:cacheprovider -q"
-TOTAL=${TOTAL:-540}  # seconds for everything
+TOTAL=${TOTAL:-540}  # seconds for everything at most
 export PYTHONPATH="$PWD:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 export CUPY_TF32=0 NVIDIA_TF32_OVERRIDE=0  # products of float32 in float32, in both libraries
 REHEARSE=
@@ -40,7 +40,7 @@ part() {
     fi
     case $status in
         0) result=passed ;;
-        77) result="left out" ;;
+        5 | 77) result="left out" ;;  # 5: pytest found no test, as the examples need more than is installed
         100) result="no time left" failed=1 ;;
         124 | 137) result="no end after $limit s" failed=1 ;;
         *) result="failed ($status)" failed=1 ;;

@@ -1,7 +1,7 @@
 """Labelled examples left out in turn: each is classified by what was learnt from the others.
 
 Of each class as many are left out at a time as of the others, or classifiers would prefer the classes that are not short of
-one. Everything that is chosen from labels, strengths of regularisation and temperatures too, is chosen anew without those that
+one. Everything that is chosen from labels, strengths of regularisation and factors too, is chosen anew without those that
 are left out. An example that is the only one of its class stays in, as nothing would be known of its class.
 
 What learns from all labels is better than what learns from a part. With few labels accuracy rises about in proportion to the

@@ -67,11 +67,11 @@ class CharacterLearner(Learner):
         """The images as they are: they are compared by an adapted network, not by embeddings."""
         return images
 
-    def compare(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+    def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         """Scores (n, way). Examples and queries are normalised together, so that a query alone has statistics too."""
-        labels = mg.Tensor(np.arange(way).repeat(len(support) // way)[None]).to(support.device)
-        both = mg.concatenate([support, queries])[None]
-        return self.outputs((support[None], labels), both, self.config.test_steps)[0, len(support):]
+        labels = mg.Tensor(np.arange(way).repeat(len(prepared) // way)[None]).to(prepared.device)
+        both = mg.concatenate([prepared, queries])[None]
+        return self.outputs((prepared[None], labels), both, self.config.test_steps)[0, len(prepared):]
 
     @staticmethod
     def score(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -87,10 +87,10 @@ class MatchingNetwork(FewShotClassifier):
         order = np.random.default_rng(len(support)).permutation(len(support))  # else the LSTM learns the classes' order
         return self.context.g(support[order])[np.argsort(order)]
 
-    def compare(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
+    def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         """Log-probabilities (n, way)."""
-        queries = queries if self.context is None else self.context.f(queries, support)
-        return log_probabilities(support, queries, way, self.scale)
+        queries = queries if self.context is None else self.context.f(queries, prepared)
+        return log_probabilities(prepared, queries, way, self.scale)
 
 
 def loss_and_accuracy(model: MatchingNetwork, episode: Episode, way: int) -> tuple[Tensor, float]:

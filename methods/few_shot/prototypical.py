@@ -101,8 +101,8 @@ class PrototypicalNetwork(FewShotClassifier):
     def prepare(self, support: Tensor, way: int) -> Tensor:
         return prototypes(support, way)
 
-    def compare(self, prototypes: Tensor, queries: Tensor, way: int) -> Tensor:
-        return logits(queries, prototypes, self.distance)
+    def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
+        return logits(queries, prepared, self.distance)
 
 
 class Prototypical(Method):

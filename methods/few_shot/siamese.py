@@ -45,13 +45,13 @@ class Siamese(FewShotClassifier):
         """Of p, from embeddings that broadcast against each other, (..., size) to (...)."""
         return self.distance(mg.abs(h1 - h2)).squeeze(-1)
 
-    def compare(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        """Each class's mean p: support (way * shot, size), class by class, and queries (n, size), to (n, way)."""
-        p = mg.sigmoid(self.logits(queries[:, None], support[None]))
+    def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
+        """Each class's mean p: examples (way * shot, size), class by class, and queries (n, size), to (n, way)."""
+        p = mg.sigmoid(self.logits(queries[:, None], prepared[None]))
         return p.reshape(len(queries), way, -1).mean(2)
 
-    def probabilities(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        p = self.compare(support, queries, way)
+    def probabilities(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
+        p = self.compare(prepared, queries, way)
         return p / p.sum(1, keepdims=True)
 
 

@@ -45,6 +45,7 @@ def _of_run(folder, image_size):
         return nn.load_encoder(folder / "encoder", image_size=image_size)
     found = load_network(folder / CHECKPOINT)
     net = getattr(found.net, "image", found.net)  # the image tower, where there is one of text beside it
+    net = net if isinstance(net, nn.Encoder) else getattr(net, "encoder", net)  # where it is a part
     if not isinstance(net, nn.Encoder):
         raise ValueError(f"the run's network, {type(net).__name__}, has no features to be used on their own")
     preprocessing = found.preprocessing

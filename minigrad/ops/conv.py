@@ -19,7 +19,7 @@ from ..backend import is_float, is_half, result_type, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
-from .activation import _limited_relu
+from .activation import _fused_limited_relu
 from .declare import operation
 from .geometry import LEAST, Pair, pair, single, whole
 from .shape import pad
@@ -203,7 +203,7 @@ def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
 
 def _conv2d_relu(x, w, bias, most, **geometry):
     """min(max(conv2d(x) + bias, 0), most)."""
-    return _limited_relu(_add_bias(_conv(x, w, **geometry), bias), most)
+    return _fused_limited_relu(_add_bias(_conv(x, w, **geometry), bias), most=most)
 
 
 _fused_conv2d_relu = Fused("conv2d_relu", _conv2d_relu)

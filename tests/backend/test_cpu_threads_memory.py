@@ -308,3 +308,7 @@ def test_what_the_caller_ignores_all_threads_ignore():
             threads.parallel_for(note, 40)
         assert len({thread for thread, *_ in found}) > 1
         assert {tuple(state) for _, *state in found} == {(over, invalid)}
+    called = []
+    with np.errstate(divide="call", call=lambda kind, flag: called.append(kind)):
+        threads.parallel_for(lambda i: (time.sleep(0.001), np.ones(1) / np.zeros(1)), 40)
+    assert len(called) == 40

@@ -6,12 +6,13 @@
     python -m tests.benchmarks --isa avx2           # with the instructions of another processor, for all libraries
     python -m tests.benchmarks --device cuda        # on a GPU, without JAX
 
-Two libraries in one process slow each other down, because the idle threads of one spin while the other works. So each
-measurement is a process of its own; the libraries take turns, and the ratio of the medians is reported.
+Two libraries in one process slow each other down, because the idle threads of one spin while the other works. So on the CPU
+each measurement is a process of its own, on a GPU all those of one library are; the libraries take turns, and the ratio of the
+medians is reported.
 
-On a GPU a process measures all workloads of a library, one after another; our training steps are captured, layers get sixteen times as many samples as their names say, and a last column
-tells which share of the memory bandwidth (measured with a copy) or of the rate of matrix products (measured with a large
-one) a layer reaches with the least work that it has to do.
+On a GPU our training steps are captured, layers get sixteen times as many samples as their names say, and a last column tells
+which share of the memory bandwidth (measured with a copy) or of the rate of matrix products (measured with a large one) a layer
+reaches with the least work that it has to do.
 """
 import argparse
 import gc
@@ -34,6 +35,7 @@ ISA = {  # what limits each library to some vector instructions
     "avx512": {"MINIGRAD_CFLAGS": "-march=skylake-avx512 -mtune=native -mprefer-vector-width=512",
                "OPENBLAS_CORETYPE": "SkylakeX", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
     "native": {}}
+RESULT = "result: "  # before what a process of one measurement tells
 BURST = 10  # steps on a GPU between two moments at which the host waits for it
 
 
@@ -124,13 +126,16 @@ def in_a_process(names, library, args):
                "--device", args.device, *names]
     errors = None if args.device == "cuda" else subprocess.PIPE  # there one sees where it is
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("[", "{"))]
+    lines = [json.loads(line.removeprefix(RESULT)) for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    failure = done.stderr or f"the process ended with status {done.returncode}"
     if not names:
-        return lines[-1] if lines else {}
+        if not lines:
+            raise SystemExit(f"{library} failed:\n{failure}")
+        return lines[-1]
     found = dict(lines)
     missing = [name for name in names if name not in found]
-    if missing and done.returncode:
-        found[missing.pop(0)] = {"error": done.stderr}
+    if missing and (done.returncode or not found):
+        found[missing.pop(0)] = {"error": failure}
     return found | (in_a_process(missing, library, args) if missing else {})
 
 
@@ -150,13 +155,13 @@ def compare(chosen, args, reached=None):
                     all_of = found[name].setdefault(library, {"times": [], "memory": 0})
                     all_of["times"] += one.get("times", [])
                     all_of["memory"] = max(all_of["memory"], one.get("memory", 0))
-                    all_of["error"] = one.get("error") or all_of.get("error")
+                    all_of |= {"error": one["error"]} if "error" in one else {}
         for name in names:
             yield row(name, found[name], reached)
 
 
 def row(name, found, reached):
-    failed = [f"{name} with {library} failed:\n{one['error']}" for library, one in found.items() if one.get("error")]
+    failed = [f"{name} with {library} failed:\n{one['error']}" for library, one in found.items() if "error" in one]
     if failed:
         return "\n".join(failed)
     row = {"workload": name}
@@ -198,7 +203,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="parts of workloads' names; all if left out")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each library")
-    parser.add_argument("--seconds", type=float, default=4, help="time to measure in each process")
+    parser.add_argument("--seconds", type=float, default=4, help="time to measure a workload in a process")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--isa", default="native", choices=list(ISA), help="vector instructions, which the processor must have")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -209,8 +214,11 @@ def main():
     args = parser.parse_args()
     if args.one:
         for found in measured(args.names, args.one, args) if args.names else [roofs()]:
-            print(json.dumps(found), flush=True)
+            print(f"\n{RESULT}{json.dumps(found)}", flush=True)  # libraries print, too
         return
+    there = {library for libraries in workloads.ALL.values() for library in libraries} - {"minigrad"}
+    if unknown := set(args.libraries or ()) - there:
+        raise SystemExit(f"--libraries {' '.join(sorted(unknown))}: there are {', '.join(sorted(there))}; workloads stand before it")
     chosen = [n for n in workloads.ALL if not args.names or any(part in n for part in args.names)]
     if not chosen:
         raise SystemExit(f"no workload is called {' or '.join(args.names)}; there are: {', '.join(workloads.ALL)}")

@@ -233,6 +233,8 @@ def test_parts_of_a_vision_transformer_are_tuned(best, own, tmp_path, monkeypatc
     again = predict.main(predict.Run(str(tmp_path / "run"), tuple(str(own / found.folder.files[i]) for i in found.known[:3])))
     assert len(answers) == 6
     np.testing.assert_allclose([p for _, _, p in again], wanted.max(1), atol=1e-3)  # calibrated alike
+    encoder, _ = encoders.load_encoder(str(tmp_path / "run"))
+    assert encoder.features(np.zeros((2, 3, 16, 16), np.float32)).shape == (2, 16)
 
 
 def start(own, out, *flags):

@@ -84,7 +84,7 @@ class _Job:
         self.fn, self.items = fn, items
         self.lock, self.done = threading.Lock(), threading.Event()
         self.next = self.running = 0
-        self.error, self.errors_of_numpy = None, np.geterr()
+        self.error, self.errors_of_numpy = None, {"call": np.geterrcall(), **np.geterr()}
 
     def run(self):
         with np.errstate(**self.errors_of_numpy):  # what the caller ignores, other threads ignore

@@ -54,7 +54,7 @@ static __device__ real derivative(int kind, real x, real setting) {
     }
 }
 
-// g f'(x), where a gradient of infinity times 0 is 0, as that place had no part in f.
+// g f'(x); of the two ReLUs 0 where they are flat, whatever g is, as that place had no part in them.
 static __device__ real gradient(int kind, real g, real x, real setting) {
     switch (kind) {
         case RELU: return x > 0 ? g : real(0);

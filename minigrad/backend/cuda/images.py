@@ -5,7 +5,7 @@ of `launch.ITEMS`. Of 16 bits, statistics and the gradients of norms' weights ar
 """
 import math
 
-from .. import xp
+from .. import is_half, xp
 from .elementwise import THREADS, blocks, column_sum, whole_warps
 from .launch import computed, constant, empty, empty_like, in_any_order, launch
 from .matmul import matmul
@@ -224,13 +224,14 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     o, kernel = w.shape[0], w.shape[2:]
-    y = empty((x.shape[0], o) + _output_size("conv2d", x.shape[2:], kernel, **geometry), x.dtype)
+    shape = (x.shape[0], o, *_output_size("conv2d", x.shape[2:], kernel, **geometry))
+    if _pointwise(x, kernel, stride, padding, groups):
+        return matmul(w.reshape(o, -1), x.reshape(*x.shape[:2], math.prod(shape[2:]))).reshape(shape)
+    y = empty(shape, x.dtype)
     if _depthwise(x.shape, groups):
         launch("depthwise", "depthwise_forward", x.shape[0] * o, whole_warps(math.prod(y.shape[2:])), x, w, y, o, o // groups,
                *x.shape[2:], *y.shape[2:], *kernel, *stride, *padding, *dilation)
         return y
-    if _pointwise(x.shape, kernel, stride, padding, groups):
-        return matmul(w.reshape(o, -1), x.reshape(*x.shape[:2], -1)).reshape(y.shape)
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
         matrix = im2col(x[part], kernel, **geometry)
         product = matmul(w.reshape(groups, o // groups, -1), matrix.reshape(groups, -1, matrix.shape[1]))
@@ -243,8 +244,8 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     """The gradient of `conv2d` in x."""
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     o, kernel = w.shape[0], w.shape[2:]
-    if _pointwise(x_shape, kernel, stride, padding, groups):
-        return matmul(w.reshape(o, -1).T, gy.reshape(*gy.shape[:2], -1)).reshape(x_shape)
+    if _pointwise(gy, kernel, stride, padding, groups):
+        return matmul(w.reshape(o, -1).T, gy.reshape(*gy.shape[:2], math.prod(x_shape[2:]))).reshape(x_shape)
     dx = empty(x_shape, gy.dtype)
     if _depthwise(x_shape, groups):
         launch("depthwise", "depthwise_input_backward", math.prod(x_shape[:2]), whole_warps(math.prod(x_shape[2:])), gy, w, dx,
@@ -282,9 +283,10 @@ def _depthwise(x_shape, groups):
     return groups == x_shape[1] > 1
 
 
-def _pointwise(x_shape, kernel, stride, padding, groups):
-    """Whether the filters see one pixel, and images are large enough for products of their own."""
-    return (*kernel, *stride, groups) == (1,) * 5 and not any(padding) and math.prod(x_shape[2:]) >= LARGE
+def _pointwise(x, kernel, stride, padding, groups):
+    """Whether the filters see one pixel, and images are large enough for products of their own; of 16 bits CuPy has none."""
+    one = (*kernel, *stride, groups) == (1,) * 5 and not any(padding)
+    return one and math.prod(x.shape[2:]) >= LARGE and not is_half(x.dtype)
 
 
 def _parts(x_shape, y_shape, kernel, dtype):

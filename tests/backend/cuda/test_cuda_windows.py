@@ -89,6 +89,7 @@ def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation)
 @example(0, np.float64, 3, (17, 21), (3, 2), (1, 2), (1, 2), (2, 1), False)
 @example(0, np.float64, 2, (8, 9), (2, 3), (3, 2), (0, 1), (1, 3), True)
 @example(0, np.float32, 3, (9, 8), (1, 1), (1, 1), (0, 0), (1, 1), False)
+@example(0, np.float64, 0, (9, 8), (1, 1), (1, 1), (0, 0), (1, 1), False)
 @example(0, np.float64, 2, (11, 9), (5, 4), (2, 1), (2, 1), (1, 1), False)
 def test_convolution(run, channels, seed, dtype, n, size, kernel, stride, padding, dilation, one_image_at_a_time):
     c, o, groups = channels
