@@ -76,8 +76,8 @@ def test_activations_at_infinity(run, dtype):
         setting = np.inf if name == "limited_relu" else 0.5
         y = run(cuda.activation, name, x, setting=setting)
         dx, _ = run(cuda.activation_backward, name, np.ones(4, dtype), x, setting=setting)
-        negative = {"softsign": -1, "leaky_relu": x[::2] / 2}.get(name, 0)
-        positive = {"softsign": 1}.get(name, x[1::2])
+        negative = {"softsign": -1, "leaky_relu": x[::2].astype(float) / 2}.get(name, 0)
+        positive = {"softsign": 1}.get(name, x[1::2].astype(float))
         np.testing.assert_allclose(y.astype(float)[::2], negative, rtol=2e-2 if dtype in HALF else 1e-4)
         np.testing.assert_allclose(y.astype(float)[1::2], positive, rtol=2e-2 if dtype in HALF else 1e-4)
         np.testing.assert_allclose(dx.astype(float)[::2], {"leaky_relu": 0.5}.get(name, 0), atol=1e-6)
@@ -91,7 +91,8 @@ def test_activations_at_infinity(run, dtype):
 def test_16_bits_are_read_exactly_and_rounded_to_the_nearest(run, dtype):
     x = np.arange(65536, dtype=np.uint16).view(dtype)
     same = lambda a, b: np.testing.assert_array_equal(a.astype(np.float32), b.astype(np.float32))
-    read = np.where(np.abs(x.astype(np.float32)) < 2.0**-126, 0, x)  # subnormal bfloat16 numbers are 0 to the kernels
+    exact = x.astype(np.float32)
+    read = np.where(np.abs(exact) < 2.0**-126, np.float32(0), exact)  # subnormal bfloat16 numbers are 0 to the kernels
     same(run(cuda.activation, "leaky_relu", x, setting=1.0), read)
     for bias in (2**-15, 1 + 2**-10, 1 + 2**-7, 30001, 3e38):
         bias = dtype(min(bias, 65000) if dtype == np.float16 else bias)
