@@ -312,3 +312,18 @@ def test_what_the_caller_ignores_all_threads_ignore():
     with np.errstate(divide="call", call=lambda kind, flag: called.append(kind)):
         threads.parallel_for(lambda i: (time.sleep(0.001), np.ones(1) / np.zeros(1)), 40)
     assert len(called) == 40
+
+
+@pytest.mark.parametrize("number", [True, np.True_, 1.5, 2.0, "2", None, np.nan, [2]])
+def test_threads_are_whole_numbers(number):
+    with pytest.raises(TypeError, match="set_num_threads: a whole number"):
+        threads.set_num_threads(number)
+    assert threads.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "two", "1.5", "²"])
+def test_the_variable_of_threads_is_checked(value, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_NUM_THREADS", value)
+    monkeypatch.setattr(threads, "_num_threads", None)
+    with pytest.raises(ValueError, match=f"MINIGRAD_NUM_THREADS={value}: a whole number"):
+        threads.get_num_threads()

@@ -6,6 +6,7 @@ products of convolutions: the copies between the products then run in parallel t
 of its core.
 """
 
+import operator
 import os
 import threading
 from queue import SimpleQueue
@@ -22,20 +23,33 @@ on_change = []  # functions that are told the number of threads when it is set
 
 
 def get_num_threads():
-    """The number of threads of a parallel loop: `MINIGRAD_NUM_THREADS`, or the cores this process may use."""
+    """The number of threads of a parallel loop: `MINIGRAD_NUM_THREADS`, or the cores this process may use.
+
+    Raises:
+        ValueError: the variable is no whole number from 1 on.
+    """
     global _num_threads
     if _num_threads is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        _num_threads = max(1, int(os.environ.get("MINIGRAD_NUM_THREADS") or cores))
+        given = os.environ.get("MINIGRAD_NUM_THREADS", "").strip() or str(cores)
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"MINIGRAD_NUM_THREADS={given}: a whole number of threads from 1 on wanted")
+        _num_threads = int(given)
     return _num_threads
 
 
 def set_num_threads(n):
-    """Use `n` threads in the parallel loops that start from now on."""
+    """Use `n` threads in the parallel loops that start from now on.
+
+    Raises:
+        TypeError: `n` is no whole number; ValueError: it is below 1.
+    """
     global _num_threads
-    if n < 1:
+    if isinstance(n, (bool, np.bool_)) or not hasattr(n, "__index__"):
+        raise TypeError(f"set_num_threads: a whole number of threads wanted, not {n!r}")
+    if operator.index(n) < 1:
         raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
-    _num_threads = int(n)
+    _num_threads = operator.index(n)
     for tell in on_change:
         tell(_num_threads)
 
