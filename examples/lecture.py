@@ -283,7 +283,7 @@ def main(run: Run) -> dict[str, bool | None]:
         print(f"{outcome.error or f'{outcome.seconds:.0f} s'}: {job.command}", flush=True)
 
     longest_first = sorted(jobs, key=lambda name: name not in LONG)  # so that the workers end together
-    outcomes = run_all(dict.fromkeys(jobs[name] for name in longest_first), out, run.workers, report)
+    outcomes = run_all([jobs[name] for name in longest_first], out, run.workers, report)
     parts, found = [], {}
     for section in sections:
         job = jobs[section.job]
