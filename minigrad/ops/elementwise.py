@@ -246,10 +246,13 @@ def tanh(x: TensorLike) -> Tensor:
     """The hyperbolic tangent, sinh(x) / cosh(x)."""
 
 
+@in_float32  # exp(-x) of 16 bits is soon infinite
 def _sigmoid(x):
-    """1 / (1 + exp(-x)), spelled so that nothing overflows."""
-    out = np.tanh(x * x.dtype.type(0.5) if is_float(x.dtype) else x * 0.5)
-    return (out + out.dtype.type(1)) * out.dtype.type(0.5)
+    """1 / (1 + exp(-x)), to all digits: by tanh the small ones would be 0. Where the exponential is infinite it is 0."""
+    with np.errstate(over="ignore"):
+        out = np.exp(-(x if is_float(x.dtype) else x * 1.0))
+    one = out.dtype.type(1)
+    return one / (out + one)
 
 
 @elementwise(_sigmoid, lambda g, out, _x: g * out * (1 - out), method=True)

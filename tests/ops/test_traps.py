@@ -2,6 +2,7 @@
 import contextlib
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -817,3 +818,21 @@ def test_a_decomposition_of_numbers_that_are_not_finite_ends(f, bad, place):
     for dtype in (np.float64, np.float32):
         with pytest.raises(np.linalg.LinAlgError, match="NaN or infinity"):
             f(x.astype(dtype))
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoids_have_their_digits_far_below_zero(dtype, size):
+    """Also what is made of them: silu, and the smaller share of logaddexp; without a warning."""
+    x = np.resize(np.array([-1e4, -700, -80, -30, -20, -17, 0, 17], dtype), max(size, 8))
+    wanted = np.exp(np.minimum(x, 0).astype(np.longdouble)) / (1 + np.exp(-np.abs(x.astype(np.longdouble))))
+    least = np.finfo(dtype).tiny  # below this float32 has fewer digits, and C gives 0
+    def same(a, b):
+        np.testing.assert_allclose(a.numpy().astype(float), b.astype(float), rtol=1e-5 if dtype == np.float32 else 1e-12, atol=least)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(mg.sigmoid(x), wanted)
+        same(mg.silu(x), x * wanted)
+        y = mg.Tensor(x, requires_grad=True)
+        mg.logaddexp(y, np.zeros(1, dtype)).sum().backward()
+        same(y.grad, wanted)

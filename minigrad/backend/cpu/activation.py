@@ -165,11 +165,11 @@ def _gelu_tanh_slope(x, work):  # (1 + t) / 2 + x (1 - t^2) u' / 2 = (1 + t) / 2
 
 
 def _sigmoid(x, work):
-    s = np.multiply(x, x.dtype.type(0.5), out=work(0))
-    np.tanh(s, out=s)
+    s = np.negative(x, out=work(0))
+    with np.errstate(over="ignore"):  # 1 / infinity is the 0 that is wanted
+        np.exp(s, out=s)
     s += x.dtype.type(1)
-    s *= x.dtype.type(0.5)
-    return s
+    return np.reciprocal(s, out=s)
 
 
 def _silu(x, work):
