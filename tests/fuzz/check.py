@@ -310,8 +310,8 @@ def _check_derivatives(call, values):
     except AssertionError as error:
         numbers = re.search(r"is (\S+) by rule, (\S+) by central", str(error))
         tiny = numbers and all(abs(float(n)) < 1e-8 for n in numbers.groups())
-        jump = call.name in references.JUMPS and "a jump" in str(error)
-        if "not finite" not in str(error) and "other values" not in str(error) and not tiny and not jump:
+        by_chance = "not finite", "other values", "a kink, a tie or a jump"  # as numbers that are drawn are, sometimes
+        if not any(words in str(error) for words in by_chance) and not tiny:
             raise Finding("derivatives: " + re.sub(r"\s+", " ", str(error))[:600]) from None
     except TypeError as error:
         if "no floating-point" not in str(error):

@@ -22,7 +22,6 @@ GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_at
           "F.scaled_dot_product_attention", "mg.norm_relu_pool", "mg.remainder"}  # NaN may spread: zeros are multiplied by it
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.round",  # no central differences: almost equal singular values, jumps
          "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
-JUMPS = {"mg.remainder"}  # at places that numbers of 16 bits meet
 RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
 APART = {  # what treats samples apart: (the axis of samples, how many of the inputs have it)
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
