@@ -26,7 +26,7 @@ from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, setting
 from methods.vision_language import TASKS, clip, pictures, retrieval
-from methods.vision_language.base import Batches, Prompts, described
+from methods.vision_language.base import Batches, Prompts
 from methods.vision_language.zero_shot import ZeroShot, accuracy, image_features
 from minigrad import nn
 from minigrad.data import BytePairs
@@ -76,12 +76,12 @@ def tower(run, task):
                 return pictures.frozen_features(encoder, preprocessing, part)
             return inputs(part, preprocessing.size, len(preprocessing.mean))
 
-        return described(encoder), encoder.state_dict(), preprocessing, [read(task.train), read(task.test)]
+        return encoders.architecture(encoder), encoder.state_dict(), preprocessing, [read(task.train), read(task.test)]
     given = task.train.pictures
     size, channels = (given.shape[2], given.shape[1]) if isinstance(given, np.ndarray) else (run.size, 3)
     parts = [inputs(part, size, channels) for part in (task.train, task.test)]
     if run.tower == "lite0":
-        architecture = described(nn.EfficientNetLite(in_channels=channels))
+        architecture = encoders.architecture(nn.EfficientNetLite(in_channels=channels))
     else:
         architecture = networks.architecture(run.tower, channels, size, 0, 0.0, run.width, run.depth, "--tower")
     return architecture, None, encoders.plain_input(size, channels), parts

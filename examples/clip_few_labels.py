@@ -14,7 +14,7 @@ import tyro
 
 import minigrad as mg
 from examples.transfer import scores
-from methods.training import checkpoint
+from methods.training import checkpoint, encoders
 from methods.training.classifier import Architecture, Classifier
 from methods.training.evaluation import accuracy
 from methods.training.loop import train
@@ -23,7 +23,6 @@ from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
-from methods.vision_language.base import described
 from methods.vision_language.zero_shot import prompts
 
 
@@ -84,8 +83,8 @@ def tuned(run, folder, net, preprocessing, images, chosen, weights):
     named = few_labels.named(net, weights)
     inputs = np.concatenate([preprocessing(images.pictures[i]) for i in chosen])
     y, method = images.labels[chosen], finetune.FineTune(run, named)
-    about = Architecture("methods.vision_language.few_labels.Named", image=described(net.image), dim=weights.shape[1],
-                         num_classes=len(weights))
+    about = Architecture("methods.vision_language.few_labels.Named", image=encoders.architecture(net.image),
+                         dim=weights.shape[1], num_classes=len(weights))
     train(method, finetune.Batches(inputs, y, run, run.seed), finetune.make_optimizers(named, run), run.steps, folder,
           classifier=Classifier(about, images.classes, EncoderInput(**dataclasses.asdict(preprocessing)), weights="wise"),
           data=checkpoint.fingerprint(inputs, y))

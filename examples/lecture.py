@@ -25,9 +25,9 @@ from methods.training.settings import check, command, setting
 
 ROOT = pathlib.Path(__file__).parent.parent
 DATA = os.environ.get("MINIGRAD_DATA", "")
-OMNIGLOT = f"{DATA}/omniglot" if DATA and os.path.isdir(f"{DATA}/omniglot") else "download"
-SMALL = "mnist" if DATA and os.path.isdir(f"{DATA}/mnist") else "digits"
-COLOURED = "cifar10" if DATA and os.path.isdir(f"{DATA}/cifar10") else "digits"
+HERE = [name for name in ("omniglot", "mnist", "cifar10") if DATA and os.path.isdir(f"{DATA}/{name}")]
+OMNIGLOT = f"{DATA}/omniglot" if "omniglot" in HERE else "download"
+SMALL, COLOURED = (name if name in HERE else "digits" for name in ("mnist", "cifar10"))
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
 

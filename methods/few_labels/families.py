@@ -150,8 +150,7 @@ class PartlyTuned(FineTuned):
         if self.method == "lora":
             adaptation.merge()
         else:
-            bare = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": 0})
-            whole = Architecture(full_name(Adapted), encoder=bare, classes=len(task.classes))
+            whole = Architecture(full_name(Adapted), encoder=encoders.architecture(encoder), classes=len(task.classes))
             net, described = Adapted(encoder, len(task.classes)), dataclasses.replace(described, architecture=whole)
         checkpoint.save(f"{out}/checkpoint.safetensors", steps, {"net": net}, described.facts())
         return folder.history()

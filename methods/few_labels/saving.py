@@ -47,8 +47,8 @@ def _save_picture(result, reader, out):
         encoder.head = nn.Identity()
         net = TipAdapter(encoder, len(classes), len(model.y)).to(encoder.parameters()[0].device)
         net.fill(model, t)
-        bare = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": 0})
-        whole = Architecture(full_name(TipAdapter), encoder=bare, classes=len(classes), examples=len(model.y))
+        whole = Architecture(full_name(TipAdapter), encoder=encoders.architecture(encoder), classes=len(classes),
+                             examples=len(model.y))
         classifier = Classifier(whole, classes, EncoderInput(**dataclasses.asdict(reader.preprocessing)))
     checkpoint.save(out / "checkpoint.safetensors", 0, {"net": net}, classifier.facts())
     encoder.head = nn.Identity()

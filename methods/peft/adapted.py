@@ -10,12 +10,17 @@ class Adapted(nn.Module):
     Args:
         encoder: one that has them (`peft.apply`), or that gets them with their default settings.
         classes: of the head.
+
+    Raises:
+        ValueError: the encoder was adapted by another method.
     """
 
     def __init__(self, encoder: nn.Encoder, classes: int):
         self.encoder = encoder
         if not hasattr(encoder, "adaptation"):
             apply(encoder, "adapters", head=classes)
+        elif encoder.adaptation.method != "adapters":
+            raise ValueError(f"Adapted: the encoder has {encoder.adaptation.method}, not adapters")
 
     @property
     def head(self) -> nn.Module:

@@ -65,11 +65,16 @@ def description(architecture: Architecture, preprocessing: EncoderInput, weights
     return Classifier(architecture, (), preprocessing, weights=weights)
 
 
+def architecture(encoder: nn.Encoder, classes: int = 0) -> Architecture:
+    """Of an encoder, with a head for so many classes, or without one."""
+    return Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": classes})
+
+
 def classifier(encoder: nn.Encoder, preprocessing: nn.Preprocessing, classes: Sequence[str],
                weights: str = "net") -> Classifier:
     """An encoder with a head for these classes as checkpoints describe it, of which the part `weights` holds the arrays."""
-    architecture = Architecture(full_name(type(encoder)), **{**encoder.arguments, "num_classes": len(classes)})
-    return Classifier(architecture, tuple(classes), EncoderInput(**dataclasses.asdict(preprocessing)), weights=weights)
+    return Classifier(architecture(encoder, len(classes)), tuple(classes), EncoderInput(**dataclasses.asdict(preprocessing)),
+                      weights=weights)
 
 
 def export(encoder: nn.Encoder, preprocessing: EncoderInput, folder: pathlib.Path) -> None:

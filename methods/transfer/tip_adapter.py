@@ -68,15 +68,15 @@ def likeliest(nearest: np.ndarray, factors: Iterable[float], f: np.ndarray, oneh
         nearest: f P^T of the labelled pictures, (n, classes); factors: t to choose from.
         f: F; onehot: L.
     """
-    y, best = onehot.argmax(1)[rows], (np.inf, 0.0, 0.0, 0.0)
+    y, near, best = onehot.argmax(1)[rows], f @ f.T, None
     for beta in BETAS:
-        weights = np.exp(-beta * (1 - f @ f.T))
+        weights = np.exp(-beta * (1 - near))
         np.fill_diagonal(weights, 0)
         votes = weights @ onehot
         for alpha in ALPHAS:
             for t in factors:
                 loss = log_loss((t * nearest + alpha * votes)[rows], y)
-                if loss < best[0]:
+                if best is None or loss < best[0]:
                     best = loss, t, alpha, beta
     return best[1:]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from methods.training.classifier import Architecture, full_name
+from methods.training.classifier import Architecture
 from methods.training.forward import tensor
 from methods.training.images import scaled
 from methods.training.method import Method, Parts
@@ -158,12 +158,6 @@ def normalised(x: np.ndarray, preprocessing: nn.Preprocessing) -> np.ndarray:
     """Pictures (N, C, H, W) in [0, 1] as the image tower wants them."""
     mean, std = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return x if not mean.any() and (std == 1).all() else (x - mean) / std
-
-
-def described(encoder: nn.Encoder) -> Architecture:
-    """The architecture of an encoder, without its head."""
-    inputs = {name: value for name, value in encoder.arguments.items() if name != "num_classes"}
-    return Architecture(full_name(type(encoder)), **inputs, num_classes=0)
 
 
 def text_tower(config: Config, vocabulary: BytePairs, projection: int) -> Architecture:

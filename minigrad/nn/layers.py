@@ -287,6 +287,7 @@ def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = No
 
     Batch norm is linear then, and goes into the filters, unless these have more numbers than the images have pixels.
     """
+    x = as_tensor(x)
     fixed = isinstance(norm, BatchNorm2d) and not norm.training and norm.running_mean is not None
     fits = isinstance(conv, Conv2d) and x.ndim == 4
     if not fixed or not fits or len(x) * math.prod(x.shape[2:]) < math.prod(conv.weight.shape[1:]):

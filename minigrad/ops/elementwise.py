@@ -249,7 +249,7 @@ def tanh(x: TensorLike) -> Tensor:
 @in_float32  # exp(-x) of 16 bits is soon infinite
 def _sigmoid(x):
     """1 / (1 + exp(-x)), to all digits: by tanh the small ones would be 0. Where the exponential is infinite it is 0."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         out = np.exp(-(x if is_float(x.dtype) else x * 1.0))
     one = out.dtype.type(1)
     return one / (out + one)

@@ -314,7 +314,7 @@ def test_what_the_caller_ignores_all_threads_ignore():
     assert len(called) == 40
 
 
-@pytest.mark.parametrize("number", [True, np.True_, 1.5, 2.0, "2", None, np.nan, [2]])
+@pytest.mark.parametrize("number", [True, np.True_, 1.5, 2.0, "2", None, np.nan, [2], np.array([2, 3]), np.array(2.0)])
 def test_threads_are_whole_numbers(number):
     with pytest.raises(TypeError, match="set_num_threads: a whole number"):
         threads.set_num_threads(number)

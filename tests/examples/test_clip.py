@@ -17,7 +17,7 @@ from PIL import Image  # noqa: E402
 
 from examples import clip, clip_few_labels, compare_captions, predict, retrieve, transfer, zero_shot  # noqa: E402
 from methods.training import checkpoint, encoders  # noqa: E402
-from methods.vision_language import TASKS, base, pictures, trained  # noqa: E402
+from methods.vision_language import TASKS, pictures, trained  # noqa: E402
 from minigrad import nn  # noqa: E402
 
 SMALL = dict(tower="small", width=4, dim=16, text_width=16, text_layers=1, text_heads=2, vocabulary=560, length=10, batch=32,
@@ -125,8 +125,8 @@ def test_the_image_tower_of_a_run_serves_as_encoder(learned, tmp_path, drawings)
     ids=["EfficientNet", "Transformer", "bag of words"])
 def test_of_a_frozen_tower_the_projection_alone_learns(task, build):
     encoder, captions = build(), pictures.load("digits", 100).train  # their heads have other names in checkpoints
-    net, *_ = clip.build(run("nowhere", task=task, encoder="given"), TASKS[task], base.described(encoder), encoder.state_dict(),
-                         captions, nn.Preprocessing(8, crop=1))
+    net, *_ = clip.build(run("nowhere", task=task, encoder="given"), TASKS[task], encoders.architecture(encoder),
+                         encoder.state_dict(), captions, nn.Preprocessing(8, crop=1))
     learned = {id(p) for p in net.image.parameters() if p.requires_grad}
     assert learned == {id(p) for p in net.image.head.parameters()}
     assert all(np.array_equal(array, net.image.state_dict()[key]) for key, array in encoder.state_dict().items())

@@ -225,3 +225,21 @@ def test_a_network_with_convolutions_takes_what_needs_no_blocks():
         adaptation.undo()
         for name, array in net.state_dict().items():  # running statistics, too
             np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_a_network_with_adapters_is_one_network():
+    """Built anew from its settings it takes the arrays, and computes the same; another method's is refused."""
+    from methods.peft.adapted import Adapted
+    sizes = dict(img_size=16, patch_size=8, in_chans=3, num_classes=0, embed_dim=16, depth=2, num_heads=2)
+    encoder = nn.VisionTransformer(**sizes)
+    peft.apply(encoder, "adapters", head=3)
+    for p in encoder.parameters():
+        p.data = p.data + 0.01
+    net, again = Adapted(encoder, 3).eval(), Adapted(nn.VisionTransformer(**sizes), 3).eval()
+    again.load_state_dict(net.state_dict())
+    x = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
+    np.testing.assert_array_equal(net(x).numpy(), again(x).numpy())
+    encoder = nn.VisionTransformer(**sizes)
+    peft.apply(encoder, "lora", head=3)
+    with pytest.raises(ValueError, match="Adapted: the encoder has lora, not adapters"):
+        Adapted(encoder, 3)

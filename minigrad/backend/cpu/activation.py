@@ -166,7 +166,7 @@ def _gelu_tanh_slope(x, work):  # (1 + t) / 2 + x (1 - t^2) u' / 2 = (1 + t) / 2
 
 def _sigmoid(x, work):
     s = np.negative(x, out=work(0))
-    with np.errstate(over="ignore"):  # 1 / infinity is the 0 that is wanted
+    with np.errstate(over="ignore", under="ignore"):  # 1 / infinity is the 0 that is wanted
         np.exp(s, out=s)
     s += x.dtype.type(1)
     return np.reciprocal(s, out=s)

@@ -20,13 +20,16 @@ OUTPUT, TAP, INPUT = range(3)
 def by_planes(x, w, g):
     """The convolution (N, C, Ho, Wo) of dense x (N, C, H, W) as it lies, without the way to channels-last memory and back.
 
-    None where the stride across is not 1, a row has fewer than LANES places or too many, or x is another's.
+    None where channels have not one filter each, the stride across is not 1, a row has fewer than LANES places or too many, or
+    x is another's.
     """
     n, c, h, width = x.shape
+    if not len(w) == g.groups == c > 1:
+        return None
     rows, columns = g.output_size((h, width))
     (k, s, p, d), line = (pair[0] for pair in g[:4]), width + 2 * g.padding[1]
     block = (PADDED // line - d * (k - 1) - 1) // s + 1  # rows whose windows fit into PADDED numbers
-    fits = len(w) == g.groups == c > 1 and g.stride[1] == 1 and columns >= LANES and block > 0
+    fits = g.stride[1] == 1 and columns >= LANES and block > 0
     if not (fits and x.flags.c_contiguous and kernel("depthwise_planes", x, w)):
         return None
     y, meeting = empty((n, c, rows, columns), x.dtype), _meeting((k, s, p, d, h, rows), OUTPUT, (TAP, INPUT))

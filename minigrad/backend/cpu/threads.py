@@ -45,11 +45,15 @@ def set_num_threads(n):
         TypeError: `n` is no whole number; ValueError: it is below 1.
     """
     global _num_threads
-    if isinstance(n, (bool, np.bool_)) or not hasattr(n, "__index__"):
+    try:
+        number = None if isinstance(n, (bool, np.bool_)) else operator.index(n)
+    except (TypeError, ValueError):  # of arrays and Tensors
+        number = None
+    if number is None:
         raise TypeError(f"set_num_threads: a whole number of threads wanted, not {n!r}")
-    if operator.index(n) < 1:
+    if number < 1:
         raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
-    _num_threads = operator.index(n)
+    _num_threads = number
     for tell in on_change:
         tell(_num_threads)
 

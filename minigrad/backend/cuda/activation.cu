@@ -63,14 +63,16 @@ static __device__ real gradient(int kind, real g, real x, real setting) {
     }
 }
 
+// x + bias at place i of n, 0 behind the last.
+static __device__ real input(const item* x, const item* bias, index_t i, index_t n, int columns) {
+    return i >= n ? real(0) : bias ? x[i] + bias[i % columns] : real(x[i]);
+}
+
 extern "C" __global__ void activation_forward(int kind, const item* x, const item* bias, item* y, index_t n, int columns,
                                               real setting) {
     index_t first = (index_t)blockIdx.x * blockDim.x * EACH + threadIdx.x;
     real own[EACH];
-    for (int k = 0; k < EACH; k++) {
-        index_t i = first + k * blockDim.x;
-        own[k] = i >= n ? real(0) : bias ? x[i] + bias[i % columns] : real(x[i]);
-    }
+    for (int k = 0; k < EACH; k++) own[k] = input(x, bias, first + k * blockDim.x, n, columns);
     for (int k = 0; k < EACH; k++) {
         index_t i = first + k * blockDim.x;
         if (i < n) y[i] = value(kind, own[k], setting);
@@ -83,7 +85,7 @@ extern "C" __global__ void activation_backward(int kind, const item* g, const it
     real own[EACH], own_g[EACH];
     for (int k = 0; k < EACH; k++) {
         index_t i = first + k * blockDim.x;
-        own[k] = i >= n ? real(0) : bias ? x[i] + bias[i % columns] : real(x[i]);
+        own[k] = input(x, bias, i, n, columns);
         own_g[k] = i >= n ? real(0) : real(g[i]);
     }
     for (int k = 0; k < EACH; k++) {

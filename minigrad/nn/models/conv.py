@@ -1,6 +1,6 @@
 """Plain convolutional networks: Conv-4 of few-shot learning, and the 13 layers of semi-supervised learning."""
 from ... import ops
-from ...tensor import Tensor, as_tensor
+from ...tensor import Tensor
 from ..layers import BatchNorm2d, Conv2d, conv_norm, Dropout, LeakyReLU, MaxPool2d, sizes
 from ..module import Module, Sequential
 from .encoder import Encoder
@@ -37,7 +37,6 @@ class Conv4(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, width): the last feature maps, one number after the other."""
-        x = as_tensor(x)
         for block in self.blocks:
             x = block(x)
         return ops.flatten(x, 1)
