@@ -28,6 +28,30 @@ def test_lora_has_as_many_parameters_as_its_peer():
         assert counts[0] == counts[1]
 
 
+def test_self_supervised_methods_train_as_many_parameters_as_their_peers():
+    pytest.importorskip("torch")
+    from benchmarks import workloads
+    for name in workloads.SELF_SUPERVISED:
+        _, ours, _ = workloads._self_supervised_method(name, workloads._views(name), "cpu")
+        counts = [sum(math.prod(p.shape) for p in parameters if p.requires_grad)
+                  for parameters in (ours, workloads._self_supervised_peer(name).parameters())]
+        assert counts[0] == counts[1], name
+
+
+@pytest.mark.parametrize("name", ["cpc_images", "cpc_audio"])
+def test_cpc_has_its_peers_loss(name):
+    torch = pytest.importorskip("torch")
+    from benchmarks import workloads
+    views, peer = workloads._views(name), workloads._self_supervised_peer(name)
+    method, parameters, batch = workloads._self_supervised_method(name, views, "cpu")
+    theirs = {p.shape: [] for p in peer.parameters()}
+    for p in peer.parameters():
+        theirs[p.shape].append(p)
+    for p in parameters:  # both list parameters of one shape in the order in which they are used
+        theirs[p.shape].pop(0).data = torch.tensor(p.numpy())
+    assert float(method.loss(batch, 1)[0]) == pytest.approx(peer.loss([torch.tensor(v) for v in views]).item(), rel=1e-5)
+
+
 def test_networks_have_as_many_parameters_in_jax():
     jax = pytest.importorskip("jax")
     from benchmarks import jax_peers, workloads

@@ -99,7 +99,7 @@ class ViT(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, (size // patch) ** 2 + 1, width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, classes) if classes else nn.Identity()
 
     def embedded(self, x):
         return self.patches(x).flatten(2).transpose(1, 2) + self.position[:, 1:]
@@ -115,7 +115,8 @@ class MAE(ViT):
     """Its decoder is one block of half the width."""
 
     def __init__(self, size, patch, width, depth, heads):
-        super().__init__(size, patch, width, depth, heads, 1)
+        super().__init__(size, patch, width, depth, heads, 0)
+        self.position.requires_grad_(False)
         half, count = width // 2, (size // patch) ** 2
         self.down, self.mask = nn.Linear(width, half), nn.Parameter(torch.zeros(1, 1, half))
         self.place = nn.Parameter(torch.zeros(1, count + 1, half), requires_grad=False)
@@ -194,7 +195,8 @@ class LoRABERT(BERT):
 def projector(*widths, last_norm=False):
     layers = []
     for i, (before, after) in enumerate(zip(widths, widths[1:])):
-        layers += [nn.Linear(before, after)] + ([nn.BatchNorm1d(after), nn.ReLU()] if i < len(widths) - 2 else [])
+        last = i == len(widths) - 2
+        layers += [nn.Linear(before, after, bias=last and not last_norm)] + ([] if last else [nn.BatchNorm1d(after), nn.ReLU()])
     return nn.Sequential(*layers, *([nn.BatchNorm1d(widths[-1])] if last_norm else []))
 
 
@@ -262,6 +264,58 @@ class DINO(Followed):
         pairs = [(t, s) for i, t in enumerate(targets) for j, s in enumerate(student) if i != j]
         terms = [-(t * (s / 0.1).log_softmax(1)).sum(1).mean() for t, s in pairs]
         return sum(terms) / len(terms)
+
+
+class PatchCPC(nn.Module):
+    """CPC of images: patches of 8 pixels, 4 apart; the rows 2 to 4 below are to be found."""
+
+    def __init__(self, width=128):
+        super().__init__()
+        widths = 3, width // 4, width // 2, width
+        self.encoder = nn.Sequential(*(m for i, o, s in zip(widths, widths[1:], (1, 2, 2))
+                                       for m in (nn.Conv2d(i, o, 3, s, 1), nn.ReLU())))
+        self.context = nn.ModuleList([nn.Conv2d(width, width, (2, 3)) for _ in range(3)])
+        self.W = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(3)])
+
+    def loss(self, views):
+        patches = views[0].unfold(2, 8, 4).unfold(3, 8, 4).permute(0, 2, 3, 1, 4, 5)
+        n, rows, columns = patches.shape[:3]
+        z = self.encoder(patches.reshape(-1, *patches.shape[3:])).mean((2, 3)).view(n, rows, columns, -1)
+        c = z.permute(0, 3, 1, 2)
+        for i, conv in enumerate(self.context):
+            c = F.relu(conv(F.pad(c, (1, 1, 1, 0)))) + (c if i else 0)
+        c, losses = c.permute(0, 2, 3, 1), []
+        for k, w in zip((2, 3, 4), self.W):
+            predicted = w(c[:, :-k])
+            across = predicted.permute(1, 2, 0, 3) @ z[:, k:].permute(1, 2, 3, 0)
+            within = (predicted.reshape(n, -1, z.shape[3]) @ z.reshape(n, -1, z.shape[3]).transpose(1, 2))
+            own = (torch.arange(rows - k)[:, None] + k) * columns + torch.arange(columns)
+            own = (own[..., None] == torch.arange(rows * columns)).to(z.device)
+            within = within.view(n, rows - k, columns, -1).masked_fill(own, -torch.inf)
+            scores = torch.cat([across, within.permute(1, 2, 0, 3)], -1).flatten(0, 2)
+            losses.append(F.cross_entropy(scores, torch.arange(n, device=z.device).repeat((rows - k) * columns)))
+        return sum(losses) / len(losses)
+
+
+class AudioCPC(nn.Module):
+    """CPC of raw audio: a hop of 80 samples, 12 steps ahead, the other recordings of the batch as negatives."""
+
+    def __init__(self, channels=128, context=128, ahead=12):
+        super().__init__()
+        inputs = 1, channels, channels, channels
+        self.encoder = nn.Sequential(*(m for i, k, s in zip(inputs, (10, 8, 4, 4), (5, 4, 2, 2))
+                                       for m in (nn.Conv1d(i, channels, k, s), nn.ReLU())))
+        self.gru = nn.GRU(channels, context, batch_first=True)
+        self.W = nn.Parameter(torch.randn(ahead, channels, context) / context ** 0.5)
+
+    def loss(self, views):
+        z = self.encoder(F.pad(views[0], (145, 0))[:, None]).transpose(1, 2)
+        c, losses = self.gru(z)[0], []
+        for k in range(1, len(self.W) + 1):
+            scores = (c[:, :-k] @ self.W[k - 1].T).transpose(0, 1) @ z[:, k:].permute(1, 2, 0)
+            labels = torch.arange(len(z), device=z.device).repeat(len(scores))
+            losses.append(F.cross_entropy(scores.flatten(0, 1), labels))
+        return sum(losses) / len(losses)
 
 
 # -- pictures and text ----------------------------------------------------------------------------------------------------

@@ -294,28 +294,46 @@ workload("LoRA step, MiniLM, 16 texts of 64 tokens", minigrad=_step_minigrad(_lo
 
 
 def _views(name):
-    """The views of 64 pictures that a method learns from; of the masked autoencoder one, and the order of its patches."""
+    """The views of 64 pictures that a method learns from; of the masked autoencoder one, and the order of its patches.
+
+    For CPC of audio, waveforms of a quarter of a second."""
     if name == "mae":
         return [_images(64), _rng().random((64, 64)).argsort(1)]
+    if name == "cpc_audio":
+        return [_rng().standard_normal((64, 2000), np.float32)]
     return [_images(64), _images(64)] + [_images(64)[:, :, :16, :16]] * (4 if name == "dino" else 0)
+
+
+CONFIGS = {"dino": {"classes_made": 512, "local_views": 4}, "cpc_images": {"grey": 0.0}}  # where they are not the defaults
+
+
+def _self_supervised_method(name, views, device):
+    """The method, what it trains, and its batch; nothing is drawn at random any more."""
+    import importlib
+    from methods.self_supervised.base import Batch, Task
+    from minigrad import nn
+    module = importlib.import_module(f"methods.self_supervised.{name}")
+    config = module.Config(**CONFIGS.get(name, {}))
+    if name == "cpc_audio":
+        net = module.CPC(config.channels, config.context, config.kernels, config.strides, config.ahead).to(device)
+        batch = module.Batch(views[0], np.full(64, views[0].shape[1] // net.hop), np.arange(64))
+        return module.ContrastivePredictiveCoding(config, net), net.parameters(), batch
+    encoder = module.architecture(config, 3, 32).build() if hasattr(module, "architecture") else nn.WideResNet(10, 2, 0)
+    method = module.Objective(config, encoder.to(device), Task(32, 3, 64, 64, 1000, 0, True))
+    if name == "mae":
+        method.order = lambda n: views[1]
+    if hasattr(method, "view"):
+        method.view = lambda x, rng: views[0]
+    else:
+        method.views = [lambda x, rng, view=view: view for view in views]
+    return method, method.parameters(), Batch(views[0], np.arange(64), np.zeros(64, int))
 
 
 def _self_supervised_minigrad(name):
     def start(device):
-        import importlib
-        from methods.self_supervised.base import Batch, Task
         from methods.training import optimizers
-        from minigrad import nn
-        module = importlib.import_module(f"methods.self_supervised.{name}")
-        config, views = module.Config(**{"classes_made": 512, "local_views": 4} if name == "dino" else {}), _views(name)
-        encoder = (module.architecture(config, 3, 32).build() if name == "mae" else nn.WideResNet(10, 2, 0)).to(device)
-        method = module.Objective(config, encoder, Task(32, 3, 64, 64, 1000, 0, True))
-        if name == "mae":
-            method.view, method.order = (lambda x, rng: views[0]), (lambda n: views[1])
-        else:
-            method.views = [lambda x, rng, view=view: view for view in views]
-        updates = optimizers.make(method.parameters(), "adam", 1e-3, 0.01).values()
-        batch = Batch(views[0], np.arange(64), np.zeros(64, int))
+        method, parameters, batch = _self_supervised_method(name, _views(name), device)
+        updates = optimizers.make(parameters, "adam", 1e-3, 0.01).values()
 
         def step():
             loss, _ = method.loss(batch, 500)
@@ -330,13 +348,16 @@ def _self_supervised_minigrad(name):
     return start
 
 
+def _self_supervised_peer(name):
+    from . import peers
+    return {"simclr": peers.SimCLR, "byol": peers.BYOL, "dino": peers.DINO, "mae": lambda: peers.MAE(32, 4, 96, 4, 4),
+            "cpc_images": peers.PatchCPC, "cpc_audio": peers.AudioCPC}[name]()
+
+
 def _self_supervised_torch(name):
     def start(device):
         import torch
-        from . import peers
-        views = [torch.tensor(v, device=device) for v in _views(name)]
-        build = {"simclr": peers.SimCLR, "byol": peers.BYOL, "dino": peers.DINO, "mae": lambda: peers.MAE(32, 4, 96, 4, 4)}[name]
-        net = build().to(device)
+        views, net = [torch.tensor(v, device=device) for v in _views(name)], _self_supervised_peer(name).to(device)
         optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3, weight_decay=0.01)
 
         def step():
@@ -351,9 +372,12 @@ def _self_supervised_torch(name):
     return start
 
 
-for _name, _shown in (("simclr", "SimCLR"), ("byol", "BYOL"), ("dino", "DINO"), ("mae", "MAE")):
-    workload(f"{_shown} step, 64 pictures of 32x32, {'Transformer' if _name == 'mae' else 'WRN-10-2'}",
-             minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))
+SELF_SUPERVISED = {"simclr": "SimCLR step, 64 pictures of 32x32, WRN-10-2", "byol": "BYOL step, 64 pictures of 32x32, WRN-10-2",
+                   "dino": "DINO step, 64 pictures of 32x32, WRN-10-2", "mae": "MAE step, 64 pictures of 32x32, Transformer",
+                   "cpc_images": "CPC step, 64 pictures of 32x32 in 49 patches",
+                   "cpc_audio": "CPC step, 64 recordings of 2,000 samples"}
+for _name, _shown in SELF_SUPERVISED.items():
+    workload(_shown, minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))
 
 
 # -- CLIP: both towers, the loss, backward, AdamW, the factor's limit -------------------------------------------------------
