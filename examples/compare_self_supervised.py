@@ -1,7 +1,8 @@
 """All self-supervised methods on the same pictures, by a linear probe, nearest neighbours and fine-tuning with few labels.
 
     python -m examples.compare_self_supervised                                   # CIFAR-10, some minutes a method
-    python -m examples.compare_self_supervised --data fashion --only mae denoising
+    python -m examples.compare_self_supervised --data fashion --only 'random weights, mae' mae
+    python -m examples.compare_self_supervised --data mnist --network mlp --only 'random weights' denoising
     python -m examples.compare_self_supervised --data IMAGES --steps 500         # a folder of your own, a sub-folder a class
     python -m examples.compare_self_supervised --ablations                       # what each method cannot do without
 
@@ -44,8 +45,8 @@ class Run:
     device: str = "cpu"  # "cpu" or "cuda"
     steps: int = setting(1000, least=1)  # of each training
     batch: int = setting(128, least=2)  # pictures in a step
-    network: Literal["residual", "small", "wide", "resnet18", "vit"] = "residual"  # the encoder
-    width: int = setting(16, least=1)  # its first channels; of "vit" an eighth of the numbers a patch
+    network: Literal["residual", "small", "wide", "resnet18", "vit", "mlp"] = "residual"  # the encoder
+    width: int = setting(16, least=1)  # its first channels; of "vit" an 8th of a patch's numbers, of "mlp" a 32nd of a layer's
     depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
     labels: int = setting(500, least=2)  # in all, for fine-tuning
     tuning_steps: int = setting(300, least=1)  # of fine-tuning

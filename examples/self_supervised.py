@@ -43,8 +43,8 @@ class Run(RunSettings):
     optimizer: Literal["adam", "sgd", "lars"] = "adam"  # "sgd": with Nesterov momentum 0.9
     lr: float = setting(1e-3, least=0)  # rises in the first tenth of the steps, then falls along a cosine
     weight_decay: float = setting(1e-2, least=0)  # of the kernels, times the learning rate
-    network: Literal["residual", "small", "wide", "resnet18", "vit"] = "residual"  # the encoder
-    width: int = setting(16, least=1)  # its first channels; of "vit" an eighth of the numbers a patch
+    network: Literal["residual", "small", "wide", "resnet18", "vit", "mlp"] = "residual"  # the encoder
+    width: int = setting(16, least=1)  # its first channels; of "vit" an 8th of a patch's numbers, of "mlp" a 32nd of a layer's
     depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
     flip: Literal["auto", "yes", "no"] = "auto"  # views are mirrored at random; "auto": coloured pictures and clothes alone
     test_every: int = setting(0, least=0, free=True)  # steps between tests of the features; 0: a tenth of all

@@ -64,7 +64,7 @@ def trained(name, run, x, y, unlabelled):
     prior = np.full(2, 0.5, np.float32)
     task = Task(2, len(x), len(unlabelled), run.steps, noise(run.weak), noise(run.strong), prior, run.seed)
     # No batch normalisation: the few labelled points' statistics, which VAT's labelled pass would use, are not all points'.
-    net = MLP((2, 64, 64, 2), norm=False).to(run.device)
+    net = MLP((2, 64, 64), 2, norm=False).to(run.device)
     method = semi_supervised.METHODS[name].Objective(METHODS[name], net, task)
     batches = data.SemiSupervisedLoader(x, y, unlabelled, len(x), 64 // len(x) or 1, run.seed)
     train(method, batches, {"adam": optim.Adam(net.parameters(), 5e-3)}, run.steps,

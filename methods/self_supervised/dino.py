@@ -35,8 +35,9 @@ from .base import Batch, Projected, SelfSupervisedMethod, Task
 class Config:
     """Settings for short trainings of small networks; in brackets the paper's."""
 
-    classes_made: int = setting(128, least=2)  # K, the outputs (65536)
+    classes_made: int = setting(1024, least=2)  # K, the outputs (65536)
     hidden: int = setting(256, least=1)  # width of the head's hidden layers (2048)
+    batch_norm: bool = True  # in these (no)
     bottleneck: int = setting(64, least=1)  # what is brought to length 1 (256)
     local_views: int = setting(2, least=0)  # local views (8)
     local_size: int = setting(16, least=1)  # their pixels; the network must take them
@@ -52,14 +53,24 @@ SHORT = dict(lr=2e-3)
 
 
 class Head(nn.Module):
-    """g: linear layers with GELU, length 1, a linear layer whose rows have length 1: (N, inputs) to cosines (N, K)."""
+    """g: linear layers with GELU, length 1, a linear layer whose rows have length 1: (N, inputs) to cosines (N, K).
 
-    def __init__(self, inputs: int, hidden: int, bottleneck: int, classes: int):
-        self.mlp = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
-                                 nn.Linear(hidden, bottleneck))
-        for layer in self.mlp[::2]:
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+    Args:
+        batch_norm: before each GELU. Features that no norm has centred all point nearly one way, and many steps go into
+            moving them apart.
+    """
+
+    def __init__(self, inputs: int, hidden: int, bottleneck: int, classes: int, batch_norm: bool = False):
+        layers = []
+        for width, outputs in ((inputs, hidden), (hidden, hidden), (hidden, bottleneck)):
+            if layers and batch_norm:
+                layers.append(nn.BatchNorm1d(width))
+            if layers:
+                layers.append(nn.GELU())
+            layers.append(nn.Linear(width, outputs))
+            nn.init.trunc_normal_(layers[-1].weight, std=0.02)
+            nn.init.zeros_(layers[-1].bias)
+        self.mlp = nn.Sequential(*layers)
         self.last = nn.Linear(bottleneck, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +115,7 @@ class DINO(SelfSupervisedMethod):
     """L. Views of one size go through the network together."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
-        head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made)
+        head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made, config.batch_norm)
         super().__init__(config, encoder, head, task)
         self.views = views.dino(task.size, config.local_size, config.local_views, blur=config.blur, flip=task.flip)
         try:

@@ -10,6 +10,7 @@ from minigrad import io, nn
 
 from .classifier import Architecture, Classifier, full_name, load_network
 from .evaluation import in_batches
+from .forward import evaluating, tensor
 from .images import scaled
 from .pictures import EncoderInput, Preprocessing
 from .run import write_whole
@@ -52,7 +53,14 @@ def _of_run(folder, image_size):
     if isinstance(preprocessing, Preprocessing):
         preprocessing = plain_input(preprocessing.size, preprocessing.channels)
     net.head = nn.Identity()
-    return net, nn.Preprocessing(**dataclasses.asdict(preprocessing) | ({"size": image_size} if image_size else {}))
+    if image_size not in (0, preprocessing.size):
+        preprocessing = dataclasses.replace(preprocessing, size=image_size)
+        try:
+            with evaluating(net):
+                net.features(tensor(net, np.zeros((1, len(preprocessing.mean), image_size, image_size))))
+        except ValueError as error:
+            raise ValueError(f"its {type(net).__name__} takes no pictures of {image_size} pixels: {error}") from None
+    return net, nn.Preprocessing(**dataclasses.asdict(preprocessing))
 
 
 def plain_input(size: int, channels: int) -> EncoderInput:

@@ -58,12 +58,16 @@ class Residual(nn.Encoder):
 
 
 class MLP(nn.Encoder):
-    """Linear layers with ReLU between them, if wanted with batch normalisation before it: (N, ...) to (N, classes)."""
+    """Linear layers with ReLU between them, if wanted with batch normalisation before it: (N, ...) to (N, num_classes).
 
-    def __init__(self, sizes: Sequence[int], dropout: float = 0.0, norm: bool = True):
-        self.layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:-1])]
-        self.norms = [nn.BatchNorm1d(b) if norm else nn.Identity() for b in sizes[1:-1]]
-        super().__init__(*sizes[-2:])
+    Args:
+        sizes: of an input, and of each hidden layer; the last are the features.
+    """
+
+    def __init__(self, sizes: Sequence[int], num_classes: int, dropout: float = 0.0, norm: bool = True):
+        self.layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+        self.norms = [nn.BatchNorm1d(b) if norm else nn.Identity() for b in sizes[1:]]
+        super().__init__(sizes[-1], num_classes)
         self.dropout = dropout
 
     def features(self, x: Tensor) -> Tensor:
@@ -78,11 +82,11 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
     """A network for images (channels, size, size).
 
     Args:
-        network: "small", "residual", "wide" (Wide ResNet), "resnet18" (as for CIFAR-10: no stride and no pooling at first) or
-            "vit" (Vision Transformer, eight patches across if the size allows it, else seven).
+        network: "small", "residual", "wide" (Wide ResNet), "resnet18" (as for CIFAR-10: no stride and no pooling at first),
+            "vit" (Vision Transformer, eight patches across if the size allows it, else seven) or "mlp" (two hidden layers).
         classes: 0 for no head.
         width: channels of the first convolution, or of the Wide ResNet's first group; a Transformer has 8 times as many
-            numbers a patch.
+            numbers a patch, a hidden layer of "mlp" 32 times as many.
         flag: the setting's name, for errors.
         depth: layers of the Wide ResNet, or blocks of the Transformer.
 
@@ -106,6 +110,9 @@ def architecture(network: str, channels: int, size: int, classes: int, dropout: 
         return Architecture("minigrad.nn.VisionTransformer", img_size=size, patch_size=size // across, in_chans=channels,
                             num_classes=classes, embed_dim=8 * width, depth=depth, num_heads=max(1, width // 4),
                             drop_rate=dropout, dynamic_img_size=True)
+    if network == "mlp":
+        return Architecture(f"{__name__}.MLP", sizes=[channels * size * size, 32 * width, 32 * width], num_classes=classes,
+                            dropout=dropout)
     if size % 4:
         raise SystemExit(f"{flag} wide takes images whose sides are multiples of 4, not {size}")
     if width % 16 or not width or depth < 10 or depth % 6 != 4:

@@ -304,7 +304,8 @@ def _views(name):
     return [_images(64), _images(64)] + [_images(64)[:, :, :16, :16]] * (4 if name == "dino" else 0)
 
 
-CONFIGS = {"dino": {"classes_made": 512, "local_views": 4}, "cpc_images": {"grey": 0.0}}  # where they are not the defaults
+CONFIGS = {"dino": {"classes_made": 512, "local_views": 4, "batch_norm": False},  # where they are not the defaults
+           "cpc_images": {"grey": 0.0}}
 
 
 def _self_supervised_method(name, views, device):

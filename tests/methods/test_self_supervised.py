@@ -68,8 +68,12 @@ def test_dino_pairs_each_global_view_with_all_other_views():
     assert len(terms) == 2 * (2 + 2) - 2
     assert float(dino.loss([mg.Tensor(s) for s in student], targets, tau)) == pytest.approx(np.mean(terms))
     assert dino.entropy(np.full(8, 1 / 8)) == pytest.approx(math.log(8)) and dino.entropy(np.eye(3)).tolist() == [0, 0, 0]
-    head = dino.Head(6, 8, 4, 10)
-    assert np.abs(head(mg.Tensor(rng.normal(size=(5, 6)).astype(np.float32))).numpy()).max() <= 1 + 1e-5
+    x = mg.Tensor(rng.normal(size=(5, 6)).astype(np.float32) + 9)
+    for norm in (False, True):
+        head = dino.Head(6, 8, 4, 10, norm)
+        assert np.abs(head(x).numpy()).max() <= 1 + 1e-5
+        hidden = head.mlp[0](x) if not norm else head.mlp[1](head.mlp[0](x))
+        assert (np.abs(hidden.numpy().mean(0)).max() < 1e-5) == norm
 
 
 def task(channels=3, size=16, images=20, classes=4, steps=10):
@@ -91,13 +95,13 @@ def made(name, channels=3, size=16, **changes):
 
 def test_dino_uses_the_centre_before_it_moves_and_on_the_raw_outputs():
     method, batch = made("dino", centre=0.5, local_views=1), batch_of()
-    method.c.data = np.full((1, 128), 0.25, np.float32)
+    method.c.data = np.full(method.c.shape, 0.25, np.float32)
     state = method.rng.bit_generator.state
     first, _ = method.loss(batch, 0)
     raw = (method.c.numpy() - 0.125) / 0.5
     assert np.abs(raw).max() <= 1 + 1e-5 and raw.std() > 0  # a mean of cosines, not of probabilities
     method.rng.bit_generator.state = state
-    method.c.data = np.full((1, 128), 0.25, np.float32)
+    method.c.data = np.full(method.c.shape, 0.25, np.float32)
     assert float(method.loss(batch, 0)[0]) == pytest.approx(float(first), rel=1e-5)
     first.backward()
     assert all(p.grad is None for p in method.teacher.net.parameters())
@@ -385,6 +389,16 @@ def test_settings_that_do_not_suit_the_pictures_are_one_line(tmp_path, name, cha
     with pytest.raises(SystemExit) as error:
         self_supervised.main(dataclasses.replace(run, **changes))
     assert said in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("network", "size"), [("residual", 4), ("mlp", 9)])
+def test_an_encoder_of_a_run_says_which_sizes_it_does_not_take(tmp_path, network, size):
+    run = tiny("simclr", tmp_path / "run", network=network, steps=1, batch=4, pictures=8)
+    self_supervised.main(run)
+    encoder, preprocessing = encoders.load_encoder(run.out, 8)
+    assert preprocessing.size == 8 and encoder.features(mg.zeros((2, 1, 8, 8))).shape == (2, encoder.width)
+    with pytest.raises(SystemExit, match=f"--encoder .* takes no pictures of {size} pixels: "):
+        encoders.load_encoder(run.out, size)
 
 
 @pytest.mark.parametrize("network", ["small", "residual", "resnet18", "vit"])

@@ -48,7 +48,7 @@ def test_batches_of_fixmatch(apart):
     """L is of normalised outputs: the statistics of the weakly augmented images are their own where they pass apart."""
     task, batch = linear_task(5, 6, (4,))[3:]
     task.weak, task.strong = (lambda x, rng: x + 1), (lambda x, rng: x * 2)
-    net = MLP((4, 8, 3))
+    net = MLP((4, 8), 3)
     value, numbers = fixmatch.FixMatch(fixmatch.Config(tau=0.4, lambda_u=3.0, apart=apart), net, task).loss(batch, 0)
     groups = batch.x + 1, batch.u + 1, batch.u * 2
 
@@ -244,7 +244,7 @@ def test_loss_of_mean_teacher():
 
 def test_teacher_is_the_average_with_a_warm_start():
     """The decay of update t is at most 1 - 1/(t + 1): at first the average is the plain mean."""
-    net = MLP((2, 3, 2))
+    net = MLP((2, 3), 2)
     teacher, expected = teachers.Teacher(net, 0.7), 0.0  # the running mean's first value
     for t, value in enumerate((1.0, 5.0, -2.0, 4.0, 3.0), 1):
         net.head.weight.data = np.full(net.head.weight.shape, value, np.float32)
@@ -273,7 +273,7 @@ def test_targets_of_temporal_ensembling():
 
 
 def test_loss_of_temporal_ensembling():
-    net, task = MLP((2, 3)), Task(3, 4, 6, 100, lambda x, rng: x, None, seed=0)
+    net, task = MLP((2,), 3), Task(3, 4, 6, 100, lambda x, rng: x, None, seed=0)
     method = temporal_ensembling.TemporalEnsembling(temporal_ensembling.Config(noise=0.0, dropout=0.0, ramp=0.0), net, task)
     rng = np.random.default_rng(0)
     z = softmax(rng.normal(size=(6, 3))).astype(np.float32)
@@ -406,7 +406,7 @@ def as_it_is(x, rng):
 def linear_task(n, m, shape, classes=3, seed=0):
     """A linear network, its weight and bias, a task without augmentation, and a batch of n labelled and m other examples."""
     mg.random.seed(seed)
-    rng, net = np.random.default_rng(seed), MLP((math.prod(shape), classes))
+    rng, net = np.random.default_rng(seed), MLP((math.prod(shape),), classes)
     net.head.weight.data = rng.normal(size=net.head.weight.shape).astype(np.float32)
     x, u = rng.normal(size=(n, *shape)).astype(np.float32), rng.normal(size=(m, *shape)).astype(np.float32)
     task = Task(classes, n, m, 100, as_it_is, as_it_is, np.array([0.2, 0.3, 0.5]), seed)
@@ -458,7 +458,7 @@ def test_loss_of_vat():
 @pytest.mark.parametrize("module, config", [(vat, vat.Config()), (mixmatch, mixmatch.Config(mix="no"))])
 def test_running_statistics_come_from_one_pass(module, config):
     """VAT: the labelled examples' pass; MixMatch: the first interleaved batch's."""
-    net, task, batch = MLP((4, 3, 3)), *linear_task(6, 6, (4,))[3:]
+    net, task, batch = MLP((4, 3), 3), *linear_task(6, 6, (4,))[3:]
     net.layers[0].weight.data = np.eye(3, 4, dtype=np.float32)
     module.Objective(config, net, task).loss(batch, 0)
     first = batch.x if module is vat else np.concatenate([batch.x[:2], batch.u[2:4], batch.u[4:]])

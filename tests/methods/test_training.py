@@ -187,7 +187,7 @@ def test_networks_are_encoders_with_a_head(network, size):
 
 
 def small_classifier(**changes):
-    architecture = Architecture("methods.training.networks.MLP", sizes=[16, 3], norm=False)
+    architecture = Architecture("methods.training.networks.MLP", sizes=[16], num_classes=3, norm=False)
     return Classifier(architecture, ("a", "b", "c"), Preprocessing(4, 1, "dark"), **changes)
 
 
