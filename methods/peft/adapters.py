@@ -3,12 +3,13 @@
 Neil Houlsby, Andrei Giurgiu, Stanislaw Jastrzebski, Bruna Morrone, Quentin de Laroussilhe, Andrea Gesmundo, Mona Attariyan,
 Sylvain Gelly: "Parameter-Efficient Transfer Learning for NLP", 2019, arXiv:1902.00751.
 
-Each block's branches end in a bottleneck with a residual connection of its own, which at first changes next to nothing.
+Each block's branches end in a bottleneck with a residual connection of its own, which at first changes nothing.
 
-    A(h) = h + W_2 gelu(W_1 h + b_1) + b_2,  W_1 (m x d), W_2 (d x m) of standard deviation 0.001, b 0
+    A(h) = h + W_2 gelu(W_1 h + b_1) + b_2,  W_1 (m x d), W_2 (d x m) and b 0 at first
     x = x + A(attn(x)),  x = x + A'(mlp(x))        before the layer norm, where that follows
 
-The layer norms learn too.
+The layer norms learn too. W_1 begins as in any linear layer. The paper draws both matrices with a standard deviation of 0.01;
+then W_1 and W_2 wait for each other, and in short trainings several points are lost.
 """
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,9 +37,8 @@ class Adapter(nn.Module):
 
     def __init__(self, width: int, middle: int):
         self.down, self.up = nn.Linear(width, middle), nn.Linear(middle, width)
-        for layer in (self.down, self.up):
-            nn.init.trunc_normal_(layer.weight, std=1e-3, a=-2e-3, b=2e-3)
-            nn.init.zeros_(layer.bias)
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.up(mg.gelu(self.down(h)))

@@ -154,6 +154,27 @@ def test_one_and_two_threads_agree(groups, c, o):
         np.testing.assert_array_equal(two, again)  # the same threads, the same bits
 
 
+@pytest.mark.parametrize("images, groups", [(1, 1), (3, 1), (1, 2), (5, 1)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_few_images_are_cut_for_all_threads(monkeypatch, images, groups, stride):
+    monkeypatch.setattr(conv_direct, "PART_SIZE", 1)
+    rng, before, results = np.random.default_rng(0), threads.get_num_threads(), []
+    x = rng.standard_normal((images, 32, 7, 9)).astype(np.float32)
+    w = rng.standard_normal((32, 32 // groups, 3, 3)).astype(np.float32)
+    settings = dict(padding=(1, 1), stride=stride, groups=groups)
+    for number in (1, 2, 3, 16):
+        threads.set_num_threads(number)
+        y = conv2d(x, w, **settings)
+        results.append((y, conv2d_input_grad(y, w, x.shape, **settings), conv2d_weight_grad(y, x, w.shape, **settings)))
+        block = conv_direct._block(y.transpose(0, 2, 3, 1), x.transpose(0, 2, 3, 1), stride, groups)
+        work = groups * -(-images // block[0]) * -(-y.shape[2] // block[1])
+        assert number > 2 or work % number == 0
+    threads.set_num_threads(before)
+    for several in results[1:]:
+        for one, other in zip(results[0], several):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_channels_last_input_is_not_copied():
     x = layouts(np.random.default_rng(0).standard_normal((2, 8, 5, 5)), "channels last")
     w = np.eye(8)[:, :, None, None]

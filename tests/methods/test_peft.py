@@ -38,7 +38,7 @@ def test_applied_trained_and_undone_to_the_same_bits(kind, method):
 @pytest.mark.parametrize("method, settings, tolerance", [
     ("lora", {}, 0), ("lora", dict(targets=("attn.proj", "mlp.*", "attn.qkv"), rank_stabilised=True), 0),
     ("lora", dict(dora=True), 1e-5), ("ia3", {}, 0), ("bitfit", {}, 0), ("full", {}, 0), ("probe", {}, 0),
-    ("adapters", {}, 1e-4)], ids=["lora", "lora everywhere", "dora", "ia3", "bitfit", "full", "probe", "adapters"])
+    ("adapters", {}, 0)], ids=["lora", "lora everywhere", "dora", "ia3", "bitfit", "full", "probe", "adapters"])
 @pytest.mark.parametrize("kind", NETS)
 def test_at_first_nothing_changes(kind, method, settings, tolerance):
     build, x = NETS[kind]

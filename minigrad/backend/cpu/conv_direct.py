@@ -24,6 +24,7 @@ from .native import kernel
 from .threads import get_num_threads, on_change
 
 BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
+PART_SIZE = 1 << 16  # products for each tap: fewer are not worth another thread
 LANES = constant("kernels.h", "LANES")  # channels that the kernels treat as one
 IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.c", name) for name in ("Images", "Window", "Block", "Job", "Filters"))
 
@@ -150,12 +151,18 @@ def _images(a):
 
 
 def _block(y, x, stride, groups):
-    """The Block of conv.c: how many images, or rows of one image, are computed at a time for a group."""
-    n, rows, columns, channels = y.shape
+    """The Block of conv.c: how many images, or rows of one image, are computed at a time for a group.
+
+    Few images are cut, each into as many parts as give every thread the same number of them.
+    """
+    (n, rows, columns, channels), threads = y.shape, get_num_threads()
     row = max(1, columns * max(channels, stride[0] * stride[1] * x.shape[3]) // groups)
-    if rows * row > BLOCK_SIZE:
-        return record(BLOCK, images=1, rows=max(1, BLOCK_SIZE // row))
-    return record(BLOCK, images=max(1, min(BLOCK_SIZE // (rows * row), -(-n // get_num_threads()))), rows=rows)
+    parts = threads // math.gcd(n * groups, threads)
+    if n * groups > 4 * threads or n * rows * columns * channels * x.shape[3] < PART_SIZE * groups * threads:
+        parts = 1
+    if parts > 1 or rows * row > BLOCK_SIZE:
+        return record(BLOCK, images=1, rows=max(1, min(-(-rows // parts), BLOCK_SIZE // row)))
+    return record(BLOCK, images=max(1, min(BLOCK_SIZE // (rows * row), -(-n // threads))), rows=rows)
 
 
 def _origin(g):
