@@ -579,7 +579,10 @@ def _qr_rule(gs, outs, _x):
     (gq, gr), (q, r) = gs, outs
     upper = triu(_matmul(gr, _t(r)) - _matmul(_t(q), gq))
     symmetric = upper + _t(upper) - upper * _eye_like(r)
-    return _t(_solve(r, _t(gq + _matmul(q, symmetric))))
+    try:
+        return _t(_solve(r, _t(gq + _matmul(q, symmetric))))
+    except np.linalg.LinAlgError:
+        raise np.linalg.LinAlgError("qr: the matrix has linearly dependent columns, and there no gradient") from None
 
 
 _tall_qr = Primitive("qr", in_float32(lambda x: tuple(xp(x).linalg.qr(x))), _qr_rule)

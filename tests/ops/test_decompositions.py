@@ -21,6 +21,13 @@ def test_decompositions(shape):
     mg.check_derivatives(mg.pinv, x)
 
 
+@pytest.mark.parametrize("x", [np.ones((3, 3)), np.zeros((3, 2)), np.stack([np.eye(3), np.ones((3, 3))])])
+def test_qr_of_dependent_columns_has_no_gradient_and_says_so(x):
+    x = mg.Tensor(x, requires_grad=True)
+    with pytest.raises(np.linalg.LinAlgError, match="qr: .* dependent columns"):
+        mg.qr(x).R.sum().backward()
+
+
 def test_named_results_and_logdet():
     x = R.uniform(-1, 1, (2, 3, 3))
     x = x @ x.swapaxes(1, 2) + np.eye(3)
