@@ -21,7 +21,7 @@ def test_decompositions(shape):
     mg.check_derivatives(mg.pinv, x)
 
 
-@pytest.mark.parametrize("x", [np.ones((3, 3)), np.zeros((3, 2)), np.stack([np.eye(3), np.ones((3, 3))])])
+@pytest.mark.parametrize("x", [np.zeros((3, 2)), np.diag([1.0, 0, 2]), np.stack([np.eye(3), np.diag([1.0, 2, 0])])])
 def test_qr_of_dependent_columns_has_no_gradient_and_says_so(x):
     x = mg.Tensor(x, requires_grad=True)
     with pytest.raises(np.linalg.LinAlgError, match="qr: .* dependent columns"):
