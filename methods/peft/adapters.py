@@ -29,7 +29,7 @@ class Config:
     middle: int = setting(64, least=1)  # m
     where: Literal["both", "attention", "mlp"] = "both"  # behind which branches
     norms: bool = True  # the layer norms learn too
-    lr: float = setting(1e-3, above=0)
+    lr: float = setting(3e-3, above=0)
 
 
 class Adapter(nn.Module):
