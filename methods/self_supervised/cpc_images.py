@@ -9,10 +9,12 @@ A picture is cut into overlapping patches; from what is above, the patches furth
     c_ij = convolutions over the z of rows <= i
     L = mean over k = k_0, ..., K and i, j of -log exp(z_(i+k)j . W_k c_ij) / sum over z in Z of exp(z . W_k c_ij)
 
-Z holds the positive, the patches at the same place in the other pictures of the batch, and all other patches of the picture.
-The row below (k = 1) overlaps with what is seen and says nothing new, so k begins at k_0 = 2. Each patch gets its own chance to
-be grey, or colours would give away what belongs together. The features of a picture are the mean of its z.
+Z holds all patches of all pictures of the batch, the positive among them. Were most of Z patches of the picture itself, only
+places would have to be told apart, not pictures. The rows next below overlap with what is seen and say little that is new, so k
+begins at k_0. Each patch gets its own chance to be grey, or colours would give away what belongs together. The features of a
+picture are the mean of its z.
 """
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +31,24 @@ from .base import Batch, SelfSupervisedMethod, Task
 
 @dataclass
 class Config:
-    """Settings for images of 32 x 32; the paper's patches have 64 pixels of 256, 32 apart."""
+    """Settings; the paper's patches have 64 pixels of 256, 32 apart, and k goes from 2 to 5."""
 
-    patch: int = setting(8, least=2)  # pixels of a patch's side
-    stride: int = setting(4, least=1)  # pixels from one patch to the next
+    patch: int = setting(0, least=0)  # pixels of a patch's side; 0: half of the picture's
+    stride: int = setting(0, least=0)  # pixels from one patch to the next; 0: an eighth of the picture's side
     features: int = setting(128, least=1)  # numbers of z
     context: int = setting(128, least=1)  # numbers of c
-    nearest: int = setting(2, least=1)  # k_0
+    nearest: int = setting(3, least=1)  # k_0
     farthest: int = setting(4, least=1)  # K
     grey: float = setting(0.25, least=0, most=1)  # the probability of a patch to be grey
+    area: float = setting(0.5, above=0, most=1)  # of a picture that is seen, at least
 
 
-SHORT = dict(batch=64)
+SHORT = dict(batch=64, lr=3e-3)
+
+
+def rows_of(size: int, patch: int, stride: int) -> int:
+    """How many rows of patches an image of so many pixels has."""
+    return (size - patch) // stride + 1
 
 
 class PatchEncoder(nn.Encoder):
@@ -61,7 +69,7 @@ class PatchEncoder(nn.Encoder):
     def patches(self, x: Tensor) -> Tensor:
         """The patches (N, rows, columns, C, patch, patch)."""
         p, s = self.patch, self.stride
-        rows, columns = ((n - p) // s + 1 for n in x.shape[2:])
+        rows, columns = (rows_of(n, p, s) for n in x.shape[2:])
         at = np.arange(p)
         i, j = (s * np.arange(n)[:, None] + at for n in (rows, columns))
         return x[:, :, i[:, None, :, None], j[None, :, None, :]].transpose(0, 2, 3, 1, 4, 5)
@@ -83,14 +91,14 @@ class PatchEncoder(nn.Encoder):
 
 def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder of images (channels, size, size)."""
-    rows = (size - config.patch) // config.stride + 1
-    if size < config.patch or rows <= config.nearest:
-        raise SystemExit(f"--patch {config.patch} --stride {config.stride} --nearest {config.nearest}: images of {size} "
-                         f"pixels have {max(rows, 0)} rows of patches, and more than --nearest are needed")
+    patch, stride = config.patch or max(1, size // 2), config.stride or max(1, size // 8)
+    rows = rows_of(size, patch, stride)
+    if size < patch or rows <= config.nearest:
+        raise SystemExit(f"--patch {patch} --stride {stride} --nearest {config.nearest}: images of {size} pixels have "
+                         f"{max(rows, 0)} rows of patches, and more than --nearest are needed")
     if config.farthest < config.nearest:
         raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more")
-    return Architecture(f"{__name__}.PatchEncoder", in_channels=channels, patch=config.patch, stride=config.stride,
-                        width=config.features)
+    return Architecture(f"{__name__}.PatchEncoder", in_channels=channels, patch=patch, stride=stride, width=config.features)
 
 
 class Context(nn.Module):
@@ -108,29 +116,25 @@ class Context(nn.Module):
         return x.transpose(0, 2, 3, 1)
 
 
-def scores(z: Tensor, predicted: Tensor, k: int) -> Tensor:
-    """The products of predictions (N, rows - k, columns, d) for the row k below with Z: (rows - k, columns, N, N + patches).
+def scores(z: Tensor, predicted: Tensor, k: int) -> tuple[Tensor, np.ndarray]:
+    """The products of predictions (N, rows - k, columns, d) for the row k below with Z, all patches z (N, rows, columns, d).
 
-    First come the patches at the place in question in the N pictures, in the place of the picture itself the positive; then all
-    patches of the picture, -inf where that is the positive.
+    Returns:
+        (predictions, patches), and for each prediction which patch is the positive, (predictions,).
     """
-    n, rows, columns, d = z.shape
-    queries = predicted.transpose(1, 2, 0, 3)  # (rows - k, columns, N, d)
-    across = queries @ z[:, k:].transpose(1, 2, 3, 0)
-    within = (predicted.reshape(n, -1, d) @ z.reshape(n, -1, d).swapaxes(1, 2)).reshape(n, rows - k, columns, rows * columns)
-    own = (np.arange(rows - k)[:, None] + k) * columns + np.arange(columns)
-    within = mg.where(own[..., None] == np.arange(rows * columns), -np.inf, within)
-    return mg.concatenate([across, within.transpose(1, 2, 0, 3)], -1)
+    patches = np.arange(math.prod(z.shape[:3])).reshape(z.shape[:3])
+    return predicted.reshape(-1, z.shape[3]) @ z.reshape(-1, z.shape[3]).T, patches[:, k:].reshape(-1)
 
 
 class CPC(SelfSupervisedMethod):
     """L; the numbers logged are how often the positive gets the highest score among Z, for k_0 and for K."""
 
     def __init__(self, config: Config, encoder: PatchEncoder, task: Task):
-        rows = (task.size - config.patch) // config.stride + 1
+        rows = rows_of(task.size, encoder.patch, encoder.stride)
         self.ahead = range(config.nearest, min(config.farthest, rows - 1) + 1)
         super().__init__(config, encoder, Context(config.features, config.context, len(self.ahead)), task)
-        (self.view,) = views.mae(task.size, flip=task.flip)
+        self.view = views.View(task.size, (config.area, 1.0), interpolation="bicubic", flip=0.5 * task.flip, jitter_p=0.0,
+                               greyscale=0.0)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         patches = self.net.patches(mg.Tensor(self.view(batch.x, self.rng))).numpy()
@@ -141,10 +145,9 @@ class CPC(SelfSupervisedMethod):
         z = self.net.encode(self.tensor(patches))
         c, losses, found = self.heads(z), [], {}
         for k, w in zip(self.ahead, self.heads.W):
-            s = scores(z, w(c[:, :-k]), k)
-            right = np.broadcast_to(np.arange(shape[0]), s.shape[:3])
-            losses.append(mg.cross_entropy(s.reshape(-1, s.shape[-1]), right.reshape(-1)))
-            found[f"found at {k}"] = np.mean(s.numpy().argmax(-1) == right)
+            s, right = scores(z, w(c[:, :-k]), k)
+            losses.append(mg.cross_entropy(s, right))
+            found[f"found at {k}"] = np.mean(s.numpy().argmax(1) == right)
         return sum(losses) / len(losses), found
 
 

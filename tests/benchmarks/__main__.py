@@ -33,7 +33,8 @@ ISA = {  # what limits each library to some vector instructions
     "avx2": {"MINIGRAD_CFLAGS": "-march=haswell -mtune=native -mprefer-vector-width=256", "OPENBLAS_CORETYPE": "Haswell",
              "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "avx512": {"MINIGRAD_CFLAGS": "-march=skylake-avx512 -mtune=native -mprefer-vector-width=512",
-               "OPENBLAS_CORETYPE": "SkylakeX", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+               "OPENBLAS_CORETYPE": "SkylakeX", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512",
+               "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
     "native": {}}
 RESULT = "result: "  # before what a process of one measurement tells
 BURST = 10  # steps on a GPU between two moments at which the host waits for it

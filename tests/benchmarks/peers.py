@@ -267,7 +267,7 @@ class DINO(Followed):
 
 
 class PatchCPC(nn.Module):
-    """CPC of images: patches of 8 pixels, 4 apart; the rows 2 to 4 below are to be found."""
+    """CPC of images: patches of 16 pixels, 4 apart; the rows 3 and 4 below are to be found among all patches."""
 
     def __init__(self, width=128):
         super().__init__()
@@ -275,25 +275,19 @@ class PatchCPC(nn.Module):
         self.encoder = nn.Sequential(*(m for i, o, s in zip(widths, widths[1:], (1, 2, 2))
                                        for m in (nn.Conv2d(i, o, 3, s, 1), nn.ReLU())))
         self.context = nn.ModuleList([nn.Conv2d(width, width, (2, 3)) for _ in range(3)])
-        self.W = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(3)])
+        self.W = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(2)])
 
     def loss(self, views):
-        patches = views[0].unfold(2, 8, 4).unfold(3, 8, 4).permute(0, 2, 3, 1, 4, 5)
+        patches = views[0].unfold(2, 16, 4).unfold(3, 16, 4).permute(0, 2, 3, 1, 4, 5)
         n, rows, columns = patches.shape[:3]
-        z = self.encoder(patches.reshape(-1, *patches.shape[3:])).mean((2, 3)).view(n, rows, columns, -1)
-        c = z.permute(0, 3, 1, 2)
+        z = self.encoder(patches.reshape(-1, *patches.shape[3:])).mean((2, 3))
+        c = z.view(n, rows, columns, -1).permute(0, 3, 1, 2)
         for i, conv in enumerate(self.context):
             c = F.relu(conv(F.pad(c, (1, 1, 1, 0)))) + (c if i else 0)
         c, losses = c.permute(0, 2, 3, 1), []
-        for k, w in zip((2, 3, 4), self.W):
-            predicted = w(c[:, :-k])
-            across = predicted.permute(1, 2, 0, 3) @ z[:, k:].permute(1, 2, 3, 0)
-            within = (predicted.reshape(n, -1, z.shape[3]) @ z.reshape(n, -1, z.shape[3]).transpose(1, 2))
-            own = (torch.arange(rows - k)[:, None] + k) * columns + torch.arange(columns)
-            own = (own[..., None] == torch.arange(rows * columns)).to(z.device)
-            within = within.view(n, rows - k, columns, -1).masked_fill(own, -torch.inf)
-            scores = torch.cat([across, within.permute(1, 2, 0, 3)], -1).flatten(0, 2)
-            losses.append(F.cross_entropy(scores, torch.arange(n, device=z.device).repeat((rows - k) * columns)))
+        right = torch.arange(len(z), device=z.device).view(n, rows, columns)
+        for k, w in zip((3, 4), self.W):
+            losses.append(F.cross_entropy(w(c[:, :-k]).flatten(0, 2) @ z.T, right[:, k:].reshape(-1)))
         return sum(losses) / len(losses)
 
 

@@ -375,7 +375,7 @@ def _self_supervised_torch(name):
 
 SELF_SUPERVISED = {"simclr": "SimCLR step, 64 pictures of 32x32, WRN-10-2", "byol": "BYOL step, 64 pictures of 32x32, WRN-10-2",
                    "dino": "DINO step, 64 pictures of 32x32, WRN-10-2", "mae": "MAE step, 64 pictures of 32x32, Transformer",
-                   "cpc_images": "CPC step, 64 pictures of 32x32 in 49 patches",
+                   "cpc_images": "CPC step, 64 pictures of 32x32 in 25 patches",
                    "cpc_audio": "CPC step, 64 recordings of 2,000 samples"}
 for _name, _shown in SELF_SUPERVISED.items():
     workload(_shown, minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))
