@@ -143,12 +143,12 @@ def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
 
 
 def test_patches_know_nothing_of_each_other():
-    encoder = made("cpc_images", size=24, features=8, patch=8, stride=4).net
+    encoder = made("cpc_images", size=24, features=64, patch=8, stride=4).net
     x = batch_of(3, size=24).x
     before = encoder.grid(mg.Tensor(x)).numpy()
     x[1, :, 8:12, 8:12] += 1
     changed = np.abs(encoder.grid(mg.Tensor(x)).numpy() - before).max(-1) > 0
-    assert before.shape == (3, 5, 5, 8) and not changed[[0, 2]].any()
+    assert before.shape == (3, 5, 5, 64) and not changed[[0, 2]].any()
     np.testing.assert_array_equal(changed[1], [[1 <= i <= 2 and 1 <= j <= 2 for j in range(5)] for i in range(5)])
 
 
