@@ -45,9 +45,13 @@ def ones(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: st
 @operation
 def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
-    """Equal numbers. If no dtype is given, float32 for a float, int64 for a whole number, bool for a bool."""
-    numbers = np.full(_shape("full", (shape,)), fill_value, None if dtype is None else as_dtype(dtype))
-    return _made(numbers, dtype, device, requires_grad)
+    """Equal numbers. If no dtype is given, float32 for a float, int64 for a whole number, bool for a bool.
+
+    Raises:
+        OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
+    """
+    number = np.asarray(fill_value, None if dtype is None else as_dtype(dtype))
+    return _made(np.full(_shape("full", (shape,)), number), dtype, device, requires_grad)
 
 
 @operation

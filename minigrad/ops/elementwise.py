@@ -555,8 +555,14 @@ def ones_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
 
 @operation(numpy=np.full_like)
 def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
-    """Numbers of the shape, dtype (or that which is given) and device of `x`, all `fill_value` or, of an array, broadcast."""
+    """Numbers of the shape, dtype (or that which is given) and device of `x`, all `fill_value` or, of an array, broadcast.
+
+    Raises:
+        OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
+    """
     x = as_tensor(x)
+    if isinstance(fill_value, (int, float)):
+        fill_value = np.asarray(fill_value, x.dtype if dtype is None else as_dtype(dtype))[()]
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
     return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)

@@ -375,7 +375,7 @@ def test_bins_of_ctaugment_follow_the_predictions():
 
     x, y = np.random.default_rng(1).random((40, 1, 8, 8), np.float32), np.repeat([0, 1], 20)
     before = learned.m.copy()
-    learned.update(Wrong((64, 2)), x, y, rng)
+    learned.update(Wrong((64,), 2), x, y, rng)
     p = softmax(np.array([[9.0, 0]]))[0, 0]
     omegas = {0: p, 1: 1 - p}
     expected, replay = before, np.random.default_rng(0)

@@ -259,9 +259,16 @@ def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentia
         mg.grad(mg.grad(square))(3.0)
 
 
-def test_a_number_that_the_dtype_cannot_hold_is_refused():
+@pytest.mark.parametrize("fill", [lambda number: mg.full((2,), number, dtype="int8"),
+                                  lambda number: mg.full_like(np.zeros(2, np.int8), number),
+                                  lambda number: mg.full_like(np.zeros(2), number, dtype="int8")])
+def test_a_number_that_the_dtype_cannot_hold_is_refused(fill):
     with pytest.raises(OverflowError) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else pytest.warns(DeprecationWarning):
-        mg.full((2,), 300, dtype="int8")
+        fill(300)
+    for number, error in ((np.inf, OverflowError), (np.nan, ValueError)):
+        with pytest.raises(error):
+            fill(number)
+    assert fill(-3).numpy().tolist() == [-3, -3] and fill(2.5).numpy().tolist() == [2, 2]
 
 
 Y = np.random.default_rng(2).normal(size=(2, 2))
