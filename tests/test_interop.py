@@ -188,7 +188,8 @@ def test_dlpack_shares_memory_with_torch():
     assert x[0, 0].item() == 7
     again = torch.from_dlpack(mg.Tensor(np.arange(3.0)))
     assert again.tolist() == [0, 1, 2] and again.dtype == torch.float64
-    assert torch.from_dlpack(x).data_ptr() == theirs.data_ptr()
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # before, NumPy exports nothing that it imported
+        assert torch.from_dlpack(x).data_ptr() == theirs.data_ptr()
     with pytest.raises(TypeError, match="gradient"):
         torch.from_dlpack(mg.Tensor([1.0], requires_grad=True))
     assert mg.Tensor(theirs).tolist() == theirs.tolist()

@@ -12,9 +12,16 @@ import numpy as np
 
 from ..tensor import _read_only, Tensor
 from .declare import NUMPY
+from .shape import reshape
+
+
+def _reshape(x, shape=None, newshape=None):
+    """Of NumPy 2.1 to 2.3 both are names of an argument that may be left out."""
+    return reshape(x, newshape if shape is None else shape)
+
 
 NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
-              np.array_str: str})
+              np.array_str: str, np.reshape: _reshape})
 
 
 def _array_ufunc(self, ufunc, method, *inputs, **settings):

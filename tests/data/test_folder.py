@@ -131,7 +131,12 @@ def test_damaged_exif_data_spoils_no_picture():
 
 @pytest.mark.parametrize("mode, colour", [("CMYK", (0, 255, 255, 0)), ("YCbCr", (76, 85, 255)), ("LAB", (138, 209, 198))])
 def test_other_colour_spaces(mode, colour):
-    found = folder.read_picture(encoded(Image.new(mode, (4, 4), colour), "TIFF"))
+    content = encoded(Image.new(mode, (4, 4), colour), "TIFF")
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:
+        pytest.skip("this Pillow does not read what it has written")
+    found = folder.read_picture(content)
     assert (found[0] > 240).all() and (found[1:] < 15).all()
 
 
