@@ -133,8 +133,7 @@ class CPC(SelfSupervisedMethod):
         rows = rows_of(task.size, encoder.patch, encoder.stride)
         self.ahead = range(config.nearest, min(config.farthest, rows - 1) + 1)
         super().__init__(config, encoder, Context(config.features, config.context, len(self.ahead)), task)
-        self.view = views.View(task.size, (config.area, 1.0), interpolation="bicubic", flip=0.5 * task.flip, jitter_p=0.0,
-                               greyscale=0.0)
+        (self.view,) = views.mae(task.size, area=config.area, flip=task.flip)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         patches = self.net.patches(mg.Tensor(self.view(batch.x, self.rng))).numpy()

@@ -415,13 +415,14 @@ def dino(size: int, local_size: int | None = None, local_views: int = 8, *, scal
                  for n, area, b, s in kinds)
 
 
-def mae(size: int, *, flip: bool = True, crop: bool = True) -> tuple[View]:
-    """The masked autoencoder's one view: a crop of a fifth of the area or more, and a flip.
+def mae(size: int, *, area: float = 0.2, flip: bool = True, crop: bool = True) -> tuple[View]:
+    """The masked autoencoder's one view: a crop and a flip.
 
     Args:
+        area: the least part of the image that the crop has.
         size, flip, crop: as of `simclr`.
     """
-    return (_view(size, (0.0,) * 4, flip, crop, False, (0.2, 1.0)),)
+    return (_view(size, (0.0,) * 4, flip, crop, False, (area, 1.0)),)
 
 
 # -- Exemplar-CNN ------------------------------------------------------------------------------------------------------

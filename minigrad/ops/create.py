@@ -28,6 +28,16 @@ def _shape(name, shape):
     return tuple(int(n) for n in lengths)
 
 
+def held(number, dtype):
+    """A number as one of a dtype, which has to hold it; arrays of several are cast, as NumPy casts them.
+
+    Raises:
+        OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
+    """
+    array = np.asarray(number)
+    return np.asarray(array if array.ndim else array.item(), dtype)[()]
+
+
 @operation
 def zeros(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
           requires_grad: bool = False) -> Tensor:
@@ -50,7 +60,7 @@ def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | No
     Raises:
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
-    number = np.asarray(fill_value, None if dtype is None else as_dtype(dtype))
+    number = fill_value if dtype is None else held(fill_value, as_dtype(dtype))
     return _made(np.full(_shape("full", (shape,)), number), dtype, device, requires_grad)
 
 

@@ -15,6 +15,7 @@ from ..backend import as_dtype, in_float32, is_float, largest_of, where as choos
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
+from .create import held
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
 
@@ -561,8 +562,8 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
     x = as_tensor(x)
-    if isinstance(fill_value, (int, float)):
-        fill_value = np.asarray(fill_value, x.dtype if dtype is None else as_dtype(dtype))[()]
+    if isinstance(fill_value, (int, float, np.generic, np.ndarray)):
+        fill_value = held(fill_value, x.dtype if dtype is None else as_dtype(dtype))
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
     return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)

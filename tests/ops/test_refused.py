@@ -263,11 +263,13 @@ def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentia
                                   lambda number: mg.full_like(np.zeros(2, np.int8), number),
                                   lambda number: mg.full_like(np.zeros(2), number, dtype="int8")])
 def test_a_number_that_the_dtype_cannot_hold_is_refused(fill):
-    with pytest.raises(OverflowError) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else pytest.warns(DeprecationWarning):
-        fill(300)
-    for number, error in ((np.inf, OverflowError), (np.nan, ValueError)):
-        with pytest.raises(error):
-            fill(number)
+    for kind in (lambda number: number, np.int64, np.array):
+        with pytest.raises(OverflowError) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else pytest.warns(DeprecationWarning):
+            fill(kind(300))
+    for kind in (lambda number: number, np.float32, np.float64, np.array):
+        for number, error in ((np.inf, OverflowError), (np.nan, ValueError)):
+            with pytest.raises(error):
+                fill(kind(number))
     assert fill(-3).numpy().tolist() == [-3, -3] and fill(2.5).numpy().tolist() == [2, 2]
 
 
