@@ -2,7 +2,7 @@
 
     python -m examples.compare_self_supervised                                   # CIFAR-10, some minutes a method
     python -m examples.compare_self_supervised --data fashion --only 'random weights, mae' mae
-    python -m examples.compare_self_supervised --data mnist --network mlp --only 'random weights' denoising
+    python -m examples.compare_self_supervised --data mnist --network mlp --no-tuning-shift --only 'random weights' denoising
     python -m examples.compare_self_supervised --data IMAGES --steps 500         # a folder of your own, a sub-folder a class
     python -m examples.compare_self_supervised --ablations                       # what each method cannot do without
 
@@ -50,6 +50,7 @@ class Run:
     depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
     labels: int = setting(500, least=2)  # in all, for fine-tuning
     tuning_steps: int = setting(300, least=1)  # of fine-tuning
+    tuning_shift: bool = True  # of fine-tuning: pictures are shifted at random
     seeds: int = setting(1, least=1)  # how often each method is trained
     only: tuple[str, ...] = ()  # rows; all if left out
     ablations: bool = False  # methods without a part, too
@@ -104,8 +105,9 @@ def main(run):
         else:
             found = self_supervised.main(settings)
             encoder, _ = encoders.load_encoder(settings.out, device=run.device)
-        tuned = fine_tuned(encoder, few, few_y, test, test_y, classes, Tuning(run.tuning_steps, seed=seed), folder / "tuning")
-        return [100 * found["probe"], 100 * found["knn"], 100 * tuned]
+        tuning = Tuning(run.tuning_steps, shift=run.tuning_shift, seed=seed)
+        tuned = fine_tuned(encoder, few, few_y, classes, tuning, folder / "tuning")
+        return [100 * found["probe"], 100 * found["knn"], 100 * accuracy(encoders.encode(tuned, test), test_y)]
 
     def report(name, results):
         values, seconds = results[-1]

@@ -73,20 +73,21 @@ def build(run, images):
 def main(run):
     """Trains and tests the features. Returns a dict of their accuracies, empty where no labels are known."""
     check(run)
-    images = pictures.load(run.data, run.size, run.classes, run.pictures)
-    print(images.description)
+    images = pictures.load(run.data, run.size, run.classes)
+    learnt = images.limited(run.pictures)
+    print(images.description, *([f"learning from {len(learnt.x)} of them"] if learnt is not images else []), sep="\n")
     folder = RunFolder(run.out, run, run.resume)
-    if getattr(METHODS[run.method].Objective, "needs_labels", False) and (images.y < 0).any():
-        raise SystemExit(f"{run.method} needs the class of every picture: {np.sum(images.y < 0)} have none")
-    if run.batch > len(images.x):
-        print(f"--batch {run.batch}: there are {len(images.x)} pictures, so a step takes all of them")
-    method, about = build(run, images)
+    if getattr(METHODS[run.method].Objective, "needs_labels", False) and (learnt.y < 0).any():
+        raise SystemExit(f"{run.method} needs the class of every picture: {np.sum(learnt.y < 0)} have none")
+    if run.batch > len(learnt.x):
+        print(f"--batch {run.batch}: there are {len(learnt.x)} pictures, so a step takes all of them")
+    method, about = build(run, learnt)
     tested = probed(images)
     every = run.test_every or max(1, run.steps // 10)
-    train(method, Batches(images.x, images.y, method.task.batch, run.seed),
+    train(method, Batches(learnt.x, learnt.y, method.task.batch, run.seed),
           optimizers.make(method.parameters(), run.optimizer, run.lr, run.weight_decay), run.steps, folder, classifier=about,
           evaluate=(lambda step: worth(method.encoder, *tested)) if tested else None, evaluate_every=every,
-          data=fingerprint(images.x, images.y))
+          data=fingerprint(learnt.x, learnt.y))
     encoders.export(method.encoder, images.preprocessing, folder.path / "encoder")
     labels = {"loss": "loss", "spread": "spread of the outputs", "entropy of the mean": "entropy of the mean",
               "entropy": "entropy", "knn": "accuracy, k nearest", "probe": "accuracy, linear probe"}
@@ -99,7 +100,7 @@ def main(run):
         everything = whole(images)
         found = worth(method.encoder, *everything)
         print(f"accuracy on {len(images.test)} test pictures:  {'k nearest':>10}{'linear probe':>14}")
-        first = worth(build(run, images)[0].encoder, *everything)
+        first = worth(build(run, learnt)[0].encoder, *everything)
         for name, row in {"random weights": first, run.method: found}.items():
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
         some = np.random.default_rng(0).permutation(len(images.test))[:1000]

@@ -15,7 +15,7 @@ import tyro
 from examples import self_supervised
 from methods.self_supervised import pictures, simclr
 from methods.self_supervised.distillation import Distillation
-from methods.self_supervised.evaluation import Tuning, fine_tuned, fit, run as train, with_head
+from methods.self_supervised.evaluation import Tuning, fine_tuned, run as train, zero_head
 from methods.training import checkpoint, encoders
 from methods.training.evaluation import accuracy
 from methods.training.run import read_object, write_whole
@@ -51,11 +51,12 @@ def main(run):
         raise SystemExit(f"{folder} holds no run of examples.self_supervised simclr")
     settings = dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
                                                 if k in {f.name for f in dataclasses.fields(settings)}})
-    images = pictures.load(run.data, settings.size, settings.classes, settings.pictures)
+    images = pictures.load(run.data, settings.size, settings.classes)
+    learnt = images.limited(settings.pictures)
     facts = checkpoint.load(folder / encoders.CHECKPOINT)
-    if facts.get("data") != checkpoint.fingerprint(images.x, images.y):
+    if facts.get("data") != checkpoint.fingerprint(learnt.x, learnt.y):
         raise SystemExit(f"--data {run.data}: the run in {folder} was made with other pictures")
-    method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), images)
+    method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), learnt)
     fresh, (_, _, test, test_y, classes) = method.net, self_supervised.whole(images)
     encoder, _ = encoders.load_encoder(run.run, device=run.device)
     method.heads.load_state_dict(facts["state"]["heads"])
@@ -68,20 +69,19 @@ def main(run):
     tuning = Tuning(run.steps, flip=method.task.flip, seed=run.seed)
     found = {}
 
-    def told(name, value):
-        found[name] = value
-        print(f"{name:44}{100 * value:6.1f} %", flush=True)
+    def told(name, net):
+        found[name] = accuracy(encoders.encode(net, test), test_y)
+        print(f"{name:44}{100 * found[name]:6.1f} %", flush=True)
+        return net
 
     print(f"{images.description}; {run.labels} labels", flush=True)
-    told("from scratch", fine_tuned(fresh, few, few_y, test, test_y, classes, tuning, out / "scratch"))
-    told("fine-tuned from h", fine_tuned(encoder, few, few_y, test, test_y, classes, tuning, out / "encoder"))
-    teacher = with_head(inside, classes)
-    fit(teacher, few, few_y, tuning, out / "inside")
-    told("fine-tuned from inside the head", accuracy(encoders.encode(teacher, test), test_y))
+    told("from scratch", fine_tuned(fresh, few, few_y, classes, tuning, out / "scratch"))
+    told("fine-tuned from h", fine_tuned(encoder, few, few_y, classes, tuning, out / "encoder"))
+    teacher = told("fine-tuned from inside the head", fine_tuned(inside, few, few_y, classes, tuning, out / "inside"))
     mg.random.seed(run.seed)
-    student, long = with_head(fresh, classes), Tuning(run.student_steps, batch=run.batch, flip=method.task.flip, seed=run.seed)
-    train(Distillation(long, student, teacher, test.shape[-1], run.tau), images.x, images.y, long, out / "student")
-    told("a student of that, taught without labels", accuracy(encoders.encode(student, test), test_y))
+    student, long = zero_head(fresh, classes), Tuning(run.student_steps, batch=run.batch, flip=method.task.flip, seed=run.seed)
+    train(Distillation(long, student, teacher, test.shape[-1], run.tau), learnt.x, learnt.y, long, out / "student")
+    told("a student of that, taught without labels", student)
     write_whole(out / "result.json", json.dumps(found, indent=1))
     print(f"the trainings are in {run.out}")
     return found

@@ -1,9 +1,9 @@
 """What an encoder's features are worth: nearest neighbours, a linear probe, fine-tuning with few labels, and a map of them."""
 import copy
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from methods.training.forward import tensor
 from methods.training.loop import train
 from methods.training.method import Loss, Method, Parts
 from methods.training.run import RunFolder
-from methods.transfer import linear
+from methods.transfer import finetune, linear
 from minigrad import data, nn, optim
 
 from .base import Batch, Batches
@@ -52,7 +52,7 @@ def worth(encoder: nn.Module, x: np.ndarray, y: np.ndarray, test: np.ndarray, te
     return {"knn": accuracy(near, test_y), "probe": accuracy(probe, test_y)}
 
 
-@dataclass
+@dataclasses.dataclass
 class Tuning:
     """Settings of training with labels."""
 
@@ -60,19 +60,20 @@ class Tuning:
     lr: float = 1e-3  # of AdamW; rises in a tenth of the steps, then falls along a cosine
     weight_decay: float = 0.05
     batch: int = 50  # pictures in a step
-    flip: bool = False  # pictures are mirrored at random
+    shift: bool = True  # pictures are shifted at random
+    flip: bool = False  # and mirrored
     seed: int = 0
 
 
 class Classifying(Method):
-    """The cross-entropy of weakly augmented pictures with labels."""
+    """The cross-entropy of pictures with labels, weakly augmented where wanted."""
 
     def __init__(self, config: Tuning, net: nn.Module):
         super().__init__(config, net)
         self.rng = np.random.default_rng((config.seed, 5))
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        x = data.weak(batch.x, self.rng, flip=self.config.flip)
+        x = data.weak(batch.x, self.rng, flip=self.config.flip) if self.config.shift else batch.x
         return mg.cross_entropy(self.net(tensor(self.net, x)), batch.y), {}
 
     def schedule(self, step: int, steps: int) -> float:
@@ -96,7 +97,14 @@ def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str |
           data=fingerprint(x, y))
 
 
-def with_head(encoder: nn.Encoder, classes: int) -> nn.Encoder:
+def probe_head(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int) -> nn.Encoder:
+    """A copy of the encoder whose last layer is the linear probe of images and their classes."""
+    net = copy.deepcopy(encoder)
+    finetune.set_head(net, linear.ridge(encoders.encode(encoder, x), y, classes, STRENGTHS))
+    return net
+
+
+def zero_head(encoder: nn.Encoder, classes: int) -> nn.Encoder:
     """A copy of the encoder with a last layer that begins at 0."""
     net = copy.deepcopy(encoder)
     net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
@@ -104,15 +112,25 @@ def with_head(encoder: nn.Encoder, classes: int) -> nn.Encoder:
     return net
 
 
-def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray, classes: int,
-               config: Tuning, out: str | os.PathLike) -> float:
-    """The accuracy after all of a copy of the encoder learns from labels, with a head that begins at 0 (see `fit`).
+def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int, config: Tuning,
+               out: str | os.PathLike) -> nn.Encoder:
+    """A copy of the encoder that has learnt from labels as a whole.
 
+    Either the head begins at 0 and the rate is `config.lr`, or the head begins at the linear probe and the rate is a tenth of
+    that (LP-FT: Kumar et al. 2022, arXiv:2202.10054): what is better on a fifth of the labels after the others were learnt.
     An encoder that begins at random is trained in just this way from scratch.
     """
-    net = with_head(encoder, classes)
-    fit(net, x, y, config, out)
-    return accuracy(encoders.encode(net, test), test_y)
+    def tuned(way, some, name):
+        net, lr = ways[way](some)
+        fit(net, x[some], y[some], dataclasses.replace(config, lr=lr), pathlib.Path(out) / name)
+        return net
+
+    ways = {"zero": lambda some: (zero_head(encoder, classes), config.lr),
+            "probe": lambda some: (probe_head(encoder, x[some], y[some], classes), config.lr / 10)}
+    held, kept = np.split(np.random.default_rng((config.seed, 13)).permutation(len(x)), [len(x) // 5])
+    nets = {way: tuned(way, kept, f"without-a-fifth-{way}") for way in ways if len(held)}
+    best = max(nets, key=lambda way: accuracy(encoders.encode(nets[way], x[held]), y[held]), default="probe")
+    return tuned(best, np.arange(len(x)), "all")
 
 
 def draw_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], path: str | os.PathLike) -> None:

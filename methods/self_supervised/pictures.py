@@ -37,8 +37,15 @@ class Pictures:
         """Which pictures have a label."""
         return np.flatnonzero(self.y >= 0)
 
+    def limited(self, most: int) -> "Pictures":
+        """The same with at most so many pictures to learn from, drawn at random but always the same; with 0 all."""
+        if not 0 < most < len(self.x):
+            return self
+        kept = np.sort(np.random.default_rng(0).permutation(len(self.x))[:most])
+        return replace(self, x=self.x[kept], y=self.y[kept], files=[self.files[i] for i in kept if self.files])
 
-def load(source: str, size: int = 32, classes: tuple[str, ...] = (), most: int = 0) -> Pictures:
+
+def load(source: str, size: int = 32, classes: tuple[str, ...] = ()) -> Pictures:
     """Pictures to learn from.
 
     Args:
@@ -46,7 +53,6 @@ def load(source: str, size: int = 32, classes: tuple[str, ...] = (), most: int =
             sub-folders. Where these are classes (see `minigrad.data.folder`), the labels serve to test the features.
         size: your own pictures are scaled to size x size.
         classes: the names of the only classes to be used; all if empty.
-        most: use at most so many pictures, drawn at random but always the same; 0 for all.
 
     Raises:
         SystemExit: nothing usable is there; one line that says why.
@@ -56,10 +62,6 @@ def load(source: str, size: int = 32, classes: tuple[str, ...] = (), most: int =
         found = _own(source, size) if known is None else _known(*known)
         if classes:
             found = _only(found, classes)
-        if most and most < len(found.x):
-            kept = np.sort(np.random.default_rng(0).permutation(len(found.x))[:most])
-            found.x, found.y, found.files = found.x[kept], found.y[kept], [found.files[i] for i in kept if found.files]
-            found.description += f"; {most} serve"
     except (OSError, ImportError, ValueError) as error:
         raise SystemExit(f"--data {source}: {error}") from None
     return found

@@ -13,7 +13,9 @@ from methods.self_supervised import METHODS, byol, cpc_images, dino, distillatio
 from methods.self_supervised.base import Task, spread
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import checkpoint, encoders, networks
+from methods.training.evaluation import accuracy
 from methods.training.teacher import cosine_momentum
+from methods.transfer import linear
 from minigrad import nn
 
 rng = np.random.default_rng(0)
@@ -179,10 +181,38 @@ def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was(tmp_path):
     y = np.arange(40) % 2
     x = (rng.random((40, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
     before = {name: array.copy() for name, array in encoder.state_dict().items()}
-    assert fine_tuned(encoder, x, y, x, y, 2, Tuning(40, 5e-3), tmp_path) >= 0.95
+    net = fine_tuned(encoder, x, y, 2, Tuning(40, 5e-3), tmp_path)
+    assert accuracy(encoders.encode(net, x), y) >= 0.95
     assert all(np.array_equal(before[name], array) for name, array in encoder.state_dict().items())
     found = worth(encoder, x, y, x, y, 2)
     assert found.keys() == {"knn", "probe"} and found["probe"] > 0.9
+
+
+def test_fine_tuning_begins_in_the_way_that_is_better_on_labels_left_out(tmp_path, monkeypatch):
+    from methods.self_supervised import evaluation
+    encoder = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build()
+    y = np.arange(40) % 2
+    x = (rng.random((40, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
+    seen = []
+
+    def fit(net, x, y, config, out):  # learns nothing, so that the probe is better, or undoes that
+        seen.append((config.lr, len(x), bool(np.any(net.head.weight.numpy()))))
+        if spoiled == config.lr:
+            net.head.weight.data[:] = 0
+        elif spoiled:
+            evaluation.finetune.set_head(net, linear.ridge(encoders.encode(encoder, x), y, 2))
+
+    monkeypatch.setattr(evaluation, "fit", fit)
+    zero, probe = (1e-2, 32, False), (1e-3, 32, True)
+    for spoiled, best in ((None, probe), (1e-3, zero), (1e-2, probe)):
+        seen.clear()
+        net = fine_tuned(encoder, x, y, 2, Tuning(lr=1e-2), tmp_path)
+        assert seen == [zero, probe, (best[0], 40, best[2])]
+        assert accuracy(encoders.encode(net, x), y) > 0.9
+    seen.clear()
+    spoiled = None
+    fine_tuned(encoder, x[:4], y[:4], 2, Tuning(lr=1e-2), tmp_path)
+    assert seen == [(1e-3, 4, True)]
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -214,7 +244,7 @@ def test_training_goes_on_from_a_checkpoint(tmp_path, name):
     from methods.self_supervised.base import Batches
     from methods.training import loop, optimizers
     from methods.training.run import RunFolder
-    images = pictures.load("digits", most=60)
+    images = pictures.load("digits").limited(60)
 
     class Stopped(Exception):
         pass
@@ -317,6 +347,15 @@ def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
     assert not (tmp_path / "d").exists()
 
 
+def test_features_are_tested_with_all_labels_however_few_pictures_are_learnt_from(tmp_path, capsys):
+    from methods.self_supervised import pictures
+    run = tiny("simclr", tmp_path / "run", pictures=20)
+    found = self_supervised.main(run)
+    assert "learning from 20 of them" in capsys.readouterr().out
+    encoder, _ = encoders.load_encoder(run.out)
+    assert found == worth(encoder, *self_supervised.whole(pictures.load("digits")))
+
+
 def test_an_encoder_learnt_on_some_classes_reads_others(tmp_path):
     self_supervised.main(tiny("supervised", tmp_path / "run", classes=tuple("01234"), pictures=0))
     found = compare_transfer.main(compare_transfer.Run(
@@ -412,7 +451,7 @@ def test_an_encoder_of_a_run_takes_pictures_of_another_size(tmp_path, network):
 
 def pictures(source):
     from methods.self_supervised import pictures
-    return pictures.load(source, most=60)
+    return pictures.load(source).limited(60)
 
 
 def test_the_attention_of_the_class_token_is_drawn(tmp_path):

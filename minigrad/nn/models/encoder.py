@@ -17,8 +17,8 @@ class Encoder(Module):
 
     def __new__(cls, *args, **settings):
         self = super().__new__(cls)
-        self.arguments = settings | inspect.signature(cls.__init__).bind_partial(self, *args).arguments
-        self.arguments.pop("self", None)
+        (_, *given) = inspect.signature(cls.__init__).bind_partial(self, *args).arguments.items()  # but not self, whatever its name
+        self.arguments = settings | dict(given)
         return self
 
     def __init__(self, width: int, num_classes: int | None, bias: bool = True):
