@@ -62,6 +62,7 @@ class Tuning:
     batch: int = 50  # pictures in a step
     shift: bool = True  # pictures are shifted at random
     flip: bool = False  # and mirrored
+    keep_statistics: bool = False  # of batch norm, which then stays in evaluation mode
     seed: int = 0
 
 
@@ -92,7 +93,7 @@ def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str |
     """Trains a method on images and labels, which it may leave alone; it goes on with what the folder `out` has."""
     folder = RunFolder(out, config, (pathlib.Path(out) / encoders.CHECKPOINT).exists())
     trained = optimizers.make([p for p in method.net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
-    method.net.train()
+    method.net.train(not config.keep_statistics)
     train(method, Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
           data=fingerprint(x, y))
 
@@ -116,17 +117,19 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int, 
                out: str | os.PathLike) -> nn.Encoder:
     """A copy of the encoder that has learnt from labels as a whole.
 
-    Either the head begins at 0 and the rate is `config.lr`, or the head begins at the linear probe and the rate is a tenth of
-    that (LP-FT: Kumar et al. 2022, arXiv:2202.10054): what is better on a fifth of the labels after the others were learnt.
-    An encoder that begins at random is trained in just this way from scratch.
+    Either the head begins at 0 and all is trained by `config`, or the head begins at the linear probe, the rate is a tenth of
+    that and batch norm keeps its statistics, with which the probe was found (LP-FT: Kumar et al. 2022, arXiv:2202.10054):
+    whichever is better on a fifth of the labels after the others were learnt. An encoder that begins at random is trained in
+    just this way from scratch.
     """
     def tuned(way, some, name):
-        net, lr = ways[way](some)
-        fit(net, x[some], y[some], dataclasses.replace(config, lr=lr), pathlib.Path(out) / name)
+        net, settings = ways[way](some)
+        fit(net, x[some], y[some], settings, pathlib.Path(out) / name)
         return net
 
-    ways = {"zero": lambda some: (zero_head(encoder, classes), config.lr),
-            "probe": lambda some: (probe_head(encoder, x[some], y[some], classes), config.lr / 10)}
+    gentle = dataclasses.replace(config, lr=config.lr / 10, keep_statistics=True)
+    ways = {"zero": lambda some: (zero_head(encoder, classes), config),
+            "probe": lambda some: (probe_head(encoder, x[some], y[some], classes), gentle)}
     held, kept = np.split(np.random.default_rng((config.seed, 13)).permutation(len(x)), [len(x) // 5])
     nets = {way: tuned(way, kept, f"without-a-fifth-{way}") for way in ways if len(held)}
     best = max(nets, key=lambda way: accuracy(encoders.encode(nets[way], x[held]), y[held]), default="probe")
