@@ -11,8 +11,9 @@ A picture is cut into overlapping patches; from what is above, the patches furth
 
 Z holds all patches of all pictures of the batch, the positive among them. Were most of Z patches of the picture itself, only
 places would have to be told apart, not pictures. The rows next below overlap with what is seen and say little that is new, so k
-begins at k_0. Each patch gets its own chance to be grey, or colours would give away what belongs together. The features of a
-picture are the mean of its z.
+begins at k_0. Each patch gets colours of its own, as in SimCLR, or these would give away what belongs together. What is below is
+predicted, and with other W and convolutions what is above, to the right and to the left (Henaff et al. 2019, arXiv:1905.09272).
+The features of a picture are the mean of its z.
 """
 import math
 from dataclasses import dataclass
@@ -31,15 +32,16 @@ from .base import Batch, SelfSupervisedMethod, Task
 
 @dataclass
 class Config:
-    """Settings; the paper's patches have 64 pixels of 256, 32 apart, and k goes from 2 to 5."""
+    """Settings; the paper's patches have 64 pixels of 256, 32 apart, k goes from 2 to 5, and all is predicted from above."""
 
     patch: int = setting(0, least=0)  # pixels of a patch's side; 0: half of the picture's
-    stride: int = setting(0, least=0)  # pixels from one patch to the next; 0: an eighth of the picture's side
+    stride: int = setting(0, least=0)  # pixels from one patch to the next; 0: a quarter of the picture's side
     features: int = setting(128, least=1)  # numbers of z
     context: int = setting(128, least=1)  # numbers of c
-    nearest: int = setting(3, least=1)  # k_0
-    farthest: int = setting(4, least=1)  # K
-    grey: float = setting(0.25, least=0, most=1)  # the probability of a patch to be grey
+    nearest: int = setting(2, least=1)  # k_0
+    farthest: int = setting(2, least=1)  # K
+    sides: int = setting(4, least=1, most=4)  # from which there are predictions: from above, below, the left, the right
+    strength: float = setting(1.0, least=0, most=2.5)  # of the change of each patch's colours, as in SimCLR; 0 for none
     area: float = setting(0.5, above=0, most=1)  # of a picture that is seen, at least
 
 
@@ -91,7 +93,7 @@ class PatchEncoder(nn.Encoder):
 
 def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder of images (channels, size, size)."""
-    patch, stride = config.patch or max(1, size // 2), config.stride or max(1, size // 8)
+    patch, stride = config.patch or max(1, size // 2), config.stride or max(1, size // 4)
     rows = rows_of(size, patch, stride)
     if size < patch or rows <= config.nearest:
         raise SystemExit(f"--patch {patch} --stride {stride} --nearest {config.nearest}: images of {size} pixels have "
@@ -104,8 +106,8 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
 class Context(nn.Module):
     """c (N, rows, columns, context) of z (N, rows, columns, inputs), each of the rows up to its own; and its predictions."""
 
-    def __init__(self, inputs: int, context: int, ahead: int):
-        self.convs = [nn.Conv2d(i, context, (2, 3)) for i in (inputs, context, context)]
+    def __init__(self, inputs: int, context: int, ahead: int, layers: int):
+        self.convs = [nn.Conv2d(i, context, (2, 3)) for i in (inputs, *(context,) * (layers - 1))]
         self.W = [nn.Linear(context, inputs, bias=False) for _ in range(ahead)]
 
     def forward(self, z: Tensor) -> Tensor:
@@ -114,6 +116,19 @@ class Context(nn.Module):
             y = mg.relu(conv(mg.pad(x, [(0, 0), (0, 0), (1, 0), (1, 1)])))
             x = x + y if i else y
         return x.transpose(0, 2, 3, 1)
+
+
+class Contexts(nn.Module):
+    """A Context for each side that predictions are made from."""
+
+    def __init__(self, sides: int, inputs: int, context: int, ahead: int, layers: int):
+        self.sides = [Context(inputs, context, ahead, layers) for _ in range(sides)]
+
+
+def seen_from(side: int, z: Tensor) -> Tensor:
+    """The grid (N, rows, columns, d) with what is above, below, on the left or on the right in its first rows."""
+    z = z.transpose(0, 2, 1, 3) if side > 1 else z
+    return z[:, ::-1] if side % 2 else z
 
 
 def scores(z: Tensor, predicted: Tensor, k: int) -> tuple[Tensor, np.ndarray]:
@@ -132,22 +147,26 @@ class CPC(SelfSupervisedMethod):
     def __init__(self, config: Config, encoder: PatchEncoder, task: Task):
         rows = rows_of(task.size, encoder.patch, encoder.stride)
         self.ahead = range(config.nearest, min(config.farthest, rows - 1) + 1)
-        super().__init__(config, encoder, Context(config.features, config.context, len(self.ahead)), task)
+        layers = min(3, rows - self.ahead[0])  # what is further than there are rows to see from would see zeros alone
+        heads = Contexts(config.sides, config.features, config.context, len(self.ahead), layers)
+        super().__init__(config, encoder, heads, task)
         (self.view,) = views.mae(task.size, area=config.area, flip=task.flip)
+        jitter = views.simclr(encoder.patch, config.strength)[0].jitter
+        self.colours = views.View(encoder.patch, crop=None, flip=0, jitter=jitter, greyscale=0.2 if config.strength else 0)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         patches = self.net.patches(mg.Tensor(self.view(batch.x, self.rng))).numpy()
         shape = patches.shape
-        if shape[3] == 3 and self.config.grey:
-            flat = views.random_greyscale(patches.reshape(-1, *shape[3:]), self.rng, self.config.grey)
-            patches = flat.reshape(shape)
-        z = self.net.encode(self.tensor(patches))
-        c, losses, found = self.heads(z), [], {}
-        for k, w in zip(self.ahead, self.heads.W):
-            s, right = scores(z, w(c[:, :-k]), k)
-            losses.append(mg.cross_entropy(s, right))
-            found[f"found at {k}"] = np.mean(s.numpy().argmax(1) == right)
-        return sum(losses) / len(losses), found
+        patches = self.colours(patches.reshape(-1, *shape[3:]), self.rng).reshape(shape)
+        z, losses, found = self.net.encode(self.tensor(patches)), [], {}
+        for side, context in enumerate(self.heads.sides):
+            grid = seen_from(side, z)
+            c = context(grid)
+            for k, w in zip(self.ahead, context.W):
+                s, right = scores(grid, w(c[:, :-k]), k)
+                losses.append(mg.cross_entropy(s, right))
+                found.setdefault(f"found at {k}", []).append(np.mean(s.numpy().argmax(1) == right))
+        return sum(losses) / len(losses), {name: np.mean(each) for name, each in found.items()}
 
 
 Objective = CPC

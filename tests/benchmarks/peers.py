@@ -267,28 +267,25 @@ class DINO(Followed):
 
 
 class PatchCPC(nn.Module):
-    """CPC of images: patches of 16 pixels, 4 apart; the rows 3 and 4 below are to be found among all patches."""
+    """CPC of images: patches of 16 pixels, 8 apart; from each of four sides the second row from it is to be found among all."""
 
     def __init__(self, width=128):
         super().__init__()
         widths = 3, width // 4, width // 2, width
         self.encoder = nn.Sequential(*(m for i, o, s in zip(widths, widths[1:], (1, 2, 2))
                                        for m in (nn.Conv2d(i, o, 3, s, 1), nn.ReLU())))
-        self.context = nn.ModuleList([nn.Conv2d(width, width, (2, 3)) for _ in range(3)])
-        self.W = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(2)])
+        self.context = nn.ModuleList([nn.Conv2d(width, width, (2, 3)) for _ in range(4)])
+        self.W = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(4)])
 
     def loss(self, views):
-        patches = views[0].unfold(2, 16, 4).unfold(3, 16, 4).permute(0, 2, 3, 1, 4, 5)
-        n, rows, columns = patches.shape[:3]
-        z = self.encoder(patches.reshape(-1, *patches.shape[3:])).mean((2, 3))
-        c = z.view(n, rows, columns, -1).permute(0, 3, 1, 2)
-        for i, conv in enumerate(self.context):
-            c = F.relu(conv(F.pad(c, (1, 1, 1, 0)))) + (c if i else 0)
-        c, losses = c.permute(0, 2, 3, 1), []
-        right = torch.arange(len(z), device=z.device).view(n, rows, columns)
-        for k, w in zip((3, 4), self.W):
-            losses.append(F.cross_entropy(w(c[:, :-k]).flatten(0, 2) @ z.T, right[:, k:].reshape(-1)))
-        return sum(losses) / len(losses)
+        patches = views[0].unfold(2, 16, 8).unfold(3, 16, 8).permute(0, 2, 3, 1, 4, 5)
+        z = self.encoder(patches.reshape(-1, *patches.shape[3:])).mean((2, 3)).view(*patches.shape[:3], -1)
+        losses = []
+        for seen, conv, w in zip((z, z.flip(1), z.transpose(1, 2), z.transpose(1, 2).flip(1)), self.context, self.W):
+            c = F.relu(conv(F.pad(seen.permute(0, 3, 1, 2), (1, 1, 1, 0)))).permute(0, 2, 3, 1)
+            right = torch.arange(seen.shape[:3].numel(), device=z.device).view(seen.shape[:3])
+            losses.append(F.cross_entropy(w(c[:, :-2]).flatten(0, 2) @ seen.flatten(0, 2).T, right[:, 2:].reshape(-1)))
+        return sum(losses) / 4
 
 
 class AudioCPC(nn.Module):

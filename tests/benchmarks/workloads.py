@@ -305,7 +305,7 @@ def _views(name):
 
 
 CONFIGS = {"dino": {"classes_made": 512, "local_views": 4, "batch_norm": False},  # where they are not the defaults
-           "cpc_images": {"grey": 0.0}}
+           "cpc_images": {"strength": 0.0}}
 
 
 def _self_supervised_method(name, views, device):
@@ -375,7 +375,7 @@ def _self_supervised_torch(name):
 
 SELF_SUPERVISED = {"simclr": "SimCLR step, 64 pictures of 32x32, WRN-10-2", "byol": "BYOL step, 64 pictures of 32x32, WRN-10-2",
                    "dino": "DINO step, 64 pictures of 32x32, WRN-10-2", "mae": "MAE step, 64 pictures of 32x32, Transformer",
-                   "cpc_images": "CPC step, 64 pictures of 32x32 in 25 patches",
+                   "cpc_images": "CPC step, 64 pictures of 32x32 in 9 patches",
                    "cpc_audio": "CPC step, 64 recordings of 2,000 samples"}
 for _name, _shown in SELF_SUPERVISED.items():
     workload(_shown, minigrad=_self_supervised_minigrad(_name), torch=_self_supervised_torch(_name))

@@ -131,10 +131,10 @@ def test_masked_patches_alone_cost_and_return_to_their_places():
 
 
 def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
-    method = made("cpc_images", size=24, features=8, context=6)
-    z = mg.Tensor(rng.normal(size=(2, 5, 5, 8)), requires_grad=True)
-    c = method.heads.astype(np.float64)(z) if hasattr(method.heads, "astype") else method.heads(z.astype(np.float32))
-    c[:, 2].sum().backward()
+    method = made("cpc_images", size=24, patch=8, stride=4, features=8, context=6)
+    assert [len(context.convs) for context in method.heads.sides] == [3] * 4
+    z = mg.Tensor(rng.normal(size=(2, 5, 5, 8)).astype(np.float32), requires_grad=True)
+    method.heads.sides[0](z)[:, 2].sum().backward()
     assert not z.grad.numpy()[:, 3:].any() and z.grad.numpy()[:, :3].any()
     k, predicted = 2, rng.normal(size=(2, 3, 5, 8))
     s, right = cpc_images.scores(mg.Tensor(z.numpy()), mg.Tensor(predicted), k)
@@ -142,6 +142,35 @@ def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
     for row, (n, i, j) in enumerate(np.ndindex(2, 3, 5)):
         np.testing.assert_allclose(s.numpy()[row], (z.numpy() @ predicted[n, i, j]).reshape(-1))
         np.testing.assert_array_equal(z.numpy().reshape(-1, 8)[right[row]], z.numpy()[n, i + k, j])
+
+
+def test_cpc_of_images_predicts_from_each_side():
+    z = mg.Tensor(rng.normal(size=(2, 4, 4, 3)))
+    grid = z.numpy()
+    for side, want in enumerate((grid, grid[:, ::-1], grid.swapaxes(1, 2), grid[:, :, ::-1].swapaxes(1, 2))):
+        np.testing.assert_array_equal(cpc_images.seen_from(side, z).numpy(), want)
+    for sides in (1, 4):
+        method = made("cpc_images", size=16, features=8, context=8, sides=sides, strength=0.0)
+        encoded, method.net.encode = [], lambda x, encode=method.net.encode: encoded.append(encode(x)) or encoded[-1]
+        method.view = lambda x, rng: x
+        found, _ = method.loss(batch_of(4, size=16), 0)
+        z, want = encoded[0].numpy(), []
+        for side, context in enumerate(method.heads.sides):
+            seen = cpc_images.seen_from(side, mg.Tensor(z))
+            c, rows = context(seen).numpy(), seen.numpy().reshape(-1, 8)
+            for n, j in np.ndindex(4, 3):  # three rows, so from the first of them the third
+                s = rows @ (context.W[0].weight.numpy() @ c[n, 0, j])
+                want.append(np.log(np.exp(s).sum()) - s[9 * n + 6 + j])
+        assert len(method.heads.sides) == sides and float(found) == pytest.approx(np.mean(want), rel=1e-5)
+
+
+def test_each_patch_gets_colours_of_its_own():
+    method = made("cpc_images", size=16, features=8, context=8)
+    encoded = []
+    method.net.encode, encode = lambda x: encoded.append(x.numpy()) or encode(x), method.net.encode
+    method.view = lambda x, rng: np.full_like(x, 0.4)
+    method.loss(batch_of(4, size=16), 0)
+    assert len(np.unique(encoded[0].mean((4, 5)).round(4).reshape(-1, 3), axis=0)) > 20  # of 36
 
 
 def test_patches_know_nothing_of_each_other():
