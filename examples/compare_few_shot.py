@@ -41,7 +41,7 @@ def methods():
         return way * (1 + query)
 
     return {
-        "siamese": (siamese_networks, {}, 256),
+        "siamese": (siamese_networks, {}, 128),
         "matching": (matching_networks, dict(way=20), episodes(20)),
         "matching, context": (matching_networks, dict(way=20, context=True), episodes(20)),
         "prototypical, cosine": (prototypical_networks, dict(way=20, distance="cosine"), episodes(20)),

@@ -7,6 +7,9 @@ the same as.
 
     p(x1, x2) = sigmoid(sum_j a_j |h1_j - h2_j| + b)                                 (section 3.1)
     L = -y log p - (1 - y) log(1 - p) + lambda |w|^2,  y = 1 for a pair of one class  (section 3.2)
+
+Few drawings of few classes make a batch, and each pair of its images counts, those of one class together as much as all others:
+a hundred images seen once are thousands of pairs.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +21,22 @@ import minigrad as mg
 from methods.training.forward import tensor
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
-from minigrad import Tensor, data, nn
+from minigrad import Tensor, data, nn, optim
 
 from .base import FewShotClassifier
 
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # first and second images (pairs, 1, H, W), whether of one class (pairs,)
+Batch = tuple[np.ndarray, np.ndarray]  # images (n, 1, H, W) and their classes (n,)
 
 
 @dataclass
 class Config:
     """Settings for 28 x 28 images."""
 
-    pairs: int = setting(128, least=2)  # in a batch; half of them of one class
-    lr: float = setting(1e-3, above=0)  # of Adam
+    classes: int = setting(16, least=2)  # in a batch
+    drawings: int = setting(8, least=2)  # of each of them
+    lr: float = setting(2e-3, above=0)  # of Adam; falls along a cosine to 0
     decay: float = setting(1e-4, least=0)  # lambda, as weight decay
-    within: float = setting(0.5, least=0, most=1)  # share of the different pairs drawn within one alphabet, the harder ones
+    within: float = setting(0.25, least=0, most=1)  # share of the batches drawn within one alphabet, the harder ones
 
 
 class Siamese(FewShotClassifier):
@@ -55,59 +59,63 @@ class Siamese(FewShotClassifier):
         return p / p.sum(1, keepdims=True)
 
 
-class PairSampler:
-    """Draws pairs of images: the first half of one class, the second half of two.
+class ClassSampler:
+    """Draws images of some classes.
 
     Args:
         images: (classes, drawings, H, W), or a list with (drawings, H, W) for each class.
-        alphabets: the alphabet of each class, or None; `within` of the different pairs stay within one.
+        classes: how many of them are in a batch, or all that there are.
+        drawings: how many of each, or all that it has.
+        within: the share of the batches that are of one alphabet.
+        alphabets: the alphabet of each class, or None for one.
     """
 
-    def __init__(self, images: Any, pairs: int, within: float = 0.0, alphabets: Sequence[str] | None = None, seed: int = 0):
-        self.images, self.pairs, self.within = images, pairs, within if alphabets is not None else 0.0
-        self.alphabets = np.zeros(len(images), int) if alphabets is None else np.unique(alphabets, return_inverse=True)[1]
+    def __init__(self, images: Any, classes: int, drawings: int, within: float = 0.0, alphabets: Sequence[str] | None = None,
+                 seed: int = 0):
+        self.images, self.classes, self.drawings, self.within = images, classes, drawings, within
+        alphabet = np.zeros(len(images), int) if alphabets is None else np.unique(alphabets, return_inverse=True)[1]
+        members = [np.flatnonzero(alphabet == a) for a in range(alphabet.max() + 1)]
+        self.alphabets = [each for each in members if len(each) > 1]
         self.rng = np.random.default_rng(seed)
 
     def state(self) -> Parts:
         """The parts of a checkpoint."""
         return {"rng": self.rng}
 
-    def sample(self) -> Pairs:
+    def sample(self) -> Batch:
         """The next batch."""
-        same = np.arange(self.pairs) < self.pairs // 2
-        first, second = zip(*[self._same() if s else self._different() for s in same])
-        return np.stack(first)[:, None], np.stack(second)[:, None], same
-
-    def _same(self):
-        drawings = self.images[self.rng.integers(len(self.images))]
-        i, j = self.rng.choice(len(drawings), 2, replace=False)
-        return drawings[i], drawings[j]
-
-    def _different(self):
-        a = self.rng.integers(len(self.images))
-        others = np.delete(np.arange(len(self.images)), a)
-        if self.rng.random() < self.within:
-            near = others[self.alphabets[others] == self.alphabets[a]]
-            others = near if len(near) else others
-        b = self.rng.choice(others)
-        return tuple(self.images[c][self.rng.integers(len(self.images[c]))] for c in (a, b))
+        one = self.alphabets and self.rng.random() < self.within
+        among = self.alphabets[self.rng.integers(len(self.alphabets))] if one else np.arange(len(self.images))
+        drawn, labels = [], []
+        for k in self.rng.choice(among, min(self.classes, len(among)), replace=False):
+            images = self.images[k]
+            some = self.rng.choice(len(images), min(self.drawings, len(images)), replace=False)
+            drawn.append(images[some])
+            labels.append(np.full(len(some), k))
+        return np.concatenate(drawn)[:, None], np.concatenate(labels)
 
 
-def turned(pairs: Pairs, rng: np.random.Generator) -> Pairs:
-    """The pairs with each image turned, scaled, sheared and shifted a little."""
-    return data.random_affine(pairs[0], rng), data.random_affine(pairs[1], rng), pairs[2]
+def turned(batch: Batch, rng: np.random.Generator) -> Batch:
+    """The batch with each image turned, scaled, sheared and shifted a little."""
+    return data.random_affine(batch[0], rng), batch[1]
 
 
-def loss_and_accuracy(model: Siamese, first: np.ndarray, second: np.ndarray, same: np.ndarray) -> tuple[Tensor, float]:
-    """L without its last term, and the share of pairs judged correctly. All images pass the network as one batch."""
-    h = model(tensor(model, np.concatenate([first, second])))
-    logits = model.logits(h[:len(first)], h[len(first):])
-    return mg.softplus(mg.where(same, -logits, logits)).mean(), float(((logits.numpy() > 0) == same).mean())
+def loss_and_accuracy(model: Siamese, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, float]:
+    """L without its last term, and the share of pairs judged correctly; pairs of one class and of two have half the weight each."""
+    h = model(tensor(model, images))
+    logits = model.logits(h[:, None], h[None])
+    same, itself = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
+    weights = sum(kind / max(2 * kind.sum(), 1) for kind in (same & ~itself, ~same)).astype(np.float32)
+    loss = (mg.softplus(mg.where(same, -logits, logits)) * tensor(model, weights)).sum()
+    return loss, float((weights * ((logits.numpy() > 0) == same)).sum())
 
 
 class SiameseMethod(Method):
-    """Trains a Siamese network on pairs."""
+    """Trains a Siamese network on all pairs of a batch."""
 
-    def loss(self, batch: Pairs, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int) -> Loss:
         loss, accuracy = loss_and_accuracy(self.net, *batch)
         return loss, {"accuracy": accuracy}
+
+    def schedule(self, step: int, steps: int) -> float:
+        return optim.cosine_decay(1.0, steps)(step)

@@ -48,27 +48,37 @@ def test_context_sees_the_other_examples():
 def test_siamese_probability_and_loss_by_hand():
     rng = np.random.default_rng(4)
     model = siamese.Siamese(lambda x: x.reshape(len(x), -1), 4)
-    first, second = (rng.normal(size=(6, 1, 2, 2)).astype(np.float32) for _ in range(2))
-    same = np.arange(6) < 3
+    images, labels = rng.normal(size=(6, 1, 2, 2)).astype(np.float32), np.array([3, 3, 3, 7, 7, 9])
     a, b = model.distance.weight.numpy()[0], model.distance.bias.item()
-    p = 1 / (1 + np.exp(-(abs(first - second).reshape(6, 4) @ a + b)))
-    loss, accuracy = siamese.loss_and_accuracy(model, first, second, same)
-    assert loss.item() == pytest.approx(-np.log(np.where(same, p, 1 - p)).mean(), rel=1e-5)
-    assert accuracy == ((p > 0.5) == same).mean()
+    losses, right = {True: [], False: []}, {True: [], False: []}
+    for i, j in np.ndindex(6, 6):
+        if i != j:
+            p, same = 1 / (1 + np.exp(-(abs(images[i] - images[j]).reshape(4) @ a + b))), bool(labels[i] == labels[j])
+            losses[same].append(-np.log(p if same else 1 - p))
+            right[same].append((p > 0.5) == same)
+    loss, accuracy = siamese.loss_and_accuracy(model, images, labels)
+    assert [len(losses[same]) for same in (True, False)] == [8, 22]
+    assert loss.item() == pytest.approx(sum(np.mean(each) for each in losses.values()) / 2, rel=1e-5)
+    assert accuracy == pytest.approx(sum(np.mean(each) for each in right.values()) / 2)
     support, queries = (mg.Tensor(rng.normal(size=(n, 4)).astype(np.float32)) for n in (4, 3))
     by_hand = [[np.mean([1 / (1 + np.exp(-(abs(q - s) @ a + b))) for s in support.numpy()[2 * k:2 * k + 2]]) for k in range(2)]
                for q in queries.numpy()]
     np.testing.assert_allclose(model.classify(support, queries, 2).numpy(), by_hand, rtol=1e-5)
 
 
-def test_pairs_are_what_they_say():
-    images = np.broadcast_to(np.arange(8)[:, None, None, None], (8, 3, 2, 2)) + np.zeros((8, 3, 2, 2))
-    sampler = siamese.PairSampler(images, 40, within=1.0, alphabets=["a"] * 4 + ["b"] * 4)
-    for _ in range(5):
-        first, second, same = sampler.sample()
-        a, b = first[:, 0, 0, 0], second[:, 0, 0, 0]
-        assert same.sum() == 20 and ((a == b) == same).all()
-        assert ((a < 4) == (b < 4)).all()
+def test_batches_of_classes_are_what_they_say():
+    images = np.broadcast_to(np.arange(8)[:, None, None, None], (8, 3, 2, 2)) + 0.1 * np.arange(3)[:, None, None]
+    for within in (0.0, 1.0):
+        sampler, seen = siamese.ClassSampler(images, 3, 2, within, alphabets=["a"] * 4 + ["b"] * 4), []
+        for _ in range(20):
+            x, y = sampler.sample()
+            assert x.shape == (6, 1, 2, 2) and (x[:, 0, 0, 0].astype(int) == y).all()
+            assert sorted(np.unique(y, return_counts=True)[1]) == [2, 2, 2] and len(np.unique(x[:, 0, 0, 0])) == 6
+            seen.append(len({k // 4 for k in y}))
+        assert set(seen) == ({1} if within else {1, 2})
+    uneven = siamese.ClassSampler([np.zeros((n, 2, 2)) for n in (2, 3, 4)], 9, 3, 1.0, alphabets=["a", "b", "c"])
+    x, y = uneven.sample()  # no alphabet has two classes
+    assert sorted(np.bincount(y)) == [2, 3, 3] and len(x) == 8
 
 
 @pytest.mark.parametrize("context, learn_scale", [(False, False), (True, False), (False, True)])
