@@ -1,6 +1,7 @@
 """Accuracy on episodes of new classes, the same for every few-shot method."""
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,32 @@ def embed_all(net: Module, images: Any) -> Any:
     return classes if isinstance(images, list) else np.stack(classes)
 
 
-def accuracy(classify: Classify, sampler: data.EpisodeSampler, episodes: int = 1000,
+class WithinAlphabets:
+    """Draws episodes of classes of one alphabet, the harder ones (Lake et al. 2015 test with 20 classes and one example each).
+
+    Args:
+        images: as of `data.EpisodeSampler`; names: "Alphabet/character" of each class.
+        way, shot, query, seed: as of `data.EpisodeSampler`; alphabets with fewer classes than `way` are left out.
+
+    Raises:
+        ValueError: no alphabet has enough classes, or a class too few images.
+    """
+
+    def __init__(self, images: Any, names: Sequence[str], way: int, shot: int, query: int, seed: int = 0):
+        alphabets = [name.split("/")[0] for name in names]
+        groups = [[x for x, a in zip(images, alphabets) if a == alphabet] for alphabet in dict.fromkeys(alphabets)]
+        groups = [group for group in groups if len(group) >= way]
+        if not groups:
+            raise ValueError(f"episodes: {way}-way episodes of one alphabet need one of {way} classes")
+        self.samplers = [data.EpisodeSampler(group, way, shot, query, seed + i) for i, group in enumerate(groups)]
+        self.way, self.rng = way, np.random.default_rng(seed)
+
+    def sample(self) -> data.Episode:
+        """The next Episode."""
+        return self.samplers[self.rng.integers(len(self.samplers))].sample()
+
+
+def accuracy(classify: Classify, sampler: data.EpisodeSampler | WithinAlphabets, episodes: int = 1000,
              device: str = "cpu") -> tuple[float, float]:
     """Mean accuracy over episodes, and the half-width of its 95 % confidence interval.
 
@@ -55,7 +81,7 @@ def accuracy(classify: Classify, sampler: data.EpisodeSampler, episodes: int = 1
 def table(name: str, classify: Classify, embeddings: Any, test: Characters, run: Any) -> dict[tuple[int, int], float]:
     """Prints and returns accuracies in 5- and 20-way, 1- and 5-shot episodes, as far as the classes allow.
 
-    Beside them stand those of the nearest prototype of pixels.
+    Beside them stand those of the nearest prototype of pixels; below, 20-way 1-shot ones within an alphabet, if one is so large.
 
     Args:
         embeddings: of the test classes (see `embed_all`).
@@ -68,17 +94,23 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
     columns = {name: (classify, embeddings, run.episodes),
                "nearest prototype of pixels": (nearest_prototype, pixels, min(run.episodes, 200))}
     print(f"\naccuracy on new classes, mean of {run.episodes} episodes with 95 % confidence interval")
-    print(" " * 16 + "".join(f"{heading:>30}" for heading in columns))
+    print(" " * 28 + "".join(f"{heading:>30}" for heading in columns))
     results, sizes = {}, [len(c) for c in test.images]
+
+    def line(name, sampler):
+        row = [accuracy(classify, sampler(x), n, run.device) for classify, x, n in columns.values()]
+        print(f"{name:<28}" + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
+        return row[0][0]
+
     for way in sorted({min(way, len(sizes)) for way in (5, 20)}):
         for shot in (1, 5):
             query = min(15, min(sizes) - shot)
             if query < 1:
                 continue
-            row = [accuracy(classify, data.EpisodeSampler(x, way, shot, query, run.seed + 2), n, run.device)
-                   for classify, x, n in columns.values()]
-            results[way, shot] = row[0][0]
-            print(f"{way:>3}-way {shot}-shot  " + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
+            results[way, shot] = line(f"{way:>3}-way {shot}-shot", lambda x: data.EpisodeSampler(x, way, shot, query, run.seed + 2))
+    counts = Counter(name.split("/")[0] for name in test.names)
+    if len(counts) > 1 and max(counts.values()) >= 20 and min(sizes) > 1:
+        line("20-way 1-shot, one alphabet", lambda x: WithinAlphabets(x, test.names, 20, 1, min(15, min(sizes) - 1), run.seed + 2))
     return results
 
 

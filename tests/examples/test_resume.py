@@ -110,7 +110,7 @@ def same_end(example, whole, out, said):
     assert example.checkpoint(out) == example.checkpoint("whole") and example.checkpoint(out)[1]["step"] == 220
     assert example.metrics(out) == example.metrics("whole") and [m["step"]
                                                                  for m in example.metrics(out)] == list(range(10, 221, 10))
-    assert table(said) == table(whole) and len(table(said)) == 5 and "error rate" in table(said)[-1]
+    assert table(said) == table(whole) and len(table(said)) == 6 and "error rate" in table(said)[-1]
     assert all((example.folder / out / name).stat().st_size > 1000 for name in FIGURES)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import minigrad as mg
 from methods.few_shot import prototypical
+from minigrad import data
 
 
 def test_logits_are_distances_to_class_means():
@@ -42,3 +43,34 @@ def test_a_run_learns_and_resumes_to_the_same_bits(tmp_path, monkeypatch):
     log = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in log] == [10, 20, 30, 40] and log[-1]["loss"] < log[0]["loss"]
     assert all((tmp_path / "b" / name).exists() for name in ("episode.png", "curves.png", "embeddings.png", "config.json"))
+
+
+def test_episodes_within_an_alphabet_are_of_one_and_of_all_that_are_large_enough():
+    from methods.few_shot.evaluation import WithinAlphabets
+    names = [f"{alphabet}/{i}" for alphabet, size in (("a", 4), ("b", 2), ("c", 3)) for i in range(size)]
+    images = np.arange(9)[:, None] * np.ones((9, 5))
+    sampler, seen = WithinAlphabets(images, names, 3, 1, 2, seed=1), set()
+    for _ in range(40):
+        episode = sampler.sample()
+        alphabets = {names[int(k)][0] for k in np.concatenate([episode.support, episode.query])}
+        assert len(alphabets) == 1 and len(np.unique(episode.support)) == 3 and len(episode.query) == 6
+        seen |= alphabets
+    assert seen == {"a", "c"}
+    with pytest.raises(ValueError, match="5-way episodes of one alphabet need one of 5 classes"):
+        WithinAlphabets(images, names, 5, 1, 2)
+
+
+def test_the_table_tells_how_well_characters_of_one_alphabet_are_told_apart(capsys):
+    from types import SimpleNamespace
+
+    from methods.few_shot.evaluation import table
+    from methods.few_shot.prototypical import classify
+    rng = np.random.default_rng(0)
+    images = (np.eye(48).repeat(4, 0).reshape(48, 4, 6, 8) + rng.normal(0, 0.01, (48, 4, 6, 8))).astype(np.float32)
+    for sizes, told in (((24, 24), True), ((19, 29), True), ((16, 16, 16), False), ((48,), False)):
+        names = [f"{k}/{i}" for k, size in enumerate(sizes) for i in range(size)]
+        found = table("ours", classify, images.reshape(48, 4, 48), data.Characters(images, names),
+                      SimpleNamespace(episodes=3, seed=0, device="cpu"))
+        said = capsys.readouterr().out
+        assert found.keys() == {(5, 1), (20, 1)} and ("one alphabet" in said) == told
+        assert said.count("100.0 +- 0.0") == 2 * (2 + told)
