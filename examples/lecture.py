@@ -47,7 +47,8 @@ JOBS = {
     "patches": ("compare_self_supervised --steps 3000 --ablations",
                 f"compare_self_supervised --data {SMALL} --steps 300 --batch 64 --network small --labels 50 --tuning-steps 40"
                 " --only 'random weights, cpc_images' cpc_images"),
-    "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-shift --steps 3000 --seeds 3 --only 'random weights' denoising",
+    "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-shift --steps 3000 --seeds 3"
+                 " --only 'random weights' denoising",
                  f"compare_self_supervised --data {SMALL} --network mlp --steps 400 --batch 64 --labels 50 --tuning-steps 10"
                  " --only 'random weights' denoising"),
     "restored": ("compare_self_supervised --data fashion --steps 3000 --seeds 3 --only 'random weights, mae' mae",

@@ -81,7 +81,7 @@ def accuracy(classify: Classify, sampler: data.EpisodeSampler | WithinAlphabets,
 def table(name: str, classify: Classify, embeddings: Any, test: Characters, run: Any) -> dict[tuple[int, int], float]:
     """Prints and returns accuracies in 5- and 20-way, 1- and 5-shot episodes, as far as the classes allow.
 
-    Beside them stand those of the nearest prototype of pixels; below, 20-way 1-shot ones within an alphabet, if one is so large.
+    Beside them stand those of the nearest prototype of pixels, and below those within an alphabet, 20-way and 1-shot.
 
     Args:
         embeddings: of the test classes (see `embed_all`).
@@ -97,8 +97,8 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
     print(" " * 28 + "".join(f"{heading:>30}" for heading in columns))
     results, sizes = {}, [len(c) for c in test.images]
 
-    def line(name, sampler):
-        row = [accuracy(classify, sampler(x), n, run.device) for classify, x, n in columns.values()]
+    def line(name, sampler, *settings):
+        row = [accuracy(classify, sampler(x, *settings), n, run.device) for classify, x, n in columns.values()]
         print(f"{name:<28}" + "".join(f"{100 * m:>23.1f} +- {100 * c:.1f}" for m, c in row))
         return row[0][0]
 
@@ -107,10 +107,10 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
             query = min(15, min(sizes) - shot)
             if query < 1:
                 continue
-            results[way, shot] = line(f"{way:>3}-way {shot}-shot", lambda x: data.EpisodeSampler(x, way, shot, query, run.seed + 2))
+            results[way, shot] = line(f"{way:>3}-way {shot}-shot", data.EpisodeSampler, way, shot, query, run.seed + 2)
     counts = Counter(name.split("/")[0] for name in test.names)
     if len(counts) > 1 and max(counts.values()) >= 20 and min(sizes) > 1:
-        line("20-way 1-shot, one alphabet", lambda x: WithinAlphabets(x, test.names, 20, 1, min(15, min(sizes) - 1), run.seed + 2))
+        line("20-way 1-shot, one alphabet", WithinAlphabets, test.names, 20, 1, min(15, min(sizes) - 1), run.seed + 2)
     return results
 
 

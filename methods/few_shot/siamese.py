@@ -101,7 +101,10 @@ def turned(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 def loss_and_accuracy(model: Siamese, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, float]:
-    """L without its last term, and the share of pairs judged correctly; pairs of one class and of two have half the weight each."""
+    """L without its last term, and the share of pairs judged correctly, over all pairs of the images (n, 1, H, W).
+
+    The pairs of one class have half of the weight, those of two the other half.
+    """
     h = model(tensor(model, images))
     logits = model.logits(h[:, None], h[None])
     same, itself = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
