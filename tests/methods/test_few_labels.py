@@ -127,7 +127,13 @@ def test_accuracy_is_weighted_by_the_classes_shares():
     assert estimate.accuracy(y, np.array([0.9, 0.1]))[0] == pytest.approx(0.9)
     assert estimate.accuracy(y, np.array([0.5, 0.5]))[1:] == pytest.approx(uncertainty.wilson(2 / 1.5, 4 / 1.5))
     nothing = probes.Estimate("a", "b", np.full((4, 2), np.nan), 0.0, 0.0)
-    half = np.array([0.5, 0.5])
+    half, skewed = np.array([0.5, 0.5]), np.array([0.9, 0.1])
+    result = answer.Answer(None, None, ("a", "b"), np.arange(4), y, [], estimate, (half, skewed), [])
+    value, low, high = result.accuracy(estimate)  # whatever the shares are between the two
+    assert value == pytest.approx(0.7)
+    for share in (half, result.share, skewed):
+        assert low <= estimate.accuracy(y, share)[1] and estimate.accuracy(y, share)[2] <= high
+    assert low == estimate.accuracy(y, half)[1] and high == estimate.accuracy(y, skewed)[2]
     assert np.isnan(nothing.accuracy(y, half)[0]) and nothing.loss(y, half) == np.inf and nothing.temperature(y) == 1
 
 
