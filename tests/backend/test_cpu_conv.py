@@ -206,6 +206,7 @@ def test_algorithms_in_c():
     few = all_of(1, 512, (512, 512, 3, 3), (4, 4))
     assert few == (["columns", "direct", "columns"] if native.kernel("product") else ["direct"] * 3)
     assert all_of(1, 512, (512, 256, 3, 3), (4, 4), groups=2) == ["direct"] * 3
+    assert all_of(1, 64, (64, 64, 3, 3), (8, 8)) == ["direct"] * 3
     assert all_of(8, 32, (32, 1, 3, 3), size, groups=32) == ["depthwise"] * 3
     assert all_of(8, 32, (64, 1, 3, 3), size, groups=32) == ["shifted", "mirrored", "shifted"]
     assert all_of(8, 32, (64, 1, 3, 3), size, stride=(2, 1), groups=32) == ["shifted"] * 3

@@ -363,7 +363,7 @@ def test_depthwise_convolution_of_wide_images(size, window, stride, padding, dil
 @pytest.mark.parametrize("last", [True, False])
 def test_convolution_of_small_images_with_many_filters(stride, padding, dilation, last):
     x = nchw(normal(2, 5, 6, 90)) if last else normal(2, 90, 5, 6)
-    w, geometry = normal(130, 90, 3, 2, seed=1) / 20, dict(stride=stride, padding=padding, dilation=dilation)
+    w, geometry = normal(220, 90, 3, 2, seed=1) / 20, dict(stride=stride, padding=padding, dilation=dilation)
     gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
     g, pixels = conv._geometry("", x.shape, w.shape, **geometry, groups=1), gy[:, 0].size
     assert conv.choose("forward", w.shape, g, pixels, np.zeros(1, np.float32)) is conv_columns.forward

@@ -122,8 +122,8 @@ def choose(direction, w_shape, g, pixels, *arrays):
     algorithm           takes                                      because
     ==================  =========================================  ==========================================================
     `conv_columns`      1: filters of 512 numbers or more, at      to rearrange the filters would cost more than to copy
-                        most as many output pixels as filters,     what the few pixels see
-                        one group; not the input gradient
+                        most a third as many output pixels as      what the few pixels see
+                        filters, one group; not the input gradient
     `conv_direct`       1: all but single channels of fewer than   sums stay in registers, and hardly anything is copied. A
                         LANES / 2 filters each, which fill no      gradient in the images with stride s is s convolutions of
                         vector; the input gradient only where      stride 1 an axis, but not if the taps have gaps too
@@ -161,7 +161,7 @@ def choose(direction, w_shape, g, pixels, *arrays):
 
 def _columns_cost_less(w_shape, g, pixels):
     """Whether the filters are so large beside the output that to rearrange them would cost more than columns do."""
-    few, large = 0 < pixels <= w_shape[0], math.prod(w_shape[1:]) >= 512
+    few, large = 0 < 3 * pixels <= w_shape[0], math.prod(w_shape[1:]) >= 512
     return g.groups == 1 and few and large and kernel("product") is not None
 
 
