@@ -2,7 +2,7 @@
 
     python -m examples.compare_self_supervised                                   # CIFAR-10, some minutes a method
     python -m examples.compare_self_supervised --data fashion --only 'random weights, mae' mae
-    python -m examples.compare_self_supervised --data mnist --network mlp --no-tuning-shift --only 'random weights' denoising
+    python -m examples.compare_self_supervised --data mnist --network mlp --no-tuning-augment --only 'random weights' denoising
     python -m examples.compare_self_supervised --data IMAGES --steps 500         # a folder of your own, a sub-folder a class
     python -m examples.compare_self_supervised --ablations                       # what each method cannot do without
 
@@ -13,6 +13,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
+import numpy as np
 
 from examples import self_supervised
 from methods.self_supervised import METHODS, pictures
@@ -49,8 +50,8 @@ class Run:
     width: int = setting(16, least=1)  # its first channels; of "vit" an 8th of a patch's numbers, of "mlp" a 32nd of a layer's
     depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
     labels: int = setting(500, least=2)  # in all, for fine-tuning
-    tuning_steps: int = setting(300, least=1)  # of fine-tuning
-    tuning_shift: bool = True  # of fine-tuning: pictures are shifted at random
+    tuning_steps: int = setting(300, least=1)  # of fine-tuning, each of its three trainings
+    tuning_augment: bool = True  # of fine-tuning: pictures are shifted at random
     seeds: int = setting(1, least=1)  # how often each method is trained
     only: tuple[str, ...] = ()  # rows; all if left out
     ablations: bool = False  # methods without a part, too
@@ -75,8 +76,11 @@ def main(run):
     print(images.description, flush=True)
     if not len(images.test):
         raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
-    if run.labels < len(images.names) or run.labels > len(images.labelled):
-        raise SystemExit(f"--labels {run.labels}: choose {len(images.names)}, one of each class, to {len(images.labelled)}")
+    least = len(images.names)
+    most = least * np.bincount(images.y[images.labelled], minlength=least).min()
+    if not least <= run.labels <= most:
+        raise SystemExit(f"--labels {run.labels}: choose {least} to {most}; there are as many of each of {least} classes, and "
+                         f"the smallest has {most // least} pictures")
 
     def jobs():
         for name in rows:
@@ -105,7 +109,7 @@ def main(run):
         else:
             found = self_supervised.main(settings)
             encoder, _ = encoders.load_encoder(settings.out, device=run.device)
-        tuning = Tuning(run.tuning_steps, shift=run.tuning_shift, seed=seed)
+        tuning = Tuning(run.tuning_steps, augment=run.tuning_augment, seed=seed)
         tuned = fine_tuned(encoder, few, few_y, classes, tuning, folder / "tuning")
         return [100 * found["probe"], 100 * found["knn"], 100 * accuracy(encoders.encode(tuned, test), test_y)]
 

@@ -47,7 +47,7 @@ JOBS = {
     "patches": ("compare_self_supervised --steps 3000 --ablations",
                 f"compare_self_supervised --data {SMALL} --steps 300 --batch 64 --network small --labels 50 --tuning-steps 40"
                 " --only 'random weights, cpc_images' cpc_images"),
-    "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-shift --steps 3000 --seeds 3"
+    "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-augment --steps 3000 --seeds 3"
                  " --only 'random weights' denoising",
                  f"compare_self_supervised --data {SMALL} --network mlp --steps 400 --batch 64 --labels 50 --tuning-steps 10"
                  " --only 'random weights' denoising"),
@@ -205,7 +205,7 @@ SECTIONS = (
             lambda mean: all(mean[f"CPC, {kind}"] > mean[f"random, {kind}"] for kind in ("digit", "speaker")),
             "LibriSpeech, linear: phones 64.6 % (random 27.6 %), speakers 97.4 % (1.9 %)",
             "self_supervised/cpc_audio.py:info_nce", "curves.png"),
-    Section("CPC: pictures", "So does what predicts the patches below.", "patches",
+    Section("CPC: pictures", "So does what predicts patches from those on the other side.", "patches",
             measured(0, "random weights, cpc_images", "cpc_images"), above("cpc_images", "random weights, cpc_images"),
             "ImageNet, linear: 48.7 %", "self_supervised/cpc_images.py:scores", "probe.png"),
     Section("SimCLR", "Two views of a picture are to be alike, and unlike all others; crop and colour together make the task.",

@@ -38,7 +38,7 @@ def main(run):
     network = Architecture("methods.few_shot.siamese.Siamese", net=encoder, size=run.width)
     net = network.build().to(run.device)
     alphabets = [name.split("/")[0] for name in train_set.names]
-    sampler = siamese.ClassSampler(train_set.images, run.classes, run.drawings, run.within, alphabets, run.seed)
+    sampler = siamese.ClassSampler(train_set.images, run.way, run.drawings, run.within, alphabets, run.seed)
     batches = base.Augmented(sampler, siamese.turned if run.augment else None, run.seed + 1)
     optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
     train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,

@@ -30,7 +30,7 @@ class Run:
     run: tyro.conf.Positional[str]  # the folder of a run of `examples.self_supervised simclr`
     data: str = "cifar10"  # the pictures of that run
     labels: int = setting(500, least=1)  # in all, as many of each class
-    steps: int = setting(300, least=1)  # of fine-tuning
+    steps: int = setting(300, least=1)  # of each fine-tuning, of which there are three a row
     student_steps: int = setting(1000, least=1)  # of distillation
     batch: int = setting(64, least=2)  # pictures in a step of distillation
     tau: float = setting(1.0, above=0)  # temperature of teacher and student
@@ -56,6 +56,8 @@ def main(run):
     facts = checkpoint.load(folder / encoders.CHECKPOINT)
     if facts.get("data") != checkpoint.fingerprint(learnt.x, learnt.y):
         raise SystemExit(f"--data {run.data}: the run in {folder} was made with other pictures")
+    if not len(images.test):
+        raise SystemExit(f"--data {run.data}: labels are needed to fine-tune and to test, and none are known")
     method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), learnt)
     fresh, (_, _, test, test_y, classes) = method.net, self_supervised.whole(images)
     encoder, _ = encoders.load_encoder(run.run, device=run.device)
@@ -74,13 +76,14 @@ def main(run):
         print(f"{name:44}{100 * found[name]:6.1f} %", flush=True)
         return net
 
-    print(f"{images.description}; {run.labels} labels", flush=True)
+    print(f"{images.description}; {run.labels} labels; the student sees {len(learnt.x)} pictures", flush=True)
     told("from scratch", fine_tuned(fresh, few, few_y, classes, tuning, out / "scratch"))
     told("fine-tuned from h", fine_tuned(encoder, few, few_y, classes, tuning, out / "encoder"))
     teacher = told("fine-tuned from inside the head", fine_tuned(inside, few, few_y, classes, tuning, out / "inside"))
     mg.random.seed(run.seed)
     student, long = zero_head(fresh, classes), Tuning(run.student_steps, batch=run.batch, flip=method.task.flip, seed=run.seed)
-    train(Distillation(long, student, teacher, test.shape[-1], run.tau), learnt.x, learnt.y, long, out / "student")
+    train(Distillation(long, student, teacher, test.shape[-1], run.tau), learnt.x, learnt.y, long, out / "student",
+          teacher)
     told("a student of that, taught without labels", student)
     write_whole(out / "result.json", json.dumps(found, indent=1))
     print(f"the trainings are in {run.out}")

@@ -87,7 +87,7 @@ def episodes(characters: Characters, way: int, shot: int, query: int, seed: int,
 
 
 def fitted(run: Any, train: Characters, test: Characters, say: Callable[[str], Any] = print) -> Any:
-    """The run with no more classes and queries in an episode than the data allow; a line for each says what was lowered.
+    """The run with no more classes and images of each in a batch than the data allow; a line for each says what was lowered.
 
     Raises:
         SystemExit: a class has too few images for what is asked for.
@@ -102,8 +102,9 @@ def fitted(run: Any, train: Characters, test: Characters, say: Callable[[str], A
     if not hasattr(run, "way"):
         return run
     classes = min(len(train.images), len(test.images)) if hasattr(run, "tasks") else len(train.images)
-    limits = {"way": classes, "query": min(map(len, train.images)) - shot}
-    lowered = {name: limit for name, limit in limits.items() if limit < getattr(run, name)}
+    sizes = [len(images) for images in train.images]
+    limits = {"way": classes, "query": min(sizes) - shot, "drawings": max(sizes)}
+    lowered = {name: limit for name, limit in limits.items() if limit < getattr(run, name, 0)}
     for name, limit in lowered.items():
         say(f"--{name} {getattr(run, name)} is lowered to {limit}: the data have no more")
     return dataclasses.replace(run, **lowered)

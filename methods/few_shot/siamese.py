@@ -32,8 +32,8 @@ Batch = tuple[np.ndarray, np.ndarray]  # images (n, 1, H, W) and their classes (
 class Config:
     """Settings for 28 x 28 images."""
 
-    classes: int = setting(16, least=2)  # in a batch
-    drawings: int = setting(8, least=2)  # of each of them
+    way: int = setting(16, least=2)  # classes in a batch
+    drawings: int = setting(8, least=2)  # of each of them; the memory grows with the square of way times drawings
     lr: float = setting(2e-3, above=0)  # of Adam; falls along a cosine to 0
     decay: float = setting(1e-4, least=0)  # lambda, as weight decay
     within: float = setting(0.25, least=0, most=1)  # share of the batches drawn within one alphabet, the harder ones
@@ -64,15 +64,15 @@ class ClassSampler:
 
     Args:
         images: (classes, drawings, H, W), or a list with (drawings, H, W) for each class.
-        classes: how many of them are in a batch, or all that there are.
+        way: how many of them are in a batch, or all that there are.
         drawings: how many of each, or all that it has.
         within: the share of the batches that are of one alphabet.
         alphabets: the alphabet of each class, or None for one.
     """
 
-    def __init__(self, images: Any, classes: int, drawings: int, within: float = 0.0, alphabets: Sequence[str] | None = None,
+    def __init__(self, images: Any, way: int, drawings: int, within: float = 0.0, alphabets: Sequence[str] | None = None,
                  seed: int = 0):
-        self.images, self.classes, self.drawings, self.within = images, classes, drawings, within
+        self.images, self.way, self.drawings, self.within = images, way, drawings, within
         alphabet = np.zeros(len(images), int) if alphabets is None else np.unique(alphabets, return_inverse=True)[1]
         members = [np.flatnonzero(alphabet == a) for a in range(alphabet.max() + 1)]
         self.alphabets = [each for each in members if len(each) > 1]
@@ -87,7 +87,7 @@ class ClassSampler:
         one = self.alphabets and self.rng.random() < self.within
         among = self.alphabets[self.rng.integers(len(self.alphabets))] if one else np.arange(len(self.images))
         drawn, labels = [], []
-        for k in self.rng.choice(among, min(self.classes, len(among)), replace=False):
+        for k in self.rng.choice(among, min(self.way, len(among)), replace=False):
             images = self.images[k]
             some = self.rng.choice(len(images), min(self.drawings, len(images)), replace=False)
             drawn.append(images[some])

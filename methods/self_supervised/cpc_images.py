@@ -35,8 +35,8 @@ from .base import Batch, SelfSupervisedMethod, Task
 class Config:
     """Settings; the paper's patches have 64 pixels of 256, 32 apart, k goes from 2 to 5, and all is predicted from above."""
 
-    patch: int = setting(0, least=0)  # pixels of a patch's side; 0: half of the picture's
-    stride: int = setting(0, least=0)  # pixels from one patch to the next; 0: a quarter of the picture's side
+    patch: int = setting(0, least=0)  # pixels of a patch's side; 0: twice the stride
+    stride: int = setting(0, least=0)  # pixels from one patch to the next; 0: half a patch, or a quarter of the picture's side
     features: int = setting(128, least=1)  # numbers of z
     context: int = setting(128, least=1)  # numbers of c
     nearest: int = setting(2, least=1)  # k_0
@@ -94,7 +94,8 @@ class PatchEncoder(nn.Encoder):
 
 def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder of images (channels, size, size)."""
-    patch, stride = config.patch or max(1, size // 2), config.stride or max(1, size // 4)
+    stride = config.stride or max(1, config.patch // 2 if config.patch else size // 4)
+    patch = config.patch or 2 * stride
     rows = rows_of(size, patch, stride)
     if size < patch or rows <= config.nearest:
         raise SystemExit(f"--patch {patch} --stride {stride} --nearest {config.nearest}: images of {size} pixels have "
@@ -148,7 +149,7 @@ class CPC(SelfSupervisedMethod):
     def __init__(self, config: Config, encoder: PatchEncoder, task: Task):
         rows = rows_of(task.size, encoder.patch, encoder.stride)
         self.ahead = range(config.nearest, min(config.farthest, rows - 1) + 1)
-        layers = min(3, rows - self.ahead[0])  # what is further than there are rows to see from would see zeros alone
+        layers = min(3, rows - self.ahead[0])  # more would see no further than the first row
         heads = Contexts(config.sides, config.features, config.context, len(self.ahead), layers)
         super().__init__(config, encoder, heads, task)
         (self.view,) = views.mae(task.size, area=config.area, flip=task.flip)

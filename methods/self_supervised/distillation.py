@@ -32,7 +32,7 @@ class Distillation(Classifying):
     """L.
 
     Args:
-        config: of the training; `flip` mirrors pictures at random.
+        config: of the training; pictures are cropped at random whatever `augment` says, and with `flip` mirrored.
         net: the student.
         teacher: a classifier of the same pictures.
         tau: the temperature of both.

@@ -60,21 +60,21 @@ class Tuning:
     lr: float = 1e-3  # of AdamW; rises in a tenth of the steps, then falls along a cosine
     weight_decay: float = 0.05
     batch: int = 50  # pictures in a step
-    shift: bool = True  # pictures are shifted at random
-    flip: bool = False  # and mirrored
+    augment: bool = True  # pictures are shifted at random
+    flip: bool = False  # those are mirrored, too
     keep_statistics: bool = False  # of batch norm, which then stays in evaluation mode
     seed: int = 0
 
 
 class Classifying(Method):
-    """The cross-entropy of pictures with labels, weakly augmented where wanted."""
+    """The cross-entropy of pictures with labels."""
 
     def __init__(self, config: Tuning, net: nn.Module):
         super().__init__(config, net)
         self.rng = np.random.default_rng((config.seed, 5))
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        x = data.weak(batch.x, self.rng, flip=self.config.flip) if self.config.shift else batch.x
+        x = data.weak(batch.x, self.rng, flip=self.config.flip) if self.config.augment else batch.x
         return mg.cross_entropy(self.net(tensor(self.net, x)), batch.y), {}
 
     def schedule(self, step: int, steps: int) -> float:
@@ -89,13 +89,21 @@ def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, config: Tuning, out: str |
     run(Classifying(config, net), x, y, config, out)
 
 
-def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike) -> None:
-    """Trains a method on images and labels, which it may leave alone; it goes on with what the folder `out` has."""
+def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike, *given: nn.Module) -> None:
+    """Trains a method on images and labels, which it may leave alone; it goes on with what the folder `out` has.
+
+    Args:
+        given: networks that it learns from. A run goes on only if these, and the network that is trained, begin as they did.
+
+    Raises:
+        RunError: they do not.
+    """
     folder = RunFolder(out, config, (pathlib.Path(out) / encoders.CHECKPOINT).exists())
     trained = optimizers.make([p for p in method.net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
     method.net.train(not config.keep_statistics)
+    begun = [array for net in (method.net, *given) for name, array in net.state_dict().items() if not name.startswith("head.")]
     train(method, Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
-          data=fingerprint(x, y))
+          data=fingerprint(x, y, *begun))
 
 
 def probe_head(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int) -> nn.Encoder:
@@ -110,6 +118,7 @@ def zero_head(encoder: nn.Encoder, classes: int) -> nn.Encoder:
     net = copy.deepcopy(encoder)
     net.head = nn.Linear(net.width, classes).to(encoder.parameters()[0].device)
     nn.init.zeros_(net.head.weight)
+    nn.init.zeros_(net.head.bias)
     return net
 
 
@@ -119,8 +128,11 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int, 
 
     Either the head begins at 0 and all is trained by `config`, or the head begins at the linear probe, the rate is a tenth of
     that and batch norm keeps its statistics, with which the probe was found (LP-FT: Kumar et al. 2022, arXiv:2202.10054):
-    whichever is better on a fifth of the labels after the others were learnt. An encoder that begins at random is trained in
-    just this way from scratch.
+    whichever is better on a fifth of each class's labels after the others were learnt, and where none can be left out, the
+    latter. An encoder that begins at random is trained in just this way from scratch.
+
+    Returns:
+        The network; the folder `out` holds the trainings, with which a call that was stopped goes on.
     """
     def tuned(way, some, name):
         net, settings = ways[way](some)
@@ -128,10 +140,12 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int, 
         return net
 
     gentle = dataclasses.replace(config, lr=config.lr / 10, keep_statistics=True)
-    ways = {"zero": lambda some: (zero_head(encoder, classes), config),
-            "probe": lambda some: (probe_head(encoder, x[some], y[some], classes), gentle)}
-    held, kept = np.split(np.random.default_rng((config.seed, 13)).permutation(len(x)), [len(x) // 5])
-    nets = {way: tuned(way, kept, f"without-a-fifth-{way}") for way in ways if len(held)}
+    ways = {"probe": lambda some: (probe_head(encoder, x[some], y[some], classes), gentle),
+            "zero": lambda some: (zero_head(encoder, classes), config)}
+    order = np.random.default_rng((config.seed, 13)).permutation(len(x))
+    each = [order[y[order] == k] for k in range(classes)]
+    held = np.concatenate([rows[:max(1, len(rows) // 5)] if len(rows) > 1 else rows[:0] for rows in each])
+    nets = {way: tuned(way, np.setdiff1d(order, held), f"without-a-fifth-{way}") for way in ways if len(held)}
     best = max(nets, key=lambda way: accuracy(encoders.encode(nets[way], x[held]), y[held]), default="probe")
     return tuned(best, np.arange(len(x)), "all")
 

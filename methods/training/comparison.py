@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .run import read_object, write_whole
-from .settings import RunError, record
+from .settings import RunError, changed, record
 
 Result = tuple[Any, float]  # what a run found (an accuracy in per cent), seconds
 
@@ -81,8 +81,8 @@ def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
         numbers = found.get("accuracy"), found.get("seconds")
         if not isinstance(found.get("settings"), dict) or not all(map(_is_number, numbers)):
             raise UnusableResult(f"{path} is damaged; delete it to run that once more")
-        if changed := [k for k in wanted if found["settings"].get(k) != wanted[k]]:
-            raise UnusableResult(f"{path.parent} was made with other settings: {', '.join(changed)}; choose another --out")
+        if differing := changed(found["settings"], settings, wanted):
+            raise UnusableResult(f"{path.parent} was made with other settings: {', '.join(differing)}; choose another --out")
         return found["accuracy"], found["seconds"]
     start = time.time()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -9,7 +9,7 @@ from typing import Any
 from minigrad.backend.files import replacing
 
 from . import checkpoint
-from .settings import RunError, record
+from .settings import RunError, changed, record
 
 try:
     import fcntl
@@ -57,7 +57,7 @@ class RunFolder:
     """
 
     def __init__(self, out: str | os.PathLike, config: Any, resume: bool):
-        self.path, self.resume, self.config = pathlib.Path(out), resume, record(config)
+        self.path, self.resume, self.config = pathlib.Path(out), resume, config
         self.checkpoint, self.metrics = self.path / "checkpoint.safetensors", self.path / "metrics.jsonl"
         self.settings = self.path / "config.json"
         self._check()
@@ -70,9 +70,11 @@ class RunFolder:
             return
         if not self.resume:
             raise FileExistsError(f"{self.path} holds a run; continue it with --resume, or choose another --out")
-        if self.settings.exists() and (old := read_object(self.settings)) != self.config:
-            changed = [k for k in {**old, **self.config} if old.get(k) != self.config.get(k)]
-            raise RunError(f"the run in {self.path} was made with other settings: {', '.join(changed)}")
+        if self.settings.exists():
+            old, new = read_object(self.settings), record(self.config)
+            if differing := [*(k for k in old if k not in new), *changed(old, self.config, new)]:
+                raise RunError(f"the run in {self.path} was made with other settings: {', '.join(differing)}; choose another "
+                               "--out")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -136,7 +138,7 @@ class RunFolder:
 
     def write_settings(self) -> None:
         """Writes the configuration, by which another run is told from this one."""
-        write_whole(self.settings, json.dumps(self.config, indent=1))
+        write_whole(self.settings, json.dumps(record(self.config), indent=1))
 
     def history(self) -> list[dict[str, float]]:
         """The logged metrics, a dict for each line; lines that are damaged are left out."""

@@ -91,6 +91,16 @@ def record(config: Any, without: tuple[str, ...] | None = None) -> dict[str, Any
     return json.loads(json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in without}))
 
 
+def changed(old: dict[str, Any], config: Any, wanted: dict[str, Any]) -> list[str]:
+    """The names of `wanted`, a `record` of the dataclass `config`, that have other values in the record of an old run.
+
+    A setting that the old record lacks had its default value: programs learn new ones.
+    """
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    return [name for name, value in wanted.items()
+            if (old[name] != value if name in old else defaults.get(name, dataclasses.MISSING) != getattr(config, name))]
+
+
 def subset(config: Any, kind: type) -> Any:
     """The fields of a dataclass that another one, `kind`, has too, as an instance of that."""
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})

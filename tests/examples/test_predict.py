@@ -78,7 +78,7 @@ def test_a_semi_supervised_run_predicts_unlabelled_and_new_pictures(pictures, da
 
 
 FEW = {"prototypical_networks": dict(way=3, query=2), "matching_networks": dict(way=3, query=2),
-       "siamese_networks": dict(classes=2, drawings=2), "maml": dict(way=2, query=2, tasks=1, inner_steps=1, test_steps=1)}
+       "siamese_networks": dict(way=2, drawings=2), "maml": dict(way=2, query=2, tasks=1, inner_steps=1, test_steps=1)}
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -164,6 +164,15 @@ def test_cpc_of_images_predicts_from_each_side():
         assert len(method.heads.sides) == sides and float(found) == pytest.approx(np.mean(want), rel=1e-5)
 
 
+def test_the_second_patch_does_not_overlap_with_the_first():
+    for size in range(4, 40):
+        for changes in ({}, dict(stride=2), dict(patch=3), dict(patch=4)):
+            config = dataclasses.replace(self_supervised.settings("cpc_images"), **changes)
+            if size >= 3 * max(config.patch, 2 * config.stride):
+                arguments = cpc_images.architecture(config, 1, size).arguments
+                assert arguments["patch"] <= config.nearest * arguments["stride"] + (config.patch % 2 == 1 and config.patch > 0)
+
+
 def test_each_patch_gets_colours_of_its_own():
     method = made("cpc_images", size=16, features=8, context=8)
     encoded = []
@@ -217,31 +226,75 @@ def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was(tmp_path):
     assert found.keys() == {"knn", "probe"} and found["probe"] > 0.9
 
 
+def two_classes(n=40):
+    y = np.arange(n) % 2
+    return (rng.random((n, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32), y
+
+
 def test_fine_tuning_begins_in_the_way_that_is_better_on_labels_left_out(tmp_path, monkeypatch):
     from methods.self_supervised import evaluation
     encoder = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build()
-    y = np.arange(40) % 2
-    x = (rng.random((40, 1, 8, 8)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
+    x, y = two_classes()
     seen = []
 
     def fit(net, x, y, config, out):  # learns nothing, so that the probe is better, or undoes that
-        seen.append((config.lr, len(x), bool(np.any(net.head.weight.numpy()))))
+        seen.append((config.lr, config.keep_statistics, np.bincount(y).tolist(), bool(np.any(net.head.weight.numpy()))))
+        assert seen[-1][-1] or not np.any(net.head.bias.numpy())
         if spoiled == config.lr:
             net.head.weight.data[:] = 0
         elif spoiled:
             evaluation.finetune.set_head(net, linear.ridge(encoders.encode(encoder, x), y, 2))
 
     monkeypatch.setattr(evaluation, "fit", fit)
-    zero, probe = (1e-2, 32, False), (1e-3, 32, True)
+    probe, zero = (1e-3, True, [16, 16], True), (1e-2, False, [16, 16], False)
     for spoiled, best in ((None, probe), (1e-3, zero), (1e-2, probe)):
         seen.clear()
         net = fine_tuned(encoder, x, y, 2, Tuning(lr=1e-2), tmp_path)
-        assert seen == [zero, probe, (best[0], 40, best[2])]
+        assert seen == [probe, zero, (*best[:2], [20, 20], best[3])]
         assert accuracy(encoders.encode(net, x), y) > 0.9
-    seen.clear()
     spoiled = None
-    fine_tuned(encoder, x[:4], y[:4], 2, Tuning(lr=1e-2), tmp_path)
-    assert seen == [(1e-3, 4, True)]
+    for few, kept in (([0, 1], []), ([0, 2, 1], [[1, 1]]), ([0, 2, 1, 3, 5], [[1, 2]])):  # each class has one to learn from
+        seen.clear()
+        fine_tuned(encoder, x[few], y[few], 2, Tuning(lr=1e-2), tmp_path)
+        assert [counts for *_, counts, _ in seen] == 2 * kept + [np.bincount(y[few]).tolist()]
+        assert seen[-1][0] == 1e-3
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_batch_norm_keeps_its_statistics_where_it_is_to(tmp_path, kept):
+    from methods.self_supervised.evaluation import fit, zero_head
+    net, (x, y) = zero_head(networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build(), 2), two_classes()
+    before = {name: array.copy() for name, array in net.state_dict().items()}
+    fit(net, x, y, Tuning(3, batch=8, keep_statistics=kept), tmp_path)
+    same = {name: np.array_equal(array, before[name]) for name, array in net.state_dict().items()}
+    running = {name for name in same if "running" in name}
+    assert running and all(same[name] == kept for name in running) and not same["head.weight"]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_fine_tuning_shifts_pictures_where_it_is_to(augment):
+    from methods.self_supervised.evaluation import Classifying
+    encoder, seen = networks.architecture("small", 1, 16, 2, 0.0, 4, 1).build(), []
+    forward = encoder.forward
+    encoder.forward = lambda x: seen.append(x.numpy()) or forward(x)
+    batch = batch_of(8, channels=1)
+    batch.y = batch.y % 2
+    Classifying(Tuning(augment=augment), encoder).loss(batch, 0)
+    assert np.array_equal(seen[0], batch.x) != augment
+
+
+def test_a_tuning_does_not_go_on_from_another_encoder(tmp_path):
+    from methods.self_supervised.evaluation import fit, zero_head
+    from methods.training.settings import RunError
+    encoder, (x, y) = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build(), two_classes()
+    fit(zero_head(encoder, 2), x, y, Tuning(3), tmp_path)
+    trained = checkpoint.load(tmp_path / "checkpoint.safetensors")["state"]["net"]["head.weight"]
+    net = zero_head(encoder, 2)
+    fit(net, x, y, Tuning(3), tmp_path)  # the same goes on, and is finished
+    np.testing.assert_array_equal(net.head.weight.numpy(), trained)
+    encoder.parameters()[0].data += 1e-3
+    with pytest.raises(RunError):
+        fit(zero_head(encoder, 2), x, y, Tuning(3), tmp_path)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -369,8 +422,9 @@ def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
     assert {name: np.shape(values) for name, values in found.items()} == dict.fromkeys(run.only, (1, 3))
     assert compare_self_supervised.main(dataclasses.replace(run, resume=True)) == found
     assert (tmp_path / "c" / "probe.png").is_file() and "simsiam" in (tmp_path / "c" / "table.txt").read_text()
-    with pytest.raises(SystemExit, match="--labels 5"):
-        compare_self_supervised.main(dataclasses.replace(run, labels=5, out=str(tmp_path / "d")))
+    for labels in (5, 1800):
+        with pytest.raises(SystemExit, match=f"--labels {labels}: choose 10 to"):
+            compare_self_supervised.main(dataclasses.replace(run, labels=labels, out=str(tmp_path / "d")))
     with pytest.raises(SystemExit, match="no method is called"):
         compare_self_supervised.main(dataclasses.replace(run, only=("magic",), out=str(tmp_path / "d")))
     assert not (tmp_path / "d").exists()
@@ -411,11 +465,18 @@ def test_distillation_is_the_cross_entropy_with_the_teacher():
     assert float(distillation.loss(mg.Tensor(s), t, tau)) == pytest.approx(-(p * np.log(q)).sum(1).mean())
 
 
-def test_from_inside_the_head_to_a_student(tmp_path):
+def test_from_inside_the_head_to_a_student(tmp_path, monkeypatch):
     self_supervised.main(tiny("simclr", tmp_path / "run", layers=3, hidden=8))
     run = simclr_v2.Run(str(tmp_path / "run"), "digits", 20, 2, 2, 8, out=str(tmp_path / "v2"))
+    learnt, train = [], simclr_v2.train
+    monkeypatch.setattr(simclr_v2, "train", lambda method, x, *more: learnt.append(len(x)) or train(method, x, *more))
     found = simclr_v2.main(run)
     assert len(found) == 4 and simclr_v2.main(run) == found  # which finds all finished
+    assert learnt == [TINY["pictures"]] * 2
+    flat = str(folder_of_pictures(tmp_path))
+    self_supervised.main(tiny("simclr", tmp_path / "flat", data=flat, size=8, pictures=0, layers=3))
+    with pytest.raises(SystemExit, match="labels are needed"):
+        simclr_v2.main(dataclasses.replace(run, run=str(tmp_path / "flat"), data=flat, out=str(tmp_path / "no")))
     method, _ = self_supervised.build(tiny("simclr", tmp_path / "x", layers=2), pictures("digits"))
     inside = simclr.deepened(method.net.eval(), method.heads.eval())
     x = mg.Tensor(rng.random((3, 1, 8, 8), np.float32))
@@ -446,7 +507,7 @@ def folder_of_pictures(tmp_path, count=3):
     ("dino", dict(network="vit", width=4, depth=1, local_size=15, size=16), "--local-size 15: the encoder takes"),
     ("mae", dict(patch=8), "of 1 patches none is hidden"), ("mae", dict(ratio=0.01), "of 16 patches none is hidden"),
     ("mae", dict(patch=1), "--patch 1: a patch of one number"), ("mae", dict(patch=3), "--patch 3"),
-    ("mae", dict(embed=6), "--embed 6"), ("cpc_images", dict(patch=8), "--patch 8"),
+    ("mae", dict(embed=6), "--embed 6"), ("cpc_images", dict(patch=8), "--patch 8"), ("byol", dict(pictures=1), "--pictures 1"),
     ("cpc_images", dict(nearest=5), "--nearest 5")])
 def test_settings_that_do_not_suit_the_pictures_are_one_line(tmp_path, name, changes, said):
     run = tiny(name, tmp_path / "run")

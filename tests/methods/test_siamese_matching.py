@@ -81,6 +81,12 @@ def test_batches_of_classes_are_what_they_say():
     assert sorted(np.bincount(y)) == [2, 3, 3] and len(x) == 8
 
 
+def test_the_rate_of_siamese_networks_falls_to_nothing():
+    method = siamese.SiameseMethod(siamese.Config(), siamese.Siamese(nn.Flatten(), 4))
+    rates = [method.schedule(step, 10) for step in range(11)]
+    assert rates[0] == 1 and rates[5] == pytest.approx(0.5) and rates[10] == pytest.approx(0) and rates == sorted(rates)[::-1]
+
+
 @pytest.mark.parametrize("context, learn_scale", [(False, False), (True, False), (False, True)])
 def test_matching_learns(context, learn_scale):
     mg.random.seed(0)
