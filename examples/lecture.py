@@ -52,7 +52,7 @@ JOBS = {
                  f"compare_self_supervised --data {SMALL} --network mlp --steps 400 --batch 64 --labels 50 --tuning-steps 10"
                  " --only 'random weights' denoising"),
     "restored": ("compare_self_supervised --data fashion --steps 3000 --seeds 3 --only 'random weights, mae' mae",
-                 "compare_self_supervised --data digits --steps 800 --batch 64 --network small --labels 50 --tuning-steps 40"
+                 "compare_self_supervised --data digits --steps 800 --batch 64 --network small --labels 50 --tuning-steps 150"
                  " --only 'random weights, mae' mae"),
     "bert": ("bert", "bert --steps 200 --labels 100 --draws 1 --tuning-steps 40 --width 64"),
     "speech": ("cpc_audio", "cpc_audio --steps 200 --supervised-steps 40 --evaluate-every 0"),
