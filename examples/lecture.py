@@ -61,7 +61,8 @@ JOBS = {
     "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
     "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
     "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1", "compare_peft --steps 1000"),
-    "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3",
+    "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3"
+             " --shift 1",
              "prototypical_networks --steps 150 --episodes 100"),
 }
 

@@ -48,7 +48,8 @@ def main(run):
 
     mg.random.seed(run.seed)
     encoder = Architecture("minigrad.nn.Conv4", width=run.width)
-    network = Architecture("methods.few_shot.prototypical.PrototypicalNetwork", net=encoder, distance=run.distance)
+    network = Architecture("methods.few_shot.prototypical.PrototypicalNetwork", net=encoder, distance=run.distance,
+                           shift=run.shift)
     net = network.build().to(run.device)
     method = prototypical.Prototypical(run, net)
     sampler = base.episodes(train_set, run.way, run.shot, run.query, run.seed)

@@ -40,6 +40,7 @@ class Config:
     halve_every: int = setting(2000, least=1)  # episodes after which the learning rate is halved
     schedule: Literal["halve", "cosine"] = "halve"  # of the learning rate: every so often by half, or a cosine to 0
     distance: Literal["euclidean", "cosine"] = "euclidean"  # squared Euclidean, or 1 - cosine
+    shift: int = setting(0, least=0)  # pixels; if not 0, new images are embedded as the mean over five places, so far apart
 
 
 def prototypes(embeddings: Tensor, way: int) -> Tensor:
@@ -93,10 +94,22 @@ def loss_and_accuracy(embed: Callable[[np.ndarray], Tensor], episode: Episode, w
 
 
 class PrototypicalNetwork(FewShotClassifier):
-    """The embedding `net` to (n, d), and the nearest prototype."""
+    """The embedding `net` to (n, d), and the nearest prototype.
 
-    def __init__(self, net: nn.Module, distance: str = "euclidean"):
-        self.net, self.distance = net, distance
+    Args:
+        shift: in evaluation mode the embedding is the mean over the image and it shifted by so many pixels in four directions.
+    """
+
+    def __init__(self, net: nn.Module, distance: str = "euclidean", shift: int = 0):
+        self.net, self.distance, self.shift = net, distance, shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training or not self.shift:
+            return self.net(images)
+        s, (h, w) = self.shift, images.shape[2:]
+        around = mg.pad(images, ((0, 0), (0, 0), (s, s), (s, s)))
+        places = (s, s), (0, s), (2 * s, s), (s, 0), (s, 2 * s)
+        return sum(self.net(around[:, :, i:i + h, j:j + w]) for i, j in places) / len(places)
 
     def prepare(self, support: Tensor, way: int) -> Tensor:
         return prototypes(support, way)

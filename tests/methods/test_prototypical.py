@@ -45,6 +45,26 @@ def test_a_run_learns_and_resumes_to_the_same_bits(tmp_path, monkeypatch):
     assert all((tmp_path / "b" / name).exists() for name in ("episode.png", "curves.png", "embeddings.png", "config.json"))
 
 
+def test_new_images_are_embedded_at_five_places():
+    from minigrad import nn
+    rng = np.random.default_rng(2)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(20, 3))
+    x = rng.normal(size=(2, 1, 4, 5)).astype(np.float32)
+
+    def shifted(dy, dx):
+        moved = np.zeros_like(x)
+        moved[:, :, max(dy, 0):4 + min(dy, 0), max(dx, 0):5 + min(dx, 0)] = x[:, :, max(-dy, 0):4 + min(-dy, 0),
+                                                                              max(-dx, 0):5 + min(-dx, 0)]
+        return net(mg.Tensor(moved)).numpy()
+
+    model = prototypical.PrototypicalNetwork(net, shift=2)
+    np.testing.assert_array_equal(model.train()(mg.Tensor(x)).numpy(), shifted(0, 0))
+    want = np.mean([shifted(*at) for at in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))], 0)
+    np.testing.assert_allclose(model.eval()(mg.Tensor(x)).numpy(), want, rtol=1e-5, atol=1e-6)
+    plain = prototypical.PrototypicalNetwork(net).eval()
+    np.testing.assert_array_equal(plain(mg.Tensor(x)).numpy(), shifted(0, 0))
+
+
 def test_episodes_within_an_alphabet_are_of_one_and_of_all_that_are_large_enough():
     from methods.few_shot.evaluation import WithinAlphabets
     names = [f"{alphabet}/{i}" for alphabet, size in (("a", 4), ("b", 2), ("c", 3)) for i in range(size)]
