@@ -321,3 +321,14 @@ def test_what_is_no_batch_of_pictures_is_refused(shape, training):
                 nn.VisionTransformer(16, 8, 3, 2, 64, 1, 1)):
         with pytest.raises(ValueError):
             net.train(training)(np.zeros(shape, np.float32))
+
+
+def test_an_encoder_keeps_what_it_was_made_with_whatever_it_calls_itself():
+    class Odd(nn.Encoder):
+        def __init__(me, width, depth=2, **more):
+            me.layer = nn.Linear(width, width)
+            super().__init__(width, 3)
+
+    encoder = Odd(4, depth=5, other=6)
+    assert encoder.arguments == {"width": 4, "depth": 5, "other": 6}
+    assert sorted(name for name, _ in encoder.named_parameters()) == ["head.bias", "head.weight", "layer.bias", "layer.weight"]
