@@ -46,7 +46,7 @@ class Config:
     area: float = setting(0.5, above=0, most=1)  # of a picture that is seen, at least
 
 
-SHORT = dict(batch=64, lr=3e-3)
+SHORT = dict(batch=128, lr=3e-3)
 
 
 def rows_of(size: int, patch: int, stride: int) -> int:
