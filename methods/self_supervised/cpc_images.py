@@ -13,8 +13,7 @@ Z holds all patches of all pictures of the batch, the positive among them. Were 
 places would have to be told apart, not pictures. The rows next below overlap with what is seen and say little that is new, so k
 begins at k_0. Each patch gets colours of its own, as in SimCLR, or these would give away what belongs together. What is below
 is predicted, and with other W and convolutions what is above, to the right and to the left (Henaff et al. 2019,
-arXiv:1905.09272).
-The features of a picture are the mean of its z.
+arXiv:1905.09272). The features of a picture are the mean of its z.
 """
 import math
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ class Encoder(Module):
 
     def __new__(cls, *args, **settings):
         self = super().__new__(cls)
-        (_, *given) = inspect.signature(cls.__init__).bind_partial(self, *args).arguments.items()  # but not self, whatever its name
+        _, *given = inspect.signature(cls.__init__).bind_partial(self, *args).arguments.items()  # the first is this object
         self.arguments = settings | dict(given)
         return self
 
