@@ -17,6 +17,7 @@ from methods.training.method import Loss, Method, Parts
 from methods.training.run import RunFolder
 from methods.transfer import finetune, linear
 from minigrad import data, nn, optim
+from minigrad.backend import to_device
 
 from .base import Batch, Batches
 
@@ -101,7 +102,8 @@ def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str |
     folder = RunFolder(out, config, (pathlib.Path(out) / encoders.CHECKPOINT).exists())
     trained = optimizers.make([p for p in method.net.parameters() if p.requires_grad], "adam", config.lr, config.weight_decay)
     method.net.train(not config.keep_statistics)
-    begun = [array for net in (method.net, *given) for name, array in net.state_dict().items() if not name.startswith("head.")]
+    begun = [to_device(array, "cpu") for net in (method.net, *given) for name, array in net.state_dict().items()
+             if not name.startswith("head.")]  # a linear probe's numbers may differ in their last bits
     train(method, Batches(x, y, min(config.batch, len(x)), config.seed), trained, config.steps, folder,
           data=fingerprint(x, y, *begun))
 
