@@ -76,7 +76,8 @@ def main(run):
     images = pictures.load(run.data, run.size, run.classes)
     learnt = images.limited(run.pictures)
     if len(learnt.x) < 2:
-        raise SystemExit(f"--pictures {run.pictures}: choose 2 or more, or 0 for all")
+        raise SystemExit(f"--pictures {run.pictures}: choose 2 or more, or 0 for all" if len(images.x) > 1 else
+                         f"--data {run.data}: there is one picture to learn from, and two or more are needed")
     print(images.description, *([f"learning from {len(learnt.x)} of them"] if learnt is not images else []), sep="\n")
     folder = RunFolder(run.out, run, run.resume)
     if getattr(METHODS[run.method].Objective, "needs_labels", False) and (learnt.y < 0).any():

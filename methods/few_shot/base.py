@@ -1,6 +1,6 @@
 """What the few-shot methods share: settings, the form of their classifiers, episodes and their augmentation."""
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,32 @@ def turned(episode: Episode, rng: np.random.Generator) -> Episode:
     """The episode with each image turned, scaled, sheared and shifted a little."""
     support, query = (data.random_affine(x, rng) for x in (episode.support, episode.query))
     return dataclasses.replace(episode, support=support, query=query)
+
+
+class NearSampler(data.EpisodeSampler):
+    """An EpisodeSampler that draws a share `within` of its episodes from one of the `groups` (lists of classes' images)."""
+
+    within, groups = 0.0, ()
+
+    def sample(self) -> Episode:
+        all_images = self.images
+        if self.groups and self.rng.random() < self.within:
+            self.images = self.groups[self.rng.integers(len(self.groups))]
+        episode, self.images = super().sample(), all_images
+        return episode
+
+
+def by_script(images: Sequence[Any], names: Sequence[str], least: int) -> list[list[Any]]:
+    """The classes of each script with at least so many; turned or mirrored, it is another script.
+
+    Args:
+        images: what there is of each class; names: "Script/character", and behind an @ how it was turned.
+    """
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for each, name in zip(images, names):
+        script, _, how = name.partition("/")
+        groups.setdefault((script, how.partition("@")[2]), []).append(each)
+    return [group for group in groups.values() if len(group) >= least]
 
 
 def episodes(characters: Characters, way: int, shot: int, query: int, seed: int,

@@ -1,6 +1,5 @@
 """Accuracy on episodes of new classes, the same for every few-shot method."""
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from minigrad import Tensor, data
 from minigrad.data import Characters
 from minigrad.nn import Module
 
-from .base import FewShotClassifier
+from .base import FewShotClassifier, NearSampler, by_script
 from .prototypical import classify as nearest_prototype
 
 Classify = Callable[[Tensor, Tensor, int], Tensor]  # support, queries, way to scores (queries, way)
@@ -36,8 +35,8 @@ def embed_all(net: Module, images: Any) -> Any:
     return classes if isinstance(images, list) else np.stack(classes)
 
 
-class WithinAlphabets:
-    """Draws episodes of classes of one alphabet, the harder ones (Lake et al. 2015 test with 20 classes and one example each).
+def within_alphabets(images: Any, names: Sequence[str], way: int, shot: int, query: int, seed: int = 0) -> NearSampler:
+    """A sampler of episodes of one alphabet, the harder ones (Lake et al. 2015 test with 20 classes and one example each).
 
     Args:
         images: as of `data.EpisodeSampler`; names: "Alphabet/character" of each class.
@@ -46,22 +45,14 @@ class WithinAlphabets:
     Raises:
         ValueError: no alphabet has enough classes, or a class too few images.
     """
-
-    def __init__(self, images: Any, names: Sequence[str], way: int, shot: int, query: int, seed: int = 0):
-        alphabets = [name.split("/")[0] for name in names]
-        groups = [[x for x, a in zip(images, alphabets) if a == alphabet] for alphabet in dict.fromkeys(alphabets)]
-        groups = [group for group in groups if len(group) >= way]
-        if not groups:
-            raise ValueError(f"episodes: {way}-way episodes of one alphabet need one of {way} classes")
-        self.samplers = [data.EpisodeSampler(group, way, shot, query, seed + i) for i, group in enumerate(groups)]
-        self.way, self.rng = way, np.random.default_rng(seed)
-
-    def sample(self) -> data.Episode:
-        """The next Episode."""
-        return self.samplers[self.rng.integers(len(self.samplers))].sample()
+    sampler = NearSampler(images, way, shot, query, seed)
+    sampler.within, sampler.groups = 1.0, by_script(images, names, way)
+    if not sampler.groups:
+        raise ValueError(f"episodes: {way}-way episodes of one alphabet need one of {way} classes")
+    return sampler
 
 
-def accuracy(classify: Classify, sampler: data.EpisodeSampler | WithinAlphabets, episodes: int = 1000,
+def accuracy(classify: Classify, sampler: data.EpisodeSampler, episodes: int = 1000,
              device: str = "cpu") -> tuple[float, float]:
     """Mean accuracy over episodes, and the half-width of its 95 % confidence interval.
 
@@ -108,9 +99,8 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
             if query < 1:
                 continue
             results[way, shot] = line(f"{way:>3}-way {shot}-shot", data.EpisodeSampler, way, shot, query, run.seed + 2)
-    counts = Counter(name.split("/")[0] for name in test.names)
-    if len(counts) > 1 and max(counts.values()) >= 20 and min(sizes) > 1:
-        line("20-way 1-shot, one alphabet", WithinAlphabets, test.names, 20, 1, min(15, min(sizes) - 1), run.seed + 2)
+    if len(by_script(sizes, test.names, 1)) > 1 and by_script(sizes, test.names, 20) and min(sizes) > 1:
+        line("20-way 1-shot, one alphabet", within_alphabets, test.names, 20, 1, min(15, min(sizes) - 1), run.seed + 2)
     return results
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import minigrad as mg
 from methods.training.method import Parts
 from minigrad import Tensor, data, nn
-from minigrad.data import Characters, Episode
+from minigrad.data import Characters
 
 from . import maml
-from .base import FewShotClassifier, episodes
+from .base import FewShotClassifier, NearSampler, by_script, episodes
 
 Tasks = tuple[np.ndarray, ...]  # support x, support y, query x, query y, each with a leading axis of tasks
 
@@ -93,26 +93,9 @@ class SinusoidLearner(Learner):
         return ((outputs - y) ** 2).mean((1, 2))
 
 
-class NearSampler(data.EpisodeSampler):
-    """An EpisodeSampler that draws a share `within` of its episodes from one of the `groups` (lists of classes' images)."""
-
-    within, groups = 0.0, ()
-
-    def sample(self) -> Episode:
-        all_images = self.images
-        if self.groups and self.rng.random() < self.within:
-            self.images = self.groups[self.rng.integers(len(self.groups))]
-        episode, self.images = super().sample(), all_images
-        return episode
-
-
 def scripts(characters: Characters, least: int) -> list[list[np.ndarray]]:
-    """The images of each script with at least so many characters; turned or mirrored, it is another script."""
-    groups: dict[tuple[str, str], list[np.ndarray]] = {}
-    for images, name in zip(characters.images, characters.names):
-        script, _, how = name.partition("/")
-        groups.setdefault((script, how.partition("@")[2]), []).append(images[:, None])
-    return [group for group in groups.values() if len(group) >= least]
+    """The images of each script with at least so many characters, (drawings, 1, H, W) each; see `base.by_script`."""
+    return by_script([images[:, None] for images in characters.images], characters.names, least)
 
 
 class CharacterTasks:

@@ -93,7 +93,7 @@ class PatchEncoder(nn.Encoder):
 
 def architecture(config: Config, channels: int, size: int) -> Architecture:
     """The encoder of images (channels, size, size)."""
-    stride = config.stride or max(1, config.patch // 2 if config.patch else size // 4)
+    stride = config.stride or -(-config.patch // 2) or max(1, size // 4)
     patch = config.patch or 2 * stride
     rows = rows_of(size, patch, stride)
     if size < patch or rows <= config.nearest:

@@ -72,7 +72,7 @@ class RunFolder:
             raise FileExistsError(f"{self.path} holds a run; continue it with --resume, or choose another --out")
         if self.settings.exists():
             old, new = read_object(self.settings), record(self.config)
-            if differing := [*(k for k in old if k not in new), *changed(old, self.config, new)]:
+            if differing := [*(k for k, v in old.items() if k not in new and v is not None), *changed(old, self.config, new)]:
                 raise RunError(f"the run in {self.path} was made with other settings: {', '.join(differing)}; choose another "
                                "--out")
 

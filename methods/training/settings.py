@@ -88,7 +88,12 @@ def record(config: Any, without: tuple[str, ...] | None = None) -> dict[str, Any
     """The fields of a dataclass as JSON gives them back, but for those named, by default the ones that are `free`."""
     if without is None:
         without = tuple(f.name for f in dataclasses.fields(config) if _metadata(type(config), f.name, "free"))
-    return json.loads(json.dumps({k: v for k, v in dataclasses.asdict(config).items() if k not in without}))
+    return _plain({k: v for k, v in dataclasses.asdict(config).items() if k not in without})
+
+
+def _plain(values):
+    """As JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(values))
 
 
 def changed(old: dict[str, Any], config: Any, wanted: dict[str, Any]) -> list[str]:
@@ -96,9 +101,14 @@ def changed(old: dict[str, Any], config: Any, wanted: dict[str, Any]) -> list[st
 
     A setting that the old record lacks had its default value: programs learn new ones.
     """
-    defaults = {f.name: f.default for f in dataclasses.fields(config)}
-    return [name for name, value in wanted.items()
-            if (old[name] != value if name in old else defaults.get(name, dataclasses.MISSING) != getattr(config, name))]
+    defaults = {}
+    for field in dataclasses.fields(config):
+        if field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+    known = _plain({name: value for name, value in defaults.items() if name in wanted}) | old
+    return [name for name, value in wanted.items() if name not in known or known[name] != value]
 
 
 def subset(config: Any, kind: type) -> Any:

@@ -334,8 +334,11 @@ class View:
     def _block(self, x, rng):
         if self.crop is not None:
             x = random_resized_crop(x, rng, self.size, self.crop, self.ratio, self.interpolation)
-        else:
+        elif x.shape[2:] != (self.size, self.size):
             x = centre_crop(x, self.size, self.interpolation)
+        else:
+            x = _checked("View", x)
+            x = np.clip(x, 0, 1) if self.interpolation == "bicubic" else x
         if self.flip:
             x = horizontal_flip(x, rng, self.flip)
         if self.jitter_p and any(self.jitter):
@@ -422,6 +425,8 @@ def mae(size: int, *, area: float = 0.2, flip: bool = True, crop: bool = True) -
         area: the least part of the image that the crop has.
         size, flip, crop: as of `simclr`.
     """
+    if not (area := _number("mae", "area", area, 0, 1)):
+        raise ValueError("mae: area must be above 0, not 0")
     return (_view(size, (0.0,) * 4, flip, crop, False, (area, 1.0)),)
 
 

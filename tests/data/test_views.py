@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad import data
 from minigrad.data import augment, views
 
@@ -470,3 +471,28 @@ def test_contrast_along_principal_components():
             f[k] * np.outer(axes[:, k], axes[:, k] @ (p - p.mean(1, keepdims=True))) for k in range(3))
         np.testing.assert_allclose(ours.reshape(3, -1), wanted, atol=2e-5)
     np.testing.assert_allclose(views.along_components(x, np.ones((4, 3), np.float32)), x, atol=2e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_view_of_the_images_size_is_the_images(interpolation):
+    view = data.views.View(6, None, interpolation=interpolation, flip=0, jitter=(0.0,) * 4, greyscale=0)
+    x = np.random.default_rng(0).random((3, 3, 6, 6), dtype=np.float32)
+    x[0, 0, 2, 3] = np.nan
+    found = view(x, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, x)  # a number that is missing stays where it is
+    assert not np.shares_memory(found, x)
+    grey = np.arange(108, dtype=np.uint8).reshape(3, 1, 6, 6)
+    np.testing.assert_allclose(view(grey, np.random.default_rng(0)), grey / 255, rtol=1e-6)
+    with pytest.raises(ValueError, match="images must be from 0 to 1"):
+        view(x + 1, np.random.default_rng(0))
+    y = np.random.default_rng(1).random((20, 3, 6, 6), dtype=np.float32)
+    y.setflags(write=False)
+    everything = data.views.View(6, None, interpolation=interpolation, flip=1, greyscale=0.5, blur=0.5, solarize=0.5)
+    assert not np.array_equal(everything(y, np.random.default_rng(0)), y)  # which cannot be written to
+
+
+@pytest.mark.parametrize("area", [0, -0.1, 1.1, np.nan, True, "a", None, mg.Tensor([0.2, 0.3])])
+def test_the_least_area_is_named_where_it_is_wrong(area):
+    with pytest.raises(ValueError, match="mae: area must be"):
+        data.views.mae(8, area=area)
+    assert data.views.mae(8, area=mg.Tensor(0.5))[0].crop == (0.5, 1.0)

@@ -66,10 +66,10 @@ def test_new_images_are_embedded_at_five_places():
 
 
 def test_episodes_within_an_alphabet_are_of_one_and_of_all_that_are_large_enough():
-    from methods.few_shot.evaluation import WithinAlphabets
+    from methods.few_shot.evaluation import within_alphabets
     names = [f"{alphabet}/{i}" for alphabet, size in (("a", 4), ("b", 2), ("c", 3)) for i in range(size)]
     images = np.arange(9)[:, None] * np.ones((9, 5))
-    sampler, seen = WithinAlphabets(images, names, 3, 1, 2, seed=1), set()
+    sampler, seen = within_alphabets(images, names, 3, 1, 2, seed=1), set()
     for _ in range(40):
         episode = sampler.sample()
         alphabets = {names[int(k)][0] for k in np.concatenate([episode.support, episode.query])}
@@ -77,7 +77,7 @@ def test_episodes_within_an_alphabet_are_of_one_and_of_all_that_are_large_enough
         seen |= alphabets
     assert seen == {"a", "c"}
     with pytest.raises(ValueError, match="5-way episodes of one alphabet need one of 5 classes"):
-        WithinAlphabets(images, names, 5, 1, 2)
+        within_alphabets(images, names, 5, 1, 2)
 
 
 def test_the_table_tells_how_well_characters_of_one_alphabet_are_told_apart(capsys):

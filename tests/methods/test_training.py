@@ -373,6 +373,15 @@ def test_comparisons_run_what_is_missing(tmp_path):
     assert comparison.result(Later(out=str(tmp_path / "x0")), lambda: 9.0, True)[0] == 0.0  # it was made when there was one less
     with pytest.raises(SystemExit, match="other settings: other"):
         comparison.result(Later(out=str(tmp_path / "x0"), other=2), lambda: 9.0, True)
+
+    @dataclasses.dataclass
+    class Several(Run):
+        names: tuple[str, ...] = ()
+        more: list[str] = dataclasses.field(default_factory=list)
+
+    assert comparison.result(Several(out=str(tmp_path / "x0"), names=[]), lambda: 9.0, True)[0] == 0.0
+    with pytest.raises(SystemExit, match="other settings: more"):
+        comparison.result(Several(out=str(tmp_path / "x0"), more=["a"]), lambda: 9.0, True)
     assert comparison.text_table([("a", "bc"), ("def", "g")]) == "a    bc\n---  --\ndef  g\n"
     assert comparison.spread([1.0], 1) == "1.0" and comparison.spread([1.0, 3.0], 1) == "2.0 +- 1.0"
 
