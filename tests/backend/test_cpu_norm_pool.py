@@ -58,14 +58,16 @@ def windows_of(x, kernel, stride, padding, fill):
 
 
 def dense_max_pool(x, kernel, stride, padding=(0, 0)):
-    """Values and winning taps; np.argmax takes the first of equals."""
+    """Values and winning taps: of equals the first that is not padding; NaN is the largest."""
     (ho, wo), window = windows_of(x, kernel, stride, padding, -np.inf)
+    _, inside = windows_of(np.ones_like(x), kernel, stride, padding, 0)
     winner = np.zeros((*x.shape[:2], ho, wo), int)
     y = np.zeros(winner.shape, x.dtype)
     for i in range(ho):
         for j in range(wo):
-            winner[:, :, i, j] = window(i, j).argmax(2)
             y[:, :, i, j] = window(i, j).max(2)
+            largest = np.isnan(window(i, j)) | (window(i, j) == y[:, :, i, j, None])
+            winner[:, :, i, j] = (largest & (inside(i, j) == 1)).argmax(2)
     return y, winner
 
 
@@ -230,18 +232,20 @@ def test_one_and_two_threads_agree():
 
 
 @st.composite
-def pooling(draw):
+def pooling(draw, specials=()):
     pair = lambda lo, hi: (draw(st.integers(lo, hi)), draw(st.integers(lo, hi)))  # noqa: E731
     kernel, stride = pair(1, 4), pair(1, 4)
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     size = [max(1, k - 2 * p) + draw(st.integers(0, 7)) for k, p in zip(kernel, padding)]
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    x = rng.standard_normal((draw(st.integers(0, 3)), draw(st.sampled_from([1, 3])), *size))
+    x = rng.standard_normal((draw(st.integers(0, 3)), draw(st.sampled_from([1, 3, 35])), *size))
+    for value in draw(st.lists(st.sampled_from(specials))) if specials else ():
+        x[rng.random(x.shape) < 0.2] = value
     return (np.round(x) if draw(st.booleans()) else x), kernel, stride, padding, rng
 
 
 @settings(deadline=None, suppress_health_check=FIXTURE, max_examples=100)
-@given(pooling(), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS))
+@given(pooling(specials=(np.nan, np.inf, -np.inf)), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS))
 def test_max_pool(problem, dtype, layout):
     x, kernel, stride, padding, rng = problem
     x = x.astype(dtype)

@@ -98,6 +98,17 @@ static float *scratch(int which, index_t n)
 /* This thread's memory for the places of n pixels. */
 static index_t *places(index_t n) { return (index_t *)scratch(3, 2 * n); }
 
+/* n things in tiles of TILE at most: the first are `larger`, by one. */
+typedef struct { index_t number, least, larger; } Tiles;
+
+static Tiles tiles_of(index_t n)
+{
+    index_t number = pieces(n, TILE);
+    return (Tiles){number, n / number, n % number};
+}
+
+INLINE index_t width_of(const Tiles *tiles, index_t k) { return tiles->least + (k < tiles->larger); }
+
 /* Where the pixels of a block lie that has these strides. */
 static void fill_places(index_t *place, index_t image, index_t row, index_t column, index_t images, index_t rows,
                         index_t columns)
@@ -129,6 +140,11 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
             index_t n = last - first;
             if (s->channel == 1 && s->column == c && channels == c)
                 memcpy(to, from, n * c * sizeof(float));
+            else if (s->channel == 1 && channels == c && c <= SOME)
+                switch (c) {
+#define PIXELS(N) case N: for (index_t j = 0; j < n; j++) memcpy(to + j * N, from + j * s->column, N * sizeof(float)); break;
+                    PIXELS(1) PIXELS(2) PIXELS(3) PIXELS(4) PIXELS(5) PIXELS(6) PIXELS(7) PIXELS(8)
+                }
             else if (s->channel == 1 && c >= LANES)
                 for (index_t j = 0; j < n; j++) {
                     memcpy(to + j * channels, from + j * s->column, c * sizeof(float));
@@ -154,18 +170,64 @@ typedef struct { index_t number, run, offset[MAX_TAPS]; } Taps;
 /* What the windows of a block of outputs cover, in memory with dense channels, and its strides. */
 typedef struct { const float *x; index_t image, row, column; } Input;
 
-/* The images themselves, where no window reaches over their edge, else a copy with zeros around it. */
-static Input input_of(const float *x, const Images *s, const Window *w, index_t image, index_t row, index_t images,
-                      index_t rows, index_t columns, index_t channels)
+/* A part of the work: some rows of some images, of a group's channels. */
+typedef struct { index_t group, image, row, images, rows; } Part;
+
+/* The part that is number b of all groups' blocks. */
+static Part part(index_t b, const Job *job)
 {
-    index_t top = w->top + row * w->down, height = (rows - 1) * w->down + (w->height - 1) * w->row_gap + 1;
-    index_t width = (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1;
-    x += image * s->image;
-    if (s->channel == 1 && top >= 0 && w->left >= 0 && top + height <= s->rows && w->left + width <= s->columns)
-        return (Input){x + top * s->row + w->left * s->column, s->image, s->row, s->column};
-    float *out = scratch(0, images * height * width * channels);
-    copy(x, s, images, top, w->left, height, width, channels, channels, out);
-    return (Input){out, height * width * channels, width * channels, channels};
+    const Images *ys = &job->outputs;
+    const Block *block = &job->block;
+    index_t across = pieces(ys->images, block->images), down = pieces(ys->rows, block->rows);
+    Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
+    p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
+    p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
+    return p;
+}
+
+/* The number of parts of one group. */
+static index_t parts(const Job *job)
+{
+    return pieces(job->outputs.images, job->block.images) * pieces(job->outputs.rows, job->block.rows);
+}
+
+/* What the windows of a part cover of an image: some of it may lie outside. */
+typedef struct { index_t top, left, height, width; } Region;
+
+static Region region(const Window *w, const Part *p, index_t columns)
+{
+    return (Region){w->top + p->row * w->down, w->left, (p->rows - 1) * w->down + (w->height - 1) * w->row_gap + 1,
+                    (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1};
+}
+
+/* The images themselves, where no window reaches over their edge, else a copy with zeros around it. */
+static Input input_of(const float *x, const Images *s, const Window *w, const Part *p, index_t columns)
+{
+    Region r = region(w, p, columns);
+    index_t channels = s->channels / w->groups;
+    x += p->image * s->image + p->group * channels * s->channel;
+    if (s->channel == 1 && r.top >= 0 && r.left >= 0 && r.top + r.height <= s->rows && r.left + r.width <= s->columns)
+        return (Input){x + r.top * s->row + r.left * s->column, s->image, s->row, s->column};
+    float *out = scratch(0, p->images * r.height * r.width * channels);
+    copy(x, s, p->images, r.top, r.left, r.height, r.width, channels, channels, out);
+    return (Input){out, r.height * r.width * channels, r.width * channels, channels};
+}
+
+/* The same in strips of a tile's channels, one after another, counted in pixels. */
+static Input strips_of(const float *x, const Images *s, const Window *w, const Part *p, index_t columns)
+{
+    Region r = region(w, p, columns);
+    index_t channels = s->channels / w->groups, all = p->images * r.height * r.width;
+    Tiles strips = tiles_of(channels);
+    float *out = scratch(0, all * channels);
+    x += p->image * s->image + p->group * channels * s->channel;
+    for (index_t i = 0; i < p->images * r.height; i++) /* a row of pixels stays in the cache for all strips */
+        for (index_t k = 0, c = 0, n; k < strips.number; k++, c += n) {
+            n = width_of(&strips, k);
+            copy(x + i / r.height * s->image + c * s->channel, s, 1, r.top + i % r.height, r.left, 1, r.width, n, n,
+                 out + c * all + i * r.width * n);
+        }
+    return (Input){out, r.height * r.width, r.width, 1};
 }
 
 /* Taps side by side lie side by side in memory, and then are one run. */
@@ -256,7 +318,8 @@ static void pack(const float *w, float *panels, const Filters *filters, index_t 
 static void correlate_block(Input input, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
                             index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
 {
-    index_t pixels = images * rows * columns, tiles = pieces(pixels, TILE);
+    index_t pixels = images * rows * columns;
+    Tiles tiles = tiles_of(pixels);
     index_t *from = places(2 * pixels), *to = from + pixels;
     fill_places(from, input.image, window->down * input.row, window->right * input.column, images, rows, columns);
     fill_places(to, y_image, y_row, y_column, images, rows, columns);
@@ -266,41 +329,16 @@ static void correlate_block(Input input, const Taps *taps, const Window *window,
         for (index_t t = 0; t < taps->number; t += most) {
             index_t n = taps->number - t < most ? taps->number - t : most;
             const float *part = w + taps->run * (taps->number * o + t * lanes);
-            for (index_t k = 0; k < tiles; k++) {
-                index_t first = pixels * k / tiles;
+            for (index_t k = 0, first = 0, width; k < tiles.number; k++, first += width) {
 #define TILED(P, N) case P: if (P <= TILE) tile(P, (N) / WIDTH, input.x, from + first, part, taps->offset + t, n, \
                                                taps->run, y + o, to + first, t > 0); break;
 #define TILES(N) TILED(1, N) TILED(2, N) TILED(3, N) TILED(4, N) TILED(5, N) TILED(6, N) TILED(7, N) TILED(8, N)
-                index_t width = pixels * (k + 1) / tiles - first;
+                width = width_of(&tiles, k);
                 if (lanes == PANEL) switch (width) { TILES(PANEL) }
                 else switch (width) { TILES(LANES) }
             }
         }
     }
-}
-
-/* The part of the work that is number b of all groups' blocks: what it sees, and where its outputs lie. */
-typedef struct { Input input; Taps taps; index_t group, image, row, images, rows; } Part;
-
-static Part part(index_t b, const float *x, const Images *xs, const Job *job)
-{
-    const Images *ys = &job->outputs;
-    const Block *block = &job->block;
-    index_t across = pieces(ys->images, block->images), down = pieces(ys->rows, block->rows);
-    Part p = {.group = b / (across * down), .image = b / down % across * block->images, .row = b % down * block->rows};
-    p.images = ys->images - p.image < block->images ? ys->images - p.image : block->images;
-    p.rows = ys->rows - p.row < block->rows ? ys->rows - p.row : block->rows;
-    index_t inputs = xs->channels / job->window.groups;
-    p.input = input_of(x + p.group * inputs * xs->channel, xs, &job->window, p.image, p.row, p.images, p.rows,
-                       ys->columns, inputs);
-    p.taps = taps_of(&p.input, &job->window, inputs);
-    return p;
-}
-
-/* The number of parts of one group. */
-static index_t parts(const Job *job)
-{
-    return pieces(job->outputs.images, job->block.images) * pieces(job->outputs.rows, job->block.rows);
 }
 
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
@@ -320,20 +358,22 @@ void correlate(const float *x, const index_t *x_images, const float *w, const in
         const Job *job = first;
         index_t rest = b;
         while (rest >= job->window.groups * parts(job)) rest -= job->window.groups * parts(job), job++;
-        Part p = part(rest, x, xs, job);
+        Part p = part(rest, job);
         const Images *ys = &job->outputs;
         const Window *window = &job->window;
-        index_t outputs = ys->channels / window->groups, channels = rounded(outputs), columns = ys->columns;
-        index_t size = window->height * window->width * (xs->channels / window->groups) * channels;
+        index_t inputs = xs->channels / window->groups, outputs = ys->channels / window->groups, columns = ys->columns;
+        index_t channels = rounded(outputs), size = window->height * window->width * inputs * channels;
+        Input input = input_of(x, xs, window, &p, columns);
+        Taps taps = taps_of(&input, window, inputs);
         const float *panel = panels + job->w + p.group * size;
         float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(p.input, &p.taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
+            correlate_block(input, &taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
                             columns);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(p.input, &p.taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
+        correlate_block(input, &taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
                         channels, p.images, p.rows, columns);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
@@ -352,32 +392,33 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
     index_t channels = xs->channels, taps = window->height * window->width, across = job->outputs.columns;
     PARALLEL(1)
     for (index_t b = 0; b < parts(job); b++) {
-        Part p = part(b, x, xs, job);
+        Part p = part(b, job);
+        Input input = input_of(x, xs, window, &p, across);
         for (index_t i = 0; i < p.images * p.rows * across; i++) {
             index_t image = i / across / p.rows, row = i / across % p.rows, column = i % across;
-            const float *corner = p.input.x + image * p.input.image + row * window->down * p.input.row
-                                  + column * window->right * p.input.column;
+            const float *corner = input.x + image * input.image + row * window->down * input.row
+                                  + column * window->right * input.column;
             index_t output = ((p.image + image) * job->outputs.rows + p.row + row) * across + column;
             float *out = columns + output * channels * taps;
             for (index_t t = 0; t < taps; t++) {
-                const float *in = corner + t / window->width * window->row_gap * p.input.row
-                                  + t % window->width * window->column_gap * p.input.column;
+                const float *in = corner + t / window->width * window->row_gap * input.row
+                                  + t % window->width * window->column_gap * input.column;
                 for (index_t c = 0; c < channels; c++) out[c * taps + t] = in[c];
             }
         }
     }
 }
 
-/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels are runs of `length` that
-   begin at these places of x and g. */
-INLINE void outer(int P, int V, const float *x, const index_t *from, index_t x_step, const float *g, const index_t *to,
-                  index_t g_step, index_t runs, index_t length, float *total, index_t channels, int add)
+/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels are runs of `length`, which
+   begin `unit` times `from` floats behind x and `to` floats behind g. */
+INLINE void outer(int P, int V, const float *x, const index_t *from, index_t unit, index_t x_step, const float *g,
+                  const index_t *to, index_t g_step, index_t runs, index_t length, float *total, index_t channels, int add)
 {
     vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * WIDTH) : (vector){0};
     for (index_t k = 0; k < runs; k++) {
-        const float *left = x + from[k], *right = g + to[k];
+        const float *left = x + from[k] * unit, *right = g + to[k];
         for (index_t j = 0; j < length; j++, left += x_step, right += g_step) {
             UNROLL for (int v = 0; v < V; v++) {
                 vector kept = *(const vector *)(right + v * WIDTH);
@@ -392,49 +433,47 @@ INLINE void outer(int P, int V, const float *x, const index_t *from, index_t x_s
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * WIDTH) = sum[p][v];
 }
 
-/* Of the output channels [first, last); the sums begin at 0 or go on. */
-static void weights_block(const Part *p, const float *g, const Images *gs, const Window *window, float *sum, index_t row,
-                          index_t first, index_t last, int add)
+enum { PASSING = 4096 }; /* floats of g that pass by many tiles, and stay in the first cache meanwhile */
+
+/* Of the output channels [first, last); the sums begin at 0 or go on. What many tiles read is copied such that it lies in
+   order and fills its lines of the cache: x in strips of a tile's channels, one after another, and g in panels. */
+static void weights_block(const float *x, const Images *xs, const Part *p, const float *g, const Images *gs,
+                          const Window *window, float *sum, index_t row, index_t first, index_t last, int add)
 {
-    index_t outputs = gs->channels / window->groups, channels = rounded(outputs), columns = gs->columns;
-    index_t tiles = pieces(p->taps.run, TILE), g_image = gs->image, g_row = gs->row, g_column = gs->column;
-    g += p->image * gs->image + p->group * outputs * gs->channel;
-    if (channels == outputs && gs->channel == 1)
-        g += p->row * gs->row;
-    else {
-        float *out = scratch(1, p->images * p->rows * columns * channels);
-        copy(g, gs, p->images, p->row, 0, p->rows, columns, outputs, channels, out);
-        g = out, g_image = p->rows * columns * channels, g_row = columns * channels, g_column = channels;
-    }
-    index_t length = columns < 16 ? 1 : columns; /* loops over short rows would end too often */
+    index_t outputs = gs->channels / window->groups, inputs = xs->channels / window->groups, columns = gs->columns;
+    int strips = inputs >= LANES && window->height * window->width * pieces(last - first, PANEL) >= 8;
+    Input in = strips ? strips_of(x, xs, window, p, columns) : input_of(x, xs, window, p, columns);
+    Taps taps = taps_of(&in, window, inputs);
+    Tiles tiles = tiles_of(taps.run);
+    index_t all = p->images * in.image, x_step = window->right * in.column;
+    index_t length = columns < 4 ? 1 : columns; /* loops over short rows would end too often */
     index_t runs = p->images * p->rows * (columns / length), *from = places(2 * runs), *to = from + runs;
-    index_t x_step = window->right * p->input.column;
-    fill_places(from, p->input.image, window->down * p->input.row, x_step, p->images, p->rows, columns / length);
+    fill_places(from, in.image, window->down * in.row, x_step, p->images, p->rows, columns / length);
+    int dense = rounded(outputs) == outputs && gs->channel == 1, panels = !dense || taps.number * tiles.number > 4;
+    float *panel = panels ? scratch(1, p->images * p->rows * columns * PANEL) : NULL;
+    g += p->image * gs->image + p->group * outputs * gs->channel;
     for (index_t o = first; o < last; o += PANEL) {
-        index_t lanes = channels - o < PANEL ? LANES : PANEL;
-        const float *panel = g + o;
-        index_t image = g_image, down = g_row, right = g_column;
-        if (channels >= 8 * LANES && p->taps.number * tiles > 4) { /* lines far apart push each other out of the cache */
-            right = lanes, down = columns * right, image = p->rows * down;
-            float *out = scratch(2, p->images * image);
-            panel = out;
-            for (index_t i = 0; i < p->images; i++)
-                for (index_t r = 0; r < p->rows; r++)
-                    for (index_t j = 0; j < columns; j++, out += right)
-                        memcpy(out, g + o + i * g_image + r * g_row + j * g_column, right * sizeof(float));
-        }
-        fill_places(to, image, down, right, p->images, p->rows, columns / length);
-        for (index_t t = 0; t < p->taps.number; t++)
-            for (index_t k = 0; k < tiles; k++) {
-                index_t c = p->taps.run * k / tiles, width = p->taps.run * (k + 1) / tiles - c;
-                const float *in = p->input.x + p->taps.offset[t] + c;
-                float *out = sum + (t * p->taps.run + c) * row + o;
-#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, in, from, x_step, panel, to, right, runs, length, out, \
-                                                row, add); break;
+        index_t lanes = last - o < PANEL ? LANES : PANEL, some = PASSING / (lanes * length) + 1;
+        const float *right = panels ? panel : g + p->row * gs->row + o;
+        index_t g_step = panels ? lanes : gs->column;
+        if (panels) {
+            index_t n = outputs - o < lanes ? outputs - o : lanes;
+            copy(g + o * gs->channel, gs, p->images, p->row, 0, p->rows, columns, n, lanes, panel);
+            fill_places(to, p->rows * columns * lanes, columns * lanes, lanes, p->images, p->rows, columns / length);
+        } else fill_places(to, gs->image, gs->row, gs->column, p->images, p->rows, columns / length);
+        for (index_t r = 0; r < runs; r += some)
+            for (index_t t = 0; t < taps.number; t++)
+                for (index_t k = 0, c = 0, width; k < tiles.number; k++, c += width) {
+                    width = width_of(&tiles, k);
+                    index_t unit = strips ? width : 1;
+                    const float *left = in.x + taps.offset[t] * unit + (strips ? c * all : c);
+                    float *out = sum + (t * taps.run + c) * row + o;
+#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, left, from + r, unit, x_step * unit, right, to + r, g_step, \
+                                                runs - r < some ? runs - r : some, length, out, row, add || r > 0); break;
 #define OUTERS(N) OUTER(1, N) OUTER(2, N) OUTER(3, N) OUTER(4, N) OUTER(5, N) OUTER(6, N) OUTER(7, N) OUTER(8, N)
-                if (lanes == PANEL) switch (width) { OUTERS(PANEL) }
-                else switch (width) { OUTERS(LANES) }
-            }
+                    if (lanes == PANEL) switch (width) { OUTERS(PANEL) }
+                    else switch (width) { OUTERS(LANES) }
+                }
     }
 }
 
@@ -453,8 +492,8 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     if (copies > 1) {
         PARALLEL_BY(copies, 1)
         for (index_t b = 0; b < window->groups * blocks; b++) {
-            Part p = part(b, x, xs, job);
-            weights_block(&p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);
+            Part p = part(b, job);
+            weights_block(x, xs, &p, g, gs, window, total + THREAD * size + p.group * channels, row, 0, channels, 1);
         }
         return;
     }
@@ -463,8 +502,8 @@ void correlate_weights(const float *x, const index_t *x_images, const float *g, 
     for (index_t share = 0; share < window->groups * shares; share++) {
         index_t group = share / shares, k = share % shares, end = panels * (k + 1) / shares * PANEL;
         for (index_t b = 0; b < blocks; b++) {
-            Part p = part(group * blocks + b, x, xs, job);
-            weights_block(&p, g, gs, window, total + group * channels, row, panels * k / shares * PANEL,
+            Part p = part(group * blocks + b, job);
+            weights_block(x, xs, &p, g, gs, window, total + group * channels, row, panels * k / shares * PANEL,
                           end < channels ? end : channels, b > 0);
         }
     }

@@ -1,4 +1,5 @@
-"""Pooling over windows, tap by tap: a tap is one position in the window, for all windows at once a strided view.
+"""Pooling over windows, tap by tap: a tap is one position in the window, for all windows at once a strided view. The maximum
+of float32 is a kernel in C (pool.c).
 
 Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; results are channels-last in memory. `kernel`,
 `stride` and `padding` are pairs (vertical, horizontal). The output size is floor((H + 2*padding - kernel) / stride) + 1.
@@ -8,8 +9,9 @@ import numpy as np
 
 from .. import lowest_of
 from .elementwise import selected
-from .layout import blocks, image_blocks, nchw, nhwc, padded, taps
+from .layout import blocks, contiguous_nhwc, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
+from .native import kernel as compiled
 from .threads import parallel_for
 
 BLOCK_BYTES = 1 << 21
@@ -27,7 +29,11 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     least = lowest_of(x.dtype)
     y = empty((n, ho, wo, c), x.dtype)
     winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
-    x = nhwc(x)
+    native = compiled("max_pool", x) if winner.dtype == np.uint8 else None
+    x = contiguous_nhwc(x) if native and x.strides[1] != x.itemsize else nhwc(x)
+    if native:
+        native(x, *(s // x.itemsize for s in x.strides[:3]), *x.shape, y, winner, ho, wo, *kernel, *stride, *padding)
+        return nchw(y), nchw(winner)
 
     def block(index):
         images, rows = index
@@ -45,6 +51,13 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
 
 def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `max_pool2d` in its input: each winner gets the gradients of the windows it won."""
+    native = compiled("max_pool_backward", gy) if winner.dtype == np.uint8 else None
+    if native:
+        n, c, h, w = x_shape
+        ho, wo = _output_size("pooling gradient", x_shape, kernel, stride, padding)
+        gx = empty((n, h, w, c), gy.dtype)
+        native(contiguous_nhwc(gy), contiguous_nhwc(winner), gx, *gx.shape, ho, wo, *kernel, *stride, *padding)
+        return nchw(gx)
     gy, winner = nhwc(gy), nhwc(winner)
 
     def contribution(images, tap):
