@@ -46,8 +46,10 @@
 /* A panel's channels; how many pixels' sums of those fit the registers, beside its line and one number of x. */
 #if defined(__AVX512F__)
 enum { PANEL = 2 * LANES, TILE = 8 };
-#elif defined(__AVX__) || defined(__aarch64__)
+#elif defined(__AVX__)
 enum { PANEL = LANES, TILE = 6 };
+#elif defined(__aarch64__)
+enum { PANEL = LANES, TILE = 5 };
 #else
 enum { PANEL = LANES, TILE = 3 };
 #endif

@@ -79,7 +79,11 @@ void depthwise_planes(const float *x, const float *w, float *y, const index_t *r
         float padded[PADDED];
         for (index_t begin = 0; begin < rows; begin += block) {
             index_t end = begin + block < rows ? begin + block : rows, from = row_starts[begin], to = row_starts[end];
-            index_t top = from < to ? row_pairs[2 * from + 1] : 0, bottom = from < to ? row_pairs[2 * to - 1] : -1;
+            index_t top = height, bottom = -1; /* of the rows seen: with dilation neither the first pair's nor the last's */
+            for (index_t a = from; a < to; a++) {
+                top = row_pairs[2 * a + 1] < top ? row_pairs[2 * a + 1] : top;
+                bottom = row_pairs[2 * a + 1] > bottom ? row_pairs[2 * a + 1] : bottom;
+            }
             for (index_t r = top; r <= bottom; r++) {
                 float *in = padded + (r - top) * line;
                 for (index_t j = 0; j < padding; j++) in[j] = in[line - 1 - j] = 0;

@@ -32,7 +32,11 @@ typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alia
 /* How many pieces of this size cover n. */
 INLINE index_t pieces(index_t n, index_t size) { return (n + size - 1) / size; }
 
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* The loop behind it sums (or takes the maximum) into these variables, in any order, so that vectors can. */
 #define REDUCE(operator, ...) PRAGMA(omp simd reduction(operator : __VA_ARGS__))
