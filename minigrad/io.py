@@ -31,10 +31,18 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         facts: anything JSON can hold.
 
     Raises:
-        IsADirectoryError: `path` is a folder; ImportError: safetensors is not installed.
+        TypeError: `arrays` is no dict, or holds what the format does not; ValueError: an array is called "__metadata__", which
+            the format keeps to itself; IsADirectoryError: `path` is a folder; ImportError: safetensors is not installed.
     """
     safetensors = _safetensors()
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"save: a dict of arrays wanted, not {type(arrays).__name__}")
+    if "__metadata__" in arrays:
+        raise ValueError("save: no array can be called '__metadata__' in a file of safetensors")
     on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
+    for name, array in on_host.items():
+        if array.dtype.kind in "cOUSMm" or array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            raise TypeError(f"save: '{name}' is of dtype {array.dtype}, which a file of safetensors cannot hold")
     with replacing(path) as temporary:
         safetensors.numpy.save_file(on_host, temporary, metadata={"facts": json.dumps(facts)})
 

@@ -109,6 +109,17 @@ def test_arrays_of_any_layout_and_facts_come_back(tmp_path):
         np.testing.assert_array_equal(back[name], array)
 
 
+@pytest.mark.parametrize("arrays, error", [
+    ([np.ones(1)], "a dict of arrays wanted"), ({"__metadata__": np.ones(1)}, "'__metadata__'"), ({"z": np.ones(1, complex)}, "'z'.*complex"),
+    ({"t": np.array(["x"])}, "'t'"), ({"o": np.array([None])}, "'o'"), ({"d": np.array(["2020"], "M8[Y]")}, "'d'")], ids=str)
+def test_what_the_format_does_not_hold_is_named_and_the_old_file_stays(tmp_path, arrays, error):
+    io.save(tmp_path / "c", ARRAYS)
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises((TypeError, ValueError), match=error):
+        io.save(tmp_path / "c", arrays)
+    assert (tmp_path / "c").read_bytes() == before
+
+
 def test_without_safetensors_the_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)

@@ -462,6 +462,28 @@ def test_momentum_that_comes_later():
     np.testing.assert_allclose(p.numpy(), before - 0.1 * first - 0.1 * (0.5 * first + second))
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.9, 0.999999), (0.9999999, 0.99999999)])
+def test_adam_in_single_precision_follows_double_for_betas_near_1(betas):
+    ends = []
+    for dtype in (np.float32, np.float64):
+        p = nn.Parameter(np.ones(3, dtype))
+        optimizer = optim.Adam([p], 0.1, betas=betas)
+        for _ in range(5):
+            p.grad = mg.Tensor(np.array([1, 2, -3], dtype))
+            optimizer.step()
+        ends.append(p.numpy())
+    np.testing.assert_allclose(ends[0], ends[1], rtol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_that_is_no_tensor_is_named(kind):
+    (p,) = parameters((2,))
+    optimizer = made(kind, [p])
+    p.grad = np.ones(2)
+    with pytest.raises(TypeError, match="gradient of parameter 0 is a Tensor, not ndarray"):
+        optimizer.step()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_gradient_of_another_shape_is_refused(kind, dtype):

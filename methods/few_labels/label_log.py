@@ -1,8 +1,9 @@
 """Labels that a person gives to single pictures: a CSV file beside them to which lines are added and none is ever removed.
 
 A line is (time, file, class, moved): the file's name below the folder, the class, empty when the label was taken back, and
-where the file was moved, if it was. The last line of a file counts.
+where the file was moved, if it was. The last line of a file counts. A spreadsheet may have saved it with semicolons.
 """
+import contextlib
 import csv
 import io
 import os
@@ -24,7 +25,8 @@ def place(folder: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
 def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
     """Adds a line, in one write that is on the disk when this returns. What a kill left of a line is closed and stays."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow((time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved))
+    writer = csv.writer(text, delimiter=_delimiter(_text(path)), lineterminator="\n")
+    writer.writerow((time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as log:
         start = ""
@@ -40,11 +42,21 @@ def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
 
 def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
     """(file, class, moved) of each whole line, in order; empty if there is no log."""
-    if not path.exists():
-        return []
-    text = path.read_bytes().decode("utf-8", "replace")
-    rows = csv.reader(io.StringIO(text[:text.rfind("\n") + 1]))
-    return [tuple(row[1:]) for row in rows if len(row) == len(COLUMNS) and tuple(row) != COLUMNS]
+    text, found = _text(path), []
+    for line in text.splitlines():  # each by itself: a quote that a torn line opened must not reach the next
+        with contextlib.suppress(csv.Error):
+            row = tuple(next(csv.reader([line], delimiter=_delimiter(text)), ()))
+            if len(row) == len(COLUMNS) and row != COLUMNS:
+                found.append(row[1:])
+    return found
+
+
+def _text(path):
+    return path.read_bytes().decode("utf-8-sig", "replace") if path.exists() else ""
+
+
+def _delimiter(text):
+    return ";" if text.startswith(";".join(COLUMNS)) else ","
 
 
 def labels(path: pathlib.Path) -> dict[str, str]:

@@ -20,11 +20,14 @@ from .families import Trained
 from .readers import PictureReader, TextReader
 from .text_families import TunedText, inputs
 
+CHECKPOINT = "checkpoint.safetensors"
 
 def save(result: Answer, reader: PictureReader | TextReader, out: pathlib.Path) -> None:
     """Writes the chosen classifier, calibrated, and the threshold of its sets of classes."""
     out.mkdir(parents=True, exist_ok=True)
-    (_save_text if isinstance(reader, TextReader) else _save_picture)(result, reader, out)
+    texts = isinstance(reader, TextReader)
+    (_save_text if texts else _save_picture)(result, reader, out)
+    (out / (CHECKPOINT if texts else FILE)).unlink(missing_ok=True)  # an earlier run's, of the other kind
     write_whole(out / UNCERTAINTY, json.dumps({"threshold": result.threshold(), "coverage": COVERAGE}))
 
 
@@ -37,7 +40,7 @@ def _save_picture(result, reader, out):
     """A checkpoint with the whole network."""
     t, classes, model, encoder = result.chosen.model_temperature(result.y), result.classes, result.chosen.model, reader.encoder
     if isinstance(model, Trained):
-        classifier = dataclasses.replace(load_classifier(f"{model.out}/checkpoint.safetensors"), weights="net")
+        classifier = dataclasses.replace(load_classifier(f"{model.out}/{CHECKPOINT}"), weights="net")
         net = classifier.net
         _divide(net.head, t)
     elif isinstance(model, Linear):
@@ -50,7 +53,7 @@ def _save_picture(result, reader, out):
         whole = Architecture(full_name(TipAdapter), encoder=encoders.architecture(encoder), classes=len(classes),
                              examples=len(model.y))
         classifier = Classifier(whole, classes, EncoderInput(**dataclasses.asdict(reader.preprocessing)))
-    checkpoint.save(out / "checkpoint.safetensors", 0, {"net": net}, classifier.facts())
+    checkpoint.save(out / CHECKPOINT, 0, {"net": net}, classifier.facts())
     encoder.head = nn.Identity()
 
 

@@ -1,5 +1,7 @@
 """One run on a folder: look, answer, suggest, try more while there is time, and write all of it down."""
 import dataclasses
+import hashlib
+import os
 import pathlib
 import time
 
@@ -24,6 +26,7 @@ FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever tim
 FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
 AT_ONCE = 500  # pictures whose classes are predicted before the clock is looked at
 LAST_REPORT = 15.0  # seconds for the last report
+SOURCE = "source.txt"  # in the run's folder: where the pictures lie
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,18 +54,46 @@ def run(config: Config, began: float) -> Answer:
         SystemExit: the folder, the encoder or the run's folder cannot be used; one line.
     """
     path = pathlib.Path(config.folder)
-    out = RunFolder(config.out or f"runs/few_labels/{path.resolve().stem}", config, True)
+    out = RunFolder(run_folder(path, config.out), config, True)
     try:
         folder = look(path, out.path)
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"{config.folder}: {error}") from None
     print("\n".join(folder.description()), flush=True)
     with out.locked():
+        write_whole(out.path / SOURCE, str(path.resolve()))
         try:
             return _run(config, began, folder, out)
         except KeyboardInterrupt:
             print("\nstopped; the same command goes on from here", flush=True)
             raise SystemExit(130) from None
+
+
+def run_folder(source: pathlib.Path, out: str = "") -> pathlib.Path:
+    """The folder for the run on `source`: `out`, or else runs/few_labels/ and its name, with a digest if another has that.
+
+    A run holds labels and predictions by the names of files, which another folder may have too.
+
+    Raises:
+        SystemExit: `out` holds the run of another folder that still exists.
+    """
+    source = source.resolve()
+    if out:
+        if (other := _source(pathlib.Path(out))) not in (None, source) and other.exists():
+            raise SystemExit(f"--out {out}: it holds the run on {other}; choose another --out")
+        return pathlib.Path(out)
+    path = pathlib.Path("runs/few_labels", (source.stem if source.is_file() else source.name) or "folder")
+    if (other := _source(path)) in (None, source):
+        return path
+    other_path = path.with_name(f"{path.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")
+    print(f"{path} holds the run on {other}, so this one goes to {other_path}; if they are the same, moved, give --out {path}")
+    return other_path
+
+
+def _source(out):
+    """What the run in a folder was made of; None if that is not known."""
+    path = out / SOURCE
+    return pathlib.Path(path.read_text("utf-8", "surrogateescape")) if path.is_file() else None
 
 
 def _run(config, began, folder, out):

@@ -89,12 +89,21 @@ def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") 
 
 
 def texts_in(given: str) -> list[str]:
-    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, or else the text itself.
+    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, of all such files in a folder, or else
+    the text itself.
 
     Raises:
-        FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read.
+        FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read, or
+            is of another kind, or the folder holds none.
     """
     path = pathlib.Path(given)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*TABLES, ".txt") and file.is_file())
+        if not files:
+            raise ValueError(f"{given} is a folder without texts: no {', '.join(sorted((*TABLES, '.txt')))} lies in it")
+        return [text for file in files for text in texts_in(str(file))]
+    if path.is_file() and path.suffix.lower() not in (*TABLES, ".txt"):
+        raise ValueError(f"{given} is a file, but no text: {', '.join(sorted((*TABLES, '.txt')))} are read")
     table, lines = path.suffix.lower() in TABLES, path.suffix.lower() == ".txt"
     if not table and not lines or " " in given and not path.is_file():
         return [" ".join(given.split())]

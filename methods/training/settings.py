@@ -171,7 +171,7 @@ def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], descrip
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
     """`main(run)`; a run or file that cannot be used ends the program with one line instead of a traceback.
 
-    A reader of standard output that went away (`| head`) ends it quietly.
+    A reader of standard output that went away (`| head`) ends it quietly, and so does Ctrl-C.
     """
     try:
         found = main(run)
@@ -181,5 +181,7 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
         with contextlib.suppress(OSError, ValueError):  # what is still to be written goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + 13) from None  # as SIGPIPE would
+    except KeyboardInterrupt:
+        raise SystemExit(128 + 2) from None  # as SIGINT would
     except (OSError, RunError) as error:
         raise SystemExit(" ".join(str(error).split())) from None

@@ -1,4 +1,5 @@
 """Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
+import contextlib
 import pathlib
 import zlib
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ import numpy as np
 
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, open_picture, some
+from minigrad.data.folder import arrange, content_of, open_picture, skipped_line, some
 
 
 @dataclass
@@ -147,7 +148,7 @@ def own_pictures(path: str) -> Pictures:
             labels[where] = k
             part.extend(where)
     train, test, unlabelled = (np.sort(np.array(part, int)) for part in (*parts, [place[n] for n in layout.unlabelled]))
-    notes = "".join(f"\n{note}" for note in layout.notes)
+    notes = "".join(f"\n{note}" for note in (*layout.notes, *[skipped_line(found.skipped)] * bool(found.skipped)))
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
@@ -164,6 +165,7 @@ def _identity(path, files):
         try:
             facts = (path / name).stat()
             identity.append((name, facts.st_size, facts.st_mtime_ns))
-        except OSError:  # a name that was changed to be printed
-            identity.append((name, zlib.crc32(content_of(read))))
+        except OSError:  # a name that was changed to be printed, or a link that leads nowhere
+            with contextlib.suppress(ValueError):
+                identity.append((name, zlib.crc32(content_of(read))))
     return tuple(identity)

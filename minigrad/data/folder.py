@@ -150,10 +150,17 @@ def _walk(folder, prefix, above, skipped):
     for entry in entries:
         if hidden(entry.name):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, here), skipped)
         else:
             yield prefix + entry.name, lambda path=pathlib.Path(entry.path): _file(path)
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: as a file it is skipped with its reason
+        return False
 
 
 def _file(path):

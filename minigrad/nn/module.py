@@ -3,6 +3,7 @@ import contextlib
 import operator
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -123,8 +124,14 @@ class Module:
         return {name: array.copy() for name, array in self._state().items()}
 
     def _state(self):
-        """The arrays of the parameters, under each of their names, and of the buffers."""
-        return {full: holder[key]._array for full, holder, key in self._named(Tensor)} | dict(self.named_buffers())
+        """The arrays of the parameters, under each of their names, and of the buffers. ValueError: two have one name."""
+        named = [(full, holder[key]._array) for full, holder, key in self._named(Tensor)] + list(self.named_buffers())
+        found = dict(named)
+        if len(found) < len(named):
+            twice = next(full for full, count in Counter(full for full, _ in named).items() if count > 1)
+            raise ValueError(f"state_dict: two arrays of {type(self).__name__} are called '{twice}'; names of attributes and "
+                             "keys of dicts that hold dots can coincide with those further down: choose others")
+        return found
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
         """Puts back what `state_dict` returned.
@@ -133,14 +140,19 @@ class Module:
             strict: with False names that are missing keep their numbers, and unknown ones are ignored.
 
         Raises:
-            KeyError: names are missing or unknown; ValueError: a shape differs. Nothing is changed then.
+            KeyError: names are missing or unknown; ValueError: a shape differs; TypeError: `state` is no dict of arrays of
+                real numbers. Nothing is changed then.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: a dict of arrays wanted, not {type(state).__name__}")
         own = self._state()
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         if strict and (missing or unknown):
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
         own = {name: array for name, array in own.items() if name in state}
         for name, array in own.items():
+            if not hasattr(state[name], "shape") or getattr(state[name].dtype, "kind", "") == "c":
+                raise TypeError(f"load_state_dict: '{name}' is no array of real numbers, but {type(state[name]).__name__}")
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")
         for name, array in own.items():
@@ -299,6 +311,8 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
+            if not callable(module):
+                raise TypeError(f"Sequential: module {i} cannot be called: {module!r}")
             setattr(self, str(i), module)
         self.length = len(modules)
 

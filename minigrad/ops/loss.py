@@ -36,6 +36,16 @@ def _pair(name, x, target):
     return x, target if is_float(target.dtype) else target.astype(x.dtype)
 
 
+def _fitting(name, argument, value, x):
+    """`value` (or None) as a Tensor, if it broadcasts to the shape of x: not the other way round."""
+    if value is None:
+        return None
+    value = as_tensor(value)
+    if value.ndim > x.ndim or any(n not in (1, m) for n, m in zip(value.shape[::-1], x.shape[::-1])):
+        raise ValueError(f"{name}: {argument} of shape {value.shape} does not broadcast to the input's, {x.shape}")
+    return value
+
+
 # -- classification --------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +94,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if labels.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
                          f"got {labels.shape}")
+    if xp(labels) is np and dtype == np.uint64 and (labels >= classes).any():  # int64 would make others negative
+        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()} for {classes} classes")
     labels = labels.astype(np.int64).reshape(-1)
     counted = labels != ignore_index
     if xp(labels) is np:
@@ -100,7 +112,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
 
 
 def _soft_cross_entropy(logits, target, smoothing, reduction):
-    if target.ndim != 2:
+    if target.ndim not in (0, 2):
         target = moveaxis(target, 1 if target.ndim > 2 else 0, -1)
     if target.shape != logits.shape:
         raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {logits.shape}")
@@ -152,10 +164,15 @@ def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weig
     Args:
         input: logits of any shape.
         target: between 0 and 1, of the same shape.
-        weight: multiplies the loss of each element; broadcasts.
-        pos_weight: multiplies the first term; broadcasts.
+        weight: multiplies the loss of each element; broadcasts to the input's shape.
+        pos_weight: multiplies the first term; broadcasts to the input's shape.
+
+    Raises:
+        ValueError: shapes do not fit.
     """
     x, t = _pair("binary_cross_entropy_with_logits", input, target)
+    weight = _fitting("binary_cross_entropy_with_logits", "weight", weight, x)
+    pos_weight = _fitting("binary_cross_entropy_with_logits", "pos_weight", pos_weight, x)
     if pos_weight is None:
         losses = softplus(x) - t * x
     else:
@@ -166,16 +183,29 @@ def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weig
 @operation
 def binary_cross_entropy(input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
                          reduction: str = "mean") -> Tensor:
-    """-t log p - (1 - t) log(1 - p) for probabilities p; logarithms are at least -100, with slope 0 there."""
+    """-t log p - (1 - t) log(1 - p) for probabilities p; logarithms are at least -100, with slope 0 there. NaN stays NaN.
+
+    Args:
+        input: probabilities, of any shape.
+        target: between 0 and 1, of the same shape.
+        weight: multiplies the loss of each element; broadcasts to the input's shape.
+
+    Raises:
+        ValueError: shapes do not fit; on the CPU also if the input is not within 0 and 1.
+    """
     p, t = _pair("binary_cross_entropy", input, target)
+    weight = _fitting("binary_cross_entropy", "weight", weight, p)
+    if xp(p._array) is np and ((p._array < 0) | (p._array > 1)).any():
+        raise ValueError(f"binary_cross_entropy: probabilities from 0 to 1 wanted, got {np.nanmin(p._array):g} to "
+                         f"{np.nanmax(p._array):g}; for logits there is binary_cross_entropy_with_logits")
     losses = -t * _log_from(p) - (1 - t) * _log_from(1 - p)
     return _reduced("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
 
 
 def _log_from(p):
     """max(log(p), -100) without a division by 0 in the gradient."""
-    positive = p > 0
-    return where(positive, maximum(log(where(positive, p, 1)), -100), -100)
+    none = p <= 0
+    return where(none, -100, maximum(log(where(none, 1, p)), -100))
 
 
 # -- regression ------------------------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def _images(name, x):
     """(N, C, H, W) of images, or of one image (C, H, W)."""
     if x.ndim not in (3, 4):
         raise ValueError(f"{name}: images (N, C, H, W) or one image (C, H, W) wanted, got shape {x.shape}")
+    if 0 in x.shape[-2:]:
+        raise ValueError(f"{name}: images without pixels, got shape {x.shape}")
     return x if x.ndim == 4 else x.expand_dims(0)
 
 

@@ -26,6 +26,8 @@ def _axes(of, axis, ndim):
     axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
     for a in axes:
         try:
+            if isinstance(a, (bool, np.bool_)):  # True is no axis 1
+                raise TypeError
             operator.index(a)
         except TypeError:
             raise TypeError(f"{of}: an axis is a whole number, not {a!r}") from None
@@ -137,6 +139,8 @@ def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
 def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
     """New axes of length 1 at the places `axis` of the result."""
     shape = list(as_tensor(x).shape)
+    if axis is None:
+        raise TypeError("expand_dims: axis is a whole number or several, not None")
     count = len(tuple(axis)) if np.iterable(axis) else 1
     for a in sorted(_axes("expand_dims", axis, len(shape) + count)):
         shape.insert(a, 1)
@@ -321,14 +325,21 @@ def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
 
 @operation(numpy=np.roll)
 def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
-    """The elements shifted along an axis, those that leave one end entering at the other. None: of the flat Tensor."""
+    """The elements shifted along an axis, those that leave one end entering at the other. None: of the flat Tensor.
+
+    Several shifts or axes are taken in pairs; one number goes with all of the others. Shifts of one axis add up.
+    """
     x = as_tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    axes = _axes("roll", axis, x.ndim)
-    shift = [whole("roll", "shift", s, -math.inf) for s in (shift if np.iterable(shift) else [shift])]
-    shifts = tuple(np.broadcast_to(shift, (len(axes),)).tolist())
-    return _roll(x, shift=shifts, axis=axes)
+    axes = [one_axis("roll", a, x.ndim) for a in (axis if np.iterable(axis) else [axis])]
+    shifts = [whole("roll", "shift", s, -math.inf) for s in (shift if np.iterable(shift) else [shift])]
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
+    sums = {}
+    for by, a in np.broadcast(shifts, axes):
+        sums[int(a)] = sums.get(int(a), 0) + int(by)
+    return _roll(x, shift=tuple(sums.values()), axis=tuple(sums)) if sums else x
 
 
 @operation(method=True, numpy=np.repeat)
@@ -337,6 +348,8 @@ def repeat(x: TensorLike, repeats: Axes, axis: int | None = None) -> Tensor:
     x, axis = (ravel(x), 0) if axis is None else (_or_vector(as_tensor(x), axis), axis)
     axis = one_axis("repeat", axis, x.ndim)
     repeats = [whole("repeat", "repeats", n, 0) for n in (repeats if np.iterable(repeats) else [repeats])]
+    if len(repeats) not in (1, x.shape[axis]):
+        raise ValueError(f"repeat: {len(repeats)} repeats for an axis of length {x.shape[axis]}")
     return getitem(x, (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),))
 
 

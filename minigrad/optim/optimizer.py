@@ -149,6 +149,9 @@ class Optimizer:
 
     def _step(self, group, members, t):
         """A step of some parameters of a group, which is their step number `t`."""
+        for i, p, _ in members:
+            if not isinstance(p.grad, Tensor):
+                raise TypeError(f"{self._owner}: the gradient of parameter {i} is a Tensor, not {type(p.grad).__name__}")
         rows = [(p._array, p.grad._array, *state.values()) for _, p, state in members]
         for i, row in enumerate(rows):
             if row[0].shape != row[1].shape:

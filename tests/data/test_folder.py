@@ -226,10 +226,11 @@ def test_links_are_followed_without_loops(tmp_path):
     os.symlink(tmp_path / "elsewhere", tmp_path / "x" / "b")
     os.symlink(tmp_path / "x", tmp_path / "x" / "a" / "loop")
     os.symlink(tmp_path / "nowhere", tmp_path / "x" / "a" / "dead.png")
+    os.symlink("self.png", tmp_path / "x" / "a" / "self.png")
     os.mkfifo(tmp_path / "x" / "a" / "pipe.png")
     found = data.find_pictures(tmp_path / "x")
     assert [name for name, _ in found.read(folder.read_picture)] == ["a/1.png", "b/1.png", "b/deep/2.png"]
-    assert sorted(found.skipped) == ["a/dead.png", "a/pipe.png"]
+    assert sorted(found.skipped) == ["a/dead.png", "a/pipe.png", "a/self.png"]
 
 
 def test_composed_and_decomposed_names_are_one_class(tmp_path):

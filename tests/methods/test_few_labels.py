@@ -9,8 +9,9 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, soft_prototypes, suggest,
-    uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, session, soft_prototypes,
+    suggest, uncertainty)
+from methods.training.run import write_whole
 from methods.transfer import linear, tip_adapter
 from minigrad import nn
 
@@ -394,6 +395,43 @@ def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
     label_log.append(path, "ä.png", "")
     label_log.append(path, 'a "b", c.png', "bird")
     assert label_log.labels(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("torn", [b'2026-01-01T00:00:00,"d, e/1.p', b'"', b"2026-01-01T00:00:00," + b"x" * 200_000, b'2026,a.png,"ca'])
+def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
+    path = tmp_path / label_log.NAME
+    label_log.append(path, "a.png", "cat")
+    with open(path, "ab") as file:
+        file.write(torn)
+    for i in range(3):
+        label_log.append(path, f"{i}.png", "dog")
+    assert label_log.labels(path) == {"a.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
+
+
+@pytest.mark.parametrize("text", ["time;file;class;moved\r\n2026;a, b.png;cat;\r\n2026;c.png;dog;\r\n",
+                                  "\ufefftime,file,class,moved\n2026,\"a, b.png\",cat,\n2026,c.png,dog,"], ids=["semicolons", "no line end"])
+def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
+    path = tmp_path / label_log.NAME
+    path.write_bytes(text.encode())
+    assert label_log.labels(path) == {"a, b.png": "cat", "c.png": "dog"}
+    label_log.append(path, "d; e.png", "cat")
+    label_log.append(path, "c.png", "")
+    assert label_log.labels(path) == {"a, b.png": "cat", "d; e.png": "cat"}
+
+
+def test_folders_of_one_name_have_runs_of_their_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first, second = (make_folder(tmp_path / side / "photos.2023", 2, 2) for side in ("a", "b"))
+    taken = session.run_folder(first)
+    assert taken == pathlib.Path("runs/few_labels/photos.2023")
+    write_whole(taken / session.SOURCE, str(first))
+    assert session.run_folder(first) == taken and not capsys.readouterr().out
+    other = session.run_folder(second)
+    assert other.parent == taken.parent and other != taken and f"holds the run on {first}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--out runs/few_labels/photos.2023: it holds the run on"):
+        session.run_folder(second, str(taken))
+    first.rename(tmp_path / "moved")
+    assert session.run_folder(tmp_path / "moved", str(taken)) == taken  # what was moved may go on
 
 
 def test_the_log_is_no_file_of_another_kind(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from methods import peft
 from methods.peft import tuning
+from methods.peft.prediction import texts_in
 from methods.training.text_encoders import SentenceEncoder
 from minigrad import io, nn
 
@@ -108,6 +109,19 @@ def test_damaged_files_are_refused(tmp_path):
     io.save(tmp_path / "c.safetensors", arrays, json.loads("null"))
     with pytest.raises(ValueError, match="holds no parameter-efficient fine-tuning"):
         peft.load(net, tmp_path / "c.safetensors")
+
+
+def test_texts_are_those_of_files_and_folders_and_no_picture_is_one(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.txt").write_text("one\n\ntwo  words\n")
+    (tmp_path / "below" / "b.csv").write_text("text,label\nthree,x\nfour,y\n")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "empty").mkdir()
+    assert texts_in(str(tmp_path)) == ["one", "two words", "three", "four"]
+    assert texts_in("a  plain text") == ["a plain text"]
+    for wrong, said in (("picture.png", "a file, but no text"), ("empty", "a folder without texts")):
+        with pytest.raises(ValueError, match=said):
+            texts_in(str(tmp_path / wrong))
 
 
 def test_several_are_switched(tmp_path):

@@ -204,6 +204,17 @@ def test_a_class_without_readable_pictures_is_refused(folder, encoder_file):
     np.testing.assert_array_equal(images.chosen(0, 0), images.train)
 
 
+@pytest.mark.parametrize("leads_to", ["nowhere.png", "dead.png"], ids=["dead", "to itself"])
+def test_a_link_that_leads_nowhere_is_left_out_and_said(folder, encoder_file, capsys, leads_to):
+    os.symlink(leads_to, os.path.join(folder, "green", "dead.png"))
+    encoder, preprocessing = nn.load_encoder(encoder_file)
+    images = pictures.load(folder)
+    x, whole = features.encoded(encoder, preprocessing, images, np.arange(len(images.labels)))
+    dead = images.files.index("green/dead.png")
+    assert np.isnan(x[dead]).all() and dead not in np.concatenate([whole.train, whole.test])
+    assert "green/dead.png: it cannot be read" in capsys.readouterr().err
+
+
 def test_an_encoder_is_built_again_from_its_description():
     for make in (lambda n: nn.VisionTransformer(16, 8, num_classes=n, embed_dim=64, depth=1, num_heads=1),
                  lambda n: nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), n, small_images=True)):

@@ -357,6 +357,39 @@ def test_parts_are_found_in_lists_tuples_and_dicts():
     np.testing.assert_allclose(other.eval()(x.astype(np.float64)).numpy(), net(x).numpy(), rtol=1e-5)
 
 
+class Coinciding(nn.Module):
+    def __init__(self, name, value, other, below):
+        setattr(self, name, value)
+        setattr(self, other, below)
+
+
+@pytest.mark.parametrize("names", [
+    ("d", {"a.b": nn.Linear(1, 1), "a": {"b": nn.Linear(1, 1)}}, "e", []), ("d", {1: nn.Linear(1, 1), "1": nn.Linear(1, 1)}, "e", []),
+    ("l.0", nn.Linear(1, 1), "l", [nn.Linear(1, 1)]), ("b.m", np.zeros(2), "b", nn.Sequential())], ids=str)
+def test_arrays_whose_names_coincide_are_not_lost(names):
+    net = Coinciding(*names)
+    if names[0] == "b.m":
+        net.b.m = np.ones(2)
+    for call in (net.state_dict, lambda: net.load_state_dict({})):
+        with pytest.raises(ValueError, match="two arrays of Coinciding are called"):
+            call()
+
+
+@pytest.mark.parametrize("state", [[1], None, "weight", {"weight": [[1.0]], "bias": np.ones(1)}, {"weight": np.ones((1, 1)), "bias": "b"},
+                                   {"weight": np.ones((1, 1), complex), "bias": np.ones(1)}], ids=lambda state: type(state).__name__)
+def test_a_state_that_is_no_dict_of_real_arrays_is_refused_and_changes_nothing(state):
+    net = nn.Linear(1, 1)
+    before = net.state_dict()
+    with pytest.raises(TypeError, match="load_state_dict: (a dict of arrays|'(weight|bias)' is no array)"):
+        net.load_state_dict(state)
+    assert all((before[name] == array).all() for name, array in net.state_dict().items())
+
+
+def test_what_cannot_be_called_is_no_part_of_a_sequence():
+    with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
+        nn.Sequential(nn.ReLU(), 3)
+
+
 @pytest.mark.parametrize("size", [-1, 2.5, True, "3"])
 @pytest.mark.parametrize("make, name", [
     (lambda n: nn.Linear(n, 2), "Linear: in_features"), (lambda n: nn.Linear(2, n), "Linear: out_features"),

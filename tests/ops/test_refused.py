@@ -95,7 +95,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", AXIS)
-@pytest.mark.parametrize("wrong", [0.5, 1j, "x", {}, mg.Tensor(0.5), np.float32(1.25), 9, -5, ...], ids=str)
+@pytest.mark.parametrize("wrong", [0.5, 1j, "x", {}, mg.Tensor(0.5), np.float32(1.25), 9, -5, True, np.True_, ...], ids=str)
 def test_what_is_no_axis_is_refused_as_one(name, wrong):
     if not isinstance(wrong, dict) or name not in ("flip", "roll", "count_nonzero"):  # several axes, and of them none
         with pytest.raises((ValueError, TypeError), match=f"axis|axes|{name}"):
@@ -125,6 +125,76 @@ def test_what_is_no_known_word_is_refused_by_name(name, wrong):
     operation, argument = name.split()
     with pytest.raises(ValueError, match=f"{operation}.*{argument}|no order of a"):
         WORDS[name](wrong)
+
+
+@pytest.mark.parametrize("shift, axis", [
+    (2, 1), ((1, 2), 1), ((1, 2), (1, 1)), (1, (0, 1)), ((1, -2), (0, -1)), ((1, 2), None), ((), 1), (1, ()), (5, (1, 1))])
+def test_shifts_of_one_axis_add_up_as_in_numpy(shift, axis):
+    x = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(mg.roll(x, shift, axis).numpy(), np.roll(x, shift, axis))
+
+
+def test_numbers_that_do_not_fit_the_axes_are_counted():
+    with pytest.raises(ValueError, match="roll: 3 shifts for 2 axes"):
+        mg.roll(X, (1, 2, 3), (0, 1))
+    with pytest.raises(ValueError, match="repeat: 2 repeats for an axis of length 3"):
+        mg.repeat(X, [1, 2], 1)
+    with pytest.raises(TypeError, match="expand_dims: axis"):
+        mg.expand_dims(X, None)
+
+
+P, ONES = np.full((2, 3), 0.5, np.float32), np.ones((2, 3), np.float32)
+TOO_LARGE = [(1, 2, 3), (3, 1, 1), (2, 1, 1), (3, 2), (2,), (4, 1), (0, 3)]  # shapes that broadcast with (2, 3), or not, never to it
+
+
+@pytest.mark.parametrize("shape", TOO_LARGE, ids=str)
+@pytest.mark.parametrize("name, argument", [("binary_cross_entropy", "weight"), ("binary_cross_entropy_with_logits", "weight"),
+                                            ("binary_cross_entropy_with_logits", "pos_weight")])
+def test_weights_do_not_enlarge_a_loss(name, argument, shape):
+    with pytest.raises(ValueError, match=f"{name}: {argument} of shape"):
+        getattr(mg, name)(P, ONES, **{argument: np.ones(shape)})
+    for fitting in ((), (1,), (3,), (2, 1), (1, 3), (2, 3)):
+        assert getattr(mg, name)(P, ONES, reduction="none", **{argument: np.ones(fitting, np.float32)}).shape == (2, 3)
+
+
+@pytest.mark.parametrize("wrong", [(2,), (2, 1), (1, 3), (3,), ()], ids=str)
+@pytest.mark.parametrize("weight", [None, np.ones(3, np.float32)], ids=["", "weight"])
+def test_probabilities_have_the_shape_of_the_logits(wrong, weight):
+    with pytest.raises(ValueError, match="cross_entropy: probabilities of the logits' shape"):
+        nn.functional.cross_entropy(P, np.ones(wrong, np.float32), weight)
+
+
+@pytest.mark.parametrize("weight", [None, np.ones(3, np.float32)], ids=["", "weight"])
+@pytest.mark.parametrize("label", [3, 2**63, 2**64 - 100, 2**64 - 1])
+def test_unsigned_labels_do_not_turn_negative(label, weight):
+    with pytest.raises(ValueError, match="labels from 0 to"):
+        nn.functional.cross_entropy(P, np.array([0, label], np.uint64), weight)
+
+
+def test_binary_cross_entropy_wants_probabilities_and_shows_nan():
+    for wrong in (1.5, -2, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="probabilities from 0 to 1 wanted.*with_logits"):
+            mg.binary_cross_entropy(np.array([0.5, wrong]), np.ones(2))
+    p = mg.Tensor([np.nan, 0.5, 0, 1], requires_grad=True)
+    for target in (np.ones(4), np.zeros(4), np.full(4, 0.5)):
+        losses, p.grad = mg.binary_cross_entropy(p, target, reduction="none"), None
+        losses.sum().backward()
+        np.testing.assert_array_equal(np.isnan(losses.numpy()), [True, False, False, False])
+        np.testing.assert_array_equal(np.isnan(p.grad.numpy()), [True, False, False, False])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_leaky_relu_of_infinity_is_infinite_for_every_slope(dtype):
+    for slope in (0, 0.1, 1, 2):
+        np.testing.assert_array_equal(mg.leaky_relu(np.array([np.inf, 3, np.nan, -1], dtype), slope).numpy(),
+                                      np.array([np.inf, 3, np.nan, -slope], dtype))
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"])
+@pytest.mark.parametrize("shape", [(1, 1, 0, 3), (1, 1, 3, 0), (2, 0, 4)], ids=str)
+def test_images_without_pixels_are_not_pooled(name, shape):
+    with pytest.raises(ValueError, match=f"{name}: images without pixels"):
+        getattr(mg, name)(np.zeros(shape), 2)
 
 
 @pytest.mark.parametrize("call", [lambda: mg.concatenate(mg.Tensor(1.0)), lambda: mg.stack(3), lambda: mg.vstack(None),
@@ -284,7 +354,7 @@ AXES = [(name, argument) for name, f in sorted(ops.declare.PUBLIC.items()) for a
 
 
 @pytest.mark.parametrize("name, argument", AXES)
-@pytest.mark.parametrize("wrong", [9, -9, 1.5, "x", (0, 9), np.nan, object()],
+@pytest.mark.parametrize("wrong", [9, -9, 1.5, "x", (0, 9), np.nan, True, object()],
                          ids=lambda wrong: type(wrong).__name__ + str(wrong)[:4])
 def test_a_bad_axis_names_the_operation(name, argument, wrong):
     more = {"source": {"destination": 0}, "destination": {"source": 0}, "axis1": {"axis2": 0}, "axis2": {"axis1": 0}}

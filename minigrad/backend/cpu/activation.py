@@ -188,8 +188,9 @@ def _silu_slope(x, work):  # s (1 + x (1 - s))
 
 
 def _leaky_relu(x, work, negative_slope):
-    y = np.multiply(x, x.dtype.type(negative_slope), out=work(0))
-    return (np.maximum if negative_slope <= 1 else np.minimum)(x, y, out=y)
+    y = np.minimum(x, 0, out=work(0))  # 0 times infinity would be NaN
+    y *= x.dtype.type(negative_slope)
+    return np.add(y, np.maximum(x, 0, out=work(1)), out=y)
 
 
 def _leaky_relu_slope(x, work, negative_slope):

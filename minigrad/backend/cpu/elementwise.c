@@ -155,11 +155,11 @@ void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float m
     }
 }
 
-/* p = shrink p; g += decay p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate m / (sqrt(v) / root + eps). */
-void adam_step(float *p, float *m, float *v, const float *g, index_t n, float rate, float b1, float b2, float root,
-               float eps, float decay, float shrink)
+/* p = shrink p; g += decay p; m = b1 m + c1 g; v = b2 v + c2 g^2; p -= rate m / (sqrt(v) / root + eps). c = 1 - b has few digits
+   left where it is computed in float. */
+void adam_step(float *p, float *m, float *v, const float *g, index_t n, float rate, float b1, float c1, float b2, float c2,
+               float root, float eps, float decay, float shrink)
 {
-    float c1 = 1 - b1, c2 = 1 - b2;
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
         float d = g[i] + decay * p[i];
         m[i] = b1 * m[i] + c1 * d;

@@ -120,7 +120,8 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
     native = kernel("adam_step", p, g, m, v)
     if native:
         decay, shrink = (0, 1 - lr * wd) if decoupled else (wd, 1)
-        for_all(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, b2, root, eps, decay, shrink), [p, m, v], [g])
+        for_all(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, 1 - b1, b2, 1 - b2, root, eps, decay, shrink),
+                [p, m, v], [g])
         return
 
     def step(p, m, v, g):
