@@ -43,9 +43,10 @@ def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
 def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
     """(file, class, moved) of each whole line, in order; empty if there is no log."""
     text, found = _text(path), []
-    for line in text.splitlines():  # each by itself: a quote that a torn line opened must not reach the next
+    delimiter = _delimiter(text)
+    for line in text.split("\n"):  # each by itself: a quote that a torn line opened must not reach the next
         with contextlib.suppress(csv.Error):
-            row = tuple(next(csv.reader([line], delimiter=_delimiter(text)), ()))
+            row = tuple(next(csv.reader([line.rstrip("\r")], delimiter=delimiter), ()))
             if len(row) == len(COLUMNS) and row != COLUMNS:
                 found.append(row[1:])
     return found

@@ -61,7 +61,7 @@ def run(config: Config, began: float) -> Answer:
         raise SystemExit(f"{config.folder}: {error}") from None
     print("\n".join(folder.description()), flush=True)
     with out.locked():
-        write_whole(out.path / SOURCE, str(path.resolve()))
+        write_whole(out.path / SOURCE, os.fsencode(path.resolve()))
         try:
             return _run(config, began, folder, out)
         except KeyboardInterrupt:
@@ -93,7 +93,7 @@ def run_folder(source: pathlib.Path, out: str = "") -> pathlib.Path:
 def _source(out):
     """What the run in a folder was made of; None if that is not known."""
     path = out / SOURCE
-    return pathlib.Path(path.read_text("utf-8", "surrogateescape")) if path.is_file() else None
+    return pathlib.Path(os.fsdecode(path.read_bytes())) if path.is_file() else None
 
 
 def _run(config, began, folder, out):

@@ -37,12 +37,10 @@ def _pair(name, x, target):
 
 
 def _fitting(name, argument, value, x):
-    """`value` (or None) as a Tensor, if it broadcasts to the shape of x: not the other way round."""
-    if value is None:
-        return None
-    value = as_tensor(value)
-    if value.ndim > x.ndim or any(n not in (1, m) for n, m in zip(value.shape[::-1], x.shape[::-1])):
-        raise ValueError(f"{name}: {argument} of shape {value.shape} does not broadcast to the input's, {x.shape}")
+    """`value`, if it is None or broadcasts to the shape of x: not the other way round."""
+    shape = () if value is None else as_tensor(value).shape
+    if len(shape) > x.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], x.shape[::-1])):
+        raise ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the input's, {x.shape}")
     return value
 
 

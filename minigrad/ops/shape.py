@@ -339,7 +339,7 @@ def roll(x: TensorLike, shift: Axes, axis: Axes | None = None) -> Tensor:
     sums = {}
     for by, a in np.broadcast(shifts, axes):
         sums[int(a)] = sums.get(int(a), 0) + int(by)
-    return _roll(x, shift=tuple(sums.values()), axis=tuple(sums)) if sums else x
+    return _roll(x, shift=tuple(sums.values()), axis=tuple(sums))
 
 
 @operation(method=True, numpy=np.repeat)

@@ -88,7 +88,7 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
     whole(1, "dropout", x, keep, settings=(2.0,))
     whole(1, "add", x, x)
     whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
-    whole(3, "adam_step", x, settings=(0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.9))
+    whole(3, "adam_step", x, settings=(0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9))
 
 
 def test_sums():

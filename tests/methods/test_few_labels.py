@@ -1,5 +1,6 @@
 """Few labels: each part against plain NumPy, what folders may hold, and labels that are never lost."""
 import math
+import os
 import pathlib
 import zipfile
 
@@ -400,12 +401,12 @@ def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
 @pytest.mark.parametrize("torn", [b'2026-01-01T00:00:00,"d, e/1.p', b'"', b"2026-01-01T00:00:00," + b"x" * 200_000, b'2026,a.png,"ca'])
 def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
     path = tmp_path / label_log.NAME
-    label_log.append(path, "a.png", "cat")
+    label_log.append(path, "a\u2028\x85.png", "cat")
     with open(path, "ab") as file:
         file.write(torn)
     for i in range(3):
         label_log.append(path, f"{i}.png", "dog")
-    assert label_log.labels(path) == {"a.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
+    assert label_log.labels(path) == {"a\u2028\x85.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
 
 
 @pytest.mark.parametrize("text", ["time;file;class;moved\r\n2026;a, b.png;cat;\r\n2026;c.png;dog;\r\n",
@@ -424,7 +425,7 @@ def test_folders_of_one_name_have_runs_of_their_own(tmp_path, monkeypatch, capsy
     first, second = (make_folder(tmp_path / side / "photos.2023", 2, 2) for side in ("a", "b"))
     taken = session.run_folder(first)
     assert taken == pathlib.Path("runs/few_labels/photos.2023")
-    write_whole(taken / session.SOURCE, str(first))
+    write_whole(taken / session.SOURCE, os.fsencode(first))
     assert session.run_folder(first) == taken and not capsys.readouterr().out
     other = session.run_folder(second)
     assert other.parent == taken.parent and other != taken and f"holds the run on {first}" in capsys.readouterr().out
