@@ -41,7 +41,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         raise ValueError("save: no array can be called '__metadata__' in a file of safetensors")
     on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
     for name, array in on_host.items():
-        if array.dtype.kind in "cOUSMm" or array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        if array.dtype.kind in "cOUSMm" or array.dtype.type is np.void or array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"save: '{name}' is of dtype {array.dtype}, which a file of safetensors cannot hold")
     with replacing(path) as temporary:
         safetensors.numpy.save_file(on_host, temporary, metadata={"facts": json.dumps(facts)})

@@ -480,8 +480,9 @@ def test_a_gradient_that_is_no_tensor_is_named(kind):
     (p,) = parameters((2,))
     optimizer = made(kind, [p])
     p.grad = np.ones(2)
-    with pytest.raises(TypeError, match="gradient of parameter 0 is a Tensor, not ndarray"):
-        optimizer.step()
+    for call in (optimizer.step, lambda: optim.clip_grad_norm_([p], 1.0), lambda: optim.LossScaler().step(optimizer)):
+        with pytest.raises(TypeError, match="gradient of parameter 0 is a Tensor, not ndarray"):
+            call()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 A line is (time, file, class, moved): the file's name below the folder, the class, empty when the label was taken back, and
 where the file was moved, if it was. The last line of a file counts. A spreadsheet may have saved it with semicolons.
 """
+import codecs
 import contextlib
 import csv
 import io
@@ -24,27 +25,29 @@ def place(folder: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
 
 def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
     """Adds a line, in one write that is on the disk when this returns. What a kill left of a line is closed and stays."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=_delimiter(_text(path)), lineterminator="\n")
-    writer.writerow((time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as log:
-        start = ""
+        log.seek(0)
+        text, delimiter = io.StringIO(), _delimiter(log.readline())
         if log.seek(0, os.SEEK_END) == 0:
-            start = ",".join(COLUMNS) + "\n"
+            text.write(",".join(COLUMNS) + "\n")
         else:
             log.seek(-1, os.SEEK_END)
-            start = "" if log.read(1) == b"\n" else "\n"
-        log.write((start + text.getvalue()).encode())
+            text.write("" if log.read(1) == b"\n" else "\n")
+        row = time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(row)
+        log.write(text.getvalue().encode())
         log.flush()
         os.fsync(log.fileno())
 
 
 def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
     """(file, class, moved) of each whole line, in order; empty if there is no log."""
-    text, found = _text(path), []
-    delimiter = _delimiter(text)
-    for line in text.split("\n"):  # each by itself: a quote that a torn line opened must not reach the next
+    if not path.exists():
+        return []
+    content, found = path.read_bytes(), []
+    delimiter = _delimiter(content)
+    for line in content.decode("utf-8-sig", "replace").split("\n"):  # each by itself: a quote that a torn line opened must not reach the next
         with contextlib.suppress(csv.Error):
             row = tuple(next(csv.reader([line.rstrip("\r")], delimiter=delimiter), ()))
             if len(row) == len(COLUMNS) and row != COLUMNS:
@@ -52,12 +55,9 @@ def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def _text(path):
-    return path.read_bytes().decode("utf-8-sig", "replace") if path.exists() else ""
-
-
-def _delimiter(text):
-    return ";" if text.startswith(";".join(COLUMNS)) else ","
+def _delimiter(content):
+    """By the names of the columns, behind a byte order mark or not."""
+    return ";" if content.removeprefix(codecs.BOM_UTF8).startswith(";".join(COLUMNS).encode()) else ","
 
 
 def labels(path: pathlib.Path) -> dict[str, str]:

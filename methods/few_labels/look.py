@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, find_files, open_picture, some
-from minigrad.data.labelled_texts import LABEL, TABLES, TEXT, table_rows, text_column
+from minigrad.data.folder import arrange, content_of, find_files, open_picture, printable, some
+from minigrad.data.labelled_texts import LABEL, TABLES, TEXT, decode_lines, decode_text, table_rows, text_column
 
 from . import label_log
 
@@ -98,7 +98,7 @@ class Folder:
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled
-        lines = [f"{self.path} holds {_number(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
+        lines = [f"{printable(str(self.path))} holds {_number(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
                  f" to learn from, {len(rest)} without" + (f", {len(test)} to test on." if len(test) else ".")]
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
@@ -168,7 +168,7 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what):
     clicked = {name: kind for name, kind in label_log.labels(log).items() if name in readers}
     kinds = kinds | clicked
     if clicked:
-        notes.append(f"{_number(len(clicked), 'label comes', 'labels come')} from {log}.")
+        notes.append(f"{_number(len(clicked), 'label comes', 'labels come')} from {printable(str(log))}.")
     classes, files = tuple(sorted(set(kinds.values()))), list(readers)
     place = {kind: k for k, kind in enumerate(classes)}
     labels = np.array([place[kinds[name]] if name in kinds else -1 for name in files], np.int64)
@@ -210,22 +210,6 @@ def _columns(name, rows):
         raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
     _, at = text_column(rows)
     return at, 1 - at if width == 2 else None, 0
-
-
-def decode_text(content: bytes) -> str:
-    """The text of a file, white space as single spaces. ValueError: it is none in UTF-8, or empty."""
-    return " ".join(decode_lines(content).split())
-
-
-def decode_lines(content: bytes) -> str:
-    """The text of a file as it is. ValueError: it is none in UTF-8, or empty."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
-    if not text.strip() or "\0" in text:
-        raise ValueError("it is empty" if not text.strip() else "it is no text in UTF-8")
-    return text
 
 
 def _classes(names, what):

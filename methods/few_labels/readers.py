@@ -12,10 +12,10 @@ from methods.training.texts import tokenised
 from methods.transfer.features import encode
 from minigrad import nn
 from minigrad.data.folder import open_picture
+from minigrad.data.labelled_texts import decode_text
 from minigrad.data.text import WordPiece
 
 from . import plain
-from .look import decode_text
 
 TOKENS = 128  # of a text at most
 

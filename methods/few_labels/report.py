@@ -9,6 +9,7 @@ import numpy as np
 
 from methods.training.page import whole
 from methods.training.prediction import class_sets
+from minigrad.data.folder import printable
 
 from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
@@ -28,7 +29,7 @@ def page(result: Answer, run: str) -> str:
                 _tried(result), _sure(result), _confused(result), _suspicious(result), _duplicates(result), _map(result),
                 _curves(result), _predict(run, result), _unusable(result)]
     made = f'<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after the start.</small></p>'
-    return whole(f"{folder.path.resolve().name}: an answer from few labels", *filter(None, sections), made,
+    return whole(f"{printable(folder.path.resolve().name)}: an answer from few labels", *filter(None, sections), made,
                  style=STYLE.read_text())
 
 

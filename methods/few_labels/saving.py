@@ -7,6 +7,7 @@ from methods import peft
 from methods.peft.prediction import FILE
 from methods.training import checkpoint, encoders
 from methods.training.classifier import Architecture, Classifier, full_name, load_classifier
+from methods.training.encoders import CHECKPOINT
 from methods.training.pictures import EncoderInput
 from methods.training.prediction import UNCERTAINTY
 from methods.training.run import write_whole
@@ -20,7 +21,6 @@ from .families import Trained
 from .readers import PictureReader, TextReader
 from .text_families import TunedText, inputs
 
-CHECKPOINT = "checkpoint.safetensors"
 
 def save(result: Answer, reader: PictureReader | TextReader, out: pathlib.Path) -> None:
     """Writes the chosen classifier, calibrated, and the threshold of its sets of classes."""

@@ -10,6 +10,7 @@ import numpy as np
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
+from minigrad.data.folder import printable
 
 from . import report, small_families, trials
 from .answer import Answer, answer, tested
@@ -61,6 +62,7 @@ def run(config: Config, began: float) -> Answer:
         raise SystemExit(f"{config.folder}: {error}") from None
     print("\n".join(folder.description()), flush=True)
     with out.locked():
+        run_folder(path, str(out.path))  # another may have taken it since
         write_whole(out.path / SOURCE, os.fsencode(path.resolve()))
         try:
             return _run(config, began, folder, out)
@@ -80,14 +82,14 @@ def run_folder(source: pathlib.Path, out: str = "") -> pathlib.Path:
     source = source.resolve()
     if out:
         if (other := _source(pathlib.Path(out))) not in (None, source) and other.exists():
-            raise SystemExit(f"--out {out}: it holds the run on {other}; choose another --out")
+            raise SystemExit(printable(f"--out {out}: it holds the run on {other}; choose another --out"))
         return pathlib.Path(out)
     path = pathlib.Path("runs/few_labels", (source.stem if source.is_file() else source.name) or "folder")
     if (other := _source(path)) in (None, source):
         return path
-    other_path = path.with_name(f"{path.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")
-    print(f"{path} holds the run on {other}, so this one goes to {other_path}; if they are the same, moved, give --out {path}")
-    return other_path
+    free = path.with_name(f"{path.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")
+    print(printable(f"{path} holds the run on {other}, so this one goes to {free}; if they are the same, moved, give --out {path}"))
+    return free
 
 
 def _source(out):
@@ -158,9 +160,9 @@ def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, be
         save(result, reader, out.path)
         write_csv(out.path / "predictions.csv", _predictions(result, end))
     write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
-    write_whole(out.path / "report.html", report.page(result, str(out.path)))
+    write_whole(out.path / "report.html", report.page(result, printable(str(out.path))))
     print(f"\n{report.headline(result)}")
-    print(f"after {result.seconds:.0f} s: the report is {out.path / 'report.html'}", flush=True)
+    print(f"after {result.seconds:.0f} s: the report is {printable(str(out.path / 'report.html'))}", flush=True)
 
 
 def _predictions(result, end):
@@ -171,7 +173,7 @@ def _predictions(result, end):
             print(f"predictions.csv has {start} of {len(rest)} unlabelled {folder.what}s; examples.predict reads the others")
             break
         some = rest[start:start + AT_ONCE]
-        names = [(folder.path / folder.files[i]).as_posix() for i in some]
+        names = [printable((folder.path / folder.files[i]).as_posix()) for i in some]
         found += most_probable(names, result.probabilities(some), result.classes)
     return found
 

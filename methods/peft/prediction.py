@@ -1,6 +1,7 @@
 """Classifying new texts and pictures with what a run has fine-tuned."""
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
+from minigrad.data.folder import content_of, find_files, skipped_line
 from minigrad.data.labelled_texts import TABLES, table_rows, text_column
 
 from . import load, read
 
 FILE = "fine_tuning.safetensors"
+ENDINGS = {*TABLES, ".txt"}  # of files of texts
 
 
 @dataclass
@@ -89,32 +92,49 @@ def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") 
 
 
 def texts_in(given: str) -> list[str]:
-    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, of all such files in a folder, or else
-    the text itself.
+    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, of all such files below a folder, or
+    else the text itself.
 
     Raises:
         FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read, or
             is of another kind, or the folder holds none.
     """
+    if os.path.isdir(given):  # not pathlib's, to which a text is too long a name
+        return _texts_below(given)
     path = pathlib.Path(given)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*TABLES, ".txt") and file.is_file())
-        if not files:
-            raise ValueError(f"{given} is a folder without texts: no {', '.join(sorted((*TABLES, '.txt')))} lies in it")
-        return [text for file in files for text in texts_in(str(file))]
-    if path.is_file() and path.suffix.lower() not in (*TABLES, ".txt"):
-        raise ValueError(f"{given} is a file, but no text: {', '.join(sorted((*TABLES, '.txt')))} are read")
-    table, lines = path.suffix.lower() in TABLES, path.suffix.lower() == ".txt"
-    if not table and not lines or " " in given and not path.is_file():
-        return [" ".join(given.split())]
-    if not path.is_file():
+    named = path.suffix.lower() in ENDINGS
+    if os.path.isfile(given):
+        if not named:
+            raise ValueError(f"{given} is a file, but no text: {', '.join(sorted(ENDINGS))} are read")
+        return _texts(given, path.read_bytes())
+    if named and " " not in given:
         raise FileNotFoundError(f"there is no {given}")
-    if table:
-        rows, at = text_column([row for _, row in table_rows(given, path.read_bytes())])
+    return [" ".join(given.split())]
+
+
+def _texts_below(folder):
+    """Those of all files; of what cannot be read standard error says why."""
+    found, texts = find_files(folder, ENDINGS, "text"), []
+    if not found.files:
+        raise ValueError(f"{folder} is a folder without texts: no {', '.join(sorted(ENDINGS))} lies in it")
+    for name, read_file in found.files.items():
+        try:
+            texts += _texts(name, content_of(read_file))
+        except ValueError as error:
+            found.skipped[name] = str(error)
+    if found.skipped:
+        print(skipped_line(found.skipped), file=sys.stderr)
+    return texts
+
+
+def _texts(name, content):
+    """Those of a file with this name."""
+    if pathlib.Path(name).suffix.lower() in TABLES:
+        rows, at = text_column([row for _, row in table_rows(name, content)])
         found = [row[at] for row in rows if at < len(row)]
     else:
         try:
-            found = path.read_bytes().decode("utf-8-sig").splitlines()
+            found = content.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            raise ValueError(f"{given} is no text in UTF-8") from None
+            raise ValueError(f"{name} is no text in UTF-8") from None
     return [" ".join(text.split()) for text in found if text.strip()]

@@ -148,7 +148,7 @@ def own_pictures(path: str) -> Pictures:
             labels[where] = k
             part.extend(where)
     train, test, unlabelled = (np.sort(np.array(part, int)) for part in (*parts, [place[n] for n in layout.unlabelled]))
-    notes = "".join(f"\n{note}" for note in (*layout.notes, *[skipped_line(found.skipped)] * bool(found.skipped)))
+    notes = "".join(f"\n{note}" for note in filter(None, (*layout.notes, skipped_line(found.skipped))))
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,

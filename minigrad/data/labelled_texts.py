@@ -178,23 +178,27 @@ def _folders(path, skipped):
     found = find_files(path, {".txt"}, "text")
     if not found.files:
         raise ValueError(f"{path} holds no table (.tsv, .csv) and no .txt files")
-    layout, texts = arrange(found.files, "text"), {}
-
-    def decode(content):
-        try:
-            text = " ".join(content.decode("utf-8-sig").split())
-        except UnicodeDecodeError:
-            raise ValueError("it is no text in UTF-8") from None
-        if not text or "\0" in text:
-            raise ValueError("it is empty" if not text else "it is no text in UTF-8")
-        return text
-
-    for name, text in found.read(decode):
-        texts[name] = text
+    layout, texts = arrange(found.files, "text"), dict(found.read(decode_text))
     skipped |= found.skipped
     parts = {"train": layout.train} | ({"test": layout.test} if layout.test else {})
     return {part: [(texts[name], label) for label, names in classes.items() for name in names if name in texts]
             for part, classes in parts.items()}
+
+
+def decode_text(content: bytes) -> str:
+    """The text of a file, white space as single spaces. ValueError: it is none in UTF-8, or empty."""
+    return " ".join(decode_lines(content).split())
+
+
+def decode_lines(content: bytes) -> str:
+    """The text of a file as it is. ValueError: it is none in UTF-8, or empty."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    if not text.strip() or "\0" in text:
+        raise ValueError("it is empty" if not text.strip() else "it is no text in UTF-8")
+    return text
 
 
 # -- made up ---------------------------------------------------------------------------------------------------------

@@ -157,10 +157,8 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
     input, weight, target = as_tensor(input), as_tensor(weight), as_tensor(target)
-    if not input.ndim:
-        raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     axis = min(1, input.ndim - 1)
-    if weight.shape != input.shape[axis:axis + 1]:
+    if not input.ndim or weight.shape != input.shape[axis:axis + 1]:
         raise ValueError(f"cross_entropy: one weight for each class wanted for an input {input.shape}, got {weight.shape}")
     classes = weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))  # along the axis of the classes
     if backend.is_float(target.dtype):

@@ -151,7 +151,8 @@ class Module:
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
         own = {name: array for name, array in own.items() if name in state}
         for name, array in own.items():
-            if not hasattr(state[name], "shape") or getattr(state[name].dtype, "kind", "") == "c":
+            dtype = getattr(state[name], "dtype", None)
+            if dtype is None or isinstance(dtype, np.dtype) and dtype.kind not in "fiub" and not backend.is_float(dtype):
                 raise TypeError(f"load_state_dict: '{name}' is no array of real numbers, but {type(state[name]).__name__}")
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")

@@ -92,14 +92,12 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if labels.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
                          f"got {labels.shape}")
-    if xp(labels) is np and dtype == np.uint64 and (labels >= classes).any():  # int64 would make others negative
-        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()} for {classes} classes")
-    labels = labels.astype(np.int64).reshape(-1)
-    counted = labels != ignore_index
-    if xp(labels) is np:
-        present = labels[counted]
+    if xp(labels) is np:  # before they are int64, which would make large uint64 negative
+        present = labels[labels != ignore_index]
         if present.size and not (0 <= present.min() and present.max() < classes):
             raise ValueError(f"cross_entropy: labels from {present.min()} to {present.max()} for {classes} classes")
+    labels = labels.astype(np.int64).reshape(-1)
+    counted = labels != ignore_index
     losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
                                   ignored=ignore_index)
     if _checked("cross_entropy", reduction) == "none":

@@ -7,7 +7,7 @@ import numpy as np
 from ..backend import xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
-from .optimizer import instance, number
+from .optimizer import gradient_of, instance, number
 
 
 def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float | Tensor:
@@ -32,7 +32,7 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
     params = list(params)
     for i, p in enumerate(params):
         instance(p, Tensor, f"clip_grad_norm_: params[{i}]")
-    grads = [p.grad._array for p in params if p.grad is not None]
+    grads = [gradient_of("clip_grad_norm_", i, p) for i, p in enumerate(params) if p.grad is not None]
     if not grads:
         return 0.0
     total = sum((g.astype(np.float64) ** 2).sum() for g in grads)

@@ -4,7 +4,7 @@ import numpy as np
 from ..backend import xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
-from .optimizer import instance, matching, number, Optimizer
+from .optimizer import gradient_of, instance, matching, number, Optimizer
 
 
 class LossScaler:
@@ -53,7 +53,8 @@ class LossScaler:
             TypeError: `optimizer` is no Optimizer.
         """
         instance(optimizer, Optimizer, "LossScaler.step: optimizer")
-        grads = [p.grad._array for p in optimizer.params if p.grad is not None and p.requires_grad]
+        grads = [gradient_of("LossScaler.step", i, p) for i, p in enumerate(optimizer.params)
+                 if p.grad is not None and p.requires_grad]
         with np.errstate(invalid="ignore", over="ignore"):
             total = sum((g * 0).sum(dtype=np.float32) for g in grads)  # 0, or NaN if anything is not finite
         if wrap(xp(total).asarray(total)).item() != 0:

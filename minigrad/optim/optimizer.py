@@ -3,6 +3,7 @@ import functools
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -149,10 +150,7 @@ class Optimizer:
 
     def _step(self, group, members, t):
         """A step of some parameters of a group, which is their step number `t`."""
-        for i, p, _ in members:
-            if not isinstance(p.grad, Tensor):
-                raise TypeError(f"{self._owner}: the gradient of parameter {i} is a Tensor, not {type(p.grad).__name__}")
-        rows = [(p._array, p.grad._array, *state.values()) for _, p, state in members]
+        rows = [(p._array, gradient_of(self._owner, i, p), *state.values()) for i, p, state in members]
         for i, row in enumerate(rows):
             if row[0].shape != row[1].shape:
                 raise ValueError(f"{self._owner}: parameter {members[i][0]} has shape {row[0].shape}, its gradient "
@@ -225,6 +223,13 @@ def number(value, name: str, below: float = math.inf, least: float = 0) -> float
         low = f"{least} or more" if least else "not negative"
         raise ValueError(f"{name} must be {low} and {'finite' if below == math.inf else f'below {below}'}, not {value}")
     return float(value)
+
+
+def gradient_of(owner: str, i: int, parameter: Tensor) -> Any:
+    """The array of the gradient of parameter number i. TypeError: it is no Tensor, which anybody may have assigned."""
+    if not isinstance(parameter.grad, Tensor):
+        raise TypeError(f"{owner}: the gradient of parameter {i} is a Tensor, not {type(parameter.grad).__name__}")
+    return parameter.grad._array
 
 
 def instance(value, kind: type, name: str) -> None:

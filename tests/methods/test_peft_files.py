@@ -111,14 +111,21 @@ def test_damaged_files_are_refused(tmp_path):
         peft.load(net, tmp_path / "c.safetensors")
 
 
-def test_texts_are_those_of_files_and_folders_and_no_picture_is_one(tmp_path):
+def test_texts_are_those_of_files_and_folders_and_no_picture_is_one(tmp_path, capsys):
     (tmp_path / "below").mkdir()
     (tmp_path / "a.txt").write_text("one\n\ntwo  words\n")
     (tmp_path / "below" / "b.csv").write_text("text,label\nthree,x\nfour,y\n")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty").mkdir()
     assert texts_in(str(tmp_path)) == ["one", "two words", "three", "four"]
+    (tmp_path / "below" / ".hidden.txt").write_text("unseen")
+    (tmp_path / "broken.txt").write_bytes(b"\xff\xfe\xfa")
+    (tmp_path / "dead.txt").symlink_to(tmp_path / "nowhere")
+    assert texts_in(str(tmp_path)) == ["one", "two words", "three", "four"]
+    assert {"broken.txt", "dead.txt"} == {word.strip("(),") for word in capsys.readouterr().err.split() if word.endswith(".txt")}
     assert texts_in("a  plain text") == ["a plain text"]
+    for text in ("word " * 100, "x" * 5000, "with a \0 in it", "and so on .."):
+        assert texts_in(text) == [" ".join(text.split())]
     for wrong, said in (("picture.png", "a file, but no text"), ("empty", "a folder without texts")):
         with pytest.raises(ValueError, match=said):
             texts_in(str(tmp_path / wrong))

@@ -376,7 +376,9 @@ def test_arrays_whose_names_coincide_are_not_lost(names):
 
 
 @pytest.mark.parametrize("state", [[1], None, "weight", {"weight": [[1.0]], "bias": np.ones(1)}, {"weight": np.ones((1, 1)), "bias": "b"},
-                                   {"weight": np.ones((1, 1), complex), "bias": np.ones(1)}], ids=lambda state: type(state).__name__)
+                                   {"weight": np.ones((1, 1), complex), "bias": np.ones(1)},
+                                   {"weight": np.ones((1, 1)), "bias": np.array(["b"])}, {"weight": np.ones((1, 1)), "bias": np.array([None])},
+                                   {"weight": np.ones((1, 1)), "bias": np.array(["2020"], "M8[Y]")}], ids=lambda state: type(state).__name__)
 def test_a_state_that_is_no_dict_of_real_arrays_is_refused_and_changes_nothing(state):
     net = nn.Linear(1, 1)
     before = net.state_dict()

@@ -171,6 +171,19 @@ def test_unsigned_labels_do_not_turn_negative(label, weight):
         nn.functional.cross_entropy(P, np.array([0, label], np.uint64), weight)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint64, np.int64])
+def test_unsigned_labels_that_are_ignored_do_not_count(dtype):
+    losses = mg.cross_entropy(P, np.array([0, 255], dtype), ignore_index=255, reduction="none")
+    assert losses.shape == (2,) and losses.tolist()[1] == 0 < losses.tolist()[0]
+
+
+@pytest.mark.parametrize("target", [2.0, 0], ids=["probability", "label"])
+@pytest.mark.parametrize("weight", [None, np.ones(()), np.ones(1), np.ones(3)], ids=str)
+def test_logits_have_an_axis_of_classes(target, weight):
+    with pytest.raises(ValueError, match="cross_entropy: (logits need an axis|one weight for each)"):
+        nn.functional.cross_entropy(np.float32(1), target, weight)
+
+
 def test_binary_cross_entropy_wants_probabilities_and_shows_nan():
     for wrong in (1.5, -2, np.inf, -np.inf):
         with pytest.raises(ValueError, match="probabilities from 0 to 1 wanted.*with_logits"):

@@ -30,10 +30,11 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     y = empty((n, ho, wo, c), x.dtype)
     winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
     native = compiled("max_pool", x) if winner.dtype == np.uint8 else None
-    x = contiguous_nhwc(x) if native and x.strides[1] != x.itemsize else nhwc(x)
     if native:
+        x = nhwc(x) if x.strides[1] == x.itemsize else contiguous_nhwc(x)
         native(x, *(s // x.itemsize for s in x.strides[:3]), *x.shape, y, winner, ho, wo, *kernel, *stride, *padding)
         return nchw(y), nchw(winner)
+    x = nhwc(x)
 
     def block(index):
         images, rows = index
