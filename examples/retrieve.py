@@ -16,6 +16,7 @@ import tyro
 from examples.zero_shot import features_of
 from methods.training.settings import check, command, setting
 from methods.vision_language import retrieval, trained
+from minigrad.data.labelled_texts import decode_lines
 
 
 @dataclasses.dataclass
@@ -38,8 +39,8 @@ def main(run):
     texts = list(run.texts)
     if run.file:
         try:
-            lines = pathlib.Path(run.file).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = decode_lines(pathlib.Path(run.file).read_bytes()).splitlines()
+        except (OSError, ValueError) as error:
             raise SystemExit(f"--file {run.file}: {error}") from None
         texts += [line.strip() for line in lines if line.strip()]
     if not texts:

@@ -188,9 +188,13 @@ class _Machine:
         self.at += count
         return self.code[self.at - count:self.at]
 
-    def number(self, kind: str) -> int:
-        """The next number, in the notation of `struct`."""
-        return struct.unpack(kind, self.take(struct.calcsize(kind)))[0]
+    def number(self, kind: struct.Struct) -> Any:
+        """The next number."""
+        return kind.unpack(self.take(kind.size))[0]
+
+    def text(self, length: struct.Struct) -> str:
+        """The next text, behind the number of its bytes."""
+        return self.take(self.number(length)).decode()
 
     def line(self) -> str:
         """The next line of text."""
@@ -207,7 +211,9 @@ class _Machine:
                 self.steps += 1
                 if self.steps > MOST_STEPS:
                     raise ValueError("its pickle takes too many steps")
-                self.step(code)
+                if code not in INSTRUCTIONS:
+                    raise ValueError(f"its pickle has the instruction {code!r}, which no file of tensors needs")
+                INSTRUCTIONS[code](self)
             return self.stack.pop()
         except (IndexError, KeyError):
             raise ValueError("its pickle is damaged: something is used that was not made") from None
@@ -218,83 +224,13 @@ class _Machine:
         items, self.stack[at:] = self.stack[at:], []
         return items
 
-    def step(self, code: bytes) -> None:
-        """One instruction, by the names of the module `pickle`."""
-        stack, memo = self.stack, self.memo
-        match code:
-            case pickle.BINPUT:
-                memo[self.number("B")] = stack[-1]
-            case pickle.LONG_BINPUT:
-                memo[self.number("<I")] = stack[-1]
-            case pickle.MEMOIZE:
-                memo[len(memo)] = stack[-1]
-            case pickle.BINGET:
-                stack.append(memo[self.number("B")])
-            case pickle.LONG_BINGET:
-                stack.append(memo[self.number("<I")])
-            case pickle.MARK:
-                self.marks.append(len(stack))
-            case pickle.BININT1:
-                stack.append(self.number("B"))
-            case pickle.BININT2:
-                stack.append(self.number("<H"))
-            case pickle.BININT:
-                stack.append(self.number("<i"))
-            case pickle.LONG1:
-                stack.append(int.from_bytes(self.take(self.number("B")), "little", signed=True))
-            case pickle.BINFLOAT:
-                stack.append(self.number(">d"))
-            case pickle.NONE | pickle.NEWTRUE | pickle.NEWFALSE:
-                stack.append({pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False}[code])
-            case pickle.SHORT_BINUNICODE | pickle.SHORT_BINSTRING:
-                stack.append(self.take(self.number("B")).decode())
-            case pickle.BINUNICODE | pickle.BINSTRING:
-                stack.append(self.take(self.number("<I")).decode())
-            case pickle.BINUNICODE8:
-                stack.append(self.take(self.number("<Q")).decode())
-            case pickle.EMPTY_TUPLE:
-                stack.append(())
-            case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
-                count = 1 + (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3).index(code)
-                stack[-count:] = [tuple(stack[-i] for i in range(count, 0, -1))]
-            case pickle.TUPLE:
-                stack.append(tuple(self.since_mark()))
-            case pickle.EMPTY_LIST:
-                stack.append([])
-            case pickle.APPEND:
-                _list(stack[-2]).append(stack.pop())
-            case pickle.APPENDS:
-                _list(stack[self.marks[-1] - 1]).extend(self.since_mark())
-            case pickle.EMPTY_DICT:
-                stack.append({})
-            case pickle.SETITEM:
-                value, key = stack.pop(), stack.pop()
-                _set(stack[-1], [key, value])
-            case pickle.SETITEMS:
-                items = self.since_mark()
-                _set(stack[-1], items)
-            case pickle.GLOBAL:
-                stack.append(_imported(self.line(), self.line()))
-            case pickle.STACK_GLOBAL:
-                name, module = stack.pop(), stack.pop()
-                stack.append(_imported(module, name))
-            case pickle.BINPERSID:
-                stack.append(self.storage(stack.pop()))
-            case pickle.REDUCE:
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_result(function, arguments))
-            case pickle.BUILD:
-                stack.pop()
-                if not isinstance(stack[-1], dict):  # an OrderedDict's attributes say nothing about tensors
-                    raise ValueError("its pickle sets attributes of an object")
-            case pickle.PROTO:
-                self.take(1)
-            case pickle.FRAME:
-                self.take(8)
-            case pickle.INST:
-                raise ValueError(f"its pickle asks for {self.line()}.{self.line()}, which is no tensor")
-            case _:
-                raise ValueError(f"its pickle has the instruction {code!r}, which no file of tensors needs")
+    def push(self, value: Any) -> None:
+        """Puts a value on the stack."""
+        self.stack.append(value)
+
+    def put(self, key: int) -> None:
+        """Keeps the last value under a number."""
+        self.memo[key] = self.stack[-1]
 
     def storage(self, facts: Any) -> Storage:
         """The storage that a tuple ("storage", type, key, device, how many numbers[, view]) names."""
@@ -312,6 +248,71 @@ class _Machine:
             case [(_, int(first), int(count))] if 0 <= first <= first + count <= total:
                 return replace(storage, first=first, count=count)
         raise ValueError(f"storage {key!r:.50} is described wrongly")
+
+
+def _tuple(m, count):
+    m.stack[-count:] = [tuple(m.stack[-i] for i in range(count, 0, -1))]
+
+
+def _long(m):
+    m.push(int.from_bytes(m.take(m.number(BYTE)), "little", signed=True))
+
+
+def _append(m):
+    _list(m.stack[-2]).append(m.stack.pop())
+
+
+def _set_item(m):
+    value, key = m.stack.pop(), m.stack.pop()
+    _set(m.stack[-1], [key, value])
+
+
+def _set_items(m):
+    items = m.since_mark()
+    _set(m.stack[-1], items)
+
+
+def _stack_global(m):
+    name, module = m.stack.pop(), m.stack.pop()
+    m.push(_imported(module, name))
+
+
+def _reduce(m):
+    arguments, function = m.stack.pop(), m.stack.pop()
+    m.push(_result(function, arguments))
+
+
+def _build(m):
+    m.stack.pop()
+    if not isinstance(m.stack[-1], dict):  # an OrderedDict's attributes say nothing about tensors
+        raise ValueError("its pickle sets attributes of an object")
+
+
+def _inst(m):
+    raise ValueError(f"its pickle asks for {m.line()}.{m.line()}, which is no tensor")
+
+
+BYTE, SHORT, WORD, LONG = (struct.Struct(kind) for kind in ("B", "<H", "<I", "<Q"))
+SIGNED, DOUBLE = struct.Struct("<i"), struct.Struct(">d")
+INSTRUCTIONS: dict[bytes, Callable[[_Machine], Any]] = {  # by their names in the module `pickle`
+    pickle.BINPUT: lambda m: m.put(m.number(BYTE)), pickle.LONG_BINPUT: lambda m: m.put(m.number(WORD)),
+    pickle.MEMOIZE: lambda m: m.put(len(m.memo)),
+    pickle.BINGET: lambda m: m.push(m.memo[m.number(BYTE)]), pickle.LONG_BINGET: lambda m: m.push(m.memo[m.number(WORD)]),
+    pickle.MARK: lambda m: m.marks.append(len(m.stack)),
+    pickle.BININT1: lambda m: m.push(m.number(BYTE)), pickle.BININT2: lambda m: m.push(m.number(SHORT)),
+    pickle.BININT: lambda m: m.push(m.number(SIGNED)), pickle.LONG1: _long, pickle.BINFLOAT: lambda m: m.push(m.number(DOUBLE)),
+    pickle.NONE: lambda m: m.push(None), pickle.NEWTRUE: lambda m: m.push(True), pickle.NEWFALSE: lambda m: m.push(False),
+    pickle.SHORT_BINUNICODE: lambda m: m.push(m.text(BYTE)), pickle.SHORT_BINSTRING: lambda m: m.push(m.text(BYTE)),
+    pickle.BINUNICODE: lambda m: m.push(m.text(WORD)), pickle.BINSTRING: lambda m: m.push(m.text(WORD)),
+    pickle.BINUNICODE8: lambda m: m.push(m.text(LONG)),
+    pickle.EMPTY_TUPLE: lambda m: m.push(()), pickle.TUPLE: lambda m: m.push(tuple(m.since_mark())),
+    pickle.TUPLE1: lambda m: _tuple(m, 1), pickle.TUPLE2: lambda m: _tuple(m, 2), pickle.TUPLE3: lambda m: _tuple(m, 3),
+    pickle.EMPTY_LIST: lambda m: m.push([]), pickle.APPEND: _append,
+    pickle.APPENDS: lambda m: _list(m.stack[m.marks[-1] - 1]).extend(m.since_mark()),
+    pickle.EMPTY_DICT: lambda m: m.push({}), pickle.SETITEM: _set_item, pickle.SETITEMS: _set_items,
+    pickle.GLOBAL: lambda m: m.push(_imported(m.line(), m.line())), pickle.STACK_GLOBAL: _stack_global,
+    pickle.BINPERSID: lambda m: m.push(m.storage(m.stack.pop())), pickle.REDUCE: _reduce, pickle.BUILD: _build,
+    pickle.PROTO: lambda m: m.take(1), pickle.FRAME: lambda m: m.take(8), pickle.INST: _inst}
 
 
 def _list(value):

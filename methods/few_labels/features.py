@@ -8,6 +8,7 @@ in any folder is never encoded twice.
 import contextlib
 import hashlib
 import pathlib
+import tempfile
 import time
 
 import numpy as np
@@ -29,12 +30,23 @@ CHUNK = 64  # pictures in memory at a time
 
 
 class Store:
-    """The file of records of one encoder. Args: path: of the file; width: how many features there are."""
+    """The file of records of one encoder, in a folder for this process alone if it cannot be written.
+
+    Args:
+        path: of the file.
+        width: how many features there are.
+    """
 
     def __init__(self, path: pathlib.Path, width: int):
         self.path, self.kind = path, np.dtype([("key", "V16"), ("x", "<f4", (width,))])
         self.rows: dict[bytes, int] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            open(path, "ab").close()
+        except OSError as error:
+            print(f"the features cannot be kept for the next run: {error}; set MINIGRAD_CACHE to a folder that can be written")
+            self._own = tempfile.TemporaryDirectory()
+            self.path = pathlib.Path(self._own.name, path.name)
         self._scan()
 
     def _scan(self):

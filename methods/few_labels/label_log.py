@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 NAME = "few_labels.csv"
 COLUMNS = ("time", "file", "class", "moved")
@@ -60,11 +61,11 @@ def _delimiter(content):
     return ";" if content.removeprefix(codecs.BOM_UTF8).startswith(";".join(COLUMNS).encode()) else ","
 
 
-def labels(path: pathlib.Path) -> dict[str, str]:
-    """From the names of files to their classes."""
+def labels(path: pathlib.Path, key: Callable[[str], str] = str) -> dict[str, str]:
+    """From the keys of files to their classes. Args: key: makes one of a name; names of one key are of one file."""
     found = {}
     for file, kind, moved in lines(path):
-        found.pop(file, None)
+        found.pop(key(file), None)
         if kind and not moved:
-            found[file] = kind
+            found[key(file)] = kind
     return found

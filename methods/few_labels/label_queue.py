@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.data.folder import hidden
+from minigrad.data.folder import File, hidden, printable
 
 from . import label_log
 from .look import Folder
@@ -21,10 +21,16 @@ PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "
 
 @dataclass
 class Click:
-    """A label that was given. Args: kind: the class; moved: the file's new name below the folder, empty if it stayed."""
+    """A label that was given.
+
+    Args:
+        kind: the class.
+        source: where the file was; moved: its new name below the folder; both empty if it stayed.
+    """
 
     place: int
     kind: str
+    source: pathlib.Path | None = None
     moved: str = ""
 
 
@@ -79,10 +85,12 @@ class LabelQueue:
             file = self.folder.files[place]
             label_log.append(self.folder.log, file, kind)
             click = Click(place, kind)
-            if self.move:
-                click.moved = _move(self.folder.path, file, kind)
-                if click.moved:
-                    label_log.append(self.folder.log, file, kind, click.moved)
+            reader = self.folder.readers[place]
+            if self.move and isinstance(reader, File) and reader.path.is_file():
+                click.source = reader.path
+                reader.path = _move(self.folder.path, reader.path, kind)
+                click.moved = printable(reader.path.relative_to(self.folder.path).as_posix())
+                label_log.append(self.folder.log, file, kind, click.moved)
             if kind not in self.classes:
                 self.classes.append(kind)
             self.clicks.append(click)
@@ -101,8 +109,10 @@ class LabelQueue:
                 raise ValueError("there is nothing to undo")
             click = self.clicks[-1]
             file = self.folder.files[click.place]
-            if click.moved:
-                _rename(self.folder.path / click.moved, self.folder.path / file)
+            if click.source:
+                reader = self.folder.readers[click.place]
+                _rename(reader.path, click.source)
+                reader.path = click.source
             label_log.append(self.folder.log, file, "")
             self.clicks.pop()
             self._set(click.place, None)
@@ -128,11 +138,9 @@ def _class_name(name):
     return name
 
 
-def _move(folder, file, kind):
-    """Moves a file into its class's folder; its new name below the folder, empty if it cannot be moved (in a zip)."""
-    source, target = folder / file, folder / kind
-    if not source.is_file():
-        return ""
+def _move(folder, source, kind):
+    """Moves a file into its class's folder; its new path."""
+    target = folder / kind
     target.mkdir(parents=True, exist_ok=True)
     if not target.resolve().is_relative_to(folder.resolve()):
         raise OSError(f"{target} leads out of the folder")
@@ -141,7 +149,7 @@ def _move(folder, file, kind):
         new = target / (source.name if count == 1 else f"{stem} ({count}){ending}")
         if not os.path.lexists(new):
             _rename(source, new)
-            return new.relative_to(folder).as_posix()
+            return new
     raise OSError(f"{target} has too many files called {source.name}")
 
 

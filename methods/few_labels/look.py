@@ -7,6 +7,7 @@ files in such folders, the rows of a `.csv` or `.tsv` file, of which some have a
 import collections
 import dataclasses
 import io
+import operator
 import os
 import pathlib
 import zlib
@@ -17,7 +18,7 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data.folder import arrange, content_of, find_files, open_picture, printable, some
-from minigrad.data.labelled_texts import LABEL, TABLES, TEXT, decode_lines, decode_text, table_rows, text_column
+from minigrad.data.labelled_texts import LABEL, TABLES, decode_lines, decode_text, named_columns, table_rows, text_column
 
 from . import label_log
 
@@ -163,9 +164,10 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
     return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, log, what)
 
 
-def _folder(path, readers, kinds, tested, unusable, notes, log, what):
-    """A Folder of files with these readers, classes as the log changes them, and names of those to test on."""
-    clicked = {name: kind for name, kind in label_log.labels(log).items() if name in readers}
+def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
+    """A Folder of files with these readers, classes as the log changes them (see `label_log.labels`), and names to test on."""
+    logged = label_log.labels(log, key)
+    clicked = {name: logged[key(name)] for name in readers if key(name) in logged}
     kinds = kinds | clicked
     if clicked:
         notes.append(f"{_number(len(clicked), 'label comes', 'labels come')} from {printable(str(log))}.")
@@ -182,34 +184,34 @@ def _table(path, out):
     content = path.read_bytes()
     rows = ([(i, [line]) for i, line in enumerate(decode_lines(content).splitlines(), 1) if line.strip()]
             if path.suffix.lower() == ".txt" else table_rows(path.name, content))
-    at, of, begin = _columns(path.name, [row for _, row in rows])
+    at, of, begin, notes = _columns(path.name, [row for _, row in rows])
     readers, kinds, unusable = {}, {}, {}
     for i, row in rows[begin:]:
         text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
         if not text:
             unusable[f"row {i}"] = "it has no text"
             continue
-        name = f"row {i} ({zlib.crc32(text.encode()):08x})"  # so that a label by a click is of this text
+        name = f"row {i} ({zlib.crc32(text.encode()):08x})"
         readers[name] = lambda text=text: text.encode()
         if kind:
             kinds[name] = kind
     if not readers:
         raise ValueError(f"{path} holds no texts")
     log = label_log.place(path.parent, out).with_name(f"{path.stem}.{label_log.NAME}")
-    return _folder(path, readers, kinds, (), unusable, [], log, "text")
+    digest = operator.itemgetter(slice(-len("(00000000)"), None))  # a label is of the text, wherever its row has gone
+    return _folder(path, readers, kinds, (), unusable, notes, log, "text", digest)
 
 
 def _columns(name, rows):
-    """The columns of texts and of labels, None if there is none, and how many rows of names stand above."""
-    first = [cell.strip().lower() for cell in rows[0]]
-    at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
-    if at is not None:
-        return at, of, 1
-    width = max(map(len, rows))
-    if width > 2:
+    """The columns of texts and of labels, None if there is none, how many rows of names stand above, and notes."""
+    width, named = max(map(len, rows)), named_columns(rows)
+    if width > 2 and named == (None, None):
         raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
-    _, at = text_column(rows)
-    return at, 1 - at if width == 2 else None, 0
+    (_, at), (_, of) = text_column(rows), named
+    of = 1 - at if of is None and width == 2 else of if of != at else None
+    unnamed = width > 2 and of is None
+    notes = [f"No column is called {', '.join(LABEL[:-1])} or {LABEL[-1]}, so nothing has a label."] if unnamed else []
+    return at, of, int(named != (None, None)), notes
 
 
 def _classes(names, what):

@@ -16,7 +16,7 @@ from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
 from minigrad.data.folder import content_of, find_files, skipped_line
-from minigrad.data.labelled_texts import TABLES, table_rows, text_column
+from minigrad.data.labelled_texts import decode_lines, TABLES, table_rows, text_column
 
 from . import load, read
 
@@ -133,8 +133,5 @@ def _texts(name, content):
         rows, at = text_column([row for _, row in table_rows(name, content)])
         found = [row[at] for row in rows if at < len(row)]
     else:
-        try:
-            found = content.decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise ValueError(f"{name} is no text in UTF-8") from None
+        found = decode_lines(content).splitlines()
     return [" ".join(text.split()) for text in found if text.strip()]

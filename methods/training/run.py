@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minigrad.backend.files import replacing
+from minigrad.data.folder import RUN
 
 from . import checkpoint
 from .settings import RunError, changed, record
@@ -80,14 +81,17 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Inside, the folder is this process's; the lock of a process that ended, however it did, counts no more.
 
+        The folder is made if it is not there, and marked as none of data.
+
         Raises:
             RunError: another run writes into the folder.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / RUN).touch()
         if fcntl is None:
             yield
             return
         path = self.path / "lock"
-        self.path.mkdir(parents=True, exist_ok=True)
         while True:
             file = open(path, "a+")
             try:

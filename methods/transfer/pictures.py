@@ -1,7 +1,6 @@
 """Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
 import contextlib
 import pathlib
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,16 +155,13 @@ def own_pictures(path: str) -> Pictures:
 
 
 def _identity(path, files):
-    """What changes when a picture does: sizes and times of the files, or of the zip; the content of files of other names."""
+    """What changes when a picture does: sizes and times of the files, or of the zip."""
     if path.is_file():
         facts = path.stat()
         return (str(path), facts.st_size, facts.st_mtime_ns, *files)
     identity = []
-    for name, read in files.items():
-        try:
-            facts = (path / name).stat()
+    for name, file in files.items():
+        with contextlib.suppress(OSError):  # a link that leads nowhere
+            facts = file.path.stat()
             identity.append((name, facts.st_size, facts.st_mtime_ns))
-        except OSError:  # a name that was changed to be printed, or a link that leads nowhere
-            with contextlib.suppress(ValueError):
-                identity.append((name, zlib.crc32(content_of(read))))
     return tuple(identity)

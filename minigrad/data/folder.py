@@ -8,6 +8,7 @@
 | broken, empty, too large, no picture, a dead link             | skipped, with the reason in `skipped`                       |
 | other endings                                                 | counted in `others`, not read                               |
 | `.hidden`, `__MACOSX`, `Thumbs.db`, `@eaDir`                  | ignored                                                     |
+| a folder in it with a file `.minigrad-run`                    | ignored: what a run has written                             |
 | a linked folder                                               | followed, but never into a folder that it lies in           |
 | one outer folder round everything                             | peeled off                                                  |
 | `train/` and `test/` with class folders, any case             | pictures to train and to test on, classes matched by name   |
@@ -37,6 +38,7 @@ _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "l
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
           "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 Decoded = TypeVar("Decoded")
+RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
 
 
 @dataclasses.dataclass
@@ -44,7 +46,8 @@ class FoundFiles:
     """The files of a kind, pictures or recordings, below a folder or in a zip of one.
 
     Args:
-        files: from the name of each below the folder, with slashes, to a function that reads its bytes; sorted.
+        files: from the name of each below the folder, with slashes, to a function that reads its bytes, a `File` if it is
+            one on the disk; sorted.
         skipped: from the names of files that cannot be read to the reasons.
         others: how many files have which other ending.
     """
@@ -145,7 +148,7 @@ def _walk(folder, prefix, above, skipped):
         skipped[prefix or "."] = f"it cannot be read: {error.strerror}"
         return
     here = facts.st_dev, facts.st_ino
-    if here in above:
+    if here in above or above and any(entry.name == RUN for entry in entries):
         return
     for entry in entries:
         if hidden(entry.name):
@@ -153,7 +156,7 @@ def _walk(folder, prefix, above, skipped):
         if _is_folder(entry):
             yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, here), skipped)
         else:
-            yield prefix + entry.name, lambda path=pathlib.Path(entry.path): _file(path)
+            yield prefix + entry.name, File(pathlib.Path(entry.path))
 
 
 def _is_folder(entry):
@@ -163,12 +166,18 @@ def _is_folder(entry):
         return False
 
 
-def _file(path):
-    if not path.is_file():
-        raise OSError("it is a dead link or no regular file")
-    if path.stat().st_size > GIB:
-        raise OSError("it has more than 1 GiB")
-    return path.read_bytes()
+@dataclasses.dataclass
+class File:
+    """Reads the file at `path`, whose name may be another than the printable one by which it is known."""
+
+    path: pathlib.Path
+
+    def __call__(self) -> bytes:
+        if not self.path.is_file():
+            raise OSError("it is a dead link or no regular file")
+        if self.path.stat().st_size > GIB:
+            raise OSError("it has more than 1 GiB")
+        return self.path.read_bytes()
 
 
 def _members(path):

@@ -2,6 +2,7 @@
 
 A drawing is a letter in a random font, bent by a random affine map and a smooth random displacement of its strokes.
 """
+import functools
 import os
 import unicodedata
 
@@ -41,6 +42,7 @@ def load_glyphs(split: str = "train", drawings: int = 20, size: int = 28, seed: 
     return Characters(images.astype(np.float32) / 255, names)
 
 
+@functools.cache
 def _letters(split):
     import matplotlib
     from matplotlib.ft2font import FT2Font
@@ -49,7 +51,7 @@ def _letters(split):
     for path in fonts:
         fonts[path] = set(FT2Font(path).get_charmap())
     plain = next(iter(fonts))
-    chosen, known = [], []
+    chosen, known = [], np.zeros((len(fonts[plain]), 20 * 20), np.float32)
     for code in sorted(fonts[plain]):
         c = chr(code)
         if unicodedata.category(c) not in ("Lu", "Ll", "Lo") or unicodedata.name(c, "").split(" ")[0] not in _SCRIPTS[split]:
@@ -58,8 +60,8 @@ def _letters(split):
             continue
         picture = _render(c, plain, 20).reshape(-1)
         unit = picture / max(np.linalg.norm(picture), 1e-6)
-        if picture.any() and not (known and np.max(np.stack(known) @ unit) > 0.93):
-            known.append(unit)
+        if picture.any() and not (known[:len(chosen)] @ unit > 0.93).any():
+            known[len(chosen)] = unit
             chosen.append(c)
     return chosen, fonts
 

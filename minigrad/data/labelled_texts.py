@@ -3,7 +3,8 @@
 | found                                               | what happens                                                       |
 |-----------------------------------------------------|--------------------------------------------------------------------|
 | a `.tsv` or `.csv` file                             | a text a row, a column of texts and one of labels                  |
-| a first row with names such as `text`, `label`      | says which column is which; else the one with fewer values is labels |
+| a first row with names such as `text`, `label`      | says which column is which; one that it does not name is guessed   |
+| no such names                                       | the column with fewest values has the labels, the longest texts    |
 | a folder with `train.tsv` and `test.tsv`, or `.csv` | to train and to test on; `dev` or `valid` is not used beside `test` |
 | a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
 | rows without a text or a label, of other length     | skipped, with the reason in `skipped`                              |
@@ -97,29 +98,29 @@ def _tables(path, skipped):
 def _table(name, content, skipped, columns=None):
     """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
     numbered = table_rows(name, content)
-    first = [cell.strip().lower() for cell in numbered[0][1]]
-    at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
-    if at is not None and of is not None:
-        columns, numbered = (at, of), numbered[1:]
+    named = named_columns([row for _, row in numbered])
+    numbered = numbered[named != (None, None):]
     width = collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0] if numbered else 0
     if width < 2:
         raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {width} cells")
-    columns = columns or _guessed(name, [row for _, row in numbered if len(row) == width])
+    if None in named:
+        named = columns or _guessed(name, [row for _, row in numbered if len(row) == width], *named)
     found = []
     for i, row in numbered:
-        if len(row) != width or max(columns) >= width:
+        if len(row) != width or max(named) >= width:
             skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
-        elif not all(row[k].strip() for k in columns):
+        elif not all(row[k].strip() for k in named):
             skipped[f"{name}, row {i}"] = "no text or no label"
         else:
-            found.append((" ".join(row[columns[0]].split()), row[columns[1]].strip()))
-    return found, columns
+            found.append((" ".join(row[named[0]].split()), row[named[1]].strip()))
+    return found, named
 
 
 def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
 
-    In a `.csv` semicolons, tabs or bars part the columns if its first row names a column of texts and one of labels by them.
+    In a `.csv` semicolons, tabs or bars part the columns if by them, and not by commas, its first row names one of texts or of
+    labels.
 
     Raises:
         ValueError: it is no table in UTF-8, or empty.
@@ -133,7 +134,8 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
         if name.lower().endswith(".tsv"):  # quotation marks are text there
             rows = [line.split("\t") for line in text.splitlines()]
         else:
-            delimiter = delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL}) or ","
+            delimiter = (delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL})
+                         or delimiter_by(text, lambda names: names[1:] and {*names} & {*TEXT, *LABEL}) or ",")
             rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise ValueError(f"{name} is no table: {error}") from None
@@ -151,26 +153,42 @@ def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:
     return next((mark for mark in ",;\t|" if named([cell.strip().strip('"').lower() for cell in header.split(mark)])), None)
 
 
-def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:
-    """The rows of a table without a first one that names columns, and which column has the texts: the named one, or the longest."""
+def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
+    """The columns of texts and of labels that the first row names; None for one that it does not.
+
+    A word that stands in its column again is no name, but a value.
+    """
     first = [cell.strip().lower() for cell in rows[0]]
-    named = next((first.index(word) for word in TEXT if word in first), None)
-    if named is not None:
-        return rows[1:], named
-    lengths = [sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
-    return rows, lengths.index(max(lengths))
+
+    def place(words):
+        found = ((word, first.index(word)) for word in words if word in first)
+        return next((k for word, k in found if all(k >= len(row) or row[k].strip().lower() != word for row in rows[1:])), None)
+
+    return place(TEXT), place(LABEL)
 
 
-def _guessed(name, rows):
-    """Which column has the texts and which the labels: the labels are the one with fewest values (of several the shortest, the
-    last), the texts the longest of the others."""
+def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:
+    """The rows of a table without a first one that names columns, and which column has the texts: the named one, or the longest
+    that is not named one of labels."""
+    at, of = named_columns(rows)
+    rows = rows[(at, of) != (None, None):]
+    if at is None:
+        lengths = [k != of and 1 + sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows), default=1))]
+        at = lengths.index(max(lengths))
+    return rows, at
+
+
+def _guessed(name, rows, at, of):
+    """Which column has the texts and which the labels, where one may be known: the labels are the one with fewest values (of
+    several the shortest, the last), the texts the longest of the others."""
     values = [len({row[k] for row in rows}) for k in range(len(rows[0]))]
     lengths = [sum(len(row[k]) for row in rows) for k in range(len(values))]
-    label = min(range(len(values)), key=lambda k: (values[k], lengths[k], -k))
-    lengths[label] = -1
-    if len(rows) > 20 and values[label] > len(rows) / 2:
-        raise ValueError(f"{name}: no column looks like labels; name the columns in a first row, such as text and label")
-    return lengths.index(max(lengths)), label
+    if of is None:
+        of = min((k for k in range(len(values)) if k != at), key=lambda k: (values[k], lengths[k], -k))
+        if len(rows) > 20 and values[of] > len(rows) / 2:
+            raise ValueError(f"{name}: no column looks like labels; name the columns in a first row, such as text and label")
+    lengths[of] = -1
+    return lengths.index(max(lengths)) if at is None else at, of
 
 
 def _folders(path, skipped):

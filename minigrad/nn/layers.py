@@ -100,6 +100,8 @@ class _Conv(Module):
         self.bias = uniform((out_channels,), fan_in) if bias else None
         words = () if self.transposed else (("padding", "same"), ("padding", "valid"))
         _windows(self, self.axes, words, stride=stride, padding=padding, dilation=dilation)
+        if isinstance(padding, str) and padding == "same" and {*(several(stride) or (stride,))} != {1}:
+            raise ValueError(f"{type(self).__name__}: padding 'same' wants a stride of 1, not {stride!r}")
         self.groups = groups
 
 

@@ -1,5 +1,6 @@
 """What all optimisers share: groups of parameters with their settings, the parameters' state, checks."""
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,11 +135,15 @@ class Optimizer:
         """One update of every parameter that has a gradient and is not frozen.
 
         Raises:
-            ValueError: a gradient has not the shape of its parameter.
+            TypeError: a gradient is no Tensor; ValueError: it has not the shape of its parameter, or this is in read-only
+                memory. Nothing is changed then.
         """
+        moving = [[member for member in members if member[1].grad is not None and member[1]._requires_grad]
+                  for members in self._members]
+        for i, p, _ in itertools.chain(*moving):
+            self._check(i, p)
         t = execution.per_replay(self._count, np.int32)
-        for group, members in zip(self.param_groups, self._members):
-            members = [member for member in members if member[1].grad is not None and member[1]._requires_grad]
+        for group, members in zip(self.param_groups, moving):
             if not self.counts_steps:
                 self._step(group, members, t)
                 continue
@@ -148,14 +153,20 @@ class Optimizer:
             for equal in by_count.values():
                 self._step(group, equal, execution.per_replay(functools.partial(self._count_of, equal), np.int32))
 
+    def _check(self, i, p):
+        """An error unless parameter number i can be updated by its gradient."""
+        gradient = gradient_of(self._owner, i, p)
+        if p.shape != gradient.shape:
+            raise ValueError(f"{self._owner}: parameter {i} has shape {p.shape}, its gradient {gradient.shape}")
+        if isinstance(p._array, np.ndarray) and not p._array.flags.writeable:
+            raise ValueError(f"{self._owner}: parameter {i} is in read-only memory and cannot be changed in place; copy it")
+
     def _step(self, group, members, t):
         """A step of some parameters of a group, which is their step number `t`."""
-        rows = [(p._array, gradient_of(self._owner, i, p), *state.values()) for i, p, state in members]
-        for i, row in enumerate(rows):
-            if row[0].shape != row[1].shape:
-                raise ValueError(f"{self._owner}: parameter {members[i][0]} has shape {row[0].shape}, its gradient "
-                                 f"{row[1].shape}")
+        rows = [(p._array, p.grad._array, *state.values()) for _, p, state in members]
+        for row in rows:
             mark_changed(row[0])
+
         def settings(dtype):
             return self.settings(group, execution.per_replay(lambda: group["lr"], dtype), t)
 

@@ -19,8 +19,11 @@ def write(path, text):
     ("a.tsv", "good\t1\nbad \t0\nnot  bad\t1\n"), ("a.tsv", "label\tid\tsentence\n1\t7\tgood\n0\t8\tbad\n1\t9\tnot bad\n"),
     ("a.csv", "text,label\ngood,1\nbad,0\nnot bad,1\n"), ("a.csv", "\ufeffLabel,Review\r\n1,good\r\n0,bad\r\n1,\"not\nbad\"\r\n"),
     ("a.csv", "text;label\ngood;1\nbad;0\nnot bad;1\n"), ("a.csv", "Class|Text\n1|good\n0|bad\n1|not bad\n"),
-    ("A.TSV", "1\tgood\n0\tbad\n\n1\tnot bad"), ("a.csv", "good,1\nbad,0\nnot bad,1")],
-    ids=["tabs", "named columns", "commas", "quoted", "semicolons", "bars", "label first", "no last line"])
+    ("A.TSV", "1\tgood\n0\tbad\n\n1\tnot bad"), ("a.csv", "good,1\nbad,0\nnot bad,1"),
+    ("a.csv", "text,tag\ngood,1\nbad,0\nnot bad,1\n"), ("a.csv", "is it;comment;class\n7;good;1\n7;bad;0\n7;not bad;1\n"),
+    ("a.tsv", "tag\treview\tid\n1\tgood\t7\n0\tbad\t8\n1\tnot bad\t9\n")],
+    ids=["tabs", "named columns", "commas", "quoted", "semicolons", "bars", "label first", "no last line", "texts named",
+         "labels named", "texts named between"])
 def test_tables(tmp_path, name, content):
     found = read_labelled_texts(write(tmp_path / name, content))
     assert found.texts == ["good", "bad", "not bad"] and found.classes == ("0", "1") and found.test is None
@@ -36,6 +39,11 @@ def test_any_text_comes_back_from_a_table(tmp_path_factory, rows):
         csv.writer(file).writerows([("text", "label"), *rows])
     found = read_labelled_texts(path)
     assert [(text, found.classes[k]) for text, k in zip(found.texts, found.labels)] == rows
+
+
+def test_a_word_that_stands_in_its_column_again_is_no_name(tmp_path):
+    found = read_labelled_texts(write(tmp_path / "a.csv", "fine,review\nwhat is it,question\nbad,review\n"))
+    assert found.texts == ["fine", "what is it", "bad"] and found.classes == ("question", "review")
 
 
 def test_a_folder_of_tables(tmp_path):

@@ -79,7 +79,7 @@ def test_pictures_are_found_by_texts_and_texts_by_pictures(learned, drawings, tm
     near = retrieve.main(retrieve.Run(str(out), (str(drawings / "square"),), ("a red square",), most=3))
     (answers,) = near.values()
     assert len(answers) == 3 and all((int(name.rpartition("/")[2][:-4]) // 3) % 3 == 0 for name, _ in answers)
-    (tmp_path / "texts").write_text("a blue line\n\na red square\n", encoding="utf-8")
+    (tmp_path / "texts").write_text("a red square\n\na blue line\n", encoding="utf-8-sig")
     one = str(drawings / "square" / "0.png")
     near = retrieve.main(retrieve.Run(str(out), (one,), (), str(tmp_path / "texts"), "pictures", 1))
     assert [answers[0][0] for answers in near.values()] == ["a red square"]

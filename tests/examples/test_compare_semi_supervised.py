@@ -8,9 +8,7 @@ pytest.importorskip("tyro")
 from examples import compare_semi_supervised  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 def test_all_methods_compare_and_resume(tmp_path, capsys):

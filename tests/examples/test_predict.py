@@ -14,9 +14,7 @@ for library in ("tyro", "tqdm", "matplotlib", "safetensors"):
 from examples import predict, semi_supervised  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 def draw(folder, kind, seed):

@@ -51,8 +51,8 @@ def lake_runs(folder):
 class Example:
     """The example with a tiny network as a process of its own."""
 
-    def __init__(self, folder):
-        self.folder, self.lake = folder, lake_runs(folder)
+    def __init__(self, folder, cache):
+        self.folder, self.cache, self.lake = folder, cache, lake_runs(folder)
 
     def start(self, out, resume=False, lake=None):
         command = [sys.executable, "-m", "examples.prototypical_networks", "--steps", "220", "--width", "3", "--way", "4",
@@ -60,7 +60,7 @@ class Example:
                    "--out", str(self.folder / out)] + ["--resume"] * resume + ["--lake",
                                                                                str(self.lake[lake == "folder"])] * bool(lake)
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "MINIGRAD_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)})
+                                env={**os.environ, "MINIGRAD_CACHE": str(self.cache), "PYTHONPATH": str(ROOT)})
 
     def finish(self, out, **options):
         process = self.start(out, **options)
@@ -96,8 +96,8 @@ def table(said):
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    return Example(tmp_path_factory.mktemp("example"))
+def example(tmp_path_factory, cache_with_kernels):
+    return Example(tmp_path_factory.mktemp("example"), cache_with_kernels)
 
 
 @pytest.fixture(scope="module")

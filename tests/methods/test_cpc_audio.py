@@ -259,7 +259,7 @@ def test_log_mel_bands_tell_pitches():
 TINY = dict(steps=4, supervised_steps=3, evaluate_every=2, channels=8, context=8, window=800, batch=4, ahead=2)
 
 
-def test_the_example_on_recordings_of_ones_own(two_voices, tmp_path, capsys):
+def test_the_example_on_recordings_of_ones_own(two_voices, tmp_path, capsys, quick_maps):
     pytest.importorskip("matplotlib"), pytest.importorskip("sklearn"), pytest.importorskip("tyro")
     from examples import cpc_audio as example
     run = example.Run(data=str(two_voices), out=str(tmp_path / "run"), **TINY)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import time
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -23,9 +24,7 @@ pytest.importorskip("sklearn")
 Image = pytest.importorskip("PIL.Image")
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def clouds(seed, classes=3, each=6, width=20, spread=1.0):
@@ -93,8 +92,13 @@ def test_left_out_scores_are_those_of_a_loop():
         np.testing.assert_allclose(found[part], model.scores(x[part]) / np.mean([s.std() for s in model.scores(other)]))
 
 
+@pytest.fixture
+def one_probe(monkeypatch):
+    monkeypatch.setattr(probes, "PROBES", dict([next(iter(probes.PROBES.items()))]))
+
+
 @pytest.mark.parametrize("each", (2, 5))
-def test_probabilities_are_calibrated_with_few_labels(each):
+def test_probabilities_are_calibrated_with_few_labels(each, one_probe):
     expected, right = [], []
     for seed in range(20):
         x, y = clouds(seed, 4, each, spread=2.5)
@@ -114,7 +118,7 @@ def test_what_twice_the_labels_add():
     assert 0 < left_out.slope(linear.prototypes, x, y, 3, left_out.partition(y)) <= left_out.STEEPEST
 
 
-def test_the_stated_interval_holds_the_accuracy_on_other_examples():
+def test_the_stated_interval_holds_the_accuracy_on_other_examples(one_probe):
     held = 0
     for seed in range(40):
         x, y = clouds(seed, 4, 5, spread=2.5)
@@ -483,6 +487,64 @@ def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
         queue.undo()
     assert queue.state()["done"] == 0 and look.look(path, tmp_path / "out").counts().tolist() == [2, 3]
     assert {file: file.read_bytes() for file in path.rglob("*.png")} == before
+
+
+def test_a_picture_of_a_decomposed_name_is_moved_and_back(tmp_path):
+    path = make_folder(tmp_path / "own", 2, 0)
+    name = unicodedata.normalize("NFD", "Übung.png")
+    draw(path / "unlabelled" / name, 5, RED)
+    folder, _ = read(path)
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    (item,) = queue.state()["waiting"]
+    assert item["file"] == unicodedata.normalize("NFC", f"unlabelled/{name}")
+    queue.label(item["picture"], "red")
+    assert (path / "red" / name).exists() and not (path / "unlabelled" / name).exists()
+    assert folder.picture(item["picture"]).size == (16, 12) and look.look(path, tmp_path / "out").counts().tolist() == [2, 3]
+    queue.undo()
+    assert not (path / "red" / name).exists() and folder.picture(item["picture"]).size == (16, 12)
+    assert look.look(path, tmp_path / "out").counts().tolist() == [2, 2]
+
+
+def test_a_click_on_a_text_holds_wherever_its_row_goes(tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text("text,label\ngood,1\nbad,0\nfine,\nawful,\n")
+    folder = look.look(table, tmp_path)
+    for text, kind in (("fine", "1"), ("awful", "1"), ("awful", "0")):
+        place = next(i for i in range(4) if folder.text(i) == text)
+        label_log.append(folder.log, folder.files[place], kind)
+    table.write_text("text,label\nfirst,\nawful,\nawful,\ngood,1\nbad,0\nfine,\n")
+    folder = look.look(table, tmp_path)
+    found = {(folder.text(i), folder.classes[k] if k >= 0 else "") for i, k in enumerate(folder.labels)}
+    assert found == {("first", ""), ("awful", "0"), ("good", "1"), ("bad", "0"), ("fine", "1")}
+    label_log.append(folder.log, folder.files[5], "")
+    assert len(look.look(table, tmp_path).unlabelled) == 2
+
+
+def test_columns_of_a_table_that_are_not_named(tmp_path):
+    table = tmp_path / "own.csv"
+    for content, labelled, note in (("text,tag\ngood,1\nbad,0\nfine,\n", 2, None), ("tag,comment\n1,good one\n,bad one\n", 2, None),
+                                    ("id,comment,label\n7,good,1\n8,bad,\n", 1, None), ("id,text,tag\n7,good,1\n", 0, "No column"),
+                                    ("label\ngood\nbad\n", 0, None)):
+        table.write_text(content)
+        folder = look.look(table, tmp_path)
+        assert len(folder.labelled) == labelled and [note] * bool(note) == [line[:9] for line in folder.notes], content
+
+
+def test_what_runs_have_written_is_no_data(tmp_path):
+    path = make_folder(tmp_path / "own", 2, 1)
+    run = session.RunFolder(path / "runs" / "few_labels" / "own", None, True)
+    with run.locked():
+        draw(run.path / "chart.png", 1)
+    draw(path / "more" / "a.png", 2)
+    assert not [name for name in look.look(path, tmp_path).files if "chart" in name]
+    assert look.look(run.path, tmp_path).files == ["chart.png"]
+
+
+def test_features_are_kept_for_the_run_where_the_cache_cannot_be_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "file" / "cache"))
+    folder, found = read(make_folder(tmp_path / "own", 2, 1))
+    assert len(found.known(np.arange(5))) == 5 and "MINIGRAD_CACHE" in capsys.readouterr().out
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

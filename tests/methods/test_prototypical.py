@@ -24,14 +24,13 @@ def test_logits_are_distances_to_class_means():
     np.testing.assert_allclose(-prototypical.logits(mg.Tensor(queries), own, "cosine").numpy(), cosine, atol=1e-7)
 
 
-def test_a_run_learns_and_resumes_to_the_same_bits(tmp_path, monkeypatch):
+def test_a_run_learns_and_resumes_to_the_same_bits(tmp_path, shared_cache):
     pytest.importorskip("tyro")
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
     from examples import prototypical_networks as example
     from minigrad import io
 
     def run(out, steps, resume=False):
-        example.main(example.Run(steps=steps, width=16, way=20, episodes=50, out=str(tmp_path / out), resume=resume))
+        example.main(example.Run(steps=steps, width=8, way=10, episodes=20, out=str(tmp_path / out), resume=resume))
         return io.load(tmp_path / out / "checkpoint.safetensors")
 
     whole, facts = run("a", 40)

@@ -19,6 +19,7 @@ from methods.transfer import linear
 from minigrad import nn
 
 rng = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("quick_maps")
 
 
 def unit(x):

@@ -17,9 +17,7 @@ pytest.importorskip("sklearn")
 Image = pytest.importorskip("PIL.Image")
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def clouds(seed, classes=3, each=6, width=20, spread=1.0):
@@ -278,7 +276,7 @@ def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_
     found = transfer.main(run)
     assert set(found) == set(linear.PROBES) and max(found.values()) > 0.6
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
+    assert files == [".minigrad-run", "checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
     classes = {kind for _, kind, _ in predict.main(predict.Run(str(tmp_path / "run"), (folder,)))}
     assert classes <= {"红", "green", "blue"}
     with pytest.raises(FileExistsError, match="--resume"):

@@ -406,6 +406,15 @@ def test_a_size_that_is_none_is_named(make, name, size):
         make(size)
 
 
+@pytest.mark.parametrize("make", [nn.Conv1d, nn.Conv2d])
+@pytest.mark.parametrize("stride", [2, (1, 2)])
+def test_same_padding_and_a_stride_are_refused_when_the_layer_is_made(make, stride):
+    stride = stride if make is nn.Conv2d else 2
+    with pytest.raises(ValueError, match=f"{make.__name__}: padding 'same' wants a stride of 1"):
+        make(2, 2, 3, stride=stride, padding="same")
+    make(2, 2, 3, stride=(1, 1) if make is nn.Conv2d else (1,), padding="same")
+
+
 def test_attention_between_inputs_of_an_empty_batch():
     q, kv = (mg.Tensor(np.zeros((0, n, 8), np.float32)) for n in (3, 4))
     assert nn.MultiheadAttention(8, 2)(q, kv).shape == (0, 3, 8)

@@ -179,12 +179,12 @@ def _file_name(key, path):
 def _load(path):
     """The library, None if the kernels are not in it.
 
-    Its threads stay awake for some milliseconds, until the next kernel may come, and then sleep: threads of Python and BLAS may
-    want their cores.
+    Its threads stay awake for a fraction of a millisecond, until the next kernel may come, and then sleep: threads of Python
+    and BLAS, and other processes, may want their cores.
     """
     mine = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
     if mine:
-        os.environ["GOMP_SPINCOUNT"] = "100000"  # read once, when OpenMP is loaded
+        os.environ["GOMP_SPINCOUNT"] = "20000"  # read once, when OpenMP is loaded
     try:
         library = ctypes.CDLL(str(path))
     finally:

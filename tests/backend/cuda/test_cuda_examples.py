@@ -15,7 +15,7 @@ for library in ("tyro", "tqdm", "matplotlib", "safetensors", "PIL", "sklearn"):
 TINY = dict(steps=2, width=4, device="cuda")
 FEW_SHOT = {
     "prototypical_networks": dict(way=3, query=2, episodes=2), "matching_networks": dict(way=3, query=2, episodes=2),
-    "siamese_networks": dict(way=2, drawings=2, episodes=2), "maml": dict(way=3, tasks=1, inner_steps=1, query=2, episodes=1)}
+    "siamese_networks": dict(way=2, drawings=2, episodes=2), "maml": dict(way=3, tasks=1, inner_steps=1, test_steps=1, query=2, episodes=1)}
 OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
           "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
 SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch",
@@ -25,8 +25,7 @@ SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmat
 @pytest.fixture(params=[pytest.param(nogpu.installed, id="standin", marks=pytest.mark.skipif(
     not standin.available, reason="there is no g++")), pytest.param(
         contextlib.nullcontext, id="gpu", marks=pytest.mark.gpu)])
-def device(request, monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def device(request, shared_cache):
     with request.param():
         yield
 
@@ -50,6 +49,8 @@ def test_few_shot(device, images, name, tmp_path, monkeypatch):
     module = importlib.import_module(f"examples.{script}")
     moves = spied(monkeypatch)
     settings = {**TINY, **FEW_SHOT[script], **changes, "data": images, "out": str(tmp_path)}
+    if script == "maml":
+        monkeypatch.setattr(module, "TEST_TASKS", 2)
     first = module.main(module.Run(**settings))
     assert moves.count("cuda") > 1
     again = module.main(module.Run(**{**settings, "steps": 3, "resume": True}))
@@ -79,7 +80,7 @@ def test_semi_supervised(device, name, tmp_path, monkeypatch):
     from examples import semi_supervised
     moves = spied(monkeypatch)
     settings = semi_supervised.settings(name)
-    changes = {k: v for k, v in dict(TINY, width=16 if name == "ladder" else 4, batch=4, ratio=1, out=str(tmp_path)).items()
+    changes = {k: v for k, v in dict(TINY, hidden=(8, 6), batch=4, ratio=1, out=str(tmp_path)).items()
                if hasattr(settings, k)}
     run = dataclasses.replace(settings, **changes)
     assert 0 <= semi_supervised.main(run) <= 1
