@@ -27,7 +27,7 @@ class Run:
 
     run: tyro.conf.Positional[str]  # the run's folder
     images: tyro.conf.Positional[tuple[str, ...]]  # picture files, folders with pictures, or zips of them; of runs on texts
-    # texts, .txt files (a text a line) or tables
+    # texts, .txt files (a text a line), tables, or folders with .txt files (each one text)
     support: str = ""  # for few-shot networks: a folder with a folder of example pictures for each class
     encoder: str = ""  # of a run of examples.peft: its encoder, if that is no longer where it was
     csv: str = ""  # a file to write: file, class, probability, and the set of classes if the run gives sets

@@ -15,8 +15,8 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
-from minigrad.data.folder import content_of, find_files, skipped_line
-from minigrad.data.labelled_texts import decode_lines, TABLES, table_rows, text_column
+from minigrad.data.folder import content_of, find_files, printable, skipped_line
+from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, table_rows, text_column
 
 from . import load, read
 
@@ -61,7 +61,8 @@ class FineTuned:
             FileNotFoundError, ValueError: something is not there or cannot be read.
         """
         if self.kind == "texts":
-            names = inputs = [text for one in given for text in texts_in(one)]
+            found = [pair for one in given for pair in texts_in(one)]
+            names, inputs = [name for name, _ in found], [text for _, text in found]
         else:
             files = {name: reader for path in given for name, reader in picture_files(path).items()}
             names, inputs = read_pictures(files, self.prepare)
@@ -91,35 +92,44 @@ def load_run(folder: str | os.PathLike, encoder: str = "", device: str = "cpu") 
     return FineTuned(net.to(device).eval(), tuple(about["classes"]), inputs["kind"], prepare)
 
 
-def texts_in(given: str) -> list[str]:
-    """The texts of a .txt file (a line each), of the column of texts of a .tsv or .csv, of all such files below a folder, or
-    else the text itself.
+def texts_in(given: str) -> list[tuple[str, str]]:
+    """Name and text of what is given: a text is its own name, unless it is a file in a folder, as those to learn from are.
+
+    | given                      | texts                                                              |
+    |----------------------------|--------------------------------------------------------------------|
+    | a .txt file                | a line each                                                        |
+    | a .tsv or .csv file        | a row each, of its column of texts                                 |
+    | a folder or a zip of one   | each .txt file below it one, by its name; of tables the rows       |
+    | anything else              | itself                                                             |
 
     Raises:
         FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read, or
             is of another kind, or the folder holds none.
     """
-    if os.path.isdir(given):  # not pathlib's, to which a text is too long a name
-        return _texts_below(given)
     path = pathlib.Path(given)
+    if os.path.isdir(given) or os.path.isfile(given) and path.suffix.lower() == ".zip":  # to pathlib a text is too long a name
+        return _texts_below(path)
     named = path.suffix.lower() in ENDINGS
     if os.path.isfile(given):
         if not named:
             raise ValueError(f"{given} is a file, but no text: {', '.join(sorted(ENDINGS))} are read")
-        return _texts(given, path.read_bytes())
+        return [(text, text) for text in _texts(given, path.read_bytes())]
     if named and " " not in given:
         raise FileNotFoundError(f"there is no {given}")
-    return [" ".join(given.split())]
+    text = " ".join(given.split())
+    return [(text, text)]
 
 
 def _texts_below(folder):
     """Those of all files; of what cannot be read standard error says why."""
     found, texts = find_files(folder, ENDINGS, "text"), []
     if not found.files:
-        raise ValueError(f"{folder} is a folder without texts: no {', '.join(sorted(ENDINGS))} lies in it")
+        raise ValueError(f"{folder} holds no texts: no {', '.join(sorted(ENDINGS))} lies in it")
     for name, read_file in found.files.items():
         try:
-            texts += _texts(name, content_of(read_file))
+            content = content_of(read_file)
+            texts += ([(text, text) for text in _texts(name, content)] if pathlib.Path(name).suffix.lower() in TABLES
+                      else [(printable((folder / name).as_posix()), decode_text(content))])
         except ValueError as error:
             found.skipped[name] = str(error)
     if found.skipped:
@@ -133,5 +143,8 @@ def _texts(name, content):
         rows, at = text_column([row for _, row in table_rows(name, content)])
         found = [row[at] for row in rows if at < len(row)]
     else:
-        found = decode_lines(content).splitlines()
+        try:
+            found = decode_lines(content).splitlines()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return [" ".join(text.split()) for text in found if text.strip()]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -113,20 +114,28 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_texts_are_those_of_files_and_folders_and_no_picture_is_one(tmp_path, capsys):
     (tmp_path / "below").mkdir()
-    (tmp_path / "a.txt").write_text("one\n\ntwo  words\n")
+    (tmp_path / "a.txt").write_text("one\n\ntwo  words\n", encoding="utf-8-sig")
+    rest = [("three", "three"), ("four", "four")]
     (tmp_path / "below" / "b.csv").write_text("text,label\nthree,x\nfour,y\n")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty").mkdir()
-    assert texts_in(str(tmp_path)) == ["one", "two words", "three", "four"]
+    assert texts_in(str(tmp_path)) == [(f"{tmp_path}/a.txt", "one two words"), *rest]
+    assert texts_in(str(tmp_path / "a.txt")) == [("one", "one"), ("two words", "two words")]
+    assert texts_in(str(tmp_path / "below" / "b.csv")) == rest
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.write(tmp_path / "a.txt", "in/a.txt")
+    assert texts_in(str(tmp_path / "z.zip")) == [(f"{tmp_path}/z.zip/in/a.txt", "one two words")]
     (tmp_path / "below" / ".hidden.txt").write_text("unseen")
     (tmp_path / "broken.txt").write_bytes(b"\xff\xfe\xfa")
     (tmp_path / "dead.txt").symlink_to(tmp_path / "nowhere")
-    assert texts_in(str(tmp_path)) == ["one", "two words", "three", "four"]
+    assert texts_in(str(tmp_path)) == [(f"{tmp_path}/a.txt", "one two words"), *rest]
     assert {"broken.txt", "dead.txt"} == {word.strip("(),") for word in capsys.readouterr().err.split() if word.endswith(".txt")}
-    assert texts_in("a  plain text") == ["a plain text"]
+    assert texts_in("a  plain text") == [("a plain text", "a plain text")]
     for text in ("word " * 100, "x" * 5000, "with a \0 in it", "and so on .."):
-        assert texts_in(text) == [" ".join(text.split())]
-    for wrong, said in (("picture.png", "a file, but no text"), ("empty", "a folder without texts")):
+        assert texts_in(text) == [(" ".join(text.split()),) * 2]
+    (tmp_path / "nothing.txt").write_text(" \n")
+    for wrong, said in (("picture.png", "a file, but no text"), ("empty", "holds no texts"), ("nothing.txt", "nothing.txt: it is empty"),
+                        ("broken.txt", "broken.txt: it is no text in UTF-8")):
         with pytest.raises(ValueError, match=said):
             texts_in(str(tmp_path / wrong))
 
