@@ -1,7 +1,9 @@
 """What tests share: names of values, drawn arrays with odd strides, and the check of derivatives."""
 import contextlib
+import importlib
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import minigrad as mg
@@ -11,6 +13,28 @@ from minigrad.backend import paths
 def named(value):
     """A test's name for a value, the same in every process."""
     return "an object" if type(value) is object else repr(value)
+
+
+def optional(library):
+    """The library, or, where it is missing, what skips each test that calls something of it; the others of a file run."""
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        return _Missing(library)
+
+
+class _Missing:
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        return _Missing(self._name)
+
+    def __dir__(self):
+        return self()
+
+    def __call__(self, *args, **kwargs):
+        pytest.skip(f"{self._name} is not installed", allow_module_level=True)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
         return []
     content, found = path.read_bytes(), []
     delimiter = _delimiter(content)
-    for line in content.decode("utf-8-sig", "replace").split("\n"):  # each by itself: a quote that a torn line opened must not reach the next
+    for line in content.decode("utf-8-sig", "replace").split("\n"):  # each alone: a torn one may have opened a quote
         with contextlib.suppress(csv.Error):
             row = tuple(next(csv.reader([line.rstrip("\r")], delimiter=delimiter), ()))
             if len(row) == len(COLUMNS) and row != COLUMNS:

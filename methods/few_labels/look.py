@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, find_files, open_picture, printable, some
-from minigrad.data.labelled_texts import LABEL, TABLES, decode_lines, decode_text, named_columns, table_rows, text_column
+from minigrad.data.folder import arrange, content_of, counted, find_files, open_picture, printable, some
+from minigrad.data.labelled_texts import LABEL, TABLES, decode_lines, decode_text, table_rows, text_column
 
 from . import label_log
 
@@ -99,7 +99,7 @@ class Folder:
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled
-        lines = [f"{printable(str(self.path))} holds {_number(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
+        lines = [f"{printable(str(self.path))} holds {counted(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
                  f" to learn from, {len(rest)} without" + (f", {len(test)} to test on." if len(test) else ".")]
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
@@ -108,14 +108,14 @@ class Folder:
         counts = self.counts()
         if len(self.classes):
             each = some([f"{name} {n}" for name, n in zip(self.classes, counts)], 30)
-            lines.append(f"{_number(len(self.classes), 'class', 'classes')}, with so many labels: {each}.")
+            lines.append(f"{counted(len(self.classes), 'class', 'classes')}, with so many labels: {each}.")
         if len(known):
             lines.append(_estimate(counts, len(test), self.what))
         else:
             lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with "
                          "--label and click.")
         if self.unusable:
-            lines.append(f"{_number(len(self.unusable), 'file')} cannot be used: "
+            lines.append(f"{counted(len(self.unusable), 'file')} cannot be used: "
                          + some([f"{name} ({why})" for name, why in self.unusable.items()]) + ".")
         return lines + self.notes
 
@@ -130,11 +130,7 @@ def _estimate(counts, tests, what):
             "from the others.")
     if alone == (counts > 0).sum():
         return f"{held} Each class has one label, so none can be left out to estimate an accuracy; two of each will do."
-    return text + (f" {_number(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else "")
-
-
-def _number(count, one, several=None):
-    return f"{count} {one if count == 1 else several or one + 's'}"
+    return text + (f" {counted(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else "")
 
 
 def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
@@ -170,7 +166,7 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     clicked = {name: logged[key(name)] for name in readers if key(name) in logged}
     kinds = kinds | clicked
     if clicked:
-        notes.append(f"{_number(len(clicked), 'label comes', 'labels come')} from {printable(str(log))}.")
+        notes.append(f"{counted(len(clicked), 'label comes', 'labels come')} from {printable(str(log))}.")
     classes, files = tuple(sorted(set(kinds.values()))), list(readers)
     place = {kind: k for k, kind in enumerate(classes)}
     labels = np.array([place[kinds[name]] if name in kinds else -1 for name in files], np.int64)
@@ -204,14 +200,15 @@ def _table(path, out):
 
 def _columns(name, rows):
     """The columns of texts and of labels, None if there is none, how many rows of names stand above, and notes."""
-    width, named = max(map(len, rows)), named_columns(rows)
-    if width > 2 and named == (None, None):
+    width, (rest, at, of) = max(map(len, rows)), text_column(rows)
+    begin, notes = len(rows) - len(rest), []
+    if width > 2 and not begin:
         raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
-    (_, at), (_, of) = text_column(rows), named
-    of = 1 - at if of is None and width == 2 else of if of != at else None
-    unnamed = width > 2 and of is None
-    notes = [f"No column is called {', '.join(LABEL[:-1])} or {LABEL[-1]}, so nothing has a label."] if unnamed else []
-    return at, of, int(named != (None, None)), notes
+    if width == 2:
+        of = 1 - at
+    elif of is None and width > 2:
+        notes.append(f"No column is called {', '.join(LABEL[:-1])} or {LABEL[-1]}, so nothing has a label.")
+    return at, of if of != at else None, begin, notes
 
 
 def _classes(names, what):

@@ -140,7 +140,7 @@ def _texts_below(folder):
 def _texts(name, content):
     """Those of a file with this name."""
     if pathlib.Path(name).suffix.lower() in TABLES:
-        rows, at = text_column([row for _, row in table_rows(name, content)])
+        rows, at, _ = text_column([row for _, row in table_rows(name, content)])
         found = [row[at] for row in rows if at < len(row)]
     else:
         try:

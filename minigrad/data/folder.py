@@ -70,7 +70,7 @@ class FoundFiles:
         """A line on the skipped files and one on the others, if there are any."""
         lines = [skipped_line(self.skipped)] if self.skipped else []
         if self.others:
-            lines.append(f"not looked at: {_number(sum(self.others.values()), 'file')} of other kinds "
+            lines.append(f"not looked at: {counted(sum(self.others.values()), 'file')} of other kinds "
                          f"({some(f'{count} {ending}' for ending, count in self.others.most_common())})")
         return lines
 
@@ -181,11 +181,14 @@ class File:
 
 
 def _members(path):
-    archive = open_zip(path)
+    archive, names = open_zip(path), {}
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not name.endswith("/") and not any(map(hidden, parts)):
+        if not name.endswith("/"):
+            names[info] = [part for part in name.split("/") if part not in ("", ".")]
+    runs = {tuple(parts[:-1]) for parts in names.values() if parts[-1:] == [RUN]} - {()}
+    for info, parts in names.items():
+        if not any(map(hidden, parts)) and not any(tuple(parts[:k]) in runs for k in range(1, len(parts))):
             yield "/".join(parts), lambda info=info: archive.read(info)
 
 
@@ -332,22 +335,23 @@ def arrange(names: Iterable[str], what: str = "picture") -> Layout:
                 unused[f"{path[0]}/{path[1]}/"] += 1
         else:
             found[part]["/".join(path[1:-1])].append(name)
-    notes = [f"not used: {_number(count, what)} in {where}, which is no class folder" for where, count in unused.items()]
+    notes = [f"not used: {counted(count, what)} in {where}, which is no class folder" for where, count in unused.items()]
     if loose:
-        notes.append(f"not used: {_number(len(loose), what)} beside the class folders ({some(loose)})")
+        notes.append(f"not used: {counted(len(loose), what)} beside the class folders ({some(loose)})")
     if found["validation"]:
         count = sum(map(len, found["validation"].values()))
         if found["test"]:
-            notes.append(f"not used: {_number(count, what)} in the validation folder, as there is a test folder")
+            notes.append(f"not used: {counted(count, what)} in the validation folder, as there is a test folder")
         else:
             found["test"] = found["validation"]
-            notes.append(f"tested on: {_number(count, what)} in the validation folder, as there is no test folder")
+            notes.append(f"tested on: {counted(count, what)} in the validation folder, as there is no test folder")
     train, test = ({c: sorted(found[part][c]) for c in sorted(found[part])} for part in ("train", "test"))
     return Layout(train, test, sorted(unlabelled), notes)
 
 
-def _number(count, what):
-    return f"{count} {what}{'s' if count != 1 else ''}"
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """A number of things: "1 file", "2 files", or `several` instead of an s."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def _part(folder):
@@ -416,7 +420,7 @@ def skipped_line(skipped: dict[str, str]) -> str:
     """How many files were skipped, with a few names and reasons; empty if none."""
     if not skipped:
         return ""
-    return f"skipped {len(skipped)} {'file' if len(skipped) == 1 else 'files'}: " + some(
+    return f"skipped {counted(len(skipped), 'file')}: " + some(
         f"{name} ({why})" for name, why in skipped.items())
 
 

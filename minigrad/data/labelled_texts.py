@@ -156,26 +156,28 @@ def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:
 def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
     """The columns of texts and of labels that the first row names; None for one that it does not.
 
-    A word that stands in its column again is no name, but a value.
+    Where it names one alone, a word that stands in its column again, in another row than this, is no name but a value.
     """
-    first = [cell.strip().lower() for cell in rows[0]]
+    first, *others = [[cell.strip().lower() for cell in row] for row in rows]
+    at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
+    alone = of if at is None else at if of is None else None
+    if alone is not None and any(row[alone:alone + 1] == [first[alone]] and row != first for row in others):
+        return None, None
+    return at, of
 
-    def place(words):
-        found = ((word, first.index(word)) for word in words if word in first)
-        return next((k for word, k in found if all(k >= len(row) or row[k].strip().lower() != word for row in rows[1:])), None)
 
-    return place(TEXT), place(LABEL)
+def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int, int | None]:
+    """The rows of a table without a first one that names columns, the column of texts and the named one of labels, if any.
 
-
-def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int]:
-    """The rows of a table without a first one that names columns, and which column has the texts: the named one, or the longest
-    that is not named one of labels."""
+    The texts' column is the named one, or the longest that is not of labels.
+    """
     at, of = named_columns(rows)
     rows = rows[(at, of) != (None, None):]
     if at is None:
-        lengths = [k != of and 1 + sum(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows), default=1))]
+        width = max(map(len, rows), default=1)
+        lengths = [k != of and 1 + sum(len(row[k]) for row in rows if k < len(row)) for k in range(width)]
         at = lengths.index(max(lengths))
-    return rows, at
+    return rows, at, of
 
 
 def _guessed(name, rows, at, of):

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import divisor, LEAST, pair, real, several, single, whole
+from ..ops.geometry import divisor, LEAST, pair, real, same_padding, several, single, whole
 from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -28,11 +28,17 @@ def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
     return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
 
 
+def _lengths(layer, axes, name, value):
+    """A setting of windows as a whole number for each axis. ValueError: one is out of its range."""
+    of, least = type(layer).__name__, LEAST[name]
+    return (single(of, name, value, least),) if axes == 1 else pair(of, name, value, least)
+
+
 def _windows(layer, axes, also=(), **geometry):
     """The geometry of a layer's windows as attributes, each number in its range, or one of (name, value) in `also`."""
     for name, value in geometry.items():
         if (name, value) not in also:
-            (single if axes == 1 else pair)(type(layer).__name__, name, value, LEAST[name])
+            _lengths(layer, axes, name, value)
         setattr(layer, name, value)
 
 
@@ -92,16 +98,14 @@ class _Conv(Module):
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
                              f"{groups} groups")
-        kernel = (single if self.axes == 1 else pair)(type(self).__name__, "kernel_size", kernel_size, 1)
-        kernel = (kernel,) if self.axes == 1 else kernel
+        kernel = _lengths(self, self.axes, "kernel_size", kernel_size)
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         fan_in = channels[1] * math.prod(kernel)
         self.weight = uniform((*channels, *kernel), fan_in)
         self.bias = uniform((out_channels,), fan_in) if bias else None
         words = () if self.transposed else (("padding", "same"), ("padding", "valid"))
         _windows(self, self.axes, words, stride=stride, padding=padding, dilation=dilation)
-        if isinstance(padding, str) and padding == "same" and {*(several(stride) or (stride,))} != {1}:
-            raise ValueError(f"{type(self).__name__}: padding 'same' wants a stride of 1, not {stride!r}")
+        same_padding(type(self).__name__, padding, _lengths(self, self.axes, "stride", stride), stride)
         self.groups = groups
 
 

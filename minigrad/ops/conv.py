@@ -21,7 +21,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _fused_limited_relu
 from .declare import operation
-from .geometry import LEAST, Pair, pair, single, whole
+from .geometry import LEAST, Pair, pair, same_padding, single, whole
 from .shape import pad
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
@@ -164,9 +164,7 @@ def _geometry(name, x, w, **given):
             raise ValueError(f"{name}: padding is 'same', 'valid', a whole number or a pair of them, not {padding!r}")
         given["padding"] = 0
     geometry = {key: pair(name, key, value, LEAST[key]) for key, value in given.items()}
-    if isinstance(padding, str) and padding == "same":
-        if geometry["stride"] != (1, 1):
-            raise ValueError(f"{name}: padding 'same' wants a stride of 1, not {given['stride']!r}")
+    if same_padding(name, padding, geometry["stride"], given["stride"]):
         total = [d * (k - 1) for k, d in zip(w.shape[2:], geometry["dilation"])]
         geometry["padding"] = tuple(t // 2 for t in total)
         if any(t % 2 for t in total):

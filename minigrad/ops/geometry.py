@@ -70,6 +70,14 @@ def single(of: str, name: str, value: Any, least: int) -> int:
     return whole(of, name, values[0], least)
 
 
+def same_padding(of: str, padding: Any, stride: tuple[int, ...], given: Any) -> bool:
+    """Whether the padding is "same". ValueError if it is and the stride, whole numbers made of `given`, is not 1."""
+    same = isinstance(padding, str) and padding == "same"
+    if same and {*stride} != {1}:
+        raise ValueError(f"{of}: padding 'same' wants a stride of 1, not {given!r}")
+    return same
+
+
 def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite number from `low` to `high`; a Tensor of no axes that requires a gradient as it is.
 

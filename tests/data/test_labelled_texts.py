@@ -46,6 +46,15 @@ def test_a_word_that_stands_in_its_column_again_is_no_name(tmp_path):
     assert found.texts == ["fine", "what is it", "bad"] and found.classes == ("question", "review")
 
 
+@pytest.mark.parametrize("names", ["text,label", "text,tag", "comment,label"])
+def test_names_of_columns_hold_also_where_tables_were_joined_or_a_text_is_one(tmp_path, names):
+    for content in (f"{names}\nfine,1\n{names}\nbad,0\n", f"{names}\nfine,1\nbad,0\n"):
+        found = read_labelled_texts(write(tmp_path / "a.csv", content))
+        assert found.texts[0] == "fine" and found.texts[-1] == "bad" and found.classes[:2] == ("0", "1")
+    found = read_labelled_texts(write(tmp_path / "a.csv", "id,text,label\n7,text,1\n8,bad,0\n"))
+    assert found.texts == ["text", "bad"] and found.classes == ("0", "1")
+
+
 def test_a_folder_of_tables(tmp_path):
     write(tmp_path / "train.tsv", "a b\tpos\nc d\tneg\n")
     write(tmp_path / "dev.tsv", "e f\tpos\n")

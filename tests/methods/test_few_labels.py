@@ -536,7 +536,12 @@ def test_what_runs_have_written_is_no_data(tmp_path):
     with run.locked():
         draw(run.path / "chart.png", 1)
     draw(path / "more" / "a.png", 2)
-    assert not [name for name in look.look(path, tmp_path).files if "chart" in name]
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for file in filter(pathlib.Path.is_file, path.rglob("*")):
+            archive.write(file, file.relative_to(path))
+    for source in (path, tmp_path / "own.zip"):
+        found = look.look(source, tmp_path).files
+        assert "more/a.png" in found and not [name for name in found if "chart" in name]
     assert look.look(run.path, tmp_path).files == ["chart.png"]
 
 

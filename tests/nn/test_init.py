@@ -3,13 +3,14 @@ import math
 
 import numpy as np
 import pytest
+from checks import optional
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import init
 
-torch = pytest.importorskip("torch")
+torch = optional("torch")
 SHAPES = [(400, 300), (40, 30, 5, 4), (300, 400)]
 
 

@@ -5,12 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+from checks import optional
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import module as module_file
 
-torch = pytest.importorskip("torch")
+torch = optional("torch")
 X = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
 
 

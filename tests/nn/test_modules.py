@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from checks import check_derivatives
+from checks import check_derivatives, optional
 from minigrad import nn
 from minigrad.nn.models import published
 
-torch = pytest.importorskip("torch")
+torch = optional("torch")
 
 
 def like_torch(ours, theirs):
@@ -407,12 +407,13 @@ def test_a_size_that_is_none_is_named(make, name, size):
 
 
 @pytest.mark.parametrize("make", [nn.Conv1d, nn.Conv2d])
-@pytest.mark.parametrize("stride", [2, (1, 2)])
+@pytest.mark.parametrize("stride", [2, (1, 2), mg.Tensor(2), np.int8(2)], ids=repr)
 def test_same_padding_and_a_stride_are_refused_when_the_layer_is_made(make, stride):
-    stride = stride if make is nn.Conv2d else 2
+    stride = stride if make is nn.Conv2d or not isinstance(stride, tuple) else 2
     with pytest.raises(ValueError, match=f"{make.__name__}: padding 'same' wants a stride of 1"):
         make(2, 2, 3, stride=stride, padding="same")
-    make(2, 2, 3, stride=(1, 1) if make is nn.Conv2d else (1,), padding="same")
+    for one in (1, np.int8(1), mg.Tensor(1), (1, 1) if make is nn.Conv2d else (1,)):
+        make(2, 2, 3, stride=one, padding="same")
 
 
 def test_attention_between_inputs_of_an_empty_batch():

@@ -1,12 +1,12 @@
 """Every operation that PyTorch has: value, gradient and Hessian-vector product equal PyTorch's, in both precisions."""
 import numpy as np
 import pytest
-from checks import arrays, shapes
+from checks import arrays, optional, shapes
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 
-torch = pytest.importorskip("torch")
+torch = optional("torch")
 F = torch.nn.functional
 
 UNARY = {  # name: (PyTorch's function, domain)

@@ -1,11 +1,12 @@
 """Convolution, pooling and resampling with every option against PyTorch: values, gradients, and what is refused."""
 import numpy as np
 import pytest
+from checks import optional
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 
-torch = pytest.importorskip("torch")
+torch = optional("torch")
 F = torch.nn.functional
 MANY = settings(max_examples=60, deadline=None, derandomize=True)
 

@@ -15,7 +15,8 @@ for library in ("tyro", "tqdm", "matplotlib", "safetensors", "PIL", "sklearn"):
 TINY = dict(steps=2, width=4, device="cuda")
 FEW_SHOT = {
     "prototypical_networks": dict(way=3, query=2, episodes=2), "matching_networks": dict(way=3, query=2, episodes=2),
-    "siamese_networks": dict(way=2, drawings=2, episodes=2), "maml": dict(way=3, tasks=1, inner_steps=1, test_steps=1, query=2, episodes=1)}
+    "siamese_networks": dict(way=2, drawings=2, episodes=2),
+    "maml": dict(way=3, tasks=1, inner_steps=1, test_steps=1, query=2, episodes=1)}
 OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
           "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
 SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch",
