@@ -255,7 +255,7 @@ def test_import_is_quick_and_needs_numpy_alone():
         print([m for m in "matplotlib PIL torch cupy scipy sklearn pooch safetensors tqdm tyro".split() if m in sys.modules])
     """)
     seconds, extra = out.splitlines()
-    assert float(seconds) < 1 and extra == "[]"
+    assert float(seconds) < 5 and extra == "[]"
 
 
 def test_without_cupy_the_gpu_is_a_clear_error(tmp_path):

@@ -356,7 +356,8 @@ def test_hostile_files_are_refused_at_once(name, tmp_path):
     start = time.process_time()
     with pytest.raises(ValueError, match=message or "is not read: ") as caught:
         io.load(path)
-    assert time.process_time() - start < 1 and len(str(caught.value)) < 400 + len(str(path))
+    # Half a second on a free machine, several in a large process on a busy one; without their bounds, minutes.
+    assert time.process_time() - start < 10 and len(str(caught.value)) < 400 + len(str(path))
     tracemalloc.start()
     try:
         with pytest.raises(ValueError):
