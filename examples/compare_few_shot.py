@@ -15,7 +15,7 @@ from examples import maml, matching_networks, prototypical_networks, siamese_net
 from methods.few_shot import base
 from methods.training import comparison, plots
 from methods.training.characters import load
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 
 
@@ -84,7 +84,7 @@ def characters(run):
 
     found = comparison.compare(jobs(), run.resume, report)
     found = {name: [percent for percent, _ in results] for name, results in found.items()}
-    write_whole(out / "table.json", json.dumps(found, indent=1))
+    write_whole(marked(out) / "table.json", json.dumps(found, indent=1))
     label = f"{way}-way 1-shot accuracy on new classes"
     plots.bars(found, out / "accuracies.png", label + " (%)", 100 / way)
     print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
@@ -126,7 +126,7 @@ def step_sizes(run):
           + "".join(f"{f'alpha {alpha}':>22}" for alpha in ALPHAS))
     found = comparison.compare(jobs(), run.resume, report)
     found = {row: np.array([errors for errors, _ in results]) for row, results in found.items()}
-    draw_step_sizes(found, pathlib.Path(run.out) / "step_sizes.png")
+    draw_step_sizes(found, marked(run.out) / "step_sizes.png")
     return found
 
 

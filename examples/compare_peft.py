@@ -14,7 +14,7 @@ from examples import peft
 from methods.peft import tasks
 from methods.peft.prediction import FILE
 from methods.training import comparison, plots, text_encoders, texts
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 
 MEASURES = "accuracy", "share", "bytes", "seconds", "classes"
@@ -76,7 +76,7 @@ def main(run):
         (name, comparison.spread([100 * row[0] for row in seeds], 1), f"{seeds[0][1]:.2f} %", f"{seeds[0][2] / 1e6:.2f} MB",
          f"{1000 * sum(row[3] for row in seeds) / len(seeds):.0f}") for name, seeds in values.items())])
     print("\n" + text)
-    write_whole(out / "table.txt", text)
+    write_whole(marked(out) / "table.txt", text)
     plots.bars({name: [100 * row[0] for row in seeds] for name, seeds in values.items()}, out / "accuracies.png",
                "test accuracy (%)", 100 / next(iter(values.values()))[0][-1], "probe")
     print(f"runs (with {FILE} each), table and chart are in {run.out}")

@@ -21,7 +21,7 @@ from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, wort
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
 from methods.training.images import scaled
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from methods.transfer import linear
 from minigrad import data
@@ -118,7 +118,7 @@ def main(run):
         shown = ", ".join(f"{what} {value:.1f} %" for what, value in zip(MEASURES, values))
         print(f"{name}, {len(results)}: {shown} in {seconds:.0f} s", flush=True)
 
-    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
     accuracies = {name: [values for values, _ in results] for name, results in found.items()}
     text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {run.labels} labels"), *(
         (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))

@@ -21,7 +21,7 @@ import numpy as np
 from examples import semi_supervised
 from methods.training import comparison, plots
 from methods.training.images import load
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 
 MODULES = semi_supervised.MODULES  # in the order of the table
@@ -89,7 +89,7 @@ def main(run):
         accuracy, seconds = results[-1]
         print(f"{row}, seed {len(results) - 1}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
 
-    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
     text = table(found)
     print("\n" + text)
     write_whole(out / "table.txt", text)

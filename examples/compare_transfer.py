@@ -17,7 +17,7 @@ from methods.training import comparison, plots
 from methods.training.evaluation import accuracy
 from methods.training.images import Images
 from methods.training.pictures import Preprocessing
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 
@@ -107,7 +107,7 @@ def main(run):
         shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
         return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
 
-    found, out = comparison.compare(jobs(), run.resume, report), pathlib.Path(run.out)
+    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
     accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
                   for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
     text = table(accuracies, run.per_class, methods)

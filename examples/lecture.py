@@ -20,7 +20,7 @@ import numpy as np
 from methods.training import page
 from methods.training.comparison import chosen, spread
 from methods.training.jobs import Job, Outcome, run_all
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -297,7 +297,7 @@ def main(run: Run) -> dict[str, bool | None]:
     state = {True: "holds here", False: "does not hold here", None: "no numbers"}
     contents = page.table([("topic", "the claim"), *((topic, state[holds]) for topic, holds in found.items())])
     brief = [page.paragraph(BRIEF)] if run.quick else []
-    write_whole(out / "index.html", page.whole("Learning with few labels", *brief, contents, *parts))
+    write_whole(marked(out) / "index.html", page.whole("Learning with few labels", *brief, contents, *parts))
     for topic, holds in found.items():
         print(f"{topic:32}{state[holds]}")
     print(f"the page is {out / 'index.html'}")

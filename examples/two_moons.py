@@ -16,7 +16,7 @@ from methods.training.networks import MLP
 from methods.training import plots
 from methods.training.evaluation import accuracy
 from methods.training.loop import train
-from methods.training.run import RunFolder
+from methods.training.run import RunFolder, marked
 from methods.training.settings import RunSettings, check, command, setting
 from minigrad import data, optim
 
@@ -98,7 +98,7 @@ def main(run):
     scores["label_propagation"] = np.eye(2)[labels[nearest["grid"]]]
     for name, share in results.items():
         print(f"{name:18} {100 * share:6.2f} %")
-    path = pathlib.Path(run.out) / "boundaries.png"
+    path = marked(run.out) / "boundaries.png"
     draw(path, side, scores, results, unlabelled, x, y)
     print("figure:", path)
     return results

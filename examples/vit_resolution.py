@@ -7,7 +7,6 @@ The Transformer has a learned position for each patch. Larger pictures have more
 picture (Dosovitskiy et al. 2021, section 3.2), or drawn anew, which forgets where patches lie.
 """
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from methods.self_supervised.evaluation import Tuning, fit
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
 from methods.training.images import data_set, scaled
-from methods.training.run import write_whole
+from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from minigrad import data, nn
 
@@ -70,7 +69,7 @@ def main(run):
     if not few_classes <= run.labels <= len(few_y):
         raise SystemExit(f"--labels {run.labels}: choose {few_classes} to {len(few_y)}")
     test, test_y = larger(test[:2000], run.size), test_y[:2000]
-    found, out = {name: [] for name in ROWS}, pathlib.Path(run.out)
+    found, out = {name: [] for name in ROWS}, marked(run.out)
     for seed in range(run.seeds):
         mg.random.seed(seed)
         shape = dict(patch_size=side // run.patches, in_chans=x.shape[1], embed_dim=run.width, depth=run.blocks,

@@ -24,6 +24,14 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
         pathlib.Path(part).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def marked(path: str | os.PathLike) -> pathlib.Path:
+    """The folder, made if it is not there, with the mark by which loaders of data pass over it."""
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / RUN).touch()
+    return path
+
+
 def read_object(path: pathlib.Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -86,8 +94,7 @@ class RunFolder:
         Raises:
             RunError: another run writes into the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / RUN).touch()
+        marked(self.path)
         if fcntl is None:
             yield
             return

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("tyro")
 
 from examples import compare_semi_supervised  # noqa: E402
+from minigrad import data  # noqa: E402
 
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
@@ -19,6 +20,7 @@ def test_all_methods_compare_and_resume(tmp_path, capsys):
     text = (tmp_path / "all" / "table.txt").read_text()
     assert all(" ".join(module.ROW[2:]) in text for module in compare_semi_supervised.MODULES.values())
     assert len(text.splitlines()) == 16 and (tmp_path / "all" / "accuracies.png").stat().st_size > 1000
+    assert not data.find_pictures(tmp_path).files  # what runs have drawn is no data
     (tmp_path / "all" / "fixmatch-0" / "result.json").unlink()  # as if killed in between
     again = compare_semi_supervised.main(dataclasses.replace(run, resume=True))
     assert again == found and text.split("fixmatch")[0] in capsys.readouterr().out

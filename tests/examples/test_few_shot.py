@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("tyro")
 
+from minigrad import data  # noqa: E402
+
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
 
@@ -20,6 +22,7 @@ def test_compare_and_resume(tmp_path, capsys):
     found = compare_few_shot.main(run)
     assert list(found) == ["siamese", "MAML"] and all(0 <= v[0] <= 100 for v in found.values())
     assert (tmp_path / "compare" / "accuracies.png").exists()
+    assert {name.split("/")[0] for name in data.find_pictures(tmp_path).files} == {"data"}
     again = compare_few_shot.main(dataclasses.replace(run, resume=True))
     assert again == found and "5-way 1-shot" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no method is called x; there are: siamese"):
