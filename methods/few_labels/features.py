@@ -8,6 +8,7 @@ in any folder is never encoded twice.
 import contextlib
 import hashlib
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -30,7 +31,7 @@ CHUNK = 64  # pictures in memory at a time
 
 
 class Store:
-    """The file of records of one encoder, in a folder for this process alone if it cannot be written.
+    """The file of records of one encoder; a copy for this process alone if it cannot be written.
 
     Args:
         path: of the file.
@@ -47,6 +48,8 @@ class Store:
             print(f"the features cannot be kept for the next run: {error}; set MINIGRAD_CACHE to a folder that can be written")
             self._own = tempfile.TemporaryDirectory()
             self.path = pathlib.Path(self._own.name, path.name)
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, self.path)
         self._scan()
 
     def _scan(self):

@@ -552,6 +552,24 @@ def test_features_are_kept_for_the_run_where_the_cache_cannot_be_written(tmp_pat
     assert len(found.known(np.arange(5))) == 5 and "MINIGRAD_CACHE" in capsys.readouterr().out
 
 
+def test_features_in_a_cache_that_can_only_be_read_are_not_encoded_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
+    _, first = read(make_folder(tmp_path / "own", 2, 1))
+
+    def read_only(path, mode="r"):
+        if path.parent == tmp_path / "cache" and mode != "rb":
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, mode)
+
+    encode, encoded = readers.PictureReader.encode, []
+    monkeypatch.setattr(features, "open", read_only, raising=False)
+    monkeypatch.setattr(readers.PictureReader, "encode", lambda self, x: encoded.extend(x) or encode(self, x))
+    Image.new("RGB", (9, 9)).save(tmp_path / "own" / "new.png")
+    folder, found = read(tmp_path / "own")
+    assert len(encoded) == 1 and len(found.known(np.arange(len(folder.files)))) == 6
+    assert found.store.path.parent != first.store.path.parent
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.text(max_size=20) | st.sampled_from(["..", ".", "a/b", "..\\x", "train", "Unlabelled", "con\n", "", " ", ".hidden"]))
 def test_a_class_name_is_one_folder_of_the_folder(name):
