@@ -120,7 +120,7 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
 
     In a `.csv` semicolons, tabs or bars part the columns if by them, and not by commas, its first row names one of texts or of
-    labels.
+    labels. Where the first row names columns, rows that repeat it, as in joined tables, are left out.
 
     Raises:
         ValueError: it is no table in UTF-8, or empty.
@@ -144,7 +144,10 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
     if not numbered:
         raise ValueError(f"{name} is empty")
-    return numbered
+    (_, first), *others = numbered
+    if named_columns([first, *(row for _, row in others)]) != (None, None):
+        others = [(i, row) for i, row in others if row != first]
+    return [numbered[0], *others]
 
 
 def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:
