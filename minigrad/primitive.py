@@ -29,7 +29,7 @@ import numpy as np
 from . import backend
 from .backend import xp
 from .recording import caller, next_event, observed, state
-from .tensor import Tensor, wrap
+from .tensor import Tensor, holds, wrap
 
 ndarray = np.ndarray
 _array_of = operator.attrgetter("_array")
@@ -296,15 +296,24 @@ class Primitive:
         return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module) for x in inputs])
 
     def _constant(self, x, like, module):
-        if isinstance(x, (bool, int, float, np.generic)) and not isinstance(x, np.complexfloating):
-            kind = np.dtype(type(x)).kind
+        kind = np.dtype(type(x)).kind if isinstance(x, (bool, int, float, np.generic)) else ""
+        if kind and kind in "biufV":  # V: bfloat16
             weak = like is not None and (backend.is_float(like) or (kind in "iub" and like.kind in "iu") or kind == "b")
-            return wrap(module.asarray(x, dtype=like if weak else None))
+            if weak and like.kind in "iu" and not holds(like, x):
+                if not isinstance(x, np.generic) and not self._makes_floats():
+                    raise OverflowError(f"{self.name}: {like} holds no {x}; convert the Tensor with .astype first")
+                weak = False
+            return wrap(module.asarray(x, dtype=like)) if weak else Tensor(module.asarray(x))
         if backend.is_array(x) or isinstance(x, (list, tuple)):
             return Tensor(x)
         if isinstance(x, _Unreadable):
             x._refuse()
         raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
+
+    def _makes_floats(self):
+        """Whether `forward` is a ufunc whose results are floating point numbers, of whole numbers too."""
+        return isinstance(self.forward, np.ufunc) and not any(types[-1] in np.typecodes["AllInteger"]
+                                                              for types in self.forward.types)
 
     def _explained(self, error, inputs):
         devices = {x.device for x in inputs}

@@ -289,6 +289,29 @@ def asarray(x):
     return x._array if isinstance(x, Tensor) else x
 
 
+def holds(dtype, number):
+    """Whether a dtype of whole numbers holds this one, a number of Python's or NumPy's."""
+    limits = np.iinfo(dtype)
+    return limits.min <= number <= limits.max
+
+
+def held(of, number, dtype):
+    """A number as one of a dtype, which has to hold it; arrays of several are cast, as NumPy casts them.
+
+    Raises:
+        OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN; `of` says for whom.
+    """
+    array = np.asarray(number)
+    if array.ndim or dtype.kind not in "iu":
+        return array.astype(dtype, copy=False)[()]
+    try:
+        if holds(dtype, whole := int(array.item())):
+            return dtype.type(whole)
+        raise OverflowError
+    except (OverflowError, ValueError) as error:
+        raise type(error)(f"{of}: {dtype} holds no {number}") from None
+
+
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of `source`, any object with `__dlpack__` on the CPU or an NVIDIA GPU."""
     on_gpu = source.__dlpack_device__()[0] == 2  # kDLCUDA

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import as_dtype, is_float, is_half, random, to_device
-from ..tensor import DTypeLike, Tensor
+from ..tensor import DTypeLike, Tensor, held
 from .declare import operation
 
 
@@ -26,16 +26,6 @@ def _shape(name, shape):
     if any(not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0 for n in lengths):
         raise ValueError(f"{name}: a shape is made of whole numbers from 0, not {shape}")
     return tuple(int(n) for n in lengths)
-
-
-def held(number, dtype):
-    """A number as one of a dtype, which has to hold it; arrays of several are cast, as NumPy casts them.
-
-    Raises:
-        OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
-    """
-    array = np.asarray(number)
-    return np.asarray(array if array.ndim else array.item(), dtype)[()]
 
 
 @operation
@@ -60,7 +50,7 @@ def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | No
     Raises:
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
-    number = fill_value if dtype is None else held(fill_value, as_dtype(dtype))
+    number = fill_value if dtype is None else held("full", fill_value, as_dtype(dtype))
     return _made(np.full(_shape("full", (shape,)), number), dtype, device, requires_grad)
 
 

@@ -14,8 +14,7 @@ from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, wrap
-from .create import held
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
 
@@ -563,7 +562,7 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
     """
     x = as_tensor(x)
     if isinstance(fill_value, (int, float, np.generic, np.ndarray)):
-        fill_value = held(fill_value, x.dtype if dtype is None else as_dtype(dtype))
+        fill_value = held("full_like", fill_value, x.dtype if dtype is None else as_dtype(dtype))
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
     return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)

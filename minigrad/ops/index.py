@@ -5,7 +5,7 @@ import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray
+from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, held
 from .declare import nondifferentiable, operation
 from .elementwise import where, zeros_like
 from .geometry import one_axis, whole
@@ -119,18 +119,20 @@ _index_update = Primitive(
 def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
     x, index = as_tensor(x), _plain(index)
-    return _index_update(x, _spread(x, index, values), index=index)
+    return _index_update(x, _spread("index_update", x, index, values), index=index)
 
 
 @operation
 def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
     x, index = as_tensor(x), _plain(index)
-    return x + _zeros_with(_spread(x, index, values), index=index, shape=x.shape)
+    return x + _zeros_with(_spread("index_add", x, index, values), index=index, shape=x.shape)
 
 
-def _spread(x, index, values):
+def _spread(of, x, index, values):
     """The values in the dtype of x and the shape of x[index]."""
+    if isinstance(values, (int, float, np.generic, np.ndarray)):
+        values = held(of, values, x.dtype)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
     return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(x._array[index].shape)
 

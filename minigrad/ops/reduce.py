@@ -8,7 +8,7 @@ import numpy as np
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, held, wrap
 from .declare import nondifferentiable, operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
 from .geometry import one_axis
@@ -66,7 +66,7 @@ def _initial(name, initial, like):
         raise ValueError(f"{name}: initial is one number, not of shape {np.shape(asarray(initial))}")
     if isinstance(initial, Tensor):
         return initial.astype(like.dtype)
-    return wrap(xp(like._array).asarray(initial, dtype=like.dtype))
+    return wrap(xp(like._array).asarray(held(name, initial, like.dtype)))
 
 
 def _to_extremes(g, out, x, axis, keepdims):

@@ -537,6 +537,29 @@ def test_scalars_do_not_promote(number, dtype):
     assert (x > number).dtype == bool
 
 
+@pytest.mark.parametrize("dtype, number", [(np.uint8, 300), (np.uint8, -1), (np.int8, 200), (np.int32, 2 ** 40)])
+def test_numbers_that_whole_numbers_do_not_hold(dtype, number):
+    array = np.array([1, 2], dtype)
+    x, scalar, true = mg.Tensor(array), np.int64(number), np.array([True, False])
+
+    def same(made, expected):
+        assert made.dtype == expected.dtype and made.tolist() == expected.tolist()
+
+    for f in (lambda a, b: a + b, lambda a, b: b - a, lambda a, b: a * b):  # NumPy's numbers decide with
+        same(f(x, scalar), f(array, scalar))
+        with pytest.raises(OverflowError, match=f"{array.dtype} holds no {number}"):
+            f(x, number)
+    same(mg.maximum(x, scalar), np.maximum(array, scalar))
+    assert mg.where(true, x, scalar).tolist() == np.where(true, array, scalar).tolist()
+    for number in (number, scalar):  # where floats come out, no number is too large
+        np.testing.assert_allclose((x / number).numpy(), array / float(number))
+        np.testing.assert_allclose((number / x).numpy(), float(number) / array)
+        np.testing.assert_allclose(mg.hypot(x, number).numpy(), np.hypot(array, float(number)), rtol=1e-3)
+    for what in (np.str_("3"), np.timedelta64(3)):
+        with pytest.raises(TypeError, match="numbers are understood"):
+            x * what
+
+
 def test_integers_and_bools():
     i, b = mg.Tensor([1, 2, 3]), mg.Tensor([True, False, True])
     assert (i + 1).dtype == np.int64 and (i / 2).dtype == np.float64
