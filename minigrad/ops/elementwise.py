@@ -328,22 +328,22 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def _to_larger(g, x, y):
-    return where(greater(x, y), g, where(equal(x, y), 0.5 * g, 0))
+    return where(greater(x, y), g, where(less(x, y), 0, 0.5 * g))
 
 
 @elementwise(np.maximum, lambda g, _out, x, y: _to_larger(g, x, y), lambda g, _out, x, y: _to_larger(g, y, x))
 def maximum(x: TensorLike, y: TensorLike) -> Tensor:
-    """The larger of x and y, element by element; equal ones share the gradient evenly."""
+    """The larger of x and y, element by element; equal ones, and NaN and what is beside it, share the gradient evenly."""
 
 
 @elementwise(np.minimum, lambda g, _out, x, y: _to_larger(g, y, x), lambda g, _out, x, y: _to_larger(g, x, y))
 def minimum(x: TensorLike, y: TensorLike) -> Tensor:
-    """The smaller of x and y, element by element; equal ones share the gradient evenly."""
+    """The smaller of x and y, element by element; equal ones, and NaN and what is beside it, share the gradient evenly."""
 
 
 def _to_number(g, x, y, otherwise):
-    """What `fmax` gives x: all where y is no number, else as `maximum`."""
-    return where(isnan(y), where(isnan(x), 0.5 * g, g), otherwise)
+    """What `fmax` gives x: all where y alone is no number, nothing where x alone is none, else as `maximum`."""
+    return where(equal(isnan(x), isnan(y)), otherwise, where(isnan(y), g, 0))
 
 
 @elementwise(np.fmax,

@@ -288,10 +288,15 @@ def test_one_axis_is_wanted():
         mg.moveaxis(X, [0, 1], [2])
 
 
-def test_the_gradient_of_an_extreme_that_is_not_a_number_goes_to_that_number():
+def test_the_gradient_of_an_extreme_that_is_not_a_number_is_not_lost():
     for f in (mg.max, mg.min):
         assert mg.grad(lambda x: f(x))(np.array([1.0, np.nan, 2.0])).tolist() == [0, 1, 0]
         assert mg.grad(lambda x: f(x, 1).sum())(np.array([[1.0, np.nan], [1.0, 3.0]])).numpy()[0].tolist() == [0, 1]
+    x, y = np.array([np.nan, 1, -np.inf, np.nan, 2]), np.array([1, np.nan, np.nan, np.nan, 2])
+    for f, shares in ((mg.maximum, [0.5] * 5), (mg.minimum, [0.5] * 5),
+                      (mg.fmax, [0, 1, 1, 0.5, 0.5]), (mg.fmin, [0, 1, 1, 0.5, 0.5])):
+        gx, gy = mg.grad(lambda x, y: f(x, y).sum(), (0, 1))(x, y)
+        assert gx.tolist() == shares and (gx + gy).tolist() == [1] * 5
 
 
 def test_arctan2_has_slope_zero_at_the_origin():
