@@ -30,7 +30,7 @@ class Tensor:
         grad: what `backward()` accumulated here, a Tensor of the same shape and dtype, or None.
 
     Raises:
-        TypeError: the input is not numeric, or an integer or bool Tensor was asked to require a gradient.
+        TypeError: the input is not numeric or has masked elements, or an integer or bool Tensor was asked to require a gradient.
     """
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
@@ -39,8 +39,7 @@ class Tensor:
                  device: str | None = None):
         if isinstance(array, Tensor):
             array = array._array
-        if not backend.is_array(array):
-            array = _from_sequence(array)
+        array = _plain(array) if backend.is_array(array) else _from_sequence(array)
         if dtype is not None:
             array = array.astype(backend.as_dtype(dtype), copy=False)
         if device is not None:
@@ -82,6 +81,7 @@ class Tensor:
                 value = xp(self._array).asarray(value, dtype=self._array.dtype)
             elif xp(value) is not xp(self._array):
                 value = backend.to_device(value, self.device)
+            value = _plain(value)
             if self._requires_grad and (value.shape != self.shape or value.dtype != self.dtype):
                 raise ValueError(f"new data of shape {value.shape} and dtype {value.dtype} for a Tensor that requires "
                                  f"a gradient and has shape {self.shape} and dtype {self.dtype}")
@@ -229,7 +229,7 @@ class Tensor:
         if isinstance(index, tuple):
             index = tuple(asarray(i) if isinstance(i, Tensor) else i for i in index)
         mark_changed(self._array)
-        value = asarray(value)
+        value = _plain(asarray(value))
         if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
             value = xp(self._array).asarray(value)
         self._array[asarray(index) if isinstance(index, Tensor) else index] = value
@@ -301,7 +301,7 @@ def held(of, number, dtype):
     Raises:
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN; `of` says for whom.
     """
-    array = np.asarray(number)
+    array = _plain(np.asanyarray(number))
     if array.ndim or dtype.kind not in "iu":
         return array.astype(dtype, copy=False)[()]
     try:
@@ -330,6 +330,19 @@ def _from_sequence(values):
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: "
                         f"floats, integers or bools are wanted, not dtype {array.dtype}")
     return array
+
+
+def _plain(array):
+    """`array`; one of a subclass of NumPy's, such as a matrix or a memory map, as what it is apart from that.
+
+    Raises:
+        TypeError: it is a masked array with masked elements, which would count.
+    """
+    if array.__class__ is np.ndarray or not isinstance(array, np.ndarray):
+        return array
+    if np.ma.is_masked(array):
+        raise TypeError("a Tensor has no masked elements; give them a value with .filled(value)")
+    return np.asarray(array)
 
 
 def _read_only(array):

@@ -170,6 +170,24 @@ class Subclass(mg.Tensor):
     pass
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_subclasses_of_arrays_behave_as_arrays(tmp_path):
+    memory = np.memmap(tmp_path / "numbers", np.float64, "w+", shape=(2, 2))
+    for array in (np.matrix([[1.0, 2], [3, 4]]), memory, np.ma.array(np.ones((2, 2)))):
+        x = mg.Tensor(array)
+        assert type(x.numpy()) is np.ndarray and np.shares_memory(x.numpy(), array)
+        assert x[0].shape == x.sum(0).shape == (x @ [1, 2]).shape == (2,) and x.reshape(4).shape == (4,)
+        np.testing.assert_array_equal(mg.grad(lambda x: (x.reshape(4) ** 2).sum())(array).numpy(), 2 * x.numpy())
+        x.data = array
+        assert type(x.data) is np.ndarray
+    hidden, x = np.ma.array([1.0, 2.0], mask=[False, True]), mg.Tensor([3.0, 4.0])
+    for use in (mg.Tensor, mg.exp, lambda y: x + y, lambda y: y * x, lambda y: mg.where(x > 0, x, y),
+                lambda y: mg.index_update(x, ..., y), lambda y: x.__setitem__(..., y), lambda y: setattr(x, "data", y)):
+        with pytest.raises(TypeError, match="filled"):
+            use(hidden)
+    assert x.tolist() == [3, 4]
+
+
 def test_subclasses_of_tensor_serve_as_leaves_and_cotangents():
     x = mg.Tensor([1.0, 2.0], requires_grad=True)
     (x * x).backward(Subclass([1.0, 10.0]))
