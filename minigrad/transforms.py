@@ -392,6 +392,9 @@ def checkpoint(f: Callable) -> Callable:
     or a tree of Tensors; numbers and arrays in it stay as they are. Numbers drawn from `minigrad.random` are the same in both
     runs, and the running statistics of normalisation move in the first only; anything else that `f` does happens twice.
     """
+    if not callable(f):
+        raise TypeError(f"checkpoint: expected a function, not {type(f).__name__}")
+
     @functools.wraps(f, updated=())
     def recomputed(*args, **settings):
         if not is_recording():

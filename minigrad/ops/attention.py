@@ -74,10 +74,10 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         ValueError: shapes do not fit.
     """
     q, k, v = (_floating("attention", x) for x in (q, k, v))
-    scale = _scale("attention", q, scale)
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
                          f"got {q.shape}, {k.shape} and {v.shape}")
+    scale = _scale("attention", q, scale)
     if enable_gqa:
         k, v = (_serving(x, q) for x in (k, v))
     try:

@@ -5,6 +5,7 @@ dtype that NumPy gives them.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..backend import as_dtype, is_float, is_half, random, to_device
 from ..tensor import DTypeLike, Tensor, held
 from .declare import operation
+from .geometry import whole
 
 
 def _made(array, dtype, device, requires_grad):
@@ -23,9 +25,10 @@ def _made(array, dtype, device, requires_grad):
 def _shape(name, shape):
     """One length, several, or a sequence of them, as a tuple."""
     lengths = tuple(shape[0]) if len(shape) == 1 and np.iterable(shape[0]) else shape
-    if any(not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0 for n in lengths):
-        raise ValueError(f"{name}: a shape is made of whole numbers from 0, not {shape}")
-    return tuple(int(n) for n in lengths)
+    for n in lengths:
+        if isinstance(n, (float, np.floating)):  # 2.0 is no length, as in NumPy
+            raise ValueError(f"{name}: a length must be a whole number, 0 or more, not {n!r}")
+    return tuple(whole(name, "a length", n, 0) for n in lengths)
 
 
 @operation
@@ -51,6 +54,8 @@ def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | No
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
     number = fill_value if dtype is None else held("full", fill_value, as_dtype(dtype))
+    if np.ndim(number):
+        raise ValueError(f"full: fill_value is one number, not of shape {np.shape(number)}")
     return _made(np.full(_shape("full", (shape,)), number), dtype, device, requires_grad)
 
 
@@ -85,7 +90,8 @@ def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dt
 def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = None, device: str = "cpu",
         requires_grad: bool = False) -> Tensor:
     """(n, m), m = n by default, with ones on the k-th diagonal. float32 if no dtype is given."""
-    return _made(np.eye(*_shape("eye", (n, n if m is None else m)), k, np.float32), dtype, device, requires_grad)
+    lengths, k = _shape("eye", (n, n if m is None else m)), whole("eye", "k", k, -math.inf)
+    return _made(np.eye(*lengths, k, np.float32), dtype, device, requires_grad)
 
 
 @operation

@@ -565,4 +565,7 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
         fill_value = held("full_like", fill_value, x.dtype if dtype is None else as_dtype(dtype))
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
-    return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)
+    try:
+        return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)
+    except ValueError as error:
+        raise ValueError(f"full_like: {error}") from None

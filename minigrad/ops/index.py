@@ -134,7 +134,13 @@ def _spread(of, x, index, values):
     if isinstance(values, (int, float, np.generic, np.ndarray)):
         values = held(of, values, x.dtype)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
-    return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(x._array[index].shape)
+    try:
+        shape = x._array[index].shape
+        return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(shape)
+    except IndexError as error:
+        raise IndexError(f"{of}: {error} (x of shape {x.shape})") from None
+    except ValueError:
+        raise ValueError(f"{of}: values of shape {values.shape} do not broadcast to {shape}, the shape of x[index]") from None
 
 
 def _along(indices, axis, ndim):

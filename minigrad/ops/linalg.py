@@ -17,7 +17,7 @@ from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
 from .geometry import one_of, real, whole
 from .index import getitem, index_update
-from .reduce import max, min, sum
+from .reduce import _flag, max, min, sum
 from .shape import _axes, _reshape, Axes, concatenate, expand_dims, moveaxis, squeeze, stack, swapaxes
 
 
@@ -86,6 +86,8 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> T
     """Sum of products over pairs of axes: the last `axes` of x with the first of y, or `axes` = (axes of x, axes of y)."""
     x, y = as_tensor(x), as_tensor(y)
     if np.iterable(axes):
+        if len(axes) != 2:
+            raise ValueError(f"tensordot: axes is one number or (axes of x, axes of y), not {axes!r}")
         ax, ay = _axes("tensordot", axes[0], x.ndim), _axes("tensordot", axes[1], y.ndim)
     else:
         axes = whole("tensordot", "axes", axes, 0)
@@ -167,11 +169,18 @@ def _written_out(arguments):
 
 def _letters(axes):
     """The letters of a list of numbers and `...`, in the same order."""
-    axes = [axis if axis is Ellipsis else operator.index(axis) for axis in (axes if np.iterable(axes) else [axes])]
+    axes = [axis if axis is Ellipsis else _number(axis) for axis in (axes if np.iterable(axes) else [axes])]
     letters = string.ascii_uppercase + string.ascii_lowercase
     if builtins.any(axis is not Ellipsis and not 0 <= axis < len(letters) for axis in axes):
         raise ValueError(f"einsum: axes are numbered from 0 to {len(letters) - 1}, not {axes}")
     return "".join("..." if axis is Ellipsis else letters[axis] for axis in axes)
+
+
+def _number(axis):
+    try:
+        return operator.index(axis)
+    except TypeError:
+        raise TypeError(f"einsum: a string as \"ij,jk->ik\" first, or the numbers of axes, not {axis!r}") from None
 
 
 def _parse(subscripts, operands):
@@ -467,7 +476,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
 
     Whole numbers count as float64.
     """
-    x = _as_float(x)
+    x, keepdims = _as_float(x), _flag("norm", keepdims)
     if ord is not None and not isinstance(ord, (str, int, float, np.integer, np.floating)):
         raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):

@@ -298,7 +298,10 @@ def _normalized(of, x, axis, eps):
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast. Of a vector of zeros 0."""
     x, y = map(as_tensor, (x, y))
-    shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
+    try:
+        shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
+    except ValueError:
+        raise ValueError(f"cosine_similarity: shapes that broadcast wanted, got {x.shape} and {y.shape}") from None
     x, y = (_normalized("cosine_similarity", broadcast_to(v, shape), axis, eps) for v in (x, y))
     return sum(x * y, axis)
 

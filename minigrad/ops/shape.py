@@ -305,7 +305,12 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     Modes: "constant", and by repeating elements "edge", "reflect", "symmetric" and "wrap".
     """
     x = as_tensor(x)
-    widths = tuple((operator.index(a), operator.index(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    except ValueError:
+        raise ValueError(f"pad: pad_width is one number, (before, after), or such a pair for each of {x.ndim} axes, not "
+                         f"{pad_width!r}") from None
+    widths = tuple((whole("pad", "pad_width", a, 0), whole("pad", "pad_width", b, 0)) for a, b in widths)
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if not widths:
         return x
@@ -313,6 +318,8 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
         return _pad(x, widths=widths, value=constant_values)
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
         if width != (0, 0):
+            if not n:
+                raise ValueError(f"pad: mode {mode!r} has nothing to repeat along axis {axis} of shape {x.shape}")
             x = getitem(x, (slice(None),) * axis + (np.pad(np.arange(n), width, mode=mode),))
     return x
 

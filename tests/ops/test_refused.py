@@ -365,6 +365,30 @@ def test_a_number_that_the_dtype_cannot_hold_is_refused(fill):
 
 
 Y = np.random.default_rng(2).normal(size=(2, 2))
+
+
+@pytest.mark.parametrize("name, call", [
+    ("pad", lambda: mg.pad(Y, 1.5)), ("pad", lambda: mg.pad(Y, True)), ("pad", lambda: mg.pad(Y, "a")),
+    ("pad", lambda: mg.pad(Y, ((1, 2, 3),))), ("pad", lambda: mg.pad(Y, [[1, 2], [3]])),
+    ("pad", lambda: mg.pad(Y[:0], 1, "edge")),
+    ("index_update", lambda: mg.index_update(Y, 5, 0.0)), ("index_update", lambda: mg.index_update(Y, 0, [1.0, 2, 3])),
+    ("index_add", lambda: mg.index_add(Y, (0, 0, 0), 1.0)), ("index_add", lambda: mg.index_add(Y, [0.5], 1.0)),
+    ("eye", lambda: mg.eye(2, k=None)), ("eye", lambda: mg.eye(2, k=0.5)), ("zeros", lambda: mg.zeros(-1)),
+    ("full", lambda: mg.full((3,), [1, 2])), ("full_like", lambda: mg.full_like(Y, [1, 2, 3])),
+    ("attention", lambda: mg.scaled_dot_product_attention(1.0, Y, Y)), ("tensordot", lambda: mg.tensordot(Y, Y, [[1]])),
+    ("cosine_similarity", lambda: mg.cosine_similarity(Y, [1.0, 2, 3])), ("einsum", lambda: mg.einsum(Y, Y)),
+    ("norm", lambda: mg.norm(Y, keepdims="x")), ("checkpoint", lambda: mg.checkpoint(5))])
+def test_errors_of_settings_shapes_and_indices_name_the_operation(name, call):
+    with pytest.raises((TypeError, ValueError, IndexError), match=f"^{name}: "):
+        call()
+
+
+def test_lengths_of_what_is_made_may_be_tensors():
+    two = mg.Tensor([0, 1]).max() + 1
+    for made in (mg.zeros(two), mg.ones((two,)), mg.full(two, 1.0), mg.randn(two), mg.linspace(0, 1, two), mg.eye(two)[0]):
+        assert made.shape == (2,)
+
+
 BEFORE = {  # what stands before the axis, where that is not one Tensor
     **dict.fromkeys(["concatenate", "stack"], ([Y, Y],)), **dict.fromkeys(["split", "array_split", "repeat", "roll"], (Y, 1)),
     **dict.fromkeys(["cosine_similarity", "cross"], (Y, Y)), "take": (Y, [0]), "take_along_axis": (Y, [[0, 0]]),
