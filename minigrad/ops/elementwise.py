@@ -178,12 +178,12 @@ def tan(x: TensorLike) -> Tensor:
     """The tangent; x in radians."""
 
 
-@elementwise(np.arcsin, lambda g, _out, x: g / sqrt(1 - x * x))
+@elementwise(np.arcsin, lambda g, _out, x: g * rsqrt(1 - x * x))
 def arcsin(x: TensorLike) -> Tensor:
     """The angle in [-pi/2, pi/2] whose sine is x."""
 
 
-@elementwise(np.arccos, lambda g, _out, x: -g / sqrt(1 - x * x))
+@elementwise(np.arccos, lambda g, _out, x: -g * rsqrt(1 - x * x))
 def arccos(x: TensorLike) -> Tensor:
     """The angle in [0, pi] whose cosine is x."""
 
@@ -216,12 +216,12 @@ def arcsinh(x: TensorLike) -> Tensor:
     """The number whose hyperbolic sine is x."""
 
 
-@elementwise(np.arccosh, lambda g, _out, x: g / (sqrt(x - 1) * sqrt(x + 1)))
+@elementwise(np.arccosh, lambda g, _out, x: g * (rsqrt(x - 1) * rsqrt(x + 1)))
 def arccosh(x: TensorLike) -> Tensor:
     """The number from 0 whose hyperbolic cosine is x; NaN for x < 1."""
 
 
-@elementwise(np.arctanh, lambda g, _out, x: g / ((1 - x) * (1 + x)))
+@elementwise(np.arctanh, lambda g, _out, x: g * (0.5 / (1 - x) + 0.5 / (1 + x)))
 def arctanh(x: TensorLike) -> Tensor:
     """The number whose hyperbolic tangent is x; NaN for |x| > 1."""
 

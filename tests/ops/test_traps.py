@@ -288,6 +288,14 @@ def test_no_features_have_gradients_of_no_elements(dtype):
     assert [t.grad.shape for t in (x, w, b, table)] == [(2, 3), (0, 3), (0,), (5, 0)] and not x.grad.numpy().any()
 
 
+@pytest.mark.parametrize("f, x, signs", [(mg.arcsin, 1.0, (1, 1, 1)), (mg.arcsin, -1.0, (1, -1, 1)), (mg.arccos, 1.0, (-1, -1, -1)),
+                                         (mg.arccosh, 1.0, (1, -1, 1)), (mg.arctanh, 1.0, (1, 1, 1)),
+                                         (mg.arctanh, -1.0, (1, -1, 1)), (mg.log, 0.0, (1, -1, 1)), (mg.rsqrt, 0.0, (-1, 1, -1))])
+def test_slopes_at_the_end_of_a_domain_are_infinite(f, x, signs):
+    with np.errstate(divide="ignore"):
+        assert derivatives(f, x)[1:] == [sign * INF for sign in signs]
+
+
 def test_nan_is_not_hidden():
     """A NaN that comes in shows in what comes out."""
     x = mg.Tensor([np.nan, 1.0])
