@@ -278,6 +278,13 @@ def test_settings_that_are_tensors_get_their_gradient_or_an_error():
     assert mg.grad(attention(slope), slope).item() == pytest.approx(numeric, rel=1e-6)
 
 
+def test_numpys_where_of_a_condition_alone_is_nonzero():
+    found = np.where(mg.Tensor([[1, 0], [0, 2]]) > 0)
+    assert [places.tolist() for places in found] == [[0, 1], [0, 1]] and np.where([True, False], mg.Tensor(1), 2).tolist() == [1, 2]
+    with pytest.raises(TypeError, match="nonzero"):
+        np.where(mg.Tensor([1.0], requires_grad=True))
+
+
 def test_creation():
     assert mg.arange(10, step=3).tolist() == [0, 3, 6, 9] and mg.arange(5, 1, -2).tolist() == [5, 3]
     for call in (lambda: mg.zeros(-1), lambda: mg.ones(2.0), lambda: mg.full((True,), 1), lambda: mg.eye(-1),

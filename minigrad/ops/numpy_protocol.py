@@ -12,6 +12,7 @@ import numpy as np
 
 from ..tensor import _read_only, Tensor
 from .declare import NUMPY
+from .elementwise import where
 from .shape import reshape
 
 
@@ -20,8 +21,13 @@ def _reshape(x, shape=None, newshape=None):
     return reshape(x, newshape if shape is None else shape)
 
 
-NUMPY.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_repr: repr,
-              np.array_str: str, np.reshape: _reshape})
+def _where(condition, *choices):
+    """With the condition alone its places, as of `numpy.nonzero`."""
+    return where(condition, *choices) if choices else np.nonzero(condition)
+
+
+NUMPY.update({np.where: _where, np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
+              np.array_repr: repr, np.array_str: str, np.reshape: _reshape})
 
 
 def _array_ufunc(self, ufunc, method, *inputs, **settings):
