@@ -49,6 +49,11 @@ def _selected(name, x, dtype, mask, fill):
     return x if mask is None else where(_mask(name, mask, x), x, fill)
 
 
+def _kept(out, dtype):
+    """A sum in the dtype that was asked for; of small whole numbers it has a wider one."""
+    return out if dtype is None or is_float(out.dtype) else out.astype(dtype)
+
+
 def _mask(name, mask, x):
     """The argument `where`, bools that broadcast to the shape of x, as a Tensor of that shape."""
     mask = asarray(mask) if isinstance(mask, Tensor) else xp(x._array).asarray(mask)
@@ -120,11 +125,11 @@ def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtyp
     """The sum; of no elements 0.
 
     Args:
-        dtype: convert x to it first.
+        dtype: convert x to it first; the sum has it too.
         initial: a number to begin with.
         where: bools that broadcast to the shape of x: the elements that count.
     """
-    out = _reduced(_sum, _selected("sum", x, dtype, where, 0), axis, keepdims)
+    out = _kept(_reduced(_sum, _selected("sum", x, dtype, where, 0), axis, keepdims), dtype)
     return out if initial is None else out + _initial("sum", initial, out)
 
 
@@ -301,7 +306,7 @@ _cumsum = Primitive(
 def cumsum(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
     x, axis = _flat_or_along(_selected("cumsum", x, dtype, None, None), axis)
-    return _cumsum(x, axis=one_axis("cumsum", axis, x.ndim))
+    return _kept(_cumsum(x, axis=one_axis("cumsum", axis, x.ndim)), dtype)
 
 
 def _flat_or_along(x, axis):

@@ -129,6 +129,11 @@ def test_dtypes_of_reductions(dtype):
     assert mg.mean(x, 1, where=mask).tolist() == [1, 1] and mg.mean(x, where=mask).dtype == mg.mean(x).dtype
     assert mg.max(x, initial=0, where=mask).dtype == mg.min(x, initial=0).dtype == x.dtype
     assert mg.sum(x, initial=2.0).dtype == mg.sum(x).dtype and mg.sum(x, initial=2.0).tolist() == 5
+    for narrow in ("int8", "uint8", "int32", "bool", "int64"):
+        for name in ("sum", "prod", "cumsum", "cumprod"):
+            made = getattr(mg, name)(x.astype("int32") * 100, axis=1, dtype=narrow)
+            expected = getattr(np, name)(x.astype("int32").numpy() * 100, axis=1, dtype=narrow)
+            assert made.dtype == expected.dtype and made.tolist() == expected.tolist()
     for wide in ("float32", "float64"):
         for f in (mg.sum, mg.prod, mg.mean, mg.cumsum, mg.cumprod):
             assert f(x, dtype=wide).dtype == wide
