@@ -324,8 +324,9 @@ class Primitive:
         if isinstance(error, (ValueError, IndexError, TypeError)) and (
                 not str(error).startswith(self.name + ":") or "gufunc" in str(error)):
             kind = {np.exceptions.AxisError: ValueError}.get(type(error), type(error))
-            with contextlib.suppress(Exception):
-                return kind(f"{self.name}: {error} (inputs {shapes})")
+            for kind in (kind, TypeError if isinstance(error, TypeError) else ValueError):
+                with contextlib.suppress(Exception):  # of those that are not made of a message
+                    return kind(f"{self.name}: {error} (inputs {shapes})")
         return error
 
 

@@ -377,6 +377,7 @@ Y = np.random.default_rng(2).normal(size=(2, 2))
     ("full", lambda: mg.full((3,), [1, 2])), ("full_like", lambda: mg.full_like(Y, [1, 2, 3])),
     ("attention", lambda: mg.scaled_dot_product_attention(1.0, Y, Y)), ("tensordot", lambda: mg.tensordot(Y, Y, [[1]])),
     ("cosine_similarity", lambda: mg.cosine_similarity(Y, [1.0, 2, 3])), ("einsum", lambda: mg.einsum(Y, Y)),
+    ("sign", lambda: mg.sign(Y > 0)), ("clip", lambda: mg.clip(Y, "a")), ("einsum", lambda: mg.einsum("\u03b1\u03b2", Y)),
     ("norm", lambda: mg.norm(Y, keepdims="x")), ("checkpoint", lambda: mg.checkpoint(5))])
 def test_errors_of_settings_shapes_and_indices_name_the_operation(name, call):
     with pytest.raises((TypeError, ValueError, IndexError), match=f"^{name}: "):
