@@ -247,6 +247,8 @@ class Tensor:
         if xp(array) is not np:
             raise TypeError("a Tensor on the GPU is not copied to the host implicitly; use .numpy()")
         array = array if dtype is None else array.astype(dtype, copy=False)
+        if copy is False and array is not self._array:
+            raise ValueError(f"a Tensor of {self.dtype} cannot become an array of {array.dtype} without a copy")
         return array.copy() if copy and array is self._array else array
 
     def __dlpack__(self, **options):
@@ -314,6 +316,8 @@ def held(of, number, dtype):
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of `source`, any object with `__dlpack__` on the CPU or an NVIDIA GPU."""
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: an object with __dlpack__ wanted, not {type(source).__name__}; Tensor(...) takes numbers")
     on_gpu = source.__dlpack_device__()[0] == 2  # kDLCUDA
     return Tensor((backend.cupy() if on_gpu else np).from_dlpack(source))
 

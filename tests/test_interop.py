@@ -178,6 +178,21 @@ def test_dlpack_shares_memory_with_numpy(dtype):
     assert x[0, 0].item() == back[0, 0] == 1
 
 
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="copy=False is a mere wish before NumPy 2")
+def test_a_copy_that_is_forbidden_is_not_made():
+    x = mg.Tensor(np.ones(2, np.float32))
+    for same in (np.array(x, copy=False), np.array(x, np.float32, copy=False), np.asarray(x)):
+        assert np.shares_memory(same, x.numpy())
+    assert not np.shares_memory(np.array(x), x.numpy()) and np.asarray(x, int).dtype == int
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(x, int, copy=False)
+
+
+def test_dlpack_is_wanted_of_what_is_imported():
+    with pytest.raises(TypeError, match="from_dlpack: .* not list"):
+        mg.from_dlpack([1.0])
+
+
 def test_dlpack_shares_memory_with_torch():
     torch = pytest.importorskip("torch")
     theirs = torch.arange(6.0).reshape(2, 3)
