@@ -20,6 +20,9 @@ from .versions import mark_changed
 class Tensor:
     """An array that remembers how it was computed, so that gradients can flow back through it.
 
+    `x += y` and its like make a new Tensor, `x = x + y`, but under `no_grad()` they change a leaf that requires a gradient:
+    `p -= lr * p.grad` is a step of gradient descent.
+
     Args:
         array: a NumPy or CuPy array (shared, not copied), a number, or nested lists of numbers.
         requires_grad: whether gradients with respect to this Tensor are wanted. Floating point only.
@@ -206,7 +209,7 @@ class Tensor:
 
     def __deepcopy__(self, memo):
         if self._node is not None:
-            raise RuntimeError("only leaf Tensors can be deep-copied; copy x.detach() instead")
+            raise RuntimeError("only leaf Tensors can be copied; copy x.detach() instead")
         twin = type(self).__new__(type(self))
         twin._array, twin._node, twin._requires_grad = self._array.copy(), None, self._requires_grad
         twin.grad = None if self.grad is None else self.grad.detach().__deepcopy__(memo)
@@ -215,7 +218,7 @@ class Tensor:
 
     def __reduce__(self):
         if self._node is not None:
-            raise RuntimeError("only leaf Tensors can be pickled; pickle x.detach() instead")
+            raise RuntimeError("only leaf Tensors can be copied or pickled; take x.detach() instead")
         return type(self), (self._array, self._requires_grad)
 
     def __setitem__(self, index, value):

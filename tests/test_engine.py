@@ -1,4 +1,6 @@
 """The engine end to end: first to third derivatives against central differences, and the transforms against each other."""
+import operator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -113,6 +115,36 @@ def test_in_place_change_of_a_saved_array_is_an_error():
     z = (x + 1).sum()
     x.data -= 1.0
     z.backward()  # the sum does not need its inputs
+
+
+@pytest.mark.parametrize("name", ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv", "matmul"))
+@pytest.mark.parametrize("kind", (mg.nn.Parameter, lambda x: mg.Tensor(x, requires_grad=True)), ids=("Parameter", "Tensor"))
+def test_augmented_assignment_under_no_grad_changes_what_is_trained(name, kind):
+    start, other = np.full((2, 2), 3, np.float32), mg.Tensor(np.full((2, 2), 2.0))
+    w = x = kind(start.copy())
+    with mg.no_grad():
+        w = getattr(operator, f"i{name}")(w, other)
+    assert w is x and w.requires_grad and w.dtype == np.float32
+    np.testing.assert_array_equal(w.numpy(), getattr(operator, name)(start, other.numpy()))
+
+
+def test_augmented_assignment_elsewhere_makes_a_new_tensor_or_is_an_error():
+    for p in mg.nn.Linear(2, 1).parameters():
+        with pytest.raises(RuntimeError, match=r"a Parameter is changed in place under no_grad\(\) only"):
+            p -= 0.1 * p
+    y = x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    y *= 3.0
+    assert mg.grad(y.sum(), x).tolist() == [3, 3]
+    with mg.no_grad():
+        d = c = x.detach()
+        d += 1.0
+        y += 1.0
+        assert x.tolist() == c.tolist() == [1, 2]
+    z = (x * x).sum()
+    with mg.no_grad():
+        x -= 1.0
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.backward()
 
 
 def test_numpy_functions_dispatch_or_refuse():
@@ -230,6 +262,7 @@ def test_whatever_reads_a_tensor_is_refused_to_what_is_not_saved():
     others = {"__deepcopy__", "__cuda_array_interface__", "__dlpack_device__", "__module__", "__slots__", "__weakref__",
               "__firstlineno__", "__static_attributes__"}  # the last two from Python 3.13 on
     reading = {name for name in dir(mg.Tensor) if name.startswith("__") and name not in {*dir(object), *others}}
+    reading -= {f"__i{name[2:]}" for name in reading}  # `x += y` falls back on __add__
     reading |= {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
     y = mg.exp(mg.Tensor(1.0, requires_grad=True))
     for unread in (y.origin, mg.primitive.Unread((), np.dtype(float))):

@@ -18,7 +18,7 @@ _warned = False  # of float64 inputs to float32 parameters
 
 
 class Parameter(Tensor):
-    """A leaf Tensor that a Module owns and an optimiser changes."""
+    """A leaf Tensor that a Module owns and an optimiser changes. `p *= 2` and its like change it, under `no_grad()` only."""
 
     __slots__ = ()
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..primitive import Primitive
+from ..recording import state
 from ..tensor import Tensor, as_tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
@@ -132,6 +133,18 @@ def _set_operator(name, function, reflected):
     def backward(self, other):
         return function(other, self) if _is_operand(other) else NotImplemented
 
+    def in_place(self, other):  # where a new Tensor would leave the values as they were, which nobody means
+        if self.__class__ is Tensor and (state.recording or self._node is not None or not self._requires_grad):
+            return NotImplemented
+        if state.recording:
+            raise RuntimeError("a Parameter is changed in place under no_grad() only, as in `with no_grad(): p -= lr * p.grad`; "
+                               "for the graph make a new Tensor, as in w = 2 * w")
+        if not _is_operand(other):
+            return NotImplemented
+        self[...] = function(self, other)
+        return self
+
     setattr(Tensor, f"__{name}__", forward)
     if reflected:
         setattr(Tensor, f"__r{name}__", backward)
+        setattr(Tensor, f"__i{name}__", in_place)
