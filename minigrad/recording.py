@@ -16,6 +16,7 @@ class State(threading.local):
     observers = ()  # see `observing`
     rule_of = None  # the operation whose gradient rule runs and is recorded: it must not leave the Tensors
     reading = None  # see `reading`
+    repeatable = False  # does a function run that will run again, so that what it begins with must stay?
     recomputing = False  # does a function run again whose effects were had before?
 
 
@@ -69,13 +70,14 @@ def enable_grad() -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def recomputing():
-    """A function runs inside for a second time: what it changes besides its results has been changed before."""
-    before, state.recomputing = state.recomputing, True
+def during(flag):
+    """The flag of `state` is set inside."""
+    before = getattr(state, flag)
+    setattr(state, flag, True)
     try:
         yield
     finally:
-        state.recomputing = before
+        setattr(state, flag, before)
 
 
 class reading:

@@ -37,6 +37,7 @@ class Tensor:
     """
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
+    _owned = False  # by a module, whose place for it a new Tensor would not take
 
     def __init__(self, array: TensorLike, requires_grad: bool = False, dtype: DTypeLike | None = None,
                  device: str | None = None):

@@ -28,7 +28,7 @@ from .backend import is_array, is_float, random, xp
 from .backward import backpropagate, gradients_of
 from .ops import ones_like, reshape, stack, stop_gradient, sum, zeros_like
 from .primitive import identity, Node, Primitive
-from .recording import caller, enable_grad, is_recording, next_event, no_grad, observing, reading, recomputing
+from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
 from .tensor import Tensor, wrap
 
 
@@ -401,7 +401,7 @@ def checkpoint(f: Callable) -> Callable:
             return f(*args, **settings)
         leaves, rebuild = tree.flatten((args, settings))
         state = random.get_state()
-        with no_grad(), observing(_Closure()) as closure:
+        with no_grad(), during("repeatable"), observing(_Closure()) as closure:
             outs, restore = tree.flatten(f(*args, **settings))
         ys = [_output(y, "checkpoint", None) for y in outs if not _is_constant(y)]
         closure.found.update((id(y), y) for y in ys if y.requires_grad)  # returned as they are, by no operation
@@ -415,7 +415,7 @@ def checkpoint(f: Callable) -> Callable:
             arguments = [identity(x) for x in inputs[:len(given)]]
             replaced = dict(zip(given, arguments))
             new_args, new_settings = rebuild([replaced.get(id(x), x) for x in leaves])
-            with random.preserved(state), recomputing():
+            with random.preserved(state), during("recomputing"):
                 ys = [y for y in tree.leaves(f(*new_args, **new_settings)) if isinstance(y, Tensor)]
             return [*zip(arguments, inputs), *[(x,) for x in used]], ys
 

@@ -132,6 +132,9 @@ def test_augmented_assignment_elsewhere_makes_a_new_tensor_or_is_an_error():
     for p in mg.nn.Linear(2, 1).parameters():
         with pytest.raises(RuntimeError, match=r"a Parameter is changed in place under no_grad\(\) only"):
             p -= 0.1 * p
+    y = x = Subclass([1.0, 2.0], requires_grad=True)
+    y *= 3.0
+    assert mg.grad(y.sum(), x).tolist() == [3, 3]
     y = x = mg.Tensor([1.0, 2.0], requires_grad=True)
     y *= 3.0
     assert mg.grad(y.sum(), x).tolist() == [3, 3]
@@ -140,6 +143,14 @@ def test_augmented_assignment_elsewhere_makes_a_new_tensor_or_is_an_error():
         d += 1.0
         y += 1.0
         assert x.tolist() == c.tolist() == [1, 2]
+
+
+    def f(x):
+        x += 1.0
+        return (x * x).sum()
+
+    mg.checkpoint(f)(x).backward()  # whose first run records nothing
+    assert x.tolist() == [1, 2] and x.grad.tolist() == [4, 6]
     z = (x * x).sum()
     with mg.no_grad():
         x -= 1.0
