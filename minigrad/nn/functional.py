@@ -12,6 +12,7 @@ from ..ops import (  # noqa: F401
     binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss,
     interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss,
     nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss)
+from ..ops.loss import check_probabilities
 from ..tensor import Tensor, as_tensor
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
@@ -162,9 +163,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         raise ValueError(f"cross_entropy: one weight for each class wanted for an input {input.shape}, got {weight.shape}")
     classes = weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))  # along the axis of the classes
     if backend.is_float(target.dtype):
-        if target.shape != input.shape:
-            raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {input.shape}")
-        spread = (1 - label_smoothing) * target + label_smoothing / len(weight)
+        spread = (1 - label_smoothing) * check_probabilities(input, target) + label_smoothing / len(weight)
         losses = ops.cross_entropy(input, spread * classes, reduction="none")
         total = losses.size
     else:

@@ -209,7 +209,8 @@ def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float3
         raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
     num_classes = whole("one_hot", "num_classes", num_classes, 0)
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
-        raise ValueError(f"one_hot: indices from {indices.min()} to {indices.max()} for num_classes={num_classes}")
+        raise ValueError(f"one_hot: indices from 0 to {num_classes - 1} wanted for num_classes={num_classes}, "
+                         f"got {indices.min()} to {indices.max()}")
     return Tensor((indices[..., None] == xp(indices).arange(num_classes)).astype(as_dtype(dtype)))
 
 

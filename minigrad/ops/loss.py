@@ -80,11 +80,11 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     label_smoothing = real("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     ignore_index = whole("cross_entropy", "ignore_index", ignore_index, -2**63)
-    if logits.ndim != 2:
-        logits = moveaxis(logits, 1 if logits.ndim > 2 else 0, -1)
     dtype = asarray(target).dtype if hasattr(target, "dtype") else np.asarray(target).dtype
     if is_float(dtype):
-        return _soft_cross_entropy(logits, as_tensor(target), label_smoothing, reduction)
+        target = check_probabilities(logits, target)
+        return _soft_cross_entropy(_classes_last(logits), _classes_last(target), label_smoothing, reduction)
+    logits = _classes_last(logits)
     shape, classes = logits.shape[:-1], logits.shape[-1]
     labels = xp(logits._array).asarray(asarray(target))
     if dtype.kind not in "iu":
@@ -95,7 +95,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if xp(labels) is np:  # before they are int64, which would make large uint64 negative
         present = labels[labels != ignore_index]
         if present.size and not (0 <= present.min() and present.max() < classes):
-            raise ValueError(f"cross_entropy: labels from {present.min()} to {present.max()} for {classes} classes")
+            raise ValueError(f"cross_entropy: labels from 0 to {classes - 1} wanted for logits of {classes} classes, "
+                             f"got {present.min()} to {present.max()}")
     labels = labels.astype(np.int64).reshape(-1)
     counted = labels != ignore_index
     losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
@@ -107,11 +108,20 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         return _reduced("cross_entropy", losses, reduction, Tensor(count))
 
 
-def _soft_cross_entropy(logits, target, smoothing, reduction):
-    if target.ndim not in (0, 2):
-        target = moveaxis(target, 1 if target.ndim > 2 else 0, -1)
+def check_probabilities(logits, target):
+    """The floating point target as a Tensor. ValueError if it has another shape than the logits, as labels have."""
+    target = as_tensor(target)
     if target.shape != logits.shape:
-        raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {logits.shape}")
+        raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {logits.shape}; "
+                         f"labels are integers: convert {target.dtype} ones with .astype('int64')")
+    return target
+
+
+def _classes_last(x):
+    return x if x.ndim == 2 else moveaxis(x, 1 if x.ndim > 2 else 0, -1)
+
+
+def _soft_cross_entropy(logits, target, smoothing, reduction):
     if smoothing:
         target = (1 - smoothing) * target + smoothing / logits.shape[-1]
     return _reduced("cross_entropy", -sum(target * log_softmax(logits), -1), reduction)
@@ -261,13 +271,14 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
     shape, classes = logp.shape[:-1], logp.shape[-1]
     if target.dtype.kind not in "iu":
-        raise TypeError(f"nll_loss: labels must be integers, not {target.dtype}")
+        raise TypeError(f"nll_loss: labels must be integers, not {target.dtype}: convert them with .astype('int64')")
     if target.shape != shape:
         raise ValueError(f"nll_loss: labels of shape {shape} wanted for {classes} classes, got {target.shape}")
     counted = target._array != ignore_index
     labels = xp(counted).where(counted, target._array, 0).astype(np.int64)
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(f"nll_loss: labels from {labels.min()} to {labels.max()} for {classes} classes")
+        raise ValueError(f"nll_loss: labels from 0 to {classes - 1} wanted for {classes} classes, "
+                         f"got {labels.min()} to {labels.max()}")
     weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else as_tensor(weight)
     if weight.shape != (classes,):
         raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")

@@ -67,7 +67,8 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
     if table.ndim != 2:
         raise ValueError(f"embedding: a table (rows, width) wanted, got shape {table.shape}")
     if indices.size and xp(indices) is np and not (0 <= indices.min() and indices.max() < len(table)):
-        raise IndexError(f"embedding: indices from {indices.min()} to {indices.max()} for a table of {len(table)} rows")
+        raise IndexError(f"embedding: indices from 0 to {len(table) - 1} wanted for a table of {len(table)} rows, "
+                         f"got {indices.min()} to {indices.max()}")
     return _embedding(table, indices=indices.copy(), padding_idx=padding_idx)  # safe from later changes in place
 
 

@@ -265,7 +265,7 @@ def test_losses_at_the_edge():
     assert np.isnan(float(mg.cross_entropy(logits, np.array([-100, -100]))))
     assert float(mg.cross_entropy(logits, np.array([-100, 1]), reduction="sum")) == pytest.approx(np.log(3))
     assert mg.cross_entropy(np.zeros((0, 3)), np.zeros(0, int), reduction="none").shape == (0,)
-    for bad, message in (((logits, np.array([0, 3])), "labels from 0 to 3 for 3 classes"),
+    for bad, message in (((logits, np.array([0, 3])), "labels from 0 to 2 wanted for logits of 3 classes, got 0 to 3"),
                          ((logits, np.zeros(3, int)), r"labels of shape \(2,\) wanted"),
                          ((logits, np.zeros((2, 4))), "probabilities of the logits' shape")):
         with pytest.raises(ValueError, match=message):
