@@ -5,7 +5,7 @@ NumPy (`axis`, not `dim`), are called with their arguments renamed.
 """
 import numpy as np
 
-from .. import backend, ops
+from .. import backend, fused, ops
 from ..ops import geometry
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
@@ -170,11 +170,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         losses = ops.cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
         counted = target != ignore_index
         weights = ops.where(counted, weight[ops.where(counted, target, 0)], 0)
-        losses, total = losses * weights, weights.sum()
+        losses, total = losses * weights, fused.upcast(weights).sum()
         if label_smoothing:
             of_all = ops.cross_entropy(input, classes.broadcast_to(input.shape), reduction="none")
             losses = (1 - label_smoothing) * losses + label_smoothing / len(weight) * ops.where(counted, of_all, 0)
     if reduction != "mean":
         return losses if reduction == "none" else losses.sum()
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
-        return losses.sum() / total
+        return fused.rounded_like(fused.upcast(losses).sum() / total, losses)

@@ -147,7 +147,7 @@ def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_t
     one_of("kl_div", "reduction", reduction, ("mean", "batchmean", "sum", "none"))
     losses = exp(target) * (target - input) if log_target else _xlogx(target) - target * input
     if reduction == "batchmean":
-        return sum(losses) / len(input)
+        return _reduced("kl_div", losses, "mean", len(input))
     return _reduced("kl_div", losses, reduction)
 
 
@@ -284,10 +284,8 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
     weights = where(Tensor(counted), weight[labels], 0)
     losses = where(Tensor(counted), -take_along_axis(logp, labels[..., None], -1)[..., 0] * weights, 0)
-    if _checked("nll_loss", reduction) != "mean":
-        return _reduced("nll_loss", losses, reduction)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
-        return sum(losses) / sum(weights)
+        return _reduced("nll_loss", losses, reduction, sum(upcast(weights)))
 
 
 @operation
