@@ -199,6 +199,29 @@ def test_the_initial_values_fade_with_warmup():
     np.testing.assert_allclose(ema.average["weight"], np.mean([0, 1, 2, 3]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind, settings", [("SGD", {}), ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.9, "nesterov": True}),
+                                            ("Adam", {}), ("AdamW", {"weight_decay": 0.0})])
+def test_infinite_numbers_do_not_become_nan(kind, settings, dtype):
+    """Such as the -inf of a mask, which moves by nothing, and an infinite gradient of SGD."""
+    p = nn.Parameter(np.array([-np.inf, np.inf, 1.0], dtype))
+    optimizer = getattr(optim, kind)([p], lr=0.1, **settings)
+    p.grad = mg.Tensor(np.array([0.0, 0.0, np.inf if kind == "SGD" else 0.0], dtype))
+    optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), [-np.inf, np.inf, -np.inf if kind == "SGD" else 1.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_infinite_numbers_are_averaged(dtype):
+    net = nn.Module()
+    net.mask = np.array([-np.inf, -np.inf, -np.inf, 2.0, np.nan], dtype)
+    ema = optim.EMA(net, 0.5, warmup=False)
+    net.mask[:] = [-np.inf, 3.0, np.inf, np.inf, 1.0]
+    with np.errstate(invalid="ignore"):  # the third is the mean of both infinities
+        ema.update()
+    np.testing.assert_array_equal(ema.average["mask"], [-np.inf, -np.inf, np.nan, np.inf, np.nan])
+
+
 def test_a_tied_parameter_is_averaged_under_each_of_its_names():
     class Tied(nn.Module):
         def __init__(self):

@@ -1,7 +1,7 @@
 """Moving averages of the parameters."""
 import numpy as np
 
-from ..backend import execution, is_float
+from ..backend import execution, is_float, xp
 from ..nn import Module
 from .optimizer import instance, matching, number
 from .update import run_update
@@ -67,4 +67,6 @@ class EMA:
 
 
 def _moved(average, value, decay):
-    average += average.dtype.type(1 - decay) * (value - average)
+    module = xp(average)
+    kept = module.where(module.isinf(average), average.dtype.type(0), average)  # infinity less itself is not a number
+    average += average.dtype.type(1 - decay) * (value - kept)

@@ -147,11 +147,10 @@ void dropout(const float *x, const unsigned char *keep, float *y, index_t n, flo
 /* g += decay p; v = momentum v + g; p -= rate v, or p -= rate (g + momentum v). */
 void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float momentum, float decay, int nesterov)
 {
-    float direct = nesterov ? rate : 0, gathered = nesterov ? rate * momentum : rate;
     EACH(2 * n) for (index_t i = 0; i < n; i++) {
-        float d = g[i] + decay * p[i];
+        float d = decay != 0 ? g[i] + decay * p[i] : g[i]; /* 0 times infinity is not a number */
         v[i] = momentum * v[i] + d;
-        p[i] -= direct * d + gathered * v[i];
+        p[i] -= rate * (nesterov ? d + momentum * v[i] : v[i]);
     }
 }
 
@@ -161,7 +160,7 @@ void adam_step(float *p, float *m, float *v, const float *g, index_t n, float ra
                float root, float eps, float decay, float shrink)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float d = g[i] + decay * p[i];
+        float d = decay != 0 ? g[i] + decay * p[i] : g[i];
         m[i] = b1 * m[i] + c1 * d;
         v[i] = b2 * v[i] + c2 * d * d;
         p[i] = shrink * p[i] - rate * m[i] / (sqrtf(v[i]) / root + eps);

@@ -22,7 +22,7 @@ extern "C" __global__ void sgd_step(Arrays p, const Arrays g, Arrays v, const Le
     Part part = own_part(lengths);
     real *param = p.of[part.parameter], *grad = g.of[part.parameter], *velocity = v.of[part.parameter];
     for (index_t i = part.first; i < part.last; i += blockDim.x) {
-        real step = grad[i] + decay * param[i];
+        real step = decay != 0 ? grad[i] + decay * param[i] : grad[i];  // 0 times infinity is not a number
         if (velocity) {
             velocity[i] = momentum * velocity[i] + step;
             step = nesterov ? step + momentum * velocity[i] : velocity[i];
@@ -43,9 +43,9 @@ extern "C" __global__ void adam_step(Arrays p, const Arrays g, Arrays m, Arrays 
     real correction1 = -expm1(steps * log_b1), correction2 = -expm1(steps * log_b2);
     for (index_t i = part.first; i < part.last; i += blockDim.x) {
         real grad = g.of[part.parameter][i];
-        if (decoupled)
+        if (decay != 0 && decoupled)
             param[i] -= rate * decay * param[i];
-        else
+        else if (decay != 0)
             grad += decay * param[i];
         mean[i] = (1 - a1) * mean[i] + a1 * grad;
         square[i] = (1 - a2) * square[i] + a2 * grad * grad;  // infinity stays infinity
@@ -58,5 +58,6 @@ extern "C" __global__ void ema_step(Arrays average, const Arrays p, const Length
                                     const real* decay_at) {
     Part part = own_part(lengths);
     real *mean = average.of[part.parameter], *value = p.of[part.parameter], keep = decay_at ? *decay_at : decay;
-    for (index_t i = part.first; i < part.last; i += blockDim.x) mean[i] += (1 - keep) * (value[i] - mean[i]);
+    for (index_t i = part.first; i < part.last; i += blockDim.x)
+        mean[i] += (1 - keep) * (value[i] - (isinf(mean[i]) ? 0 : mean[i]));  // infinity less itself is not a number
 }

@@ -71,6 +71,17 @@ def test_ema_step(run, seed, dtype, sizes, on_device):
         close(a, e)
 
 
+@quick
+@given(real, st.booleans())
+def test_infinite_numbers_do_not_become_nan(run, dtype, flag):
+    p, average, zeros = np.array([-np.inf, 1], dtype), np.array([-np.inf, 1], dtype), [np.zeros(2, dtype) for _ in range(3)]
+    run(cuda.sgd_step, [p], [zeros[0]], [zeros[1]], 0.1, 0.9, 0.0, flag)
+    run(cuda.adam_step, [p], [zeros[0]], [zeros[1]], [zeros[2]], 0.1, 0.9, 0.99, 0.01, 0.0, flag, 1)
+    run(cuda.ema_step, [average], [p], 0.9)
+    for a in (p, average):
+        np.testing.assert_array_equal(a, [-np.inf, 1])
+
+
 def test_more_parameters_than_one_launch_holds(run):
     ps, gs = ([np.full(1 + i % 3, value, np.float64) for i in range(200)] for value in (1.0, 2.0))
     run(cuda.sgd_step, ps, gs, [], 0.25)
