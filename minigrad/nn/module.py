@@ -266,9 +266,32 @@ def _check_precision(module):
                   "precision is wanted, the module with module.to('float64')", stacklevel=depth)
 
 
+def _floating(target):
+    """What names a floating point dtype, as a `numpy.dtype`. ValueError for anything else."""
+    with contextlib.suppress(TypeError):
+        if target is not None and backend.is_float(dtype := backend.as_dtype(target)):
+            return dtype
+    raise ValueError(f"Module.to: {target!r} is neither a device ('cpu', 'cuda', 'cuda:N') nor a floating point dtype")
+
+
+class _Tuple:
+    """The tuple holder[key], to whose places can be written: another tuple takes its place then."""
+
+    def __init__(self, holder, key):
+        self.holder, self.key = holder, key
+
+    def __getitem__(self, i):
+        return self.holder[self.key][i]
+
+    def __setitem__(self, i, value):
+        old = self.holder[self.key]
+        items = [*old[:i], value, *old[i + 1:]]
+        self.holder[self.key] = type(old)(*items) if hasattr(old, "_fields") else tuple(items)
+
+
 def _items(value):
     """The pairs of key and item of a list, tuple or dict; none of anything else."""
-    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple, _Tuple)) else ()
 
 
 def _places(holder, kind, wanted, prefix=""):
@@ -279,6 +302,7 @@ def _places(holder, kind, wanted, prefix=""):
         elif isinstance(value, Module):
             yield from value._named(kind, f"{prefix}{key}.")
         else:
+            value = _Tuple(holder, key) if isinstance(value, tuple) else value
             yield from _places(value, kind, Parameter if kind is Tensor else (), f"{prefix}{key}.")
 
 

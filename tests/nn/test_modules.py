@@ -1,4 +1,6 @@
 """Modules and models against PyTorch with the same weights, and the state they keep."""
+import collections
+
 import numpy as np
 import pytest
 
@@ -312,6 +314,30 @@ def test_functional_call_replaces_a_shared_parameter_in_all_its_places():
     np.testing.assert_allclose(apart, 6 * once, rtol=1e-6)
     assert net[0].weight is net[1].weight
     np.testing.assert_array_equal(net(x).numpy(), once)
+
+
+Pair = collections.namedtuple("Pair", "scale shift")
+
+
+@pytest.mark.parametrize("held, read", [
+    (Pair, tuple), (lambda *both: both, tuple), (lambda *both: [*both], tuple),
+    (lambda *both: ((), dict(enumerate(both))), lambda parts: parts[1].values())])
+def test_functional_call_replaces_parameters_in_lists_tuples_and_dicts(held, read):
+    class Net(nn.Module):
+        def __init__(self):
+            self.parts = held(nn.Parameter(np.ones(2)), nn.Parameter(np.zeros(2)))
+
+        def forward(self, x):
+            assert type(self.parts) is kind
+            scale, shift = read(self.parts)
+            return x * scale + shift
+
+    net, scale = Net(), mg.Tensor([2.0, 3.0], requires_grad=True)
+    kind, (name, own) = type(net.parts), next(net.named_parameters())
+    nn.functional_call(net, {name: scale}, np.ones(2)).sum().backward()
+    np.testing.assert_array_equal(scale.grad.numpy(), [1, 1])
+    assert next(net.named_parameters())[1] is own and own.grad is None
+    np.testing.assert_array_equal(net(np.ones(2)).numpy(), [1, 1])
 
 
 def test_functional_call_can_spare_the_buffers():
