@@ -18,13 +18,16 @@ class EMA:
         updates: how many updates there were.
 
     Raises:
-        TypeError, ValueError: `module` is no Module, or `decay` no number in [0, 1).
+        TypeError, ValueError: `module` is no Module, or has an array called "updates", or `decay` is no number in [0, 1).
     """
 
     def __init__(self, module: Module, decay: float = 0.999, warmup: bool = True):
         instance(module, Module, "EMA: module")
         self.module, self.decay, self.warmup, self.updates = module, number(decay, "EMA: decay", below=1), warmup, 0
         self.average = module.state_dict()
+        if "updates" in self.average:
+            raise ValueError("EMA: the module has an array called 'updates', the name of a number in this one's state: choose "
+                             "another")
 
     def update(self) -> None:
         """Moves the average towards the module's present values; to be called after the optimiser's step."""
