@@ -141,8 +141,8 @@ class Module:
             strict: with False names that are missing keep their numbers, and unknown ones are ignored.
 
         Raises:
-            KeyError: names are missing or unknown; ValueError: a shape differs; TypeError: `state` is no dict of arrays of
-                real numbers. Nothing is changed then.
+            KeyError: names are missing or unknown; ValueError: a shape differs, or the module's array is in read-only memory;
+                TypeError: `state` is no dict of arrays of real numbers. Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: a dict of arrays wanted, not {type(state).__name__}")
@@ -157,6 +157,9 @@ class Module:
                 raise TypeError(f"load_state_dict: '{name}' is no array of real numbers, but {type(state[name]).__name__}")
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")
+            if isinstance(array, np.ndarray) and not array.flags.writeable:
+                raise ValueError(f"load_state_dict: the module's '{name}' is in read-only memory and cannot be changed in place; "
+                                 "copy it")
         for name, array in own.items():
             mark_changed(array)
             array[...] = backend.xp(array).asarray(state[name])

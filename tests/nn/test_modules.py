@@ -413,6 +413,15 @@ def test_a_state_that_is_no_dict_of_real_arrays_is_refused_and_changes_nothing(s
     assert all((before[name] == array).all() for name, array in net.state_dict().items())
 
 
+def test_a_state_is_not_put_into_read_only_memory_and_changes_nothing():
+    net = nn.Linear(1, 1)
+    net.bias = nn.Parameter(np.broadcast_to(np.float32(0), 1))
+    before = net.state_dict()
+    with pytest.raises(ValueError, match="load_state_dict: the module's 'bias' is in read-only memory"):
+        net.load_state_dict({"weight": np.ones((1, 1)), "bias": np.ones(1)})
+    assert all((before[name] == array).all() for name, array in net.state_dict().items())
+
+
 def test_what_cannot_be_called_is_no_part_of_a_sequence():
     with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
         nn.Sequential(nn.ReLU(), 3)
