@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend
 from ..versions import mark_changed
-from ..tensor import Tensor, TensorLike, asarray
+from ..tensor import Tensor, TensorLike, as_tensor, asarray
 
 _FLOAT64 = np.dtype(np.float64)
 _warned = False  # of float64 inputs to float32 parameters
@@ -91,8 +91,8 @@ class Module:
             yield full, holder[key]
 
     def register_buffer(self, name: str, array: TensorLike) -> None:
-        """Sets an attribute that is a buffer: an array, or that of a Tensor. `self.name = array` does the same."""
-        setattr(self, name, asarray(array))
+        """Sets an attribute that is a buffer: an array, as `self.name = array` does, or that of a Tensor or of numbers."""
+        setattr(self, name, array if array is None or backend.is_array(array) else as_tensor(array)._array)
 
     def buffers(self) -> list[np.ndarray]:
         """The arrays of the state that is not trained."""

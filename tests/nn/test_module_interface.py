@@ -108,6 +108,17 @@ class Outer(nn.Module):
         return self.many[0](self.inner(x))
 
 
+@pytest.mark.parametrize("numbers", [[1.0, 2.0], (1.0, 2.0), np.array([1.0, 2.0]), mg.Tensor([1.0, 2.0])])
+def test_a_registered_buffer_is_part_of_the_state(numbers):
+    net = nn.Module()
+    net.register_buffer("table", numbers)
+    net.register_buffer("count", 3)
+    net.register_buffer("none", None)
+    assert {name: a.tolist() for name, a in net.state_dict().items()} == {"table": [1.0, 2.0], "count": 3}
+    with pytest.raises(TypeError):
+        net.register_buffer("text", "a")
+
+
 def test_stored_names_are_used_wherever_a_name_is():
     net = nn.Sequential(Outer())
     names = ["0.i.w", "0.i.first.weight", "0.i.first.bias", "0.m.0.w", "0.m.0.first.weight", "0.m.0.first.bias"]
