@@ -339,11 +339,9 @@ class Sequential(Module):
     """Modules applied one after the other. A slice of it is one again, of the same Modules."""
 
     def __init__(self, *modules: Module):
-        for i, module in enumerate(modules):
-            if not callable(module):
-                raise TypeError(f"Sequential: module {i} cannot be called: {module!r}")
-            setattr(self, str(i), module)
         self.length = len(modules)
+        for i, module in enumerate(modules):
+            self[i] = module
 
     def forward(self, x: Tensor) -> Tensor:
         for module in self:
@@ -360,6 +358,12 @@ class Sequential(Module):
         if isinstance(i, slice):
             return Sequential(*[self[j] for j in range(self.length)[i]])
         return vars(self)[str(range(self.length)[i])]
+
+    def __setitem__(self, i: int, module: Module):
+        i = range(self.length)[operator.index(i)]
+        if not callable(module):
+            raise TypeError(f"Sequential: module {i} cannot be called: {module!r}")
+        setattr(self, str(i), module)
 
 
 @contextlib.contextmanager

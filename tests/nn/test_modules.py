@@ -425,6 +425,21 @@ def test_a_state_is_not_put_into_read_only_memory_and_changes_nothing():
 def test_what_cannot_be_called_is_no_part_of_a_sequence():
     with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
         nn.Sequential(nn.ReLU(), 3)
+    net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
+        net[-1] = 3
+    assert type(net[1]) is nn.Tanh
+
+
+def test_a_module_of_a_sequence_is_replaced():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
+    net[-1] = head = nn.Linear(3, 5)
+    assert len(net) == 3 and net[2] is head and net(mg.ones((1, 2))).shape == (1, 5)
+    assert [name for name, _ in net.named_parameters()] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    with pytest.raises(IndexError):
+        net[3] = head
+    with pytest.raises(TypeError):
+        net[:2] = head
 
 
 @pytest.mark.parametrize("size", [-1, 2.5, True, "3"])
