@@ -167,17 +167,25 @@ class Module:
     def to(self, target: str | np.dtype | type) -> "Module":
         """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.
 
-        An optimiser made before holds state of the old kind: make it afterwards. Returns self.
+        Gradients go with their parameters. An optimiser made before holds state of the old kind: make it afterwards. Returns
+        self.
+
+        Raises:
+            ValueError: `target` is neither a device nor a floating point dtype.
         """
+        dtype = None if str(target).partition(":")[0] in ("cpu", "cuda") else _floating(target)
+
         def moved(array):
-            if str(target).partition(":")[0] in ("cpu", "cuda"):
+            if dtype is None:
                 return backend.to_device(array, target)
-            return array.astype(backend.as_dtype(target), copy=False) if backend.is_float(array.dtype) else array
+            return array.astype(dtype, copy=False) if backend.is_float(array.dtype) else array
 
         for _, holder, key in self._named(Tensor):
             parameter = holder[key]
             mark_changed(parameter._array)
             parameter._array = moved(parameter._array)
+            if isinstance(parameter.grad, Tensor):
+                parameter.grad = Tensor(moved(parameter.grad._array))
         for _, holder, key in self._named(_Array):
             holder[key] = moved(holder[key])
         return self
@@ -336,7 +344,7 @@ class ModuleDict(dict):
 
 
 class Sequential(Module):
-    """Modules applied one after the other. A slice of it is one again, of the same Modules."""
+    """Modules applied one after the other. A slice of it is one again, of the same Modules; `net[-1] = module` replaces one."""
 
     def __init__(self, *modules: Module):
         self.length = len(modules)

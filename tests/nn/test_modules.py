@@ -353,6 +353,23 @@ def test_to_dtype_and_repr():
     assert repr(net) == "Sequential(\n  0: Linear(\n    weight: float64[3, 2]\n    bias: float64[3]\n  )\n  1: ReLU()\n)"
 
 
+def test_gradients_move_with_their_parameters():
+    net = nn.Linear(2, 1)
+    net(np.ones((1, 2), np.float32)).sum().backward()
+    assert net.to("float64").weight.grad.dtype == np.float64
+    net(np.ones((1, 2))).sum().backward()
+    np.testing.assert_array_equal(net.weight.grad.numpy(), [[2, 2]])
+    assert net.half().weight.grad.dtype == np.float16
+
+
+@pytest.mark.parametrize("target", ["int32", int, bool, "gpu", None, 3, "complex64"])
+def test_a_module_moves_to_devices_and_floating_point_dtypes_alone(target):
+    net = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match="Module.to: .* is neither a device .* nor a floating point dtype"):
+        net.to(target)
+    assert net.weight.dtype == np.float32
+
+
 class Contained(nn.Module):
     def __init__(self):
         self.layers = {"first": nn.Linear(2, 3), "rest": [nn.Linear(3, 1), (nn.BatchNorm1d(1),)]}
