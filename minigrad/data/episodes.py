@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.geometry import whole
+
 
 @dataclass
 class Episode:
@@ -26,19 +28,19 @@ class EpisodeSampler:
         seed: of the draws.
 
     Raises:
-        ValueError: more classes or images are asked for than there are.
+        ValueError: way, shot or query is no whole number of at least 1, or asks for more than there is.
     """
 
     def __init__(self, images: np.ndarray | Sequence[np.ndarray], way: int, shot: int, query: int, seed: int = 0):
-        for name, value in (("way", way), ("shot", shot), ("query", query)):
-            if value < 1:
-                raise ValueError(f"episodes: {name} must be at least 1, not {value}")
+        way, shot, query = (whole("episodes", name, value, 1)
+                            for name, value in (("way", way), ("shot", shot), ("query", query)))
         if way > len(images):
             raise ValueError(f"episodes: {way}-way episodes need {way} classes, but there are {len(images)}")
         fewest = min(len(c) for c in images)
         if shot + query > fewest:
             raise ValueError(f"episodes: {shot} + {query} images a class are asked for, but a class has only {fewest}")
-        self.images, self.way, self.shot, self.query = images, way, shot, query
+        self.images = images if isinstance(images, np.ndarray) else [np.asarray(c) for c in images]
+        self.way, self.shot, self.query = way, shot, query
         self.rng = np.random.default_rng(seed)
 
     def sample(self) -> Episode:

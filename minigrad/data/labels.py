@@ -1,17 +1,22 @@
 """Few labels: balanced subsets, and batches of labelled and unlabelled images."""
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ..ops.geometry import whole
 
 
 def balanced_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Indices of `count` examples drawn at random, equally many of each class (give or take one), in random order.
 
     Raises:
-        ValueError: there are fewer examples or more classes, or a class has too few.
+        ValueError: labels are not (N,), or none; there are fewer examples or more classes, or a class has too few.
     """
-    labels, rng = np.asarray(labels), np.random.default_rng(seed)
+    labels, rng, count = np.asarray(labels), np.random.default_rng(seed), whole("balanced_subset", "count", count, -math.inf)
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"balanced_subset: one label or more wanted, (N,), got shape {labels.shape}")
     if count < len(np.unique(labels)):
         raise ValueError(f"{count} labels for {len(np.unique(labels))} classes: each class needs at least one")
     classes = rng.permutation(np.unique(labels))  # which ones get one more is random
@@ -35,13 +40,19 @@ class Batch:
 
 
 class Shuffled:
-    """Indices below n without end: one random order after the other, so that each comes equally often."""
+    """Indices below n without end: one random order after the other, so that each comes equally often.
+
+    Raises:
+        ValueError: n is 0, and indices are asked for.
+    """
 
     def __init__(self, n: int, seed: int | tuple[int, ...]):
         self.n, self.rng, self.order = n, np.random.default_rng(seed), np.zeros(0, np.int64)
 
     def take(self, count: int) -> np.ndarray:
         """The next `count` indices."""
+        if count and not self.n:
+            raise ValueError("batches: there are no examples to draw from")
         while len(self.order) < count:
             self.order = np.concatenate([self.order, self.rng.permutation(self.n)])
         taken, self.order = self.order[:count], self.order[count:]
@@ -65,11 +76,20 @@ class SemiSupervisedLoader:
         unlabelled: images without labels (M, ...), by custom the labelled ones among them.
         batch, ratio: labelled images a batch, and unlabelled images for each of them.
         seed: of both orders.
+
+    Raises:
+        ValueError: a batch is no whole number of at least 1, or a ratio none of at least 0; there are more or fewer labels than
+            images, or no images of a kind that the batches should hold.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, batch: int = 64, ratio: int = 1,
                  seed: int = 0):
-        self.images, self.labels, self.unlabelled, self.batch, self.ratio = images, labels, unlabelled, batch, ratio
+        self.images, self.labels, self.unlabelled = map(np.asarray, (images, labels, unlabelled))
+        self.batch, self.ratio = whole("batches", "batch", batch, 1), whole("batches", "ratio", ratio, 0)
+        if len(images) != len(labels):
+            raise ValueError(f"batches: a label for each of {len(images)} images wanted, got {len(labels)}")
+        if not len(images) or self.ratio and not len(unlabelled):
+            raise ValueError(f"batches: there are {len(images)} labelled images and {len(unlabelled)} others to draw from")
         self.first, self.second = (Shuffled(len(images), (seed, 0)), Shuffled(len(unlabelled), (seed, 1)))
 
     def sample(self) -> Batch:

@@ -88,10 +88,37 @@ def test_episodes_are_disjoint_labelled_and_repeatable(way, shot, query, seed):
     assert (sampler.sample().query == e.query).all()
 
 
-@pytest.mark.parametrize("way, shot, query", [(7, 1, 1), (2, 4, 3), (0, 1, 1), (2, 0, 1)])
+@pytest.mark.parametrize("way, shot, query", [(7, 1, 1), (2, 4, 3), (0, 1, 1), (2, 0, 1), (2.5, 1, 1), ("2", 1, 1), (2, True, 1)])
 def test_impossible_episodes_are_refused(way, shot, query):
     with pytest.raises(ValueError, match="episodes"):
         data.EpisodeSampler(np.zeros((6, 6, 1)), way, shot, query)
+
+
+X, Y = np.arange(10.0).reshape(10, 1), np.arange(10)
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda: data.SemiSupervisedLoader(X, Y[:9], X), "a label for each of 10 images wanted, got 9"),
+    (lambda: data.SemiSupervisedLoader(X[:9], Y, X), "a label for each of 9 images wanted, got 10"),
+    (lambda: data.SemiSupervisedLoader(X, Y, X[:0]), "there are 10 labelled images and 0 others"),
+    (lambda: data.SemiSupervisedLoader(X[:0], Y[:0], X), "there are 0 labelled images and 10 others"),
+    (lambda: data.labels.Shuffled(0, 0).take(1), "there are no examples to draw from"),
+    (lambda: data.SemiSupervisedLoader(X, Y, X, 0), "batch must be a whole number, 1 or more"),
+    (lambda: data.SemiSupervisedLoader(X, Y, X, 2.5), "batch must be a whole number, 1 or more"),
+    (lambda: data.SemiSupervisedLoader(X, Y, X, 2, -1), "ratio must be a whole number, 0 or more"),
+    (lambda: data.balanced_subset([], 0), r"one label or more wanted, \(N,\), got shape \(0,\)"),
+    (lambda: data.balanced_subset(np.zeros((3, 2), int), 2), r"one label or more wanted, \(N,\), got shape \(3, 2\)"),
+    (lambda: data.balanced_subset(Y % 2, 5.5), "balanced_subset: count must be a whole number")])
+def test_draws_from_nothing_and_of_no_number_are_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_batches_of_lists_and_without_unlabelled_images():
+    batch = data.SemiSupervisedLoader(X.tolist(), Y.tolist(), [], 4, 0).sample()
+    assert batch.x.shape == (4, 1) and (batch.x[:, 0] == batch.y).all() and len(batch.u) == len(batch.index) == 0
+    episode = data.EpisodeSampler([[1.0, 2.0], [3.0, 4.0]], 2.0, 1, 1).sample()
+    assert sorted([*episode.support, *episode.query]) == [1, 2, 3, 4]
 
 
 def test_affine_maps():
