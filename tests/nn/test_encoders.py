@@ -210,7 +210,15 @@ def test_drop_path_leaves_branches_out():
     (lambda: nn.TransformerBlock(8, 2, 16, "relu6"), "activation is one of relu"),
     (lambda: nn.TransformerEncoderLayer(8, 2, batch_first=False), "batch_first=True"),
     (lambda: nn.VisionTransformer(global_pool="max"), "'token' or 'avg'"),
-    (lambda: vit()(np.zeros((1, 3, 16, 16))), "4 patches, but positions for 16")])
+    (lambda: vit()(np.zeros((1, 3, 16, 16))), "4 patches, but positions for 16"),
+    (lambda: vit()(np.zeros((3, 32, 32))), r"images \(N, 3, H, W\) wanted, got shape \(3, 32, 32\)"),
+    (lambda: vit()(np.zeros((1, 1, 32, 32))), r"images \(N, 3, H, W\) wanted, got shape \(1, 1, 32, 32\)"),
+    (lambda: bert()([1, 2]), r"BERT: token ids \(N, L\) of one token or more wanted, got shape \(2,\)"),
+    (lambda: bert()(np.zeros((2, 0), int)), "BERT: token ids"),
+    (lambda: bert()([[1, 2]], [1, 1]), r"BERT: an attention_mask of shape \(1, 2\) wanted, got \(2,\)"),
+    (lambda: bert()([[1, 2]], np.ones((1, 3))), r"BERT: an attention_mask of shape \(1, 2\) wanted, got \(1, 3\)"),
+    (lambda: nn.CLIPText(20, 8, 1, 2, 16, 10, 4)(np.zeros(3, int)), "CLIPText: token ids"),
+    (lambda: nn.CLIPText(20, 8, 1, 2, 16, 10, 4)(np.zeros((1, 0), int)), "CLIPText: token ids")])
 def test_errors_of_transformers(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -2,7 +2,7 @@
 from collections.abc import Callable, Sequence
 
 from ... import backend, ops
-from ...tensor import Tensor, asarray
+from ...tensor import Tensor, as_tensor, asarray
 from .. import init
 from ..layers import Dropout, Embedding, LayerNorm, Linear, sizes
 from ..transformer import TransformerEncoderLayer
@@ -40,7 +40,7 @@ class BERT(Encoder):
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Word, position and segment embeddings together: (N, L, hidden_size)."""
-        input_ids = asarray(input_ids)
+        input_ids = _ids("BERT", input_ids)
         length = input_ids.shape[1]
         if length > len(self.position.weight):
             raise ValueError(f"BERT: {length} tokens, but positions for {len(self.position.weight)}")
@@ -51,7 +51,11 @@ class BERT(Encoder):
     def encode(self, x: Tensor, attention_mask: Tensor | None = None,
                prefixes: Sequence[tuple[Tensor, Tensor] | None] | None = None) -> Tensor:
         """The last block's states of embedded tokens, (N, L, hidden_size) to the same. Arguments as of `features`."""
-        mask = None if attention_mask is None else asarray(attention_mask).astype(bool)[:, None, None, :]
+        mask = None if attention_mask is None else as_tensor(attention_mask)
+        if mask is not None:
+            if mask.shape != x.shape[:2]:
+                raise ValueError(f"BERT: an attention_mask of shape {x.shape[:2]} wanted, got {mask.shape}")
+            mask = mask.astype(bool)[:, None, None, :]
         for i, block in enumerate(self.blocks):
             x = block(x, attn_mask=mask, prefix=None if prefixes is None else prefixes[i])
         return x
@@ -71,6 +75,14 @@ class BERT(Encoder):
             prefixes: for each block a pair of keys and values that all tokens see (prefix tuning), or None.
         """
         return self.pool(self.encode(self.embed(input_ids, token_type_ids), attention_mask, prefixes))
+
+
+def _ids(of, input_ids):
+    """The array of token ids (N, L). ValueError: it is no table of at least one column."""
+    input_ids = as_tensor(input_ids)._array
+    if input_ids.ndim != 2 or not input_ids.shape[1]:
+        raise ValueError(f"{of}: token ids (N, L) of one token or more wanted, got shape {input_ids.shape}")
+    return input_ids
 
 
 class CLIPText(Encoder):
@@ -102,7 +114,7 @@ class CLIPText(Encoder):
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """The tokens' embeddings, without positions: (N, L, hidden_size)."""
-        return self.token(input_ids)
+        return self.token(_ids("CLIPText", input_ids))
 
     def encode(self, x: Tensor) -> Tensor:
         """The states after the last norm of embedded tokens, positions not yet added: (N, L, hidden_size) to the same."""

@@ -27,8 +27,10 @@ class PatchEmbed(Module):
         self.proj = _Filters((embed_dim, in_chans, patch_size, patch_size), bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = as_tensor(x)
-        (n, c, h, w), p = x.shape, self.patch_size
+        x, p, channels = as_tensor(x), self.patch_size, self.proj.weight.shape[1]
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise ValueError(f"VisionTransformer: images (N, {channels}, H, W) wanted, got shape {x.shape}")
+        n, c, h, w = x.shape
         if h % p or w % p:
             raise ValueError(f"VisionTransformer: images of {h} x {w} pixels do not divide into patches of {p} x {p}")
         patches = x.reshape(n, c, h // p, p, w // p, p).transpose(0, 2, 4, 1, 3, 5).reshape(n, h // p * (w // p), c * p * p)
@@ -115,8 +117,8 @@ class VisionTransformer(Encoder):
         return self.dropout(ops.concatenate([tokens.broadcast_to((len(patches), *tokens.shape[1:])), patches], 1))
 
     def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention maps of each block,
-        (N, heads, L, L)."""
+        """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention
+        maps of each block, (N, heads, L, L)."""
         x, maps = self.norm_pre(x), []
         for block in self.blocks:
             x = block(x, need_weights=need_weights)
