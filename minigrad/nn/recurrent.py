@@ -61,7 +61,7 @@ class LSTMCell(_Cell):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(N, input_size) and the state (h, c), each (N, hidden_size) or zeros if None, to the next state (h', c')."""
         x = self._rows(x)
-        h, c = [_zeros(x, x.shape[0], self.hidden_size)] * 2 if state is None else map(as_tensor, state)
+        h, c = _states(self, x, (x.shape[0], self.hidden_size), state, 2)
         return _lstm_step(ops.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
 
 
@@ -99,9 +99,7 @@ class _Recurrent(Module):
         x = x.swapaxes(0, 1) if self.batch_first else x
         directions = len(self.suffixes)
         shape = self.num_layers * directions, x.shape[1], self.hidden_size
-        state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
-        if any(s.shape != shape for s in state):
-            raise ValueError(f"{type(self).__name__}: states of shape {shape} wanted, got {[s.shape for s in state]}")
+        state = _states(self, x, shape, state, parts)
         last = []
         for layer in range(self.num_layers):
             if layer:
@@ -171,6 +169,15 @@ class LSTM(_Recurrent):
         """
         y, (h, c) = self._run(x, state, 2)
         return y, (h, c)
+
+
+def _states(layer, x, shape, state, parts):
+    """The `parts` of a state as Tensors of a shape, zeros if it is None. ValueError: another number of them, or other shapes."""
+    state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
+    if [s.shape for s in state] != [shape] * parts:
+        raise ValueError(f"{type(layer).__name__}: {['', 'a state', 'a pair of states'][parts]} of shape {shape} wanted, got "
+                         f"{[s.shape for s in state]}")
+    return state
 
 
 def _zeros(like, *shape):

@@ -104,9 +104,16 @@ def test_recurrent_dropout_and_errors():
     assert not np.allclose(net(x)[0].numpy(), net(x)[0].numpy())
     np.testing.assert_array_equal(net.eval()(x)[0].numpy(), net(x)[0].numpy())
     for call, message in ((lambda: net(x[0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
-                          (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted")):
+                          (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted"),
+                          (lambda: net(x, (np.zeros((2, 5, 3)),)), "a pair of states of shape .2, 5, 3. wanted, got ..2, 5, 3..")):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("state", [[(1, 3), (1, 3)], [(4, 3), (4, 1)], [(3,), (3,)], [(4, 3)], [(4, 3)] * 3])
+def test_an_lstm_cell_does_not_broadcast_its_state(state):
+    with pytest.raises(ValueError, match="LSTMCell: a pair of states of shape .4, 3. wanted, got"):
+        nn.LSTMCell(2, 3)(mg.ones((4, 2)), [np.zeros(shape) for shape in state])
 
 
 def test_embedding():
