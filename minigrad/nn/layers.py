@@ -5,6 +5,7 @@ import numpy as np
 
 from .. import ops
 from ..ops.geometry import divisor, LEAST, pair, real, same_padding, several, single, whole
+from ..ops.projection import padding_row
 from ..tensor import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -70,9 +71,9 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
         shape = sizes(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight, self.padding_idx = init.normal_(parameter(*shape)), padding_idx
+        self.weight, self.padding_idx = init.normal_(parameter(*shape)), padding_row("Embedding", padding_idx, shape[0])
         if padding_idx is not None:
-            self.weight._array[padding_idx] = 0
+            self.weight._array[self.padding_idx] = 0
 
     def forward(self, indices: Tensor) -> Tensor:
         return ops.embedding(indices, self.weight, padding_idx=self.padding_idx)

@@ -8,6 +8,7 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .declare import operation
+from .geometry import whole
 from .index import _add_at
 from .linalg import matmul
 from .shape import transpose
@@ -45,6 +46,16 @@ _embedding_linear = Primitive(
         g, indices=indices, rows=_table.shape[0], padding_idx=padding_idx))
 
 
+def padding_row(of: str, padding_idx: int | None, rows: int) -> int | None:
+    """`padding_idx` counted from the first of so many rows; None stays None. ValueError: there is no such row."""
+    if padding_idx is None:
+        return None
+    number = whole(of, "padding_idx", padding_idx, -rows)
+    if number >= rows:
+        raise ValueError(f"{of}: padding_idx {number} is out of range for {rows} rows")
+    return number % rows
+
+
 @operation
 def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = None) -> Tensor:
     """table[indices]: for each index its row. Repeated indices add up in the gradient.
@@ -52,13 +63,14 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
     Args:
         indices: (...), integers from 0 to rows - 1.
         table: (rows, width).
-        padding_idx: the row of this index gets no gradient.
+        padding_idx: the row of this index, which may count from the end, gets no gradient.
 
     Returns:
         (..., width).
 
     Raises:
-        TypeError: the indices are not integers; IndexError: one is out of range (on the CPU: CuPy does not check).
+        TypeError: the indices are not integers; IndexError: one is out of range (on the CPU: CuPy does not check); ValueError:
+            `padding_idx` is no row's.
     """
     table = as_tensor(table)
     indices = xp(table._array).asarray(asarray(indices))
@@ -69,6 +81,7 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
     if indices.size and xp(indices) is np and not (0 <= indices.min() and indices.max() < len(table)):
         raise IndexError(f"embedding: indices from 0 to {len(table) - 1} wanted for a table of {len(table)} rows, "
                          f"got {indices.min()} to {indices.max()}")
+    padding_idx = padding_row("embedding", padding_idx, len(table))
     return _embedding(table, indices=indices.copy(), padding_idx=padding_idx)  # safe from later changes in place
 
 

@@ -116,6 +116,24 @@ def test_an_lstm_cell_does_not_broadcast_its_state(state):
         nn.LSTMCell(2, 3)(mg.ones((4, 2)), [np.zeros(shape) for shape in state])
 
 
+@pytest.mark.parametrize("padding_idx", [-1, np.int64(-6), 5, 0])
+def test_padding_counts_from_either_end_in_all_orders(padding_idx):
+    ours, theirs = like_torch(nn.Embedding(6, 3, padding_idx), torch.nn.Embedding(6, 3, int(padding_idx)))
+    assert ours.padding_idx == theirs.padding_idx and (nn.Embedding(6, 3, padding_idx).weight.numpy()[padding_idx] == 0).all()
+    indices, v = np.arange(6), rng.normal(size=(6, 3))
+    w = mg.Tensor(rng.normal(size=(6, 3)), requires_grad=True)
+    mixed = mg.grad(lambda w: (mg.grad(lambda t: (mg.embedding(indices, t, padding_idx) * w).sum())(ours.weight) * v).sum())(w)
+    v[padding_idx] = 0
+    np.testing.assert_array_equal(mixed.numpy(), v)
+
+
+@pytest.mark.parametrize("padding_idx", [6, -7, 1.5, True, "1"])
+def test_padding_of_no_row_is_refused(padding_idx):
+    for call in (lambda: nn.Embedding(6, 3, padding_idx), lambda: mg.embedding([0], np.ones((6, 3)), padding_idx)):
+        with pytest.raises(ValueError, match="(E|e)mbedding: padding_idx"):
+            call()
+
+
 def test_embedding():
     ours, theirs = like_torch(nn.Embedding(6, 3, padding_idx=2), torch.nn.Embedding(6, 3, padding_idx=2))
     check(ours, theirs, rng.integers(0, 6, (4, 5)))
