@@ -542,7 +542,10 @@ def test_schedules():
     halved, cosine = optim.step_decay(1.0, 10), optim.cosine_decay(1.0, 20, warmup=4, final=0.1)
     assert [halved(t) for t in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
     np.testing.assert_allclose([cosine(t) for t in (0, 3, 4, 12, 20, 99)], [0.25, 1, 1, 0.55, 0.1, 0.1])
-    assert optim.cosine_decay(1.0, 0)(0) == 1
+    for total, warmup in ((0, 0), (1, 0), (4, 4), (3, 4), (7, 4)):  # the formula ends where the docstring says
+        rates = [optim.cosine_decay(1.0, total, warmup, 0.1)(t) for t in range(max(total, warmup), 10)]
+        assert rates == [0.1] * len(rates)
+    assert optim.cosine_decay(1.0, 1)(0) == optim.cosine_decay(1.0, 5, 4)(4) == 1
     for make in (lambda: optim.step_decay(-1.0, 1), lambda: optim.step_decay(1.0, 0),
                  lambda: optim.step_decay(1.0, 1, math.nan), lambda: optim.cosine_decay(math.nan, 1),
                  lambda: optim.cosine_decay(1.0, -1), lambda: optim.cosine_decay(1.0, 1, -1)):

@@ -34,7 +34,7 @@ def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -
         number(step, "cosine_decay: step")
         if step < warmup:
             return base * (step + 1) / warmup
-        progress = min((step - warmup) / max(total - warmup, 1), 1)
+        progress = 1 if step >= total else (step - warmup) / (total - warmup)
         return final + (base - final) * (1 + math.cos(math.pi * progress)) / 2
 
     return rate
