@@ -10,6 +10,8 @@ from . import pth
 from .backend import as_dtype, to_device
 from .backend.files import replacing
 
+DTYPES = {"BOOL", "F16", "BF16", "F32", "F64", "C64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}
+
 
 def _safetensors():
     try:
@@ -31,20 +33,27 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         facts: anything JSON can hold.
 
     Raises:
-        TypeError: `arrays` is no dict, or holds what the format does not; ValueError: an array is called "__metadata__", which
-            the format keeps to itself; IsADirectoryError: `path` is a folder; ImportError: safetensors is not installed.
+        TypeError: `arrays` is no dict with text as names, or holds what the format does not, or `facts` are none that JSON can
+            hold; ValueError: an array is called "__metadata__", which the format keeps to itself; IsADirectoryError: `path` is
+            a folder; ImportError: safetensors is not installed.
     """
     safetensors = _safetensors()
     if not isinstance(arrays, Mapping):
         raise TypeError(f"save: a dict of arrays wanted, not {type(arrays).__name__}")
     if "__metadata__" in arrays:
         raise ValueError("save: no array can be called '__metadata__' in a file of safetensors")
+    if unnamed := [name for name in arrays if not isinstance(name, str)]:
+        raise TypeError(f"save: names of arrays are text, not {unnamed[0]!r}")
+    try:
+        text = json.dumps(facts)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"save: facts must be what JSON can hold: {error}") from None
     on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
     for name, array in on_host.items():
         if array.dtype.kind in "cOUSMm" or array.dtype.type is np.void or array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"save: '{name}' is of dtype {array.dtype}, which a file of safetensors cannot hold")
     with replacing(path) as temporary:
-        safetensors.numpy.save_file(on_host, temporary, metadata={"facts": json.dumps(facts)})
+        safetensors.numpy.save_file(on_host, temporary, metadata={"facts": text})
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
@@ -55,8 +64,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
 
     Raises:
         FileNotFoundError: there is no such file; IsADirectoryError: `path` is a folder; ValueError: the file is damaged, or of
-            another kind, or holds something that is no tensor, or bfloat16 where ml_dtypes is not installed; ImportError: it
-            is none of PyTorch's, and safetensors is not installed.
+            another kind, or holds something that is no tensor, numbers of 8 bits or fewer with a point, or bfloat16 where
+            ml_dtypes is not installed; ImportError: it is none of PyTorch's, and safetensors is not installed.
     """
     if os.path.isfile(path) and pth.is_pth(path):
         return pth.load(path)
@@ -67,10 +76,16 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
         raise IsADirectoryError(f"{path} is a folder, not a checkpoint: name the file in it")
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            facts = (file.metadata() or {}).get("facts", "null")
-            if any(file.get_slice(name).get_dtype() == "BF16" for name in file.keys()):
+            facts = json.loads((file.metadata() or {}).get("facts", "null"))
+            dtypes = {file.get_slice(name).get_dtype(): name for name in file.keys()}
+            if unknown := dtypes.keys() - DTYPES:
+                dtype = min(unknown)
+                raise ValueError(f"{path} is not read: '{dtypes[dtype]}' is of dtype {dtype}, which NumPy does not have")
+            if "BF16" in dtypes:
                 as_dtype("bfloat16")  # makes the name known to NumPy
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(facts)
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not read: the facts in it are not JSON: {error}") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     except RuntimeError as error:  # ml_dtypes is missing

@@ -112,13 +112,41 @@ def test_arrays_of_any_layout_and_facts_come_back(tmp_path):
 @pytest.mark.parametrize("arrays, error", [
     ([np.ones(1)], "a dict of arrays wanted"), ({"__metadata__": np.ones(1)}, "'__metadata__'"), ({"z": np.ones(1, complex)}, "'z'.*complex"),
     ({"t": np.array(["x"])}, "'t'"), ({"o": np.array([None])}, "'o'"), ({"d": np.array(["2020"], "M8[Y]")}, "'d'"),
-    ({"v": np.zeros(2, "V4")}, "'v'"), ({"s": np.zeros(2, [("x", "f4")])}, "'s'")], ids=str)
+    ({"v": np.zeros(2, "V4")}, "'v'"), ({1: np.ones(1)}, "names of arrays are text, not 1"), ({"s": np.zeros(2, [("x", "f4")])}, "'s'")], ids=str)
 def test_what_the_format_does_not_hold_is_named_and_the_old_file_stays(tmp_path, arrays, error):
     io.save(tmp_path / "c", ARRAYS)
     before = (tmp_path / "c").read_bytes()
     with pytest.raises((TypeError, ValueError), match=error):
         io.save(tmp_path / "c", arrays)
     assert (tmp_path / "c").read_bytes() == before
+
+
+def test_facts_that_are_not_json_are_refused_and_the_old_file_stays(tmp_path):
+    io.save(tmp_path / "c", ARRAYS)
+    before, endless = (tmp_path / "c").read_bytes(), []
+    endless.append(endless)
+    for facts in ({"accuracy": np.float32(0.5)}, {(1, 2): 3}, endless):
+        with pytest.raises(TypeError, match="save: facts must be what JSON can hold"):
+            io.save(tmp_path / "c", ARRAYS, facts)
+    assert (tmp_path / "c").read_bytes() == before and len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("dtype, size, metadata, said", [
+    ("F8_E4M3", 1, {}, "'a' is of dtype F8_E4M3, which NumPy does not have"), ("F8_E8M0", 1, {}, "'a' is of dtype F8_E8M0"),
+    ("F32", 4, {"__metadata__": {"facts": "of another program"}}, "the facts in it are not JSON")])
+def test_what_numpy_and_json_do_not_hold_is_named(tmp_path, dtype, size, metadata, said):
+    header = json.dumps({"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8 * size]}, **metadata}).encode()
+    (tmp_path / "c").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8 * size))
+    with pytest.raises(ValueError, match=f"is not read: {said}"):
+        io.load(tmp_path / "c")
+
+
+def test_every_dtype_of_the_format_that_numpy_has_is_read(tmp_path):
+    arrays = {str(dtype): np.arange(2).astype(dtype) for dtype in (
+        "bool", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", pytest.importorskip("ml_dtypes").bfloat16)}
+    io.save(tmp_path / "c", arrays)
+    back, _ = io.load(tmp_path / "c")
+    assert all(back[name].dtype == a.dtype and back[name].tolist() == a.tolist() for name, a in arrays.items())
 
 
 def test_without_safetensors_the_library_is_named(tmp_path, monkeypatch):
