@@ -11,7 +11,7 @@ known by its name: its caption is compared with a picture as any other.
     logits = e^s I T^T,   s is learned, e^s at most 100
     L = (CE(rows of logits, diagonal) + CE(columns, diagonal)) / 2
 
-Pairs of the same captions are no negatives: a picture is not pushed from the caption that is its own, too.
+Pairs of the same captions, or of the same one of several, are no negatives: a picture is not pushed from what is its own, too.
 With random weights L is about log N.
 """
 from collections.abc import Callable
@@ -85,17 +85,18 @@ class CLIP(VisionLanguage):
         return lambda features: mg.exp(self.s) * self.embed_images(features) @ weights.T
 
 
-def loss(images: Tensor, texts: Tensor, s: Tensor, keys: np.ndarray) -> Tensor:
+def loss(images: Tensor, texts: Tensor, s: Tensor, *keys: np.ndarray) -> Tensor:
     """L.
 
     Args:
         images, texts: I and T, (N, dim) each.
         s: 0-d.
-        keys: (N,); the same number for the same captions.
+        keys: (N,) each; pairs with the same number in one of them are no negatives.
     """
     logits = mg.exp(s) * images @ texts.T
-    n = len(keys)
-    logits = mg.where((keys[:, None] == keys) & ~np.eye(n, dtype=bool), -np.inf, logits)
+    n = len(images)
+    same = np.any([each[:, None] == each for each in keys], 0)
+    logits = mg.where(same & ~np.eye(n, dtype=bool), -np.inf, logits)
     return (mg.cross_entropy(logits, np.arange(n)) + mg.cross_entropy(logits.T, np.arange(n))) / 2
 
 
@@ -105,8 +106,9 @@ class Contrastive(VisionLanguageMethod):
     def loss(self, batch: Batch, step: int) -> Loss:
         images = self.net.embed_images(self.features(batch))
         ids, places = np.unique(batch.ids, axis=0, return_inverse=True)  # labels in words are few captions
-        texts = self.net.embed_texts(Tensor(ids).to(self.net.s.device))[places.reshape(-1)]
-        return loss(images, texts, self.net.s, batch.keys), {"scale": float(mg.exp(self.net.s.detach()))}
+        places = places.reshape(-1)
+        texts = self.net.embed_texts(Tensor(ids).to(self.net.s.device))[places]
+        return loss(images, texts, self.net.s, batch.keys, places), {"scale": float(mg.exp(self.net.s.detach()))}
 
     def after_step(self, step: int) -> None:
         s = self.net.s.data

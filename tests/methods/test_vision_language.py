@@ -81,6 +81,15 @@ def test_captions_that_stand_twice_in_a_batch_are_read_once(vocabulary):
     assert float(found) == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_the_same_caption_of_different_ones_is_no_negative(vocabulary):
+    """Two cats that differ in what else is said of them, both drawn as `a cat`."""
+    net = network("contrastive", vocabulary).to("float32")
+    features, ids = rng.normal(size=(3, 8)).astype(np.float32), vocabulary.encode(CAPTIONS[:2], 12)[[0, 1, 0]]
+    found, _ = clip.Contrastive(config(clip), net, PLAIN, None).loss(base.Batch(features, ids, np.arange(3)), 0)
+    wanted = clip.loss(net.embed_images(mg.Tensor(features)), net.embed_texts(ids), net.s, np.array([0, 1, 0]))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
 def test_embeddings_have_length_one_and_logits_their_factor(vocabulary):
     net, x, ids = network("contrastive", vocabulary), rng.random((3, 3, 8, 8)), vocabulary.encode(CAPTIONS, 12)
     images = unit(net.image.features(x).numpy() @ net.image.head.weight.numpy().T)
