@@ -139,7 +139,7 @@ class DINO(SelfSupervisedMethod):
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, made = self.config, views.make_views(batch.x, self.rng, self.views)
-        sizes = sorted({v.shape[-1] for v in made}, reverse=True)
+        sizes = dict.fromkeys(v.shape[-1] for v in made)  # that of the global views first, be it the larger one or not
         student = [z for size in sizes for z in self.together([v for v in made if v.shape[-1] == size])]
         with mg.no_grad():
             raw = self.teacher.net.train()(self.tensor(np.concatenate(made[:2]))).numpy()

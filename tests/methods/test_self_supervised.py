@@ -96,6 +96,15 @@ def made(name, channels=3, size=16, **changes):
     return module.Objective(run, architecture.build(), task(channels, size))
 
 
+@pytest.mark.parametrize("local_size", [8, 16, 24])
+def test_dino_pairs_views_whichever_are_larger(local_size, monkeypatch):
+    method, found = made("dino", local_views=1, local_size=local_size), []
+    monkeypatch.setattr(method, "together", lambda same: [v.shape[-1] for v in same])
+    monkeypatch.setattr(dino, "loss", lambda student, targets, tau: found.append(student))
+    method.loss(batch_of(), 0)
+    assert found == [[16, 16, local_size]]
+
+
 def test_dino_uses_the_centre_before_it_moves_and_on_the_raw_outputs():
     method, batch = made("dino", centre=0.5, local_views=1), batch_of()
     method.c.data = np.full(method.c.shape, 0.25, np.float32)
