@@ -37,9 +37,14 @@ class Adaptation:
         self.net, self.method, self.config, self.is_merged = net, method, config, False
         self.has_head = head is not None
         self.base, self.base_size = checksum(net, self.has_head), _size(_base(net, self.has_head))
-        self._places = list(module.parts(net, config, **more))
-        if self.has_head:
-            self._places.append(Place(vars(net), "head", _new_head(net, head)))
+        new = [Place(vars(net), "head", _new_head(net, head))] if self.has_head else []
+        for place in new:
+            place.holder[place.key] = nn.Identity()  # what a new head replaces is no place for parts
+        try:
+            self._places = [*module.parts(net, config, **more), *new]
+        finally:
+            for place in new:
+                place.take()
         self.attach()
 
     # -- in and out --------------------------------------------------------------------------------------------------

@@ -140,6 +140,23 @@ def test_targets_that_name_nothing_are_told_the_layers():
         "layers.1.self_attn.qkv.a", "layers.1.self_attn.qkv.b", "pooler.a", "pooler.b"}
 
 
+def test_a_head_that_is_replaced_gets_no_parts():
+    net = NETS["ViT"][0]()
+    plain, head = net.state_dict(), net.head
+    with pytest.raises(ValueError, match="no linear layer is called 'head'"):
+        peft.apply(net, "lora", targets=("head",), head=5)
+    assert net.head is head and not hasattr(net, "adaptation")
+    adaptation = moved(peft.apply(net, "lora", targets=("*[d1]", "mlp.fc2"), head=5))  # `head`, too, ends in d
+    beside = outputs(net, (PICTURES,))
+    assert adaptation.counts()["head"] == 5 * 12 + 5 and not any(name.startswith("head.a") for name in adaptation.state_dict())
+    adaptation.merge()
+    np.testing.assert_allclose(outputs(net, (PICTURES,)), beside, atol=1e-4)
+    adaptation.undo()
+    assert net.head is head and all((plain[name] == array).all() for name, array in net.state_dict().items())
+    kept = peft.apply(net, "lora", targets=("head",))  # where none is given, the head may have parts
+    assert kept.counts()["head"] == 8 * (12 + 4)
+
+
 def test_what_is_refused():
     net, conv = bert(), nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 4)
     for call, message in (
