@@ -11,7 +11,7 @@ A weight W_0 (d x k) stays as it is; beside it learns a product of two thin matr
 rsLoRA (Kalajdzievski 2023, arXiv:2312.03732): s = alpha / sqrt(r).
 DoRA (Liu et al. 2024, arXiv:2402.09353): length and direction of each output's weights learn apart,
 
-    h = m (W_0 x + s B A x) / |W_0 + s B A|,  |.| of each row, as a constant; m = |W_0| at first
+    h = m (W_0 x + s B A x) / |W_0 + s B A|,  |.| of each row, as a constant; m = |W_0| at first; of a row of zeros m / |.| is 1
 
 Of the layer that makes queries, keys and values at once, each third has an A and a B of its own.
 """
@@ -79,7 +79,7 @@ class LoRALinear(nn.Linear):
 
     def _factors(self):
         """m / |W_0 + s B A|, and 1 for rows of no part: (d,)."""
-        factors = (mg.pad(m / _lengths(w), ((rows.start, len(self.weight) - rows.stop),), constant_values=1)
+        factors = (mg.pad(_ratio(m, w), ((rows.start, len(self.weight) - rows.stop),), constant_values=1)
                    for rows, m, w in zip(self.parts, self.m, self._updated()))
         return functools.reduce(operator.mul, factors)
 
@@ -87,7 +87,7 @@ class LoRALinear(nn.Linear):
         """A plain linear layer that computes the same, without dropout."""
         weight = self.weight.data.copy()
         for i, (rows, w) in enumerate(zip(self.parts, self._updated())):
-            weight[rows] = (w if self.m is None else w * (self.m[i].detach() / _lengths(w))[:, None]).data
+            weight[rows] = (w if self.m is None else w * _ratio(self.m[i].detach(), w)[:, None]).data
         return plain(weight, self.bias)
 
 
@@ -106,6 +106,13 @@ def _lengths(w):
     """|w| of each row, as a constant."""
     with mg.no_grad():
         return mg.sqrt((w * w).sum(1))
+
+
+def _ratio(m, w):
+    """m / |w| of each row; 1 for rows of zeros, so that their B can learn."""
+    lengths = _lengths(w)
+    zero = lengths == 0
+    return mg.where(zero, 1, m / mg.where(zero, 1, lengths))
 
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:

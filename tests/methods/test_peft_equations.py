@@ -47,6 +47,26 @@ def test_dora_takes_the_length_as_a_constant():
     np.testing.assert_allclose(layer.m[0].grad.numpy(), (x.numpy() @ updated.T / length).sum(0), rtol=1e-4, atol=1e-4)
 
 
+def test_dora_learns_rows_of_zeros():
+    """A layer that begins with 0 has no direction whose length could be told."""
+    layer, x, y = nn.Linear(6, 4), np.random.default_rng(0).normal(0, 1, (9, 6)).astype(np.float32), np.ones((9, 4), np.float32)
+    layer.weight.data[1:] = 0
+    net = nn.Sequential(layer)
+    before = net(x).numpy()
+    adaptation = peft.apply(net, "lora", rank=2, dora=True, targets=("0",))
+    np.testing.assert_allclose(net(x).numpy(), before, atol=1e-6)
+    for _ in range(3):
+        for parameter in adaptation.parameters():
+            parameter.grad = None
+        ((net(x) - y) ** 2).mean().backward()
+        for parameter in adaptation.parameters():
+            parameter.data = parameter.data - 0.1 * parameter.grad.numpy()
+    beside = net(x).numpy()
+    assert np.isfinite(beside).all() and abs(beside - before).min(0).max() > 0 and (net[0].m[0].numpy()[1:] != 0).all()
+    adaptation.merge()
+    np.testing.assert_allclose(net(x).numpy(), beside, atol=1e-6)
+
+
 def test_lora_of_queries_other_than_the_keys():
     """Cross-attention projects with rows of the packed layer."""
     mg.random.seed(0)
