@@ -54,4 +54,5 @@ def parts(net: nn.Module, config: Config) -> Iterator[Place]:
         norms = {id(m): m for t in transformers(net) for m in t.modules() if isinstance(m, nn.LayerNorm)}
         for norm in norms.values():
             for key in ("weight", "bias"):
-                yield Place(vars(norm), key, nn.Parameter(getattr(norm, key).data.copy()))
+                if getattr(norm, key) is not None:
+                    yield Place(vars(norm), key, nn.Parameter(getattr(norm, key).data.copy()))

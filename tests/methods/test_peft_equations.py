@@ -98,6 +98,14 @@ def test_adapters_stand_before_the_residual_sum(where):
         np.testing.assert_allclose(block(x).numpy(), y, atol=1e-5)
 
 
+@pytest.mark.parametrize("affine, bias", [(False, False), (True, False)])
+def test_layer_norms_without_numbers_have_none_to_learn(affine, bias):
+    net = bert()
+    net.norm = nn.LayerNorm(12, elementwise_affine=affine, bias=bias)
+    names = {name for name in peft.apply(net, "adapters").state_dict() if name.startswith("norm.")}
+    assert names == ({"norm.weight"} if affine else set())
+
+
 def test_adapters_come_behind_the_dropout():
     net = bert(dropout=0.5)
     peft.apply(net, "adapters", where="mlp", middle=1)
