@@ -77,11 +77,11 @@ class BERT(Encoder):
         return self.pool(self.encode(self.embed(input_ids, token_type_ids), attention_mask, prefixes))
 
 
-def _ids(of, input_ids):
-    """The array of token ids (N, L). ValueError: it is no table of at least one column."""
+def _ids(of, input_ids, least=1):
+    """The array of token ids (N, L). ValueError: it is no table, or has fewer columns."""
     input_ids = as_tensor(input_ids)._array
-    if input_ids.ndim != 2 or not input_ids.shape[1]:
-        raise ValueError(f"{of}: token ids (N, L) of one token or more wanted, got shape {input_ids.shape}")
+    if input_ids.ndim != 2 or input_ids.shape[1] < least:
+        raise ValueError(f"{of}: token ids (N, L) of {least} or more tokens wanted, got shape {input_ids.shape}")
     return input_ids
 
 
@@ -113,8 +113,8 @@ class CLIPText(Encoder):
         super().__init__(hidden_size, projection_dim, bias=False)
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """The tokens' embeddings, without positions: (N, L, hidden_size)."""
-        return self.token(_ids("CLIPText", input_ids))
+        """The tokens' embeddings, without positions: (N, L, hidden_size), L from 0."""
+        return self.token(_ids("CLIPText", input_ids, 0))
 
     def encode(self, x: Tensor) -> Tensor:
         """The states after the last norm of embedded tokens, positions not yet added: (N, L, hidden_size) to the same."""
@@ -127,7 +127,7 @@ class CLIPText(Encoder):
 
     def end(self, input_ids: Tensor) -> Tensor:
         """The place of the end-of-text token in each row: (N,) integers."""
-        input_ids = asarray(input_ids)
+        input_ids = _ids("CLIPText", input_ids)
         return (input_ids if self.eot is None else input_ids == self.eot).argmax(1)
 
     def pool(self, x: Tensor, end: Tensor) -> Tensor:
