@@ -213,7 +213,7 @@ def test_drop_path_leaves_branches_out():
     (lambda: vit()(np.zeros((1, 3, 16, 16))), "4 patches, but positions for 16"),
     (lambda: vit()(np.zeros((3, 32, 32))), r"images \(N, 3, H, W\) wanted, got shape \(3, 32, 32\)"),
     (lambda: vit()(np.zeros((1, 1, 32, 32))), r"images \(N, 3, H, W\) wanted, got shape \(1, 1, 32, 32\)"),
-    (lambda: bert()([1, 2]), r"BERT: token ids \(N, L\) of one token or more wanted, got shape \(2,\)"),
+    (lambda: bert()([1, 2]), r"BERT: token ids \(N, L\), L at least 1, wanted, got shape \(2,\)"),
     (lambda: bert()(np.zeros((2, 0), int)), "BERT: token ids"),
     (lambda: bert()([[1, 2]], [1, 1]), r"BERT: an attention_mask of shape \(1, 2\) wanted, got \(2,\)"),
     (lambda: bert()([[1, 2]], np.ones((1, 3))), r"BERT: an attention_mask of shape \(1, 2\) wanted, got \(1, 3\)"),

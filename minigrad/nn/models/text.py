@@ -81,7 +81,7 @@ def _ids(of, input_ids, least=1):
     """The array of token ids (N, L). ValueError: it is no table, or has fewer columns."""
     input_ids = as_tensor(input_ids)._array
     if input_ids.ndim != 2 or input_ids.shape[1] < least:
-        raise ValueError(f"{of}: token ids (N, L) of {least} or more tokens wanted, got shape {input_ids.shape}")
+        raise ValueError(f"{of}: token ids (N, L), L at least {least}, wanted, got shape {input_ids.shape}")
     return input_ids
 
 
