@@ -42,8 +42,12 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
     which left-out labels are most likely.
 
     Args:
-        x: (N, width) labelled features; y: (N,) their classes, each present.
+        x: (N, width) labelled features; y: (N,) their classes.
+
+    Raises:
+        ValueError: a class has no label.
     """
+    check_present(y, classes)
     mean = x.mean(0, dtype=np.float64)
     centred = x - mean
     z = unit(centred)
@@ -61,7 +65,8 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
 def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS) -> Linear:
     """Least squares to one-hot labels with a penalty on the weight: the strength with the fewest errors on left-out labels.
 
-    The label of a class of one cannot be left out; if all are of that kind, the strength is 0.01.
+    The label of a class of one cannot be left out; if all are of that kind, the strength is 0.01. A class without a label
+    has the same score everywhere.
 
     With H = X (X^T X + s I)^-1 X^T the prediction of example i without its label is y_i - (y_i - (Hy)_i) / (1 - H_ii), so that
     one singular value decomposition serves all strengths and all examples (Golub, Heath and Wahba 1979).
@@ -92,8 +97,9 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
     Where a class has one label nothing can be left out; the strength is then 0.01.
 
     Raises:
-        ImportError: scikit-learn is missing.
+        ImportError: scikit-learn is missing; ValueError: a class has no label, or there is one class.
     """
+    check_present(y, classes, 2)
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
     mean, scale, (u, s, vt) = _decomposed(x)
@@ -120,6 +126,14 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
 
 
 PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
+
+
+def check_present(y: np.ndarray, classes: int, least: int = 1) -> None:
+    """Raises ValueError if one of the classes has no label among y (N,), or there are fewer of them than `least`."""
+    if classes < least:
+        raise ValueError(f"linear classifier: {least} classes or more are needed, not {classes}")
+    if missing := sorted({*range(classes)} - {*y.tolist()}):
+        raise ValueError(f"linear classifier: each class needs a label, and there is none of {', '.join(map(str, missing))}")
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

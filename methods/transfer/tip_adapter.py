@@ -18,7 +18,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import Tensor, nn
 
-from .linear import FACTORS, log_loss, unit
+from .linear import FACTORS, check_present, log_loss, unit
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0)
@@ -49,7 +49,12 @@ class Cache:
 
 
 def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
-    """Args: x: (n, width) labelled features; y: (n,) their classes."""
+    """The cache of labelled features x (n, width) with their classes y (n,).
+
+    Raises:
+        ValueError: a class has no label.
+    """
+    check_present(y, classes)
     mean = x.mean(0, dtype=np.float64)
     f, onehot, n = unit(x - mean), np.eye(classes)[y], np.arange(len(x))
     sums = onehot.T @ f

@@ -10,7 +10,7 @@ import minigrad as mg
 from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.pictures import EncoderInput, preprocessing_of
 from methods.training.settings import RunError
-from methods.transfer import features, finetune, linear, pictures
+from methods.transfer import features, finetune, linear, pictures, tip_adapter
 from minigrad import io, nn
 
 pytest.importorskip("sklearn")
@@ -84,6 +84,16 @@ def test_few_labels_and_few_features(name, classes, each, width):
         assert found.weight.shape == (classes, width) and np.isfinite(found.scores(x)).all()
     if width > 2:
         assert (linear.PROBES[name](x, y, classes).scores(x).argmax(1) == y).mean() > 0.9
+
+
+@pytest.mark.parametrize("fit", [linear.prototypes, linear.logistic, tip_adapter.cache])
+def test_a_class_without_a_label_is_refused(fit):
+    x, y = clouds(0)
+    with pytest.raises(ValueError, match="each class needs a label, and there is none of 1, 3"):
+        fit(x[y != 1], y[y != 1], 4)
+    if fit is linear.logistic:
+        with pytest.raises(ValueError, match="2 classes or more are needed, not 1"):
+            fit(x, np.zeros_like(y), 1)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
