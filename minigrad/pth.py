@@ -348,6 +348,9 @@ def _result(function, arguments):
             return made
         case Imported(name), (Stored() as tensor, *_) if name == PARAMETER:
             return tensor
+        case Imported(name), (Storage(), _, _, _, _, _, dict(marks), *_) if name in TENSORS and {"conj", "neg"} & marks.keys():
+            raise ValueError("a tensor is the conjugate or the negative of the numbers in the file: save it after resolve_conj() "
+                             "and resolve_neg()")
         case Imported(name), (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_) if name in TENSORS:
             tensor = Stored(storage, offset, shape, strides)
             _check(tensor)

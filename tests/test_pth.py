@@ -107,6 +107,19 @@ def test_other_objects_are_refused_by_name(tmp_path):
                 io.load(tmp_path / "f")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_that_is_not_what_is_stored_is_refused(zipped, tmp_path):
+    """PyTorch marks a conjugate, and a negative that comes of one, and stores the numbers as they were."""
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([1 + 2j]).conj()
+    for marked in (x, x.imag):
+        torch.save({"x": marked}, tmp_path / "x", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match="is the conjugate or the negative of the numbers in the file"):
+            io.load(tmp_path / "x")
+    torch.save({"x": x.resolve_conj(), "y": x.imag.resolve_neg()}, tmp_path / "x", _use_new_zipfile_serialization=zipped)
+    assert {name: a.tolist() for name, a in io.load(tmp_path / "x")[0].items()} == {"x": [1 - 2j], "y": [-2]}
+
+
 def test_a_tensor_of_bfloat16_without_ml_dtypes(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     save_file = pytest.importorskip("safetensors.torch").save_file
