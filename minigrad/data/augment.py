@@ -6,6 +6,19 @@ import numpy as np
 Value = np.ndarray | float  # one for each image, or one for all
 
 
+def _images(of, images, *generator):
+    """The images as an array of bytes or floats. ValueError for what are none, TypeError for what is no generator."""
+    x = np.asarray(images)
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.shape[2] * x.shape[3]:
+        raise ValueError(f"{of}: images (N, C, H, W) with 1 or 3 channels wanted, not of shape {x.shape}")
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise ValueError(f"{of}: images of bytes (uint8) or floats from 0 to 1 wanted, not {x.dtype}")
+    for rng in generator:
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
+    return x
+
+
 def affine(images: np.ndarray, matrices: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Each image seen through its affine map, by bilinear sampling; outside is 0.
 
@@ -293,19 +306,25 @@ def cutout(images: np.ndarray, rng: np.random.Generator, size: float = 0.5, fill
 class RandAugment:
     """`count` operations drawn at random with random levels, then cutout (Cubuk et al. 2019, arXiv:1909.13719).
 
-    Calling it on images (N, C, H, W) in [0, 1] and a NumPy generator gives the changed images.
+    Calling it on images (N, C, H, W), floats in [0, 1] or bytes, and a NumPy generator gives the changed images, floats.
 
     Args:
         operations: names of `OPERATIONS`: `COLOUR`, or `GREY` for characters.
         count: how many are applied to each image, one after the other.
         cutout: the side of the square that is cut out, as a part of the width; 0 for none.
         fill: the value of pixels that come in or are cut out.
+
+    Raises:
+        ValueError, when it is called: the images are not such; TypeError: the generator is none.
     """
 
     def __init__(self, operations: Sequence[str] = COLOUR, count: int = 2, cutout: float = 0.5, fill: float = 0.5):
         self.operations, self.count, self.cutout, self.fill = operations, count, cutout, fill
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        images = _images("RandAugment", images, rng)
+        if images.dtype == np.uint8:
+            images = images / np.float32(255)
         for _ in range(self.count):
             which, levels = rng.integers(0, len(self.operations), len(images)), rng.random(len(images))
             images = apply(images, self.operations, which, levels, self.fill)

@@ -25,6 +25,7 @@ import numpy as np
 from ..ops.geometry import one_of, pair, real, several, whole
 from ..ops.resample import smooth_weights
 from . import augment
+from .augment import _images
 
 Range = tuple[float, float]
 STRONGEST = 100.0  # factors of colours beyond this make all pixels black or white
@@ -32,19 +33,6 @@ BLOCK = 1 << 20  # bytes of images that are changed together: few enough for the
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
-
-def _images(of, images, *generator):
-    """The images as an array of bytes or floats. ValueError for what are none, TypeError for what is no generator."""
-    x = np.asarray(images)
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.shape[2] * x.shape[3]:
-        raise ValueError(f"{of}: images (N, C, H, W) with 1 or 3 channels wanted, not of shape {x.shape}")
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise ValueError(f"{of}: images of bytes (uint8) or floats from 0 to 1 wanted, not {x.dtype}")
-    for rng in generator:
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
-    return x
-
 
 def _checked(of, images, *generator):
     """The images as float32; bytes divided by 255. Errors as of `_images`, and ValueError for numbers outside 0 .. 1."""

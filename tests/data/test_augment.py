@@ -134,3 +134,14 @@ def test_randaugment_draws_every_operation_and_keeps_the_range():
     assert 0.02 < same < 0.2  # the identity, and operations at the end of their range
     np.testing.assert_array_equal(found, one(x, np.random.default_rng(0)))
     assert (data.RandAugment()(x, np.random.default_rng(0)) == 0.5).mean() > 0.1  # cutout
+
+
+def test_randaugment_takes_bytes_as_floats_and_refuses_what_is_no_picture():
+    bytes_ = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), np.uint8)
+    found, wanted = (data.RandAugment()(x, np.random.default_rng(1)) for x in (bytes_, bytes_ / np.float32(255)))
+    assert found.dtype == np.float32 and (found == wanted).all() and 0.1 < found.mean() < 0.9
+    for x in (bytes_[0], bytes_[:, :2], bytes_.astype(int), bytes_.transpose(0, 2, 3, 1)):
+        with pytest.raises(ValueError, match="RandAugment: images"):
+            data.RandAugment()(x, np.random.default_rng(1))
+    with pytest.raises(TypeError, match="RandAugment: rng must be a np.random.Generator, not 1"):
+        data.RandAugment()(bytes_, 1)
