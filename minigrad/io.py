@@ -35,7 +35,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
     Raises:
         TypeError: `arrays` is no dict with text as names, or holds what the format does not, or `facts` are none that JSON can
             hold; ValueError: an array is called "__metadata__", which the format keeps to itself; IsADirectoryError: `path` is
-            a folder; ImportError: safetensors is not installed.
+            a folder; OSError: it cannot be written, as where the disk is full; ImportError: safetensors is not installed.
     """
     safetensors = _safetensors()
     if not isinstance(arrays, Mapping):
@@ -53,7 +53,10 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         if array.dtype.kind in "cOUSMm" or array.dtype.type is np.void or array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"save: '{name}' is of dtype {array.dtype}, which a file of safetensors cannot hold")
     with replacing(path) as temporary:
-        safetensors.numpy.save_file(on_host, temporary, metadata={"facts": text})
+        try:
+            safetensors.numpy.save_file(on_host, temporary, metadata={"facts": text})
+        except safetensors.SafetensorError as error:  # what it makes of a full disk
+            raise OSError(f"{os.fspath(path)} is not written: {error}") from None
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:

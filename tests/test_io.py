@@ -121,6 +121,20 @@ def test_what_the_format_does_not_hold_is_named_and_the_old_file_stays(tmp_path,
     assert (tmp_path / "c").read_bytes() == before
 
 
+def test_a_full_disk_is_an_error_of_the_system_and_the_old_file_stays(tmp_path):
+    """Here by a limit on the size of files, which a file system that is full answers in the same way."""
+    resource = pytest.importorskip("resource")
+    io.save(tmp_path / "c", ARRAYS)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
+        with pytest.raises(OSError, match="c is not written: .*(os error|too large)"):
+            io.save(tmp_path / "c", {"a": np.ones(10000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == ["c"] and (io.load(tmp_path / "c")[0]["a"] == ARRAYS["a"]).all()
+
+
 def test_facts_that_are_not_json_are_refused_and_the_old_file_stays(tmp_path):
     io.save(tmp_path / "c", ARRAYS)
     before, endless = (tmp_path / "c").read_bytes(), []
