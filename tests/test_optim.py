@@ -372,6 +372,9 @@ def test_another_state_is_refused_and_changes_nothing(kind):
                   (ValueError, made(kind, parameters((1, 3), 4)).state_dict(), r"\(1, 3\), not \(5, 3\)"),
                   (ValueError, made(kind, parameters((5, 3), ())).state_dict(), r"\(\), not \(4,\)"),
                   (ValueError, made(kind, parameters((5, 3), (4, 1))).state_dict(), r"\(4, 1\), not \(4,\)")]
+        name = f"{optimizer.slots[0]}.1"
+        wrong += [(TypeError, state | {name: values}, rf"'{name}' is no array of real numbers")
+                  for values in (np.ones(4, complex), np.full(4, None), np.array(list("abcd")), list("abcd"), np.zeros(4, "M8[s]"))]
     for error, given, said in wrong:
         with pytest.raises(error, match=said):
             optimizer.load_state_dict(given)
@@ -383,7 +386,8 @@ def test_other_states_of_averages_and_scalers_are_refused():
     before = {k: v.tolist() for k, v in ema.state_dict().items()}
     state = ema.state_dict()
     for error, given in ((KeyError, {}), (KeyError, state | {"more": np.zeros(1)}),
-                         (ValueError, state | {"weight": np.zeros((1, 3))}), (ValueError, state | {"updates": np.array(-1)})):
+                         (ValueError, state | {"weight": np.zeros((1, 3))}), (TypeError, state | {"bias": np.full(5, None)}),
+                         (ValueError, state | {"updates": np.array(-1)})):
         with pytest.raises(error, match="EMA.load_state_dict"):
             ema.load_state_dict(given)
         assert {k: v.tolist() for k, v in ema.state_dict().items()} == before

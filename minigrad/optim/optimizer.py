@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import execution, xp
+from ..backend import execution, is_float, xp
 from ..versions import mark_changed
 from ..tensor import Tensor
 from .update import run_update
@@ -210,7 +210,8 @@ class Optimizer:
 
         Raises:
             KeyError: names are missing or unknown, as the state is that of other parameters or of an optimiser that keeps
-                other arrays; ValueError: shapes or numbers are not those of a state. Nothing is changed then.
+                other arrays; TypeError: they are no real numbers; ValueError: shapes or numbers are not those of a state.
+                Nothing is changed then.
         """
         own = self._named_state()
         rates = [f"lr.{k}" for k in range(len(self.param_groups))]
@@ -253,8 +254,8 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
     """What a state dict holds: arrays like those in `own` and on their devices, and numbers, as floats.
 
     Raises:
-        TypeError: `state` is no dict; KeyError: names are missing or unknown; ValueError: an array's shape is not that of
-            `own`, or a number is negative.
+        TypeError: `state` is no dict, or does not hold real numbers; KeyError: names are missing or unknown; ValueError: an
+            array's shape is not that of `own`, or a number is negative.
     """
     instance(state, Mapping, f"{owner}: state")
     known = {*own, *scalars, *optional}
@@ -267,11 +268,19 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
             if np.shape(value) not in ((), (1,)):
                 raise ValueError(f"{owner}: '{name}' must be a number, not of shape {np.shape(value)}")
             found[name] = number(value.item() if hasattr(value, "item") else value, f"{owner}: '{name}'")
+        elif not _real(value):
+            raise TypeError(f"{owner}: '{name}' is no array of real numbers, but {_described(value)}")
         elif tuple(np.shape(value)) != own[name].shape:
             raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, not {own[name].shape}")
         else:
             found[name] = xp(own[name]).asarray(value, dtype=own[name].dtype)
     return found
+
+
+def _real(value):
+    dtype = getattr(value, "dtype", None)
+    dtype = np.asarray(value).dtype if dtype is None else dtype
+    return not isinstance(dtype, np.dtype) or dtype.kind in "fiub" or is_float(dtype)  # another library's dtype may be any
 
 
 def trust(p, direction):
