@@ -176,7 +176,11 @@ class TransformerBlock(Module):
 
 
 class MultiheadAttention(Attention):
-    """`Attention` with PyTorch's arguments and start, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj."""
+    """`Attention` with PyTorch's arguments and start, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj.
+
+    Called it is `Attention`: a bool mask is True where a query sees a key, as in PyTorch's `scaled_dot_product_attention` but not
+    in its `MultiheadAttention`, and the weights come only with `need_weights`.
+    """
 
     stored_names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias", "proj": "out_proj"}
 
@@ -188,7 +192,10 @@ class MultiheadAttention(Attention):
 
 
 class TransformerEncoderLayer(TransformerBlock):
-    """`TransformerBlock` with PyTorch's arguments, whose parameters are stored as self_attn, linear1, linear2, norm1, norm2."""
+    """`TransformerBlock` with PyTorch's arguments, whose parameters are stored as self_attn, linear1, linear2, norm1, norm2.
+
+    Called it is `TransformerBlock`, whose bool mask is True where a query sees a key: not as in PyTorch's layer.
+    """
 
     stored_names = {"attn": "self_attn", "mlp.fc1": "linear1", "mlp.fc2": "linear2"}
     attention = MultiheadAttention

@@ -117,8 +117,8 @@ class VisionTransformer(Encoder):
         return self.dropout(ops.concatenate([tokens.broadcast_to((len(patches), *tokens.shape[1:])), patches], 1))
 
     def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the attention
-        maps of each block, (N, heads, L, L)."""
+        """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the
+        attention maps of each block, (N, heads, L, L)."""
         x, maps = self.norm_pre(x), []
         for block in self.blocks:
             x = block(x, need_weights=need_weights)
