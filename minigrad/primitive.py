@@ -155,8 +155,9 @@ class Primitive:
         rule_for_all: instead of `rules`, one `rule(i, g, out, *inputs, **settings)` for input number i.
         broadcasts: inputs are broadcast against each other, so gradients are summed back to each input's shape.
 
-    Raises (when called):
-        the exception of `forward`, with the operation's name and the inputs' shapes in the message.
+    Raises:
+        TypeError: no name, no rules, or a rule that takes other arguments.
+        When called, the exception of `forward`, with the operation's name and the inputs' shapes in the message.
     """
 
     rules = ()  # of subclasses with `gradients` of their own
@@ -165,6 +166,11 @@ class Primitive:
 
     def __init__(self, name: str, forward: Callable, *rules: Callable | None, rule_for_all: Callable | None = None,
                  broadcasts: bool = False, doc: str | None = None):
+        if not isinstance(name, str):
+            raise TypeError(f"Primitive(name, forward, *rules): the name is text, not {name!r}")
+        if type(self).gradients is Primitive.gradients and not rules and rule_for_all is None:
+            raise TypeError(f"Primitive {name}: a gradient rule for each input is missing, or rule_for_all; the rule of an input "
+                            "that never gets a gradient is None")
         self.name = self.__name__ = self.__qualname__ = name
         self.forward = forward
         self.rules = rules
@@ -184,6 +190,10 @@ class Primitive:
             if rule is not None:
                 parameters = inspect.signature(rule).parameters.values()
                 names = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+                if len(names) < first + (0 if any(p.kind == p.VAR_POSITIONAL for p in names) else len(self.rules)):
+                    wanted = ["i"] * (first - 2) + ["g", "out"] + [f"x{k}" for k in range(len(self.rules))]
+                    raise TypeError(f"Primitive {self.name}: a gradient rule takes ({', '.join(wanted)}, **settings), not "
+                                    f"{inspect.signature(rule)}; a parameter that it does not read begins with an underscore")
                 if all(p.kind != p.VAR_KEYWORD for p in parameters):
                     known = {p.name for p in parameters if p not in names[:first + len(self.rules)]}
                     self.known = known if self.known is None else self.known & known

@@ -37,7 +37,7 @@ class Tensor:
     """
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
-    _owned = False  # by a module, whose place for it a new Tensor would not take
+    _is_parameter = False  # true of nn.Parameter, for which a new Tensor would not take its place in a module
 
     def __init__(self, array: TensorLike, requires_grad: bool = False, dtype: DTypeLike | None = None,
                  device: str | None = None):

@@ -238,6 +238,22 @@ def test_subclasses_of_tensor_serve_as_leaves_and_cotangents():
     leaf = Subclass([3.0, 4.0], requires_grad=True)
     assert mg.grad((leaf * leaf * x).sum(), leaf, create_graph=True).tolist() == [6, 16]
     assert mg.vjp(mg.exp, np.zeros(2))[1](Subclass([1.0, 2.0]))[0].tolist() == [1, 2]
+    leaf += 1.0
+    assert leaf.tolist() == [4, 5] and leaf.requires_grad and not leaf.is_leaf
+
+
+@pytest.mark.parametrize("rules, settings, said", (
+    ((), {}, "a gradient rule for each input is missing"),
+    ((lambda g: g,), {}, r"takes \(g, out, x0, \*\*settings\), not \(g\)"),
+    ((lambda g, x: g * mg.cos(x),), {}, r"takes \(g, out, x0, \*\*settings\), not \(g, x\)"),
+    ((None, lambda g, _out, x: g * x), {}, r"takes \(g, out, x0, x1, \*\*settings\), not \(g, _out, x\)"),
+    ((lambda *args: args[0],), {}, r"takes \(g, out, x0, \*\*settings\), not \(\*args\)"),
+    ((), {"rule_for_all": lambda g, out: g}, r"takes \(i, g, out, \*\*settings\), not \(g, out\)")))
+def test_primitives_whose_rules_cannot_be_called_are_refused_where_they_are_made(rules, settings, said):
+    with pytest.raises(TypeError, match=f"Primitive mine: a gradient rule.*{said}|Primitive mine: {said}"):
+        mg.Primitive("mine", np.sin, *rules, **settings)
+    with pytest.raises(TypeError, match="the name is text, not <ufunc 'sin'>"):
+        mg.Primitive(np.sin, *rules, lambda g, _out, x: g)
 
 
 READS = {

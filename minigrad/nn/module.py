@@ -21,7 +21,7 @@ class Parameter(Tensor):
     """A leaf Tensor that a Module owns and an optimiser changes. `p *= 2` and its like change it, under `no_grad()` only."""
 
     __slots__ = ()
-    _owned = True
+    _is_parameter = True
 
     def __init__(self, array: TensorLike, requires_grad: bool = True):
         super().__init__(array, requires_grad)

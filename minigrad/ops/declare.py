@@ -135,10 +135,10 @@ def _set_operator(name, function, reflected):
 
     def in_place(self, other):  # under `no_grad` a new Tensor would leave a leaf's values as they were, which nobody means
         graph = state.recording or state.repeatable
-        if graph and self._owned:
+        if graph and self._is_parameter:
             raise RuntimeError("a Parameter is changed in place under no_grad() only, as in `with no_grad(): p -= lr * p.grad`; "
                                "for the graph make a new Tensor, as in w = 2 * w")
-        if graph or self._node is not None or not (self._requires_grad or self._owned) or not _is_operand(other):
+        if graph or self._node is not None or not (self._requires_grad or self._is_parameter) or not _is_operand(other):
             return NotImplemented
         self[...] = function(self, other)
         return self
