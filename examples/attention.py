@@ -9,13 +9,12 @@ import dataclasses
 import itertools
 
 import numpy as np
-import tyro
 
 from methods.self_supervised.dino import draw_attention
 from methods.training import encoders
 from methods.training.forward import tensor
 from methods.training.pictures import EncoderInput, picture_files, read_pictures
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, positional, setting
 from minigrad import nn
 
 
@@ -23,7 +22,7 @@ from minigrad import nn
 class Run:
     """What to look at, and with what."""
 
-    images: tyro.conf.Positional[tuple[str, ...]]  # picture files, folders with pictures, or zips of them
+    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
     encoder: str = "runs/self_supervised/dino"  # a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; more of them, more places; 0: its own
     most: int = setting(8, least=1)  # pictures
@@ -44,7 +43,7 @@ def main(run):
     first = dict(itertools.islice(files.items(), run.most))
     names, inputs = read_pictures(first, EncoderInput(**dataclasses.asdict(preprocessing)))
     if not names:
-        raise SystemExit("no picture could be read")
+        raise SystemExit("no picture could be read: name files, folders or zips of pictures")
     column = (1, -1, 1, 1)
     shown = inputs * np.reshape(preprocessing.std, column) + np.reshape(preprocessing.mean, column)
     draw_attention(encoder, tensor(encoder, inputs), shown, run.out)

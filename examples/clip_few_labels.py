@@ -10,7 +10,6 @@ Names of folders are those of the classes. With --finetune the classifier is in 
 import dataclasses
 
 import numpy as np
-import tyro
 
 import minigrad as mg
 from examples.transfer import scores
@@ -20,7 +19,7 @@ from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.pictures import EncoderInput
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import RunSettings, check, command, positional, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
 from methods.vision_language.zero_shot import prompts
@@ -30,7 +29,7 @@ from methods.vision_language.zero_shot import prompts
 class Run(RunSettings, finetune.Config):
     """Settings of the run."""
 
-    run: tyro.conf.Positional[str] = "runs/clip"  # the folder of a run, or of a published CLIP
+    run: positional(str, "RUN") = "runs/clip"  # the folder of a run, or of a published CLIP
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
     classes: tuple[str, ...] = ()  # use pictures of these classes alone; all if left out
     names: tuple[str, ...] = ()  # what captions call the classes, in their order; their own names if left out

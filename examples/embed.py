@@ -11,20 +11,19 @@ import io
 import pathlib
 
 import numpy as np
-import tyro
 
 from methods.training import encoders
 from methods.training.evaluation import in_batches
 from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.run import write_whole
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, positional, setting
 
 
 @dataclasses.dataclass
 class Run:
     """What to read, and with what."""
 
-    images: tyro.conf.Positional[tuple[str, ...]]  # picture files, folders with pictures, or zips of them
+    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
     encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
@@ -51,7 +50,7 @@ def main(run):
             names += read
             rows.append(in_batches(encoder, images, 50))
     if not names:
-        raise SystemExit("no picture could be read")
+        raise SystemExit("no picture could be read: name files, folders or zips of pictures")
     features = np.concatenate(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO() if path.suffix == ".csv" else io.BytesIO()

@@ -12,17 +12,16 @@ stopped, and after new labels it gives a new answer from the features that it ha
 import dataclasses
 import time
 
-import tyro
 
 from methods.few_labels import session
-from methods.training.settings import check, command
+from methods.training.settings import check, command, positional
 
 
 @dataclasses.dataclass(kw_only=True)
 class Run(session.Config):
     """Settings of the run."""
 
-    folder: tyro.conf.Positional[str]  # of pictures or .txt files, a zip of one, or a table of texts
+    folder: positional(str, "FOLDER")  # of pictures or .txt files, a zip of one, or a table of texts
 
 
 def main(run):

@@ -6,32 +6,31 @@
     python -m examples.predict runs/peft/lora "a charming film" FILE.txt            # texts, by a run of examples.peft
     python -m examples.predict runs/few_labels/NAME FOLDER --sort SORTED            # copies, in a folder for each class
 
-Runs of few_labels give a set of classes for a picture when one class is not sure enough.
+Runs of few_labels give a set of classes for a picture when one class is not sure enough. Of a .txt file each line is a text, but
+of a folder each file.
 """
 import dataclasses
 import pathlib
 
-import tyro
 
 from methods.peft import prediction
 from methods.training.classifier import load_classifier
 from methods.training.pictures import picture_files
 from methods.training.prediction import (
     description, most_probable, named_sets, probabilities, read_threshold, sort_copies, with_support, write_csv)
-from methods.training.settings import check, command
+from methods.training.settings import check, command, positional
 
 
 @dataclasses.dataclass
 class Run:
     """What to classify, and by which run."""
 
-    run: tyro.conf.Positional[str]  # the run's folder
-    images: tyro.conf.Positional[tuple[str, ...]]  # picture files, folders with pictures, or zips of them; of runs on texts
-    # texts, .txt files (a text a line), tables, or folders with .txt files (each one text)
+    run: positional(str, "RUN")  # the run's folder
+    images: positional(tuple[str, ...], "PICTURES ...")  # files, folders or zips; of runs on texts: texts, .txt files, tables
     support: str = ""  # for few-shot networks: a folder with a folder of example pictures for each class
     encoder: str = ""  # of a run of examples.peft: its encoder, if that is no longer where it was
     csv: str = ""  # a file to write: file, class, probability, and the set of classes if the run gives sets
-    sort: str = ""  # a folder: the pictures are copied into a folder for each class in it, and there into unsure/ if they are
+    sort: str = ""  # a folder: the pictures are copied into a folder for each class in it, those not sure into its unsure/
     device: str = "cpu"  # "cpu" or "cuda"
 
 
@@ -77,7 +76,7 @@ def fine_tuned(run):
 def report(run, found, what, sets=None):
     """Prints what was found, with the sets of classes if there are any, and writes it as CSV if that is asked for."""
     if not found:
-        raise SystemExit(f"no {what} could be read")
+        raise SystemExit(f"no {what} could be read: name files, folders or zips of {what}s")
     width = min(max(len(name) for name, _, _ in found), 60)
     for i, (name, kind, p) in enumerate(found):
         print(f"{name:{width}}  {100 * p:5.1f} %  {kind if sets is None or len(sets[i]) == 1 else ' or '.join(sets[i])}")

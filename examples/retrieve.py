@@ -11,10 +11,9 @@ import pathlib
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from examples.zero_shot import features_of
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, positional, setting
 from methods.vision_language import retrieval, trained
 from minigrad.data.labelled_texts import decode_lines
 
@@ -23,8 +22,8 @@ from minigrad.data.labelled_texts import decode_lines
 class Run:
     """What to look for, where, and by which network."""
 
-    run: tyro.conf.Positional[str]  # the folder of a run, or of a published CLIP
-    images: tyro.conf.Positional[tuple[str, ...]]  # picture files, folders with pictures, or zips of them
+    run: positional(str, "RUN")  # the folder of a run, or of a published CLIP
+    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
     texts: tuple[str, ...] = ()  # what to look for
     file: str = ""  # a file with more texts, a line each
     of: Literal["texts", "pictures"] = "texts"  # "texts": the pictures of each text; "pictures": the texts of each picture

@@ -133,10 +133,22 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
         config: a dataclass, or an instance of one whose values are the defaults.
         args: instead of the command line's words.
     """
-    import tyro
     default = {} if isinstance(config, type) else {"default": config}
-    run = tyro.cli(config if isinstance(config, type) else type(config), description=description, args=args, **default)
+    run = _from_command_line(config if isinstance(config, type) else type(config), description=description, args=args, **default)
     return report_errors(main, run)
+
+
+def positional(kind: Any, name: str) -> Any:
+    """The type of a dataclass field that the command line gives by its place, and that `--help` calls by this name."""
+    import tyro
+    return typing.Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=name)]
+
+
+def _from_command_line(kind, **settings):
+    import tyro
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    with _reader_may_leave():
+        return tyro.cli(kind, prog=module and f"python -m {module.name}", **settings)
 
 
 def of_method(name: str, module: Any, run: type) -> Any:
@@ -165,7 +177,7 @@ def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], descrip
     import tyro
     described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in modules.items()}
     kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in modules}, described)
-    return tyro.cli(kinds, args=args, description=description)
+    return _from_command_line(kinds, args=args, description=description)
 
 
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
@@ -174,14 +186,22 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
     A reader of standard output that went away (`| head`) ends it quietly, and so does Ctrl-C.
     """
     try:
-        found = main(run)
-        sys.stdout.flush()
-        return found
-    except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # what is still to be written goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + 13) from None  # as SIGPIPE would
+        with _reader_may_leave():
+            return main(run)
     except KeyboardInterrupt:
         raise SystemExit(128 + 2) from None  # as SIGINT would
     except (OSError, RunError) as error:
         raise SystemExit(" ".join(str(error).split())) from None
+
+
+@contextlib.contextmanager
+def _reader_may_leave():
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # what is still to be written goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None  # as SIGPIPE would

@@ -571,6 +571,22 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
     assert process.stderr.read() == b"" and process.wait() == 141
 
 
+def test_help_says_what_to_type_and_is_quiet_when_its_reader_goes_away():
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "examples.predict"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and "python -m examples.predict --help" in process.stderr and "RUN" in process.stderr
+    os.close(read)
+    process = subprocess.run([*command, "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert process.returncode == 141 and process.stderr == b""
+
+
+def test_the_comment_of_a_setting_is_on_its_line():  # where --help looks for it
+    for path in [*ROOT.glob("examples/*.py"), *ROOT.glob("methods/**/*.py")]:
+        assert not re.search(r"\n    \w+: [^#\n]*# .*\n    #", path.read_text()), path
+
+
 # -- odd settings ------------------------------------------------------------------------------------------------------
 
 def odd_settings():
