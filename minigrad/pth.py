@@ -334,7 +334,8 @@ def _imported(module, name):
     if not isinstance(module, str) or not isinstance(name, str):  # whose text could be without end
         raise ValueError("its pickle asks for something whose name is no text")
     if f"{module}.{name}" not in KNOWN:
-        raise ValueError(f"its pickle asks for {module:.100}.{name:.100}, which is no tensor; nothing of it was run")
+        raise ValueError(f"its pickle asks for {module:.100}.{name:.100}, which is no tensor; nothing of it was run. "
+                         "In PyTorch torch.save(net.state_dict(), path) writes tensors alone")
     return Imported(f"{module}.{name}")
 
 

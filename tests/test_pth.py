@@ -99,7 +99,7 @@ def test_other_objects_are_refused_by_name(tmp_path):
                             (torch.zeros(2, dtype=torch.uint16), "_rebuild_tensor_v3"),
                             (torch.zeros(2).to_sparse(), "_rebuild_sparse_tensor"), (collections.Counter(), "Counter")):
             torch.save({"model": {"w": torch.zeros(2)}, "args": value}, tmp_path / "f", **how)
-            with pytest.raises(ValueError, match=f"{name}.* is no tensor"):
+            with pytest.raises(ValueError, match=rf"{name}.* is no tensor.*torch.save\(net.state_dict\(\), path\)"):
                 io.load(tmp_path / "f")
         for value in (torch.zeros(2).untyped_storage(), {1, 2}, b"bytes", 2 ** 3000, 1j, torch.Size([1])):
             torch.save({"w": torch.zeros(2), "s": value}, tmp_path / "f", **how)
