@@ -57,6 +57,8 @@ def main(run):
     try:
         chosen = images.chosen(run.per_class, run.seed)
         which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
+        if run.per_class:
+            print(f"learning from {len(chosen)} labels, {run.per_class} of each class (--per-class 0: from all)")
         print(f"reading {len(which)} pictures with {run.encoder}, {preprocessing.size} x {preprocessing.size}", flush=True)
         x, images = features.encoded(encoder, preprocessing, images, which)
         chosen = np.intersect1d(chosen, images.train)

@@ -199,7 +199,7 @@ def divide(layout: Layout) -> tuple[list[str], list[tuple[list[str], list[str]]]
             pools.append((members[:-held], members[-held:]))
     few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
     if len(names) < 2 or few:
-        raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names)}"
+        raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names) or 'none'}"
                          f"{', with one image: ' + some(few) if few else ''}. Put each class's images into a folder of its "
                          f"own, and those without a label into {UNLABELLED}/")
     return names, pools

@@ -85,7 +85,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
                 saved = done
             if stopped:
                 with contextlib.suppress(OSError):  # the terminal may be gone
-                    print(f"\nstopped after {done} steps; continue with --resume --out {folder.path}", flush=True)
+                    print(f"\nstopped after {done} steps; the same command continues (with --resume where it has that)", flush=True)
                 raise SystemExit(128 + stopped[0])
 
 

@@ -285,6 +285,7 @@ def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_
     run = transfer.Run(data=folder, encoder=str(encoder_file), per_class=4, baselines=False, out=str(tmp_path / "run"))
     found = transfer.main(run)
     assert set(found) == set(linear.PROBES) and max(found.values()) > 0.6
+    assert "learning from 12 labels, 4 of each class (--per-class 0: from all)" in capsys.readouterr().out
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
     assert files == [".minigrad-run", "checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
     classes = {kind for _, kind, _ in predict.main(predict.Run(str(tmp_path / "run"), (folder,)))}
