@@ -25,10 +25,14 @@ class Task:
     steps: int  # of the whole training
     weak: Augmentation
     strong: Augmentation
-    prior: np.ndarray | None = None  # share of each class among the labels, (classes,)
+    prior: np.ndarray | None = None  # share of each class among the labels, (classes,); None: all alike
     seed: int = 0
     operations: tuple[str, ...] = ()  # names in `data.augment.OPERATIONS`, for a method that learns how strongly to augment
     fill: float = 0.0  # the background
+
+    def __post_init__(self):
+        if self.prior is None:
+            self.prior = np.full(self.classes, 1 / self.classes)
 
 
 def learning_rate(k: int, total: int, eta: float) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    base, fixmatch, freematch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, softmatch,
+    METHODS, base, fixmatch, freematch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, softmatch,
     temporal_ensembling, uda, vat)
 from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
@@ -434,6 +434,15 @@ def test_loss_of_remixmatch(monkeypatch):
     expected = (-np.log(p[np.arange(4), batch.y]).mean() + ramp * (1.5 + 0.5) * guessed
                 - 0.5 * np.log(rotation[np.arange(4), turns]).mean())
     assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == ramp
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_task_needs_no_more_than_its_sizes_and_augmentations(name):
+    *_, batch = linear_task(4, 4, (1, 4, 4))
+    task, module = Task(3, 4, 4, 100, as_it_is, as_it_is), METHODS[name]
+    net = module.Ladder((16, 5, 3)) if name == "ladder" else MLP((16,), 3)
+    loss, _ = module.Objective(module.Config(), net, task).loss(batch, 0)
+    assert np.isfinite(float(loss)) and (task.prior == 1 / 3).all()
 
 
 def test_loss_of_vat():
