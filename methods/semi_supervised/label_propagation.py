@@ -34,7 +34,8 @@ def graph(x: np.ndarray, neighbours: int, sigma: float = 0.0) -> tuple[np.ndarra
     n = len(x)
     if not 0 < neighbours < n:
         raise ValueError(f"label propagation: {neighbours} neighbours of {n} examples; take 1 to {n - 1}")
-    x, squares = x.astype(np.float32), (x.astype(np.float64) ** 2).sum(1)
+    x = x - x.mean(0, dtype=np.float64)  # far from 0 the differences would be lost in rounding
+    x, squares = x.astype(np.float32), (x**2).sum(1)
     i, j, distances = [], [], []
     for a in range(0, n, 1000):
         d = squares[a:a + 1000, None] + squares - 2 * (x[a:a + 1000] @ x.T)
@@ -44,7 +45,7 @@ def graph(x: np.ndarray, neighbours: int, sigma: float = 0.0) -> tuple[np.ndarra
         j.append(near.ravel())
         distances.append(np.maximum(np.take_along_axis(d, near, 1), 0).ravel())
     i, j, distances = map(np.concatenate, (i, j, distances))
-    sigma = sigma or np.sqrt(distances).mean()
+    sigma = sigma or np.sqrt(distances).mean() or 1.0  # all neighbours may be copies
     pairs, first = np.unique(np.concatenate([i * n + j, j * n + i]), return_index=True)
     w = np.exp(-np.tile(distances, 2)[first] / (2 * sigma**2))
     i, j = pairs // n, pairs % n

@@ -232,6 +232,17 @@ def test_label_propagation_is_the_solution_of_its_linear_system():
     np.testing.assert_allclose(label_propagation.propagate(x, labelled, y, 3, config), expected, rtol=1e-3, atol=1e-7)
 
 
+def test_label_propagation_sees_differences_alone():
+    rng, y = np.random.default_rng(0), np.repeat([0, 1], 30)
+    x = rng.normal(size=(60, 3)) + 4 * y[:, None]
+    near = label_propagation.propagate(x, np.array([0, 30]), np.array([0, 1]), 2)
+    far = label_propagation.propagate(x + 1e6, np.array([0, 30]), np.array([0, 1]), 2)
+    np.testing.assert_allclose(far, near, rtol=1e-3, atol=1e-7)
+    assert (near.argmax(1) == y).mean() > 0.9
+    copies = label_propagation.propagate(np.ones((20, 3)), np.array([0, 1]), np.array([0, 1]), 2)
+    assert np.isfinite(copies).all() and copies.max() > 0
+
+
 def test_loss_of_mean_teacher():
     z, p, y, w = logits(6, 4), softmax(logits(6, 4, seed=1)), np.array([1, 3]), 5.0
     expected = -np.log(softmax(z)[[0, 1], y]).mean() + w * ((softmax(z) - p) ** 2).mean()
