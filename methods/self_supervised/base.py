@@ -130,6 +130,12 @@ def mlp(widths: tuple[int, ...], last_norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def compared(of: str, pictures: int) -> None:
+    """Raises ValueError for a batch of one picture or none, of which a loss that compares pictures says nothing."""
+    if pictures < 2:
+        raise ValueError(f"{of}: pictures of a batch are compared, so two or more are needed, not {pictures}")
+
+
 def spread(z: Tensor) -> float:
     """How far a batch's outputs (N, d) are from collapse: near 1 when the rows point everywhere, 0 when all point one way.
 

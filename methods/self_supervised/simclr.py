@@ -22,7 +22,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, mlp, spread
+from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
 
 
 @dataclass
@@ -39,8 +39,11 @@ class Config:
 
 
 def loss(z: Tensor, tau: float) -> Tensor:
-    """L of the outputs z (2 N, d), first those of the first views."""
+    """L of the outputs z (2 N, d), first those of the first views. ValueError if N is 1, or their number odd."""
     n = len(z) // 2
+    if len(z) % 2:
+        raise ValueError(f"SimCLR: outputs of two views of each picture wanted, not {len(z)} in all")
+    compared("SimCLR", n)
     u = mg.l2_normalize(z, 1)
     similarity = u @ u.T / tau
     other = np.concatenate([np.arange(n, 2 * n), np.arange(n)])

@@ -19,7 +19,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, mlp, spread
+from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
 
 
 @dataclass
@@ -37,8 +37,9 @@ class Config:
 
 
 def vicreg(z: Tensor, other: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
-    """L of VICReg for two views' outputs (N, d)."""
+    """L of VICReg for two views' outputs (N, d). ValueError if N is 1."""
     n, d = z.shape
+    compared("VICReg", n)
     found = invariance * mg.square(z - other).mean()
     for each in (z, other):
         centred = each - each.mean(0)
@@ -49,7 +50,8 @@ def vicreg(z: Tensor, other: Tensor, invariance: float, variance: float, covaria
 
 
 def barlow_twins(z: Tensor, other: Tensor, redundancy: float) -> Tensor:
-    """L of Barlow Twins for two views' outputs (N, d)."""
+    """L of Barlow Twins for two views' outputs (N, d). ValueError if N is 1."""
+    compared("Barlow Twins", len(z))
     z, other = ((each - each.mean(0)) / mg.sqrt(each.var(0) + 1e-5) for each in (z, other))
     correlation = z.T @ other / len(z)
     return ((1 - mg.diag(correlation)) ** 2).sum() + redundancy * (off_diagonal(correlation) ** 2).sum()

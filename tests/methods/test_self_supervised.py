@@ -63,6 +63,15 @@ def test_vicreg_and_barlow_twins():
     assert float(vicreg.barlow_twins(mg.Tensor(z), mg.Tensor(o), 5e-3)) == pytest.approx(want)
 
 
+@pytest.mark.parametrize("call", [lambda z: simclr.loss(z, 0.5), lambda z: vicreg.vicreg(z[:1], z[1:], 25.0, 25.0, 1.0),
+                                  lambda z: vicreg.barlow_twins(z[:1], z[1:], 5e-3)], ids=["simclr", "vicreg", "barlow"])
+def test_one_picture_is_compared_with_nothing(call):
+    with pytest.raises(ValueError, match="two or more are needed, not 1"):
+        call(mg.Tensor(rng.normal(size=(2, 4))))
+    with pytest.raises(ValueError, match="two views"):
+        simclr.loss(mg.Tensor(rng.normal(size=(5, 4))), 0.5)
+
+
 def test_dino_pairs_each_global_view_with_all_other_views():
     student, tau = [rng.normal(size=(3, 5)) for _ in range(4)], 0.1
     targets = [np.exp(t) / np.exp(t).sum(1, keepdims=True) for t in (rng.normal(size=(3, 5)) for _ in range(2))]
