@@ -12,6 +12,7 @@
 | a linked folder                                               | followed, but never into a folder that it lies in           |
 | one outer folder round everything                             | peeled off                                                  |
 | `train/` and `test/` with class folders, any case             | pictures to train and to test on, classes matched by name   |
+| `test/` or `val/` with class folders beside class folders     | as if the latter lay in `train/`                            |
 | `val/` or `valid/` beside these                               | tested on where there is no `test/`, else not used          |
 | `unlabelled/` or `unlabeled/`, any case, at the top or in `train/` | pictures without a class                               |
 | pictures beside class folders, other folders beside `train/`  | not used, said in `notes`                                   |
@@ -304,6 +305,7 @@ def arrange(names: Iterable[str], what: str = "picture") -> Layout:
     """
     paths = {name: tuple(name.split("/")) for name in names}
     paths, loose = _peel(paths)
+    paths = _classes_in_train(paths)
     deep, direct = ({p[0] for p in paths.values() if (len(p) > 2) == nested} for nested in (True, False))
     tops = deep | direct
     labelled = {top for top in tops if _part(top) != "unlabelled"}
@@ -368,6 +370,15 @@ def _peel(paths):
         if len(tops) != 1 or _part(*tops) or all(len(p) == 2 for p in paths.values()):
             return paths, loose
         paths = {name: p[1:] for name, p in paths.items()}
+
+
+def _classes_in_train(paths):
+    """With class folders that lie beside `test/` or `val/` with class folders put into `train/`, where there is none."""
+    deep = {_part(p[0]) for p in paths.values() if len(p) > 2}
+    kept = deep & {"test", "validation"} | {"unlabelled"}
+    if len(kept) == 1 or "train" in deep or all(_part(p[0]) for p in paths.values()):
+        return paths
+    return {name: p if _part(p[0]) in kept else ("train", *p) for name, p in paths.items()}
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

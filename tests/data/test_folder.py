@@ -342,6 +342,10 @@ def test_split_layouts(train, test, free, outer):
     ([*SPLIT, "notes/scan.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "1 picture in notes/"),
     ([*SPLIT, "train/x.png", "test/unlabelled/x.png"], {"a": 2, "b": 2}, {"a": 2, "b": 2}, 0, "train/ itself"),
     ([n for n in SPLIT if "train" in n], {"a": 2, "b": 2}, {}, 0, ""),
+    ([*NAMES, "Test/a/1.png", "Test/b/1.png"], {"a": 2, "b": 2}, {"a": 1, "b": 1}, 0, ""),
+    ([*NAMES, "val/a/1.png", "unlabelled/1.png"], {"a": 2, "b": 2}, {"a": 1}, 1, "tested on: 1 picture in the validation"),
+    ([*NAMES, "test/a/1.png", "val/b/1.png"], {"a": 2, "b": 2}, {"a": 1}, 0, "1 picture in the validation"),
+    ([*NAMES, "test/k/1.png", "train/1.png", "test/1.png"], {"a": 2, "b": 2, "train": 1}, {"k": 1}, 0, "test/ itself"),
     (["Latin/a/1.png", "Latin/b/1.png", "Greek/a/1.png"], {"Latin/a": 1, "Latin/b": 1, "Greek/a": 1}, {}, 0, "")])
 def test_layouts(names, train, test, free, note):
     got = summary(names)
