@@ -15,7 +15,7 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
-from minigrad.data.folder import content_of, find_files, printable, skipped_line
+from minigrad.data.folder import content_of, find_files, printable
 from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, table_rows, text_column
 
 from . import load, read
@@ -121,10 +121,10 @@ def texts_in(given: str) -> list[tuple[str, str]]:
 
 
 def _texts_below(folder):
-    """Those of all files; of what cannot be read standard error says why."""
+    """Those of all files; of what cannot be read or is of another kind standard error says it."""
     found, texts = find_files(folder, ENDINGS, "text"), []
     if not found.files:
-        raise ValueError(f"{folder} holds no texts: no {', '.join(sorted(ENDINGS))} lies in it")
+        raise ValueError("; ".join([f"{folder} holds no texts: no {', '.join(sorted(ENDINGS))} lies in it", *found.left_out()]))
     for name, read_file in found.files.items():
         try:
             content = content_of(read_file)
@@ -132,8 +132,8 @@ def _texts_below(folder):
                       else [(printable((folder / name).as_posix()), decode_text(content))])
         except ValueError as error:
             found.skipped[name] = str(error)
-    if found.skipped:
-        print(skipped_line(found.skipped), file=sys.stderr)
+    for line in found.left_out():
+        print(line, file=sys.stderr)
     return texts
 
 

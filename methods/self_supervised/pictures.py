@@ -8,7 +8,7 @@ from methods.training.encoders import plain_input
 from methods.training.images import unscaled, data_set, divide, selected
 from methods.training.pictures import EncoderInput
 from minigrad import data
-from minigrad.data.folder import arrange, read_picture, skipped_line, some
+from minigrad.data.folder import arrange, read_picture, some
 
 
 @dataclass
@@ -78,8 +78,7 @@ def _own(path, size):
     pictures = data.find_pictures(path)
     found = list(pictures.read(lambda content: read_picture(content, size)))
     if len(found) < 2:
-        skipped = skipped_line(pictures.skipped)
-        raise ValueError(f"{len(found)} pictures can be read, and two or more are needed{'; ' + skipped if skipped else ''}")
+        raise ValueError("; ".join([f"{len(found)} pictures can be read, and two or more are needed", *pictures.left_out()]))
     files, images = [name for name, _ in found], np.stack([image for _, image in found])
     if (images == images[:, :1]).all():
         images = images[:, :1]
@@ -96,9 +95,8 @@ def _own(path, size):
             y[[place[name] for part in pool for name in part]] = k
         held = np.array(sorted(place[name] for _, tested in pools for name in tested), int)
     kept = np.setdiff1d(np.arange(len(files)), held)
-    skipped = skipped_line(pictures.skipped)
     description = "\n".join([f"{path}: {len(kept)} pictures to learn from, {len(held)} to test on"
-                             f"{f', classes {some(names)}' if names else ''}", *notes, *([skipped] if skipped else [])])
+                             f"{f', classes {some(names)}' if names else ''}", *notes, *pictures.left_out()])
     return Pictures(images[kept], y[kept], images[held], y[held], tuple(names), description, plain_input(size, images.shape[1]),
                     [(pathlib.Path(path) / files[i]).as_posix() for i in kept])
 

@@ -1,4 +1,5 @@
 """Picture files as a network's inputs."""
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def preprocessing_of(facts: dict[str, Any]) -> "Preprocessing | EncoderInput":
 def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
     """The pictures at a path, in order: from the name of each, which begins with the path, to a function that reads it.
 
-    Of folders that cannot be read standard error says why.
+    Of folders that cannot be read standard error says why, and how many files are of kinds that are not read.
 
     Args:
         path: a picture file, a folder (with all below it), or a zip of one.
@@ -69,6 +70,8 @@ def picture_files(path: str | pathlib.Path) -> dict[str, Callable[[], bytes]]:
         return {printable(str(path)): path.read_bytes}
     found = data.find_pictures(path)
     _report({printable((path / name).as_posix()): why for name, why in found.skipped.items()})
+    for line in dataclasses.replace(found, skipped={}).left_out():
+        print(f"{printable(str(path))}: {line}", file=sys.stderr)
     return {printable((path / name).as_posix()): read for name, read in found.files.items()}
 
 

@@ -56,13 +56,14 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
     if classifier.support is None:
         raise ValueError(f"the run's network knows its classes from training ({', '.join(classifier.classes)}); it takes no "
                          "further examples")
-    names, images = read_pictures(data.find_pictures(folder).files, classifier.preprocessing)
+    found = data.find_pictures(folder)
+    names, images = read_pictures(found.files, classifier.preprocessing)
     try:
         layout = arrange(names)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     place = {name: i for i, name in enumerate(names)}
-    for note in layout.notes:
+    for note in (*layout.notes, *found.left_out()):
         print(note, file=sys.stderr)
     members = {c: layout.train.get(c, []) + layout.test.get(c, []) for c in sorted({*layout.train, *layout.test})}
     classes = {c: images[[place[name] for name in members[c]]] for c in members}

@@ -56,6 +56,8 @@ def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts
         found = _read(source)
         if found.skipped:
             print(skipped_line(found.skipped))
+        for note in found.notes:
+            print(note)
         tested = found.test if found.test is not None else _fifth(found.labels)
         trained = np.setdiff1d(np.arange(len(found.texts)), tested)
         if test and test < len(tested):

@@ -9,7 +9,7 @@ import numpy as np
 
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, open_picture, skipped_line, some
+from minigrad.data.folder import arrange, content_of, open_picture, some
 
 
 @dataclass
@@ -133,6 +133,8 @@ def own_pictures(path: str) -> Pictures:
     """The pictures of an image folder, or of a zip of one; see `minigrad.data.folder`."""
     found = data.find_pictures(path)
     names = list(found.files)
+    if not names:
+        raise ValueError("; ".join([f"{path} holds no pictures", *found.left_out()]))
     try:
         layout = arrange(names)
     except ValueError as error:
@@ -147,7 +149,7 @@ def own_pictures(path: str) -> Pictures:
             labels[where] = k
             part.extend(where)
     train, test, unlabelled = (np.sort(np.array(part, int)) for part in (*parts, [place[n] for n in layout.unlabelled]))
-    notes = "".join(f"\n{note}" for note in filter(None, (*layout.notes, skipped_line(found.skipped))))
+    notes = "".join(f"\n{note}" for note in (*layout.notes, *found.left_out()))
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,

@@ -461,9 +461,8 @@ def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> 
 
 
 def _nothing(path, prefix, pictures):
-    skipped = skipped_line(pictures.skipped)
-    return (f"{path} holds no readable images in sub-folders{' of ' + prefix if prefix else ''}; each class needs a folder of "
-            f"its own{'; ' + skipped if skipped else ''}")
+    nothing = f"{path} holds no readable images in sub-folders{' of ' + prefix if prefix else ''}"
+    return "; ".join([nothing, "each class needs a folder of its own", *pictures.left_out()])
 
 
 def load_image_folder(path: str | os.PathLike, size: int | None = None, channels: int = 3,

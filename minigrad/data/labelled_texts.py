@@ -36,7 +36,7 @@ class LabelledTexts:
     Args:
         texts: N of them; labels: (N,); classes: what the labels are called.
         test: the places of those to test on; None where nothing says it.
-        skipped: from a file or row to why it was left out.
+        skipped: from a file or row to why it was left out; notes: on other files that are not used.
     """
 
     texts: list[str]
@@ -44,6 +44,7 @@ class LabelledTexts:
     classes: tuple[str, ...]
     test: np.ndarray | None = None
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
@@ -52,10 +53,10 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
     Raises:
         FileNotFoundError: nothing is at `path`; ValueError: it holds no labelled texts, or none of two classes.
     """
-    path, skipped = pathlib.Path(path), {}
+    path, skipped, notes = pathlib.Path(path), {}, []
     if not path.exists():
         raise FileNotFoundError(f"no texts at {path}")
-    parts = _tables(path, skipped) or _folders(path, skipped)
+    parts = _tables(path, skipped) or _folders(path, skipped, notes)
     rows = [(text, label, part == "test") for part, found in parts.items() for text, label in found]
     trained = sorted({label for _, label, tested in rows if not tested}, key=_order)
     if new := sorted({label for _, label, tested in rows if tested} - set(trained)):
@@ -66,7 +67,8 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
                          f"{'; ' + why if why else ''}")
     texts, labels, tested = zip(*rows)
     test = np.flatnonzero(tested) if "test" in parts else None
-    return LabelledTexts(list(texts), np.array([trained.index(label) for label in labels]), tuple(trained), test, skipped)
+    return LabelledTexts(list(texts), np.array([trained.index(label) for label in labels]), tuple(trained), test, skipped,
+                         notes)
 
 
 def _order(label):
@@ -196,13 +198,14 @@ def _guessed(name, rows, at, of):
     return lengths.index(max(lengths)) if at is None else at, of
 
 
-def _folders(path, skipped):
+def _folders(path, skipped, notes):
     """{"train": pairs, "test": pairs} of folders of .txt files."""
     found = find_files(path, {".txt"}, "text")
     if not found.files:
-        raise ValueError(f"{path} holds no table (.tsv, .csv) and no .txt files")
+        raise ValueError("; ".join([f"{path} holds no table (.tsv, .csv) and no .txt files", *found.left_out()]))
     layout, texts = arrange(found.files, "text"), dict(found.read(decode_text))
     skipped |= found.skipped
+    notes += [*layout.notes, *dataclasses.replace(found, skipped={}).left_out()]
     parts = {"train": layout.train} | ({"test": layout.test} if layout.test else {})
     return {part: [(texts[name], label) for label, names in classes.items() for name in names if name in texts]
             for part, classes in parts.items()}

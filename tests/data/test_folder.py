@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from methods.training import characters, images
+from methods.peft.prediction import texts_in
+from methods.self_supervised import pictures as unlabelled
+from methods.training import characters, images, texts
 from methods.training.pictures import picture_files
+from methods.transfer import pictures as transferred
 from minigrad import data
 from minigrad.data import cifar10, files, folder
 
@@ -194,6 +197,24 @@ def test_nothing_but_unreadable_files(tmp_path):
     write(tmp_path, ["a/1.png", "b/1.png"], b"x")
     with pytest.raises(ValueError, match=r"no readable images .*skipped 2 files: a/1.png"):
         data.read_image_folder(tmp_path, 8)
+
+
+def test_files_of_other_kinds_are_counted_by_all_readers(tmp_path, capsys):
+    write(tmp_path / "pictures", [f"{c}/{i}.png" for c in "ab" for i in range(3)])
+    write(tmp_path / "texts", [f"{c}/{i}.txt" for c in "ab" for i in range(3)], b"a text")
+    for name in ("pictures", "texts", "alone"):
+        write(tmp_path / name, ["a/4.HEIC", "b/5.heic"], b"x")
+    readers = {"pictures": [lambda path: images.load(path, 0, 0), transferred.load, unlabelled.load, picture_files],
+               "texts": [texts.load, texts_in]}
+    for kind, loads in readers.items():
+        for load in loads:
+            found = load(str(tmp_path / kind))
+            said = getattr(found, "description", "") + "".join(capsys.readouterr())
+            assert said.count("not looked at: 2 files of other kinds (2 .heic)") == 1, (load, said)
+    for load in (*readers["pictures"][:3], *readers["texts"]):
+        with pytest.raises((ValueError, SystemExit), match="0 pictures can|holds no") as error:
+            load(str(tmp_path / "alone"))
+        assert "(2 .heic)" in str(error.value) and "\n" not in str(error.value)
 
 
 # -- what is found -----------------------------------------------------------------------------------------------------
