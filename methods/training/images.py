@@ -167,7 +167,8 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     if labels:
         chosen = _choose(y, labels, seed, names, "" if layout.test else "; a fifth of each class is held out to test on")
     without = np.concatenate([images[at], images[found.indices(layout.unlabelled)]])
-    description = (f"{path}: {_total(len(chosen), len(names))}, {len(without)} images to train on, {len(held)} to test on\n"
+    total = _total(labels, len(names)) if labels else f"all {len(chosen)} labels"
+    description = (f"{path}: {total}, {len(without)} images to train on, {len(held)} to test on\n"
                    f"{found.description()}")
     paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),

@@ -63,9 +63,10 @@ def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts
         if test and test < len(tested):
             tested = tested[data.balanced_subset(found.labels[tested], test, 0)]
         y, classes = found.labels[trained], found.classes
-        if few := [name for k, name in enumerate(classes) if (y == k).sum() < max(per_class, 1)]:
-            raise ValueError(f"{max(per_class, 1)} texts of each class are asked for, and to train on there are fewer of "
-                             f"{', '.join(few[:5])}")
+        counts = np.bincount(y, minlength=len(classes))
+        if few := [f"{name} has {n}" for name, n in zip(classes, counts) if n < max(per_class, 1)]:
+            raise ValueError(f"{max(per_class, 1)} texts of each class are asked for, and to train on {some(few)}; at most "
+                             f"{counts.min()} of each can be had")
         if not len(tested):
             raise ValueError("there is no text to test on")
         if per_class:

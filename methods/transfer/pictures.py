@@ -47,7 +47,8 @@ class Pictures:
         y = self.labels[self.train]
         counts = np.bincount(y, minlength=len(self.classes))
         if few := [f"{name} has {n}" for name, n in zip(self.classes, counts) if n < per_class]:
-            raise ValueError(f"{per_class} labels of each class are asked for, and to train on {some(few)}")
+            raise ValueError(f"{per_class} labels of each class are asked for, and to train on {some(few)}; at most "
+                             f"{counts.min()} of each can be had")
         return np.sort(self.train[data.balanced_subset(y, per_class * len(self.classes), seed)])
 
     def without(self, broken: Sequence[int]) -> "Pictures":

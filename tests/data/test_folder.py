@@ -409,6 +409,8 @@ def test_each_picture_serves_once_or_is_said(folders, outer):
 def test_labels_are_a_total_and_errors_say_so(tmp_path):
     write(tmp_path, [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(5)])
     assert "8 labels in all (4 per class)" in images.load(str(tmp_path), 8, 0).description
+    write(tmp_path, ["dog/5.png", "dog/6.png"])
+    assert "all 10 labels" in (said := images.load(str(tmp_path), 0, 0).description) and "per class" not in said
     for labels, words in ((10, ["5 per class", "cat has 4", "a fifth of each class is held out", "at most 8"]),
                           (1, ["each class needs at least one"])):
         with pytest.raises(SystemExit) as error:

@@ -133,7 +133,7 @@ def test_without_an_encoder_a_small_one_is_trained(here, monkeypatch, capsys):
 
 @pytest.mark.parametrize("settings, message", [
     (dict(data="none.tsv"), "--data none.tsv: no texts at"), (dict(data="nowhere"), "--data nowhere: no image folder or zip at"), (dict(encoder="nowhere"), "--encoder nowhere: no encoder at"),
-    (dict(tokens=1000), "--tokens 1000: .* reads 3 to 16"), (dict(per_class=90), "--per-class 90: 90 texts of each class"),
+    (dict(tokens=1000), "--tokens 1000: .* reads 3 to 16"), (dict(per_class=90), "--per-class 90: 90 texts of each class.* has .*; at most .* of each"),
     (dict(rank=0), "--rank 0: choose a number 1 or more"), (dict(pooling="last"), "--pooling last: choose one of mean, first"),
     (dict(lr=-1.0), "--lr -1.0")], ids=["table", "data", "encoder", "tokens", "per class", "rank", "pooling", "lr"])
 def test_what_is_refused_in_one_line(here, tmp_path, settings, message):
