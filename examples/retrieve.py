@@ -15,7 +15,7 @@ import numpy as np
 from examples.zero_shot import features_of
 from methods.training.settings import check, command, positional, setting
 from methods.vision_language import retrieval, trained
-from minigrad.data.labelled_texts import decode_lines
+from minigrad.data.labelled_texts import decode_lines, lines_of
 
 
 @dataclasses.dataclass
@@ -38,7 +38,7 @@ def main(run):
     texts = list(run.texts)
     if run.file:
         try:
-            lines = decode_lines(pathlib.Path(run.file).read_bytes()).splitlines()
+            lines = lines_of(decode_lines(pathlib.Path(run.file).read_bytes()))
         except (OSError, ValueError) as error:
             raise SystemExit(f"--file {run.file}: {error}") from None
         texts += [line.strip() for line in lines if line.strip()]

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, counted, find_files, open_picture, printable, some
-from minigrad.data.labelled_texts import LABEL, TABLES, decode_lines, decode_text, table_rows, text_column
+from minigrad.data.folder import arrange, content_of, counted, find_files, open_picture, printable, skipped_line, some
+from minigrad.data.labelled_texts import (
+    LABEL, TABLES, decode_lines, decode_text, lines_of, table_rows, text_column, too_long)
 
 from . import label_log
 
@@ -178,37 +179,36 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
 def _table(path, out):
     """The texts of a table whose column of labels may have gaps, or of a file with a text a line."""
     content = path.read_bytes()
-    rows = ([(i, [line]) for i, line in enumerate(decode_lines(content).splitlines(), 1) if line.strip()]
+    rows = ([(i, [line]) for i, line in enumerate(lines_of(decode_lines(content)), 1) if line.strip()]
             if path.suffix.lower() == ".txt" else table_rows(path.name, content))
-    at, of, begin, notes = _columns(path.name, [row for _, row in rows])
+    begin, at, of, width, notes = _columns(path.name, [row for _, row in rows])
     readers, kinds, unusable = {}, {}, {}
     for i, row in rows[begin:]:
         text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
-        if not text:
-            unusable[f"row {i}"] = "it has no text"
+        if not text or too_long(row, width):
+            unusable[f"row {i}"] = f"{len(row)} cells, not {width}" if text else "it has no text"
             continue
         name = f"row {i} ({zlib.crc32(text.encode()):08x})"
         readers[name] = lambda text=text: text.encode()
         if kind:
             kinds[name] = kind
     if not readers:
-        raise ValueError(f"{path} holds no texts")
+        raise ValueError("; ".join([f"{path} holds no texts", *filter(None, [skipped_line(unusable)])]))
     log = label_log.place(path.parent, out).with_name(f"{path.stem}.{label_log.NAME}")
     digest = operator.itemgetter(slice(-len("(00000000)"), None))  # a label is of the text, wherever its row has gone
     return _folder(path, readers, kinds, (), unusable, notes, log, "text", digest)
 
 
 def _columns(name, rows):
-    """The columns of texts and of labels, None if there is none, how many rows of names stand above, and notes."""
-    width, (rest, at, of) = max(map(len, rows)), text_column(rows)
-    begin, notes = len(rows) - len(rest), []
+    """How many rows of names there are, the columns of texts and of labels, None if there is none, the width, and notes."""
+    (begin, at, of, width), notes = text_column(rows), []
     if width > 2 and not begin:
         raise ValueError(f"{name} has {width} columns: name those of texts and labels in its first row, text and label")
     if width == 2:
         of = 1 - at
     elif of is None and width > 2:
         notes.append(f"No column is called {', '.join(LABEL[:-1])} or {LABEL[-1]}, so nothing has a label.")
-    return at, of if of != at else None, begin, notes
+    return begin, at, of if of != at else None, width, notes
 
 
 def _classes(names, what):

@@ -15,8 +15,8 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
-from minigrad.data.folder import content_of, find_files, printable
-from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, table_rows, text_column
+from minigrad.data.folder import content_of, find_files, printable, skipped_line
+from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, lines_of, table_rows, text_column, too_long
 
 from . import load, read
 
@@ -138,13 +138,17 @@ def _texts_below(folder):
 
 
 def _texts(name, content):
-    """Those of a file with this name."""
+    """Those of a file with this name; of rows of a table that are left out standard error says why."""
     if pathlib.Path(name).suffix.lower() in TABLES:
-        rows, at, _ = text_column([row for _, row in table_rows(name, content)])
-        found = [row[at] for row in rows if at < len(row)]
+        rows = table_rows(name, content)
+        begin, at, _, width = text_column([row for _, row in rows])
+        skipped = {f"{name}, row {i}": f"{len(row)} cells, not {width}" for i, row in rows if too_long(row, width)}
+        if skipped:
+            print(skipped_line(skipped), file=sys.stderr)
+        found = [row[at] for _, row in rows[begin:] if at < len(row) and not too_long(row, width)]
     else:
         try:
-            found = decode_lines(content).splitlines()
+            found = lines_of(decode_lines(content))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return [" ".join(text.split()) for text in found if text.strip()]

@@ -10,12 +10,11 @@
 | a picture in several rows                                     | has several captions                                        |
 | the same row twice                                            | skipped, with the reason in `skipped`                       |
 | no caption, no picture of that name, an empty file            | likewise                                                    |
+| more cells than columns, as by a comma without quotation marks | likewise                                                   |
 | the same content in several files                             | several pictures of one group, which is never divided       |
 | sub-folders, two or more                                      | the classes of the pictures                                 |
 """
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 import posixpath
@@ -26,7 +25,7 @@ import numpy as np
 
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
-from .labelled_texts import delimiter_by
+from .labelled_texts import csv_rows, delimiter_by, table_text, too_long
 
 TABLE = "captions.csv"
 COLUMNS = {"image": ("image", "file", "filename", "file_name", "picture"), "caption": ("caption", "text", "title"),
@@ -168,7 +167,7 @@ def read_captions(path: str | os.PathLike) -> CaptionedPictures:
     tables = sorted((name for name in files if posixpath.basename(name).lower() == TABLE), key=lambda name: name.count("/"))
     if not tables:
         raise ValueError(f"{path} holds no {TABLE}, a table with the columns image and caption")
-    rows = _rows(tables[0], files[tables[0]])
+    rows = _rows(tables[0], files[tables[0]], skipped)
     texts, keywords, seen = {}, {}, set()
     for number, row in rows:
         try:
@@ -197,32 +196,30 @@ def read_captions(path: str | os.PathLike) -> CaptionedPictures:
         np.array([number.setdefault(contents[name], len(number)) for name in names], np.int64), labels, classes, skipped)
 
 
-def _rows(name, read):
-    """Number and cells, by the columns' names, of each line of the table."""
-    try:
-        text = content_of(read).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is no text in UTF-8") from None
+def _rows(name, read, skipped):
+    """Number and cells, by the columns' names, of each line of the table; those with more cells than names are skipped."""
+    text, delimiter = table_text(name, content_of(read))
     known = {alias: column for column, aliases in COLUMNS.items() for alias in aliases}
 
     def columns(names):
-        return [known.get(name) for name in names]
+        return [known.get(name.strip().lower()) for name in names]
 
-    delimiter = delimiter_by(text, lambda names: "image" in columns(names) and {"caption", "keywords"} & {*columns(names)})
-    if delimiter is None:
+    def complete(names):
+        return "image" in columns(names) and {"caption", "keywords"} & {*columns(names)}
+
+    rows = [(number, row) for number, row in csv_rows(name, text, delimiter or delimiter_by(text, complete) or ",") if any(row)]
+    header = rows[0][1] if rows else []
+    if not complete(header):
         raise ValueError(f"{name}: its first line names no column image and caption (or title, or keywords): "
-                         f"{text.partition(chr(10))[0][:80].rstrip()!r}")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows, last, cells = [], 0, []
-    try:
-        for row in reader:
-            cells = cells or columns(cell.strip().lower() for cell in row)
-            if last and any(cell.strip() for cell in row):
-                rows.append((last + 1, {column: row[i].strip() for i, column in enumerate(cells) if column and i < len(row)}))
-            last = reader.line_num
-    except csv.Error as error:
-        raise ValueError(f"{name} line {reader.line_num}: {error}") from None
-    return rows
+                         f"{','.join(header)[:80]!r}")
+    found = []
+    for number, row in rows[1:]:
+        if too_long(row, len(header)):
+            skipped[f"{TABLE} line {number}"] = (f"{len(row)} cells, not {len(header)}; a caption with commas wants quotation "
+                                                 "marks")
+        elif any(cell.strip() for cell in row):
+            found.append((number, {column: cell.strip() for column, cell in zip(columns(header), row) if column}))
+    return found
 
 
 def _row(row, folder, files):

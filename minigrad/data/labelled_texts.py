@@ -5,19 +5,24 @@
 | a `.tsv` or `.csv` file                             | a text a row, a column of texts and one of labels                  |
 | a first row with names such as `text`, `label`      | says which column is which; one that it does not name is guessed   |
 | no such names                                       | the column with fewest values has the labels, the longest texts    |
+| a first line `sep=;`, as spreadsheets write         | says what parts the columns of a `.csv`                            |
 | a folder with `train.tsv` and `test.tsv`, or `.csv` | to train and to test on; `dev` or `valid` is not used beside `test` |
 | a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
 | rows without a text or a label, of other length     | skipped, with the reason in `skipped`                              |
+| a quotation mark that is never closed               | ValueError                                                         |
 | files that are not UTF-8, empty                     | skipped, with the reason in `skipped`                              |
 """
 import collections
+import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import math
 import os
 import pathlib
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -101,15 +106,17 @@ def _table(name, content, skipped, columns=None):
     """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
     numbered = table_rows(name, content)
     named = named_columns([row for _, row in numbered])
-    numbered = numbered[named != (None, None):]
-    width = collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0] if numbered else 0
+    header = named != (None, None)
+    width = len(numbered[0][1]) if header else collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0]
     if width < 2:
         raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {width} cells")
-    if None in named:
-        named = columns or _guessed(name, [row for _, row in numbered if len(row) == width], *named)
+    numbered = [(i, row if too_long(row, width) else row[:width]) for i, row in numbered[header:]]
+    whole = [row for _, row in numbered if len(row) == width]
+    if None in named and whole:
+        named = columns or _guessed(name, whole, *named)
     found = []
     for i, row in numbered:
-        if len(row) != width or max(named) >= width:
+        if len(row) > width or None in named or max(named) >= len(row):
             skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
         elif not all(row[k].strip() for k in named):
             skipped[f"{name}, row {i}"] = "no text or no label"
@@ -121,41 +128,88 @@ def _table(name, content, skipped, columns=None):
 def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
 
-    In a `.csv` semicolons, tabs or bars part the columns if by them, and not by commas, its first row names one of texts or of
-    labels. Where the first row names columns, rows that repeat it, as in joined tables, are left out.
+    In a `.csv` semicolons, tabs or bars part the columns if a line `sep=;` says so, or if by them, and not by commas, its first
+    row names one of texts or of labels, or else three rows or more have equally many cells. Where the first row names columns,
+    rows that repeat it, as in joined tables, are left out.
 
     Raises:
         ValueError: it is no table in UTF-8, or empty.
+    """
+    text, delimiter = table_text(name, content)
+    if name.lower().endswith(".tsv"):  # quotation marks are text there
+        rows = [line.split("\t") for line in lines_of(text)]
+    else:
+        delimiter = (delimiter or delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL})
+                     or delimiter_by(text, lambda names: names[1:] and {*names} & {*TEXT, *LABEL}) or _even_delimiter(text))
+        rows = [row for _, row in csv_rows(name, text, delimiter)]
+    numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
+    if not numbered:
+        raise ValueError(f"{name} is empty")
+    if named_columns([row for _, row in numbered]) != (None, None):
+        return numbered[:1] + [(i, row) for i, row in numbered[1:] if row != numbered[0][1]]
+    return numbered
+
+
+def table_text(name: str, content: bytes) -> tuple[str, str | None]:
+    """The text of a table, and what parts its columns if a first line such as `sep=;` says it, which is empty then; else None.
+
+    Raises:
+        ValueError: it is no text in UTF-8.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{name} is no text in UTF-8") from None
-    limit = csv.field_size_limit(1 << 30)
+    said = re.match(r'"?sep=([,;\t|])"?(?=[\r\n])', text, re.IGNORECASE)
+    return (text[said.end():], said[1]) if said else (text, None)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, which line feeds, carriage returns or both end, and nothing else that `str.splitlines` takes."""
+    return io.StringIO(text, newline=None).read().split("\n")
+
+
+def csv_rows(name: str, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The number of its first line, from 1, and the cells of each row of a table as CSV has it.
+
+    Raises:
+        ValueError: a quotation mark is never closed, so all that follows would be one cell.
+    """
+    limit, rows, last, end = csv.field_size_limit(1 << 30), [], 0, "\x03"
+    reader = csv.reader(io.StringIO(f"{text}\n{end}", newline=""), delimiter=delimiter)
     try:
-        if name.lower().endswith(".tsv"):  # quotation marks are text there
-            rows = [line.split("\t") for line in text.splitlines()]
-        else:
-            delimiter = (delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL})
-                         or delimiter_by(text, lambda names: names[1:] and {*names} & {*TEXT, *LABEL}) or ",")
-            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        for row in reader:
+            rows.append((last + 1, row))
+            last = reader.line_num
     except csv.Error as error:
-        raise ValueError(f"{name} is no table: {error}") from None
+        raise ValueError(f"{name} line {reader.line_num}: {error}") from None
     finally:
         csv.field_size_limit(limit)
-    numbered = [(i, row) for i, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
-    if not numbered:
-        raise ValueError(f"{name} is empty")
-    (_, first), *others = numbered
-    if named_columns([first, *(row for _, row in others)]) != (None, None):
-        others = [(i, row) for i, row in others if row != first]
-    return [numbered[0], *others]
+    begin, row = rows.pop()
+    if row != [end]:
+        raise ValueError(f"{name}: a quotation mark in the row that begins in line {begin} is never closed")
+    return rows
 
 
 def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:
     """The one of , ; tab | between whose cells in a table's first line, in small letters, the names wanted stand; None: none."""
-    header = text.split("\n", 1)[0].rstrip("\r")
+    header = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     return next((mark for mark in ",;\t|" if named([cell.strip().strip('"').lower() for cell in header.split(mark)])), None)
+
+
+def _even_delimiter(text, most=100):
+    """The first one by which the first rows, three or more, have equally many cells, two or more; else a comma."""
+    for mark in ",;\t|":
+        with contextlib.suppress(csv.Error):
+            rows = list(itertools.islice(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=mark)), most))
+            if len(rows) > 2 and len(rows[0]) > 1 and len({*map(len, rows)}) == 1:
+                return mark
+    return ","
+
+
+def too_long(row: list[str], width: int) -> bool:
+    """Whether something stands behind the columns of a table, as where a text with a comma is not in quotation marks."""
+    return any(cell.strip() for cell in row[width:])
 
 
 def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
@@ -171,18 +225,18 @@ def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
     return at, of
 
 
-def text_column(rows: list[list[str]]) -> tuple[list[list[str]], int, int | None]:
-    """The rows of a table without a first one that names columns, the column of texts and the named one of labels, if any.
+def text_column(rows: list[list[str]]) -> tuple[int, int, int | None, int]:
+    """How many first rows of a table name columns (0 or 1), the column of texts, the named one of labels, if any, and the width.
 
-    The texts' column is the named one, or the longest that is not of labels.
+    The texts' column is the named one, or the longest that is not of labels. Names say how many columns there are.
     """
     at, of = named_columns(rows)
-    rows = rows[(at, of) != (None, None):]
+    header = int((at, of) != (None, None))
+    width, rows = len(rows[0]) if header else max(map(len, rows)), rows[header:]
     if at is None:
-        width = max(map(len, rows), default=1)
         lengths = [k != of and 1 + sum(len(row[k]) for row in rows if k < len(row)) for k in range(width)]
         at = lengths.index(max(lengths))
-    return rows, at, of
+    return header, at, of, width
 
 
 def _guessed(name, rows, at, of):

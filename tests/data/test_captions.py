@@ -71,6 +71,19 @@ def test_bad_rows_are_named_and_skipped(tmp_path):
         "c.png": "it is empty"}
 
 
+def test_a_caption_with_a_comma_is_not_cut(tmp_path):
+    path = folder(tmp_path / "f", 'image,caption\na.png,a cat, grey\nb.png,"a dog, brown"\na.png,one,,\n')
+    found = data.read_captions(path)
+    assert dict(zip(found.names, found.texts)) == {"b.png": ("a dog, brown",), "a.png": ("one",)}
+    assert list(found.skipped) == ["captions.csv line 2"] and "3 cells, not 2" in found.skipped["captions.csv line 2"]
+
+
+@pytest.mark.parametrize("table", ["sep=;\r\nimage;caption\r\na.png;a cat\r\n", "\n\nimage;caption\na.png;a cat\n",
+                                   "image|caption\ra.png|a cat\r"], ids=["mark", "empty lines", "old lines"])
+def test_tables_as_spreadsheets_write_them(tmp_path, table):
+    assert data.read_captions(folder(tmp_path / "f", table)).texts == [("a cat",)]
+
+
 def test_a_zip_with_one_outer_folder_classes_and_copies(tmp_path):
     path = tmp_path / "drawings.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -87,9 +100,10 @@ def test_a_zip_with_one_outer_folder_classes_and_copies(tmp_path):
     (None, "holds no captions.csv"), ("", "it is empty"), ("picture,author\na.png,me\n", "names no column image and caption"),
     ("a.png,a cat\n", "names no column image and caption"), (b"image,caption\na.png,\xff\xfe\n", "no text in UTF-8"),
     (b"\xef\xbb\xbf", "names no column image"), ("\n\n", "names no column image"),
+    ("sep=;\nphoto;caption\n", "names no column image"),
     ("image,caption\n", "no row of captions.csv has a caption and a picture"),
     ("image,caption\nz.png,a\n", "line 2: there is no picture z.png"),
-    ('image,caption\na.png,"' + "x" * 200000, "line 2: field")],
+    ('image,caption\na.png,"' + "x" * 200000, "row that begins in line 2 is never closed")],
     ids=lambda value: named(value)[:60])
 def test_what_is_no_table_is_one_line(tmp_path, table, said):
     path = folder(tmp_path / "f", "")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from methods.few_labels import look
+from methods.peft.prediction import texts_in
 from minigrad.data.labelled_texts import made_up_reviews, read_labelled_texts
 
 
@@ -21,9 +23,11 @@ def write(path, text):
     ("a.csv", "text;label\ngood;1\nbad;0\nnot bad;1\n"), ("a.csv", "Class|Text\n1|good\n0|bad\n1|not bad\n"),
     ("A.TSV", "1\tgood\n0\tbad\n\n1\tnot bad"), ("a.csv", "good,1\nbad,0\nnot bad,1"),
     ("a.csv", "text,tag\ngood,1\nbad,0\nnot bad,1\n"), ("a.csv", "is it;comment;class\n7;good;1\n7;bad;0\n7;not bad;1\n"),
-    ("a.tsv", "tag\treview\tid\n1\tgood\t7\n0\tbad\t8\n1\tnot bad\t9\n")],
+    ("a.tsv", "tag\treview\tid\n1\tgood\t7\n0\tbad\t8\n1\tnot bad\t9\n"), ("a.csv", "good;1\nbad;0\nnot bad;1\n"),
+    ("a.csv", "sep=;\r\nText;Tag\r\ngood;1\r\nbad;0\r\nnot bad;1\r\n"), ("a.csv", "text;label\rgood;1\rbad;0\rnot bad;1\r"),
+    ("a.csv", "\ntext;label\ngood;1;;\nbad;0\nnot bad;1;\n"), ("a.csv", "text,label,by\ngood,1\nbad,0\nnot bad,1,me\n")],
     ids=["tabs", "named columns", "commas", "quoted", "semicolons", "bars", "label first", "no last line", "texts named",
-         "labels named", "texts named between"])
+         "labels named", "texts named between", "no names", "marked", "old lines", "empty cells", "missing cells"])
 def test_tables(tmp_path, name, content):
     found = read_labelled_texts(write(tmp_path / name, content))
     assert found.texts == ["good", "bad", "not bad"] and found.classes == ("0", "1") and found.test is None
@@ -93,12 +97,36 @@ def test_rows_that_are_skipped(tmp_path):
                              "a.tsv, row 5": "3 cells, not 2"}
 
 
+def test_a_text_with_a_comma_gets_no_wrong_label(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\nlovely, great,1\n\"bad, dull\",0\nfine,1\nawful,0\n")
+    labelled, found = read_labelled_texts(path), look.look(path, tmp_path / "out")
+    assert labelled.texts == [found.text(i) for i in range(3)] == ["bad, dull", "fine", "awful"]
+    assert [text for text, _ in texts_in(str(path))] == labelled.texts
+    assert labelled.classes == found.classes == ("0", "1")
+    assert labelled.skipped == {"a.csv, row 2": "3 cells, not 2"} and found.unusable == {"row 2": "3 cells, not 2"}
+    path = write(tmp_path / "b.csv", "text,label\n" + "".join(f"{i},text {i},{i % 2}\n" for i in range(4)))
+    for read in (read_labelled_texts, lambda path: look.look(path, tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"row 2 \(3 cells, not 2"):
+            read(path)
+
+
+def test_only_ends_of_lines_end_lines(tmp_path):
+    """Not the other characters that `str.splitlines` takes, which stand in texts from the web."""
+    mark = "\u2028\x85\x0b\x0c\x1c\u2029"
+    path = write(tmp_path / "a.tsv", f"text\tlabel\ngood{mark}one\t1\r\nbad\t0\rfine\t1\n")
+    labelled, found = read_labelled_texts(path), look.look(path, tmp_path / "out")
+    assert labelled.texts == [found.text(i) for i in range(3)] == ["good one", "bad", "fine"] and not labelled.skipped
+    assert len(found.files) == 3 and len(look.look(write(tmp_path / "a.txt", f"good{mark}one\nbad\n"), tmp_path).files) == 2
+    assert [text for text, _ in texts_in(str(tmp_path / "a.txt"))] == ["good one", "bad"]
+
+
 @pytest.mark.parametrize("files, message", [
     ({"a.tsv": ""}, "a.tsv is empty"), ({"a.tsv": "only\nthese\n"}, "its rows have 1 cells"),
     ({"a.tsv": "a\t1\nb\t1\n"}, "1 classes, and two or more"), ({"a.csv": "\n".join(f"text {i},{i}" for i in range(30))},
                                                                "no column looks like labels"),
+    ({"a.csv": 'text,label\nfine,1\n"bad,0\nfine,1\n'}, "row that begins in line 3 is never closed"),
     ({"x.md": "a"}, "holds no table"), ({"d/b.tsv": "a\t1\n", "d/c.tsv": "b\t0\n"}, "name one of them")],
-    ids=["empty", "one column", "one class", "no labels", "other files", "several tables"])
+    ids=["empty", "one column", "one class", "no labels", "open quotation", "other files", "several tables"])
 def test_what_is_refused(tmp_path, files, message):
     for name, content in files.items():
         write(tmp_path / name, content)
