@@ -19,6 +19,9 @@ from methods.training.pictures import picture_files
 from methods.training.prediction import (
     description, most_probable, named_sets, probabilities, read_threshold, sort_copies, with_support, write_csv)
 from methods.training.settings import check, command, positional
+from minigrad.data.folder import printable
+
+EXCERPT = 200  # characters of a text that are printed
 
 
 @dataclasses.dataclass
@@ -77,8 +80,9 @@ def report(run, found, what, sets=None):
     """Prints what was found, with the sets of classes if there are any, and writes it as CSV if that is asked for."""
     if not found:
         raise SystemExit(f"no {what} could be read: name files, folders or zips of {what}s")
-    width = min(max(len(name) for name, _, _ in found), 60)
-    for i, (name, kind, p) in enumerate(found):
+    shown = [printable(name if what != "text" or len(name) <= EXCERPT else f"{name[:EXCERPT]}...") for name, _, _ in found]
+    width = min(max(map(len, shown)), 60)
+    for i, (name, (_, kind, p)) in enumerate(zip(shown, found)):
         print(f"{name:{width}}  {100 * p:5.1f} %  {kind if sets is None or len(sets[i]) == 1 else ' or '.join(sets[i])}")
     if run.csv:
         write_csv(run.csv, found, sets)

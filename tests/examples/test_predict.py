@@ -122,3 +122,13 @@ def test_what_cannot_be_used_is_said(pictures, tmp_path):
     maml.main(maml.Run(task="sinusoid", steps=1, episodes=1, out=str(tmp_path / "run")))
     with pytest.raises(SystemExit, match="holds no classifier"):
         predict.main(predict.Run(str(tmp_path / "run"), (str(pictures / "new"),)))
+
+
+def test_texts_are_printed_in_one_short_line_and_written_whole(tmp_path, capsys):
+    found = [("good " * 10_000, "1", 0.9), ("bad\x1b[2J\x07", "0", 0.8)]
+    run = predict.Run(run="", images=(), csv=str(tmp_path / "found.csv"))
+    assert predict.report(run, found, "text") == found
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and max(map(len, lines)) < 300 and "..." in lines[0] and all(line.isprintable() for line in lines)
+    with open(tmp_path / "found.csv", newline="", encoding="utf-8") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == [name for name, _, _ in found]
