@@ -116,7 +116,7 @@ class Folder:
             lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with "
                          "--label and click.")
         if self.unusable:
-            lines.append(f"{counted(len(self.unusable), 'file')} cannot be used: "
+            lines.append(f"{counted(len(self.unusable), 'file' if self.what == 'picture' else 'text')} cannot be used: "
                          + some([f"{name} ({why})" for name, why in self.unusable.items()]) + ".")
         return lines + self.notes
 

@@ -46,7 +46,7 @@ def drop_copies(folder: Folder, features: Features) -> list[str]:
         if other != i:
             copies.append(i)
             if folder.labels[other] != folder.labels[i]:
-                conflicts.append(f"{folder.files[i]} is the same picture as {folder.files[other]}, but in another class")
+                conflicts.append(f"{folder.files[i]} is the same {folder.what} as {folder.files[other]}, but in another class")
     folder.without(copies, [f"a copy of {folder.files[first[features.keys[i]]]}" for i in copies])
     return [f"{conflict}; the latter is used." for conflict in conflicts]
 

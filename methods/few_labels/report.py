@@ -51,8 +51,9 @@ def headline(result: Answer) -> str:
     """The answer in a few sentences, as plain text."""
     what = f"{result.folder.what}s"
     if result.chosen is None:
-        return (f"There are no two classes with labels yet, so nothing can be told apart. Label the {what} below, a few of "
-                "each class, and run the same command again.")
+        which = f"the {what} below" if len(result.suggested) else what
+        return (f"There are no two classes with usable labels yet, so nothing can be told apart. Label {which}, a few of each "
+                "class, and run the same command again.")
     chosen = result.chosen
     tried = len(chosen.tried())
     if not tried:
@@ -230,4 +231,5 @@ def _unusable(result):
     found = result.folder.unusable
     lines = [f"{name}: {why}" for name, why in sorted(found.items())]
     more = [f"and {len(lines) - 200} more"] if len(lines) > 200 else []
-    return _list(f"Files that cannot be used ({len(lines)})", lines[:200] + more)
+    what = "Files" if result.folder.what == "picture" else "Texts"
+    return _list(f"{what} that cannot be used ({len(lines)})", lines[:200] + more)

@@ -60,12 +60,13 @@ def run(config: Config, began: float) -> Answer:
         folder = look(path, out.path)
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"{config.folder}: {error}") from None
-    print("\n".join(folder.description()), flush=True)
+    said = folder.description()
+    print("\n".join(said), flush=True)
     with out.locked():
         run_folder(path, str(out.path))  # another may have taken it since
         write_whole(out.path / SOURCE, os.fsencode(path.resolve()))
         try:
-            return _run(config, began, folder, out)
+            return _run(config, began, folder, out, said)
         except KeyboardInterrupt:
             print("\nstopped; the same command goes on from here", flush=True)
             raise SystemExit(130) from None
@@ -98,7 +99,7 @@ def _source(out):
     return pathlib.Path(os.fsdecode(path.read_bytes())) if path.is_file() else None
 
 
-def _run(config, began, folder, out):
+def _run(config, began, folder, out, said):
     reader = load_reader(folder.what, config.encoder, config.image_size, config.device)
     features = Features(folder, reader)
     print(f"reading the {folder.what}s with {reader.name}", flush=True)
@@ -107,7 +108,7 @@ def _run(config, began, folder, out):
     features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
     first = answer(folder, features, config.suggest, config.seed)
-    write(first, reader, out, began, np.inf)
+    write(first, reader, out, began, np.inf, said)
     if config.label:
         serve(config, first)
         return first
@@ -120,7 +121,7 @@ def _run(config, began, folder, out):
     result = answer(folder, features, config.suggest, config.seed)
     if result.chosen is not None and len(result.chosen.tried()):
         try_families(result, reader, config, out.path / "trials", end)
-    write(result, reader, out, began, end)
+    write(result, reader, out, began, end, said)
     return result
 
 
@@ -151,9 +152,12 @@ def at_random(which: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(which)
 
 
-def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, began: float,
-          end: float) -> None:
-    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones until `end`."""
+def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, began: float, end: float, said: list[str]) -> None:
+    """The report, the checkpoint, the list of pictures to label next, and the classes of the unlabelled ones until `end`.
+
+    Args:
+        said: what was printed of the folder so far; what else is known once it was read is printed, and added.
+    """
     result.seconds = time.monotonic() - began
     folder = result.folder
     if result.chosen is not None:
@@ -161,7 +165,8 @@ def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, be
         write_csv(out.path / "predictions.csv", _predictions(result, end))
     write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
     write_whole(out.path / "report.html", report.page(result, printable(str(out.path))))
-    print(f"\n{report.headline(result)}")
+    said += (new := [line for line in folder.description() + result.notes if line not in said])
+    print("\n".join([*new, "", report.headline(result)]))
     print(f"after {result.seconds:.0f} s: the report is {printable(str(out.path / 'report.html'))}", flush=True)
 
 

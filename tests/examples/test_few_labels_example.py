@@ -4,6 +4,7 @@ import html.parser
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,18 @@ def test_nothing_labelled_yet(own, tmp_path):
     text = Page(tmp_path / "run" / "report.html").text
     assert found.chosen is None and len(found.suggested) == 7 and "Label the pictures below" in text
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_what_the_report_says_of_the_folder_is_printed(own, tmp_path, capsys):
+    shutil.rmtree(own / "unlabelled")
+    shutil.rmtree(own / KINDS[1])
+    shutil.copytree(own / KINDS[0], own / KINDS[1])  # so one class is left
+    found = few_labels.main(few_labels.Run(folder=str(own), out=str(tmp_path / "run"), minutes=0))
+    said, page = capsys.readouterr().out, Page(tmp_path / "run" / "report.html").text
+    lines = found.folder.description() + found.notes
+    assert any("but in another class; the latter is used" in line for line in lines)
+    assert any(f"Of {KINDS[0]} no labelled picture can be used" in line for line in lines)
+    assert all(line in page and said.count(line) == 1 for line in lines) and "Label the pictures below" not in page
 
 
 def test_what_cannot_be_used_is_one_line(tmp_path):
