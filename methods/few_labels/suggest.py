@@ -36,7 +36,7 @@ def typiclust(x: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) ->
     z = unit(np.concatenate([x[pool], labelled]).astype(np.float32))
     known = np.arange(len(z)) >= len(pool)
     chosen: list[int] = []
-    clusters = min(len(labelled) + count, MOST_CLUSTERS, len(z))
+    clusters = min(len(labelled) + count, MOST_CLUSTERS, len(np.unique(z, axis=0)))
     cluster = KMeans(clusters, n_init=1, random_state=seed).fit_predict(z)
     while len(chosen) < min(count, len(pool)):
         covered = known.copy()

@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 import unicodedata
+import warnings
 import zipfile
 
 import numpy as np
@@ -256,6 +257,13 @@ def test_suggestions_cover_what_no_label_covers_first():
     found = suggest.typiclust(x, labelled, 5)
     assert len(set(found)) == 5 and 5 not in kind[found[:3]]
     assert sorted(suggest.typiclust(x[:4], labelled, 20)) == [0, 1, 2, 3]
+
+
+def test_copies_of_labelled_pictures_are_no_clusters_of_their_own():
+    x, _ = clouds(1, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sorted(suggest.typiclust(x, x[:3], 20)) == list(range(8))
 
 
 def test_margin_takes_the_closest_two_and_no_copies():
