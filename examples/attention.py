@@ -10,11 +10,12 @@ import itertools
 
 import numpy as np
 
+from examples.arguments import Pictures
 from methods.self_supervised.dino import draw_attention
 from methods.training import encoders
 from methods.training.forward import tensor
 from methods.training.pictures import EncoderInput, picture_files, read_pictures
-from methods.training.settings import check, command, positional, setting
+from methods.training.settings import check, command, setting
 from minigrad import nn
 
 
@@ -22,7 +23,7 @@ from minigrad import nn
 class Run:
     """What to look at, and with what."""
 
-    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
+    images: Pictures  # picture files, folders with pictures, or zips of them
     encoder: str = "runs/self_supervised/dino"  # a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; more of them, more places; 0: its own
     most: int = setting(8, least=1)  # pictures

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 import minigrad as mg
+from examples.arguments import RunPath
 from examples.transfer import scores
 from methods.training import checkpoint, encoders
 from methods.training.classifier import Architecture, Classifier
@@ -19,7 +20,7 @@ from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.pictures import EncoderInput
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, positional, setting
+from methods.training.settings import RunSettings, check, command, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
 from methods.vision_language.zero_shot import prompts
@@ -29,7 +30,7 @@ from methods.vision_language.zero_shot import prompts
 class Run(RunSettings, finetune.Config):
     """Settings of the run."""
 
-    run: positional(str, "RUN") = "runs/clip"  # the folder of a run, or of a published CLIP
+    run: RunPath = "runs/clip"  # the folder of a run, or of a published CLIP
     data: str = setting("cifar10", free=True)  # "digits", "cifar10", "mnist", "fashion", a folder with files of these or images
     classes: tuple[str, ...] = ()  # use pictures of these classes alone; all if left out
     names: tuple[str, ...] = ()  # what captions call the classes, in their order; their own names if left out

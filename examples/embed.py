@@ -12,18 +12,19 @@ import pathlib
 
 import numpy as np
 
+from examples.arguments import Pictures
 from methods.training import encoders
 from methods.training.evaluation import in_batches
 from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.run import write_whole
-from methods.training.settings import check, command, positional, setting
+from methods.training.settings import check, command, setting
 
 
 @dataclasses.dataclass
 class Run:
     """What to read, and with what."""
 
-    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
+    images: Pictures  # picture files, folders with pictures, or zips of them
     encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8

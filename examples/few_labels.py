@@ -12,16 +12,16 @@ stopped, and after new labels it gives a new answer from the features that it ha
 import dataclasses
 import time
 
-
+from examples.arguments import Folder
 from methods.few_labels import session
-from methods.training.settings import check, command, positional
+from methods.training.settings import check, command
 
 
 @dataclasses.dataclass(kw_only=True)
 class Run(session.Config):
     """Settings of the run."""
 
-    folder: positional(str, "FOLDER")  # of pictures or .txt files, a zip of one, or a table of texts
+    folder: Folder  # of pictures or .txt files, a zip of one, or a table of texts
 
 
 def main(run):

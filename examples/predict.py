@@ -12,13 +12,13 @@ of a folder each file.
 import dataclasses
 import pathlib
 
-
+from examples.arguments import Pictures, RunPath
 from methods.peft import prediction
 from methods.training.classifier import load_classifier
 from methods.training.pictures import picture_files
 from methods.training.prediction import (
     description, most_probable, named_sets, probabilities, read_threshold, sort_copies, with_support, write_csv)
-from methods.training.settings import check, command, positional
+from methods.training.settings import check, command
 from minigrad.data.folder import printable
 
 EXCERPT = 200  # characters of a text that are printed
@@ -28,8 +28,8 @@ EXCERPT = 200  # characters of a text that are printed
 class Run:
     """What to classify, and by which run."""
 
-    run: positional(str, "RUN")  # the run's folder
-    images: positional(tuple[str, ...], "PICTURES ...")  # files, folders or zips; of runs on texts: texts, .txt files, tables
+    run: RunPath  # the run's folder
+    images: Pictures  # files, folders or zips; of runs on texts: texts, .txt files, tables
     support: str = ""  # for few-shot networks: a folder with a folder of example pictures for each class
     encoder: str = ""  # of a run of examples.peft: its encoder, if that is no longer where it was
     csv: str = ""  # a file to write: file, class, probability, and the set of classes if the run gives sets

@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from examples.arguments import Pictures, RunPath
 from examples.zero_shot import features_of
-from methods.training.settings import check, command, positional, setting
+from methods.training.settings import check, command, setting
 from methods.vision_language import retrieval, trained
 from minigrad.data.labelled_texts import decode_lines, lines_of
 
@@ -22,8 +23,8 @@ from minigrad.data.labelled_texts import decode_lines, lines_of
 class Run:
     """What to look for, where, and by which network."""
 
-    run: positional(str, "RUN")  # the folder of a run, or of a published CLIP
-    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
+    run: RunPath  # the folder of a run, or of a published CLIP
+    images: Pictures  # picture files, folders with pictures, or zips of them
     texts: tuple[str, ...] = ()  # what to look for
     file: str = ""  # a file with more texts, a line each
     of: Literal["texts", "pictures"] = "texts"  # "texts": the pictures of each text; "pictures": the texts of each picture

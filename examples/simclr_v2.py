@@ -12,13 +12,14 @@ import pathlib
 import minigrad as mg
 
 from examples import self_supervised
+from examples.arguments import RunPath
 from methods.self_supervised import pictures, simclr
 from methods.self_supervised.distillation import Distillation
 from methods.self_supervised.evaluation import Tuning, fine_tuned, run as train, zero_head
 from methods.training import checkpoint, encoders
 from methods.training.evaluation import accuracy
 from methods.training.run import read_object, write_whole
-from methods.training.settings import check, command, positional, setting
+from methods.training.settings import check, command, setting
 from minigrad import data
 
 
@@ -26,7 +27,7 @@ from minigrad import data
 class Run:
     """Settings. A run that was stopped goes on where it was."""
 
-    run: positional(str, "RUN")  # the folder of a run of `examples.self_supervised simclr`
+    run: RunPath  # the folder of a run of `examples.self_supervised simclr`
     data: str = "cifar10"  # the pictures of that run
     labels: int = setting(500, least=1)  # in all, as many of each class
     steps: int = setting(300, least=1)  # of each fine-tuning, of which there are three a row

@@ -8,10 +8,10 @@ The first argument is a run of examples.clip, of any task, or the folder of a pu
 """
 import dataclasses
 
-
+from examples.arguments import Pictures, RunPath
 from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import most_probable, write_csv
-from methods.training.settings import check, command, positional
+from methods.training.settings import check, command
 from methods.vision_language import trained
 from methods.vision_language.zero_shot import ZeroShot, image_features
 
@@ -20,8 +20,8 @@ from methods.vision_language.zero_shot import ZeroShot, image_features
 class Run:
     """What to classify, and by which network."""
 
-    run: positional(str, "RUN")  # the folder of a run, or of a published CLIP
-    images: positional(tuple[str, ...], "PICTURES ...")  # picture files, folders with pictures, or zips of them
+    run: RunPath  # the folder of a run, or of a published CLIP
+    images: Pictures  # picture files, folders with pictures, or zips of them
     classes: tuple[str, ...] = ()  # their names; those that the run was tested on if left out
     templates: tuple[str, ...] = ()  # with {} for the name; the run's, or general ones, if left out
     csv: str = ""  # a file to write: file, class, probability

@@ -138,12 +138,6 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
     return report_errors(main, run)
 
 
-def positional(kind: Any, name: str) -> Any:
-    """The type of a dataclass field that the command line gives by its place, and that `--help` calls by this name."""
-    import tyro
-    return typing.Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=name)]
-
-
 def _from_command_line(kind, **settings):
     import tyro
     module = getattr(sys.modules["__main__"], "__spec__", None)
