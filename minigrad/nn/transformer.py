@@ -18,7 +18,7 @@ from .. import ops
 from ..ops.geometry import real
 from ..tensor import Tensor, as_tensor
 from . import init
-from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, sizes
+from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
 from .module import Module, Parameter
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
@@ -186,9 +186,8 @@ class MultiheadAttention(Attention):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
         super().__init__(embed_dim, num_heads, dropout, bias=False)
-        init.xavier_uniform_(self.qkv.weight)
         if bias:
-            self.qkv.bias, self.proj.bias = (init.zeros_(parameter(n)) for n in (3 * embed_dim, embed_dim))
+            self.qkv.bias, self.proj.bias = init.zeros_(parameter(3 * embed_dim)), uniform((embed_dim,), embed_dim)
 
 
 class TransformerEncoderLayer(TransformerBlock):

@@ -72,7 +72,7 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     np.testing.assert_allclose(net.head.weight.numpy(), head.weight, rtol=1e-5)
     with mg.no_grad():
         scores = net.eval()(padded(test, 0), filled(test)).numpy()
-    assert (scores.argmax(1) == test_y).mean() > max((1 + before) / 2, 0.85)  # less than half of the errors
+    assert (scores.argmax(1) == test_y).mean() > max(before + 0.1, 0.85)
     assert method.schedule(0, 100) < method.schedule(10, 100) == 1 > method.schedule(99, 100)
 
 
