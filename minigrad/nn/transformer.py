@@ -176,10 +176,11 @@ class TransformerBlock(Module):
 
 
 class MultiheadAttention(Attention):
-    """`Attention` with PyTorch's arguments and start, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj.
+    """`Attention` with PyTorch's arguments, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj.
 
-    Called it is `Attention`: a bool mask is True where a query sees a key, as in PyTorch's `scaled_dot_product_attention` but not
-    in its `MultiheadAttention`, and the weights come only with `need_weights`.
+    It starts as `Linear` does, but for in_proj_bias, which is 0; in PyTorch the bound of in_proj_weight is larger by sqrt(1.5),
+    and out_proj's bias is 0, too. Called it is `Attention`: a bool mask is True where a query sees a key, as in PyTorch's
+    `scaled_dot_product_attention` but not in its `MultiheadAttention`, and the weights come only with `need_weights`.
     """
 
     stored_names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias", "proj": "out_proj"}

@@ -35,7 +35,7 @@ class BERT(Encoder):
         self.pooler = Linear(hidden_size, hidden_size)
         super().__init__(hidden_size, num_classes)
         for name, module in self.named_modules():
-            if isinstance(module, (Linear, Embedding)) and not name.endswith(".qkv"):  # which starts as PyTorch's attention
+            if isinstance(module, (Linear, Embedding)) and not name.endswith(".qkv"):  # see MultiheadAttention
                 init.normal_(module.weight, std=0.02)
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
