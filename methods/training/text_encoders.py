@@ -31,7 +31,6 @@ class SentenceEncoder(nn.Encoder):
         if pooling not in ("mean", "first"):
             raise ValueError(f"SentenceEncoder: pooling is 'mean' or 'first', not {pooling!r}")
         self.bert, self.pooling = bert, pooling
-        del self.arguments["bert"]  # where it would be a second place of each Parameter
         bert.pooler = nn.Identity()
         super().__init__(bert.width, num_classes)
 

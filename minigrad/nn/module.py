@@ -326,6 +326,11 @@ def _modules(holder, prefix=""):
             yield from _modules(value, f"{prefix}{key}.")
 
 
+def holds_parts(value: Any) -> bool:
+    """Whether a value is a Module or Parameter, or a list, tuple or dict with one."""
+    return any(True for found in (_modules({"": value}), _places({"": value}, Tensor, Parameter)) for _ in found)
+
+
 class _ArrayKind(type):
     def __instancecheck__(cls, value):
         return backend.is_array(value)

@@ -340,3 +340,17 @@ def test_an_encoder_keeps_what_it_was_made_with_whatever_it_calls_itself():
     encoder = Odd(4, depth=5, other=6)
     assert encoder.arguments == {"width": 4, "depth": 5, "other": 6}
     assert sorted(name for name, _ in encoder.named_parameters()) == ["head.bias", "head.weight", "layer.bias", "layer.weight"]
+
+
+def test_what_an_encoder_is_made_of_is_in_it_once():
+    class Made(nn.Encoder):
+        def __init__(self, inner, layers, scale, act=None, width=4):
+            self.inner, self.layers, self.scale, self.act = inner, layers, scale, act
+            super().__init__(width, 2)
+
+    layers = [nn.Linear(4, 4) for _ in range(2)]
+    encoder = Made(nn.Linear(4, 4), layers, scale=nn.Parameter(np.ones(4, np.float32)), act=nn.ReLU(), width=4)
+    assert encoder.arguments == {"width": 4}
+    linear = [f"{name}.{part}" for name in ("inner", "layers.0", "layers.1", "head") for part in ("weight", "bias")]
+    assert sorted(encoder.state_dict()) == sorted([*linear, "scale"]) == sorted(name for name, _ in encoder.named_parameters())
+    assert {name for name, _ in encoder.named_modules()} == {"", "inner", "layers.0", "layers.1", "act", "head"}

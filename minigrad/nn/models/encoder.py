@@ -3,14 +3,14 @@ import inspect
 
 from ...tensor import Tensor
 from ..layers import Identity, Linear, sizes
-from ..module import Module
+from ..module import Module, holds_parts
 
 
 class Encoder(Module):
     """A network in two parts: `features` gives a row of numbers for each input, and `head`, the last layer, reads it.
 
     Attributes:
-        arguments: what it was made with, by name.
+        arguments: what it was made with, by name, but for Modules and Parameters: they would be here a second time.
         width: how many features there are.
         head: a Module from (N, width), which another may replace; `Identity` for none.
     """
@@ -18,7 +18,7 @@ class Encoder(Module):
     def __new__(cls, *args, **settings):
         self = super().__new__(cls)
         _, *given = inspect.signature(cls.__init__).bind_partial(self, *args).arguments.items()  # the first is this object
-        self.arguments = settings | dict(given)
+        self.arguments = {name: value for name, value in (settings | dict(given)).items() if not holds_parts(value)}
         return self
 
     def __init__(self, width: int, num_classes: int | None, bias: bool = True):
