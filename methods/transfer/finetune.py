@@ -43,11 +43,18 @@ def set_head(encoder: nn.Encoder, linear: Linear) -> None:
 
 
 def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
-    """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list."""
+    """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list.
+
+    An encoder in it (a CLIP's image tower) is not one layer: it has its own.
+    """
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
-        parts = name.split(".")
-        groups.setdefault(".".join(parts[:2 if len(parts) > 2 and parts[1].isdigit() else 1]), []).append(parameter)
+        parts, depth, inner = name.split("."), 0, getattr(encoder, name.partition(".")[0], None)
+        while isinstance(inner, nn.Encoder):
+            depth += 1
+            inner = getattr(inner, parts[depth], None)
+        of_list = len(parts) > depth + 2 and parts[depth + 1].isdigit()
+        groups.setdefault(".".join(parts[:depth + 1 + of_list]), []).append(parameter)
     return list(groups.values())
 
 

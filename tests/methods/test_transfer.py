@@ -11,6 +11,7 @@ from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.pictures import EncoderInput, preprocessing_of
 from methods.training.settings import RunError
 from methods.transfer import features, finetune, linear, pictures, tip_adapter
+from methods.vision_language import few_labels
 from minigrad import io, nn
 
 pytest.importorskip("sklearn")
@@ -249,6 +250,19 @@ def test_the_head_begins_as_the_linear_classifier():
     with mg.no_grad():
         net.eval()
         np.testing.assert_allclose(net(x).numpy(), found.scores(net.features(x).numpy()), rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_in_an_encoder_has_layers_of_its_own():
+    mg.random.seed(0)
+    tower = nn.VisionTransformer(8, 4, 3, 0, 12, 3, 3)
+    alone, named = finetune.layers(tower), few_labels.Named(tower, 5, 4)
+    inner = [*alone, tower.head.parameters()]
+    found = finetune.layers(named)
+    assert [[id(p) for p in layer] for layer in found] == [[id(p) for p in layer] for layer in (*inner, named.head.parameters())]
+    optimizers = finetune.make_optimizers(named, finetune.Config(lr=0.01, layer_decay=0.5))
+    rates = {id(p): o.lr for o in optimizers.values() for g in o.param_groups for p in g["params"]}
+    first, second = (rates[id(block.attn.qkv.weight)] for block in tower.blocks[:2])
+    assert second == pytest.approx(2 * first)
 
 
 def test_rates_fall_from_layer_to_layer_and_statistics_stay():
