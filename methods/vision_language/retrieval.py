@@ -35,5 +35,5 @@ def recall(queries: np.ndarray, found: np.ndarray, k: int, keys: np.ndarray | No
     cosine = queries @ found.T
     partners = np.eye(len(queries), dtype=bool) if keys is None else keys[:, None] == keys
     best = np.where(partners, cosine, -np.inf).max(1)
-    nearer = (np.where(partners, -np.inf, cosine) >= best[:, None]).sum(1)
+    nearer = (~(np.where(partners, -np.inf, cosine) < best[:, None])).sum(1)  # NaN finds nothing
     return float((nearer < k).mean())

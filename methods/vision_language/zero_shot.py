@@ -87,9 +87,9 @@ class Accuracy:
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 5) -> Accuracy:
-    """Of scores (N, classes) and labels (N,). A class with the same score as the right one stands before it."""
+    """Of scores (N, classes) and labels (N,). A class with the same score as the right one, or NaN, stands before it."""
     k = min(k, scores.shape[1])
-    above = (scores >= scores[np.arange(len(labels)), labels][:, None]).sum(1) - 1
+    above = (~(scores < scores[np.arange(len(labels)), labels][:, None])).sum(1) - 1
     means = [[float(np.mean([(above[labels == c] < most).mean() for c in np.unique(labels)])), float((above < most).mean())]
              for most in (1, k)]
     return Accuracy(k, means[0][1], means[1][1], means[0][0], means[1][0])

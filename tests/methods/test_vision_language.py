@@ -177,6 +177,15 @@ def test_recall_by_hand():
     assert retrieval.recall(queries, found, 1, np.array([0, 0, 0, 3])) == 0.75  # of equals each is a partner
 
 
+def test_scores_that_are_nan_are_wrong():
+    scores, labels = np.array([[np.nan] * 3, [2, np.nan, 1], [3, 2, 1], [np.nan, 2, 1]]), np.array([0, 0, 0, 0])
+    found = zero_shot.accuracy(scores, labels, 2)
+    assert (found.first, found.among) == (0.25, 0.5)  # one NaN stands before the right class
+    queries = np.eye(4)
+    queries[:3] = np.nan
+    assert [retrieval.recall(queries, np.eye(4), k) for k in (1, 3)] == [0.25, 0.25]
+
+
 def test_tip_adapter_by_its_equation():
     images, weights, known = (unit(rng.normal(size=(n, 6))) for n in (5, 3, 4))
     labels, expected = np.array([0, 1, 2, 1]), np.zeros((5, 3))
