@@ -375,7 +375,8 @@ class Sequential(Module):
     def __setitem__(self, i: int, module: Module):
         i = range(self.length)[operator.index(i)]
         if not callable(module):
-            raise TypeError(f"Sequential: module {i} cannot be called: {module!r}")
+            hint = "; a list of modules is given as Sequential(*modules)" if isinstance(module, (list, tuple)) else ""
+            raise TypeError(f"Sequential: module {i}, of type {type(module).__name__}, cannot be called{hint}")
         setattr(self, str(i), module)
 
 

@@ -465,10 +465,12 @@ def test_a_state_is_not_put_into_read_only_memory_and_changes_nothing():
 
 
 def test_what_cannot_be_called_is_no_part_of_a_sequence():
-    with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
+    with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
         nn.Sequential(nn.ReLU(), 3)
+    with pytest.raises(TypeError, match=r"module 0, of type list, cannot be called; .* Sequential\(\*modules\)$"):
+        nn.Sequential([nn.ReLU(), nn.ReLU()])
     net = nn.Sequential(nn.ReLU(), nn.Tanh())
-    with pytest.raises(TypeError, match="Sequential: module 1 cannot be called: 3"):
+    with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
         net[-1] = 3
     assert type(net[1]) is nn.Tanh
 
