@@ -6,13 +6,12 @@ NumPy (`axis`, not `dim`), are called with their arguments renamed.
 import numpy as np
 
 from .. import backend, fused, ops
-from ..ops import geometry
+from ..ops import geometry, loss
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
     binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss,
     interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss,
     nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss)
-from ..ops.loss import check_probabilities
 from ..tensor import Tensor, as_tensor
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
@@ -163,7 +162,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         raise ValueError(f"cross_entropy: one weight for each class wanted for an input {input.shape}, got {weight.shape}")
     classes = weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))  # along the axis of the classes
     if backend.is_float(target.dtype):
-        spread = (1 - label_smoothing) * check_probabilities(input, target) + label_smoothing / len(weight)
+        spread = (1 - label_smoothing) * loss.check_probabilities(input, target) + label_smoothing / len(weight)
         losses = ops.cross_entropy(input, spread * classes, reduction="none")
         total = losses.size
     else:
