@@ -226,9 +226,14 @@ def test_copies_and_pickles():
     assert x.grad.tolist() == [2, 4]
     both = copy.deepcopy([x, x])
     assert both[0] is both[1]
-    for duplicate in (copy.deepcopy, pickle.dumps):
-        with pytest.raises(RuntimeError, match="detach"):
+    for duplicate, said in ((copy.deepcopy, "copied"), (copy.copy, "copied"), (pickle.dumps, "pickled")):
+        with pytest.raises(RuntimeError, match=f"{said}.* x.detach"):
             duplicate(x * 2)
+    for twin in (y := x.copy(), np.copy(x), mg.copy(x)):
+        assert mg.grad((twin * twin).sum(), x).tolist() == [2, 4]
+    y = y.detach()
+    y[0] = 7
+    assert x.tolist() == [1, 2] and mg.Tensor([[1], [2]]).T.copy().numpy().flags.f_contiguous
     from minigrad import nn
     layer = nn.Linear(2, 3)
     again = pickle.loads(pickle.dumps(layer))

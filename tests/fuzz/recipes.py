@@ -33,7 +33,7 @@ def within(low, high):
 
 
 group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu"
-      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not stop_gradient", within(-3, 3))
+      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not copy stop_gradient", within(-3, 3))
 group("log log2 log10 log1p sqrt rsqrt reciprocal", within(0.3, 3))
 group("arcsin arccos arctanh tan", within(-0.9, 0.9))
 group("arccosh", within(1.2, 4))

@@ -14,7 +14,8 @@ QUICK = settings(max_examples=6, deadline=None, derandomize=True)
 HALF = {np.float16: 2e-3, bfloat16: 1e-2}  # and the rounding of a result
 
 UNARY = {  # name: (NumPy's function, domain)
-    "negative": (np.negative, (-2, 2)), "reciprocal": (np.reciprocal, (0.5, 2)), "square": (np.square, (-2, 2)),
+    "copy": (np.copy, (-2, 2)), "negative": (np.negative, (-2, 2)), "reciprocal": (np.reciprocal, (0.5, 2)),
+    "square": (np.square, (-2, 2)),
     "exp": (np.exp, (-2, 2)), "exp2": (np.exp2, (-2, 2)), "expm1": (np.expm1, (-2, 2)), "log": (np.log, (0.5, 3)),
     "log2": (np.log2, (0.5, 3)), "log10": (np.log10, (0.5, 3)), "log1p": (np.log1p, (-0.5, 3)), "sqrt": (np.sqrt, (0.5, 3)),
     "sin": (np.sin, (-2, 2)), "cos": (np.cos, (-2, 2)), "tan": (np.tan, (-1, 1)), "arcsin": (np.arcsin, (-0.8, 0.8)),
