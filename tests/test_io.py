@@ -1,6 +1,7 @@
 """Where checkpoints and cached files land: permissions, links, folders, what errors leave behind."""
 import json
 import os
+import pathlib
 import stat
 import sys
 
@@ -130,6 +131,9 @@ def test_a_full_disk_is_an_error_of_the_system_and_the_old_file_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
         with pytest.raises(OSError, match="c is not written: .*(os error|too large)"):
             io.save(tmp_path / "c", {"a": np.ones(10000)})
+        with pytest.raises(OSError) as caught, files.replacing(tmp_path / "d") as part:
+            pathlib.Path(part).write_bytes(bytes(30000))
+        assert caught.value.filename == str(tmp_path / "d")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os.listdir(tmp_path) == ["c"] and (io.load(tmp_path / "c")[0]["a"] == ARRAYS["a"]).all()

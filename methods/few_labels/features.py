@@ -60,16 +60,18 @@ class Store:
             self.rows.setdefault(self.records["key"][i].tobytes(), i)
 
     def add(self, keys: list[bytes], x: np.ndarray) -> None:
-        """Adds records of new keys, each once, with features (N, width)."""
-        with open(self.path, "ab") as file, _locked(file):
-            self._scan()
-            new = {key: i for i, key in enumerate(keys) if key not in self.rows}
-            records = np.zeros(len(new), self.kind)
-            for j, (key, i) in enumerate(new.items()):
-                records[j] = np.void(key), x[i]
-            file.truncate(len(self.records) * self.kind.itemsize)
-            file.write(records.tobytes())
-            file.flush()
+        """Adds records of new keys, each once, with features (N, width). OSError: the disk is full."""
+        try:
+            with open(self.path, "ab") as file, _locked(file):
+                self._scan()
+                new = {key: i for i, key in enumerate(keys) if key not in self.rows}
+                records = np.zeros(len(new), self.kind)
+                for j, (key, i) in enumerate(new.items()):
+                    records[j] = np.void(key), x[i]
+                file.truncate(len(self.records) * self.kind.itemsize)
+                file.write(records.tobytes())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; set MINIGRAD_CACHE to a folder with more room", str(self.path)) from None
         self._scan()
 
 

@@ -38,7 +38,9 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         yield temporary
         os.chmod(temporary, mode)  # a library may have put a file of its own in the place of the empty one
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)  # a full disk does not say which file it has no place for
         raise

@@ -582,6 +582,20 @@ def test_features_in_a_cache_that_can_only_be_read_are_not_encoded_again(tmp_pat
     assert found.store.path.parent != first.store.path.parent
 
 
+def test_a_disk_that_is_full_of_features_is_named(tmp_path):
+    resource = pytest.importorskip("resource")
+    store, before = features.Store(tmp_path / "records", 100), resource.getrlimit(resource.RLIMIT_FSIZE)
+    store.add([b"0" * 16], np.ones((1, 100)))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900, before[1]))
+        with pytest.raises(OSError, match="set MINIGRAD_CACHE.*records"):
+            store.add([b"1" * 16, b"2" * 16], np.ones((2, 100)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    store.add([b"2" * 16], np.full((1, 100), 2))
+    assert [*store.rows] == [b"0" * 16, b"2" * 16] and store.records["x"][:, 0].tolist() == [1, 2]
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.text(max_size=20) | st.sampled_from(["..", ".", "a/b", "..\\x", "train", "Unlabelled", "con\n", "", " ", ".hidden"]))
 def test_a_class_name_is_one_folder_of_the_folder(name):
