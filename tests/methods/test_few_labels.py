@@ -587,7 +587,7 @@ def test_a_disk_that_is_full_of_features_is_named(tmp_path):
     store, before = features.Store(tmp_path / "records", 100), resource.getrlimit(resource.RLIMIT_FSIZE)
     store.add([b"0" * 16], np.ones((1, 100)))
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (900, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
         with pytest.raises(OSError, match="set MINIGRAD_CACHE.*records"):
             store.add([b"1" * 16, b"2" * 16], np.ones((2, 100)))
     finally:
