@@ -17,8 +17,8 @@ def sharpen(p: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(N,) to (N, classes) float32."""
-    return np.eye(classes, dtype=np.float32)[labels]
+    """(N,) to (N, classes) float32. ValueError for a label that is none of the classes, such as -1."""
+    return mg.one_hot(labels, classes).numpy()
 
 
 def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:

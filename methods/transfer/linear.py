@@ -45,9 +45,9 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
         x: (N, width) labelled features; y: (N,) their classes.
 
     Raises:
-        ValueError: a class has no label.
+        ValueError: a class has no label, or a label is of no class.
     """
-    check_present(y, classes)
+    check_labels(y, classes)
     mean = x.mean(0, dtype=np.float64)
     centred = x - mean
     z = unit(centred)
@@ -97,9 +97,9 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
     Where a class has one label nothing can be left out; the strength is then 0.01.
 
     Raises:
-        ImportError: scikit-learn is missing; ValueError: a class has no label, or there is one class.
+        ImportError: scikit-learn is missing; ValueError: as of `prototypes`, or there is one class.
     """
-    check_present(y, classes, 2)
+    check_labels(y, classes, 2)
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
     mean, scale, (u, s, vt) = _decomposed(x)
@@ -128,10 +128,12 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
 PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
 
 
-def check_present(y: np.ndarray, classes: int, least: int = 1) -> None:
-    """Raises ValueError if one of the classes has no label among y (N,), or there are fewer of them than `least`."""
+def check_labels(y: np.ndarray, classes: int, least: int = 1) -> None:
+    """Raises ValueError if a class has no label among y (N,), a label is of no class, or there are fewer classes than `least`."""
     if classes < least:
         raise ValueError(f"linear classifier: {least} classes or more are needed, not {classes}")
+    if other := sorted({*y.tolist()} - {*range(classes)}):
+        raise ValueError(f"linear classifier: labels are from 0 to {classes - 1}, not {', '.join(map(str, other))}")
     if missing := sorted({*range(classes)} - {*y.tolist()}):
         raise ValueError(f"linear classifier: each class needs a label, and there is none of {', '.join(map(str, missing))}")
 

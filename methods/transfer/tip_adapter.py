@@ -18,7 +18,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import Tensor, nn
 
-from .linear import FACTORS, check_present, log_loss, unit
+from .linear import FACTORS, check_labels, log_loss, unit
 
 ALPHAS = (0.0, 1.0, 3.0, 10.0)
 BETAS = (1.0, 3.0, 5.5, 10.0)
@@ -52,9 +52,9 @@ def cache(x: np.ndarray, y: np.ndarray, classes: int) -> Cache:
     """The cache of labelled features x (n, width) with their classes y (n,).
 
     Raises:
-        ValueError: a class has no label.
+        ValueError: a class has no label, or a label is of no class.
     """
-    check_present(y, classes)
+    check_labels(y, classes)
     mean = x.mean(0, dtype=np.float64)
     f, onehot, n = unit(x - mean), np.eye(classes)[y], np.arange(len(x))
     sums = onehot.T @ f

@@ -25,6 +25,13 @@ def test_sharpening():
     np.testing.assert_allclose(objectives.sharpen(p, 1e-3), np.eye(3)[[0, 2]], atol=1e-12)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_what_is_no_class_is_no_label(label):
+    assert objectives.one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match="num_classes=3"):
+        objectives.one_hot(np.array([0, label]), 3)
+
+
 def test_mixup_keeps_most_of_each_example():
     x = np.eye(50, dtype=np.float32)
     mixed, labels = objectives.mixup(x, x, np.random.default_rng(0), 0.75)

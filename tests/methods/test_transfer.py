@@ -90,6 +90,8 @@ def test_few_labels_and_few_features(name, classes, each, width):
 @pytest.mark.parametrize("fit", [linear.prototypes, linear.logistic, tip_adapter.cache])
 def test_a_class_without_a_label_is_refused(fit):
     x, y = clouds(0)
+    with pytest.raises(ValueError, match="labels are from 0 to 2, not -1"):
+        fit(x, np.append(y[:-1], -1), 3)
     with pytest.raises(ValueError, match="each class needs a label, and there is none of 1, 3"):
         fit(x[y != 1], y[y != 1], 4)
     if fit is linear.logistic:
