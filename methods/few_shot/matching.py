@@ -70,7 +70,7 @@ class Context(nn.Module):
 def log_probabilities(support: Tensor, queries: Tensor, way: int, scale: float | Tensor = 1.0) -> Tensor:
     """log of (1): support embeddings (way * shot, d), class by class, and queries (n, d), to (n, way)."""
     attention = mg.log_softmax(scale * (unit(queries) @ unit(support).T), 1)
-    return mg.logsumexp(attention.reshape(len(queries), way, -1), 2)
+    return mg.logsumexp(attention.reshape(len(queries), way, len(support) // way), 2)
 
 
 class MatchingNetwork(FewShotClassifier):

@@ -52,7 +52,7 @@ class Siamese(FewShotClassifier):
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         """Each class's mean p: examples (way * shot, size), class by class, and queries (n, size), to (n, way)."""
         p = mg.sigmoid(self.logits(queries[:, None], prepared[None]))
-        return p.reshape(len(queries), way, -1).mean(2)
+        return p.reshape(len(queries), way, len(prepared) // way).mean(2)
 
     def probabilities(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         p = self.compare(prepared, queries, way)

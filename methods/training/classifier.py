@@ -100,7 +100,7 @@ class Classifier:
             prepared = self.net.prepare(tensor(self.net, support), len(self.support))
             return np.concatenate([self.net.probabilities(
                 prepared, tensor(self.net, queries[i:i + batch]), len(self.support)).numpy()
-                for i in range(0, len(queries), batch)])
+                for i in range(0, len(queries) or 1, batch)])
 
 
 def load_classifier(path: str | os.PathLike, device: str = "cpu") -> Classifier:

@@ -105,4 +105,4 @@ def encode(encoder: Callable, images: np.ndarray, batch: int = 250) -> np.ndarra
     Args:
         images: (N, C, H, W), bytes or float32 in [0, 1].
     """
-    return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images), batch)])
+    return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images) or 1, batch)])

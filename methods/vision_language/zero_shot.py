@@ -69,7 +69,7 @@ def image_features(encoder: nn.Encoder, x: np.ndarray, preprocessing: nn.Preproc
         return x
     found = []
     with evaluating(encoder):
-        for i in range(0, len(x), batch):
+        for i in range(0, len(x) or 1, batch):
             inputs = x[i:i + batch] if preprocessing is None else normalised(scaled(x[i:i + batch]), preprocessing)
             found.append(encoder.features(tensor(encoder, inputs)).numpy())
     return np.concatenate(found)

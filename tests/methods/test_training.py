@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from methods.semi_supervised import METHODS, label_propagation
-from methods.training import checkpoint, comparison, evaluation, networks, objectives, prediction
+from methods.training import checkpoint, comparison, encoders, evaluation, networks, objectives, prediction
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -23,6 +23,7 @@ from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import RunError, RunSettings, check, record, report_errors, setting, subset
+from methods.vision_language import zero_shot
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
 
@@ -223,6 +224,7 @@ def test_few_shot_probabilities(tmp_path, name, arguments, monkeypatch):
     monkeypatch.setattr(again.net, "prepare", lambda *args: calls.append(args) or prepare(*args))
     np.testing.assert_allclose(again.probabilities(support[:, 0].astype(np.float32) / 255, batch=1), p, rtol=1e-4)
     assert len(calls) == 1
+    assert again.probabilities(np.zeros((0, 1, 28, 28), np.float32)).shape == (0, 3)
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -393,6 +395,13 @@ def test_outputs_in_batches_leave_the_network_as_it_was():
     assert outputs.shape == (7, 2) and net.training and all((before[k] == v).all() for k, v in net.state_dict().items())
     np.testing.assert_allclose(outputs, net.eval()(Tensor(x)).numpy(), rtol=1e-5)
     assert objectives.one_hot(np.array([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("outputs", [evaluation.in_batches, encoders.encode, zero_shot.image_features])
+def test_of_no_pictures_there_are_no_outputs(outputs):
+    width = 64 if outputs is zero_shot.image_features else 2
+    for dtype in (np.float32, np.uint8):
+        assert outputs(networks.SmallConv(3, 2), np.zeros((0, 3, 16, 16), dtype)).shape == (0, width)
 
 
 # -- faults of run folders ---------------------------------------------------------------------------------------------
