@@ -12,6 +12,7 @@ from .loss import *  # noqa: F403
 from .move import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .pool import *  # noqa: F403
+from .products import *  # noqa: F403
 from .projection import *  # noqa: F403
 from .recurrent import *  # noqa: F403
 from .reduce import *  # noqa: F403

@@ -12,7 +12,7 @@ from .activation import _floating
 from .declare import operation
 from .elementwise import where
 from .geometry import real, several
-from .linalg import matmul
+from .products import matmul
 from .reduce import softmax
 from .shape import concatenate, repeat, swapaxes
 

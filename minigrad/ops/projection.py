@@ -10,7 +10,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .declare import operation
 from .geometry import whole
 from .index import _add_at
-from .linalg import matmul
+from .products import matmul
 from .shape import transpose
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import sigmoid, tanh
-from .linalg import matmul
+from .products import matmul
 from .shape import stack
 
 

@@ -1,4 +1,4 @@
-"""Products of matrices in the threads of our kernels; see `blas`. Definitions: minigrad/ops/linalg.py (matmul) and
+"""Products of matrices in the threads of our kernels; see `blas`. Definitions: minigrad/ops/products.py (matmul) and
 projection.py (linear)."""
 import math
 
