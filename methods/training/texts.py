@@ -117,8 +117,8 @@ def tokenised(texts: Sequence[str], vocabulary: WordPiece, tokens: int) -> Rows:
 
 
 def padded(rows: Rows, value: int) -> np.ndarray:
-    """Rows of different lengths as one array, filled up at their ends."""
-    table = np.full((len(rows), max(map(len, rows))), value, np.int64)
+    """Rows of different lengths as one array, filled up at their ends; one column of no rows."""
+    table = np.full((len(rows), max(map(len, rows), default=1)), value, np.int64)
     for line, row in zip(table, rows):
         line[:len(row)] = row
     return table
@@ -126,14 +126,14 @@ def padded(rows: Rows, value: int) -> np.ndarray:
 
 def filled(rows: Rows) -> np.ndarray:
     """Where `padded` has the rows themselves: True, and False for what fills them up."""
-    lengths = np.array([len(row) for row in rows])
-    return np.arange(lengths.max()) < lengths[:, None]
+    lengths = np.array([len(row) for row in rows], int)
+    return np.arange(max(lengths, default=1)) < lengths[:, None]
 
 
 def by_length(rows: Rows, batch: int) -> Iterator[np.ndarray]:
-    """The places of all rows, `batch` at a time, those of a batch about equally long: padding costs time."""
+    """The places of all rows, `batch` at a time, those of a batch about equally long: padding costs time. Of none: none, once."""
     order = np.argsort([len(row) for row in rows], kind="stable")
-    return (order[i:i + batch] for i in range(0, len(order), batch))
+    return (order[i:i + batch] for i in range(0, len(order) or 1, batch))
 
 
 class TextBatches:

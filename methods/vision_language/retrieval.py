@@ -14,7 +14,7 @@ def text_embeddings(net: CLIP, vocabulary: BytePairs, texts: Sequence[str], batc
     """T, (N, dim)."""
     found = []
     with evaluating(net):
-        for i in range(0, len(texts), batch):
+        for i in range(0, len(texts) or 1, batch):
             ids = vocabulary.encode(texts[i:i + batch], net.length)
             found.append(net.embed_texts(Tensor(ids).to(net.s.device)).numpy())
     return np.concatenate(found)

@@ -76,6 +76,13 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     assert method.schedule(0, 100) < method.schedule(10, 100) == 1 > method.schedule(99, 100)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_of_no_texts_there_are_no_outputs(pooling):
+    net = SentenceEncoder(nn.BERT(60, 16, 1, 2, 32, 16), 3, pooling)
+    assert outputs(net, [], 0).shape == (0, 3)
+    assert padded([], 0).shape == filled([]).shape == (0, 1)
+
+
 def test_text_batches_are_about_equally_long_and_complete():
     rng = np.random.default_rng(0)
     rows = [np.full(n, k) for k, n in enumerate(rng.integers(1, 40, 75))]

@@ -90,6 +90,10 @@ def test_the_same_caption_of_different_ones_is_no_negative(vocabulary):
     assert float(found) == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_of_no_texts_there_are_no_embeddings(vocabulary):
+    assert retrieval.text_embeddings(network("contrastive", vocabulary), vocabulary, []).shape[0] == 0
+
+
 def test_embeddings_have_length_one_and_logits_their_factor(vocabulary):
     net, x, ids = network("contrastive", vocabulary), rng.random((3, 3, 8, 8)), vocabulary.encode(CAPTIONS, 12)
     images = unit(net.image.features(x).numpy() @ net.image.head.weight.numpy().T)
