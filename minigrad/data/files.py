@@ -1,4 +1,5 @@
 """Where data lives on disk, downloads, and a cache of decoded arrays."""
+import codecs
 import io
 import os
 import pathlib
@@ -75,6 +76,21 @@ def open_zip(path: str | os.PathLike, content: bytes | None = None) -> zipfile.Z
             archive.close()
             raise ValueError(f"{path} cannot be read: {fault}")
     return archive
+
+
+def text_of(content: bytes) -> str:
+    """A file's text: UTF-8, or UTF-16 that begins with a byte order mark, as some spreadsheets write.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        text = content.decode("utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        if "\0" not in text:
+            return text
+    except UnicodeDecodeError:
+        pass
+    raise ValueError("it is no text in UTF-8; save it with that encoding, in spreadsheets called CSV UTF-8")
 
 
 def cached(key: str, make: Callable[[], np.ndarray], shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@
 | a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
 | rows without a text or a label, of other length     | skipped, with the reason in `skipped`                              |
 | a quotation mark that is never closed               | ValueError                                                         |
-| files that are not UTF-8, empty                     | skipped, with the reason in `skipped`                              |
+| files that are neither UTF-8 nor UTF-16, empty      | skipped, with the reason in `skipped`                              |
 """
 import collections
 import contextlib
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from .files import text_of
 from .folder import arrange, find_files, some
 
 TABLES = {".tsv": "\t", ".csv": ","}
@@ -133,7 +134,7 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     rows that repeat it, as in joined tables, are left out.
 
     Raises:
-        ValueError: it is no table in UTF-8, or empty.
+        ValueError: it is no text, see `text_of`, or empty.
     """
     text, delimiter = table_text(name, content)
     if name.lower().endswith(".tsv"):  # quotation marks are text there
@@ -154,12 +155,12 @@ def table_text(name: str, content: bytes) -> tuple[str, str | None]:
     """The text of a table, and what parts its columns if a first line such as `sep=;` says it, which is empty then; else None.
 
     Raises:
-        ValueError: it is no text in UTF-8.
+        ValueError: it is no text, see `text_of`.
     """
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{name} is no text in UTF-8") from None
+        text = text_of(content)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     said = re.match(r'"?sep=([,;\t|])"?(?=[\r\n])', text, re.IGNORECASE)
     return (text[said.end():], said[1]) if said else (text, None)
 
@@ -266,18 +267,15 @@ def _folders(path, skipped, notes):
 
 
 def decode_text(content: bytes) -> str:
-    """The text of a file, white space as single spaces. ValueError: it is none in UTF-8, or empty."""
+    """The text of a file, white space as single spaces. ValueError: it is none, see `text_of`, or empty."""
     return " ".join(decode_lines(content).split())
 
 
 def decode_lines(content: bytes) -> str:
-    """The text of a file as it is. ValueError: it is none in UTF-8, or empty."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
-    if not text.strip() or "\0" in text:
-        raise ValueError("it is empty" if not text.strip() else "it is no text in UTF-8")
+    """The text of a file as it is. ValueError: it is none, see `text_of`, or empty."""
+    text = text_of(content)
+    if not text.strip():
+        raise ValueError("it is empty")
     return text
 
 

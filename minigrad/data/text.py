@@ -2,11 +2,11 @@
 
 | found in a text of your own                                   | what happens                                                |
 |---------------------------------------------------------------|-------------------------------------------------------------|
-| a `.txt` file; a folder or zip of them, sub-folders too       | read as UTF-8                                               |
+| a `.txt` file; a folder or zip of them, sub-folders too       | read as UTF-8, or as UTF-16 with a byte order mark          |
 | blank lines                                                   | divide a file into documents                                |
 | lines, half of which or more end like sentences               | each line by itself is divided into sentences               |
 | other lines                                                   | wrapped: joined, then divided; lines where that gives one   |
-| not UTF-8, empty, no text, a dead link                        | skipped, with the reason in `skipped`                       |
+| of another encoding, empty, no text, a dead link              | skipped, with the reason in `skipped`                       |
 | other endings, `.hidden` files                                | not read                                                    |
 """
 import dataclasses
@@ -22,7 +22,7 @@ from types import ModuleType
 
 import numpy as np
 
-from .files import data_dir
+from .files import data_dir, text_of
 from .folder import content_of, files_below, printable
 
 GLOSSES = "wordnet-glosses.tsv.gz"
@@ -140,15 +140,10 @@ def read_texts(path: str | os.PathLike) -> Texts:
     documents = []
     for name, read in files:
         try:
-            content = content_of(read)
-            if b"\0" in content:
-                raise ValueError("it is no text in UTF-8")
-            found = list(paragraphs(content.decode("utf-8-sig")))
+            found = list(paragraphs(text_of(content_of(read))))
             if not found:
                 raise ValueError("it is empty")
             documents += found
-        except UnicodeDecodeError:
-            skipped[printable(name)] = "it is no text in UTF-8"
         except ValueError as error:
             skipped[printable(name)] = str(error)
     if not documents:

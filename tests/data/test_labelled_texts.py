@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from methods.few_labels import look
 from methods.peft.prediction import texts_in
-from minigrad.data.labelled_texts import made_up_reviews, read_labelled_texts
+from minigrad.data.labelled_texts import decode_text, made_up_reviews, read_labelled_texts
 
 
 def write(path, text):
@@ -139,8 +139,21 @@ def test_nothing_there_and_other_encodings(tmp_path):
     with pytest.raises(FileNotFoundError, match="no texts at"):
         read_labelled_texts(tmp_path / "none.tsv")
     (tmp_path / "a.tsv").write_bytes("gr\u00fcn\t1\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="a.tsv is no text in UTF-8"):
+    with pytest.raises(ValueError, match="a.tsv: it is no text in UTF-8; save it"):
         read_labelled_texts(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_are_read_in_the_encodings_that_say_what_they_are(tmp_path, encoding):
+    (tmp_path / "a.tsv").write_bytes("gr\u00fcn\t1\nrot\t0\n".encode(encoding))
+    assert read_labelled_texts(tmp_path / "a.tsv").texts == ["gr\u00fcn", "rot"]
+    assert decode_text("gr\u00fcn\n ist".encode(encoding)) == "gr\u00fcn ist"
+
+
+@pytest.mark.parametrize("content", [b"gr\xfcn", b"a\0b", b"\xff\xfea", "gr\u00fcn".encode("utf-16-be")], ids=str)
+def test_other_encodings_say_what_to_do(content):
+    with pytest.raises(ValueError, match="no text in UTF-8; save it with that encoding"):
+        decode_text(content)
 
 
 @pytest.mark.parametrize("labels, classes", [
