@@ -1,4 +1,5 @@
 """The pictures to be labelled, one after the other, what was clicked, and undo."""
+import contextlib
 import os
 import pathlib
 import threading
@@ -9,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.data.folder import File, hidden, printable
+from minigrad.data.folder import PARTS, File, hidden, printable
 
 from . import label_log
-from .look import Folder
+from .look import Folder, empty_folders
 
 LONGEST = 100  # characters of a class's name
 EXCERPT = 2000  # characters of a text
-PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "unlabelled", "unlabeled"}
 
 
 @dataclass
@@ -41,7 +41,7 @@ class LabelQueue:
         folder: its labels change with each click.
         suggest: the places of pictures to label next, most worth first; called when all before are done.
         guess: the most probable class of a picture, or an empty string.
-        classes: names that may be clicked besides the folder's.
+        classes: names that may be clicked besides those of the folder's labels and of its empty sub-folders.
         move: files are moved into the folders of their classes.
     """
 
@@ -49,6 +49,9 @@ class LabelQueue:
                  classes: tuple[str, ...] = (), *, move: bool = False):
         self.folder, self.suggest, self.guess, self.move = folder, suggest, guess, move
         self.classes = list(dict.fromkeys((*folder.classes, *map(_class_name, classes))))
+        for name in empty_folders(folder.path):
+            with contextlib.suppress(ValueError):  # a name that cannot be moved to
+                self.classes += {_class_name(name)}.difference(self.classes)
         self.clicks: list[Click] = []
         self.skipped: set[int] = set()
         self.lock = threading.RLock()

@@ -5,6 +5,7 @@ without sub-folders, or with one alone, is all unlabelled. What is in `test/` is
 files in such folders, the rows of a `.csv` or `.tsv` file, of which some have a label, or the lines of a `.txt` file.
 """
 import collections
+import contextlib
 import dataclasses
 import io
 import operator
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, counted, find_files, open_picture, printable, skipped_line, some
+from minigrad.data.folder import (
+    PARTS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
 from minigrad.data.labelled_texts import (
     LABEL, TABLES, decode_lines, decode_text, lines_of, table_rows, text_column, too_long)
 
@@ -158,6 +160,9 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
         found.others += collections.Counter()  # without those that are 0
     kinds, tested, notes = _classes(list(found.files), what)
     notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]
+    if empty := empty_folders(path):
+        notes.append(f"Nothing lies in {some(empty)} yet: with --label {'it is a class' if len(empty) == 1 else 'they are classes'} "
+                     "to click.")
     return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, log, what)
 
 
@@ -174,6 +179,17 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     sizes = _sizes(list(readers.values())) if what == "picture" else []
     return Folder(path, files, list(readers.values()), labels, np.array([name in tested for name in files]), classes, unusable,
                   notes, sizes, log, what)
+
+
+def empty_folders(path: str | os.PathLike) -> list[str]:
+    """The folders in a folder in which nothing lies: classes whose first picture is still to be clicked."""
+    names = []
+    for folder in pathlib.Path(path).glob("*/"):
+        with contextlib.suppress(OSError):
+            if (folder.is_dir() and not hidden(folder.name) and folder.name.lower() not in PARTS
+                    and all(map(hidden, os.listdir(folder)))):
+                names.append(printable(folder.name))
+    return sorted(names)
 
 
 def _table(path, out):

@@ -36,7 +36,7 @@ import numpy as np
 from .files import GIB, open_zip
 
 _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
-_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
           "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 Decoded = TypeVar("Decoded")
 RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
@@ -357,7 +357,7 @@ def counted(count: int, one: str, several: str | None = None) -> str:
 
 
 def _part(folder):
-    return _PARTS.get(folder.lower())
+    return PARTS.get(folder.lower())
 
 
 def _peel(paths):

@@ -606,6 +606,20 @@ def test_a_class_name_is_one_folder_of_the_folder(name):
     assert len(pathlib.PurePosixPath("own", kind).parts) == 2 and kind not in (".", "..") and "\\" not in kind
 
 
+def test_empty_folders_are_classes_to_click(tmp_path):
+    path = make_folder(tmp_path / "own", 1, 2)
+    for name in ("a bird", "cats", "unlabelled", ".git", "kept"):
+        (path / name).mkdir(exist_ok=True)
+    (path / "cats" / ".DS_Store").write_text("")
+    (path / "kept" / "notes.txt").write_text("x")
+    folder, _ = read(path)
+    assert any("Nothing lies in a bird, cats yet" in line for line in folder.description())
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, classes=("cats",), move=True)
+    assert queue.state()["classes"] == [*folder.classes, "cats", "a bird"]
+    queue.label(int(folder.unlabelled[0]), "a bird")
+    assert len(list((path / "a bird").iterdir())) == 1
+
+
 @pytest.mark.parametrize("kind", ("..", "a/b", "", 3, None, "unlabelled", "x" * 101))
 def test_names_that_no_class_can_have_change_nothing(kind, tmp_path):
     path = make_folder(tmp_path / "own", 2, 2)
