@@ -71,5 +71,5 @@ class EMA:
 
 def _moved(average, value, decay):
     module = xp(average)
-    kept = module.where(module.isinf(average), average.dtype.type(0), average)  # infinity less itself is not a number
+    kept = module.where(module.isfinite(average), average, average.dtype.type(0))  # infinity less itself is not a number
     average += average.dtype.type(1 - decay) * (value - kept)
