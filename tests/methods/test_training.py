@@ -339,7 +339,7 @@ def test_a_signal_saves_and_ends(tmp_path, capsys, number):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stopped:
         trained(tmp_path, evaluate=lambda done: signal.raise_signal(number) or {}, evaluate_every=3)
-    assert stopped.value.code == 128 + number and "stopped after 3 steps" in capsys.readouterr().out
+    assert stopped.value.code == 128 + number and "stopped after 3 steps; the same command continues\n" in capsys.readouterr().out
     assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")["step"] == 3 and signal.getsignal(number) is before
 
 
