@@ -1,6 +1,7 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
 from . import cuda_graph, tree
 from .backend import cuda_available, random
+from .backend.cpu.threads import get_num_threads, set_num_threads
 from .cuda_graph import capture
 from .gradient_check import check_derivatives
 from .graph_picture import draw_graph

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad.backend.cpu import blas, memory, threads
 from minigrad.backend.cpu.elementwise import relu
 
@@ -188,9 +189,15 @@ def test_children_forked_while_threads_compute_do_not_hang_nor_do_those_threads(
     assert done.stdout == "all came back\n", done.stderr
 
 
-def test_set_num_threads_rejects_zero():
+def test_the_number_of_threads_is_set():
+    mg.set_num_threads(3)
+    assert mg.get_num_threads() == threads.get_num_threads() == 3
     with pytest.raises(ValueError, match="at least one"):
-        threads.set_num_threads(0)
+        mg.set_num_threads(0)
+    for number in (1.0, True, "2", None, np.ones(2), mg.Tensor([1, 2])):
+        with pytest.raises(TypeError, match="set_num_threads: a whole number"):
+            mg.set_num_threads(number)
+    assert mg.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("n, parts", [(0, 2), (1, 2), (5, 2), (10, 3)])

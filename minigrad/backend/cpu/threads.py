@@ -22,8 +22,8 @@ _busy = threading.Lock()  # held while a parallel loop runs: a loop inside it, o
 on_change = []  # functions that are told the number of threads when it is set
 
 
-def get_num_threads():
-    """The number of threads of a parallel loop: `MINIGRAD_NUM_THREADS`, or the cores this process may use.
+def get_num_threads() -> int:
+    """The number of threads that share the CPU's work: as set, `MINIGRAD_NUM_THREADS`, or the cores this process may use.
 
     Raises:
         ValueError: the variable is no whole number from 1 on.
@@ -38,8 +38,8 @@ def get_num_threads():
     return _num_threads
 
 
-def set_num_threads(n):
-    """Use `n` threads in the parallel loops that start from now on.
+def set_num_threads(n: int) -> None:
+    """Shares the CPU's work that begins from now on by `n` threads. Results may differ in their last digits.
 
     Raises:
         TypeError: `n` is no whole number; ValueError: it is below 1.
