@@ -402,12 +402,12 @@ def test_what_is_no_list_of_parameters_is_refused(kind):
     net = nn.Sequential(nn.Linear(2, 2))
     for params, error, said in [
             (p, TypeError, "Tensor of shape"), ({"params": [p]}, TypeError, "dict"), ({p}, TypeError, "set"),
-            (None, TypeError, "None"), (nn.Linear(1, 1), TypeError, "net.parameters"),
+            (None, TypeError, "None"), (nn.Linear(1, 1), TypeError, r"net.parameters\(\), not Linear$"),
             (net, TypeError, "must be a Tensor, not Linear"), (dict(net.named_parameters()), TypeError, "dict"),
             ([p, np.ones(2)], TypeError, r"\[1\] must be a Tensor, not ndarray"), ([[p]], TypeError, "list"),
             ([p, q, p], ValueError, "stands twice"), ([p * 2], ValueError, "leaf"),
             ([{"params": [p]}, {"params": [q, p]}], ValueError, r"param_groups\[1\].*stands twice"),
-            ([{"params": [p]}, q], TypeError, "dict with 'params'"), ([{"lr": 0.1}], TypeError, "dict with 'params'"),
+            ([{"params": [p]}, q], TypeError, "dict with 'params'"), ([{"lr": 0.1, "parms": [p]}], TypeError, r"dict with 'params', not dict with \[lr, parms\]$"),
             ([{"params": p}], TypeError, r"\['params'\].*Tensor of shape"), ([{"params": []}], ValueError, "no parameters"),
             ([{"params": [p], "rate": 0.1}], ValueError, r"unknown settings \['rate'\]"),
             (iter(()), ValueError, "no parameters")]:

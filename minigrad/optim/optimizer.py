@@ -297,7 +297,12 @@ def _listed(params, name):
 
 
 def _described(value):
-    return f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else f"{type(value).__name__} {value!r:.60}"
+    if isinstance(value, Tensor):
+        return f"a Tensor of shape {value.shape}"
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with {_some([str(key) for key in value])}"
+    shown = repr(value)
+    return type(value).__name__ + (f" {shown:.60}" if "\n" not in shown else "")
 
 
 def _some(names, most=4):
