@@ -192,7 +192,7 @@ def test_folders_that_hold_no_clip(tmp_path):
     other = dataclasses.replace(self_supervised.settings("simclr"), data="digits", steps=1, batch=4, network="small",
                                 pictures=40, out=str(tmp_path / "other"))
     self_supervised.main(other)
-    with pytest.raises(SystemExit, match="a run of examples.clip is wanted, the network of this one is of type SmallConv"):
+    with pytest.raises(SystemExit, match="a run of examples.clip is wanted; the network of this one is of type SmallConv"):
         trained.load(other.out)
 
 
