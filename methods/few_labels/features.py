@@ -71,7 +71,8 @@ class Store:
                 file.truncate(len(self.records) * self.kind.itemsize)
                 file.write(records.tobytes())
         except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}; set MINIGRAD_CACHE to a folder with more room", str(self.path)) from None
+            advice = f"{error.strerror}; set MINIGRAD_CACHE to a folder with more room"
+            raise OSError(error.errno, advice, str(self.path)) from None
         self._scan()
 
 

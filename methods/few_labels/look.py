@@ -161,8 +161,8 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
     kinds, tested, notes = _classes(list(found.files), what)
     notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]
     if empty := empty_folders(path):
-        notes.append(f"Nothing lies in {some(empty)} yet: with --label {'it is a class' if len(empty) == 1 else 'they are classes'} "
-                     "to click.")
+        notes.append(f"Nothing lies in {some(empty)} yet: with --label "
+                     f"{'it is a class' if len(empty) == 1 else 'they are classes'} to click.")
     return _folder(path, found.files, kinds, tested, dict(found.skipped), notes, log, what)
 
 

@@ -40,7 +40,8 @@ def load(folder: str, device: str = "cpu") -> Trained:
         if (path / CHECKPOINT).is_file():
             found = load_network(path / CHECKPOINT, device)
             if not isinstance(found.net, VisionLanguage):
-                raise ValueError(f"a run of examples.clip is wanted; the network of this one is of type {type(found.net).__name__}")
+                raise ValueError("a run of examples.clip is wanted; the network of this one is of type "
+                                 f"{type(found.net).__name__}")
             prompts = Prompts.of(checkpoint.load(path / CHECKPOINT)["state"]["prompts"])
             return Trained(found.net, nn.Preprocessing(**asdict(found.preprocessing)), prompts)
         image, text, scale, preprocessing = nn.load_clip(folder)
