@@ -128,6 +128,15 @@ def test_augmented_assignment_under_no_grad_changes_what_is_trained(name, kind):
     np.testing.assert_array_equal(w.numpy(), getattr(operator, name)(start, other.numpy()))
 
 
+def test_augmented_assignment_keeps_the_shape_of_what_is_trained():
+    p = mg.nn.Parameter(np.ones((2, 2)))
+    with mg.no_grad():
+        for name, other in (("matmul", np.ones(2)), ("matmul", np.ones((2, 3))), ("add", np.ones((3, 2, 2)))):
+            with pytest.raises(ValueError, match=rf"{name}: .* keeps its shape \(2, 2\), and the result has shape"):
+                getattr(operator, f"i{name}")(p, other)
+    assert (p.numpy() == 1).all()
+
+
 def test_augmented_assignment_elsewhere_makes_a_new_tensor_or_is_an_error():
     for p in mg.nn.Linear(2, 1).parameters():
         with pytest.raises(RuntimeError, match=r"a Parameter is changed in place under no_grad\(\) only"):

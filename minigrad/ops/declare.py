@@ -140,7 +140,11 @@ def _set_operator(name, function, reflected):
                                "for the graph make a new Tensor, as in w = 2 * w")
         if graph or self._node is not None or not (self._requires_grad or self._is_parameter) or not _is_operand(other):
             return NotImplemented
-        self[...] = function(self, other)
+        result = function(self, other)
+        if result.shape != self.shape:
+            raise ValueError(f"{name}: what is changed in place keeps its shape {self.shape}, and the result has shape "
+                             f"{result.shape}")
+        self[...] = result
         return self
 
     setattr(Tensor, f"__{name}__", forward)
