@@ -194,6 +194,9 @@ def test_the_number_of_threads_is_set():
     assert mg.get_num_threads() == threads.get_num_threads() == 3
     with pytest.raises(ValueError, match="at least one"):
         mg.set_num_threads(0)
+    for number in (1025, 10**6, 10**12):  # with which OpenMP ends the process
+        with pytest.raises(ValueError, match="at most 1024"):
+            mg.set_num_threads(number)
     for number in (1.0, True, "2", None, np.ones(2), mg.Tensor([1, 2])):
         with pytest.raises(TypeError, match="set_num_threads: a whole number"):
             mg.set_num_threads(number)
@@ -328,7 +331,7 @@ def test_threads_are_whole_numbers(number):
     assert threads.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("value", ["0", "-3", "two", "1.5", "²"])
+@pytest.mark.parametrize("value", ["0", "-3", "two", "1.5", "²", "1025", "1000000"])
 def test_the_variable_of_threads_is_checked(value, monkeypatch):
     monkeypatch.setenv("MINIGRAD_NUM_THREADS", value)
     monkeypatch.setattr(threads, "_num_threads", None)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .blas import blas_threads, single_threaded_blas
 
+MOST = 1024  # threads: of many more OpenMP ends the process
 _num_threads = None  # decided at the first use
 _queue = None  # the pool: jobs that waiting threads pick up
 _workers = 0  # threads that listen to the queue (the calling thread comes on top)
@@ -26,14 +27,14 @@ def get_num_threads() -> int:
     """The number of threads that share the CPU's work: as set, `MINIGRAD_NUM_THREADS`, or the cores this process may use.
 
     Raises:
-        ValueError: the variable is no whole number from 1 on.
+        ValueError: the variable is no whole number from 1 to 1,024.
     """
     global _num_threads
     if _num_threads is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         given = os.environ.get("MINIGRAD_NUM_THREADS", "").strip() or str(cores)
-        if not given.isdecimal() or int(given) < 1:
-            raise ValueError(f"MINIGRAD_NUM_THREADS={given}: a whole number of threads from 1 on wanted")
+        if not given.isdecimal() or not 1 <= int(given) <= MOST:
+            raise ValueError(f"MINIGRAD_NUM_THREADS={given}: a whole number of threads from 1 on wanted, at most {MOST}")
         _num_threads = int(given)
     return _num_threads
 
@@ -42,7 +43,7 @@ def set_num_threads(n: int) -> None:
     """Shares the CPU's work that begins from now on by `n` threads. Results may differ in their last digits.
 
     Raises:
-        TypeError: `n` is no whole number; ValueError: it is below 1.
+        TypeError: `n` is no whole number; ValueError: it is below 1 or above 1,024.
     """
     global _num_threads
     try:
@@ -53,6 +54,8 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"set_num_threads: a whole number of threads wanted, not {n!r}")
     if number < 1:
         raise ValueError(f"set_num_threads: expected at least one thread, got {n}")
+    if number > MOST:
+        raise ValueError(f"set_num_threads: expected at most {MOST} threads, got {n}")
     _num_threads = number
     for tell in on_change:
         tell(_num_threads)
