@@ -60,7 +60,7 @@ class Store:
             self.rows.setdefault(self.records["key"][i].tobytes(), i)
 
     def add(self, keys: list[bytes], x: np.ndarray) -> None:
-        """Adds records of new keys, each once, with features (N, width). OSError: the disk is full."""
+        """Adds records of new keys, each once, with features (N, width). OSError: they cannot be written."""
         try:
             with open(self.path, "ab") as file, _locked(file):
                 self._scan()
@@ -71,7 +71,7 @@ class Store:
                 file.truncate(len(self.records) * self.kind.itemsize)
                 file.write(records.tobytes())
         except OSError as error:
-            advice = f"{error.strerror}; set MINIGRAD_CACHE to a folder with more room"
+            advice = f"{error.strerror}; set MINIGRAD_CACHE to a folder that has room for them"
             raise OSError(error.errno, advice, str(self.path)) from None
         self._scan()
 

@@ -21,7 +21,7 @@ from minigrad import data
 from minigrad.data.folder import (
     PARTS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
 from minigrad.data.labelled_texts import (
-    LABEL, TABLES, decode_lines, decode_text, lines_of, table_rows, text_column, too_long)
+    LABEL, TABLES, decode_lines, decode_text, excess, lines_of, table_rows, text_column)
 
 from . import label_log
 
@@ -201,8 +201,8 @@ def _table(path, out):
     readers, kinds, unusable = {}, {}, {}
     for i, row in rows[begin:]:
         text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
-        if not text or too_long(row, width):
-            unusable[f"row {i}"] = f"{len(row)} cells, not {width}" if text else "it has no text"
+        if why := excess(row, width) if text else "it has no text":
+            unusable[f"row {i}"] = why
             continue
         name = f"row {i} ({zlib.crc32(text.encode()):08x})"
         readers[name] = lambda text=text: text.encode()

@@ -16,7 +16,7 @@ from methods.training.prediction import Prediction, most_probable
 from methods.training.texts import tokenised
 from minigrad import nn
 from minigrad.data.folder import content_of, find_files, printable, skipped_line
-from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, lines_of, table_rows, text_column, too_long
+from minigrad.data.labelled_texts import TABLES, decode_lines, decode_text, excess, lines_of, table_rows, text_column
 
 from . import load, read
 
@@ -142,10 +142,10 @@ def _texts(name, content):
     if pathlib.Path(name).suffix.lower() in TABLES:
         rows = table_rows(name, content)
         begin, at, _, width = text_column([row for _, row in rows])
-        skipped = {f"{name}, row {i}": f"{len(row)} cells, not {width}" for i, row in rows if too_long(row, width)}
+        skipped = {i: why for i, row in rows if (why := excess(row, width))}
         if skipped:
-            print(skipped_line(skipped), file=sys.stderr)
-        found = [row[at] for _, row in rows[begin:] if at < len(row) and not too_long(row, width)]
+            print(skipped_line({f"{name}, row {i}": why for i, why in skipped.items()}), file=sys.stderr)
+        found = [row[at] for i, row in rows[begin:] if at < len(row) and i not in skipped]
     else:
         try:
             found = lines_of(decode_lines(content))

@@ -12,7 +12,7 @@ from minigrad.nn import Module
 
 from . import checkpoint
 from .evaluation import in_batches
-from .forward import tensor
+from .forward import slices, tensor
 from .pictures import EncoderInput, Preprocessing, preprocessing_of
 
 
@@ -98,9 +98,8 @@ class Classifier:
         support, queries = in_batches(self.net, known, batch), in_batches(self.net, images, batch)
         with mg.no_grad():
             prepared = self.net.prepare(tensor(self.net, support), len(self.support))
-            return np.concatenate([self.net.probabilities(
-                prepared, tensor(self.net, queries[i:i + batch]), len(self.support)).numpy()
-                for i in range(0, len(queries) or 1, batch)])
+            return np.concatenate([self.net.probabilities(prepared, tensor(self.net, some), len(self.support)).numpy()
+                                   for some in slices(queries, batch)])
 
 
 def load_classifier(path: str | os.PathLike, device: str = "cpu") -> Classifier:

@@ -10,7 +10,7 @@ from minigrad import io, nn
 
 from .classifier import Architecture, Classifier, full_name, load_network
 from .evaluation import in_batches
-from .forward import evaluating, tensor
+from .forward import evaluating, slices, tensor
 from .images import scaled
 from .pictures import EncoderInput, Preprocessing
 from .run import write_whole
@@ -105,4 +105,4 @@ def encode(encoder: Callable, images: np.ndarray, batch: int = 250) -> np.ndarra
     Args:
         images: (N, C, H, W), bytes or float32 in [0, 1].
     """
-    return np.concatenate([in_batches(encoder, scaled(images[i:i + batch]), batch) for i in range(0, len(images) or 1, batch)])
+    return np.concatenate([in_batches(encoder, scaled(some), batch) for some in slices(images, batch)])

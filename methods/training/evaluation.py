@@ -3,13 +3,13 @@ import numpy as np
 
 from minigrad.nn import Module
 
-from .forward import evaluating, tensor
+from .forward import evaluating, slices, tensor
 
 
 def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
     """The outputs for all of x (N, ...), in evaluation mode and without a graph, so many at a time."""
     with evaluating(net):
-        return np.concatenate([net(tensor(net, x[i:i + batch])).numpy() for i in range(0, len(x) or 1, batch)])
+        return np.concatenate([net(tensor(net, some)).numpy() for some in slices(x, batch)])
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Passing arrays through a network."""
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from minigrad.nn import Module
 def tensor(net: Module, x: np.ndarray) -> Tensor:
     """An array as a float32 Tensor on the device of the network."""
     return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
+
+
+def slices(rows: Sequence, batch: int) -> Iterator[Sequence]:
+    """So many rows at a time, in order; of none an empty slice, of which a network's outputs have their shape."""
+    return (rows[i:i + batch] for i in range(0, len(rows) or 1, batch))
 
 
 def tensor_like(array: np.ndarray, x: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from minigrad.data.folder import find_files, skipped_line, some
 from minigrad.data.labelled_texts import LabelledTexts, made_up_reviews, read_labelled_texts
 from minigrad.data.text import PARTS_OF_SPEECH, WordPiece
 
+from .forward import slices
+
 NAMES = ("reviews", "sst2", "glosses")
 
 
@@ -133,7 +135,7 @@ def filled(rows: Rows) -> np.ndarray:
 def by_length(rows: Rows, batch: int) -> Iterator[np.ndarray]:
     """The places of all rows, `batch` at a time, those of a batch about equally long: padding costs time. Of none: none, once."""
     order = np.argsort([len(row) for row in rows], kind="stable")
-    return (order[i:i + batch] for i in range(0, len(order) or 1, batch))
+    return slices(order, batch)
 
 
 class TextBatches:

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from methods.training.forward import evaluating, tensor
+from methods.training.forward import evaluating, slices, tensor
 from minigrad import Tensor
 from minigrad.data import BytePairs
 
@@ -14,8 +14,8 @@ def text_embeddings(net: CLIP, vocabulary: BytePairs, texts: Sequence[str], batc
     """T, (N, dim)."""
     found = []
     with evaluating(net):
-        for i in range(0, len(texts) or 1, batch):
-            ids = vocabulary.encode(texts[i:i + batch], net.length)
+        for some in slices(texts, batch):
+            ids = vocabulary.encode(some, net.length)
             found.append(net.embed_texts(Tensor(ids).to(net.s.device)).numpy())
     return np.concatenate(found)
 

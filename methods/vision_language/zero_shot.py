@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import evaluating, tensor
+from methods.training.forward import evaluating, slices, tensor
 from methods.training.images import scaled
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
@@ -69,8 +69,8 @@ def image_features(encoder: nn.Encoder, x: np.ndarray, preprocessing: nn.Preproc
         return x
     found = []
     with evaluating(encoder):
-        for i in range(0, len(x) or 1, batch):
-            inputs = x[i:i + batch] if preprocessing is None else normalised(scaled(x[i:i + batch]), preprocessing)
+        for some in slices(x, batch):
+            inputs = some if preprocessing is None else normalised(scaled(some), preprocessing)
             found.append(encoder.features(tensor(encoder, inputs)).numpy())
     return np.concatenate(found)
 

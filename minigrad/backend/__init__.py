@@ -38,6 +38,11 @@ def is_float(dtype):
     return dtype.kind == "f" or dtype.char == "E"
 
 
+def may_be_real(dtype):
+    """Whether a dtype may be one of real numbers; another library's, which NumPy does not know, may be any."""
+    return not isinstance(dtype, np.dtype) or dtype.kind in "fiub" or is_float(dtype)
+
+
 def is_half(dtype):
     """Whether a dtype is float16 or bfloat16: memory for numbers that are better computed with in float32."""
     return dtype.char in "eE"

@@ -25,7 +25,7 @@ import numpy as np
 
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
-from .labelled_texts import csv_rows, delimiter_by, table_text, too_long
+from .labelled_texts import csv_rows, delimiter_by, excess, table_text
 
 TABLE = "captions.csv"
 COLUMNS = {"image": ("image", "file", "filename", "file_name", "picture"), "caption": ("caption", "text", "title"),
@@ -214,9 +214,8 @@ def _rows(name, read, skipped):
                          f"{','.join(header)[:80]!r}")
     found = []
     for number, row in rows[1:]:
-        if too_long(row, len(header)):
-            skipped[f"{TABLE} line {number}"] = (f"{len(row)} cells, not {len(header)}; a caption with commas wants quotation "
-                                                 "marks")
+        if why := excess(row, len(header)):
+            skipped[f"{TABLE} line {number}"] = f"{why}; a caption with commas wants quotation marks"
         elif any(cell.strip() for cell in row):
             found.append((number, {column: cell.strip() for column, cell in zip(columns(header), row) if column}))
     return found

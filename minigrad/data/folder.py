@@ -37,7 +37,7 @@ from .files import GIB, open_zip
 
 _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
-          "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
+         "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 Decoded = TypeVar("Decoded")
 RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
 

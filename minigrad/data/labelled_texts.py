@@ -111,7 +111,7 @@ def _table(name, content, skipped, columns=None):
     width = len(numbered[0][1]) if header else collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0]
     if width < 2:
         raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {width} cells")
-    numbered = [(i, row if too_long(row, width) else row[:width]) for i, row in numbered[header:]]
+    numbered = [(i, row if excess(row, width) else row[:width]) for i, row in numbered[header:]]
     whole = [row for _, row in numbered if len(row) == width]
     if None in named and whole:
         named = columns or _guessed(name, whole, *named)
@@ -208,9 +208,10 @@ def _even_delimiter(text, most=100):
     return ","
 
 
-def too_long(row: list[str], width: int) -> bool:
-    """Whether something stands behind the columns of a table, as where a text with a comma is not in quotation marks."""
-    return any(cell.strip() for cell in row[width:])
+def excess(row: list[str], width: int) -> str:
+    """What is said of a row in which something stands behind the columns of its table, as where a text with a comma is not in
+    quotation marks; else nothing."""
+    return f"{len(row)} cells, not {width}" if any(cell.strip() for cell in row[width:]) else ""
 
 
 def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
@@ -218,10 +219,13 @@ def named_columns(rows: list[list[str]]) -> tuple[int | None, int | None]:
 
     Where it names one alone, a word that stands in its column again, in another row than this, is no name but a value.
     """
-    first, *others = [[cell.strip().lower() for cell in row] for row in rows]
+    def plain(cells):
+        return [cell.strip().lower() for cell in cells]
+
+    first = plain(rows[0])
     at, of = (next((first.index(word) for word in words if word in first), None) for words in (TEXT, LABEL))
     alone = of if at is None else at if of is None else None
-    if alone is not None and any(row[alone:alone + 1] == [first[alone]] and row != first for row in others):
+    if alone is not None and any(plain(row[alone:alone + 1]) == [first[alone]] and plain(row) != first for row in rows[1:]):
         return None, None
     return at, of
 

@@ -153,7 +153,7 @@ class Module:
         own = {name: array for name, array in own.items() if name in state}
         for name, array in own.items():
             dtype = getattr(state[name], "dtype", None)
-            if dtype is None or isinstance(dtype, np.dtype) and dtype.kind not in "fiub" and not backend.is_float(dtype):
+            if dtype is None or not backend.may_be_real(dtype):
                 raise TypeError(f"load_state_dict: '{name}' is no array of real numbers, but {type(state[name]).__name__}")
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import execution, is_float, xp
+from ..backend import execution, may_be_real, xp
 from ..versions import mark_changed
 from ..tensor import Tensor
 from .update import run_update
@@ -268,19 +268,13 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
             if np.shape(value) not in ((), (1,)):
                 raise ValueError(f"{owner}: '{name}' must be a number, not of shape {np.shape(value)}")
             found[name] = number(value.item() if hasattr(value, "item") else value, f"{owner}: '{name}'")
-        elif not _real(value):
+        elif not may_be_real(value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype):
             raise TypeError(f"{owner}: '{name}' is no array of real numbers, but {_described(value)}")
         elif tuple(np.shape(value)) != own[name].shape:
             raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, not {own[name].shape}")
         else:
             found[name] = xp(own[name]).asarray(value, dtype=own[name].dtype)
     return found
-
-
-def _real(value):
-    dtype = getattr(value, "dtype", None)
-    dtype = np.asarray(value).dtype if dtype is None else dtype
-    return not isinstance(dtype, np.dtype) or dtype.kind in "fiub" or is_float(dtype)  # another library's dtype may be any
 
 
 def trust(p, direction):
