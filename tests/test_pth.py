@@ -369,7 +369,7 @@ def test_hostile_files_are_refused_at_once(name, tmp_path):
     start = time.process_time()
     with pytest.raises(ValueError, match=message or "is not read: ") as caught:
         io.load(path)
-    # Half a second on a free machine, several in a large process on a busy one; without their bounds, minutes.
+    # Half a second on a free machine; the rest is for busy ones.
     assert time.process_time() - start < 10 and len(str(caught.value)) < 400 + len(str(path))
     tracemalloc.start()
     try:
