@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 next_event = itertools.count(1).__next__  # numbers recorded operations and changes in place in the order in which they happen
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -59,14 +60,20 @@ class recording(contextlib.ContextDecorator):
         return generate
 
 
-def no_grad() -> contextlib.AbstractContextManager:
-    """Context manager and decorator: operations inside build no graph."""
-    return recording(False)
+def no_grad(function: Callable | None = None) -> contextlib.AbstractContextManager | Callable:
+    """Context manager and decorator, `@no_grad` or `@no_grad()`: operations inside build no graph."""
+    return _around(False, function)
 
 
-def enable_grad() -> contextlib.AbstractContextManager:
+def enable_grad(function: Callable | None = None) -> contextlib.AbstractContextManager | Callable:
     """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
-    return recording(True)
+    return _around(True, function)
+
+
+def _around(on, function):
+    if function is not None and not callable(function):
+        raise TypeError(f"{'enable' if on else 'no'}_grad: what it decorates is a function, not {type(function).__name__}")
+    return recording(on) if function is None else recording(on)(function)
 
 
 @contextlib.contextmanager

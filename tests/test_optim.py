@@ -358,6 +358,7 @@ def test_another_state_is_refused_and_changes_nothing(kind):
     wrong = [(KeyError, {}, "missing"),
              (KeyError, state | {"mean.9": np.zeros(4)}, r"unknown \[mean.9\]"),
              (KeyError, state | {"lr.1": np.array(0.1)}, "lr.1"), (ValueError, state | {"steps": np.array(-1)}, "steps"),
+             (ValueError, state | {"steps": np.array(2.5)}, "'steps' must be a whole number"),
              (ValueError, state | {"lr": np.array(np.nan)}, "lr"),
              (ValueError, state | {"lr": np.zeros(2)}, "must be a number"), (TypeError, state | {"lr": "high"}, "lr")]
     for other in KINDS:
@@ -387,11 +388,13 @@ def test_other_states_of_averages_and_scalers_are_refused():
     state = ema.state_dict()
     for error, given in ((KeyError, {}), (KeyError, state | {"more": np.zeros(1)}),
                          (ValueError, state | {"weight": np.zeros((1, 3))}), (TypeError, state | {"bias": np.full(5, None)}),
-                         (ValueError, state | {"updates": np.array(-1)})):
+                         (ValueError, state | {"updates": np.array(-1)}), (ValueError, state | {"updates": np.array(2.7)}),
+                         (ValueError, state | {"bias": np.full(5, -1e39)})):
         with pytest.raises(error, match="EMA.load_state_dict"):
             ema.load_state_dict(given)
         assert {k: v.tolist() for k, v in ema.state_dict().items()} == before
-    for error, given in ((KeyError, {"scale": 2.0}), (ValueError, {"scale": np.array(np.nan), "good": 1})):
+    for error, given in ((KeyError, {"scale": 2.0}), (ValueError, {"scale": np.array(np.nan), "good": 1}),
+                         (ValueError, {"scale": 2.0, "good": 0.5})):
         with pytest.raises(error, match="LossScaler.load_state_dict"):
             scaler.load_state_dict(given)
 

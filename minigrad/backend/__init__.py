@@ -96,6 +96,24 @@ def where(condition, x, y):
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 
+def fitting(name, array, like):
+    """The array in the dtype of `like` and on its device.
+
+    Raises:
+        ValueError: that loses more than digits: a finite number becomes infinite, or a whole number another.
+    """
+    module = xp(like)
+    array = module.asarray(array)
+    if array.dtype == like.dtype:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(like.dtype)
+        lost = module.isinf(cast) & ~module.isinf(array) if is_float(like.dtype) else cast != array
+    if lost.any():
+        raise ValueError(f"{name} holds {array[lost].flat[0]!s}, which {like.dtype} cannot represent")
+    return cast
+
+
 def runs_cuda_kernels(array):
     """Whether what is done with this array is done by the device that runs the CUDA kernels: it is on the GPU."""
     return execution.kernels_take_numpy or xp(array) is not np

@@ -141,8 +141,9 @@ class Module:
             strict: with False names that are missing keep their numbers, and unknown ones are ignored.
 
         Raises:
-            KeyError: names are missing or unknown; ValueError: a shape differs, or the module's array is in read-only memory;
-                TypeError: `state` is no dict of arrays of real numbers. Nothing is changed then.
+            KeyError: names are missing or unknown; ValueError: a shape differs, a number does not fit the dtype of the module's
+                array, or that is in read-only memory; TypeError: `state` is no dict of arrays of real numbers. Nothing is
+                changed then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: a dict of arrays wanted, not {type(state).__name__}")
@@ -160,9 +161,10 @@ class Module:
             if isinstance(array, np.ndarray) and not array.flags.writeable:
                 raise ValueError(f"load_state_dict: the module's '{name}' is in read-only memory and cannot be changed in place; "
                                  "copy it")
+        new = {name: backend.fitting(f"load_state_dict: '{name}'", state[name], array) for name, array in own.items()}
         for name, array in own.items():
             mark_changed(array)
-            array[...] = backend.xp(array).asarray(state[name])
+            array[...] = new[name]
 
     def to(self, target: str | np.dtype | type) -> "Module":
         """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.

@@ -64,7 +64,7 @@ class EMA:
                 changed then.
         """
         arrays = matching("EMA.load_state_dict", state, self.average, ["updates"])
-        self.updates = int(arrays.pop("updates"))
+        self.updates = arrays.pop("updates")
         for name, value in arrays.items():
             self.average[name][...] = value
 

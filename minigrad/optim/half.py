@@ -76,4 +76,4 @@ class LossScaler:
     def load_state_dict(self, state: dict) -> None:
         """Puts back what `state_dict` returned. KeyError, ValueError if it is another's; nothing is changed then."""
         found = matching("LossScaler.load_state_dict", state, {}, ["scale", "good"])
-        self.scale, self.good = found["scale"], int(found["good"])
+        self.scale, self.good = found["scale"], found["good"]

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import execution, may_be_real, xp
+from ..backend import execution, fitting, may_be_real, xp
 from ..versions import mark_changed
+from ..ops.geometry import whole
 from ..tensor import Tensor
 from .update import run_update
+
+_COUNTS = {"steps", "updates", "good"}  # names, before a dot, of the whole numbers in state dicts
 
 
 class Optimizer:
@@ -221,10 +224,10 @@ class Optimizer:
         rates, counts = [arrays.pop(name, base) for name in rates], [arrays.pop(name, steps) for name in counts]
         for name, a in own.items():
             a[...] = arrays[name]
-        self.lr, self.steps = base, int(steps)
+        self.lr, self.steps = base, steps
         for group, rate in zip(self.param_groups, rates):
             group["lr"] = rate
-        self._counts = [int(count) for count in counts]
+        self._counts = counts
 
 
 def number(value, name: str, below: float = math.inf, least: float = 0) -> float:
@@ -251,11 +254,11 @@ def instance(value, kind: type, name: str) -> None:
 
 
 def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optional: Sequence[str] = ()) -> dict:
-    """What a state dict holds: arrays like those in `own` and on their devices, and numbers, as floats.
+    """What a state dict holds: arrays like those in `own` and on their devices, and numbers: floats, and ints that count.
 
     Raises:
         TypeError: `state` is no dict, or does not hold real numbers; KeyError: names are missing or unknown; ValueError: an
-            array's shape is not that of `own`, or a number is negative.
+            array's shape is not that of `own`, a number does not fit its dtype, is negative, or counts and is not whole.
     """
     instance(state, Mapping, f"{owner}: state")
     known = {*own, *scalars, *optional}
@@ -268,12 +271,14 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
             if np.shape(value) not in ((), (1,)):
                 raise ValueError(f"{owner}: '{name}' must be a number, not of shape {np.shape(value)}")
             found[name] = number(value.item() if hasattr(value, "item") else value, f"{owner}: '{name}'")
+            if name.partition(".")[0] in _COUNTS:
+                found[name] = whole(owner, f"'{name}'", found[name], 0)
         elif not may_be_real(value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype):
             raise TypeError(f"{owner}: '{name}' is no array of real numbers, but {_described(value)}")
         elif tuple(np.shape(value)) != own[name].shape:
             raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, not {own[name].shape}")
         else:
-            found[name] = xp(own[name]).asarray(value, dtype=own[name].dtype)
+            found[name] = fitting(f"{owner}: '{name}'", value, own[name])
     return found
 
 

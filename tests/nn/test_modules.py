@@ -464,6 +464,23 @@ def test_a_state_is_not_put_into_read_only_memory_and_changes_nothing():
     assert all((before[name] == array).all() for name, array in net.state_dict().items())
 
 
+class _Counting(nn.Module):
+    def __init__(self):
+        self.weight, self.count, self.seen = nn.Parameter(np.zeros(2, np.float32)), np.zeros(2, np.int8), np.zeros(2, bool)
+
+
+@pytest.mark.parametrize("name, values", [("weight", [0, 1e300]), ("weight", [-1e39, 0]), ("count", [2.7, 1]), ("count", [0, 300]),
+                                          ("count", [np.nan, 0]), ("count", [0, np.inf]), ("seen", [0, 2])])
+def test_a_state_of_numbers_that_do_not_fit_is_refused_and_changes_nothing(name, values):
+    net = _Counting()
+    state = {"weight": np.ones(2), "count": np.ones(2), "seen": np.ones(2)}
+    with pytest.raises(ValueError, match=f"load_state_dict: '{name}' holds .*, which {getattr(net, name).dtype} cannot represent"):
+        net.load_state_dict(state | {name: np.array(values, np.float64)})
+    assert not any(array.any() for array in net.state_dict().values())
+    net.load_state_dict(state | {"weight": np.array([np.nan, -np.inf])})
+    assert np.isnan(net.weight.data[0]) and net.weight.data[1] == -np.inf and net.count.all() and net.seen.all()
+
+
 def test_what_cannot_be_called_is_no_part_of_a_sequence():
     with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
         nn.Sequential(nn.ReLU(), 3)

@@ -313,6 +313,20 @@ def test_logaddexp_keeps_the_digits_of_a_difference():
         assert (float(a), float(b)) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("decorate", [mg.no_grad, mg.no_grad()])
+def test_no_grad_decorates_with_and_without_parentheses(decorate):
+    @decorate
+    def double(x):
+        """Twice x."""
+        return x * 2, mg.enable_grad(mg.square)(x)
+
+    values = double(X)
+    assert [value.requires_grad for value in values] == [False, True] and double.__doc__ == "Twice x."
+    for wrong in (False, X):
+        with pytest.raises(TypeError, match="no_grad: what it decorates is a function, not (bool|Tensor)"):
+            mg.no_grad(wrong)
+
+
 def test_no_grad_on_a_generator_function_records_nothing_and_leaves_the_caller_alone():
     @mg.no_grad()
     def generate(n):
