@@ -84,7 +84,8 @@ def answer(folder: Folder, features: Features, count: int, seed: int) -> Answer:
     notes = oddities.drop_copies(folder, features)
     if lost := folder.drop_empty_classes():
         notes.append(f"Of {', '.join(lost)} no labelled picture can be used, so there is no such class.")
-    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled)):
+    tests = folder.test if len(features.known(folder.test)) else folder.test[:0]  # the first answer need not know any
+    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled, tests)):
         notes.append(f"Time did not suffice to read {unread} of the {folder.what}s; these were left out at random.")
     known = features.known(folder.labelled)
     y, classes = folder.labels[known], len(folder.classes)

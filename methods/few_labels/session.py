@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 
+from methods.peft.prediction import FILE
+from methods.training.encoders import CHECKPOINT
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
@@ -24,9 +26,11 @@ from .saving import save
 from .text_families import FAMILIES, TextFamily
 
 FIRST_OF_CLASS = 2  # labelled pictures of each class that are read whatever time it takes
-FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer
+FIRST_TESTED = 50  # pictures to test on that are read whatever time it takes
+FIRST_LABELLED, FIRST_UNLABELLED = 10.0, 8.0  # seconds for the pictures of the first answer; of those to test on as for labelled
 AT_ONCE = 500  # pictures whose classes are predicted before the clock is looked at
 LAST_REPORT = 15.0  # seconds for the last report
+PREDICTIONS = "predictions.csv"  # in the run's folder: the classes of unlabelled pictures
 SOURCE = "source.txt"  # in the run's folder: where the pictures lie
 
 
@@ -107,16 +111,21 @@ def _run(config, began, folder, out, said):
     features.read(order[:FIRST_OF_CLASS * len(folder.classes)])
     features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
+    end = began + 60 * config.minutes
+    alone = config.label or end - time.monotonic() < LAST_REPORT
+    tests = at_random(folder.test, config.seed)
+    if alone and not config.label:
+        features.read(tests[:FIRST_TESTED])
+        features.read(tests, FIRST_LABELLED)
     first = answer(folder, features, config.suggest, config.seed)
     write(first, reader, out, began, np.inf, said)
     if config.label:
         serve(config, first)
-        return first
-    end = began + 60 * config.minutes
-    if end - time.monotonic() < LAST_REPORT:
+    if alone:
         return first
     features.read(spread(folder, folder.labelled), end - time.monotonic() - LAST_REPORT)
-    features.read(folder.test, end - time.monotonic() - LAST_REPORT)
+    features.read(tests[:FIRST_TESTED])
+    features.read(tests, end - time.monotonic() - LAST_REPORT)
     features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
     result = answer(folder, features, config.suggest, config.seed)
     if result.chosen is not None and len(result.chosen.tried()):
@@ -162,7 +171,9 @@ def write(result: Answer, reader: PictureReader | TextReader, out: RunFolder, be
     folder = result.folder
     if result.chosen is not None:
         save(result, reader, out.path)
-        write_csv(out.path / "predictions.csv", _predictions(result, end))
+        write_csv(out.path / PREDICTIONS, _predictions(result, end))
+    elif old := [name for name in (CHECKPOINT, FILE, PREDICTIONS) if (out.path / name).exists()]:
+        result.notes.append(f"{' and '.join(old)} in the run's folder are from an earlier answer, when there were other labels.")
     write_whole(out.path / "label_these_next.txt", "".join(f"{folder.files[i]}\n" for i in result.suggested))
     write_whole(out.path / "report.html", report.page(result, printable(str(out.path))))
     said += (new := [line for line in folder.description() + result.notes if line not in said])

