@@ -1,4 +1,4 @@
-"""Linear classifiers on features: class prototypes, ridge regression, logistic regression.
+"""Linear classifiers on features: class prototypes, ridge regression, logistic regression, support vector machines.
 
 Each is found from the labelled features alone, its strength of regularisation too, by leaving labels out. Each becomes the
 weight (classes, width) and bias (classes,) of a linear layer, so that a probe is a network's last layer.
@@ -101,31 +101,55 @@ def logistic(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float,
     """
     check_labels(y, classes, 2)
     from sklearn.linear_model import LogisticRegression
+    return _in_folds(lambda c: LogisticRegression(C=c, max_iter=300, tol=1e-3), x, y, classes, strengths, folds, log_loss)
+
+
+def svm(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...] = STRENGTHS, folds: int = 3) -> Linear:
+    """A linear support vector machine for each class against the rest: the strength with the fewest errors on left-out parts.
+
+    The loss is the squared hinge; scikit-learn's solver. A factor makes the scores' softmax probable, as in `ridge`.
+
+    Raises:
+        ImportError: scikit-learn is missing; ValueError: as of `logistic`.
+    """
+    check_labels(y, classes, 2)
+    from sklearn.svm import LinearSVC
+    return _in_folds(lambda c: LinearSVC(C=c, dual=False, tol=1e-3), x, y, classes, strengths, folds,
+                     lambda scores, y: 1 - _share(scores, y), sharpen=True)
+
+
+def _in_folds(machine, x, y, classes, strengths, folds, loss, sharpen=False):
+    """A Linear of what `machine(C)` finds, at the strength with the least loss(scores, y) on left-out folds.
+
+    C is 1 / (strength N) for N examples, as scikit-learn adds up what is a mean here.
+    """
     from sklearn.model_selection import StratifiedKFold
     mean, scale, (u, s, vt) = _decomposed(x)
     z = u * s  # the features in the space that the labelled ones span: as many numbers as labels
 
     def fit(rows, strength):
-        return LogisticRegression(C=1 / (strength * len(rows)), max_iter=300, tol=1e-3).fit(z[rows], y[rows])
+        found = machine(1 / (strength * len(rows))).fit(z[rows], y[rows])
+        weight, bias = found.coef_, found.intercept_
+        if classes == 2:  # one score, whose sign decides
+            weight, bias = (np.concatenate([-a / 2, a / 2]) for a in (weight, bias))
+        return weight, bias
 
-    folds, chosen, left_out = min(folds, np.bincount(y, minlength=classes).min()), ALONE, np.nan
+    folds, chosen, left_out, sharp = min(folds, np.bincount(y, minlength=classes).min()), ALONE, np.nan, 1.0
     if folds > 1:
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, y))
         held, least = np.concatenate([held for _, held in parts]), np.inf
         for strength in strengths:
-            log_p = np.concatenate([fit(train, strength).predict_log_proba(z[part]) for train, part in parts])
-            loss = -log_p[np.arange(len(held)), y[held]].mean()
-            if loss < least:
-                least, chosen, left_out = loss, strength, _share(log_p, y[held])
-    model = fit(np.arange(len(z)), chosen)
-    coefficients, bias = model.coef_, model.intercept_
-    if classes == 2:  # one score, whose sign decides
-        coefficients, bias = (np.concatenate([-a / 2, a / 2]) for a in (coefficients, bias))
-    weight = coefficients @ vt / scale
-    return Linear(weight, bias - weight @ mean, f"strength {chosen:g}", left_out)
+            scores = [z[part] @ weight.T + bias for train, part in parts for weight, bias in [fit(train, strength)]]
+            scores = np.concatenate(scores)
+            if loss(scores, y[held]) < least:
+                least, chosen, left_out = loss(scores, y[held]), strength, _share(scores, y[held])
+                sharp = sharpness(scores, y[held]) if sharpen else 1.0
+    weight, bias = fit(np.arange(len(z)), chosen)
+    weight, bias = sharp * weight @ vt / scale, sharp * bias
+    return Linear(weight, bias - weight @ mean, f"strength {chosen:g}" + (f", factor {sharp:.3g}" if sharpen else ""), left_out)
 
 
-PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic}
+PROBES = {"prototypes": prototypes, "ridge": ridge, "logistic": logistic, "svm": svm}
 
 
 def check_labels(y: np.ndarray, classes: int, least: int = 1) -> None:

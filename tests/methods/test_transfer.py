@@ -76,6 +76,22 @@ def test_logistic_regression_is_that_of_the_features(classes):
     np.testing.assert_allclose(p / p.sum(1, keepdims=True), model.predict_proba((queries - x.mean(0)) / scale), atol=0.01)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_svm_is_the_solution_of_its_problem_in_all_features(classes):
+    from sklearn.svm import LinearSVC
+    x, y = clouds(0, classes, each=8, width=40)
+    found = linear.svm(x, y, classes, (0.1,))
+    z = (x - x.mean(0)) / np.sqrt(((x - x.mean(0, dtype=float)) ** 2).sum(1).mean())
+    model = LinearSVC(C=1 / (0.1 * len(x)), tol=1e-8, max_iter=10000).fit(z, y)
+    factor = float(found.chosen.split()[-1])
+    scores = found.scores(x) / factor
+    if classes == 2:
+        scores = scores[:, 1] - scores[:, 0]
+    np.testing.assert_allclose(scores, model.decision_function(z), atol=0.02)
+    logits = found.scores(clouds(1, classes, width=40)[0])
+    assert found.left_out > 1 / classes and np.isfinite(logits).all()
+
+
 @pytest.mark.parametrize("name", linear.PROBES)
 @pytest.mark.parametrize("classes, each, width", [(2, 1, 5), (3, 1, 1), (2, 2, 3), (5, 3, 200)])
 def test_few_labels_and_few_features(name, classes, each, width):
@@ -87,14 +103,14 @@ def test_few_labels_and_few_features(name, classes, each, width):
         assert (linear.PROBES[name](x, y, classes).scores(x).argmax(1) == y).mean() > 0.9
 
 
-@pytest.mark.parametrize("fit", [linear.prototypes, linear.logistic, tip_adapter.cache])
+@pytest.mark.parametrize("fit", [linear.prototypes, linear.logistic, linear.svm, tip_adapter.cache])
 def test_a_class_without_a_label_is_refused(fit):
     x, y = clouds(0)
     with pytest.raises(ValueError, match="labels are from 0 to 2, not -1"):
         fit(x, np.append(y[:-1], -1), 3)
     with pytest.raises(ValueError, match="each class needs a label, and there is none of 1, 3"):
         fit(x[y != 1], y[y != 1], 4)
-    if fit is linear.logistic:
+    if fit in (linear.logistic, linear.svm):
         with pytest.raises(ValueError, match="2 classes or more are needed, not 1"):
             fit(x, np.zeros_like(y), 1)
 
@@ -109,9 +125,10 @@ def test_labels_that_stand_alone_are_not_left_out(counts, seed):
     for name in ("prototypes", "ridge"):
         left_out = linear.PROBES[name](x, y, len(counts)).left_out
         assert left_out == 1 if max(counts) > 1 else np.isnan(left_out), name
-    assert np.isnan(linear.logistic(x, y, len(counts)).left_out) == (min(counts) == 1)
+    for fit in (linear.logistic, linear.svm):
+        assert np.isnan(fit(x, y, len(counts)).left_out) == (min(counts) == 1)
     if max(counts) == 1:
-        assert all("strength 0.01" in linear.PROBES[name](x, y, len(counts)).chosen for name in ("ridge", "logistic"))
+        assert all("strength 0.01" in linear.PROBES[name](x, y, len(counts)).chosen for name in ("ridge", "logistic", "svm"))
 
 
 # -- features and pictures ---------------------------------------------------------------------------------------------
@@ -295,12 +312,15 @@ def test_rates_fall_from_layer_to_layer_and_statistics_stay():
 
 # -- the examples ------------------------------------------------------------------------------------------------------
 
-def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_path, capsys):
+def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_path, capsys, monkeypatch):
     pytest.importorskip("tyro")
     from examples import predict, transfer
     run = transfer.Run(data=folder, encoder=str(encoder_file), per_class=4, baselines=False, out=str(tmp_path / "run"))
     found = transfer.main(run)
     assert set(found) == set(linear.PROBES) and max(found.values()) > 0.6
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer, "MOST_FOR_SVM", 5)
+        assert set(transfer.main(dataclasses.replace(run, out=str(tmp_path / "other")))) == set(linear.PROBES) - {"svm"}
     assert "learning from 12 labels, 4 of each class (--per-class 0: from all)" in capsys.readouterr().out
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
     assert files == [".minigrad-run", "checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
