@@ -99,19 +99,28 @@ class Module:
         return [array for _, array in self.named_buffers()]
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """Pairs (name, Module) of the Modules directly below this one, those in lists, tuples and dicts too."""
+        """Pairs (name, Module) of the Modules directly below this one, those in lists, tuples and dicts too; each once."""
+        found = set()
         for name, module in _modules(vars(self)):
-            yield self._stored(name), module
+            if id(module) not in found:
+                found.add(id(module))
+                yield self._stored(name), module
 
     def children(self) -> list["Module"]:
         """The Modules directly below this one."""
         return [module for _, module in self.named_children()]
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
-        """Pairs (dotted name, Module): this Module, whose name is "", and all below it."""
+        """Pairs (dotted name, Module): this Module, whose name is "", and all below it; one in several places once."""
+        return self._walk(set())
+
+    def _walk(self, found):
+        if id(self) in found:
+            return
+        found.add(id(self))
         yield "", self
         for name, child in _modules(vars(self)):
-            for below, module in child.named_modules():
+            for below, module in child._walk(found):
                 yield self._stored(f"{name}.{below}" if below else name), module
 
     def modules(self) -> Iterator["Module"]:

@@ -19,17 +19,31 @@ def build(n):
     return n.Sequential(n.Linear(2, 3), n.Sequential(n.BatchNorm1d(3), n.ReLU()), n.Linear(3, 1))
 
 
-def test_parts_by_name_as_pytorch():
+def shared(n):
+    """A network of which one layer stands in three places."""
+    layer, act = n.Linear(2, 2), n.ReLU()
+    return n.Sequential(layer, act, layer, n.Sequential(act, layer))
+
+
+@pytest.mark.parametrize("build", [build, shared])
+def test_parts_by_name_as_pytorch(build):
     ours, theirs = build(nn), build(torch.nn)
     for method in ("named_modules", "named_children", "named_parameters"):
         a, b = ([(name, type(part).__name__) for name, part in getattr(net, method)()] for net in (ours, theirs))
         assert a == b, method
     assert [type(m).__name__ for m in ours.modules()] == [type(m).__name__ for m in theirs.modules()]
     assert ours.children() == [m for _, m in ours.named_children()]
-    assert [a.shape for a in ours.buffers()] == [(3,), (3,)]
+    assert list(ours.state_dict()) == [name for name in theirs.state_dict() if "num_batches" not in name]
 
 
-def test_apply_goes_from_the_bottom_to_the_top():
+def test_modules_of_a_module_that_holds_its_parent():
+    net = build(nn)
+    net[1].parent = net
+    assert len(list(net.modules())) == 6 and not any(module.training for module in net.eval().modules())
+
+
+@pytest.mark.parametrize("build", [build, shared])
+def test_apply_goes_from_the_bottom_to_the_top(build):
     orders = []
     for n in (nn, torch.nn):
         calls = []
@@ -39,6 +53,7 @@ def test_apply_goes_from_the_bottom_to_the_top():
     assert orders[0] == orders[1]
     net = build(nn).apply(lambda m: nn.init.ones_(m.weight) if isinstance(m, nn.Linear) else None)
     assert (net[0].weight.numpy() == 1).all() and (net[2].weight.numpy() == 1).all()
+    assert [a.shape for a in net.buffers()] == ([(3,), (3,)] if len(net) == 3 else [])
 
 
 def test_frozen_parameters_get_no_gradient():
