@@ -130,7 +130,9 @@ def _task(found, train, test, *rest):
 
 def _described(train, test, classes, templates, unseen, shown):
     lines = f"{shown}: {len(train)} pictures with captions to train on, {len(test)} to test on"
-    lines += f"; {len(classes)} classes: {some(classes)}" if classes else ""
+    lines += f"; {len(classes)} classes: {some(classes)}" if classes else "; no classes are known, so none are asked for by name"
+    if not classes and shown == "emoji":
+        lines += " (they stand in Unicode's emoji-test.txt, which is looked for beside the pictures)"
     lines += f"\nwithout a picture to train on: {some((classes[k] for k in unseen), 20)}" if unseen else ""
     return Task(train, test, classes, templates, unseen, lines)
 

@@ -277,6 +277,20 @@ def test_pictures_of_classes_that_are_never_seen():
         pictures.load("nowhere", 300)
 
 
+@pytest.mark.parametrize("groups", [False, True])
+def test_where_no_classes_are_known_that_is_said(tmp_path, monkeypatch, groups):
+    pytest.importorskip("emoji")
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path))
+    monkeypatch.setattr(data.emoji, "GROUPS", "groups.txt")  # a machine may have Unicode's file
+    for code in ("1f600", "1f408", "1f415", "1f3c4"):
+        (tmp_path / "noto-emoji").mkdir(exist_ok=True)
+        (tmp_path / "noto-emoji" / f"emoji_u{code}.png").write_bytes(b"no picture is read here")
+    if groups:
+        (tmp_path / "groups.txt").write_text("# subgroup: face\n1F600 ;\n# subgroup: animal\n1F408 ;\n1F415 ;\n")
+    said = pictures.load("emoji", 2).description
+    assert ("2 classes: animal, face" in said) == groups != ("no classes are known" in said and "emoji-test.txt" in said)
+
+
 @pytest.mark.parametrize("names, templates, said", [
     (("cat",), ("{}",), "two or more classes"), (("cat", "cat"), ("{}",), "each once"), ((), ("{}",), "not none"),
     (("cat", "dog"), (), "no template"), (("cat", "dog"), ("a {}", "a cat"), "unlike 'a cat'")], ids=named)
