@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.backend.cpu import blas, memory, threads
+from minigrad.backend.cpu import blas, memory, native, threads
 from minigrad.backend.cpu.elementwise import relu
 
 needs_control = pytest.mark.skipif(not blas.blas_threads(), reason="NumPy's BLAS is no OpenBLAS whose threads can be set")
@@ -182,7 +182,7 @@ os._exit(0)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork") or not native.kernel("product"), reason="needs fork, and products that are not NumPy's")
 def test_children_forked_while_threads_compute_do_not_hang_nor_do_those_threads():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=100,
                           cwd=pathlib.Path(__file__).parents[2], env={**os.environ, "MINIGRAD_NUM_THREADS": "2"})
