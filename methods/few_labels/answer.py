@@ -4,6 +4,7 @@ import dataclasses
 import numpy as np
 
 from methods.transfer.linear import Linear
+from minigrad.data.folder import counted, some
 
 from . import oddities, probes, suggest, uncertainty
 from .families import Trained
@@ -82,10 +83,13 @@ class Answer:
 def answer(folder: Folder, features: Features, count: int, seed: int) -> Answer:
     """The answer of frozen features, as far as they were read. Args: count: how many pictures to suggest."""
     notes = oddities.drop_copies(folder, features)
+    tests = len(folder.test)
     if lost := folder.drop_empty_classes():
-        notes.append(f"Of {', '.join(lost)} no labelled picture can be used, so there is no such class.")
-    tests = folder.test if len(features.known(folder.test)) else folder.test[:0]  # the first answer need not know any
-    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled, tests)):
+        gone = tests - len(folder.test)
+        notes.append(f"Of {some(lost)} no labelled {folder.what} can be used, so there is no such class"
+                     + (f"; left out of the test: {counted(gone, folder.what)}." if gone else "."))
+    begun = folder.test if len(features.known(folder.test)) else folder.test[:0]  # the first answer need not know any
+    if unread := sum(int((features.rows[part] == UNREAD).sum()) for part in (folder.labelled, folder.unlabelled, begun)):
         notes.append(f"Time did not suffice to read {unread} of the {folder.what}s; these were left out at random.")
     known = features.known(folder.labelled)
     y, classes = folder.labels[known], len(folder.classes)

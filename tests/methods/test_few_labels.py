@@ -380,6 +380,18 @@ def test_every_kind_of_folder(kind, tmp_path):
     assert (result.test is not None) == bool(test) and all(isinstance(line, str) for line in folder.description())
 
 
+@pytest.mark.parametrize("what", ("picture", "text"))
+@pytest.mark.parametrize("tests", (0, 1, 3))
+def test_what_a_class_without_usable_labels_takes_out_of_the_test_is_said(what, tests, tmp_path):
+    names, labels = [f"{i}" for i in range(2 + tests)], np.array([0, 0] + [1] * tests)
+    folder = look.Folder(tmp_path, names, [lambda: b""] * len(names), labels, np.arange(len(names)) > 1, ("a", "c"), {}, [], [],
+                         tmp_path / "log", what)
+    found = features.Features(folder, readers.PictureReader("plain", lambda: (plain.PlainFeatures(), plain.preprocessing())))
+    note = f"Of c no labelled {what} can be used, so there is no such class"
+    many = f"; left out of the test: {tests} {what}{'s' * (tests > 1)}" * bool(tests)
+    assert f"{note}{many}." in answer.answer(folder, found, 1, 0).notes
+
+
 @pytest.mark.parametrize("kind", ("nothing", "no pictures", "missing"))
 def test_what_holds_no_pictures_is_said(kind, tmp_path):
     if kind != "missing":
