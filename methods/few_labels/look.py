@@ -28,19 +28,19 @@ from . import label_log
 
 @dataclasses.dataclass
 class Folder:
-    """The pictures of a folder or zip.
+    """The N pictures or texts of a folder, a zip, or a file of texts.
 
     Args:
-        path: of the folder.
-        files: their names below it, sorted; readers: from its place to the bytes of each.
-        labels: (N,) places among `classes`, -1 where there is none, -2 of files that turned out to be unusable.
+        path: of the folder, zip or file.
+        files: their names below it, or those of rows; readers: of each the function that returns its bytes.
+        labels: (N,) places among `classes`, -1 where there is none, -2 of what turned out to be unusable.
         tested: (N,) bool, which of them are to test on.
         classes: names, sorted.
         unusable: from the names of files that cannot be used to the reasons.
         notes: further sentences on what was found.
         sizes: of some of the pictures, (width, height) each.
         log: the path of the labels given by clicks.
-        what: the files are, "picture" or "text".
+        what: "picture" or "text".
     """
 
     path: pathlib.Path
@@ -62,7 +62,7 @@ class Folder:
 
     @property
     def unlabelled(self) -> np.ndarray:
-        """The places of those without."""
+        """The places of those without a label."""
         return np.flatnonzero(self.labels == -1)
 
     @property
@@ -83,12 +83,12 @@ class Folder:
         return decode_text(content_of(self.readers[i]))
 
     def without(self, places: list[int], reasons: list[str]) -> None:
-        """Takes pictures out, for reasons; their files are `unusable` from then on."""
+        """Takes pictures out, each for a reason; they are `unusable` from then on."""
         self.unusable |= {self.files[i]: reason for i, reason in zip(places, reasons)}
         self.labels[places] = -2
 
     def drop_empty_classes(self) -> list[str]:
-        """Forgets the classes of which no labelled picture can be used; their names."""
+        """Forgets the classes of which no labelled picture can be used, and what is of them to test on; their names."""
         kept = np.flatnonzero(self.counts())
         lost = [name for k, name in enumerate(self.classes) if k not in kept]
         if lost:
@@ -102,8 +102,9 @@ class Folder:
     def description(self) -> list[str]:
         """What was found, in plain sentences."""
         known, test, rest = self.labelled, self.test, self.unlabelled
-        lines = [f"{printable(str(self.path))} holds {counted(len(known) + len(test) + len(rest), self.what)}: {len(known)} with a label"
-                 f" to learn from, {len(rest)} without" + (f", {len(test)} to test on." if len(test) else ".")]
+        total = counted(len(known) + len(test) + len(rest), self.what)
+        lines = [f"{printable(str(self.path))} holds {total}: {len(known)} with a label to learn from, {len(rest)} without"
+                 + (f", {len(test)} to test on." if len(test) else ".")]
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
             lines.append(f"They are {w} x {h}{f' to {w2} x {h2}' if (w, h) != (w2, h2) else ''} pixels large"
@@ -124,16 +125,16 @@ class Folder:
 
 
 def _estimate(counts, tests, what):
-    alone = int((counts == 1).sum())
-    if (counts > 0).sum() < 2:
+    """How accuracy will be estimated from so many labels of each class and `tests` to test on, in plain sentences."""
+    alone, classes = int((counts == 1).sum()), (counts > 0).sum()
+    if classes < 2:
         return "Two classes with labels are needed before anything can be told apart."
-    held = (f"The {tests} {what}s to test on are looked at once, at the end, and serve to choose nothing."
+    held = (f"What is to test on ({counted(tests, what)}) is looked at once, at the end, and serves to choose nothing."
             if tests else f"No {what} is held out for good.")
-    text = (f"{held} Accuracy is estimated by leaving labelled {what}s out in turn: each is classified by what was learnt "
-            "from the others.")
-    if alone == (counts > 0).sum():
+    if alone == classes:
         return f"{held} Each class has one label, so none can be left out to estimate an accuracy; two of each will do."
-    return text + (f" {counted(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else "")
+    return (f"{held} Accuracy is estimated by leaving labelled {what}s out in turn: each is classified by what was learnt from "
+            "the others." + (f" {counted(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else ""))
 
 
 def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
@@ -228,7 +229,7 @@ def _columns(name, rows):
 
 
 def _classes(names, what):
-    """From names to classes, the names of pictures to test on, and notes."""
+    """From names to classes, the names of what is to test on, and notes."""
     loose = [name for name in names if "/" not in name]
     inside = [name for name in names if "/" in name]
     layout = arrange([*inside, *(f"unlabelled/{name}" for name in loose)], what)

@@ -10,10 +10,11 @@ import numpy as np
 
 from methods.training.page import whole
 from methods.training.prediction import class_sets
-from minigrad.data.folder import printable
+from minigrad.data.folder import counted, printable
 
 from . import oddities, svg, uncertainty
 from .answer import COVERAGE, Answer
+from .look import Folder
 
 STYLE = pathlib.Path(__file__).with_name("report.css")
 THUMB = 120  # pixels
@@ -26,7 +27,8 @@ EXCERPT = 200  # characters of a text
 def page(result: Answer, run: str) -> str:
     """The report. Args: run: the run's folder, as the command line is to name it."""
     folder = result.folder
-    sections = [_headline(result), _list("What was found in the folder", folder.description() + result.notes), _next(result),
+    answer = f'<p class="answer">{html.escape(headline(result))}</p>'
+    sections = [answer, _list("What was found in the folder", folder.description() + result.notes), _next(result),
                 _tried(result), _sure(result), _confused(result), _suspicious(result), _duplicates(result), _map(result),
                 _curves(result), _predict(run, result), _unusable(result)]
     made = f'<p><small>{time.strftime("%Y-%m-%d %H:%M")}, {result.seconds:.0f} seconds after the start.</small></p>'
@@ -70,10 +72,6 @@ def headline(result: Answer) -> str:
         text += (f" Of the {n} {what} to test on, which were used for nothing else, {_percent(right / n)} are right (95 % "
                  f"interval {_percent(low)} to {_percent(high)}).")
     return text
-
-
-def _headline(result):
-    return f'<p class="answer">{html.escape(headline(result))}</p>'
 
 
 def _tried(result):
@@ -123,15 +121,11 @@ def _figure(result, i, caption):
         more = "..." if len(text) > EXCERPT else ""
         return (f'<figure class="text"><blockquote>{html.escape(text[:EXCERPT])}{more}</blockquote>'
                 f"<figcaption>{caption}</figcaption></figure>")
-    return f'<figure><img alt="" src="{thumbnail(result.folder, i)}"><figcaption>{caption}</figcaption></figure>'
+    inside = base64.b64encode(jpeg(result.folder, i, THUMB)).decode()
+    return f'<figure><img alt="" src="data:image/jpeg;base64,{inside}"><figcaption>{caption}</figcaption></figure>'
 
 
-def thumbnail(folder, i: int, size: int = THUMB) -> str:
-    """The picture at place i as an address that holds it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(folder, i, size)).decode()}"
-
-
-def jpeg(folder, i: int, size: int) -> bytes:
+def jpeg(folder: Folder, i: int, size: int) -> bytes:
     """The picture at place i as a JPEG whose longer side has so many pixels, larger for small ones. ValueError: unreadable."""
     from PIL import Image
     picture, content = folder.picture(i), io.BytesIO()
@@ -192,7 +186,7 @@ def _duplicates(result):
         return ""
     figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
     among = min(len(places), oddities.COMPARED)
-    return _section(f"Nearly the same {result.folder.what}", f"<p>{len(pairs)} pairs among {among}; "
+    return _section(f"Nearly the same {result.folder.what}", f"<p>{counted(len(pairs), 'pair')} among {among}; "
                     'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
 
 

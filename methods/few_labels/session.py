@@ -12,7 +12,7 @@ from methods.training.encoders import CHECKPOINT
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
-from minigrad.data.folder import printable
+from minigrad.data.folder import counted, printable
 
 from . import report, small_families, trials
 from .answer import Answer, answer, tested
@@ -53,7 +53,7 @@ class Config:
 
 
 def run(config: Config, began: float) -> Answer:
-    """The whole run. Args: began: `time.monotonic()` at the start.
+    """The whole run; its answer. Args: began: `time.monotonic()` at the start.
 
     Raises:
         SystemExit: the folder, the encoder or the run's folder cannot be used; one line.
@@ -93,7 +93,8 @@ def run_folder(source: pathlib.Path, out: str = "") -> pathlib.Path:
     if (other := _source(path)) in (None, source):
         return path
     free = path.with_name(f"{path.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")
-    print(printable(f"{path} holds the run on {other}, so this one goes to {free}; if they are the same, moved, give --out {path}"))
+    print(printable(f"{path} holds the run on {other}, so this one goes to {free}; if they are the same, moved, give "
+                    f"--out {path}"))
     return free
 
 
@@ -226,4 +227,4 @@ def serve(config: Config, first: Answer) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print(f"\n{len(queue.clicks)} labels were given; the same command without --label gives the new answer")
+            print(f"\n{counted(len(queue.clicks), 'label was', 'labels were')} given; the same command without --label gives the new answer")
