@@ -29,6 +29,7 @@ from minigrad import Tensor, nn, optim
 
 Params = dict[str, Tensor]
 Examples = tuple[Tensor, Tensor]  # x and y, each with a leading axis of tasks
+Moments = list[tuple[Tensor, Tensor]]  # of each layer mean and variance, (1, tasks * channels, 1, 1) each
 
 
 @dataclass
@@ -56,8 +57,12 @@ FIXED = ("scale", "shift")  # of the batch normalisation: learned, but not chang
 
 
 def init_conv_net(rng: np.random.Generator, way: int, width: int = 64, steps: int = 1, positions: int = 1) -> Params:
-    """Parameters of four 3x3 convolutions of stride 2, each normalised, and a linear layer on the last map's `positions`
-    (2 x 2 = 4 of 28 x 28 images), or with 1 as in the paper on their mean.
+    """Parameters of four 3x3 convolutions of stride 2, each normalised, and a linear layer.
+
+    Args:
+        way: how many classes; width: the channels of each layer.
+        steps: how many scales and shifts each layer has, one for each inner step and one for what follows; or 1 for all.
+        positions: of the last map, which the linear layer reads (2 x 2 = 4 of 28 x 28 images); 1, as in the paper: their mean.
     """
     params = {}
     for i in range(LAYERS):
@@ -68,16 +73,16 @@ def init_conv_net(rng: np.random.Generator, way: int, width: int = 64, steps: in
     return {k: mg.Tensor(v.astype(np.float32), requires_grad=True) for k, v in params.items()}
 
 
-def conv_net(params: Params, x: Tensor, step: int = 0, moments: list[Examples] | None = None) -> Tensor:
+def conv_net(params: Params, x: Tensor, step: int = 0, moments: Moments | None = None) -> Tensor:
     """Images (tasks, n, 1, H, W) to logits (tasks, n, way).
 
-    Normalised by `moments`, each layer's mean and variance (those of the support set: the queries do not see each other);
-    if None by the statistics of the batch itself (transductive). An empty list is filled with the batch's. `step` chooses
-    the scale and shift where each inner step has its own.
+    Args:
+        step: which scale and shift to take, where each inner step has its own.
+        moments: to normalise by, those of the support set: the queries do not see each other. An empty list is filled with
+            the batch's. None: by the batch itself (transductive).
     """
     tasks, n = x.shape[:2]
     x = mg.reshape(mg.swapaxes(x, 0, 1), (n, -1, *x.shape[3:]))  # (n, tasks * channels, H, W)
-    given = list(moments or ())
     for i in range(LAYERS):
         w = params[f"conv{i}"]
         x = mg.conv2d(x, w.reshape(-1, *w.shape[-3:]), stride=2, padding=1, groups=tasks)
@@ -85,9 +90,9 @@ def conv_net(params: Params, x: Tensor, step: int = 0, moments: list[Examples] |
         if moments is None:
             x = mg.batch_norm(x, None, None, scale, shift, training=True)
         else:
-            mean, var = given[i] if given else (x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True))
-            if not given:
-                moments.append((mean, var))
+            if len(moments) == i:
+                moments.append((x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)))
+            mean, var = moments[i]
             x = (x - mean) / mg.sqrt(var + 1e-5) * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
         x = mg.relu(x)
     if params["weight"].shape[-1] == x.shape[1] // tasks:
@@ -97,7 +102,7 @@ def conv_net(params: Params, x: Tensor, step: int = 0, moments: list[Examples] |
 
 
 def init_mlp(rng: np.random.Generator, hidden: int = 40) -> Params:
-    """Parameters of the sinusoid's network, 1 - 40 - 40 - 1."""
+    """Parameters of the sinusoid's network, 1 - hidden - hidden - 1."""
     sizes = (1, hidden, hidden, 1)
     params = {}
     for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
@@ -107,7 +112,7 @@ def init_mlp(rng: np.random.Generator, hidden: int = 40) -> Params:
 
 
 def mlp(params: Params, x: Tensor, step: int = 0, moments: None = None) -> Tensor:
-    """(tasks, n, 1) to (tasks, n, 1)."""
+    """Points (tasks, n, 1) to values (tasks, n, 1); it normalises nothing, so step and moments play no part."""
     for i in range(2):
         x = mg.relu(x @ params[f"weight{i}"] + params[f"bias{i}"])
     return x @ params["weight2"] + params["bias2"]
@@ -116,7 +121,7 @@ def mlp(params: Params, x: Tensor, step: int = 0, moments: None = None) -> Tenso
 # -- losses: one number for each task ----------------------------------------------------------------------------------
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(tasks, n, way) and labels (tasks, n): summed over the classes, averaged over each class's examples."""
+    """Of logits (tasks, n, way) and labels (tasks, n): summed over the classes, averaged over each class's examples, (tasks,)."""
     return -mg.take_along_axis(mg.log_softmax(logits, 2), labels[:, :, None], 2).mean((1, 2)) * logits.shape[2]
 
 
@@ -128,7 +133,7 @@ def squared_error(y: Tensor, target: Tensor) -> Tensor:
 # -- the method --------------------------------------------------------------------------------------------------------
 
 def init_alpha(params: Params, config: Config) -> dict[str, float | Tensor]:
-    """Step sizes: a number, or with `learn_alpha` Tensors of the chosen shape for every adapted parameter."""
+    """Step sizes by the names of the adapted parameters: a number, or with `learn_alpha` Parameters of the chosen shape."""
     adapted = [k for k in params if not k.startswith(FIXED)]
     if config.learn_alpha == "no":
         return dict.fromkeys(adapted, config.alpha)
@@ -177,14 +182,14 @@ def query_outputs(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, flo
     """The adapted networks' outputs for the queries: (tasks, n, ...)."""
     adapted = adapt(net, loss, params, alpha, *support, steps, config.first_order)
     moments = [] if config.norm == "support" else None
-    if config.norm == "support":
-        net(adapted, support[0], steps, moments)
+    if moments is not None:
+        net(adapted, support[0], steps, moments)  # fills it
     return net(adapted, query_x, steps, moments)
 
 
 def meta_loss(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float | Tensor], support: Examples, query: Examples,
               config: Config) -> tuple[Tensor, Tensor]:
-    """The mean over tasks of L_Q(theta'_J), and the outputs. support, query: pairs x, y with a leading axis of tasks."""
+    """The mean over tasks of L_Q(theta'_J), and the outputs for the queries (tasks, n, ...)."""
     outputs = query_outputs(net, loss, params, alpha, support, query[0], config, config.inner_steps)
     return loss(outputs, query[1]).mean(), outputs
 
