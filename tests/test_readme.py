@@ -83,6 +83,24 @@ def test_the_files_it_names_exist(readme):
         assert name.startswith(MADE) or exists(readme, name), name
 
 
+def test_the_way_through_the_engine_is_as_long_as_it_says():
+    rows = [line.split("|")[2:4] for line in text("minigrad/README.md").splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) == 10
+    for files, lines in rows:
+        said = int(lines.split()[-1])
+        real = sum(len((ROOT / "minigrad" / name).read_text().splitlines()) for name in re.findall(r"\]\(([^)]+)\)", files))
+        assert abs(said - real) <= 0.06 * real, f"{files.strip()}: {real} lines, not {said}"
+
+
+def test_the_lines_that_are_broken_in_the_tests_readme_are_in_the_kernels():
+    (file, shown), = re.findall(r"tests\.backend\.cuda\.mutate (\w+) --most \d+\n(.*?)```", text("tests/README.md"), re.S)
+    source = (ROOT / "minigrad" / "backend" / "cuda" / f"{file}.cu").read_text().splitlines()
+    broken = re.findall(r"line (\d+)\n +- (.*)", shown)
+    assert broken
+    for number, line in broken:
+        assert source[int(number) - 1].strip() == line
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_the_modules_it_runs_exist(readme):
     named = re.findall(r"-m ((?:examples|tests)[\w.]*)|`(examples\.\w+)", text(readme))
