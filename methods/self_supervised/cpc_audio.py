@@ -21,6 +21,7 @@ Which negatives Z has, decides what is learned:
     "batch"      z_{m,t+k} for all recordings m of the batch: they are told apart by their speakers, too
     "mixed"      both
 """
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -54,7 +55,17 @@ class Config:
 
 
 class CPC(nn.Module):
-    """g_enc, g_ar and W (K, channels, context)."""
+    """g_enc, g_ar and W (K, channels, context).
+
+    Args:
+        channels, context, kernels, strides, ahead: see `Config`.
+
+    Attributes:
+        hop: samples from one z to the next; before: samples of silence in front, which z_0 sees.
+
+    Raises:
+        ValueError: kernels and strides do not go together.
+    """
 
     def __init__(self, channels: int, context: int, kernels: Sequence[int], strides: Sequence[int], ahead: int):
         if not strides or len(kernels) != len(strides) or any(k < s for k, s in zip(kernels, strides)):
@@ -62,7 +73,7 @@ class CPC(nn.Module):
                              f"{tuple(kernels)} and strides {tuple(strides)}")
         hops = [int(np.prod(strides[:i])) for i in range(len(strides) + 1)]  # of the inputs of the layers, and of z
         self.hop = hops[-1]
-        self.before = sum((k - 1) * hop for k, hop in zip(kernels, hops)) + 1 - self.hop  # samples that z_0 sees before hop 0
+        self.before = sum((k - 1) * hop for k, hop in zip(kernels, hops)) + 1 - self.hop  # what z_0 sees, less hop 0
         inputs = 1, *[channels] * (len(kernels) - 1)
         self.g_enc = nn.ModuleList([nn.Conv1d(n, channels, k, s) for n, k, s in zip(inputs, kernels, strides)])
         self.g_ar = nn.GRU(channels, context)
@@ -113,16 +124,16 @@ class Picked(NamedTuple):
 
 
 def info_nce(z: Tensor, c: Tensor, W: Tensor, lengths: np.ndarray, negatives: Negatives) -> tuple[Tensor, Picked]:
-    """L, the mean over those k for which there is a positive.
+    """L, the mean over those k for which there is a positive, and how well it is picked out.
 
     Args:
         z: (N, T, D); c: (N, T, C); W: (K, D, C).
-        lengths: of the T latents the first so many are of the recording, (N,).
+        lengths: of the T latents the first so many are of the recording, (N,) whole numbers.
 
     Raises:
         ValueError: no recording has two latents.
     """
-    inside, picked, losses = np.arange(z.shape[1]) < lengths[:, None], np.full((3, len(W)), np.nan), []
+    inside, found, losses = np.arange(z.shape[1]) < lengths[:, None], np.full((3, len(W)), np.nan), []
     for k in range(1, min(len(W), lengths.max() - 1) + 1):
         s, in_z, positive = scores(z, c[:, :-k] @ W[k - 1].T, k, inside, negatives)
         s = s + mg.Tensor(np.where(in_z, 0, OUT).astype(s.dtype)).to(s.device)
@@ -130,10 +141,10 @@ def info_nce(z: Tensor, c: Tensor, W: Tensor, lengths: np.ndarray, negatives: Ne
         losses.append(mg.cross_entropy(s.reshape(-1, s.shape[2]), np.where(there, positive, -1).ravel(), ignore_index=-1))
         N = in_z.sum(2)[there]
         right = s.numpy().argmax(2) == positive
-        picked[:, k - 1] = right[there].mean(), (1 / N).mean(), np.log(N).mean() - float(losses[-1])
+        found[:, k - 1] = right[there].mean(), (1 / N).mean(), np.log(N).mean() - float(losses[-1])
     if not losses:
         raise ValueError("info_nce: no recording has two latents, so nothing can be predicted")
-    return mg.stack(losses).mean(), Picked(*picked)
+    return mg.stack(losses).mean(), Picked(*found)
 
 
 class Batch(NamedTuple):
@@ -145,7 +156,7 @@ class Batch(NamedTuple):
 
 
 def padded(waveforms: Sequence[np.ndarray], rows: np.ndarray, hop: int, samples: int = 0) -> Batch:
-    """A batch of waveforms, with silence behind, up to so many samples, or the hops of the longest."""
+    """A batch of waveforms, with silence behind up to so many samples; 0: up to the last hop of the longest, begun or whole."""
     x = np.zeros((len(rows), samples or -(-max(map(len, waveforms)) // hop) * hop), np.float32)
     for row, waveform in zip(x, waveforms):
         row[:len(waveform)] = waveform
@@ -196,7 +207,7 @@ def time_mean(h: Tensor, lengths: np.ndarray) -> Tensor:
 
 
 def features(net: CPC, waveforms: Sequence[np.ndarray], batch: int = 64) -> np.ndarray:
-    """The time-mean of c, (N, context), of whole recordings; no gradient is recorded."""
+    """The time-mean of c, (N, context) float32, of whole recordings; no gradient is recorded."""
     order = np.argsort([len(x) for x in waveforms], kind="stable")
     found = np.zeros((len(waveforms), net.W.shape[2]), np.float32)
     with mg.no_grad():
@@ -208,11 +219,13 @@ def features(net: CPC, waveforms: Sequence[np.ndarray], batch: int = 64) -> np.n
 
 
 def picked(net: CPC, batches: Batches, count: int, negatives: Negatives) -> Picked:
-    """The mean over so many batches."""
+    """How well the positive is picked out, in the mean over so many batches."""
     with mg.no_grad():
         parts = [info_nce(*net(tensor(net, batch.x)), net.W, batch.lengths, negatives)[1]
                  for batch in (batches.sample() for _ in range(count))]
-    return Picked(*(np.nanmean(values, 0) for values in zip(*parts)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no latent is so far ahead: NaN
+        return Picked(*(np.nanmean(values, 0) for values in zip(*parts)))
 
 
 class Recognizer(nn.Module):

@@ -1,5 +1,6 @@
 """Contrastive predictive coding of audio: its equations in plain NumPy, who sees what, runs that resume, the example."""
 import json
+import warnings
 import wave
 
 import numpy as np
@@ -184,6 +185,17 @@ def test_it_learns_to_tell_tones(negatives, tmp_path):
     assert (picked.information > 0.15).all()
     if negatives == "batch":
         assert (picked.accuracy > 3 * picked.chance).all()
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+@pytest.mark.parametrize("hops", (2, 3, 6))
+def test_what_lies_behind_the_end_of_all_recordings_is_nan_without_a_warning(negatives, hops):
+    net = cpc_audio.CPC(4, 4, (4,), (4,), 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = cpc_audio.picked(net, cpc_audio.Batches([np.ones(40, np.float32)] * 4, 4 * hops, net.hop, 4, 0), 2, negatives)
+    for values in found:
+        assert (np.isnan(values) == (np.arange(1, 5) >= hops)).all()
 
 
 def test_a_run_that_was_killed_resumes_to_the_same_bits(tmp_path):
