@@ -8,7 +8,7 @@ says whether B is what came after A.
 
     x = [CLS] A [SEP] B [SEP],  s = 0 for [CLS] A [SEP] and 1 for B [SEP]
     y = 0 and B follows A, or y = 1 and B is of another document: half of the time each
-    M = max(1, round(0.15 n)) places of the n in x, drawn at random, never one of [CLS] and [SEP]
+    M = max(1, round(0.15 n)) places of the n in x, drawn at random, never one of [CLS], [SEP] and [UNK]
     x~_i = [MASK] with probability 0.8, a random word 0.1, x_i 0.1 for i in M;  x~_i = x_i for others
 
     h = BERT(x~, s)
@@ -72,7 +72,7 @@ TASKS = {"masked words": {"dense", "norm", "bias"}, "next sentence": {"follows"}
 
 
 def begin(net: nn.Module, width: int) -> None:
-    """Draws the matrices of the linear layers anew, as large in relation to the width as BERT-base's are at first.
+    """Draws the matrices of the linear layers anew, in place, as large in relation to the width as BERT-base's are at first.
 
     There the standard deviation is 0.02 for 768 inputs. With 0.02 for 128 the blocks would add next to nothing, and training
     would begin slowly. Embeddings, and the matrices of queries, keys and values, stay as they are.
@@ -189,7 +189,7 @@ def joined(a: np.ndarray, b: np.ndarray | None, vocabulary: WordPiece, length: i
 
 
 def hidden(x: np.ndarray, vocabulary: WordPiece, config: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x~, and M in order; empty if there is no word in x."""
+    """x~, and M in order: fewer if x has not so many words, none if it has none."""
     words = np.flatnonzero((x != vocabulary.cls) & (x != vocabulary.sep) & (x != vocabulary.unknown))
     count = min(max(1, round(config.share * len(x))), len(words))
     chosen = np.sort(rng.choice(words, count, replace=False)) if count else words
@@ -204,7 +204,8 @@ class Sequences:
     """Batches of documents, each neighbouring pair of sentences once in a round, hidden anew each time.
 
     Args:
-        documents: of each the ids of its sentences (`WordPiece.encode`); kinds: as of `data.text.Texts`.
+        documents: of each the ids of its sentences (`WordPiece.encode`); kinds: of each sentence, see `data.text.Texts`.
+        seed: of the order, the false sentences and what is hidden.
     """
 
     def __init__(self, documents: list[list[np.ndarray]], kinds: list[list[int]], vocabulary: WordPiece, config: Config,
@@ -264,7 +265,7 @@ class Sequences:
                      np.concatenate(chosen), np.concatenate([x[places] for x, places in zip(xs, chosen)]), np.array(follows))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the random numbers and of the round."""
+        """The state of the random numbers, and what is left of the round."""
         return {"rng": self.rng.bit_generator.state, "order": self.order}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -276,7 +277,7 @@ class Sequences:
 
 
 def losses(words: Tensor, follows: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """The two terms of L from the scores; None for the second if no sequence of the batch has a y."""
+    """The two terms of L from scores (M, vocabulary) and (N, 2); None for the second if no sequence of the batch has a y."""
     named = mg.cross_entropy(words, batch.targets)
     return named, mg.cross_entropy(follows, batch.follows, ignore_index=NO_LABEL) if (batch.follows >= 0).any() else None
 
