@@ -26,9 +26,16 @@ class Adaptation:
     No Parameter of the base is ever changed: what is to learn lies beside it or is a copy in its place. While the parts are in
     the network nothing else gets gradients.
 
+    Args:
+        net: the network; method, config: what is put there.
+        module: the method's file. head, **more: see `peft.apply`.
+
     Attributes:
-        net: the network. method, config: what was put there.
         base: the checksum of the network's weights without it; those of the head count unless a new one was given.
+        is_merged, has_head: whether plain layers stand in the place of the parts; whether a head of its own is trained.
+
+    Raises:
+        ValueError: the network has a method already, or no place for this one, or is not for such a head.
     """
 
     def __init__(self, net: nn.Module, method: str, config: Any, module: ModuleType, head: int | nn.Module | None = None,
@@ -36,7 +43,7 @@ class Adaptation:
         _check_free(net)
         self.net, self.method, self.config, self.is_merged = net, method, config, False
         self.has_head = head is not None
-        self.base, self.base_size = checksum(net, self.has_head), _size(_base(net, self.has_head))
+        self.base, self.base_size = checksum(net, self.has_head), _size(_base(net, self.has_head).values())
         new = [Place(vars(net), "head", _new_head(net, head))] if self.has_head else []
         for place in new:
             place.holder[place.key] = nn.Identity()  # what a new head replaces is no place for parts
@@ -115,7 +122,11 @@ class Adaptation:
         self.is_merged = False
 
     def finish(self) -> None:
-        """Leaves out what is for training only: the MLP of prefixes."""
+        """Leaves out what is for training only: the MLP of prefixes.
+
+        Raises:
+            ValueError: it is not in the network.
+        """
         self._check_attached("finish")
         finishing = [place for place in self._places if hasattr(place.new, "finished")]
         for place in finishing:
@@ -140,11 +151,14 @@ class Adaptation:
         return {name: parameter for name, parameter in self.net.named_parameters() if id(parameter) not in base}
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained, for an optimiser."""
+        """What is trained, for an optimiser. Errors as of `named_parameters`."""
         return list(self.named_parameters().values())
 
     def counts(self) -> dict[str, int]:
-        """How many numbers are "trained" without the head, are in the "head" that is trained, and in the "base"."""
+        """How many numbers are "trained" without the head, are in the "head" that is trained, and in the "base".
+
+        Errors as of `named_parameters`.
+        """
         head = {id(parameter) for parameter in head_of(self.net).parameters()}
         own = self.parameters()
         return {"trained": _size(p for p in own if id(p) not in head), "head": _size(p for p in own if id(p) in head),
@@ -159,14 +173,14 @@ class Adaptation:
                 f"{n['base']:,}){head}")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of what is trained."""
+        """Copies of what is trained. Errors as of `named_parameters`."""
         return {name: parameter.data.copy() for name, parameter in self.named_parameters().items()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Puts back what `state_dict` returned.
 
         Raises:
-            KeyError: names are missing or unknown; ValueError: a shape differs.
+            KeyError: names are missing or unknown; ValueError: a shape differs, it is merged, or not in the network.
         """
         own = self.named_parameters()
         if own.keys() != state.keys():
@@ -181,6 +195,9 @@ class Adaptation:
 
         Args:
             facts: more, as JSON can hold it; `read` returns them.
+
+        Raises:
+            ValueError: it is merged, or not in the network, or its head is no linear layer; and the errors of `io.save`.
         """
         arrays = {name: to_device(array, "cpu") for name, array in self.state_dict().items()}
         about = {"format": FORMAT, "method": self.method, "config": dataclasses.asdict(self.config), "base": self.base,
@@ -209,7 +226,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 def with_state(net: nn.Module, path: str | os.PathLike, about: dict[str, Any], arrays: dict[str, np.ndarray],
                module: ModuleType) -> Adaptation:
-    """The adaptation of a network that facts and arrays describe. See `peft.load`."""
+    """The adaptation of a network that the facts and arrays of `read` describe.
+
+    Raises:
+        ValueError: the network has a method already, or the file is damaged; OtherBase: it belongs to other weights.
+    """
     _check_free(net)
     if checksum(net, about.get("head") is not None) != about["base"]:
         raise OtherBase(f"{path} was trained on other base weights than these of {type(net).__name__}")
@@ -244,7 +265,7 @@ def _new_head(net, head):
 
 
 def checksum(net: nn.Module, without_head: bool = False) -> str:
-    """A digest of names, shapes, dtypes and numbers of a network's parameters and buffers."""
+    """A digest of names, shapes, dtypes and numbers of a network's parameters and buffers, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for name, array in _base(net, without_head).items():
         array = np.ascontiguousarray(to_device(array, "cpu"))
@@ -254,17 +275,17 @@ def checksum(net: nn.Module, without_head: bool = False) -> str:
 
 
 def _base(net, without_head):
-    """The arrays by name, those that stand in several places once."""
+    """The arrays of parameters and buffers by name, those that stand in several places once."""
     head = {id(p) for p in head_of(net).parameters()} if without_head else set()
     return {name: p.data for name, p in net.named_parameters() if id(p) not in head} | dict(net.named_buffers())
 
 
-def _size(parameters):
-    values = parameters.values() if isinstance(parameters, dict) else parameters
-    return sum(int(np.prod(p.shape)) for p in values)
+def _size(arrays):
+    return sum(int(array.size) for array in arrays)
 
 
 def _head_facts(net):
+    """The arguments of `nn.Linear` for the head."""
     head = net.head
     if type(head) is not nn.Linear:
         raise ValueError(f"save: the head is a linear layer, not {type(head).__name__}")
