@@ -17,7 +17,15 @@ MNIST_TEST = "t10k-images-idx3-ubyte.gz"
 
 @dataclass
 class Images:
-    """Labelled and unlabelled images to train on and images to test on: (N, C, H, W), float32 in [0, 1] or bytes."""
+    """Labelled and unlabelled images to train on and images to test on.
+
+    Args:
+        x, unlabelled, test: (N, C, H, W) each, float32 in [0, 1] or bytes; the labelled ones are among the unlabelled, too.
+        y, test_y: labels of x and test, (N,) int64: places among `names`, which are those of the classes.
+        description: what there is, in plain words.
+        preprocessing: makes such images of pictures.
+        unlabelled_files, test_files: the names of the last of the unlabelled and of the test images, if they are files.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -25,10 +33,10 @@ class Images:
     test: np.ndarray
     test_y: np.ndarray
     description: str
-    names: tuple[str, ...]  # of the classes
-    preprocessing: Preprocessing  # that makes such images of pictures
-    unlabelled_files: list[str] = field(default_factory=list)  # the names of the last of the unlabelled ones, if they are files
-    test_files: list[str] = field(default_factory=list)  # the names of the test images, if they are files
+    names: tuple[str, ...]
+    preprocessing: Preprocessing
+    unlabelled_files: list[str] = field(default_factory=list)
+    test_files: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> int:
@@ -72,8 +80,8 @@ def load(source: str, labels: int, seed: int) -> Images:
     """`Images` with so many labels in all, as many of each class, drawn with the seed; test images are always the same ones.
 
     Args:
-        source: "digits" (scikit-learn's), "mnist", "fashion", "cifar10", a folder with the files of one of these, or an image
-            folder of your own. The last three are looked for where MINIGRAD_DATA says, else fetched.
+        source: "digits" (scikit-learn's), or "mnist" (also "download"), "fashion" or "cifar10", which are looked for where
+            MINIGRAD_DATA says, else fetched; a folder with the files of one of these three; or an image folder of your own.
         labels: the total over all classes; 0 for all labels of an image folder.
 
     Raises:
@@ -93,7 +101,7 @@ def data_set(source: str) -> DataSet | None:
     """Images and labels to train on, images and labels to test on, a name, and the classes' names; None: no known data set.
 
     Args:
-        source: "digits", "mnist", "fashion", "cifar10", or a folder that holds the files of the last three.
+        source: "digits", "mnist" (also "download"), "fashion", "cifar10", or a folder that holds the files of the last three.
 
     Raises:
         as the loaders in `minigrad.data`.
@@ -115,6 +123,7 @@ def data_set(source: str) -> DataSet | None:
 
 
 def _holds(source, name):
+    """Whether a file lies in a folder, or in that of a data set in it."""
     return any((pathlib.Path(source) / folder / name).is_file() for folder in ("", "mnist", "cifar10"))
 
 
@@ -138,6 +147,7 @@ def _divided(x, y, test):
 
 
 def _given(x, y, test, test_y, name, names, labels, seed):
+    """`Images` of a known data set, see `data_set`."""
     x, test = (a[:, None] if a.ndim == 3 else a for a in (x, test))
     y, test_y = y.astype(np.int64), test_y.astype(np.int64)
     if labels < 1:
@@ -154,15 +164,16 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     Labelled images lie in a folder for each class, all in `train/` and `test/`, or at the top, and then a fifth of each
     class is held out to test on. What lies in `unlabelled/` has no label. All training images serve without label too.
     What else may be in a folder: see `minigrad.data.folder`.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_image_folder` and `divide`, or there are not so many labels of each class.
     """
     found = data.read_image_folder(path, 32)
     images, layout = found.images.astype(np.float32) / 255, found.layout
     if (images == images[:, :1]).all():
         images = images[:, :1]
     names, parts = divide(layout)
-    pools = [tuple(found.indices(members) for members in pool) for pool in parts]
-    (at, y), (held, test_y) = ((np.concatenate([pool[i] for pool in pools]),
-                                np.repeat(np.arange(len(names)), [len(pool[i]) for pool in pools])) for i in (0, 1))
+    (at, y), (held, test_y) = (_joined([found.indices(members) for members in part]) for part in zip(*parts))
     chosen = np.arange(len(y))
     if labels:
         chosen = _choose(y, labels, seed, names, "" if layout.test else "; a fifth of each class is held out to test on")
@@ -174,6 +185,11 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
                   Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
                   [paths[found.names[i]] for i in held])
+
+
+def _joined(members):
+    """Places of the pictures of each class, one class after another, and the numbers of their classes."""
+    return np.concatenate(members), np.repeat(np.arange(len(members)), list(map(len, members)))
 
 
 def divide(layout: Layout) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
