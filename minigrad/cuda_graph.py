@@ -44,8 +44,8 @@ def capture(step: typing.Callable, device: str | None = None) -> "Captured":
         the first call.
 
     Raises:
-        ValueError: an unknown device; when called, the arguments are other than in the first call: another tree, shape, dtype
-            or number.
+        ValueError: an unknown device; when called on a GPU, the arguments are other than in the first call: another tree,
+            shape, dtype or number.
         RuntimeError: the step does what cannot be captured.
         MemoryError: the GPU's memory does not suffice for the capture.
     """

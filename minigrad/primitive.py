@@ -110,15 +110,15 @@ class Node(_Unreadable):
         return f"<node {self.name}>"
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name of the operation."""
         return self.settings["name"] if self.op is output else self.op.name
 
-    def tensors_read(self):
+    def tensors_read(self) -> list[Tensor]:
         """The inputs whose values the rules read."""
         return [x for x in self.inputs if isinstance(x, Tensor)]
 
-    def output(self):
+    def output(self) -> Node | Tensor | tuple:
         """What the operation computed, as the Tensor (or the tuple of them) that it was; without values if no rule reads it."""
         if self.out is None:
             return self
@@ -205,7 +205,7 @@ class Primitive:
         reads = [any(column) for column in zip(*flags)]
         self.reads = None if all(reads) and not starred else tuple(reads)
 
-    def with_unread(self, inputs):
+    def with_unread(self, inputs: tuple[Tensor, ...]) -> tuple:
         """The inputs, and for those that no rule reads what knows their shape only."""
         reads = self.reads if self.rule_for_all is None else [self.reads[0]] * len(inputs)
         return tuple([x if read else Unread(x._array.shape, x._array.dtype) if x._node is None else x._node
@@ -267,7 +267,7 @@ class Primitive:
     def __repr__(self):
         return f"<minigrad.{self.name}>"
 
-    def gradients(self, g, node, wanted, receive):
+    def gradients(self, g: Tensor | list[Tensor | None], node: Node, wanted: list, receive: Callable) -> None:
         """Calls `receive(source, gradient, self)` for each source in `wanted`, which has None in the place of the others."""
         inputs, settings, out = node.inputs, node.settings, node if node.out is None else node.output()
         if g.__class__ is list:

@@ -120,6 +120,7 @@ def observing(observer):
 
 
 def observed(phase, op, inputs, run, where):
+    """The result of `run`, around which all observers are called, the newest outermost. Arguments as in `observing`."""
     for observer in state.observers:
         run = functools.partial(observer, phase, op, inputs, run, where)
     return run()

@@ -8,7 +8,7 @@ import types
 import pytest
 
 import minigrad as mg
-from minigrad import nn, ops, optim
+from minigrad import data, nn, ops, optim, primitive
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = [  # from the bottom; what stands on a floor may import that floor and those below
@@ -85,6 +85,29 @@ def test_the_public_interface_says_what_it_does(module):
                 missing = [p.name for p in signature.parameters.values()
                            if p.annotation is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
                 assert not missing, f"{name}: {missing} have no annotation"
+
+
+@pytest.mark.parametrize("module", [mg, nn, optim, data, primitive], ids=lambda module: module.__name__)
+def test_what_public_classes_add_to_their_bases_is_documented_and_annotated(module):
+    for kind in (value for _, value in public(module) if inspect.isclass(value)):
+        for name, member in vars(kind).items():
+            if name.startswith("_") or any(hasattr(base, name) for base in kind.__mro__[1:]):
+                continue
+            if isinstance(member, property) or inspect.isroutine(member):
+                assert inspect.getdoc(member), f"{kind.__name__}.{name} has no docstring"
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if inspect.isfunction(function) and function.__name__ != "<lambda>":
+                signature = inspect.signature(function)
+                missing = [p.name for p in list(signature.parameters.values())[not isinstance(member, staticmethod):]
+                           if p.annotation is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+                assert not missing and signature.return_annotation is not signature.empty, f"{kind.__name__}.{name}: {missing}"
+
+
+@pytest.mark.parametrize("folder", ["minigrad", "methods", "examples"])
+def test_lines_are_no_longer_than_130_characters(folder):
+    long = [f"{path.relative_to(ROOT)}:{i}" for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".py", ".c", ".cu", ".h")
+            for i, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 130]
+    assert not long
 
 
 def test_methods_of_tensor_are_the_operations():

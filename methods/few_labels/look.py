@@ -133,8 +133,9 @@ def _estimate(counts, tests, what):
             if tests else f"No {what} is held out for good.")
     if alone == classes:
         return f"{held} Each class has one label, so none can be left out to estimate an accuracy; two of each will do."
+    single = f" {counted(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else ""
     return (f"{held} Accuracy is estimated by leaving labelled {what}s out in turn: each is classified by what was learnt from "
-            "the others." + (f" {counted(alone, 'class has', 'classes have')} one label, which cannot be left out." if alone else ""))
+            f"the others.{single}")
 
 
 def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:

@@ -227,4 +227,5 @@ def serve(config: Config, first: Answer) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print(f"\n{counted(len(queue.clicks), 'label was', 'labels were')} given; the same command without --label gives the new answer")
+            given = counted(len(queue.clicks), "label was", "labels were")
+            print(f"\n{given} given; the same command without --label gives the new answer")

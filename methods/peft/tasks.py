@@ -157,8 +157,8 @@ def of_pictures(run: Any) -> Task:
     """Pictures and an encoder, such as a vision Transformer."""
     images = pictures.load(run.data, run.test)
     if not run.encoder:
-        raise SystemExit(f"--data {run.data}: pictures need --encoder, a file or folder of published weights, or the folder of a run "
-                         "(examples.self_supervised mae --network vit makes one)")
+        raise SystemExit(f"--data {run.data}: pictures need --encoder, a file or folder of published weights, or the folder of a "
+                         "run (examples.self_supervised mae --network vit makes one)")
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)
@@ -166,4 +166,5 @@ def of_pictures(run: Any) -> Task:
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
     inputs = {"kind": "pictures", "encoder": _place(pathlib.Path(run.encoder), run.out), "image_size": run.image_size}
-    return Task(net, x, images.labels[chosen], test, images.labels[images.test], tuple(images.classes), images.description, inputs)
+    return Task(net, x, images.labels[chosen], test, images.labels[images.test], tuple(images.classes), images.description,
+                inputs)

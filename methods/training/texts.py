@@ -86,8 +86,8 @@ def _read(source):
     if source == "sst2":
         folder = data.data_dir(None) / "sst2"
         if not (folder / "train.tsv").is_file():
-            raise FileNotFoundError(f"no train.tsv in {folder}: lines of sentence and label, tab between; MINIGRAD_DATA names the "
-                                    "folder above")
+            raise FileNotFoundError(f"no train.tsv in {folder}: lines of sentence and label, tab between; MINIGRAD_DATA names "
+                                    "the folder above")
         found = read_labelled_texts(folder)
         return LabelledTexts(found.texts, found.labels, ("negative", "positive"), found.test, found.skipped)
     if source == "glosses":

@@ -95,8 +95,8 @@ def _tables(path, skipped):
     named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()}
     if "train" not in named:
         if named:
-            raise ValueError(f"{path} holds {some(file.name for file in named.values())}: name one of them, or call those to train "
-                             "and to test on train and test")
+            raise ValueError(f"{path} holds {some(file.name for file in named.values())}: name one of them, or call those to "
+                             "train and to test on train and test")
         return {}
     test = next((named[name] for name in ("test", "dev", "valid", "validation") if name in named), None)
     rows, columns = _table(named["train"].name, named["train"].read_bytes(), skipped)

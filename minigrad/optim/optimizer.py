@@ -107,16 +107,16 @@ class Optimizer:
         """The setting of this name as a float, checked to be in [0, below)."""
         return number(settings[name], f"{self._owner}: {name}", below)
 
-    def new_state(self, p, group: dict) -> dict:
+    def new_state(self, p: Any, group: dict) -> dict:
         """The state of a new parameter, whose array is `p`: an array for each of `slots`."""
         return {name: xp(p).zeros_like(p) for name in self.slots}
 
-    def settings(self, group: dict, lr, t) -> tuple:
+    def settings(self, group: dict, lr: Any, t: Any) -> tuple:
         """What `update` takes after the arrays. `lr` is the learning rate and `t` the number of the parameter's step; of a
         captured step both are arrays (1,)."""
         raise NotImplementedError
 
-    def update(self, p, g, *arrays_and_settings) -> None:
+    def update(self, p: Any, g: Any, *arrays_and_settings: Any) -> None:
         """Changes the array `p` of a parameter with the gradient `g`, and its state, in place."""
         raise NotImplementedError
 

@@ -20,7 +20,8 @@ static __device__ real value(int kind, real x, real setting) {
         case RELU: return x <= 0 ? real(0) : x;
         case LIMITED_RELU: return x <= 0 ? real(0) : x >= setting ? setting : x;
         case GELU: return bounded_below(x) * (real(0.5) * (1 + erf(x * real(0.7071067811865476))));
-        case GELU_TANH: return bounded_below(x) * (real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x))));
+        case GELU_TANH:
+            return bounded_below(x) * (real(0.5) * (1 + tanh(real(0.7978845608028654) * (x + real(0.044715) * x * x * x))));
         case SILU: return bounded_below(x) * logistic(x);
         case LEAKY_RELU: return x > 0 ? x : setting * x;
         case SOFTPLUS: return fmax(x, real(0)) + log1p(exp(-fabs(x)));  // log(1 + exp(x))

@@ -2,7 +2,8 @@
 //
 //     y[r, j] = exp(x[r, j] - lse[r]),   log y = x - lse,   lse[r] = log sum over k of exp(x[r, k])
 //
-// lse stays in two parts, the largest number and the rest, since their sum would lose digits where the numbers are large. One block works on one row; its threads stride over the columns.
+// lse stays in two parts, the largest number and the rest, since their sum would lose digits where the numbers are large. One
+// block works on one row; its threads stride over the columns.
 
 struct Lse { real top, rest; };  // top: the largest number, 0 where all are -infinity
 

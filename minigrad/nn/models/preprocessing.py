@@ -58,8 +58,8 @@ class Preprocessing:
             float32 (N, C, size, size), N = 1 for one picture.
 
         Raises:
-            TypeError: no pictures, or numbers that are no bytes; ValueError: another shape, or a picture without pixels; ImportError: Pillow
-            is needed and not installed.
+            TypeError: no pictures, or numbers that are no bytes; ValueError: another shape, or a picture without pixels;
+                ImportError: Pillow is needed and not installed.
         """
         pictures = pictures.numpy() if isinstance(pictures, Tensor) else pictures
         single = hasattr(pictures, "convert") or isinstance(pictures, np.ndarray) and pictures.ndim < 4
