@@ -73,7 +73,8 @@ class BytePairs:
                 merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
                 return cls(_tokenizer(library, vocabulary, merges))
         except Exception as error:  # the library raises Exception itself
-            raise ValueError(f"{folder} holds no vocabulary of byte pairs: {error}") from None
+            why = str(error).removeprefix("no vocabulary of byte pairs: ")  # what `parse` says
+            raise ValueError(f"{folder} holds no vocabulary of byte pairs: {why}") from None
         raise FileNotFoundError(f"no vocabulary in {folder}: tokenizer.json wanted, or vocab.json and merges.txt")
 
     @classmethod

@@ -210,6 +210,10 @@ def test_saved_in_both_forms_it_is_the_same(vocabulary, tmp_path):
     np.testing.assert_array_equal(data.BytePairs.load(tmp_path).encode(TEXTS, 40), wanted)
     (tmp_path / "tokenizer.json").unlink()
     np.testing.assert_array_equal(data.BytePairs.load(tmp_path).encode(TEXTS, 40), wanted)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no vocabulary of byte pairs: (?!no vocabulary)"):
+        data.BytePairs.load(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     with pytest.raises(ValueError, match="no vocabulary of byte pairs"):
         data.BytePairs.load(tmp_path)
