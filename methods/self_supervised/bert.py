@@ -39,7 +39,7 @@ from methods.training.settings import setting
 from methods.training.texts import filled, padded
 from minigrad import Tensor, io, nn, optim
 from minigrad.backend import to_device
-from minigrad.backend.files import replacing
+from minigrad.backend.files import write_whole
 from minigrad.data.text import WordPiece
 from minigrad.nn.models.published import current_names, published_state
 
@@ -125,8 +125,7 @@ class PretrainingBERT(nn.Module):
                  "intermediate_size": len(block.mlp.fc1.weight) if block else width, "hidden_act": "gelu",
                  "max_position_embeddings": len(self.bert.position.weight), "type_vocab_size": len(self.bert.kind.weight),
                  "layer_norm_eps": self.bert.norm.eps, "pad_token_id": vocabulary.pad}
-        with replacing(folder / "config.json") as part:
-            pathlib.Path(part).write_text(json.dumps(facts, indent=1))
+        write_whole(folder / "config.json", json.dumps(facts, indent=1))
 
 
 def load(where: str | os.PathLike, dropout: float = 0.0) -> tuple[PretrainingBERT, WordPiece, list[str]]:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from minigrad.backend.files import replacing
+from minigrad.backend.files import write_whole
 from minigrad.data.folder import RUN
 
 from . import checkpoint
@@ -16,12 +16,6 @@ try:
     import fcntl
 except ImportError:  # not a POSIX system
     fcntl = None
-
-
-def write_whole(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: a kill leaves the old contents or the new ones, never a part."""
-    with replacing(path) as part:
-        pathlib.Path(part).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def marked(path: str | os.PathLike) -> pathlib.Path:

@@ -44,3 +44,9 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = os.fspath(path)  # a full disk does not say which file it has no place for
         raise
+
+
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file whole or not at all: a kill leaves the old contents or the new ones, never a part. Text is in UTF-8."""
+    with replacing(path) as part:
+        pathlib.Path(part).write_bytes(content.encode() if isinstance(content, str) else content)

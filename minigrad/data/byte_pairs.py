@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.files import write_whole
 from .text import tokenizers_for
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -101,13 +102,12 @@ class BytePairs:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `tokenizer.json` into a folder, and `vocab.json` and `merges.txt`."""
         folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         text = self.text()
         model = json.loads(text)["model"]
-        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
-        (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
+        write_whole(folder / "tokenizer.json", text)
+        write_whole(folder / "vocab.json", json.dumps(model["vocab"], ensure_ascii=False))
         pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
-        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs, ""]), encoding="utf-8")
+        write_whole(folder / "merges.txt", "\n".join(["#version: 0.2", *pairs, ""]))
 
     def encode(self, texts: Sequence[str], length: int) -> np.ndarray:
         """The ids of the texts' pieces between START and END, (N, L) int64, padded with END.

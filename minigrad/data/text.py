@@ -22,6 +22,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..backend.files import write_whole
 from .files import data_dir, text_of
 from .folder import content_of, files_below, printable
 
@@ -255,10 +256,9 @@ class WordPiece:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `vocab.txt` and `tokenizer_config.json` into a folder, as published encoders have them."""
         folder = pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vocab.txt").write_text("\n".join(self.tokens) + "\n", encoding="utf-8")
+        write_whole(folder / "vocab.txt", "\n".join(self.tokens) + "\n")
         facts = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lower}
-        (folder / "tokenizer_config.json").write_text(json.dumps(facts, indent=1))
+        write_whole(folder / "tokenizer_config.json", json.dumps(facts, indent=1))
 
     @functools.cached_property
     def _library(self):

@@ -204,6 +204,25 @@ def test_every_text_is_known_and_comes_back(vocabulary):
     assert vocabulary.encode([], 5).shape == (0, 2)
 
 
+def test_a_save_for_which_there_is_no_room_leaves_the_old_vocabulary(vocabulary, tmp_path):
+    """No room: a limit on the size of files, which a file system that is full answers in the same way."""
+    resource = pytest.importorskip("resource")
+    words = data.WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog"])
+    for kind, old, new in ((data.BytePairs, vocabulary, vocabulary),
+                           (data.WordPiece, words, data.WordPiece([*words.tokens, *(f"word{i}" for i in range(3000))]))):
+        old.save(tmp_path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+            with pytest.raises(OSError):
+                new.save(tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        kind.load(tmp_path)
+
+
 def test_saved_in_both_forms_it_is_the_same(vocabulary, tmp_path):
     vocabulary.save(tmp_path)
     wanted = vocabulary.encode(TEXTS, 40)
