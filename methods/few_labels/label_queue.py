@@ -60,17 +60,22 @@ class LabelQueue:
     def state(self) -> dict[str, Any]:
         """What the page shows."""
         with self.lock:
+            self._drop_lost()
             if not self.waiting:
                 self.waiting = [int(i) for i in self.suggest() if int(i) not in self.skipped and self._open(int(i))]
+                self._drop_lost()
             last = self.clicks[-1] if self.clicks else None
+            text = self.folder.text(self.waiting[0])[:EXCERPT] if self.waiting and self.folder.what == "text" else ""
             return {"what": self.folder.what, "classes": self.classes, "done": len(self.clicks), "log": str(self.folder.log),
-                    "waiting": [self._item(i) for i in self.waiting],
+                    "waiting": [{"picture": i, "file": self.folder.files[i], "guess": self.guess(i)} for i in self.waiting],
+                    "text": text,
                     "last": last and {"picture": last.place, "file": self.folder.files[last.place], "class": last.kind,
                                       "moved": last.moved}}
 
-    def _item(self, place):
-        text = {"text": self.folder.text(place)[:EXCERPT]} if self.folder.what == "text" else {}
-        return {"picture": place, "file": self.folder.files[place], "guess": self.guess(place)} | text
+    def _drop_lost(self):
+        """Passes over what can no longer be read, deleted or moved by others, until the next can be."""
+        while self.waiting and (why := self.folder.unreadable(self.waiting[0])):
+            self.folder.without([self.waiting.pop(0)], [why])
 
     def _open(self, place):
         return self.folder.labels[place] == -1
@@ -82,10 +87,11 @@ class LabelQueue:
             ValueError: it has a label, or that is no name of a class; OSError: nothing could be written.
         """
         with self.lock:
-            if not self._open(place):
-                raise ValueError(f"{self.folder.files[place]} has a label; undo it first")
-            kind = kind if kind in self.classes else _class_name(kind)
             file = self.folder.files[place]
+            if not self._open(place):
+                why = self.folder.unusable.get(file)
+                raise ValueError(f"{file} cannot be used: {why}" if why else f"{file} has a label; undo it first")
+            kind = kind if kind in self.classes else _class_name(kind)
             label_log.append(self.folder.log, file, kind)
             click = Click(place, kind)
             reader = self.folder.readers[place]
@@ -114,7 +120,8 @@ class LabelQueue:
             file = self.folder.files[click.place]
             if click.source:
                 reader = self.folder.readers[click.place]
-                _rename(reader.path, click.source)
+                if os.path.lexists(reader.path):  # else others have moved it on, perhaps back
+                    _rename(reader.path, click.source)
                 reader.path = click.source
             label_log.append(self.folder.log, file, "")
             self.clicks.pop()

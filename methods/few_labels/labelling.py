@@ -10,6 +10,7 @@ import pathlib
 import re
 import secrets
 import socketserver
+import sys
 from typing import Any
 
 from .label_queue import LabelQueue
@@ -44,6 +45,11 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As HTTPServer's, but silent on a browser that went away, as on each reload."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """GET: the page, its state, pictures by number. POST: label, skip, undo."""
@@ -58,17 +64,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path is None:
             return
         queue = self.server.queue
-        if path == "":
-            self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
-        elif path == "state":
-            self._json(queue.state())
-        elif (found := re.fullmatch(r"picture/(\d{1,9})", path, re.ASCII)) and int(found[1]) < len(queue.folder.files):
-            try:
+        try:
+            if path == "":
+                self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
+            elif path == "state":
+                self._json(queue.state())
+            elif (found := re.fullmatch(r"picture/(\d{1,9})", path, re.ASCII)) and int(found[1]) < len(queue.folder.files):
                 self._send(jpeg(queue.folder, int(found[1]), PICTURE), "image/jpeg")
-            except ValueError as error:
-                self._refuse(404, str(error))
-        else:
-            self._refuse(404, "there is nothing")
+            else:
+                self._refuse(404, "there is nothing")
+        except ValueError as error:
+            self._refuse(404, str(error))
 
     def do_POST(self) -> None:
         """`label` with {picture, class}, `skip` with {picture}, `undo`; the answer is the new state."""

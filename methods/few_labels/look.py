@@ -82,6 +82,14 @@ class Folder:
         """The text of the file at that place. ValueError: it cannot be read."""
         return decode_text(content_of(self.readers[i]))
 
+    def unreadable(self, i: int) -> str:
+        """Why the file at that place cannot be read, as one that was deleted or moved since; empty if it can."""
+        try:
+            self.text(i) if self.what == "text" else content_of(self.readers[i])
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def without(self, places: list[int], reasons: list[str]) -> None:
         """Takes pictures out, each for a reason; they are `unusable` from then on."""
         self.unusable |= {self.files[i]: reason for i, reason in zip(places, reasons)}

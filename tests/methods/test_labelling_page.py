@@ -1,7 +1,12 @@
 """The page to label on: what it shows and does, and whom it refuses."""
+import contextlib
 import http.client
 import io
 import json
+import shutil
+import socket
+import struct
+import subprocess
 import threading
 
 import numpy as np
@@ -93,3 +98,80 @@ def test_odd_requests_are_refused_and_change_nothing(server, body):
 
 def test_only_this_machine_is_served(server):
     assert server.server_address[0] == "127.0.0.1" and server.token in server.address and len(server.token) >= 30
+
+
+@pytest.mark.parametrize("what", ("png", "txt"))
+def test_what_others_delete_or_move_is_passed_over(what, tmp_path):
+    for kind, names in (("red", "a"), ("blue", "b"), ("unlabelled", "cdef")):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        for name in names:
+            file = tmp_path / "own" / kind / f"{name}.{what}"
+            Image.new("RGB", (8, 6), (ord(name), 0, 0)).save(file) if what == "png" else file.write_text(name)
+    folder = look.look(tmp_path / "own", tmp_path / "out")
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+
+    def waiting():
+        return [item["file"][-5] for item in queue.state()["waiting"]]
+
+    (tmp_path / "own" / "unlabelled" / f"c.{what}").unlink()
+    assert waiting() == ["d", "e", "f"] and queue.state()["text"] == ("" if what == "png" else "d")
+    with pytest.raises(ValueError, match="cannot be used: it cannot be read"):
+        queue.label(2, "red")
+    queue.label(3, "red")
+    queue.label(4, "blue")
+    (tmp_path / "own" / "blue" / f"e.{what}").unlink()
+    (tmp_path / "own" / "red" / f"d.{what}").rename(tmp_path / "own" / "unlabelled" / f"d.{what}")
+    queue.undo()
+    assert waiting() == ["f"]
+    queue.undo()
+    assert waiting() == ["d", "f"] and look.look(tmp_path / "own", tmp_path / "out").counts().tolist() == [1, 1]
+    (tmp_path / "own" / "unlabelled").rename(tmp_path / "elsewhere")
+    assert waiting() == []
+
+
+def test_a_browser_that_goes_away_is_no_error(server, capsys):
+    for request in (f"GET /{server.token}/ HTTP/1.1", f"POST /{server.token}/undo HTTP/1.1\r\nContent-Type: application/json\r\n"
+                    "Content-Length: 9"):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
+            connection.sendall(f"{request}\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+    for error in (ConnectionResetError(), BrokenPipeError()):
+        with contextlib.suppress(OSError):
+            try:
+                raise error
+            finally:
+                server.handle_error(None, None)
+    assert ask(server, "GET", "state")[0] == 200 and capsys.readouterr().err == ""
+
+
+BROWSER = """
+const elements = {}, calls = [], make = () => ({dataset: {}, append() {}, replaceChildren() {}});
+const waits = () => new Promise(done => setTimeout(done, 1));
+let mode = "well", first = 2;
+document = {getElementById: id => elements[id] ??= make(), createElement: make};
+fetch = async (what, options = {}) => {
+  if (mode === "gone") throw new TypeError("what a browser says of a server that is gone");
+  if (options.method) calls.push([what, JSON.parse(options.body)]);
+  return {ok: mode === "well" || !options.method, text: async () => "refused", json: async () => (
+    {what: "picture", classes: ["a", "b"], done: 0, log: "", waiting: [{picture: first, file: `file ${first}`}], text: "", last: null})};
+};
+(0, eval)(SCRIPT);
+const press = async (key, more) => { document.onkeydown({key, target: {tagName: "BODY"}, ...more}); await waits(); };
+(async () => {
+  await waits();
+  await press("2"); await press("2", {repeat: true}); await press("3"); await press("s", {ctrlKey: true}); await press("s");
+  mode = "refused"; first = 3; await press("1");
+  const refused = [elements.said.textContent, elements.file.textContent];
+  mode = "gone"; await press("s");
+  console.log(JSON.stringify([calls, refused, elements.said.textContent]));
+})();
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs the page's script")
+def test_keys_refusals_and_a_server_that_is_gone():
+    script = labelling.PAGE.read_text().split("<script>")[1].split("</script>")[0].replace('"use strict";', "")
+    found = subprocess.run(["node", "-"], input=BROWSER.replace("SCRIPT", json.dumps(script)), capture_output=True, text=True)
+    calls, refused, said = json.loads(found.stdout)
+    assert calls == [["label", {"picture": 2, "class": "b"}], ["skip", {"picture": 2}], ["label", {"picture": 2, "class": "a"}]]
+    assert refused == ["refused", "file 3"] and "every label so far is saved" in said.lower()
