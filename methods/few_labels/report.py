@@ -116,13 +116,16 @@ def _sure(result):
 
 
 def _figure(result, i, caption):
-    if result.folder.what == "text":
+    caption = f"<figcaption>{caption}</figcaption></figure>"
+    try:
+        if result.folder.what == "picture":
+            inside = base64.b64encode(jpeg(result.folder, i, THUMB)).decode()
+            return f'<figure><img alt="" src="data:image/jpeg;base64,{inside}">{caption}'
         text = result.folder.text(i)
-        more = "..." if len(text) > EXCERPT else ""
-        return (f'<figure class="text"><blockquote>{html.escape(text[:EXCERPT])}{more}</blockquote>'
-                f"<figcaption>{caption}</figcaption></figure>")
-    inside = base64.b64encode(jpeg(result.folder, i, THUMB)).decode()
-    return f'<figure><img alt="" src="data:image/jpeg;base64,{inside}"><figcaption>{caption}</figcaption></figure>'
+        text = text[:EXCERPT] + ("..." if len(text) > EXCERPT else "")
+    except ValueError as error:  # deleted or moved since its features were read
+        text = str(error)
+    return f'<figure class="text"><blockquote>{html.escape(text)}</blockquote>{caption}'
 
 
 def jpeg(folder: Folder, i: int, size: int) -> bytes:

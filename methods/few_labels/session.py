@@ -12,7 +12,7 @@ from methods.training.encoders import CHECKPOINT
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
-from minigrad.data.folder import counted, printable
+from minigrad.data.folder import counted, printable, some
 
 from . import report, small_families, trials
 from .answer import Answer, answer, tested
@@ -137,6 +137,10 @@ def _run(config, began, folder, out, said):
 
 def try_families(result: Answer, reader: PictureReader | TextReader, config: Config, out: pathlib.Path, end: float) -> None:
     """Adds what needs training to the answer, as far as there is time."""
+    if lost := [result.folder.files[i] for i in result.known if result.folder.unreadable(i)]:
+        result.notes.append(f"What needs training was not tried, as {some(lost)} can no longer be read; run the same command "
+                            "again.")
+        return
     rest = at_random(result.features.known(result.folder.unlabelled), config.seed)
     task = Task(result.folder, result.features, result.known, result.y, rest, reader, config.device, config.seed)
     reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
@@ -189,9 +193,9 @@ def _predictions(result, end):
         if time.monotonic() > end:
             print(f"predictions.csv has {start} of {len(rest)} unlabelled {folder.what}s; examples.predict reads the others")
             break
-        some = rest[start:start + AT_ONCE]
-        names = [printable((folder.path / folder.files[i]).as_posix()) for i in some]
-        found += most_probable(names, result.probabilities(some), result.classes)
+        batch = rest[start:start + AT_ONCE]
+        names = [printable((folder.path / folder.files[i]).as_posix()) for i in batch]
+        found += most_probable(names, result.probabilities(batch), result.classes)
     return found
 
 

@@ -90,9 +90,12 @@ class TunedText:
         return net
 
     def scores(self, places: np.ndarray) -> np.ndarray:
-        """Of the folder's texts at these places, (n, classes)."""
-        rows = self.reader.rows([self.task.folder.readers[i]() for i in places])
-        return text_encoders.outputs(self.load(), rows, self.reader.vocabulary.pad)
+        """Of the folder's texts at these places, (n, classes); zeros for those that can no longer be read."""
+        found = np.zeros((len(places), len(self.task.classes)), np.float32)
+        at = [row for row, i in enumerate(places) if not self.task.folder.unreadable(i)]
+        rows = self.reader.rows([self.task.folder.readers[i]() for i in places[at]])
+        found[at] = text_encoders.outputs(self.load(), rows, self.reader.vocabulary.pad)
+        return found
 
 
 def inputs(reader: TextReader) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import time
+import types
 import unicodedata
 import warnings
 import zipfile
@@ -19,8 +20,8 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.few_labels import (
-    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, session, soft_prototypes,
-    suggest, uncertainty)
+    answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, report, session,
+    soft_prototypes, suggest, text_families, uncertainty)
 from methods.training.run import write_whole
 from methods.transfer import linear, tip_adapter
 from minigrad import nn
@@ -595,6 +596,34 @@ def test_columns_of_a_table_that_are_not_named(tmp_path):
         table.write_text(content)
         folder = look.look(table, tmp_path)
         assert len(folder.labelled) == labelled and [note] * bool(note) == [line[:9] for line in folder.notes], content
+
+
+def test_files_that_are_moved_while_a_run_goes_on_are_said(tmp_path, quick_maps):
+    path = make_folder(tmp_path / "own", 3, 4)
+    folder, found = read(path)
+    result = answer.answer(folder, found, 4, 0)
+    before = report.page(result, "run")
+    for name in ("unlabelled/0.png", "red/0.png"):
+        (path / name).rename(path / "blue" / f"new {name[0]}.png")
+    page = report.page(result, "run")
+    assert page.count("<figure") == before.count("<figure") and page.count("<img") < before.count("<img") and "dead link" in page
+    session.try_families(result, found.reader, session.Config(folder=str(path)), tmp_path / "trials", np.inf)
+    assert "red/0.png can no longer be read" in result.notes[-1] and not (tmp_path / "trials").exists()
+
+
+def test_texts_that_are_moved_have_no_scores(tmp_path, monkeypatch):
+    table = [tmp_path / "own" / kind / "a.txt" for kind in ("bad", "good", "unlabelled")]
+    for file in table:
+        file.parent.mkdir(parents=True)
+        file.write_text(file.parent.name)
+    folder, vocabulary = look.look(tmp_path / "own", tmp_path), types.SimpleNamespace(pad=0)
+    task = types.SimpleNamespace(folder=folder, classes=folder.classes)
+    reader = types.SimpleNamespace(rows=lambda contents: [len(text) for text in contents], vocabulary=vocabulary)
+    monkeypatch.setattr(text_families.TunedText, "load", lambda self: None)
+    monkeypatch.setattr(text_families.text_encoders, "outputs", lambda net, rows, pad: np.outer(rows, [1, 2]))
+    table[1].unlink()
+    scores = text_families.TunedText(task, reader, "").scores(np.arange(3))
+    assert scores.tolist() == [[3, 6], [0, 0], [10, 20]]
 
 
 def test_what_runs_have_written_is_no_data(tmp_path):
