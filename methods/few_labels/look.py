@@ -21,7 +21,7 @@ from minigrad import data
 from minigrad.data.folder import (
     PARTS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
 from minigrad.data.labelled_texts import (
-    LABEL, TABLES, decode_lines, decode_text, excess, lines_of, table_rows, text_column)
+    LABEL, TABLES, decode_lines, decode_text, excess, label_of, lines_of, table_rows, text_column, unnamed)
 
 from . import label_log
 
@@ -124,8 +124,9 @@ class Folder:
         if len(known):
             lines.append(_estimate(counts, len(test), self.what))
         else:
-            lines.append(f"Nothing is labelled yet: put {self.what}s into a sub-folder for each class, or run this with "
-                         "--label and click.")
+            do = (f"put {self.what}s into a sub-folder for each class" if self.path.is_dir() or self.path.suffix.lower() == ".zip"
+                  else "write labels into a column of the table, called label")
+            lines.append(f"Nothing is labelled yet: {do}, or run this with --label and click.")
         if self.unusable:
             lines.append(f"{counted(len(self.unusable), 'file' if self.what == 'picture' else 'text')} cannot be used: "
                          + some([f"{name} ({why})" for name, why in self.unusable.items()]) + ".")
@@ -208,9 +209,11 @@ def _table(path, out):
     rows = ([(i, [line]) for i, line in enumerate(lines_of(decode_lines(content)), 1) if line.strip()]
             if path.suffix.lower() == ".txt" else table_rows(path.name, content))
     begin, at, of, width, notes = _columns(path.name, [row for _, row in rows])
-    readers, kinds, unusable = {}, {}, {}
+    readers, kinds, unusable, labels = {}, {}, {}, []
     for i, row in rows[begin:]:
         text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
+        kind = label_of(kind)
+        labels.append(kind)
         if why := excess(row, width) if text else "it has no text":
             unusable[f"row {i}"] = why
             continue
@@ -220,6 +223,7 @@ def _table(path, out):
             kinds[name] = kind
     if not readers:
         raise ValueError("; ".join([f"{path} holds no texts", *filter(None, [skipped_line(unusable)])]))
+    notes += [f"{note[0].upper()}{note[1:]}." for note in (unnamed(labels) if not begin else [])]
     log = label_log.place(path.parent, out).with_name(f"{path.stem}.{label_log.NAME}")
     digest = operator.itemgetter(slice(-len("(00000000)"), None))  # a label is of the text, wherever its row has gone
     return _folder(path, readers, kinds, (), unusable, notes, log, "text", digest)

@@ -39,6 +39,7 @@ _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "l
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation", "valid": "validation",
          "validation": "validation", "unlabelled": "unlabelled", "unlabeled": "unlabelled"}
 Decoded = TypeVar("Decoded")
+UNREAD_TABLES = {".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet"}
 RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
 
 
@@ -92,11 +93,14 @@ def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFi
         what: the kind, for errors: "image".
 
     Raises:
-        FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read.
+        FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read, or a table of
+            a kind that is not.
     """
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no {what} folder or zip at {path}")
+    if path.suffix.lower() in UNREAD_TABLES and path.is_file():
+        raise ValueError(f"{path} is a table of a kind that is not read; save it as CSV, in UTF-8")
     skipped, others, readers = {}, collections.Counter(), {}
     found = files_below(path, skipped)
     for name, read in found:

@@ -5,6 +5,9 @@
 | a `.tsv` or `.csv` file                             | a text a row, a column of texts and one of labels                  |
 | a first row with names such as `text`, `label`      | says which column is which; one that it does not name is guessed   |
 | no such names                                       | the column with fewest values has the labels, the longest texts    |
+| a first row alone in its class, where no other is   | a note, as it may name the columns by other words                  |
+| labels                                              | composed (NFC), white space as single spaces                       |
+| labels `nan`, `NaN`, `NaT`, `<NA>`, `#N/A`, `null`  | are none, as programs write for what is missing; `NULL` likewise   |
 | a first line `sep=;`, as spreadsheets write         | says what parts the columns of a `.csv`                            |
 | a folder with `train.tsv` and `test.tsv`, or `.csv` | to train and to test on; `dev` or `valid` is not used beside `test` |
 | a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
@@ -23,6 +26,7 @@ import os
 import pathlib
 import random
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +37,7 @@ from .folder import arrange, find_files, some
 
 TABLES = {".tsv": "\t", ".csv": ","}
 TEXT, LABEL = ("text", "sentence", "review", "content", "body"), ("label", "class", "category", "sentiment", "target")
+MISSING = {"nan", "NaN", "NaT", "<NA>", "#N/A", "null", "NULL"}  # what programs write into cells without a label
 
 
 @dataclasses.dataclass
@@ -62,7 +67,9 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
     path, skipped, notes = pathlib.Path(path), {}, []
     if not path.exists():
         raise FileNotFoundError(f"no texts at {path}")
-    parts = _tables(path, skipped) or _folders(path, skipped, notes)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        raise ValueError(f"{path.name} has no labels; name a table (.tsv, .csv), or a folder or zip of texts, a folder a class")
+    parts = _tables(path, skipped, notes) or _folders(path, skipped, notes)
     rows = [(text, label, part == "test") for part, found in parts.items() for text, label in found]
     trained = sorted({label for _, label, tested in rows if not tested}, key=_order)
     if new := sorted({label for _, label, tested in rows if tested} - set(trained)):
@@ -86,10 +93,10 @@ def _order(label):
     return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
 
 
-def _tables(path, skipped):
+def _tables(path, skipped, notes):
     """{"train": rows, "test": rows} of tables; {} if there are none."""
     if path.suffix.lower() in TABLES and path.is_file():
-        return {"train": _table(path.name, path.read_bytes(), skipped)[0]}
+        return {"train": _table(path.name, path.read_bytes(), skipped, notes)[0]}
     if not path.is_dir():
         return {}
     named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()}
@@ -99,11 +106,11 @@ def _tables(path, skipped):
                              "train and to test on train and test")
         return {}
     test = next((named[name] for name in ("test", "dev", "valid", "validation") if name in named), None)
-    rows, columns = _table(named["train"].name, named["train"].read_bytes(), skipped)
-    return {"train": rows} | ({"test": _table(test.name, test.read_bytes(), skipped, columns)[0]} if test else {})
+    rows, columns = _table(named["train"].name, named["train"].read_bytes(), skipped, notes)
+    return {"train": rows} | ({"test": _table(test.name, test.read_bytes(), skipped, notes, columns)[0]} if test else {})
 
 
-def _table(name, content, skipped, columns=None):
+def _table(name, content, skipped, notes, columns=None):
     """The pairs of text and label in a table, and the columns of both; those given are for tables whose first row names none."""
     numbered = table_rows(name, content)
     named = named_columns([row for _, row in numbered])
@@ -119,11 +126,29 @@ def _table(name, content, skipped, columns=None):
     for i, row in numbered:
         if len(row) > width or None in named or max(named) >= len(row):
             skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
-        elif not all(row[k].strip() for k in named):
-            skipped[f"{name}, row {i}"] = "no text or no label"
+            continue
+        text, label = " ".join(row[named[0]].split()), label_of(row[named[1]])
+        if text and label:
+            found.append((text, label))
         else:
-            found.append((" ".join(row[named[0]].split()), row[named[1]].strip()))
+            skipped[f"{name}, row {i}"] = "no text or no label"
+    notes += unnamed([label for _, label in found]) if found and not header else []
     return found, named
+
+
+def label_of(cell: str) -> str:
+    """The label in a cell of a table, see the table above; empty if there is none."""
+    label = unicodedata.normalize("NFC", " ".join(cell.split()))
+    return "" if label in MISSING else label
+
+
+def unnamed(labels: list[str]) -> list[str]:
+    """A note on a first row that may name columns by words that are not known: no other row has its label, but each other one
+    has several. Args: labels: of the rows, in order; empty for none."""
+    counts = collections.Counter(filter(None, labels))
+    if counts.pop(labels[0], 0) != 1 or len(counts) < 2 or min(counts.values()) < 2:
+        return []
+    return [f"the first row is the only one of class {labels[0]}; if it names the columns, call them text and label"]
 
 
 def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
@@ -245,12 +270,12 @@ def text_column(rows: list[list[str]]) -> tuple[int, int, int | None, int]:
 
 
 def _guessed(name, rows, at, of):
-    """Which column has the texts and which the labels, where one may be known: the labels are the one with fewest values (of
-    several the shortest, the last), the texts the longest of the others."""
-    values = [len({row[k] for row in rows}) for k in range(len(rows[0]))]
+    """Which column has the texts and which the labels, where one may be known: the labels are the one with fewest values, but
+    not none (of several the shortest, the last), the texts the longest of the others."""
+    values = [len({label_of(row[k]) for row in rows} - {""}) for k in range(len(rows[0]))]
     lengths = [sum(len(row[k]) for row in rows) for k in range(len(values))]
     if of is None:
-        of = min((k for k in range(len(values)) if k != at), key=lambda k: (values[k], lengths[k], -k))
+        of = min((k for k in range(len(values)) if k != at), key=lambda k: (not values[k], values[k], lengths[k], -k))
         if len(rows) > 20 and values[of] > len(rows) / 2:
             raise ValueError(f"{name}: no column looks like labels; name the columns in a first row, such as text and label")
     lengths[of] = -1

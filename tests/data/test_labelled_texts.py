@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from methods.few_labels import look
 from methods.peft.prediction import texts_in
+from minigrad.data.folder import find_pictures
 from minigrad.data.labelled_texts import decode_text, made_up_reviews, read_labelled_texts
 
 
@@ -158,10 +159,41 @@ def test_other_encodings_say_what_to_do(content):
 
 @pytest.mark.parametrize("labels, classes", [
     (["10", "2", "-1"], ("-1", "2", "10")), (["10.0", "2.5"], ("2.5", "10.0")), (["b", "7", "a"], ("7", "a", "b")),
-    (["\u00b2", "1", "--5", "-"], ("1", "-", "--5", "\u00b2")), (["nan", "inf", "1"], ("1", "inf", "nan"))], ids=str)
+    (["\u00b2", "1", "--5", "-"], ("1", "-", "--5", "\u00b2")), (["-nan", "inf", "1"], ("1", "-nan", "inf"))], ids=str)
 def test_classes_are_in_the_order_of_their_numbers(tmp_path, labels, classes):
     text = "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels))
     assert read_labelled_texts(write(tmp_path / "a.csv", text)).classes == classes
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".json", ".JSONL", ".parquet"])
+def test_other_kinds_of_tables_say_what_to_do(tmp_path, ending):
+    (tmp_path / f"a{ending}").write_bytes(b"PK")
+    for reader in (read_labelled_texts, lambda path: look.look(path, tmp_path), find_pictures):
+        with pytest.raises(ValueError, match="save it as CSV"):
+            reader(tmp_path / f"a{ending}")
+    with pytest.raises(ValueError, match="a.txt has no labels"):
+        read_labelled_texts(write(tmp_path / "a.txt", "fine"))
+
+
+@pytest.mark.parametrize("names", ["", "text,label\n"])
+def test_labels_that_look_alike_are_one_class_and_missing_ones_none(tmp_path, names):
+    labels = ["cafe\u0301", "caf\u00e9", '"two\n words"', "two  words", "nan", "NaN", "<NA>", "NULL"]
+    table = write(tmp_path / "a.csv", names + "".join(f"a text {i},{label}\n" for i, label in enumerate(labels)))
+    assert read_labelled_texts(table).classes == ("caf\u00e9", "two words")
+    found = look.look(table, tmp_path)
+    assert found.classes == ("caf\u00e9", "two words") and found.counts().tolist() == [2, 2] and len(found.unlabelled) == 4
+
+
+def test_names_of_columns_in_other_words_are_noted_and_empty_columns_have_no_labels(tmp_path):
+    rows = "".join(f"eine Zeile {i},{'gut' if i % 2 else 'schlecht'}\n" for i in range(4))
+    table = write(tmp_path / "a.csv", f"Kommentar,Klasse\n{rows}")
+    for notes in (read_labelled_texts(table).notes, look.look(table, tmp_path).notes):
+        assert ["only one of class Klasse" in note for note in notes] == [True]
+    assert not read_labelled_texts(write(tmp_path / "a.csv", rows)).notes
+    table = write(tmp_path / "a.csv", rows.replace("\n", ",,\n"))
+    assert read_labelled_texts(table).classes == ("gut", "schlecht")
+    (note,) = look.look(write(tmp_path / "b.csv", "text\nfine\n"), tmp_path).description()[1:]
+    assert "write labels into a column of the table, called label" in note
 
 
 def test_made_up_reviews_are_always_the_same():
