@@ -42,7 +42,8 @@ def main(run):
             lines = lines_of(decode_lines(pathlib.Path(run.file).read_bytes()))
         except (OSError, ValueError) as error:
             raise SystemExit(f"--file {run.file}: {error}") from None
-        texts += [line.strip() for line in lines if line.strip()]
+        texts += lines
+    texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not texts:
         raise SystemExit("--texts: what to look for?")
     names, features = features_of(found, run.images)

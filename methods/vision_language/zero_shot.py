@@ -22,10 +22,10 @@ def prompts(vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str
         length: ids of a prompt at most.
 
     Raises:
-        ValueError: a name stands twice, there are fewer than two, or a template has no {}.
+        ValueError: a name stands twice or is empty, there are fewer than two, or a template has no {}.
     """
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"two or more classes are wanted, each once, not {', '.join(names) or 'none'}")
+    if len(names) < 2 or len(set(names)) < len(names) or not all(map(str.strip, names)):
+        raise ValueError(f"two or more classes are wanted, each once and with a name, not {', '.join(map(repr, names)) or 'none'}")
     if not templates or (wrong := [template for template in templates if "{}" not in template]):
         raise ValueError(f"a template has {{}} in place of the name, unlike {wrong[0]!r}" if templates else "no template")
     return [vocabulary.encode([template.replace("{}", name) for template in templates], length) for name in names]

@@ -10,6 +10,7 @@
 | a picture in several rows                                     | has several captions                                        |
 | the same row twice                                            | skipped, with the reason in `skipped`                       |
 | no caption, no picture of that name, an empty file            | likewise                                                    |
+| a caption `nan`, `null` and such, see `labelled_texts`        | likewise                                                    |
 | more cells than columns, as by a comma without quotation marks | likewise                                                   |
 | the same content in several files                             | several pictures of one group, which is never divided       |
 | sub-folders, two or more                                      | the classes of the pictures                                 |
@@ -25,7 +26,7 @@ import numpy as np
 
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
-from .labelled_texts import csv_rows, delimiter_by, excess, table_text
+from .labelled_texts import csv_rows, delimiter_by, excess, label_of, table_text
 
 TABLE = "captions.csv"
 COLUMNS = {"image": ("image", "file", "filename", "file_name", "picture"), "caption": ("caption", "text", "title"),
@@ -198,7 +199,11 @@ def read_captions(path: str | os.PathLike) -> CaptionedPictures:
 
 def _rows(name, read, skipped):
     """Number and cells, by the columns' names, of each line of the table; those with more cells than names are skipped."""
-    text, delimiter = table_text(name, content_of(read))
+    try:
+        content = content_of(read)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    text, delimiter = table_text(name, content)
     known = {alias: column for column, aliases in COLUMNS.items() for alias in aliases}
 
     def columns(names):
@@ -226,7 +231,7 @@ def _row(row, folder, files):
     image = printable(row.get("image", "").replace("\\", "/"))
     words = row.get("keywords", "")
     words = tuple(dict.fromkeys(w for word in words.split(";" if ";" in words else ",") if (w := " ".join(word.split()))))
-    text = " ".join(row.get("caption", "").split())
+    text = label_of(row.get("caption", ""))
     if not image:
         raise ValueError("it names no picture")
     if not text and not words:

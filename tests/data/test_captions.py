@@ -59,7 +59,7 @@ def test_columns_in_another_order_with_keywords_and_others_between(tmp_path):
 
 def test_bad_rows_are_named_and_skipped(tmp_path):
     table = ("image,caption\na.png,a cat\na.png,a cat\na.png,the same cat\nnone.png,a dog\n,no picture\nb.png,\nb.png\n"
-             "../b.png,outside\n\nc.png,empty file\n")
+             "../b.png,outside\n\nc.png,empty file\nb.png,nan\n")
     path = folder(tmp_path / "f", table)
     (path / "c.png").write_bytes(b"")
     found = data.read_captions(path)
@@ -68,6 +68,7 @@ def test_bad_rows_are_named_and_skipped(tmp_path):
         "captions.csv line 3": "the same row stands above", "captions.csv line 5": "there is no picture none.png",
         "captions.csv line 6": "it names no picture", "captions.csv line 7": "it has no caption",
         "captions.csv line 8": "it has no caption", "captions.csv line 9": "there is no picture ../b.png",
+        "captions.csv line 12": "it has no caption",
         "c.png": "it is empty"}
 
 
@@ -97,7 +98,7 @@ def test_a_zip_with_one_outer_folder_classes_and_copies(tmp_path):
 
 
 @pytest.mark.parametrize("table, said", [
-    (None, "holds no captions.csv"), ("", "it is empty"), ("picture,author\na.png,me\n", "names no column image and caption"),
+    (None, "holds no captions.csv"), ("", "captions.csv: it is empty"), ("picture,author\na.png,me\n", "names no column image and caption"),
     ("a.png,a cat\n", "names no column image and caption"), (b"image,caption\na.png,\xff\xfe\n", "no text in UTF-8"),
     (b"\xef\xbb\xbf", "names no column image"), ("\n\n", "names no column image"),
     ("sep=;\nphoto;caption\n", "names no column image"),

@@ -293,7 +293,7 @@ def test_where_no_classes_are_known_that_is_said(tmp_path, monkeypatch, groups):
 
 @pytest.mark.parametrize("names, templates, said", [
     (("cat",), ("{}",), "two or more classes"), (("cat", "cat"), ("{}",), "each once"), ((), ("{}",), "not none"),
-    (("cat", "dog"), (), "no template"), (("cat", "dog"), ("a {}", "a cat"), "unlike 'a cat'")], ids=named)
+    (("cat", " "), ("{}",), "with a name"), (("cat", "dog"), (), "no template"), (("cat", "dog"), ("a {}", "a cat"), "unlike 'a cat'")], ids=named)
 def test_prompts_that_make_no_classifier(vocabulary, names, templates, said):
     with pytest.raises(ValueError, match=said):
         zero_shot.prompts(vocabulary, names, templates, 12)
