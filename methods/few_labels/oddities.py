@@ -10,6 +10,7 @@ from .look import Folder
 
 SUSPICIOUS = 0.8  # probability of another class from which on a label is suspicious
 NEAR = 0.97  # cosine of features from which on two pictures are near-duplicates
+CONFLICTS = 20  # of copies in another class that are said one by one
 COMPARED = 5000  # pictures that are compared with each other at most
 
 
@@ -37,7 +38,8 @@ def suspicious(places: np.ndarray, y: np.ndarray, p: np.ndarray) -> list[Suspici
 def drop_copies(folder: Folder, features: Features) -> list[str]:
     """Takes copies of labelled pictures out, which would make the accuracy of what is left out look better than it is.
 
-    The first by name stays; a copy in another class is the person's to decide and said. Returns sentences.
+    The first by name stays; a copy in another class is the person's to decide and said. Returns sentences, of many
+    the first.
     """
     first: dict[bytes, int] = {}
     copies, conflicts = [], []
@@ -48,7 +50,8 @@ def drop_copies(folder: Folder, features: Features) -> list[str]:
             if folder.labels[other] != folder.labels[i]:
                 conflicts.append(f"{folder.files[i]} is the same {folder.what} as {folder.files[other]}, but in another class")
     folder.without(copies, [f"a copy of {folder.files[first[features.keys[i]]]}" for i in copies])
-    return [f"{conflict}; the latter is used." for conflict in conflicts]
+    more = [f"{len(conflicts) - CONFLICTS} more {folder.what}s are in another class than one that is the same."]
+    return [f"{conflict}; the latter is used." for conflict in conflicts[:CONFLICTS]] + more * (len(conflicts) > CONFLICTS)
 
 
 def near_duplicates(x: np.ndarray, places: np.ndarray) -> list[tuple[int, int, float]]:

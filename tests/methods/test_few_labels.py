@@ -598,6 +598,15 @@ def test_columns_of_a_table_that_are_not_named(tmp_path):
         assert len(folder.labelled) == labelled and [note] * bool(note) == [line[:9] for line in folder.notes], content
 
 
+def test_of_many_copies_in_other_classes_the_first_are_said(tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text("text,label\n" + "".join(f"text {i},{kind}\n" for kind in "ab" for i in range(30)))
+    folder = look.look(table, tmp_path)
+    keys = {i: folder.readers[i]() for i in range(60)}
+    said = oddities.drop_copies(folder, types.SimpleNamespace(known=lambda which: which, keys=keys))
+    assert len(said) == 21 and said[-1].startswith("10 more texts") and folder.counts().tolist() == [30, 0]
+
+
 def test_files_that_are_moved_while_a_run_goes_on_are_said(tmp_path, quick_maps):
     path = make_folder(tmp_path / "own", 3, 4)
     folder, found = read(path)
