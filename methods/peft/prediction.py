@@ -104,7 +104,7 @@ def texts_in(given: str) -> list[tuple[str, str]]:
 
     Raises:
         FileNotFoundError: it looks like the name of such a file, and there is none; ValueError: the file cannot be read, or
-            is of another kind, or the folder holds none.
+            is of another kind, or the folder holds none, or the text is empty.
     """
     path = pathlib.Path(given)
     if os.path.isdir(given) or os.path.isfile(given) and path.suffix.lower() == ".zip":  # to pathlib a text is too long a name
@@ -117,6 +117,8 @@ def texts_in(given: str) -> list[tuple[str, str]]:
     if named and " " not in given:
         raise FileNotFoundError(f"there is no {given}")
     text = " ".join(given.split())
+    if not text:
+        raise ValueError("a text is empty")
     return [(text, text)]
 
 

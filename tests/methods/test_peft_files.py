@@ -138,6 +138,9 @@ def test_texts_are_those_of_files_and_folders_and_no_picture_is_one(tmp_path, ca
                         ("broken.txt", "broken.txt: it is no text in UTF-8")):
         with pytest.raises(ValueError, match=said):
             texts_in(str(tmp_path / wrong))
+    for blank in ("", " \n"):
+        with pytest.raises(ValueError, match="a text is empty"):
+            texts_in(blank)
 
 
 def test_several_are_switched(tmp_path):
