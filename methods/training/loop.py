@@ -84,11 +84,9 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
                     raise _diverged(f"after step {done} {error}", saved, folder) from None
                 saved = done
             if stopped:
-                asked = getattr(folder.config, "out", None), getattr(folder.config, "resume", None)
-                own = asked == (str(folder.path), folder.resume)  # else it is a part of the command's run
-                how = f"continue with --resume --out {folder.path}" if own else "the same command continues"
+                how = "" if getattr(folder.config, "resume", True) else " with --resume"  # a part may go on without being asked
                 with contextlib.suppress(OSError):  # the terminal may be gone
-                    print(f"\nstopped after {done} steps; {how}", flush=True)
+                    print(f"\nstopped after {done} steps; the same command{how} continues", flush=True)
                 raise SystemExit(128 + stopped[0])
 
 

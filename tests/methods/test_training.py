@@ -308,7 +308,7 @@ class Ones:
 
 
 def trained(tmp_path, steps=12, **settings):
-    folder = RunFolder(tmp_path / "run", Run(), settings.pop("resume", False))
+    folder = RunFolder(tmp_path / "run", settings.pop("config", Run()), settings.pop("resume", False))
     net = nn.Linear(1, 1)
     train(Line(None, net), Ones(), {"sgd": optim.SGD(net.parameters(), 0.5)}, steps, folder, **settings)
     return folder
@@ -339,8 +339,17 @@ def test_a_signal_saves_and_ends(tmp_path, capsys, number):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stopped:
         trained(tmp_path, evaluate=lambda done: signal.raise_signal(number) or {}, evaluate_every=3)
-    assert stopped.value.code == 128 + number and "stopped after 3 steps; the same command continues\n" in capsys.readouterr().out
+    assert stopped.value.code == 128 + number and "stopped after 3 steps; " in capsys.readouterr().out
     assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")["step"] == 3 and signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("config, how", [(Run(), " with --resume"), (Run(out="runs/run/"), " with --resume"),
+                                         (Run(out="runs/whole"), " with --resume"), (Run(resume=True), ""), (Config(), "")])
+def test_what_a_stopped_run_says_goes_on_with_it(tmp_path, capsys, config, how):
+    pytest.importorskip("tqdm")
+    with pytest.raises(SystemExit):
+        trained(tmp_path, config=config, evaluate=lambda done: signal.raise_signal(signal.SIGINT) or {}, evaluate_every=3)
+    assert f"stopped after 3 steps; the same command{how} continues\n" in capsys.readouterr().out
 
 
 def test_nothing_is_written_before_training(tmp_path):
