@@ -83,7 +83,7 @@ def main(run):
         print(f"{name}, {len(results)}: zero-shot {curve[-1][1]:.1f} % after {curve[-1][0]} pictures, in {seconds:.0f} s",
               flush=True)
 
-    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
+    found, out = comparison.compare(jobs(), run.resume, report, task.fingerprint), marked(run.out)
     curves = {name: [curve for curve, _ in results] for name, results in found.items()}
     means = {name: np.mean([np.array(curve) for curve in of_seeds], 0) for name, of_seeds in curves.items()}
     text = comparison.text_table([("task", "accuracy at the end, %", "pictures until contrastive is as good", "part of all"), *(

@@ -15,6 +15,7 @@ from examples import maml, matching_networks, prototypical_networks, siamese_net
 from methods.few_shot import base
 from methods.training import comparison, plots
 from methods.training.characters import load
+from methods.training.checkpoint import fingerprint
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 
@@ -82,7 +83,8 @@ def characters(run):
             percent, seconds = zip(*results)
             print(f"{name:>22} {comparison.spread(percent, 1):>12} %   {np.mean(seconds):5.0f} s", flush=True)
 
-    found = comparison.compare(jobs(), run.resume, report)
+    seen = fingerprint(train_set.names, train_set.images, test_set.names, test_set.images)
+    found = comparison.compare(jobs(), run.resume, report, seen)
     found = {name: [percent for percent, _ in results] for name, results in found.items()}
     write_whole(marked(out) / "table.json", json.dumps(found, indent=1))
     label = f"{way}-way 1-shot accuracy on new classes"

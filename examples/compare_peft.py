@@ -14,8 +14,10 @@ from examples import peft
 from methods.peft import tasks
 from methods.peft.prediction import FILE
 from methods.training import comparison, plots, text_encoders, texts
+from methods.training.checkpoint import fingerprint
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
+from methods.transfer import pictures
 
 MEASURES = "accuracy", "share", "bytes", "seconds", "classes"
 
@@ -46,10 +48,14 @@ def main(run):
     """Trains and tests all methods. Returns a dict from each to its `MEASURES`, a list of them a seed."""
     check(run)
     rows, out, encoder = comparison.chosen(run.only, list(peft.METHODS)), pathlib.Path(run.out), run.encoder
-    if texts.is_text(run.data) and not text_encoders.find(encoder):
-        encoder = str(out / "encoder")  # of all methods
-        tasks.small_bert(texts.load(run.data, run.per_class).x, pathlib.Path(encoder), run.first_steps,
-                         run.tokens or tasks.TOKENS, 0)
+    if texts.is_text(run.data):
+        read = texts.load(run.data, run.per_class, run.test)
+        seen = fingerprint(read.classes, read.x, read.y, read.test, read.test_y)
+        if not text_encoders.find(encoder):
+            encoder = str(out / "encoder")  # of all methods
+            tasks.small_bert(read.x, pathlib.Path(encoder), run.first_steps, run.tokens or tasks.TOKENS, 0)
+    else:
+        seen = pictures.load(run.data, run.test).fingerprint
 
     def jobs():
         for seed in range(run.seeds):
@@ -70,7 +76,7 @@ def main(run):
         (right, share, *_), seconds = results[-1]
         print(f"{name}, {len(results)}: {100 * right:.1f} % right with {share:.2f} % trained, in {seconds:.0f} s", flush=True)
 
-    found = comparison.compare(jobs(), run.resume, report)
+    found = comparison.compare(jobs(), run.resume, report, seen)
     values = {name: [measures for measures, _ in found[name]] for name in rows if name in found}
     text = comparison.text_table([("", "test accuracy", "trained", "optimiser", "ms a step"), *(
         (name, comparison.spread([100 * row[0] for row in seeds], 1), f"{seeds[0][1]:.2f} %", f"{seeds[0][2] / 1e6:.2f} MB",

@@ -19,6 +19,7 @@ from examples import self_supervised
 from methods.self_supervised import METHODS, pictures
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
 from methods.training import comparison, encoders, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
 from methods.training.images import scaled
 from methods.training.run import marked, write_whole
@@ -118,7 +119,8 @@ def main(run):
         shown = ", ".join(f"{what} {value:.1f} %" for what, value in zip(MEASURES, values))
         print(f"{name}, {len(results)}: {shown} in {seconds:.0f} s", flush=True)
 
-    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
+    seen = fingerprint(images.names, images.x, images.y, images.test, images.test_y)
+    found, out = comparison.compare(jobs(), run.resume, report, seen), marked(run.out)
     accuracies = {name: [values for values, _ in results] for name, results in found.items()}
     text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {run.labels} labels"), *(
         (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))

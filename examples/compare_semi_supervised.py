@@ -20,6 +20,7 @@ import numpy as np
 
 from examples import semi_supervised
 from methods.training import comparison, plots
+from methods.training.checkpoint import fingerprint
 from methods.training.images import load
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
@@ -89,7 +90,8 @@ def main(run):
         accuracy, seconds = results[-1]
         print(f"{row}, seed {len(results) - 1}: {accuracy:.2f} % in {seconds:.0f} s", flush=True)
 
-    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
+    seen = fingerprint(images.names, images.x, images.y, images.unlabelled, images.test, images.test_y)
+    found, out = comparison.compare(jobs(), run.resume, report, seen), marked(run.out)
     text = table(found)
     print("\n" + text)
     write_whole(out / "table.txt", text)

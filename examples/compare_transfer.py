@@ -107,7 +107,7 @@ def main(run):
         shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
         return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
 
-    found, out = comparison.compare(jobs(), run.resume, report), marked(run.out)
+    found, out = comparison.compare(jobs(), run.resume, report, images.fingerprint), marked(run.out)
     accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
                   for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
     text = table(accuracies, run.per_class, methods)

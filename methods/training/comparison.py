@@ -28,13 +28,14 @@ def chosen(only: Iterable[str], names: list[str]) -> list[str]:
 
 
 def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
-            report: Callable[[str, list[Result]], None]) -> dict[str, list[Result]]:
+            report: Callable[[str, list[Result]], None], data: str | None = None) -> dict[str, list[Result]]:
     """The results of all runs, by the name of their row.
 
     Args:
         runs: the row's name, the run's dataclass and a function that does the work, silently.
         resume: take finished runs from their files, and go on with those that were stopped.
         report: called after each run with the row's name and its results until now.
+        data: the fingerprint of the data (`checkpoint.fingerprint`): results that were found with other data are refused.
 
     A run that fails is reported on standard error and left out; the others go on.
 
@@ -45,7 +46,7 @@ def compare(runs: Iterable[tuple[str, Any, Callable[[], Any]]], resume: bool,
     failures = []
     for name, settings, work in runs:
         try:
-            new = result(settings, work, resume)
+            new = result(settings, work, resume, data)
         except (RunError, OSError, ImportError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.code, str) or isinstance(error, UnusableResult):
                 raise
@@ -63,11 +64,11 @@ class UnusableResult(SystemExit):
     """What a folder holds does not belong to this comparison."""
 
 
-def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
+def result(settings: Any, work: Callable[[], Any], resume: bool, data: str | None = None) -> Result:
     """What `work()` finds, kept in result.json in the folder `settings.out`; from there if it was finished before.
 
     Raises:
-        SystemExit: there is a result and `resume` is false, or it was found with other settings.
+        SystemExit: there is a result and `resume` is false, or it was found with other settings or data.
     """
     path = pathlib.Path(settings.out) / "result.json"
     wanted = record(settings, without=("resume", "out", "data", "device"))
@@ -83,11 +84,13 @@ def result(settings: Any, work: Callable[[], Any], resume: bool) -> Result:
             raise UnusableResult(f"{path} is damaged; delete it to run that once more")
         if differing := changed(found["settings"], settings, wanted):
             raise UnusableResult(f"{path.parent} was made with other settings: {', '.join(differing)}; choose another --out")
+        if found.get("data", data) != data:
+            raise UnusableResult(f"{path.parent} was made with other data; give it again, or choose another --out")
         return found["accuracy"], found["seconds"]
     start = time.time()
     with contextlib.redirect_stdout(io.StringIO()):
         value = work()
-    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted}
+    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted} | ({} if data is None else {"data": data})
     write_whole(path, json.dumps(found, indent=1))
     return found["accuracy"], found["seconds"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from methods.training.checkpoint import fingerprint
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
 from minigrad.data.folder import arrange, content_of, open_picture, some
@@ -35,6 +36,11 @@ class Pictures:
     description: str
     identity: tuple
     files: list[str] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the classes and of which pictures serve for what: arrays by their numbers, files by their names."""
+        return fingerprint(self.classes, self.labels, self.train, self.test, self.files or self.pictures)
 
     def chosen(self, per_class: int, seed: int) -> np.ndarray:
         """Which pictures to train on have a label: so many of each class, drawn with the seed; 0 for all.

@@ -46,6 +46,11 @@ class Task:
     unseen: tuple[int, ...]
     description: str
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of classes and captions."""
+        return fingerprint(self.classes, *((part.texts, part.keywords, part.labels) for part in (self.train, self.test)))
+
 
 def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keywords: bool = True, classes: int = 12,
          unseen: Sequence[str] = ()) -> Task:

@@ -1,11 +1,17 @@
-"""The comparison of the semi-supervised methods: every row, and what --resume leaves as it was."""
+"""The comparison of the semi-supervised methods: every row, and what --resume leaves as it was; all comparisons by their data."""
 import dataclasses
 
+import numpy as np
 import pytest
 
-pytest.importorskip("tyro")
+for library in ("tyro", "tokenizers", "sklearn", "safetensors", "matplotlib", "PIL"):
+    pytest.importorskip(library)
 
-from examples import compare_semi_supervised  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from examples import (  # noqa: E402
+    compare_captions, compare_few_shot, compare_peft, compare_self_supervised, compare_semi_supervised, compare_transfer)
+from methods.training import comparison  # noqa: E402
 from minigrad import data  # noqa: E402
 
 
@@ -30,6 +36,44 @@ def test_all_methods_compare_and_resume(tmp_path, capsys):
         compare_semi_supervised.main(dataclasses.replace(run, resume=True, steps=4))
     with pytest.raises(SystemExit, match="no method is called x; there are: supervised"):
         compare_semi_supervised.main(dataclasses.replace(run, only=("x",)))
+
+
+def drawn(folder, seed):
+    """A folder of pictures of four classes, with captions; and a table of texts beside it."""
+    rng, rows = np.random.default_rng(seed), ["image,caption"]
+    for i in range(48):
+        path = folder / f"{i % 4}" / f"{seed}-{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+        rows.append(f"{i % 4}/{seed}-{i}.png,a picture of {i % 4} by {seed}")
+    (folder / "captions.csv").write_text("\n".join(rows))
+    texts = (f"text {i} by {seed}\t{i % 2}\n" for i in range(20))
+    folder.with_suffix(".tsv").write_text("text\tlabel\n" + "".join(texts))
+    return folder
+
+
+@pytest.mark.parametrize("example, settings, ending", [
+    (compare_few_shot, {}, ""), (compare_semi_supervised, dict(labels=4), ""), (compare_self_supervised, dict(labels=4), ""),
+    (compare_transfer, dict(per_class=(1,)), ""), (compare_captions, dict(held_out=8), ""), (compare_peft, {}, ""),
+    (compare_peft, {}, ".tsv")])
+def test_results_of_other_data_are_told_by_their_fingerprint(tmp_path, monkeypatch, example, settings, ending):
+    seen = []
+
+    def compare(runs, resume, report, data=None):
+        seen.append(data)
+        raise SystemExit("seen")
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(compare_transfer.transfer, "load_encoder", lambda run: (None, None))
+    monkeypatch.setattr(compare_transfer.features, "encoded", lambda encoder, preprocessing, images, which: (None, images))
+    monkeypatch.setattr(compare_peft.text_encoders, "find", lambda encoder: tmp_path)
+    for name, seed in (("a", 0), ("again", 0), ("b", 1)):
+        data = drawn(tmp_path / name, seed)
+        if example is not compare_captions:
+            (data / "captions.csv").unlink()
+        with pytest.raises(SystemExit, match="seen"):
+            example.main(example.Run(data=str(data.with_suffix(ending)), out=str(tmp_path / "out"), **settings))
+    assert all(seen) and seen[0] == seen[1] != seen[2]
 
 
 def test_a_row_may_have_settings_of_its_own(tmp_path):

@@ -376,6 +376,11 @@ def test_comparisons_run_what_is_missing(tmp_path):
         comparison.compare(jobs(), False, lambda *_: None)
     with pytest.raises(SystemExit, match="other settings: steps"):
         comparison.result(Run(out=str(tmp_path / "x0"), steps=5), lambda: 0.0, True)
+    assert comparison.compare(jobs(), True, lambda *_: None, "a") == both  # which data it had was not kept
+    assert comparison.result(Run(out=str(tmp_path / "z")), lambda: 1.0, True, "a") == (1.0, 0.0)
+    assert comparison.result(Run(out=str(tmp_path / "z")), lambda: 2.0, True, "a") == (1.0, 0.0)
+    with pytest.raises(SystemExit, match="z was made with other data; give it again"):
+        comparison.result(Run(out=str(tmp_path / "z")), lambda: 2.0, True, "b")
 
     @dataclasses.dataclass
     class Later(Run):
