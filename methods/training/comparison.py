@@ -90,7 +90,9 @@ def result(settings: Any, work: Callable[[], Any], resume: bool, data: str | Non
     start = time.time()
     with contextlib.redirect_stdout(io.StringIO()):
         value = work()
-    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted} | ({} if data is None else {"data": data})
+    found = {"accuracy": value, "seconds": round(time.time() - start, 1), "settings": wanted}
+    if data is not None:
+        found["data"] = data
     write_whole(path, json.dumps(found, indent=1))
     return found["accuracy"], found["seconds"]
 

@@ -190,6 +190,8 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
 
 @contextlib.contextmanager
 def _reader_may_leave():
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal's encoding lacks
     try:
         try:
             yield

@@ -1,4 +1,5 @@
 """What the methods share: settings and limits, checkpoints, architectures and classifiers, pictures, the one loop."""
+import contextlib
 import csv
 import dataclasses
 import io
@@ -22,7 +23,7 @@ from methods.training.method import Method
 from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
-from methods.training.settings import RunError, RunSettings, check, record, report_errors, setting, subset
+from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subset
 from methods.vision_language import zero_shot
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
@@ -603,6 +604,17 @@ def test_help_says_what_to_type_and_is_quiet_when_its_reader_goes_away():
     process = subprocess.run([*command, "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert process.returncode == 141 and process.stderr == b""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_of_the_output_lacks_is_escaped(monkeypatch, encoding, words):
+    pytest.importorskip("tyro")
+    text, written = "K\u00e4se \u65e5", io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, "strict"))
+    with contextlib.suppress(SystemExit):  # the last letter is as in a file's name that is no UTF-8
+        command(lambda run: print(text, "\udcff"), dataclasses.make_dataclass("Nothing", []), text, words)
+    assert text.encode(encoding, "backslashreplace") in written.getvalue()
 
 
 def test_the_comment_of_a_setting_is_on_its_line():  # where --help looks for it
