@@ -73,6 +73,7 @@ def main(run):
     if run.next_sentence and not (sequences.like and len(tested)):
         raise SystemExit(f"--data {run.data}: no sentence that follows another in two or more documents; divide documents by "
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
+    draws = drawn(run, train_texts.labels) if run.labels and texts.labels is not None else []
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]
     tracked = batches[:-(-TRACKED // run.batch)]
     shares = bert_evaluation.word_shares(documents, len(vocabulary))
@@ -96,8 +97,8 @@ def main(run):
     for line in bert_evaluation.examples(net, vocabulary, held_out, 6, run.seed):
         print(line)
     curves(folder)
-    if run.labels and texts.labels is not None:
-        found |= classified(run, net, vocabulary, parts)
+    if draws:
+        found |= classified(run, net, vocabulary, parts, draws)
     print(f"\nmetrics, checkpoint, curves, and the encoder (encoder/) are in {run.out}")
     return found
 
@@ -151,14 +152,21 @@ def filled(run):
     return found
 
 
-def classified(run, net, vocabulary, parts):
-    """Fine-tunes with few labels, from the pre-trained and from random weights; prints and returns the accuracies of both."""
+def drawn(run, labels):
+    """Which documents have a label, in each draw. SystemExit: there are not so many."""
+    try:
+        return [data.balanced_subset(labels, run.labels, draw) for draw in range(run.draws)]
+    except ValueError as error:
+        raise SystemExit(f"--labels {run.labels}: {error}") from None
+
+
+def classified(run, net, vocabulary, parts, draws):
+    """Fine-tunes with the labels of each draw, from the pre-trained and from random weights; prints and returns accuracies."""
     (train_texts, documents), (test_texts, held_out) = parts
     classes, start = len(train_texts.classes), net.bert.state_dict()
     equal = data.balanced_subset(test_texts.labels, classes * min(300, np.bincount(test_texts.labels).min()), 0)
     found = {"pre-trained": [], "from scratch": []}
-    for draw in range(run.draws):
-        chosen = data.balanced_subset(train_texts.labels, run.labels, draw)
+    for draw, chosen in enumerate(draws):
         for name, values in found.items():
             mg.random.seed(1000 * run.seed + draw)
             encoder = nn.BERT(**{**net.bert.arguments, "num_classes": classes, "dropout": 0.1})

@@ -66,17 +66,18 @@ def main(run):
     side = x.shape[-1]
     if side % run.patches or run.size % (side // run.patches) or x.shape[1] != few_x.shape[1]:
         raise SystemExit(f"--patches {run.patches} --size {run.size}: patches of {side} / {run.patches} pixels do not fit")
-    if not few_classes <= run.labels <= len(few_y):
-        raise SystemExit(f"--labels {run.labels}: choose {few_classes} to {len(few_y)}")
+    try:
+        draws = [data.balanced_subset(few_y, run.labels, seed) for seed in range(run.seeds)]
+    except ValueError as error:
+        raise SystemExit(f"--labels {run.labels}: {error}") from None
     test, test_y = larger(test[:2000], run.size), test_y[:2000]
     found, out = {name: [] for name in ROWS}, marked(run.out)
-    for seed in range(run.seeds):
+    for seed, some in enumerate(draws):
         mg.random.seed(seed)
         shape = dict(patch_size=side // run.patches, in_chans=x.shape[1], embed_dim=run.width, depth=run.blocks,
                      num_heads=max(1, run.width // 16))
         small = nn.VisionTransformer(side, num_classes=classes, **shape)
         fit(small, x, y, Tuning(run.pretraining, batch=64, seed=seed), out / f"pretraining-{seed}")
-        some = data.balanced_subset(few_y, run.labels, seed)
         train, train_y = larger(few_x[some], run.size), few_y[some]
         for name in ROWS:
             net = nn.VisionTransformer(run.size, num_classes=few_classes, **shape)
