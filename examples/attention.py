@@ -7,6 +7,7 @@ The Transformer of a run is made by `examples.self_supervised dino --network vit
 """
 import dataclasses
 import itertools
+import pathlib
 
 import numpy as np
 
@@ -27,13 +28,15 @@ class Run:
     encoder: str = "runs/self_supervised/dino"  # a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; more of them, more places; 0: its own
     most: int = setting(8, least=1)  # pictures
-    out: str = "attention.png"  # the figure
+    out: str = "attention.png"  # the figure; its ending, .png, .jpg, .pdf or .svg, says how
     device: str = "cpu"  # "cpu" or "cuda"
 
 
 def main(run):
     """Draws the figure."""
     check(run)
+    if pathlib.Path(run.out).suffix not in (".png", ".jpg", ".pdf", ".svg"):
+        raise SystemExit(f"--out {run.out}: choose a name that ends in .png, .jpg, .pdf or .svg")
     encoder, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     if not isinstance(encoder, nn.VisionTransformer):
         raise SystemExit(f"--encoder {run.encoder}: a vision Transformer is wanted, and this is a {type(encoder).__name__}")

@@ -473,8 +473,8 @@ def test_positions_are_resized_or_drawn_anew(tmp_path):
     found = vit_resolution.main(vit_resolution.Run("digits", "digits", 10, 20, 1, 2, 4, 8, 1, 2, str(tmp_path)))
     assert {name: np.shape(pairs) for name, pairs in found.items()} == dict.fromkeys(vit_resolution.ROWS, (2, 2))
     assert (tmp_path / "accuracies.png").is_file()
-    for wrong in (dict(size=11), dict(labels=3), dict(patches=3), dict(source="nothing")):
-        with pytest.raises(SystemExit):
+    for wrong in (dict(size=11), dict(labels=3), dict(labels=1790), dict(patches=3), dict(source="nothing")):
+        with pytest.raises(SystemExit, match=r"--size 11|--labels (3|1790): .* class|--patches 3|nothing"):
             vit_resolution.main(dataclasses.replace(vit_resolution.Run("digits", "digits", 10, 20, 1, 2), **wrong))
 
 
@@ -576,5 +576,8 @@ def test_the_attention_of_the_class_token_is_drawn(tmp_path):
     attention.main(attention.Run((str(tmp_path / "a.png"),), run.out, out=str(tmp_path / "attention.png")))
     assert (tmp_path / "attention.png").is_file()
     self_supervised.main(tiny("simclr", tmp_path / "conv"))
+    for name in ("attention", "attention.foo", ""):
+        with pytest.raises(SystemExit, match="choose a name that ends in .png"):
+            attention.main(attention.Run((str(tmp_path / "a.png"),), run.out, out=name))
     with pytest.raises(SystemExit, match="a vision Transformer is wanted"):
         attention.main(attention.Run((str(tmp_path / "a.png"),), str(tmp_path / "conv")))
