@@ -3,16 +3,19 @@
     python -m methods.training.jobs EXAMPLE FOLDER ARGUMENTS...      # what `run_all` starts for each
 """
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,22 +85,48 @@ def run_all(jobs: Iterable[Job], root: pathlib.Path, workers: int,
     Args:
         root: a folder for the runs.
         report: called after each job.
+
+    Ctrl-C, SIGTERM or SIGHUP lets the jobs that run save what they have, and leaves when they have ended.
     """
-    found = {}
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(_outcome, job, root, workers): job for job in dict.fromkeys(jobs)}
+    found: dict[Job, Outcome] = {}
+    running: set[subprocess.Popen] = set()
+    stopping = threading.Event()
+    with _signals_raise(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting = {pool.submit(_outcome, job, root, workers, running, stopping): job for job in dict.fromkeys(jobs)}
         try:
             for future in concurrent.futures.as_completed(waiting):
                 job = waiting[future]
                 found[job] = future.result()
                 report(job, found[job])
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
             raise
     return found
 
 
-def _outcome(job, root, workers):
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP inside raise SystemExit, as Ctrl-C raises KeyboardInterrupt."""
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, leave) for number in numbers
+              if signal.getsignal(number) is not signal.SIG_IGN}  # nohup's wish
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _outcome(job, root, workers, running, stopping):
     if (before := finished(job, root)) is not None:
         return before
     folder = job.folder(root)
@@ -105,7 +134,13 @@ def _outcome(job, root, workers):
     threads = dict.fromkeys(("MINIGRAD_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") if workers > 1 else {}
     words = [sys.executable, "-m", "methods.training.jobs", job.example, str(folder), *job.arguments]
     with open(folder / OUTPUT, "ab") as output:
-        code = subprocess.run(words, stdout=output, stderr=output, env={**os.environ, **threads}).returncode
+        # Not of the terminal's session: Ctrl-C would reach it beside the one signal of run_all, and a second one saves nothing.
+        process = subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, **threads}, start_new_session=True)
+        running.add(process)
+        if stopping.is_set():
+            process.terminate()
+        code = process.wait()
+        running.discard(process)
     if (after := finished(job, root)) is not None:
         return after
     text = (folder / OUTPUT).read_text(errors="replace").replace("\r", "\n").strip().splitlines()

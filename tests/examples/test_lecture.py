@@ -1,6 +1,11 @@
 """The page of the lecture: no topic is missing, every command is understood, and the page says what the numbers say."""
 import json
+import os
 import re
+import signal
+import sys
+import threading
+import time
 
 import pytest
 
@@ -75,6 +80,31 @@ def test_jobs_run_once_and_again_with_other_settings(tmp_path):
     assert run()[1].value == first.value and len(seen) == 3
     other, failed = run("--labels", "3")
     assert other.folder(tmp_path) != job.folder(tmp_path) and failed.value is None and "--labels 3" in failed.error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number, error", [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit), ("SIGHUP", SystemExit)])
+def test_a_signal_reaches_the_jobs_that_run_and_waits_for_them(tmp_path, monkeypatch, number, error):
+    number, begun = getattr(signal, number), tmp_path / "begun"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntrap 'sleep 0.1; touch {tmp_path}/saved; exit 143' TERM\ntouch {begun}\n"
+                       "while :; do sleep 0.02; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    before = signal.getsignal(number)
+
+    def send():
+        while not begun.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(error):
+        jobs.run_all([Job("a"), Job("b")], tmp_path, 1, lambda *_: None)
+    sender.join()
+    assert (tmp_path / "saved").exists() and signal.getsignal(number) is before
+    assert not Job("b").folder(tmp_path).exists()  # it was not begun
 
 
 def test_what_examples_return_becomes_json():
