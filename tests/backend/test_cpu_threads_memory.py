@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.backend.cpu import blas, memory, native, threads
+from minigrad.backend.cpu import blas, conv, memory, native, threads
 from minigrad.backend.cpu.elementwise import relu
 
 needs_control = pytest.mark.skipif(not blas.blas_threads(), reason="NumPy's BLAS is no OpenBLAS whose threads can be set")
@@ -302,6 +302,24 @@ def test_kernels_are_safe_under_concurrent_callers():
     [t.start() for t in callers]
     [t.join() for t in callers]
     assert not wrong
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="Linux tells how much memory a process has")
+def test_a_thread_that_ends_leaves_no_memory_behind():
+    x, w = np.ones((2, 16, 64, 64), np.float32), np.ones((16, 16, 3, 3), np.float32)
+
+    def megabytes():
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+    def after(number):
+        for _ in range(number):
+            thread = threading.Thread(target=lambda: conv.conv2d(x, w, padding=(1, 1)))
+            thread.start()
+            thread.join()
+        return megabytes()
+
+    before = after(10)
+    assert after(100) - before < 20
 
 
 def test_what_the_caller_ignores_all_threads_ignore():

@@ -39,6 +39,7 @@
    The gradient in the filters (correlate_weights, weights_block, outer) turns this inside out: its tile is sums of some
    input channels by the outputs of a panel for one tap, and pixels pass by. The gradient in the images is `correlate` again,
    with mirrored filters (conv_direct.py). */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "kernels.h"
@@ -80,21 +81,35 @@ typedef struct { index_t images, rows; } Block;
 /* A convolution: where its outputs and its packed filters begin, counted from those of the first. */
 typedef struct { index_t y, w; Images outputs; Window window; Block block; } Job;
 
+/* A thread's memory, freed when it ends. */
+typedef struct { float *block[4]; index_t size[4]; } Memory;
+
+static pthread_key_t memory_key;
+
+static void free_memory(void *of_thread)
+{
+    Memory *memory = of_thread;
+    for (int i = 0; i < 4; i++) free(memory->block[i]);
+    free(memory);
+}
+
+__attribute__((constructor)) static void make_memory_key(void) { pthread_key_create(&memory_key, free_memory); }
+
 /* This thread's memory number `which`, of at least n floats. */
 static float *scratch(int which, index_t n)
 {
-    static _Thread_local float *memory[4];
-    static _Thread_local index_t size[4];
-    if (size[which] < n) {
-        free(memory[which]);
-        memory[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
-        if (!memory[which]) { /* nobody above could free any */
-            fprintf(stderr, "minigrad: a convolution found no memory for a block of %lld floats\n", (long long)n);
-            abort();
-        }
-        size[which] = n;
+    static _Thread_local Memory *mine;
+    if (!mine) pthread_setspecific(memory_key, mine = calloc(1, sizeof *mine));
+    if (mine && mine->size[which] < n) {
+        free(mine->block[which]);
+        mine->block[which] = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+        mine->size[which] = n;
     }
-    return memory[which];
+    if (!mine || !mine->block[which]) { /* nobody above could free any */
+        fprintf(stderr, "minigrad: a convolution found no memory for a block of %lld floats\n", (long long)n);
+        abort();
+    }
+    return mine->block[which];
 }
 
 /* This thread's memory for the places of n pixels. */
