@@ -506,6 +506,18 @@ def test_without_a_compiler_numpy_serves(tmp_path):
     assert done.stdout == "False\n" and "no such processor" in done.stderr
 
 
+def test_where_no_folder_can_be_written_numpy_serves(tmp_path):
+    (tmp_path / "file").touch()
+    code = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; "
+    done = run(code + ASK, MINIGRAD_CACHE=str(tmp_path / "file"))
+    assert done.stdout == "False\n" and done.stderr.count("RuntimeWarning") == 1 and "no kernels" not in done.stderr
+
+
+def test_options_for_the_compiler_that_cannot_be_read_are_named(tmp_path):
+    done = run(ASK, MINIGRAD_CACHE=str(tmp_path), MINIGRAD_CFLAGS="-D 'A")
+    assert done.returncode == 1 and "ValueError: MINIGRAD_CFLAGS=-D 'A: " in done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_kernels_work_in_a_forked_child():

@@ -31,7 +31,6 @@ from .threads import get_num_threads, on_change
 
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-MORE_OPTIONS = tuple(shlex.split(os.environ.get("MINIGRAD_CFLAGS", "")))  # come last, so they win
 CHOICES = [(*parallel, *processor) for parallel in (["-fopenmp"], ["-fopenmp-simd"]) for processor in (
     ["-march=native", "-mprefer-vector-width=512"], ["-march=native"], ["-mcpu=native"], [])]  # the first that works serves
 PROBE = """#ifdef _OPENMP
@@ -135,8 +134,9 @@ def _library(sources):
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
     if compiler is None or os.name != "posix":
         return _without("there is no C compiler (set CC, or install gcc or clang)")
+    more = more_options()
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
-    key = hashlib.sha256(text + repr((OPTIONS, MORE_OPTIONS, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(text + repr((OPTIONS, more, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
     for folder in _folders():
         try:
@@ -149,7 +149,7 @@ def _library(sources):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
                 new = pathlib.Path(scratch) / "kernels.so"
                 print("minigrad: compiling the CPU kernels, once (some seconds) ...", file=sys.stderr, flush=True)
-                _compile(compiler, sources, new)
+                _compile(compiler, more, sources, new)
                 path = folder / _file_name(key, new)
                 for damaged in stored:
                     with contextlib.suppress(OSError):
@@ -193,8 +193,21 @@ def _load(path):
     return library if hasattr(library, "use_threads") else None
 
 
-def _compile(compiler, sources, out):
-    """Compiles with the first of CHOICES that the compiler knows.
+def more_options():
+    """The options in MINIGRAD_CFLAGS, which come last, so they win.
+
+    Raises:
+        ValueError: a quotation mark in it has no partner.
+    """
+    given = os.environ.get("MINIGRAD_CFLAGS", "")
+    try:
+        return tuple(shlex.split(given))
+    except ValueError as error:
+        raise ValueError(f"MINIGRAD_CFLAGS={given}: options of the compiler, quoted as in a shell, wanted: {error}") from None
+
+
+def _compile(compiler, more, sources, out):
+    """Compiles with the first of CHOICES that the compiler knows, and the options `more`.
 
     Any other failure (a full disk, a killed compiler) is no reason to be content with a slower choice, as that would be stored.
 
@@ -202,7 +215,7 @@ def _compile(compiler, sources, out):
         SubprocessError: it failed.
     """
     def run(choice, *inputs):
-        subprocess.run([compiler, *OPTIONS, *choice, *MORE_OPTIONS, *map(str, inputs), "-o", str(out), "-lm"], check=True,
+        subprocess.run([compiler, *OPTIONS, *choice, *more, *map(str, inputs), "-o", str(out), "-lm"], check=True,
                        capture_output=True, text=True, timeout=300)
 
     def knows(choice):
@@ -225,8 +238,8 @@ def _compile(compiler, sources, out):
 def _folders():
     """Where compiled files may be kept: the cache, else a folder for this user among the temporary files."""
     yield cache_dir()
-    shared = pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # one is that no folder for temporary files can be written
+        shared = pathlib.Path(tempfile.gettempdir()) / f"minigrad-{os.getuid()}"
         shared.mkdir(mode=0o700, exist_ok=True)
         if shared.stat().st_uid == os.getuid():  # else somebody else put it there
             yield shared

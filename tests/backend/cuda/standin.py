@@ -19,7 +19,7 @@ import tempfile
 
 import numpy as np
 
-from minigrad.backend.cpu.native import MORE_OPTIONS
+from minigrad.backend.cpu.native import more_options
 from minigrad.backend.cuda import launch
 
 HEADER = pathlib.Path(__file__).with_name("standin.h")
@@ -35,7 +35,7 @@ def library(file, item):
     text = launch.source(file) + "".join(
         f'\nextern "C" const char* launch_{name}(const unsigned* sizes, void** arguments, int backwards) '
         f"{{ return standin::launch({name}, sizes, arguments, backwards); }}" for name in launch.kernels(file))
-    command = ["g++", "-O2", "-fPIC", "-shared", "-w", *launch.options(item), *MORE_OPTIONS, "-include", str(HEADER)]
+    command = ["g++", "-O2", "-fPIC", "-shared", "-w", *launch.options(item), *more_options(), "-include", str(HEADER)]
     key = hashlib.sha256("\0".join([text, HEADER.read_text(), *command]).encode()).hexdigest()[:20]
     path = CACHE / f"{file}-{item}-{key}.so"
     CACHE.mkdir(mode=0o700, exist_ok=True)
