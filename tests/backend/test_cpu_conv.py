@@ -1,5 +1,6 @@
 """The CPU convolution and its gradients against loops over the definition."""
 
+import contextlib
 from unittest import mock
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_channels_last_input_is_not_copied():
 def chosen(direction, n, channels, w_shape, size, dtype=np.float32, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1):
     """The name of the algorithm."""
     g = conv._geometry("", (n, channels, *size), w_shape, stride, padding, dilation, groups)
-    arrays = [np.zeros(1, dtype)] * 2
+    arrays = [np.broadcast_to(np.zeros(1, dtype), (n, *size, channels))] * 2
     function = conv.choose(direction, w_shape, g, n * int(np.prod(g.output_size(size))), *arrays)
     return function.__module__.split(".")[-1] if function is not conv._mirrored_input_grad else "mirrored"
 
@@ -242,6 +243,17 @@ def test_algorithms_in_numpy():
 def test_no_channels_or_no_filters(groups, c, o, stride, dtype):
     check(np.ones((2, groups * c, 5, 6)), np.ones((groups * o, c, 3, 2)),
           dict(stride=stride, padding=(1, 0), dilation=(1, 1), groups=groups), dtype)
+
+
+@pytest.mark.parametrize("groups, c, o", [(1, 16, 16), (2, 1, 8), (2, 1, 2), (2, 1, 1)])
+@pytest.mark.parametrize("gap", [(1 << 22, 1 << 22), (1 << 40, 1)])
+def test_windows_that_cover_more_than_there_is_memory_for_are_an_error(groups, c, o, gap):
+    x, w = np.ones((1, groups * c, 3, 3), np.float32), np.ones((groups * o, c, 3, 3), np.float32)
+    options = dict(padding=gap, dilation=gap, groups=groups)
+    for function, *arrays in ((conv2d, x, w), (conv2d_input_grad, np.ones((1, groups * o, 3, 3), np.float32), w, x.shape),
+                              (conv2d_weight_grad, np.ones((1, groups * o, 3, 3), np.float32), x, w.shape)):
+        with pytest.raises(MemoryError) if not (o == 1 and native.kernel("depthwise")) else contextlib.nullcontext():
+            function(*arrays, **options)
 
 
 def test_structs_are_read_from_c(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from .memory import empty
 from .native import kernel
 
 LANES, MAX_TAPS = constant("kernels.h", "LANES"), constant("conv.c", "MAX_TAPS")
+MOST = 1 << 28  # numbers of a copy of what a row of outputs sees, in C, which ends the process where there is no memory
 
 
 class Geometry(NamedTuple):
@@ -135,7 +136,7 @@ def choose(direction, w_shape, g, pixels, *arrays):
     `conv_blocks`       all else                                   BLAS multiplies fast, and any shape can be brought to it
     ==================  =========================================  ==========================================================
 
-    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps; `conv_columns` also needs a BLAS that C can
+    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps that do not lie too far apart; `conv_columns` also needs a BLAS that C can
     call. "Single channels" are several groups of one input channel each.
 
     Args:
@@ -146,6 +147,7 @@ def choose(direction, w_shape, g, pixels, *arrays):
     o, c, kh, kw = w_shape
     filters, single, compiled = o // g.groups, c == 1 < g.groups, kernel("correlate", *arrays) is not None
     direct = compiled and kh * kw <= MAX_TAPS and not (single and filters < LANES // 2)
+    direct = direct and _row_of_windows(g, arrays[direction == "weight_grad"]) <= MOST
     if direct and direction != "input_grad":
         algorithm = conv_columns if _columns_cost_less(w_shape, g, pixels) else conv_direct
     elif direct and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
@@ -157,6 +159,12 @@ def choose(direction, w_shape, g, pixels, *arrays):
     else:
         algorithm = conv_shifted if single else conv_blocks
     return getattr(algorithm, direction)
+
+
+def _row_of_windows(g, images):
+    """At most so many numbers does a row of outputs see of a group of images (N, H, W, C), padding and gaps included."""
+    height, width = (d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel))
+    return height * (images.shape[2] + 2 * max(width, g.padding[1])) * images.shape[3] // g.groups
 
 
 def _columns_cost_less(w_shape, g, pixels):
