@@ -149,6 +149,28 @@ def test_rows(n, columns, offset):
             agree(rows.layer_norm_backward, g, x, weight, mean, inv_std, atol=2e-3)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("columns, offset", [(500, 1e4), (200_000, 1e2)])
+def test_a_large_mean_or_a_long_row_costs_a_norm_few_digits(columns, offset, compiled):
+    x = (normal(2, columns) + offset).astype(np.float32)
+    exact = x.astype(np.float64)
+    root, centred = np.sqrt((exact**2).mean(1, keepdims=True)), exact - exact.mean(1, keepdims=True)
+    with native.using(compiled):
+        y, close = rows.layer_norm(x, eps=0)[0], dict(rtol=2e-5, atol=1e-7 * (offset + 20))  # the mean itself is rounded
+        np.testing.assert_allclose(y, centred / exact.std(1, keepdims=True), **close)
+        np.testing.assert_allclose(rows.layer_norm(x, eps=0, centre=False)[0], exact / root, rtol=2e-5)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("value", [3.3e10, 1e18 / 7, 1e20 / 3])
+def test_variances_of_equal_large_numbers_do_not_round_below_zero(value, compiled):
+    x = np.full((2, 5000), value, np.float32)
+    with native.using(compiled):
+        for y in (rows.layer_norm(x)[0], mg.group_norm(x[..., None], 1).numpy(),
+                  *(mg.batch_norm(a, None, None, training=True).numpy() for a in (x.T, x.reshape(1, 2, 100, 50)))):
+            assert np.isfinite(y).all()
+
+
 def test_rows_of_many_and_of_special_numbers():
     x, g, w, b = normal(700, 300), normal(700, 300, seed=1), normal(300, seed=2), normal(300, seed=3)
     agree(rows.softmax, x)

@@ -319,7 +319,8 @@ class _Moments:
         error = column_sums(rest, alone=False) / p  # of the rounded centre
         rest *= rest
         error = error.astype(np.float64)
-        self.take(i, p, centre + error, column_sums(rest, alone=False) - p * error**2)
+        squares = column_sums(rest, alone=False) - p * error**2
+        self.take(i, p, centre + error, np.maximum(squares, 0))  # of equal elements they may round to less
 
     def merge(self):
         n = self.count.sum()

@@ -60,23 +60,57 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
 /* Asks for n floats before they are needed: the next row, while this one is in the cache. Beyond an array it does nothing. */
 #define FETCH(from, n) for (index_t i = 0; i < (n); i += 16) __builtin_prefetch((from) + i)
 
+enum { RUN = 2048 }; /* elements summed in float32 */
+
+INLINE double sum(const float *x, index_t n)
+{
+    double total = 0;
+    for (index_t first = 0; first < n; first += RUN) {
+        index_t end = first + RUN < n ? first + RUN : n;
+        float part = 0;
+        REDUCE(+, part) for (index_t i = first; i < end; i++) part += x[i];
+        total += part;
+    }
+    return total;
+}
+
+/* The sum of (x - centre)^2, and into `error` that of x - centre, which is not 0 as `centre` is rounded. */
+INLINE double squares_around(float centre, const float *x, index_t n, double *error)
+{
+    double total = *error = 0;
+    for (index_t first = 0; first < n; first += RUN) {
+        index_t end = first + RUN < n ? first + RUN : n;
+        float part = 0, rest = 0;
+        REDUCE(+, part, rest) for (index_t i = first; i < end; i++) {
+            float d = x[i] - centre;
+            rest += d;
+            part += d * d;
+        }
+        total += part;
+        *error += rest;
+    }
+    return total;
+}
+
 /* y = weight (x - mean) / sqrt(var + eps) + bias; without `mean` RMS norm, whose mean is 0; weight and bias may be
    missing. */
 void layer_norm(const float *xs, const float *weight, const float *bias, float *ys, float *mean, float *inv_std,
                 index_t rows, index_t columns, float eps)
 {
+    double share = 1.0 / columns; /* a division for each row takes longer */
     PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
         FETCH(x + columns, columns);
-        float mu = 0, squares = 0;
+        float mu = mean ? (float)(sum(x, columns) * share) : 0;
+        double error, var = squares_around(mu, x, columns, &error) * share;
         if (mean) {
-            REDUCE(+, mu) for (index_t i = 0; i < columns; i++) mu += x[i];
-            mean[r] = mu /= columns;
+            error *= share;
+            var = var < error * error ? 0 : var - error * error; /* of equal elements, by rounding */
+            mean[r] = mu += (float)error;
         }
-        REDUCE(+, squares) for (index_t i = 0; i < columns; i++) squares += (x[i] - mu) * (x[i] - mu);
-        float inv = inv_std[r] = 1 / sqrtf(squares / columns + eps);
+        float inv = inv_std[r] = 1 / sqrtf((float)var + eps);
         if (weight && bias)
             for (index_t i = 0; i < columns; i++) y[i] = (x[i] - mu) * inv * weight[i] + bias[i];
         else if (weight)

@@ -156,8 +156,12 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):
         if centre:
             mu = _sums(x)
             mu /= x.shape[1]
-            mean[part] = mu[:, 0]
             x = np.subtract(x, mu, out=y)
+            error = _sums(x)  # of the rounded mean, to which a large common offset leaves few digits
+            error /= x.shape[1]
+            x -= error
+            mu += error
+            mean[part] = mu[:, 0]
         inv = dots(x, x)
         inv /= x.shape[1]
         inv += eps
