@@ -136,8 +136,8 @@ def choose(direction, w_shape, g, pixels, *arrays):
     `conv_blocks`       all else                                   BLAS multiplies fast, and any shape can be brought to it
     ==================  =========================================  ==========================================================
 
-    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps that do not lie too far apart; `conv_columns` also needs a BLAS that C can
-    call. "Single channels" are several groups of one input channel each.
+    1 and 2 are kernels in C for float32, 1 with windows of at most MAX_TAPS taps that do not lie too far apart; `conv_columns`
+    also needs a BLAS that C can call. "Single channels" are several groups of one input channel each.
 
     Args:
         direction: "forward", "input_grad" or "weight_grad".

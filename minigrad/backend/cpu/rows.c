@@ -60,34 +60,30 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
 /* Asks for n floats before they are needed: the next row, while this one is in the cache. Beyond an array it does nothing. */
 #define FETCH(from, n) for (index_t i = 0; i < (n); i += 16) __builtin_prefetch((from) + i)
 
-enum { RUN = 2048 }; /* elements summed in float32 */
+enum { RUN = 2048, FAR = 1024 }; /* elements summed in float32; mean^2 over variance from where on a rounded mean is corrected */
 
-INLINE double sum(const float *x, index_t n)
+/* The sum of x - centre. */
+INLINE double sum_around(float centre, const float *x, index_t n)
 {
     double total = 0;
     for (index_t first = 0; first < n; first += RUN) {
         index_t end = first + RUN < n ? first + RUN : n;
         float part = 0;
-        REDUCE(+, part) for (index_t i = first; i < end; i++) part += x[i];
+        REDUCE(+, part) for (index_t i = first; i < end; i++) part += x[i] - centre;
         total += part;
     }
     return total;
 }
 
-/* The sum of (x - centre)^2, and into `error` that of x - centre, which is not 0 as `centre` is rounded. */
-INLINE double squares_around(float centre, const float *x, index_t n, double *error)
+/* The sum of (x - centre)^2. */
+INLINE double squares_around(float centre, const float *x, index_t n)
 {
-    double total = *error = 0;
+    double total = 0;
     for (index_t first = 0; first < n; first += RUN) {
         index_t end = first + RUN < n ? first + RUN : n;
-        float part = 0, rest = 0;
-        REDUCE(+, part, rest) for (index_t i = first; i < end; i++) {
-            float d = x[i] - centre;
-            rest += d;
-            part += d * d;
-        }
+        float part = 0;
+        REDUCE(+, part) for (index_t i = first; i < end; i++) part += (x[i] - centre) * (x[i] - centre);
         total += part;
-        *error += rest;
     }
     return total;
 }
@@ -103,12 +99,15 @@ void layer_norm(const float *xs, const float *weight, const float *bias, float *
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
         FETCH(x + columns, columns);
-        float mu = mean ? (float)(sum(x, columns) * share) : 0;
-        double error, var = squares_around(mu, x, columns, &error) * share;
+        float mu = mean ? (float)(sum_around(0, x, columns) * share) : 0;
+        double var = squares_around(mu, x, columns) * share;
         if (mean) {
-            error *= share;
-            var = var < error * error ? 0 : var - error * error; /* of equal elements, by rounding */
-            mean[r] = mu += (float)error;
+            if ((double)mu * mu > FAR * var) {
+                double error = sum_around(mu, x, columns) * share;
+                var = var < error * error ? 0 : var - error * error; /* of equal elements, by rounding */
+                mu += (float)error;
+            }
+            mean[r] = mu;
         }
         float inv = inv_std[r] = 1 / sqrtf((float)var + eps);
         if (weight && bias)
