@@ -53,6 +53,8 @@ KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a num
 def check(config: Any) -> None:
     """Checks each field of a dataclass against its type, limits and choices, and whether there is the `device`, if it has one.
 
+    Empty texts are refused, but for a field whose default is one.
+
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
     """
@@ -66,6 +68,9 @@ def check(config: Any) -> None:
             raise SystemExit(f"{flag} {value}: choose several values, as a tuple")
         kind, name = KINDS.get(hint, (object, "a number"))
         for number in value if several else (value,):
+            if hint is str and isinstance(number, str) and not number and (several or field.default != ""):
+                given = flag if field.default is not dataclasses.MISSING else field.name.upper()  # else known by its place
+                raise SystemExit(f'{given} "": choose a text that is not empty')  # as a path it would be the current folder
             fits = isinstance(number, kind) and not (hint in KINDS and isinstance(number, bool))
             if not fits or limits and not (
                     math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):

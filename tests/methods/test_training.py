@@ -58,7 +58,8 @@ class Run(RunSettings, Config):
     (dict(rate=float("nan")), "--rate nan"), (dict(rate=float("inf")), "--rate inf"), (dict(count=6), "--count 6"),
     (dict(count=0), "--count 0: choose a number 1 or more, at most 5"), (dict(widths=(4, 0)), "--widths 0"),
     (dict(steps=0), "--steps 0"), (dict(seed=-1), "--seed -1"),
-    (dict(device="tpu"), '--device tpu: choose "cpu" or "cuda"')])
+    (dict(device="tpu"), '--device tpu: choose "cpu" or "cuda"'),
+    (dict(out=""), '--out "": choose a text that is not empty'), (dict(name=""), '--name ""')])
 def test_limits(changes, words):
     check(Run())
     check(Run(rate=1e-9, count=5, widths=()))
@@ -74,6 +75,14 @@ def test_each_of_several_values_is_of_its_type(value, words):
     check(config())
     with pytest.raises(SystemExit, match=words):
         check(config(sizes=value))
+
+
+def test_an_empty_text_is_no_folder():  # "" would be the current one, as an unset variable of a shell gives it
+    kind = dataclasses.make_dataclass("Config", [("run", str), ("only", tuple[str, ...], ()), ("data", str, "")])
+    check(kind("runs/run"))
+    for values, words in (dict(run=""), 'RUN "": choose'), (dict(run="run", only=("a", "")), '--only "": choose'):
+        with pytest.raises(SystemExit, match=words):
+            check(kind(**values))
 
 
 def test_every_number_of_every_method_has_limits():
