@@ -18,5 +18,6 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % confidence interval."""
-    return float(np.mean(values)), float(1.96 * np.std(values) / np.sqrt(len(values)))
+    """The mean and the half-width of its 95 % confidence interval; of one value that is unknown, NaN."""
+    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(np.mean(values)), float(half)

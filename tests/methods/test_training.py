@@ -77,6 +77,13 @@ def test_each_of_several_values_is_of_its_type(value, words):
         check(config(sizes=value))
 
 
+def test_the_interval_of_a_mean_is_that_of_the_spread_over_all_tasks():
+    assert np.isnan(evaluation.mean_and_interval(np.array([0.5]))[1])  # one value says nothing of it
+    draws = np.random.default_rng(0).normal(size=(20000, 3))
+    halves = np.array([evaluation.mean_and_interval(some)[1] for some in draws])
+    np.testing.assert_allclose((halves ** 2).mean(), 1.96 ** 2 / 3, rtol=0.03)  # from three values, without a bias
+
+
 def test_an_empty_text_is_no_folder():  # "" would be the current one, as an unset variable of a shell gives it
     kind = dataclasses.make_dataclass("Config", [("run", str), ("only", tuple[str, ...], ()), ("data", str, "")])
     check(kind("runs/run"))
