@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from minigrad import Tensor
+from minigrad import Tensor, get_num_threads
 
 LIMITS = {"least": (operator.ge, "{} or more"), "above": (operator.gt, "above {}"),
           "most": (operator.le, "at most {}"), "below": (operator.lt, "below {}")}
@@ -53,7 +53,7 @@ KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a num
 def check(config: Any) -> None:
     """Checks each field of a dataclass against its type, limits and choices, and whether there is the `device`, if it has one.
 
-    Empty texts are refused, but for a field whose default is one.
+    Empty texts are refused, but for a field whose default is one, and so is what `MINIGRAD_NUM_THREADS` may not be.
 
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
@@ -83,6 +83,10 @@ def check(config: Any) -> None:
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
+    try:
+        get_num_threads()
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     try:
         Tensor(0.0).to(device)
     except RuntimeError as error:

@@ -77,6 +77,17 @@ def test_each_of_several_values_is_of_its_type(value, words):
         check(config(sizes=value))
 
 
+def test_a_number_of_threads_that_cannot_be_is_said_before_training(monkeypatch):
+    from minigrad.backend.cpu import threads
+    monkeypatch.setattr(threads, "_num_threads", None)
+    for given in ("0", "two", "-1", "1.5"):
+        monkeypatch.setenv("MINIGRAD_NUM_THREADS", given)
+        with pytest.raises(SystemExit, match=f"MINIGRAD_NUM_THREADS={given}: a whole number"):
+            check(RunSettings())
+    monkeypatch.setenv("MINIGRAD_NUM_THREADS", "1")
+    check(RunSettings())
+
+
 def test_the_interval_of_a_mean_is_that_of_the_spread_over_all_tasks():
     assert np.isnan(evaluation.mean_and_interval(np.array([0.5]))[1])  # one value says nothing of it
     draws = np.random.default_rng(0).normal(size=(20000, 3))
