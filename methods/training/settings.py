@@ -173,12 +173,12 @@ def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], descrip
     """The settings that the command line describes, of which the first word is a name in `modules`.
 
     Args:
-        modules: their texts' first two paragraphs are what `--help` says of each.
+        modules: their texts' first two paragraphs are what `--help` says of each (python -OO has none).
         settings: from a name to an instance of its dataclass.
         args: instead of the command line's words.
     """
     import tyro
-    described = {name: " ".join(module.__doc__.split("\n\n")[:2]) for name, module in modules.items()}
+    described = {name: " ".join((module.__doc__ or "").split("\n\n")[:2]) for name, module in modules.items()}
     kinds = tyro.extras.subcommand_type_from_defaults({name: settings(name) for name in modules}, described)
     return _from_command_line(kinds, args=args, description=description)
 

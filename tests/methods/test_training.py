@@ -2,6 +2,7 @@
 import contextlib
 import csv
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from methods.training.method import Method
 from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
-from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subset
+from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subcommands, subset
 from methods.vision_language import zero_shot
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
@@ -75,6 +76,17 @@ def test_each_of_several_values_is_of_its_type(value, words):
     check(config())
     with pytest.raises(SystemExit, match=words):
         check(config(sizes=value))
+
+
+@pytest.mark.parametrize("name", ["semi_supervised fixmatch", "self_supervised simclr", "peft lora"])
+def test_methods_are_found_without_texts(monkeypatch, name):  # python -OO strips them
+    pytest.importorskip("tyro")
+    example, method = name.split()
+    module = importlib.import_module(f"examples.{example}")
+    methods = getattr(module, "MODULES", None) or module.METHODS
+    for one in methods.values():
+        monkeypatch.setattr(one, "__doc__", None)
+    assert subcommands(methods, module.settings, None, [method, "--steps", "3"]).steps == 3
 
 
 def test_a_number_of_threads_that_cannot_be_is_said_before_training(monkeypatch):
@@ -131,7 +143,6 @@ def test_help_and_errors_of_the_command_line(capsys):
 @pytest.mark.parametrize("name", ["prototypical_networks", "matching_networks", "siamese_networks", "maml", "two_moons",
                                   "semi_supervised", "clip", "clip_few_labels"])
 def test_the_same_flags_everywhere(name):
-    import importlib
     run = importlib.import_module(f"examples.{name}").Run
     assert {"data", "device", "seed", "steps", "out", "resume"} <= {field.name for field in dataclasses.fields(run)}
 
@@ -653,7 +664,6 @@ def test_the_comment_of_a_setting_is_on_its_line():  # where --help looks for it
 
 def odd_settings():
     """(example, field, value out of its range) of all examples and methods."""
-    import importlib
     from examples import attention, embed, few_labels, self_supervised, semi_supervised, simclr_v2
     from methods import self_supervised as without_labels
     examples = {name: importlib.import_module(f"examples.{name}") for name in (
