@@ -46,6 +46,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()) or type(error).__name__
 
 
+DATA = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".wav", ".txt"}  # endings of a class's files
+
+
 class RunFolder:
     """The folder of one run. Nothing is written before training starts.
 
@@ -55,7 +58,7 @@ class RunFolder:
         resume: go on with the run that is there.
 
     Raises:
-        FileExistsError: the folder holds another run and `resume` is false, or is a file; RunError: its configuration
+        FileExistsError: the folder holds another run and `resume` is false, or data, or is a file; RunError: its configuration
             differs or is damaged.
     """
 
@@ -70,6 +73,9 @@ class RunFolder:
             if os.path.lexists(path) and not path.is_dir():
                 raise FileExistsError(f"{path} is a file, no folder; choose another --out")
         if not self.checkpoint.exists():
+            if not ((self.path / RUN).exists() or self.settings.exists()) and (found := _data_in(self.path)):
+                raise FileExistsError(f"{self.path} holds data ({found}), and the folder of a run is passed over where data are "
+                                      "looked for; choose another --out")
             return
         if not self.resume:
             raise FileExistsError(f"{self.path} holds a run; continue it with --resume, or choose another --out")
@@ -149,6 +155,12 @@ class RunFolder:
         """The logged metrics, a dict for each line; lines that are damaged are left out."""
         lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
         return [metrics for metrics in map(_metrics, lines) if metrics is not None]
+
+
+def _data_in(path):
+    """The name of a file in the folder that loaders take for data; empty if there is none."""
+    files = sorted(path.iterdir()) if path.is_dir() else ()
+    return next((file.name for file in files if file.suffix.lower() in DATA and not file.name.startswith(".")), "")
 
 
 def _metrics(line):

@@ -89,6 +89,16 @@ def test_methods_are_found_without_texts(monkeypatch, name):  # python -OO strip
     assert subcommands(methods, module.settings, None, [method, "--steps", "3"]).steps == 3
 
 
+@pytest.mark.parametrize("name", ["1.png", "2.JPG", "3.txt", "4.wav"])
+def test_a_class_of_the_data_does_not_become_a_run(tmp_path, name):  # whose files the loaders then pass over
+    (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match=f"holds data \\({name}\\).*--out"):
+        RunFolder(tmp_path, RunSettings(), True)
+    assert os.listdir(tmp_path) == [name]
+    (tmp_path / ".minigrad-run").touch()  # it is a run that made it
+    RunFolder(tmp_path, RunSettings(), True)
+
+
 def test_a_number_of_threads_that_cannot_be_is_said_before_training(monkeypatch):
     from minigrad.backend.cpu import threads
     monkeypatch.setattr(threads, "_num_threads", None)
