@@ -103,10 +103,15 @@ def _log_sum_exp(x, axis, keepdims):
     return out if keepdims else out.reshape([n for a, n in enumerate(x.shape) if a not in axis])
 
 
+def _averaged(x, axis, keepdims):
+    n = math.prod([x.shape[a] for a in axis])
+    return summed(x, axis, keepdims) / x.dtype.type(n) if is_float(x.dtype) and n else x.mean(axis=axis, keepdims=keepdims)
+
+
 _sum = Primitive("sum", summed, lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis))
 
 _mean = Primitive(
-    "mean", in_float32(lambda x, axis, keepdims: x.mean(axis=axis, keepdims=keepdims)),
+    "mean", in_float32(_averaged),
     lambda g, _out, _x, axis, keepdims: _spread(  # float16 cannot count above 65504
         rounded_like(upcast(g) / math.prod([_x.shape[a] for a in axis]), g), _x, axis))
 

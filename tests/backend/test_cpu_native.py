@@ -239,6 +239,21 @@ def test_column_sums(shape):
     agree(lambda x: rows.column_sums(x.T), normal(*shape), atol=1e-3)
 
 
+@pytest.mark.parametrize("shape, axis", [((200_000, 5), 0), ((500, 400, 2), (0, 1)), ((1001, 300), 0)])
+def test_sums_along_many_rows_keep_their_digits(shape, axis):
+    x, count = mg.Tensor(np.full(shape, 0.1, np.float32)), np.prod(shape) // shape[-1]
+    bias, weight = (mg.Tensor(np.zeros(size, np.float32), requires_grad=True) for size in (shape[-1], (shape[-1], 1)))
+    mg.linear(np.ones((*shape[:-1], 1), np.float32), weight, bias).backward(x)
+    added = mg.Tensor(np.zeros(shape[-1], np.float32), requires_grad=True)
+    (x + added).backward(x)
+    for total in (mg.sum(x, axis), mg.mean(x, axis) * count, mg.sum(x, axis, keepdims=True), bias.grad, added.grad):
+        assert total.dtype == np.float32 and total.size == shape[-1]
+        np.testing.assert_allclose(total.numpy(), np.float64(np.float32(0.1)) * count, rtol=2e-6)
+    assert mg.sum(x, axis, keepdims=True).ndim == len(shape)
+    x.numpy()[3] = np.inf
+    assert (mg.sum(x, axis).numpy() == np.inf).all() and (mg.mean(x, axis).numpy() == np.inf).all()
+
+
 @needs_blas
 @settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 18), st.integers(1, 18),

@@ -10,6 +10,7 @@ from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths
 from . import activation, attention, conv, elementwise, embedding, norm_pool, pool, products, rows
 from .memory import empty
+from .native import kernel
 
 # -- element by element ------------------------------------------------------------------------------------------------
 
@@ -127,6 +128,7 @@ PATHS = {
     "sgd_step": Path(_each(elementwise.sgd_step)),
     "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
+    "column_sums": Path(rows.column_sums, serves=lambda x: kernel("column_sums", x) is not None),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
     "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),

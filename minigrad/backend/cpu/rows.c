@@ -145,15 +145,26 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
     }
 }
 
+enum { ROWS = 64, STRIP = 512 }; /* of a column, elements summed in float32; columns at a time */
+
 /* sums += the sum over the rows; each of `most` threads has its own. */
-void column_sums(const float *x, float *sums, index_t most, index_t rows, index_t columns)
+void column_sums(const float *x, double *sums, index_t most, index_t rows, index_t columns)
 {
     PARALLEL_BY(most, rows * columns > 65536)
-    for (index_t r = 0; r < rows / 4; r++) {
-        const float *a = x + 4 * r * columns, *b = a + columns, *c = b + columns, *d = c + columns;
-        float *sum = sums + THREAD * columns;
-        for (index_t i = 0; i < columns; i++) sum[i] += (a[i] + b[i]) + (c[i] + d[i]);
+    for (index_t chunk = 0; chunk < pieces(rows, ROWS); chunk++) {
+        index_t row = chunk * ROWS, end = rows - row < ROWS ? rows : row + ROWS;
+        double *sum = sums + THREAD * columns;
+        for (index_t first = 0; first < columns; first += STRIP) {
+            index_t width = columns - first < STRIP ? columns - first : STRIP, r = row;
+            float part[STRIP];
+            for (index_t i = 0; i < width; i++) part[i] = 0;
+            for (; r + 4 <= end; r += 4) {
+                const float *a = x + r * columns + first, *b = a + columns, *c = b + columns, *d = c + columns;
+                for (index_t i = 0; i < width; i++) part[i] += (a[i] + b[i]) + (c[i] + d[i]);
+            }
+            for (; r < end; r++)
+                for (index_t i = 0; i < width; i++) part[i] += x[r * columns + first + i];
+            for (index_t i = 0; i < width; i++) sum[first + i] += part[i];
+        }
     }
-    for (index_t r = rows / 4 * 4; r < rows; r++)
-        for (index_t i = 0; i < columns; i++) sums[i] += x[r * columns + i];
 }

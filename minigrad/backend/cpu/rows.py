@@ -224,9 +224,9 @@ def column_sums(x, alone=True):
     native = kernel("column_sums", x) if alone else None
     if native is None:
         return np.ones(len(x), x.dtype) @ x  # BLAS does it faster than `sum`
-    sums = np.zeros((get_num_threads(), x.shape[1]), np.float32)
+    sums = np.zeros((get_num_threads(), x.shape[1]))
     native(np.ascontiguousarray(x), sums, len(sums), *x.shape)
-    return sums.sum(0)
+    return sums.sum(0).astype(x.dtype)
 
 
 def dots(x, y):
