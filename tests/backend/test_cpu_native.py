@@ -504,15 +504,32 @@ def test_a_library_without_the_kernels_is_compiled_again(tmp_path, brief_sources
 
 
 @pytest.mark.parametrize("failure", ["exit 1", "kill -9 $$", "echo no space left on device >&2; exit 4"])
-def test_a_compile_that_fails_once_leaves_no_slower_library(tmp_path, brief_sources, failure):
+def test_where_a_compile_fails_the_next_folder_gets_no_slower_library(tmp_path, brief_sources, failure):
     code, cache, compiler = brief_sources + ASK, tmp_path / "cache", tmp_path / "cc"
+    (tmp_path / "tmp").mkdir()
+    environment = dict(MINIGRAD_CACHE=str(cache), CC=str(compiler), TMPDIR=str(tmp_path / "tmp"))
     compiler.write_text(f"#!/bin/sh\nif [ ! -e {tmp_path}/failed ]; then : > {tmp_path}/failed; {failure}; fi\n"
                         f"case \"$*\" in *a.c*) echo \"$*\" >> {tmp_path}/calls ;; esac\nexec {shutil.which('cc')} \"$@\"\n")
     compiler.chmod(0o755)
-    first = run(code, MINIGRAD_CACHE=str(cache), CC=str(compiler))
-    assert first.stdout == "False\n" and first.stderr.count("RuntimeWarning") == 1 and not list(cache.glob("*.so"))
-    assert run(code, MINIGRAD_CACHE=str(cache), CC=str(compiler)).stdout == "True\n"
+    done = run(code, **environment)
+    assert done.stdout == "True\n" and "RuntimeWarning" not in done.stderr and not list(cache.glob("*.so"))
     assert all(word in (tmp_path / "calls").read_text() for word in native.CHOICES[0])
+
+
+def test_a_cache_that_is_the_present_folder_is_read(tmp_path, brief_sources):
+    code = f"import os; os.chdir({str(tmp_path)!r}); {brief_sources}{ASK}"
+    assert run(code, MINIGRAD_CACHE=".").stderr.count("compiling") == 1
+    again = run(code, MINIGRAD_CACHE=".")
+    assert again.stdout == "True\n" and "compiling" not in again.stderr
+
+
+def test_a_compiler_may_be_several_words_or_a_path_with_spaces(tmp_path, brief_sources):
+    launcher = tmp_path / "a launcher"
+    launcher.write_text(f"#!/bin/sh\n: > '{tmp_path}/called'\nexec {shutil.which('cc')} \"$@\"\n")
+    launcher.chmod(0o755)
+    for i, given in enumerate([str(launcher), f"'{launcher}' -g"]):
+        assert run(brief_sources + ASK, MINIGRAD_CACHE=str(tmp_path / f"cache{i}"), CC=given).stdout == "True\n"
+        (tmp_path / "called").unlink()
 
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out(tmp_path, brief_sources):
@@ -550,9 +567,10 @@ def test_where_no_folder_can_be_written_numpy_serves(tmp_path):
     assert done.stdout == "False\n" and done.stderr.count("RuntimeWarning") == 1 and "no kernels" not in done.stderr
 
 
-def test_options_for_the_compiler_that_cannot_be_read_are_named(tmp_path):
-    done = run(ASK, MINIGRAD_CACHE=str(tmp_path), MINIGRAD_CFLAGS="-D 'A")
-    assert done.returncode == 1 and "ValueError: MINIGRAD_CFLAGS=-D 'A: " in done.stderr
+@pytest.mark.parametrize("variable", ["MINIGRAD_CFLAGS", "CC"])
+def test_words_for_the_compiler_that_cannot_be_read_are_named(tmp_path, variable):
+    done = run(ASK, MINIGRAD_CACHE=str(tmp_path), **{variable: "-D 'A"})
+    assert done.returncode == 1 and f"ValueError: {variable}=-D 'A: " in done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

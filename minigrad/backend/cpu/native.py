@@ -131,10 +131,9 @@ def _library(sources):
     A library's name holds the digest of its bytes, since loading a damaged one would end the process: only a file that
     agrees with its name is loaded, any other is compiled again.
     """
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
+    compiler, more = _compiler(), more_options()
     if compiler is None or os.name != "posix":
         return _without("there is no C compiler (set CC, or install gcc or clang)")
-    more = more_options()
     text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
     key = hashlib.sha256(text + repr((OPTIONS, more, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
@@ -157,12 +156,12 @@ def _library(sources):
                 os.replace(new, path)
             if library := _load(path):
                 return library
-            reason = f"what {compiler} compiled holds no kernels"
+            reason = f"what {shlex.join(compiler)} compiled holds no kernels"
         except OSError as error:  # a folder that cannot be written, or does not allow executables
             reason = f"the compiled kernels cannot be stored or loaded: {error}"
-        except subprocess.SubprocessError as error:
+        except subprocess.SubprocessError as error:  # perhaps as this folder is full
             said = getattr(error, "stderr", None) or str(error)
-            return _without(f"{compiler} does not compile the CPU kernels: {said[:500]}")
+            reason = f"{shlex.join(compiler)} does not compile the CPU kernels: {said[:500]}"
     return _without(reason)
 
 
@@ -186,24 +185,39 @@ def _load(path):
     if mine:
         os.environ["GOMP_SPINCOUNT"] = "20000"  # read once, when OpenMP is loaded
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(os.path.abspath(path))  # a name without a folder is looked for elsewhere
     finally:
         if mine:
             del os.environ["GOMP_SPINCOUNT"]
     return library if hasattr(library, "use_threads") else None
 
 
+def _compiler():
+    """The words that call the C compiler, more than one where CC is `ccache gcc`; None if there is none."""
+    if path := shutil.which(os.environ.get("CC", "")):  # it may hold spaces
+        return [path]
+    for first, *more in (_words("CC") or ["cc"], ["gcc"], ["clang"]):
+        if path := shutil.which(first):
+            return [path, *more]
+    return None
+
+
 def more_options():
-    """The options in MINIGRAD_CFLAGS, which come last, so they win.
+    """The options in MINIGRAD_CFLAGS, which come last, so they win."""
+    return _words("MINIGRAD_CFLAGS")
+
+
+def _words(variable):
+    """What an environment variable holds, cut as by a shell.
 
     Raises:
         ValueError: a quotation mark in it has no partner.
     """
-    given = os.environ.get("MINIGRAD_CFLAGS", "")
+    given = os.environ.get(variable, "")
     try:
-        return tuple(shlex.split(given))
+        return shlex.split(given)
     except ValueError as error:
-        raise ValueError(f"MINIGRAD_CFLAGS={given}: options of the compiler, quoted as in a shell, wanted: {error}") from None
+        raise ValueError(f"{variable}={given}: words quoted as in a shell wanted: {error}") from None
 
 
 def _compile(compiler, more, sources, out):
@@ -215,7 +229,7 @@ def _compile(compiler, more, sources, out):
         SubprocessError: it failed.
     """
     def run(choice, *inputs):
-        subprocess.run([compiler, *OPTIONS, *choice, *more, *map(str, inputs), "-o", str(out), "-lm"], check=True,
+        subprocess.run([*compiler, *OPTIONS, *choice, *more, *map(str, inputs), "-o", str(out), "-lm"], check=True,
                        capture_output=True, text=True, timeout=300)
 
     def knows(choice):
