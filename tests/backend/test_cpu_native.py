@@ -545,6 +545,13 @@ def test_many_processes_compile_at_once(tmp_path, brief_sources):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_of_many_threads_one_compiles(tmp_path, brief_sources):
+    code = ("import threading; found = []; ask = lambda: found.append(native.kernel('softmax') is not None); "
+            "many = [threading.Thread(target=ask) for _ in range(4)]; [t.start() for t in many]; [t.join() for t in many]; ")
+    done = run(brief_sources + code + "print(found)", MINIGRAD_CACHE=str(tmp_path))
+    assert done.stdout == "[True, True, True, True]\n" and done.stderr.count("compiling") == 1
+
+
 def test_without_a_compiler_a_sentence_says_what_it_costs(tmp_path):
     done = run(ASK, MINIGRAD_CACHE=str(tmp_path), PATH=str(tmp_path), CC="nothing")
     assert done.stderr.count("several times as long") == 1 and "CC" in done.stderr

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 
 import numpy as np
@@ -46,6 +47,7 @@ _SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_
 _DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64), "index_t": np.dtype(np.int64),
            "unsigned char": np.dtype(np.uint8)}
 _wanted = os.environ.get("MINIGRAD_NATIVE", "1") != "0"
+_loading = threading.Lock()
 
 
 def kernel(name, *arrays):
@@ -73,7 +75,13 @@ def using(on):
 
 @functools.cache
 def _kernels():
-    """{name: function}, empty where nothing can be compiled."""
+    """{name: function}, empty where nothing can be compiled. Of threads that ask first together, one compiles."""
+    with _loading:
+        return _loaded()
+
+
+@functools.cache
+def _loaded():
     sources = sorted(FOLDER.glob("*.c"))
     library = _library(sources)
     if library is None:
@@ -99,6 +107,16 @@ def _after_fork(found):
     """OpenMP's threads do not survive a fork: the kernels of a child compute on one."""
     on_change[:] = [tell for tell in on_change if tell is not found["use_threads"]]
     found["use_threads"](1)
+
+
+def _unlock():
+    """The thread that compiles does not survive a fork: the child compiles for itself."""
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _parameter(text):
