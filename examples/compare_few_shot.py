@@ -18,6 +18,7 @@ from methods.training.characters import load
 from methods.training.checkpoint import fingerprint
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
+from minigrad.data.folder import counted
 
 
 @dataclasses.dataclass
@@ -89,7 +90,7 @@ def characters(run):
     write_whole(marked(out) / "table.json", json.dumps(found, indent=1))
     label = f"{way}-way 1-shot accuracy on new classes"
     plots.bars(found, out / "accuracies.png", label + " (%)", 100 / way)
-    print(f"{label}, mean and spread of {run.seeds} seeds\nruns, table and chart are in {run.out}")
+    print(f"{label}, mean and spread of {counted(run.seeds, 'seed')}\nruns, table and chart are in {run.out}")
     return found
 
 

@@ -24,6 +24,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.images import load
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
+from minigrad.data.folder import counted
 
 MODULES = semi_supervised.MODULES  # in the order of the table
 
@@ -97,7 +98,7 @@ def main(run):
     write_whole(out / "table.txt", text)
     accuracies = {row: [accuracy for accuracy, _ in results] for row, results in found.items()}
     plots.bars(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
-    print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
+    print(f"mean and spread of {counted(run.seeds, 'seed')}; runs, table and chart are in {run.out}")
     return accuracies
 
 

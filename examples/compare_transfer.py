@@ -20,6 +20,7 @@ from methods.training.pictures import Preprocessing
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
+from minigrad.data.folder import counted
 
 METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "pixels")
 SLOW = "LP-FT", "LP-FT + WiSE-FT"  # by one training, only on demand
@@ -114,7 +115,7 @@ def main(run):
     print("\n" + text)
     write_whole(out / "table.txt", text)
     draw(accuracies, run.per_class, methods, out / "accuracies.png")
-    print(f"mean and spread of {run.draws} draws of labels; runs, table and chart are in {run.out}")
+    print(f"mean and spread of {counted(run.draws, 'draw')} of labels; runs, table and chart are in {run.out}")
     return accuracies
 
 

@@ -18,6 +18,7 @@ from methods.training.images import data_set, scaled
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from minigrad import data, nn
+from minigrad.data.folder import counted
 
 ROWS = "resized positions", "positions drawn anew", "from scratch"
 
@@ -100,7 +101,7 @@ def main(run):
     write_whole(out / "table.txt", text)
     plots.bars({name: [after for _, after in pairs] for name, pairs in found.items()}, out / "accuracies.png",
                f"accuracy with {run.labels} labels (%)", 100 / few_classes)
-    print(f"mean and spread of {run.seeds} seeds; runs, table and chart are in {run.out}")
+    print(f"mean and spread of {counted(run.seeds, 'seed')}; runs, table and chart are in {run.out}")
     return found
 
 

@@ -151,8 +151,8 @@ def _next(result):
         guesses = [f"<br>{html.escape(result.classes[row.argmax()])}? {_percent(row.max())}" for row in p]
     figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
     other = "put them into the folders of their classes" if result.folder.path.is_dir() else "write their labels"
-    return _section("Label these next", f"<p>These {len(figures)} unlabelled {result.folder.what}s are worth a label first: "
-                    f"{html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or {other}.</p>",
+    return _section("Label these next", f"<p>Worth a label first, of the unlabelled {result.folder.what}s: "
+                    f"{len(figures)}; {html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or {other}.</p>",
                     '<div class="pictures">', *figures, "</div>")
 
 
