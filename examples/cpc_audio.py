@@ -31,6 +31,7 @@ from methods.transfer import linear
 from minigrad import optim
 
 STRENGTHS = tuple(10.0 ** np.arange(-9, 3))  # of regularisation: there are many recordings for few numbers
+HEARD = 2**16  # samples of a recording in a step with labels, at most
 MONITORED = 600, 300  # recordings to train and to test on, for the probes during training
 
 
@@ -151,7 +152,7 @@ def supervised(run, sounds, kind):
     folder = pathlib.Path(run.out) / f"supervised_{kind.replace(' ', '_')}"
     net = cpc_audio.Recognizer(network(run), len(names)).to(run.device)
     waveforms = sounds.waveforms_of(at)
-    window = int(np.quantile([len(x) for x in waveforms], 0.95))  # nearly all are heard whole
+    window = min(int(np.quantile([len(x) for x in waveforms], 0.95)), HEARD)  # nearly all are heard whole, or so much of each
     batches = cpc_audio.Batches(waveforms, window, net.trunk.hop, -(-run.batch // 2), run.seed)
     train(cpc_audio.Supervised(run, net, y[at]), batches,
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.supervised_steps,

@@ -37,6 +37,7 @@ from minigrad.data.labels import Shuffled
 
 Negatives = Literal["utterance", "batch", "mixed"]
 OUT = -1e9  # the score of what is no candidate
+PART = 2**15  # samples of a recording that are held as latents at once, about
 
 
 @dataclass
@@ -81,11 +82,20 @@ class CPC(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z (N, T, channels) and c (N, T, context) of waveforms (N, samples); T is samples // hop."""
-        h = mg.pad(x, [(0, 0), (self.before, 0)])[:, None]  # silence, so that z_0 can be
+        return self.heard(mg.pad(x, [(0, 0), (self.before, 0)]))[:2]  # silence, so that z_0 can be
+
+    def heard(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """z, c and the last state of g_ar, (1, N, context), of what comes after the first `before` samples of x.
+
+        Args:
+            state: of g_ar before; zeros if None.
+        """
+        h = x[:, None]
         for layer in self.g_enc:
             h = mg.relu(layer(h))
         z = h.transpose(2, 0, 1)
-        return z.swapaxes(0, 1), self.g_ar(z)[0].swapaxes(0, 1)
+        c, state = self.g_ar(z, state)
+        return z.swapaxes(0, 1), c.swapaxes(0, 1), state
 
 
 def scores(z: Tensor, predicted: Tensor, k: int, inside: np.ndarray,
@@ -199,22 +209,30 @@ class ContrastivePredictiveCoding(Method):
         return optim.cosine_decay(1.0, steps, max(1, steps // 20))(step)
 
 
-def time_mean(h: Tensor, lengths: np.ndarray) -> Tensor:
-    """The mean (N, D) over those of T steps of h (N, T, D) that are of the recording."""
-    inside = np.arange(h.shape[1]) < lengths[:, None]
+def time_mean(h: Tensor, lengths: np.ndarray, first: int = 0) -> Tensor:
+    """The mean (N, D) over those of T steps of h (N, T, D) that are of the recording.
+
+    Args:
+        first: the number of h's first step in the recording; then this is the part that h has in the mean.
+    """
+    inside = first + np.arange(h.shape[1]) < lengths[:, None]
     weights = (inside / np.maximum(lengths, 1)[:, None]).astype(h.dtype)
     return (h * mg.Tensor(weights[..., None]).to(h.device)).sum(1)
 
 
 def features(net: CPC, waveforms: Sequence[np.ndarray], batch: int = 64) -> np.ndarray:
-    """The time-mean of c, (N, context) float32, of whole recordings; no gradient is recorded."""
+    """The time-mean of c, (N, context) float32, of whole recordings, heard part by part; no gradient is recorded."""
     order = np.argsort([len(x) for x in waveforms], kind="stable")
-    found = np.zeros((len(waveforms), net.W.shape[2]), np.float32)
+    found, step = np.zeros((len(waveforms), net.W.shape[2]), np.float32), max(1, PART // net.hop) * net.hop
     with mg.no_grad():
         for start in range(0, len(order), batch):
-            rows = order[start:start + batch]
-            part = padded([waveforms[i] for i in rows], rows, net.hop)
-            found[rows] = time_mean(net(tensor(net, part.x))[1], part.lengths).numpy()
+            rows, state = order[start:start + batch], None
+            whole = padded([waveforms[i] for i in rows], rows, net.hop)
+            for at in range(0, whole.x.shape[1], step):
+                before = min(at, net.before)
+                x = mg.pad(tensor(net, whole.x[:, at - before:at + step]), [(0, 0), (net.before - before, 0)])
+                _, c, state = net.heard(x, state)
+                found[rows] += time_mean(c, whole.lengths, at // net.hop).numpy()
     return found
 
 

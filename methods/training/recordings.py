@@ -107,10 +107,10 @@ def log_mel(x: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
     """
     width, hop = rate // 40, rate // 100
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(x, (0, max(width - len(x), 0))), width)[::hop]
-    power = np.abs(np.fft.rfft(frames * np.hanning(width))) ** 2
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), bands + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     f = np.fft.rfftfreq(width, 1 / rate)
     filters = np.maximum(np.minimum((f - low) / (middle - low), (high - f) / (high - middle)), 0)
-    logs = np.log(power @ filters.T + 1e-3)
+    logs = np.concatenate([np.log(np.abs(np.fft.rfft(frames[k:k + 1000] * np.hanning(width))) ** 2 @ filters.T + 1e-3)
+                           for k in range(0, len(frames), 1000)])  # spectra of an hour fill the memory
     return np.concatenate([logs.mean(0), logs.std(0)])

@@ -1,5 +1,6 @@
 """Contrastive predictive coding of audio: its equations in plain NumPy, who sees what, runs that resume, the example."""
 import json
+import tracemalloc
 import warnings
 import wave
 
@@ -123,12 +124,14 @@ def test_c_sees_no_later_sample(kernels, strides):
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
-@given(st.lists(st.integers(1, 900), min_size=1, max_size=7), st.integers(1, 4))
-def test_features_do_not_depend_on_the_batch(lengths, batch):
-    """Neither on what is behind a recording nor on the order; one without a whole hop has zeros."""
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=7), st.integers(1, 4), st.sampled_from([1, 80, 240, 1000]))
+def test_features_do_not_depend_on_the_batch(lengths, batch, part):
+    """Neither on the parts that are heard at once, on what is behind a recording, nor on the order; without a whole hop: zeros."""
     net, rng = small(), np.random.default_rng(0)
     waveforms = [rng.normal(size=n).astype(np.float32) for n in lengths]
-    found = cpc_audio.features(net, waveforms, batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpc_audio, "PART", part, raising=False)
+        found = cpc_audio.features(net, waveforms, batch)
     for x, row in zip(waveforms, found):
         c = net(mg.Tensor(x[None, :len(x) // 80 * 80]))[1].numpy()[0] if len(x) >= 80 else np.zeros((1, 5))
         np.testing.assert_allclose(row, c.mean(0), atol=1e-6)
@@ -268,6 +271,19 @@ def test_log_mel_bands_tell_pitches():
     assert np.isfinite(recordings.log_mel(np.zeros(3), 8000)).all()
 
 
+@pytest.mark.parametrize("features", [
+    lambda x: cpc_audio.features(small(channels=24, kernels=(10, 400), strides=(5, 400)), [x]),
+    lambda x: recordings.log_mel(x, 8000)], ids=["CPC", "log-mel bands"])
+def test_long_recordings_need_little_more_memory_than_they_have(features):
+    x = np.random.default_rng(0).normal(size=2**19).astype(np.float32)
+    tracemalloc.start()
+    try:
+        features(x)
+        assert tracemalloc.get_traced_memory()[1] < 7 * x.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 TINY = dict(steps=4, supervised_steps=3, evaluate_every=2, channels=8, context=8, window=800, batch=4, ahead=2)
 
 
@@ -286,6 +302,16 @@ def test_the_example_on_recordings_of_ones_own(two_voices, tmp_path, capsys, qui
     assert len(probed) == 2 and None not in probed
     run.resume = True
     assert example.main(run) == found  # finished: the same network gives the same numbers
+
+
+def test_a_step_with_labels_hears_a_part_of_long_recordings(two_voices, tmp_path, monkeypatch, quick_maps):
+    pytest.importorskip("matplotlib"), pytest.importorskip("sklearn"), pytest.importorskip("tyro")
+    from examples import cpc_audio as example
+    heard, padded = set(), cpc_audio.padded
+    monkeypatch.setattr(example, "HEARD", 801, raising=False)
+    monkeypatch.setattr(cpc_audio, "padded", lambda *args: heard.add(args[3:]) or padded(*args))
+    example.main(example.Run(data=str(two_voices), out=str(tmp_path / "run"), **{**TINY, "steps": 1}))
+    assert heard == {(), (800,), (801,)}  # of features, of CPC, of the network with labels
 
 
 @pytest.mark.parametrize("change, words", [(dict(window=159), "--window 159 --ahead 2: a window has 1 latents"),
