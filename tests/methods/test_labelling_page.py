@@ -156,22 +156,34 @@ fetch = async (what, options = {}) => {
     {what: "picture", classes: ["a", "b"], done: 0, log: "", waiting: [{picture: first, file: `file ${first}`}], text: "", last: null})};
 };
 (0, eval)(SCRIPT);
+const type = async name => {
+  document.getElementById("name").value = name;
+  await elements.other.onsubmit({preventDefault() {}});
+  await waits();
+  return elements.name.value;
+};
 const press = async (key, more) => { document.onkeydown({key, target: {tagName: "BODY"}, ...more}); await waits(); };
 (async () => {
   await waits();
   await press("2"); await press("2", {repeat: true}); await press("3"); await press("s", {ctrlKey: true}); await press("s");
+  const waiting = press("1"), typed = [await type("typed while another label is on its way")];
+  await waiting;
+  mode = "refused"; typed.push(await type("a/b"));
+  mode = "well"; typed.push(await type("c"));
   mode = "refused"; first = 3; await press("1");
   const refused = [elements.said.textContent, elements.file.textContent];
   mode = "gone"; await press("s");
-  console.log(JSON.stringify([calls, refused, elements.said.textContent]));
+  console.log(JSON.stringify([calls, refused, elements.said.textContent, typed]));
 })();
 """
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node runs the page's script")
-def test_keys_refusals_and_a_server_that_is_gone():
+def test_keys_names_refusals_and_a_server_that_is_gone():
     script = labelling.PAGE.read_text().split("<script>")[1].split("</script>")[0].replace('"use strict";', "")
     found = subprocess.run(["node", "-"], input=BROWSER.replace("SCRIPT", json.dumps(script)), capture_output=True, text=True)
-    calls, refused, said = json.loads(found.stdout)
-    assert calls == [["label", {"picture": 2, "class": "b"}], ["skip", {"picture": 2}], ["label", {"picture": 2, "class": "a"}]]
+    calls, refused, said, typed = json.loads(found.stdout)
+    assert [[call, *what.values()] for call, what in calls] == [
+        ["label", 2, "b"], ["skip", 2], ["label", 2, "a"], ["label", 2, "a/b"], ["label", 2, "c"], ["label", 2, "a"]]
+    assert typed == ["typed while another label is on its way", "a/b", ""]  # what gave no label stays
     assert refused == ["refused", "file 3"] and "every label so far is saved" in said.lower()
