@@ -84,7 +84,7 @@ class LabelQueue:
         """Gives a picture its class; the label is on the disk when this returns.
 
         Raises:
-            ValueError: it has a label, or that is no name of a class; OSError: nothing could be written.
+            ValueError: it has a label, or that is no name of a class; OSError: it could not be written, or not moved, and has none.
         """
         with self.lock:
             file = self.folder.files[place]
@@ -97,7 +97,11 @@ class LabelQueue:
             reader = self.folder.readers[place]
             if self.move and isinstance(reader, File) and reader.path.is_file():
                 click.source = reader.path
-                reader.path = _move(self.folder.path, reader.path, kind)
+                try:
+                    reader.path = _move(self.folder.path, reader.path, kind)
+                except OSError:
+                    label_log.append(self.folder.log, file, "")
+                    raise
                 click.moved = printable(reader.path.relative_to(self.folder.path).as_posix())
                 label_log.append(self.folder.log, file, kind, click.moved)
             if kind not in self.classes:

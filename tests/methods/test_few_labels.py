@@ -734,6 +734,17 @@ def test_a_linked_class_folder_takes_no_picture_out(tmp_path):
     assert not list((tmp_path / "outside").iterdir())
 
 
+@pytest.mark.parametrize("kind", ("green", "\N{GRINNING FACE}" * 100), ids=("a file", "too long a name"))
+def test_a_label_whose_file_cannot_be_moved_is_none(kind, tmp_path):
+    path = make_folder(tmp_path / "own", 2, 2)
+    (path / "green").write_text("no folder")
+    folder, _ = read(path)
+    queue, before = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True), folder.counts().tolist()
+    with pytest.raises(OSError):
+        queue.label(int(folder.unlabelled[0]), kind)
+    assert queue.state()["done"] == 0 and read(path)[0].counts().tolist() == before
+
+
 def test_the_log_is_in_the_run_where_nothing_can_be_written(tmp_path, monkeypatch):
     path = make_folder(tmp_path / "own", 2, 2)
     monkeypatch.setattr(label_log.os, "access", lambda *_: False)
