@@ -39,6 +39,10 @@ def main(run):
         classifier = ZeroShot(found.net, found.prompts.vocabulary, classes, run.templates or found.prompts.templates)
     except ValueError as error:
         raise SystemExit(f"--classes, --templates: {error}") from None
+    if classifier.same:
+        one, other = classifier.same[0]
+        raise SystemExit(f"--classes: {one!r} and {other!r} are the same to the network, which heeds no case and reads "
+                         f"{found.net.length} pieces of words at most; choose shorter or different names")
     names, features = features_of(found, run.images)
     rows = most_probable(names, classifier.probabilities(features), classifier.names)
     width = max(map(len, names))

@@ -39,13 +39,19 @@ class ZeroShot:
         names: of the classes, each once.
         templates: with {} for the name; the scores of all are put together.
 
+    Attributes:
+        same: pairs of names whose prompts are the same to the network, by case alone or where it reads no further.
+
     Raises:
         ValueError: as `prompts`.
     """
 
     def __init__(self, net: VisionLanguage, vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str]):
         self.net, self.names = net, tuple(names)
-        self._scores = net.classifier(prompts(vocabulary, self.names, templates, net.length))
+        ids, first = prompts(vocabulary, self.names, templates, net.length), {}
+        pairs = [(first.setdefault(prompt.tobytes(), name), name) for prompt, name in zip(ids, self.names)]
+        self.same = [pair for pair in pairs if pair[0] != pair[1]]
+        self._scores = net.classifier(ids)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(N, classes) of image features (N, width) before the head."""

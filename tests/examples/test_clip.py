@@ -72,6 +72,8 @@ def test_it_learns_and_a_fresh_process_classifies_by_names(learned, drawings):
         assert [row["class"] for row in csv.DictReader(file)] == ["red square", "blue bar"]
     rows = zero_shot.main(zero_shot.Run(str(out), tuple(given)))
     assert [kind for _, kind, _ in rows] == ["square", "bar"]
+    with pytest.raises(SystemExit, match="'bar' and 'Bar' are the same to the network"):
+        zero_shot.main(zero_shot.Run(str(out), tuple(given), ("bar", "square", "Bar")))
 
 
 def test_pictures_are_found_by_texts_and_texts_by_pictures(learned, drawings, tmp_path, capsys):

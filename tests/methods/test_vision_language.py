@@ -299,6 +299,15 @@ def test_prompts_that_make_no_classifier(vocabulary, names, templates, said):
         zero_shot.prompts(vocabulary, names, templates, 12)
 
 
+@pytest.mark.parametrize("names, same", [
+    (("Cat", "dog", "cat", "CAT"), [("Cat", "cat"), ("Cat", "CAT")]),
+    (("dog " * 20 + "red", "dog " * 20), [("dog " * 20 + "red", "dog " * 20)]),
+    (("cat", "dog"), [])], ids=("case", "cut off", "none"))
+def test_names_that_are_the_same_to_a_network_are_said(vocabulary, names, same):
+    found = zero_shot.ZeroShot(network("contrastive", vocabulary), vocabulary, names, ("a {}", "{}")).same
+    assert found == same
+
+
 def test_every_setting_of_the_tasks_has_limits():
     for module in TASKS.values():
         for field in dataclasses.fields(module.Config):
