@@ -110,7 +110,8 @@ def main(run):
     if skipped := skipped_line(task.train.skipped | task.test.skipped):
         print(skipped)
     if min(len(x), len(test_x)) < 2:
-        raise SystemExit(f"--data {run.data}: too few pictures can be read to train and to test on")
+        raise SystemExit(f"--data {run.data}: two pictures to train on and two to test on, of different captions, are the least; "
+                         f"there are {len(x)} and {len(test_x)}")
     net, vocabulary, about = build(run, module, architecture, weights, captions, preprocessing)
     tests = Tests(run, task, net, vocabulary, preprocessing, test_x, test)
     method = module.Objective(run, net, preprocessing, Prompts(vocabulary, task.classes, task.templates))
