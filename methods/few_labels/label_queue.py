@@ -84,7 +84,8 @@ class LabelQueue:
         """Gives a picture its class; the label is on the disk when this returns.
 
         Raises:
-            ValueError: it has a label, or that is no name of a class; OSError: it could not be written, or not moved, and has none.
+            ValueError: it has a label, or that is no name of a class; OSError: it could not be written, or the file
+                not moved, and it has none.
         """
         with self.lock:
             file = self.folder.files[place]

@@ -25,7 +25,8 @@ def prompts(vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str
         ValueError: a name stands twice or is empty, there are fewer than two, or a template has no {}.
     """
     if len(names) < 2 or len(set(names)) < len(names) or not all(map(str.strip, names)):
-        raise ValueError(f"two or more classes are wanted, each once and with a name, not {', '.join(map(repr, names)) or 'none'}")
+        raise ValueError("two or more classes are wanted, each once and with a name, not "
+                         f"{', '.join(map(repr, names)) or 'none'}")
     if not templates or (wrong := [template for template in templates if "{}" not in template]):
         raise ValueError(f"a template has {{}} in place of the name, unlike {wrong[0]!r}" if templates else "no template")
     return [vocabulary.encode([template.replace("{}", name) for template in templates], length) for name in names]

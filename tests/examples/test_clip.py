@@ -170,7 +170,8 @@ def test_all_tasks_are_compared(tmp_path):
         compare_captions.main(dataclasses.replace(settings, only=("zebra",)))
 
 
-@pytest.mark.parametrize("captions, said", [(("a", "b"), "there are 1 and 1"), (("a",) * 6, "there are 5 and 1")], ids=["two", "same"])
+@pytest.mark.parametrize("captions, said", [(("a", "b"), "there are 1 and 1"), (("a",) * 6, "there are 5 and 1")],
+                         ids=["two", "same"])
 def test_too_few_pictures_to_test_on_are_counted(captions, said, tmp_path):
     for i, _ in enumerate(captions):
         Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")

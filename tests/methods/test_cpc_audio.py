@@ -126,7 +126,7 @@ def test_c_sees_no_later_sample(kernels, strides):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=7), st.integers(1, 4), st.sampled_from([1, 80, 240, 1000]))
 def test_features_do_not_depend_on_the_batch(lengths, batch, part):
-    """Neither on the parts that are heard at once, on what is behind a recording, nor on the order; without a whole hop: zeros."""
+    """Neither on the parts heard at once, on what is behind a recording, nor on the order; one without a whole hop has zeros."""
     net, rng = small(), np.random.default_rng(0)
     waveforms = [rng.normal(size=n).astype(np.float32) for n in lengths]
     with pytest.MonkeyPatch.context() as patch:
