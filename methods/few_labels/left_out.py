@@ -64,7 +64,7 @@ def spread(model: Any, reference: np.ndarray) -> float:
 
 def slope(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.ndarray], seed: int = 0,
           draws: int = 4) -> float:
-    """By how much accuracy rises when the labels double, from 0 to 0.15."""
+    """By how much accuracy rises when the labels double, from 0 to 0.15 or what it has above chance."""
     rng, right, of_half, several = np.random.default_rng(seed), [], [], False
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)
@@ -74,9 +74,9 @@ def slope(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.n
             half = np.concatenate([(members := order[y[order] == k])[:max(1, len(members) // 2)] for k in range(classes)])
             several |= len(half) < len(rest)
             of_half.append(fit(x[half], y[half], classes).scores(x[part]).argmax(1) == y[part])
-    if not several:
-        return UNSEEN_SLOPE
-    return float(np.clip(np.concatenate(right).mean() - np.concatenate(of_half).mean(), 0, STEEPEST))
+    of_all = np.concatenate(right).mean() if right else 0.0
+    rise = of_all - np.concatenate(of_half).mean() if several else UNSEEN_SLOPE
+    return float(np.clip(rise, 0, np.clip(of_all - 1 / classes, 0, STEEPEST)))
 
 
 def gain(slope: float, parts: int) -> float:

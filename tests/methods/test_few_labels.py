@@ -69,6 +69,19 @@ def read(path, out="out"):
 
 # -- leaving labels out ------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("classes, each", [(2, 2), (5, 2), (5, 3), (60, 2)])
+def test_of_features_that_say_nothing_no_labels_more_are_expected_to_help(classes, each):
+    """An assumed rise would make of chance an accuracy."""
+    y, slopes, rng = np.repeat(np.arange(classes), each), [], np.random.default_rng(0)
+    for _ in range(20):
+        x = rng.standard_normal((len(y), 16)).astype(np.float32)
+        slopes.append(left_out.slope(linear.prototypes, x, y, classes, left_out.partition(y)))
+    assert min(slopes) >= 0 and np.mean(slopes) < 0.045
+    centres = 3 * np.eye(classes)[y].astype(np.float32)
+    x = centres + rng.standard_normal(centres.shape).astype(np.float32)
+    assert left_out.slope(linear.prototypes, x, y, classes, left_out.partition(y)) <= left_out.STEEPEST
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 25), st.integers(0, 9))
 def test_of_each_class_as_many_are_left_out_and_never_all(sizes, count, seed):
