@@ -14,7 +14,7 @@ import numpy as np
 
 from examples import semi_supervised, transfer
 from methods.training import comparison, plots
-from methods.training.evaluation import accuracy
+from methods.training.evaluation import accuracy, deviation
 from methods.training.images import Images
 from methods.training.pictures import Preprocessing
 from methods.training.run import marked, write_whole
@@ -143,8 +143,8 @@ def draw(accuracies, counts, methods, path):
         axis = axes[0, 0]
         for name in methods:
             at = [n for n in counts if (name, n) in accuracies]
-            axis.errorbar(at, [np.mean(accuracies[name, n]) for n in at], [np.std(accuracies[name, n]) for n in at], marker="o",
-                          capsize=3, label=name)
+            axis.errorbar(at, [np.mean(accuracies[name, n]) for n in at], [deviation(accuracies[name, n]) for n in at],
+                          marker="o", capsize=3, label=name)
         axis.set(xscale="log", xlabel="labels of each class", ylabel="accuracy on the test pictures (%)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .evaluation import deviation
 from .run import read_object, write_whole
 from .settings import RunError, changed, record
 
@@ -102,9 +103,8 @@ def _is_number(value):
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean and standard deviation over seeds; of one seed there is no deviation."""
-    deviation = f" +- {np.std(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{deviation}"
+    """Mean and standard deviation (see `deviation`) over seeds; of one seed there is no deviation."""
+    return f"{np.mean(values):.{digits}f}" + (f" +- {deviation(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def text_table(rows: list[tuple[str, ...]]) -> str:

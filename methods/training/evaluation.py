@@ -1,4 +1,6 @@
 """A network on a whole data set: its outputs, accuracies with their intervals."""
+from collections.abc import Sequence
+
 import numpy as np
 
 from minigrad.nn import Module
@@ -17,7 +19,11 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((scores.argmax(1) == labels).mean())
 
 
-def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % confidence interval; of one value that is unknown, NaN."""
-    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(np.mean(values)), float(half)
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation that values drawn at random tell of all (their squares' sum over N - 1); NaN of one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the half-width of its 95 % confidence interval, which holds for 30 values or more; NaN of one value."""
+    return float(np.mean(values)), 1.96 * deviation(values) / len(values) ** 0.5

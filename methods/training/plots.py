@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .evaluation import deviation
+
 # Fonts with Chinese, Japanese and Korean characters, for what the usual font lacks.
 _EAST_ASIAN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans", "Source Han Sans SC", "PingFang SC", "Hiragino Sans",
                "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei", "MS Gothic", "WenQuanYi Zen Hei",
@@ -65,7 +67,7 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
     """
     with figure(path, size=(7, 1.2 + 0.32 * len(values))) as axes:
         axis, rows = axes[0, 0], list(values.items())[::-1]  # the first on top
-        axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[np.std(v) for _, v in rows],
+        axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[deviation(v) for _, v in rows],
                   color=["grey" if name == baseline else "C0" for name, _ in rows])
         axis.axvline(chance, color="grey", linestyle=":", label="chance")
         if baseline in values:

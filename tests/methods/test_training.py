@@ -11,13 +11,15 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
+from examples import compare_transfer
 from methods.semi_supervised import METHODS, label_propagation
-from methods.training import checkpoint, comparison, encoders, evaluation, networks, objectives, prediction
+from methods.training import checkpoint, comparison, encoders, evaluation, networks, objectives, plots, prediction
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -448,7 +450,27 @@ def test_comparisons_run_what_is_missing(tmp_path):
     with pytest.raises(SystemExit, match="other settings: more"):
         comparison.result(Several(out=str(tmp_path / "x0"), more=["a"]), lambda: 9.0, True)
     assert comparison.text_table([("a", "bc"), ("def", "g")]) == "a    bc\n---  --\ndef  g\n"
-    assert comparison.spread([1.0], 1) == "1.0" and comparison.spread([1.0, 3.0], 1) == "2.0 +- 1.0"
+    assert comparison.spread([1.0], 1) == "1.0" and comparison.spread([1.0, 3.0], 1) == "2.0 +- 1.4"
+
+
+def test_deviations_and_intervals_of_few_values_are_those_of_what_the_values_were_drawn_from():
+    drawn = np.random.default_rng(0).standard_normal((4000, 3))
+    assert np.sqrt(np.mean([evaluation.deviation(three) ** 2 for three in drawn])) == pytest.approx(1, abs=0.02)
+    held = [abs(mean) < half for mean, half in map(evaluation.mean_and_interval, drawn.reshape(400, 30))]
+    assert np.mean(held) > 0.92
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(evaluation.deviation([5.0])) and np.isnan(evaluation.mean_and_interval([5.0])[1])
+
+
+def test_charts_have_the_spread_that_tables_have(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("matplotlib.axes.Axes.barh", lambda axis, *given, xerr, **_: seen.append(xerr))
+    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda axis, x, y, yerr, **_: seen.append(yerr))
+    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axis, **_: None)
+    plots.bars({"a": [1.0, 3.0]}, tmp_path / "bars.png", "", 50.0)
+    compare_transfer.draw({("a", 5): [1.0, 3.0]}, [5], ["a"], tmp_path / "lines.png")
+    assert seen == [[pytest.approx(2**0.5)]] * 2
 
 
 def test_outputs_in_batches_leave_the_network_as_it_was():
