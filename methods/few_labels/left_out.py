@@ -64,7 +64,10 @@ def spread(model: Any, reference: np.ndarray) -> float:
 
 def slope(fit: Fit, x: np.ndarray, y: np.ndarray, classes: int, parts: list[np.ndarray], seed: int = 0,
           draws: int = 4) -> float:
-    """By how much accuracy rises when the labels double, from 0 to 0.15 or what it has above chance."""
+    """By how much accuracy rises when the labels double, from 0 to 0.15, but no more than what it has above chance.
+
+    Where each class has two labels none can be halved; 0.08 is assumed then.
+    """
     rng, right, of_half, several = np.random.default_rng(seed), [], [], False
     for part in parts:
         rest = np.setdiff1d(np.arange(len(y)), part)

@@ -59,6 +59,8 @@ class Estimate:
     def accuracy(self, y: np.ndarray, share: np.ndarray) -> tuple[float, float, float]:
         """The accuracy that new pictures will see, and its 95 % interval; NaN, 0 and 1 where none was left out.
 
+        The lower bound does without the gain, which is not sure.
+
         Args:
             y: (N,) labels; share: (classes,) of the classes among new pictures.
         """
@@ -70,7 +72,8 @@ class Estimate:
         if total == 0:
             return float("nan"), 0.0, 1.0
         n, value = total**2 / (weight**2).sum() / left_out.SHARED, (weight * right).sum() / total
-        return tuple(float(min(1.0, p + self.gain)) for p in (value, *uncertainty.wilson(value * n, n)))
+        low, high = uncertainty.wilson(value * n, n)
+        return float(min(1.0, value + self.gain)), low, float(min(1.0, high + self.gain))
 
     def model_temperature(self, y: np.ndarray) -> float:
         """By which the model's scores are divided to be calibrated."""

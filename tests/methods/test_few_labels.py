@@ -148,6 +148,17 @@ def test_the_stated_interval_holds_the_accuracy_on_other_examples(one_probe):
     assert held >= 36
 
 
+def test_features_that_say_nothing_of_the_labels_are_said_to_be_near_chance(one_probe):
+    held, stated, y = 0, [], np.repeat(np.arange(10), 2)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        found = probes.estimates(rng.standard_normal((20, 32)).astype(np.float32), y, 10)[0]
+        value, low, high = found.accuracy(y, np.full(10, 0.1))
+        stated.append(value)
+        held += low <= 0.1 <= high
+    assert held >= 27 and np.mean(stated) < 0.15
+
+
 def test_accuracy_is_weighted_by_the_classes_shares():
     scores = np.array([[1, 0], [1, 0], [1, 0], [1, 0.0]])
     estimate = probes.Estimate("a", "b", scores, 0.0, 0.0)
