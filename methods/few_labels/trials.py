@@ -42,7 +42,10 @@ class Trial:
     steps: int = 0
 
     def better(self, y: np.ndarray) -> bool:
-        """Whether left-out labels are more likely by it than by the reference, by more than a standard error."""
+        """Whether left-out labels are more likely by it than by the reference, by more than a standard error.
+
+        One that was stopped is not.
+        """
         tried = self.estimate.tried()
         if len(tried) < len(self.reference.tried()) or len(tried) < 2:
             return False
@@ -120,13 +123,14 @@ class Trials:
         scores, reference = (np.full((len(task.y), len(task.classes)), np.nan) for _ in range(2))
         steps, save_every = self.steps(family.name, family, seconds)
         curve, note = [], f"{steps} steps"
-        for k, part in enumerate(self.parts):
+        for part in self.parts:  # all of them, so that a family that is stopped has fewer
             learn = np.setdiff1d(self.every, part)
-            folder = self.out / _folder(family) / f"part {k}"
-            scores[part] = self._part(family, learn, part, steps, save_every, folder)
-            curve = curve or RunFolder(folder, RunSettings(), True).history()
             probe = self.probe.fit(self.x[learn], task.y[learn], len(task.classes))
             reference[part] = probe.scores(self.x[part]) / left_out.spread(probe, self.x)
+        for k, part in enumerate(self.parts):
+            folder = self.out / _folder(family) / f"part {k}"
+            scores[part] = self._part(family, np.setdiff1d(self.every, part), part, steps, save_every, folder)
+            curve = curve or RunFolder(folder, RunSettings(), True).history()
             mine, other = (s[part].argmax(1) == task.y[part] for s in (scores, reference))
             ahead, behind = int((mine & ~other).sum()), int((~mine & other).sum())
             if k == 0 and len(self.parts) > 1 and behind - ahead > 2 * np.sqrt(ahead + behind):

@@ -13,6 +13,7 @@ import types
 import unicodedata
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hypothesis import given, settings, strategies as st
 import minigrad as mg
 from methods.few_labels import (
     answer, features, label_log, label_queue, left_out, look, oddities, plain, probes, readers, report, session,
-    soft_prototypes, suggest, text_families, uncertainty)
+    soft_prototypes, suggest, text_families, trials, uncertainty)
 from methods.training.run import write_whole
 from methods.transfer import linear, tip_adapter
 from minigrad import nn
@@ -157,6 +158,28 @@ def test_features_that_say_nothing_of_the_labels_are_said_to_be_near_chance(one_
         stated.append(value)
         held += low <= 0.1 <= high
     assert held >= 27 and np.mean(stated) < 0.15
+
+
+def test_a_family_that_is_stopped_after_the_first_part_does_not_win(tmp_path, monkeypatch):
+    y = np.arange(90) % 3
+    sure, doubtful = np.zeros((2, 90, 3))
+    for k, i in enumerate(np.concatenate(left_out.partition(y, trials.PARTS))):
+        # the first is right more often, but so sure of its errors that labels are less likely by it
+        sure[i, y[i] if k % 10 < 6 else y[i] - 1] = 5
+        doubtful[i, [y[i], y[i] - 1]] = (1, 0.95) if k % 10 < 1 else (0.95, 1)
+    fit = SimpleNamespace(scores=lambda x: sure[x[:, 0].astype(int)])
+    probe = probes.Estimate("probe", "", sure, 0.0, fit=lambda x, y, classes: fit)
+    places = np.arange(90)
+    features = SimpleNamespace(x=lambda which: which[:, None].astype(float), keys={i: bytes([i]) for i in places})
+    task = SimpleNamespace(features=features, known=places, y=y, rest=places[:0], classes=("a", "b", "c"), seed=0, device="cpu",
+                           reader=SimpleNamespace(key="x"))
+    ours = trials.Trials(task, probe, np.full(3, 1 / 3), tmp_path / "trials", np.inf, 0.0)
+    monkeypatch.setattr(ours, "_part", lambda family, learn, part, *_: doubtful[part])
+    monkeypatch.setattr(ours, "steps", lambda *_: (5, 100))
+    found = ours.trial(SimpleNamespace(name="doubtful", about=""), 1.0)
+    assert "stopped after the first part" in found.estimate.note and len(found.estimate.tried()) == 30
+    assert found.estimate.loss(y, ours.share) < probe.loss(y, ours.share)
+    assert not found.better(y) and ours.winner([found]) is probe
 
 
 def test_accuracy_is_weighted_by_the_classes_shares():
