@@ -86,7 +86,7 @@ def _own(path, size):
     names, held, notes = (), np.zeros(0, int), []
     try:
         layout = arrange(files)
-        names, pools = divide(layout)
+        names, pools = divide(layout, lambda name: images[place[name]].tobytes())
         notes = layout.notes
     except ValueError:
         notes = ["no labels are known: classes would be sub-folders, two or more, of two pictures or more each"]
@@ -94,7 +94,8 @@ def _own(path, size):
         for k, pool in enumerate(pools):
             y[[place[name] for part in pool for name in part]] = k
         held = np.array(sorted(place[name] for _, tested in pools for name in tested), int)
-    kept = np.setdiff1d(np.arange(len(files)), held)
+    tested = {image.tobytes() for image in images[held]}
+    kept = np.array([i for i, image in enumerate(images) if image.tobytes() not in tested], int)
     description = "\n".join([f"{path}: {len(kept)} pictures to learn from, {len(held)} to test on"
                              f"{f', classes {some(names)}' if names else ''}", *notes, *pictures.left_out()])
     return Pictures(images[kept], y[kept], images[held], y[held], tuple(names), description, plain_input(size, images.shape[1]),

@@ -5,7 +5,7 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data import Characters, LakeRun
-from minigrad.data.folder import some
+from minigrad.data.folder import counted, some
 
 from .pictures import Preprocessing
 
@@ -53,9 +53,9 @@ def _load(source, mirrored):
 def own_images(path: str) -> tuple[Characters, Characters, str]:
     """As `load`, from an image folder. Images are made grey, 28 x 28, dark ink on light paper inverted.
 
-    Classes with one picture are left out, and so are classes to test on that are among those to train on. If no two are new,
-    the pictures are put together by their class's name, and the classes divided as if they were not in `train/` and `test/`.
-    What else may be in a folder: see `minigrad.data.folder`.
+    Copies of a class's pictures are left out, so are classes with one picture, and classes to test on that are among those to
+    train on. If no two are new, the pictures are put together by their class's name, and the classes divided as if they were
+    not in `train/` and `test/`. What else may be in a folder: see `minigrad.data.folder`.
     """
     found = data.read_image_folder(path, 28, 1)
     train, test, notes = found.layout.train, found.layout.test, []
@@ -67,6 +67,10 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
     elif both:
         notes.append(f"not tested on: {some(both)}, which are among the classes to train on")
         test = {name: members for name, members in test.items() if name not in both}
+    same = {copy: None for part in (train, test) for members in part.values() for copy in _copies(found, members)}
+    if same:  # a query would be among the examples of its class
+        notes.append(f"not used: {counted(len(same), 'copy', 'copies')} of pictures of their class ({some(same)})")
+        train, test = ({name: [m for m in members if m not in same] for name, members in part.items()} for part in (train, test))
     if single := [name for name in {**train, **test} if len((train | test)[name]) < 2]:
         notes.append(f"not used: classes with one picture ({some(single)})")
         train, test = ({name: m for name, m in part.items() if name not in single} for part in (train, test))
@@ -93,6 +97,16 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         raise ValueError(f"{path} has {len(train.names)} classes to train on and {len(test.names)} to test on; "
                          f"at least two of each are needed{''.join('; ' + note for note in notes)}")
     return train, test, description
+
+
+def _copies(found, members):
+    """Those that are the same at 28 x 28 as one before them."""
+    seen: set[bytes] = set()
+    for name in members:
+        content = found.images[found.indices([name])].tobytes()
+        if content in seen:
+            yield name
+        seen.add(content)
 
 
 def lake_runs(path: str) -> list[LakeRun]:

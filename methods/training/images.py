@@ -1,13 +1,13 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from minigrad import data
 from minigrad.data import cifar10
-from minigrad.data.folder import Layout, some
+from minigrad.data.folder import Layout, counted, some
 
 from .pictures import Preprocessing
 
@@ -172,7 +172,7 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     images, layout = found.images.astype(np.float32) / 255, found.layout
     if (images == images[:, :1]).all():
         images = images[:, :1]
-    names, parts = divide(layout)
+    names, parts = divide(layout, lambda name: images[found.indices([name])].tobytes())
     (at, y), (held, test_y) = (_joined([found.indices(members) for members in part]) for part in zip(*parts))
     chosen = np.arange(len(y))
     if labels:
@@ -192,10 +192,14 @@ def _joined(members):
     return np.concatenate(members), np.repeat(np.arange(len(members)), list(map(len, members)))
 
 
-def divide(layout: Layout) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
+def divide(layout: Layout, content: Callable[[str], Hashable]) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
     """The classes of an image folder, and of each the pictures to train and to test on.
 
-    Without pictures to test on a fifth of each class, drawn at random but always the same, is held out.
+    Without pictures to test on a fifth of each class, drawn at random but always the same, is held out. Copies of pictures to
+    test on, in any class, are not trained on: they would be known by heart; the layout's notes name them.
+
+    Args:
+        content: of a picture's name what copies have in common.
 
     Raises:
         ValueError: the classes to train and to test on differ, there are fewer than two, or one has too few pictures.
@@ -214,6 +218,10 @@ def divide(layout: Layout) -> tuple[list[str], list[tuple[list[str], list[str]]]
             members = [layout.train[c][i] for i in rng.permutation(len(layout.train[c]))]
             held = max(1, len(members) // 5)
             pools.append((members[:-held], members[-held:]))
+    tested = {content(name) for _, held in pools for name in held}
+    if copies := {name: None for part, _ in pools for name in part if content(name) in tested}:
+        pools = [([name for name in part if name not in copies], held) for part, held in pools]
+        layout.notes.append(f"not used: {counted(len(copies), 'copy', 'copies')} of pictures to test on ({some(copies)})")
     few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
     if len(names) < 2 or few:
         raise ValueError(f"two classes or more are needed, each with two images or more; found {some(names) or 'none'}"

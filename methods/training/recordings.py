@@ -39,8 +39,9 @@ class Sounds:
 def load(source: str, rate: int = 0, shortest: int = 1) -> Sounds:
     """The recordings of a source.
 
-    Those of one's own are tested on where `test/` says, else on a fifth, drawn at random but always the same. Labels of a kind
-    are left out where fewer than two classes can be trained on, or a class to test on is not among them.
+    Those of one's own are tested on where `test/` says, else on a fifth, drawn at random but always the same; copies of these
+    are not trained on. Labels of a kind are left out where fewer than two classes can be trained on, or a class to test on is
+    not among them.
 
     Args:
         source: "spoken-digits", the Free Spoken Digit Dataset from where MINIGRAD_DATA says; a folder with that; or a folder of
@@ -73,7 +74,11 @@ def _load(source, rate, shortest):
             held = set(np.random.default_rng(0).permutation(found.names)[:max(1, len(found) // 5)].tolist())
             notes.append("a fifth is to test on")
         tested = np.array([name in held for name in found.names])
-        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
+        heard = {found.waveforms[i].tobytes() for i in np.flatnonzero(tested)}
+        copy = np.array([x.tobytes() in heard for x in found.waveforms]) & ~tested
+        if copy.any():
+            notes.append(f"not used: copies of recordings to test on ({some(found.names[i] for i in np.flatnonzero(copy))})")
+        train, test = np.flatnonzero(~tested & ~copy), np.flatnonzero(tested)
     short = np.array([len(x) < shortest for x in found.waveforms])
     if short.any():
         notes.append(f"left out, as shorter than {shortest} samples: {some([found.names[i] for i in np.flatnonzero(short)])}")

@@ -1,5 +1,6 @@
 """Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
 import contextlib
+import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -146,7 +147,7 @@ def own_pictures(path: str) -> Pictures:
         layout = arrange(names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    classes, pools = divide(layout)
+    classes, pools = divide(layout, lambda name: _digest(name, found.files[name]))
     place = {name: i for i, name in enumerate(names)}
     labels = np.full(len(names), -1)
     parts = [[], []]
@@ -161,6 +162,14 @@ def own_pictures(path: str) -> Pictures:
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
                     _identity(pathlib.Path(path), found.files), names)
+
+
+def _digest(name, read):
+    """Of a file's content; of one that cannot be read its name."""
+    try:
+        return hashlib.blake2b(content_of(read), digest_size=16).digest()
+    except ValueError:
+        return name
 
 
 def _identity(path, files):

@@ -253,11 +253,24 @@ def test_recordings_that_cannot_serve_are_refused_in_one_line(names, word, tmp_p
 
 
 def test_labels_that_cannot_be_tested_are_left_out_and_said(tmp_path):
-    for name in ("train/a/1", "train/b/1", "train/b/2", "test/a/1", "test/new/1", "unlabelled/1"):
-        write(tmp_path / f"{name}.wav", tones(1)[0])
+    names = "train/a/1", "train/b/1", "train/b/2", "test/a/1", "test/new/1", "unlabelled/1"
+    for name, x in zip(names, tones(len(names))):
+        write(tmp_path / f"{name}.wav", x)
     sounds = recordings.load(str(tmp_path))
     assert not sounds.labels and "class is not evaluated: to train on there is no new" in sounds.description
     assert len(sounds.train) == 4 and len(sounds.test) == 2  # what has no label is trained on
+
+
+@pytest.mark.parametrize("part", ("", "test/"))
+def test_copies_of_recordings_to_test_on_are_not_trained_on(tmp_path, part):
+    for i, x in enumerate(tones(10)):
+        write(tmp_path / (part and "train") / f"{'ab'[i % 2]}" / f"{i}.wav", x)
+        if i < 6:
+            write(tmp_path / part / f"{'ab'[i % 2]}" / f"{i} again.wav", x)
+    sounds = recordings.load(str(tmp_path))
+    heard = {x.tobytes() for x in sounds.waveforms_of(sounds.test)}
+    assert heard and not heard & {x.tobytes() for x in sounds.waveforms_of(sounds.train)}
+    assert "not used: copies of recordings to test on (" in sounds.description
 
 
 def test_silence_stays_silent():

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from examples import compare_transfer
+from methods.self_supervised import pictures as self_supervised_pictures
 from methods.semi_supervised import METHODS, label_propagation
-from methods.training import checkpoint, comparison, encoders, evaluation, networks, objectives, plots, prediction
+from methods.training import (
+    characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, plots, prediction, texts)
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -27,6 +29,7 @@ from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subcommands, subset
+from methods.transfer import pictures
 from methods.vision_language import zero_shot
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim
@@ -471,6 +474,46 @@ def test_charts_have_the_spread_that_tables_have(tmp_path, monkeypatch):
     plots.bars({"a": [1.0, 3.0]}, tmp_path / "bars.png", "", 50.0)
     compare_transfer.draw({("a", 5): [1.0, 3.0]}, [5], ["a"], tmp_path / "lines.png")
     assert seen == [[pytest.approx(2**0.5)]] * 2
+
+
+def twice(folder, divided):
+    """Pictures of noise in four classes, some twice, in their class or another: divided, once to train and once to test on."""
+    Image = pytest.importorskip("PIL.Image")
+    for i in range(20):
+        picture = Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8))
+        places = [("train/" * divided, "abcd"[i % 4])] + [("test/" * divided, "abcd"[i // 2 % 4])] * (i < 10)
+        for k, (part, kind) in enumerate(places):
+            (folder / part / kind).mkdir(parents=True, exist_ok=True)
+            picture.save(folder / part / kind / f"{i} {k}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("divided", (False, True))
+def test_copies_of_pictures_to_test_on_are_not_trained_on(tmp_path, divided):
+    path = twice(tmp_path, divided)
+    semi, transfer, own = images.own_images(path, 0, 0), pictures.own_pictures(path), self_supervised_pictures.load(path)
+    at_once = [np.asarray(transfer.pictures[i]) for i in range(len(transfer.labels))]
+    for train, test, said in ((semi.x, semi.test, semi.description), (own.x, own.test, own.description),
+                              ([at_once[i] for i in transfer.train], [at_once[i] for i in transfer.test], transfer.description)):
+        train, test = ({x.tobytes() for x in part} for part in (train, test))
+        assert train and test and not train & test and " of pictures to test on (" in said
+
+
+@pytest.mark.parametrize("divided", (False, True))
+def test_copies_of_texts_to_test_on_are_not_trained_on(tmp_path, capsys, divided):
+    rows = [f"text {i // 2},{'ab'[i // 2 % 2]}\n" for i in range(80)]
+    for name, some in {"train": rows[1:], "test": rows[:60:2]}.items():
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(some))
+    found = texts.load(str(tmp_path if divided else tmp_path / "train.csv"))
+    assert found.x and found.test and not set(found.x) & set(found.test)
+    assert "of texts to test on" in capsys.readouterr().out
+
+
+def test_no_query_is_a_copy_of_an_example_of_its_class(tmp_path):
+    train, test, said = characters.own_images(twice(tmp_path, False))
+    for images in (*train.images, *test.images):
+        assert len({x.tobytes() for x in images}) == len(images)
+    assert "of pictures of their class (" in said
 
 
 def test_outputs_in_batches_leave_the_network_as_it_was():
