@@ -201,7 +201,8 @@ def test_nothing_but_unreadable_files(tmp_path):
 
 def test_files_of_other_kinds_are_counted_by_all_readers(tmp_path, capsys):
     write(tmp_path / "pictures", [f"{c}/{i}.png" for c in "ab" for i in range(3)])
-    write(tmp_path / "texts", [f"{c}/{i}.txt" for c in "ab" for i in range(3)], b"a text")
+    for i, name in enumerate(f"{c}/{i}.txt" for c in "ab" for i in range(3)):
+        write(tmp_path / "texts", [name], f"text {i}".encode())
     for name in ("pictures", "texts", "alone"):
         write(tmp_path / name, ["a/4.HEIC", "b/5.heic"], b"x")
     readers = {"pictures": [lambda path: images.load(path, 0, 0), transferred.load, unlabelled.load, picture_files],
@@ -409,7 +410,8 @@ def test_each_picture_serves_once_or_is_said(folders, outer):
 def test_labels_are_a_total_and_errors_say_so(tmp_path):
     write(tmp_path, [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(5)])
     assert "8 labels in all (4 per class)" in images.load(str(tmp_path), 8, 0).description
-    write(tmp_path, ["dog/5.png", "dog/6.png"])
+    for i in (5, 6):
+        write(tmp_path, [f"dog/{i}.png"], png(100 + i))
     assert "all 10 labels" in (said := images.load(str(tmp_path), 0, 0).description) and "per class" not in said
     for labels, words in ((10, ["5 per class", "cat has 4", "a fifth of each class is held out", "at most 8"]),
                           (1, ["each class needs at least one"])):
@@ -453,7 +455,10 @@ def test_few_shot_classes_are_new_ones(tmp_path):
 def test_characters_have_light_ink_and_are_shown_as_they_were(ground, ink, tmp_path):
     picture = np.full((28, 28), ground, np.uint8)
     picture[10:15, 5:20] = ink
-    write(tmp_path, [f"{c}/{i}.png" for c in "abcdef" for i in range(2)], encoded(Image.fromarray(picture)))
+    for k in range(12):
+        picture[0, 27] = abs(ground - k % 2)  # or the second would be a copy
+        write(tmp_path, [f"{'abcdef'[k // 2]}/{k % 2}.png"], encoded(Image.fromarray(picture)))
+    picture[0, 27] = ground
     train, test, _ = characters.load(str(tmp_path))
     for part in (train, test):
         assert part.images[0][0][12, 10] == 1 and part.images[0][0][0, 0] == 0 and part.on_paper == (ground == 255)
