@@ -8,7 +8,7 @@ import numpy as np
 import minigrad as mg
 from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy as share
-from methods.training.evaluation import in_batches, mean_and_interval
+from methods.training.evaluation import in_batches, mean_and_interval, right
 from methods.training.prediction import write_test
 from methods.training.run import RunFolder
 from minigrad import Tensor, data
@@ -129,5 +129,5 @@ def lake_error_rate(net: FewShotClassifier, runs: list[data.LakeRun]) -> float:
     for run in runs:
         support, queries = embed_all(net, [run.support, run.query])
         scores = net.classify(mg.Tensor(support), mg.Tensor(queries), len(support)).numpy()
-        wrong.append(scores.argmax(1) != run.labels)
+        wrong.append(~right(scores, run.labels))
     return float(np.concatenate(wrong).mean())

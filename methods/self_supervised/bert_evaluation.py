@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from methods.training.evaluation import accuracy
+from methods.training.evaluation import accuracy, right
 from methods.training.forward import evaluating
 from methods.training.method import Loss, Method
 from methods.training.settings import RunSettings, setting
@@ -52,7 +52,7 @@ def measured(net: bert.PretrainingBERT, batches: list[bert.Batch], shares: np.nd
                 if known.any():
                     scores, targets = scores.numpy()[to_device(known, "cpu")], to_device(targets[known], "cpu")
                     found[name].append(mg.cross_entropy(scores, targets, reduction="none").numpy())
-                    found[f"{name} right"].append(scores.argmax(1) == targets)
+                    found[f"{name} right"].append(right(scores, targets))
     targets = np.concatenate([batch.targets for batch in batches])
     means = {name: float(np.concatenate(values).mean()) for name, values in found.items() if values}
     return {**means, "most frequent right": float((targets == shares.argmax()).mean()),
@@ -172,6 +172,6 @@ class Classification(Method):
         """The accuracy on all of the texts."""
         order = np.argsort([len(row) for row in texts.rows], kind="stable")
         with evaluating(self.net):
-            right = [self.scores(ids, attended).numpy().argmax(1) == y for ids, attended, y in (
+            found = [right(self.scores(ids, attended).numpy(), y) for ids, attended, y in (
                 texts.at(order[i:i + batch]) for i in range(0, len(order), batch))]
-        return float(np.concatenate(right).mean())
+        return float(np.concatenate(found).mean())

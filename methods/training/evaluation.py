@@ -14,9 +14,14 @@ def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
         return np.concatenate([net(tensor(net, some)).numpy() for some in slices(x, batch)])
 
 
+def right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether scores (..., classes) are largest at the label (...), bool; where one is NaN they are not, whatever the label."""
+    return (scores.argmax(-1) == labels) & ~np.isnan(scores).any(-1)
+
+
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The share of scores (N, classes) that are largest at the label (N,)."""
-    return float((scores.argmax(1) == labels).mean())
+    """The share of scores (N, classes) that are largest at the label (N,); see `right`."""
+    return float(right(scores, labels).mean())
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -13,11 +13,13 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from examples import compare_transfer
+from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks
 from methods.self_supervised import pictures as self_supervised_pictures
 from methods.semi_supervised import METHODS, label_propagation
 from methods.training import (
@@ -454,6 +456,17 @@ def test_comparisons_run_what_is_missing(tmp_path):
         comparison.result(Several(out=str(tmp_path / "x0"), more=["a"]), lambda: 9.0, True)
     assert comparison.text_table([("a", "bc"), ("def", "g")]) == "a    bc\n---  --\ndef  g\n"
     assert comparison.spread([1.0], 1) == "1.0" and comparison.spread([1.0, 3.0], 1) == "2.0 +- 1.4"
+
+
+def test_scores_that_are_no_numbers_are_never_right(monkeypatch):
+    scores, y = np.full((6, 3), np.nan), np.arange(6) % 3
+    scores[3:] = np.eye(3)[y[3:]]
+    assert evaluation.accuracy(scores, y) == 0.5 and evaluation.accuracy(np.where(y == 0, np.nan, scores.T).T, y) == 1 / 3
+    assert maml_tasks.CharacterLearner.score(scores.reshape(2, 3, 3), y.reshape(2, 3)).tolist() == [0, 100]
+    run = data.LakeRun(np.zeros((3, 4, 4), np.float32), np.zeros((6, 4, 4), np.float32), y)
+    monkeypatch.setattr(few_shot_evaluation, "embed_all", lambda net, parts: parts)
+    net = SimpleNamespace(classify=lambda *_: Tensor(scores))
+    assert few_shot_evaluation.lake_error_rate(net, [run]) == 0.5
 
 
 def test_deviations_and_intervals_of_few_values_are_those_of_what_the_values_were_drawn_from():
