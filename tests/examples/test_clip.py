@@ -118,7 +118,7 @@ def test_the_image_tower_of_a_run_serves_as_encoder(learned, tmp_path, drawings)
     assert any(not np.array_equal(array, moved[name]) for name, array in encoder.state_dict().items())
     probe = transfer.main(transfer.Run(data="digits", encoder=str(out), per_class=2, baselines=False,
                                        out=str(tmp_path / "probe")))
-    assert set(probe) == {"prototypes", "ridge", "logistic"}
+    assert set(probe) == {"prototypes", "ridge", "logistic", "svm"}
 
 
 @pytest.mark.parametrize("task, build", [
