@@ -152,7 +152,8 @@ def _next(result):
     figures = [_figure(result, i, _name(result, i) + guess) for i, guess in zip(result.suggested, guesses)]
     other = "put them into the folders of their classes" if result.folder.path.is_dir() else "write their labels"
     return _section("Label these next", f"<p>Worth a label first, of the unlabelled {result.folder.what}s: "
-                    f"{len(figures)}; {html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or {other}.</p>",
+                    f"{len(figures)}; {html.escape(result.reason)}. Run the same command with <code>--label</code> and click, or "
+                    f"{other}.</p>",
                     '<div class="pictures">', *figures, "</div>")
 
 

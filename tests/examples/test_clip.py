@@ -83,7 +83,7 @@ def test_pictures_are_found_by_texts_and_texts_by_pictures(learned, drawings, tm
     assert len(answers) == 3 and all((int(name.rpartition("/")[2][:-4]) // 3) % 3 == 0 for name, _ in answers)
     (tmp_path / "texts").write_text("a red square\n\na blue line\n", encoding="utf-8-sig")
     one = str(drawings / "square" / "0.png")
-    near = retrieve.main(retrieve.Run(str(out), (one,), ("", "a red square "), str(tmp_path / "texts"), "pictures", 3))
+    near = retrieve.main(retrieve.Run(str(out), (one,), (" ", "a red square "), str(tmp_path / "texts"), "pictures", 3))
     assert [[text for text, _ in answers] for answers in near.values()] == [["a red square", "a blue line"]]
     assert "broken.png: it is no picture" in capsys.readouterr().err
 
