@@ -119,7 +119,7 @@ def fitting(name, array, like):
         cast = array.astype(like.dtype)
         lost = module.isinf(cast) & ~module.isinf(array) if is_float(like.dtype) else cast != array
     if lost.any():
-        raise ValueError(f"{name} holds {array[lost].flat[0]!s}, which {like.dtype} cannot represent")
+        raise ValueError(f"{name} holds {array[lost][0]}, which {like.dtype} cannot represent")
     return cast
 
 
