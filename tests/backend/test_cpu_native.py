@@ -239,6 +239,19 @@ def test_column_sums(shape):
     agree(lambda x: rows.column_sums(x.T), normal(*shape), atol=1e-3)
 
 
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 300])
+def test_sums_over_rows_have_no_more_memory_than_there_are_rows_for(monkeypatch, n):
+    """Each thread's sums are as wide as the matrix, whatever number of threads is set."""
+    shapes, x = [], np.arange(n * 1000, dtype=np.float32).reshape(n, 1000) % 7
+    monkeypatch.setattr(rows, "get_num_threads", lambda: 1024)
+    monkeypatch.setattr(rows.np, "zeros", lambda shape, *dtype, zeros=np.zeros: shapes.append(shape) or zeros(shape, *dtype))
+    found = rows.column_sums(x)
+    monkeypatch.undo()
+    assert shapes == [(-(-n // rows.ROWS), 1000)]
+    np.testing.assert_array_equal(found, x.sum(0))
+
+
+
 @pytest.mark.parametrize("shape, axis", [((200_000, 5), 0), ((500, 400, 2), (0, 1)), ((1001, 300), 0)])
 def test_sums_along_many_rows_keep_their_digits(shape, axis):
     x, count = mg.Tensor(np.full(shape, 0.1, np.float32)), np.prod(shape) // shape[-1]

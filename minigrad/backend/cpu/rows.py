@@ -9,10 +9,13 @@ import math
 
 import numpy as np
 
+from .declarations import constant
 from .layout import blocks
 from .memory import empty, scratch
 from .native import kernel
 from .threads import get_num_threads, parallel_for
+
+ROWS = constant("rows.c", "ROWS")
 
 BLOCK_BYTES = 1 << 19
 
@@ -224,7 +227,7 @@ def column_sums(x, alone=True):
     native = kernel("column_sums", x) if alone else None
     if native is None:
         return np.ones(len(x), x.dtype) @ x  # BLAS does it faster than `sum`
-    sums = np.zeros((get_num_threads(), x.shape[1]))
+    sums = np.zeros((min(get_num_threads(), -(-len(x) // ROWS)), x.shape[1]))  # more threads would have no rows
     native(np.ascontiguousarray(x), sums, len(sums), *x.shape)
     return sums.sum(0).astype(x.dtype)
 
