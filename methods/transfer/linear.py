@@ -45,10 +45,11 @@ def prototypes(x: np.ndarray, y: np.ndarray, classes: int) -> Linear:
         x: (N, width) labelled features; y: (N,) their classes.
 
     Raises:
-        ValueError: a class has no label, or a label is of no class.
+        ValueError: a class has no label, a label is of no class, or a feature is not finite.
     """
     check_labels(y, classes)
-    mean = x.mean(0, dtype=np.float64)
+    x = _finite(x)
+    mean = x.mean(0)
     centred = x - mean
     z = unit(centred)
     sums = np.stack([z[y == c].sum(0) for c in range(classes)])
@@ -70,6 +71,9 @@ def ridge(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ..
 
     With H = X (X^T X + s I)^-1 X^T the prediction of example i without its label is y_i - (y_i - (Hy)_i) / (1 - H_ii), so that
     one singular value decomposition serves all strengths and all examples (Golub, Heath and Wahba 1979).
+
+    Raises:
+        ValueError: a feature is not finite.
     """
     mean, scale, (u, s, vt) = _decomposed(x)
     onehot = np.eye(classes)[y]
@@ -167,9 +171,17 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
+def _finite(x):
+    """The features as float64. ValueError: one is NaN or infinite."""
+    if not np.isfinite(x).all():
+        raise ValueError(f"linear classifier: {int((~np.isfinite(x).all(1)).sum())} of {len(x)} rows of features hold NaN or "
+                         "infinity; leave them out")
+    return x.astype(np.float64)
+
+
 def _decomposed(x):
     """Mean, scale and the singular value decomposition of centred features of variance 1 (in the mean over the numbers)."""
-    x = x.astype(np.float64)
+    x = _finite(x)
     mean = x.mean(0)
     centred = x - mean
     scale = np.sqrt((centred**2).sum(1).mean()) or 1.0

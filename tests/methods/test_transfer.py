@@ -115,6 +115,15 @@ def test_a_class_without_a_label_is_refused(fit):
             fit(x, np.zeros_like(y), 1)
 
 
+@pytest.mark.parametrize("fit", linear.PROBES.values())
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused(fit, value):
+    x, y = clouds(0)
+    x[[1, 4], 2] = value
+    with pytest.raises(ValueError, match=f"2 of {len(x)} rows of features hold NaN or infinity"):
+        fit(x, y, 3)
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 3), min_size=2, max_size=4), st.integers(0, 99))
 def test_labels_that_stand_alone_are_not_left_out(counts, seed):
