@@ -1,4 +1,5 @@
 """Labelled pictures at their own size, for encoders that were trained on larger ones than 32 x 32."""
+import collections
 import contextlib
 import hashlib
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 from methods.training.checkpoint import fingerprint
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
-from minigrad.data.folder import arrange, content_of, open_picture, some
+from minigrad.data.folder import File, arrange, content_of, open_picture, some
 
 
 @dataclass
@@ -147,7 +148,7 @@ def own_pictures(path: str) -> Pictures:
         layout = arrange(names)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    classes, pools = divide(layout, lambda name: _digest(name, found.files[name]))
+    classes, pools = divide(layout, _contents(found.files))
     place = {name: i for i, name in enumerate(names)}
     labels = np.full(len(names), -1)
     parts = [[], []]
@@ -164,12 +165,18 @@ def own_pictures(path: str) -> Pictures:
                     _identity(pathlib.Path(path), found.files), names)
 
 
-def _digest(name, read):
-    """Of a file's content; of one that cannot be read its name."""
-    try:
-        return hashlib.blake2b(content_of(read), digest_size=16).digest()
-    except ValueError:
+def _contents(files):
+    """From the name of a file to what copies of it have in common. Only files of one size are read, as others are no copies."""
+    sizes = {name: file.path.stat().st_size for name, file in files.items() if isinstance(file, File) and file.path.is_file()}
+    several = collections.Counter(sizes.values())
+
+    def content(name):
+        if several.get(sizes.get(name), 2) > 1:  # the size of what is in a zip is not known
+            with contextlib.suppress(ValueError):  # it cannot be read
+                return hashlib.blake2b(content_of(files[name]), digest_size=16).digest()
         return name
+
+    return content
 
 
 def _identity(path, files):
