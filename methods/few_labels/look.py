@@ -21,7 +21,7 @@ from minigrad import data
 from minigrad.data.folder import (
     PARTS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
 from minigrad.data.labelled_texts import (
-    LABEL, TABLES, decode_lines, decode_text, excess, label_of, lines_of, table_rows, text_column, unnamed)
+    LABEL, TABLES, decode_lines, decode_text, excess, cell_text, lines_of, table_rows, text_column, unnamed)
 
 from . import label_log
 
@@ -212,7 +212,7 @@ def _table(path, out):
     readers, kinds, unusable, labels = {}, {}, {}, []
     for i, row in rows[begin:]:
         text, kind = (row[k].strip() if k is not None and k < len(row) else "" for k in (at, of))
-        kind = label_of(kind)
+        kind = cell_text(kind)
         labels.append(kind)
         if why := excess(row, width) if text else "it has no text":
             unusable[f"row {i}"] = why

@@ -26,7 +26,7 @@ import numpy as np
 
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
-from .labelled_texts import csv_rows, delimiter_by, excess, label_of, table_text
+from .labelled_texts import csv_rows, delimiter_by, excess, cell_text, table_text
 
 TABLE = "captions.csv"
 COLUMNS = {"image": ("image", "file", "filename", "file_name", "picture"), "caption": ("caption", "text", "title"),
@@ -231,7 +231,7 @@ def _row(row, folder, files):
     image = printable(row.get("image", "").replace("\\", "/"))
     words = row.get("keywords", "")
     words = tuple(dict.fromkeys(w for word in words.split(";" if ";" in words else ",") if (w := " ".join(word.split()))))
-    text = label_of(row.get("caption", ""))
+    text = cell_text(row.get("caption", ""))
     if not image:
         raise ValueError("it names no picture")
     if not text and not words:

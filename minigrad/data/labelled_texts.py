@@ -127,7 +127,7 @@ def _table(name, content, skipped, notes, columns=None):
         if len(row) > width or None in named or max(named) >= len(row):
             skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
             continue
-        text, label = " ".join(row[named[0]].split()), label_of(row[named[1]])
+        text, label = " ".join(row[named[0]].split()), cell_text(row[named[1]])
         if text and label:
             found.append((text, label))
         else:
@@ -136,10 +136,10 @@ def _table(name, content, skipped, notes, columns=None):
     return found, named
 
 
-def label_of(cell: str) -> str:
-    """The label in a cell of a table, see the table above; empty if there is none."""
-    label = unicodedata.normalize("NFC", " ".join(cell.split()))
-    return "" if label in MISSING else label
+def cell_text(cell: str) -> str:
+    """What a cell of a table says, a label or a caption, see the table above; empty if nothing."""
+    text = unicodedata.normalize("NFC", " ".join(cell.split()))
+    return "" if text in MISSING else text
 
 
 def unnamed(labels: list[str]) -> list[str]:
@@ -272,7 +272,7 @@ def text_column(rows: list[list[str]]) -> tuple[int, int, int | None, int]:
 def _guessed(name, rows, at, of):
     """Which column has the texts and which the labels, where one may be known: the labels are the one with fewest values, but
     not none (of several the shortest, the last), the texts the longest of the others."""
-    values = [len({label_of(row[k]) for row in rows} - {""}) for k in range(len(rows[0]))]
+    values = [len({cell_text(row[k]) for row in rows} - {""}) for k in range(len(rows[0]))]
     lengths = [sum(len(row[k]) for row in rows) for k in range(len(values))]
     if of is None:
         of = min((k for k in range(len(values)) if k != at), key=lambda k: (not values[k], values[k], lengths[k], -k))
