@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minigrad.backend.files import write_whole
-from minigrad.data.folder import RUN
+from minigrad.data.folder import RUN, hidden, picture_endings
 
 from . import checkpoint
 from .settings import RunError, changed, record
@@ -44,9 +44,6 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 def one_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()) or type(error).__name__
-
-
-DATA = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".wav", ".txt"}  # endings of a class's files
 
 
 class RunFolder:
@@ -158,9 +155,13 @@ class RunFolder:
 
 
 def _data_in(path):
-    """The name of a file in the folder that loaders take for data; empty if there is none."""
-    files = sorted(path.iterdir()) if path.is_dir() else ()
-    return next((file.name for file in files if file.suffix.lower() in DATA and not file.name.startswith(".")), "")
+    """The name of a picture, recording or text in the folder, as loaders take them for a class's; empty if there is none."""
+    files = [file for file in sorted(path.iterdir()) if not hidden(file.name)] if path.is_dir() else []
+    endings = {".wav", ".wave", ".txt"}
+    if files:
+        with contextlib.suppress(ImportError):  # without Pillow no pictures are read
+            endings |= picture_endings()
+    return next((file.name for file in files if file.suffix.lower() in endings), "")
 
 
 def _metrics(line):

@@ -96,7 +96,7 @@ def test_methods_are_found_without_texts(monkeypatch, name):  # python -OO strip
     assert subcommands(methods, module.settings, None, [method, "--steps", "3"]).steps == 3
 
 
-@pytest.mark.parametrize("name", ["1.png", "2.JPG", "3.txt", "4.wav"])
+@pytest.mark.parametrize("name", ["1.png", "2.JPG", "3.txt", "4.wav", "5.wave", "6.ppm", "7.jp2"])
 def test_a_class_of_the_data_does_not_become_a_run(tmp_path, name):  # whose files the loaders then pass over
     (tmp_path / name).touch()
     with pytest.raises(FileExistsError, match=f"holds data \\({name}\\).*--out"):
