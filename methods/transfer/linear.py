@@ -143,10 +143,13 @@ def _in_folds(machine, x, y, classes, strengths, folds, loss, sharpen=False):
         parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, y))
         held, least = np.concatenate([held for _, held in parts]), np.inf
         for strength in strengths:
-            scores = [z[part] @ weight.T + bias for train, part in parts for weight, bias in [fit(train, strength)]]
+            scores = []
+            for train, part in parts:
+                weight, bias = fit(train, strength)
+                scores.append(z[part] @ weight.T + bias)
             scores = np.concatenate(scores)
-            if loss(scores, y[held]) < least:
-                least, chosen, left_out = loss(scores, y[held]), strength, _share(scores, y[held])
+            if (value := loss(scores, y[held])) < least:
+                least, chosen, left_out = value, strength, _share(scores, y[held])
                 sharp = sharpness(scores, y[held]) if sharpen else 1.0
     weight, bias = fit(np.arange(len(z)), chosen)
     weight, bias = sharp * weight @ vt / scale, sharp * bias
