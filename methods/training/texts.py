@@ -61,11 +61,13 @@ def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts
         for note in found.notes:
             print(note)
         tested = found.test if found.test is not None else _fifth(found.labels)
-        # Copies of what is tested on would be known by heart; known sets stay as published figures have them.
-        held = {found.texts[i] for i in tested} if source not in NAMES else ()
-        trained = np.array([i for i, text in enumerate(found.texts) if text not in held], int)
-        if copies := len(found.texts) - len(trained) - len(tested):
-            print(f"not trained on: {counted(copies, 'copy', 'copies')} of texts to test on")
+        trained = np.setdiff1d(np.arange(len(found.texts)), tested)
+        if source not in NAMES:  # known sets stay as published figures have them
+            held = {found.texts[i] for i in tested}  # copies of these would be known by heart
+            copies = np.array([i for i in trained if found.texts[i] in held], int)
+            if len(copies):
+                print(f"not trained on: {counted(len(copies), 'copy', 'copies')} of texts to test on")
+            trained = np.setdiff1d(trained, copies)
         if test and test < len(tested):
             tested = tested[data.balanced_subset(found.labels[tested], test, 0)]
         y, classes = found.labels[trained], found.classes
