@@ -23,7 +23,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.comparison import spread
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import RunSettings, check, command, note_idle, setting
 from minigrad import data, nn
 from minigrad.data.folder import skipped_line
 from minigrad.data.text import WordPiece
@@ -56,6 +56,10 @@ TESTED, TRACKED = 8000, 1000  # held-out sequences at the end, and while trainin
 def main(run):
     """Pre-trains, measures and fine-tunes. Returns the numbers by name."""
     check(run)
+    if run.encoder:
+        note_idle(run, "with --encoder", "vocabulary", "layers", "width", "heads")
+    if not run.labels:
+        note_idle(run, "with --labels 0", "draws", "tuning_steps", "tuning_lr", "tuning_batch")
     if run.fill:
         return filled(run)
     if run.masked + run.changed > 1:

@@ -24,7 +24,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.images import unscaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.vision_language import TASKS, clip, pictures, retrieval
 from methods.vision_language.base import Batches, Prompts
 from methods.vision_language.zero_shot import ZeroShot, accuracy, image_features
@@ -96,6 +96,19 @@ def inputs(part, size, channels):
 def main(run):
     """Trains and tests. Returns a dict of accuracies and recalls by their names."""
     check(run)
+    if run.encoder:
+        note_idle(run, "with --encoder", "tower", "width", "depth", "size")
+        if run.frozen:
+            note_idle(run, "with --encoder, unless --no-frozen", "crop")
+    else:
+        note_idle(run, "without --encoder", "frozen", "image_size")
+        networks.note_idle_size(run, run.tower, "--tower")
+    if run.tokenizer:
+        note_idle(run, "with --tokenizer", "vocabulary")
+    if run.data != "emoji":
+        note_idle(run, "without --data emoji", "languages", "keywords")
+    if run.task != "contrastive":
+        note_idle(run, "without --task contrastive", "k", "dim", "temperature")
     if run.text_width % run.text_heads:
         raise SystemExit(f"--text-heads {run.text_heads}: choose a number that divides --text-width {run.text_width}")
     folder = RunFolder(run.out, run, run.resume)

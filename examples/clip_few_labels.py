@@ -20,7 +20,7 @@ from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.pictures import EncoderInput
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
 from methods.vision_language.zero_shot import prompts
@@ -48,6 +48,8 @@ class Run(RunSettings, finetune.Config):
 def main(run):
     """Prints and returns a dict from methods to accuracies on the test pictures."""
     check(run)
+    if not run.finetune:
+        note_idle(run, "without --finetune", finetune.Config, "steps")
     folder, found = RunFolder(run.out, run, run.resume), trained.load_contrastive(run.run, run.device)
     images = pictures.load(run.data, run.test_images, classes=run.classes)
     print(images.description)

@@ -15,7 +15,7 @@ import numpy as np
 from examples import clip
 from methods.training import comparison, plots
 from methods.training.run import marked, write_whole
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, note_idle, setting
 from methods.vision_language import TASKS, pictures
 
 TITLES = {"contrastive": "contrastive", "caption": "caption, word by word", "bag_of_words": "bag of words"}
@@ -57,6 +57,8 @@ class Fit(Run):
 def main(run):
     """Trains and tests. Returns from each task to a list of curves, of (pictures processed, accuracy in per cent, seconds)."""
     check(run)
+    if not run.encoder:
+        note_idle(run, "without --encoder", "image_size")
     rows = comparison.chosen(run.only, list(TASKS))
     task = pictures.load(run.data, run.held_out, unseen=run.unseen)
     print(task.description, flush=True)

@@ -17,7 +17,7 @@ from methods.training import comparison, plots
 from methods.training.characters import load
 from methods.training.checkpoint import fingerprint
 from methods.training.run import marked, write_whole
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, note_idle, setting
 from minigrad.data.folder import counted
 
 
@@ -149,6 +149,7 @@ def draw_step_sizes(found, path):
 def main(run):
     """Trains and tests all methods with all seeds (see `characters` and `step_sizes`)."""
     check(run)
+    note_idle(run, f"with --task {run.task}", *(("data", "images") if run.task == "sinusoid" else ("steps",)))
     return step_sizes(run) if run.task == "sinusoid" else characters(run)
 
 

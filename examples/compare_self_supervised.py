@@ -18,7 +18,7 @@ import numpy as np
 from examples import self_supervised
 from methods.self_supervised import METHODS, pictures
 from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, worth
-from methods.training import comparison, encoders, plots
+from methods.training import comparison, encoders, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
 from methods.training.images import scaled
@@ -71,6 +71,7 @@ class Fit(Run):
 def main(run):
     """Trains and tests all rows. Returns a dict from a row to its accuracies in per cent, a list of `MEASURES` a seed."""
     check(run)
+    networks.note_idle_size(run, run.network)
     every = ROWS | (ABLATIONS if run.ablations else {})
     rows = comparison.chosen(run.only, [*REFERENCES, *every])
     images = pictures.load(run.data)

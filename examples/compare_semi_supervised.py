@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from examples import semi_supervised
-from methods.training import comparison, plots
+from methods.training import comparison, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.images import load
 from methods.training.run import marked, write_whole
@@ -72,6 +72,8 @@ def method_of(row):
 def main(run):
     """Trains and tests all methods with all seeds. Returns a dict from method to its accuracies in per cent."""
     check(run)
+    if not any("--network" in row for row in run.only):
+        networks.note_idle_size(run, run.network)
     comparison.chosen(map(method_of, run.only), list(MODULES))
     rows = list(dict.fromkeys(run.only)) or list(MODULES)
     for settings in [one(run, row, 0) for row in rows]:

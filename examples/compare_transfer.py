@@ -18,7 +18,7 @@ from methods.training.evaluation import accuracy, deviation
 from methods.training.images import Images
 from methods.training.pictures import Preprocessing
 from methods.training.run import marked, write_whole
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, note_idle, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 from minigrad.data.folder import counted
 
@@ -61,6 +61,10 @@ def main(run):
     """Fits all methods to all draws. Returns a dict from (method, labels of each class) to accuracies in per cent."""
     check(run)
     methods = comparison.chosen(run.only or [name for name in METHODS if name not in SLOW], list(METHODS))
+    if not set(methods) & set(SLOW):
+        note_idle(run, f"unless --only names {' or '.join(map(repr, SLOW))}", finetune.Config, "steps")
+    if "scratch" not in methods:
+        note_idle(run, "unless --only names 'scratch'", "scratch_steps")
     images = pictures.load(run.data, run.test_images, run.pool, run.classes)
     print(images.description, flush=True)
     encoder, preprocessing = transfer.load_encoder(run)

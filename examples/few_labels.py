@@ -14,7 +14,7 @@ import time
 
 from examples.arguments import Folder
 from methods.few_labels import session
-from methods.training.settings import check, command
+from methods.training.settings import check, command, note_idle
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,6 +27,8 @@ class Run(session.Config):
 def main(run):
     """Looks, answers, suggests, and with time tries more. Returns the answer."""
     check(run)
+    if not run.label:
+        note_idle(run, "without --label", "move", "classes", "port")
     return session.run(run, time.monotonic())
 
 

@@ -22,7 +22,7 @@ from methods.training.classifier import Architecture
 from methods.training.evaluation import mean_and_interval
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import check, command, setting, subset
+from methods.training.settings import check, command, note_idle, setting, subset
 from minigrad import optim
 
 
@@ -47,6 +47,8 @@ TEST_TASKS = 20  # in a batch
 def main(run):
     """Meta-trains, tests after 0, 1, ... inner steps, draws the curves. Returns the test score of each number of steps."""
     check(run)
+    if run.task == "sinusoid":
+        note_idle(run, "with --task sinusoid", "data", "width", "augment", "within", "pool", "mirror", "way", "norm")
     mg.random.seed(run.seed)
     folder = RunFolder(run.out, run, run.resume)
     if run.task == "sinusoid":

@@ -14,7 +14,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import check, command
+from methods.training.settings import check, command, note_idle
 from minigrad import optim
 
 
@@ -29,6 +29,8 @@ class Run(base.CharacterRun, matching.Config):
 def main(run):
     """Trains, tests, and draws the curves. Returns the accuracies by (way, shot)."""
     check(run)
+    if not run.context:
+        note_idle(run, "without --context", "reads")
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data)
     print(description)

@@ -24,7 +24,7 @@ from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.prediction import write_test
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, of_method, report_errors, setting, subcommands, subset
+from methods.training.settings import RunSettings, check, note_idle, of_method, report_errors, setting, subcommands, subset
 from methods.transfer import setfit
 
 METHODS = {**peft.METHODS, "setfit": setfit}
@@ -120,5 +120,15 @@ def seconds_a_step(history):
     return sum(b["seconds"] - a["seconds"] for a, b in pairs) / max(sum(b["step"] - a["step"] for a, b in pairs), 1)
 
 
+def from_command_line(args=None):
+    """The run that the arguments (by default the command line's) describe."""
+    run = subcommands(METHODS, settings, __doc__, args)
+    if run.method == "setfit":
+        note_idle(run, "with setfit", "batch", "probed", "head_lr")
+    elif run.method == "probe":
+        note_idle(run, "with probe", "steps", tuning.Config)
+    return run
+
+
 if __name__ == "__main__":
-    report_errors(main, subcommands(METHODS, settings, __doc__))
+    report_errors(main, from_command_line())

@@ -18,7 +18,7 @@ from methods.training.classifier import load_classifier
 from methods.training.pictures import picture_files
 from methods.training.prediction import (
     description, most_probable, named_sets, probabilities, read_threshold, sort_copies, with_support, write_csv)
-from methods.training.settings import check, command
+from methods.training.settings import check, command, note_idle
 from minigrad.data.folder import printable
 
 EXCERPT = 200  # characters of a text that are printed
@@ -42,6 +42,7 @@ def main(run):
     check(run)
     if (pathlib.Path(run.run) / prediction.FILE).is_file():
         return fine_tuned(run)
+    note_idle(run, "without a run of examples.peft", "encoder")
     try:
         classifier = load_classifier(pathlib.Path(run.run) / "checkpoint.safetensors", run.device)
         q = read_threshold(pathlib.Path(run.run)) if classifier.support is None else None
@@ -67,6 +68,8 @@ def fine_tuned(run):
     """The same by what a run of examples.peft has trained."""
     if run.sort:
         raise SystemExit(f"--sort {run.sort}: runs of examples.peft do not sort pictures")
+    if run.support:
+        raise SystemExit(f"--support {run.support}: runs of examples.peft take no further examples")
     try:
         network, q = prediction.load_run(run.run, run.encoder, run.device), read_threshold(pathlib.Path(run.run))
         names, p = network.named_probabilities(run.images)

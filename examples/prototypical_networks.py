@@ -21,7 +21,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import check, command, setting
+from methods.training.settings import check, command, note_idle, setting
 from minigrad import optim
 
 
@@ -40,6 +40,8 @@ class Run(base.CharacterRun, prototypical.Config):
 def main(run):
     """Trains, tests, and draws the figures. Returns the accuracies by (way, shot)."""
     check(run)
+    if run.schedule != "halve":
+        note_idle(run, "without --schedule halve", "halve_every")
     folder = RunFolder(run.out, run, run.resume)
     train_set, test_set, description = characters.load(run.data, run.mirror)
     print(description)

@@ -26,7 +26,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.images import scaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, of_method, report_errors, setting, subcommands
+from methods.training.settings import RunSettings, check, note_idle, of_method, report_errors, setting, subcommands
 
 
 @dataclasses.dataclass
@@ -132,7 +132,17 @@ def whole(images, most=10000):
 
 def from_command_line(args=None):
     """The run that the arguments (by default the command line's) describe."""
-    return subcommands(METHODS, settings, __doc__, args)
+    run = subcommands(METHODS, settings, __doc__, args)
+    if hasattr(METHODS[run.method], "architecture"):
+        note_idle(run, f"with {run.method}, which has a network of its own", "network", "width", "depth")
+    else:
+        networks.note_idle_size(run, run.network)
+    if run.method == "vicreg":
+        idle = ("invariance", "variance", "covariance") if run.barlow else ("redundancy",)
+        note_idle(run, f"{'with' if run.barlow else 'without'} --barlow", *idle)
+    if not getattr(run, "colour", True):
+        note_idle(run, "with --no-colour", "strength")
+    return run
 
 
 if __name__ == "__main__":

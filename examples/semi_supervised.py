@@ -29,7 +29,7 @@ import pathlib
 from typing import Literal
 
 from methods.semi_supervised import METHODS, build, label_propagation
-from methods.training import optimizers, plots
+from methods.training import networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import load_classifier
 from methods.training.evaluation import accuracy
@@ -37,7 +37,7 @@ from methods.training.images import load, scaled
 from methods.training.loop import train
 from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, of_method, report_errors, setting, subcommands
+from methods.training.settings import RunSettings, check, note_idle, of_method, report_errors, setting, subcommands
 
 MODULES = METHODS | {"label_propagation": label_propagation}
 
@@ -139,7 +139,18 @@ def main(run):
 
 def from_command_line(args=None):
     """The run that the arguments (by default the command line's) describe."""
-    return subcommands(MODULES, settings, __doc__, args)
+    run = subcommands(MODULES, settings, __doc__, args)
+    if run.method == "ladder":
+        note_idle(run, "with ladder, which has a network of its own", "network", "width", "depth")
+        idle = {"full": ["top"], "gamma": ["weights"], "none": ["weights", "top"]}[run.variant]
+        note_idle(run, f"with --variant {run.variant}", *idle)
+    else:
+        networks.note_idle_size(run, run.network)
+    if not getattr(run, "strong", True):
+        note_idle(run, "with --no-strong", "learned")
+    if getattr(run, "mix", "all") == "no":
+        note_idle(run, "with --mix no", "alpha")
+    return run
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from methods.training.evaluation import accuracy, in_batches
 from methods.training.loop import train
 from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, check, command, setting
+from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 
 MOST_FOR_SVM = 2000  # labels with which its strength is found in seconds
@@ -51,6 +51,8 @@ def load_encoder(run):
 def main(run):
     """Reads features, fits and tests all classifiers. Returns a dict from their names to accuracies on the test pictures."""
     check(run)
+    if not run.finetune:
+        note_idle(run, "without --finetune", finetune.Config, "steps")
     folder = RunFolder(run.out, run, run.resume)
     images = pictures.load(run.data, run.test_images, classes=run.classes)
     print(images.description)

@@ -13,7 +13,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import in_batches
 from methods.training.loop import Batches, train
 from methods.training.run import RunFolder
-from methods.training.settings import RunSettings, setting
+from methods.training.settings import RunSettings, note_idle, setting
 from methods.transfer import finetune, pictures
 from minigrad import nn
 from minigrad.data.text import WordPiece
@@ -96,7 +96,11 @@ def load(run: Any) -> Task:
     Raises:
         SystemExit: data or encoder cannot be had; one line that says why.
     """
-    return of_texts(run) if texts.is_text(run.data) else of_pictures(run)
+    if texts.is_text(run.data):
+        note_idle(run, "with texts", "image_size")
+        return of_texts(run)
+    note_idle(run, "with pictures", "tokens", "pooling", "encoder_dropout", "first_steps")
+    return of_pictures(run)
 
 
 def of_texts(run: Any) -> Task:
@@ -158,7 +162,7 @@ def of_pictures(run: Any) -> Task:
     images = pictures.load(run.data, run.test)
     if not run.encoder:
         raise SystemExit(f"--data {run.data}: pictures need --encoder, a file or folder of published weights, or the folder of a "
-                         "run (examples.self_supervised mae --network vit makes one)")
+                         "run (examples.self_supervised mae makes one)")
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)

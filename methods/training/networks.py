@@ -3,9 +3,11 @@
 Each is an encoder: `features` to (N, width), and the last layer, `head`.
 """
 from collections.abc import Sequence
+from typing import Any
 
 import minigrad as mg
 from methods.training.classifier import Architecture
+from methods.training.settings import note_idle
 from minigrad import Tensor, nn
 from minigrad.nn.models import BasicBlock
 
@@ -75,6 +77,12 @@ class MLP(nn.Encoder):
         for layer, norm in zip(self.layers, self.norms):
             x = mg.dropout(mg.relu(norm(layer(x))), self.dropout, training=self.training)
         return x
+
+
+def note_idle_size(run: Any, network: str, flag: str = "--network") -> None:
+    """Says which of the settings `width` and `depth` of a run have no effect on the network; see `architecture`."""
+    if network not in ("wide", "vit"):
+        note_idle(run, f"with {flag} {network}", "depth", *(["width"] if network in ("resnet18", "lite0") else []))
 
 
 def architecture(network: str, channels: int, size: int, classes: int, dropout: float, width: int, depth: int,

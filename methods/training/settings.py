@@ -93,6 +93,23 @@ def check(config: Any) -> None:
         raise SystemExit(f"--device {device}: {error}") from None
 
 
+def note_idle(config: Any, why: str, *idle: str | type) -> None:
+    """Says on standard error which settings have no effect with the others as they are, though they have other values than
+    their defaults.
+
+    Args:
+        why: "without --finetune".
+        idle: their names; a dataclass stands for all of its fields.
+    """
+    names = [name for part in idle for name in ([part] if isinstance(part, str) else [f.name for f in dataclasses.fields(part)])]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in names and value != field.default:
+            words = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else "" if isinstance(value, bool) else value
+            flag = f"--{'no-' if value is False else ''}{field.name.replace('_', '-')} {words}".strip()
+            print(f"{flag} has no effect {why}", file=sys.stderr)
+
+
 def record(config: Any, without: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The fields of a dataclass as JSON gives them back, but for those named, by default the ones that are `free`."""
     if without is None:

@@ -522,6 +522,17 @@ def test_copies_of_texts_to_test_on_are_not_trained_on(tmp_path, capsys, divided
     assert "of texts to test on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("tested", (None, np.arange(20, 40)))
+@pytest.mark.parametrize("source", texts.NAMES)
+def test_texts_of_known_sets_are_trained_on_or_tested_on(monkeypatch, capsys, source, tested):
+    labels = np.arange(40) % (4 if source == "glosses" else 2)
+    every = [f"text {i}" for i in range(40)]
+    monkeypatch.setattr(texts, "_read", lambda _: texts.LabelledTexts(every, labels, tuple("abcd"[:labels.max() + 1]), tested))
+    found = texts.load(source)
+    assert sorted(found.x + found.test) == sorted(every) and not capsys.readouterr().out
+    assert tested is None or found.test == every[20:]
+
+
 def test_no_query_is_a_copy_of_an_example_of_its_class(tmp_path):
     train, test, said = characters.own_images(twice(tmp_path, False))
     for images in (*train.images, *test.images):
@@ -782,6 +793,75 @@ def test_odd_settings_are_one_line_before_anything_is_written(tmp_path):
         with pytest.raises(SystemExit, match=f"^--{name.replace('_', '-')} {odd}: ") as error:
             module.main(dataclasses.replace(config, out=str(out), **{name: odd}))
         assert "\n" not in error.value.code and not out.exists(), (module, name)
+
+
+IDLE = """
+transfer --lr 0.01 | --lr 0.01 has no effect without --finetune
+transfer --steps 3 | --steps 3 has no effect without --finetune
+clip_few_labels --smoothing 0 | --smoothing 0.0 has no effect without --finetune
+compare_transfer --no-mirror | --no-mirror has no effect unless --only names 'LP-FT' or
+compare_transfer --only pixels --scratch-steps 4 | --scratch-steps 4 has no effect unless --only names 'scratch'
+few_labels . --move | --move has no effect without --label
+few_labels . --classes a b | --classes a b has no effect without --label
+clip --encoder lite0 --tower vit | --tower vit has no effect with --encoder
+clip --encoder lite0 --crop 0.5 | --crop 0.5 has no effect with --encoder, unless --no-frozen
+clip --no-frozen | --no-frozen has no effect without --encoder
+clip --depth 4 | --depth 4 has no effect with --tower residual
+clip --tower resnet18 --width 8 | --width 8 has no effect with --tower resnet18
+clip --tokenizer DIR --vocabulary 600 | --vocabulary 600 has no effect with --tokenizer
+clip --languages de | --languages de has no effect without --data emoji
+clip --task caption --dim 64 | --dim 64 has no effect without --task contrastive
+compare_captions --image-size 64 | --image-size 64 has no effect without --encoder
+bert --encoder DIR --layers 3 | --layers 3 has no effect with --encoder
+bert --labels 0 --draws 5 | --draws 5 has no effect with --labels 0
+maml --task sinusoid --data fashion | --data fashion has no effect with --task sinusoid
+prototypical_networks --schedule cosine --halve-every 50 | --halve-every 50 has no effect without --schedule halve
+matching_networks --reads 2 | --reads 2 has no effect without --context
+compare_few_shot --task sinusoid --images 9 | --images 9 has no effect with --task sinusoid
+compare_few_shot --steps 9 | --steps 9 has no effect with --task characters
+compare_semi_supervised --depth 16 | --depth 16 has no effect with --network small
+compare_self_supervised --depth 16 | --depth 16 has no effect with --network residual
+self_supervised mae --network vit | --network vit has no effect with mae, which has a network of its own
+self_supervised cpc_images --width 8 | --width 8 has no effect with cpc_images
+self_supervised simclr --depth 4 | --depth 4 has no effect with --network residual
+self_supervised vicreg --data digits --barlow --variance 3 | --variance 3.0 has no effect with --barlow
+self_supervised vicreg --data digits --redundancy 3 | --redundancy 3.0 has no effect without --barlow
+self_supervised simclr --data digits --no-colour --strength 1 | --strength 1.0 has no effect with --no-colour
+semi_supervised ladder --network wide | --network wide has no effect with ladder, which has a network of its own
+semi_supervised ladder --top 3 | --top 3.0 has no effect with --variant full
+semi_supervised ladder --variant gamma --weights 3 4 | --weights 3.0 4.0 has no effect with --variant gamma
+semi_supervised fixmatch --depth 16 | --depth 16 has no effect with --network small
+semi_supervised freematch --no-strong --learned | --learned has no effect with --no-strong
+semi_supervised mixmatch --mix no --alpha 0.5 | --alpha 0.5 has no effect with --mix no
+peft setfit --batch 8 | --batch 8 has no effect with setfit
+peft probe --steps 8 | --steps 8 has no effect with probe
+peft lora --image-size 64 | --image-size 64 has no effect with texts
+peft lora --data . --pooling first | --pooling first has no effect with pictures
+"""
+
+
+class Said(BaseException):
+    """What was waited for was said."""
+
+
+@pytest.mark.parametrize("case", IDLE.strip().splitlines())
+def test_settings_without_effect_are_named_before_anything_is_written(tmp_path, case, monkeypatch):
+    pytest.importorskip("tyro")
+    words, said = case.split(" | ")
+    name, *words = words.split()
+    module = importlib.import_module(f"examples.{name}")
+
+    def write(text):
+        if text.startswith(said):
+            raise Said
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=write, flush=lambda: None))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Said):
+        if hasattr(module, "from_command_line"):
+            module.main(module.from_command_line(words))
+        else:
+            command(module.main, module.Run, module.__doc__, words)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_ladder_without_weights_is_one_line(tmp_path):
