@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import os
+import pathlib
 import re
 import sys
 import typing
@@ -53,12 +54,14 @@ KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a num
 def check(config: Any) -> None:
     """Checks each field of a dataclass against its type, limits and choices, and whether there is the `device`, if it has one.
 
-    Empty texts are refused, but for a field whose default is one, and so is what `MINIGRAD_NUM_THREADS` may not be.
+    Empty texts are refused, but for a field whose default is one, and so is what `MINIGRAD_NUM_THREADS` may not be. What is to
+    be written (`out`, `csv` and `sort`) has its place, so that no work is lost for want of one.
 
     Raises:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
     """
     hints = typing.get_type_hints(type(config))
+    kept = {field.name: field.default for field in dataclasses.fields(config)}
     for field in dataclasses.fields(config):
         limits, value = _metadata(type(config), field.name, "limits") or {}, getattr(config, field.name)
         flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
@@ -80,6 +83,8 @@ def check(config: Any) -> None:
         value = getattr(config, name)
         if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
             raise SystemExit(f"--{name.replace('_', '-')} {value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")
+        if name in ("out", "csv", "sort") and value:
+            _check_place(f"--{name}", pathlib.Path(value), file=name == "csv" or bool(pathlib.Path(kept[name]).suffix))
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
@@ -91,6 +96,18 @@ def check(config: Any) -> None:
         Tensor(0.0).to(device)
     except RuntimeError as error:
         raise SystemExit(f"--device {device}: {error}") from None
+
+
+def _check_place(flag: str, path: pathlib.Path, file: bool) -> None:
+    """SystemExit unless a file, or else a folder, can be made there."""
+    if file and path.is_dir():
+        raise SystemExit(f"{flag} {path}: this is a folder; name a file")
+    folder = path.absolute().parent if file else path.absolute()
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if file and not above.is_dir():
+        raise SystemExit(f"{flag} {path}: {above} is a file, no folder")
+    if not os.access(above, os.W_OK):
+        raise SystemExit(f"{flag} {path}: {above} cannot be written to; choose another place")
 
 
 def note_idle(config: Any, why: str, *idle: str | type) -> None:

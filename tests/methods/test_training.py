@@ -864,6 +864,27 @@ def test_settings_without_effect_are_named_before_anything_is_written(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place, said", [
+    (".", "this is a folder; name a file"), ("file/found.csv", "file is a file, no folder"),
+    ("locked/new/found.csv", "locked cannot be written to; choose another place")])
+@pytest.mark.parametrize("name, setting", [("predict", "csv"), ("zero_shot", "csv"), ("embed", "out"), ("attention", "out")])
+def test_where_no_file_can_be_written_is_said_before_the_work(tmp_path, monkeypatch, name, setting, place, said):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: pathlib.Path(path).name != "locked" and access(path, mode))
+    module = importlib.import_module(f"examples.{name}")
+    given = {"images": ("no.png",), setting: str(tmp_path / place)} | ({"run": "none"} if setting == "csv" else {})
+    with pytest.raises(SystemExit, match=f"^--{setting} .*: (.*/)?{said}$"):
+        module.main(module.Run(**given))
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match=f"^--out {tmp_path / 'run'}: {tmp_path} cannot be written to"):
+        check(RunSettings(out=str(tmp_path / "run")))
+
+
 def test_a_ladder_without_weights_is_one_line(tmp_path):
     from examples import semi_supervised
     run = dataclasses.replace(semi_supervised.settings("ladder"), weights=(), labels=20, out=str(tmp_path / "run"))
