@@ -158,8 +158,11 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
         FileNotFoundError, ValueError: there is nothing usable; one line that says why.
     """
     path = pathlib.Path(path)
-    if path.suffix.lower() in (*TABLES, ".txt") and path.is_file():
-        return _table(path, out)
+    if path.suffix.lower() in (*TABLES, ".txt"):
+        if not path.exists():
+            raise FileNotFoundError("there is no such file")
+        if path.is_file():
+            return _table(path, out)
     found, what = data.find_pictures(path), "picture"
     if not found.files and found.others[".txt"]:
         found, what = find_files(path, {".txt"}, "text"), "text"

@@ -154,6 +154,8 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
         few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), out=str(tmp_path / "run")))
     with pytest.raises(SystemExit, match="--minutes"):
         few_labels.main(few_labels.Run(folder=str(tmp_path / "empty"), minutes=-1))
+    with pytest.raises(SystemExit, match=f"none.csv: there is no such file$"):
+        few_labels.main(few_labels.Run(folder=str(tmp_path / "none.csv"), out=str(tmp_path / "run")))
 
 
 def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
