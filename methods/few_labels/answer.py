@@ -29,7 +29,7 @@ class Answer:
         shares: of the classes among the labels, and among what unlabelled pictures are taken for, (classes,) each.
         suggested: places of the pictures to label next; reason: why these.
         test: right ones and number of the pictures to test on, if there are any.
-        notes: further sentences; seconds: since the start.
+        notes: further sentences; untried: names of families for which there was no time; seconds: since the start.
     """
 
     folder: Folder
@@ -44,6 +44,7 @@ class Answer:
     suggested: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
     reason: str = ""
     test: tuple[int, int] | None = None
+    untried: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def probabilities(self, which: np.ndarray) -> np.ndarray:

@@ -116,7 +116,7 @@ class Folder:
         if self.sizes:
             (w, h), (w2, h2) = (f(self.sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
             lines.append(f"They are {w} x {h}{f' to {w2} x {h2}' if (w, h) != (w2, h2) else ''} pixels large"
-                         f"{f' (seen of {len(self.sizes)})' if len(self.sizes) < len(self.files) else ''}.")
+                         f"{f' ({len(self.sizes)} were looked at)' if len(self.sizes) < len(self.files) else ''}.")
         counts = self.counts()
         if len(self.classes):
             each = some([f"{name} {n}" for name, n in zip(self.classes, counts)], 30)

@@ -88,11 +88,12 @@ def _tried(result):
                     f'{html.escape(estimate.about)}{"; " + html.escape(estimate.note) if estimate.note else ""}</small></td>'
                     f'<td>{seen}<br>{bar}<br><small>{estimate.seconds:.1f} s</small></td></tr>')
     rows.append(f"<tr><td>the most frequent class, always</td><td>{_percent(chance)}</td></tr>")
+    untried = f"<p>Not tried for want of time (<code>--minutes</code>): {html.escape(', '.join(result.untried))}.</p>"
     return _section("What was tried", f"<p>Accuracy to be expected on new {result.folder.what}s, from labelled ones that were "
                     "left out (95 % interval), and the time it took. "
                     "The dashed line is the one to use. It was chosen by the probability that it gives to the left-out "
                     f"labels; features are those of {html.escape(result.features.reader.name)}.</p>",
-                    '<table>', *rows, "</table>")
+                    '<table>', *rows, "</table>", untried * bool(result.untried))
 
 
 def _sure(result):
@@ -102,11 +103,15 @@ def _sure(result):
     p = result.chosen.probabilities(result.y)
     member = class_sets(p, result.threshold())
     size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
+    expected, right = (_percent(share) for share in (result.accuracy(result.chosen)[0], (p.argmax(1) == y).mean()))
     lines = [f"Probabilities are calibrated on the left-out labels. Of these {result.folder.what}s the most probable class has "
-             f"{_percent(p.max(1).mean())} in the mean, and {_percent((p.argmax(1) == y).mean())} are right.",
+             f"{_percent(p.max(1).mean())} in the mean, and {right} are right.",
              f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
              f"{COVERAGE:.0%} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have "
              f"{size:.1f} of {p.shape[1]} classes in the mean."]
+    if expected != right:
+        lines[0] += (f" Of new {result.folder.what}s {expected} are expected, as those are classified by what was learnt from "
+                     "all labels, and their classes need not be as frequent as the labels'.")
     if result.threshold() >= 1:
         lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that "
                     "can be left out are needed.")

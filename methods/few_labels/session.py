@@ -145,9 +145,13 @@ def try_families(result: Answer, reader: PictureReader | TextReader, config: Con
     task = Task(result.folder, result.features, result.known, result.y, rest, reader, config.device, config.seed)
     reserve = LAST_REPORT + min(len(rest) / max(result.features.rate or 50, 1), (end - time.monotonic()) / 5)
     trial = trials.Trials(task, result.chosen, result.share, out, end, reserve)
-    found = trial.run([TextFamily(task, reader, name) for name in FAMILIES] if isinstance(reader, TextReader)
-                      else small_families.picture_families(task))
+    families = ([TextFamily(task, reader, name) for name in FAMILIES] if isinstance(reader, TextReader)
+                else small_families.picture_families(task))
+    found = trial.run(families)
     result.estimates += [one.estimate for one in found]
+    result.untried = tuple(family.name for family in families[len(found):])
+    if result.untried:
+        print(f"not tried for want of time (--minutes {config.minutes:g}): {some(result.untried)}")
     result.chosen = trial.winner(found)
     tested(result)
 

@@ -79,6 +79,8 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
     page = Page(out / "report.html")
     assert all(link.startswith("data:") for link in page.links) and "script" not in page.tags and "b" not in page.tags[5:]
     assert "broken <i>.png" in page.text and KINDS[0] in page.text and "Label these next" in page.text
+    expected, right = (re.search(words, page.text)[1] for words in ("About (.*?) of new", "mean, and (.*?) are right"))
+    assert ("Of new pictures" in page.text) == (expected != right)
     assert page.tags.count("img") >= 5
     assert len((out / "label_these_next.txt").read_text().splitlines()) == 5
     with open(out / "predictions.csv") as file:
@@ -109,11 +111,17 @@ def test_families_are_tried_within_the_time_and_kept(own, tmp_path, monkeypatch,
     monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (12, 100))
     monkeypatch.setattr(few_labels.session.small_families, "SEMI_SUPERVISED", ("fixmatch",))
     out = tmp_path / "run"
+    monkeypatch.setattr(trials.Trials, "seconds", lambda self, rest: 0.0)
+    few_labels.main(few_labels.Run(folder=str(own), out=str(tmp_path / "short"), minutes=1))
+    assert re.search("not tried for want of time .*fixmatch", capsys.readouterr().out)
+    assert re.search("Not tried for want of time .*fixmatch", (tmp_path / "short" / "report.html").read_text())
+    monkeypatch.setattr(trials.Trials, "seconds", lambda self, rest: 1.0)
     run = few_labels.Run(folder=str(own), out=str(out), minutes=1)
     found = few_labels.main(run)
     names = [estimate.name for estimate in found.estimates]
     assert any(name.startswith("SimCLR") for name in names) and "fixmatch" in names
     assert (out / "checkpoint.safetensors").exists() and "fixmatch, loss" in (out / "report.html").read_text()
+    assert "for want of time" not in (out / "report.html").read_text()
     for family in few_labels.session.small_families.SemiSupervised, few_labels.session.small_families.SelfSupervised:
         monkeypatch.setattr(family, "train", lambda self, learn, steps, out, save_every: pytest.fail("trained again")
                             if "simclr" not in out.lower() else [])
