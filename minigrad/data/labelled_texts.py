@@ -11,6 +11,7 @@
 | a first line `sep=;`, as spreadsheets write         | says what parts the columns of a `.csv`                            |
 | a folder with `train.tsv` and `test.tsv`, or `.csv` | to train and to test on; `dev` or `valid` is not used beside `test` |
 | a folder or zip of folders with `.txt` files        | a text a file, a class a folder; `train/`, `test/` as for pictures |
+| quotation marks in a `.tsv`                         | text, unless the whole file is what a writer of CSV makes of cells |
 | rows without a text or a label, of other length     | skipped, with the reason in `skipped`                              |
 | a quotation mark that is never closed               | ValueError                                                         |
 | files that are neither UTF-8 nor UTF-16, empty      | skipped, with the reason in `skipped`                              |
@@ -152,7 +153,7 @@ def unnamed(labels: list[str]) -> list[str]:
 
 
 def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
-    """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them.
+    """The rows of a table that are not empty, with their numbers from 1: cells between tabs, or as CSV has them (see above).
 
     In a `.csv` semicolons, tabs or bars part the columns if a line `sep=;` says so, or if by them, and not by commas, its first
     row names one of texts or of labels, or else three rows or more have equally many cells. Where the first row names columns,
@@ -162,8 +163,8 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
         ValueError: it is no text, see `text_of`, or empty.
     """
     text, delimiter = table_text(name, content)
-    if name.lower().endswith(".tsv"):  # quotation marks are text there
-        rows = [line.split("\t") for line in lines_of(text)]
+    if name.lower().endswith(".tsv"):
+        rows = _tab_separated(text)
     else:
         delimiter = (delimiter or delimiter_by(text, lambda names: {*names} & {*TEXT} and {*names} & {*LABEL})
                      or delimiter_by(text, lambda names: names[1:] and {*names} & {*TEXT, *LABEL}) or _even_delimiter(text))
@@ -174,6 +175,21 @@ def table_rows(name: str, content: bytes) -> list[tuple[int, list[str]]]:
     if named_columns([row for _, row in numbered]) != (None, None):
         return numbered[:1] + [(i, row) for i, row in numbered[1:] if row != numbered[0][1]]
     return numbered
+
+
+def _tab_separated(text):
+    """The rows of a `.tsv`. In most files quotation marks are text; spreadsheets and pandas put them around cells with a mark, a
+    tab or a line break in them, and double the mark: such a file is what `csv.writer` makes of what `csv.reader` finds."""
+    lines = lines_of(text)
+    if '"' in text:
+        with contextlib.suppress(csv.Error), _long_cells():
+            rows = list(csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True))
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+                again = io.StringIO(newline="")
+                csv.writer(again, "excel-tab", quoting=quoting).writerows(rows)
+                if "\n".join(lines_of(again.getvalue())).rstrip("\n") == "\n".join(lines).rstrip("\n"):
+                    return rows
+    return [line.split("\t") for line in lines]
 
 
 def table_text(name: str, content: bytes) -> tuple[str, str | None]:
@@ -201,20 +217,29 @@ def csv_rows(name: str, text: str, delimiter: str) -> list[tuple[int, list[str]]
     Raises:
         ValueError: a quotation mark is never closed, so all that follows would be one cell.
     """
-    limit, rows, last, end = csv.field_size_limit(1 << 30), [], 0, "\x03"
+    rows, last, end = [], 0, "\x03"
     reader = csv.reader(io.StringIO(f"{text}\n{end}", newline=""), delimiter=delimiter)
     try:
-        for row in reader:
-            rows.append((last + 1, row))
-            last = reader.line_num
+        with _long_cells():
+            for row in reader:
+                rows.append((last + 1, row))
+                last = reader.line_num
     except csv.Error as error:
         raise ValueError(f"{name} line {reader.line_num}: {error}") from None
-    finally:
-        csv.field_size_limit(limit)
     begin, row = rows.pop()
     if row != [end]:
         raise ValueError(f"{name}: a quotation mark in the row that begins in line {begin} is never closed")
     return rows
+
+
+@contextlib.contextmanager
+def _long_cells():
+    """Cells of more than csv's 131,072 characters, too."""
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def delimiter_by(text: str, named: Callable[[list[str]], Any]) -> str | None:

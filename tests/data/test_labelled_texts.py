@@ -111,6 +111,24 @@ def test_a_text_with_a_comma_gets_no_wrong_label(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize("quoting", (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+@pytest.mark.parametrize("end", ("\n", "\r\n"))
+def test_a_tsv_that_a_writer_of_csv_made_is_read_as_csv(tmp_path, quoting, end):
+    cells = ['he said "fine", twice', "two\nlines", "a\ttab", "plain", '"all"', "", 'long "' + "x" * 200_000]
+    with open(tmp_path / "a.tsv", "w", newline="") as file:
+        csv.writer(file, "excel-tab", lineterminator=end, quoting=quoting).writerows(
+            [("text", "label"), *((cell, "ab"[i % 2]) for i, cell in enumerate(cells))])
+    found, folder = read_labelled_texts(tmp_path / "a.tsv"), look.look(tmp_path / "a.tsv", tmp_path / "out")
+    assert found.texts == [" ".join(cell.split()) for cell in cells if cell] and list(found.skipped) == ["a.tsv, row 7"]
+    assert len(folder.files) == len(found.texts)
+
+
+@pytest.mark.parametrize("cell", ['"fine"', 'a "fine" film', '"open', 'shut"', '""', '"a" and "b"', 'both ""doubled""'])
+def test_in_other_tsv_files_quotation_marks_are_text(tmp_path, cell):
+    found = read_labelled_texts(write(tmp_path / "a.tsv", f"text\tlabel\n{cell}\t1\nawful\t0\nfine\t1\n"))
+    assert found.texts == [cell, "awful", "fine"]
+
+
 def test_only_ends_of_lines_end_lines(tmp_path):
     """Not the other characters that `str.splitlines` takes, which stand in texts from the web."""
     mark = "\u2028\x85\x0b\x0c\x1c\u2029"
