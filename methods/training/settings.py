@@ -100,8 +100,8 @@ def check(config: Any) -> None:
 
 def _check_place(flag: str, path: pathlib.Path, file: bool) -> None:
     """SystemExit unless a file, or else a folder, can be made there."""
-    if file and path.is_dir():
-        raise SystemExit(f"{flag} {path}: this is a folder; name a file")
+    if file and path.exists() and not path.is_file():
+        raise SystemExit(f"{flag} {path}: this is {'a folder' if path.is_dir() else 'no regular file'}; name a file")
     folder = path.absolute().parent if file else path.absolute()
     above = next(place for place in (folder, *folder.parents) if place.exists())
     if file and not above.is_dir():

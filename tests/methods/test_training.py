@@ -865,7 +865,7 @@ def test_settings_without_effect_are_named_before_anything_is_written(tmp_path, 
 
 
 @pytest.mark.parametrize("place, said", [
-    (".", "this is a folder; name a file"), ("file/found.csv", "file is a file, no folder"),
+    (".", "this is a folder; name a file"), ("/dev/null", "this is no regular file; name a file"), ("file/found.csv", "file is a file, no folder"),
     ("locked/new/found.csv", "locked cannot be written to; choose another place")])
 @pytest.mark.parametrize("name, setting", [("predict", "csv"), ("zero_shot", "csv"), ("embed", "out"), ("attention", "out")])
 def test_where_no_file_can_be_written_is_said_before_the_work(tmp_path, monkeypatch, name, setting, place, said):
