@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import is_half, with_paths, xp
+from ..backend import is_half, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, asarray
@@ -37,7 +37,7 @@ _embedding = Primitive(
         g, indices=indices, rows=_table.shape[0], padding_idx=padding_idx))
 
 _embedding_gradient = Primitive(
-    "embedding_gradient", with_paths("embedding_gradient", _sum_of_rows, upcast=True),
+    "embedding_gradient", _sum_of_rows,
     lambda h, _out, _g, indices, rows, padding_idx: _embedding_linear(h, indices=indices, padding_idx=padding_idx))
 
 _embedding_linear = Primitive(

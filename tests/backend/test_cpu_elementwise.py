@@ -7,6 +7,7 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.backend.cpu import elementwise, native
 from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
+from minigrad.backend.cpu.index import add_at
 
 
 @pytest.fixture(autouse=True, params=[1 << 20, 256])
@@ -114,3 +115,40 @@ def test_read_only_parameters_are_refused_not_written(tmp_path, kind, make, nati
         with pytest.raises(ValueError, match="read-only"):
             optimizer.step()
     np.testing.assert_array_equal(p.numpy(), values)
+
+
+def _numbers(n, *shape):
+    return np.random.default_rng(n).integers(-n, n, shape)
+
+
+INDICES = {  # of arrays of each shape; first those that name rows
+    "rows": ((7, 9), _numbers(7, 20)), "bytes": ((7, 9), _numbers(7, 4, 3).astype(np.int8)), "one row": ((7, 9), np.array(3)),
+    "tuple": ((7, 9), (_numbers(7, 4, 3),)), "unsigned": ((7, 9), abs(_numbers(7, 4)).astype(np.uint64)),
+    "after an axis": ((3, 7, 9), (slice(None), _numbers(7, 6))), "of two axes": ((3, 7, 9), (_numbers(3, 4, 1), _numbers(7, 6))),
+    "beside a number": ((2, 3, 7, 9), (slice(None), np.int64(-1), _numbers(7, 6))),
+    "elements": ((7,), _numbers(7, 20)), "none": ((7, 9), np.zeros(0, int)), "mask": ((7, 9), np.arange(7) % 2 == 0),
+    "after a slice": ((3, 7, 9), (slice(0, 2), _numbers(7, 6))), "last": ((3, 7, 9), (Ellipsis, _numbers(9, 4))),
+    "around an axis": ((3, 7, 9), (_numbers(3, 6), slice(None), _numbers(9, 6))), "new axis": ((3, 7, 9), (None, _numbers(3, 4))), "basic": ((7, 9), (2,)),
+}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "bool"])
+@pytest.mark.parametrize("name", INDICES)
+def test_adding_at_an_index_is_what_numpy_does(name, dtype, compiled):
+    shape, index = INDICES[name]
+    x, values = (3 * a for a in arrays(shape, 2))
+    x, values = x.astype(dtype), np.resize(values, x[index].shape).astype(dtype)
+    want = x.copy()
+    np.add.at(want, index, values)
+    with native.using(compiled):
+        for start in (x.copy(), x.copy(order="F")):
+            assert add_at(start, np.asfortranarray(values), index) is start
+            np.testing.assert_allclose(start, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("index", [7, -8, 2**62])
+def test_adding_to_a_row_that_is_not_there_is_refused(index, compiled):
+    with native.using(compiled), pytest.raises(IndexError):
+        add_at(np.zeros((7, 9), np.float32), np.zeros((1, 9), np.float32), np.array([index]))

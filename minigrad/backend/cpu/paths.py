@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths
-from . import activation, attention, conv, elementwise, embedding, norm_pool, pool, products, rows
+from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, rows
 from .memory import empty
 from .native import kernel
 
@@ -140,7 +140,7 @@ PATHS = {
     "rms_norm": _row_norm(centre=False),
     "matmul": Path(products.product),
     "linear": Path(_linear, _linear_backward),
-    "embedding_gradient": Path(embedding.sum_of_rows),
+    "add_at": Path(index.add_at),
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),

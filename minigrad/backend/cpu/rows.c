@@ -168,3 +168,13 @@ void column_sums(const float *x, double *sums, index_t most, index_t rows, index
         }
     }
 }
+
+/* x[index[i]] += values[i], rows of this width, one after the other: an index may name a row twice. */
+void add_rows(float *x, const index_t *index, const float *values, index_t n, index_t width)
+{
+    for (index_t i = 0; i < n; i++) {
+        float *to = x + index[i] * width;
+        const float *from = values + i * width;
+        for (index_t c = 0; c < width; c++) to[c] += from[c];
+    }
+}
