@@ -103,13 +103,15 @@ def _observed(g, node, wanted, receive):
 
 
 def _completed(grads, before, op):
-    """The cotangents of the outputs of one call, to which an output gives a list with its own and None for the others."""
+    """The cotangents of the outputs of one call by their numbers: an output gives it a dict with its own."""
     if op is not output:
         raise TypeError(f"the gradient rule of '{op.name}' returned {type(grads).__name__}; a rule returns a Tensor (or, of an "
                         "input that never gets a gradient, is None itself)")
     if before is None:
         return grads
-    return [a if b is None else b if a is None else add(a, b) for a, b in zip(before, grads)]
+    for i, grad in grads.items():
+        before[i] = add(before[i], grad) if i in before else grad
+    return before
 
 
 def _fitted(grad, shape, dtype, op):

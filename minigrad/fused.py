@@ -63,7 +63,8 @@ class Fused(Primitive):
         return out
 
     def gradients(self, g, node, wanted, receive):
-        grads = self._gradients(g if type(g) is list else [g], node, [x is not None for x in wanted])
+        gs = [g.get(i) for i in range(len(node.shape))] if type(g) is dict else [g]
+        grads = self._gradients(gs, node, [x is not None for x in wanted])
         for x, grad in zip(wanted, grads):
             if x is not None:
                 receive(x, grad, self)

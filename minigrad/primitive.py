@@ -267,10 +267,10 @@ class Primitive:
     def __repr__(self):
         return f"<minigrad.{self.name}>"
 
-    def gradients(self, g: Tensor | list[Tensor | None], node: Node, wanted: list, receive: Callable) -> None:
+    def gradients(self, g: Tensor | dict[int, Tensor], node: Node, wanted: list, receive: Callable) -> None:
         """Calls `receive(source, gradient, self)` for each source in `wanted`, which has None in the place of the others."""
         inputs, settings, out = node.inputs, node.settings, node if node.out is None else node.output()
-        if g.__class__ is list:
+        if g.__class__ is dict:
             g = _with_zeros(g, node)
         if self.rule_for_all is None:
             for x, rule in zip(wanted, self.rules):
@@ -343,13 +343,12 @@ class Primitive:
 # -- operations with several outputs -----------------------------------------------------------------------------------
 
 # The call has one Node, and each output a Node of this operation above it, at which the output's cotangent is complete. What
-# these give to the call is a list of cotangents, with None for all outputs but their own.
+# these give to the call is a dict from the output's number to its cotangent.
 
 
 class _Output(Primitive):
     def gradients(self, g, node, wanted, receive):
-        call, index = node.sources[0], node.settings["index"]
-        receive(call, [g if i == index else None for i in range(len(call.shape))], self)
+        receive(node.sources[0], {node.settings["index"]: g}, self)
 
 
 output = _Output("output", None)
@@ -367,9 +366,10 @@ def output_of(call, i):
 
 
 def _with_zeros(gs, call):
-    """The cotangents of a call's outputs, zeros for the outputs that nothing used (None)."""
-    module = next(xp(g._array) for g in gs if g is not None)
-    return tuple([wrap(module.zeros(shape, dtype)) if g is None else g for g, shape, dtype in zip(gs, call.shape, call.dtype)])
+    """The cotangents of a call's outputs, zeros for the outputs that nothing used."""
+    module = xp(next(iter(gs.values()))._array)
+    return tuple([gs[i] if i in gs else wrap(module.zeros(shape, dtype))
+                  for i, (shape, dtype) in enumerate(zip(call.shape, call.dtype))])
 
 
 # -- the operations that the chain rule itself needs -----------------------------------------------------------------

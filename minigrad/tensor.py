@@ -179,11 +179,6 @@ class Tensor:
             raise TypeError("len() of a 0-d Tensor")
         return len(self._array)
 
-    def __iter__(self):
-        if not self.ndim:
-            raise TypeError("iteration over a 0-d Tensor")
-        return (self[i] for i in range(len(self)))
-
     def __pos__(self):
         return self
 

@@ -376,7 +376,7 @@ class _Recompute(Primitive):
         create_graph = is_recording()
         with enable_grad():
             stand_ins, ys = self.again(node.inputs)
-        pairs = [(y, cotangent) for y, cotangent in zip(ys, g) if cotangent is not None and y.requires_grad]
+        pairs = [(ys[i], cotangent) for i, cotangent in g.items() if ys[i].requires_grad]
         targets = [(x.origin, source) for xs, source in zip(stand_ins, wanted) if source is not None for x in xs]
         found = backpropagate([y for y, _ in pairs], [c for _, c in pairs], {x for x, _ in targets}, create_graph, stop=True)
         for x, source in targets:

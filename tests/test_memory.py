@@ -190,3 +190,20 @@ def test_gradients_are_summed_in_place():
         return mg.grad(total, x)
 
     assert (many().numpy() == 101).all() and peak(many) < 8 * x.detach().numpy().nbytes
+
+
+UNROLLED = {  # from (steps, 4) to steps along the first axis
+    "iteration": lambda x: mg.stack([mg.tanh(part) for part in x]),
+    "split": lambda x: mg.concatenate([mg.tanh(part) for part in mg.split(x, len(x))]),
+    "GRU": lambda x: nn.GRU(4, 4)(x[:, None])[0], "LSTM": lambda x: nn.LSTM(4, 4)(x[:, None])[0]}
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_the_gradient_of_a_sequence_takes_memory_in_proportion_to_its_steps(name):
+    def made(steps):
+        x = mg.randn(steps, 4, requires_grad=True)
+        with mg.profile() as profile:
+            UNROLLED[name](x).sum().backward()
+        return sum(bytes_made for _, _, bytes_made in profile.rows.values())
+
+    assert made(80) < 2.5 * made(40)

@@ -34,6 +34,9 @@ OPERATIONS = {
     "slogdet": (lambda x: mg.slogdet(symmetric(x)), (3, 4)),
     "batch_norm": (lambda x: _fused_norm(x.reshape(4, 3, 1, 2), mg.exp(x[0, :3]), x[1, :3], eps=1e-3), (4, 6)),
     "norm_relu_pool": (lambda x: _fused_block(x.reshape(2, 3, 2, 2), mg.exp(x[0, :3]), x[1, :3], eps=1e-3), (6, 4)),
+    "iteration": (tuple, (3, 4)),
+    "split": (lambda x: mg.split(x, (1, 3), axis=1), (2, 4)),
+    "split in the wrong order": (lambda x: mg.array_split(x, (3, 1), axis=1)[::2], (2, 4)),  # the parts overlap
     "checkpoint": (lambda x: (lambda y, tree: (y, tree["values"]))(*recomputed(x)), (3, 4))}
 
 

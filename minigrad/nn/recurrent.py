@@ -151,7 +151,7 @@ class LSTM(_Recurrent):
     def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
         if not len(x):
             raise ValueError("LSTM: the sequence has no steps")
-        gx = ops.linear(x, weight_ih, bias_ih)  # of all steps at once
+        gx = tuple(ops.linear(x, weight_ih, bias_ih))  # of all steps at once
         h, c = state
         outputs = [None] * len(x)
         for t in reversed(range(len(x))) if reverse else range(len(x)):

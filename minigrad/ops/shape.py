@@ -65,6 +65,22 @@ _concatenate = Primitive(
     "concatenate", _joined,
     rule_for_all=lambda i, g, _out, *_xs, axis: _part(g, axis, sum(x.shape[axis] for x in _xs[:i]), _xs[i].shape[axis]))
 
+_split = Primitive(
+    "split", lambda x, cuts, axis: tuple([x[(slice(None),) * axis + (slice(a, b),)] for a, b in zip((0, *cuts), (*cuts, None))]),
+    lambda g, _out, _x, cuts, axis: concatenate(g, axis))
+
+unstack = Primitive("unstack", lambda x: tuple([x[i, ...] for i in range(len(x))]), lambda g, _out, _x: stack(g))
+
+
+def _iterate(self):
+    """The parts along the first axis, one by one. TypeError: there is no axis."""
+    if not self.ndim:
+        raise TypeError("iteration over a 0-d Tensor")
+    return iter(unstack(self))
+
+
+Tensor.__iter__ = _iterate
+
 _pad = Primitive(
     "pad", lambda x, widths, value: xp(x).pad(x, widths, constant_values=value),
     lambda g, _out, _x, widths, value: getitem(g, tuple(slice(a, a + n) for (a, _), n in zip(widths, _x.shape))))
@@ -295,7 +311,9 @@ def array_split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list
         indices_or_sections = whole("array_split", "indices_or_sections", indices_or_sections, 1)
         size, extra = divmod(n, indices_or_sections)
         cuts = [i * size + min(i, extra) for i in range(1, indices_or_sections)]
-    return [_part(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]
+    if cuts == sorted(cuts):
+        return list(_split(x, cuts=tuple(cuts), axis=axis))
+    return [_part(x, axis, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n])]  # some overlap
 
 
 @operation(numpy=np.pad)
