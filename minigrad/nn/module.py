@@ -144,7 +144,9 @@ class Module:
         return found
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
-        """Puts back what `state_dict` returned.
+        """Puts back what `state_dict` returned, or PyTorch's of a module whose parts have the same names.
+
+        PyTorch's batch norms also count their steps, in `num_batches_tracked`; a module that has no such buffer ignores it.
 
         Args:
             strict: with False names that are missing keep their numbers, and unknown ones are ignored.
@@ -158,6 +160,7 @@ class Module:
             raise TypeError(f"load_state_dict: a dict of arrays wanted, not {type(state).__name__}")
         own = self._state()
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+        unknown = {name for name in unknown if str(name).rpartition(".")[2] != "num_batches_tracked"}
         if strict and (missing or unknown):
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
         own = {name: array for name, array in own.items() if name in state}

@@ -321,6 +321,24 @@ def test_resnet_has_torchvisions_layout():
 # -- state -----------------------------------------------------------------------------------------------------------
 
 
+def test_pytorchs_state_of_the_same_parts_is_taken():
+    torch = pytest.importorskip("torch")
+    make = lambda nn: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LSTM(4, 2))
+    theirs, net, state = make(torch.nn), make(nn), make(torch.nn).state_dict()
+    net.load_state_dict(state)
+    net.load_state_dict({name: a.numpy() for name, a in theirs.state_dict().items()})
+    assert net.state_dict().keys() == theirs.state_dict().keys() - {"1.num_batches_tracked"}
+    assert all(np.array_equal(a, theirs.state_dict()[name].numpy()) for name, a in net.state_dict().items())
+    with pytest.raises(KeyError, match="unknown .*tracked.weight"):
+        net.load_state_dict(state | {"num_batches_tracked.weight": np.zeros(1)})
+    counting = nn.Module()
+    counting.num_batches_tracked = np.array(0)
+    counting.load_state_dict({"num_batches_tracked": np.array(3)})
+    assert counting.num_batches_tracked == 3
+    with pytest.raises(KeyError, match="missing .*num_batches_tracked"):
+        counting.load_state_dict({})
+
+
 def test_shared_parameters_are_trained_once_and_named_twice():
     a, b = nn.Linear(3, 3), nn.Linear(3, 3)
     b.weight = a.weight
