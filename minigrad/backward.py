@@ -147,7 +147,8 @@ def _newest_first(roots, stops):
         order.append(node)
         if node.sources is None:
             raise RuntimeError(f"the graph below '{node.name}' was freed by an earlier backward pass; "
-                               "pass retain_graph=True there to differentiate twice")
+                               "pass retain_graph=True there to differentiate twice, or .detach() what is carried over "
+                               "from one step to the next")
         for x in node.sources:
             if x.__class__ is Node and x not in visited and x not in stops:
                 visited.add(x)
