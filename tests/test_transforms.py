@@ -274,6 +274,13 @@ def test_a_number_that_was_read_is_no_constant(name):
             ALL[name](lambda x: other)(3.0)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_module_or_another_object_as_an_argument_is_named(name):
+    for argument in (mg.nn.Linear(2, 1), [object()], {"net": mg.nn.Linear(2, 1)}):
+        with pytest.raises(TypeError, match=rf"{name}: .* is a (Linear|object); .*named_parameters\(\).*functional_call"):
+            ALL[name](lambda x: 0.0)(argument)
+
+
 @pytest.mark.parametrize("name", SCALAR_ONLY)
 def test_one_number_is_wanted(name):
     for out, what in (((1.0, 2.0), "a tuple of 2"), ({"a": 1.0}, "a dict of 1"), ([], "a list of 0"), (None, "NoneType")):
