@@ -295,7 +295,7 @@ def test_a_rule_that_reads_what_is_not_saved_fails(name):
 
 
 def test_whatever_reads_a_tensor_is_refused_to_what_is_not_saved():
-    others = {"__deepcopy__", "__cuda_array_interface__", "__dlpack_device__", "__module__", "__slots__", "__weakref__",
+    others = {"__deepcopy__", "__getattr__", "__cuda_array_interface__", "__dlpack_device__", "__module__", "__slots__", "__weakref__",
               "__firstlineno__", "__static_attributes__"}  # the last two from Python 3.13 on
     reading = {name for name in dir(mg.Tensor) if name.startswith("__") and name not in {*dir(object), *others}}
     reading -= {f"__i{name[2:]}" for name in reading}  # `x += y` falls back on __add__

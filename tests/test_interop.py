@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import nn
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -234,7 +235,6 @@ def test_copies_and_pickles():
     y = y.detach()
     y[0] = 7
     assert x.tolist() == [1, 2] and mg.Tensor([[1], [2]]).T.copy().numpy().flags.f_contiguous
-    from minigrad import nn
     layer = nn.Linear(2, 3)
     again = pickle.loads(pickle.dumps(layer))
     assert (again(mg.Tensor(np.ones((1, 2), np.float32))).numpy() == layer(mg.Tensor(np.ones((1, 2),
@@ -366,6 +366,22 @@ def test_a_tensor_in_a_list_that_requires_a_gradient_is_noticed():
         with pytest.raises(TypeError, match="gradient"):
             call()
     assert mg.grad(np.stack([x, y]).sum(), y).tolist() == [1, 1]
+
+
+def test_names_of_pytorchs_are_missing_with_a_hint():
+    x = mg.ones(2)
+    for holder, name in [(x, "view"), (x, "unsqueeze"), (nn.Parameter(x), "clamp"), (mg, "cat"), (mg, "from_numpy")]:
+        assert not hasattr(holder, name) and getattr(holder, name, None) is None
+        with pytest.raises(AttributeError, match=f"no attribute '{name}': .*README") as caught:
+            getattr(holder, name)
+        assert caught.value.name == name
+    with pytest.raises(AttributeError, match=r"no attribute 'sin': minigrad.sin\(x\) is a function"):
+        x.sin()
+    with pytest.raises(AttributeError, match="only a Tensor on the GPU"):
+        x.__cuda_array_interface__
+    with pytest.raises(ImportError, match="cannot import name 'cat'"):
+        exec("from minigrad import cat")
+
 
 
 @pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "CG", "SLSQP"])

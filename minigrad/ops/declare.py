@@ -23,6 +23,7 @@ from ..tensor import Tensor, as_tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
+HINT = "functions have NumPy's names; minigrad/README.md, 'Coming from PyTorch', has PyTorch's beside them"
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -151,3 +152,14 @@ def _set_operator(name, function, reflected):
     if reflected:
         setattr(Tensor, f"__r{name}__", backward)
         setattr(Tensor, f"__i{name}__", in_place)
+
+
+def _missing(self, name):
+    """The error for an attribute that a Tensor lacks, with the function of that name if there is one."""
+    if name.startswith("__"):
+        return object.__getattribute__(self, name)  # of a property that refuses, its own error
+    hint = f"minigrad.{name}(x) is a function" if name in PUBLIC else HINT
+    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {hint}", name=name, obj=self)
+
+
+Tensor.__getattr__ = _missing
