@@ -43,8 +43,8 @@ def _stand_in(x, name):
     elif not is_array(x):
         kind, x = type(x).__name__, np.asarray(x)
         if x.dtype.hasobject:
-            raise TypeError(f"{name}: cannot differentiate with respect to an argument that is a {kind}; of a module name its "
-                            "parameters: pass dict(net.named_parameters()), and call it by nn.functional_call(net, them, x)")
+            raise TypeError(f"{name}: cannot differentiate with respect to an argument that is a {kind}; instead of a "
+                            "module pass dict(net.named_parameters()), and call it by nn.functional_call(net, them, x)")
     if not is_float(x.dtype):
         raise TypeError(f"{name}: cannot differentiate with respect to an argument of dtype {x.dtype}; "
                         "convert it to floating point, or name other arguments with argnums")

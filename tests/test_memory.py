@@ -207,3 +207,10 @@ def test_the_gradient_of_a_sequence_takes_memory_in_proportion_to_its_steps(name
         return sum(bytes_made for _, _, bytes_made in profile.rows.values())
 
     assert made(80) < 2.5 * made(40)
+
+
+def test_the_first_of_many_parts_does_not_wait_for_the_others():
+    x = mg.randn(10_000, 4)
+    with mg.profile() as profile:
+        first = next(iter(x))
+    assert (first.numpy() == x.numpy()[0]).all() and sum(made for _, _, made in profile.rows.values()) < x.numpy().nbytes / 10

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -72,11 +73,14 @@ _split = Primitive(
 unstack = Primitive("unstack", lambda x: tuple([x[i, ...] for i in range(len(x))]), lambda g, _out, _x: stack(g))
 
 
+SOME = 256  # parts that are made at a time, so that the first of millions comes at once
+
+
 def _iterate(self):
-    """The parts along the first axis, one by one. TypeError: there is no axis."""
+    """The parts along the first axis, made some at a time. TypeError: there is no axis."""
     if not self.ndim:
         raise TypeError("iteration over a 0-d Tensor")
-    return iter(unstack(self))
+    return itertools.chain.from_iterable(unstack(self[a:a + SOME]) for a in range(0, len(self), SOME))
 
 
 Tensor.__iter__ = _iterate

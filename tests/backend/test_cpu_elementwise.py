@@ -148,6 +148,14 @@ def test_adding_at_an_index_is_what_numpy_does(name, dtype, compiled):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
+def test_many_terms_added_to_one_row_keep_their_digits(compiled):
+    with native.using(compiled):
+        x = add_at(np.zeros((3, 16), np.float32), np.full((500_000, 16), 0.1, np.float32), np.ones(500_000, int))
+    np.testing.assert_allclose(x[1], 50_000, rtol=1e-5)
+    assert not x[::2].any()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("index", [7, -8, 2**62])
 def test_adding_to_a_row_that_is_not_there_is_refused(index, compiled):
     with native.using(compiled), pytest.raises(IndexError):

@@ -5,18 +5,21 @@ import numpy as np
 
 from .native import kernel
 
+TERMS = 4096  # that are added to a row of float32 one after the other; of more the sum would lose digits
+
 
 def add_at(x, values, index):
     """x[index] += values, where an element that the index names twice receives both. Changes x, and returns it.
 
-    Without a kernel equal rows are sorted side by side, and runs are summed without a loop; narrow rows NumPy adds faster.
+    Without a kernel, and where a row is named many times, equal rows are sorted side by side, and runs are summed without a
+    loop; narrow rows NumPy adds faster.
     """
     index = index if isinstance(index, tuple) else (index,)
     width, rows, native = math.prod(x.shape[len(index):]), _row_numbers(index, x.shape), kernel("add_rows", x, values)
     fast = native is not None or (width >= 8 and x.dtype.kind == "f")
     if not fast or rows is None or not x.flags.c_contiguous or values.size != rows.size * width:
         np.add.at(x, index, values)
-    elif native:
+    elif native and (rows.size <= TERMS or np.bincount(rows).max() <= TERMS):
         native(x, rows, np.ascontiguousarray(values), rows.size, width)
     else:
         order = np.argsort(rows, kind="stable")
