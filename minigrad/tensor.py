@@ -6,6 +6,7 @@ declared (minigrad/ops/).
 """
 from __future__ import annotations
 
+import copy
 import operator
 from typing import Any
 
@@ -206,16 +207,16 @@ class Tensor:
     def __deepcopy__(self, memo):
         if self._node is not None:
             raise RuntimeError("only leaf Tensors can be copied; copy x.detach() instead")
-        twin = type(self).__new__(type(self))
-        twin._array, twin._node, twin._requires_grad = self._array.copy(), None, self._requires_grad
+        twin = memo[id(self)] = _leaf(type(self), self._array.copy(), self._requires_grad)
         twin.grad = None if self.grad is None else self.grad.detach().__deepcopy__(memo)
-        memo[id(self)] = twin
+        if hasattr(self, "__dict__"):  # of a subclass
+            twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
     def __reduce__(self):
         if self._node is not None:
             raise RuntimeError("only leaf Tensors can be copied or pickled; take x.detach() instead")
-        return type(self), (self._array, self._requires_grad)
+        return _leaf, (type(self), self._array, self._requires_grad), getattr(self, "__dict__", None) or None
 
     def __setitem__(self, index, value):
         """Changes a leaf in place, outside the graph: initialise or edit data with it, under `no_grad()` parameters."""
@@ -278,6 +279,13 @@ def wrap(array):
     tensor._requires_grad = False
     tensor.grad = None
     return tensor
+
+
+def _leaf(kind, array, requires_grad):
+    """A leaf of the class `kind`, Tensor's or a subclass's whose constructor takes what it likes: it is not called."""
+    leaf = kind.__new__(kind)
+    leaf._array, leaf._node, leaf._requires_grad, leaf.grad = array, None, requires_grad, None
+    return leaf
 
 
 def as_tensor(x: TensorLike) -> Tensor:

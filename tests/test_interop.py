@@ -241,6 +241,22 @@ def test_copies_and_pickles():
                                                                                              np.float32))).numpy()).all()
 
 
+class Named(mg.Tensor):
+    """A subclass with an attribute of its own and another constructor."""
+
+    def __init__(self, name, array):
+        super().__init__(array, requires_grad=True)
+        self.name = name
+
+
+def test_copies_and_pickles_of_a_subclass_keep_its_attributes():
+    x = Named(["w"], [1.0, 2.0])
+    for duplicate in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+        twin = duplicate(x)
+        assert type(twin) is Named and twin.name == ["w"] and twin.tolist() == [1, 2] and twin.requires_grad and twin.is_leaf
+        assert (twin.name is x.name) == (duplicate is copy.copy)
+
+
 def test_printing():
     x = mg.Tensor([1.0, 2.0], requires_grad=True)
     assert repr(x) == "Tensor([1., 2.], requires_grad=True)" and repr(mg.Tensor(1)) == "Tensor(1)"
