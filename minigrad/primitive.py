@@ -267,6 +267,9 @@ class Primitive:
     def __repr__(self):
         return f"<minigrad.{self.name}>"
 
+    def __reduce_ex__(self, protocol):  # a public operation, which wraps its declaration, is known by its name, as functions are
+        return self.__qualname__ if hasattr(self, "__wrapped__") else super().__reduce_ex__(protocol)
+
     def gradients(self, g: Tensor | dict[int, Tensor], node: Node, wanted: list, receive: Callable) -> None:
         """Calls `receive(source, gradient, self)` for each source in `wanted`, which has None in the place of the others."""
         inputs, settings, out = node.inputs, node.settings, node if node.out is None else node.output()

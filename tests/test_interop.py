@@ -257,6 +257,19 @@ def test_copies_and_pickles_of_a_subclass_keep_its_attributes():
         assert (twin.name is x.name) == (duplicate is copy.copy)
 
 
+def test_operations_are_copied_and_pickled_by_name():
+    from minigrad import nn, ops
+    for name in ops.__all__:
+        operation = getattr(mg, name)
+        assert operation is copy.copy(operation) is copy.deepcopy(operation), name
+        assert operation is pickle.loads(pickle.dumps(operation)), name
+    layer = nn.Linear(2, 3)
+    layer.activation = mg.tanh
+    assert pickle.loads(pickle.dumps(layer)).activation is mg.tanh
+    own = mg.Primitive("own", np.negative, lambda g, _out, _x: -g)
+    assert copy.deepcopy(own) is not own and copy.copy(own).rules == own.rules
+
+
 def test_printing():
     x = mg.Tensor([1.0, 2.0], requires_grad=True)
     assert repr(x) == "Tensor([1., 2.], requires_grad=True)" and repr(mg.Tensor(1)) == "Tensor(1)"
