@@ -143,6 +143,14 @@ def _spread(of, x, index, values):
         raise ValueError(f"{of}: values of shape {values.shape} do not broadcast to {shape}, the shape of x[index]") from None
 
 
+def _whole_indices(name, x, indices):
+    """The array of indices that `name` takes elements of the Tensor x by. TypeError if they are no whole numbers."""
+    indices = xp(x._array).asarray(asarray(indices))
+    if indices.dtype.kind not in "iu" and (indices.size or not is_float(indices.dtype)):  # an empty list is of floats
+        raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
+    return indices.astype(np.intp) if is_float(indices.dtype) else indices
+
+
 def _along(indices, axis, ndim):
     """The index tuple that picks `indices` along one axis and itself along the others."""
     module = xp(indices)
@@ -153,8 +161,13 @@ def _along(indices, axis, ndim):
 
 @operation(numpy=np.take_along_axis)
 def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
-    """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor."""
-    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
+    """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor.
+
+    Raises:
+        TypeError: the indices are no integers; ValueError: they have not as many axes as x; IndexError: one is out of bounds.
+    """
+    x = as_tensor(x)
+    indices = _whole_indices("take_along_axis", x, indices)
     if axis is None:
         if indices.ndim != 1:
             raise ValueError(f"take_along_axis: with axis None indices of one axis wanted, not of shape {indices.shape}")
@@ -181,9 +194,11 @@ def _spread_shape(shape, other, axis):
 def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -> Tensor:
     """A copy of `x` with `values` added at `indices` along one axis: what `take_along_axis` reads, this writes.
 
-    `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values.
+    `indices` and `values` have one shape, of as many axes as x; an index that repeats receives all its values. Errors as of
+    `take_along_axis`.
     """
-    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
+    x = as_tensor(x)
+    indices = _whole_indices("scatter_add", x, indices)
     return index_add(x, _along(indices, _axis_of("scatter_add", x, indices, axis), x.ndim), values)
 
 
@@ -191,9 +206,10 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
 def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -> Tensor:
     """A copy of `x` with `values` in the places `indices` along one axis; of a place named twice the last value stays.
 
-    `indices` and `values` have one shape, of as many axes as x.
+    `indices` and `values` have one shape, of as many axes as x. Errors as of `take_along_axis`.
     """
-    x, indices = as_tensor(x), xp(asarray(x)).asarray(asarray(indices))
+    x = as_tensor(x)
+    indices = _whole_indices("scatter", x, indices)
     return index_update(x, _along(indices, _axis_of("scatter", x, indices, axis), x.ndim), values)
 
 
@@ -216,9 +232,13 @@ def one_hot(indices: TensorLike, num_classes: int, *, dtype: DTypeLike = "float3
 
 @operation(method=True, numpy=np.take)
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
-    """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`."""
+    """Elements (axis None) or slices along one axis, by an array of indices of any shape, as `numpy.take`.
+
+    Raises:
+        TypeError: the indices are no integers (for a mask there is x[mask]); IndexError: one is out of bounds.
+    """
     x = as_tensor(x)
-    indices = xp(x._array).asarray(asarray(indices))
+    indices = _whole_indices("take", x, indices)
     if axis is None or x.ndim == 0 and not np.iterable(axis) and axis in (0, -1):  # as NumPy: a number may be a vector of one
         return getitem(x.reshape(-1), indices)
     return getitem(x, (slice(None),) * one_axis("take", axis, x.ndim) + (indices,))

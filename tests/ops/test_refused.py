@@ -484,3 +484,27 @@ MAKERS = {
 def test_no_tensor_holds_anything_but_numbers_and_bools(name, dtype):
     with pytest.raises(TypeError, match="dtype"):
         MAKERS[name](dtype)
+
+
+BY_INDICES = {
+    "take": mg.take, "take of the flat Tensor": lambda x, i: mg.take(x, i, None),
+    "take_along_axis": mg.take_along_axis, "take_along_axis of the flat Tensor": lambda x, i: mg.take_along_axis(x, i, None),
+    "scatter": lambda x, i: mg.scatter(x, i, [5.0] * len(i), 0),
+    "scatter_add": lambda x, i: mg.scatter_add(x, i, [5.0] * len(i), 0),
+    "one_hot": lambda x, i: mg.one_hot(i, 3), "embedding": lambda x, i: mg.embedding(i, x.reshape(3, 1))}
+
+
+@pytest.mark.parametrize("indices", [[True, False, True], [1.0, 0.0], ["a", "b"], [None, None]], ids=str)
+@pytest.mark.parametrize("name", BY_INDICES)
+def test_indices_are_whole_numbers_and_no_mask(name, indices):
+    x = mg.Tensor([1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match="integers"):
+        BY_INDICES[name](x, indices)
+    if not isinstance(indices[0], str) and indices[0] is not None:
+        with pytest.raises(TypeError, match=f"{name.split()[0]}: indices must be integers"):
+            BY_INDICES[name](x, mg.Tensor(indices))
+
+
+@pytest.mark.parametrize("name", [name for name in BY_INDICES if "take" in name])
+def test_an_empty_list_of_indices_takes_nothing(name):
+    assert BY_INDICES[name](mg.Tensor([1.0, 2.0, 3.0]), []).shape == (0,)
