@@ -11,7 +11,6 @@ of what they decorate is its docstring. `operation` takes a function as it is: o
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -75,30 +74,26 @@ def elementwise(forward: Callable, *rules: Callable | None, **declared) -> Calla
     return primitive(forward, *rules, broadcasts=True, **declared)
 
 
-def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Function]:
-    """Decorator: an operation on arrays, made one on Tensors whose result carries no gradient."""
-    if isinstance(forward, np.ufunc):
-        declared.setdefault("numpy", forward)
-
+def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Function]:
+    """Decorator: a ufunc of NumPy's, made an operation on Tensors whose result carries no gradient."""
     def declare(function):
         name = function.__name__
-        operands = sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
 
         @functools.wraps(function)
         def called(*inputs, **settings):
-            if isinstance(forward, np.ufunc) and (settings or len(inputs) != forward.nin):  # which takes more: where to write
+            if settings or len(inputs) != forward.nin:  # a ufunc takes more: where to write
                 raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
                                 f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
-            inputs = [_operand(name, x, operands) if i < operands else asarray(x) for i, x in enumerate(inputs)]
+            inputs = [_operand(name, x, forward.nin) for x in inputs]
             try:
-                out = forward(*inputs, **settings)
-            except (ValueError, TypeError) as error:  # of AxisError, a ValueError, too
+                out = forward(*inputs)
+            except (ValueError, TypeError) as error:
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
                 kind = ValueError if isinstance(error, ValueError) else TypeError
                 raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
-        return operation(called, **declared)
+        return operation(called, **{"numpy": forward, **declared})
 
     return declare
 

@@ -46,6 +46,11 @@ def one_axis(of: str, axis: Any, ndim: int) -> int:
     return axis % ndim
 
 
+def of_a_number(axis: Any, ndim: int) -> bool:
+    """Whether this is axis 0 or -1 of a Tensor without axes, which in some of NumPy's functions may be a vector of one."""
+    return ndim == 0 and not np.iterable(axis) and axis in (0, -1)
+
+
 def one_of(of: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """`value`, which is one of these words. ValueError otherwise."""
     if not isinstance(value, str) or value not in choices:

@@ -6,9 +6,9 @@ import numpy as np
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, held
-from .declare import nondifferentiable, operation
+from .declare import operation
 from .elementwise import where, zeros_like
-from .geometry import one_axis, whole
+from .geometry import of_a_number, one_axis, whole
 
 
 def _is_basic(index):
@@ -239,7 +239,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """
     x = as_tensor(x)
     indices = _whole_indices("take", x, indices)
-    if axis is None or x.ndim == 0 and not np.iterable(axis) and axis in (0, -1):  # as NumPy: a number may be a vector of one
+    if axis is None or of_a_number(axis, x.ndim):
         return getitem(x.reshape(-1), indices)
     return getitem(x, (slice(None),) * one_axis("take", axis, x.ndim) + (indices,))
 
@@ -249,9 +249,13 @@ def _order(x, axis=-1):
     return xp(x).argsort(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis, kind="stable")
 
 
-@nondifferentiable(_order, method=True, numpy=np.argsort)
+@operation(method=True, numpy=np.argsort)
 def argsort(x: TensorLike, axis: int | None = -1) -> Tensor:
     """The indices that sort the elements along one axis (None: of the flat Tensor); equal ones keep their order."""
+    x = as_tensor(x)
+    if axis is None or of_a_number(axis, x.ndim):
+        return Tensor(_order(x._array.reshape(-1)))
+    return Tensor(_order(x._array, one_axis("argsort", axis, x.ndim)))
 
 
 @operation(method=True, numpy=np.sort)

@@ -9,9 +9,9 @@ from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, held, wrap
-from .declare import nondifferentiable, operation
+from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
-from .geometry import one_axis
+from .geometry import of_a_number, one_axis
 from .index import sort
 from .shape import _axes, _or_vector, _reshape, _transpose, Axes, concatenate, flip
 
@@ -28,7 +28,7 @@ def _spread(g, like, axis):
 
 def _axes_of_all(of, axis, ndim):
     """As `_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min, not mean."""
-    return () if ndim == 0 and not np.iterable(axis) and axis in (0, -1) else _axes(of, axis, ndim)
+    return () if of_a_number(axis, ndim) else _axes(of, axis, ndim)
 
 
 def _reduced(primitive, x, axis, keepdims):
@@ -394,26 +394,57 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     return _along_last(_fused_log_softmax, x, axis)
 
 
-@nondifferentiable(lambda x, axis=None, keepdims=False: x.argmax(axis=axis, keepdims=keepdims), method=True, numpy=np.argmax)
+def _place(name, x, axis, keepdims):
+    """The result of `argmax` or `argmin`, whichever `name` says."""
+    x, keepdims = as_tensor(x), _flag(name, keepdims)
+    axis = None if axis is None or of_a_number(axis, x.ndim) else one_axis(name, axis, x.ndim)
+    if not (x.size if axis is None else x.shape[axis]):
+        raise ValueError(f"{name}: no elements along axis {axis} of shape {x.shape}")
+    return Tensor(getattr(x._array, name)(axis=axis, keepdims=keepdims))
+
+
+@operation(method=True, numpy=np.argmax)
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The index of the largest element, the first of equal ones; with axis None within the flat Tensor."""
+    """The index of the largest element, the first of equal ones; with axis None within the flat Tensor.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    return _place("argmax", x, axis, keepdims)
 
 
-@nondifferentiable(lambda x, axis=None, keepdims=False: x.argmin(axis=axis, keepdims=keepdims), method=True, numpy=np.argmin)
+@operation(method=True, numpy=np.argmin)
 def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """The index of the smallest element, the first of equal ones; with axis None within the flat Tensor."""
+    """The index of the smallest element, the first of equal ones; with axis None within the flat Tensor.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    return _place("argmin", x, axis, keepdims)
 
 
-@nondifferentiable(lambda x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims), method=True, numpy=np.any)
+def _along(name, x, axis, keepdims):
+    """The array of x, and the checked settings of a reduction that has no gradient."""
+    x = as_tensor(x)
+    return x._array, dict(axis=_axes_of_all(name, axis, x.ndim), keepdims=_flag(name, keepdims))
+
+
+@operation(method=True, numpy=np.any)
 def any(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """Whether an element is not 0."""
+    array, along = _along("any", x, axis, keepdims)
+    return Tensor(array.any(**along))
 
 
-@nondifferentiable(lambda x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims), method=True, numpy=np.all)
+@operation(method=True, numpy=np.all)
 def all(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """Whether no element is 0."""
+    array, along = _along("all", x, axis, keepdims)
+    return Tensor(array.all(**along))
 
 
-@nondifferentiable(lambda x, axis=None, *, keepdims=False: (x != 0).sum(axis=axis, keepdims=keepdims), numpy=np.count_nonzero)
+@operation(numpy=np.count_nonzero)
 def count_nonzero(x: TensorLike, axis: Axes | None = None, *, keepdims: bool = False) -> Tensor:
     """How many elements are not 0."""
+    array, along = _along("count_nonzero", x, axis, keepdims)
+    return Tensor((array != 0).sum(**along))

@@ -14,7 +14,7 @@ from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .geometry import one_axis, one_of, whole
+from .geometry import of_a_number, one_axis, one_of, whole
 from .index import getitem
 
 Axes = int | Sequence[int]  # one number, or several
@@ -30,7 +30,7 @@ def _axes(of, axis, ndim):
             if isinstance(a, (bool, np.bool_)):  # True is no axis 1
                 raise TypeError
             operator.index(a)
-        except TypeError:
+        except (TypeError, ValueError):  # ValueError: a Tensor of several numbers
             raise TypeError(f"{of}: an axis is a whole number, not {a!r}") from None
         if not -ndim <= operator.index(a) < ndim:
             raise ValueError(f"{of}: axis {a} is out of bounds for a Tensor of {ndim} dimensions")
@@ -42,7 +42,7 @@ def _axes(of, axis, ndim):
 
 def _or_vector(x, axis):
     """`x`, and where NumPy has a number pass for a vector of one, axis 0 or -1 of a 0-d Tensor, that vector."""
-    return _reshape(x, shape=(1,)) if x.ndim == 0 and not np.iterable(axis) and axis in (0, -1) else x
+    return _reshape(x, shape=(1,)) if of_a_number(axis, x.ndim) else x
 
 
 _reshape = Primitive(
@@ -171,7 +171,7 @@ def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
 def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """Without its axes of length 1, or without those of them named by `axis`."""
     shape = as_tensor(x).shape
-    if axis is None or not shape and not np.iterable(axis) and axis in (0, -1):
+    if axis is None or of_a_number(axis, len(shape)):
         axes = [a for a, n in enumerate(shape) if n == 1]
     else:
         axes = _axes("squeeze", axis, len(shape))

@@ -486,6 +486,43 @@ def test_no_tensor_holds_anything_but_numbers_and_bools(name, dtype):
         MAKERS[name](dtype)
 
 
+WITHOUT_GRADIENT = {
+    "argmax": np.argmax, "argmin": np.argmin, "any": np.any, "all": np.all, "count_nonzero": np.count_nonzero,
+    "argsort": np.argsort}
+
+
+@pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+def test_reductions_without_a_gradient_check_their_settings_as_others_do(name):
+    f, x = getattr(mg, name), np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'by'"):
+        f(x, by=1)
+    with pytest.raises(TypeError, match=rf"^{name}\(\) takes from 1 to . positional"):
+        f(x, 0, True, 1)
+    for axis, error in ((2, ValueError), ("a", (TypeError, ValueError)), (True, (TypeError, ValueError))):
+        with pytest.raises(error, match=f"^{name}: .*axis"):
+            f(x, axis)
+    for axis in (0, -1, np.int64(1), mg.Tensor(1), None):
+        np.testing.assert_array_equal(f(x, axis).numpy(), WITHOUT_GRADIENT[name](x, axis if axis is None else int(axis)))
+    for axis in (0, -1, None):
+        assert f(2.5, axis).tolist() == WITHOUT_GRADIENT[name](np.array(2.5), axis).tolist()
+    if name == "argsort":
+        return
+    for wrong in ("no", 3, None):
+        with pytest.raises(TypeError, match=f"^{name}: keepdims is True or False"):
+            f(x, keepdims=wrong)
+    if name.startswith("arg"):
+        with pytest.raises(ValueError, match=f"^{name}: no elements"):
+            f(x[:, :0], 1)
+    else:
+        assert f(x, [0]).tolist() == f(x, 0).tolist() and f(x, [0, 1], keepdims=True).shape == (1, 1)
+
+
+@pytest.mark.parametrize("f", [mg.sum, mg.max, mg.any, mg.flip, mg.squeeze, mg.norm], ids=lambda f: f.__name__)
+def test_a_tensor_of_several_numbers_in_the_place_of_an_axis_is_named(f):
+    with pytest.raises((TypeError, ValueError), match=f"^{f.__name__}: an axis is a whole number"):
+        f(np.ones((2, 2)), axis=mg.Tensor([[0, 1]]))
+
+
 BY_INDICES = {
     "take": mg.take, "take of the flat Tensor": lambda x, i: mg.take(x, i, None),
     "take_along_axis": mg.take_along_axis, "take_along_axis of the flat Tensor": lambda x, i: mg.take_along_axis(x, i, None),
