@@ -155,11 +155,12 @@ def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_t
 def kl_divergence(p_logits: TensorLike, q_logits: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(p || q) = sum_c p_c (log p_c - log q_c) with p = softmax(p_logits), q = softmax(q_logits), both (..., classes).
 
-    The reduction is over everything but the classes.
+    The reduction is over everything but the classes. A class of p_c = 0, such as one whose logit is -inf, adds 0.
     """
     p_logits, q_logits = _pair("kl_divergence", p_logits, q_logits)
-    losses = sum(softmax(p_logits) * (log_softmax(p_logits) - log_softmax(q_logits)), -1)
-    return _reduced("kl_divergence", losses, reduction)
+    p = softmax(p_logits)
+    log_p, log_q = (where(p > 0, log_softmax(z), 0) for z in (p_logits, q_logits))
+    return _reduced("kl_divergence", sum(p * (log_p - log_q), -1), reduction)
 
 
 @operation

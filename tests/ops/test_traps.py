@@ -214,6 +214,20 @@ def test_a_softmax_is_shared_among_infinities(dtype):
             np.testing.assert_allclose(leaf.grad.numpy(), [[0.5, 0, -0.5, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
+def test_masked_classes_add_nothing_to_a_divergence():
+    p, q, kept = np.array([0.0, 1.0, -INF, 2.0]), np.array([1.0, 0.5, -INF, -1.0]), [0, 1, 3]
+    few = p[kept], q[kept]
+    np.testing.assert_allclose(mg.kl_divergence(p, q).item(), mg.kl_divergence(*few).item(), rtol=1e-12)
+    for derivative in (mg.grad, mg.hessian):
+        for i in (0, 1):
+            found = derivative(mg.kl_divergence, i)(p, q).numpy()
+            expected = derivative(mg.kl_divergence, i)(*few).numpy()
+            np.testing.assert_allclose(found[np.ix_(*[kept] * found.ndim)], expected, atol=1e-12)
+            assert np.isfinite(found).all() and np.isfinite(derivative(mg.kl_divergence, i)(p, np.arange(4.0)).numpy()).all()
+    assert mg.kl_divergence(few[0], [0.0, 0.0, -INF]).item() == INF
+    assert mg.kl_divergence([-INF, -INF], [0.0, 1.0]).item() == 0
+
+
 def test_masked_rows_of_a_softmax():
     x = np.array([[-INF, -INF], [-INF, 2.0]])
     assert mg.softmax(x).tolist() == [[0, 0], [0, 1]]
