@@ -33,9 +33,10 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         facts: anything JSON can hold.
 
     Raises:
-        TypeError: `arrays` is no dict with text as names, or holds what the format does not, or `facts` are none that JSON can
-            hold; ValueError: an array is called "__metadata__", which the format keeps to itself; IsADirectoryError: `path` is
-            a folder; OSError: it cannot be written, as where the disk is full; ImportError: safetensors is not installed.
+        TypeError: `arrays` is no dict with text as names, or holds what the format does not or masked elements, or `facts` are
+            none that JSON can hold; ValueError: an array is called "__metadata__", which the format keeps to itself;
+            IsADirectoryError: `path` is a folder; OSError: it cannot be written, as where the disk is full; ImportError:
+            safetensors is not installed.
     """
     safetensors = _safetensors()
     if not isinstance(arrays, Mapping):
@@ -50,6 +51,8 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         raise TypeError(f"save: facts must be what JSON can hold: {error}") from None
     on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
     for name, array in on_host.items():
+        if np.ma.is_masked(arrays[name]):
+            raise TypeError(f"save: '{name}' has masked elements; give them a value with .filled(value)")
         if array.dtype.kind in "cOUSMm" or array.dtype.type is np.void or array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise TypeError(f"save: '{name}' is of dtype {array.dtype}, which a file of safetensors cannot hold")
     with replacing(path) as temporary:

@@ -227,12 +227,12 @@ class Tensor:
             raise RuntimeError("in-place assignment would lose the gradient of the value: use index_update(), "
                                "or value.detach()")
         if isinstance(index, tuple):
-            index = tuple(asarray(i) if isinstance(i, Tensor) else i for i in index)
+            index = tuple(map(asarray, index))
         mark_changed(self._array)
-        value = _plain(asarray(value))
+        value = asarray(value)
         if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
             value = xp(self._array).asarray(value)
-        self._array[asarray(index) if isinstance(index, Tensor) else index] = value
+        self._array[asarray(index)] = value
 
     # -- other libraries -----------------------------------------------------------------------------------------
 
@@ -294,8 +294,8 @@ def as_tensor(x: TensorLike) -> Tensor:
 
 
 def asarray(x):
-    """The NumPy or CuPy array behind a Tensor, or `x` itself if it is no Tensor."""
-    return x._array if isinstance(x, Tensor) else x
+    """The NumPy or CuPy array behind a Tensor, or `x` itself if it is no Tensor. TypeError if elements of it are masked."""
+    return x._array if isinstance(x, Tensor) else _plain(x)
 
 
 def holds(dtype, number):

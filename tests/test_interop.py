@@ -211,6 +211,34 @@ def test_dlpack_shares_memory_with_torch():
     assert mg.Tensor(theirs).tolist() == theirs.tolist()
 
 
+# -- masked arrays ---------------------------------------------------------------------------------------------------
+
+
+PLACES, MASK = np.ma.array([0, 1], mask=[0, 1]), np.ma.array([True, False], mask=[0, 1])
+
+
+def load_masked(make):
+    from minigrad import nn, optim
+    net = nn.Linear(2, 1)
+    owner = net if make == "net" else optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    state = owner.state_dict()
+    owner.load_state_dict({name: np.ma.array(a, mask=np.ones(a.shape, bool)) if a.ndim else a for name, a in state.items()})
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: mg.Tensor(PLACES), lambda x: x * PLACES, lambda x: x[PLACES], lambda x: x[MASK], lambda x: x[0, MASK],
+    lambda x: mg.take(x, PLACES), lambda x: mg.take_along_axis(x, PLACES, None), lambda x: mg.embedding(PLACES, x),
+    lambda x: mg.scatter(x[0], PLACES, [1.0, 2.0], 0), lambda x: mg.cross_entropy(x, PLACES), lambda x: mg.one_hot(PLACES, 2),
+    lambda x: mg.where(MASK, x, 0), lambda x: mg.sum(x, where=MASK), lambda x: x.__setitem__(MASK, 0.0),
+    lambda x: x.__setitem__((0, PLACES), 0.0), lambda x: x.__setitem__(0, PLACES), lambda x: load_masked("net"),
+    lambda x: load_masked("optimizer"), lambda x: mg.io.save("never-written", {"a": PLACES})])
+def test_masked_elements_never_count(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="masked elements"):
+        call(mg.Tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert not any(tmp_path.iterdir())
+
+
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 

@@ -109,8 +109,11 @@ def fitting(name, array, like):
     """The array in the dtype of `like` and on its device.
 
     Raises:
-        ValueError: that loses more than digits: a finite number becomes infinite, or a whole number another.
+        ValueError: that loses more than digits: a finite number becomes infinite, or a whole number another; TypeError:
+            elements are masked.
     """
+    if np.ma.is_masked(array):
+        raise TypeError(f"{name} has masked elements; give them a value with .filled(value)")
     module = xp(like)
     array = module.asarray(array)
     if array.dtype == like.dtype:

@@ -14,7 +14,7 @@ from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, held, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
 
@@ -321,7 +321,7 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """
     like = next((v for v in (x, y) if isinstance(v, Tensor)), None)
     if isinstance(condition, np.ndarray) and like is not None:  # a mask of the host, as labels and indices may be
-        condition = xp(like._array).asarray(condition)
+        condition = xp(like._array).asarray(asarray(condition))
     if getattr(condition, "dtype", None) != bool:  # the condition's own type must not decide that of the numbers
         condition = not_equal(condition, 0)
     return _where(condition, x, y)

@@ -56,7 +56,7 @@ def _kept(out, dtype):
 
 def _mask(name, mask, x):
     """The argument `where`, bools that broadcast to the shape of x, as a Tensor of that shape."""
-    mask = asarray(mask) if isinstance(mask, Tensor) else xp(x._array).asarray(mask)
+    mask = asarray(mask) if isinstance(mask, Tensor) else xp(x._array).asarray(asarray(mask))
     if mask.dtype != bool:
         raise TypeError(f"{name}: where holds bools, not {mask.dtype}")
     try:
