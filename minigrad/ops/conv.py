@@ -116,41 +116,40 @@ def _add_bias(y, bias):
 _fused_bias = Fused("add_bias", _add_bias)
 
 
-def _with_bias(name, y, bias):
+def _with_bias(y, bias):
     if bias is None:
         return y
-    bias = as_tensor(bias)
-    if bias.shape != y.shape[1:2]:
-        raise ValueError(f"{name}: a bias {y.shape[1:2]} wanted, got {bias.shape}")
     return (_fused_bias if bias.dtype == y.dtype and not is_half(y.dtype) else _add_bias)(y, bias)
 
 
-def _images_and_filters(name, x, w, groups, transposed=False):
-    """Both as Tensors, and the number of groups, which fit each other."""
-    x, w = map(as_tensor, (x, w))
-    groups = whole(name, "groups", groups, 1)
-    kinds = "(C, O / groups, kh, kw)" if transposed else "(O, C / groups, kh, kw)"
+_KINDS = {1: ("sequences (N, C, L) or (C, L)", "k"), 2: ("images (N, C, H, W) or (C, H, W)", "kh, kw")}
+
+
+def _fitting(name, x, w, bias, groups, transposed=False, axes=2):
+    """Sequences or images, filters and bias as Tensors, and the number of groups, which fit each other."""
+    x, w, groups = as_tensor(x), as_tensor(w), whole(name, "groups", groups, 1)
+    images, window = _KINDS[axes]
     if not (is_float(x.dtype) or is_float(w.dtype)):
-        raise TypeError(f"{name}: floating point wanted, got images of {x.dtype} and filters of {w.dtype}")
-    if x.ndim != 4 or w.ndim != 4:
-        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape}")
-    channels = w.shape[0] if transposed else w.shape[1] * groups
-    if x.shape[1] != channels or w.shape[0] % groups:
-        raise ValueError(f"{name}: images (N, C, H, W) and filters {kinds} wanted, got {x.shape} and {w.shape} in {groups} "
-                         "groups")
+        raise TypeError(f"{name}: floating point wanted, got {images.split()[0]} of {x.dtype} and filters of {w.dtype}")
+    channels = w.ndim == axes + 2 and (w.shape[0] if transposed else w.shape[1] * groups)
+    if x.ndim not in (axes + 1, axes + 2) or w.ndim != axes + 2 or x.shape[-axes - 1] != channels or w.shape[0] % groups:
+        filters = f"(C, O / groups, {window})" if transposed else f"(O, C / groups, {window})"
+        raise ValueError(f"{name}: {images} and filters {filters} wanted, got {x.shape} and {w.shape} in {groups} groups")
     if min(w.shape[2:]) < 1:
-        raise ValueError(f"{name}: filters of at least one row and column wanted, got {w.shape}")
-    return x, w, groups
+        raise ValueError(f"{name}: filters of at least one element along each axis wanted, got {w.shape}")
+    outputs = w.shape[1] * groups if transposed else w.shape[0]
+    bias = bias if bias is None else as_tensor(bias)
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"{name}: a bias {(outputs,)} wanted, got {bias.shape}")
+    return x, w, bias, groups
 
 
-def _rows_of_one(name, x, w, kinds, bias, **geometry):
+def _rows_of_one(name, x, w, bias, groups, transposed=False, **geometry):
     """A sequence as images of one row, and what `conv2d` takes with it."""
-    x, w = map(as_tensor, (x, w))
-    if x.ndim not in (2, 3) or w.ndim != 3:
-        raise ValueError(f"{name}: sequences (N, C, L) or (C, L) and filters {kinds} wanted, got {x.shape} and {w.shape}")
+    x, w, bias, groups = _fitting(name, x, w, bias, groups, transposed, axes=1)
     pairs = {key: value if isinstance(value, str) else (LEAST[key], single(name, key, value, LEAST[key]))
              for key, value in geometry.items()}
-    return x.expand_dims(-2), w.expand_dims(2), bias, pairs
+    return x.expand_dims(-2), w.expand_dims(2), bias, {"groups": groups, **pairs}
 
 
 def _geometry(name, x, w, **given):
@@ -192,11 +191,11 @@ def conv2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
     Raises:
         ValueError: shapes do not fit, a number is out of its range, or the window is larger than the padded image.
     """
-    if (x := as_tensor(x)).ndim == 3:
+    x, w, bias, groups = _fitting("conv2d", x, w, bias, groups)
+    if x.ndim == 3:
         return conv2d(x.expand_dims(0), w, bias, stride, padding, dilation, groups)[0]
-    x, w, groups = _images_and_filters("conv2d", x, w, groups)
     x, geometry = _geometry("conv2d", x, w, stride=stride, padding=padding, dilation=dilation)
-    return _with_bias("conv2d", _conv(x, w, groups=groups, **geometry), bias)
+    return _with_bias(_conv(x, w, groups=groups, **geometry), bias)
 
 
 def _conv2d_relu(x, w, bias, most, **geometry):
@@ -215,12 +214,9 @@ def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1
     Raises:
         ValueError: as `conv2d`; or `most` is not above 0.
     """
-    if (x := as_tensor(x)).ndim == 3:
+    x, w, bias, groups = _fitting("conv2d_relu", x, w, as_tensor(bias), groups)
+    if x.ndim == 3:
         return conv2d_relu(x.expand_dims(0), w, bias, stride, padding, dilation, groups, most=most)[0]
-    x, w, groups = _images_and_filters("conv2d_relu", x, w, groups)
-    bias = as_tensor(bias)
-    if bias.shape != w.shape[:1]:
-        raise ValueError(f"conv2d_relu: a bias {w.shape[:1]} wanted, got {bias.shape}")
     if not isinstance(most, numbers.Real) or isinstance(most, bool) or not most > 0:
         raise ValueError(f"conv2d_relu: most must be above 0, not {most!r}")
     x, geometry = _geometry("conv2d_relu", x, w, stride=stride, padding=padding, dilation=dilation)
@@ -233,9 +229,8 @@ def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1
 def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int | str = 0,
            dilation: int = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of sequences (N, C, L) or (C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
-    x, w, bias, geometry = _rows_of_one("conv1d", x, w, "(O, C / groups, k)", bias, stride=stride, padding=padding,
-                                        dilation=dilation)
-    return conv2d(x, w, bias, groups=groups, **geometry).squeeze(-2)
+    x, w, bias, settings = _rows_of_one("conv1d", x, w, bias, groups, stride=stride, padding=padding, dilation=dilation)
+    return conv2d(x, w, bias, **settings).squeeze(-2)
 
 
 @operation
@@ -257,9 +252,9 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     Raises:
         ValueError: shapes do not fit.
     """
-    if (x := as_tensor(x)).ndim == 3:
+    x, w, bias, groups = _fitting("conv_transpose2d", x, w, bias, groups, transposed=True)
+    if x.ndim == 3:
         return conv_transpose2d(x.expand_dims(0), w, bias, stride, padding, output_padding, groups, dilation)[0]
-    x, w, groups = _images_and_filters("conv_transpose2d", x, w, groups, transposed=True)
     given = dict(stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
     geometry = {name: pair("conv_transpose2d", name, value, LEAST[name]) for name, value in given.items()}
     extra = geometry.pop("output_padding")
@@ -274,13 +269,13 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     if any(further):
         x = pad(x, ((0, 0), (0, 0), *((0, n) for n in further)))
     y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry)
-    return _with_bias("conv_transpose2d", y, bias)
+    return _with_bias(y, bias)
 
 
 @operation
 def conv_transpose1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: int = 1, padding: int = 0,
                      output_padding: int = 0, groups: int = 1, dilation: int = 1) -> Tensor:
     """`conv_transpose2d` of sequences (N, C, L) or (C, L) with filters (C, O / groups, k)."""
-    x, w, bias, geometry = _rows_of_one("conv_transpose1d", x, w, "(C, O / groups, k)", bias, stride=stride, padding=padding,
-                                        dilation=dilation, output_padding=output_padding)
-    return conv_transpose2d(x, w, bias, groups=groups, **geometry).squeeze(-2)
+    x, w, bias, settings = _rows_of_one("conv_transpose1d", x, w, bias, groups, transposed=True, stride=stride,
+                                        padding=padding, dilation=dilation, output_padding=output_padding)
+    return conv_transpose2d(x, w, bias, **settings).squeeze(-2)

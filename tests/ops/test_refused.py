@@ -545,3 +545,26 @@ def test_indices_are_whole_numbers_and_no_mask(name, indices):
 @pytest.mark.parametrize("name", [name for name in BY_INDICES if "take" in name])
 def test_an_empty_list_of_indices_takes_nothing(name):
     assert BY_INDICES[name](mg.Tensor([1.0, 2.0, 3.0]), []).shape == (0,)
+
+
+CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv2d_relu": 2, "conv_transpose1d": 1, "conv_transpose2d": 2}
+
+
+@pytest.mark.parametrize("samples", [(), (2,)], ids=["one", "several"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_errors_of_a_convolution_name_it_and_the_shapes_that_were_given(name, samples):
+    f, axes = getattr(mg, name), CONVOLUTIONS[name]
+    x, w, bias = np.ones((*samples, 4, *[5] * axes)), np.ones((4, 4, *[3] * axes)), np.ones(4)
+    assert f(x, w, bias).ndim == x.ndim
+    wrong = [(x[..., :3, :] if axes == 1 else x[..., :3, :, :], w, bias, 1), (x, w[:3, :3], bias, 1), (x, w, bias, 3),
+             (x[..., 0], w, bias, 1), (x, w[..., 0], bias, 1), (x, w[..., :0], bias, 1)]
+    for *given, groups in wrong:
+        if given[0].shape == x.shape[:-1] and samples:
+            given[0] = given[0][0]  # or else it might be one image
+        with pytest.raises(ValueError, match=f"^{name}: .*wanted, got ") as error:
+            f(*given, groups=groups)
+        assert str(given[0].shape) in str(error.value) or "filters of at least" in str(error.value)
+    with pytest.raises(ValueError, match=rf"^{name}: a bias \(4,\) wanted, got \(3,\)"):
+        f(x, w, bias[:3])
+    with pytest.raises(TypeError, match=f"^{name}: floating point wanted"):
+        f(x.astype(int), w.astype(int), bias)
