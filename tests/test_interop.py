@@ -211,6 +211,12 @@ def test_dlpack_shares_memory_with_torch():
     assert mg.Tensor(theirs).tolist() == theirs.tolist()
 
 
+def test_the_size_along_an_axis_is_known_whether_or_not_a_gradient_is_wanted():
+    for wanted in (False, True):
+        x = mg.Tensor(np.ones((2, 3)), requires_grad=wanted)
+        assert (np.size(x), np.size(x, 0), np.size(x, axis=-1)) == (6, 2, 3) and np.size(x * 2, None) == 6
+
+
 # -- masked arrays ---------------------------------------------------------------------------------------------------
 
 

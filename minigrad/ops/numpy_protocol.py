@@ -21,12 +21,16 @@ def _reshape(x, shape=None, newshape=None):
     return reshape(x, newshape if shape is None else shape)
 
 
+def _size(x, axis=None):
+    return np.size(np.broadcast_to(False, x.shape), axis)
+
+
 def _where(condition, *choices):
     """With the condition alone its places, as of `numpy.nonzero`."""
     return where(condition, *choices) if choices else np.nonzero(condition)
 
 
-NUMPY.update({np.where: _where, np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
+NUMPY.update({np.where: _where, np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: _size,
               np.array_repr: repr, np.array_str: str, np.reshape: _reshape})
 
 
