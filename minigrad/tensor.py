@@ -44,13 +44,11 @@ class Tensor:
                  device: str | None = None):
         if isinstance(array, Tensor):
             array = array._array
-        array = _plain(array) if backend.is_array(array) else _from_sequence(array)
+        array = _real(_plain(array)) if backend.is_array(array) else _from_sequence(array)
         if dtype is not None:
-            array = array.astype(backend.as_dtype(dtype), copy=False)
+            array = _real(array.astype(backend.as_dtype(dtype), copy=False))
         if device is not None:
             array = backend.to_device(array, device)
-        if array.dtype.kind not in "fiub" and not backend.is_float(array.dtype):
-            raise TypeError(f"a Tensor holds floats, integers or bools, not dtype {array.dtype}")
         self._array = array
         self._node = None
         self._requires_grad = False
@@ -79,8 +77,7 @@ class Tensor:
     def data(self, value):
         if self._node is not None:
             raise RuntimeError("the data of a computed Tensor cannot be replaced; change a leaf, or use x.detach()")
-        if isinstance(value, Tensor):
-            value = value._array
+        value = assignable(value)
         if value is not self._array:
             if not backend.is_array(value):
                 value = xp(self._array).asarray(value, dtype=self._array.dtype)
@@ -229,7 +226,7 @@ class Tensor:
         if isinstance(index, tuple):
             index = tuple(map(asarray, index))
         mark_changed(self._array)
-        value = asarray(value)
+        value = assignable(value)
         if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
             value = xp(self._array).asarray(value)
         self._array[asarray(index)] = value
@@ -298,6 +295,17 @@ def asarray(x):
     return x._array if isinstance(x, Tensor) else _plain(x)
 
 
+def assignable(value):
+    """What may be written into an array: `asarray` of a Tensor, array, number or nested lists of numbers.
+
+    Raises:
+        TypeError: it is something else, of which NumPy would make a number: NaN of None, 3 of "3", the real part of 1j.
+    """
+    if type(value) not in (int, float, bool):
+        as_tensor(value)
+    return asarray(value)
+
+
 def holds(dtype, number):
     """Whether a dtype of whole numbers holds this one, a number of Python's or NumPy's."""
     limits = np.iinfo(dtype)
@@ -309,8 +317,9 @@ def held(of, number, dtype):
 
     Raises:
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN; `of` says for whom.
+        TypeError: it is no real number.
     """
-    array = _plain(np.asanyarray(number))
+    array = _plain(np.asanyarray(assignable(number)))
     if array.ndim or dtype.kind not in "iu":
         return array.astype(dtype, copy=False)[()]
     try:
@@ -337,9 +346,13 @@ def _from_sequence(values):
         array = np.asarray(values)
     except ValueError as error:
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: {error}") from None
+    return _real(array, f"cannot make a Tensor of {type(values).__name__}: ")
+
+
+def _real(array, message=""):
+    """`array`. TypeError if it holds anything but floats, integers and bools."""
     if array.dtype.kind not in "fiub" and not backend.is_float(array.dtype):
-        raise TypeError(f"cannot make a Tensor of {type(values).__name__}: "
-                        f"floats, integers or bools are wanted, not dtype {array.dtype}")
+        raise TypeError(f"{message}a Tensor holds floats, integers or bools, not dtype {array.dtype}")
     return array
 
 

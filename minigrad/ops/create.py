@@ -65,6 +65,8 @@ def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: D
     """start, start + step, ... up to, but without, `stop`; of one number 0, 1, ... below it. int64 of whole numbers."""
     if step == 0:
         raise ValueError("arange: the step must not be 0")
+    if start is None:
+        raise TypeError("arange: one number or two are wanted, not None")
     numbers = np.arange(0, start, step) if stop is None else np.arange(start, stop, step)
     return _made(numbers, dtype, device, requires_grad)
 

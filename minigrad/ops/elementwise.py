@@ -14,7 +14,7 @@ from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, held, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
 
@@ -566,6 +566,7 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
     x = as_tensor(x)
+    assignable(fill_value)
     if isinstance(fill_value, (int, float, np.generic, np.ndarray)):
         fill_value = held("full_like", fill_value, x.dtype if dtype is None else as_dtype(dtype))
     if isinstance(fill_value, Tensor):

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, held
+from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, held
 from .declare import operation
 from .elementwise import where, zeros_like
 from .geometry import of_a_number, one_axis, whole
@@ -131,6 +131,7 @@ def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
 
 def _spread(of, x, index, values):
     """The values in the dtype of x and the shape of x[index]."""
+    assignable(values)
     if isinstance(values, (int, float, np.generic, np.ndarray)):
         values = held(of, values, x.dtype)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))

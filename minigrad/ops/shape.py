@@ -337,6 +337,7 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     if not widths:
         return x
     if mode == "constant":
+        as_tensor(constant_values)  # TypeError of what is no number
         return _pad(x, widths=widths, value=constant_values)
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
         if width != (0, 0):

@@ -568,3 +568,41 @@ def test_errors_of_a_convolution_name_it_and_the_shapes_that_were_given(name, sa
         f(x, w, bias[:3])
     with pytest.raises(TypeError, match=f"^{name}: floating point wanted"):
         f(x.astype(int), w.astype(int), bias)
+
+
+def assigned(name, value):
+    x = mg.Tensor([1.0, 2.0])
+    if name == "data":
+        x.data = value
+    else:
+        x[0] = value
+
+
+WRITTEN = {  # where a value of the user's becomes an element
+    "x[0] = value": lambda v: assigned("element", v), "x.data = value": lambda v: assigned("data", v),
+    "index_update": lambda v: mg.index_update([1.0, 2.0], 0, v), "index_add": lambda v: mg.index_add([1.0, 2.0], 0, v),
+    "scatter": lambda v: mg.scatter([1.0, 2.0], [0], v, 0), "scatter_add": lambda v: mg.scatter_add([1.0, 2.0], [0], v, 0),
+    "full": lambda v: mg.full(2, v), "full of a dtype": lambda v: mg.full(2, v, dtype="float32"),
+    "full_like": lambda v: mg.full_like([1.0, 2.0], v),
+    "full_like of a dtype": lambda v: mg.full_like([1.0], v, dtype="float32"),
+    "pad": lambda v: mg.pad([1.0, 2.0], 1, constant_values=v),
+    "functional.pad": lambda v: nn.functional.pad([1.0], (1, 1), value=v),
+    "constant_": lambda v: nn.init.constant_(mg.zeros(2), v), "where": lambda v: mg.where([True], [1.0], v),
+    "nan_to_num": lambda v: mg.nan_to_num([1.0], nan=v), "arange": lambda v: mg.arange(v),
+    "Tensor of a dtype": lambda v: mg.Tensor(v, dtype="float32"),
+    "Tensor of an array": lambda v: mg.Tensor(np.array(v), dtype="float32")}
+
+
+@pytest.mark.parametrize("wrong", [None, "3", [None], ["3"], 1j, np.array(None), np.array("3"), np.array(1j), object()], ids=str)
+@pytest.mark.parametrize("name", WRITTEN)
+def test_nothing_but_numbers_is_written(name, wrong):
+    with pytest.raises((TypeError, ValueError) if name == "full" else TypeError):  # which wants one number first of all
+        WRITTEN[name](wrong)
+    WRITTEN[name](3.0)
+
+
+@pytest.mark.parametrize("wrong", ["3", 1j, np.array(None), np.array("3")], ids=str)
+@pytest.mark.parametrize("f", [mg.sum, mg.prod, mg.max, mg.min], ids=lambda f: f.__name__)
+def test_a_reduction_begins_with_a_number(f, wrong):
+    with pytest.raises(TypeError):
+        f([1.0, 2.0], initial=wrong)
