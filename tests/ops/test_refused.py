@@ -593,7 +593,7 @@ WRITTEN = {  # where a value of the user's becomes an element
     "Tensor of an array": lambda v: mg.Tensor(np.array(v), dtype="float32")}
 
 
-@pytest.mark.parametrize("wrong", [None, "3", [None], ["3"], 1j, np.array(None), np.array("3"), np.array(1j), object()], ids=str)
+@pytest.mark.parametrize("wrong", [None, "3", [None], ["3"], 1j, np.array(None), np.array("3"), np.array(1j), object()], ids=lambda wrong: type(wrong).__name__)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_nothing_but_numbers_is_written(name, wrong):
     with pytest.raises((TypeError, ValueError) if name == "full" else TypeError):  # which wants one number first of all
