@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.training import page
+from methods.training import page, text_encoders
 from methods.training.comparison import chosen, spread
 from methods.training.jobs import Job, Outcome, run_all
 from methods.training.run import marked, write_whole
@@ -28,6 +28,7 @@ DATA = os.environ.get("MINIGRAD_DATA", "")
 HERE = [name for name in ("omniglot", "mnist", "cifar10") if DATA and os.path.isdir(f"{DATA}/{name}")]
 OMNIGLOT = f"{DATA}/omniglot" if "omniglot" in HERE else "download"
 SMALL, COLOURED = (name if name in HERE else "digits" for name in ("mnist", "cifar10"))
+TUNING = 60 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
 
@@ -60,7 +61,7 @@ JOBS = {
                  "compare_few_shot --images 6000 --episodes 60"),
     "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
     "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
-    "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1", "compare_peft --steps 1000"),
+    "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1", f"compare_peft --steps {TUNING}"),
     "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3"
              " --shift 1",
              "prototypical_networks --steps 150 --episodes 100"),
