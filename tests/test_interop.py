@@ -446,6 +446,16 @@ def test_names_of_pytorchs_are_missing_with_a_hint():
         exec("from minigrad import cat")
 
 
+def test_a_property_that_refuses_says_why():
+    class Labelled(mg.Tensor):
+        @property
+        def label(self):
+            return {}.label
+
+    with pytest.raises(AttributeError, match="'dict' object has no attribute 'label'"):
+        Labelled([1.0]).label
+    assert not hasattr(Labelled([1.0]), "label")
+
 
 @pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B", "CG", "SLSQP"])
 def test_scipys_optimisers(method):

@@ -151,7 +151,7 @@ def _set_operator(name, function, reflected):
 
 def _missing(self, name):
     """The error for an attribute that a Tensor lacks, with the function of that name if there is one."""
-    if name.startswith("__"):
+    if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
     hint = f"minigrad.{name}(x) is a function" if name in PUBLIC else HINT
     raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {hint}", name=name, obj=self)
