@@ -566,9 +566,10 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
         OverflowError, ValueError: the dtype, of whole numbers, does not hold the number, or it is NaN.
     """
     x = as_tensor(x)
-    assignable(fill_value)
     if isinstance(fill_value, (int, float, np.generic, np.ndarray)):
         fill_value = held("full_like", fill_value, x.dtype if dtype is None else as_dtype(dtype))
+    elif not isinstance(fill_value, Tensor):
+        fill_value = assignable(fill_value)
     if isinstance(fill_value, Tensor):
         return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
     try:

@@ -131,9 +131,10 @@ def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
 
 def _spread(of, x, index, values):
     """The values in the dtype of x and the shape of x[index]."""
-    assignable(values)
     if isinstance(values, (int, float, np.generic, np.ndarray)):
         values = held(of, values, x.dtype)
+    elif not isinstance(values, Tensor):
+        values = assignable(values)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
     try:
         shape = x._array[index].shape

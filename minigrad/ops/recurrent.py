@@ -5,7 +5,7 @@ from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import sigmoid, tanh
 from .products import matmul
-from .shape import stack, unstack
+from .shape import stack
 
 
 def _gates(gx, h, weight_hh, bias_hh):
@@ -70,7 +70,7 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
     _check_parameters("gru", x.shape[2], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
     gx = matmul(x, weight_ih.T)  # of all steps at once
     gx = gx if bias_ih is None else gx + bias_ih
-    states, parts = [None] * len(x), unstack(gx)
+    states, parts = [None] * len(x), tuple(gx)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         states[t] = h = _gates(parts[t], h, weight_hh, bias_hh)
     return stack(states), h

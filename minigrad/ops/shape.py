@@ -70,8 +70,7 @@ _split = Primitive(
     "split", lambda x, cuts, axis: tuple([x[(slice(None),) * axis + (slice(a, b),)] for a, b in zip((0, *cuts), (*cuts, None))]),
     lambda g, _out, _x, cuts, axis: concatenate(g, axis))
 
-unstack = Primitive("unstack", lambda x: tuple([x[i, ...] for i in range(len(x))]), lambda g, _out, _x: stack(g))
-
+_unstack = Primitive("unstack", lambda x: tuple([x[i, ...] for i in range(len(x))]), lambda g, _out, _x: stack(g))
 
 SOME = 256  # parts that are made at a time, so that the first of millions comes at once
 
@@ -80,7 +79,7 @@ def _iterate(self):
     """The parts along the first axis, made some at a time. TypeError: there is no axis."""
     if not self.ndim:
         raise TypeError("iteration over a 0-d Tensor")
-    return itertools.chain.from_iterable(unstack(self[a:a + SOME]) for a in range(0, len(self), SOME))
+    return itertools.chain.from_iterable(_unstack(self[a:a + SOME]) for a in range(0, len(self), SOME))
 
 
 Tensor.__iter__ = _iterate
