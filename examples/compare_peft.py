@@ -47,6 +47,7 @@ class Fit(Run):
 def main(run):
     """Trains and tests all methods. Returns a dict from each to its `MEASURES`, a list of them a seed."""
     check(run)
+    tasks.note_idle_inputs(run)
     rows, out, encoder = comparison.chosen(run.only, list(peft.METHODS)), pathlib.Path(run.out), run.encoder
     if texts.is_text(run.data):
         read = texts.load(run.data, run.per_class, run.test)

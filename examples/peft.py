@@ -127,6 +127,7 @@ def from_command_line(args=None):
         note_idle(run, "with setfit", "batch", "probed", "head_lr")
     elif run.method == "probe":
         note_idle(run, "with probe", "steps", tuning.Config)
+    tasks.note_idle_inputs(run)
     return run
 
 

@@ -96,11 +96,15 @@ def load(run: Any) -> Task:
     Raises:
         SystemExit: data or encoder cannot be had; one line that says why.
     """
+    return of_texts(run) if texts.is_text(run.data) else of_pictures(run)
+
+
+def note_idle_inputs(run: Any) -> None:
+    """Says which of the settings of a run are of the other kind of inputs, texts or pictures."""
     if texts.is_text(run.data):
         note_idle(run, "with texts", "image_size")
-        return of_texts(run)
-    note_idle(run, "with pictures", "tokens", "pooling", "encoder_dropout", "first_steps")
-    return of_pictures(run)
+    else:
+        note_idle(run, "with pictures", "tokens", "pooling", "encoder_dropout", "first_steps")
 
 
 def of_texts(run: Any) -> Task:
