@@ -61,7 +61,6 @@ def check(config: Any) -> None:
         SystemExit: a value is not allowed; one line that names the flag, the value and what is allowed.
     """
     hints = typing.get_type_hints(type(config))
-    kept = {field.name: field.default for field in dataclasses.fields(config)}
     for field in dataclasses.fields(config):
         limits, value = _metadata(type(config), field.name, "limits") or {}, getattr(config, field.name)
         flag, hint = f"--{field.name.replace('_', '-')}", hints[field.name]
@@ -79,12 +78,12 @@ def check(config: Any) -> None:
                     math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
                 allowed = ", ".join(LIMITS[k][1].format(limit) for k, limit in limits.items())
                 raise SystemExit(f"{flag} {number}: choose {'a number' if fits else name} {allowed}".rstrip())
+        if field.name in ("out", "csv", "sort") and value:
+            _check_place(flag, pathlib.Path(value), file=field.name == "csv" or bool(pathlib.Path(field.default).suffix))
     for name, hint in hints.items():
         value = getattr(config, name)
         if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
             raise SystemExit(f"--{name.replace('_', '-')} {value}: choose one of {', '.join(map(str, typing.get_args(hint)))}")
-        if name in ("out", "csv", "sort") and value:
-            _check_place(f"--{name}", pathlib.Path(value), file=name == "csv" or bool(pathlib.Path(kept[name]).suffix))
     device = getattr(config, "device", "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise SystemExit(f'--device {device}: choose "cpu" or "cuda"')
@@ -100,10 +99,13 @@ def check(config: Any) -> None:
 
 def _check_place(flag: str, path: pathlib.Path, file: bool) -> None:
     """SystemExit unless a file, or else a folder, can be made there."""
-    if file and path.exists() and not path.is_file():
-        raise SystemExit(f"{flag} {path}: this is {'a folder' if path.is_dir() else 'no regular file'}; name a file")
     folder = path.absolute().parent if file else path.absolute()
-    above = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        if file and path.exists() and not path.is_file():
+            raise SystemExit(f"{flag} {path}: this is {'a folder' if path.is_dir() else 'no regular file'}; name a file")
+        above = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:  # as of a name that is too long
+        raise SystemExit(f"{flag} {path}: {error.strerror}") from None
     if file and not above.is_dir():
         raise SystemExit(f"{flag} {path}: {above} is a file, no folder")
     if not os.access(above, os.W_OK):

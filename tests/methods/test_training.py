@@ -836,6 +836,7 @@ semi_supervised mixmatch --mix no --alpha 0.5 | --alpha 0.5 has no effect with -
 peft setfit --batch 8 | --batch 8 has no effect with setfit
 peft probe --steps 8 | --steps 8 has no effect with probe
 peft lora --image-size 64 | --image-size 64 has no effect with texts
+compare_peft --image-size 64 | --image-size 64 has no effect with texts
 peft lora --data . --pooling first | --pooling first has no effect with pictures
 """
 
@@ -866,7 +867,7 @@ def test_settings_without_effect_are_named_before_anything_is_written(tmp_path, 
 
 @pytest.mark.parametrize("place, said", [
     (".", "this is a folder; name a file"), ("/dev/null", "this is no regular file; name a file"), ("file/found.csv", "file is a file, no folder"),
-    ("locked/new/found.csv", "locked cannot be written to; choose another place")])
+    ("a" * 300 + ".csv", "File name too long"), ("locked/new/found.csv", "locked cannot be written to; choose another place")])
 @pytest.mark.parametrize("name, setting", [("predict", "csv"), ("zero_shot", "csv"), ("embed", "out"), ("attention", "out")])
 def test_where_no_file_can_be_written_is_said_before_the_work(tmp_path, monkeypatch, name, setting, place, said):
     (tmp_path / "file").write_text("")
@@ -883,6 +884,8 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(tmp_path, mo
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match=f"^--out {tmp_path / 'run'}: {tmp_path} cannot be written to"):
         check(RunSettings(out=str(tmp_path / "run")))
+    with pytest.raises(SystemExit, match="^--out .*: File name too long$"):
+        check(RunSettings(out=str(tmp_path / ("a" * 300))))
 
 
 def test_a_ladder_without_weights_is_one_line(tmp_path):
