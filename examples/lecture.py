@@ -28,7 +28,7 @@ DATA = os.environ.get("MINIGRAD_DATA", "")
 HERE = [name for name in ("omniglot", "mnist", "cifar10") if DATA and os.path.isdir(f"{DATA}/{name}")]
 OMNIGLOT = f"{DATA}/omniglot" if "omniglot" in HERE else "download"
 SMALL, COLOURED = (name if name in HERE else "digits" for name in ("mnist", "cifar10"))
-TUNING = 60 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
+TUNING = 40 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
 
@@ -43,10 +43,10 @@ JOBS = {
     "vit": ("vit_resolution", "vit_resolution --source digits --data digits --size 12 --pretraining 150 --steps 40 --seeds 1"),
     "semi": (f"compare_semi_supervised --only {SEMI}", f"compare_semi_supervised --seeds 1 --steps 400 --only {SEMI}"),
     "self": ("compare_self_supervised --steps 3000 --ablations",
-             "compare_self_supervised --data digits --steps 1000 --batch 64 --network small --labels 50 --tuning-steps 40"
+             "compare_self_supervised --data digits --steps 500 --batch 64 --network small --labels 50 --tuning-steps 40"
              " --ablations"),
     "patches": ("compare_self_supervised --steps 3000 --ablations",
-                f"compare_self_supervised --data {SMALL} --steps 300 --batch 64 --network small --labels 50 --tuning-steps 40"
+                f"compare_self_supervised --data {SMALL} --steps 150 --batch 64 --network small --labels 50 --tuning-steps 40"
                 " --only 'random weights, cpc_images' cpc_images"),
     "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-augment --steps 3000 --seeds 3"
                  " --only 'random weights' denoising",
@@ -67,7 +67,7 @@ JOBS = {
              "prototypical_networks --steps 150 --episodes 100"),
 }
 
-LONG = "self", "few-shot", "semi"
+LONG = "self", "peft", "few-shot", "speech", "semi"
 
 BRIEF = ("These are the brief runs of --quick. They show that all methods run; some trainings are too short, and their "
          "data too small, for the claim to be seen.")

@@ -71,11 +71,12 @@ class Fused(Primitive):
 
     def _gradients(self, gs, node, wanted):
         """Of each input, for the cotangents of the outputs (None where there is none)."""
-        first_alone = all(other is None for other in gs[1:])  # all that paths and rules know of
-        if first_alone and not state.recording:
-            path, residuals = node.residuals
-            arrays = [x._array for x in node.inputs]
-            grads = path.backward(gs[0]._array, node.out, residuals, wanted, *arrays, **node.settings)
+        first_alone = all(other is None for other in gs[1:])  # all that rules and most paths know of
+        path, residuals = node.residuals
+        if (first_alone or path.all_outputs) and not state.recording:
+            arrays, cotangents = [x._array for x in node.inputs], [g if g is None else g._array for g in gs]
+            grads = path.backward(tuple(cotangents) if path.all_outputs else cotangents[0], node.out, residuals, wanted, *arrays,
+                                  **node.settings)
             if grads is not None:
                 return [wrap(grad.astype(a.dtype, copy=False)) if want else None
                         for grad, want, a in zip(grads, wanted, arrays)]

@@ -24,12 +24,15 @@ class Path(NamedTuple):
             gradient. It returns None where the definition must serve after all.
         reads_out: whether `backward` reads `out`.
         serves: `serves(*arrays, **settings)`: whether this path can take the arrays; None: any that its backend takes.
+        all_outputs: of an operation with several outputs, whether `backward` takes the cotangents of all as a tuple, None in
+            the place of one that there is not; else it takes the first one's, and the definition serves if there are others.
     """
 
     forward: Callable
     backward: Callable | None = None
     reads_out: bool = False
     serves: Callable[..., bool] | None = None
+    all_outputs: bool = False
 
 
 def path(name: str, arrays, settings: dict[str, Any] = {}) -> Path | None:

@@ -7,15 +7,6 @@ from .layers import sizes, uniform
 from .module import Module
 
 
-def _lstm_step(gx, h, c, weight_hh, bias_hh):
-    """The next h and c, (N, H), given the input's part of the four gates, gx (N, 4 H)."""
-    size = h.shape[-1]
-    gates = gx + ops.linear(h, weight_hh, bias_hh)
-    keep = ops.sigmoid(gates[:, :2 * size])
-    c = keep[:, size:] * c + keep[:, :size] * ops.tanh(gates[:, 2 * size:3 * size])
-    return ops.sigmoid(gates[:, 3 * size:]) * ops.tanh(c), c
-
-
 class _Cell(Module):
     """One step of a recurrent unit of `gates` gates."""
 
@@ -48,13 +39,7 @@ class GRUCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of a long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
-
-        i, f, g, o = W_ih x + b_ih + W_hh h + b_hh
-        c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')
-
-    weight_ih and weight_hh, (4 H, input_size) and (4 H, H), hold the rows of i, f, g and o below each other.
-    """
+    """One step of a long short-term memory, `lstm_cell`."""
 
     gates = 4
 
@@ -62,7 +47,7 @@ class LSTMCell(_Cell):
         """(N, input_size) and the state (h, c), each (N, hidden_size) or zeros if None, to the next state (h', c')."""
         x = self._rows(x)
         h, c = _states(self, x, (x.shape[0], self.hidden_size), state, 2)
-        return _lstm_step(ops.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
+        return ops.lstm_cell(x, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
 class _Recurrent(Module):
@@ -86,7 +71,7 @@ class _Recurrent(Module):
                 for name in ("ih", "hh"):
                     setattr(self, f"bias_{name}_l{layer}{suffix}", uniform((rows,), hidden_size) if bias else None)
 
-    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
+    def _unit(self, x, state, *parameters, reverse):
         """The outputs of one layer in one direction, (L, N, H), and the state after the last step."""
         raise NotImplementedError
 
@@ -144,19 +129,12 @@ class GRU(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Layers of long short-term memory on top of each other, by the equations of `LSTMCell`; arguments as of `GRU`."""
+    """Layers of `lstm` on top of each other; arguments and names of parameters as of `GRU`."""
 
     gates = 4
 
-    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
-        if not len(x):
-            raise ValueError("LSTM: the sequence has no steps")
-        gx = tuple(ops.linear(x, weight_ih, bias_ih))  # of all steps at once
-        h, c = state
-        outputs = [None] * len(x)
-        for t in reversed(range(len(x))) if reverse else range(len(x)):
-            outputs[t] = h, c = _lstm_step(gx[t], h, c, weight_hh, bias_hh)
-        return ops.stack([h for h, _ in outputs]), (h, c)
+    def _unit(self, x, state, *parameters, reverse):
+        return ops.lstm(x, *state, *parameters, reverse=reverse)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """

@@ -1,35 +1,75 @@
-"""Gated recurrent units (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate."""
+"""Recurrent units: gated ones (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate, and long short-term
+memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+The input's part of the gates, gx, is one product for all times. The rest runs over the sequence: `_gru` and `_lstm`.
+"""
 from __future__ import annotations
 
+from ..fused import Fused, rounded_like
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import sigmoid, tanh
-from .products import matmul
+from .projection import linear
 from .shape import stack
 
 
-def _gates(gx, h, weight_hh, bias_hh):
-    """One step from h (N, H), given the input's part of the three gates, gx (N, 3 H)."""
-    size = h.shape[-1]
-    gh = matmul(h, weight_hh.T)
-    gh = gh if bias_hh is None else gh + bias_hh
-    reset_update = sigmoid(gx[:, :2 * size] + gh[:, :2 * size])
-    reset, update = reset_update[:, :size], reset_update[:, size:]
-    candidate = tanh(gx[:, 2 * size:] + reset * gh[:, 2 * size:])
-    return candidate + update * (h - candidate)
+def _times(gx, reverse):
+    return reversed(range(len(gx))) if reverse else range(len(gx))
 
 
-def _tensors(x, h, weight_ih, weight_hh, *biases):
-    """All as Tensors; a bias may be None."""
-    return *map(as_tensor, (x, h, weight_ih, weight_hh)), *[b if b is None else as_tensor(b) for b in biases]
+def _gru(gx, h, weight_hh, *bias_hh, reverse):
+    """The states after each step (L, N, H) from h (N, H), for gx (L, N, 3 H): r, z and n."""
+    size, states, parts = h.shape[-1], [None] * len(gx), tuple(gx)
+    for t in _times(gx, reverse):
+        gh = linear(h, weight_hh, *bias_hh)
+        reset_update = sigmoid(parts[t][:, :2 * size] + gh[:, :2 * size])
+        reset, update = reset_update[:, :size], reset_update[:, size:]
+        candidate = tanh(parts[t][:, 2 * size:] + reset * gh[:, 2 * size:])
+        states[t] = h = candidate + update * (h - candidate)
+    return stack(states)
 
 
-def _check_parameters(name, inputs, size, weight_ih, weight_hh, bias_ih, bias_hh):
-    """ValueError if a parameter has not the shape that a state of `size` numbers wants."""
-    wanted = dict(weight_ih=(3 * size, inputs), weight_hh=(3 * size, size), bias_ih=(3 * size,), bias_hh=(3 * size,))
-    for (argument, shape), given in zip(wanted.items(), (weight_ih, weight_hh, bias_ih, bias_hh)):
+def _lstm(gx, h, c, weight_hh, reverse):
+    """The states h after each step (L, N, H), and the last cell c, from h and c (N, H), for gx (L, N, 4 H): i, f, g and o."""
+    size, states, parts = h.shape[-1], [None] * len(gx), tuple(gx)
+    for t in _times(gx, reverse):
+        gates = parts[t] + linear(h, weight_hh)
+        keep = sigmoid(gates[:, :2 * size])
+        c = keep[:, size:] * c + keep[:, :size] * tanh(gates[:, 2 * size:3 * size])
+        states[t] = h = sigmoid(gates[:, 3 * size:]) * tanh(c)
+    return stack(states), c
+
+
+_fused_gru, _fused_lstm = Fused("gru", _gru), Fused("lstm", _lstm)
+
+
+def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
+    """All as Tensors, a bias or None; x as a sequence. ValueError: shapes that do not fit."""
+    x, *states = map(as_tensor, (x, *states))
+    sequence = not name.endswith("_cell")
+    if x.ndim != 2 + sequence or any(s.ndim != 2 or s.shape != states[0].shape for s in states) \
+            or x.shape[-2] != len(states[0]):
+        raise ValueError(f"{name}: x {'(L, N, inputs)' if sequence else '(N, inputs)'} and {' and '.join('hc'[:len(states)])} "
+                         f"(N, H) wanted, got {', '.join(str(a.shape) for a in (x, *states))}")
+    if not len(x) and sequence:
+        raise ValueError(f"{name}: the sequence has no steps")
+    size, parameters = states[0].shape[1], [b if b is None else as_tensor(b) for b in (weight_ih, weight_hh, bias_ih, bias_hh)]
+    wanted = dict(weight_ih=(gates * size, x.shape[-1]), weight_hh=(gates * size, size), bias_ih=(gates * size,),
+                  bias_hh=(gates * size,))
+    for (argument, shape), given in zip(wanted.items(), parameters):
         if given is not None and given.shape != shape:
             raise ValueError(f"{name}: {argument} of shape {shape} wanted for a state of {size}, got {given.shape}")
+    return x if sequence else x.reshape(1, *x.shape), *states, *parameters
+
+
+def _run_gru(reverse, x, h, weight_ih, weight_hh, bias_ih, bias_hh):
+    return _fused_gru(linear(x, weight_ih, bias_ih), h, weight_hh, *[] if bias_hh is None else [bias_hh], reverse=reverse)
+
+
+def _run_lstm(reverse, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
+    bias = bias_ih if bias_hh is None else bias_hh if bias_ih is None else bias_ih + bias_hh
+    y, c = _fused_lstm(linear(x, weight_ih, bias), h, c, weight_hh, reverse=reverse)
+    return y, rounded_like(c, y)
 
 
 @operation
@@ -45,32 +85,56 @@ def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
         h: (N, H), the state before.
         weight_ih, weight_hh: (3 H, inputs) and (3 H, H), the rows of r, z and n below each other.
         bias_ih, bias_hh: (3 H,) or None.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
-    x, h, weight_ih, weight_hh, bias_ih, bias_hh = _tensors(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
-    if x.ndim != 2 or h.ndim != 2 or len(x) != len(h):
-        raise ValueError(f"gru_cell: x (N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
-    _check_parameters("gru_cell", x.shape[1], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
-    gx = matmul(x, weight_ih.T)
-    return _gates(gx if bias_ih is None else gx + bias_ih, h, weight_hh, bias_hh)
+    return _run_gru(False, *_checked("gru_cell", 3, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))[0]
 
 
 @operation
 def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
         bias_hh: Tensor | None = None, reverse: bool = False) -> tuple[Tensor, Tensor]:
-    """A gated recurrent unit run over a sequence x (L, N, inputs) from the state h (N, H).
+    """A gated recurrent unit (see `gru_cell`) run over a sequence x (L, N, inputs) from the state h (N, H).
 
     Returns:
         the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
     """
-    x, h, weight_ih, weight_hh, bias_ih, bias_hh = _tensors(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
-    if x.ndim != 3 or h.ndim != 2 or x.shape[1] != h.shape[0]:
-        raise ValueError(f"gru: x (L, N, inputs) and h (N, H) wanted, got {x.shape} and {h.shape}")
-    if not len(x):
-        raise ValueError("gru: the sequence has no steps")
-    _check_parameters("gru", x.shape[2], h.shape[1], weight_ih, weight_hh, bias_ih, bias_hh)
-    gx = matmul(x, weight_ih.T)  # of all steps at once
-    gx = gx if bias_ih is None else gx + bias_ih
-    states, parts = [None] * len(x), tuple(gx)
-    for t in reversed(range(len(x))) if reverse else range(len(x)):
-        states[t] = h = _gates(parts[t], h, weight_hh, bias_hh)
-    return stack(states), h
+    y = _run_gru(bool(reverse), *_checked("gru", 3, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
+    return y, y[0 if reverse else -1]
+
+
+@operation
+def lstm_cell(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+              bias_hh: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One step of a long short-term memory.
+
+        i, f, o = sigmoid(W x + b + V h + d), a W, b, V and d for each        g = tanh(W_g x + b_g + V_g h + d_g)
+        c' = f c + i g                                                        h' = o tanh(c')
+
+    Args:
+        x: (N, inputs).
+        h, c: (N, H), the state before.
+        weight_ih, weight_hh: (4 H, inputs) and (4 H, H): all W and all V, the rows of i, f, g and o below each other.
+        bias_ih, bias_hh: (4 H,) or None: all b and all d.
+
+    Returns:
+        h' and c', each (N, H).
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    y, c = _run_lstm(False, *_checked("lstm_cell", 4, x, [h, c], weight_ih, weight_hh, bias_ih, bias_hh))
+    return y[0], c
+
+
+@operation
+def lstm(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+         bias_hh: Tensor | None = None, reverse: bool = False) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """A long short-term memory (see `lstm_cell`) run over a sequence x (L, N, inputs) from the state h and c, each (N, H).
+
+    Returns:
+        the states h after each step, (L, N, H), and the last (h, c). With `reverse` time runs backwards.
+    """
+    y, c = _run_lstm(bool(reverse), *_checked("lstm", 4, x, [h, c], weight_ih, weight_hh, bias_ih, bias_hh))
+    return y, (y[0 if reverse else -1], c)

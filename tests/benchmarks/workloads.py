@@ -478,21 +478,25 @@ def _input(shape, device):
     return _rng().standard_normal((n, *shape[1:]), np.float32)
 
 
+def _first(y):
+    return y[0] if isinstance(y, tuple) else y
+
+
 def _layer(shape, backward, ours, theirs, jaxs=None):
     """`ours(mg, nn)` and `theirs(torch)` give a function of one array, `jaxs(jax)` one of it and of the weights behind it; timed
-    is its value, or that and its gradients for a cotangent of ones."""
+    is its value (of several the first), or that and its gradients for a cotangent of ones."""
     def minigrad(device):
         import minigrad as mg
         from minigrad import nn
         x, f = mg.Tensor(_input(shape, device)).to(device), ours(mg, nn)
         f = f.to(device) if isinstance(f, nn.Module) else f
-        cotangent = mg.ones_like(f(x)).detach()
+        cotangent = mg.ones_like(_first(f(x))).detach()
         x.requires_grad = backward
 
         def step():
             x.grad = None
             if backward:
-                f(x).backward(cotangent)
+                _first(f(x)).backward(cotangent)
             else:
                 with mg.no_grad():
                     f(x)
@@ -502,12 +506,12 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
         import torch
         x, f = torch.tensor(_input(shape, device), device=device, requires_grad=backward), theirs(torch)
         f = f.to(device) if isinstance(f, torch.nn.Module) else f
-        cotangent = torch.ones_like(f(x))
+        cotangent = torch.ones_like(_first(f(x)))
 
         def step():
             x.grad = None
             if backward:
-                f(x).backward(cotangent)
+                _first(f(x)).backward(cotangent)
             else:
                 with torch.no_grad():
                     f(x)
@@ -532,7 +536,7 @@ def _layer(shape, backward, ours, theirs, jaxs=None):
     return dict(minigrad=minigrad, torch=torch, **(dict(jax=jax) if jaxs else {}))
 
 
-_ROWS, _MAPS = (64 * 65, 768), (64, 64, 32, 32)
+_ROWS, _MAPS, _SEQUENCES = (64 * 65, 768), (64, 64, 32, 32), (32, 64, 128)
 
 
 def _jax_normalised(axes):
@@ -583,6 +587,10 @@ LAYERS = {
     "depthwise convolution 3x3": (_passes(2, 4), _MAPS, lambda mg, nn: nn.Conv2d(64, 64, 3, padding=1, groups=64),
                                   lambda t: t.nn.Conv2d(64, 64, 3, padding=1, groups=64)),
     "linear": (_products(768), _ROWS, lambda mg, nn: nn.Linear(768, 768), lambda t: t.nn.Linear(768, 768), _jax_linear),
+    "LSTM": (_products(4 * 256), _SEQUENCES, lambda mg, nn: nn.LSTM(128, 128, batch_first=True),
+             lambda t: t.nn.LSTM(128, 128, batch_first=True)),
+    "GRU": (_products(3 * 256), _SEQUENCES, lambda mg, nn: nn.GRU(128, 128, batch_first=True),
+            lambda t: t.nn.GRU(128, 128, batch_first=True)),
     "attention": (_products(2 * 128, 2.5), (16, 12, 128, 32),
                   lambda mg, nn: lambda x: mg.scaled_dot_product_attention(x, x, x),
                   lambda t: lambda x: t.nn.functional.scaled_dot_product_attention(x, x, x))}

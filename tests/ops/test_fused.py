@@ -417,7 +417,9 @@ SEVERAL = {  # fused operations of several inputs, and the shapes of these
     "attention": (lambda q, k, v: mg.scaled_dot_product_attention(q, k, v), [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)]),
     "conv2d": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 5, 5), (4, 3, 2, 2), (4,)]),
     "conv_transpose2d": (lambda x, w, b: mg.conv_transpose2d(x, w, b), [(2, 3, 5, 5), (3, 4, 2, 2), (4,)]),
-    "grid_sample": (lambda x, grid: mg.grid_sample(x, grid), [(2, 3, 5, 5), (2, 2, 2, 2)])}
+    "grid_sample": (lambda x, grid: mg.grid_sample(x, grid), [(2, 3, 5, 5), (2, 2, 2, 2)]),
+    "gru": (lambda *xs: mg.gru(*xs)[0], [(3, 2, 3), (2, 2), (6, 3), (6, 2), (6,), (6,)]),
+    "lstm": (lambda *xs: mg.lstm(*xs)[0], [(3, 2, 3), (2, 2), (2, 2), (8, 3), (8, 2), (8,), (8,)])}
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -509,13 +511,72 @@ def test_resampling_errors():
     assert y.shape == (1, 1, 1, 1)
 
 
+def recurrent_inputs(name, length, n, size, inputs=3):
+    """x, states and parameters of `mg.gru` or `mg.lstm`: their shapes."""
+    gates, states = {"gru": (3, 1), "lstm": (4, 2)}[name]
+    rows = gates * size
+    return [(length, n, inputs), *[(n, size)] * states, (rows, inputs), (rows, size), (rows,), (rows,)]
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
 @QUICK
 @given(data=st.data())
-def test_gru(data):
-    length, n, a, h = (data.draw(st.integers(1, 3)) for _ in range(4))
-    inputs = [data.draw(arrays(s)) for s in ((length, n, a), (n, h), (3 * h, a), (3 * h, h), (3 * h,), (3 * h,))]
-    check_derivatives(lambda *xs: mg.gru(*xs)[0], inputs, rtol=1e-4)
-    check_derivatives(lambda *xs: mg.gru(*xs[:4], reverse=True)[1], inputs[:4], rtol=1e-4)
+def test_recurrent_units(name, data):
+    inputs = [data.draw(arrays(s)) for s in recurrent_inputs(name, *(data.draw(st.integers(1, 3)) for _ in range(3)))]
+    last = (lambda y: y[1]) if name == "gru" else lambda y: y[1][0] + y[1][1] ** 2
+    check_derivatives(lambda *xs: getattr(mg, name)(*xs)[0], inputs, rtol=1e-4)
+    check_derivatives(lambda *xs: last(getattr(mg, name)(*xs, reverse=True)), inputs[:-2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("read", ["all states", "the last state", "both"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length, n, size", [(1, 1, 1), (1, 5, 3), (7, 1, 33), (9, 6, 20), (3, 130, 8)])
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse, read):
+    """Whatever is read of the results; of strided and read-only memory too."""
+    rng = np.random.default_rng(0)
+    made = [rng.normal(size=s[::-1], scale=s[-1] ** -0.5).astype(np.float32).T for s in recurrent_inputs(name, length, n, size)]
+    for x in made:
+        x.flags.writeable = False
+    for given in (made, made[:-1], made[:-2]):
+        results = []
+        for dtype, context in ((np.float32, contextlib.nullcontext()), (np.float64, definitions())):
+            with context:
+                xs = [mg.Tensor(x.astype(dtype, copy=False), requires_grad=True) for x in given]
+                y, last = getattr(mg, name)(*xs, reverse=reverse)
+                assert y.dtype == dtype
+                total = 0
+                if read != "the last state":
+                    total = total + (y * np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)).sum()
+                if read != "all states":
+                    total = total + (last if name == "gru" else last[0] * 2 - last[1]).sum()
+                total.backward()
+                results.append([y, *([last] if name == "gru" else last), *[x.grad for x in xs]])
+        for a, b in zip(*results):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=2e-5 * max(1, abs(b.numpy()).max()))
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_recurrent_units_of_numbers_that_are_none(name):
+    """What is not a number stays with its sample; infinite and huge numbers do what they do to the definition."""
+    rng = np.random.default_rng(0)
+    x, *rest = [rng.normal(size=s) for s in recurrent_inputs(name, 4, 6, 5)]
+    x[1, :4, 0] = np.nan, np.inf, -np.inf, 1e30
+    values = []
+    for dtype, context in ((np.float32, contextlib.nullcontext()), (np.float64, definitions())):
+        with context, np.errstate(all="ignore"):
+            values.append(getattr(mg, name)(*(a.astype(dtype) for a in (x, *rest)))[0].numpy())
+    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5)
+    assert np.isnan(values[0][1:, 0]).all() and np.isfinite(values[0][:, 3:]).all()
+
+
+def test_the_candidate_of_small_and_large_numbers():
+    """With an update gate of 0 the next state is tanh(x), to the last digits of numbers near 0 too."""
+    x = np.concatenate([sign * np.logspace(-30, 3, 4001) for sign in (1, -1)] + [[0, np.inf, -np.inf]]).astype(np.float32)
+    weight = np.zeros((3 * len(x), 1), np.float32)
+    bias = np.concatenate([np.zeros_like(x), np.full_like(x, -np.inf), x])
+    y = mg.gru_cell(mg.zeros(1, 1), mg.zeros(1, len(x)), weight, mg.zeros(3 * len(x), len(x)), bias)
+    np.testing.assert_allclose(y.numpy()[0], np.tanh(x.astype(np.float64)), rtol=6e-7)
 
 
 @pytest.mark.parametrize("graph", [False, True])

@@ -33,17 +33,28 @@ def test_layers_meet_other_channels():
             nn.BatchNorm2d(channels)(mg.Tensor(X))
 
 
-@pytest.mark.parametrize("argument, shape", [("weight_ih", (12, 6)), ("weight_ih", (9, 5)), ("weight_hh", (12, 1)), ("weight_hh", (9, 4)),
-                                             ("bias_ih", (9,)), ("bias_ih", (1,)), ("bias_hh", (12, 1))])
-def test_gru(argument, shape):
-    given = dict(weight_ih=(12, 5), weight_hh=(12, 4), bias_ih=(12,), bias_hh=(12,))
-    right = {name: mg.zeros(s) for name, s in given.items()}
-    wrong = {**right, argument: mg.zeros(shape)}
-    mg.gru_cell(mg.zeros(2, 5), mg.zeros(2, 4), **right)
-    with pytest.raises(ValueError, match=argument):
-        mg.gru_cell(mg.zeros(2, 5), mg.zeros(2, 4), **wrong)
-    with pytest.raises(ValueError, match=argument):
-        mg.gru(mg.zeros(3, 2, 5), mg.zeros(2, 4), **wrong)
+@pytest.mark.parametrize("argument, shape", [
+    ("weight_ih", (4, 6)), ("weight_ih", (3, 5)), ("weight_hh", (4, 1)), ("weight_hh", (3, 4)), ("bias_ih", (3,)),
+    ("bias_ih", (0,)), ("bias_hh", (4, 1))])
+@pytest.mark.parametrize("name, gates, states", [("gru", 3, 1), ("lstm", 4, 2)])
+def test_recurrent_units(name, gates, states, argument, shape):
+    """`shape`: of one gate."""
+    given = dict(weight_ih=(4, 5), weight_hh=(4, 4), bias_ih=(4,), bias_hh=(4,))
+    rows = lambda shape: mg.zeros(gates * shape[0], *shape[1:])
+    right = {name: rows(s) for name, s in given.items()}
+    wrong = {**right, argument: rows(shape)}
+    state = [mg.zeros(2, 4)] * states
+    cell, unit = getattr(mg, name + "_cell"), getattr(mg, name)
+    for call, x in ((cell, mg.zeros(2, 5)), (unit, mg.zeros(3, 2, 5))):
+        call(x, *state, **right)
+        with pytest.raises(ValueError, match=f"^{call.__name__}: {argument} of shape"):
+            call(x, *state, **wrong)
+        for bad in (x[0], x[..., None], x[..., :1, :]):
+            with pytest.raises(ValueError, match=f"^{call.__name__}: x .*N, inputs. and h .*wanted, got"):
+                call(bad, *state, **right)
+        for i in range(states):
+            with pytest.raises(ValueError, match=f"^{call.__name__}: x .*N, inputs. and h .*wanted, got"):
+                call(x, *state[:i], mg.zeros(1, 4), *state[i + 1:], **right)
 
 
 @pytest.mark.parametrize("a, b, axis", [((2,), (1,), 0), ((2, 3), (1, 3), 0), ((2, 3), (3,), -1), ((4, 1, 3), (2, 3), (0, 2))])

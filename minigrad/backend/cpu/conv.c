@@ -44,26 +44,6 @@
 #include <stdlib.h>
 #include "kernels.h"
 
-/* A panel's channels; how many pixels' sums of those fit the registers, beside its line and one number of x. */
-#if defined(__AVX512F__)
-enum { PANEL = 2 * LANES, TILE = 8 };
-#elif defined(__AVX__)
-enum { PANEL = LANES, TILE = 6 };
-#elif defined(__aarch64__)
-enum { PANEL = LANES, TILE = 5 };
-#else
-enum { PANEL = LANES, TILE = 3 };
-#endif
-
-/* The value stays in a register: compilers would rather read it from memory with each product that it takes part in. */
-#if defined(__x86_64__)
-#define KEEP(value) __asm__("" : "+x"(value))
-#elif defined(__aarch64__)
-#define KEEP(value) __asm__("" : "+w"(value))
-#else
-#define KEEP(value)
-#endif
-
 enum { MAX_TAPS = 256 }; /* of a window */
 
 /* Python fills these structs, and Filters below, by the names that it reads here (declarations.py): index_t only. */
@@ -114,17 +94,6 @@ static float *scratch(int which, index_t n)
 
 /* This thread's memory for the places of n pixels. */
 static index_t *places(index_t n) { return (index_t *)scratch(3, 2 * n); }
-
-/* n things in tiles of TILE at most: the first are `larger`, by one. */
-typedef struct { index_t number, least, larger; } Tiles;
-
-static Tiles tiles_of(index_t n)
-{
-    index_t number = pieces(n, TILE);
-    return (Tiles){number, n / number, n % number};
-}
-
-INLINE index_t width_of(const Tiles *tiles, index_t k) { return tiles->least + (k < tiles->larger); }
 
 /* Where the pixels of a block lie that has these strides. */
 static void fill_places(index_t *place, index_t image, index_t row, index_t column, index_t images, index_t rows,

@@ -27,10 +27,41 @@ enum { LANES = 16, WIDTH = 4 };
 /* A register's floats, at any address. */
 typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
+/* A panel's channels; how many rows (or pixels) of sums of those fit the registers, beside its line and one number. */
+#if defined(__AVX512F__)
+enum { PANEL = 2 * LANES, TILE = 8 };
+#elif defined(__AVX__)
+enum { PANEL = LANES, TILE = 6 };
+#elif defined(__aarch64__)
+enum { PANEL = LANES, TILE = 5 };
+#else
+enum { PANEL = LANES, TILE = 3 };
+#endif
+
+/* The value stays in a register: compilers would rather read it from memory with each product that it takes part in. */
+#if defined(__x86_64__)
+#define KEEP(value) __asm__("" : "+x"(value))
+#elif defined(__aarch64__)
+#define KEEP(value) __asm__("" : "+w"(value))
+#else
+#define KEEP(value)
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* How many pieces of this size cover n. */
 INLINE index_t pieces(index_t n, index_t size) { return (n + size - 1) / size; }
+
+/* n things in tiles of TILE at most: the first are `larger`, by one. */
+typedef struct { index_t number, least, larger; } Tiles;
+
+INLINE Tiles tiles_of(index_t n)
+{
+    index_t number = pieces(n, TILE);
+    return (Tiles){number, n / number, n % number};
+}
+
+INLINE index_t width_of(const Tiles *tiles, index_t k) { return tiles->least + (k < tiles->larger); }
 
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -98,6 +129,21 @@ INLINE float sigmoid(float x)
 {
     float y = 1.0f / (1.0f + bounded_exponential(-x));
     return x < -87.0f ? 0.0f : y;
+}
+
+/* tanh(x) as x P(x^2) / Q(x^2), fitted so that the largest relative error is smallest, 3e-7 with the rounding; 1 beyond 9. */
+INLINE float hyperbolic_tangent(float x)
+{
+    float in = bounded(x, 9.0f), s = in * in, p = 1.33543161e-08f, q = 7.77641783e-07f;
+    p = p * s + 2.06088358e-05f;
+    p = p * s + 3.49557321e-03f;
+    p = p * s + 1.33810131e-01f;
+    p = p * s + 1.0f;
+    q = q * s + 3.28561039e-04f;
+    q = q * s + 2.58769255e-02f;
+    q = q * s + 4.67143287e-01f;
+    q = q * s + 1.0f;
+    return bounded(in * p / q, 1.0f);
 }
 
 /* x - top for a row's largest element `top`: 0 there, although infinity minus itself is NaN. */

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths
-from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, rows
+from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, recurrent, rows
 from .memory import empty
 from .native import kernel
 
@@ -109,6 +109,31 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
     return dqkv, dmask
 
 
+# -- recurrent units ---------------------------------------------------------------------------------------------------
+
+
+def _lstm(*arrays, reverse):
+    y, last, *residuals = recurrent.lstm(*arrays, reverse=reverse)
+    return (y, last), residuals
+
+
+def _lstm_backward(gs, outs, residuals, wanted, gx, *arrays, reverse):
+    return recurrent.lstm_backward(*gs, *arrays, outs[0], *residuals, reverse)
+
+
+def _gru(gx, h, weight, *bias, reverse):
+    y, *residuals = recurrent.gru(gx, h, weight, *bias or [None], reverse=reverse)
+    return y, residuals
+
+
+def _gru_backward(g, out, residuals, wanted, gx, h, weight, *bias, reverse):
+    return recurrent.gru_backward(g, h, weight, out, *residuals, reverse)[:3 + len(bias)]
+
+
+def _has(name):
+    return lambda *arrays, reverse: kernel(name, *arrays) is not None
+
+
 # -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
 
 
@@ -148,5 +173,7 @@ PATHS = {
     "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
+    "gru": Path(_gru, _gru_backward, reads_out=True, serves=_has("gru")),
+    "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_has("lstm"), all_outputs=True),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

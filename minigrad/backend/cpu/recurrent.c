@@ -1,0 +1,211 @@
+/* Recurrent units over whole sequences. Read the plain definition first (minigrad/ops/recurrent.py).
+
+   Arrays are dense: of `steps` times, `samples` and, side by side, the gates' `size` numbers each. A thread takes some samples
+   through all the times, since samples know nothing of each other: it never waits for another. At each time the states are
+   multiplied with the weights, and one pass over the sums makes the gates and the next states.
+
+   The weights are packed once for all times, into panels as in `conv.c`: of PANEL outputs, a line for each input. */
+#include "kernels.h"
+
+/* The weight of output o and input k, w[o across + k down], for `outputs` and `inputs`, zeros beyond. */
+static void pack(const float *w, index_t across, index_t down, index_t outputs, index_t inputs, float *panels)
+{
+    index_t number = pieces(outputs, PANEL);
+    PARALLEL(outputs * inputs > 1 << 16)
+    for (index_t p = 0; p < number; p++) {
+        index_t full = outputs - p * PANEL < PANEL ? outputs - p * PANEL : PANEL;
+        float *line = panels + p * PANEL * inputs;
+        for (index_t k = 0; k < inputs; k++, line += PANEL)
+            for (index_t o = 0; o < PANEL; o++) line[o] = o < full ? w[(p * PANEL + o) * across + k * down] : 0;
+    }
+}
+
+/* P rows of x, `inputs` numbers each, by a panel: added to `full` numbers of as many rows of `out`. The inputs go to S sums in
+   turn: a product need not wait for the one before it. */
+INLINE void tile(int P, int S, const float *x, const float *line, index_t inputs, float *out, index_t outputs, index_t full)
+{
+    enum { V = PANEL / WIDTH };
+    vector sum[S][P][V];
+    UNROLL for (int s = 0; s < S; s++)
+        UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int v = 0; v < V; v++) sum[s][p][v] = (vector){0};
+    index_t k = 0;
+    for (; k + S <= inputs; k += S)
+        UNROLL for (int s = 0; s < S; s++, line += PANEL) {
+            vector kept[V];
+            UNROLL for (int v = 0; v < V; v++) {
+                vector part = *(const vector *)(line + v * WIDTH);
+                KEEP(part);
+                kept[v] = part;
+            }
+            UNROLL for (int p = 0; p < P; p++)
+                UNROLL for (int v = 0; v < V; v++) sum[s][p][v] += x[p * inputs + k + s] * kept[v];
+        }
+    for (; k < inputs; k++, line += PANEL)
+        UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int v = 0; v < V; v++) sum[0][p][v] += x[p * inputs + k] * *(const vector *)(line + v * WIDTH);
+    UNROLL for (int p = 0; p < P; p++) {
+        float *to = out + p * outputs;
+        UNROLL for (int v = 0; v < V; v++) {
+            UNROLL for (int s = 1; s < S; s++) sum[0][p][v] += sum[s][p][v];
+            if (full == PANEL)
+                *(vector *)(to + v * WIDTH) += sum[0][p][v];
+            else
+                for (int i = 0; i < WIDTH && v * WIDTH + i < full; i++) to[v * WIDTH + i] += sum[0][p][v][i];
+        }
+    }
+}
+
+/* out (rows, outputs) += x (rows, inputs) by the packed weights. */
+static void add_product(const float *x, const float *panels, index_t rows, index_t inputs, index_t outputs, float *out)
+{
+    Tiles tiles = tiles_of(rows);
+    for (index_t o = 0; o < outputs; o += PANEL, panels += PANEL * inputs) {
+        index_t full = outputs - o < PANEL ? outputs - o : PANEL;
+        for (index_t k = 0, row = 0; k < tiles.number; row += width_of(&tiles, k++)) {
+            const float *in = x + row * inputs;
+            float *to = out + row * outputs + o;
+#define TILED(P, S) case P: if (P <= TILE) tile(P, S, in, panels, inputs, to, outputs, full); break;
+            switch (width_of(&tiles, k)) {
+                TILED(1, 4) TILED(2, 2) TILED(3, 1) TILED(4, 1) TILED(5, 1) TILED(6, 1) TILED(7, 1) TILED(8, 1)
+            }
+        }
+    }
+}
+
+/* The loop behind it runs over parts of the samples: those from `first` on, `rows` of them, see BEGIN. */
+#define PARTS                                                                                                                 \
+    index_t team = samples * steps * size * size > 1 << 16 ? at_most(samples) : 1;                                           \
+    PARALLEL_BY(team, 1)                                                                                                      \
+    for (index_t part = 0; part < team; part++)
+#define BEGIN index_t first = samples * part / team, rows = samples * (part + 1) / team - first
+
+/* The time of step s. */
+INLINE index_t time_of(index_t s, index_t steps, int reverse) { return reverse ? steps - 1 - s : s; }
+
+/* y (steps, samples, size), the states; cells alike; gates (steps, samples, 4 size): i, f, g and o. */
+void lstm(const float *gx, const float *h, const float *c, const float *weight, float *panels, float *y, float *cells, float *gates,
+          index_t steps, index_t samples, index_t size, int reverse)
+{
+    pack(weight, size, 1, 4 * size, size, panels);
+    PARTS {
+        BEGIN;
+        const float *state = h + first * size, *cell = c + first * size;
+        for (index_t s = 0; s < steps; s++) {
+            index_t at = time_of(s, steps, reverse) * samples + first;
+            float *sums = gates + 4 * at * size, *next = y + at * size, *next_cell = cells + at * size;
+            memcpy(sums, gx + 4 * at * size, 4 * rows * size * sizeof(float));
+            add_product(state, panels, rows, size, 4 * size, sums);
+            for (index_t r = 0; r < rows; r++) {
+                float *i = sums + 4 * r * size, *f = i + size, *g = f + size, *o = g + size;
+                PRAGMA(omp simd) for (index_t j = 0; j < size; j++) {
+                    i[j] = sigmoid(i[j]);
+                    f[j] = sigmoid(f[j]);
+                    g[j] = hyperbolic_tangent(g[j]);
+                    o[j] = sigmoid(o[j]);
+                    float now = f[j] * cell[r * size + j] + i[j] * g[j];
+                    next_cell[r * size + j] = now;
+                    next[r * size + j] = o[j] * hyperbolic_tangent(now);
+                }
+            }
+            state = next;
+            cell = next_cell;
+        }
+    }
+}
+
+/* The gradients in gx (dgates), h and c for those of y, which may be missing (NULL), and of the last cell, which is in dc. */
+void lstm_backward(const float *dy, const float *c, const float *weight, float *panels, const float *cells, const float *gates,
+                   float *dgates, float *dh, float *dc, index_t steps, index_t samples, index_t size, int reverse)
+{
+    pack(weight, 1, size, size, 4 * size, panels);
+    PARTS {
+        BEGIN;
+        float *dstate = dh + first * size, *dcell = dc + first * size;
+        memset(dstate, 0, rows * size * sizeof(float));
+        for (index_t s = steps - 1; s >= 0; s--) {
+            index_t at = time_of(s, steps, reverse) * samples + first;
+            const float *before = s ? cells + (time_of(s - 1, steps, reverse) * samples + first) * size : c + first * size;
+            for (index_t r = 0; r < rows; r++) {
+                const float *i = gates + 4 * (at + r) * size, *f = i + size, *g = f + size, *o = g + size;
+                float *di = dgates + 4 * (at + r) * size, *df = di + size, *dg = df + size, *d_o = dg + size;
+                if (dy)
+                    for (index_t j = 0; j < size; j++) dstate[r * size + j] += dy[(at + r) * size + j];
+                PRAGMA(omp simd) for (index_t j = 0; j < size; j++) {
+                    float out = hyperbolic_tangent(cells[(at + r) * size + j]), d = dstate[r * size + j];
+                    float inside = dcell[r * size + j] + d * o[j] * (1 - out * out);
+                    d_o[j] = d * out * o[j] * (1 - o[j]);
+                    di[j] = inside * g[j] * i[j] * (1 - i[j]);
+                    df[j] = inside * before[r * size + j] * f[j] * (1 - f[j]);
+                    dg[j] = inside * i[j] * (1 - g[j] * g[j]);
+                    dcell[r * size + j] = inside * f[j];
+                }
+            }
+            memset(dstate, 0, rows * size * sizeof(float));
+            add_product(dgates + 4 * at * size, panels, rows, 4 * size, size, dstate);
+        }
+    }
+}
+
+/* y (steps, samples, size), the states; gates (steps, samples, 3 size): r, z and n; hidden (steps, samples, size), what r is
+   multiplied by. */
+void gru(const float *gx, const float *h, const float *weight, const float *bias, float *panels, float *y, float *gates, float *hidden,
+         index_t steps, index_t samples, index_t size, int reverse)
+{
+    pack(weight, size, 1, 3 * size, size, panels);
+    PARTS {
+        BEGIN;
+        const float *state = h + first * size;
+        for (index_t s = 0; s < steps; s++) {
+            index_t at = time_of(s, steps, reverse) * samples + first;
+            float *sums = gates + 3 * at * size, *next = y + at * size;
+            memset(sums, 0, 3 * rows * size * sizeof(float));
+            if (bias)
+                for (index_t r = 0; r < rows; r++) memcpy(sums + 3 * r * size, bias, 3 * size * sizeof(float));
+            add_product(state, panels, rows, size, 3 * size, sums);
+            for (index_t row = 0; row < rows; row++) {
+                const float *given = gx + 3 * (at + row) * size;
+                float *r = sums + 3 * row * size, *z = r + size, *n = z + size;
+                PRAGMA(omp simd) for (index_t j = 0; j < size; j++) {
+                    hidden[(at + row) * size + j] = n[j];
+                    r[j] = sigmoid(given[j] + r[j]);
+                    z[j] = sigmoid(given[size + j] + z[j]);
+                    n[j] = hyperbolic_tangent(given[2 * size + j] + r[j] * n[j]);
+                    next[row * size + j] = n[j] + z[j] * (state[row * size + j] - n[j]);
+                }
+            }
+            state = next;
+        }
+    }
+}
+
+/* The gradients in gx, in what the weights add to it (dsums) and in h, for that of y. */
+void gru_backward(const float *dy, const float *h, const float *weight, float *panels, const float *y, const float *gates,
+                  const float *hidden, float *dgx, float *dsums, float *dh, index_t steps, index_t samples, index_t size,
+                  int reverse)
+{
+    pack(weight, 1, size, size, 3 * size, panels);
+    PARTS {
+        BEGIN;
+        float *dstate = dh + first * size;
+        memset(dstate, 0, rows * size * sizeof(float));
+        for (index_t s = steps - 1; s >= 0; s--) {
+            index_t at = time_of(s, steps, reverse) * samples + first;
+            const float *before = s ? y + (time_of(s - 1, steps, reverse) * samples + first) * size : h + first * size;
+            for (index_t row = 0; row < rows; row++) {
+                const float *r = gates + 3 * (at + row) * size, *z = r + size, *n = z + size;
+                float *given = dgx + 3 * (at + row) * size, *added = dsums + 3 * (at + row) * size;
+                PRAGMA(omp simd) for (index_t j = 0; j < size; j++) {
+                    float d = dstate[row * size + j] + dy[(at + row) * size + j];
+                    float dn = d * (1 - z[j]) * (1 - n[j] * n[j]);
+                    given[j] = added[j] = dn * hidden[(at + row) * size + j] * r[j] * (1 - r[j]);
+                    given[size + j] = added[size + j] = d * (before[row * size + j] - n[j]) * z[j] * (1 - z[j]);
+                    given[2 * size + j] = dn;
+                    added[2 * size + j] = dn * r[j];
+                    dstate[row * size + j] = d * z[j];
+                }
+            }
+            add_product(dsums + 3 * at * size, panels, rows, 3 * size, size, dstate);
+        }
+    }
+}
