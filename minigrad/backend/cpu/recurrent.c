@@ -4,7 +4,8 @@
    through all the times, since samples know nothing of each other: it never waits for another. At each time the states are
    multiplied with the weights, and one pass over the sums makes the gates and the next states.
 
-   The weights are packed once for all times, into panels as in `conv.c`: of PANEL outputs, a line for each input. */
+   The weights are packed once for all times, into panels (the memory is given) as in `conv.c`: of PANEL outputs, a line for
+   each input. */
 #include "kernels.h"
 
 /* The weight of output o and input k, w[o across + k down], for `outputs` and `inputs`, zeros beyond. */
@@ -73,23 +74,24 @@ static void add_product(const float *x, const float *panels, index_t rows, index
     }
 }
 
-/* The loop behind it runs over parts of the samples: those from `first` on, `rows` of them, see BEGIN. */
-#define PARTS                                                                                                                 \
-    index_t team = samples * steps * size * size > 1 << 16 ? at_most(samples) : 1;                                           \
-    PARALLEL_BY(team, 1)                                                                                                      \
-    for (index_t part = 0; part < team; part++)
-#define BEGIN index_t first = samples * part / team, rows = samples * (part + 1) / team - first
+/* How many threads share the samples. */
+INLINE index_t team_of(index_t steps, index_t samples, index_t size)
+{
+    return steps * samples * size * size > 1 << 16 ? at_most(samples) : 1;
+}
 
 /* The time of step s. */
 INLINE index_t time_of(index_t s, index_t steps, int reverse) { return reverse ? steps - 1 - s : s; }
 
 /* y (steps, samples, size), the states; cells alike; gates (steps, samples, 4 size): i, f, g and o. */
-void lstm(const float *gx, const float *h, const float *c, const float *weight, float *panels, float *y, float *cells, float *gates,
-          index_t steps, index_t samples, index_t size, int reverse)
+void lstm(const float *gx, const float *h, const float *c, const float *weight, float *panels, float *y, float *cells,
+          float *gates, index_t steps, index_t samples, index_t size, int reverse)
 {
     pack(weight, size, 1, 4 * size, size, panels);
-    PARTS {
-        BEGIN;
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
         const float *state = h + first * size, *cell = c + first * size;
         for (index_t s = 0; s < steps; s++) {
             index_t at = time_of(s, steps, reverse) * samples + first;
@@ -115,12 +117,15 @@ void lstm(const float *gx, const float *h, const float *c, const float *weight, 
 }
 
 /* The gradients in gx (dgates), h and c for those of y, which may be missing (NULL), and of the last cell, which is in dc. */
-void lstm_backward(const float *dy, const float *c, const float *weight, float *panels, const float *cells, const float *gates,
-                   float *dgates, float *dh, float *dc, index_t steps, index_t samples, index_t size, int reverse)
+void lstm_backward(const float *dy, const float *c, const float *weight, float *panels, const float *cells,
+                   const float *gates, float *dgates, float *dh, float *dc, index_t steps, index_t samples, index_t size,
+                   int reverse)
 {
     pack(weight, 1, size, size, 4 * size, panels);
-    PARTS {
-        BEGIN;
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
         float *dstate = dh + first * size, *dcell = dc + first * size;
         memset(dstate, 0, rows * size * sizeof(float));
         for (index_t s = steps - 1; s >= 0; s--) {
@@ -149,12 +154,14 @@ void lstm_backward(const float *dy, const float *c, const float *weight, float *
 
 /* y (steps, samples, size), the states; gates (steps, samples, 3 size): r, z and n; hidden (steps, samples, size), what r is
    multiplied by. */
-void gru(const float *gx, const float *h, const float *weight, const float *bias, float *panels, float *y, float *gates, float *hidden,
-         index_t steps, index_t samples, index_t size, int reverse)
+void gru(const float *gx, const float *h, const float *weight, const float *bias, float *panels, float *y, float *gates,
+         float *hidden, index_t steps, index_t samples, index_t size, int reverse)
 {
     pack(weight, size, 1, 3 * size, size, panels);
-    PARTS {
-        BEGIN;
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
         const float *state = h + first * size;
         for (index_t s = 0; s < steps; s++) {
             index_t at = time_of(s, steps, reverse) * samples + first;
@@ -185,8 +192,10 @@ void gru_backward(const float *dy, const float *h, const float *weight, float *p
                   int reverse)
 {
     pack(weight, 1, size, size, 3 * size, panels);
-    PARTS {
-        BEGIN;
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
         float *dstate = dh + first * size;
         memset(dstate, 0, rows * size * sizeof(float));
         for (index_t s = steps - 1; s >= 0; s--) {
