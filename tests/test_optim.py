@@ -40,7 +40,8 @@ def in_torch(make, steps=7, seed=0):
     ("SGD", dict(lr=0.1)), ("SGD", dict(lr=0.1, momentum=0.9, weight_decay=0.01)),
     ("SGD", dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
     ("Adam", dict(lr=0.1)), ("Adam", dict(lr=0.1, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)),
-    ("AdamW", dict(lr=0.1, weight_decay=0.1))])
+    ("AdamW", dict(lr=0.1, weight_decay=0.1)), ("RMSprop", {}),
+    ("RMSprop", dict(lr=0.1, alpha=0.5, eps=1e-3, weight_decay=0.1, momentum=0.9))])
 def test_as_pytorch(name, settings):
     for ours, theirs in zip(run(lambda ps: getattr(optim, name)(ps, **settings)),
                             in_torch(lambda module, ps: getattr(module, name)(ps, **settings))):
@@ -51,7 +52,8 @@ def in_groups(module, name, settings, parameter, tensor, late, steps=7):
     """Parameters after steps in which one group is frozen at first, one has a rate of its own, and one lacks gradients."""
     rng = np.random.default_rng(0)
     params = [parameter(rng.normal(size=s)) for s in ((3, 4), (4,), (2,), (5,))]
-    own = {"weight_decay": 0.3} | ({"momentum": 0.0, "nesterov": False} if name == "SGD" else {"betas": (0.5, 0.6)})
+    other = {"SGD": {"momentum": 0.0, "nesterov": False}, "RMSprop": {"alpha": 0.5}}.get(name, {"betas": (0.5, 0.6)})
+    own = {"weight_decay": 0.3, **other}
     groups = [{"params": params[:2]}, {"params": params[2:3], "lr": 0.02}, {"params": params[3:], **own}]
     optimizer = getattr(module, name)(groups, lr=0.1, **settings)
     for step in range(steps):
@@ -67,7 +69,7 @@ def in_groups(module, name, settings, parameter, tensor, late, steps=7):
 @pytest.mark.parametrize("late", [1, 3])
 @pytest.mark.parametrize("name, settings", [
     ("SGD", {}), ("SGD", dict(momentum=0.9, weight_decay=0.01)), ("SGD", dict(momentum=0.9, nesterov=True)),
-    ("Adam", dict(weight_decay=0.1)), ("AdamW", {})])
+    ("Adam", dict(weight_decay=0.1)), ("AdamW", {}), ("RMSprop", dict(momentum=0.9))])
 def test_groups_as_pytorch(name, settings, late):
     torch = pytest.importorskip("torch")
     ours = in_groups(optim, name, settings, nn.Parameter, mg.Tensor, late)
@@ -238,7 +240,7 @@ def test_a_tied_parameter_is_averaged_under_each_of_its_names():
 
 # -- groups, settings and states ---------------------------------------------------------------------------------------
 
-KINDS = {"SGD": {}, "momentum": dict(momentum=0.9), "LARS": {}, "Adam": {}, "AdamW": {}, "LAMB": {}}
+KINDS = {"SGD": {}, "momentum": dict(momentum=0.9), "LARS": {}, "Adam": {}, "AdamW": {}, "LAMB": {}, "RMSprop": {}}
 
 
 def made(kind, params, lr=0.1, **settings):
@@ -316,7 +318,8 @@ def test_the_frozen_and_those_without_gradients_stay_as_they_are(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_of_one_group_has_the_names_of_old_checkpoints(kind):
-    slots = {"SGD": [], "momentum": ["velocity"], "LARS": ["velocity"]}.get(kind, ["mean", "square"])
+    slots = {"SGD": [], "momentum": ["velocity"], "LARS": ["velocity"], "RMSprop": ["square", "velocity"]}.get(
+        kind, ["mean", "square"])
     optimizer = stepped(made(kind, parameters((2, 3), 4)), 2)
     state = optimizer.state_dict()
     assert list(state) == [f"{slot}.{i}" for slot in slots for i in range(2)] + ["steps", "lr"]
@@ -427,7 +430,8 @@ NUMBERS = [(-1.0, ValueError), (math.nan, ValueError), (math.inf, ValueError), (
            (None, TypeError), (mg.Tensor(0.1), TypeError), (np.ones(1), TypeError)]
 
 
-SETTINGS = {"SGD": ("momentum",), "LARS": ("momentum", "trust"), **dict.fromkeys(("Adam", "AdamW", "LAMB"), ("eps", "betas"))}
+SETTINGS = {"SGD": ("momentum",), "LARS": ("momentum", "trust"), "RMSprop": ("alpha", "eps", "momentum"),
+            **dict.fromkeys(("Adam", "AdamW", "LAMB"), ("eps", "betas"))}
 
 
 @pytest.mark.parametrize("kind, name", [
@@ -462,9 +466,10 @@ def test_settings_that_do_not_go_together_are_refused():
             kind([p], 0.1, 0.9, nesterov=1)
     with pytest.raises(ValueError, match="no ratio"):
         optim.SGD([{"params": [p], "lr": 0.1}, {"params": [q]}], 0.0)
-    with pytest.raises(ValueError, match="eps"):
-        optim.Adam([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))]}])
-    optim.Adam([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))], "eps": 1e-3}])
+    for kind in (optim.Adam, optim.RMSprop):
+        with pytest.raises(ValueError, match="eps"):
+            kind([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))]}])
+        kind([{"params": [p]}, {"params": [nn.Parameter(np.ones(2, np.float16))], "eps": 1e-3}])
 
 
 def test_an_optimiser_of_ones_own():

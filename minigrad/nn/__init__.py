@@ -3,8 +3,8 @@ from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
     BatchNorm2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath, Dropout, ELU, Embedding, Flatten, GELU,
-    GroupNorm, Hardswish, Identity, LayerNorm, LeakyReLU, Linear, MaxPool1d, MaxPool2d, Mish, PReLU, RMSNorm, ReLU, ReLU6,
-    SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
+    GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm, LeakyReLU, Linear, MaxPool1d, MaxPool2d, Mish,
+    PReLU, PixelShuffle, RMSNorm, ReLU, ReLU6, SiLU, Sigmoid, Softmax, Softplus, Tanh, Upsample, WeightNorm)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
     TripletMarginLoss)
@@ -13,5 +13,5 @@ from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,
     WideResNet, efficientnet_lite, load_clip, load_encoder, load_published, load_text_encoder, published_state,
     resize_positions, resnet18, resnet50)
-from .recurrent import GRU, GRUCell, LSTM, LSTMCell
+from .recurrent import GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell
 from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer

@@ -237,6 +237,16 @@ class Upsample(Module):
         return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)
 
 
+class PixelShuffle(Module):
+    """`pixel_shuffle`."""
+
+    def __init__(self, upscale_factor: int):
+        (self.upscale_factor,) = sizes(self, 1, upscale_factor=upscale_factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.pixel_shuffle(x, self.upscale_factor)
+
+
 class Flatten(Module):
     """The axes from `start_dim` to `end_dim` joined into one."""
 
@@ -346,6 +356,35 @@ class GroupNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, eps=self.eps)
+
+
+class InstanceNorm2d(Module):
+    """Each channel of each image normalised by its own mean and variance: `group_norm` with a group per channel.
+
+    Ulyanov, Vedaldi and Lempitsky 2016, arXiv:1607.08022. As in PyTorch there is no weight and bias unless `affine`. ValueError
+    where, in training, a channel has a single number: it would always be 0.
+    """
+
+    dims = "(N, C, H, W)"
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False):
+        (self.num_features,) = sizes(self, 1, num_features=num_features)
+        self.eps = real(type(self).__name__, "eps", eps, 0)
+        self.weight, self.bias = _affine((num_features,), affine, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
+        if x.ndim != self.dims.count(",") + 1 or x.shape[1] != self.num_features:
+            raise ValueError(f"{type(self).__name__}: {self.dims} with C = {self.num_features} wanted, got shape {x.shape}")
+        if self.training and math.prod(x.shape[2:]) == 1:
+            raise ValueError(f"{type(self).__name__}: more than one number for each channel wanted, got shape {x.shape}")
+        return ops.group_norm(x, self.num_features, self.weight, self.bias, eps=self.eps)
+
+
+class InstanceNorm1d(InstanceNorm2d):
+    """`InstanceNorm2d` of (N, C, L)."""
+
+    dims = "(N, C, L)"
 
 
 class WeightNorm(Module):

@@ -1,10 +1,12 @@
 """Recurrent layers. Parameter names and the order of the gates are PyTorch's."""
 from .. import ops
 from ..backend import xp
-from ..ops.geometry import real
+from ..ops.geometry import one_of, real
 from ..tensor import Tensor, as_tensor
 from .layers import sizes, uniform
 from .module import Module
+
+NONLINEARITIES = "tanh", "relu"  # of Elman's unit
 
 
 class _Cell(Module):
@@ -25,6 +27,22 @@ class _Cell(Module):
         if x.ndim != 2:
             raise ValueError(f"{type(self).__name__}: an input (N, {self.weight_ih.shape[1]}) wanted, got shape {x.shape}")
         return x
+
+
+class RNNCell(_Cell):
+    """One step of Elman's unit, see `RNN`: (N, input_size) and the state (N, hidden_size) or None to the next state."""
+
+    gates = 1
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"):
+        super().__init__(input_size, hidden_size, bias)
+        self.nonlinearity = one_of("RNNCell", "nonlinearity", nonlinearity, NONLINEARITIES)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        x = self._rows(x)
+        (h,) = _states(self, x, (x.shape[0], self.hidden_size), None if h is None else (h,), 1)
+        y = ops.linear(x, self.weight_ih, self.bias_ih) + ops.linear(h, self.weight_hh, self.bias_hh)
+        return getattr(ops, self.nonlinearity)(y)
 
 
 class GRUCell(_Cell):
@@ -98,6 +116,35 @@ class _Recurrent(Module):
                 last.append(end)
             x = outputs[0] if directions == 1 else ops.concatenate(outputs, 2)
         return (x.swapaxes(0, 1) if self.batch_first else x), [ops.stack(part) for part in zip(*last)]
+
+
+class RNN(_Recurrent):
+    """Layers of Elman's unit on top of each other (Elman 1990), h' = f(W_ih x + b_ih + W_hh h + b_hh).
+
+    Args:
+        nonlinearity: f, "tanh" or "relu". The other arguments, and the names of the parameters, are those of `GRU`.
+    """
+
+    gates = 1
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
+                 batch_first: bool = False, *, dropout: float = 0.0, bidirectional: bool = False):
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout=dropout, bidirectional=bidirectional)
+        self.nonlinearity = one_of("RNN", "nonlinearity", nonlinearity, NONLINEARITIES)
+
+    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
+        if not len(x):
+            raise ValueError("RNN: the sequence has no steps")
+        (h,), f, outputs = state, getattr(ops, self.nonlinearity), [None] * len(x)
+        gx = tuple(ops.linear(x, weight_ih, bias_ih))  # of all steps at once
+        for t in reversed(range(len(x))) if reverse else range(len(x)):
+            outputs[t] = h = f(gx[t] + ops.linear(h, weight_hh, bias_hh))
+        return ops.stack(outputs), (h,)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As of `GRU`."""
+        y, (h,) = self._run(x, None if h is None else (h,), 1)
+        return y, h
 
 
 class GRU(_Recurrent):

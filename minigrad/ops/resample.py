@@ -16,7 +16,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
 from .elementwise import _as_float, floor, where
-from .geometry import Pair, one_of, pair, real, several
+from .geometry import Pair, one_of, pair, real, several, whole
 from .index import getitem
 
 
@@ -203,6 +203,23 @@ def _grid_sample(x, grid, align_corners, border):
 
 
 _fused_grid_sample = Fused("grid_sample", _grid_sample)
+
+
+@operation
+def pixel_shuffle(x: TensorLike, upscale_factor: int) -> Tensor:
+    """Channels laid out as pixels: (N, C r^2, H, W) to (N, C, r H, r W), r the `upscale_factor`.
+
+    Channel c r^2 + i r + j becomes the pixels (r h + i, r w + j) of channel c (Shi et al. 2016, arXiv:1609.05158).
+
+    Raises:
+        ValueError: the channels do not divide by r^2, or a factor below 1.
+    """
+    x, r = as_tensor(x), whole("pixel_shuffle", "upscale_factor", upscale_factor, 1)
+    if x.ndim != 4 or x.shape[1] % r**2:
+        raise ValueError(f"pixel_shuffle: images (N, C, H, W) with C divisible by {r**2} wanted, got shape {x.shape}")
+    n, c, height, width = x.shape
+    y = x.reshape(n, c // r**2, r, r, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return y.reshape(n, c // r**2, r * height, r * width)
 
 
 @operation

@@ -4,5 +4,6 @@ from .clip import clip_grad_norm, clip_grad_norm_
 from .ema import EMA
 from .half import LossScaler
 from .optimizer import Optimizer
+from .rmsprop import RMSprop
 from .schedule import cosine_decay, step_decay
 from .sgd import LARS, SGD

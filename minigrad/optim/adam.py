@@ -27,14 +27,10 @@ class Adam(Optimizer):
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def checked(self, settings, params=()):
-        betas, eps = settings["betas"], self.number(settings, "eps")
+        betas, eps = settings["betas"], self.eps(settings, params)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"{self._owner}: betas must be a pair of numbers, not {betas!r:.60}")
         pair = {f"betas[{i}]": beta for i, beta in enumerate(betas)}
-        vanishing = [p.dtype for p in params if eps and p.dtype.type(eps) == 0]
-        if vanishing:
-            raise ValueError(f"{self._owner}: eps {eps} is 0 in {vanishing[0]}; keep the parameters in float32 and convert "
-                             "them for each step, as LossScaler describes")
         return super().checked(settings) | {"betas": tuple(self.number(pair, name, below=1) for name in pair), "eps": eps}
 
     def settings(self, group, lr, t):

@@ -107,6 +107,15 @@ class Optimizer:
         """The setting of this name as a float, checked to be in [0, below)."""
         return number(settings[name], f"{self._owner}: {name}", below)
 
+    def eps(self, settings: dict, params: Sequence[Tensor]) -> float:
+        """The setting "eps", not negative. ValueError: in the dtype of one of the parameters it would be 0."""
+        eps = self.number(settings, "eps")
+        vanishing = [p.dtype for p in params if eps and p.dtype.type(eps) == 0]
+        if vanishing:
+            raise ValueError(f"{self._owner}: eps {eps} is 0 in {vanishing[0]}; keep the parameters in float32 and convert "
+                             "them for each step, as LossScaler describes")
+        return eps
+
     def new_state(self, p: Any, group: dict) -> dict:
         """The state of a new parameter, whose array is `p`: an array for each of `slots`."""
         return {name: xp(p).zeros_like(p) for name in self.slots}

@@ -268,6 +268,7 @@ for axes in (1, 2):
 group("adaptive_avg_pool2d adaptive_max_pool2d", lambda d: c(images(d), d.pick(1, 2, 3, (2, None), (d.int(1, 4), d.int(1, 4)))))
 group("adaptive_avg_pool1d adaptive_max_pool1d",
       lambda d: c(d.x((d.int(0, 2), d.pick(1, 2, 3, 16), d.int(1, 6))), d.pick(1, 2, 3)))
+group("pixel_shuffle", lambda d: c(d.x((d.int(0, 2), d.pick(4, 8), *d.shape(2, 2)), dtype=d.near()), d.pick(1, 2)))
 group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
     {"scale_factor": d.pick(2, 1.5, 3.0)}),
                                  **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
@@ -444,9 +445,11 @@ CHOICES = {
     "LayerNorm": layer(of((2, 3, 4), (0, 3, 4)), 4, eps=[0.1], elementwise_affine=[False], bias=[False]),
     "RMSNorm": layer(of((2, 3, 4)), 4, eps=[0.1], elementwise_affine=[False]),
     "GroupNorm": layer(IMAGES, 2, 4, eps=[0.1], affine=[False]),
-    "GRU LSTM": layer(of((3, 2, 4), (1, 1, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True],
+    "InstanceNorm1d": layer(of((3, 4, 5)), 4, eps=[0.1], affine=[True]),
+    "InstanceNorm2d": layer(IMAGES, 4, eps=[0.1], affine=[True]), "PixelShuffle": layer(IMAGES, 2),
+    "GRU LSTM RNN": layer(of((3, 2, 4), (1, 1, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True],
                       bidirectional=[True]),
-    "GRUCell LSTMCell": layer(of((2, 4)), 4, 3, bias=[False]),
+    "GRUCell LSTMCell RNNCell": layer(of((2, 4)), 4, 3, bias=[False]),
     "Attention": layer(of((2, 3, 4)), 4, 2, bias=[False]), "Mlp": layer(of((2, 3, 4)), 4, 5, activation=["relu", "gelu"]),
     "TransformerBlock": layer(of((2, 3, 4)), 4, 2, 5, activation=["relu"], norm_first=[False]),
     "TransformerEncoderLayer": layer(of((2, 3, 4)), 4, 2, 5, 0.0, always={"batch_first": True}, norm_first=[True]),
@@ -489,6 +492,7 @@ group("EMA", lambda d: c(columns(d), **d.some(decay=lambda: d.pick(0.0, 0.5, 0.9
 group("LossScaler", lambda d: c(columns(d), **d.some(scale=lambda: d.pick(1.0, 8.0), growth=lambda: d.pick(1.0, 4.0),
                                                      backoff=lambda: 0.25, interval=lambda: d.pick(1, 2))), "steps.")
 group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
+group("RMSprop", optimiser(lr=[0.1], alpha=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1, 0], momentum=[0.9]), "steps.")
 group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
 group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
 group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")

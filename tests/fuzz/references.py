@@ -27,7 +27,7 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
                      "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),
     **dict.fromkeys([f"mg.{name}" for name in
-                     f"{SOLVERS} conv2d_relu max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d"
+                     f"{SOLVERS} conv2d_relu pixel_shuffle max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d"
                      " adaptive_avg_pool2d"
                      " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm"
                      " packed_attention"
@@ -40,9 +40,9 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
                      " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
                      " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell"
-                     " LSTMCell"
+                     " InstanceNorm1d InstanceNorm2d PixelShuffle LSTMCell RNNCell"
                      " Attention Mlp TransformerBlock TransformerEncoderLayer WeightNorm Sequential".split()], (0, 1)),
-    **dict.fromkeys(["nn.GRU", "nn.LSTM"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
+    **dict.fromkeys(["nn.GRU", "nn.LSTM", "nn.RNN"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
 STACKS = {  # whose samples are matrices
     f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
     "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}
@@ -132,7 +132,7 @@ def _of_symmetric(function, transposed):
     return lambda x: function((x + transposed(x, -1, -2)) * 0.5)
 
 
-OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS")
+OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS", "RMSprop")
 HALVES = ("cholesky", "eigh", "eigvalsh")  # read half of a symmetric matrix
 FILLS = ("uniform_", "normal_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_", "xavier_uniform_", "xavier_normal_",
          "kaiming_uniform_", "kaiming_normal_", "orthogonal_")

@@ -62,6 +62,7 @@ FUNCTIONS = {
     "adaptive_max_pool2d": (lambda F, x: F.adaptive_max_pool2d(x, 2), IMAGES),
     "adaptive_avg_pool1d": (lambda F, x: F.adaptive_avg_pool1d(x, 4), IMAGES[0]),
     "adaptive_max_pool1d": (lambda F, x: F.adaptive_max_pool1d(x, 4), IMAGES[0]),
+    "pixel_shuffle": (lambda F, x: F.pixel_shuffle(x, 2), IMAGES),
     "interpolate": (lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), IMAGES),
     "grid_sample": (lambda F, x, g: F.grid_sample(x, g, mode="bilinear", padding_mode="border", align_corners=False), IMAGES,
                     rng.uniform(-1.2, 1.2, (2, 3, 4, 2))),

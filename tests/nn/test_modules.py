@@ -46,6 +46,9 @@ PAIRS = {
     "batch_norm_plain": (lambda n: n.BatchNorm2d(4, affine=False, track_running_stats=False), IMAGES),
     "layer_norm": (lambda n: n.LayerNorm(8), SEQUENCES), "layer_norm_2d": (lambda n: n.LayerNorm((6, 5)), IMAGES),
     "rms_norm": (lambda n: n.RMSNorm(8, eps=1e-6), SEQUENCES), "group_norm": (lambda n: n.GroupNorm(2, 4), IMAGES),
+    "instance_norm": (lambda n: n.InstanceNorm2d(4), IMAGES),
+    "instance_norm1d": (lambda n: n.InstanceNorm1d(5, eps=0.1, affine=True), SEQUENCES),
+    "pixel_shuffle": (lambda n: n.PixelShuffle(2), IMAGES),
     "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES),
     "adaptive_max": (lambda n: n.AdaptiveMaxPool2d((4, 3)), IMAGES), "global_max": (lambda n: n.AdaptiveMaxPool2d(1), IMAGES),
     "adaptive1d": (lambda n: n.AdaptiveAvgPool1d(3), SEQUENCES), "adaptive_max1d": (lambda n: n.AdaptiveMaxPool1d(4), SEQUENCES),
@@ -73,10 +76,12 @@ def test_layer_equals_pytorch(name):
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
                                       {"bias": False}])
 def test_recurrent_layers_equal_pytorch(settings):
-    ours, theirs = like_torch(nn.GRU(8, 3, **settings), torch.nn.GRU(8, 3, **settings))
-    check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
-    cell, their_cell = like_torch(nn.GRUCell(8, 3), torch.nn.GRUCell(8, 3))
-    check(cell, their_cell, SEQUENCES[0], rng.normal(size=(5, 3)))
+    for name, own in (("GRU", {}), ("RNN", {}), ("RNN", {"nonlinearity": "relu"})):
+        ours, theirs = like_torch(*(getattr(module, name)(8, 3, **settings, **own) for module in (nn, torch.nn)))
+        check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1].sum())
+        cell, their_cell = like_torch(*(getattr(module, name + "Cell")(8, 3, **own) for module in (nn, torch.nn)))
+        check(cell, their_cell, SEQUENCES[0], rng.normal(size=(5, 3)))
+        check(cell, their_cell, SEQUENCES[0])
     ours, theirs = like_torch(nn.LSTM(8, 3, **settings), torch.nn.LSTM(8, 3, **settings))
     check(ours, theirs, SEQUENCES, of=lambda y: y[0] + y[1][0].sum() + (y[1][1] ** 2).sum())
     states = [rng.normal(size=y.shape) for y in ours(SEQUENCES)[1]]
@@ -89,6 +94,22 @@ def test_lstm_cell_equals_pytorch():
     h, c = rng.normal(size=(2, 5, 3))
     check(lambda x, h, c: cell(x, (h, c))[1], lambda x, h, c: their_cell(x, (h, c))[1], SEQUENCES[0], h, c)
     np.testing.assert_array_equal(nn.GRUCell(8, 3).double()(SEQUENCES[0]).shape, (5, 3))
+
+
+def test_layers_that_refuse():
+    for call, message in ((lambda: nn.RNN(8, 3, nonlinearity="sigmoid"), "RNN: nonlinearity is 'tanh' or 'relu', not 'sigmoid'"),
+                          (lambda: nn.RNNCell(8, 3, nonlinearity=None), "RNNCell: nonlinearity is"),
+                          (lambda: nn.RNN(8, 3)(SEQUENCES[:0]), "RNN: the sequence has no steps"),
+                          (lambda: nn.RNNCell(8, 3)(SEQUENCES[0], mg.ones((1, 3))), "RNNCell: a state of shape .5, 3. wanted"),
+                          (lambda: nn.InstanceNorm2d(3)(IMAGES), "InstanceNorm2d: .N, C, H, W. with C = 3 wanted, got shape"),
+                          (lambda: nn.InstanceNorm1d(4)(IMAGES), "InstanceNorm1d: .N, C, L. with C = 4 wanted, got shape"),
+                          (lambda: nn.InstanceNorm2d(4)(IMAGES[:, :, :1, :1]), "InstanceNorm2d: more than one number"),
+                          (lambda: nn.PixelShuffle(3)(IMAGES), "pixel_shuffle: images .* divisible by 9 wanted, got shape"),
+                          (lambda: mg.pixel_shuffle(IMAGES[0], 2), "pixel_shuffle: images .* got shape .4, 6, 5."),
+                          (lambda: mg.pixel_shuffle(IMAGES, 0), "pixel_shuffle: upscale_factor must be")):
+        with pytest.raises(ValueError, match=message):
+            call()
+    np.testing.assert_allclose(nn.InstanceNorm2d(4).eval()(mg.ones((1, 4, 1, 1))).numpy(), 0)
 
 
 def test_lstm_to_third_order():
@@ -529,7 +550,8 @@ def test_a_module_of_a_sequence_is_replaced():
     (lambda n: nn.BatchNorm2d(n), "BatchNorm2d: num_features"), (lambda n: nn.LayerNorm((2, n)), "LayerNorm: normalized_shape"),
     (lambda n: nn.RMSNorm([n]), "RMSNorm: normalized_shape"), (lambda n: nn.GroupNorm(1, n), "GroupNorm: num_channels"),
     (lambda n: nn.PReLU(n), "PReLU: num_parameters"), (lambda n: nn.GRUCell(n, 2), "GRUCell: input_size"),
-    (lambda n: nn.LSTM(2, n), "LSTM: hidden_size"), (lambda n: nn.GRU(2, 2, n), "GRU: num_layers")])
+    (lambda n: nn.InstanceNorm2d(n), "InstanceNorm2d: num_features"), (lambda n: nn.RNNCell(2, n), "RNNCell: hidden_size"),
+    (lambda n: nn.PixelShuffle(n), "PixelShuffle: upscale_factor"), (lambda n: nn.LSTM(2, n), "LSTM: hidden_size"), (lambda n: nn.GRU(2, 2, n), "GRU: num_layers")])
 def test_a_size_that_is_none_is_named(make, name, size):
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
         make(size)

@@ -49,6 +49,7 @@ CASES = {
     "numbers beside": (lambda x: (2 - x) / 3 + np.float32(1) * x + (x > 0) * 2.0, [(3, 4)]),
     "relu6": (lambda x: mg.relu6(4 * x), [(3, 4)]),
     "conv_norm": (folded, [(2, 3, 4, 5)]),
+    "pixel_shuffle": (lambda x: mg.pixel_shuffle(x, 2), [(1, 4, 2, 3)]),
     "interpolate": (lambda x: mg.interpolate(x, 3, mode="bicubic", antialias=True), [(1, 2, 5, 4)]),
     "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]),
     "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
