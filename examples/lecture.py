@@ -31,6 +31,8 @@ SMALL, COLOURED = (name if name in HERE else "digits" for name in ("mnist", "cif
 TUNING = 40 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
+SELF = ("'random weights' pixels supervised exemplar 'exemplar, shifts alone' simclr 'simclr, crop alone' 'simclr, colour alone' "
+        "byol 'byol, no predictor' dino 'dino, no centring' 'dino, no sharpening'")
 
 # name -> the words of the example's command line: for the night, and with --quick
 JOBS = {
@@ -43,8 +45,8 @@ JOBS = {
     "vit": ("vit_resolution", "vit_resolution --source digits --data digits --size 12 --pretraining 150 --steps 40 --seeds 1"),
     "semi": (f"compare_semi_supervised --only {SEMI}", f"compare_semi_supervised --seeds 1 --steps 400 --only {SEMI}"),
     "self": ("compare_self_supervised --steps 3000 --ablations",
-             "compare_self_supervised --data digits --steps 500 --batch 64 --network small --labels 50 --tuning-steps 40"
-             " --ablations"),
+             "compare_self_supervised --data digits --steps 900 --batch 64 --network small --labels 50 --tuning-steps 40"
+             f" --ablations --only {SELF}"),
     "patches": ("compare_self_supervised --steps 3000 --ablations",
                 f"compare_self_supervised --data {SMALL} --steps 150 --batch 64 --network small --labels 50 --tuning-steps 40"
                 " --only 'random weights, cpc_images' cpc_images"),
@@ -61,7 +63,8 @@ JOBS = {
                  "compare_few_shot --images 6000 --episodes 60"),
     "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
     "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
-    "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1", f"compare_peft --steps {TUNING}"),
+    "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1",
+             f"compare_peft --steps {TUNING} --only probe prompt prefix adapters lora full"),
     "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3"
              " --shift 1",
              "prototypical_networks --steps 150 --episodes 100"),
