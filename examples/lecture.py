@@ -28,7 +28,7 @@ DATA = os.environ.get("MINIGRAD_DATA", "")
 HERE = [name for name in ("omniglot", "mnist", "cifar10") if DATA and os.path.isdir(f"{DATA}/{name}")]
 OMNIGLOT = f"{DATA}/omniglot" if "omniglot" in HERE else "download"
 SMALL, COLOURED = (name if name in HERE else "digits" for name in ("mnist", "cifar10"))
-TUNING = 40 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
+TUNING = 30 if text_encoders.find("") else 1000  # steps: MiniLM, if it is installed, knows more and takes longer
 SEMI = ("supervised ladder 'ladder --variant none' pi_model temporal_ensembling mean_teacher vat uda mixmatch remixmatch "
         "fixmatch softmatch freematch")
 SELF = ("'random weights' pixels supervised exemplar 'exemplar, shifts alone' simclr 'simclr, crop alone' 'simclr, colour alone' "
@@ -45,10 +45,10 @@ JOBS = {
     "vit": ("vit_resolution", "vit_resolution --source digits --data digits --size 12 --pretraining 150 --steps 40 --seeds 1"),
     "semi": (f"compare_semi_supervised --only {SEMI}", f"compare_semi_supervised --seeds 1 --steps 400 --only {SEMI}"),
     "self": ("compare_self_supervised --steps 3000 --ablations",
-             "compare_self_supervised --data digits --steps 900 --batch 64 --network small --labels 50 --tuning-steps 40"
+             "compare_self_supervised --data digits --steps 700 --batch 64 --network small --labels 50 --tuning-steps 40"
              f" --ablations --only {SELF}"),
     "patches": ("compare_self_supervised --steps 3000 --ablations",
-                f"compare_self_supervised --data {SMALL} --steps 150 --batch 64 --network small --labels 50 --tuning-steps 40"
+                "compare_self_supervised --data digits --steps 300 --batch 64 --network small --labels 50 --tuning-steps 40"
                 " --only 'random weights, cpc_images' cpc_images"),
     "denoised": ("compare_self_supervised --data mnist --network mlp --no-tuning-augment --steps 3000 --seeds 3"
                  " --only 'random weights' denoising",
@@ -60,7 +60,7 @@ JOBS = {
     "bert": ("bert", "bert --steps 200 --labels 100 --draws 1 --tuning-steps 40 --width 64"),
     "speech": ("cpc_audio", "cpc_audio --steps 200 --supervised-steps 40 --evaluate-every 0"),
     "few-shot": (f"compare_few_shot --data {OMNIGLOT} --seeds 3 --images 360000",
-                 "compare_few_shot --images 6000 --episodes 60"),
+                 "compare_few_shot --images 5000 --episodes 60"),
     "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
     "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
     "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1",
