@@ -1,5 +1,6 @@
 """Operations with several outputs: values, derivatives to third order, outputs alone and together, and memory."""
 import gc
+import math
 import threading
 import weakref
 
@@ -205,3 +206,23 @@ def test_observers_see_every_output():
         with mg.profile() as report:
             operation(x, None, None, bias + 1, bias, training=True).sum().backward()
         assert report.rows["forward", name][2] >= x.size // 4 * 4 and ("backward", name) in report.rows
+
+
+@pytest.mark.parametrize("join", [mg.stack, mg.concatenate])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_what_is_joined_is_cut_once(join, axis):
+    """However many Tensors were joined: a rule for each would read the shapes of all before it."""
+    shapes = [(2, 3)] * 5 if join is mg.stack else [(2, n) if axis else (n, 2) for n in (1, 3, 0, 2, 1)]
+    xs = [mg.Tensor(np.arange(math.prod(s), dtype=float).reshape(s), requires_grad=True) for s in shapes]
+    with mg.profile() as p:
+        y = join(xs, axis)
+        y.backward(np.cos(np.arange(y.size)).reshape(y.shape))
+    assert sum(calls for (phase, _), (calls, *_) in p.rows.items() if phase == "forward") == 2
+    cut = np.split(np.cos(np.arange(y.size)).reshape(y.shape), np.cumsum([s[axis] for s in shapes])[:-1] if join is mg.concatenate
+                   else 5, axis)
+    for x, g in zip(xs, cut):
+        np.testing.assert_array_equal(x.grad.numpy(), g.reshape(x.shape))
+    mg.check_derivatives(lambda *xs: join(xs, axis) ** 2, *[x.numpy() for x in xs if x.size])
+    a, b = (mg.Tensor(np.ones((2, 2), dtype), requires_grad=True) for dtype in (np.float32, np.float64))
+    join([a, b], axis).sum().backward()
+    assert a.grad.dtype == np.float32 and b.grad.dtype == np.float64
