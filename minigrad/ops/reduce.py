@@ -77,14 +77,21 @@ def _initial(name, initial, like):
 def _to_extremes(g, out, x, axis, keepdims):
     """The gradient goes to the largest (smallest) element, in equal parts to equal ones."""
     out = _reshape(out, shape=_ones_at(x.shape, axis))
-    best = equal(x, out) | (isnan(x) & isnan(out))  # where the extreme is not a number, that number is to be seen
+    best = equal(x, out)
+    if not _surely_finite(out):
+        best = best | (isnan(x) & isnan(out))  # where the extreme is not a number, that number is to be seen
     count = maximum(best.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
     return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
 
 
+def _surely_finite(x):
+    """Whether all numbers of a Tensor are finite, as far as that is known without waiting for the GPU."""
+    return type(x._array) is np.ndarray and bool(np.isfinite(x._array).all())
+
+
 def _share(x, out, axis):
     """exp(x - out), the share of x in out = log(sum(exp(x))) along the axis; of infinite terms an equal part each."""
-    if type(out._array) is np.ndarray and np.isfinite(out._array).all():  # of the GPU's that would be waited for
+    if _surely_finite(out):
         return exp(x - out)
     infinite, largest = isinf(out), equal(x, math.inf)
     count = maximum(largest.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
