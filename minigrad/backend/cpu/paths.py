@@ -130,8 +130,9 @@ def _gru_backward(g, out, residuals, wanted, gx, h, weight, *bias, reverse):
     return recurrent.gru_backward(g, h, weight, out, *residuals, reverse)[:3 + len(bias)]
 
 
-def _has(name):
-    return lambda *arrays, reverse: kernel(name, *arrays) is not None
+def _recurrent(name):
+    """For one step it does not pay to pack large weights."""
+    return lambda gx, h, *rest, reverse: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
 
 
 # -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
@@ -173,7 +174,7 @@ PATHS = {
     "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
-    "gru": Path(_gru, _gru_backward, reads_out=True, serves=_has("gru")),
-    "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_has("lstm"), all_outputs=True),
+    "gru": Path(_gru, _gru_backward, reads_out=True, serves=_recurrent("gru")),
+    "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_recurrent("lstm"), all_outputs=True),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

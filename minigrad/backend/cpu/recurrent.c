@@ -8,16 +8,25 @@
    each input. */
 #include "kernels.h"
 
-/* The weight of output o and input k, w[o across + k down], for `outputs` and `inputs`, zeros beyond. */
-static void pack(const float *w, index_t across, index_t down, index_t outputs, index_t inputs, float *panels)
+/* The weights of `outputs` for `inputs`, zeros beyond: w (outputs, inputs), or stored as its transpose. That is read and written
+   in blocks of PANEL x PANEL, which stay in the first cache. */
+static void pack(const float *w, int transposed, index_t outputs, index_t inputs, float *panels)
 {
     index_t number = pieces(outputs, PANEL);
     PARALLEL(outputs * inputs > 1 << 16)
     for (index_t p = 0; p < number; p++) {
         index_t full = outputs - p * PANEL < PANEL ? outputs - p * PANEL : PANEL;
-        float *line = panels + p * PANEL * inputs;
-        for (index_t k = 0; k < inputs; k++, line += PANEL)
-            for (index_t o = 0; o < PANEL; o++) line[o] = o < full ? w[(p * PANEL + o) * across + k * down] : 0;
+        const float *from = w + p * PANEL * (transposed ? 1 : inputs);
+        float *to = panels + p * PANEL * inputs;
+        if (full < PANEL) memset(to, 0, PANEL * inputs * sizeof(float));
+        for (index_t first = 0; first < inputs; first += PANEL) {
+            index_t last = first + PANEL < inputs ? first + PANEL : inputs;
+            if (transposed)
+                for (index_t k = first; k < last; k++) memcpy(to + k * PANEL, from + k * outputs, full * sizeof(float));
+            else
+                for (index_t o = 0; o < full; o++)
+                    for (index_t k = first; k < last; k++) to[k * PANEL + o] = from[o * inputs + k];
+        }
     }
 }
 
@@ -87,7 +96,7 @@ INLINE index_t time_of(index_t s, index_t steps, int reverse) { return reverse ?
 void lstm(const float *gx, const float *h, const float *c, const float *weight, float *panels, float *y, float *cells,
           float *gates, index_t steps, index_t samples, index_t size, int reverse)
 {
-    pack(weight, size, 1, 4 * size, size, panels);
+    pack(weight, 0, 4 * size, size, panels);
     index_t team = team_of(steps, samples, size);
     PARALLEL_BY(team, 1)
     for (index_t part = 0; part < team; part++) {
@@ -121,7 +130,7 @@ void lstm_backward(const float *dy, const float *c, const float *weight, float *
                    const float *gates, float *dgates, float *dh, float *dc, index_t steps, index_t samples, index_t size,
                    int reverse)
 {
-    pack(weight, 1, size, size, 4 * size, panels);
+    pack(weight, 1, size, 4 * size, panels);
     index_t team = team_of(steps, samples, size);
     PARALLEL_BY(team, 1)
     for (index_t part = 0; part < team; part++) {
@@ -157,7 +166,7 @@ void lstm_backward(const float *dy, const float *c, const float *weight, float *
 void gru(const float *gx, const float *h, const float *weight, const float *bias, float *panels, float *y, float *gates,
          float *hidden, index_t steps, index_t samples, index_t size, int reverse)
 {
-    pack(weight, size, 1, 3 * size, size, panels);
+    pack(weight, 0, 3 * size, size, panels);
     index_t team = team_of(steps, samples, size);
     PARALLEL_BY(team, 1)
     for (index_t part = 0; part < team; part++) {
@@ -191,7 +200,7 @@ void gru_backward(const float *dy, const float *h, const float *weight, float *p
                   const float *hidden, float *dgx, float *dsums, float *dh, index_t steps, index_t samples, index_t size,
                   int reverse)
 {
-    pack(weight, 1, size, size, 3 * size, panels);
+    pack(weight, 1, size, 3 * size, panels);
     index_t team = team_of(steps, samples, size);
     PARALLEL_BY(team, 1)
     for (index_t part = 0; part < team; part++) {
