@@ -4,7 +4,7 @@ Kaiming He and others: "Masked autoencoders are scalable vision learners", 2021,
 
 Most of a picture's patches are hidden; a Transformer sees the others only, and a small decoder draws what was hidden.
 
-    V of the L patches stay, V = L - floor(ratio L), others for each picture
+    V of the L patches stay, V = floor((1 - ratio) L), others for each picture
     s = encoder(the visible patches with their positions),  y = decoder(s, mask tokens where patches are hidden)
     L = mean over hidden patches p of mean over pixels of (y_p - t_p)^2,   t_p = (p - mean p) / sqrt(var p + 1e-6)
 
@@ -49,8 +49,9 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
     if size % config.patch:
         raise SystemExit(f"--patch {config.patch}: images of {size} pixels do not divide into such patches")
     count = (size // config.patch) ** 2
-    if visible(config, count) == count:
-        raise SystemExit(f"--ratio {config.ratio} --patch {config.patch}: of {count} patches none is hidden")
+    if not 0 < visible(config, count) < count:
+        none = "hidden" if visible(config, count) else "seen"
+        raise SystemExit(f"--ratio {config.ratio} --patch {config.patch}: of {count} patches none is {none}")
     if channels * config.patch ** 2 == 1 and not config.raw:
         raise SystemExit("--patch 1: a patch of one number has no variance; choose more pixels, or --raw")
     for flag, width in (("embed", config.embed), ("decoder", config.decoder)):
@@ -63,7 +64,7 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
 
 def visible(config: Config, count: int) -> int:
     """V of `count` patches."""
-    return count - int(config.ratio * count)
+    return int(round((1 - config.ratio) * count, 9))  # 1 - 0.9 is a little less than 0.1
 
 
 def targets(patches: Tensor) -> Tensor:

@@ -149,6 +149,11 @@ def test_masked_patches_alone_cost_and_return_to_their_places():
     assert seen == [(8, 1 + 4, 16)]  # the encoder never sees a hidden patch
 
 
+@pytest.mark.parametrize("ratio, count, visible", [(0.75, 49, 12), (0.75, 196, 49), (0.9, 10, 1), (0.5, 9, 4), (0.25, 16, 12)])
+def test_the_share_of_visible_patches_is_rounded_down(ratio, count, visible):
+    assert mae.visible(mae.Config(ratio=ratio), count) == visible
+
+
 def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
     method = made("cpc_images", size=24, patch=8, stride=4, features=8, context=6)
     assert [len(context.convs) for context in method.heads.sides] == [3] * 4
@@ -524,7 +529,8 @@ def folder_of_pictures(tmp_path, count=3):
 @pytest.mark.parametrize("name, changes, said", [
     ("dino", dict(network="residual", local_size=4), "--local-size 4: the encoder takes no such views"),
     ("dino", dict(network="vit", width=4, depth=1, local_size=15, size=16), "--local-size 15: the encoder takes"),
-    ("mae", dict(patch=8), "of 1 patches none is hidden"), ("mae", dict(ratio=0.01), "of 16 patches none is hidden"),
+    ("mae", dict(patch=8), "of 1 patches none is seen"), ("mae", dict(ratio=0.99), "of 16 patches none is seen"),
+    ("mae", dict(ratio=1e-12), "of 16 patches none is hidden"),
     ("mae", dict(patch=1), "--patch 1: a patch of one number"), ("mae", dict(patch=3), "--patch 3"),
     ("mae", dict(embed=6), "--embed 6"), ("cpc_images", dict(patch=8), "--patch 8"), ("byol", dict(pictures=1), "--pictures 1"),
     ("cpc_images", dict(nearest=5), "--nearest 5")])
