@@ -95,26 +95,30 @@ def test_lamb_by_its_algorithm():
         np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
-def test_lars_by_its_formula():
-    rng = np.random.default_rng(0)
-    params = [rng.normal(size=s) for s in ((3, 4), (4,))]
-    v = [np.zeros_like(p) for p in params]
-    for _ in range(7):
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_by_its_formula_at_a_rate_that_changes(nesterov):
+    rng, ours = np.random.default_rng(0), parameters((3, 4), (4,))
+    params = [p.numpy().copy() for p in ours]
+    v, optimizer = [np.zeros_like(p) for p in params], optim.LARS(ours, 0.1, 0.9, 0.05, nesterov, trust=0.02)
+    for rate in (0.1, 0.2, 0.4, 0.1, 0.03):
+        optimizer.lr = rate
         for i, p in enumerate(params):
             g = rng.normal(size=p.shape)
+            ours[i].grad = mg.Tensor(g)
             if p.ndim > 1:
                 g = g + 0.05 * p
                 g = 0.02 * np.linalg.norm(p) / np.linalg.norm(g) * g
-            v[i] = 0.9 * v[i] + g
-            params[i] = p - 0.1 * v[i]
-    for ours, expected in zip(run(lambda ps: optim.LARS(ps, 0.1, 0.9, 0.05, trust=0.02)), params):
-        np.testing.assert_allclose(ours, expected, rtol=1e-9)
+            v[i] = 0.9 * v[i] + rate * g  # the velocity keeps the rate that it was made with
+            params[i] = p - (rate * g + 0.9 * v[i] if nesterov else v[i])
+        optimizer.step()
+    for found, expected in zip(ours, params):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
 
 
-def test_a_parameter_of_zeros_still_moves():
+def test_a_parameter_of_zeros_moves_as_without_lars():
     p = nn.Parameter(np.zeros((2, 2)))
     p.grad = mg.Tensor(np.ones((2, 2)))
-    optim.LARS([p], 0.1, momentum=0, trust=1.0).step()
+    optim.LARS([p], 0.1, momentum=0).step()
     np.testing.assert_allclose(p.numpy(), -0.1)
 
 

@@ -291,11 +291,11 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
     return found
 
 
-def trust(p, direction):
-    """|p| / |direction|, and 1 where either is 0; stays on the device of `p`."""
+def trust(p, direction, coefficient=1.0):
+    """coefficient |p| / |direction|, and 1 where either length is 0; stays on the device of `p`."""
     module = xp(p)
     a, b = module.sqrt((p * p).sum()), module.sqrt((direction * direction).sum())
-    return module.where((a > 0) & (b > 0), a / module.where(b > 0, b, 1), 1).astype(p.dtype)
+    return module.where((a > 0) & (b > 0), coefficient * a / module.where(b > 0, b, 1), 1).astype(p.dtype)
 
 
 def _listed(params, name):

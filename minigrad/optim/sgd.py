@@ -51,8 +51,10 @@ class SGD(Optimizer):
 class LARS(SGD):
     """SGD with momentum whose step for each parameter is in proportion to |p| (You et al. 2017, arXiv:1708.03888).
 
-    g = trust |p| / |g + weight_decay p| (g + weight_decay p); parameters of one axis are neither rescaled nor decayed.
-    Arguments as of `SGD`.
+        v = momentum v + lr trust |p| / |g + weight_decay p| (g + weight_decay p),   p = p - v
+
+    The velocity keeps each step's own learning rate, unlike that of `SGD`. What has the length 0 is not rescaled; parameters of
+    one axis are neither rescaled nor decayed. Arguments as of `SGD`.
     """
 
     kernel = None
@@ -70,8 +72,8 @@ class LARS(SGD):
     def update(self, p, g, v, lr, momentum, weight_decay, nesterov, coefficient):
         if p.ndim > 1:
             g = g + weight_decay * p
-            g *= coefficient * trust(p, g)
-        p -= lr * _accumulated(v, g, momentum, nesterov)
+            g *= trust(p, g, coefficient)
+        p -= _accumulated(v, lr * g, momentum, nesterov)
 
 
 def _accumulated(v, g, momentum, nesterov):
