@@ -113,16 +113,17 @@ class Projected(nn.Module):
         return self.projector(self.encoder.features(x))
 
 
-def mlp(widths: tuple[int, ...], last_norm: bool = False) -> nn.Sequential:
+def mlp(widths: tuple[int, ...], last_norm: bool = False, last_bias: bool = False) -> nn.Sequential:
     """Linear layers, batch norm and ReLU between them; with `last_norm` batch norm at the end, too.
 
     Args:
-        widths: of the input and of each layer. Those before batch norm have no bias.
+        widths: of the input and of each layer.
+        last_bias: whether the last layer has a bias. Those before batch norm need none.
     """
     layers = []
     for i, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
         last = i == len(widths) - 2
-        layers.append(nn.Linear(inputs, outputs, bias=last and not last_norm))
+        layers.append(nn.Linear(inputs, outputs, bias=last and last_bias))
         if not last:
             layers += [nn.BatchNorm1d(outputs), nn.ReLU()]
         elif last_norm:

@@ -1,14 +1,17 @@
-"""BYOL, and SimSiam, which is the same without the average.
+"""BYOL, and SimSiam, which does without the average.
 
 Jean-Bastien Grill and others: "Bootstrap your own latent", 2020, arXiv:2006.07733.
 Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta.
 
-A network predicts what its own moving average, the target, says of another view. There are no negatives.
+A network predicts what its own moving average, the target, says of another view. There are no negatives. (SimSiam's paper also
+has batch norm behind g, and does not let the learning rate of q fall; here these are as BYOL's.)
 
     z = g(f(v; theta)),  z' = g(f(v'; theta'))
     D(v, v') = 2 - 2 cos(q(z), z'),  z' constant
     L = mean over pictures of D(v, v') + D(v', v)
     theta' <- gamma theta' + (1 - gamma) theta,   gamma = 1 - (1 - gamma_0) (cos(pi k / K) + 1) / 2        (after step k of K)
+
+f is the encoder; g and q have one hidden layer with batch norm and ReLU, and no bias in the last.
 
 Without the predictor q all pictures may get the same z: the loss falls to 0 and `spread` with it.
 """

@@ -39,7 +39,7 @@ class Denoising(SelfSupervisedMethod):
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         pixels = task.channels * task.size ** 2
-        super().__init__(config, encoder, mlp((encoder.width, config.hidden, pixels)), task)
+        super().__init__(config, encoder, mlp((encoder.width, config.hidden, pixels), last_bias=True), task)
         (self.view,) = views.mae(task.size, flip=task.flip)
 
     def spoiled(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

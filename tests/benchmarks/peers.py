@@ -196,7 +196,7 @@ def projector(*widths, last_norm=False):
     layers = []
     for i, (before, after) in enumerate(zip(widths, widths[1:])):
         last = i == len(widths) - 2
-        layers += [nn.Linear(before, after, bias=last and not last_norm)] + ([] if last else [nn.BatchNorm1d(after), nn.ReLU()])
+        layers += [nn.Linear(before, after, bias=False)] + ([] if last else [nn.BatchNorm1d(after), nn.ReLU()])
     return nn.Sequential(*layers, *([nn.BatchNorm1d(widths[-1])] if last_norm else []))
 
 

@@ -49,6 +49,15 @@ def test_byol_predicts_a_constant():
     assert cosine_momentum(0, 10, 0.9) == pytest.approx(0.9) and cosine_momentum(10, 10, 0.9) == 1
 
 
+def test_only_a_decoder_has_a_bias_in_its_last_layer():
+    def biases(name, **changes):
+        return [layer.bias is not None for layer in made(name, **changes).heads.modules() if isinstance(layer, nn.Linear)]
+
+    assert biases("byol") == [False] * 4 and biases("byol", predictor=False) == [False] * 2
+    assert biases("vicreg") == [False] * 3 and biases("simclr", layers=3) == [False] * 3
+    assert biases("denoising") == [False, True]
+
+
 def test_vicreg_and_barlow_twins():
     z, o = rng.normal(size=(7, 4)), rng.normal(size=(7, 4))
     want = 25 * np.mean((z - o) ** 2)
