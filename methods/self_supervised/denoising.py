@@ -5,7 +5,7 @@ denoising autoencoders", 2008.
 
 A picture is spoiled, coded in few numbers, and is to be drawn as it was.
 
-    x' = x + sigma n,  n ~ N(0, 1), or x with each pixel set to 0 with probability q
+    x' = x + sigma n,  n ~ N(0, 1),  then each pixel, in all channels, is 0 with probability q
     L = mean over pixels of (g(f(x')) - x)^2
 """
 import os
