@@ -45,17 +45,29 @@ def set_head(encoder: nn.Encoder, linear: Linear) -> None:
 def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
     """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list.
 
-    An encoder in it (a CLIP's image tower) is not one layer: it has its own.
+    Norms that have a list of their own belong to the layers in the list before it. What stands behind the head (a decoder,
+    which the head does not read) comes first. An encoder in it (a CLIP's image tower) is not one layer: it has its own.
     """
-    groups: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in encoder.named_parameters():
-        parts, depth, inner = name.split("."), 0, getattr(encoder, name.partition(".")[0], None)
-        while isinstance(inner, nn.Encoder):
-            depth += 1
-            inner = getattr(inner, parts[depth], None)
-        of_list = len(parts) > depth + 2 and parts[depth + 1].isdigit()
-        groups.setdefault(".".join(parts[:depth + 1 + of_list]), []).append(parameter)
-    return list(groups.values())
+    found, behind, last = [], 0, []  # last: of the last list
+    for name, part in vars(encoder).items():
+        is_list = isinstance(part, (list, tuple, nn.Sequential))
+        own = layers(part) if isinstance(part, nn.Encoder) else [_parameters(each) for each in (part if is_list else [part])]
+        if is_list and len(own) == len(last) and all(p.ndim < 2 for each in own for p in each):
+            for layer, norm in zip(last, own):
+                layer += norm
+        else:
+            found, last = found + own, own if is_list else last
+        behind = len(found) if name == "head" else behind
+    seen: set[int] = set()  # of what is shared the first place counts
+    found = [[p for p in layer if not (id(p) in seen or seen.add(id(p)))] for layer in found]
+    return [layer for layer in found[behind:] + found[:behind] if layer]
+
+
+def _parameters(part):
+    """Of a Module, a Parameter, or a list or dict of these."""
+    holder = nn.Module()
+    holder.part = part
+    return holder.parameters()
 
 
 def make_optimizers(encoder: nn.Encoder, config: Config) -> dict[str, optim.Optimizer]:

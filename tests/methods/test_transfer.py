@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from methods.training import networks
 from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.pictures import EncoderInput, preprocessing_of
 from methods.training.settings import RunError
@@ -291,6 +292,28 @@ def test_an_encoder_in_an_encoder_has_layers_of_its_own():
     rates = {id(p): o.lr for o in optimizers.values() for g in o.param_groups for p in g["params"]}
     first, second = (rates[id(block.attn.qkv.weight)] for block in tower.blocks[:2])
     assert second == pytest.approx(2 * first)
+
+
+@pytest.mark.parametrize("name", ["small", "residual", "mlp"])
+def test_a_norm_has_the_rate_of_the_layer_that_it_follows(name):
+    net = networks.architecture(name, 3, 16, 4, 0.0, 4, 1).build()
+    kernels = net.layers if name == "mlp" else net.convs
+    want = [{*map(id, [*kernel.parameters(), *norm.parameters()])} for kernel, norm in zip(kernels, net.norms)]
+    assert [{*map(id, layer)} for layer in finetune.layers(net)] == [*want, {*map(id, net.head.parameters())}]
+
+
+def test_what_stands_behind_the_head_does_not_lower_the_rates_before_it():
+    mae = nn.MAE(8, 4, 3, 2, 12, 2, 3, decoder_dim=12, decoder_depth=2, decoder_heads=3)
+    vit = nn.VisionTransformer(8, 4, 3, 2, 12, 2, 3)
+    names = {id(p): name for name, p in mae.named_parameters()}
+    own = [{names[id(p)] for p in layer} for layer in finetune.layers(mae)]
+    assert own[-len(finetune.layers(vit)):] == [{name for name, p in vit.named_parameters() if any(p is q for q in layer)}
+                                                for layer in finetune.layers(vit)]
+    assert own[-1] == {"head.weight", "head.bias"} and sorted(names.values()) == sorted(n for layer in own for n in layer)
+    shared = nn.Encoder.__new__(nn.Encoder)
+    shared.first = shared.second = nn.Linear(3, 3)
+    nn.Encoder.__init__(shared, 3, 2)
+    assert [len(layer) for layer in finetune.layers(shared)] == [2, 2]
 
 
 def test_rates_fall_from_layer_to_layer_and_statistics_stay():
