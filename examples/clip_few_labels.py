@@ -8,6 +8,7 @@ The first argument is a run of examples.clip, contrastive, or the folder of a pu
 Names of folders are those of the classes. With --finetune the classifier is in the run's folder, for examples.predict.
 """
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Run(RunSettings, finetune.Config):
     finetune: bool = False  # train all of the image tower, and WiSE-FT
     lr: float = setting(1e-4, above=0)  # of AdamW, of the last layers
     shift: int = setting(2, least=0)  # pixels by which a picture is shifted at most
-    mirror: bool = False  # pictures at random
+    mirror: Literal["auto", "yes", "no"] = "no"  # pictures at random; "auto": coloured ones alone
     steps: int = setting(100, least=1, free=True)  # of fine-tuning
     out: str = "runs/clip_few_labels"  # the folder of the fine-tuned classifier
 

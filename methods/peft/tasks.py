@@ -75,7 +75,7 @@ class Task:
         """Batches of inputs and labels."""
         if self.pad is not None:
             return texts.TextBatches(self.x, self.y, self.pad, batch, seed)
-        return finetune.Batches(self.x, self.y, finetune.Config(batch=batch, shift=self.x.shape[-1] // 16, mirror=False), seed)
+        return finetune.Batches(self.x, self.y, finetune.Config(batch=batch, shift=self.x.shape[-1] // 16, mirror="no"), seed)
 
     def outputs(self, part: Any) -> np.ndarray:
         """The network's scores of inputs, (N, classes)."""

@@ -7,7 +7,7 @@ WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the weights in the end lie bet
     theta = (1 - alpha) theta_0 + alpha theta_1
 """
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Config:
     alpha: float = setting(0.5, least=0, most=1)  # WiSE-FT: 0 the frozen weights, 1 the fine-tuned ones
     smoothing: float = setting(0.1, least=0, most=1)  # of the labels
     shift: int = setting(16, least=0)  # pixels by which a picture is shifted at most
-    mirror: bool = True  # pictures at random
+    mirror: Literal["auto", "yes", "no"] = "auto"  # pictures at random; "auto": coloured ones alone, as letters are often grey
 
 
 def set_head(encoder: nn.Encoder, linear: Linear) -> None:
@@ -82,11 +82,23 @@ def make_optimizers(encoder: nn.Encoder, config: Config) -> dict[str, optim.Opti
     return found
 
 
+def coloured(x: np.ndarray, most: int = 50) -> bool:
+    """Whether the channels of inputs (N, C, H, W) differ in more than a mean and a deviation each; of so many inputs at most."""
+    if not len(x):
+        return False
+    rows = x[::-(-len(x) // most)].swapaxes(0, 1).reshape(x.shape[1], -1)
+    rows = rows - rows.mean(1, keepdims=True)
+    deviations = rows.std(1, keepdims=True)
+    difference = np.ptp(rows / np.where(deviations > 0, deviations, 1), 0).max(initial=0)
+    return bool(difference > 0.1)  # grey pictures that were packed as coloured ones differ a little
+
+
 class Batches:
     """Random batches of inputs (N, C, H, W) and labels (N,), each picture once in a round, shifted and mirrored at random."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, config: Config, seed: int):
         self.x, self.y, self.config, self.order = x, y, config, np.zeros(0, int)
+        self.mirror = config.mirror == "yes" or config.mirror == "auto" and coloured(x)
         self.rng = np.random.default_rng(seed)
 
     def sample(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +107,7 @@ class Batches:
         if len(self.order) < size:
             self.order = np.concatenate([self.order, self.rng.permutation(len(self.x))])
         rows, self.order = self.order[:size], self.order[size:]
-        return data.weak(self.x[rows], self.rng, c.shift, c.mirror), self.y[rows]
+        return data.weak(self.x[rows], self.rng, c.shift, self.mirror), self.y[rows]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers and of the round."""

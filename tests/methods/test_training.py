@@ -799,7 +799,7 @@ IDLE = """
 transfer --lr 0.01 | --lr 0.01 has no effect without --finetune
 transfer --steps 3 | --steps 3 has no effect without --finetune
 clip_few_labels --smoothing 0 | --smoothing 0.0 has no effect without --finetune
-compare_transfer --no-mirror | --no-mirror has no effect unless --only names 'LP-FT' or
+compare_transfer --mirror yes | --mirror yes has no effect unless --only names 'LP-FT' or
 compare_transfer --only pixels --scratch-steps 4 | --scratch-steps 4 has no effect unless --only names 'scratch'
 few_labels . --move | --move has no effect without --label
 few_labels . --classes a b | --classes a b has no effect without --label

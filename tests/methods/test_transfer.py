@@ -342,6 +342,21 @@ def test_rates_fall_from_layer_to_layer_and_statistics_stay():
     assert any((tuned[name] != method.frozen[name]).any() for name in tuned)
 
 
+@pytest.mark.parametrize("channels, std", [(1, (0.2,)), (3, (0.2, 0.3, 0.25))])
+def test_coloured_pictures_alone_are_mirrored_unless_said_otherwise(channels, std):
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(0, 256, (6, 1, 12, 12)), channels, 1).astype(np.uint8)
+    colours = rng.integers(0, 256, grey.shape).astype(np.uint8)
+    inputs = nn.Preprocessing(12, mean=(0.5, 0.4, 0.3)[:channels], std=std, crop=1.0)
+    for pictures_, is_coloured in ((grey, False), (colours, channels == 3), (np.zeros_like(grey), False), (grey[:0], False)):
+        x = inputs(pictures_)
+        for mirror, wanted in (("auto", is_coloured), ("yes", True), ("no", False)):
+            batches = finetune.Batches(x, np.arange(len(x)), finetune.Config(batch=6, shift=0, mirror=mirror), 0)
+            found = [batches.sample() for _ in range(3)]
+            changed = any((a != x[y]).any() for a, y in found)
+            assert changed == (wanted and bool(np.ptp(pictures_, -1).max(initial=0)))
+
+
 # -- the examples ------------------------------------------------------------------------------------------------------
 
 def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_path, capsys, monkeypatch):
