@@ -163,6 +163,174 @@ def test_the_share_of_visible_patches_is_rounded_down(ratio, count, visible):
     assert mae.visible(mae.Config(ratio=ratio), count) == visible
 
 
+def views_of(method):
+    """The views of a method that draws one or several; none of one that does not."""
+    every = (*getattr(method, "views", ()), *([method.view] if hasattr(method, "view") else []))
+    return [view for view in every if hasattr(view, "flip")]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_is_mirrored_where_that_shows_something_else(name):
+    for flip in (False, True):
+        run = dataclasses.replace(self_supervised.settings(name), embed=16, decoder=16) if name == "mae" else None
+        module, given = METHODS[name], dataclasses.replace(task(), flip=flip)
+        run = run or self_supervised.settings(name)
+        architecture = (module.architecture(run, 3, 16) if hasattr(module, "architecture")
+                        else networks.architecture("small", 3, 16, 0, 0.0, 2, 1))
+        method = module.Objective(run, architecture.build(), given)
+        assert {view.flip for view in views_of(method)} == ({0.5 if flip else 0.0} if name != "exemplar" else set())
+
+
+def test_settings_reach_the_views():
+    assert [view.jitter[0] for view in views_of(made("simclr", strength=0.25))] == [pytest.approx(0.2)] * 2
+    assert [view.jitter[0] for view in views_of(made("vicreg", strength=0.25))] == [pytest.approx(0.2)] * 2
+    assert all(not any(view.jitter) and not view.greyscale for view in views_of(made("simclr", colour=False)))
+    assert all(view.crop is None for view in views_of(made("simclr", crop=False)))
+    for name in ("byol", "dino"):
+        assert {view.blur for view in views_of(made(name))} == {0.0}
+        assert [view.blur for view in views_of(made(name, blur=True))][:2] == [1.0, 0.1]
+        assert [view.solarize for view in views_of(made(name))][:2] == [0.0, 0.2]
+
+
+def fixed(method, *views):
+    """The method with these pictures as its views."""
+    method.views = [lambda x, rng, view=view: view for view in views]
+    return method
+
+
+def test_byol_predicts_what_its_average_says_of_the_other_view():
+    views = [batch_of().x for _ in range(2)]
+    for gamma in (0.5, 0.0):
+        method = fixed(made("byol", gamma=gamma, hidden=8, projection=4), *views)
+        net, heads = method.net, method.heads
+        for p in method.parameters():
+            p.data = p.numpy() + 0.1 * rng.normal(size=p.shape).astype(np.float32)  # the average is another network by now
+        target = method.target.net if gamma else method.online
+        z = [heads[0](net.features(mg.Tensor(v))) for v in views]  # batch norm over one view at a time, in both networks
+        q, constant = [heads[1](each).numpy() for each in z], [target.train()(mg.Tensor(v)).numpy() for v in views]
+        want = sum(np.mean(np.sum((unit(q[i]) - unit(constant[1 - i])) ** 2, 1)) for i in range(2))
+        found, _ = method.loss(batch_of(), 0)
+        assert float(found) == pytest.approx(want, rel=1e-4)
+        found.backward()
+        if not gamma:
+            method.after_step(0)
+            assert method.target is None and method.state().keys() == {"net", "heads", "rng"}
+            continue
+        assert all(p.grad is None for p in method.target.net.parameters())
+        for step, share in ((0, 0.5), (5, 0.75)):  # of 10: 1 - (1 - gamma_0) (cos(pi k / K) + 1) / 2
+            before, now = method.target.net.state_dict(), method.online.state_dict()
+            method.after_step(step)
+            for name, value in method.target.net.state_dict().items():
+                if value.dtype == np.float32 and "running" not in name:
+                    np.testing.assert_allclose(value, share * before[name] + (1 - share) * now[name], rtol=1e-4, atol=1e-6)
+
+
+def test_dino_sharpens_what_the_average_says_of_the_global_views():
+    views = [batch_of(size=size).x for size in (16, 16, 8)]
+    method = fixed(made("dino", classes_made=12, local_size=8, local_views=1, gamma=0.5, frozen=0.2, hidden=8, bottleneck=4),
+                   *views)
+    for p in method.parameters():
+        p.data = p.numpy() + 0.1 * rng.normal(size=p.shape).astype(np.float32)
+    method.c.data = rng.normal(size=(1, 12)).astype(np.float32) / 9
+
+    def softmax(x):
+        x = np.exp(x - x.max(1, keepdims=True))
+        return x / x.sum(1, keepdims=True)
+
+    teacher = method.teacher.net.train()  # batch norm over both global views, and by the batch
+    p_t = np.split(softmax((teacher(mg.Tensor(np.concatenate(views[:2]))).numpy() - method.c.numpy()) / 0.04), 2)
+    outputs = method.online(mg.Tensor(np.concatenate(views[:2]))).numpy()
+    p_s = [*np.split(softmax(outputs / 0.1), 2), softmax(method.online(mg.Tensor(views[2])).numpy() / 0.1)]
+    want = np.mean([-(p_t[t] * np.log(p_s[s])).sum(1).mean() for t in range(2) for s in range(3) if s != t])
+    found, _ = method.loss(batch_of(), 0)
+    assert float(found) == pytest.approx(want, rel=1e-3)
+    for step, frozen in ((0, True), (1, True), (2, False)):  # a fifth of 10
+        method.heads.last.weight.grad = mg.ones_like(method.heads.last.weight)
+        method.after_backward(step)
+        assert (method.heads.last.weight.grad is None) == frozen
+    for step, share in ((0, 0.5), (5, 0.75)):
+        before, now = teacher.state_dict(), method.online.state_dict()
+        method.after_step(step)
+        for name, value in method.teacher.net.state_dict().items():
+            if value.dtype == np.float32 and "running" not in name:
+                np.testing.assert_allclose(value, share * before[name] + (1 - share) * now[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("barlow", [False, True])
+def test_the_weights_of_vicreg_reach_its_terms(barlow):
+    views = [batch_of().x for _ in range(2)]
+    method = fixed(made("vicreg", barlow=barlow, invariance=3.0, variance=5.0, covariance=7.0, redundancy=0.2, hidden=8,
+                        projection=4), *views)
+    z, other = np.split(method.heads(method.net.features(mg.Tensor(np.concatenate(views)))).numpy(), 2)
+    z, other = mg.Tensor(z), mg.Tensor(other)
+    want = vicreg.barlow_twins(z, other, 0.2) if barlow else vicreg.vicreg(z, other, 3.0, 5.0, 7.0)
+    assert float(method.loss(batch_of(), 0)[0]) == pytest.approx(float(want), rel=1e-4)
+
+
+def test_simclr_ends_its_projector_with_batch_norm_over_both_views():
+    views = [batch_of().x for _ in range(2)]
+    method = fixed(made("simclr", layers=3, hidden=8, projection=4, tau=0.2), *views)
+    z = method.heads(method.net.features(mg.Tensor(np.concatenate(views)))).numpy()
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
+    assert float(method.loss(batch_of(), 0)[0]) == pytest.approx(float(simclr.loss(mg.Tensor(z), 0.2)), rel=1e-4)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_a_masked_autoencoder_draws(raw):
+    method, x = made("mae", embed=16, decoder=16, blocks=1, raw=raw), batch_of(2).x
+    method.view = lambda given, rng: x
+    order = method.order(2)
+    method.order = lambda n: order
+    y, p = method.net.reconstruct(mg.Tensor(x), order, 4).numpy(), method.net.patchify(mg.Tensor(x)).numpy().astype(float)
+    t = p if raw else (p - p.mean(-1, keepdims=True)) / np.sqrt(p.var(-1, ddof=1, keepdims=True) + 1e-6)
+    hidden = np.arange(2)[:, None], order[:, 4:]
+    found, numbers = method.loss(batch_of(2), 0)
+    assert float(found) == pytest.approx(np.mean((y[hidden] - t[hidden]) ** 2), rel=1e-4)
+    assert numbers["of predicting 0"] == pytest.approx(float(found) / np.mean(t ** 2), rel=1e-4)
+
+
+def test_a_denoising_autoencoder_draws_what_was_not_spoiled():
+    method, batch = made("denoising", sigma=0.5, q=0.4, hidden=8, views=False), batch_of()
+    spoiled = method.spoiled(batch.x, np.random.default_rng(3))
+    zeros = (spoiled == 0).all(1)
+    assert zeros.mean() == pytest.approx(0.4, abs=0.05) and ((spoiled == 0) == zeros[:, None]).all()  # in all channels
+    assert np.std((spoiled - batch.x)[np.repeat(~zeros[:, None], 3, 1)]) == pytest.approx(0.5, abs=0.02)
+    method.spoiled = lambda x, rng: spoiled
+    drawn = method.heads(method.net.features(mg.Tensor(spoiled))).numpy()
+    assert float(method.loss(batch, 0)[0]) == pytest.approx(np.mean((drawn - batch.x.reshape(8, -1)) ** 2), rel=1e-4)
+
+
+def test_each_picture_is_a_class_of_exemplar_and_its_label_of_supervised():
+    batch = batch_of()
+    batch.index, batch.y = np.arange(8)[::-1] + 3, np.arange(8) % 4
+    for name, labels in (("exemplar", batch.index), ("supervised", batch.y)):
+        method = made(name, **({"dropout": 0.0} if name == "exemplar" else {}))
+        method.view = lambda x, rng: x
+        logits = method.heads(method.net.features(mg.Tensor(batch.x))).numpy()
+        want = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(8), labels])
+        assert float(method.loss(batch, 0)[0]) == pytest.approx(want, rel=1e-4)
+
+
+def test_rates_rise_in_a_tenth_of_the_steps_and_fall_to_nothing():
+    from methods.self_supervised.evaluation import Classifying
+    net = networks.architecture("small", 3, 16, 4, 0.0, 2, 1).build()
+    for method in (made("simclr"), Classifying(Tuning(), net)):
+        rates = [method.schedule(step, 100) for step in range(100)]
+        np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+        np.testing.assert_allclose(rates[10:], (1 + np.cos(np.pi * np.arange(90) / 90)) / 2)
+
+
+def test_a_student_sees_what_its_teacher_in_evaluation_mode_sees():
+    nets = [networks.architecture("small", 3, 16, 4, 0.0, 2, 1).build() for _ in range(2)]
+    method, batch = distillation.Distillation(Tuning(), *nets, 16, 2.0), batch_of()
+    seen = np.roll(batch.x, 1, 0)
+    method.view = lambda x, rng: seen
+    teacher = nets[1].eval()(mg.Tensor(seen)).numpy()
+    nets[1].train()
+    want = distillation.loss(nets[0](mg.Tensor(seen)), teacher, 2.0)
+    assert float(method.loss(batch, 0)[0]) == pytest.approx(float(want), rel=1e-4)
+
+
 def test_cpc_of_images_sees_rows_above_alone_and_has_the_positive_once():
     method = made("cpc_images", size=24, patch=8, stride=4, features=8, context=6)
     assert [len(context.convs) for context in method.heads.sides] == [3] * 4
