@@ -146,7 +146,9 @@ def sort_copies(files: dict[str, Callable[[], bytes]], found: list[tuple[str, st
 
 def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
                files: Sequence[str] = ()) -> str:
-    """Writes which test images a classifier gets wrong, and returns the accuracy of each class (of many the lowest) as a line.
+    """Writes which test images a classifier gets wrong, and returns the accuracy of each class as a line.
+
+    Of many classes it has the lowest accuracies; at its end is the mean over classes, in which none counts more than others.
 
     Args:
         folder: gets `mistakes.csv`, a line for each wrong image with the most certain first, and `confusion.csv`, the number
@@ -165,7 +167,9 @@ def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarr
     shares = [(confusion[k, k] / n, c) for k, c in enumerate(classes) if (n := confusion[k].sum())]
     many = len(shares) > 20
     each = [f"{c} {100 * share:.1f} %" for share, c in (sorted(shares, key=lambda pair: pair[0])[:5] if many else shares)]
-    return f"{'lowest accuracies of a class' if many else 'accuracy of each class'}: {', '.join(each)}"
+    mean = np.mean([share for share, _ in shares])
+    return (f"{'lowest accuracies of a class' if many else 'accuracy of each class'}: {', '.join(each)}; "
+            f"mean over classes {100 * mean:.1f} %")
 
 
 def _write_rows(path, rows):

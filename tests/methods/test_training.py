@@ -925,7 +925,9 @@ def test_mistakes_and_confusion_by_hand(tmp_path):
                                           ["1", "bee, or so", "ant", "0.6000"]]
     with open(tmp_path / "confusion.csv", newline="") as file:
         assert list(csv.reader(file))[1:] == [["ant", "1", "0", "1"], ["bee, or so", "1", "1", "0"], ["cat", "0", "0", "0"]]
-    assert "ant 50.0 %" in text and "cat" not in text
+    assert "ant 50.0 %" in text and "cat" not in text and text.endswith("; mean over classes 50.0 %")
+    rare = write_test(tmp_path, probabilities, np.array([0, 0, 1, 0]), "abc")  # three of four right, and all of the rare class
+    assert rare.endswith("a 66.7 %, b 100.0 %; mean over classes 83.3 %")
     write_test(tmp_path, probabilities, np.array([1, 0, 1, 2]), "abc", ["w.png", "x.png", "y.png", "z.png"])
     assert (tmp_path / "mistakes.csv").read_text() == "file,class,predicted,probability\nw.png,b,a,0.7000\n"
 
