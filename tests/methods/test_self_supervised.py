@@ -201,7 +201,7 @@ def fixed(method, *views):
 def test_byol_predicts_what_its_average_says_of_the_other_view():
     views = [batch_of().x for _ in range(2)]
     for gamma in (0.5, 0.0):
-        method = fixed(made("byol", gamma=gamma, hidden=8, projection=4), *views)
+        method = fixed(made("byol", gamma=gamma, hidden=64, projection=4), *views)
         net, heads = method.net, method.heads
         for p in method.parameters():
             p.data = p.numpy() + 0.1 * rng.normal(size=p.shape).astype(np.float32)  # the average is another network by now
