@@ -342,6 +342,25 @@ def test_rates_fall_from_layer_to_layer_and_statistics_stay():
     assert any((tuned[name] != method.frozen[name]).any() for name in tuned)
 
 
+def test_the_loss_the_rates_and_the_decay_of_fine_tuning():
+    config, rng = finetune.Config(lr=0.01, decay=0.3, smoothing=0.2), np.random.default_rng(0)
+    net = small()
+    finetune.set_head(net, linear.Linear(rng.normal(size=(4, net.width)), rng.normal(size=4), "", 1.0))
+    method = finetune.FineTune(config, net)
+    x, y = rng.normal(size=(6, 3, 8, 8)).astype(np.float32), np.arange(6) % 4
+    logits = net.eval()(x).numpy().astype(float)
+    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    wanted = -(0.8 * logp[np.arange(6), y] + 0.2 * logp.mean(1)).mean()
+    loss, numbers = method.loss((x, y), 0)
+    assert float(loss) == pytest.approx(wanted, rel=1e-4) and numbers["accuracy"] == (logits.argmax(1) == y).mean()
+    rates = [method.schedule(step, 40) for step in range(40)]
+    np.testing.assert_allclose(rates[:4], np.arange(1, 5) / 4)
+    np.testing.assert_allclose(rates[4:], (1 + np.cos(np.pi * np.arange(36) / 36)) / 2)
+    for name, optimizer in finetune.make_optimizers(net, config).items():
+        assert {p.ndim > 1 for p in optimizer.params} == {name.startswith("kernels")}
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3 if name.startswith("kernels") else 0]
+
+
 @pytest.mark.parametrize("channels, std", [(1, (0.2,)), (3, (0.2, 0.3, 0.25))])
 def test_coloured_pictures_alone_are_mirrored_unless_said_otherwise(channels, std):
     rng = np.random.default_rng(0)

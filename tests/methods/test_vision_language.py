@@ -221,6 +221,27 @@ def test_a_named_network_says_what_the_zero_shot_classifier_says(vocabulary):
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_the_towers_begin_as_clips_do(vocabulary):
+    net = network("contrastive", vocabulary, text_width=64, text_layers=3, dim=96)
+    w, ends = 64**-0.5, 6**-0.5  # what ends a branch begins the smaller, the more branches there are
+    wanted = {net.text.token.weight: 0.02, net.text.position.weight: 0.01, net.text.head.weight: w,
+              net.image.head.weight: net.image.width**-0.5}
+    for block in net.text.blocks:
+        wanted |= {block.attn.qkv.weight: w, block.attn.proj.weight: w * ends, block.mlp.fc1.weight: w * 0.5**0.5,
+                   block.mlp.fc2.weight: w * ends}
+        assert not any(layer.bias.numpy().any() for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2))
+    for weight, deviation in wanted.items():
+        assert weight.numpy().std() == pytest.approx(deviation, rel=0.12) and abs(weight.numpy().mean()) < deviation / 5
+    assert float(net.s) == pytest.approx(np.log(1 / 0.07), rel=1e-6)
+
+
+def test_rates_rise_in_the_warmup_and_fall_to_nothing(vocabulary):
+    method = clip.Contrastive(config(clip, warmup=0.2), network("contrastive", vocabulary), PLAIN, None)
+    rates = [method.schedule(step, 50) for step in range(50)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    np.testing.assert_allclose(rates[10:], (1 + np.cos(np.pi * np.arange(40) / 40)) / 2)
+
+
 # -- batches -----------------------------------------------------------------------------------------------------------
 
 def coloured(n=60):
@@ -244,6 +265,27 @@ def test_batches_resume_and_keep_captions_with_their_pictures(vocabulary):
     for x, ids, key in zip(batch.x, batch.ids, batch.keys):
         i = next(i for i in range(60) if np.allclose(found.pictures[i] / 255, x))
         assert vocabulary.decode(ids) in found.texts[i] and key == found.keys()[i]
+
+
+def test_pictures_are_cropped_to_squares_and_nothing_else_is_done_to_them(vocabulary):
+    found = coloured()
+    view = base.Batches(found.pictures, found, vocabulary, 16, 12, 0, 0.6).view
+    assert (view.size, view.crop, view.ratio) == (8, (0.6, 1.0), (1.0, 1.0))
+    assert (view.flip, view.jitter_p, view.greyscale, view.blur, view.solarize) == (0,) * 5
+
+
+def test_the_image_tower_gets_what_its_preprocessing_says(vocabulary):
+    net, x = network("contrastive", vocabulary).to("float32"), rng.random((6, 3, 8, 8), np.float32)
+    inputs = nn.Preprocessing(8, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 1.0)
+    column = (1, 3, 1, 1)
+    wanted = net.image.features((x - np.reshape(inputs.mean, column).astype(np.float32)) /
+                                np.reshape(inputs.std, column).astype(np.float32)).numpy()
+    method = clip.Contrastive(config(clip), net, inputs, None)
+    batch = base.Batch(x, np.zeros((6, 2), int), np.arange(6))
+    np.testing.assert_allclose(method.features(batch).numpy(), wanted, rtol=1e-4, atol=1e-5)
+    net.train()  # what is kept of the features is of evaluation mode
+    np.testing.assert_allclose(zero_shot.image_features(net.image, x, inputs, 4), wanted, rtol=1e-4, atol=1e-5)
+    assert net.image.training and not np.allclose(method.features(batch).numpy(), wanted, rtol=1e-2)
 
 
 def test_features_are_dropped_in_training_alone(vocabulary):
