@@ -276,8 +276,11 @@ class Sequences:
 
 
 def losses(words: Tensor, follows: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """The two terms of L from scores (M, vocabulary) and (N, 2); None for the second if no sequence of the batch has a y."""
-    named = mg.cross_entropy(words, batch.targets)
+    """The two terms of L from scores (M, vocabulary) and (N, 2); None for the second if no sequence of the batch has a y.
+
+    The first is 0 where nothing is hidden, as no word of the batch is known.
+    """
+    named = mg.cross_entropy(words, batch.targets, reduction="sum") / max(len(batch.targets), 1)
     return named, mg.cross_entropy(follows, batch.follows, ignore_index=NO_LABEL) if (batch.follows >= 0).any() else None
 
 
@@ -288,7 +291,7 @@ class Pretraining(Method):
         batch = batch.to(self.net.bias.device)
         words, follows = self.net(batch)
         named, next_sentence = losses(words, follows, batch)
-        numbers = {"words": named, "words right": (words.data.argmax(1) == batch.targets).mean()}
+        numbers = {"words": named, "words right": (words.data.argmax(1) == batch.targets).sum() / max(len(batch.targets), 1)}
         if next_sentence is None:
             return named, numbers
         known = batch.follows >= 0

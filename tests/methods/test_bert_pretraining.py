@@ -168,6 +168,18 @@ def test_the_loss(next_sentence):
     np.testing.assert_allclose(float(loss), words + (follows or 0), rtol=1e-4)
 
 
+def test_a_batch_without_a_known_word_teaches_what_follows_alone():
+    documents = [[np.full(3, VOCABULARY.unknown)] * 2 for _ in range(4)]
+    for next_sentence in (True, False):
+        unknown = bert.Sequences(documents, [[0, 0]] * 4, VOCABULARY, Run(next_sentence=next_sentence), 0)
+        net, batch = small(), unknown.sample()
+        loss, numbers = bert.Pretraining(Run(), net).loss(batch, 0)
+        loss.backward()
+        assert len(batch.targets) == 0 == float(numbers["words"]) == numbers["words right"]
+        assert float(loss) == float(numbers.get("next sentence", 0)) and np.isfinite(float(loss))
+        assert all(np.isfinite(p.grad.numpy()).all() for p in net.parameters() if p.grad is not None)
+
+
 def test_the_embeddings_get_the_gradients_of_both_their_uses():
     net, batch = small(), sequences().sample()
     scores, _ = net(batch)
