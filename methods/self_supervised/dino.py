@@ -42,7 +42,7 @@ class Config:
     local_views: int = setting(2, least=0)  # local views (8)
     local_size: int = setting(16, least=1)  # their pixels; the network must take them
     tau_s: float = setting(0.1, above=0)
-    tau_t: float = setting(0.04, above=0)  # in the end (0.07)
+    tau_t: float = setting(0.04, above=0)  # throughout (from 0.04 to 0.07 in the first epochs)
     centre: float = setting(0.9, least=0, most=1)  # m; 1: no centring
     gamma: float = setting(0.95, least=0, most=1)  # of the teacher at first; it rises to 1 (0.996)
     frozen: float = setting(0.05, least=0, most=1)  # the part of the training in which the last layer stays (1 epoch)
