@@ -65,6 +65,10 @@ class Module:
             return _places(vars(self), kind, kind, prefix)
         return ((prefix + self._stored(name), holder, key) for name, holder, key in _places(vars(self), kind, kind))
 
+    def _holder(self):
+        """What holds the parts: the attributes."""
+        return vars(self)
+
     def _stored(self, name):
         """The name in state dicts of the part at a dotted path."""
         for path, stored in self.stored_names.items():
@@ -101,7 +105,7 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """Pairs (name, Module) of the Modules directly below this one, those in lists, tuples and dicts too; each once."""
         found = set()
-        for name, module in _modules(vars(self)):
+        for name, module in _modules(self._holder()):
             if id(module) not in found:
                 found.add(id(module))
                 yield self._stored(name), module
@@ -119,7 +123,7 @@ class Module:
             return
         found.add(id(self))
         yield "", self
-        for name, child in _modules(vars(self)):
+        for name, child in _modules(self._holder()):
             for below, module in child._walk(found):
                 yield self._stored(f"{name}.{below}" if below else name), module
 
@@ -260,12 +264,13 @@ class Module:
         def describe(name, value, kinds):
             if isinstance(value, Module):
                 lines.append(f"{name}: " + repr(value).replace("\n", "\n  "))
-            elif isinstance(value, kinds):
+                return
+            if isinstance(value, kinds):
                 lines.append(f"{name}: {value.dtype}{list(value.shape)}")
             for key, item in _items(value):
                 describe(f"{name}.{key}", item, Parameter)
 
-        for name, value in vars(self).items():
+        for name, value in _items(self._holder()):
             describe(name, value, (Tensor, _Array))
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
@@ -328,7 +333,12 @@ def _places(holder, kind, wanted, prefix=""):
             yield from value._named(kind, f"{prefix}{key}.")
         else:
             value = _Tuple(holder, key) if isinstance(value, tuple) else value
-            yield from _places(value, kind, Parameter if kind is Tensor else (), f"{prefix}{key}.")
+            yield from _places(value, kind, _listed(kind), f"{prefix}{key}.")
+
+
+def _listed(kind):
+    """What counts of a kind in lists, tuples and dicts."""
+    return Parameter if kind is Tensor else ()
 
 
 def _modules(holder, prefix=""):
@@ -354,12 +364,28 @@ class _Array(metaclass=_ArrayKind):
     """Anything that is a NumPy or CuPy array."""
 
 
-class ModuleList(list):
-    """PyTorch's name for what a plain list does: a Module finds the Modules and Parameters in it."""
+class _Container(Module):
+    """A Module whose parts are the items of the list or dict that it is too."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # as of other Modules
+
+    def _named(self, kind, prefix=""):
+        return _places(self, kind, _listed(kind), prefix)
+
+    def _holder(self):
+        return self
 
 
-class ModuleDict(dict):
-    """PyTorch's name for what a plain dict does: a Module finds the Modules and Parameters in it."""
+class ModuleList(_Container, list):
+    """A list that is a Module, as a slice of it is. As an attribute of a Module a plain list holds parts as well."""
+
+    def __getitem__(self, i):
+        items = list.__getitem__(self, i)
+        return ModuleList(items) if isinstance(i, slice) else items
+
+
+class ModuleDict(_Container, dict):
+    """A dict that is a Module. As an attribute of a Module a plain dict holds parts as well."""
 
 
 class Sequential(Module):
@@ -388,8 +414,10 @@ class Sequential(Module):
 
     def __setitem__(self, i: int, module: Module):
         i = range(self.length)[operator.index(i)]
-        if not callable(module):
-            hint = "; a list of modules is given as Sequential(*modules)" if isinstance(module, (list, tuple)) else ""
+        if not callable(module) or isinstance(module, (list, dict)):
+            given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
+            hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
+                         if isinstance(module, kind)), "")
             raise TypeError(f"Sequential: module {i}, of type {type(module).__name__}, cannot be called{hint}")
         setattr(self, str(i), module)
 

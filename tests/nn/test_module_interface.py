@@ -1,4 +1,5 @@
 """What PyTorch's users type first on a Module, tables of stored names, and the warning about double precision."""
+import copy
 import subprocess
 import sys
 import warnings
@@ -101,6 +102,42 @@ def test_lists_dicts_and_buffers_under_pytorchs_names():
     assert set(ours.state_dict()) == set(theirs.state_dict()) and len(ours.steps) == 3
     assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
     assert [n for n, _ in ours.named_buffers()] == ["table"] and type(ours.table) is np.ndarray
+
+
+@pytest.mark.parametrize("look", [
+    lambda net: [name for name, _ in net.named_modules()], lambda net: [name for name, _ in net.named_children()],
+    lambda net: [name for name, _ in net.steps.named_modules()], lambda net: len({*net.modules()}),
+    lambda net: list(net.steps.state_dict()), lambda net: [name for name, _ in net.steps[1:].named_parameters()],
+    lambda net: [len(net.steps[:2]), len(net.steps[::-1]), len(net.heads)], lambda net: list(net.heads.state_dict()),
+    lambda net: [m.training for m in (net, net.heads.eval(), net.steps[1:].eval(), *net.steps)],
+    lambda net: [p.requires_grad for p in (net.steps[:2].requires_grad_(False).parameters(), net.parameters())[1]],
+    lambda net: sorted(name for name, _ in copy.deepcopy(net.steps).named_parameters()),
+    lambda net: str(net.steps.double()[0].weight.dtype).removeprefix("torch.")])
+def test_lists_and_dicts_of_modules_are_modules(look):
+    def make(n):
+        class Net(n.Module):
+            def __init__(self):
+                super().__init__()
+                self.steps = n.ModuleList([n.Linear(2, 3), n.ReLU(), n.ModuleList([n.Linear(3, 3)])])
+                self.heads = n.ModuleDict({"a": n.Linear(1, 2), "b": n.Tanh()})
+        return Net()
+
+    assert look(make(nn)) == look(make(torch.nn))
+
+
+def test_a_list_of_modules_shows_each_part_once():
+    shown = repr(nn.ModuleList([nn.ModuleList([nn.Linear(2, 3)]), nn.ModuleDict({"a": nn.ReLU()})]))
+    assert shown.count("Linear") == shown.count("ReLU") == shown.count("weight") == 1, shown
+    with pytest.raises(TypeError, match="ModuleList defines no forward"):
+        nn.ModuleList([nn.ReLU()])(X)
+
+
+@pytest.mark.parametrize("modules, hint", [
+    ([nn.ReLU()], r"\*modules\)"), ((nn.ReLU(),), r"\*modules\)"), (nn.ModuleList([nn.ReLU()]), r"\*modules\)"),
+    ({"a": nn.ReLU()}, r"\*modules.values\(\)\)"), (nn.ModuleDict(), r"\*modules.values\(\)\)")])
+def test_sequential_says_how_it_is_given_a_list_or_dict(modules, hint):
+    with pytest.raises(TypeError, match=rf"of modules is given as Sequential\({hint}"):
+        nn.Sequential(modules)
 
 
 class Inner(nn.Module):
