@@ -34,7 +34,8 @@ class Tensor:
         grad: what `backward()` accumulated here, a Tensor of the same shape and dtype, or None.
 
     Raises:
-        TypeError: the input is not numeric or has masked elements, or an integer or bool Tensor was asked to require a gradient.
+        TypeError: the input is not numeric or has masked elements, an integer or bool Tensor was asked to require a gradient, or
+            `requires_grad` is no bool.
     """
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
@@ -53,8 +54,8 @@ class Tensor:
         self._node = None
         self._requires_grad = False
         self.grad = None
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     # -- the array -----------------------------------------------------------------------------------------------
 
@@ -133,12 +134,13 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value):
+        value = flag("Tensor", "requires_grad", value)
         if self._node is not None and not value:
             raise RuntimeError("a computed Tensor cannot stop requiring a gradient; use x.detach()")
         if value and not backend.is_float(self._array.dtype):
             raise TypeError(f"only floating point Tensors can require a gradient, not {self._array.dtype}; "
                             "convert with .astype('float32') first")
-        self._requires_grad = bool(value)
+        self._requires_grad = value
 
     @property
     def is_leaf(self) -> bool:
@@ -304,6 +306,13 @@ def assignable(value):
     if type(value) not in (int, float, bool):
         as_tensor(value)
     return asarray(value)
+
+
+def flag(of, name, value):
+    """`value` as a bool. TypeError for anything but True, False, 1 and 0: in this place there may be a dtype in NumPy."""
+    if not isinstance(value, (bool, np.bool_, int, float)) or value not in (0, 1):
+        raise TypeError(f"{of}: {name} is True or False, not {value!r}")
+    return bool(value)
 
 
 def holds(dtype, number):

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend
 from ..versions import mark_changed
-from ..tensor import Tensor, TensorLike, as_tensor, asarray
+from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 
 _FLOAT64 = np.dtype(np.float64)
 _warned = False  # of float64 inputs to float32 parameters
@@ -231,7 +231,12 @@ class Module:
     # -- training ----------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> "Module":
-        """Training behaviour on (batch statistics, dropout) or, with False, off, here and below. Returns self."""
+        """Training behaviour on (batch statistics, dropout) or, with False, off, here and below. Returns self.
+
+        Raises:
+            TypeError: `mode` is no bool.
+        """
+        mode = flag("train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self

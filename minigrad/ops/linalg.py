@@ -9,12 +9,12 @@ import numpy as np
 
 from ..backend import cupy_differences, in_float32, xp
 from ..primitive import Primitive
-from ..tensor import Tensor, TensorLike, as_tensor, wrap
+from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
 from .geometry import one_of, real, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
-from .reduce import _flag, max, min, sum
+from .reduce import max, min, sum
 from .shape import _axes, Axes, concatenate, expand_dims, moveaxis, squeeze
 
 
@@ -202,7 +202,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
 
     Whole numbers count as float64.
     """
-    x, keepdims = _as_float(x), _flag("norm", keepdims)
+    x, keepdims = _as_float(x), flag("norm", "keepdims", keepdims)
     if ord is not None and not isinstance(ord, (str, int, float, np.integer, np.floating)):
         raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):

@@ -8,7 +8,7 @@ import numpy as np
 from ..backend import in_float32, is_float, summed, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, held, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
 from .geometry import of_a_number, one_axis
@@ -33,14 +33,7 @@ def _axes_of_all(of, axis, ndim):
 
 def _reduced(primitive, x, axis, keepdims):
     x = as_tensor(x)
-    return primitive(x, axis=_axes_of_all(primitive.name, axis, x.ndim), keepdims=_flag(primitive.name, keepdims))
-
-
-def _flag(name, keepdims):
-    """`keepdims` as a bool. TypeError for anything else: in this place NumPy has the dtype."""
-    if not isinstance(keepdims, (bool, np.bool_)) and keepdims not in (0, 1):
-        raise TypeError(f"{name}: keepdims is True or False, not {keepdims!r}")
-    return bool(keepdims)
+    return primitive(x, axis=_axes_of_all(primitive.name, axis, x.ndim), keepdims=flag(primitive.name, "keepdims", keepdims))
 
 
 def _selected(name, x, dtype, mask, fill):
@@ -154,7 +147,7 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     x = _selected("mean", x, dtype, None, None)
     if dtype is not None and not is_float(x.dtype):
         raise TypeError(f"mean: dtype is a floating point one, not {x.dtype}")
-    axis, keepdims = _axes("mean", axis, x.ndim), _flag("mean", keepdims)
+    axis, keepdims = _axes("mean", axis, x.ndim), flag("mean", "keepdims", keepdims)
     if where is None:
         return _mean(x, axis=axis, keepdims=keepdims)
     x, mask = _as_float(x), _mask("mean", where, x)
@@ -167,14 +160,14 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
 def nansum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The sum of what is not NaN."""
     x = as_tensor(x)
-    return sum(x, _axes_of_all("nansum", axis, x.ndim), _flag("nansum", keepdims), where=~isnan(x))
+    return sum(x, _axes_of_all("nansum", axis, x.ndim), flag("nansum", "keepdims", keepdims), where=~isnan(x))
 
 
 @operation(numpy=np.nanmean)
 def nanmean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The mean of what is not NaN; of nothing NaN."""
     x = as_tensor(x)
-    return mean(x, _axes("nanmean", axis, x.ndim), _flag("nanmean", keepdims), where=~isnan(x))
+    return mean(x, _axes("nanmean", axis, x.ndim), flag("nanmean", "keepdims", keepdims), where=~isnan(x))
 
 
 @operation(method=True, numpy=(np.max, np.amax))
@@ -210,14 +203,14 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
     axis = _axes_of_all(name, axis, x.ndim)
     if math.prod([x.shape[a] for a in axis]):
         return of_two(_reduced(primitive, x, axis, keepdims), initial)
-    return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=_flag(name, keepdims)).shape)
+    return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=flag(name, "keepdims", keepdims)).shape)
 
 
 @operation(method=True)
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
     x = as_tensor(x)
-    return _logsumexp(x, axis=_axes_of_all("logsumexp", axis, x.ndim), keepdims=_flag("logsumexp", keepdims))
+    return _logsumexp(x, axis=_axes_of_all("logsumexp", axis, x.ndim), keepdims=flag("logsumexp", "keepdims", keepdims))
 
 
 @operation(method=True, numpy=np.var)
@@ -227,7 +220,7 @@ def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 
     `correction` is another name of `ddof`.
     """
-    return _variance("var", as_tensor(x), axis, _corrected("var", ddof, correction), _flag("var", keepdims))
+    return _variance("var", as_tensor(x), axis, _corrected("var", ddof, correction), flag("var", "keepdims", keepdims))
 
 
 def _variance(name, x, axis, ddof, keepdims):
@@ -244,7 +237,7 @@ def _variance(name, x, axis, ddof, keepdims):
 def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
-    return sqrt(_variance("std", as_tensor(x), axis, _corrected("std", ddof, correction), _flag("std", keepdims)))
+    return sqrt(_variance("std", as_tensor(x), axis, _corrected("std", ddof, correction), flag("std", "keepdims", keepdims)))
 
 
 def _corrected(name, ddof, correction):
@@ -277,7 +270,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     Small whole numbers and bools are multiplied in NumPy's default integer, as in `numpy.prod`. `dtype`, `initial` and
     `where` as of `sum`.
     """
-    x, keepdims = _selected("prod", x, dtype, where, 1), _flag("prod", keepdims)
+    x, keepdims = _selected("prod", x, dtype, where, 1), flag("prod", "keepdims", keepdims)
     x = x if dtype is not None else _widened(x)
     axis, shape = _axes_of_all("prod", axis, x.ndim), x.shape
     x = _to_last(x, axis)
@@ -300,7 +293,7 @@ def median(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
     Raises:
         ValueError: there are no elements.
     """
-    x, keepdims = _as_float(x), _flag("median", keepdims)
+    x, keepdims = _as_float(x), flag("median", "keepdims", keepdims)
     axis, shape = _axes("median", axis, x.ndim), x.shape
     ordered = sort(_to_last(x, axis), -1)
     n = ordered.shape[-1]
@@ -405,7 +398,7 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 def _place(name, x, axis, keepdims):
     """The result of `argmax` or `argmin`, whichever `name` says."""
-    x, keepdims = as_tensor(x), _flag(name, keepdims)
+    x, keepdims = as_tensor(x), flag(name, "keepdims", keepdims)
     axis = None if axis is None or of_a_number(axis, x.ndim) else one_axis(name, axis, x.ndim)
     if not (x.size if axis is None else x.shape[axis]):
         raise ValueError(f"{name}: no elements along axis {axis} of shape {x.shape}")
@@ -435,7 +428,7 @@ def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
 def _along(name, x, axis, keepdims):
     """The array of x, and the checked settings of a reduction that has no gradient."""
     x = as_tensor(x)
-    return x._array, dict(axis=_axes_of_all(name, axis, x.ndim), keepdims=_flag(name, keepdims))
+    return x._array, dict(axis=_axes_of_all(name, axis, x.ndim), keepdims=flag(name, "keepdims", keepdims))
 
 
 @operation(method=True, numpy=np.any)

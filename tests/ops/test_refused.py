@@ -273,6 +273,20 @@ def test_modes_of_padding_that_are_not_offered(mode):
         mg.pad([5.0, 1.0, 3.0], 1, mode=mode)
 
 
+@pytest.mark.parametrize("given", [np.float32, "float32", 2, None, 0.5, np.ones(2)], ids=str)
+@pytest.mark.parametrize("name, take", [
+    ("requires_grad", lambda given: mg.Tensor([1.0, 2.0], given)),
+    ("requires_grad", lambda given: mg.nn.Parameter(np.ones(2, np.float32), given)),
+    ("requires_grad", lambda given: mg.zeros(2, requires_grad=given)),
+    ("requires_grad", lambda given: setattr(mg.Tensor(1.0), "requires_grad", given)),
+    ("requires_grad", lambda given: mg.nn.Linear(2, 2).requires_grad_(given)), ("mode", lambda given: mg.nn.ReLU().train(given))])
+def test_what_is_true_or_false_is_a_bool(name, take, given):
+    with pytest.raises(TypeError, match=f": {name} is True or False, not "):
+        take(given)
+    for truth in (True, False, np.True_, 1, 0):
+        take(truth)
+
+
 @pytest.mark.parametrize("reduce", [mg.sum, mg.mean, mg.max, mg.min, mg.logsumexp])
 @pytest.mark.parametrize("keepdims", [np.float32, "yes", 2, None, 0.5])
 def test_keepdims_is_a_bool(reduce, keepdims):
