@@ -1,4 +1,5 @@
 """Modules: layers with parameters, put together into networks."""
+from ..ops.declare import missing_from as _missing_from
 from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
@@ -15,3 +16,5 @@ from .models import (
     resize_positions, resnet18, resnet50)
 from .recurrent import GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell
 from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer
+
+__getattr__ = _missing_from(__name__)

@@ -13,7 +13,10 @@ from ..ops import (  # noqa: F401
     interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss,
     nll_loss, pixel_shuffle, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh,
     triplet_margin_loss)
+from ..ops.declare import missing_from as _missing_from
 from ..tensor import Tensor, as_tensor
+
+__getattr__ = _missing_from(__name__)
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
 

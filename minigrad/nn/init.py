@@ -11,9 +11,11 @@ import numpy as np
 from .. import backend
 from ..backend import random
 from ..ops import geometry
+from ..ops.declare import missing_from as _missing_from
 from ..recording import no_grad
 from ..tensor import Tensor
 
+__getattr__ = _missing_from(__name__)
 _GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
 _GAINS.update({f"conv{transposed}{axes}d": 1.0 for transposed in ("", "_transpose") for axes in (1, 2, 3)})
 

@@ -22,7 +22,8 @@ from ..tensor import Tensor, as_tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
-HINT = "functions have NumPy's names; minigrad/README.md, 'Coming from PyTorch', has PyTorch's beside them"
+TABLE = "minigrad/README.md, 'Coming from PyTorch', has PyTorch's"
+HINT = f"functions have NumPy's names; {TABLE} beside them"
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -153,8 +154,19 @@ def _missing(self, name):
     """The error for an attribute that a Tensor lacks, with the function of that name if there is one."""
     if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
-    hint = f"minigrad.{name}(x) is a function" if name in PUBLIC else HINT
-    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {hint}", name=name, obj=self)
+    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {_hint(name, HINT)}", name=name, obj=self)
+
+
+def _hint(name, otherwise):
+    return f"minigrad.{name}(x) is a function" if name in PUBLIC else otherwise
+
+
+def missing_from(module: str, hint: str = f"{TABLE} names and what stands for those that are not here") -> Callable:
+    """The `__getattr__` of a module: the error for a name that it lacks."""
+    def __getattr__(name):
+        raise AttributeError(f"module '{module}' has no attribute '{name}': {_hint(name, hint)}", name=name)
+
+    return __getattr__
 
 
 Tensor.__getattr__ = _missing

@@ -1,4 +1,5 @@
 """Optimisers change parameters in place by their `.grad`; schedules set an optimiser's learning rate `lr`."""
+from ..ops.declare import missing_from as _missing_from
 from .adam import Adam, AdamW, LAMB
 from .clip import clip_grad_norm, clip_grad_norm_
 from .ema import EMA
@@ -7,3 +8,5 @@ from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .schedule import cosine_decay, step_decay
 from .sgd import LARS, SGD
+
+__getattr__ = _missing_from(__name__)
