@@ -52,7 +52,7 @@ class GRUCell(_Cell):
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
         x = self._rows(x)
-        h = _zeros(x, x.shape[0], self.hidden_size) if h is None else h
+        (h,) = _states(self, x, (x.shape[0], self.hidden_size), None if h is None else (h,), 1)
         return ops.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
@@ -197,11 +197,19 @@ class LSTM(_Recurrent):
 
 
 def _states(layer, x, shape, state, parts):
-    """The `parts` of a state as Tensors of a shape, zeros if it is None. ValueError: another number of them, or other shapes."""
-    state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
+    """The `parts` of a state as Tensors of a shape, zeros if it is None.
+
+    Raises:
+        TypeError: it has parts that are no numbers, or none; ValueError: another number of them, or other shapes.
+    """
+    wanted = f"{type(layer).__name__}: {['', 'a state', 'a pair of states'][parts]} of shape {shape} wanted, got"
+    try:
+        state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
+    except TypeError:
+        kinds = [type(s).__name__ for s in state] if isinstance(state, (tuple, list)) else [type(state).__name__]
+        raise TypeError(f"{wanted} {' and '.join(kinds)}") from None
     if [s.shape for s in state] != [shape] * parts:
-        raise ValueError(f"{type(layer).__name__}: {['', 'a state', 'a pair of states'][parts]} of shape {shape} wanted, got "
-                         f"{[s.shape for s in state]}")
+        raise ValueError(f"{wanted} {[s.shape for s in state]}")
     return state
 
 

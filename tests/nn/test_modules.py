@@ -112,6 +112,17 @@ def test_layers_that_refuse():
     np.testing.assert_allclose(nn.InstanceNorm2d(4).eval()(mg.ones((1, 4, 1, 1))).numpy(), 0)
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_states_of_another_kind_are_refused_by_the_layers_name(kind):
+    layer, name = kind(8, 3), kind.__name__
+    x = (SEQUENCES[0] if "Cell" in name else SEQUENCES).astype(np.float32)
+    h, paired = mg.zeros((1,) * (x.ndim == 3) + (5, 3)), "LSTM" in name
+    for wrong in (3, "h", {"h": h}, (h, None), (None, None), layer, *[(h, h)][paired:]):
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: a .*state.* of shape .* wanted, got "):
+            layer(x, wrong)
+    assert layer(x, (h, h) if paired else h) is not None
+
+
 def test_lstm_to_third_order():
     mg.random.seed(0)
     net = nn.LSTM(3, 2).double()
