@@ -309,31 +309,30 @@ def test_weight_and_loss_of_pseudo_labels():
     assert 0 < mask.sum() < 30
 
 
+def ladder_encoder(net, x, noises, running=False):
+    """z, the means and deviations that normalised them, and the logits, by hand; with `running` by the running statistics."""
+    parts, top = {k: v.numpy().astype(np.float64) for k, v in net.named_parameters()}, len(net.sizes) - 1
+    h = x + noises[0]
+    zs, stats = [h], [None]
+    for k in range(1, top + 1):
+        z = h @ parts[f"w{k}"]
+        stats.append((getattr(net, f"mean{k}"), np.sqrt(getattr(net, f"var{k}") + 1e-5)) if running else
+                     (z.mean(0), np.sqrt(z.var(0) + 1e-5)))
+        zs.append((z - stats[k][0]) / stats[k][1] + noises[k])
+        h = zs[-1] + parts[f"beta{k}"]
+        h = np.maximum(h, 0) if k < top else parts["gamma"] * h
+    return zs, stats, h
+
+
 def ladder_by_hand(net, x, noises, weights):
     """The denoising cost of a ladder, from the paper's table 1, in plain NumPy."""
     parts = {k: v.numpy().astype(np.float64) for k, v in net.named_parameters()}
     top = len(net.sizes) - 1
-
-    def normalised(z):
-        mean, std = z.mean(0), np.sqrt(z.var(0) + 1e-5)
-        return (z - mean) / std, mean, std
-
-    def encoder(noises):
-        h = x + noises[0]
-        zs, stats = [h], [None]
-        for k in range(1, top + 1):
-            z, mean, std = normalised(h @ parts[f"w{k}"])
-            zs.append(z + noises[k])
-            stats.append((mean, std))
-            h = zs[-1] + parts[f"beta{k}"]
-            h = np.maximum(h, 0) if k < top else parts["gamma"] * h
-        return zs, stats, h
-
-    clean, stats, _ = encoder([0.0] * (top + 1))
-    noisy, _, out = encoder(noises)
+    clean, stats, _ = ladder_encoder(net, x, [0.0] * (top + 1))
+    noisy, _, out = ladder_encoder(net, x, noises)
     h, cost = softmax(out), 0.0
     for k in range(top, -1, -1):
-        u, a = normalised(h)[0], parts[f"a{k}"]
+        u, a = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5), parts[f"a{k}"]
         mu, v = (a[i] / (1 + np.exp(-(a[i + 1] * u + a[i + 2]))) + a[i + 3] * u + a[i + 4] for i in (0, 5))
         z = (noisy[k] - mu) * v + mu
         compared = (z - stats[k][0]) / stats[k][1] if k else z
@@ -356,6 +355,39 @@ def test_cost_of_the_ladder(monkeypatch, weights):
     cost, each = net.denoising(mg.Tensor(x), weights)
     expected = ladder_by_hand(net, x.astype(np.float64), [0.3 * d.astype(np.float64) for d in draws], weights)
     assert cost.item() == pytest.approx(expected, rel=1e-4) and sorted(each) == sorted(weights)
+
+
+@pytest.mark.parametrize("variant, weights", [("full", {0: 7, 1: 2, 2: 2, 3: 2}), ("gamma", {3: 5}), ("none", {})])
+def test_sums_of_the_ladder(variant, weights):
+    """Cross-entropy of the noisy path of the labelled, and the cost of the unlabelled, each normalised on their own.
+
+    The clean path of the unlabelled alone moves the running statistics, by which the clean path predicts.
+    """
+    rng, sizes = np.random.default_rng(0), (6, 5, 4, 3)
+    net, config = ladder.Ladder(sizes, 0.3), ladder.Config(weights=(7.0, 2.0), top=5.0, variant=variant)
+    for name, p in net.named_parameters():
+        p.data = (p.numpy() + 0.3 * rng.normal(size=p.shape)).astype(np.float32)
+    x, u = rng.normal(size=(8, 6)).astype(np.float32), rng.normal(1, 2, (12, 6)).astype(np.float32)
+    batch = data.Batch(x, np.arange(8) % 3, u, np.arange(12))
+    mg.random.seed(5)
+    noises = [[0.3 * mg.random.generator().standard_normal((len(part), m), dtype=np.float32) for m in sizes] for part in (x, u)]
+    mg.random.seed(5)
+    value, numbers = ladder.LadderMethod(config, net, Task(3, 8, 12, 100, as_it_is, as_it_is)).loss(batch, 0)
+    supervised = -np.log(softmax(ladder_encoder(net, x, noises[0])[2])[np.arange(8), batch.y]).mean()
+    assert value.item() == pytest.approx(supervised + ladder_by_hand(net, u, noises[1], weights), rel=1e-4)
+    assert numbers.keys() == {f"level {k}" for k in weights}
+    zs, stats, out = ladder_encoder(net, u, [0.0] * 4)
+    np.testing.assert_allclose(net(mg.Tensor(u)).numpy(), out, rtol=1e-3, atol=1e-4)
+    for k in (1, 2, 3):
+        np.testing.assert_allclose(getattr(net, f"mean{k}"), 0.19 * stats[k][0], rtol=1e-3, atol=1e-5)  # twice a tenth of the way
+    np.testing.assert_allclose(net.eval()(mg.Tensor(x)).numpy(), ladder_encoder(net, x, [0.0] * 4, True)[2], rtol=1e-3, atol=1e-4)
+
+
+def test_the_combinator_begins_with_zero():
+    """mu = sigmoid's and linear parts 0, v alike: z^ is 0, so that the cost of level 0 is the mean of x^2."""
+    net, x = ladder.Ladder((6, 5, 3)), np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    assert net.denoising(mg.Tensor(x), {0: 1.0})[0].item() == pytest.approx((x**2).mean(), rel=1e-6)
+    assert (net.a0.numpy() == np.eye(10)[[1, 6]].sum(0)[:, None]).all()
 
 
 def test_no_gradient_of_the_ladder_is_stopped():
