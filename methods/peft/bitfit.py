@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from methods.training.settings import setting
 from minigrad import nn
 
-from .places import Place, parameters
+from .places import Place, copied, parameters
 
 
 @dataclass
@@ -22,15 +22,12 @@ class Config:
 
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:
-    """A copy of each bias outside the head.
+    """A copy of each bias outside the head, one for all places of it.
 
     Raises:
         ValueError: there is none.
     """
-    found = False
-    for holder, key, parameter in parameters(net):
-        if key == "bias":
-            found = True
-            yield Place(holder, key, nn.Parameter(parameter.data.copy()))
+    found = [place for place in parameters(net) if str(place[1]).startswith("bias")]  # recurrent layers': bias_ih_l0, ...
     if not found:
         raise ValueError(f"{type(net).__name__} has no biases to train")
+    return copied(found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from methods.training.settings import setting
 from minigrad import nn
 
-from .places import Place, parameters
+from .places import Place, copied, parameters
 
 
 @dataclass
@@ -17,7 +17,4 @@ class Config:
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:
     """A copy of each Parameter outside the head, one for all places of it."""
-    copies = {}
-    for holder, key, parameter in parameters(net):
-        copies.setdefault(id(parameter), nn.Parameter(parameter.data.copy()))
-        yield Place(holder, key, copies[id(parameter)])
+    return copied(parameters(net))

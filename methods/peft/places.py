@@ -144,6 +144,15 @@ def parameters(net: nn.Module) -> Iterator[tuple[Any, Any, nn.Parameter]]:
             yield holder, key, value
 
 
+def copied(found: Iterable[tuple[Any, Any, nn.Parameter]]) -> Iterator[Place]:
+    """A copy of each Parameter of what `parameters` gives, one for all places of it."""
+    copies: dict[int, nn.Parameter] = {}
+    for holder, key, parameter in found:
+        if id(parameter) not in copies:
+            copies[id(parameter)] = nn.Parameter(parameter.data.copy())
+        yield Place(holder, key, copies[id(parameter)])
+
+
 def head_of(net: nn.Module) -> nn.Module:
     """The part called `head`; Identity if there is none."""
     head = getattr(net, "head", None)

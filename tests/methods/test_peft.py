@@ -244,6 +244,25 @@ def test_a_network_with_convolutions_takes_what_needs_no_blocks():
             np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
+def test_bitfit_trains_the_biases_of_recurrent_layers():
+    for layer in (nn.LSTM(3, 4, bidirectional=True), nn.GRU(3, 4, 2), nn.RNN(3, 4), nn.LSTMCell(3, 4)):
+        net = nn.Sequential(layer, nn.Linear(4, 2))
+        wanted = {name for name, _ in net.named_parameters() if "bias" in name}
+        assert set(peft.apply(net, "bitfit").named_parameters()) == wanted and len(wanted) > 2
+    with pytest.raises(ValueError, match="LSTM has no biases to train"):
+        peft.apply(nn.LSTM(3, 4, bias=False), "bitfit")
+
+
+@pytest.mark.parametrize("method", ["bitfit", "full"])
+def test_a_bias_of_two_layers_stays_one(method):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    shared = net[1].bias = net[0].bias
+    adaptation = peft.apply(net, method)
+    assert net[0].bias is net[1].bias is not shared
+    adaptation.undo()
+    assert net[0].bias is net[1].bias is shared
+
+
 def test_a_network_with_adapters_is_one_network():
     """Built anew from its settings it takes the arrays, and computes the same; another method's is refused."""
     from methods.peft.adapted import Adapted
