@@ -6,8 +6,8 @@ import pytest
 
 import minigrad as mg
 from methods.semi_supervised import (
-    METHODS, base, fixmatch, freematch, label_propagation, ladder, mean_teacher, mixmatch, pseudo_label, remixmatch, softmatch,
-    temporal_ensembling, uda, vat)
+    METHODS, base, fixmatch, freematch, label_propagation, ladder, mean_teacher, mixmatch, pi_model, pseudo_label, remixmatch,
+    softmatch, temporal_ensembling, uda, vat)
 from methods.semi_supervised.base import Task
 from methods.semi_supervised.ctaugment import CTAugment
 from methods.training.networks import MLP
@@ -201,6 +201,17 @@ def test_vat_finds_the_direction_that_changes_the_prediction_most():
         assert abs(direction @ vectors[:, -1]) > 0.999
 
 
+def test_step_of_vat_is_the_slope_of_the_divergence():
+    """From the clean prediction to the perturbed one: by d of linear logits it is xi W^T (p(x + xi d) - p(x))."""
+    rng = np.random.default_rng(0)
+    w, x, d = rng.normal(size=(3, 6)), rng.normal(size=(4, 6)), rng.normal(size=(4, 6))
+    config = vat.Config(eps=2.0, xi=1.5, iterations=1)
+    found = vat.adversarial(lambda x: x @ mg.Tensor(w.T), mg.Tensor(x), mg.Tensor(x @ w.T), d, config).numpy()
+    there = x + 1.5 * d / np.linalg.norm(d, axis=1, keepdims=True)
+    slope = (softmax(there @ w.T) - softmax(x @ w.T)) @ w
+    np.testing.assert_allclose(found, 2 * slope / np.linalg.norm(slope, axis=1, keepdims=True), rtol=1e-6)
+
+
 def test_loss_of_mixmatch():
     z, labels, zu, q = logits(6, 4), softmax(logits(6, 4, seed=1)), logits(12, 4, seed=2), softmax(logits(12, 4, seed=3))
     expected = -(labels * np.log(softmax(z))).sum(1).mean() + 7 * ((q - softmax(zu)) ** 2).sum() / (4 * 12)
@@ -285,7 +296,7 @@ def test_targets_of_temporal_ensembling():
 
 def test_loss_of_temporal_ensembling():
     net, task = MLP((2,), 3), Task(3, 4, 6, 100, lambda x, rng: x, None, seed=0)
-    method = temporal_ensembling.TemporalEnsembling(temporal_ensembling.Config(noise=0.0, dropout=0.0, ramp=0.0), net, task)
+    method = temporal_ensembling.TemporalEnsembling(temporal_ensembling.Config(noise=0.0, ramp=0.8), net, task)
     rng = np.random.default_rng(0)
     z = softmax(rng.normal(size=(6, 3))).astype(np.float32)
     method.ensemble.update(np.array([0, 2, 5]), z[[0, 2, 5]])
@@ -294,8 +305,11 @@ def test_loss_of_temporal_ensembling():
     w, b = net.head.weight.numpy(), net.head.bias.numpy()
     p, q = softmax(batch.x @ w.T + b), softmax(batch.u @ w.T + b)
     squared = ((q - z[:4]) ** 2).mean(1)[[0, 2]].sum() / 6  # images 1 and 3 have no target yet
-    expected = -np.log(p[[0, 1], batch.y]).sum() / 6 + 30 * 2 / 6 * squared
+    expected = -np.log(p[[0, 1], batch.y]).sum() / 6 + 30 * 2 / 6 * math.exp(-5 * (1 - 50 / 80) ** 2) * squared
     assert method.loss(batch, 50)[0].item() == pytest.approx(expected, rel=1e-5)
+    before = 0.4 * z * np.array([1, 0, 1, 0, 0, 1])[:, None]
+    np.testing.assert_allclose(method.ensemble.sums, np.r_[0.6 * before[:4] + 0.4 * q, before[4:]], rtol=1e-5)
+    assert method.ensemble.counts.tolist() == [2, 1, 2, 1, 0, 1]
 
 
 def test_weight_and_loss_of_pseudo_labels():
@@ -488,10 +502,11 @@ def test_a_task_needs_no_more_than_its_sizes_and_augmentations(name):
     assert np.isfinite(float(loss)) and (task.prior == 1 / 3).all()
 
 
-def test_loss_of_vat():
-    """CE + alpha KL(p(u) || p(u + r)) + H entropy of p(u), here with r in a random direction; the left p is a constant."""
+@pytest.mark.parametrize("stop", [True, False])
+def test_loss_of_vat(stop):
+    """CE + alpha KL(p(u) || p(u + r)) + H entropy of p(u), r in a random direction; the left p is a constant or not."""
     net, w, b, task, batch = linear_task(3, 5, (6,))
-    config = vat.Config(eps=1.5, iterations=0, alpha=2.0, entropy=0.7)
+    config = vat.Config(eps=1.5, iterations=0, alpha=2.0, entropy=0.7, stop_gradient=stop)
     value = vat.VAT(config, net, task).loss(batch, 0)[0]
     d = np.random.default_rng((0, 7)).standard_normal((5, 6), dtype=np.float32)
     r = 1.5 * d / np.linalg.norm(d, axis=1, keepdims=True)
@@ -500,10 +515,11 @@ def test_loss_of_vat():
     expected = -np.log(p[np.arange(3), batch.y]).mean() + 2 * divergence + 0.7 * entropy
     assert value.item() == pytest.approx(expected, rel=1e-4)
     value.backward()
-    logits_slope = 2 * (pr - pu) / 5  # of the divergence; the target gives none
+    logits_slope = 2 * (pr - pu) / 5  # of the divergence
+    target_slope = 0 if stop else 2 / 5 * pu * (np.log(pu / pr) - (pu * np.log(pu / pr)).sum(1, keepdims=True))
     right = np.eye(3)[batch.y]
     entropy_slope = -0.7 / 5 * pu * (np.log(pu) - (pu * np.log(pu)).sum(1, keepdims=True))
-    expected = (p - right).T @ batch.x / 3 + logits_slope.T @ (batch.u + r) + entropy_slope.T @ batch.u
+    expected = (p - right).T @ batch.x / 3 + logits_slope.T @ (batch.u + r) + (entropy_slope + target_slope).T @ batch.u
     np.testing.assert_allclose(net.head.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
@@ -516,6 +532,87 @@ def test_running_statistics_come_from_one_pass(module, config):
     first = batch.x if module is vat else np.concatenate([batch.x[:2], batch.u[2:4], batch.u[4:]])
     mean = (first[:, :3] + net.layers[0].bias.numpy()).mean(0)
     np.testing.assert_allclose(net.norms[0].running_mean, net.norms[0].momentum * mean, rtol=1e-4, atol=1e-6)
+
+
+def shaken(x, rng):
+    return (x + rng.normal(size=x.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("on_logits", [False, True])
+def test_passes_of_the_pi_model(on_logits, stop):
+    """Each has its own augmentation and noise; the weight is that of the step, times the share of labelled examples."""
+    net, w, b, task, batch = linear_task(2, 4, (5,))
+    task.weak = shaken
+    config = pi_model.Config(w_max=20.0, ramp=0.5, noise=0.3, on_logits=on_logits, stop_gradient=stop)
+    value, numbers = pi_model.PiModel(config, net, task).loss(batch, 10)
+    rng, x = np.random.default_rng((0, 7)), np.concatenate([batch.x, batch.u])
+    seen = [shaken(x, rng) + np.float32(0.3) * rng.standard_normal(x.shape, dtype=np.float32) for _ in range(2)]
+    z = [x @ w.T + b for x in seen]
+    p = [softmax(each) for each in z]
+    weight, right = 20 * 2 / 6 * math.exp(-5 * (1 - 10 / 50) ** 2), np.eye(3)[batch.y]
+    difference = z[0] - z[1] if on_logits else p[0] - p[1]
+    expected = -np.log(p[0][:2])[right > 0].sum() / 6 + weight * (difference**2).mean()
+    assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == pytest.approx(weight)
+    value.backward()
+
+    def slope(k):  # of the consistency by the outputs of a pass
+        d = (1 - 2 * k) * weight * 2 / 18 * difference
+        return d if on_logits else p[k] * (d - (d * p[k]).sum(1, keepdims=True))
+
+    expected = (p[0][:2] - right).T @ seen[0][:2] / 6 + sum(slope(k).T @ seen[k] for k in ((0,) if stop else (0, 1)))
+    np.testing.assert_allclose(net.head.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_batches_of_mean_teacher(own):
+    """The teacher has its own weights and augmentation, and normalises by its batch; no running statistics of it move."""
+    task, batch = linear_task(3, 5, (4,))[3:]
+    task.weak = shaken
+    net = MLP((4, 8), 3)
+    config = mean_teacher.Config(w_max=20.0, ramp=0.5, noise=0.3, own=own)
+    method = mean_teacher.MeanTeacher(config, net, task)
+    for p in method.teacher.net.parameters():
+        p.data = p.numpy() + np.float32(0.5) * np.random.default_rng(1).standard_normal(p.shape, dtype=np.float32)
+    method.teacher.net.eval()  # as after a test
+    value, numbers = method.loss(batch, 10)
+    rng, x = np.random.default_rng((0, 7)), np.concatenate([batch.x, batch.u])
+    seen = [shaken(x, rng) + np.float32(0.3) * rng.standard_normal(x.shape, dtype=np.float32) for _ in range(1 + own)]
+
+    def outputs(net, x):
+        h = x @ net.layers[0].weight.numpy().T + net.layers[0].bias.numpy()
+        h = np.maximum((h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5) * net.norms[0].weight.numpy() + net.norms[0].bias.numpy(), 0)
+        return softmax(h @ net.head.weight.numpy().T + net.head.bias.numpy())
+
+    p, target, weight = outputs(net, seen[0]), outputs(method.teacher.net, seen[-1]), 20 * math.exp(-5 * (1 - 10 / 50) ** 2)
+    expected = -np.log(p[np.arange(3), batch.y]).mean() + weight * ((p - target) ** 2).mean()
+    assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == pytest.approx(weight)
+    assert not method.teacher.net.norms[0].running_mean.any() and net.norms[0].running_mean.any()
+
+
+def test_frame_of_the_methods():
+    """Steps move the average; it is tested, or the present weights; teacher and random numbers are part of a checkpoint."""
+    net, w, b, task, batch = linear_task(3, 5, (4,))
+    method = METHODS["supervised"].Objective(METHODS["supervised"].Config(ema=0.9), net, task)
+    net.head.weight.data = w + 1
+    method.after_step(0)
+    np.testing.assert_allclose(method.scores(batch.u), batch.u @ (w + 0.5).T + b, rtol=1e-4, atol=1e-5)  # decay 1/2 at first
+    np.testing.assert_allclose(method.scores(batch.u, False), batch.u @ (w + 1).T + b, rtol=1e-4, atol=1e-5)
+    assert method.schedule(30, 40) == base.learning_rate(30, 40, 1.0)
+    assert {name: method.state()[name] for name in ("net", "teacher", "rng")} == dict(net=net, teacher=method.teacher,
+                                                                                    rng=method.rng)
+
+
+def test_passes_of_vat_share_their_dropout():
+    """Without a change of the input there is no divergence; the next step has another mask."""
+    task, batch = linear_task(3, 5, (6,))[3:]
+    net = MLP((6, 20), 3, dropout=0.5)
+    method, entropies = vat.VAT(vat.Config(eps=0.0, entropy=1.0, alpha=1.0), net, task), []
+    for _ in range(2):
+        value, numbers = method.loss(batch, 0)
+        assert abs(float(numbers["divergence"])) < 1e-6
+        entropies.append(float(value))
+    assert abs(entropies[0] - entropies[1]) > 1e-3
 
 
 def test_guesses_of_mixmatch():
