@@ -84,7 +84,9 @@ class MatchingNetwork(FewShotClassifier):
     def prepare(self, support: Tensor, way: int) -> Tensor:
         if self.context is None:
             return support
-        order = np.random.default_rng(len(support)).permutation(len(support))  # else the LSTM learns the classes' order
+        # in training drawn anew, else the LSTM learns which places are one class's; a test's answers do not change
+        rng = mg.random.generator() if self.training else np.random.default_rng(len(support))
+        order = rng.permutation(len(support))
         return self.context.g(support[order])[np.argsort(order)]
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:

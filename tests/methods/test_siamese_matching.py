@@ -45,6 +45,19 @@ def test_context_sees_the_other_examples():
     assert (abs(g2.numpy() - g.numpy()).max(1) > 1e-4).all() and (abs(f2.numpy() - f.numpy()).max(1) > 1e-6).all()
 
 
+def test_the_order_of_the_examples_is_drawn_anew_in_training():
+    """Else the LSTM could learn it; at test answers are the same each time."""
+    model = matching.MatchingNetwork(nn.Flatten(), 6, context=True, reads=1)
+    support = mg.Tensor(np.random.default_rng(3).normal(size=(8, 6)).astype(np.float32))
+    for training in (True, False):
+        model.train(training)
+        mg.random.seed(0)
+        first, second = (model.prepare(support, 4).numpy() for _ in range(2))
+        assert (abs(first - second).max() > 1e-4) == training
+    order = np.random.default_rng(8).permutation(8)
+    np.testing.assert_array_equal(second[order], model.context.g(support[order]).numpy())
+
+
 def test_siamese_probability_and_loss_by_hand():
     rng = np.random.default_rng(4)
     model = siamese.Siamese(lambda x: x.reshape(len(x), -1), 4)
