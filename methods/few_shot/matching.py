@@ -81,12 +81,11 @@ class MatchingNetwork(FewShotClassifier):
         self.net, self.scale = net, nn.Parameter(np.float32(scale)) if learn_scale else scale
         self.context = Context(size, reads) if context else None
 
-    def prepare(self, support: Tensor, way: int) -> Tensor:
+    def prepare(self, support: Tensor, way: int, rng: np.random.Generator | None = None) -> Tensor:
+        """See `FewShotClassifier`. Args: rng: draws the order in which the LSTM reads the examples; None: always the same."""
         if self.context is None:
             return support
-        # in training drawn anew, else the LSTM learns which places are one class's; a test's answers do not change
-        rng = mg.random.generator() if self.training else np.random.default_rng(len(support))
-        order = rng.permutation(len(support))
+        order = (rng or np.random.default_rng(len(support))).permutation(len(support))
         return self.context.g(support[order])[np.argsort(order)]
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
@@ -96,10 +95,13 @@ class MatchingNetwork(FewShotClassifier):
 
 
 def loss_and_accuracy(model: MatchingNetwork, episode: Episode, way: int) -> tuple[Tensor, float]:
-    """L and the share of queries classified correctly. Support and queries pass the network in one batch."""
+    """L and the share of queries classified correctly. Support and queries pass the network in one batch.
+
+    The order of the examples is drawn anew each time, or the context would learn which places belong to one class.
+    """
     both = model(tensor(model, np.concatenate([episode.support, episode.query])))
     n = len(episode.support)
-    log_p = model.classify(both[:n], both[n:], way)
+    log_p = model.compare(model.prepare(both[:n], way, mg.random.generator()), both[n:], way)
     right = mg.take_along_axis(log_p, episode.query_labels[:, None], 1)
     return -right.mean(), accuracy(log_p.numpy(), episode.query_labels)
 
