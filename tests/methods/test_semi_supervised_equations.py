@@ -226,6 +226,13 @@ def test_alignment_of_remixmatch():
         np.testing.assert_allclose(alignment(p, p_data), expected / expected.sum(1, keepdims=True), rtol=1e-4)
 
 
+def test_alignment_of_a_class_that_was_never_predicted():
+    """Shares are smoothed by 1e-6, so that nothing is divided by 0."""
+    alignment, p = remixmatch.Alignment(2, length=1), np.array([[1 - 1e-7, 1e-7]])
+    alignment.recent[...] = [1, 0]
+    np.testing.assert_allclose(alignment(p, np.array([0.5, 0.5])), [[0.5 / 0.55, 0.05 / 0.55]], rtol=1e-3)
+
+
 def test_label_propagation_is_the_solution_of_its_linear_system():
     rng = np.random.default_rng(0)
     x, labelled, y = rng.normal(size=(60, 2)), np.array([0, 1, 2, 3]), np.array([0, 1, 2, 0])
@@ -523,9 +530,11 @@ def test_loss_of_vat(stop):
     np.testing.assert_allclose(net.head.weight.grad.numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("module, config", [(vat, vat.Config()), (mixmatch, mixmatch.Config(mix="no"))])
-def test_running_statistics_come_from_one_pass(module, config):
-    """VAT: the labelled examples' pass; MixMatch: the first interleaved batch's."""
+@pytest.mark.parametrize("module, config", [(vat, vat.Config()), (mixmatch, mixmatch.Config(mix="no")),
+                                            (remixmatch, remixmatch.Config(views=1, lambda_r=0.0))])
+def test_running_statistics_come_from_one_pass(monkeypatch, module, config):
+    """VAT: the labelled examples' pass; MixMatch and ReMixMatch: the first interleaved batch's."""
+    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
     net, task, batch = MLP((4, 3), 3), *linear_task(6, 6, (4,))[3:]
     net.layers[0].weight.data = np.eye(3, 4, dtype=np.float32)
     module.Objective(config, net, task).loss(batch, 0)
@@ -622,15 +631,129 @@ def test_guesses_of_mixmatch():
     np.testing.assert_allclose(mixmatch.guess(net, views, 0.5), mean**2 / (mean**2).sum(1, keepdims=True), rtol=1e-4)
 
 
-def test_sum_of_uda():
-    """J = annealed cross-entropy + lambda times the consistency, at the threshold of the step."""
+@pytest.mark.parametrize("strong", [True, False])
+def test_sum_of_uda(strong):
+    """J = annealed cross-entropy + lambda times the consistency, at the threshold of the step, of the augmented images."""
     net, w, b, task, batch = linear_task(6, 5, (4,), seed=2)
-    config = uda.Config(annealing="linear", lambda_u=3.0, beta=0.5)
+    task.weak, task.strong = shaken, (lambda x, rng: 2 * shaken(x, rng))
+    config = uda.Config(annealing="linear", lambda_u=3.0, beta=0.5, strong=strong)
     value, numbers = uda.UDA(config, net, task).loss(batch, 40)
-    p, z = softmax(batch.x @ w.T + b)[np.arange(6), batch.y], batch.u @ w.T + b
+    rng = np.random.default_rng((2, 7))
+    x, weak, strong = shaken(batch.x, rng), shaken(batch.u, rng), (1 + strong) * shaken(batch.u, rng)
+    p, z = softmax(x @ w.T + b)[np.arange(6), batch.y], weak @ w.T + b
     eta = 1 / 3 + 0.4 * 2 / 3
-    sharp, plain = softmax(z / 0.4), softmax(z)
-    kept, mask = p <= eta, plain.max(1) > 0.5
+    sharp, mask, found = softmax(z / 0.4), softmax(z).max(1) > 0.5, softmax(strong @ w.T + b)
+    kept = p <= eta
     assert 0 < kept.sum() < 6 and 0 < mask.sum()
-    expected = -np.log(p[kept]).mean() + 3 * ((sharp * np.log(sharp / plain)).sum(1) * mask).sum() / 5
+    expected = -np.log(p[kept]).mean() + 3 * ((sharp * np.log(sharp / found)).sum(1) * mask).sum() / 5
     assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["eta"] == pytest.approx(eta)
+
+
+@pytest.mark.parametrize("mix", ["all", "apart", "labelled", "unlabelled", "no"])
+def test_sum_of_mixmatch(mix):
+    """Each view is drawn anew; the two are mixed with each other's examples, or apart; the weight is that of the step."""
+    net, w, b, task, batch = linear_task(4, 4, (5,))
+    task.weak = shaken
+    config = mixmatch.Config(alpha=0.4, lambda_u=20.0, ramp=0.5, mix=mix)
+    value, numbers = mixmatch.MixMatch(config, net, task).loss(batch, 10)
+    rng = np.random.default_rng((0, 7))
+    views = [shaken(batch.u, rng), shaken(batch.u, rng)]
+    q = sum(softmax(view @ w.T + b) for view in views) / 2
+    q = q**2 / (q**2).sum(1, keepdims=True)
+    x, y = np.concatenate([shaken(batch.x, rng), *views]), np.concatenate([np.eye(3)[batch.y], q, q])
+
+    def mixed(a, b):
+        weight = rng.beta(0.4, 0.4, b - a)[:, None]
+        weight, other = np.maximum(weight, 1 - weight), a + rng.permutation(b - a)
+        for array in (x, y):
+            array[a:b] = weight * array[a:b] + (1 - weight) * array[other]
+
+    for a, b_ in {"all": [(0, 12)], "apart": [(0, 4), (4, 12)], "labelled": [(0, 4)], "unlabelled": [(4, 12)], "no": []}[mix]:
+        mixed(a, b_)
+    p = softmax(x @ w.T + b)
+    expected = -(y[:4] * np.log(p[:4])).sum(1).mean() + 20 * 10 / 50 * ((p[4:] - y[4:]) ** 2).mean()
+    assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == pytest.approx(4)
+
+
+class Learned:
+    """In the place of CTAugment: what it was told, and a change of images that is easy to tell."""
+
+    def update(self, teacher, x, y, rng):
+        self.told = teacher, x, y
+
+    def __call__(self, x, rng):
+        return 3 * x
+
+
+@pytest.mark.parametrize("how", ["strong", "learned", "weak"])
+def test_images_of_fixmatch(how):
+    """CTAugment is told the labelled images as they are and the averaged weights; it changes weakly augmented ones."""
+    net, w, b, task, batch = linear_task(5, 6, (1, 2, 2))
+    task.weak, task.strong = shaken, (lambda x, rng: 2 * shaken(x, rng))
+    method = fixmatch.FixMatch(fixmatch.Config(tau=0.6, strong=how != "weak"), net, task)
+    method.learned = Learned() if how == "learned" else None
+    value, _ = method.loss(batch, 0)
+    rng = np.random.default_rng((0, 7))
+    x, weak, strong = shaken(batch.x, rng), shaken(batch.u, rng), dict(weak=1, strong=2, learned=3)[how] * shaken(batch.u, rng)
+    p, q, found = (softmax(part.reshape(-1, 4) @ w.T + b) for part in (x, weak, strong))
+    losses = -np.log(found[np.arange(6), q.argmax(1)]) * (q.max(1) >= 0.6)
+    assert value.item() == pytest.approx(-np.log(p[np.arange(5), batch.y]).mean() + losses.mean(), rel=1e-4)
+    if how == "learned":
+        teacher, x, y = method.learned.told
+        assert teacher is method.teacher.net and x is batch.x and y is batch.y
+
+
+def test_soft_labels_of_fixmatch():
+    weak, strong = logits(40, 5), logits(40, 5, seed=1)
+    value, mask = fixmatch.unsupervised(mg.Tensor(weak), mg.Tensor(strong), 0.9, 0.5)
+    q, p = softmax(weak) ** 2, softmax(strong)
+    losses = -(q / q.sum(1, keepdims=True) * np.log(p)).sum(1)
+    assert value.item() == pytest.approx((losses * mask).mean()) and (mask == (softmax(weak).max(1) >= 0.9)).all()
+
+
+@pytest.mark.parametrize("how", ["strong", "learned", "weak"])
+@pytest.mark.parametrize("align", [True, False])
+def test_images_of_remixmatch(monkeypatch, how, align):
+    """The weak view is guessed from, and learned beside the strong ones, the first of which comes again, and turned."""
+    net, w, b, task, batch = linear_task(4, 4, (1, 3, 3))
+    task.weak, task.strong = shaken, (lambda x, rng: 2 * shaken(x, rng))
+    config = remixmatch.Config(views=2, ramp=0.5, strong=how != "weak", align=align, learned=False)
+    method = remixmatch.ReMixMatch(config, net, task)
+    method.alignment.recent[...] = [0.5, 0.3, 0.2]
+    method.learned = Learned() if how == "learned" else None
+    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
+    value, _ = method.loss(batch, 25)
+    rng, factor = np.random.default_rng((0, 7)), dict(weak=1, strong=2, learned=3)[how]
+    weak, *views = shaken(batch.u, rng), *(factor * shaken(batch.u, rng) for _ in range(2))
+    x, turns = factor * shaken(batch.x, rng), rng.integers(0, 4, 4)
+
+    def p(x):
+        return softmax(x.reshape(4, 9) @ w.T + b)
+
+    q = p(weak) * (np.array([0.2, 0.3, 0.5]) / np.array([0.5, 0.3, 0.2]) if align else 1)
+    q = (q / q.sum(1, keepdims=True)) ** 2
+    q /= q.sum(1, keepdims=True)
+    guessed = [-(q * np.log(p(view))).sum(1).mean() for view in (*views, weak)]
+    turned = np.stack([np.rot90(x[0], k).ravel() for x, k in zip(views[0], turns)])
+    rotation = softmax(turned @ net.rotation.weight.numpy().T + net.rotation.bias.numpy())
+    expected = (-np.log(p(x)[np.arange(4), batch.y]).mean() + 0.5 * (1.5 * np.mean(guessed) + 0.5 * guessed[0])
+                - 0.5 * np.log(rotation[np.arange(4), turns]).mean())
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+    if how == "learned":
+        teacher, x, y = method.learned.told
+        assert teacher is method.teacher.net and x is batch.x and y is batch.y
+
+
+def test_operations_of_ctaugment(monkeypatch):
+    """`depth` operations at levels of their bins, then cutout; labelled images are probed by the network in evaluation mode."""
+    learned, x = CTAugment(("brightness", "rotate"), 0.25, bins=5, depth=3), np.random.default_rng(1).random((9, 1, 8, 8))
+    applied, drawn = [], []
+    monkeypatch.setattr(data.augment, "apply", lambda x, names, which, levels, fill: applied.append((which, levels)) or x)
+    monkeypatch.setattr(learned, "bins", lambda which, rng: drawn.append(rng.integers(0, 5, 9)) or drawn[-1])
+    monkeypatch.setattr(data.augment, "cutout", lambda x, rng, size, fill: (x, size, fill))
+    assert learned(x, np.random.default_rng(0))[1:] == (0.5, 0.25) and len(applied) == 3
+    assert all((np.floor(levels * 5) == bins).all() for (_, levels), bins in zip(applied, drawn))
+    assert all(len(set(levels)) == 9 for _, levels in applied) and {k for which, _ in applied for k in which} == {0, 1}
+    net = MLP((64,), 2).train()
+    learned.update(net, x.astype(np.float32), np.arange(9) % 2, np.random.default_rng(0))
+    assert not net.training and len(applied) == 6
