@@ -88,6 +88,12 @@ def test_episodes_are_disjoint_labelled_and_repeatable(way, shot, query, seed):
     assert (sampler.sample().query == e.query).all()
 
 
+def test_classes_of_episodes_come_in_any_order():
+    """Else a learner could know a class by its label."""
+    sampler = data.EpisodeSampler(np.zeros((5, 2, 1)), 5, 1, 1)
+    assert len({tuple(sampler.sample().classes) for _ in range(8)}) > 4
+
+
 @pytest.mark.parametrize("way, shot, query", [(7, 1, 1), (2, 4, 3), (0, 1, 1), (2, 0, 1), (2.5, 1, 1), ("2", 1, 1), (2, True, 1)])
 def test_impossible_episodes_are_refused(way, shot, query):
     with pytest.raises(ValueError, match="episodes"):

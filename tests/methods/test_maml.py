@@ -128,6 +128,90 @@ def test_slope_of_the_step_sizes():
         np.testing.assert_allclose(found[k].numpy(), -(inner[k] * outer[k]).numpy(), atol=1e-10)
 
 
+def test_losses_of_a_task_by_hand():
+    """Cross-entropy is summed over the N K examples and divided by K; the squared error is a mean."""
+    rng = np.random.default_rng(5)
+    z, y = rng.normal(size=(2, 6, 3)), np.array([[0, 1, 2, 0, 1, 2], [2, 2, 1, 1, 0, 0]])  # K = 2
+    p = np.exp(z) / np.exp(z).sum(2, keepdims=True)
+    expected = [-np.log(p[t, np.arange(6), y[t]]).sum() / 2 for t in range(2)]
+    np.testing.assert_allclose(maml.cross_entropy(mg.Tensor(z), mg.Tensor(y)).numpy(), expected)
+    np.testing.assert_allclose(maml.squared_error(mg.Tensor(z), mg.Tensor(z + 2)).numpy(), [4, 4])
+
+
+def test_step_sizes_that_are_learned():
+    params = maml.init_conv_net(np.random.default_rng(0), 3, 4, steps=2, positions=4)
+    adapted = {"weight", "bias", *(f"conv{i}" for i in range(4))}  # neither scales nor shifts
+    for learn in ("no", "scalar", "tensor", "parameter"):
+        alpha = maml.init_alpha(params, maml.Config(alpha=0.3, learn_alpha=learn))
+        assert alpha.keys() == adapted and all(np.allclose(a if learn == "no" else a.numpy(), 0.3) for a in alpha.values())
+        if learn != "no":
+            assert len(set(map(id, alpha.values()))) == (1 if learn == "scalar" else 6)
+            assert all(a.shape == (params[k].shape if learn == "parameter" else ()) for k, a in alpha.items())
+
+
+def test_each_inner_step_has_its_scales(tasks):
+    """Step j normalises with scale and shift j, and the queries with those behind the last step."""
+    config = maml.Config(way=3, shot=2, inner_steps=2, norm="per-step", alpha=0.1)
+    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4, 3))
+    rng = np.random.default_rng(3)
+    for name in params:
+        if name.startswith("s"):
+            params[name].data = params[name].numpy() + 0.3 * rng.normal(size=params[name].shape)
+    alpha, (support, (x, _)) = maml.init_alpha(params, config), tasks
+
+    def of(step, values):
+        return {k: v[step:step + 1] if k.startswith("s") else v for k, v in values.items()}
+
+    for t in range(2):
+        fast = {k: p.detach() for k, p in params.items()}
+        for j in range(2):
+            g = mg.grad(lambda p: maml.cross_entropy(maml.conv_net(of(j, fast | p), support[0][t:t + 1]),
+                                                     support[1][t:t + 1]).sum())({k: fast[k] for k in alpha})
+            fast |= {k: fast[k] - 0.1 * g[k] for k in alpha}
+        expected = maml.conv_net(of(2, fast), x[t:t + 1]).numpy()[0]
+        found = maml.query_outputs(maml.conv_net, maml.cross_entropy, params, alpha, support, x, config, 2).numpy()[t]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_networks_of_maml():
+    """Scales and shifts for each step; as many weights as the linear layer reads; the mean over positions where it reads that."""
+    rng = np.random.default_rng(0)
+    params = maml.init_conv_net(rng, 3, 64, steps=2)
+    assert params["scale1"].shape == (2, 64) and params["weight"].shape == (3, 64)
+    assert params["conv2"].numpy().std() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    x, seen = mg.Tensor(rng.random((1, 4, 1, 28, 28), np.float32)), []
+    for positions in (1, 4):
+        params["weight"] = mg.Tensor(np.eye(64 * positions, dtype=np.float32))
+        params["bias"] = mg.Tensor(np.zeros(64 * positions, np.float32))
+        seen.append(maml.conv_net(params, x).numpy()[0])
+    np.testing.assert_allclose(seen[1].reshape(4, 64, 4).mean(2), seen[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_learner_of_maml_and_its_tasks():
+    from methods.few_shot import maml_tasks
+    config = maml.Config(way=3, shot=2, inner_steps=1, test_steps=3, alpha=0.1, norm="per-step")
+    learner, rng = maml_tasks.CharacterLearner(config, width=4, positions=1), np.random.default_rng(0)
+    assert learner.theta["scale0"].shape == (2, 4)
+    support, queries = (mg.Tensor(rng.random((6, 1, 12, 12), np.float32)) for _ in range(2))
+    both, labels = mg.concatenate([support, queries])[None], mg.Tensor(np.array([[0, 0, 1, 1, 2, 2]]))
+    expected = learner.outputs((support[None], labels), both, 3).numpy()[0, 6:]
+    np.testing.assert_array_equal(learner.classify(support, queries, 3).numpy(), expected)
+    x, y, qx, qy = maml_tasks.SinusoidTasks(30, 40, 50, seed=1).sample()
+    assert x.shape == y.shape == (50, 30, 1) and qx.shape == qy.shape == (50, 40, 1) and abs(x).max() <= 5
+    a, p = np.zeros(50), np.zeros(50)
+    for t in range(50):  # a sin(x - p) = a cos p sin x - a sin p cos x
+        c = np.linalg.lstsq(np.c_[np.sin(x[t]), -np.cos(x[t])], y[t, :, 0], rcond=None)[0]
+        np.testing.assert_allclose(np.c_[np.sin(qx[t]), -np.cos(qx[t])] @ c, qy[t, :, 0], atol=1e-4)
+        a[t], p[t] = np.hypot(*c), np.arctan2(c[1], c[0])
+    assert 0.1 <= a.min() < 1 < 4 < a.max() <= 5.001 and -1e-3 <= p.min() < 0.5 < 2.6 < p.max() <= np.pi + 1e-3
+
+
+def test_the_rate_of_maml():
+    rates = {kind: [maml.MAML(maml.Config(schedule=kind), None).schedule(step, 4) for step in (0, 2, 4)]
+             for kind in ("constant", "cosine")}
+    assert rates["constant"] == [1, 1, 1] and rates["cosine"] == pytest.approx([1, 0.5, 0])
+
+
 def test_tasks_of_one_script():
     """All characters of a near task are of one script and equally turned; others are mixed."""
     from methods.few_shot import maml_tasks

@@ -24,6 +24,31 @@ def test_logits_are_distances_to_class_means():
     np.testing.assert_allclose(-prototypical.logits(mg.Tensor(queries), own, "cosine").numpy(), cosine, atol=1e-7)
 
 
+@pytest.mark.parametrize("distance", prototypical.DISTANCES)
+def test_loss_of_an_episode(distance):
+    """The mean over the queries, which pass the network in one batch with the support set."""
+    from minigrad import nn
+    rng = np.random.default_rng(1)
+    net = prototypical.PrototypicalNetwork(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)), distance)
+    support, query = rng.normal(size=(6, 1, 2, 2)).astype(np.float32), rng.normal(1, 2, (9, 1, 2, 2)).astype(np.float32)
+    episode = data.Episode(support, np.arange(3).repeat(2), query, np.arange(3).repeat(3), np.arange(3))
+    value, numbers = prototypical.Prototypical(prototypical.Config(distance=distance), net).loss(episode, 0)
+    x = np.concatenate([support, query]).reshape(15, 4)
+    x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    centres, x = x[:6].reshape(3, 2, 4).mean(1), x[6:]
+    cosines = x @ centres.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(centres, axis=1)
+    z = cosines if distance == "cosine" else -((x[:, None] - centres) ** 2).sum(2)
+    losses = np.log(np.exp(z).sum(1)) - z[np.arange(9), episode.query_labels]
+    assert value.item() == pytest.approx(losses.mean(), rel=1e-4)
+    assert numbers["accuracy"] == pytest.approx((z.argmax(1) == episode.query_labels).mean())
+
+
+def test_the_rate_of_prototypical_networks():
+    rates = {kind: [prototypical.Prototypical(prototypical.Config(schedule=kind, halve_every=3), None).schedule(step, 8)
+                    for step in (0, 2, 3, 4, 6, 8)] for kind in ("halve", "cosine")}
+    assert rates["halve"] == [1, 1, 0.5, 0.5, 0.25, 0.25] and rates["cosine"][3] == pytest.approx(0.5)
+
+
 def test_a_run_learns_and_resumes_to_the_same_bits(tmp_path, shared_cache):
     pytest.importorskip("tyro")
     from examples import prototypical_networks as example

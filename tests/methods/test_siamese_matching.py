@@ -45,6 +45,48 @@ def test_context_sees_the_other_examples():
     assert (abs(g2.numpy() - g.numpy()).max(1) > 1e-4).all() and (abs(f2.numpy() - f.numpy()).max(1) > 1e-6).all()
 
 
+def test_context_by_its_equations():
+    """g = both LSTMs' states + g'; f reads the support set with attention, h = LSTM + f', beginning with f' and nothing read."""
+    mg.random.seed(0)
+    rng, context = np.random.default_rng(3), matching.Context(4, reads=3)
+    x, queries = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=(3, 4)).astype(np.float32)
+    p = {name: value.numpy().astype(np.float64) for name, value in context.named_parameters()}
+
+    def cell(x, h, c, name, suffix=""):
+        sigmoid = lambda v: 1 / (1 + np.exp(-v))
+        i, f, g, o = np.split(x @ p[f"{name}.weight_ih{suffix}"].T + p[f"{name}.bias_ih{suffix}"]
+                              + h @ p[f"{name}.weight_hh{suffix}"].T + p[f"{name}.bias_hh{suffix}"], 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    def states(x, suffix):
+        h, c, found = np.zeros(4), np.zeros(4), []
+        for row in x:
+            h, c = cell(row, h, c, "both_ways", suffix)
+            found.append(h)
+        return np.array(found)
+
+    wanted = states(x, "_l0") + states(x[::-1], "_l0_reverse")[::-1] + x
+    g, f = read(context, x, queries)
+    np.testing.assert_allclose(g.numpy(), wanted, rtol=1e-4, atol=1e-5)
+    h, r, c = queries, np.zeros((3, 4)), np.zeros((3, 8))
+    for _ in range(3):
+        out, c = cell(queries, np.concatenate([h, r], 1), c, "read")
+        h = out @ p["project.weight"].T + queries
+        a = np.exp(h @ wanted.T)
+        r = a / a.sum(1, keepdims=True) @ wanted
+    np.testing.assert_allclose(f.numpy(), h, rtol=1e-4, atol=1e-5)
+
+
+def test_probabilities_of_siamese_networks_add_up_to_one():
+    mg.random.seed(0)
+    model, rng = siamese.Siamese(nn.Flatten(), 4), np.random.default_rng(0)
+    prepared, queries = (mg.Tensor(rng.normal(size=(n, 4)).astype(np.float32)) for n in (6, 5))
+    p, scores = model.probabilities(prepared, queries, 3).numpy(), model.compare(prepared, queries, 3).numpy()
+    np.testing.assert_allclose(p, scores / scores.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+
+
 def test_the_order_of_the_examples_is_drawn_anew_in_training():
     """Else the LSTM could learn it; answers are the same each time."""
     mg.random.seed(0)
