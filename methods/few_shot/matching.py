@@ -57,7 +57,10 @@ class Context(nn.Module):
         return forwards + backwards + support
 
     def f(self, queries: Tensor, g: Tensor) -> Tensor:
-        """h_k = LSTM(f'(x), [h_{k-1}, r_{k-1}]) + f'(x), where r_{k-1} is what h_{k-1} attends to in the support set."""
+        """h_k = P LSTM(f'(x), [h_{k-1}, r_{k-1}]) + f'(x), where r_{k-1} is what h_{k-1} attends to in the support set.
+
+        h_0 = f'(x) and r_0 = 0. The LSTM's state is as wide as [h, r]; the matrix P, which is learned, makes one h of it.
+        """
         h, r = queries, mg.zeros_like(queries)
         c = mg.zeros_like(mg.concatenate([queries, queries], axis=1))
         for _ in range(self.reads):

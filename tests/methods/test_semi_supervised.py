@@ -66,6 +66,31 @@ def test_labels_are_balanced():
         balanced_subset([0, 1, 1, 1], 4)
 
 
+@pytest.mark.parametrize("channels, level, fill, cutout", [(1, 0.1, 0.0, 0.25), (1, 0.9, 1.0, 0.25), (3, 0.9, 0.5, 0.5)])
+def test_augmentations_suit_the_images(channels, level, fill, cutout):
+    """Grey ones may be characters: neither mirrored nor inverted, less is cut out, and their background comes in."""
+    from types import SimpleNamespace
+
+    from methods.training.images import Images
+    from methods.training.pictures import Preprocessing
+    x = np.full((4, channels, 16, 16), level, np.float32)
+    x[..., :6] = 0.3  # on the left side alone
+    images = Images(x, np.array([0, 0, 0, 1]), x, x, np.zeros(4, int), "", ("a", "b"), Preprocessing(16, channels))
+    task = build.make_task(images, SimpleNamespace(steps=7, seed=3))
+    rng = np.random.default_rng(0)
+    weak = np.concatenate([task.weak(x, rng) for _ in range(20)])
+    mirrored = (weak[:, 0, 8, -4:] == np.float32(0.3)).any(1)
+    assert mirrored.any() == (channels == 3) and not mirrored.all()
+    outside = weak[~np.isin(weak, np.float32([0.3, level]))]
+    assert set(outside.tolist()) == {fill} and task.fill == fill
+    operations = data.augment.GREY if channels == 1 else data.augment.COLOUR
+    first, second = np.random.default_rng(1), np.random.default_rng(1)
+    wanted = data.RandAugment(operations, 2, cutout, fill)(task.weak(x, first), first)
+    np.testing.assert_array_equal(task.strong(x, second), wanted)
+    assert task.operations == operations and task.prior.tolist() == [0.75, 0.25]
+    assert (task.classes, task.labelled, task.unlabelled, task.steps, task.seed) == (2, 4, 4, 7, 3)
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     pytest.importorskip("tyro")
