@@ -23,7 +23,8 @@ from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks
 from methods.self_supervised import pictures as self_supervised_pictures
 from methods.semi_supervised import METHODS, label_propagation
 from methods.training import (
-    characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, plots, prediction, texts)
+    characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, optimizers, plots, prediction,
+    texts)
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -941,3 +942,23 @@ def test_every_run_says_which_images_were_wrong(tmp_path, name):
         wrong, table = list(csv.reader(mistakes))[1:], list(csv.reader(confusion))
     total = sum(int(cell) for row in table[1:] for cell in row[1:])
     assert len(wrong) == total - sum(int(row[i]) for i, row in enumerate(table[1:], 1)) and found == pytest.approx(1 - len(wrong) / total)
+
+
+@pytest.mark.parametrize("kind, factor", [("adam", 1.0), ("sgd", 1.9)])
+def test_kernels_alone_decay(kind, factor):
+    """By lr times decay in a step without a gradient, which Nesterov's momentum enlarges; biases and norms stay."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    for p in net.parameters():
+        p.data, p.grad = np.ones(p.shape, np.float32), Tensor(np.zeros(p.shape, np.float32))
+    made = optimizers.make(net.parameters(), kind, 0.1, 0.5, " of it")
+    assert made.keys() == {"kernels of it", "rest of it"}
+    for optimizer in made.values():
+        optimizer.step()
+    for p in net.parameters():
+        np.testing.assert_allclose(p.numpy(), 1 - 0.05 * factor if p.ndim > 1 else 1, rtol=1e-5)
+
+
+def test_the_rate_goes_up_then_down_in_a_line():
+    rates = [optimizers.linear(step, 10, 0.2) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert [optimizers.linear(step, 4, 0.0) for step in range(4)] == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
