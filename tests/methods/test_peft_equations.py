@@ -4,7 +4,7 @@ import pytest
 
 import minigrad as mg
 from methods import peft
-from methods.peft import places
+from methods.peft import places, tuning
 from minigrad import nn
 
 from transformers_small import IDS, MASK, NETS, bert, drawn, moved, outputs
@@ -202,3 +202,64 @@ def test_ia3_scales_keys_values_and_hidden_units():
         np.testing.assert_allclose(block.attn(x).numpy(), linear(y, block.attn.proj), atol=1e-5)
         hidden = mg.gelu(mg.Tensor(linear(x, block.mlp.fc1))).numpy() * block.mlp.fc2.scale.numpy()
         np.testing.assert_allclose(block.mlp(x).numpy(), linear(hidden, block.mlp.fc2), atol=1e-5)
+
+
+def test_lora_begins_with_one_factor_at_random():
+    """A as a linear layer's weight, B 0: of queries and values, at alpha / r = 2."""
+    net = nn.BERT(50, 64, 2, 2, 64)
+    names = set(peft.apply(net, "lora").named_parameters())
+    assert len(names) == 2 * 2 * 2 and all(".self_attn.in_proj" in name or ".qkv." in name for name in names), names
+    for block in net.blocks:
+        layer = block.attn.qkv
+        assert layer.s == 2 and layer.parts == [slice(0, 64), slice(128, 192)]
+        for a, b in zip(layer.a, layer.b):
+            assert a.shape == (8, 64) and abs(a.numpy()).max() <= 1 / 8 and a.numpy().std() == pytest.approx(3**-0.5 / 8, rel=0.1)
+            assert b.shape == (64, 8) and not b.numpy().any()
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_dropout_of_lora_is_of_what_the_update_reads(dora):
+    net = bert()
+    adaptation = moved(peft.apply(net, "lora", targets=("mlp.fc1",), rank=2, dropout=0.5, dora=dora))
+    layer, x = net.blocks[0].mlp.fc1.train(), mg.Tensor(np.random.default_rng(0).normal(0, 1, (5, 12)).astype(np.float32))
+    mg.random.seed(3)
+    dropped = mg.dropout(x, 0.5, training=True).numpy()
+    mg.random.seed(3)
+    found, (a, b) = layer(x).numpy(), (layer.a[0].numpy(), layer.b[0].numpy())
+    weight = layer.weight.numpy()
+    factor = layer.m[0].numpy() / np.linalg.norm(weight + layer.s * b @ a, axis=1) if dora else 1
+    wanted = (x.numpy() @ weight.T + layer.s * dropped @ a.T @ b.T) * factor + layer.bias.numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    whole = net.eval().blocks[0].mlp.fc1(x).numpy()
+    adaptation.merge()
+    np.testing.assert_allclose(net.blocks[0].mlp.fc1(x).numpy(), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_prefixes_and_prompts_begin_as_said():
+    """Adapters: W_1 as in any linear layer, the others 0. Prompts uniform in +-0.5, prefixes without an MLP normal at 0.5."""
+    net = nn.BERT(50, 64, 2, 2, 64)
+    peft.apply(net, "adapters", middle=32)
+    for adapter in (net.blocks[0].adapter1, net.blocks[1].adapter2):
+        assert not any(p.numpy().any() for p in (adapter.down.bias, adapter.up.weight, adapter.up.bias))
+        assert adapter.down.weight.numpy().std() == pytest.approx(3**-0.5 / 8, rel=0.1)
+    net.adaptation.undo()
+    peft.apply(net, "prompt")
+    p = net.encode.p.numpy()
+    assert p.shape == (20, 64) and 0.49 < abs(p).max() <= 0.5 and p.std() == pytest.approx(12**-0.5, rel=0.1)
+    net.adaptation.undo()
+    peft.apply(net, "prefix", hidden=0)
+    assert net.blocks[1].attn.prefix.keys.numpy().std() == pytest.approx(0.5, rel=0.1)
+    assert (net.blocks[0].attn.prefix.keys.numpy() != net.blocks[1].attn.prefix.keys.numpy()).any()
+
+
+def test_rates_and_decay_of_a_tuning():
+    """The head has its own rate; matrices decay alone; rates rise for a tenth of the steps."""
+    net = bert()
+    adaptation, config = peft.apply(net, "adapters", head=3, middle=2), tuning.Config()
+    made = tuning.make_optimizers(adaptation, 0.5, config)
+    assert {name: (o.lr, o.param_groups[0]["weight_decay"]) for name, o in made.items()} == {
+        "kernels": (0.5, 0.01), "rest": (0.5, 0), "kernels of the head": (2e-3, 0.01), "rest of the head": (2e-3, 0)}
+    assert {id(p) for name in made if "head" in name for p in made[name].params} == {id(p) for p in net.head.parameters()}
+    assert sum(len(o.params) for o in made.values()) == len(adaptation.parameters())
+    method = tuning.Tuning(config, adaptation)
+    assert [method.schedule(step, 20) for step in (0, 1, 2, 11, 19)] == pytest.approx([0.5, 1, 1, 0.5, 1 / 18])
