@@ -757,3 +757,32 @@ def test_operations_of_ctaugment(monkeypatch):
     net = MLP((64,), 2).train()
     learned.update(net, x.astype(np.float32), np.arange(9) % 2, np.random.default_rng(0))
     assert not net.training and len(applied) == 6
+
+
+PAPERS = {  # of each method's Config
+    "pi_model": dict(w_max=100, ramp=80 / 300, noise=0.15, dropout=0.5),
+    "mean_teacher": dict(w_max=8, ramp=40 / 150, noise=0.15, dropout=0.5, ema=0.999),
+    "temporal_ensembling": dict(w_max=30, alpha=0.6, ramp=80 / 300, noise=0.15, dropout=0.5),
+    "vat": dict(eps=8, iterations=1, alpha=1), "uda": dict(temperature=0.4, beta=0.8, lambda_u=1, ema=0.9999),
+    "mixmatch": dict(views=2, temperature=0.5, alpha=0.75, lambda_u=75, ema=0.999),
+    "remixmatch": dict(views=8, temperature=0.5, alpha=0.75, lambda_u=1.5, lambda_1=0.5, lambda_r=0.5, ema=0.999),
+    "fixmatch": dict(tau=0.95, lambda_u=1, ema=0.999), "softmatch": dict(n_sigma=2, momentum=0.999, lambda_u=1),
+    "freematch": dict(momentum=0.999, lambda_u=1), "pseudo_label": dict(alpha=3),
+    "ladder": dict(hidden=(1000, 500, 250, 250, 250), noise=0.3, weights=(1000, 10, 0.1))}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_settings_are_the_papers(name):
+    config = METHODS[name].Config()
+    assert {key: getattr(config, key) for key in PAPERS[name]} == PAPERS[name]
+
+
+def test_weights_of_the_ladder_begin_at_the_scale_of_their_inputs():
+    mg.random.seed(0)
+    net = ladder.Ladder((100, 400, 3))
+    assert net.w1.numpy().std() == pytest.approx(1 / 10, rel=0.02) and net.v1.numpy().std() == pytest.approx(1 / 20, rel=0.02)
+
+
+def test_settings_of_ctaugment_are_the_papers():
+    draws = CTAugment(("identity",))
+    assert (draws.m.shape, draws.depth, draws.rho, draws.threshold) == ((1, 17), 2, 0.99, 0.8) and (draws.m == 1).all()
