@@ -2,7 +2,8 @@
 
 Chelsea Finn, Pieter Abbeel, Sergey Levine: "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017,
 arXiv:1703.03400. Learned step sizes: Zhenguo Li et al.: "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017,
-arXiv:1707.09835. A scale and shift for each inner step: Antoniou et al.: "How to train your MAML", 2018, arXiv:1810.09502.
+arXiv:1707.09835, where they begin at random between 0.005 and 0.1, here all at `alpha`. A scale and shift for each inner step:
+Antoniou et al.: "How to train your MAML", 2018, arXiv:1810.09502.
 
 Learn parameters from which a few gradient steps on a task's few examples (S) solve the task (Q).
 

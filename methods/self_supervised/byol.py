@@ -1,7 +1,8 @@
 """BYOL, and SimSiam, which does without the average.
 
 Jean-Bastien Grill and others: "Bootstrap your own latent", 2020, arXiv:2006.07733.
-Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta.
+Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta, and
+the rate of the predictor stays as it is; here all rates fall alike.
 
 A network predicts what its own moving average, the target, says of another view. There are no negatives. (SimSiam's paper also
 has batch norm behind g, and does not let the learning rate of q fall; here these are as BYOL's.)

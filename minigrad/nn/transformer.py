@@ -54,7 +54,7 @@ class Attention(Module):
             key, value: (N, S, E); by default the query (self-attention), and the key.
             attn_mask, is_causal, prefix: as of `scaled_dot_product_attention`, with heads as second axis: a mask
                 broadcasts to (N, heads, L, S), True where a query sees a key; a prefix is a pair (N, heads, P, E / heads).
-            need_weights: also return the attention weights, (N, heads, L, S).
+            need_weights: also return the attention weights, (N, heads, L, S), or P + S with a prefix.
 
         Returns:
             (N, L, E), or with the weights a pair.
