@@ -24,6 +24,14 @@ class CharacterRun(RunSettings):
     episodes: int = setting(1000, least=1, free=True)  # test episodes
 
 
+def shot(examples: Tensor, way: int) -> int:
+    """How many examples of each class there are, if they stand class by class. ValueError: not as many of each of `way`."""
+    if way < 1 or not len(examples) or len(examples) % way:
+        raise ValueError(f"few-shot: {len(examples)} examples are not equally many of each of {way} classes; give as many of "
+                         "each, class by class")
+    return len(examples) // way
+
+
 class FewShotClassifier(nn.Module):
     """An embedding `net`, and a rule that compares a query's embedding with those of the classes' examples.
 
@@ -35,7 +43,11 @@ class FewShotClassifier(nn.Module):
         return self.net(images)
 
     def classify(self, support: Tensor, queries: Tensor, way: int) -> Tensor:
-        """Scores (n, way) from the embeddings of the examples (way * shot, d), class by class, and of queries (n, d)."""
+        """Scores (n, way) from the embeddings of the examples (way * shot, d), class by class, and of queries (n, d).
+
+        Raises:
+            ValueError: there are not as many examples of each class.
+        """
         return self.compare(self.prepare(support, way), queries, way)
 
     def prepare(self, support: Tensor, way: int) -> Tensor:

@@ -10,7 +10,7 @@ from minigrad import Tensor, data, nn
 from minigrad.data import Characters
 
 from . import maml
-from .base import FewShotClassifier, NearSampler, by_script, episodes
+from .base import FewShotClassifier, NearSampler, by_script, episodes, shot
 
 Tasks = tuple[np.ndarray, ...]  # support x, support y, query x, query y, each with a leading axis of tasks
 
@@ -69,8 +69,14 @@ class CharacterLearner(Learner):
         return images
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
-        """Scores (n, way). Examples and queries are normalised together, so that a query alone has statistics too."""
-        labels = mg.Tensor(np.arange(way).repeat(len(prepared) // way)[None]).to(prepared.device)
+        """Scores (n, way). Examples and queries are normalised together, so that a query alone has statistics too.
+
+        Raises:
+            ValueError: the network tells another number of classes apart, or there are not as many examples of each.
+        """
+        if way != self.way:
+            raise ValueError(f"MAML: this network tells {self.way} classes apart, not {way}")
+        labels = mg.Tensor(np.arange(way).repeat(shot(prepared, way))[None]).to(prepared.device)
         both = mg.concatenate([prepared, queries])[None]
         return self.outputs((prepared[None], labels), both, self.config.test_steps)[0, len(prepared):]
 

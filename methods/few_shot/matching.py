@@ -24,7 +24,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn
 from minigrad.data import Episode
 
-from .base import FewShotClassifier
+from .base import FewShotClassifier, shot
 from .prototypical import unit
 
 
@@ -73,7 +73,7 @@ class Context(nn.Module):
 def log_probabilities(support: Tensor, queries: Tensor, way: int, scale: float | Tensor = 1.0) -> Tensor:
     """log of (1): support embeddings (way * shot, d), class by class, and queries (n, d), to (n, way)."""
     attention = mg.log_softmax(scale * (unit(queries) @ unit(support).T), 1)
-    return mg.logsumexp(attention.reshape(len(queries), way, len(support) // way), 2)
+    return mg.logsumexp(attention.reshape(len(queries), way, shot(support, way)), 2)
 
 
 class MatchingNetwork(FewShotClassifier):
@@ -88,7 +88,8 @@ class MatchingNetwork(FewShotClassifier):
         """See `FewShotClassifier`. Args: rng: draws the order in which the LSTM reads the examples; None: always the same."""
         if self.context is None:
             return support
-        order = (rng or np.random.default_rng(len(support))).permutation(len(support))
+        count = way * shot(support, way)
+        order = (rng or np.random.default_rng(count)).permutation(count)
         return self.context.g(support[order])[np.argsort(order)]
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:

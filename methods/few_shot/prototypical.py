@@ -26,7 +26,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
 from minigrad.data import Episode
 
-from .base import FewShotClassifier
+from .base import FewShotClassifier, shot
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Config:
 
 def prototypes(embeddings: Tensor, way: int) -> Tensor:
     """(1): the mean over each class. Embeddings (way * shot, d), class by class, to (way, d)."""
-    return embeddings.reshape(way, -1, embeddings.shape[-1]).mean(1)
+    return embeddings.reshape(way, shot(embeddings, way), embeddings.shape[-1]).mean(1)
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:

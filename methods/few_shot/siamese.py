@@ -23,7 +23,7 @@ from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, data, nn, optim
 
-from .base import FewShotClassifier
+from .base import FewShotClassifier, shot
 
 Batch = tuple[np.ndarray, np.ndarray]  # images (n, 1, H, W) and their classes (n,)
 
@@ -51,8 +51,8 @@ class Siamese(FewShotClassifier):
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         """Each class's mean p: examples (way * shot, size), class by class, and queries (n, size), to (n, way)."""
-        p = mg.sigmoid(self.logits(queries[:, None], prepared[None]))
-        return p.reshape(len(queries), way, len(prepared) // way).mean(2)
+        k, p = shot(prepared, way), mg.sigmoid(self.logits(queries[:, None], prepared[None]))
+        return p.reshape(len(queries), way, k).mean(2)
 
     def probabilities(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         p = self.compare(prepared, queries, way)

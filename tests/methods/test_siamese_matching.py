@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from methods.few_shot import matching, prototypical, siamese
+from methods.few_shot import maml_tasks, matching, prototypical, siamese
 from minigrad import data, nn
 
 
@@ -85,6 +85,25 @@ def test_probabilities_of_siamese_networks_add_up_to_one():
     p, scores = model.probabilities(prepared, queries, 3).numpy(), model.compare(prepared, queries, 3).numpy()
     np.testing.assert_allclose(p, scores / scores.sum(1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", [
+    prototypical.PrototypicalNetwork(nn.Flatten()), prototypical.PrototypicalNetwork(nn.Flatten(), "cosine"),
+    matching.MatchingNetwork(nn.Flatten(), 4), matching.MatchingNetwork(nn.Flatten(), 4, context=True),
+    siamese.Siamese(nn.Flatten(), 4), maml_tasks.CharacterLearner(dict(way=3, inner_steps=1, test_steps=1), width=2)],
+    ids=["euclidean", "cosine", "matching", "context", "siamese", "maml"])
+def test_examples_of_classes_are_equally_many(model):
+    """Anything else is refused: labels would be given to the wrong examples."""
+    maml = isinstance(model, maml_tasks.CharacterLearner)
+    x = mg.Tensor(np.random.default_rng(0).random((7, 1, 28, 28) if maml else (7, 4), np.float32))
+    assert model.classify(x[:6], x[:2], 3).shape == (2, 3)
+    for count, way in ((7, 3), (2, 3), (0, 3), (6, 0)):
+        if way == 3 or not maml:
+            with pytest.raises(ValueError, match=f"{count} examples are not equally many of each of {way} classes"):
+                model.classify(x[:count], x[:2], way)
+    if maml:
+        with pytest.raises(ValueError, match="this network tells 3 classes apart, not 2"):
+            model.classify(x[:6], x[:2], 2)
 
 
 def test_the_order_of_the_examples_is_drawn_anew_in_training():
