@@ -166,7 +166,8 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     """Elements picked by an array of indices along one axis, as `numpy.take_along_axis`; axis None: of the flat Tensor.
 
     Raises:
-        TypeError: the indices are no integers; ValueError: they have not as many axes as x; IndexError: one is out of bounds.
+        TypeError: the indices are no integers; ValueError: they have not as many axes as x; IndexError: one is out of bounds, or
+            another axis has a length that is neither the one of x nor 1.
     """
     x = as_tensor(x)
     indices = _whole_indices("take_along_axis", x, indices)
@@ -175,6 +176,9 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
             raise ValueError(f"take_along_axis: with axis None indices of one axis wanted, not of shape {indices.shape}")
         return getitem(x.reshape(-1), indices)
     axis = _axis_of("take_along_axis", x, indices, axis)
+    if any(n != m and 1 not in (n, m) for a, (n, m) in enumerate(zip(x.shape, indices.shape)) if a != axis):
+        raise IndexError(f"take_along_axis: indices of shape {indices.shape} for shape {x.shape}; but along axis {axis} equal "
+                         "lengths are wanted, or 1")
     spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
     indices = xp(indices).broadcast_to(indices, _spread_shape(indices.shape, x.shape, axis))
     return getitem(spread, _along(indices, axis, x.ndim))

@@ -64,3 +64,13 @@ def test_cosine_similarity_broadcasts_first(a, b, axis):
     expected = (full_x * full_y).sum(axis) / np.sqrt((full_x ** 2).sum(axis) * (full_y ** 2).sum(axis))
     np.testing.assert_allclose(mg.cosine_similarity(x, y, axis=axis).numpy(), expected)
     mg.check_derivatives(lambda x, y: mg.cosine_similarity(x, y, axis=axis), x, y)
+
+
+@pytest.mark.parametrize("shape, indices, axis", [((7, 5), (4, 1), 1), ((7, 5), (9, 1), 1), ((2, 3, 4), (2, 1, 3), 1),
+                                                  ((3, 0), (2, 0), 1), ((5, 7), (1, 6), 0)])
+def test_indices_for_other_rows_are_refused_as_numpy_does(shape, indices, axis):
+    x, indices = np.zeros(shape), np.zeros(indices, int)
+    with pytest.raises(IndexError):
+        np.take_along_axis(x, indices, axis)
+    with pytest.raises(IndexError, match="equal lengths are wanted, or 1"):
+        mg.take_along_axis(x, indices, axis)
