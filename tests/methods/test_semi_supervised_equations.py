@@ -514,7 +514,9 @@ def test_loss_of_vat(stop):
     """CE + alpha KL(p(u) || p(u + r)) + H entropy of p(u), r in a random direction; the left p is a constant or not."""
     net, w, b, task, batch = linear_task(3, 5, (6,))
     config = vat.Config(eps=1.5, iterations=0, alpha=2.0, entropy=0.7, stop_gradient=stop)
+    task.weak = lambda x, rng: x + 1
     value = vat.VAT(config, net, task).loss(batch, 0)[0]
+    batch.x, batch.u = batch.x + 1, batch.u + 1
     d = np.random.default_rng((0, 7)).standard_normal((5, 6), dtype=np.float32)
     r = 1.5 * d / np.linalg.norm(d, axis=1, keepdims=True)
     p, pu, pr = (softmax(x @ w.T + b) for x in (batch.x, batch.u, batch.u + r))
