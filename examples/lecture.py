@@ -1,6 +1,6 @@
 """The lecture on learning with few labels, claim by claim, as one page of figures and numbers made here.
 
-    python -m examples.lecture --quick --workers 2     # under ten minutes on two cores, mostly on small data
+    python -m examples.lecture --quick --workers 2     # about ten minutes on two cores, mostly on small data
     python -m examples.lecture                         # a night: CIFAR-10, Omniglot, speech, texts, where they are at hand
     python -m examples.lecture --only SimCLR BYOL
 

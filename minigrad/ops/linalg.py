@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import cupy_differences, in_float32, xp
+from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
@@ -251,6 +252,13 @@ def _vector_norm(x, p, axes, keepdims):
     return out if keepdims else squeeze(out, axes)
 
 
+def _cdist(x, y, p):
+    return norm(expand_dims(x, -2) - expand_dims(y, -3), p, -1)
+
+
+_fused_cdist = Fused("cdist", _cdist)
+
+
 @operation
 def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
     """The distance of each row of x (..., m, width) from each row of y (..., n, width): (..., m, n).
@@ -261,7 +269,7 @@ def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: rows of one width wanted, got {x.shape} and {y.shape}")
     p = p if p == math.inf else real("cdist", "p", p, 0)
-    return norm(expand_dims(x, -2) - expand_dims(y, -3), p, -1)
+    return _fused_cdist(x, y, p=p)
 
 
 def _svd_rule(gs, outs, _x):

@@ -321,16 +321,24 @@ def _flat_or_along(x, axis):
     return (x.reshape(-1), 0) if axis is None else (_or_vector(x, axis), axis)
 
 
-@operation(method=True, numpy=np.cumprod)
-def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
-    """Running products along one axis (None: of the flat Tensor), by doubling the reach log2(n) times. `dtype` as of `sum`."""
-    x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
-    axis, reach = one_axis("cumprod", axis, x.ndim), 1
-    x = x.swapaxes(axis, -1)
+def _cumprod(x):
+    """Along the last axis, by doubling the reach log2(n) times."""
+    reach = 1
     while reach < x.shape[-1]:
         x = concatenate([x[..., :reach], x[..., reach:] * x[..., :-reach]], -1)
         reach *= 2
-    return x.swapaxes(axis, -1)
+    return x
+
+
+_fused_cumprod = Fused("cumprod", _cumprod)
+
+
+@operation(method=True, numpy=np.cumprod)
+def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
+    """Running products along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
+    x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
+    axis = one_axis("cumprod", axis, x.ndim)
+    return _fused_cumprod(x.swapaxes(axis, -1)).swapaxes(axis, -1)
 
 
 def _softmax(x):

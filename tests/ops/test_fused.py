@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import backend
 from minigrad.backend.cpu import native
 from minigrad.backend.cpu.paths import PATHS
-from minigrad.ops import activation, attention, conv, loss, normalization, projection, reduce
+from minigrad.ops import activation, attention, conv, linalg, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
 side = st.integers(1, 4)
@@ -577,6 +577,67 @@ def test_the_candidate_of_small_and_large_numbers():
     bias = np.concatenate([np.zeros_like(x), np.full_like(x, -np.inf), x])
     y = mg.gru_cell(mg.zeros(1, 1), mg.zeros(1, len(x)), weight, mg.zeros(3 * len(x), len(x)), bias)
     np.testing.assert_allclose(y.numpy()[0], np.tanh(x.astype(np.float64)), rtol=6e-7)
+
+
+@QUICK
+@given(data=st.data())
+def test_distances(data):
+    m, n, width = (data.draw(st.integers(1, 4)) for _ in range(3))
+    lead = data.draw(st.sampled_from([(), (2,), (2, 1)]))
+    x, y = data.draw(arrays((*lead, m, width))), data.draw(arrays((*lead, n, width)))
+    check_fused(linalg._fused_cdist, [x, y + 3], p=2.0)
+    check_derivatives(lambda x, y: mg.cdist(x, y + 3), [x, y])
+
+
+def test_distances_of_large_small_and_equal_rows():
+    """Squares neither overflow nor vanish; at a distance of 0 the slope is 0; what is infinite is so as in the definition."""
+    rng = np.random.default_rng(0)
+    near = rng.normal(size=(5, 7)).astype(np.float32)
+    for scale in (1e30, 1e-30, 1):
+        x = mg.Tensor((near * scale).astype(np.float32), requires_grad=True)
+        y = mg.Tensor((near[:3] * scale + (rng.normal(size=(3, 7)) * 1e-4 * scale)).astype(np.float32), requires_grad=True)
+        for other in (x, y):
+            x.grad = y.grad = None
+            d = mg.cdist(x, other)
+            d.sum().backward()
+            exact = [mg.Tensor(t.numpy().astype(float), requires_grad=True) for t in (x, other)]
+            exact = [exact[0]] * 2 if other is x else exact
+            expected = mg.cdist(*exact)
+            expected.sum().backward()
+            np.testing.assert_allclose(d.numpy(), expected.numpy(), rtol=1e-6)
+            np.testing.assert_allclose(x.grad.numpy(), exact[0].grad.numpy(), rtol=1e-4, atol=1e-4)
+    results = []
+    for context in (contextlib.nullcontext(), definitions()):
+        with context, np.errstate(all="ignore"):
+            x = mg.Tensor(np.array([[1, np.inf], [np.nan, 0], [1, 2]], np.float32), requires_grad=True)
+            d = mg.cdist(x, np.array([[1, np.inf], [1, 2]], np.float32))
+            d.sum().backward()
+            results.append((d.numpy(), x.grad.numpy()))
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+@QUICK
+@given(data=st.data())
+def test_running_products(data):
+    x = data.draw(arrays(tuple(data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=3)))))
+    check_fused(reduce._fused_cumprod, [x])
+    check_derivatives(mg.cumprod, [x])
+
+
+@pytest.mark.parametrize("special", [0, -0.0, np.inf, np.nan, 1e-30, 1e30])
+def test_running_products_of_what_cannot_be_divided_by(special):
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    x[1, 2] = x[2, 0] = x[3, 1] = x[3, 4] = special
+    results = []
+    for context in (contextlib.nullcontext(), definitions()):
+        with context, np.errstate(all="ignore"):
+            t = mg.Tensor(x, requires_grad=True)
+            y = mg.cumprod(t, 1)
+            y.backward(np.cos(np.arange(24, dtype=np.float32)).reshape(4, 6))
+            results.append((y.numpy(), t.grad.numpy()))
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("graph", [False, True])

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths
-from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, recurrent, rows
+from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, recurrent, rows, sampling
 from .memory import empty
 from .native import kernel
 
@@ -135,6 +135,32 @@ def _recurrent(name):
     return lambda gx, h, *rest, reverse: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
 
 
+# -- distances, running products, images at points -------------------------------------------------------------------------
+
+
+def _in_batches(x):
+    return x.reshape(-1, *x.shape[-2:])
+
+
+def _cdist(x, y, p):
+    d = sampling.cdist(_in_batches(x), _in_batches(y))
+    return d.reshape(*x.shape[:-1], y.shape[-2]), None
+
+
+def _cdist_backward(g, d, residuals, wanted, x, y, p):
+    if not np.isfinite(d).all():
+        return None
+    g, d, rows, others = map(_in_batches, (g, d, x, y))
+    dx = sampling.cdist_backward(g, d, rows, others).reshape(x.shape) if wanted[0] else None
+    turned = [a.transpose(0, 2, 1) for a in (g, d)]
+    return dx, sampling.cdist_backward(*turned, others, rows).reshape(y.shape) if wanted[1] else None
+
+
+def _cumprod_backward(g, y, residuals, wanted, x):
+    dx = sampling.cumprod_backward(g, y, x)
+    return None if dx is None else [dx]
+
+
 # -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
 
 
@@ -174,6 +200,14 @@ PATHS = {
     "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
+    "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
+                  and kernel("distances", x, y) is not None),
+    "cumprod": Path(lambda x: (np.cumprod(x, -1), None), _cumprod_backward, reads_out=True,
+                    serves=lambda x: x.dtype.kind == "f"),
+    "grid_sample": Path(lambda *arrays, **settings: (sampling.grid_sample(*arrays, **settings), None),
+                        lambda g, out, residuals, wanted, *arrays, **settings:
+                        sampling.grid_sample_backward(g, *arrays, **settings),
+                        serves=lambda x, grid, **settings: kernel("grid_sample", x, grid) is not None),
     "gru": Path(_gru, _gru_backward, reads_out=True, serves=_recurrent("gru")),
     "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_recurrent("lstm"), all_outputs=True),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
