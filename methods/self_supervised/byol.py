@@ -1,11 +1,10 @@
 """BYOL, and SimSiam, which does without the average.
 
 Jean-Bastien Grill and others: "Bootstrap your own latent", 2020, arXiv:2006.07733.
-Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta, and
-the rate of the predictor stays as it is; here all rates fall alike.
+Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta. There
+the predictor's rate stays as it is, and batch norm stands behind g; here both are as BYOL's.
 
-A network predicts what its own moving average, the target, says of another view. There are no negatives. (SimSiam's paper also
-has batch norm behind g, and does not let the learning rate of q fall; here these are as BYOL's.)
+A network predicts what its own moving average, the target, says of another view. There are no negatives.
 
     z = g(f(v; theta)),  z' = g(f(v'; theta'))
     D(v, v') = 2 - 2 cos(q(z), z'),  z' constant
