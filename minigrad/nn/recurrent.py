@@ -2,11 +2,10 @@
 from .. import ops
 from ..backend import xp
 from ..ops.geometry import one_of, real
+from ..ops.recurrent import NONLINEARITIES
 from ..tensor import Tensor, as_tensor
 from .layers import sizes, uniform
 from .module import Module
-
-NONLINEARITIES = "tanh", "relu"  # of Elman's unit
 
 
 class _Cell(Module):
@@ -30,7 +29,7 @@ class _Cell(Module):
 
 
 class RNNCell(_Cell):
-    """One step of Elman's unit, see `RNN`: (N, input_size) and the state (N, hidden_size) or None to the next state."""
+    """One step of Elman's unit, `rnn_cell`: (N, input_size) and the state (N, hidden_size), zeros if None, to the next state."""
 
     gates = 1
 
@@ -41,8 +40,7 @@ class RNNCell(_Cell):
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
         x = self._rows(x)
         (h,) = _states(self, x, (x.shape[0], self.hidden_size), None if h is None else (h,), 1)
-        y = ops.linear(x, self.weight_ih, self.bias_ih) + ops.linear(h, self.weight_hh, self.bias_hh)
-        return getattr(ops, self.nonlinearity)(y)
+        return ops.rnn_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
 
 
 class GRUCell(_Cell):
@@ -119,7 +117,7 @@ class _Recurrent(Module):
 
 
 class RNN(_Recurrent):
-    """Layers of Elman's unit on top of each other (Elman 1990), h' = f(W_ih x + b_ih + W_hh h + b_hh).
+    """Layers of `rnn` on top of each other.
 
     Args:
         nonlinearity: f, "tanh" or "relu". The other arguments, and the names of the parameters, are those of `GRU`.
@@ -132,14 +130,9 @@ class RNN(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout=dropout, bidirectional=bidirectional)
         self.nonlinearity = one_of("RNN", "nonlinearity", nonlinearity, NONLINEARITIES)
 
-    def _unit(self, x, state, weight_ih, weight_hh, bias_ih, bias_hh, reverse):
-        if not len(x):
-            raise ValueError("RNN: the sequence has no steps")
-        (h,), f, outputs = state, getattr(ops, self.nonlinearity), [None] * len(x)
-        gx = tuple(ops.linear(x, weight_ih, bias_ih))  # of all steps at once
-        for t in reversed(range(len(x))) if reverse else range(len(x)):
-            outputs[t] = h = f(gx[t] + ops.linear(h, weight_hh, bias_hh))
-        return ops.stack(outputs), (h,)
+    def _unit(self, x, state, *parameters, reverse):
+        y, h = ops.rnn(x, *state, *parameters, self.nonlinearity, reverse)
+        return y, (h,)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As of `GRU`."""

@@ -1,20 +1,31 @@
-"""Recurrent units: gated ones (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate, and long short-term
-memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""Recurrent units: Elman's (Elman 1990); gated ones (Cho et al. 2014, arXiv:1406.1078), with PyTorch's form of the candidate;
+long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-The input's part of the gates, gx, is one product for all times. The rest runs over the sequence: `_gru` and `_lstm`.
+The input's part of the gates, gx, is one product for all times. The rest runs over the sequence: `_rnn`, `_gru`, `_lstm`.
 """
 from __future__ import annotations
 
 from ..fused import Fused, rounded_like
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .elementwise import sigmoid, tanh
+from .elementwise import relu, sigmoid, tanh
+from .geometry import one_of
 from .projection import linear
 from .shape import stack
+
+NONLINEARITIES = "tanh", "relu"  # of Elman's unit
 
 
 def _times(gx, reverse):
     return reversed(range(len(gx))) if reverse else range(len(gx))
+
+
+def _rnn(gx, h, weight_hh, rectified, reverse):
+    """The states after each step (L, N, H) from h (N, H), for gx (L, N, H)."""
+    f, states, parts = relu if rectified else tanh, [None] * len(gx), tuple(gx)
+    for t in _times(gx, reverse):
+        states[t] = h = f(parts[t] + linear(h, weight_hh))
+    return stack(states)
 
 
 def _gru(gx, h, weight_hh, *bias_hh, reverse):
@@ -40,7 +51,7 @@ def _lstm(gx, h, c, weight_hh, reverse):
     return stack(states), c
 
 
-_fused_gru, _fused_lstm = Fused("gru", _gru), Fused("lstm", _lstm)
+_fused_rnn, _fused_gru, _fused_lstm = Fused("rnn", _rnn), Fused("gru", _gru), Fused("lstm", _lstm)
 
 
 def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
@@ -62,14 +73,55 @@ def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
     return x if sequence else x.reshape(1, *x.shape), *states, *parameters
 
 
+def _together(a, b):
+    """The sum of two biases, each of which may be None."""
+    return b if a is None else a if b is None else a + b
+
+
+def _run_rnn(nonlinearity, reverse, x, h, weight_ih, weight_hh, bias_ih, bias_hh):
+    rectified = nonlinearity == "relu"
+    return _fused_rnn(linear(x, weight_ih, _together(bias_ih, bias_hh)), h, weight_hh, rectified=rectified, reverse=reverse)
+
+
 def _run_gru(reverse, x, h, weight_ih, weight_hh, bias_ih, bias_hh):
     return _fused_gru(linear(x, weight_ih, bias_ih), h, weight_hh, *[] if bias_hh is None else [bias_hh], reverse=reverse)
 
 
 def _run_lstm(reverse, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
-    bias = bias_ih if bias_hh is None else bias_hh if bias_ih is None else bias_ih + bias_hh
-    y, c = _fused_lstm(linear(x, weight_ih, bias), h, c, weight_hh, reverse=reverse)
+    y, c = _fused_lstm(linear(x, weight_ih, _together(bias_ih, bias_hh)), h, c, weight_hh, reverse=reverse)
     return y, rounded_like(c, y)
+
+
+@operation
+def rnn_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+             bias_hh: Tensor | None = None, nonlinearity: str = "tanh") -> Tensor:
+    """One step of Elman's recurrent unit, h' = f(W_ih x + b_ih + W_hh h + b_hh).
+
+    Args:
+        x: (N, inputs).
+        h: (N, H), the state before.
+        weight_ih, weight_hh: (H, inputs) and (H, H).
+        bias_ih, bias_hh: (H,) or None.
+        nonlinearity: f, "tanh" or "relu".
+
+    Raises:
+        ValueError: shapes that do not fit, or another nonlinearity.
+    """
+    one_of("rnn_cell", "nonlinearity", nonlinearity, NONLINEARITIES)
+    return _run_rnn(nonlinearity, False, *_checked("rnn_cell", 1, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))[0]
+
+
+@operation
+def rnn(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
+        bias_hh: Tensor | None = None, nonlinearity: str = "tanh", reverse: bool = False) -> tuple[Tensor, Tensor]:
+    """Elman's recurrent unit (see `rnn_cell`) run over a sequence x (L, N, inputs) from the state h (N, H).
+
+    Returns:
+        the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
+    """
+    one_of("rnn", "nonlinearity", nonlinearity, NONLINEARITIES)
+    y = _run_rnn(nonlinearity, bool(reverse), *_checked("rnn", 1, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
+    return y, y[0 if reverse else -1]
 
 
 @operation

@@ -364,6 +364,10 @@ group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shap
                                          **d.some(
     margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
 group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
+group("rnn_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2, 1)(d),
+                              **d.some(nonlinearity=lambda: d.pick("tanh", "relu"))))
+group("rnn", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2, 1)(d),
+                         **d.some(nonlinearity=lambda: "relu", reverse=d.flag)))
 group("lstm_cell", lambda d: c(d.x((2, 3), dtype=d.near()), *[d.x((2, 2), dtype=d.near()) for _ in "hc"], *unit(3, 2, 4)(d)))
 group("lstm", lambda d: c(d.x((d.int(1, 3), 2, 3), dtype=d.near()), *[d.x((2, 2), dtype=d.near()) for _ in "hc"],
                           *unit(3, 2, 4)(d), **d.some(reverse=d.flag)))

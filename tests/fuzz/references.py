@@ -31,7 +31,7 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
                      " adaptive_avg_pool2d"
                      " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm"
                      " packed_attention"
-                     " gru_cell lstm_cell drop_path dropout".split()], (0, 1)),
+                     " rnn_cell gru_cell lstm_cell drop_path dropout".split()], (0, 1)),
     **dict.fromkeys([f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")], (0, 1)),
     **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
     **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),

@@ -99,7 +99,7 @@ def test_lstm_cell_equals_pytorch():
 def test_layers_that_refuse():
     for call, message in ((lambda: nn.RNN(8, 3, nonlinearity="sigmoid"), "RNN: nonlinearity is 'tanh' or 'relu', not 'sigmoid'"),
                           (lambda: nn.RNNCell(8, 3, nonlinearity=None), "RNNCell: nonlinearity is"),
-                          (lambda: nn.RNN(8, 3)(SEQUENCES[:0]), "RNN: the sequence has no steps"),
+                          (lambda: nn.RNN(8, 3)(SEQUENCES[:0]), "rnn: the sequence has no steps"),
                           (lambda: nn.RNNCell(8, 3)(SEQUENCES[0], mg.ones((1, 3))), "RNNCell: a state of shape .5, 3. wanted"),
                           (lambda: nn.InstanceNorm2d(3)(IMAGES), "InstanceNorm2d: .N, C, H, W. with C = 3 wanted, got shape"),
                           (lambda: nn.InstanceNorm1d(4)(IMAGES), "InstanceNorm1d: .N, C, L. with C = 4 wanted, got shape"),

@@ -418,6 +418,7 @@ SEVERAL = {  # fused operations of several inputs, and the shapes of these
     "conv2d": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 5, 5), (4, 3, 2, 2), (4,)]),
     "conv_transpose2d": (lambda x, w, b: mg.conv_transpose2d(x, w, b), [(2, 3, 5, 5), (3, 4, 2, 2), (4,)]),
     "grid_sample": (lambda x, grid: mg.grid_sample(x, grid), [(2, 3, 5, 5), (2, 2, 2, 2)]),
+    "rnn": (lambda *xs: mg.rnn(*xs, "relu")[0], [(3, 2, 3), (2, 2), (2, 3), (2, 2), (2,), (2,)]),
     "gru": (lambda *xs: mg.gru(*xs)[0], [(3, 2, 3), (2, 2), (6, 3), (6, 2), (6,), (6,)]),
     "lstm": (lambda *xs: mg.lstm(*xs)[0], [(3, 2, 3), (2, 2), (2, 2), (8, 3), (8, 2), (8,), (8,)])}
 
@@ -513,17 +514,17 @@ def test_resampling_errors():
 
 def recurrent_inputs(name, length, n, size, inputs=3):
     """x, states and parameters of `mg.gru` or `mg.lstm`: their shapes."""
-    gates, states = {"gru": (3, 1), "lstm": (4, 2)}[name]
+    gates, states = {"rnn": (1, 1), "gru": (3, 1), "lstm": (4, 2)}[name]
     rows = gates * size
     return [(length, n, inputs), *[(n, size)] * states, (rows, inputs), (rows, size), (rows,), (rows,)]
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 @QUICK
 @given(data=st.data())
 def test_recurrent_units(name, data):
     inputs = [data.draw(arrays(s)) for s in recurrent_inputs(name, *(data.draw(st.integers(1, 3)) for _ in range(3)))]
-    last = (lambda y: y[1]) if name == "gru" else lambda y: y[1][0] + y[1][1] ** 2
+    last = (lambda y: y[1][0] + y[1][1] ** 2) if name == "lstm" else lambda y: y[1]
     check_derivatives(lambda *xs: getattr(mg, name)(*xs)[0], inputs, rtol=1e-4)
     check_derivatives(lambda *xs: last(getattr(mg, name)(*xs, reverse=True)), inputs[:-2], rtol=1e-4)
 
@@ -531,7 +532,7 @@ def test_recurrent_units(name, data):
 @pytest.mark.parametrize("read", ["all states", "the last state", "both"])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("length, n, size", [(1, 1, 1), (1, 5, 3), (7, 1, 33), (9, 6, 20), (3, 130, 8)])
-@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse, read):
     """Whatever is read of the results; of strided and read-only memory too."""
     rng = np.random.default_rng(0)
@@ -549,14 +550,14 @@ def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse,
                 if read != "the last state":
                     total = total + (y * np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)).sum()
                 if read != "all states":
-                    total = total + (last if name == "gru" else last[0] * 2 - last[1]).sum()
+                    total = total + (last[0] * 2 - last[1] if name == "lstm" else last).sum()
                 total.backward()
-                results.append([y, *([last] if name == "gru" else last), *[x.grad for x in xs]])
+                results.append([y, *(last if name == "lstm" else [last]), *[x.grad for x in xs]])
         for a, b in zip(*results):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=2e-5 * max(1, abs(b.numpy()).max()))
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 def test_recurrent_units_of_numbers_that_are_none(name):
     """What is not a number stays with its sample; infinite and huge numbers do what they do to the definition."""
     rng = np.random.default_rng(0)

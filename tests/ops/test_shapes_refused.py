@@ -36,7 +36,7 @@ def test_layers_meet_other_channels():
 @pytest.mark.parametrize("argument, shape", [
     ("weight_ih", (4, 6)), ("weight_ih", (3, 5)), ("weight_hh", (4, 1)), ("weight_hh", (3, 4)), ("bias_ih", (3,)),
     ("bias_ih", (0,)), ("bias_hh", (4, 1))])
-@pytest.mark.parametrize("name, gates, states", [("gru", 3, 1), ("lstm", 4, 2)])
+@pytest.mark.parametrize("name, gates, states", [("rnn", 1, 1), ("gru", 3, 1), ("lstm", 4, 2)])
 def test_recurrent_units(name, gates, states, argument, shape):
     """`shape`: of one gate."""
     given = dict(weight_ih=(4, 5), weight_hh=(4, 4), bias_ih=(4,), bias_hh=(4,))

@@ -130,9 +130,13 @@ def _gru_backward(g, out, residuals, wanted, gx, h, weight, *bias, reverse):
     return recurrent.gru_backward(g, h, weight, out, *residuals, reverse)[:3 + len(bias)]
 
 
+def _rnn_backward(g, out, residuals, wanted, gx, h, weight, rectified, reverse):
+    return recurrent.rnn_backward(g, h, weight, out, rectified, reverse)
+
+
 def _recurrent(name):
     """For one step it does not pay to pack large weights."""
-    return lambda gx, h, *rest, reverse: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
+    return lambda gx, h, *rest, **settings: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
 
 
 # -- distances, running products, images at points -------------------------------------------------------------------------
@@ -210,5 +214,7 @@ PATHS = {
                         serves=lambda x, grid, **settings: kernel("grid_sample", x, grid) is not None),
     "gru": Path(_gru, _gru_backward, reads_out=True, serves=_recurrent("gru")),
     "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_recurrent("lstm"), all_outputs=True),
+    "rnn": Path(lambda *arrays, **settings: (recurrent.rnn(*arrays, **settings), None), _rnn_backward, reads_out=True,
+                serves=_recurrent("rnn")),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

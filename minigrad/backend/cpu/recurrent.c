@@ -92,6 +92,53 @@ INLINE index_t team_of(index_t steps, index_t samples, index_t size)
 /* The time of step s. */
 INLINE index_t time_of(index_t s, index_t steps, int reverse) { return reverse ? steps - 1 - s : s; }
 
+/* y (steps, samples, size), the states: tanh of the sums, or what of them is above 0 if `rectified`. */
+void rnn(const float *gx, const float *h, const float *weight, float *panels, float *y, index_t steps, index_t samples,
+         index_t size, int rectified, int reverse)
+{
+    pack(weight, 0, size, size, panels);
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
+        const float *state = h + first * size;
+        for (index_t s = 0; s < steps; s++) {
+            index_t at = time_of(s, steps, reverse) * samples + first;
+            float *next = y + at * size;
+            memcpy(next, gx + at * size, rows * size * sizeof(float));
+            add_product(state, panels, rows, size, size, next);
+            if (rectified)
+                PRAGMA(omp simd) for (index_t j = 0; j < rows * size; j++) next[j] = next[j] < 0 ? 0.0f : next[j]; /* NaN stays */
+            else
+                PRAGMA(omp simd) for (index_t j = 0; j < rows * size; j++) next[j] = hyperbolic_tangent(next[j]);
+            state = next;
+        }
+    }
+}
+
+/* The gradients in gx and h for that of y. */
+void rnn_backward(const float *dy, const float *weight, float *panels, const float *y, float *dgx, float *dh, index_t steps,
+                  index_t samples, index_t size, int rectified, int reverse)
+{
+    pack(weight, 1, size, size, panels);
+    index_t team = team_of(steps, samples, size);
+    PARALLEL_BY(team, 1)
+    for (index_t part = 0; part < team; part++) {
+        index_t first = samples * part / team, rows = samples * (part + 1) / team - first;
+        float *dstate = dh + first * size;
+        memset(dstate, 0, rows * size * sizeof(float));
+        for (index_t s = steps - 1; s >= 0; s--) {
+            index_t at = (time_of(s, steps, reverse) * samples + first) * size;
+            PRAGMA(omp simd) for (index_t j = 0; j < rows * size; j++) {
+                float d = dstate[j] + dy[at + j], out = y[at + j];
+                dgx[at + j] = rectified ? out > 0 ? d : 0 : d * (1 - out * out);
+            }
+            memset(dstate, 0, rows * size * sizeof(float));
+            add_product(dgx + at, panels, rows, size, size, dstate);
+        }
+    }
+}
+
 /* y (steps, samples, size), the states; cells alike; gates (steps, samples, 4 size): i, f, g and o. */
 void lstm(const float *gx, const float *h, const float *c, const float *weight, float *panels, float *y, float *cells,
           float *gates, index_t steps, index_t samples, index_t size, int reverse)

@@ -13,6 +13,20 @@ from .rows import column_sums
 WIDEST = 2 * constant("kernels.h", "LANES")  # PANEL, of any processor
 
 
+def rnn(gx, h, weight, rectified, reverse):
+    """The states h' of all times (L, N, H): tanh of the sums, or their positive part if `rectified`."""
+    y = empty(gx.shape)
+    kernel("rnn")(*map(np.ascontiguousarray, (gx, h, weight)), _panels(weight), y, *y.shape, rectified, reverse)
+    return y
+
+
+def rnn_backward(dy, h, weight, y, rectified, reverse):
+    """The gradients of `rnn` in gx, h and the weights."""
+    dgx, dh = empty(y.shape), empty(h.shape)
+    kernel("rnn_backward")(*map(np.ascontiguousarray, (dy, weight)), _panels(weight.T), y, dgx, dh, *y.shape, rectified, reverse)
+    return dgx, dh, _weight_gradient(dgx, h, y, reverse)
+
+
 def lstm(gx, h, c, weight, reverse):
     """The states h' of all times (L, N, H), the last cells c'; and the cells and gates of all times."""
     y, cells, gates = empty((*gx.shape[:2], h.shape[1])), empty((*gx.shape[:2], h.shape[1])), empty(gx.shape)
