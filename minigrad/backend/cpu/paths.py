@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths
-from . import activation, attention, conv, elementwise, index, norm_pool, pool, products, recurrent, rows, sampling
+from . import (
+    activation, attention, conv, distances, elementwise, grid_sample, index, norm_pool, pool, products, recurrent, rows)
 from .memory import empty
 from .native import kernel
 
@@ -139,7 +140,7 @@ def _recurrent(name):
     return lambda gx, h, *rest, **settings: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
 
 
-# -- distances, running products, images at points -------------------------------------------------------------------------
+# -- distances, running products -------------------------------------------------------------------------------------------
 
 
 def _in_batches(x):
@@ -147,21 +148,21 @@ def _in_batches(x):
 
 
 def _cdist(x, y, p):
-    d = sampling.cdist(_in_batches(x), _in_batches(y))
+    d = distances.cdist(_in_batches(x), _in_batches(y))
     return d.reshape(*x.shape[:-1], y.shape[-2]), None
 
 
 def _cdist_backward(g, d, residuals, wanted, x, y, p):
     if not np.isfinite(d).all():
         return None
-    g, d, rows, others = map(_in_batches, (g, d, x, y))
-    dx = sampling.cdist_backward(g, d, rows, others).reshape(x.shape) if wanted[0] else None
+    g, d, xs, ys = map(_in_batches, (g, d, x, y))
+    dx = distances.cdist_backward(g, d, xs, ys).reshape(x.shape) if wanted[0] else None
     turned = [a.transpose(0, 2, 1) for a in (g, d)]
-    return dx, sampling.cdist_backward(*turned, others, rows).reshape(y.shape) if wanted[1] else None
+    return dx, distances.cdist_backward(*turned, ys, xs).reshape(y.shape) if wanted[1] else None
 
 
 def _cumprod_backward(g, y, residuals, wanted, x):
-    dx = sampling.cumprod_backward(g, y, x)
+    dx = rows.cumprod_backward(g, y, x)
     return None if dx is None else [dx]
 
 
@@ -208,9 +209,9 @@ PATHS = {
                   and kernel("distances", x, y) is not None),
     "cumprod": Path(lambda x: (np.cumprod(x, -1), None), _cumprod_backward, reads_out=True,
                     serves=lambda x: x.dtype.kind == "f"),
-    "grid_sample": Path(lambda *arrays, **settings: (sampling.grid_sample(*arrays, **settings), None),
+    "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
                         lambda g, out, residuals, wanted, *arrays, **settings:
-                        sampling.grid_sample_backward(g, *arrays, **settings),
+                        grid_sample.grid_sample_backward(g, *arrays, **settings),
                         serves=lambda x, grid, **settings: kernel("grid_sample", x, grid) is not None),
     "gru": Path(_gru, _gru_backward, reads_out=True, serves=_recurrent("gru")),
     "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_recurrent("lstm"), all_outputs=True),

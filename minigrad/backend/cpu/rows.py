@@ -232,6 +232,16 @@ def column_sums(x, alone=True):
     return sums.sum(0).astype(x.dtype)
 
 
+def cumprod_backward(g, y, x):
+    """The gradient of y = cumprod(x) along the last axis: of x_i the sum of g_j y_j / x_i for j >= i.
+
+    None where a quotient has no meaning or few digits: a product is 0 or not finite.
+    """
+    if not (np.isfinite(y).all() and (np.abs(y) > np.finfo(y.dtype).tiny).all()):
+        return None
+    return np.cumsum((g * y)[..., ::-1], -1)[..., ::-1] / x
+
+
 def dots(x, y):
     """The sum of x y along the last axis, which is kept with length 1."""
     return np.einsum("...i,...i->...", x, y)[..., None]
