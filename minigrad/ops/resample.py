@@ -242,4 +242,4 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
         raise ValueError("grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
-    return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
+    return _fused_grid_sample(x, grid, align_corners=bool(align_corners), border=padding_mode == "border")

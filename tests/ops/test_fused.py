@@ -618,6 +618,16 @@ def test_distances_of_large_small_and_equal_rows():
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_counts_as_true_and_false_reaches_the_kernels():
+    rng = np.random.default_rng(0)
+    x, grid = rng.normal(size=(1, 2, 3, 3)).astype(np.float32), rng.uniform(-1, 1, (1, 2, 2, 2)).astype(np.float32)
+    inputs = [rng.normal(size=s).astype(np.float32) for s in recurrent_inputs("gru", 3, 2, 4)]
+    for value in (None, 0, False, np.bool_(False), 1, True, np.bool_(True)):
+        for f, plain in ((lambda v: mg.grid_sample(x, grid, align_corners=v), bool(value)),
+                         (lambda v: mg.gru(*inputs, reverse=v)[0], bool(value))):
+            np.testing.assert_array_equal(f(value).numpy(), f(plain).numpy())
+
+
 @QUICK
 @given(data=st.data())
 def test_running_products(data):
