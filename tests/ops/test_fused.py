@@ -628,6 +628,19 @@ def test_what_counts_as_true_and_false_reaches_the_kernels():
             np.testing.assert_array_equal(f(value).numpy(), f(plain).numpy())
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-40, 1e-43])
+def test_slopes_of_distances_below_the_normal_numbers(scale):
+    """A quotient by such a distance would overflow."""
+    rng = np.random.default_rng(0)
+    x, y = ((rng.normal(size=(n, 5)) * scale).astype(np.float32) for n in (3, 4))
+    xs = [mg.Tensor(a, requires_grad=True) for a in (x, y)]
+    mg.cdist(*xs).sum().backward()
+    differences = x[:, None].astype(float) - y
+    slopes = differences / np.linalg.norm(differences * 1e40, axis=-1, keepdims=True) * 1e40
+    np.testing.assert_allclose(xs[0].grad.numpy(), slopes.sum(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(xs[1].grad.numpy(), -slopes.sum(0), rtol=1e-5, atol=1e-5)
+
+
 @QUICK
 @given(data=st.data())
 def test_running_products(data):
