@@ -111,10 +111,10 @@ def _parts(owner: nn.Module, holder: Any, prefix: str = "") -> Iterator[tuple[st
     for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
         if isinstance(value, (nn.Module, nn.Parameter)):
             yield f"{prefix}{key}", holder, key, value, owner
-        if isinstance(value, (list, dict)):
-            yield from _parts(owner, value, f"{prefix}{key}.")
-        elif isinstance(value, nn.Module):
+        if isinstance(value, nn.Module):
             yield from _parts(value, vars(value), f"{prefix}{key}.")
+        if isinstance(value, (list, dict)):  # a ModuleList is both
+            yield from _parts(owner, value, f"{prefix}{key}.")
 
 
 def transformers(net: nn.Module) -> list[nn.Module]:

@@ -65,8 +65,8 @@ class Module:
             return _places(vars(self), kind, kind, prefix)
         return ((prefix + self._stored(name), holder, key) for name, holder, key in _places(vars(self), kind, kind))
 
-    def _holder(self):
-        """What holds the parts: the attributes."""
+    def _parts(self):
+        """The parts by name: the attributes."""
         return vars(self)
 
     def _stored(self, name):
@@ -105,7 +105,7 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
         """Pairs (name, Module) of the Modules directly below this one, those in lists, tuples and dicts too; each once."""
         found = set()
-        for name, module in _modules(self._holder()):
+        for name, module in _modules(self._parts()):
             if id(module) not in found:
                 found.add(id(module))
                 yield self._stored(name), module
@@ -123,7 +123,7 @@ class Module:
             return
         found.add(id(self))
         yield "", self
-        for name, child in _modules(self._holder()):
+        for name, child in _modules(self._parts()):
             for below, module in child._walk(found):
                 yield self._stored(f"{name}.{below}" if below else name), module
 
@@ -275,7 +275,7 @@ class Module:
             for key, item in _items(value):
                 describe(f"{name}.{key}", item, Parameter)
 
-        for name, value in _items(self._holder()):
+        for name, value in _items(self._parts()):
             describe(name, value, (Tensor, _Array))
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
@@ -370,23 +370,27 @@ class _Array(metaclass=_ArrayKind):
 
 
 class _Container(Module):
-    """A Module whose parts are the items of the list or dict that it is too."""
+    """A Module whose parts are its attributes and the items of the list or dict that it is too."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__  # as of other Modules
 
     def _named(self, kind, prefix=""):
-        return _places(self, kind, _listed(kind), prefix)
+        yield from super()._named(kind, prefix)
+        yield from _places(self, kind, _listed(kind), prefix)
 
-    def _holder(self):
-        return self
+    def _parts(self):
+        return {**vars(self), **dict(_items(self))}
 
 
 class ModuleList(_Container, list):
-    """A list that is a Module, as a slice of it is. As an attribute of a Module a plain list holds parts as well."""
+    """A list that is a Module, as slices and sums of it are. As an attribute of a Module a plain list holds parts as well."""
 
     def __getitem__(self, i):
         items = list.__getitem__(self, i)
         return ModuleList(items) if isinstance(i, slice) else items
+
+    def __add__(self, other):
+        return ModuleList([*self, *other])
 
 
 class ModuleDict(_Container, dict):

@@ -192,6 +192,33 @@ def test_both_names_are_attributes():
     assert net.inner is replacement
 
 
+class Scaled(nn.ModuleList):
+    def __init__(self, items):
+        super().__init__(items)
+        self.scale, self.own, self.kept = nn.Parameter(np.ones(1, np.float32)), nn.Linear(2, 2), np.zeros(3)
+
+
+class Named(nn.ModuleDict):
+    def __init__(self):
+        super().__init__(first=nn.Linear(2, 2))
+        self.scale = nn.Parameter(np.ones(1, np.float32))
+
+
+def test_lists_and_dicts_of_ones_own_keep_their_attributes():
+    """A Parameter of a subclass would stay as it was made, and would be missing in the file."""
+    holder = nn.Module()
+    holder.l, holder.d = Scaled([nn.Linear(2, 1)]), Named()
+    assert sorted(holder.state_dict()) == ["d.first.bias", "d.first.weight", "d.scale", "l.0.bias", "l.0.weight", "l.kept",
+                                           "l.own.bias", "l.own.weight", "l.scale"]
+    assert [name for name, _ in holder.l.named_parameters()] == ["scale", "own.weight", "own.bias", "0.weight", "0.bias"]
+    assert [name for name, _ in holder.named_modules()] == ["", "l", "l.own", "l.0", "d", "d.first"]
+    assert not holder.eval().l.own.training and "scale: float32[1]" in repr(holder.d)
+    holder.load_state_dict({name: a + 1 for name, a in holder.state_dict().items()})
+    assert holder.d.scale.item() == 2
+    both = holder.l + [nn.ReLU()]
+    assert isinstance(both, nn.ModuleList) and len(both) == 2 and both[0] is holder.l[0]
+
+
 # -- double precision ------------------------------------------------------------------------------------------------
 
 
