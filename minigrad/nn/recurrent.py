@@ -67,7 +67,7 @@ class LSTMCell(_Cell):
 
 
 class _Recurrent(Module):
-    """What `GRU` and `LSTM` have in common: parameters, layers, directions."""
+    """What the recurrent layers have in common: parameters, layers, directions."""
 
     gates = 0
 
@@ -115,6 +115,18 @@ class _Recurrent(Module):
             x = outputs[0] if directions == 1 else ops.concatenate(outputs, 2)
         return (x.swapaxes(0, 1) if self.batch_first else x), [ops.stack(part) for part in zip(*last)]
 
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            x: (L, N, input_size).
+            h: (num_layers directions, N, hidden_size), the states at the start; zeros if None.
+
+        Returns:
+            the last layer's states, (L, N, hidden_size directions), and all last states, like h.
+        """
+        y, (h,) = self._run(x, None if h is None else (h,), 1)
+        return y, h
+
 
 class RNN(_Recurrent):
     """Layers of `rnn` on top of each other.
@@ -134,11 +146,6 @@ class RNN(_Recurrent):
         y, h = ops.rnn(x, *state, *parameters, self.nonlinearity, reverse)
         return y, (h,)
 
-    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As of `GRU`."""
-        y, (h,) = self._run(x, None if h is None else (h,), 1)
-        return y, h
-
 
 class GRU(_Recurrent):
     """Layers of `gru` on top of each other, with parameters weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...
@@ -154,18 +161,6 @@ class GRU(_Recurrent):
     def _unit(self, x, state, *parameters, reverse):
         y, h = ops.gru(x, *state, *parameters, reverse=reverse)
         return y, (h,)
-
-    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """
-        Args:
-            x: (L, N, input_size).
-            h: (num_layers directions, N, hidden_size), the states at the start; zeros if None.
-
-        Returns:
-            the last layer's states, (L, N, hidden_size directions), and all last states, like h.
-        """
-        y, (h,) = self._run(x, None if h is None else (h,), 1)
-        return y, h
 
 
 class LSTM(_Recurrent):
