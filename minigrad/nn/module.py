@@ -414,7 +414,7 @@ class Sequential(Module):
         return self.length
 
     def __iter__(self):
-        return (self[i] for i in range(self.length))
+        return iter([vars(self)[str(i)] for i in range(self.length)])
 
     def __getitem__(self, i):
         if isinstance(i, slice):

@@ -92,17 +92,20 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if labels.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
                          f"got {labels.shape}")
-    if xp(labels) is np:  # before they are int64, which would make large uint64 negative
+    on_host = xp(labels) is np
+    if on_host and labels.size and not 0 <= labels.min() <= labels.max() < classes:  # before large uint64 become negative int64
         present = labels[labels != ignore_index]
-        if present.size and not (0 <= present.min() and present.max() < classes):
+        if present.size and not 0 <= present.min() <= present.max() < classes:
             raise ValueError(f"cross_entropy: labels from 0 to {classes - 1} wanted for logits of {classes} classes, "
                              f"got {present.min()} to {present.max()}")
     labels = labels.astype(np.int64).reshape(-1)
-    counted = labels != ignore_index
-    losses = _fused_cross_entropy(logits.reshape(labels.size, classes), Tensor(labels), smoothing=label_smoothing,
-                                  ignored=ignore_index)
+    losses = _fused_cross_entropy(logits if logits.ndim == 2 else logits.reshape(labels.size, classes), Tensor(labels),
+                                  smoothing=label_smoothing, ignored=ignore_index)
     if _checked("cross_entropy", reduction) == "none":
         return losses.reshape(shape)
+    counted = labels != ignore_index
+    if on_host and labels.size and counted.all():  # on a GPU the question would wait for all that is under way
+        return _reduced("cross_entropy", losses, reduction)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
         return _reduced("cross_entropy", losses, reduction, Tensor(count))

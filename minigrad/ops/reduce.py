@@ -23,7 +23,10 @@ def _ones_at(shape, axis):
 
 def _spread(g, like, axis):
     """The gradient of a reduction, copied along the reduced axes."""
-    return _broadcast_to(_reshape(g, shape=_ones_at(like.shape, axis)), shape=like.shape)
+    ones = _ones_at(like.shape, axis)
+    if ones[len(ones) - g.ndim:] != g.shape:  # else broadcasting finds the place of each axis
+        g = _reshape(g, shape=ones)
+    return _broadcast_to(g, shape=like.shape)
 
 
 def _axes_of_all(of, axis, ndim):

@@ -187,6 +187,33 @@ def test_rows_of_many_and_of_special_numbers():
         np.testing.assert_array_equal(rows.softmax(both.astype(dtype)), [[0.5, 0.5, 0]])
 
 
+@QUICK
+@given(st.integers(1, 9), st.integers(1, 70), st.floats(-1e4, 1e4), st.sampled_from([0.0, 0.1, 1.0]))
+@example(300, 1000, 10.0, 0.1)
+def test_cross_entropy(n, classes, offset, smoothing):
+    x, g = (3 * normal(n, classes) + offset).astype(np.float32), normal(2 * n, seed=1)[::2]
+    labels = np.random.default_rng(2).integers(0, classes, 2 * n)[::2]
+    labels[n // 2:n // 2 + 2] = 7  # left out, be it a class or not
+    choices = dict(smoothing=smoothing, ignored=7)
+    agree(rows.cross_entropy, x, labels, **choices)
+    agree(rows.cross_entropy_backward, g, x, labels, rows.cross_entropy(x, labels, **choices)[1], **choices, atol=2e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_special_numbers(smoothing):
+    x = np.array([[-np.inf] * 3, [0, -np.inf, 1], [np.nan, 0, 0], [np.inf, 1, -np.inf], [200, -200, 0], [np.inf, np.inf, 0]])
+    for label in range(3):
+        labels = np.full(len(x), label)
+        agree(lambda *a: rows.cross_entropy(*a, smoothing=smoothing)[0], x, labels)
+        lse = rows.cross_entropy(x, labels, smoothing=smoothing)[1]
+        agree(rows.cross_entropy_backward, np.ones(len(x)), x, labels, lse, smoothing=smoothing)
+    sure = np.array([[30.0, 13, 13]], np.float32)  # p is 1 - 8e-8, and 1 - p is not to come from a difference of products
+    lse = rows.cross_entropy(sure, np.array([0]))[1]
+    dx = rows.cross_entropy_backward(np.full(1, 0.3, np.float32), sure, np.array([0]), lse)
+    np.testing.assert_allclose(dx[0, 1:], 0.3 * np.exp(-17), rtol=1e-5)
+    assert dx[0, 0] in (0, np.float32(-0.3) * np.float32(2.0**-24), np.float32(-0.3) * np.float32(2.0**-23))
+
+
 @pytest.fixture
 def large(monkeypatch):
     """The kernel multiplies small matrices too, if it can multiply at all."""

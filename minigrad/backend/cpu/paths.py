@@ -48,6 +48,8 @@ def _row_norm(centre):
 
 
 def _linear(x, weight, *bias):
+    if x.ndim == 2:
+        return products.product(x, weight.T, *bias), None
     flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return products.product(flat, weight.T, *bias).reshape(*x.shape[:-1], len(weight)), None
 

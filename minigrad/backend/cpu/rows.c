@@ -57,6 +57,40 @@ void log_softmax_backward(const float *gs, const float *ys, float *dxs, index_t 
     }
 }
 
+/* log(sum(exp(x))) - x[label], with smoothing e for (1 - e) of x[label] and e of the mean of x; 0 where the label is `ignored`.
+   The log-sum-exp stays in two parts for the gradient, the row's largest element and the rest. */
+void cross_entropy(const float *xs, const index_t *labels, float *losses, float *tops, float *rests, index_t rows,
+                   index_t columns, float smoothing, index_t ignored)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float top = largest(x, columns), total = 0, all = 0;
+        if (top == -INFINITY) top = 0;
+        REDUCE(+, total) for (index_t i = 0; i < columns; i++) total += exponential(below(x[i], top));
+        if (smoothing) REDUCE(+, all) for (index_t i = 0; i < columns; i++) all += below(x[i], top);
+        tops[r] = top;
+        rests[r] = logf(total);
+        float picked = labels[r] == ignored ? 0 : below(x[labels[r]], top);
+        if (smoothing) picked = (1 - smoothing) * picked + smoothing * all / columns;
+        losses[r] = labels[r] == ignored ? 0 : rests[r] - picked;
+    }
+}
+
+/* dx = g (softmax(x) - e / columns - (1 - e) [at the label]), 0 times that where the label is `ignored`. */
+void cross_entropy_backward(const float *gs, const float *xs, const index_t *labels, const float *tops, const float *rests,
+                            float *dxs, index_t rows, index_t columns, float smoothing, index_t ignored)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float *dx = dxs + r * columns, g = labels[r] == ignored ? 0 : gs[r], even = smoothing / columns;
+        for (index_t i = 0; i < columns; i++) dx[i] = exponential(below(x[i], tops[r]) - rests[r]) - even;
+        if (labels[r] != ignored) dx[labels[r]] -= 1 - smoothing; /* before the factor: exact where the probability is near 1 */
+        for (index_t i = 0; i < columns; i++) dx[i] *= g;
+    }
+}
+
 /* Asks for n floats before they are needed: the next row, while this one is in the cache. Beyond an array it does nothing. */
 #define FETCH(from, n) for (index_t i = 0; i < (n); i += 16) __builtin_prefetch((from) + i)
 

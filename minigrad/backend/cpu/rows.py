@@ -99,19 +99,23 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         labels: (N,) integers.
         smoothing: the share of each target that is spread evenly over all classes.
     """
-    rows = _rows(logits)
-    losses, lse = np.zeros(len(rows), rows.dtype), np.zeros((2, len(rows)), rows.dtype)
+    rows, native = _rows(logits), kernel("cross_entropy", logits)
+    losses, lse = np.empty(len(rows), rows.dtype), np.empty((2, len(rows)), rows.dtype)
+    if native:
+        native(rows, np.ascontiguousarray(labels), losses, *lse, *rows.shape, smoothing, ignored)
+        return losses, lse
 
     def block(part):
         x, label = rows[part], labels[part]
         top = largest(x)
         shifted = below(x, top, scratch("rows a", x.shape, x.dtype))
-        picked = np.take_along_axis(shifted, np.where(label == ignored, 0, label)[:, None], 1)
+        picked = shifted[np.arange(len(x)), np.where(label == ignored, 0, label)]
         if smoothing:
-            picked = (1 - smoothing) * picked + smoothing * _sums(shifted) / x.shape[1]
-        total = np.log(_sums(np.exp(shifted, out=shifted)))
-        lse[:, part] = top[:, 0], total[:, 0]
-        losses[part] = np.where(label == ignored, 0, (total - picked)[:, 0])
+            picked = (1 - smoothing) * picked + smoothing * _sums(shifted)[:, 0] / x.shape[1]
+        with np.errstate(invalid="ignore", divide="ignore"):  # of a row of -inf
+            total = np.log(_sums(np.exp(shifted, out=shifted)))[:, 0]
+            losses[part] = np.where(label == ignored, 0, total - picked)
+        lse[:, part] = top[:, 0], total
 
     _for_rows(block, rows)
     return losses, lse
@@ -119,13 +123,17 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
 
 def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
     """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the rows' losses."""
-    rows, dx = _rows(logits), empty(logits.shape, logits.dtype)
+    rows, dx, native = _rows(logits), empty(logits.shape, logits.dtype), kernel("cross_entropy_backward", g, logits)
+    if native:
+        native(np.ascontiguousarray(g), rows, np.ascontiguousarray(labels), *lse, dx, *rows.shape, smoothing, ignored)
+        return dx
 
     def block(part):
         label, out = labels[part], dx[part]
         share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
-        below(rows[part], lse[0, part, None], out)
-        out -= lse[1, part, None]
+        with np.errstate(invalid="ignore"):  # of a row of -inf
+            below(rows[part], lse[0, part, None], out)
+            out -= lse[1, part, None]
         np.exp(out, out=out)
         if smoothing:
             out -= smoothing / out.shape[1]
