@@ -56,7 +56,15 @@ def _cross_entropy(logits, labels, smoothing, ignored):
     return where(skipped, 0, loss)
 
 
-_fused_cross_entropy = Fused("cross_entropy", _cross_entropy)
+def _cross_entropy_rule(g, wanted, logits, labels, smoothing, ignored):
+    """g (softmax(x) - target), the target being e / classes and, at the label, 1 - e more."""
+    module, classes = xp(logits._array), logits.shape[1]
+    right = Tensor((labels._array[:, None] == module.arange(classes)).astype(logits.dtype))
+    target = (1 - smoothing) * right + smoothing / classes if smoothing else right
+    return where(labels._array == ignored, 0, g)[:, None] * (exp(log_softmax(logits)) - target), None
+
+
+_fused_cross_entropy = Fused("cross_entropy", _cross_entropy, rule=_cross_entropy_rule)
 
 
 @operation

@@ -11,6 +11,7 @@ from .declare import operation
 from .geometry import whole
 from .index import _add_at
 from .products import matmul
+from .reduce import sum
 from .shape import transpose
 
 
@@ -94,7 +95,14 @@ def _linear(x, weight, *bias):
     return y + bias[0] if bias else y
 
 
-_fused_linear = Fused("linear", _linear)
+def _linear_rule(g, wanted, x, weight, *bias):
+    """dx = g W, dW = g^T x and db = sum(g), over the rows."""
+    rows, flat = (a if a.ndim == 2 else a.reshape(-1, a.shape[-1]) for a in (g, x))
+    return (matmul(g, weight) if wanted[0] else None, matmul(transpose(rows), flat) if wanted[1] else None,
+            *[sum(rows, 0) if want else None for want in wanted[2:]])
+
+
+_fused_linear = Fused("linear", _linear, rule=_linear_rule)
 
 
 @operation

@@ -242,6 +242,23 @@ def test_cross_entropy(data):
     check_derivatives(lambda x, p: mg.cross_entropy(x, p, smoothing), [x, p])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_that_can_be_differentiated_again_are_the_same(dtype, smoothing):
+    x = np.array([[-np.inf] * 3, [0, -np.inf, 1], [np.nan, 0, 0], [np.inf, 1, -np.inf], [9, -2, 0], [1, 2, 3]], dtype)
+    w, b, labels = np.array([[0.5, -1, 2], [np.inf, 0, 1]], dtype), np.ones(2, dtype), np.array([0, 2, 1, 0, 0, -100])
+    for f, inputs in ((lambda x: mg.cross_entropy(x, labels, smoothing, reduction="sum"), [x]), (mg.linear, [x, w, b]),
+                      (mg.linear, [x.reshape(1, 2, 3, 3), w])):
+        found = []
+        for graph in (False, True):
+            xs = [mg.Tensor(v, requires_grad=True) for v in inputs]
+            with np.errstate(invalid="ignore"):
+                found.append(mg.grad(f(*xs).sum(), xs, create_graph=graph))
+        for once, again in zip(*found):
+            assert once.dtype == again.dtype == dtype
+            np.testing.assert_allclose(once.numpy(), again.numpy(), rtol=1e-6 if dtype != np.float16 else 2e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("name, low", [("mse_loss", -2), ("huber_loss", -2), ("kl_div", 0.1), ("kl_divergence", -2),
                                        ("binary_cross_entropy_with_logits", 0.1)])
 @QUICK
