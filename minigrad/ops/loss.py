@@ -291,11 +291,14 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"nll_loss: labels from 0 to {classes - 1} wanted for {classes} classes, "
                          f"got {labels.min()} to {labels.max()}")
+    losses = -take_along_axis(logp, labels[..., None], -1)[..., 0]
+    if weight is None and labels.size and counted.all():
+        return _reduced("nll_loss", losses, reduction)
     weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else as_tensor(weight)
     if weight.shape != (classes,):
         raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
     weights = where(Tensor(counted), weight[labels], 0)
-    losses = where(Tensor(counted), -take_along_axis(logp, labels[..., None], -1)[..., 0] * weights, 0)
+    losses = where(Tensor(counted), losses * weights, 0)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         return _reduced("nll_loss", losses, reduction, sum(upcast(weights)))
 
