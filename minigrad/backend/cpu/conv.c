@@ -233,6 +233,8 @@ INLINE void tile(int P, int V, const float *x, const index_t *from, const float 
                  index_t run, float *y, const index_t *to, int add)
 {
     vector sum[P][V], line[V];
+    UNROLL for (int p = 0; p < P; p++) /* by the time the sums are done, their places are in the cache */
+        UNROLL for (int v = 0; v < V * WIDTH; v += LANES) __builtin_prefetch(y + to[p] + v, 1);
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(y + to[p] + v * WIDTH) : (vector){0};
     for (index_t t = 0; t < taps; t++) {
