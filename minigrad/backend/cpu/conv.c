@@ -131,6 +131,8 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
 #define PIXELS(N) case N: for (index_t j = 0; j < n; j++) memcpy(to + j * N, from + j * s->column, N * sizeof(float)); break;
                     PIXELS(1) PIXELS(2) PIXELS(3) PIXELS(4) PIXELS(5) PIXELS(6) PIXELS(7) PIXELS(8)
                 }
+            else if (s->channel == 1 && channels == PANEL && c == PANEL) /* of a known length: no calls */
+                for (index_t j = 0; j < n; j++) memcpy(to + j * PANEL, from + j * s->column, PANEL * sizeof(float));
             else if (s->channel == 1 && c >= LANES)
                 for (index_t j = 0; j < n; j++) {
                     memcpy(to + j * channels, from + j * s->column, c * sizeof(float));
