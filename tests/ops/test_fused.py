@@ -645,17 +645,17 @@ def test_what_counts_as_true_and_false_reaches_the_kernels():
             np.testing.assert_array_equal(f(value).numpy(), f(plain).numpy())
 
 
-@pytest.mark.parametrize("scale", [1e-38, 1e-40, 1e-43])
-def test_slopes_of_distances_below_the_normal_numbers(scale):
-    """A quotient by such a distance would overflow."""
+@pytest.mark.parametrize("scale, g", [(1e-38, 1), (1e-40, 1), (1e-43, 1), (1e-37, 1e3), (1e-30, 1e12), (1e37, 1e-9), (1e30, 1e-14)])
+def test_slopes_of_very_small_and_very_large_distances(scale, g):
+    """A quotient by such a distance would overflow, or vanish."""
     rng = np.random.default_rng(0)
     x, y = ((rng.normal(size=(n, 5)) * scale).astype(np.float32) for n in (3, 4))
     xs = [mg.Tensor(a, requires_grad=True) for a in (x, y)]
-    mg.cdist(*xs).sum().backward()
-    differences = x[:, None].astype(float) - y
-    slopes = differences / np.linalg.norm(differences * 1e40, axis=-1, keepdims=True) * 1e40
-    np.testing.assert_allclose(xs[0].grad.numpy(), slopes.sum(1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(xs[1].grad.numpy(), -slopes.sum(0), rtol=1e-5, atol=1e-5)
+    (g * mg.cdist(*xs)).sum().backward()
+    differences = (x[:, None].astype(float) - y) / scale
+    slopes = differences / np.linalg.norm(differences, axis=-1, keepdims=True)
+    np.testing.assert_allclose(xs[0].grad.numpy() / g, slopes.sum(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(xs[1].grad.numpy() / g, -slopes.sum(0), rtol=1e-5, atol=1e-5)
 
 
 @QUICK
@@ -679,6 +679,19 @@ def test_running_products_of_what_cannot_be_divided_by(special):
             results.append((y.numpy(), t.grad.numpy()))
     for a, b in zip(*results):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("x, g", [([1e20, 1e18, 1, 1, 1], [1] * 5), ([1e37, 1], [100, 1]), ([1, 1e-37], [1e-6, 1e-6]),
+                                  ([1e-20, 1e-16], [0, 1e-9])])
+def test_slopes_of_running_products_at_the_ends_of_the_range(x, g):
+    """Their sums overflow, and their terms lose digits, where the slopes do not."""
+    slopes = []
+    for dtype in (np.float32, np.float64):
+        t = mg.Tensor(np.array(x, dtype), requires_grad=True)
+        with np.errstate(all="ignore"):
+            mg.cumprod(t).backward(np.array(g, dtype))
+        slopes.append(t.grad.numpy())
+    np.testing.assert_allclose(*slopes, rtol=1e-6)
 
 
 @pytest.mark.parametrize("graph", [False, True])

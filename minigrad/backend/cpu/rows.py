@@ -243,11 +243,15 @@ def column_sums(x, alone=True):
 def cumprod_backward(g, y, x):
     """The gradient of y = cumprod(x) along the last axis: of x_i the sum of g_j y_j / x_i for j >= i.
 
-    None where a quotient has no meaning or few digits: a product is 0 or not finite.
+    None where a quotient has no meaning or few digits: a product is 0, a term is below the normal numbers, or not all is finite.
     """
-    if not (np.isfinite(y).all() and (np.abs(y) > np.finfo(y.dtype).tiny).all()):
-        return None
-    return np.cumsum((g * y)[..., ::-1], -1)[..., ::-1] / x
+    least = np.finfo(y.dtype).tiny
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        terms = g * y
+        if not ((np.abs(y) > least) & ((np.abs(terms) > least) | (g == 0))).all():
+            return None
+        dx = np.cumsum(terms[..., ::-1], -1)[..., ::-1] / x
+    return dx if np.isfinite(dx).all() else None
 
 
 def dots(x, y):
