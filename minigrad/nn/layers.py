@@ -367,7 +367,7 @@ class InstanceNorm2d(Module):
 
     dims = "(N, C, H, W)"
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False):
+    def __init__(self, num_features: int, eps: float = 1e-5, *, affine: bool = False):  # PyTorch's third is a momentum
         (self.num_features,) = sizes(self, 1, num_features=num_features)
         self.eps = real(type(self).__name__, "eps", eps, 0)
         self.weight, self.bias = _affine((num_features,), affine, affine)

@@ -110,6 +110,9 @@ def test_layers_that_refuse():
         with pytest.raises(ValueError, match=message):
             call()
     np.testing.assert_allclose(nn.InstanceNorm2d(4).eval()(mg.ones((1, 4, 1, 1))).numpy(), 0)
+    for layer in (nn.InstanceNorm1d, nn.InstanceNorm2d):
+        with pytest.raises(TypeError):
+            layer(4, 1e-5, 0.1)  # PyTorch's third argument is a momentum, which is no word on weight and bias
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell])
