@@ -372,7 +372,7 @@ class _Array(metaclass=_ArrayKind):
 class _Container(Module):
     """A Module whose parts are its attributes and the items of the list or dict that it is too."""
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # as of other Modules
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # as of other Modules
 
     def _named(self, kind, prefix=""):
         yield from super()._named(kind, prefix)
@@ -423,7 +423,7 @@ class Sequential(Module):
 
     def __setitem__(self, i: int, module: Module):
         i = range(self.length)[operator.index(i)]
-        if not callable(module) or isinstance(module, (list, dict)):
+        if not callable(module) or isinstance(module, _Container) and type(module).forward is Module.forward:
             given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
             hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
                          if isinstance(module, kind)), "")

@@ -219,6 +219,21 @@ def test_lists_and_dicts_of_ones_own_keep_their_attributes():
     assert isinstance(both, nn.ModuleList) and len(both) == 2 and both[0] is holder.l[0]
 
 
+def test_a_list_of_modules_is_equal_to_itself_alone():
+    for one, other in ((nn.ModuleList([nn.ReLU()]), nn.ModuleList), (nn.ModuleDict(a=nn.ReLU()), nn.ModuleDict)):
+        other = other(one)
+        assert one == one and not one != one and one != other and not one == other
+
+
+def test_a_list_of_modules_with_a_forward_of_its_own_stands_in_a_sequential():
+    class Summed(nn.ModuleList):
+        def forward(self, x):
+            return sum(layer(x) for layer in self)
+
+    net = nn.Sequential(nn.ReLU(), Summed([nn.ReLU(), nn.Identity()]))
+    np.testing.assert_array_equal(net(mg.Tensor([-1.0, 2.0])).numpy(), [0, 4])
+
+
 # -- double precision ------------------------------------------------------------------------------------------------
 
 
