@@ -645,7 +645,8 @@ def test_what_counts_as_true_and_false_reaches_the_kernels():
             np.testing.assert_array_equal(f(value).numpy(), f(plain).numpy())
 
 
-@pytest.mark.parametrize("scale, g", [(1e-38, 1), (1e-40, 1), (1e-43, 1), (1e-37, 1e3), (1e-30, 1e12), (1e37, 1e-9), (1e30, 1e-14)])
+@pytest.mark.parametrize("scale, g", [(1e-38, 1), (1e-40, 1), (1e-43, 1), (1e-37, 1e3), (1e-30, 1e12), (1e37, 1e-9),
+                                      (1e30, 1e-14)])
 def test_slopes_of_very_small_and_very_large_distances(scale, g):
     """A quotient by such a distance would overflow, or vanish."""
     rng = np.random.default_rng(0)
