@@ -22,9 +22,9 @@ class _Cell(Module):
 
     def _rows(self, x):
         """The input as a Tensor (N, input_size)."""
-        x = as_tensor(x)
-        if x.ndim != 2:
-            raise ValueError(f"{type(self).__name__}: an input (N, {self.weight_ih.shape[1]}) wanted, got shape {x.shape}")
+        x, width = as_tensor(x), self.weight_ih.shape[1]
+        if x.ndim != 2 or x.shape[1] != width:
+            raise ValueError(f"{type(self).__name__}: an input (N, {width}) wanted, got shape {x.shape}")
         return x
 
 
@@ -93,10 +93,10 @@ class _Recurrent(Module):
 
     def _run(self, x, state, parts):
         """The last layer's outputs, and the `parts` of the last states, each (num_layers directions, N, H)."""
-        x = as_tensor(x)
-        if x.ndim != 3:
+        x, width = as_tensor(x), self.weight_ih_l0.shape[1]
+        if x.ndim != 3 or x.shape[2] != width:
             raise ValueError(f"{type(self).__name__}: sequences of three axes wanted, "
-                             f"{'(N, L, features)' if self.batch_first else '(L, N, features)'}, got shape {x.shape}")
+                             f"({'N, L' if self.batch_first else 'L, N'}, {width}), got shape {x.shape}")
         x = x.swapaxes(0, 1) if self.batch_first else x
         directions = len(self.suffixes)
         shape = self.num_layers * directions, x.shape[1], self.hidden_size

@@ -145,6 +145,12 @@ def test_recurrent_dropout_and_errors():
             call()
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_recurrent_layers_say_which_width_they_want(kind):
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: .* wanted.*, got shape .*, 8\)"):
+        kind(7, 3)(SEQUENCES[0] if "Cell" in kind.__name__ else SEQUENCES)
+
+
 @pytest.mark.parametrize("state", [[(1, 3), (1, 3)], [(4, 3), (4, 1)], [(3,), (3,)], [(4, 3)], [(4, 3)] * 3])
 def test_an_lstm_cell_does_not_broadcast_its_state(state):
     with pytest.raises(ValueError, match="LSTMCell: a pair of states of shape .4, 3. wanted, got"):
