@@ -207,19 +207,21 @@ _fused_conv2d_relu = Fused("conv2d_relu", _conv2d_relu)
 
 
 @operation
-def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike, stride: Pair = 1, padding: Pair | str = 0,
+def conv2d_relu(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride: Pair = 1, padding: Pair | str = 0,
                 dilation: Pair = 1, groups: int = 1, *, most: float = math.inf) -> Tensor:
     """min(max(`conv2d`, 0), most), in one pass less over memory: ReLU, or with most=6 ReLU6. Its slope at 0 and `most` is 0.
 
     Raises:
         ValueError: as `conv2d`; or `most` is not above 0.
     """
-    x, w, bias, groups = _fitting("conv2d_relu", x, w, as_tensor(bias), groups)
+    x, w, bias, groups = _fitting("conv2d_relu", x, w, bias, groups)
     if x.ndim == 3:
         return conv2d_relu(x.expand_dims(0), w, bias, stride, padding, dilation, groups, most=most)[0]
     if not isinstance(most, numbers.Real) or isinstance(most, bool) or not most > 0:
         raise ValueError(f"conv2d_relu: most must be above 0, not {most!r}")
     x, geometry = _geometry("conv2d_relu", x, w, stride=stride, padding=padding, dilation=dilation)
+    if bias is None:
+        return _fused_limited_relu(_conv(x, w, groups=groups, **geometry), most=float(most))
     if not x.dtype == w.dtype == bias.dtype:
         return _conv2d_relu(x, w, bias, most, groups=groups, **geometry)
     return _fused_conv2d_relu(x, w, bias, most=float(most), groups=groups, **geometry)

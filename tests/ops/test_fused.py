@@ -112,6 +112,8 @@ def test_convolution_with_relu_takes_what_the_convolution_takes(padding, one):
     layer = mg.nn.Conv2d(3, 4, (2, 3), padding=padding).to("float64")
     y = layer.convolve(mg.Tensor(x), layer.weight, layer.bias, "relu6")
     np.testing.assert_allclose(y.numpy(), layer(mg.Tensor(x)).numpy().clip(0, 6))
+    y = layer.convolve(mg.Tensor(x), layer.weight, None, "relu")
+    np.testing.assert_allclose(y.numpy(), mg.conv2d(x, layer.weight, padding=padding).numpy().clip(0))
 
 
 def test_convolution_with_relu_refuses():
