@@ -177,7 +177,7 @@ def _place(u, size, align_corners, border):
     at = _position(near, size, align_corners)
     low, high = (0, size - 1) if border else (-1, size)
     inside = (near == u._array) & (((at > low) if border else (at >= low)) & (at < high))
-    inside = Tensor(inside)
+    inside = Tensor(inside & (size > 1 or not align_corners))  # all points are the centre of a single pixel
     return where(inside, _position(where(inside, u, 0), size, align_corners), Tensor(at.clip(low, high).astype(u.dtype)))
 
 
@@ -189,17 +189,17 @@ def _grid_sample(x, grid, align_corners, border):
     fraction = [p - f for p, f in zip(place, corner)]
     module = xp(x._array)
     images, sample = x.transpose(0, 2, 3, 1), module.arange(n)[:, None, None]
+    lost = module.isnan(grid._array).any(-1)
     y = 0
     for down in (0, 1):
         for right in (0, 1):
             column, row = (f._array.astype(np.int64) + d for f, d in zip(corner, (right, down)))
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & ~lost
             pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
             inside = Tensor(inside[..., None])
             weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
             y = y + where(inside, _weigh(where(inside, pixels, 0), weight.expand_dims(3)), 0)  # no NaN from there, nor to there
-    lost = Tensor(module.isnan(grid._array).any(-1)[..., None])
-    return where(lost, math.nan, y).transpose(0, 3, 1, 2)
+    return where(Tensor(lost[..., None]), math.nan, y).transpose(0, 3, 1, 2)
 
 
 _fused_grid_sample = Fused("grid_sample", _grid_sample)

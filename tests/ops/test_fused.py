@@ -515,6 +515,30 @@ def test_resampling(data):
     check_derivatives(lambda x, grid: mg.grid_sample(x, grid, "border"), [x, grid])
 
 
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf])
+@pytest.mark.parametrize("border", [False, True])
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 1, 1, 2), (1, 2, 8, 1), (1, 40, 3, 16)])
+def test_the_kernel_of_images_read_at_points_equals_the_definition(shape, corners, border, bad):
+    """At points whose places are exact in float32: between pixels, on them, at the edges, outside; and at NaN and infinity."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32)
+    grid = (rng.integers(-12, 13, (shape[0], 9, 30, 2)) / 8).astype(np.float32)
+    grid[:, 0, :10] = rng.choice([-np.inf, np.inf, np.nan, 3.5, -5, 1e30], size=(shape[0], 10, 2))
+    g = rng.normal(size=(*shape[:2], 9, 30)).astype(np.float32)
+    if bad is not None:
+        x[0, 0, -1, 1 % shape[3]] = g[-1, 0, 5, 7] = bad
+    results = []
+    for dtype, context in ((np.float32, contextlib.nullcontext()), (np.float64, definitions())):
+        with context, np.errstate(all="ignore"):
+            xs = [mg.Tensor(a.astype(dtype), requires_grad=True) for a in (x.swapaxes(2, 3), grid)]
+            y = mg.grid_sample(xs[0].swapaxes(2, 3), xs[1], "border" if border else "zeros", corners)
+            y.backward(g.astype(dtype))
+            results.append([y, *[t.grad for t in xs]])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_resampling_errors():
     x = np.zeros((1, 1, 4, 4))
     for call, message in (
