@@ -525,6 +525,7 @@ def test_the_kernel_of_images_read_at_points_equals_the_definition(shape, corner
     x = rng.normal(size=shape).astype(np.float32)
     grid = (rng.integers(-12, 13, (shape[0], 9, 30, 2)) / 8).astype(np.float32)
     grid[:, 0, :10] = rng.choice([-np.inf, np.inf, np.nan, 3.5, -5, 1e30], size=(shape[0], 10, 2))
+    grid[-1, 5, 7] = 0  # the middle of an odd number of pixels
     g = rng.normal(size=(*shape[:2], 9, 30)).astype(np.float32)
     if bad is not None:
         x[0, 0, -1, 1 % shape[3]] = g[-1, 0, 5, 7] = bad
