@@ -1,5 +1,6 @@
 """Operations of layers: fused paths equal definitions, derivatives are right to third order; drawn shapes and strides."""
 import contextlib
+import functools
 import math
 
 import numpy as np
@@ -557,10 +558,13 @@ def test_resampling_errors():
 
 
 def recurrent_inputs(name, length, n, size, inputs=3):
-    """x, states and parameters of `mg.gru` or `mg.lstm`: their shapes."""
-    gates, states = {"rnn": (1, 1), "gru": (3, 1), "lstm": (4, 2)}[name]
+    """x, states and parameters of a unit in UNITS: their shapes."""
+    gates, states = {"rnn": (1, 1), "relu": (1, 1), "gru": (3, 1), "lstm": (4, 2)}[name]
     rows = gates * size
     return [(length, n, inputs), *[(n, size)] * states, (rows, inputs), (rows, size), (rows,), (rows,)]
+
+
+UNITS = {"rnn": mg.rnn, "relu": functools.partial(mg.rnn, nonlinearity="relu"), "gru": mg.gru, "lstm": mg.lstm}
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
@@ -576,7 +580,7 @@ def test_recurrent_units(name, data):
 @pytest.mark.parametrize("read", ["all states", "the last state", "both"])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("length, n, size", [(1, 1, 1), (1, 5, 3), (7, 1, 33), (9, 6, 20), (3, 130, 8)])
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("name", UNITS)
 def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse, read):
     """Whatever is read of the results; of strided and read-only memory too."""
     rng = np.random.default_rng(0)
@@ -588,7 +592,7 @@ def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse,
         for dtype, context in ((np.float32, contextlib.nullcontext()), (np.float64, definitions())):
             with context:
                 xs = [mg.Tensor(x.astype(dtype, copy=False), requires_grad=True) for x in given]
-                y, last = getattr(mg, name)(*xs, reverse=reverse)
+                y, last = UNITS[name](*xs, reverse=reverse)
                 assert y.dtype == dtype
                 total = 0
                 if read != "the last state":
@@ -601,7 +605,27 @@ def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse,
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=2e-5 * max(1, abs(b.numpy()).max()))
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", UNITS)
+def test_recurrent_units_of_samples_that_threads_share(name, reverse):
+    rng = np.random.default_rng(0)
+    made = [rng.normal(size=s, scale=s[-1] ** -0.5).astype(np.float32) for s in recurrent_inputs(name, 3, 101, 16)]
+    results, before = [], mg.get_num_threads()
+    for threads in (1, 2, 3):
+        mg.set_num_threads(threads)
+        try:
+            xs = [mg.Tensor(x, requires_grad=True) for x in made]
+            y, last = UNITS[name](*xs, reverse=reverse)
+            (y.sum() + (last[1] if name == "lstm" else last).sum()).backward()
+            results.append([y, *[x.grad for x in xs]])
+        finally:
+            mg.set_num_threads(before)
+    for a, *others in zip(*results):
+        for b in others:
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5 * max(1, abs(b.numpy()).max()))
+
+
+@pytest.mark.parametrize("name", UNITS)
 def test_recurrent_units_of_numbers_that_are_none(name):
     """What is not a number stays with its sample; infinite and huge numbers do what they do to the definition."""
     rng = np.random.default_rng(0)
@@ -610,7 +634,7 @@ def test_recurrent_units_of_numbers_that_are_none(name):
     values = []
     for dtype, context in ((np.float32, contextlib.nullcontext()), (np.float64, definitions())):
         with context, np.errstate(all="ignore"):
-            values.append(getattr(mg, name)(*(a.astype(dtype) for a in (x, *rest)))[0].numpy())
+            values.append(UNITS[name](*(a.astype(dtype) for a in (x, *rest)))[0].numpy())
     np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5)
     assert np.isnan(values[0][1:, 0]).all() and np.isfinite(values[0][:, 3:]).all()
 
