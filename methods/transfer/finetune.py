@@ -45,18 +45,21 @@ def set_head(encoder: nn.Encoder, linear: Linear) -> None:
 def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
     """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list.
 
-    Norms that have a list of their own belong to the layers in the list before it. What stands behind the head (a decoder,
+    Norms that have a list of their own belong to the layers in the list before it; what a list of modules has beside its items
+    is a layer before these. What stands behind the head (a decoder,
     which the head does not read) comes first. An encoder in it (a CLIP's image tower) is not one layer: it has its own.
     """
     found, behind, last = [], 0, []  # last: of the last list
     for name, part in vars(encoder).items():
         is_list = isinstance(part, (list, tuple, nn.Sequential))
         own = layers(part) if isinstance(part, nn.Encoder) else [_parameters(each) for each in (part if is_list else [part])]
-        if is_list and len(own) == len(last) and all(p.ndim < 2 for each in own for p in each):
+        listed = {id(p) for each in own for p in each}
+        beside = [p for p in _parameters(part) if id(p) not in listed]
+        if is_list and not beside and len(own) == len(last) and all(p.ndim < 2 for each in own for p in each):
             for layer, norm in zip(last, own):
                 layer += norm
         else:
-            found, last = found + own, own if is_list else last
+            found, last = [*found, beside, *own], own if is_list else last
         behind = len(found) if name == "head" else behind
     seen: set[int] = set()  # of what is shared the first place counts
     found = [[p for p in layer if not (id(p) in seen or seen.add(id(p)))] for layer in found]

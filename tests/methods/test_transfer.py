@@ -316,6 +316,21 @@ def test_what_stands_behind_the_head_does_not_lower_the_rates_before_it():
     assert [len(layer) for layer in finetune.layers(shared)] == [2, 2]
 
 
+@pytest.mark.parametrize("kind", [nn.ModuleList, nn.Sequential])
+def test_parameters_beside_the_items_of_a_list_of_modules_are_trained(kind):
+    class Blocks(kind):
+        def __init__(self, *blocks):
+            super().__init__(*([blocks] if kind is nn.ModuleList else blocks))
+            self.token = nn.Parameter(np.zeros(3, np.float32))
+
+    net = nn.Encoder.__new__(nn.Encoder)
+    net.blocks, net.norms = Blocks(nn.Linear(3, 3), nn.Linear(3, 3)), Blocks(nn.LayerNorm(3), nn.LayerNorm(3))
+    nn.Encoder.__init__(net, 3, 2)
+    names = {id(p): name for name, p in net.named_parameters()}
+    found = [names.pop(id(p)) for layer in finetune.layers(net) for p in layer]
+    assert not names and found[0] == "blocks.token" and found[-2:] == ["head.weight", "head.bias"]
+
+
 def test_rates_fall_from_layer_to_layer_and_statistics_stay():
     net, config = small(), finetune.Config(lr=0.01, layer_decay=0.5)
     finetune.set_head(net, linear.Linear(np.zeros((3, net.width)), np.zeros(3), "", 1.0))
