@@ -74,3 +74,14 @@ def test_indices_for_other_rows_are_refused_as_numpy_does(shape, indices, axis):
         np.take_along_axis(x, indices, axis)
     with pytest.raises(IndexError, match="equal lengths are wanted, or 1"):
         mg.take_along_axis(x, indices, axis)
+
+
+@pytest.mark.parametrize("name, call", [
+    ("take", lambda x: mg.take(x, [7])), ("take", lambda x: mg.take(x, [7], 1)),
+    ("take_along_axis", lambda x: mg.take_along_axis(x, [[7]])), ("take_along_axis", lambda x: mg.take_along_axis(x, [7], None)),
+    ("scatter", lambda x: mg.scatter(x, [[7]], [[1.0]], 1)), ("scatter_add", lambda x: mg.scatter_add(x, [[7]], [[1.0]], 1)),
+    ("scatter", lambda x: mg.scatter(x, [[0]], [[1.0, 2.0]], 1)),
+    ("scatter_add", lambda x: mg.scatter_add(x, [[0]], [[1.0, 2.0]], 1))])
+def test_what_cannot_be_picked_or_written_is_an_error_of_the_operation_that_was_called(name, call):
+    with pytest.raises((IndexError, ValueError), match=rf"^{name}: (index 7 is out of bounds|values of shape .1, 2.)"):
+        call(mg.ones((2, 3)))
