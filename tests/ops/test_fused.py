@@ -658,6 +658,21 @@ def test_distances(data):
     check_derivatives(lambda x, y: mg.cdist(x, y + 3), [x, y])
 
 
+@pytest.mark.parametrize("p", [1, 2, 3, math.inf])
+@pytest.mark.parametrize("lead", [((), ()), ((3,), (3,)), ((2, 1), (3,)), ((), (2,))])
+def test_distances_in_float32_are_those_in_float64(lead, p):
+    """Of the norms and broadcast batches that no kernel takes, too."""
+    rng, results = np.random.default_rng(0), []
+    made = [rng.normal(size=(*batch, n, 6)) for batch, n in zip(lead, (4, 5))]
+    for dtype in (np.float32, np.float64):
+        xs = [mg.Tensor(x.astype(dtype), requires_grad=True) for x in made]
+        d = mg.cdist(*xs, p)
+        (d * np.cos(np.arange(d.size)).reshape(d.shape).astype(dtype)).sum().backward()
+        results.append([d, *[x.grad for x in xs]])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_distances_of_large_small_and_equal_rows():
     """Squares neither overflow nor vanish; at a distance of 0 the slope is 0; what is infinite is so as in the definition."""
     rng = np.random.default_rng(0)
