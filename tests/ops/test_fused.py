@@ -579,7 +579,7 @@ def test_recurrent_units(name, data):
 
 @pytest.mark.parametrize("read", ["all states", "the last state", "both"])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("length, n, size", [(1, 1, 1), (1, 5, 3), (7, 1, 33), (9, 6, 20), (3, 130, 8)])
+@pytest.mark.parametrize("length, n, size", [(1, 1, 1), (1, 5, 3), (2, 4, 5), (7, 1, 33), (9, 6, 20), (3, 130, 8)])
 @pytest.mark.parametrize("name", UNITS)
 def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse, read):
     """Whatever is read of the results; of strided and read-only memory too."""
@@ -603,6 +603,18 @@ def test_recurrent_kernels_equal_the_definitions(name, length, n, size, reverse,
                 results.append([y, *(last if name == "lstm" else [last]), *[x.grad for x in xs]])
         for a, b in zip(*results):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=2e-5 * max(1, abs(b.numpy()).max()))
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_gradients_that_recurrent_units_are_given_stay_as_they_are(name):
+    rng = np.random.default_rng(0)
+    made = [rng.normal(size=s).astype(np.float32) for s in recurrent_inputs(name, 3, 4, 5)]
+    y, last = UNITS[name](*(mg.Tensor(x, requires_grad=True) for x in made))
+    for out in (y, *(last if name == "lstm" else [last])):
+        g = rng.normal(size=out.shape).astype(np.float32)
+        before = g.copy()
+        out.backward(g, retain_graph=True)
+        np.testing.assert_array_equal(g, before)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
