@@ -235,11 +235,11 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
         (N, C, H', W').
 
     Raises:
-        ValueError: shapes do not fit, or an unknown padding mode.
+        ValueError: shapes do not fit, images have no pixels, or an unknown padding mode.
     """
     x, grid = map(as_tensor, (x, grid))
-    if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x):
-        raise ValueError("grid_sample: images (N, C, H, W) and points (N, H', W', 2) wanted, "
+    if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x) or 0 in x.shape[2:]:
+        raise ValueError("grid_sample: images (N, C, H, W), of pixels, and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
     return _fused_grid_sample(x, grid, align_corners=bool(align_corners), border=padding_mode == "border")

@@ -546,6 +546,8 @@ def test_resampling_errors():
     for call, message in (
             (lambda: mg.interpolate(x), "give one of"), (lambda: mg.interpolate(x, 2, mode="cubic"), "mode is"),
             (lambda: mg.interpolate(x[0], 2), "images"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
+            (lambda: mg.grid_sample(x[:, :, :0], np.zeros((1, 1, 1, 2))), "of pixels"),
+            (lambda: mg.grid_sample(x[..., :0], np.zeros((1, 0, 1, 2)), "border"), "of pixels"),
             (lambda: mg.conv1d(x, x), "sequences"), (lambda: mg.conv_transpose2d(x, np.zeros((2, 1, 1, 1))), "filters"),
             (lambda: mg.group_norm(x, 3), "divisible by 3"), (lambda: mg.layer_norm(x, 5), "last axes"),
             (lambda: mg.gelu(x, "sinh"), "approximate"), (lambda: mg.linear(x, np.zeros((2, 3))), "weight")):
