@@ -219,6 +219,14 @@ def test_lists_and_dicts_of_ones_own_keep_their_attributes():
     assert isinstance(both, nn.ModuleList) and len(both) == 2 and both[0] is holder.l[0]
 
 
+@pytest.mark.parametrize("kind", [nn.ModuleList, list])
+def test_of_what_a_list_holds_parameters_and_modules_alone_are_parts(kind):
+    holder = nn.Module()
+    constant = mg.Tensor(np.ones(2), requires_grad=True)
+    holder.l = kind([nn.Parameter(np.ones(2)), constant, np.ones(2), nn.Linear(1, 1, bias=False)])
+    assert sorted(holder.state_dict()) == ["l.0", "l.3.weight"] and len(holder.parameters()) == 2 and not holder.buffers()
+
+
 def test_a_list_of_modules_is_equal_to_itself_alone():
     for one, other in ((nn.ModuleList([nn.ReLU()]), nn.ModuleList), (nn.ModuleDict(a=nn.ReLU()), nn.ModuleDict)):
         other = other(one)

@@ -780,6 +780,14 @@ def test_other_errors_name_what_went_wrong(name, call):
         call(mg.Tensor(np.ones((2, 3))))
 
 
+@pytest.mark.parametrize("f", [mg.max, mg.min])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_gradient_of_an_extreme_that_is_not_a_number_goes_to_what_is_none(f, dtype):
+    x = mg.Tensor([[1, np.nan, 3], [np.nan, 2, np.nan], [1, 2, 2]], dtype=dtype, requires_grad=True)
+    f(x, 1)[:2].sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [[0, 1, 0], [0.5, 0, 0.5], [0, 0, 0]])
+
+
 VECTOR_ORDERS = [None, INF, -INF, 0, 1, 2, -1, -2, 3, 0.5, -0.5]
 MATRIX_ORDERS = [None, "fro", "nuc", INF, -INF, 1, -1, 2, -2]
 
