@@ -138,6 +138,8 @@ def test_recurrent_dropout_and_errors():
     net, x = nn.LSTM(8, 3, 2, dropout=0.5).double(), SEQUENCES
     assert not np.allclose(net(x)[0].numpy(), net(x)[0].numpy())
     np.testing.assert_array_equal(net.eval()(x)[0].numpy(), net(x)[0].numpy())
+    one = nn.GRU(8, 3, dropout=0.9).double()  # neither the input nor the last layer's outputs are dropped
+    np.testing.assert_array_equal(one(x)[0].numpy(), one.eval()(x)[0].numpy())
     for call, message in ((lambda: net(x[0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
                           (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted"),
                           (lambda: net(x, (np.zeros((2, 5, 3)),)), "a pair of states of shape .2, 5, 3. wanted, got ..2, 5, 3..")):
