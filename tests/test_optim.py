@@ -441,7 +441,7 @@ SETTINGS = {"SGD": ("momentum",), "LARS": ("momentum", "trust"), "RMSprop": ("al
 @pytest.mark.parametrize("kind, name", [
     (kind, name) for kind, own in SETTINGS.items() for name in ("lr", "weight_decay", *own)])
 def test_settings_out_of_range_are_refused(kind, name):
-    values = [*NUMBERS, (1.0, ValueError)] if name == "betas" else NUMBERS
+    values = [*NUMBERS, (1.0, ValueError)] if name in ("betas", "alpha") else NUMBERS
     for value, error in values:
         for setting in ((value, 0.9), (0.9, value)) if name == "betas" else (value,):
             for params in (parameters(2), [{"params": parameters(2)}, {"params": parameters(2), name: setting}]):
