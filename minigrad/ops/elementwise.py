@@ -231,6 +231,33 @@ def hypot(x: TensorLike, y: TensorLike) -> Tensor:
     """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0, at infinity 1 or -1 in what is infinite."""
 
 
+@elementwise(np.deg2rad, lambda g, _out, _x: g * (math.pi / 180), numpy=(np.deg2rad, np.radians))
+def deg2rad(x: TensorLike) -> Tensor:
+    """Degrees as radians."""
+
+
+@elementwise(np.rad2deg, lambda g, _out, _x: g * (180 / math.pi), numpy=(np.rad2deg, np.degrees))
+def rad2deg(x: TensorLike) -> Tensor:
+    """Radians as degrees."""
+
+
+def _sinc_near_zero(x):
+    """The series of sin(pi x) / (pi x), to all digits of float64 for |x| up to 1/2."""
+    square, out = (math.pi * x) ** 2, 1.0
+    for n in range(22, 0, -2):
+        out = 1.0 - out * square / (n * (n + 1))
+    return out
+
+
+@operation(numpy=np.sinc)
+def sinc(x: TensorLike) -> Tensor:
+    """sin(pi x) / (pi x), 1 at 0, with derivatives of any order there."""
+    x = _as_float(x)
+    near = abs(x) < 0.5
+    angle = math.pi * where(near, 1, x)
+    return where(near, _sinc_near_zero(where(near, x, 0)), sin(angle) / angle)
+
+
 @elementwise(np.sinh, lambda g, _out, x: g * cosh(x))
 def sinh(x: TensorLike) -> Tensor:
     """The hyperbolic sine, (exp(x) - exp(-x)) / 2."""

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..backend import in_float32, is_float, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import Tensor, TensorLike, as_tensor, wrap
+from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
-from .elementwise import where
+from .elementwise import _as_float, where
 from .geometry import whole
 from .index import getitem, index_update
-from .reduce import sum
-from .shape import _axes, _reshape, Axes, expand_dims, moveaxis, squeeze, stack, swapaxes
+from .reduce import mean, sum
+from .shape import _axes, _reshape, atleast_2d, Axes, concatenate, expand_dims, moveaxis, ravel, squeeze, stack, swapaxes
 
 
 def _matrices(name, x):
@@ -70,6 +70,12 @@ def inner(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of products over the last axes."""
     x, y = as_tensor(x), as_tensor(y)
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
+
+
+@operation(numpy=np.vdot)
+def vdot(x: TensorLike, y: TensorLike) -> Tensor:
+    """Sum of the products of all elements, both flattened."""
+    return dot(ravel(x), ravel(y))
 
 
 @operation(numpy=np.outer)
@@ -274,6 +280,33 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
     products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
     return stack(products, axis)
+
+
+@operation(numpy=np.cov)
+def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Tensor:
+    """The covariances of variables, the rows of `x` (variables, observations), and of those of `y`, as `numpy.cov`.
+
+    Keeps float32 and 16 bits, where NumPy computes in float64.
+
+    Args:
+        rowvar: false for variables in columns.
+        ddof: the sum is divided by (observations - ddof), or 0 if that is less; None for 1, or 0 with `bias`.
+    """
+    rowvar, bias = flag("cov", "rowvar", rowvar), flag("cov", "bias", bias)
+    ddof = 1 - bias if ddof is None else whole("cov", "ddof", ddof, -math.inf)
+    rows = [_variables(v, rowvar) for v in (x, y) if v is not None]
+    rows = concatenate(rows, 0) if y is not None else rows[0]
+    distances, n = rows - mean(rows, 1, keepdims=True), rows.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return squeeze(matmul(distances, _t(distances)) / (n - ddof if n > ddof else 0.0))
+
+
+def _variables(x, rowvar):
+    """A Tensor with a variable in each row."""
+    x = _as_float(x)
+    if x.ndim > 2:
+        raise ValueError(f"cov: variables in rows or columns of a matrix wanted, got shape {x.shape}")
+    return _t(x) if x.ndim == 2 and not rowvar else atleast_2d(x)
 
 
 @operation(numpy=np.kron)

@@ -5,15 +5,15 @@ import math
 
 import numpy as np
 
-from ..backend import in_float32, is_float, summed, xp
+from ..backend import in_float32, is_float, summed, where as choose, xp
 from ..fused import Fused, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
-from .geometry import of_a_number, one_axis
-from .index import sort
-from .shape import _axes, _or_vector, _reshape, _transpose, Axes, concatenate, flip
+from .geometry import of_a_number, one_axis, one_of
+from .index import sort, take
+from .shape import _axes, _or_vector, _part, _reshape, _transpose, Axes, concatenate, diff, flip
 
 
 def _ones_at(shape, axis):
@@ -123,6 +123,19 @@ _mean = Primitive(
 _max = Primitive("max", lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes)
 _min = Primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes)
 
+def _without_nan(name, fill):
+    """`max` or `min`, whichever `name` says, of an array's numbers that are not NaN; of nothing else NaN."""
+    def extreme(x, axis, keepdims):
+        holes, along = x != x, {"axis": axis, "keepdims": keepdims}
+        out = getattr(choose(holes, x.dtype.type(fill), x), name)(**along)
+        return choose(holes.all(**along), x.dtype.type(math.nan), out)
+
+    return extreme
+
+
+_nanmax = Primitive("nanmax", _without_nan("max", -math.inf), _to_extremes)
+_nanmin = Primitive("nanmin", _without_nan("min", math.inf), _to_extremes)
+
 _logsumexp = Primitive(
     "logsumexp", _log_sum_exp,
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
@@ -173,6 +186,31 @@ def nanmean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> 
     return mean(x, _axes("nanmean", axis, x.ndim), flag("nanmean", "keepdims", keepdims), where=~isnan(x))
 
 
+@operation(numpy=np.average)
+def average(x: TensorLike, axis: Axes | None = None, weights: TensorLike | None = None, *, keepdims: bool = False) -> Tensor:
+    """The mean, weighted: sum(x weights) / sum(weights). Gradients flow into the weights too.
+
+    Args:
+        weights: of the shape of x, or a vector of the length of the one axis; None: all alike. Where they add up to 0 the result
+            is infinite or NaN.
+
+    Raises:
+        ValueError: the weights have another shape.
+    """
+    x, keepdims = _as_float(x), flag("average", "keepdims", keepdims)
+    axis = _axes("average", axis, x.ndim)
+    if weights is None:
+        return mean(x, axis, keepdims)
+    weights = as_tensor(weights)
+    if weights.shape != x.shape and weights.ndim == len(axis) == 1 and weights.size == x.shape[axis[0]]:
+        weights = _reshape(weights, shape=tuple(n if a in axis else 1 for a, n in enumerate(x.shape)))
+    elif weights.shape != x.shape:
+        raise ValueError(f"average: weights of shape {weights.shape} for x of shape {x.shape}; the same is wanted, or a vector "
+                         "with one axis given")
+    products, total = x * weights, _broadcast_to(weights, shape=x.shape)
+    return rounded_like(sum(upcast(products), axis, keepdims) / sum(upcast(total), axis, keepdims), products)
+
+
 @operation(method=True, numpy=(np.max, np.amax))
 def max(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, initial: TensorLike | None = None,
         where: TensorLike | None = None) -> Tensor:
@@ -209,6 +247,24 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
     return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=flag(name, "keepdims", keepdims)).shape)
 
 
+@operation(numpy=np.nanmax)
+def nanmax(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The largest of what is not NaN; of nothing else NaN. Equal ones share the gradient evenly.
+
+    Raises:
+        ValueError: there are no elements.
+    """
+    x = as_tensor(x)
+    return _reduced(_nanmax if is_float(x.dtype) else _max, x, axis, keepdims)
+
+
+@operation(numpy=np.nanmin)
+def nanmin(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
+    """The smallest of what is not NaN; of nothing else NaN. Gradients and errors as of `nanmax`."""
+    x = as_tensor(x)
+    return _reduced(_nanmin if is_float(x.dtype) else _min, x, axis, keepdims)
+
+
 @operation(method=True)
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
@@ -241,6 +297,29 @@ def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
         correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
     return sqrt(_variance("std", as_tensor(x), axis, _corrected("std", ddof, correction), flag("std", "keepdims", keepdims)))
+
+
+@operation(numpy=np.nanvar)
+def nanvar(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
+           correction: float | None = None) -> Tensor:
+    """The variance of what is not NaN, as `var`; NaN where that is not more than `ddof` numbers."""
+    return _nan_variance("nanvar", x, axis, ddof, keepdims, correction)
+
+
+@operation(numpy=np.nanstd)
+def nanstd(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
+           correction: float | None = None) -> Tensor:
+    """The square root of `nanvar`; its slope at 0 is 0."""
+    return sqrt(_nan_variance("nanstd", x, axis, ddof, keepdims, correction))
+
+
+def _nan_variance(name, x, axis, ddof, keepdims, correction):
+    like, ddof, keepdims = _as_float(x), _corrected(name, ddof, correction), flag(name, "keepdims", keepdims)
+    x, axis = upcast(like), _axes(name, axis, like.ndim)
+    there = ~isnan(x)
+    distances = where(there, x - mean(x, axis, keepdims=True, where=there), 0)
+    count = sum(there.astype(x.dtype), axis, keepdims)
+    return rounded_like(sum(distances ** 2, axis, keepdims) / where(count > ddof, count - ddof, math.nan), like)
 
 
 def _corrected(name, ddof, correction):
@@ -305,6 +384,68 @@ def median(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
     low, high, last = (ordered[..., i] for i in ((n - 1) // 2, n // 2, n - 1))
     out = where(isnan(last), last, low if n % 2 else 0.5 * low + 0.5 * high)
     return _reshape(out, shape=_ones_at(shape, axis)) if keepdims else out
+
+
+@operation(numpy=np.quantile)
+def quantile(x: TensorLike, q: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, method: str = "linear") -> Tensor:
+    """The numbers below which the shares `q` of the elements along the axes lie, as `numpy.quantile`; NaN if one is NaN.
+
+    Args:
+        q: from 0 to 1, a number or several, whose axes come first in the result; constant to differentiation.
+        method: between two elements "linear" interpolates; "lower", "higher", "nearest" and "midpoint" take what they say.
+
+    Raises:
+        ValueError: there are no elements, or q is not from 0 to 1; TypeError: q requires a gradient.
+    """
+    x, q, keepdims = as_tensor(x), as_tensor(q), flag("quantile", "keepdims", keepdims)
+    if q.requires_grad:
+        raise TypeError("quantile: q requires a gradient, but is a constant; pass q.detach()")
+    q = q.numpy().astype(np.float64)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise ValueError(f"quantile: q is from 0 to 1, not {q.tolist()}")
+    one_of("quantile", "method", method, ("linear", "lower", "higher", "nearest", "midpoint"))
+    pick = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}.get(method)
+    x = _as_float(x) if pick is None else x
+    axis, shape = _axes("quantile", axis, x.ndim), x.shape
+    ordered = sort(_to_last(x, axis).T, 0)
+    n = len(ordered)
+    if not n:
+        raise ValueError(f"quantile: no elements along axis {axis} of shape {shape}")
+    place = q * (n - 1)
+    if pick is not None:
+        out = take(ordered, pick(place).astype(int), 0)
+    else:
+        low, high = np.floor(place).astype(int), np.ceil(place).astype(int)
+        share = np.reshape(place - low if method == "linear" else (high - low) / 2, (*q.shape, *[1] * (ordered.ndim - 1)))
+        share = wrap(xp(x._array).asarray(share.astype(x.dtype)))
+        low, high = take(ordered, low, 0), take(ordered, high, 0)
+        out = where(equal(low, high), low, (1 - share) * low + share * high)  # equal ones are not rounded, nor infinite ones NaN
+    if is_float(x.dtype):
+        out = where(isnan(ordered[-1]), ordered[-1], out)
+    out = _transpose(out, axes=(*range(q.ndim), *reversed(range(q.ndim, out.ndim))))
+    return _reshape(out, shape=(*q.shape, *_ones_at(shape, axis))) if keepdims else out
+
+
+@operation(numpy=getattr(np, "trapezoid", None) or np.trapz)
+def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis: int = -1) -> Tensor:
+    """The integral along an axis by the trapezoidal rule, of `y` at the points `x`, or at points at the distance `dx`.
+
+    Args:
+        x: of the shape of y, or a vector of the length of the axis.
+    """
+    y = _as_float(y)
+    axis = one_axis("trapezoid", axis, y.ndim)
+    n = y.shape[axis]
+    if x is not None:
+        x = as_tensor(x)
+        if x.shape == (n,):
+            x = _reshape(x, shape=tuple(n if a == axis else 1 for a in range(y.ndim)))
+        elif x.shape != y.shape:
+            raise ValueError(f"trapezoid: x of shape {x.shape} for y of shape {y.shape}; the same is wanted, or a vector of "
+                             f"length {n}")
+        dx = diff(x, axis=axis)
+    steps = n - 1 if n else 0
+    return sum(dx * (0.5 * (_part(y, axis, 0, steps) + _part(y, axis, 1, steps))), axis)
 
 
 _cumsum = Primitive(

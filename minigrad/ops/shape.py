@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, Primitive
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .geometry import of_a_number, one_axis, one_of, whole
 from .index import getitem
@@ -282,6 +282,29 @@ def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
     return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
 
 
+@operation(numpy=np.dstack)
+def dstack(tensors: Iterable[TensorLike]) -> Tensor:
+    """Joined along the third axis, after `atleast_3d`."""
+    return concatenate([atleast_3d(x) for x in _several("dstack", tensors)], 2)
+
+
+@operation(numpy=np.meshgrid)
+def meshgrid(*tensors: TensorLike, indexing: str = "xy", sparse: bool = False) -> tuple[Tensor, ...]:
+    """The coordinates of the points of a grid, from those along each of its axes, as `numpy.meshgrid`: a tuple of Tensors.
+
+    Args:
+        indexing: "ij" for results of shape (len(x), len(y), ...), "xy" with the first two axes exchanged.
+        sparse: leave each with length 1 along the axes of the others, to which it broadcasts.
+    """
+    one_of("meshgrid", "indexing", indexing, ("xy", "ij"))
+    xs, sparse = [ravel(x) for x in tensors], flag("meshgrid", "sparse", sparse)
+    xs = [reshape(x, [x.size if a == i else 1 for a in range(len(xs))]) for i, x in enumerate(xs)]
+    if indexing == "xy" and len(xs) > 1:
+        xs = [swapaxes(x, 0, 1) for x in xs]
+    shape = np.broadcast_shapes(*[x.shape for x in xs])
+    return tuple(xs if sparse else [broadcast_to(x, shape) for x in xs])
+
+
 @operation(numpy=np.diff)
 def diff(x: TensorLike, n: int = 1, axis: int = -1, prepend: TensorLike | None = None,
          append: TensorLike | None = None) -> Tensor:
@@ -370,6 +393,18 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
 def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """The elements along each of the axes in reverse order."""
     return _flip(x, axes=_axes("flip", axis, as_tensor(x).ndim))
+
+
+@operation(numpy=np.rot90)
+def rot90(x: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
+    """Turned by `k` right angles in the plane of two axes, from the first towards the second."""
+    x, k = as_tensor(x), whole("rot90", "k", k, -math.inf) % 4
+    axes = _axes("rot90", axes, x.ndim)
+    if len(axes) != 2:
+        raise ValueError(f"rot90: two axes wanted, not {axes}")
+    turned = flip(x, axes[1]) if k in (1, 2) else x
+    turned = swapaxes(turned, *axes) if k % 2 else turned
+    return flip(turned, axes[1] if k == 3 else axes[0]) if k > 1 else turned
 
 
 @operation(numpy=np.roll)

@@ -33,7 +33,8 @@ def within(low, high):
 
 
 group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu"
-      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not copy stop_gradient", within(-3, 3))
+      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not copy stop_gradient"
+      " sinc deg2rad rad2deg", within(-3, 3))
 group("log log2 log10 log1p sqrt rsqrt reciprocal", within(0.3, 3))
 group("arcsin arccos arctanh tan", within(-0.9, 0.9))
 group("arccosh", within(1.2, 4))
@@ -70,13 +71,19 @@ group("clip", lambda d: c(x := d.x(), *d.pick((-1, 1.5), (None, 1), (-0.5, None)
 
 group("sum mean logsumexp any all nansum nanmean",
       lambda d: c(x := d.x(d.big()), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
-group("max min", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
+group("max min nanmax nanmin", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
 group("prod", lambda d: c(x := d.x(low=-2, high=2), **d.some(axis=lambda: d.axes(x), keepdims=d.flag)))
-group("var std", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1),
+group("var std nanvar nanstd", lambda d: c(x := d.x(d.shape(low=1)), **d.some(axis=lambda: d.axes(x), ddof=lambda: d.pick(0, 1),
     keepdims=d.flag)))
 group("count_nonzero", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
 group("argmax argmin", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
 group("median", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
+group("average", lambda d: c(x := d.x(d.shape(1, low=1)), a := d.axis(x), d.x(d.pick(x.shape, x.shape[a:][:1]), 0.5, 2)))
+group("quantile", lambda d: c(  # between infinities NumPy's is NaN
+    x := d.x(d.shape(low=1), kind="nice" if d.kind == "special" else None), d.pick(0.0, 1.0, 0.5, 0.3, 0.77), **d.some(axis=lambda: d.axes(x),
+    keepdims=d.flag, method=lambda: d.pick("linear", "lower", "higher", "nearest", "midpoint"))))
+group("trapezoid", lambda d: c(x := d.x(d.shape(1), dtype=d.dtype), **d.some(axis=lambda: d.axis(x), **d.pick(
+    {"dx": lambda: d.pick(0.5, 2)}, {"x": lambda: d.x(x.shape, dtype=x.dtype)}))))
 group("argsort cumsum cumprod", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x))))
 group("sort", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x), descending=d.flag)))
 group("top_k", lambda d: c(x := d.x(d.shape(1, low=1)), d.int(0, x.shape[a := d.axis(x)]), a, **d.some(largest=d.flag)))
@@ -135,7 +142,11 @@ group("broadcast_to", lambda d: c(d.x(d.partner(s := d.shape())), s))
 group("concatenate", joined)
 group("stack", lambda d: c(xs := same(d), **d.some(axis=lambda: d.axis(xs[0], 1))))
 group("atleast_1d atleast_2d atleast_3d", lambda d: c(*[d.x() for _ in range(d.int(1, 2))]))
-group("vstack hstack column_stack", lambda d: c(same(d)))
+group("meshgrid", lambda d: c(*[d.x(d.shape(1, 1)) for _ in range(d.int(0, 3))], **d.some(
+    indexing=lambda: d.pick("xy", "ij"), sparse=d.flag)))
+group("rot90", lambda d: c(x := d.x(d.shape(2)), **d.some(k=lambda: d.int(-4, 4),
+                                                           axes=lambda: order(d, x)[:2])))
+group("vstack hstack column_stack dstack", lambda d: c(same(d)))
 group("split array_split", lambda d: c(x := d.x(d.shape(1)), d.pick(1, 2, [1], [0, 2], [-1], []),
                                        **d.some(axis=lambda: d.axis(x))))
 group("pad", lambda d: c(x := d.x(d.shape(low=1)), d.pick(0, 1, (1, 2), [(d.int(0, 2), d.int(0, 2)) for _ in x.shape] or 0),
@@ -185,6 +196,9 @@ group("matmul", product)
 group("dot", lambda d: c(d.x((*d.shape(0, 1), k := d.int(0, 3))), d.x(d.pick((k,), (k, d.int(0, 3)), (2, k, 2)))))
 group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shape(0, 1), k))))
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
+group("vdot", lambda d: c(x := d.x(d.shape(0, 2)), d.x(x.shape)))
+group("cov", lambda d: c(x := d.x((d.int(1, 3), d.int(2, 4)), dtype="float64"), *([d.x(x.shape, dtype="float64")] if d.flag() else []),
+                         **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
 group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1),
     (d.x((), kind="nice" if d.kind == "special" else None), 0),  # NumPy makes 0 of NaN times one 0

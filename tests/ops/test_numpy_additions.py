@@ -3,6 +3,8 @@ import contextlib
 
 import numpy as np
 import pytest
+from checks import arrays as drawn_arrays, shapes
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 
@@ -22,7 +24,9 @@ CASES = {
     "fmin": (lambda m, x, y: m.fmin(x, y), A, B), "arcsinh": (lambda m, x: m.arcsinh(x), B),
     "arccosh": (lambda m, x: m.arccosh(x + 1), A), "arctanh": (lambda m, x: m.arctanh(x * 0.9), B),
     "nan_to_num": (lambda m, x: m.nan_to_num(x), B), "cross": (lambda m, x, y: m.cross(x, y, axis=0), A, B),
-    "kron": (lambda m, x, v: m.kron(x, v), A, V),
+    "kron": (lambda m, x, v: m.kron(x, v), A, V), "vdot": (lambda m, x, y: m.vdot(x, y), A, B),
+    "dstack": (lambda m, x, y: m.dstack([x, y]), A, B), "dstack_of_vectors": (lambda m, v: m.dstack([v, v]), V),
+    "deg2rad": (lambda m, x: m.deg2rad(x), A), "rad2deg": (lambda m, x: m.rad2deg(x), A),
     "matrix_power": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, 3), A),
     "matrix_power_negative": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, -2), A),
     "transpose": (lambda m, x: m.transpose(x, axes=(1, 0)), A),
@@ -175,3 +179,146 @@ def test_cdist_of_equal_rows_has_slope_0_and_bad_arguments_are_named():
 @pytest.mark.parametrize("arguments", [(-3, 4.3, 6), (4.3, -3, 50), (-0.5, 0.5, 3), (2, 2, 1), (0, 1, 0)])
 def test_linspace_of_whole_numbers_is_numpys(dtype, arguments):
     np.testing.assert_array_equal(mg.linspace(*arguments, dtype=dtype).numpy(), np.linspace(*arguments, dtype=dtype))
+
+
+AXES = [None, 0, -1, (0, 1), (-1, 0), ()]
+REDUCTIONS = {  # NumPy's name, and its settings
+    "nanmax": [{}], "nanmin": [{}], "nanvar": [{}, {"ddof": 1}], "nanstd": [{}, {"ddof": 0.5}], "average": [{}],
+    "quantile": [{"q": q, "method": m} for q in (0.3, [[0, 0.77], [1, 0.5]]) for m in ("linear", "lower", "higher", "nearest",
+                                                                                  "midpoint")]}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", REDUCTIONS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_reductions_as_numpys(name, data):
+    """Values, shapes and dtypes, of NaN, infinities and ties too; derivatives in float64."""
+    ours, theirs = getattr(mg, name), getattr(np, name)
+    shape = data.draw(shapes(min_ndim=2, min_side=1))
+    more = {**data.draw(st.sampled_from(REDUCTIONS[name])), "axis": data.draw(st.sampled_from(AXES)),
+            "keepdims": data.draw(st.booleans())}
+    x = data.draw(drawn_arrays(shape))
+    dtype = data.draw(st.sampled_from(["float64", "float32", "float16", "int64", "uint8", "bool"]))
+    values = data.draw(st.sampled_from([[], [np.nan], [np.nan, -np.inf], [np.inf], [1.0]])) if dtype.startswith("float") else [3]
+    special = x.copy()
+    for i, value in enumerate(values):
+        special.reshape(-1)[i::3] = value
+    for a in (x.astype(dtype), special.astype(dtype)):
+        try:
+            expected = theirs(a, **more)
+        except TypeError:  # NumPy subtracts no bools
+            continue
+        for y in (ours(a, **more), theirs(mg.Tensor(a, requires_grad=a.dtype.kind == "f"), **more)):
+            assert type(y) is mg.Tensor and y.shape == expected.shape
+            assert y.dtype == expected.dtype or np.ndim(more.get("q")), (y.dtype, expected.dtype)  # NumPy's several are float64
+            finite = np.isfinite(expected)
+            np.testing.assert_allclose(y.detach().numpy()[finite], expected[finite], rtol={2: 1e-2, 4: 1e-5}.get(a.itemsize, 1e-12),
+                                       atol=1e-3 if dtype == "float16" else 1e-6)
+            if name in ("nanmax", "nanmin"):
+                np.testing.assert_array_equal(y.detach().numpy(), expected)
+    holes = np.where(np.arange(x.size).reshape(shape) % 3 == 1, np.nan, x) if name.startswith("nan") else x
+    with np.errstate(all="ignore"):
+        expected = theirs(holes, **more)
+    if np.isfinite(expected).all():
+        kept = np.isfinite(holes)
+        mg.check_derivatives(lambda v: ours(mg.index_update(holes, kept, v), **more), holes[kept], order=2)
+
+
+def test_corners_of_reductions():
+    x = mg.Tensor([[np.nan, -np.inf], [np.nan, np.nan], [2.0, 2.0]], requires_grad=True)
+    assert mg.grad(mg.nanmax(x, 1).sum(), x).tolist()[::2] == [[0, 1], [0.5, 0.5]]
+    assert np.isnan(mg.nanmin(x, 1).tolist()).tolist() == [False, True, False]
+    assert mg.nanvar([1.0, np.nan, 3.0], ddof=1).item() == 2 and np.isnan(mg.nanvar([1.0, np.nan], ddof=1).item())
+    assert mg.nanvar(np.full(70000, 0.5, np.float16)).item() == 0 and mg.average(np.ones(70000, np.float16)).item() == 1
+    for name in ("nanmax", "nanmin"):
+        with pytest.raises(ValueError, match=name):
+            getattr(mg, name)(np.zeros((0, 2)), 0)
+    assert mg.quantile([np.inf, np.inf, 1.0], 0.75).item() == np.inf and mg.quantile([1.0, np.inf], 0).item() == 1
+    assert mg.quantile([0.1] * 3, 0.3).item() == 0.1 and np.isnan(mg.quantile([1, np.nan], [0, 1]).numpy()).all()
+    assert mg.quantile([3, 1, 2], mg.Tensor([0.25, 1]), method="lower").tolist() == [1, 3]
+    for wrong in (-0.1, 1.1, np.nan, [0.5, 2]):
+        with pytest.raises(ValueError, match="quantile: q"):
+            mg.quantile(V, wrong)
+    with pytest.raises(TypeError, match="quantile: q"):
+        mg.quantile(V, mg.Tensor(0.5, requires_grad=True))
+    with pytest.raises(ValueError, match="quantile: method"):
+        mg.quantile(V, 0.5, method="hazen")
+    with pytest.raises(ValueError, match="quantile: no elements"):
+        mg.quantile(np.zeros((2, 0)), 0.5, 1)
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1)])
+def test_weights_of_an_average(axis):
+    for weights in (abs(B), *([abs(V)] if axis in (0, -1) else [])):
+        np.testing.assert_allclose(mg.average(A, axis, weights).numpy(), np.average(A, axis, weights), rtol=1e-14)
+        mg.check_derivatives(lambda x, w: mg.average(x, axis, w, keepdims=True), A, weights)
+    assert mg.average([1, 2], weights=[3, 1]).item() == 1.25
+    for wrong in (np.ones(2), np.ones((3, 1)), *([] if axis in (0, -1) else [V])):
+        with pytest.raises(ValueError, match="average: weights"):
+            mg.average(A, axis, wrong)
+
+
+def test_integrals_by_trapezoids():
+    numpys = getattr(np, "trapezoid", None) or np.trapz
+    x = np.array([0.0, 0.5, 2.0])
+    for y in (A, V, A[None] * V[:, None, None]):
+        for axis in range(-y.ndim, y.ndim):
+            for more in ({}, {"dx": 0.3}, {"x": x}, {"x": np.cumsum(abs(y), axis)}):
+                np.testing.assert_allclose(mg.trapezoid(y, axis=axis, **more).numpy(), numpys(y, axis=axis, **more), rtol=1e-13)
+                assert numpys(mg.Tensor(y, requires_grad=True), axis=axis, **more).requires_grad
+    mg.check_derivatives(lambda y, x: mg.trapezoid(y, x, axis=0), A, x)
+    assert mg.trapezoid(np.zeros((2, 0))).tolist() == [0, 0] and mg.trapezoid([5]).item() == 0
+    assert mg.trapezoid(np.full(3, 200, np.uint8)).item() == 400
+    for wrong in (x[:2], A[:2], A[0, :, None]):
+        with pytest.raises(ValueError, match="trapezoid: x"):
+            mg.trapezoid(A, wrong)
+
+
+def test_covariances():
+    for x, y in ((A, None), (A, B), (V, None), (V, V + A[0]), (A, V)):
+        for more in ({}, {"bias": True}, {"ddof": 0}, {"rowvar": False}, {"ddof": 2}):
+            if y is None or x.ndim == y.ndim or more != {"rowvar": False}:
+                np.testing.assert_allclose(mg.cov(x, y, **more).numpy(), np.cov(x, y, **more), rtol=1e-12)
+                assert np.cov(mg.Tensor(x, requires_grad=True), y, **more).requires_grad
+    mg.check_derivatives(mg.cov, A, B)
+    assert mg.cov(A.astype(np.float32)).dtype == np.float32 and np.isnan(mg.cov(V[:1]).item())
+    for wrong, name in (({"ddof": 0.5}, "ddof"), ({"rowvar": "x"}, "rowvar"), ({"y": A[None]}, r"matrix")):
+        with pytest.raises((ValueError, TypeError), match=f"cov.*{name}"):
+            mg.cov(A, **wrong)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_grids_and_turns(data):
+    xs = [data.draw(drawn_arrays((data.draw(st.integers(0, 3)),))) for _ in range(data.draw(st.integers(0, 3)))]
+    more = {"indexing": data.draw(st.sampled_from(["xy", "ij"])), "sparse": data.draw(st.booleans())}
+    expected = np.meshgrid(*xs, **more)
+    for found in (mg.meshgrid(*xs, **more), np.meshgrid(*[mg.Tensor(x, requires_grad=True) for x in xs], **more)):
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected):
+            np.testing.assert_array_equal(a.detach().numpy(), b)
+    if xs:
+        mg.check_derivatives(lambda *xs: mg.meshgrid(*xs, **more)[-1], *xs, order=2)
+    x, k = data.draw(drawn_arrays(data.draw(shapes(min_ndim=2)))), data.draw(st.integers(-5, 5))
+    for axes in ((0, 1), (1, 0), (-1, 0)):
+        np.testing.assert_array_equal(mg.rot90(x, k, axes).numpy(), np.rot90(x, k, axes))
+        mg.check_derivatives(lambda x: mg.rot90(x, k, axes), x, order=2)
+
+
+def test_arguments_of_grids_and_turns():
+    assert mg.meshgrid(1.0, [2, 3])[0].tolist() == [[1], [1]]
+    for call, name in ((lambda: mg.meshgrid(V, indexing="yx"), "meshgrid: indexing"), (lambda: mg.meshgrid(V, sparse=2), "meshgrid: sparse"),
+                       (lambda: mg.rot90(A, 0.5), "rot90: k"), (lambda: mg.rot90(A, axes=(0,)), "rot90: two axes"),
+                       (lambda: mg.rot90(A, axes=(0, -2)), "rot90: duplicate axis"), (lambda: mg.rot90(V), "rot90: axis 1")):
+        with pytest.raises((ValueError, TypeError), match=name):
+            call()
+
+
+def test_sinc_and_its_derivatives_at_0_and_where_the_series_ends():
+    x = np.concatenate([np.linspace(-3, 3, 601), [0, 1e-9, 1e-300, 0.5, np.nextafter(0.5, 0)]])
+    np.testing.assert_allclose(mg.sinc(x).numpy(), np.sinc(x), rtol=1e-13, atol=1e-15)
+    mg.check_derivatives(mg.sinc, np.array([0, 1e-9, 0.3, 0.49, 0.51, -1, 2.3]))
+    second = mg.grad(mg.grad(mg.sinc))
+    np.testing.assert_allclose([second(0.0).item(), second(0.5 - 1e-9).item()], [-np.pi**2 / 3, second(0.5).item()], rtol=1e-7)
+    assert np.isnan(mg.sinc(np.nan).item()) and mg.sinc(np.float32(0.2)).dtype == np.float32 and mg.sinc([0, 1]).dtype == np.float64
