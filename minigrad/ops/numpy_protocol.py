@@ -10,10 +10,13 @@ import inspect
 
 import numpy as np
 
-from ..tensor import _read_only, Tensor
+from ..tensor import _read_only, as_tensor, flag, Tensor
 from .declare import NUMPY
 from .elementwise import where
-from .shape import reshape
+from .linalg import norm, svdvals
+from .products import cross, diagonal, matmul, tensordot, trace
+from .reduce import _ones_at, _to_last, cumprod, cumsum
+from .shape import _axes, reshape
 
 
 def _reshape(x, shape=None, newshape=None):
@@ -32,6 +35,37 @@ def _where(condition, *choices):
 
 NUMPY.update({np.where: _where, np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: _size,
               np.array_repr: repr, np.array_str: str, np.reshape: _reshape})
+
+
+def _accumulated(cumulate):
+    """`numpy.cumulative_sum` or its like: of several axes one has to be named."""
+    def accumulated(x, axis=None, dtype=None):
+        if axis is None and x.ndim != 1:
+            raise ValueError(f"{cumulate.__name__}: an axis is wanted for a Tensor of {x.ndim} dimensions")
+        return cumulate(x, axis, dtype=dtype)
+
+    return accumulated
+
+
+def _vecdot(x, y):
+    return matmul(as_tensor(x)[..., None, :], as_tensor(y)[..., :, None])[..., 0, 0]
+
+
+def _vector_norm(x, axis=None, keepdims=False, ord=2):
+    axis = _axes("vector_norm", axis, x.ndim)
+    out = norm(_to_last(x, axis), ord, -1)
+    return reshape(out, _ones_at(x.shape, axis)) if flag("vector_norm", "keepdims", keepdims) else out
+
+
+LATER = {  # names that only NumPy 2 has, of what stands here under older ones
+    np: {"matrix_transpose": lambda x: x.mT, "vecdot": _vecdot, "cumulative_sum": _accumulated(cumsum),
+         "cumulative_prod": _accumulated(cumprod)},
+    np.linalg: {"matrix_transpose": lambda x: x.mT, "vecdot": _vecdot, "matmul": matmul, "tensordot": tensordot, "cross": cross,
+                "svdvals": svdvals, "diagonal": lambda x, offset=0: diagonal(x, offset, -2, -1),
+                "trace": lambda x, offset=0: trace(x, offset, -2, -1), "vector_norm": _vector_norm,
+                "matrix_norm": lambda x, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)}}
+NUMPY.update({getattr(module, name): function for module, functions in LATER.items() for name, function in functions.items()
+              if hasattr(module, name)})
 
 
 def _array_ufunc(self, ufunc, method, *inputs, **settings):

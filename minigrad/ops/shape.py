@@ -330,6 +330,13 @@ def _part(x, axis, start, length):
     return getitem(x, (slice(None),) * axis + (slice(start, start + length),))
 
 
+@operation(numpy=getattr(np, "unstack", ()))
+def unstack(x: TensorLike, axis: int = 0) -> tuple[Tensor, ...]:
+    """The parts along one axis, without it: what `stack` joins."""
+    x = as_tensor(x)
+    return _unstack(x, axis=one_axis("unstack", axis, x.ndim))
+
+
 @operation(method=True, numpy=np.split)
 def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tensor]:
     """A list of parts along one axis: so many equal ones, or cut before each of the given indices.

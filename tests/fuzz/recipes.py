@@ -78,10 +78,11 @@ group("var std nanvar nanstd", lambda d: c(x := d.x(d.shape(low=1)), **d.some(ax
 group("count_nonzero", lambda d: c(x := d.x(), **d.some(axis=lambda: d.axes(x))))
 group("argmax argmin", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
 group("median", lambda d: c(x := d.x(d.shape(1, low=1)), **d.some(axis=lambda: d.axis(x), keepdims=d.flag)))
-group("average", lambda d: c(x := d.x(d.shape(1, low=1)), a := d.axis(x), d.x(d.pick(x.shape, x.shape[a:][:1]), 0.5, 2)))
+group("average", lambda d: c(x := d.x(d.shape(1, low=1)), a := d.axis(x),
+                             d.x(d.pick(x.shape, x.shape[a:][:1]), 0.5, 2)))
 group("quantile", lambda d: c(  # between infinities NumPy's is NaN
-    x := d.x(d.shape(low=1), kind="nice" if d.kind == "special" else None), d.pick(0.0, 1.0, 0.5, 0.3, 0.77), **d.some(axis=lambda: d.axes(x),
-    keepdims=d.flag, method=lambda: d.pick("linear", "lower", "higher", "nearest", "midpoint"))))
+    x := d.x(d.shape(low=1), kind="nice" if d.kind == "special" else None), d.pick(0.0, 1.0, 0.5, 0.3, 0.77), **d.some(
+        axis=lambda: d.axes(x), keepdims=d.flag, method=lambda: d.pick("linear", "lower", "higher", "nearest", "midpoint"))))
 group("trapezoid", lambda d: c(x := d.x(d.shape(1), dtype=d.dtype), **d.some(axis=lambda: d.axis(x), **d.pick(
     {"dx": lambda: d.pick(0.5, 2)}, {"x": lambda: d.x(x.shape, dtype=x.dtype)}))))
 group("argsort cumsum cumprod", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x))))
@@ -147,6 +148,7 @@ group("meshgrid", lambda d: c(*[d.x(d.shape(1, 1)) for _ in range(d.int(0, 3))],
 group("rot90", lambda d: c(x := d.x(d.shape(2)), **d.some(k=lambda: d.int(-4, 4),
                                                            axes=lambda: order(d, x)[:2])))
 group("vstack hstack column_stack dstack", lambda d: c(same(d)))
+group("unstack", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x))))
 group("split array_split", lambda d: c(x := d.x(d.shape(1)), d.pick(1, 2, [1], [0, 2], [-1], []),
                                        **d.some(axis=lambda: d.axis(x))))
 group("pad", lambda d: c(x := d.x(d.shape(low=1)), d.pick(0, 1, (1, 2), [(d.int(0, 2), d.int(0, 2)) for _ in x.shape] or 0),
@@ -197,8 +199,8 @@ group("dot", lambda d: c(d.x((*d.shape(0, 1), k := d.int(0, 3))), d.x(d.pick((k,
 group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shape(0, 1), k))))
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
 group("vdot", lambda d: c(x := d.x(d.shape(0, 2)), d.x(x.shape)))
-group("cov", lambda d: c(x := d.x((d.int(1, 3), d.int(2, 4)), dtype="float64"), *([d.x(x.shape, dtype="float64")] if d.flag() else []),
-                         **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
+group("cov", lambda d: c(x := d.x((d.int(1, 3), d.int(2, 4)), dtype="float64"),
+                         *([d.x(x.shape, dtype="float64")] if d.flag() else []), **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
 group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1),
     (d.x((), kind="nice" if d.kind == "special" else None), 0),  # NumPy makes 0 of NaN times one 0
