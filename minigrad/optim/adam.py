@@ -1,6 +1,8 @@
-"""Adam, AdamW and LAMB."""
+"""Adam, AdamW, LAMB, NAdam and RAdam."""
 import math
 from collections.abc import Iterable
+
+import numpy as np
 
 from ..backend import xp
 from ..tensor import Tensor
@@ -37,13 +39,17 @@ class Adam(Optimizer):
         return lr, *group["betas"], group["eps"], group["weight_decay"], self.decoupled, t
 
     def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
-        if weight_decay and decoupled:
-            p *= 1 - lr * weight_decay
-        elif weight_decay:
-            g = g + weight_decay * p
+        g = _decayed(p, g, lr, weight_decay, decoupled)
         m += (1 - b1) * (g - m)
         v += (1 - b2) * (g * g - v)
         p -= lr / (1 - b1**t) * m / (xp(p).sqrt(v) / math.sqrt(1 - b2**t) + eps)
+
+
+def _decayed(p, g, lr, weight_decay, decoupled):
+    """The gradient with the weight decay; decoupled, the gradient as it is, after `p` has decayed by itself."""
+    if weight_decay and decoupled:
+        p *= 1 - lr * weight_decay
+    return g + weight_decay * p if weight_decay and not decoupled else g
 
 
 class AdamW(Adam):
@@ -77,3 +83,91 @@ class LAMB(Adam):
             direction += weight_decay * p
             direction *= trust(p, direction)
         p -= lr * direction
+
+
+class _ChoiceOfDecay(Adam):
+    """Adam's relatives whose weight decay may be decoupled."""
+
+    kernel = None
+
+    def checked(self, settings, params=()):
+        decoupled = settings["decoupled_weight_decay"]
+        if not isinstance(decoupled, bool):
+            raise TypeError(f"{self._owner}: decoupled_weight_decay must be True or False, not {decoupled!r:.60}")
+        return super().checked(settings, params)
+
+    def settings(self, group, lr, t):
+        return lr, *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"], t
+
+
+class NAdam(_ChoiceOfDecay):
+    """Adam with Nesterov's momentum (Dozat 2016, "Incorporating Nesterov momentum into Adam").
+
+        mu(t) = b1 (1 - 0.96^(t momentum_decay) / 2),  c = mu(1) ... mu(t),  m and v as of `Adam`,
+        p = p - lr ((1 - mu(t)) / (1 - c) g + mu(t + 1) / (1 - c mu(t + 1)) m) / (sqrt(v / (1 - b2^t)) + eps)
+
+    Args:
+        momentum_decay: how fast mu rises from b1 / 2 to b1.
+        decoupled_weight_decay: p decays by itself, as of `AdamW`.
+
+    The others as of `Adam`.
+    """
+
+    slots = "mean", "square", "product"
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.0, momentum_decay: float = 4e-3,
+                 decoupled_weight_decay: bool = False):
+        Optimizer.__init__(self, params, lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
+                           decoupled_weight_decay=decoupled_weight_decay)
+
+    def checked(self, settings, params=()):
+        return super().checked(settings, params) | {"momentum_decay": self.number(settings, "momentum_decay")}
+
+    def new_state(self, p, group):
+        return super().new_state(p, group) | {"product": np.ones(())}
+
+    def settings(self, group, lr, t):
+        return *super().settings(group, lr, t), group["momentum_decay"]
+
+    def update(self, p, g, m, v, c, lr, b1, b2, eps, weight_decay, decoupled, t, momentum_decay):
+        g = _decayed(p, g, lr, weight_decay, decoupled)
+        m += (1 - b1) * (g - m)
+        v += (1 - b2) * (g * g - v)
+        mu, following = (b1 * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
+        c *= mu
+        before = c.item()
+        direction = (1 - mu) / (1 - before) * g + following / (1 - before * following) * m
+        p -= lr * direction / (xp(p).sqrt(v) / math.sqrt(1 - b2**t) + eps)
+
+
+class RAdam(_ChoiceOfDecay):
+    """Adam that takes steps of plain momentum until the mean square v is of enough gradients (Liu et al. 2019,
+    arXiv:1908.03265).
+
+        r = 2 / (1 - b2) - 1,  n = r - 2 t b2^t / (1 - b2^t),  m and v as of `Adam`,  d = m / (1 - b1^t),
+        p = p - lr d                                                                                      while n <= 5, then
+        p = p - lr sqrt((n - 4) (n - 2) r / ((r - 4) (r - 2) n)) sqrt(1 - b2^t) d / (sqrt(v) + eps)
+
+    Args:
+        decoupled_weight_decay: p decays by itself, as of `AdamW`.
+
+    The others as of `Adam`.
+    """
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.0, decoupled_weight_decay: bool = False):
+        Optimizer.__init__(self, params, lr, betas=betas, eps=eps, weight_decay=weight_decay,
+                           decoupled_weight_decay=decoupled_weight_decay)
+
+    def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
+        g = _decayed(p, g, lr, weight_decay, decoupled)
+        m += (1 - b1) * (g - m)
+        v += (1 - b2) * (g * g - v)
+        r = 2 / (1 - b2) - 1
+        n = r - 2 * t * b2**t / (1 - b2**t)
+        direction = lr / (1 - b1**t) * m
+        if n > 5:
+            rectified = math.sqrt((n - 4) * (n - 2) * r / ((r - 4) * (r - 2) * n) * (1 - b2**t))
+            direction *= rectified / (xp(p).sqrt(v) + eps)
+        p -= direction

@@ -513,6 +513,10 @@ group("LossScaler", lambda d: c(columns(d), **d.some(scale=lambda: d.pick(1.0, 8
 group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
 group("RMSprop", optimiser(lr=[0.1], alpha=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1, 0], momentum=[0.9]), "steps.")
 group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
+group("NAdam RAdam", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0],
+                               decoupled_weight_decay=[True]), "steps.")
+group("Adagrad", optimiser(lr=[0.1], lr_decay=[0.5], eps=[1e-3], weight_decay=[0.1], initial_accumulator_value=[0.1]), "steps.")
+group("Adadelta", optimiser(lr=[0.1], rho=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1]), "steps.")
 group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
 group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
 group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")

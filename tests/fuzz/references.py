@@ -132,7 +132,7 @@ def _of_symmetric(function, transposed):
     return lambda x: function((x + transposed(x, -1, -2)) * 0.5)
 
 
-OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS", "RMSprop")
+OPTIMISERS = ("SGD", "Adam", "AdamW", "LAMB", "LARS", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam")
 HALVES = ("cholesky", "eigh", "eigvalsh")  # read half of a symmetric matrix
 FILLS = ("uniform_", "normal_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_", "xavier_uniform_", "xavier_normal_",
          "kaiming_uniform_", "kaiming_normal_", "orthogonal_")
