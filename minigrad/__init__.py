@@ -7,7 +7,7 @@ from .gradient_check import check_derivatives
 from .graph_picture import draw_graph
 from .inspect import detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
-from .ops.declare import HINT as _HINT, missing_from as _missing_from
+from .ops.declare import missing_from as _missing_from
 from .recording import enable_grad, no_grad
 from .primitive import Primitive
 from .tensor import from_dlpack, Tensor
@@ -15,4 +15,4 @@ from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and
 from . import io, nn, optim
 
 __version__ = "0.1.0"
-__getattr__ = _missing_from(__name__, _HINT)
+__getattr__ = _missing_from(__name__, of_numpy=True)

@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.ops import declare
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -448,6 +450,32 @@ def test_names_of_pytorchs_are_missing_with_a_hint():
         x.__cuda_array_interface__
     with pytest.raises(ImportError, match="cannot import name 'cat'"):
         exec("from minigrad import cat")
+
+
+def test_a_name_of_numpys_that_is_missing_says_what_there_is():
+    for name, said in {"absolute": r"minigrad.abs\(x\) is a function", "amax": r"minigrad.max\(x\) is a function",
+                       "acos": r"minigrad.arccos\(x\)|.*README", "mod": r"minigrad.remainder\(x\)",
+                       "asarray": r"minigrad has Tensor\(x\)",
+                       "fliplr": r"minigrad has flip\(x, 1\)", "linalg": "minigrad has inv",
+                       "unwrap": r".*np.unwrap\(x.numpy\(\)\)", "nextafter": r".*np.nextafter\(x.numpy\(\)\)",
+                       "pi": "numpy.pi serves", "float32": "numpy.float32 serves", "nonsense": ".*README"}.items():
+        with pytest.raises(AttributeError, match=f"no attribute '{name}': ({said})"):
+            getattr(mg, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'absolute': minigrad.abs\(x\)"):
+        mg.ones(2).absolute
+    with pytest.raises(AttributeError, match="no attribute 'unwrap': .*README"):
+        nn.unwrap
+    for name in dir(np):  # each leads somewhere: to a function that there is, or to NumPy
+        if not (hasattr(mg, name) or name.startswith("_") or name not in vars(np)):
+            with pytest.raises(AttributeError, match=r"is a function|minigrad has|np\.|serves here"):
+                getattr(mg, name)
+
+
+@pytest.mark.parametrize("name", sorted(declare.INSTEAD))
+def test_what_stands_for_numpys_names_is_there(name):
+    assert not hasattr(mg, name)
+    for word in re.findall(r"[a-zA-Z]\w+", declare.INSTEAD[name].split(", with")[0].split(", each")[0]):
+        assert hasattr(mg, word) or word == "shape", word
 
 
 def test_a_property_that_refuses_says_why():

@@ -23,7 +23,15 @@ from ..tensor import Tensor, as_tensor, asarray, wrap
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
 TABLE = "minigrad/README.md, 'Coming from PyTorch', has PyTorch's"
-HINT = f"functions have NumPy's names; {TABLE} beside them"
+INSTEAD = {  # what does here what NumPy has under another name, where its table does not say so
+    **dict.fromkeys(("array", "asarray", "asanyarray"), "Tensor(x)"), "identity": "eye(n)", "empty": "zeros(shape)",
+    "empty_like": "zeros_like(x)", "geomspace": "logspace", "float_power": "power(x, y)", "fabs": "abs(x)", "fix": "trunc(x)",
+    "cbrt": "sign(x) * abs(x) ** (1 / 3)", "fmod": "remainder(x, y), with the sign of y", "heaviside": "where(x > 0, 1, 0)",
+    "copysign": "where(y < 0, -1, 1) * abs(x)", "logaddexp2": "logaddexp", "fliplr": "flip(x, 1)", "flipud": "flip(x, 0)",
+    "hsplit": "split(x, n, 1)", "vsplit": "split(x, n, 0)", "dsplit": "split(x, n, 2)", "append": "concatenate([x, y])",
+    "row_stack": "vstack", "percentile": "quantile(x, q / 100)", "ptp": "max(x) - min(x)", "select": "where",
+    "matrix_transpose": "swapaxes(x, -1, -2)", "vecdot": "sum(x * y, -1)", "convolve": "conv1d",
+    "linalg": "inv, solve, norm, svd, each under its own name"}
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -154,17 +162,28 @@ def _missing(self, name):
     """The error for an attribute that a Tensor lacks, with the function of that name if there is one."""
     if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
-    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {_hint(name, HINT)}", name=name, obj=self)
+    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {_hint(name, True)}", name=name, obj=self)
 
 
-def _hint(name, otherwise):
-    return f"minigrad.{name}(x) is a function" if name in PUBLIC else otherwise
+def _hint(name, of_numpy):
+    """What there is in the place of a missing name, which, `of_numpy`, may be one of NumPy's."""
+    theirs = vars(np).get(name) if of_numpy else None
+    ours = NUMPY.get(theirs) if callable(theirs) else None
+    if name in PUBLIC or PUBLIC.get(getattr(ours, "__name__", "")) is ours is not None:
+        return f"minigrad.{name if name in PUBLIC else ours.__name__}(x) is a function"
+    if of_numpy and name in INSTEAD:
+        return f"minigrad has {INSTEAD[name]}"
+    if callable(theirs) and not isinstance(theirs, type):
+        return f"numpy.{name} works on arrays, without a gradient: np.{name}(x.numpy())"
+    if of_numpy and name in vars(np):
+        return f"numpy.{name} serves here too"
+    return f"{TABLE} names and what stands for those that are not here"
 
 
-def missing_from(module: str, hint: str = f"{TABLE} names and what stands for those that are not here") -> Callable:
-    """The `__getattr__` of a module: the error for a name that it lacks."""
+def missing_from(module: str, of_numpy: bool = False) -> Callable:
+    """The `__getattr__` of a module, which, `of_numpy`, has NumPy's names: the error for a name that it lacks."""
     def __getattr__(name):
-        raise AttributeError(f"module '{module}' has no attribute '{name}': {_hint(name, hint)}", name=name)
+        raise AttributeError(f"module '{module}' has no attribute '{name}': {_hint(name, of_numpy)}", name=name)
 
     return __getattr__
 
