@@ -15,14 +15,17 @@ from __future__ import annotations
 import math
 import numbers
 
+import numpy as np
+
 from ..backend import is_float, is_half, result_type, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _fused_limited_relu
 from .declare import operation
-from .geometry import LEAST, Pair, pair, same_padding, single, whole
-from .shape import pad
+from .elementwise import _as_float
+from .geometry import LEAST, one_of, Pair, pair, same_padding, single, whole
+from .shape import flip, pad
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
 
@@ -233,6 +236,26 @@ def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
     """Cross-correlation of sequences (N, C, L) or (C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
     x, w, bias, settings = _rows_of_one("conv1d", x, w, bias, groups, stride=stride, padding=padding, dilation=dilation)
     return conv2d(x, w, bias, **settings).squeeze(-2)
+
+
+@operation(numpy=np.convolve)
+def convolve(x: TensorLike, y: TensorLike, mode: str = "full") -> Tensor:
+    """The convolution of two vectors, sum over i of x[i] y[k - i] for each k, as `numpy.convolve`; whole numbers as float64.
+
+    Args:
+        mode: "full" for all len(x) + len(y) - 1 numbers, "same" for as many in the middle as the longer one has, "valid" for
+            those to which the whole of the shorter one contributes.
+
+    Raises:
+        ValueError: x or y is no vector, or empty.
+    """
+    x, y = _as_float(x), _as_float(y)
+    if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
+        raise ValueError(f"convolve: two vectors that are not empty wanted, got shapes {x.shape} and {y.shape}")
+    one_of("convolve", "mode", mode, ("full", "same", "valid"))
+    x, y = (x, y) if x.size >= y.size else (y, x)
+    out = conv1d(x[None, None], flip(y)[None, None], padding=0 if mode == "valid" else y.size - 1)[0, 0]
+    return out if mode != "same" else out[(y.size - 1) // 2:][:x.size]
 
 
 @operation

@@ -30,7 +30,7 @@ INSTEAD = {  # what does here what NumPy has under another name, where its table
     "copysign": "where(y < 0, -1, 1) * abs(x)", "logaddexp2": "logaddexp", "fliplr": "flip(x, 1)", "flipud": "flip(x, 0)",
     "hsplit": "split(x, n, 1)", "vsplit": "split(x, n, 0)", "dsplit": "split(x, n, 2)", "append": "concatenate([x, y])",
     "row_stack": "vstack", "percentile": "quantile(x, q / 100)", "ptp": "max(x) - min(x)", "select": "where",
-    "matrix_transpose": "swapaxes(x, -1, -2)", "vecdot": "sum(x * y, -1)", "convolve": "conv1d",
+    "matrix_transpose": "swapaxes(x, -1, -2)", "vecdot": "sum(x * y, -1)", "correlate": "convolve(x, y[::-1])",
     "linalg": "inv, solve, norm, svd, each under its own name"}
 Function = TypeVar("Function", bound=Callable)
 

@@ -14,7 +14,7 @@ from ..backend import in_float32, is_float, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
-from .elementwise import _as_float, where
+from .elementwise import _as_float, clip, sqrt, where
 from .geometry import whole
 from .index import getitem, index_update
 from .reduce import mean, sum
@@ -299,6 +299,14 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
     distances, n = rows - mean(rows, 1, keepdims=True), rows.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return squeeze(matmul(distances, _t(distances)) / (n - ddof if n > ddof else 0.0))
+
+
+@operation(numpy=np.corrcoef)
+def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True) -> Tensor:
+    """The correlations of variables: their covariances, arguments as of `cov`, divided by their deviations; of a constant NaN."""
+    covariances = cov(x, y, rowvar)
+    deviations = sqrt(diagonal(covariances)) if covariances.ndim else sqrt(covariances)
+    return clip(covariances / deviations[..., None] / deviations, -1, 1).reshape(covariances.shape)
 
 
 def _variables(x, rowvar):

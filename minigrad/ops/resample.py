@@ -1,4 +1,4 @@
-"""Resampling of images: to another size by interpolation, and at arbitrary points.
+"""Resampling of images, to another size by interpolation and at arbitrary points, and functions between points.
 
 Interpolation along one axis is a matrix with one (nearest), two (linear) or four (cubic) weights a row that are not 0; an image
 is resized by one such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
@@ -15,9 +15,9 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
 from .declare import operation
-from .elementwise import _as_float, floor, where
+from .elementwise import _as_float, _quotient, floor, where
 from .geometry import Pair, one_of, pair, real, several, whole
-from .index import getitem
+from .index import getitem, take
 
 
 def _cubic(t, a=-0.75):
@@ -243,3 +243,37 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
     return _fused_grid_sample(x, grid, align_corners=bool(align_corners), border=padding_mode == "border")
+
+
+def _end_of_interval(knots, x):
+    """For arrays: the number of the knot at which the interval that x lies in ends, of the outer ones for what lies outside."""
+    if not bool((knots[1:] > knots[:-1]).all()):
+        raise ValueError("interp: xp must increase")
+    return xp(x).searchsorted(knots, x, side="right").clip(1, None).clip(None, len(knots) - 1)
+
+
+@operation(numpy=np.interp)
+def interp(x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | None = None,
+           right: TensorLike | None = None) -> Tensor:
+    """The function that is straight between the points (xp, fp), at `x`, as `numpy.interp`. Gradients flow into all arguments.
+
+    At a point the slope in x is that of the line to its right, at the last one to its left; outside it is 0.
+
+    Args:
+        x: of any shape.
+        xp, fp: vectors of one length; xp increases.
+        left, right: the values below xp[0] and above xp[-1]; None for fp[0] and fp[-1].
+
+    Raises:
+        ValueError: xp and fp are no vectors of one length, or empty, or xp does not increase.
+    """
+    x, xp, fp = _as_float(x), _as_float(xp), _as_float(fp)
+    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
+        raise ValueError(f"interp: xp and fp must be vectors of one length, not of shapes {xp.shape} and {fp.shape}")
+    end = _end_of_interval(xp._array, x._array)
+    (x0, x1), (y0, y1) = ([take(v, i, 0) for i in ((end - 1).clip(0, None), end)] for v in (xp, fp))
+    inside = where(x < x0, x0, where(x > x1, x1, x))
+    share = _quotient(inside - x0, x1 - x0)
+    out = (1 - share) * y0 + share * y1
+    out = out if left is None else where(x < xp[0], left, out)
+    return out if right is None else where(x > xp[-1], right, out)

@@ -85,6 +85,8 @@ group("quantile", lambda d: c(  # between infinities NumPy's is NaN
         axis=lambda: d.axes(x), keepdims=d.flag, method=lambda: d.pick("linear", "lower", "higher", "nearest", "midpoint"))))
 group("trapezoid", lambda d: c(x := d.x(d.shape(1), dtype=d.dtype), **d.some(axis=lambda: d.axis(x), **d.pick(
     {"dx": lambda: d.pick(0.5, 2)}, {"x": lambda: d.x(x.shape, dtype=x.dtype)}))))
+group("interp", lambda d: c(d.x(dtype="float64"), Code(f"np.linspace(-1, 2, {(n := d.int(1, 4))})"),  # NumPy's is always float64
+                            d.x((n,), dtype="float64", kind="nice"), **d.some(left=lambda: 0.5, right=lambda: -2)))
 group("argsort cumsum cumprod", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x))))
 group("sort", lambda d: c(x := d.x(d.shape(1)), **d.some(axis=lambda: d.axis(x), descending=d.flag)))
 group("top_k", lambda d: c(x := d.x(d.shape(1, low=1)), d.int(0, x.shape[a := d.axis(x)]), a, **d.some(largest=d.flag)))
@@ -200,7 +202,11 @@ group("inner", lambda d: c(d.x((*d.shape(0, 2), k := d.int(0, 3))), d.x((*d.shap
 group("outer", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 1))))
 group("vdot", lambda d: c(x := d.x(d.shape(0, 2)), d.x(x.shape)))
 group("cov", lambda d: c(x := d.x((d.int(1, 3), d.int(2, 4)), dtype="float64"),
-                         *([d.x(x.shape, dtype="float64")] if d.flag() else []), **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
+                         *([d.x(x.shape, dtype="float64")] if d.flag() else []),
+                         **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
+group("corrcoef", lambda d: c(d.x((d.int(1, 3), d.int(3, 5)), kind="nice", dtype="float64")))
+group("convolve", lambda d: c(*[d.x((d.int(1, 5),), kind="nice" if d.kind == "special" else None, dtype=d.dtype) for _ in "xy"],
+                              **d.some(mode=lambda: d.pick("full", "same", "valid"))))
 group("kron", lambda d: c(d.x(d.shape(0, 2)), d.x(d.shape(0, 2))))
 group("tensordot", lambda d: c(x := d.x((2, 3, 2)), *d.pick((d.x((3, 2)), 2), (d.x((2,)), 1),
     (d.x((), kind="nice" if d.kind == "special" else None), 0),  # NumPy makes 0 of NaN times one 0

@@ -12,7 +12,7 @@ POSITIVE = "exp2 log log2 log10 log1p sqrt reciprocal"
 ANY = """negative square exp expm1 sin cos tan arctan sinh cosh tanh sigmoid erf abs sign floor ceil round relu ravel flatten
     sum mean max min var std prod cumsum cumprod logsumexp softmax log_softmax argmax argmin any all count_nonzero sort
     argsort isnan isinf isfinite zeros_like ones_like trace diagonal norm l2_normalize gelu silu nanmax nanmin
-    nanvar nanstd trapezoid cov sinc deg2rad rad2deg rot90"""
+    nanvar nanstd trapezoid cov corrcoef sinc deg2rad rad2deg rot90"""
 BINARY = """add subtract multiply divide maximum minimum logaddexp arctan2 remainder floor_divide less equal matmul inner outer
     dot"""
 SQUARE = "inv det cholesky eigvalsh svdvals"
@@ -57,6 +57,8 @@ CASES = {
     "where": (lambda x, y: mg.where(x > y, x, y * 2), [(3, 4), (3, 4)]),
     "where of an array of the host": (lambda x: mg.where(np.arange(4) > 1, x, 0), [(3, 4)]),
     "quantile": (lambda x: mg.quantile(x, [0.3, 0.5], 1), [(3, 4)]),
+    "interp": (lambda x, y: mg.interp(x, mg.arange(4, dtype="float64").to(x.device) - 2, y), [(3, 4), (4,)]),
+    "convolve": (lambda x, y: mg.convolve(x, y, "same"), [(5,), (4,)]),
     "average": (lambda x, w: mg.average(x, 1, positive(w)), [(3, 4), (4,)]),
     "meshgrid": (lambda x, y: mg.meshgrid(x, y)[1], [(3,), (4,)]),
     "slogdet": (lambda x: mg.slogdet(definite(x))[1], [(2, 3, 3)]),
