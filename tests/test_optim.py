@@ -87,6 +87,55 @@ def test_groups_as_pytorch(name, settings, late):
         np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-7)
 
 
+@pytest.mark.parametrize("settings", [{}, dict(lr=0.1, weight_decay=0.3, momentum=0.5, nesterov=False),
+                                      dict(lr=0.1, adjust_lr_fn="match_rms_adamw", ns_steps=3)])
+def test_muon_as_pytorch(settings, monkeypatch):
+    """With PyTorch's kept from rounding to bfloat16."""
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this PyTorch has no Muon")
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    rng, shapes = np.random.default_rng(0), [(3, 5), (5, 3), (4, 4), (1, 6)]
+    ours = [nn.Parameter(rng.normal(size=s)) for s in shapes]
+    theirs = [torch.nn.Parameter(torch.tensor(p.numpy().copy())) for p in ours]
+    pair = optim.Muon(ours, **settings), torch.optim.Muon(theirs, **settings)
+    for _ in range(8):
+        for p, q in zip(ours, theirs):
+            p.grad = mg.Tensor(rng.normal(size=p.shape))
+            q.grad = torch.tensor(p.grad.numpy().copy())
+        for optimizer in pair:
+            optimizer.step()
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-9)
+
+
+def test_muon_moves_by_orthogonal_matrices():
+    rng = np.random.default_rng(0)
+    for shape in ((4, 6), (6, 4), (3, 2, 2, 2), (0, 3)):
+        for dtype, tolerance in ((np.float64, 0.35), (np.float32, 0.35), (bfloat16, 0.4)):
+            p, g = nn.Parameter(np.zeros(shape, dtype)), rng.normal(size=shape)
+            p.grad = mg.Tensor(g.astype(dtype))
+            optim.Muon([p], 1.0).step()
+            assert p.dtype == dtype
+            step = p.numpy().astype(float).reshape(shape[0], -1) if g.size else np.ones((0, 0))
+            sizes = np.linalg.svd(step, compute_uv=False) / math.sqrt(max(1, shape[0] / math.prod(shape[1:])))
+            np.testing.assert_allclose(sizes, 1, atol=tolerance)
+            assert not g.size or (step * g.reshape(step.shape)).sum() < 0
+    with pytest.raises(ValueError, match=r"Muon: params must be matrices or filters, but one has shape \(3,\)"):
+        optim.Muon(parameters((2, 3), 3))
+    for wrong in (dict(ns_steps=0.5), dict(adjust_lr_fn="none"), dict(adjust_lr_fn=2), dict(nesterov=1), dict(momentum=1)):
+        with pytest.raises((ValueError, TypeError), match=f"Muon: {next(iter(wrong))}"):
+            optim.Muon(parameters((2, 3)), **wrong)
+    optimizer = optim.Muon(parameters((2, 3)))
+    with pytest.raises(ValueError, match="matrices"):
+        optimizer.add_param_group({"params": parameters(3)})
+    optimizer = stepped(optimizer, 2)
+    again = optim.Muon([nn.Parameter(p.numpy().copy()) for p in optimizer.params])
+    again.load_state_dict(optimizer.state_dict())
+    stepped(optimizer, 2, seed=1), stepped(again, 2, seed=1)
+    np.testing.assert_array_equal(optimizer.params[0].numpy(), again.params[0].numpy())
+
+
 def test_lamb_by_its_algorithm():
     rng = np.random.default_rng(0)
     params = [rng.normal(size=s) for s in ((3, 4), (4,))]

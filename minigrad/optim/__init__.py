@@ -5,6 +5,7 @@ from .adam import Adam, AdamW, LAMB, NAdam, RAdam
 from .clip import clip_grad_norm, clip_grad_norm_
 from .ema import EMA
 from .half import LossScaler
+from .muon import Muon
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .schedule import cosine_decay, step_decay

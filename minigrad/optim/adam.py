@@ -91,10 +91,7 @@ class _ChoiceOfDecay(Adam):
     kernel = None
 
     def checked(self, settings, params=()):
-        decoupled = settings["decoupled_weight_decay"]
-        if not isinstance(decoupled, bool):
-            raise TypeError(f"{self._owner}: decoupled_weight_decay must be True or False, not {decoupled!r:.60}")
-        return super().checked(settings, params)
+        return super().checked(settings, params) | {"decoupled_weight_decay": self.truth(settings, "decoupled_weight_decay")}
 
     def settings(self, group, lr, t):
         return lr, *group["betas"], group["eps"], group["weight_decay"], group["decoupled_weight_decay"], t

@@ -107,6 +107,12 @@ class Optimizer:
         """The setting of this name as a float, checked to be in [0, below)."""
         return number(settings[name], f"{self._owner}: {name}", below)
 
+    def truth(self, settings: dict, name: str) -> bool:
+        """The setting of this name, checked to be True or False."""
+        if not isinstance(settings[name], bool):
+            raise TypeError(f"{self._owner}: {name} must be True or False, not {settings[name]!r:.60}")
+        return settings[name]
+
     def eps(self, settings: dict, params: Sequence[Tensor]) -> float:
         """The setting "eps", not negative. ValueError: in the dtype of one of the parameters it would be 0."""
         eps = self.number(settings, "eps")

@@ -23,9 +23,7 @@ class SGD(Optimizer):
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
     def checked(self, settings, params=()):
-        momentum, nesterov = self.number(settings, "momentum"), settings["nesterov"]
-        if not isinstance(nesterov, bool):
-            raise TypeError(f"{self._owner}: nesterov must be True or False, not {nesterov!r:.60}")
+        momentum, nesterov = self.number(settings, "momentum"), self.truth(settings, "nesterov")
         if nesterov and not momentum:
             raise ValueError(f"{self._owner}: nesterov needs a momentum above 0")
         return super().checked(settings) | {"momentum": momentum, "nesterov": nesterov}

@@ -569,6 +569,7 @@ LEFT_OUT = {
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
     **dict.fromkeys(["mg.get_num_threads", "mg.set_num_threads"], "computes nothing: backend/test_cpu_threads_memory.py"),
+    "optim.Muon": "is of bfloat16 in PyTorch: test_optim.py",
     "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",
     **dict.fromkeys(["mg.capture", "mg.cuda_available"], "of GPUs: backend/cuda")}
 
