@@ -14,7 +14,7 @@ from ..backend import in_float32, is_float, with_paths, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
-from .elementwise import _as_float, clip, sqrt, where
+from .elementwise import _as_float, clip, sqrt, where, zeros_like
 from .geometry import whole
 from .index import getitem, index_update
 from .reduce import mean, sum
@@ -82,6 +82,18 @@ def vdot(x: TensorLike, y: TensorLike) -> Tensor:
 def outer(x: TensorLike, y: TensorLike) -> Tensor:
     """All products of an element of `x` and one of `y`, both flattened."""
     return as_tensor(x).reshape(-1, 1) * as_tensor(y).reshape(1, -1)
+
+
+@operation(numpy=np.polyval)
+def polyval(p: TensorLike, x: TensorLike) -> Tensor:
+    """The polynomial whose coefficients are the vector `p`, that of the highest power first, at `x`, of any shape."""
+    p, x = as_tensor(p), as_tensor(x)
+    if p.ndim != 1:
+        raise ValueError(f"polyval: p must be a vector, not of shape {p.shape}")
+    out = zeros_like(x)
+    for coefficient in p:
+        out = out * x + coefficient
+    return out
 
 
 @operation(numpy=np.tensordot)

@@ -26,6 +26,7 @@ CASES = {
     "arccosh": (lambda m, x: m.arccosh(x + 1), A), "arctanh": (lambda m, x: m.arctanh(x * 0.9), B),
     "nan_to_num": (lambda m, x: m.nan_to_num(x), B), "cross": (lambda m, x, y: m.cross(x, y, axis=0), A, B),
     "kron": (lambda m, x, v: m.kron(x, v), A, V), "vdot": (lambda m, x, y: m.vdot(x, y), A, B),
+    "polyval": (lambda m, p, x: m.polyval(p, x), V, B), "polyval_of_none": (lambda m, x: m.polyval(np.zeros(0), x), B),
     "dstack": (lambda m, x, y: m.dstack([x, y]), A, B), "dstack_of_vectors": (lambda m, v: m.dstack([v, v]), V),
     "deg2rad": (lambda m, x: m.deg2rad(x), A), "rad2deg": (lambda m, x: m.rad2deg(x), A),
     "matrix_power": (lambda m, x: (m.linalg if m is np else m).matrix_power(x, 3), A),
@@ -328,8 +329,9 @@ def test_lines_between_points(n, data):
     assert not outside[0].numpy().any() and np.isfinite(outside[1].numpy()).all() and outside[2].numpy().sum() == 3
 
 
-def test_arguments_of_convolve_and_interp():
-    for call, name in ((lambda: mg.convolve(A, V), "convolve"), (lambda: mg.convolve(V, []), "convolve"),
+def test_arguments_of_convolve_interp_and_polyval():
+    for call, name in ((lambda: mg.polyval(A, V), "polyval: p"), (lambda: mg.polyval(1.0, V), "polyval: p"),
+                       (lambda: mg.convolve(A, V), "convolve"), (lambda: mg.convolve(V, []), "convolve"),
                        (lambda: mg.convolve(V, V, "whole"), "convolve: mode"),
                        (lambda: mg.interp(V, V, V), "interp: xp must increase"),
                        (lambda: mg.interp(V, [1, 2], V), "interp: xp and fp"), (lambda: mg.interp(V, A, A), "interp: xp and fp"),

@@ -76,7 +76,9 @@ AXIS = {  # operations of an axis, and of a number that is whole
     "flip": lambda a: mg.flip(X, a), "roll": lambda a: mg.roll(X, 1, a), "repeat": lambda a: mg.repeat(X, 2, a),
     "sort": lambda a: mg.sort(X, a),
     "argmax": lambda a: mg.argmax(X, a), "argsort": lambda a: mg.argsort(X, a), "take": lambda a: mg.take(X, [0], a),
-    "median": lambda a: mg.median(X, a), "glu": lambda a: mg.glu(X, a),
+    "median": lambda a: mg.median(X, a), "quantile": lambda a: mg.quantile(X, 0.5, a), "nanmax": lambda a: mg.nanmax(X, a),
+    "nanvar": lambda a: mg.nanvar(X, a), "average": lambda a: mg.average(X, a), "trapezoid": lambda a: mg.trapezoid(X, axis=a),
+    "unstack": lambda a: mg.unstack(X, a), "glu": lambda a: mg.glu(X, a),
     "cross": lambda a: mg.cross(X[:, :, :, 0], X[:, :, :, 0], a),
     "top_k": lambda a: mg.top_k(X, 1, a), "split": lambda a: mg.split(X, 1, a),
     "scatter": lambda a: mg.scatter(X, np.zeros(X.shape, int), X, a),
@@ -97,7 +99,8 @@ WHOLE = {
 @pytest.mark.parametrize("name", AXIS)
 @pytest.mark.parametrize("wrong", [0.5, 1j, "x", {}, mg.Tensor(0.5), np.float32(1.25), 9, -5, True, np.True_, ...], ids=str)
 def test_what_is_no_axis_is_refused_as_one(name, wrong):
-    if not isinstance(wrong, dict) or name not in ("flip", "roll", "count_nonzero"):  # several axes, and of them none
+    if not isinstance(wrong, dict) or name not in (
+            "flip", "roll", "count_nonzero", "nanmax", "nanvar", "average", "quantile"):  # several axes, and of them none
         with pytest.raises((ValueError, TypeError), match=f"axis|axes|{name}"):
             AXIS[name](wrong)
 

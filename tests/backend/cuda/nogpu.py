@@ -28,7 +28,7 @@ FUNCTIONS = {
     "full": "shape fill_value dtype", "full_like": "a fill_value dtype", "max": "a axis out keepdims",
     "min": "a axis out keepdims", "ones": "shape dtype",
     "ones_like": "a dtype", "pad": "array pad_width mode constant_values", "roll": "a shift axis",
-    "searchsorted": "a v side", "stack": "arrays axis",
+    "searchsorted": "a v side", "shape": "a", "stack": "arrays axis",
     "tri": "N M k dtype", "where": "condition x y", "zeros": "shape dtype", "zeros_like": "a dtype"}
 UFUNCS = "add maximum subtract multiply divide sqrt exp log isfinite isnan abs"
 METHODS = """all any argmax argmin argsort astype clip copy cumsum flatten max mean min prod ravel repeat reshape

@@ -59,6 +59,7 @@ CASES = {
     "quantile": (lambda x: mg.quantile(x, [0.3, 0.5], 1), [(3, 4)]),
     "interp": (lambda x, y: mg.interp(x, mg.arange(4, dtype="float64").to(x.device) - 2, y), [(3, 4), (4,)]),
     "convolve": (lambda x, y: mg.convolve(x, y, "same"), [(5,), (4,)]),
+    "polyval": (mg.polyval, [(3,), (3, 4)]),
     "average": (lambda x, w: mg.average(x, 1, positive(w)), [(3, 4), (4,)]),
     "meshgrid": (lambda x, y: mg.meshgrid(x, y)[1], [(3,), (4,)]),
     "slogdet": (lambda x: mg.slogdet(definite(x))[1], [(2, 3, 3)]),
@@ -247,3 +248,21 @@ def test_an_assigned_array_goes_to_the_device_of_the_tensor(run):
 
     with mg.no_grad():
         assert run(assigned, np.zeros(2)).tolist() == [3, 2]
+
+
+def stepped(name, x, g):
+    """A parameter and an optimiser's state after steps, the state taken out and put back between them."""
+    p = nn.Parameter(x)
+    optimizer = getattr(optim, name)([p], lr=0.1)
+    for i in range(7):
+        p.grad = mg.Tensor(g * (i + 1))
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    return [p._array, *[optimizer.state_dict()[f"{slot}.0"] for slot in optimizer.slots]]
+
+
+@pytest.mark.parametrize("name", ["Adagrad", "Adadelta", "NAdam", "RAdam", "Muon", "RMSprop"])
+def test_optimisers_without_kernels(run, name):
+    x, g = normal(0, np.float64, 4, 3), normal(1, np.float64, 4, 3)
+    for actual, right in zip(run(stepped, name, x.copy(), g), stepped(name, x.copy(), g), strict=True):
+        close(np.asarray(actual), right, factor=1e5)
