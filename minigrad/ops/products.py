@@ -75,7 +75,10 @@ def inner(x: TensorLike, y: TensorLike) -> Tensor:
 @operation(numpy=np.vdot)
 def vdot(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of the products of all elements, both flattened."""
-    return dot(ravel(x), ravel(y))
+    x, y = ravel(x), ravel(y)
+    if x.size != y.size:
+        raise ValueError(f"vdot: as many elements wanted, got {x.size} and {y.size}")
+    return dot(x, y)
 
 
 @operation(numpy=np.outer)
@@ -307,7 +310,9 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
     rowvar, bias = flag("cov", "rowvar", rowvar), flag("cov", "bias", bias)
     ddof = 1 - bias if ddof is None else whole("cov", "ddof", ddof, -math.inf)
     rows = [_variables(v, rowvar) for v in (x, y) if v is not None]
-    rows = concatenate(rows, 0) if y is not None else rows[0]
+    if len({v.shape[1] for v in rows}) > 1:
+        raise ValueError(f"cov: x and y need as many observations, got {rows[0].shape[1]} and {rows[1].shape[1]}")
+    rows = concatenate(rows, 0)
     distances, n = rows - mean(rows, 1, keepdims=True), rows.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return squeeze(matmul(distances, _t(distances)) / (n - ddof if n > ddof else 0.0))

@@ -11,7 +11,7 @@ from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
-from .geometry import of_a_number, one_axis, one_of
+from .geometry import of_a_number, one_axis, one_of, real
 from .index import sort, take
 from .shape import _axes, _or_vector, _part, _reshape, _transpose, Axes, concatenate, diff, flip
 
@@ -444,6 +444,8 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
             raise ValueError(f"trapezoid: x of shape {x.shape} for y of shape {y.shape}; the same is wanted, or a vector of "
                              f"length {n}")
         dx = diff(x, axis=axis)
+    else:
+        dx = real("trapezoid", "dx", dx)
     steps = n - 1 if n else 0
     return sum(dx * (0.5 * (_part(y, axis, 0, steps) + _part(y, axis, 1, steps))), axis)
 

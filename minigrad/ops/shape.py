@@ -406,7 +406,7 @@ def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
 def rot90(x: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     """Turned by `k` right angles in the plane of two axes, from the first towards the second."""
     x, k = as_tensor(x), whole("rot90", "k", k, -math.inf) % 4
-    axes = _axes("rot90", axes, x.ndim)
+    axes = _axes("rot90", () if axes is None else axes, x.ndim)
     if len(axes) != 2:
         raise ValueError(f"rot90: two axes wanted, not {axes}")
     turned = flip(x, axes[1]) if k in (1, 2) else x

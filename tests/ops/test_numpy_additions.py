@@ -279,6 +279,10 @@ def test_integrals_by_trapezoids():
     for wrong in (x[:2], A[:2], A[0, :, None]):
         with pytest.raises(ValueError, match="trapezoid: x"):
             mg.trapezoid(A, wrong)
+    for wrong in ("a", None, True, np.nan, x):
+        with pytest.raises(ValueError, match="trapezoid: dx"):
+            mg.trapezoid(A, dx=wrong)
+    mg.check_derivatives(lambda dx: mg.trapezoid(A, dx=dx), 0.5)
 
 
 def test_covariances():
@@ -289,7 +293,8 @@ def test_covariances():
                 assert np.cov(mg.Tensor(x, requires_grad=True), y, **more).requires_grad
     mg.check_derivatives(mg.cov, A, B)
     assert mg.cov(A.astype(np.float32)).dtype == np.float32 and np.isnan(mg.cov(V[:1]).item())
-    for wrong, name in (({"ddof": 0.5}, "ddof"), ({"rowvar": "x"}, "rowvar"), ({"y": A[None]}, r"matrix")):
+    for wrong, name in (({"ddof": 0.5}, "ddof"), ({"rowvar": "x"}, "rowvar"), ({"y": A[None]}, r"matrix"),
+                        ({"y": V[:2]}, "observations")):
         with pytest.raises((ValueError, TypeError), match=f"cov.*{name}"):
             mg.cov(A, **wrong)
 
@@ -366,6 +371,7 @@ def test_arguments_of_grids_and_turns():
     for call, name in ((lambda: mg.meshgrid(V, indexing="yx"), "meshgrid: indexing"),
                        (lambda: mg.meshgrid(V, sparse=2), "meshgrid: sparse"),
                        (lambda: mg.rot90(A, 0.5), "rot90: k"), (lambda: mg.rot90(A, axes=(0,)), "rot90: two axes"),
+                       (lambda: mg.rot90(A, axes=None), "rot90: two axes"), (lambda: mg.vdot(A, V), "vdot"),
                        (lambda: mg.rot90(A, axes=(0, -2)), "rot90: duplicate axis"), (lambda: mg.rot90(V), "rot90: axis 1")):
         with pytest.raises((ValueError, TypeError), match=name):
             call()
