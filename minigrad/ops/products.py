@@ -94,8 +94,8 @@ def polyval(p: TensorLike, x: TensorLike) -> Tensor:
     if p.ndim != 1:
         raise ValueError(f"polyval: p must be a vector, not of shape {p.shape}")
     out = zeros_like(x)
-    for coefficient in p:
-        out = out * x + coefficient
+    for i, coefficient in enumerate(p):
+        out = (out * x if i else out) + coefficient
     return out
 
 

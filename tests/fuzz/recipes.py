@@ -204,7 +204,8 @@ group("vdot", lambda d: c(x := d.x(d.shape(0, 2)), d.x(x.shape)))
 group("cov", lambda d: c(x := d.x((d.int(1, 3), d.int(2, 4)), dtype="float64"),
                          *([d.x(x.shape, dtype="float64")] if d.flag() else []),
                          **d.some(rowvar=d.flag, bias=d.flag, ddof=lambda: d.int(0, 1))))
-group("polyval", lambda d: c(d.x((d.int(0, 4),), dtype=d.dtype), d.x(dtype=d.dtype)))
+group("polyval", lambda d: c(d.x((d.int(0, 4),), dtype=d.dtype),  # NumPy begins with 0 times x, which of infinity is NaN
+                             d.x(dtype=d.dtype, kind="nice" if d.kind == "special" else None)))
 group("corrcoef", lambda d: c(d.x((d.int(1, 3), d.int(3, 5)), kind="nice", dtype="float64")))
 group("convolve", lambda d: c(*[d.x((d.int(1, 5),), kind="nice" if d.kind == "special" else None, dtype=d.dtype) for _ in "xy"],
                               **d.some(mode=lambda: d.pick("full", "same", "valid"))))

@@ -334,6 +334,11 @@ def test_lines_between_points(n, data):
     assert not outside[0].numpy().any() and np.isfinite(outside[1].numpy()).all() and outside[2].numpy().sum() == 3
 
 
+def test_a_constant_and_a_line_as_polynomials_at_what_is_not_finite():
+    x = mg.Tensor([np.nan, np.inf], requires_grad=True)
+    assert mg.polyval([3.0], x).tolist() == [3, 3] and mg.grad(mg.polyval([2.0, 1], x).sum(), x).tolist() == [2, 2]
+
+
 def test_arguments_of_convolve_interp_and_polyval():
     for call, name in ((lambda: mg.polyval(A, V), "polyval: p"), (lambda: mg.polyval(1.0, V), "polyval: p"),
                        (lambda: mg.convolve(A, V), "convolve"), (lambda: mg.convolve(V, []), "convolve"),
