@@ -242,6 +242,8 @@ def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
 def convolve(x: TensorLike, y: TensorLike, mode: str = "full") -> Tensor:
     """The convolution of two vectors, sum over i of x[i] y[k - i] for each k, as `numpy.convolve`; whole numbers as float64.
 
+    The longer one is padded with zeros, so that NaN or an infinity in the shorter one reaches both ends of the result.
+
     Args:
         mode: "full" for all len(x) + len(y) - 1 numbers, "same" for as many in the middle as the longer one has, "valid" for
             those to which the whole of the shorter one contributes.
