@@ -7,7 +7,7 @@ from .. import ops
 from ..ops.geometry import divisor, LEAST, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
 from ..tensor import Tensor, as_tensor
-from . import init
+from . import functional as F, init
 from .module import Module, Parameter
 
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
@@ -245,6 +245,55 @@ class PixelShuffle(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.pixel_shuffle(x, self.upscale_factor)
+
+
+class ZeroPad2d(Module):
+    """Zeros around images (N, C, H, W) or (C, H, W): `functional.pad`.
+
+    Args:
+        padding: one number for all sides, or (left, right, top, bottom).
+    """
+
+    mode, value = "constant", 0.0
+
+    def __init__(self, padding: Lengths):
+        sides = several(padding) or (padding,) * 4
+        if len(sides) != 4:
+            raise ValueError(f"{type(self).__name__}: padding must be a whole number or four of them (left, right, top, bottom), "
+                             f"not {padding!r}")
+        self.padding = tuple(whole(type(self).__name__, "padding", n, 0) for n in sides)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
+        if x.ndim not in (3, 4):
+            raise ValueError(f"{type(self).__name__}: images (N, C, H, W) or (C, H, W) wanted, got shape {x.shape}")
+        return F.pad(x, self.padding, self.mode, self.value)
+
+
+class ConstantPad2d(ZeroPad2d):
+    """A number around images, otherwise as `ZeroPad2d`."""
+
+    def __init__(self, padding: Lengths, value: float):
+        super().__init__(padding)
+        self.value = value if isinstance(value, float) and math.isinf(value) else real("ConstantPad2d", "value", value)
+
+
+class ReflectionPad2d(ZeroPad2d):
+    """Images mirrored at their outermost pixels, which are not repeated; otherwise as `ZeroPad2d`."""
+
+    mode = "reflect"
+
+
+class ReplicationPad2d(ZeroPad2d):
+    """The outermost pixels of images repeated; otherwise as `ZeroPad2d`."""
+
+    mode = "replicate"
+
+
+class CircularPad2d(ZeroPad2d):
+    """Images continued by their opposite side; otherwise as `ZeroPad2d`."""
+
+    mode = "circular"
 
 
 class Flatten(Module):

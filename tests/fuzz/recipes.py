@@ -454,6 +454,8 @@ CHOICES = {
     "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
     "Softplus": layer(ANY, beta=[0.5, 3]),
     "Softmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
+    "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), (1, 2, 0, 2)),
+    "ConstantPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), 2, 0.5),
     "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
     "Dropout DropPath": layer(ANY, p=[0.0, 1.0]), "Linear": layer(of((2, 3), (3,), (2, 0, 3)), 3, 2, bias=[True, False]),
     "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),

@@ -131,7 +131,8 @@ NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kern
               num_groups=2, normalized_shape=4, num_embeddings=4, embedding_dim=4, output_size=2, input_size=4, hidden_size=4,
               dim=4, num_heads=2, hidden=4, embed_dim=4, d_model=4, nhead=2, layer=nn.Linear(2, 2),
               block=nn.models.resnet.BasicBlock, layers=(1, 1, 1, 1), width=4, num_classes=2, vocab_size=8, num_layers=1,
-              intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2)
+              intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2,
+              padding=1, value=0.5)
 SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
          "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes
 MODULES = {name: module for name, module in vars(nn).items()
@@ -151,7 +152,8 @@ def test_no_module_is_made_of_numbers_that_are_none(name):
             if wrong == -3 and (argument.endswith("dim") or argument in (
                     "alpha", "init", "padding_idx", "margin", "ignore_index") or (name, argument) == ("Softplus", "beta")):
                 continue
-            if wrong == INFINITY and (name, argument) == ("TripletMarginLoss", "p"):
+            if wrong == INFINITY and (name, argument) == ("TripletMarginLoss", "p") or argument == "value" and wrong in (
+                    INFINITY, -INFINITY, -3):
                 continue
             with pytest.raises(ValueError) as error:
                 MODULES[name](**{**needed, argument: wrong})

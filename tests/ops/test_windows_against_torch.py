@@ -110,6 +110,30 @@ def test_transposed_convolution(axes, data):
     compare(lambda x, w: getattr(mg, name)(x, w, None, **settings), lambda x, w: getattr(F, name)(x, w, None, **settings), x, w)
 
 
+@pytest.mark.parametrize("name", ["ZeroPad2d", "ConstantPad2d", "ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
+@MANY
+@given(data=st.data())
+def test_layers_that_pad(name, data):
+    x = images(data)
+    least = min(x.shape[-2:])
+    sides = data.draw(st.integers(0, least - 1) | st.tuples(*[st.integers(0, least - 1)] * 4))
+    more = [data.draw(st.sampled_from([0.5, -2, np.inf, -np.inf]))] if name == "ConstantPad2d" else []
+    compare(getattr(mg.nn, name)(sides, *more), getattr(torch.nn, name)(sides, *more), x)
+    spoiled = x.copy()
+    spoiled[..., 0, 0] = np.nan
+    np.testing.assert_array_equal(getattr(mg.nn, name)(sides, *more)(spoiled).numpy(),
+                                  getattr(torch.nn, name)(sides, *more)(torch.tensor(spoiled)).numpy())
+
+
+@pytest.mark.parametrize("name", ["ZeroPad2d", "ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
+def test_padding_that_is_none_is_refused_by_name(name):
+    for wrong in (-1, 0.5, np.nan, True, "2", None, (1, 1), (1, 1, 1, -1), [1] * 5, object()):
+        with pytest.raises(ValueError, match=f"{name}: padding must be"):
+            getattr(mg.nn, name)(wrong)
+    with pytest.raises(ValueError, match=rf"{name}: images \(N, C, H, W\)"):
+        getattr(mg.nn, name)(1)(np.ones((2, 2)))
+
+
 @MANY
 @given(data=st.data())
 def test_interpolation(data):
