@@ -436,7 +436,7 @@ def test_a_tensor_in_a_list_that_requires_a_gradient_is_noticed():
 def test_names_of_pytorchs_are_missing_with_a_hint():
     x = mg.ones(2)
     for holder, name in [(x, "view"), (x, "unsqueeze"), (nn.Parameter(x), "clamp"), (mg, "cat"), (mg, "from_numpy"),
-                         (nn, "utils"), (nn, "ZeroPad3d"), (nn.functional, "unfold"), (nn.init, "sparse_"),
+                         (nn, "utils"), (nn, "ZeroPad3d"), (nn.functional, "unpad"), (nn.init, "sparse_"),
                          (mg.optim, "lr_scheduler")]:
         assert not hasattr(holder, name) and getattr(holder, name, None) is None
         with pytest.raises(AttributeError, match=f"no attribute '{name}': .*README") as caught:

@@ -4,9 +4,9 @@ from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
     BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath, Dropout, ELU,
-    Embedding, Flatten, GELU, GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm, LeakyReLU, Linear,
-    MaxPool1d, MaxPool2d, Mish, PReLU, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SiLU, Sigmoid,
-    Softmax, Softplus, Tanh, Upsample, WeightNorm, ZeroPad2d)
+    Embedding, Flatten, Fold, GELU, GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm, LeakyReLU,
+    Linear, MaxPool1d, MaxPool2d, Mish, PReLU, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SiLU,
+    Sigmoid, Softmax, Softplus, Tanh, Unfold, Upsample, WeightNorm, ZeroPad2d)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
     TripletMarginLoss)

@@ -9,10 +9,10 @@ from .. import backend, fused, ops
 from ..ops import geometry, loss
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
-    binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, gelu, group_norm, hardswish, huber_loss,
+    binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, fold, gelu, group_norm, hardswish, huber_loss,
     interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss,
     nll_loss, pixel_shuffle, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh,
-    triplet_margin_loss)
+    triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..tensor import Tensor, as_tensor
 

@@ -151,6 +151,27 @@ class ConvTranspose1d(ConvTranspose2d):
     axes, function = 1, staticmethod(ops.conv_transpose1d)
 
 
+class Unfold(Module):
+    """`unfold`."""
+
+    def __init__(self, kernel_size: Lengths, dilation: Lengths = 1, padding: Lengths = 0, stride: Lengths = 1):
+        _windows(self, 2, kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(Module):
+    """`fold`."""
+
+    def __init__(self, output_size: Lengths, kernel_size: Lengths, dilation: Lengths = 1, padding: Lengths = 0,
+                 stride: Lengths = 1):
+        _windows(self, 2, output_size=output_size, kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.fold(x, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
 class MaxPool2d(Module):
     """`max_pool2d`."""
 

@@ -291,6 +291,16 @@ for axes in (1, 2):
 group("adaptive_avg_pool2d adaptive_max_pool2d", lambda d: c(images(d), d.pick(1, 2, 3, (2, None), (d.int(1, 4), d.int(1, 4)))))
 group("adaptive_avg_pool1d adaptive_max_pool1d",
       lambda d: c(d.x((d.int(0, 2), d.pick(1, 2, 3, 16), d.int(1, 6))), d.pick(1, 2, 3)))
+
+
+def seen_by_windows(d):
+    """Images, and windows that fit them."""
+    return c(d.x((d.int(0, 2), d.int(1, 2), d.int(5, 7), d.int(5, 7))), d.pick(1, 2, (3, 1)), **d.some(
+        dilation=lambda: d.int(1, 2), padding=lambda: d.pick(1, (0, 2)), stride=lambda: d.pick(2, (1, 3))))
+
+
+group("unfold", seen_by_windows)
+group("fold", lambda d: c(d.x((d.int(0, 2), 4, 12)), *d.pick(((5, 4), 2), ((8, 7), 2, 1, 0, 2), ((4, 5), (2, 1), 1, (0, 1), (1, 2)))))
 group("pixel_shuffle", lambda d: c(d.x((d.int(0, 2), d.pick(4, 8), *d.shape(2, 2)), dtype=d.near()), d.pick(1, 2)))
 group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
     {"scale_factor": d.pick(2, 1.5, 3.0)}),
@@ -468,7 +478,8 @@ CHOICES = {
     "MaxPool2d AvgPool2d": layer(IMAGES, 3, stride=[1, 2], padding=[0, 1]),
     "AdaptiveAvgPool2d AdaptiveMaxPool2d": layer(IMAGES, (2, 3)),
     "AdaptiveAvgPool1d AdaptiveMaxPool1d": layer(ROWS, 2),
-    "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),
+    "Unfold": layer(IMAGES, 3, dilation=[2], padding=[1], stride=[2, (1, 2)]),
+    "Fold": layer(of((2, 4, 12)), (5, 4), 2), "Upsample": layer(IMAGES, scale_factor=[2], mode=["nearest"]),
     "BatchNorm1d": layer(of((3, 4), (2, 4, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
     "BatchNorm2d": layer(of((2, 4, 3, 3)), 4, eps=[0.1], momentum=[0.5], affine=[False], track_running_stats=[False]),
     "LayerNorm": layer(of((2, 3, 4), (0, 3, 4)), 4, eps=[0.1], elementwise_affine=[False], bias=[False]),

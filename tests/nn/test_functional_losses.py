@@ -63,6 +63,8 @@ FUNCTIONS = {
     "adaptive_avg_pool1d": (lambda F, x: F.adaptive_avg_pool1d(x, 4), IMAGES[0]),
     "adaptive_max_pool1d": (lambda F, x: F.adaptive_max_pool1d(x, 4), IMAGES[0]),
     "pixel_shuffle": (lambda F, x: F.pixel_shuffle(x, 2), IMAGES),
+    "unfold": (lambda F, x: F.unfold(x, (3, 2), 1, padding=1, stride=2), IMAGES),
+    "fold": (lambda F, x: F.fold(x, (4, 3), kernel_size=2, stride=1), IMAGES.reshape(2, 20, 6)),
     "interpolate": (lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), IMAGES),
     "grid_sample": (lambda F, x, g: F.grid_sample(x, g, mode="bilinear", padding_mode="border", align_corners=False), IMAGES,
                     rng.uniform(-1.2, 1.2, (2, 3, 4, 2))),

@@ -110,6 +110,65 @@ def test_transposed_convolution(axes, data):
     compare(lambda x, w: getattr(mg, name)(x, w, None, **settings), lambda x, w: getattr(F, name)(x, w, None, **settings), x, w)
 
 
+def windows(data):
+    return dict(kernel_size=numbers(data, 1, 4), dilation=numbers(data, 1, 3), padding=numbers(data, 0, 2),
+                stride=numbers(data, 1, 3))
+
+
+@MANY
+@given(data=st.data())
+def test_columns_of_windows(data):
+    x, settings = images(data), windows(data)
+    compare(lambda x: mg.unfold(x, **settings), lambda x: F.unfold(x, **settings), x)
+    compare(mg.nn.Unfold(**settings), torch.nn.Unfold(**settings), x)
+
+
+@MANY
+@given(data=st.data())
+def test_images_of_columns(data):
+    settings, size = windows(data), numbers(data, 1, 9)
+    both = size if isinstance(size, tuple) else (size, size)
+    seen = F.unfold(torch.ones(1, 2, 30, 30), **settings).shape[1]
+    try:
+        count = F.unfold(torch.ones(1, 2, *both), **settings).shape[2]
+    except RuntimeError:
+        count = 2
+    shape = (*data.draw(st.sampled_from([(), (1,), (2,)])), seen, count)
+    x = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=shape)
+    compare(lambda x: mg.fold(x, size, **settings), lambda x: F.fold(x, size, **settings), x)
+    compare(mg.nn.Fold(size, **settings), torch.nn.Fold(size, **settings), x)
+
+
+def test_columns_are_those_of_a_convolution_and_have_all_derivatives():
+    rng = np.random.default_rng(0)
+    x, w, settings = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(4, 3, 3, 2)), dict(dilation=2, padding=(2, 1), stride=(1, 2))
+    y = w.reshape(4, -1) @ mg.unfold(x, (3, 2), **settings)
+    np.testing.assert_allclose(y.numpy().ravel(), mg.conv2d(x, w, **settings).numpy().ravel(), rtol=1e-12)
+    columns = mg.unfold(x, (3, 2), **settings).numpy()
+    mg.check_derivatives(lambda x: mg.unfold(x, (3, 2), **settings) ** 3, x)
+    mg.check_derivatives(lambda y: mg.fold(y, (5, 4), (3, 2), **settings) ** 3, columns)
+    spoiled = x.copy()
+    spoiled[0, 1, 2, 2] = np.inf
+    assert (np.isinf(mg.unfold(spoiled, (3, 2), **settings).numpy()) == (columns == x[0, 1, 2, 2])).all()
+    sixteen = mg.fold(np.float16([[2048], [1], [1]]).reshape(3, 1).repeat(3, 1), (1, 5), (1, 3))  # summed in float32, rounded once
+    assert sixteen.dtype == np.float16 and sixteen[0, 0].tolist() == [2048, 2048, 2050, 2, 1]
+    assert mg.unfold(np.ones((0, 2, 3, 3)), 2).shape == (0, 8, 4) and mg.unfold(np.eye(3, dtype=int)[None], 2).dtype == int
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: mg.unfold(np.ones((2, 2)), 1), r"unfold: images \(N, C, H, W\)"),
+    (lambda: mg.unfold(np.ones((1, 2, 2)), 3), r"unfold: window \(3, 3\) .* images \(2, 2\)"),
+    (lambda: mg.unfold(np.ones((1, 2, 2)), 1, stride=0), "unfold: stride"), (lambda: mg.unfold(np.ones((1, 2, 2)), (1, 2, 3)), "unfold: kernel_size"),
+    (lambda: mg.unfold(np.ones((1, 2, 2)), 1, padding="same"), "unfold: padding"),
+    (lambda: mg.fold(np.ones(4), 2, 2), r"fold: columns \(N, C kh kw, L\)"), (lambda: mg.fold(np.ones((4, 1)), 0, 2), "fold: output_size"),
+    (lambda: mg.fold(np.ones((4, 1)), 2, 3), "fold: window"), (lambda: mg.fold(np.ones((5, 1)), 2, 2), r"fold: columns \(N, C 4, 1\)"),
+    (lambda: mg.fold(np.ones((4, 2)), 2, 2), r"fold: columns .* got shape \(1, 4, 2\)"),
+    (lambda: mg.nn.Unfold(0), "Unfold: kernel_size"), (lambda: mg.nn.Fold((2, 0), 1), "Fold: output_size")])
+def test_columns_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
 @pytest.mark.parametrize("name", ["ZeroPad2d", "ConstantPad2d", "ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
 @MANY
 @given(data=st.data())
