@@ -60,6 +60,11 @@ def log_softmax(input: Tensor, dim: int) -> Tensor:
     return ops.log_softmax(input, axis=dim)
 
 
+def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, *, dim: int = -1) -> Tensor:
+    """A draw of a class along `dim`, with a gradient: `minigrad.gumbel_softmax`."""
+    return ops.gumbel_softmax(logits, tau, hard, axis=dim)
+
+
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half along `dim` times the sigmoid of the second: `minigrad.glu`."""
     return ops.glu(input, axis=dim)

@@ -1,17 +1,21 @@
-"""Activations of modern networks, and dropout."""
+"""Activations of modern networks, and what draws at random: dropout and classes."""
 from __future__ import annotations
 
 import functools
 import math
 
+import numpy as np
+
 from ..backend import is_float, path, random, where as choose, with_paths, xp
 from ..fused import Fused
 from ..primitive import Primitive
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
 from .geometry import divisor, one_axis, one_of, real
-from .shape import split
+from .index import one_hot
+from .reduce import argmax, softmax
+from .shape import moveaxis, split
 
 
 def _floating(name, x):
@@ -237,3 +241,38 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
     keep, scale = _keep_mask(x._array, x.shape[:1] + (1,) * (x.ndim - 1), p)
     return where(Tensor(keep), x * scale, 0)
 
+
+
+# -- a class drawn ---------------------------------------------------------------------------------------------------
+
+
+def _gumbel(x):
+    """Independent numbers of Gumbel's distribution, -log(-log(u)) with u uniform between 0 and 1, in the shape of x."""
+    high, low = (random.words(x._array, x.shape).astype(np.float64) for _ in range(2))
+    u = (65536 * high + low + 0.5) / 2**32  # neither 0 nor 1
+    return Tensor((-np.log(-np.log(u))).astype(x.dtype))
+
+
+@operation
+def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, axis: int = -1) -> Tensor:
+    """softmax((logits + noise) / tau), a draw of a class with a gradient (Jang et al. 2017, arXiv:1611.01144).
+
+    The noise, of Gumbel's distribution, is drawn from `minigrad.random`, so that the largest number stands at class c with
+    probability softmax(logits)[c].
+
+    Args:
+        logits: unnormalised log-probabilities, the classes along `axis`.
+        tau: the temperature, above 0: the smaller, the closer to one-hot.
+        hard: the result is one-hot, and its gradient that of the soft one (straight-through).
+
+    Raises:
+        TypeError: logits that are not floating point; ValueError: another temperature, or no such axis.
+    """
+    logits = _floating("gumbel_softmax", logits)
+    axis = one_axis("gumbel_softmax", axis, logits.ndim)
+    tau = divisor("gumbel_softmax", "tau", real("gumbel_softmax", "tau", tau, 0))
+    y = softmax((logits + _gumbel(logits)) / tau, axis)
+    if not flag("gumbel_softmax", "hard", hard):
+        return y
+    chosen = moveaxis(one_hot(argmax(y, axis), y.shape[axis], dtype=y.dtype), -1, axis)
+    return chosen + (y - y.detach())

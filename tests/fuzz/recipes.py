@@ -383,6 +383,7 @@ group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.pick(1, 2, 4, 4, 
                                                dtype=d.near(), kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag, scale=lambda: 0.5)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
+group("gumbel_softmax", lambda d: c(x := d.x(d.shape(1)), **d.some(tau=lambda: d.pick(0.5, 2, 10), axis=lambda: d.axis(x))))
 group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **reduction(d),
                                    **d.some(label_smoothing=lambda: 0.2)))
 group("nll_loss", lambda d: c(x := logits(d), labels(d, x), **reduction(d), **d.some(ignore_index=lambda: 0)))
@@ -428,6 +429,7 @@ group("conv2d", convolution(2), "F.")
 group("conv_transpose1d", convolution(1, True), "F.")
 group("conv_transpose2d", convolution(2, True), "F.")
 group("softmax log_softmax", lambda d: c(x := d.x(d.shape(1), dtype=d.near()), dim=d.axis(x)), "F.")
+group("gumbel_softmax", lambda d: c(x := d.x(d.shape(1)), **d.some(tau=lambda: d.pick(0.5, 2), dim=lambda: d.axis(x))), "F.")
 group("glu", lambda d: c(d.x((*d.shape(0, 2), 2 * d.int(1, 2))), **d.some(dim=lambda: -1)), "F.")
 group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5)), "F.")
 group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")),

@@ -23,7 +23,7 @@ GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_at
           "mg.interp", "mg.convolve", "mg.corrcoef"}  # and a variable's correlation with itself is 1 of numbers only
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.round",  # no central differences: almost equal singular values, jumps
          "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
-RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand"}
+RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand", "gumbel_softmax"}
 APART = {  # what treats samples apart: (the axis of samples, how many of the inputs have it)
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
                      "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),

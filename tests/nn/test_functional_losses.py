@@ -108,6 +108,11 @@ def test_attention_with_dropout():
     assert float(F.scaled_dot_product_attention(q, k, v)) == pytest.approx(1)
 
 
+def test_gumbel_softmax_along_an_axis():
+    one_hot = F.gumbel_softmax(ROWS, 0.5, hard=True, dim=0).numpy()
+    assert (one_hot.sum(0) == 1).all() and ((one_hot == 0) | (one_hot == 1)).all()
+
+
 # -- losses ----------------------------------------------------------------------------------------------------------
 
 REDUCTIONS = ["mean", "sum", "none"]

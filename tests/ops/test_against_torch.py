@@ -297,3 +297,40 @@ def test_conversion_between_floating_point_dtypes():
     for g, x, e in zip(mg.grad(y.sum(), xs), xs, torch.autograd.grad(u.sum(), ts)):
         assert g.dtype == x.dtype
         np.testing.assert_allclose(g.numpy(), e.numpy(), rtol=2e-3)
+
+
+@examples(30)
+def test_gumbel_softmax(data, dtype):
+    """Of logits that are 0 it is softmax(noise), which tells the noise of any others after the same seed."""
+    shape = data.draw(shapes(min_ndim=1, min_side=1))
+    axis, tau = data.draw(st.integers(-len(shape), len(shape) - 1)), data.draw(st.sampled_from([0.5, 1, 3.0]))
+
+    def drawn(x, **settings):
+        mg.random.seed(1)
+        return mg.gumbel_softmax(x, axis=axis, **settings)
+
+    noise = np.log(drawn(np.zeros(shape)).numpy()).astype(dtype)
+    x = data.draw(arrays(shape)).astype(dtype)
+    compare(lambda x: drawn(x, tau=tau), lambda t: torch.softmax((t + torch.tensor(noise)) / tau, axis), [x], dtype)
+    xs = [mg.Tensor(x, requires_grad=True) for _ in range(2)]
+    soft, hard = drawn(xs[0], tau=tau), drawn(xs[1], tau=tau, hard=True)
+    assert hard.dtype == dtype and (np.sort(hard.numpy(), axis)[:] == np.sort(np.eye(shape[axis])[0].reshape(
+        [-1 if a == axis % len(shape) else 1 for a in range(len(shape))]), axis)).all()
+    np.testing.assert_array_equal(hard.argmax(axis).numpy(), soft.argmax(axis).numpy())
+    for y in (soft, hard):
+        (y * np.cos(np.arange(y.size)).reshape(shape)).sum().backward()
+    np.testing.assert_array_equal(xs[0].grad.numpy(), xs[1].grad.numpy())
+
+
+def test_gumbel_softmax_draws_classes_by_their_probability():
+    mg.random.seed(0)
+    logits = np.array([1.0, -np.inf, 0.0, -1.0, 2.0])
+    frequencies = mg.gumbel_softmax(np.tile(logits, (20_000, 1)), hard=True).numpy().mean(0)
+    np.testing.assert_allclose(frequencies, np.exp(logits) / np.exp(logits).sum(), atol=0.012)
+    assert np.isnan(mg.gumbel_softmax(np.array([0.0, np.nan]), hard=True).numpy()).all()
+    assert mg.nn.functional.gumbel_softmax(np.zeros((2, 3)), 2, True, dim=0).numpy().sum() == 3
+    for wrong, message in ((dict(tau=-1), "tau"), (dict(hard="yes"), "hard"), (dict(axis=2), "axis")):
+        with pytest.raises((TypeError, ValueError), match=f"gumbel_softmax: {message}"):
+            mg.gumbel_softmax(np.zeros((2, 3)), **wrong)
+    with pytest.raises(TypeError, match="gumbel_softmax: floating point"):
+        mg.gumbel_softmax([1, 2])

@@ -27,6 +27,7 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "normalize": ("eps", lambda eps: F.normalize(X, 1, eps=eps), 0, INFINITY),
     "leaky_relu": ("negative_slope", lambda s: mg.leaky_relu(X, s), -INFINITY, INFINITY),
     "elu": ("alpha", lambda alpha: mg.elu(X, alpha), -INFINITY, INFINITY),
+    "gumbel_softmax": ("tau", lambda tau: mg.gumbel_softmax(X, tau), 0, INFINITY),
     "softplus": ("beta", lambda beta: mg.softplus(X, beta), -INFINITY, INFINITY),
     "attention": ("scale", lambda s: mg.scaled_dot_product_attention(X, X, X, scale=s), -INFINITY, INFINITY),
     "packed_attention": ("scale", lambda s: mg.packed_attention(np.ones((1, 2, 3, 1, 2)), scale=s), -INFINITY, INFINITY),
