@@ -3,13 +3,13 @@ from ..ops.declare import missing_from as _missing_from
 from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
-    BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, DropPath, Dropout, ELU,
-    Embedding, Flatten, Fold, GELU, GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm, LeakyReLU,
-    Linear, MaxPool1d, MaxPool2d, Mish, PReLU, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SiLU,
-    Sigmoid, Softmax, Softplus, Tanh, Unfold, Upsample, WeightNorm, ZeroPad2d)
+    BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, CosineSimilarity, DropPath,
+    Dropout, ELU, Embedding, Flatten, Fold, GELU, GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm,
+    LeakyReLU, Linear, MaxPool1d, MaxPool2d, Mish, PReLU, PairwiseDistance, PixelShuffle, RMSNorm, ReLU, ReLU6,
+    ReflectionPad2d, ReplicationPad2d, SiLU, Sigmoid, Softmax, Softplus, Tanh, Unfold, Upsample, WeightNorm, ZeroPad2d)
 from .losses import (
-    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
-    TripletMarginLoss)
+    BCELoss, BCEWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss, HuberLoss,
+    KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)
 from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,

@@ -9,10 +9,11 @@ from .. import backend, fused, ops
 from ..ops import geometry, loss
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
-    binary_cross_entropy, binary_cross_entropy_with_logits, dropout, elu, fold, gelu, group_norm, hardswish, huber_loss,
-    interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid, max_pool1d, max_pool2d, mish, mse_loss,
-    nll_loss, pixel_shuffle, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh,
-    triplet_margin_loss, unfold)
+    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, dropout, elu, fold, gaussian_nll_loss,
+    gelu, group_norm, hardswish, hinge_embedding_loss, huber_loss, interpolate, kl_div, l1_loss, layer_norm, leaky_relu,
+    linear, logsigmoid, margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, pixel_shuffle,
+    poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, tanh, triplet_margin_loss,
+    unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..tensor import Tensor, as_tensor
 
@@ -86,6 +87,12 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle along `dim`: `minigrad.cosine_similarity`."""
     return ops.cosine_similarity(x1, x2, axis=dim, eps=eps)
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """|x1 - x2 + eps|_p along the last axis, p from 0 to infinity; x1 and x2 broadcast. Of all pairs: `minigrad.cdist`."""
+    p = p if p == np.inf else geometry.real("pairwise_distance", "p", p, 0)
+    return ops.norm(ops.subtract(x1, x2) + geometry.real("pairwise_distance", "eps", eps, 0), p, -1, keepdim)
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

@@ -480,6 +480,30 @@ class WeightNorm(Module):
             del self.layer.weight
 
 
+# -- similarity ------------------------------------------------------------------------------------------------------
+
+
+class CosineSimilarity(Module):
+    """`cosine_similarity` of two Tensors along `dim`."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8):
+        (self.dim,), self.eps = sizes(self, -2**63, dim=dim), real("CosineSimilarity", "eps", eps, 0)
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return F.cosine_similarity(x1, x2, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """`functional.pairwise_distance` of two Tensors along the last axis."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
+        self.p = p if isinstance(p, float) and p == math.inf else real("PairwiseDistance", "p", p, 0)
+        self.eps, self.keepdim = real("PairwiseDistance", "eps", eps, 0), keepdim
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return F.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)
+
+
 # -- activations and dropout -----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@
 import numpy as np
 
 from ..ops.geometry import divisor, one_of, real, whole
-from ..tensor import Tensor, TensorLike, asarray
+from ..tensor import Tensor, TensorLike, asarray, flag
 from . import functional as F
 from .module import Module
 
@@ -156,3 +156,56 @@ class TripletMarginLoss(_Loss):
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, reduction=self.reduction)
+
+
+class MarginRankingLoss(_Loss):
+    """max(margin - target (input1 - input2), 0), the target 1 or -1."""
+
+    function = staticmethod(F.margin_ranking_loss)
+
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
+        self.margin = real(self._name, "margin", margin)
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return self.function(input1, input2, target, self.margin, reduction=self.reduction)
+
+
+class CosineEmbeddingLoss(MarginRankingLoss):
+    """1 - cos(input1, input2) where the target is 1, max(cos(input1, input2) - margin, 0) where it is -1."""
+
+    function = staticmethod(F.cosine_embedding_loss)
+
+
+class HingeEmbeddingLoss(_Loss):
+    """The input, a distance, where the target is 1, max(margin - input, 0) where it is -1."""
+
+    def __init__(self, margin: float = 1.0, *, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
+        self.margin = real(self._name, "margin", margin)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.hinge_embedding_loss(input, target, self.margin, reduction=self.reduction)
+
+
+class GaussianNLLLoss(_Loss):
+    """(log(var) + (input - target)^2 / var) / 2, the variance at least `eps`; `full` adds log(2 pi) / 2."""
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
+        self.full, self.eps = flag(self._name, "full", full), divisor(self._name, "eps", real(self._name, "eps", eps, 0))
+
+    def forward(self, input: Tensor, target: Tensor, var: Tensor) -> Tensor:
+        return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
+
+
+class PoissonNLLLoss(_Loss):
+    """exp(input) - target input, or with log_input=False input - target log(input + eps); `full` adds log(target!), roughly."""
+
+    def __init__(self, log_input: bool = True, full: bool = False, *, eps: float = 1e-8, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
+        self.log_input, self.full = flag(self._name, "log_input", log_input), flag(self._name, "full", full)
+        self.eps = real(self._name, "eps", eps, 0)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.poisson_nll_loss(input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)

@@ -1,19 +1,22 @@
 """Losses. `reduction` is "mean" over what counts, "sum", or "none" for the loss of each sample or element."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..backend import is_float, xp
 from ..fused import Fused, rounded_like, upcast
-from ..tensor import Tensor, TensorLike, as_tensor, asarray
+from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
-from .geometry import one_of, real, whole
+from .geometry import divisor, one_of, real, whole
 from .index import take_along_axis
 from .linalg import norm
+from .normalization import cosine_similarity
 from .reduce import log_softmax, mean, softmax, sum
-from .shape import moveaxis
+from .shape import expand_dims, moveaxis
 
 
 def _checked(name, reduction):
@@ -42,6 +45,13 @@ def _fitting(name, argument, value, x):
     if len(shape) > x.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], x.shape[::-1])):
         raise ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the input's, {x.shape}")
     return value
+
+
+def _beside(name, argument, value, x):
+    """`value` as a Tensor that broadcasts to the shape of x; what is no floating point array in the dtype of x."""
+    floating = hasattr(value, "dtype") and is_float(value.dtype)
+    value = as_tensor(_fitting(name, argument, value, x))
+    return value if floating else value.astype(x.dtype)
 
 
 # -- classification --------------------------------------------------------------------------------------------------
@@ -226,6 +236,67 @@ def _log_from(p):
     return where(none, -100, maximum(log(where(none, 1, p)), -100))
 
 
+@operation
+def hinge_embedding_loss(input: TensorLike, target: TensorLike, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
+    """The distance `input` where the target is 1, max(margin - input, 0) where it is -1.
+
+    Args:
+        target: 1 or -1; broadcasts to the input's shape.
+
+    Raises:
+        ValueError: shapes do not fit; on the CPU also if the target holds other numbers.
+    """
+    x, margin = _as_float(input), real("hinge_embedding_loss", "margin", margin)
+    same = _same("hinge_embedding_loss", target, x)
+    return _reduced("hinge_embedding_loss", where(same, x, relu(margin - x)), reduction)
+
+
+@operation
+def cosine_embedding_loss(input1: TensorLike, input2: TensorLike, target: TensorLike, margin: float = 0.0, *,
+                          reduction: str = "mean") -> Tensor:
+    """1 - c where the target is 1, max(c - margin, 0) where it is -1, for c = `cosine_similarity` of both along the last axis.
+
+    Args:
+        input1, input2: (..., width), of one shape.
+        target: 1 or -1; broadcasts to (...).
+
+    Raises:
+        ValueError: shapes do not fit; on the CPU also if the target holds other numbers.
+    """
+    margin = real("cosine_embedding_loss", "margin", margin)
+    cosine = cosine_similarity(*_pair("cosine_embedding_loss", input1, input2))
+    same = _same("cosine_embedding_loss", target, cosine)
+    return _reduced("cosine_embedding_loss", where(same, 1 - cosine, relu(cosine - margin)), reduction)
+
+
+def _same(name, target, x):
+    """Where the target, which broadcasts to x, is 1 and not -1."""
+    target = _beside(name, "target", target, x)
+    if xp(target._array) is np and not ((target._array == 1) | (target._array == -1)).all():
+        raise ValueError(f"{name}: a target of 1 and -1 wanted, got {np.unique(target._array)}")
+    return target == 1
+
+
+@operation
+def margin_ranking_loss(input1: TensorLike, input2: TensorLike, target: TensorLike, margin: float = 0.0, *,
+                        reduction: str = "mean") -> Tensor:
+    """max(margin - target (input1 - input2), 0): input1 is to be larger where the target is 1, input2 where it is -1.
+
+    Its slope at 0 is 0.
+
+    Args:
+        input1, input2: of one shape.
+        target: broadcasts to that shape.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    margin = real("margin_ranking_loss", "margin", margin)
+    x1, x2 = _pair("margin_ranking_loss", _as_float(input1), input2)
+    target = _beside("margin_ranking_loss", "target", target, x1)
+    return _reduced("margin_ranking_loss", relu(margin - target * (x1 - x2)), reduction)
+
+
 # -- regression ------------------------------------------------------------------------------------------------------
 
 
@@ -313,3 +384,59 @@ def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: Tens
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))
     return _reduced("triplet_margin_loss", relu(near - far + margin), reduction)
+
+
+@operation
+def gaussian_nll_loss(input: TensorLike, target: TensorLike, var: TensorLike, full: bool = False, eps: float = 1e-6,
+                      reduction: str = "mean") -> Tensor:
+    """-log of the normal density of the target: (log(v) + (input - target)^2 / v) / 2 with v = max(var, eps).
+
+    Nix and Weigend 1994. The slope at var is that at v, below eps too, so that a variance that is too small can grow.
+
+    Args:
+        input: the means, of any shape.
+        target: of the same shape.
+        var: the variances, not negative: of the input's shape, or with 1 in place of axes, or without the last; or a number.
+        full: with log(2 pi) / 2.
+
+    Raises:
+        ValueError: shapes do not fit; `eps` is not above 0; on the CPU also if a variance is negative.
+    """
+    eps = divisor("gaussian_nll_loss", "eps", real("gaussian_nll_loss", "eps", eps, 0))
+    x, target = _pair("gaussian_nll_loss", _as_float(input), target)
+    if x.ndim and np.shape(asarray(var)) == x.shape[:-1]:
+        var = expand_dims(var, -1)
+    var = _beside("gaussian_nll_loss", "var", var, x)
+    if var.ndim not in (0, x.ndim):
+        raise ValueError(f"gaussian_nll_loss: var of the input's shape {x.shape}, or that without the last axis, wanted, got "
+                         f"{var.shape}")
+    if xp(var._array) is np and (var._array < 0).any():
+        raise ValueError(f"gaussian_nll_loss: var holds negative numbers, down to {np.nanmin(var._array):g}")
+    v = where(var < eps, eps + (var - var.detach()), var)
+    losses = 0.5 * (log(v) + square(x - target) / v)
+    if flag("gaussian_nll_loss", "full", full):
+        losses = losses + 0.5 * math.log(2 * math.pi)
+    return _reduced("gaussian_nll_loss", losses, reduction)
+
+
+@operation
+def poisson_nll_loss(input: TensorLike, target: TensorLike, log_input: bool = True, full: bool = False, *, eps: float = 1e-8,
+                     reduction: str = "mean") -> Tensor:
+    """-log of the Poisson probability of the target t, without log(t!): exp(input) - t input.
+
+    Args:
+        input: logarithms of the means; with log_input=False the means m themselves: m - t log(m + eps).
+        target: of the same shape.
+        full: with log(t!) by Stirling's formula, t log(t) - t + log(2 pi t) / 2, where t > 1.
+
+    Raises:
+        ValueError: shapes do not fit, or `eps` is negative.
+    """
+    eps = real("poisson_nll_loss", "eps", eps, 0)
+    x, t = _pair("poisson_nll_loss", _as_float(input), target)
+    losses = exp(x) - t * x if flag("poisson_nll_loss", "log_input", log_input) else x - t * log(x + eps)
+    if flag("poisson_nll_loss", "full", full):
+        many = t > 1
+        t = where(many, t, 1)
+        losses = losses + where(many, t * log(t) - t + 0.5 * log(2 * math.pi * t), 0)
+    return _reduced("poisson_nll_loss", losses, reduction)

@@ -365,6 +365,11 @@ def two_alike(low=-3, high=3, low2=-3, high2=3, **settings):
     return recipe
 
 
+def signs(d, shape):
+    """1 and -1."""
+    return Array(tuple(shape), "int64", 1, 2, whole=True, special=tuple((i, -1) for i in range(d.int(0, 5))), role="constant")
+
+
 def unit(inputs, size, gates=3):
     n = gates * size
     return lambda d: [d.x(s, dtype=d.near()) for s in ((n, inputs), (n, size), (n,), (n,))]
@@ -397,6 +402,15 @@ group("smooth_l1_loss", two_alike(beta=(0.5, 2, 0)))
 group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype),
                                          **d.some(
     margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
+group("margin_ranking_loss", lambda d: c(x := d.x(), d.x(x.shape, dtype=x.dtype), signs(d, x.shape), **reduction(d),
+                                         **d.some(margin=lambda: d.pick(0.5, -0.3))))
+group("hinge_embedding_loss", lambda d: c(x := d.x(), signs(d, x.shape), **reduction(d), **d.some(margin=lambda: d.pick(0.5, 2))))
+group("cosine_embedding_loss", lambda d: c(x := d.x(d.shape(1, 2, low=1)), d.x(x.shape, dtype=x.dtype), signs(d, x.shape[:-1]),
+                                           **reduction(d), **d.some(margin=lambda: 0.3)))
+group("gaussian_nll_loss", lambda d: c(x := d.x(d.shape(1)), d.x(x.shape, dtype=x.dtype), d.x(
+    d.pick(x.shape, x.shape[:-1], (*x.shape[:-1], 1)), 0.3, 2, dtype=x.dtype), **reduction(d), **d.some(full=d.flag)))
+group("poisson_nll_loss", lambda d: c(x := d.x(low=0.2, high=2), d.x(x.shape, 1.5, 6, dtype=x.dtype), **reduction(d),
+                                      **d.some(log_input=d.flag, full=d.flag)))
 group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
 group("rnn_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2, 1)(d),
                               **d.some(nonlinearity=lambda: d.pick("tanh", "relu"))))
@@ -435,6 +449,8 @@ group("one_hot", lambda d: c(d.indices(d.shape(), 3, 0), d.int(3, 5)), "F.")
 group("normalize", lambda d: c(x := d.x(d.shape(2, low=1)), **d.some(p=lambda: d.pick(1, 2, 3, float("inf")),
     dim=lambda: d.axis(x))), "F.")
 group("cosine_similarity", lambda d: c(x := d.x(d.shape(2, low=1)), d.x(x.shape), **d.some(dim=lambda: d.axis(x))), "F.")
+group("pairwise_distance", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(d.partner(x.shape), dtype=x.dtype), **d.some(
+    p=lambda: d.pick(1, 2.0, 3, math.inf), keepdim=d.flag)), "F.")
 group("embedding", RECIPES["mg.embedding"], "F.")
 group("pad", lambda d: c(d.x((d.int(1, 2), d.int(1, 3), d.int(3, 4), d.int(3, 4))),
                          tuple(d.int(0, 2) for _ in range(d.pick(2, 4))),
@@ -457,6 +473,10 @@ def layer(inputs, *args, always={}, **settings):
 
 def of(*shapes, low=-3, high=3):
     return lambda d: [d.x(d.pick(*shapes), low, high, dtype="float32", kind="nice" if d.kind == "whole" else None)]
+
+
+def two_rows(d):
+    return [d.x((2, 3), dtype="float32") for _ in range(2)]
 
 
 ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
@@ -506,6 +526,14 @@ CHOICES = {
                                        reduction=["mean", "sum", "none"]),
     "CrossEntropyLoss NLLLoss": layer(lambda d: [d.x((2, 3), dtype="float32"), d.indices((2,), 3, 0)],
                                       reduction=["mean", "sum", "none"]),
+    "MarginRankingLoss": layer(lambda d: [*two_rows(d), signs(d, (2, 3))], 0.25, reduction=["mean", "sum", "none"]),
+    "CosineEmbeddingLoss": layer(lambda d: [*two_rows(d), signs(d, (2,))], 0.25, reduction=["mean", "sum", "none"]),
+    "HingeEmbeddingLoss": layer(lambda d: [two_rows(d)[0], signs(d, (2, 3))], 1.5, reduction=["mean", "sum", "none"]),
+    "GaussianNLLLoss": layer(lambda d: [*two_rows(d), d.x(d.pick((2, 3), (2, 1), (2,)), 0.3, 2, dtype="float32")], full=[True],
+                             eps=[0.01], reduction=["mean", "sum", "none"]),
+    "PoissonNLLLoss": layer(lambda d: [d.x((2, 3), 0.2, 2, dtype="float32"), d.x((2, 3), 1.5, 6, dtype="float32")],
+                            log_input=[False], full=[True], reduction=["mean", "sum", "none"]),
+    "CosineSimilarity": layer(two_rows, dim=[0, -1], eps=[0.1]), "PairwiseDistance": layer(two_rows, p=[1.0, 3.0], keepdim=[True]),
     "TripletMarginLoss": layer(lambda d: [d.x((2, 3), dtype="float32") for _ in range(3)], margin=[0.5], p=[1.0, 3.0],
                                reduction=["sum", "none"])}
 for words, recipe in CHOICES.items():

@@ -71,6 +71,7 @@ FUNCTIONS = {
     "embedding": (lambda F, i, w: F.embedding(i, w, padding_idx=1), rng.integers(0, 3, (4, 2)), W["linear"]),
     "normalize": (lambda F, x: F.normalize(x), ROWS), "normalize_1": (lambda F, x: F.normalize(x, p=1, dim=0, eps=1e-6), ROWS),
     "cosine_similarity": (lambda F, x, y: F.cosine_similarity(x, y, dim=0), ROWS, PROBABILITIES),
+    "pairwise_distance": (lambda F, x, y: F.pairwise_distance(x, y, p=3.0, keepdim=True), ROWS, PROBABILITIES),
     "pad": (lambda F, x: F.pad(x, (1, 2, 0, 3), value=2.0), IMAGES), "pad_none": (lambda F, x: F.pad(x, ()), IMAGES),
     "pad_reflect": (lambda F, x: F.pad(x, (1, 2, 3, 0), mode="reflect"), IMAGES),
     "pad_circular": (lambda F, x: F.pad(x, (1, 2), "circular"), IMAGES[0]),
@@ -115,13 +116,17 @@ def test_gumbel_softmax_along_an_axis():
 
 # -- losses ----------------------------------------------------------------------------------------------------------
 
-REDUCTIONS = ["mean", "sum", "none"]
+REDUCTIONS, SIGNS = ["mean", "sum", "none"], np.sign(ROWS).astype(int)
 PAIRS = {
     "MSELoss": ({}, ROWS, PROBABILITIES), "L1Loss": ({}, ROWS, PROBABILITIES),
     "HuberLoss": (dict(delta=0.5), ROWS, PROBABILITIES),
     "BCELoss": (dict(weight=PROBABILITIES[0]), PROBABILITIES, PROBABILITIES[::-1].copy()),
     "BCEWithLogitsLoss": (dict(weight=PROBABILITIES[0], pos_weight=PROBABILITIES[1]), ROWS, PROBABILITIES),
-    "KLDivLoss": (dict(log_target=True), ROWS, PROBABILITIES)}
+    "KLDivLoss": (dict(log_target=True), ROWS, PROBABILITIES),
+    "MarginRankingLoss": (dict(margin=0.5), ROWS, PROBABILITIES, SIGNS), "HingeEmbeddingLoss": (dict(margin=0.5), ROWS, SIGNS),
+    "CosineEmbeddingLoss": (dict(margin=0.1), ROWS, PROBABILITIES, SIGNS[:, 0]),
+    "GaussianNLLLoss": (dict(full=True, eps=0.3), ROWS, ROWS[::-1].copy(), PROBABILITIES),
+    "PoissonNLLLoss": (dict(full=True), ROWS, 4 * PROBABILITIES)}
 
 
 def both(name, **settings):
@@ -176,6 +181,18 @@ def test_errors(call, error, message):
     (lambda: F.selu(np.array([1, 2])), "selu: floating point"), (lambda: F.smooth_l1_loss(ROWS, ROWS[:, :1]), "smooth_l1_loss: input"),
     (lambda: F.smooth_l1_loss(ROWS, ROWS, beta=float("nan")), "smooth_l1_loss: beta"),
     (lambda: F.huber_loss(ROWS, ROWS, delta=float("nan")), "huber_loss: delta"),
+    (lambda: F.margin_ranking_loss(ROWS, ROWS[0], 1), "margin_ranking_loss: input"),
+    (lambda: F.margin_ranking_loss(ROWS, ROWS, np.ones(5)), "margin_ranking_loss: target"),
+    (lambda: F.hinge_embedding_loss(ROWS, np.zeros(8)), "hinge_embedding_loss: a target of 1 and -1 wanted, got .0"),
+    (lambda: F.cosine_embedding_loss(ROWS, ROWS, np.ones((5, 1))), "cosine_embedding_loss: target"),
+    (lambda: F.cosine_embedding_loss(ROWS, ROWS, [1, 1, 1, 1, 0]), "cosine_embedding_loss: a target"),
+    (lambda: F.gaussian_nll_loss(ROWS, ROWS, -1.0), "gaussian_nll_loss: var holds negative numbers, down to -1"),
+    (lambda: F.gaussian_nll_loss(ROWS, ROWS, np.ones(8)), "gaussian_nll_loss: var of the input's shape"),
+    (lambda: F.gaussian_nll_loss(ROWS, ROWS, 1, eps=0), "gaussian_nll_loss: eps"),
+    (lambda: F.gaussian_nll_loss(ROWS, ROWS, 1, "full"), "gaussian_nll_loss: full"),
+    (lambda: F.poisson_nll_loss(ROWS, ROWS[:1]), "poisson_nll_loss: input"),
+    (lambda: F.poisson_nll_loss(ROWS, ROWS, reduction="avg"), "poisson_nll_loss: reduction"),
+    (lambda: F.pairwise_distance(ROWS, ROWS, "2"), "pairwise_distance: p"),
     (lambda: F.one_hot(np.array([0]), 2.5), "one_hot: num_classes"), (lambda: F.one_hot(np.zeros(0, int), -1), "one_hot: num_classes")])
 def test_a_refusal_names_the_function_that_was_called(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -186,3 +203,25 @@ def test_a_refusal_names_the_function_that_was_called(call, message):
 @pytest.mark.parametrize("weight", [None, np.ones(3)])
 def test_cross_entropy_of_no_rows_is_nan_without_a_warning(weight):
     assert np.isnan(F.cross_entropy(mg.Tensor(np.zeros((0, 3))), np.zeros(0, int), weight).item())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_plain_numbers_and_whole_targets_leave_the_losses_their_dtype(dtype):
+    x, y = ROWS.astype(dtype), PROBABILITIES.astype(dtype)
+    for loss in (F.margin_ranking_loss(x, y, 1), F.margin_ranking_loss(x, y, 1.0, 0.5), F.hinge_embedding_loss(x, SIGNS),
+                 F.cosine_embedding_loss(x, y, [1.0, -1.0, 1.0, 1.0, 1.0]), F.gaussian_nll_loss(x, y, 1), F.gaussian_nll_loss(x, y, 0.5),
+                 F.gaussian_nll_loss(x, y, [[1.0]], True), F.poisson_nll_loss(x, SIGNS, full=True), F.pairwise_distance(x, y)):
+        assert loss.dtype == dtype
+
+
+def test_a_nan_stays_in_the_rows_where_it_is():
+    spoiled = ROWS.copy()
+    spoiled[1, 2] = np.nan
+    for f in (lambda x: F.margin_ranking_loss(x, PROBABILITIES, SIGNS, reduction="none"),
+              lambda x: F.hinge_embedding_loss(x, SIGNS, reduction="none"), lambda x: F.poisson_nll_loss(x, PROBABILITIES, reduction="none"),
+              lambda x: F.gaussian_nll_loss(x, PROBABILITIES, PROBABILITIES, reduction="none"),
+              lambda x: F.cosine_embedding_loss(x, PROBABILITIES, SIGNS[:, 0], reduction="none"),
+              lambda x: F.pairwise_distance(x, PROBABILITIES)):
+        lost = np.isnan(f(spoiled).numpy())
+        assert lost.sum() == 1 and lost[1].any()
+        np.testing.assert_array_equal(f(spoiled).numpy()[~lost], f(ROWS).numpy()[~lost])

@@ -299,6 +299,40 @@ def test_conversion_between_floating_point_dtypes():
         np.testing.assert_allclose(g.numpy(), e.numpy(), rtol=2e-3)
 
 
+LOSSES = {  # of two Tensors of one shape, and of 1 and -1
+    "margin_ranking_loss": lambda f, x, y, signs: lambda **s: f(x, y, signs, margin=0.4, **s),
+    "hinge_embedding_loss": lambda f, x, y, signs: lambda **s: f(x - y, signs, margin=0.3, **s),
+    "cosine_embedding_loss": lambda f, x, y, signs: lambda **s: f(x, y, signs[..., 0], margin=0.2, **s),
+    "gaussian_nll_loss": lambda f, x, y, signs: lambda **s: f(x, y, x**2 + 1e-3, full=True, eps=0.5, **s),
+    "gaussian_nll_loss, one variance a row": lambda f, x, y, signs: lambda **s: f(x, y, y[..., 0] ** 2, **s),
+    "gaussian_nll_loss, one variance a column": lambda f, x, y, signs: lambda **s: f(x, y, y[:1] ** 2, **s),
+    "poisson_nll_loss": lambda f, x, y, signs: lambda **s: f(x, y**2, full=True, **s),
+    "poisson_nll_loss, of means": lambda f, x, y, signs: lambda **s: f(x**2, y**2, log_input=False, full=True, eps=1e-3, **s)}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@examples(6)
+def test_losses_of_two(name, reduction, data, dtype):
+    least = 2 if name.endswith("column") else 1
+    shape = (data.draw(st.integers(int(reduction == "mean" or least == 2), 3)), data.draw(st.integers(least, 4)))
+    inputs = [data.draw(arrays(shape)) for _ in range(2)]
+    signs = np.sign(data.draw(arrays(shape)))
+    function = name.partition(",")[0]
+    compare(lambda x, y: LOSSES[name](getattr(mg, function), x, y, signs.astype(int))(reduction=reduction),
+            lambda x, y: LOSSES[name](getattr(F, function), x, y, torch.tensor(signs.astype(int)))(reduction=reduction),
+            inputs, dtype)
+
+
+@examples(40)
+def test_pairwise_distance(data, dtype):
+    shape = data.draw(shapes(min_ndim=1, min_side=1))
+    inputs = [data.draw(arrays(shape)), data.draw(arrays(data.draw(st.sampled_from([shape, (1,) * len(shape), shape[-1:]]))))]
+    settings = dict(p=data.draw(st.sampled_from([1, 2.0, 3.5, np.inf])), keepdim=data.draw(st.booleans()))
+    compare(lambda x, y: mg.nn.functional.pairwise_distance(x, y, **settings), lambda x, y: F.pairwise_distance(x, y, **settings),
+            inputs, dtype)
+
+
 @examples(30)
 def test_gumbel_softmax(data, dtype):
     """Of logits that are 0 it is softmax(noise), which tells the noise of any others after the same seed."""

@@ -37,6 +37,12 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "smooth_l1_loss": ("beta", lambda beta: mg.smooth_l1_loss(X, X, beta=beta), 0, INFINITY),
     "triplet margin": ("margin", lambda margin: mg.triplet_margin_loss(X, X, X, margin), -INFINITY, INFINITY),
     "triplet eps": ("eps", lambda eps: mg.triplet_margin_loss(X, X, X, eps=eps), 0, INFINITY),
+    "margin_ranking_loss": ("margin", lambda m: mg.margin_ranking_loss(X, X, 1, m), -INFINITY, INFINITY),
+    "cosine_embedding_loss": ("margin", lambda m: mg.cosine_embedding_loss(X, X, 1, m), -INFINITY, INFINITY),
+    "hinge_embedding_loss": ("margin", lambda m: mg.hinge_embedding_loss(X, 1, m), -INFINITY, INFINITY),
+    "gaussian_nll_loss": ("eps", lambda eps: mg.gaussian_nll_loss(X, X, 1, eps=eps), 0, INFINITY),
+    "poisson_nll_loss": ("eps", lambda eps: mg.poisson_nll_loss(X, X, eps=eps), 0, INFINITY),
+    "pairwise_distance": ("eps", lambda eps: F.pairwise_distance(X, X, eps=eps), 0, INFINITY),
     "Dropout": ("p", nn.Dropout, 0, 1), "DropPath": ("p", nn.DropPath, 0, 1),
     "BatchNorm1d eps": ("eps", lambda eps: nn.BatchNorm1d(3, eps), 0, INFINITY),
     "BatchNorm2d momentum": ("momentum", lambda m: nn.BatchNorm2d(3, momentum=m), 0, 1),
@@ -153,7 +159,7 @@ def test_no_module_is_made_of_numbers_that_are_none(name):
             if wrong == -3 and (argument.endswith("dim") or argument in (
                     "alpha", "init", "padding_idx", "margin", "ignore_index") or (name, argument) == ("Softplus", "beta")):
                 continue
-            if wrong == INFINITY and (name, argument) == ("TripletMarginLoss", "p") or argument == "value" and wrong in (
+            if wrong == INFINITY and argument == "p" and name in ("TripletMarginLoss", "PairwiseDistance") or argument == "value" and wrong in (
                     INFINITY, -INFINITY, -3):
                 continue
             with pytest.raises(ValueError) as error:
