@@ -4,18 +4,19 @@ from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
     BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, CosineSimilarity, DropPath,
-    Dropout, ELU, Embedding, Flatten, Fold, GELU, GroupNorm, Hardswish, Identity, InstanceNorm1d, InstanceNorm2d, LayerNorm,
-    LeakyReLU, Linear, MaxPool1d, MaxPool2d, Mish, PReLU, PairwiseDistance, PixelShuffle, RMSNorm, ReLU, ReLU6,
-    ReflectionPad2d, ReplicationPad2d, SiLU, Sigmoid, Softmax, Softplus, Tanh, Unfold, Upsample, WeightNorm, ZeroPad2d)
+    Dropout, Dropout2d, ELU, Embedding, Flatten, Fold, GELU, GLU, GroupNorm, Hardswish, Hardtanh, Identity, InstanceNorm1d,
+    InstanceNorm2d, LayerNorm, LeakyReLU, Linear, LogSigmoid, LogSoftmax, MaxPool1d, MaxPool2d, Mish, PReLU,
+    PairwiseDistance, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SELU, SiLU, Sigmoid, Softmax,
+    Softplus, Softsign, Tanh, Unflatten, Unfold, Upsample, WeightNorm, ZeroPad2d)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss, HuberLoss,
     KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)
-from .module import Module, ModuleDict, ModuleList, Parameter, Sequential, functional_call
+from .module import Module, ModuleDict, ModuleList, Parameter, ParameterDict, ParameterList, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,
     WideResNet, efficientnet_lite, load_clip, load_encoder, load_published, load_text_encoder, published_state,
     resize_positions, resnet18, resnet50)
 from .recurrent import GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell
-from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoderLayer
+from .transformer import Attention, Mlp, MultiheadAttention, TransformerBlock, TransformerEncoder, TransformerEncoderLayer
 
 __getattr__ = _missing_from(__name__)

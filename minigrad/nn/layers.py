@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import divisor, LEAST, pair, real, same_padding, several, single, whole
+from ..ops.geometry import divisor, LEAST, one_axis, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
 from ..tensor import Tensor, as_tensor
 from . import functional as F, init
@@ -327,6 +327,34 @@ class Flatten(Module):
         return ops.flatten(x, self.start_dim, self.end_dim)
 
 
+class Unflatten(Module):
+    """The axis `dim` as several, of the lengths `unflattened_size`, one of which may be -1.
+
+    ValueError, when it is called, if the axis has not as many elements.
+    """
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
+        (self.dim,) = sizes(self, -2**63, dim=dim)
+        lengths = several(unflattened_size)
+        if not lengths:
+            raise ValueError(f"Unflatten: unflattened_size must be whole numbers, one for each axis, not {unflattened_size!r}")
+        self.unflattened_size = tuple(whole("Unflatten", "unflattened_size", n, -1) for n in lengths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
+        dim = one_axis("Unflatten", self.dim, x.ndim)
+        return x.reshape(*x.shape[:dim], *_lengths_of(x.shape[dim], self.unflattened_size), *x.shape[dim + 1:])
+
+
+def _lengths_of(n, lengths):
+    """Lengths whose product is n, in the place of one of -1 what is left. ValueError: there are none."""
+    known = math.prod(m for m in lengths if m != -1)
+    full = tuple(n // known if m == -1 and known else m for m in lengths)
+    if lengths.count(-1) > 1 or math.prod(full) != n:
+        raise ValueError(f"Unflatten: {n} elements do not divide into an axis for each of {lengths}")
+    return full
+
+
 # -- normalisation ---------------------------------------------------------------------------------------------------
 
 
@@ -575,6 +603,20 @@ class Softmax(Module):
         return ops.softmax(x, axis=self.dim)
 
 
+class LogSoftmax(Softmax):
+    """`log_softmax`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.log_softmax(x, axis=self.dim)
+
+
+class GLU(Softmax):
+    """`glu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.glu(x, axis=self.dim)
+
+
 class Dropout(Module):
     """`dropout` in training, nothing in evaluation."""
 
@@ -583,6 +625,13 @@ class Dropout(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, training=self.training)
+
+
+class Dropout2d(Dropout):
+    """`dropout2d` in training, nothing in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout2d(x, self.p, training=self.training)
 
 
 class DropPath(Module):
@@ -614,6 +663,38 @@ class Mish(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.mish(x)
+
+
+class SELU(Module):
+    """`selu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.selu(x)
+
+
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softsign(x)
+
+
+class LogSigmoid(Module):
+    """log(1 / (1 + exp(-x)))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.logsigmoid(x)
+
+
+class Hardtanh(Module):
+    """min(max(x, min_val), max_val)."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0):
+        self.min_val = real("Hardtanh", "min_val", min_val)
+        self.max_val = real("Hardtanh", "max_val", max_val, float(self.min_val))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.hardtanh(x, self.min_val, self.max_val)
 
 
 class ELU(Module):

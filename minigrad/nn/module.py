@@ -4,7 +4,7 @@ import operator
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -395,6 +395,62 @@ class ModuleList(_Container, list):
 
 class ModuleDict(_Container, dict):
     """A dict that is a Module. As an attribute of a Module a plain dict holds parts as well."""
+
+
+class ParameterList(ModuleList):
+    """A list of Parameters that is a Module; Tensors and arrays that it is made of, or that are added, become Parameters.
+
+    An item that is assigned takes the place of the old one as it is. TypeError for what is neither Tensor nor array.
+    """
+
+    def __init__(self, values: Iterable[TensorLike] = ()):
+        super().__init__(_parameter("ParameterList", value) for value in values)
+
+    def append(self, value: TensorLike) -> None:
+        super().append(_parameter("ParameterList", value))
+
+    def insert(self, i: int, value: TensorLike) -> None:
+        super().insert(i, _parameter("ParameterList", value))
+
+    def extend(self, values: Iterable[TensorLike]) -> None:
+        super().extend([_parameter("ParameterList", value) for value in values])
+
+    def __iadd__(self, values):
+        self.extend(values)
+        return self
+
+
+class ParameterDict(ModuleDict):
+    """A dict of Parameters that is a Module; Tensors and arrays under new keys become Parameters.
+
+    What is assigned to a key that exists takes the place of the old one as it is. TypeError for what is neither Tensor nor array.
+    """
+
+    def __init__(self, *values: Mapping[str, TensorLike], **more: TensorLike):
+        super().__init__()
+        self.update(*values, **more)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value if key in self else _parameter("ParameterDict", value))
+
+    def update(self, *values: Mapping[str, TensorLike], **more: TensorLike) -> None:
+        for key, value in dict(*values, **more).items():
+            self[key] = value
+
+    def setdefault(self, key: str, value: TensorLike) -> Parameter:
+        if key not in self:
+            self[key] = value
+        return self[key]
+
+    def __ior__(self, values):
+        self.update(values)
+        return self
+
+
+def _parameter(name, value):
+    if not isinstance(value, Tensor) and not backend.is_array(value):
+        raise TypeError(f"{name}: Parameters, Tensors or arrays wanted, not {type(value).__name__}")
+    return value if isinstance(value, Parameter) else Parameter(value)
 
 
 class Sequential(Module):

@@ -10,6 +10,7 @@ One block serves all models. All its matrices are `Linear` layers, under the sam
 These are also the names in checkpoints of vision Transformers. The classes with PyTorch's names are the same block, whose
 parameters state dicts call in_proj_weight, out_proj, linear1, ...
 """
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -207,3 +208,28 @@ class TransformerEncoderLayer(TransformerBlock):
             raise ValueError("TransformerEncoderLayer: sequences are (N, L, E), batch_first=True")
         super().__init__(d_model, nhead, dim_feedforward, activation, dropout=dropout, norm_first=norm_first,
                          eps=layer_norm_eps)
+
+
+class TransformerEncoder(Module):
+    """`num_layers` copies of a layer one after the other, and a norm last if there is one, with PyTorch's names of parts.
+
+    The copies start with the same numbers. Called it passes its arguments on to each layer, as `TransformerBlock` takes them: a
+    bool mask is True where a query sees a key, not as in PyTorch's.
+
+    Args:
+        encoder_layer: a `TransformerEncoderLayer`, or another block (N, L, dim) to the same.
+        norm: None, or a Module for the result of the last layer.
+    """
+
+    def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
+        (num_layers,) = sizes(self, 1, num_layers=num_layers)
+        for name, part in (("encoder_layer", encoder_layer), ("norm", norm)):
+            if not isinstance(part, Module) and (part is not None or name != "norm"):
+                raise TypeError(f"TransformerEncoder: {name} is a Module, not {type(part).__name__}")
+        self.layers, self.norm = [copy.deepcopy(encoder_layer) for _ in range(num_layers)], norm
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+        """(N, L, dim) to the same; the mask and `is_causal` as of `Attention`."""
+        for layer in self.layers:
+            x = layer(x, mask, is_causal=is_causal)
+        return x if self.norm is None else self.norm(x)

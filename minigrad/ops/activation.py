@@ -122,6 +122,14 @@ def relu6(x: TensorLike) -> Tensor:
 
 
 @operation
+def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """`x` limited to [min_val, max_val]; unlike that of `clip` its slope at the bounds is 0. ValueError if max_val < min_val."""
+    x, low = _floating("hardtanh", x), real("hardtanh", "min_val", min_val)
+    high = real("hardtanh", "max_val", max_val, float(low))
+    return where((x <= low) | (x >= high), clip(x.detach(), low, high), x)
+
+
+@operation
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
     x, alpha = _floating("elu", x), real("elu", "alpha", alpha)
@@ -233,14 +241,29 @@ def drop_path(x: TensorLike, p: float = 0.0, training: bool = True) -> Tensor:
 
     Stochastic depth (Huang et al. 2016, arXiv:1603.09382), applied to the branch of a residual block.
     """
-    x, p = _floating("drop_path", x), real("drop_path", "p", p, 0, 1)
+    return _dropped_as_wholes("drop_path", x, p, training, axes=1)
+
+
+@operation
+def dropout2d(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each channel of each of the images (N, C, H, W) or sequences (N, C, L) set to 0 as a whole with probability `p`.
+
+    The others are divided by 1 - p (Tompson et al. 2015, arXiv:1411.4280). ValueError if x has other axes.
+    """
+    if as_tensor(x).ndim not in (3, 4):
+        raise ValueError(f"dropout2d: images (N, C, H, W) or sequences (N, C, L) wanted, got shape {as_tensor(x).shape}")
+    return _dropped_as_wholes("dropout2d", x, p, training, axes=2)
+
+
+def _dropped_as_wholes(name, x, p, training, axes):
+    """What the first axes of x count, each dropped or kept with all its elements."""
+    x, p = _floating(name, x), real(name, "p", p, 0, 1)
     if not training or p == 0:
         return x
     if p == 1:
         return _nothing_of(x)
-    keep, scale = _keep_mask(x._array, x.shape[:1] + (1,) * (x.ndim - 1), p)
+    keep, scale = _keep_mask(x._array, x.shape[:axes] + (1,) * (x.ndim - axes), p)
     return where(Tensor(keep), x * scale, 0)
-
 
 
 # -- a class drawn ---------------------------------------------------------------------------------------------------

@@ -387,6 +387,8 @@ group("scaled_dot_product_attention", lambda d: attention(d, more=True))
 group("packed_attention", lambda d: c(x := d.x((d.int(1, 2), d.pick(1, 2, 4, 4, 66), 3, d.int(1, 2), d.int(1, 4)),
                                                dtype=d.near(), kind="nice"), **d.some(
     attn_mask=lambda: d.mask((x.shape[1], x.shape[1])), is_causal=d.flag, scale=lambda: 0.5)))
+group("hardtanh", lambda d: c(d.x(d.big()), **d.some(min_val=lambda: d.pick(-1, -0.25), max_val=lambda: d.pick(0.5, 2))))
+group("dropout2d", lambda d: c(d.x((d.int(0, 3), d.int(1, 3), *d.shape(1, 2))), **d.some(p=lambda: d.pick(0, 0.4, 1), training=d.flag)))
 group("dropout drop_path", lambda d: c(d.x(), **d.some(p=lambda: d.pick(0, 0.4, 1, 0.999), training=d.flag)))
 group("gumbel_softmax", lambda d: c(x := d.x(d.shape(1)), **d.some(tau=lambda: d.pick(0.5, 2, 10), axis=lambda: d.axis(x))))
 group("cross_entropy", lambda d: c(x := logits(d), d.pick(labels(d, x), d.x(x.shape, 0, 1, dtype=x.dtype)), **reduction(d),
@@ -482,10 +484,11 @@ def two_rows(d):
 ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
     (0, 4, 5, 5))
 CHOICES = {
-    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh": layer(ANY), "GELU": layer(ANY, approximate=["none", "tanh"]),
+    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid": layer(ANY), "GELU": layer(ANY, approximate=["none", "tanh"]),
     "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
     "Softplus": layer(ANY, beta=[0.5, 3]),
-    "Softmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
+    "Hardtanh": layer(ANY, min_val=[-0.5], max_val=[0.25, 2]), "GLU": layer(IMAGES, 1), "Unflatten": layer(IMAGES, 1, (2, -1)),
+    "Dropout2d": layer(IMAGES, p=[0.0, 1.0]), "Softmax LogSoftmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
     "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), (1, 2, 0, 2)),
     "ConstantPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), 2, 0.5),
     "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
@@ -515,6 +518,7 @@ CHOICES = {
     "Attention": layer(of((2, 3, 4)), 4, 2, bias=[False]), "Mlp": layer(of((2, 3, 4)), 4, 5, activation=["relu", "gelu"]),
     "TransformerBlock": layer(of((2, 3, 4)), 4, 2, 5, activation=["relu"], norm_first=[False]),
     "TransformerEncoderLayer": layer(of((2, 3, 4)), 4, 2, 5, 0.0, always={"batch_first": True}, norm_first=[True]),
+    "TransformerEncoder": layer(of((2, 3, 4)), Code("nn.TransformerEncoderLayer(4, 2, 5, 0.0, batch_first=True)"), 2),
     "MultiheadAttention": layer(lambda d: [d.x((2, 3, 4), dtype="float32", kind="nice")] * 3, 4, 2, bias=[False]),
     "ConvBlock": layer(of((2, 4, 4, 4)), 4, 3), "WeightNorm": layer(of((2, 3)), Code("nn.Linear(3, 2)")),
     "Sequential": layer(of((2, 3)), Code("nn.Linear(3, 2)"), Code("nn.ReLU()")),
@@ -605,7 +609,7 @@ ELSEWHERE = {  # what is fuzzed under another name
 MODELS = "BERT CLIPText Conv4 ConvLarge EfficientNetLite MAE ResNet VisionTransformer WideResNet efficientnet_lite resnet18 resnet50"
 LEFT_OUT = {
     **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
-    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
+    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.ParameterList", "nn.ParameterDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
     **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
     **dict.fromkeys(["nn.Preprocessing", "nn.load_encoder", "nn.resize_positions"], "takes files: nn/test_published.py"),
     "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",

@@ -23,7 +23,7 @@ GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_at
           "mg.interp", "mg.convolve", "mg.corrcoef"}  # and a variable's correlation with itself is 1 of numbers only
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.round",  # no central differences: almost equal singular values, jumps
          "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
-RANDOM = {"dropout", "drop_path", "Dropout", "DropPath", "randn", "rand", "gumbel_softmax"}
+RANDOM = {"dropout", "drop_path", "dropout2d", "Dropout2d", "Dropout", "DropPath", "randn", "rand", "gumbel_softmax"}
 APART = {  # what treats samples apart: (the axis of samples, how many of the inputs have it)
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
                      "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),
@@ -32,22 +32,22 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
                      " adaptive_avg_pool2d"
                      " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm"
                      " packed_attention"
-                     " rnn_cell gru_cell lstm_cell drop_path dropout".split()], (0, 1)),
+                     " rnn_cell gru_cell lstm_cell drop_path dropout dropout2d hardtanh".split()], (0, 1)),
     **dict.fromkeys([f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")], (0, 1)),
     **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
     **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),
     **dict.fromkeys([f"nn.{name}" for name in
-                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
+                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid Hardtanh GLU Unflatten Dropout2d GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
                      " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
                      " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell"
                      " InstanceNorm1d InstanceNorm2d PixelShuffle Unfold Fold LSTMCell RNNCell"
-                     " Attention Mlp TransformerBlock TransformerEncoderLayer WeightNorm Sequential".split()], (0, 1)),
+                     " Attention Mlp TransformerBlock TransformerEncoderLayer TransformerEncoder WeightNorm Sequential".split()], (0, 1)),
     **dict.fromkeys(["nn.GRU", "nn.LSTM", "nn.RNN"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
 STACKS = {  # whose samples are matrices
     f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
     "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}
-OTHERWISE = {"MultiheadAttention", "Embedding", "embedding",
+OTHERWISE = {"MultiheadAttention", "TransformerEncoder", "Embedding", "embedding",
              *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
 
 

@@ -46,6 +46,8 @@ FUNCTIONS = {
     "hardswish": (lambda F, x: F.hardswish(x), 3 * IMAGES), "logsigmoid": (lambda F, x: F.logsigmoid(x), 30 * IMAGES),
     "mish": (lambda F, x: F.mish(x), 30 * IMAGES), "relu6": (lambda F, x: F.relu6(x), 5 * IMAGES),
     "selu": (lambda F, x: F.selu(x), IMAGES), "glu": (lambda F, x: F.glu(x, dim=1), IMAGES),
+    "hardtanh": (lambda F, x: F.hardtanh(x, min_val=-0.3, max_val=1.2), IMAGES), "softsign": (lambda F, x: F.softsign(x), IMAGES),
+    "dropout2d": (lambda F, x: F.dropout2d(x, 0.5, training=False), IMAGES),
     "prelu": (lambda F, x, w: F.prelu(x, w), IMAGES, rng.uniform(0.1, 0.4, IMAGES.shape[1])),
     "nll_loss": (lambda F, x, i: F.nll_loss(F.log_softmax(x, dim=1), i, ignore_index=1, reduction="mean"), ROWS,
                  np.arange(len(ROWS)) % 3),

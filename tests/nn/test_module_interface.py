@@ -281,3 +281,52 @@ def test_a_fresh_process_warns_once():
             "for _ in range(3): net(x)\nnn.Linear(2, 3)(x)")
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.count("UserWarning") == 1
+
+
+def containers(n, tensor):
+    """A Module with Parameters in a list and a dict, some of which were added."""
+    class Net(n.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = n.ParameterList([n.Parameter(tensor([1.0, 2.0])), n.Parameter(tensor([3.0]))])
+            self.rows.append(n.Parameter(tensor([4.0])))
+            self.rows.extend([tensor([5.0])])
+            self.rows += [tensor([6.0])]
+            self.by_name = n.ParameterDict({"a": n.Parameter(tensor([7.0]))})
+            self.by_name["b"] = tensor([8.0])
+            self.by_name.update({"c": tensor([9.0])})
+            self.by_name.setdefault("d", tensor([10.0]))
+
+        def forward(self, x):
+            return x * sum(p.sum() for p in [*self.rows, *self.by_name.values()])
+
+    return Net()
+
+
+def test_lists_and_dicts_of_parameters_are_pytorchs():
+    ours, theirs = containers(nn, mg.Tensor), containers(torch.nn, torch.tensor)
+    assert [(name, p.tolist()) for name, p in ours.named_parameters()] == [(n, p.tolist()) for n, p in theirs.named_parameters()]
+    assert all(type(p) is nn.Parameter and p.requires_grad for p in ours.parameters()) and len(ours.parameters()) == 9
+    ours.load_state_dict({name: value.numpy() + 1 for name, value in theirs.state_dict().items()})
+    for net in (ours, copy.deepcopy(ours)):
+        net(2.0).backward()
+        assert [p.grad.tolist() for p in net.parameters()] == [[2.0] * p.size for p in net.parameters()]
+    x = mg.Tensor([3.0], requires_grad=True)
+    y = nn.functional_call(ours, {"rows.1": x, "by_name.b": 2 * x}, 1.0)
+    assert mg.grad(y, x).item() == 3 and type(ours.rows[1]) is type(ours.by_name["b"]) is nn.Parameter
+    ours.rows.insert(0, np.ones(2))
+    ours.by_name |= {"e": mg.ones(1)}
+    assert type(ours.rows[0]) is type(ours.by_name["e"]) is nn.Parameter and len(ours.rows[1:3].parameters()) == 2
+    assert [name for name, _ in nn.ParameterDict(a=mg.ones(1)).named_parameters()] == ["a"]
+
+
+@pytest.mark.parametrize("wrong", [1.0, [1.0], None, "a", nn.Linear(1, 1)], ids=lambda wrong: type(wrong).__name__)
+def test_lists_and_dicts_of_parameters_refuse_what_is_none(wrong):
+    rows, names = nn.ParameterList(), nn.ParameterDict()
+    for call in (lambda: nn.ParameterList([wrong]), lambda: rows.append(wrong), lambda: rows.extend([wrong]), lambda: rows.insert(0, wrong)):
+        with pytest.raises(TypeError, match="ParameterList: Parameters, Tensors or arrays wanted, not"):
+            call()
+    for call in (lambda: nn.ParameterDict(a=wrong), lambda: names.update(a=wrong), lambda: names.setdefault("a", wrong)):
+        with pytest.raises(TypeError, match="ParameterDict: Parameters, Tensors or arrays wanted, not"):
+            call()
+    assert not rows and not names

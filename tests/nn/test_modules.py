@@ -60,6 +60,11 @@ PAIRS = {
     "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES),
     "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES), "softplus": (lambda n: n.Softplus(2), IMAGES),
     "softmax": (lambda n: n.Softmax(1), IMAGES), "sigmoid": (lambda n: n.Sigmoid(), IMAGES),
+    "log_softmax": (lambda n: n.LogSoftmax(1), IMAGES), "glu": (lambda n: n.GLU(1), IMAGES), "glu_last": (lambda n: n.GLU(), SEQUENCES),
+    "log_sigmoid": (lambda n: n.LogSigmoid(), 30 * IMAGES), "selu": (lambda n: n.SELU(), IMAGES),
+    "softsign": (lambda n: n.Softsign(), IMAGES), "hardtanh": (lambda n: n.Hardtanh(-0.5, 0.7), IMAGES),
+    "hardtanh_at_its_bounds": (lambda n: n.Hardtanh(), np.array([-1.0, 1.0, -2.0, 2.0, 0.0, np.inf, -np.inf])),
+    "unflatten": (lambda n: n.Unflatten(1, (2, -1)), IMAGES), "unflatten_last": (lambda n: n.Unflatten(-1, [2, 2, 2]), SEQUENCES),
     "tanh": (lambda n: n.Tanh(), IMAGES)}
 
 
@@ -200,6 +205,58 @@ def test_transformer_layer_equals_pytorch(norm_first, activation):
     z, weights = ours(SEQUENCES, attn_mask=seen, need_weights=True)
     np.testing.assert_allclose(z.numpy(), y.detach().numpy(), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(weights.numpy().sum(-1), 1)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_transformer_encoder_equals_pytorch_and_takes_its_state(norm):
+    make = lambda n: n.TransformerEncoder(n.TransformerEncoderLayer(8, 2, 12, 0.0, batch_first=True), 3,
+                                          norm=n.LayerNorm(8) if norm else None)
+    ours, theirs = make(nn), make(torch.nn)
+    with torch.no_grad():  # copies start alike
+        for p in theirs.parameters():
+            p.add_(torch.tensor(rng.normal(size=tuple(p.shape)) / 5))
+    like_torch(ours, theirs)
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    check(ours, theirs, SEQUENCES)
+    causal = np.tril(np.ones((5, 5), bool))
+    expected = theirs(torch.tensor(SEQUENCES), mask=torch.tensor(~causal)).detach().numpy()
+    np.testing.assert_allclose(ours(SEQUENCES, mask=causal).numpy(), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ours(SEQUENCES, is_causal=True).numpy(), expected, rtol=1e-9, atol=1e-9)
+    fresh = make(nn)
+    assert fresh.layers[0].linear1.weight is not fresh.layers[1].linear1.weight
+    np.testing.assert_array_equal(fresh.layers[0].linear1.weight.numpy(), fresh.layers[2].linear1.weight.numpy())
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer, 2), TypeError, "TransformerEncoder: encoder_layer is a Module, not type"),
+    (lambda: nn.TransformerEncoder(nn.Identity(), 2, "norm"), TypeError, "TransformerEncoder: norm is a Module, not str"),
+    (lambda: nn.TransformerEncoder(nn.Identity(), 0), ValueError, "TransformerEncoder: num_layers"),
+    (lambda: nn.Unflatten(1, 4), ValueError, "Unflatten: unflattened_size must be"),
+    (lambda: nn.Unflatten(1, ()), ValueError, "Unflatten: unflattened_size must be"),
+    (lambda: nn.Unflatten(1, (2, -2)), ValueError, "Unflatten: unflattened_size must be"),
+    (lambda: nn.Unflatten(1, (3, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
+    (lambda: nn.Unflatten(1, (-1, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
+    (lambda: nn.Unflatten(4, (2, 2))(IMAGES), ValueError, "Unflatten: axis 4 is out of bounds"),
+    (lambda: nn.Hardtanh(1, -1), ValueError, "Hardtanh: max_val must be"), (lambda: mg.hardtanh([1, 2]), TypeError, "hardtanh: floating"),
+    (lambda: mg.hardtanh([1.0], 0, -1), ValueError, "hardtanh: max_val must be"),
+    (lambda: nn.Dropout2d(0.5)(np.ones((2, 3))), ValueError, r"dropout2d: images \(N, C, H, W\)")])
+def test_what_layers_of_pytorchs_names_refuse(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_dropout2d_drops_whole_channels():
+    mg.random.seed(0)
+    for shape in ((50, 40, 3, 2), (50, 40, 5)):
+        x = mg.Tensor(np.ones(shape, np.float32), requires_grad=True)
+        layer = nn.Dropout2d(0.25)
+        y = layer(x)
+        channels = y.numpy().reshape(50, 40, -1)
+        assert (channels == channels[..., :1]).all() and set(np.unique(channels)) == {0, np.float32(4 / 3)}
+        assert abs(channels.mean() - 1) < 0.1
+        y.sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+        assert layer.eval()(x) is x and not nn.Dropout2d(1.0)(x).numpy().any()
 
 
 def test_multihead_attention_across_and_with_prefix():

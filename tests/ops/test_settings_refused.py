@@ -28,6 +28,7 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "leaky_relu": ("negative_slope", lambda s: mg.leaky_relu(X, s), -INFINITY, INFINITY),
     "elu": ("alpha", lambda alpha: mg.elu(X, alpha), -INFINITY, INFINITY),
     "gumbel_softmax": ("tau", lambda tau: mg.gumbel_softmax(X, tau), 0, INFINITY),
+    "hardtanh": ("max_val", lambda most: mg.hardtanh(X, -1, most), -1, INFINITY),
     "softplus": ("beta", lambda beta: mg.softplus(X, beta), -INFINITY, INFINITY),
     "attention": ("scale", lambda s: mg.scaled_dot_product_attention(X, X, X, scale=s), -INFINITY, INFINITY),
     "packed_attention": ("scale", lambda s: mg.packed_attention(np.ones((1, 2, 3, 1, 2)), scale=s), -INFINITY, INFINITY),
@@ -139,7 +140,7 @@ NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kern
               dim=4, num_heads=2, hidden=4, embed_dim=4, d_model=4, nhead=2, layer=nn.Linear(2, 2),
               block=nn.models.resnet.BasicBlock, layers=(1, 1, 1, 1), width=4, num_classes=2, vocab_size=8, num_layers=1,
               intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2,
-              padding=1, value=0.5)
+              padding=1, value=0.5, unflattened_size=(2, 2), encoder_layer=nn.TransformerEncoderLayer(4, 2, 4))
 SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
          "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes
 MODULES = {name: module for name, module in vars(nn).items()
@@ -157,7 +158,7 @@ def test_no_module_is_made_of_numbers_that_are_none(name):
     for argument in numbers:
         for wrong in (np.nan, INFINITY, -INFINITY, "4", b"4", object(), 1j, -3 if "slope" not in argument else np.nan):
             if wrong == -3 and (argument.endswith("dim") or argument in (
-                    "alpha", "init", "padding_idx", "margin", "ignore_index") or (name, argument) == ("Softplus", "beta")):
+                    "alpha", "init", "padding_idx", "margin", "ignore_index", "min_val") or (name, argument) == ("Softplus", "beta")):
                 continue
             if wrong == INFINITY and argument == "p" and name in ("TripletMarginLoss", "PairwiseDistance") or argument == "value" and wrong in (
                     INFINITY, -INFINITY, -3):
