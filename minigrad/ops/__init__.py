@@ -2,6 +2,7 @@
 from . import numpy_protocol  # noqa: F401
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
+from .columns import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .create import *  # noqa: F403
 from .declare import PUBLIC
