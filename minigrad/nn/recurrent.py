@@ -20,16 +20,21 @@ class _Cell(Module):
         self.weight_ih, self.weight_hh = (uniform((rows, n), hidden_size) for n in (input_size, hidden_size))
         self.bias_ih, self.bias_hh = (uniform((rows,), hidden_size) if bias else None for _ in range(2))
 
-    def _rows(self, x):
-        """The input as a Tensor (N, input_size)."""
+    def _step(self, x, state, parts):
+        """The input (N, input_size) and the `parts` of the state as Tensors, and whether there was one input without N."""
         x, width = as_tensor(x), self.weight_ih.shape[1]
-        if x.ndim != 2 or x.shape[1] != width:
-            raise ValueError(f"{type(self).__name__}: an input (N, {width}) wanted, got shape {x.shape}")
-        return x
+        if x.ndim not in (1, 2) or x.shape[-1] != width:
+            raise ValueError(f"{type(self).__name__}: an input (N, {width}) or ({width},) wanted, got shape {x.shape}")
+        state = _states(self, x, (*x.shape[:-1], self.hidden_size), state, parts)
+        one = x.ndim == 1
+        return (x[None], [s[None] for s in state], one) if one else (x, state, one)
 
 
 class RNNCell(_Cell):
-    """One step of Elman's unit, `rnn_cell`: (N, input_size) and the state (N, hidden_size), zeros if None, to the next state."""
+    """One step of Elman's unit, `rnn_cell`: (N, input_size) and the state (N, hidden_size), zeros if None, to the next state.
+
+    All cells take a single input (input_size,), too, with states (hidden_size,).
+    """
 
     gates = 1
 
@@ -38,9 +43,9 @@ class RNNCell(_Cell):
         self.nonlinearity = one_of("RNNCell", "nonlinearity", nonlinearity, NONLINEARITIES)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        x = self._rows(x)
-        (h,) = _states(self, x, (x.shape[0], self.hidden_size), None if h is None else (h,), 1)
-        return ops.rnn_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
+        x, (h,), one = self._step(x, None if h is None else (h,), 1)
+        h = ops.rnn_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity)
+        return h[0] if one else h
 
 
 class GRUCell(_Cell):
@@ -49,9 +54,9 @@ class GRUCell(_Cell):
     gates = 3
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        x = self._rows(x)
-        (h,) = _states(self, x, (x.shape[0], self.hidden_size), None if h is None else (h,), 1)
-        return ops.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        x, (h,), one = self._step(x, None if h is None else (h,), 1)
+        h = ops.gru_cell(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return h[0] if one else h
 
 
 class LSTMCell(_Cell):
@@ -61,9 +66,9 @@ class LSTMCell(_Cell):
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(N, input_size) and the state (h, c), each (N, hidden_size) or zeros if None, to the next state (h', c')."""
-        x = self._rows(x)
-        h, c = _states(self, x, (x.shape[0], self.hidden_size), state, 2)
-        return ops.lstm_cell(x, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        x, (h, c), one = self._step(x, state, 2)
+        h, c = ops.lstm_cell(x, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return (h[0], c[0]) if one else (h, c)
 
 
 class _Recurrent(Module):
@@ -93,12 +98,15 @@ class _Recurrent(Module):
 
     def _run(self, x, state, parts):
         """The last layer's outputs, and the `parts` of the last states, each (num_layers directions, N, H)."""
-        x, width = as_tensor(x), self.weight_ih_l0.shape[1]
-        if x.ndim != 3 or x.shape[2] != width:
+        x, directions, width = as_tensor(x), len(self.suffixes), self.weight_ih_l0.shape[1]
+        if x.ndim not in (2, 3) or x.shape[-1] != width:
             raise ValueError(f"{type(self).__name__}: sequences of three axes wanted, "
-                             f"({'N, L' if self.batch_first else 'L, N'}, {width}), got shape {x.shape}")
+                             f"({'N, L' if self.batch_first else 'L, N'}, {width}), or one (L, {width}), got shape {x.shape}")
+        if x.ndim == 2:
+            state = _states(self, x, (self.num_layers * directions, self.hidden_size), state, parts)
+            y, last = self._run(x[None] if self.batch_first else x[:, None], [s[:, None] for s in state], parts)
+            return y[0] if self.batch_first else y[:, 0], [s[:, 0] for s in last]
         x = x.swapaxes(0, 1) if self.batch_first else x
-        directions = len(self.suffixes)
         shape = self.num_layers * directions, x.shape[1], self.hidden_size
         state = _states(self, x, shape, state, parts)
         last = []
@@ -118,7 +126,7 @@ class _Recurrent(Module):
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
         Args:
-            x: (L, N, input_size).
+            x: (L, N, input_size); or one sequence (L, input_size), and there is no N in what follows.
             h: (num_layers directions, N, hidden_size), the states at the start; zeros if None.
 
         Returns:
@@ -174,7 +182,7 @@ class LSTM(_Recurrent):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """
         Args:
-            x: (L, N, input_size).
+            x: (L, N, input_size); or one sequence (L, input_size), and there is no N in what follows.
             state: (h, c) at the start, each (num_layers directions, N, hidden_size); zeros if None.
 
         Returns:

@@ -231,11 +231,11 @@ def _check_locality(call, arrays, result):
 def _check_samples(call, arrays):
     """A number that is not finite, or the largest, in one sample or its cotangent leaves all other samples as they were."""
     axis, count = references.APART[call.name]
+    least = 3 if call.name in references.STACKS else 2 + axis
     axis = 0 if call.kwargs.get("batch_first") is True else axis
     values = [np.array(a.make()) for a in arrays]
     first = len(values) - len(Call("", then=call.then).arrays()) if call.then is not None else 0
     inputs = [i for i in range(first, min(first + count, len(values))) if arrays[i].role == "input"]
-    least = 3 if call.name in references.STACKS else 2 + axis
     if not inputs or any(values[i].ndim < least or values[i].shape[axis] < 2 or not is_float(values[i].dtype) or
                          not values[i].size or values[i].ndim != values[inputs[0]].ndim or  # one sample serves all
                          values[i].shape[axis] != values[inputs[0]].shape[axis] for i in inputs):

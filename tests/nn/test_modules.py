@@ -101,6 +101,32 @@ def test_lstm_cell_equals_pytorch():
     np.testing.assert_array_equal(nn.GRUCell(8, 3).double()(SEQUENCES[0]).shape, (5, 3))
 
 
+@pytest.mark.parametrize("settings", [{}, {"batch_first": True}, {"num_layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_one_sequence_without_a_batch_equals_pytorch(kind, settings):
+    ours, theirs = like_torch(getattr(nn, kind)(8, 3, **settings), getattr(torch.nn, kind)(8, 3, **settings))
+    check(ours, theirs, SEQUENCES[0], of=lambda y: y[0])
+    check(ours, theirs, SEQUENCES[0], of=lambda y: y[1][1] if kind == "LSTM" else y[1])
+    h = rng.normal(size=(settings.get("num_layers", 1) * (1 + settings.get("bidirectional", False)), 3))
+    state = lambda h: (h, 2 * h) if kind == "LSTM" else h
+    check(lambda x, h: ours(x, state(h))[0], lambda x, h: theirs(x, state(h))[0], SEQUENCES[0], h)
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_one_step_without_a_batch_equals_pytorch(kind):
+    ours, theirs = like_torch(getattr(nn, kind)(8, 3), getattr(torch.nn, kind)(8, 3))
+    last = lambda y: y[0] * y[1] if kind == "LSTMCell" else y
+    check(ours, theirs, SEQUENCES[0, 0], of=last)
+    state = lambda h: (h, 2 * h) if kind == "LSTMCell" else h
+    check(lambda x, h: last(ours(x, state(h))), lambda x, h: last(theirs(x, state(h))), SEQUENCES[0, 0], rng.normal(size=3))
+    for wrong in (np.zeros((1, 3)), np.zeros(4)):
+        with pytest.raises(ValueError, match=rf"{kind}: a .*state.* of shape .3,. wanted"):
+            ours(SEQUENCES[0, 0], state(wrong))
+    for wrong in (SEQUENCES, 1.0):
+        with pytest.raises(ValueError, match=rf"{kind}: an input .N, 8. or .8,. wanted"):
+            ours(wrong)
+
+
 def test_layers_that_refuse():
     for call, message in ((lambda: nn.RNN(8, 3, nonlinearity="sigmoid"), "RNN: nonlinearity is 'tanh' or 'relu', not 'sigmoid'"),
                           (lambda: nn.RNNCell(8, 3, nonlinearity=None), "RNNCell: nonlinearity is"),
@@ -145,7 +171,8 @@ def test_recurrent_dropout_and_errors():
     np.testing.assert_array_equal(net.eval()(x)[0].numpy(), net(x)[0].numpy())
     one = nn.GRU(8, 3, dropout=0.9).double()  # neither the input nor the last layer's outputs are dropped
     np.testing.assert_array_equal(one(x)[0].numpy(), one.eval()(x)[0].numpy())
-    for call, message in ((lambda: net(x[0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
+    for call, message in ((lambda: net(x[0, 0]), "sequences of three axes"), (lambda: net(x[:0]), "no steps"),
+                          (lambda: net(x[0], (np.zeros((2, 1, 3)),) * 2), "a pair of states of shape .2, 3. wanted"),
                           (lambda: net(x, (x[:, :1, :3],) * 2), "states of shape .2, 5, 3. wanted"),
                           (lambda: net(x, (np.zeros((2, 5, 3)),)), "a pair of states of shape .2, 5, 3. wanted, got ..2, 5, 3..")):
         with pytest.raises(ValueError, match=message):
