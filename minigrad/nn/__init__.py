@@ -9,8 +9,8 @@ from .layers import (
     PairwiseDistance, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SELU, SiLU, Sigmoid, Softmax,
     Softplus, Softsign, Tanh, Unflatten, Unfold, Upsample, WeightNorm, ZeroPad2d)
 from .losses import (
-    BCELoss, BCEWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss, HuberLoss,
-    KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)
+    BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss,
+    HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)
 from .module import Module, ModuleDict, ModuleList, Parameter, ParameterDict, ParameterList, Sequential, functional_call
 from .models import (
     BERT, CLIPText, Conv4, ConvBlock, ConvLarge, EfficientNetLite, Encoder, MAE, Preprocessing, ResNet, VisionTransformer,

@@ -209,3 +209,19 @@ class PoissonNLLLoss(_Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.poisson_nll_loss(input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)
+
+
+class CTCLoss(_Loss):
+    """-log of the probability of unaligned targets: `ctc_loss`.
+
+    Args:
+        blank: the class that stands for no label.
+        zero_infinity: an infinite loss, that of a target which is too long for its input, counts as 0, with gradient 0.
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
+        super().__init__(reduction=reduction)
+        self.blank, self.zero_infinity = whole(self._name, "blank", blank, 0), flag(self._name, "zero_infinity", zero_infinity)
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)

@@ -5,6 +5,7 @@ from .attention import *  # noqa: F403
 from .columns import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .create import *  # noqa: F403
+from .ctc import *  # noqa: F403
 from .declare import PUBLIC
 from .elementwise import *  # noqa: F403
 from .index import *  # noqa: F403

@@ -413,6 +413,15 @@ group("gaussian_nll_loss", lambda d: c(x := d.x(d.shape(1)), d.x(x.shape, dtype=
     d.pick(x.shape, x.shape[:-1], (*x.shape[:-1], 1)), 0.3, 2, dtype=x.dtype), **reduction(d), **d.some(full=d.flag)))
 group("poisson_nll_loss", lambda d: c(x := d.x(low=0.2, high=2), d.x(x.shape, 1.5, 6, dtype=x.dtype), **reduction(d),
                                       **d.some(log_input=d.flag, full=d.flag)))
+
+
+def unaligned(d):
+    """Log-probabilities that are none of a softmax, so that gradients are those of the numbers; PyTorch takes no others."""
+    n = d.int(1, 2)
+    return [d.x((d.int(5, 6), n, 4), -3, 0, dtype=d.near()), d.indices((n, 2), 4, 1, "constant"), [5, 4][:n], [2, 1][:n]]
+
+
+group("ctc_loss", lambda d: c(*unaligned(d), **reduction(d), **d.some(zero_infinity=d.flag)))
 group("gru_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2)(d)))
 group("rnn_cell", lambda d: c(d.x((2, 3), dtype=d.near()), d.x((2, 2), dtype=d.near()), *unit(3, 2, 1)(d),
                               **d.some(nonlinearity=lambda: d.pick("tanh", "relu"))))
@@ -537,6 +546,7 @@ CHOICES = {
                              eps=[0.01], reduction=["mean", "sum", "none"]),
     "PoissonNLLLoss": layer(lambda d: [d.x((2, 3), 0.2, 2, dtype="float32"), d.x((2, 3), 1.5, 6, dtype="float32")],
                             log_input=[False], full=[True], reduction=["mean", "sum", "none"]),
+    "CTCLoss": layer(unaligned, reduction=["mean", "sum", "none"], zero_infinity=[True]),
     "CosineSimilarity": layer(two_rows, dim=[0, -1], eps=[0.1]), "PairwiseDistance": layer(two_rows, p=[1.0, 3.0], keepdim=[True]),
     "TripletMarginLoss": layer(lambda d: [d.x((2, 3), dtype="float32") for _ in range(3)], margin=[0.5], p=[1.0, 3.0],
                                reduction=["sum", "none"])}

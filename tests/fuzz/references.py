@@ -47,7 +47,7 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
 STACKS = {  # whose samples are matrices
     f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
     "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}
-OTHERWISE = {"MultiheadAttention", "TransformerEncoder", "Embedding", "embedding",
+OTHERWISE = {"MultiheadAttention", "ctc_loss", "CTCLoss", "TransformerEncoder", "Embedding", "embedding",
              *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
 
 

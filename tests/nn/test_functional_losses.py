@@ -1,10 +1,12 @@
 """`nn.functional` and the losses as modules against PyTorch, called with PyTorch's argument names."""
 import inspect
+import itertools
 import pathlib
 
 import numpy as np
 import pytest
 from checks import optional
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from minigrad import nn
@@ -162,6 +164,80 @@ def test_class_weights_are_a_buffer_and_checked():
     assert float(nn.BCEWithLogitsLoss(pos_weight=2.0)(ROWS, PROBABILITIES)) > float(nn.BCEWithLogitsLoss()(ROWS, PROBABILITIES))
     assert float(nn.KLDivLoss(reduction="batchmean")(ROWS, PROBABILITIES)) == pytest.approx(
         float(torch.nn.KLDivLoss(reduction="batchmean")(torch.tensor(ROWS), torch.tensor(PROBABILITIES))))
+
+
+UNALIGNED = rng.normal(size=(7, 3, 4)), np.array([[1, 1, 2], [3, 1, 2], [2, 2, 2]]), np.array([7, 5, 6]), np.array([3, 0, 2])
+
+
+def ctc(n, targets=UNALIGNED[1], inputs=UNALIGNED[2], lengths=UNALIGNED[3], **settings):
+    """The loss of a library, of logits."""
+    F, array = (n.functional, lambda a: a) if n is nn else (torch.nn.functional, torch.tensor)
+    return lambda x: F.ctc_loss(F.log_softmax(x, -1), array(targets), array(inputs), array(lengths), **settings)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_ctc_loss_equals_pytorch(data):
+    draw, number = data.draw, lambda low, high: data.draw(st.integers(low, high))
+    times, n, classes, width = number(1, 9), number(1, 3), number(2, 4), number(1, 4)
+    numbers, blank = np.random.default_rng(number(0, 99)), number(0, classes - 1)
+    x, targets = numbers.normal(size=(times, n, classes)), numbers.choice([c for c in range(classes) if c != blank], (n, width))
+    inputs, lengths = numbers.integers(1, times + 1, n), numbers.integers(0, width + 1, n)
+    settings = dict(blank=blank, reduction=draw(st.sampled_from(REDUCTIONS)), zero_infinity=draw(st.booleans()))
+    if draw(st.booleans()):  # one after the other
+        targets = np.concatenate([row[:length] for row, length in zip(targets, lengths)])
+    elif draw(st.booleans()) and n == 1:
+        x, targets, inputs, lengths = x[:, 0], targets[0][:lengths[0]], inputs[0], lengths[0]
+    ours, theirs = (ctc(library, targets, inputs, lengths, **settings) for library in (nn, torch.nn))
+    if np.isfinite(ours(x).numpy()).all():
+        return check(ours, theirs, x)
+    np.testing.assert_allclose(ours(x).numpy(), theirs(torch.tensor(x)).numpy(), rtol=1e-9)  # PyTorch's gradient is NaN then
+
+
+def test_ctc_loss_is_the_sum_over_alignments_and_has_all_derivatives():
+    log_p, target = np.log(rng.dirichlet(np.ones(3), 5)), (1, 1, 2)
+    paths = [path for path in itertools.product(range(3), repeat=5)
+             if tuple(c for c, _ in itertools.groupby(path) if c) == target]
+    total = np.logaddexp.reduce([sum(log_p[t, c] for t, c in enumerate(path)) for path in paths])
+    assert F.ctc_loss(log_p, np.array(target), 5, 3, reduction="sum").item() == pytest.approx(-total, rel=1e-12)
+    mg.check_derivatives(lambda x: ctc(nn, reduction="none")(x), UNALIGNED[0])
+    mg.check_derivatives(lambda x: F.ctc_loss(x, *UNALIGNED[1:]), UNALIGNED[0])
+    check(lambda x: nn.CTCLoss(3)(F.log_softmax(x, -1), UNALIGNED[1] % 3, *UNALIGNED[2:]),
+          lambda x: torch.nn.CTCLoss(3)(torch.log_softmax(x, -1), torch.tensor(UNALIGNED[1] % 3), *map(torch.tensor, UNALIGNED[2:])),
+          UNALIGNED[0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_ctc_loss_reads_no_times_and_targets_that_do_not_count(bad):
+    x, targets = UNALIGNED[0].copy(), UNALIGNED[1].copy()
+    x[5:, 1], x[6:, 2], targets[1], targets[2, 2] = bad, bad, -1, 99
+    xs = [mg.Tensor(v, requires_grad=True) for v in (UNALIGNED[0], x)]
+    losses = F.ctc_loss(xs[0], *UNALIGNED[1:], reduction="none"), F.ctc_loss(xs[1], targets, *UNALIGNED[2:], reduction="none")
+    for loss in losses:
+        loss.sum().backward()
+    np.testing.assert_array_equal(losses[0].numpy(), losses[1].numpy())
+    np.testing.assert_array_equal(xs[0].grad.numpy(), xs[1].grad.numpy())
+    too_long = mg.Tensor(UNALIGNED[0], requires_grad=True)
+    F.ctc_loss(too_long, UNALIGNED[1], [3, 1, 0], [3, 0, 1], zero_infinity=True).backward()
+    assert not too_long.grad[:, 0].numpy().any() and too_long.grad[0, 1, 0].item() == -1 / 3 and not too_long.grad[:, 2].numpy().any()
+    assert F.ctc_loss(UNALIGNED[0].astype(np.float16), *UNALIGNED[1:]).dtype == np.float16
+
+
+@pytest.mark.parametrize("change, error, message", [
+    (dict(targets=[[0, 1, 2]] * 3), ValueError, "targets must be from 0 to 3 and not 0, the blank"),
+    (dict(targets=[[4, 1, 2]] * 3), ValueError, "targets must be from 0 to 3"), (dict(targets=np.ones((3, 3))), TypeError, "targets must be whole"),
+    (dict(targets=[1, 2, 3, 1]), ValueError, "targets .3, S., or 5 one after the other, wanted"),
+    (dict(targets=[[1, 2, 3]]), ValueError, "targets .3, S., or 5"), (dict(input_lengths=[7, 5]), ValueError, "input_lengths must be 3 numbers"),
+    (dict(input_lengths=[8, 5, 6]), ValueError, "input_lengths must be 3 numbers from 0 to 7"),
+    (dict(input_lengths=[7.0, 5, 6]), TypeError, "input_lengths must be whole"), (dict(target_lengths=[4, 0, 2]), ValueError, "target_lengths must be"),
+    (dict(target_lengths=[-1, 0, 2]), ValueError, "target_lengths must be"), (dict(blank=4), ValueError, "blank 4 is none of 4 classes"),
+    (dict(blank=-1), ValueError, "blank must be"), (dict(reduction="avg"), ValueError, "reduction is"),
+    (dict(zero_infinity="no"), TypeError, "zero_infinity is"), (dict(log_probs=ROWS[0]), ValueError, "log_probs .T, N, classes."),
+    (dict(log_probs=ROWS), ValueError, "input_lengths must be 1 numbers"), (dict(targets=3), ValueError, "log_probs .T, N, classes.")])
+def test_ctc_loss_refuses_by_name(change, error, message):
+    given = dict(zip(("log_probs", "targets", "input_lengths", "target_lengths"), UNALIGNED))
+    with pytest.raises(error, match=f"ctc_loss: {message}"):
+        F.ctc_loss(**{**given, **change})
 
 
 @pytest.mark.parametrize("call, error, message", [
