@@ -105,7 +105,7 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
 
     Args:
         pad: (before, after) of the last axis, then of the one before it, and so on.
-        mode: "constant", "reflect", "replicate" or "circular".
+        mode: "constant", "reflect", "replicate" or "circular"; what is wider than the axis goes on as in `numpy.pad`.
 
     Raises:
         ValueError: `pad` is no list of pairs of numbers from 0, or has more pairs than there are axes; or an unknown mode.

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import divisor, LEAST, one_axis, pair, real, same_padding, several, single, whole
+from ..ops.geometry import divisor, LEAST, one_axis, one_of, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
 from ..tensor import Tensor, as_tensor
 from . import functional as F, init
@@ -90,10 +90,11 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | 
 
 
 class _Conv(Module):
-    axes, transposed = 2, False
+    axes, transposed, padding_mode = 2, False, "zeros"
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Lengths, stride: Lengths = 1,
-                 padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1, bias: bool = True):
+                 padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1, bias: bool = True,
+                 padding_mode: str = "zeros"):
         in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
         groups = whole(type(self).__name__, "groups", groups, 1)
         if in_channels % groups or out_channels % groups:
@@ -107,27 +108,47 @@ class _Conv(Module):
         words = () if self.transposed else (("padding", "same"), ("padding", "valid"))
         _windows(self, self.axes, words, stride=stride, padding=padding, dilation=dilation)
         same_padding(type(self).__name__, padding, _lengths(self, self.axes, "stride", stride), stride)
-        self.groups = groups
+        modes = ("zeros",) if self.transposed else ("zeros", "reflect", "replicate", "circular")
+        self.groups, self.padding_mode = groups, one_of(type(self).__name__, "padding_mode", padding_mode, modes)
+
+    def _padded(self, x):
+        """The input, with what is not zeros around it, and the padding that is left to the convolution."""
+        x = as_tensor(x)
+        word = self.padding if isinstance(self.padding, str) else None
+        if self.padding_mode == "zeros" or word == "valid" or x.ndim < self.axes + 1:
+            return x, self.padding
+        if word == "same":
+            total = [d * (k - 1) for k, d in zip(self.weight.shape[2:], _lengths(self, self.axes, "dilation", self.dilation))]
+            sides = [(n // 2, n - n // 2) for n in total]
+        else:
+            sides = [(n, n) for n in _lengths(self, self.axes, "padding", self.padding)]
+        return F.pad(x, tuple(n for side in sides[::-1] for n in side), self.padding_mode), 0
 
 
 class Conv1d(_Conv):
-    """`conv1d` with weight (out, in / groups, k) and bias (out,) or None."""
+    """`conv1d` with weight (out, in / groups, k) and bias (out,) or None; `padding_mode` as of `Conv2d`."""
 
     axes = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(x)
+        return ops.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv2d(_Conv):
-    """`conv2d` with weight (out, in / groups, kh, kw) and bias (out,) or None."""
+    """`conv2d` with weight (out, in / groups, kh, kw) and bias (out,) or None.
+
+    Args:
+        padding_mode: what stands in the padding: "zeros", or by `functional.pad` "reflect", "replicate" or "circular".
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolve(x, self.weight, self.bias)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
         """The layer with another weight and bias, and behind it None, "relu" or "relu6"."""
-        return convolved(x, weight, bias, activation, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(x)
+        return convolved(x, weight, bias, activation, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose2d(_Conv):

@@ -493,7 +493,8 @@ def two_rows(d):
 ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
     (0, 4, 5, 5))
 CHOICES = {
-    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid": layer(ANY), "GELU": layer(ANY, approximate=["none", "tanh"]),
+    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid": layer(ANY),
+    "GELU": layer(ANY, approximate=["none", "tanh"]),
     "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
     "Softplus": layer(ANY, beta=[0.5, 3]),
     "Hardtanh": layer(ANY, min_val=[-0.5], max_val=[0.25, 2]), "GLU": layer(IMAGES, 1), "Unflatten": layer(IMAGES, 1, (2, -1)),
@@ -503,8 +504,8 @@ CHOICES = {
     "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
     "Dropout DropPath": layer(ANY, p=[0.0, 1.0]), "Linear": layer(of((2, 3), (3,), (2, 0, 3)), 3, 2, bias=[True, False]),
     "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),
-    "Conv1d": layer(ROWS, 4, 6, 3, stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
-    "Conv2d": layer(IMAGES, 4, 6, 3, stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
+    "Conv1d": layer(ROWS, 4, 6, 3, padding_mode=["zeros", "reflect", "replicate", "circular"], stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
+    "Conv2d": layer(IMAGES, 4, 6, 3, padding_mode=["zeros", "reflect", "replicate", "circular"], stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
     "ConvTranspose1d": layer(ROWS, 4, 6, 3, always={"stride": 2}, padding=[1], output_padding=[0, 1], groups=[2], bias=[False]),
     "ConvTranspose2d": layer(IMAGES, 4, 6, 3, always={"stride": (2, 3)}, padding=[1], output_padding=[0, 1], groups=[2],
                              bias=[False]),
@@ -619,7 +620,8 @@ ELSEWHERE = {  # what is fuzzed under another name
 MODELS = "BERT CLIPText Conv4 ConvLarge EfficientNetLite MAE ResNet VisionTransformer WideResNet efficientnet_lite resnet18 resnet50"
 LEFT_OUT = {
     **dict.fromkeys(["nn.Module", "nn.Encoder", "optim.Optimizer"], "a base class"),
-    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.ParameterList", "nn.ParameterDict", "nn.Parameter", "mg.Tensor"], "holds what others compute"),
+    **dict.fromkeys(["nn.ModuleList", "nn.ModuleDict", "nn.ParameterList", "nn.ParameterDict", "nn.Parameter", "mg.Tensor"],
+                    "holds what others compute"),
     **dict.fromkeys([f"nn.{n}" for n in MODELS.split()], "a model, of layers that are called here"),
     **dict.fromkeys(["nn.Preprocessing", "nn.load_encoder", "nn.resize_positions"], "takes files: nn/test_published.py"),
     "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",

@@ -20,7 +20,8 @@ except ImportError:
 SOLVERS = "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power"
 GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_attention", "mg.packed_attention",
           "F.scaled_dot_product_attention", "mg.norm_relu_pool", "mg.remainder",  # NaN may spread: zeros are multiplied by it,
-          "mg.interp", "mg.convolve", "mg.corrcoef"}  # and a variable's correlation with itself is 1 of numbers only
+          "mg.ctc_loss", "nn.CTCLoss", "mg.interp", "mg.convolve",
+          "mg.corrcoef"}  # and a variable's correlation with itself is 1 of numbers only
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.round",  # no central differences: almost equal singular values, jumps
          "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
 RANDOM = {"dropout", "drop_path", "dropout2d", "Dropout2d", "Dropout", "DropPath", "randn", "rand", "gumbel_softmax"}
@@ -37,7 +38,8 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
     **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
     **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),
     **dict.fromkeys([f"nn.{name}" for name in
-                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid Hardtanh GLU Unflatten Dropout2d GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
+                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid Hardtanh GLU Unflatten"
+                     " Dropout2d GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
                      " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
                      " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell"

@@ -36,6 +36,7 @@ def check(ours, theirs, *inputs, of=lambda y: y):
 
 rng = np.random.default_rng(1)
 IMAGES, SEQUENCES = rng.normal(size=(3, 4, 6, 5)), rng.normal(size=(2, 5, 8))
+PADDINGS = "reflect", "replicate", "circular"
 PAIRS = {
     "linear": (lambda n: n.Linear(8, 3), SEQUENCES), "conv1d": (lambda n: n.Conv1d(5, 4, 3, 2, 1), SEQUENCES),
     "conv2d": (lambda n: n.Conv2d(4, 6, 3, 2, 1, groups=2), IMAGES),
@@ -55,6 +56,12 @@ PAIRS = {
     "pool_options": (lambda n: n.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True), IMAGES),
     "average_options": (lambda n: n.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), IMAGES),
     "conv_same": (lambda n: n.Conv2d(4, 3, (4, 3), padding="same"), IMAGES),
+    **{f"conv2d_{mode}": (lambda n, mode=mode: n.Conv2d(4, 3, 3, 2, (1, 2), padding_mode=mode), IMAGES) for mode in PADDINGS},
+    **{f"conv2d_same_{mode}": (lambda n, mode=mode: n.Conv2d(4, 3, (4, 3), padding="same", padding_mode=mode), IMAGES)
+       for mode in PADDINGS},
+    **{f"conv1d_{mode}": (lambda n, mode=mode: n.Conv1d(5, 4, 3, 1, 2, 2, 1, True, mode), SEQUENCES) for mode in PADDINGS},
+    "conv2d_valid_circular": (lambda n: n.Conv2d(4, 3, 3, padding="valid", padding_mode="circular"), IMAGES),
+    "conv2d_reflect_of_one": (lambda n: n.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), IMAGES[0]),
     "max_pool1d": (lambda n: n.MaxPool1d(3, 2, 1), SEQUENCES), "avg_pool1d": (lambda n: n.AvgPool1d(3, 2, 1), SEQUENCES),
     "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
     "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES),
@@ -264,12 +271,22 @@ def test_transformer_encoder_equals_pytorch_and_takes_its_state(norm):
     (lambda: nn.Unflatten(1, (3, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
     (lambda: nn.Unflatten(1, (-1, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
     (lambda: nn.Unflatten(4, (2, 2))(IMAGES), ValueError, "Unflatten: axis 4 is out of bounds"),
+    (lambda: nn.Conv2d(1, 1, 1, padding_mode="mirror"), ValueError, "Conv2d: padding_mode is 'zeros', 'reflect', 'replicate' or"),
+    (lambda: nn.Conv2d(4, 1, 3, padding=1, padding_mode="reflect")(np.ones((2, 3))), ValueError, "conv2d: images"),
     (lambda: nn.Hardtanh(1, -1), ValueError, "Hardtanh: max_val must be"), (lambda: mg.hardtanh([1, 2]), TypeError, "hardtanh: floating"),
     (lambda: mg.hardtanh([1.0], 0, -1), ValueError, "hardtanh: max_val must be"),
     (lambda: nn.Dropout2d(0.5)(np.ones((2, 3))), ValueError, r"dropout2d: images \(N, C, H, W\)")])
 def test_what_layers_of_pytorchs_names_refuse(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("mode", PADDINGS)
+def test_a_norm_goes_into_filters_that_see_other_paddings(mode):
+    conv, norm = nn.Conv2d(4, 4, 3, padding=mg.Tensor(1), padding_mode=mode).double(), nn.BatchNorm2d(4).double()
+    norm.running_mean[...], norm.running_var[...] = rng.normal(size=4), rng.uniform(1, 2, 4)
+    x = np.tile(IMAGES, (1, 1, 4, 4))
+    np.testing.assert_allclose(nn.layers.conv_norm(conv, norm.eval(), x, "relu").numpy(), mg.relu(norm(conv(x))).numpy(), atol=1e-12)
 
 
 def test_dropout2d_drops_whole_channels():
