@@ -256,6 +256,9 @@ def test_transformer_encoder_equals_pytorch_and_takes_its_state(norm):
     expected = theirs(torch.tensor(SEQUENCES), mask=torch.tensor(~causal)).detach().numpy()
     np.testing.assert_allclose(ours(SEQUENCES, mask=causal).numpy(), expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(ours(SEQUENCES, is_causal=True).numpy(), expected, rtol=1e-9, atol=1e-9)
+    padding = np.arange(5) >= np.array([[5], [3]])
+    expected = theirs(torch.tensor(SEQUENCES), src_key_padding_mask=torch.tensor(padding)).detach().numpy()
+    np.testing.assert_allclose(ours(SEQUENCES, mask=~padding[:, None, None]).numpy()[~padding], expected[~padding], rtol=1e-9, atol=1e-9)
     fresh = make(nn)
     assert fresh.layers[0].linear1.weight is not fresh.layers[1].linear1.weight
     np.testing.assert_array_equal(fresh.layers[0].linear1.weight.numpy(), fresh.layers[2].linear1.weight.numpy())
