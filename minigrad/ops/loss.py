@@ -47,11 +47,12 @@ def _fitting(name, argument, value, x):
     return value
 
 
-def _beside(name, argument, value, x):
-    """`value` as a Tensor that broadcasts to the shape of x; what is no floating point array in the dtype of x."""
-    floating = hasattr(value, "dtype") and is_float(value.dtype)
-    value = as_tensor(_fitting(name, argument, value, x))
-    return value if floating else value.astype(x.dtype)
+def _beside(x, value):
+    """`value` as a Tensor; plain numbers where x is, and whole ones in its dtype."""
+    tensor = as_tensor(value)
+    if not hasattr(value, "dtype"):
+        tensor = Tensor(xp(x._array).asarray(tensor._array, x.dtype))
+    return tensor if is_float(tensor.dtype) else tensor.astype(x.dtype)
 
 
 # -- classification --------------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def cosine_embedding_loss(input1: TensorLike, input2: TensorLike, target: Tensor
 
 def _same(name, target, x):
     """Where the target, which broadcasts to x, is 1 and not -1."""
-    target = _beside(name, "target", target, x)
+    target = _fitting(name, "target", _beside(x, target), x)
     if xp(target._array) is np and not ((target._array == 1) | (target._array == -1)).all():
         raise ValueError(f"{name}: a target of 1 and -1 wanted, got {np.unique(target._array)}")
     return target == 1
@@ -293,7 +294,7 @@ def margin_ranking_loss(input1: TensorLike, input2: TensorLike, target: TensorLi
     """
     margin = real("margin_ranking_loss", "margin", margin)
     x1, x2 = _pair("margin_ranking_loss", _as_float(input1), input2)
-    target = _beside("margin_ranking_loss", "target", target, x1)
+    target = _fitting("margin_ranking_loss", "target", _beside(x1, target), x1)
     return _reduced("margin_ranking_loss", relu(margin - target * (x1 - x2)), reduction)
 
 
@@ -404,9 +405,10 @@ def gaussian_nll_loss(input: TensorLike, target: TensorLike, var: TensorLike, fu
     """
     eps = divisor("gaussian_nll_loss", "eps", real("gaussian_nll_loss", "eps", eps, 0))
     x, target = _pair("gaussian_nll_loss", _as_float(input), target)
-    if x.ndim and np.shape(asarray(var)) == x.shape[:-1]:
+    var = _beside(x, var)
+    if x.ndim and var.shape == x.shape[:-1]:
         var = expand_dims(var, -1)
-    var = _beside("gaussian_nll_loss", "var", var, x)
+    _fitting("gaussian_nll_loss", "var", var, x)
     if var.ndim not in (0, x.ndim):
         raise ValueError(f"gaussian_nll_loss: var of the input's shape {x.shape}, or that without the last axis, wanted, got "
                          f"{var.shape}")

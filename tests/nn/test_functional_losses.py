@@ -288,7 +288,7 @@ def test_plain_numbers_and_whole_targets_leave_the_losses_their_dtype(dtype):
     x, y = ROWS.astype(dtype), PROBABILITIES.astype(dtype)
     for loss in (F.margin_ranking_loss(x, y, 1), F.margin_ranking_loss(x, y, 1.0, 0.5), F.hinge_embedding_loss(x, SIGNS),
                  F.cosine_embedding_loss(x, y, [1.0, -1.0, 1.0, 1.0, 1.0]), F.gaussian_nll_loss(x, y, 1), F.gaussian_nll_loss(x, y, 0.5),
-                 F.gaussian_nll_loss(x, y, [[1.0]], True), F.poisson_nll_loss(x, SIGNS, full=True), F.pairwise_distance(x, y)):
+                 F.gaussian_nll_loss(x, y, [[1.0]], True), F.gaussian_nll_loss(x, y, [0.5, 1.0, 2.0, 3.0, 1.5]), F.poisson_nll_loss(x, SIGNS, full=True), F.pairwise_distance(x, y)):
         assert loss.dtype == dtype
 
 
