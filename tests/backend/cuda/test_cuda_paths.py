@@ -282,6 +282,23 @@ def test_dropout(run, dtype):
     assert ((paths == 0).all(1) | (paths != 0).all(1)).all() and 0.2 < (paths[:, 0] == 0).mean() < 0.4
 
 
+def picked(x):
+    mg.random.seed(3)
+    x = mg.Tensor(x, requires_grad=True)
+    y = mg.gumbel_softmax(x, hard=True)
+    (y * y).sum().backward()
+    return [a._array for a in (y, x.grad, mg.dropout2d(x + 1, 0.3))]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_classes_and_channels_are_drawn(run, dtype):
+    y, dx, channels = run(picked, np.zeros((400, 50, 4), dtype))
+    assert y.dtype == channels.dtype == dtype and ((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all()
+    np.testing.assert_allclose(y.mean((0, 1)), 0.25, atol=0.02)
+    assert np.isfinite(dx).all() and dx.any()
+    assert (channels == channels[..., :1]).all() and abs((channels == 0).mean() - 0.3) < 0.02
+
+
 MAKES = {"SGD": lambda ps: optim.SGD(ps, 0.1), "momentum": lambda ps: optim.SGD(ps, 0.1, 0.9, 0.01, nesterov=True),
          "Adam": lambda ps: optim.Adam(ps, 0.1, eps=1e-3, weight_decay=0.1),
          "AdamW": lambda ps: optim.AdamW(ps, 0.1, (0.5, 0.9), 1e-3),
