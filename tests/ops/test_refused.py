@@ -228,7 +228,7 @@ def test_matrices_are_wanted(name, shape):
         getattr(mg, name)(np.ones(shape))
 
 
-@pytest.mark.parametrize("make, shapes", [(lambda: nn.GRUCell(4, 3), [(4,)]), (lambda: nn.LSTMCell(4, 3), [()]),
+@pytest.mark.parametrize("make, shapes", [(lambda: nn.GRUCell(4, 3), [(2, 2, 4)]), (lambda: nn.LSTMCell(4, 3), [()]),
                                           (lambda: nn.Attention(4, 2), [(4,)]),
                                           (lambda: nn.MultiheadAttention(4, 2), [(2, 3, 4), (4,), (2, 3, 4)])])
 def test_layers_say_which_axes_they_want(make, shapes):
@@ -425,7 +425,7 @@ BEFORE = {  # what stands before the axis, where that is not one Tensor
     **dict.fromkeys(["concatenate", "stack"], ([Y, Y],)), **dict.fromkeys(["split", "array_split", "repeat", "roll"], (Y, 1)),
     **dict.fromkeys(["cosine_similarity", "cross"], (Y, Y)), "take": (Y, [0]), "take_along_axis": (Y, [[0, 0]]),
     **dict.fromkeys(["scatter", "scatter_add"], (Y, [[0, 0]], [[1.0, 2.0]])), "top_k": (Y, 1), "norm": (Y,),
-    "weight_norm": (Y, Y[:, :1])}
+    "weight_norm": (Y, Y[:, :1]), "quantile": (Y, 0.5)}
 AXES = [(name, argument) for name, f in sorted(ops.declare.PUBLIC.items()) for argument in (
     "axis", "axis1", "axis2", "start_axis", "end_axis", "source", "destination") if argument in inspect.signature(f).parameters]
 
