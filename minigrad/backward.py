@@ -13,7 +13,7 @@ import numpy as np
 from .backend import add as plus, is_array, xp
 from .recording import observed, recording, state
 from .primitive import Node, add, cast, output, sum_to
-from .tensor import Tensor, as_tensor, asarray, wrap
+from .tensor import Tensor, as_tensor, asarray, flag, wrap
 from .versions import check_unchanged, last_change
 
 
@@ -196,6 +196,8 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
         RuntimeError: nothing here requires a gradient, this is not a scalar, the graph was freed by an earlier
             backward pass, or an array that a rule reads was changed in place.
     """
+    create_graph = flag("backward", "create_graph", create_graph)
+    retain_graph = None if retain_graph is None else flag("backward", "retain_graph", retain_graph)
     cotangents = backpropagate([self], [gradient], None, create_graph, retain_graph)
     taken = set() if gradient is None else {id(asarray(gradient))}
     with _adding_to_grad:

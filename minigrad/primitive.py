@@ -29,7 +29,7 @@ import numpy as np
 from . import backend
 from .backend import xp
 from .recording import caller, next_event, observed, state
-from .tensor import Tensor, holds, wrap
+from .tensor import Tensor, flag, holds, wrap
 
 ndarray = np.ndarray
 _array_of = operator.attrgetter("_array")
@@ -175,7 +175,7 @@ class Primitive:
         self.forward = forward
         self.rules = rules
         self.rule_for_all = rule_for_all
-        self.broadcasts = broadcasts
+        self.broadcasts = flag("Primitive", "broadcasts", broadcasts)
         self.__doc__ = doc
         self.__signature__ = _ANY_CALL
         self._find_reads()

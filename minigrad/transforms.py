@@ -29,7 +29,7 @@ from .backward import backpropagate, gradients_of
 from .ops import ones_like, reshape, stack, stop_gradient, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
-from .tensor import Tensor, wrap
+from .tensor import Tensor, flag, wrap
 
 
 def _stand_in(x, name):
@@ -199,6 +199,8 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
         TypeError: `f` returns something else than one number, or an argument is not floating point.
         RuntimeError: the value is no scalar, or `y` does not require a gradient.
     """
+    create_graph, has_aux = flag("grad", "create_graph", create_graph), flag("grad", "has_aux", has_aux)
+    retain_graph = None if retain_graph is None else flag("grad", "retain_graph", retain_graph)
     if isinstance(f, Tensor):
         leaves, rebuild = tree.flatten(argnums)
         for x in leaves:
@@ -226,6 +228,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     """As `grad(f)`, but the new function returns (value, gradient); with `has_aux` ((value, anything), gradient)."""
     if not callable(f):
         raise TypeError(f"{_name}: expected a function, not {type(f).__name__}")
+    has_aux = flag(_name, "has_aux", has_aux)
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args, **settings):

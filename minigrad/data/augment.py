@@ -3,6 +3,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..tensor import flag
+
 Value = np.ndarray | float  # one for each image, or one for all
 
 
@@ -94,7 +96,7 @@ def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None
     """Images (N, C, H, W), each shifted by up to an eighth of the width (or `pixels`), with `flip` mirrored at random, and
     with normal noise of the standard deviation `noise`."""
     images = translate(images, rng, max(1, images.shape[-1] // 8) if pixels is None else pixels, fill)
-    if flip:
+    if flag("weak", "flip", flip):
         images = random_flip(images, rng)
     return gaussian_noise(images, rng, noise) if noise else images
 

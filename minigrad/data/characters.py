@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..tensor import flag
+
 
 @dataclass
 class Characters:
@@ -17,6 +19,9 @@ class Characters:
     names: list[str]
     on_paper: bool = True
     files: list[list[str]] | None = None
+
+    def __post_init__(self):
+        self.on_paper = flag("Characters", "on_paper", self.on_paper)
 
     def shown(self, kind: int, drawing: int) -> np.ndarray:
         """A drawing (size, size) of a class as it was, black 0 and white 1."""
@@ -35,7 +40,7 @@ def with_rotations(characters: Characters, mirrored: bool = False) -> Characters
     """
     images = [np.rot90(characters.images, k, axes=(2, 3)) for k in range(4)]
     names = [f"{name}@{90 * k}" for k in range(4) for name in characters.names]
-    if mirrored:
+    if flag("with_rotations", "mirrored", mirrored):
         images += [turned[..., ::-1] for turned in images]
         names += [name + " mirrored" for name in names]
     return Characters(np.concatenate(images), names, characters.on_paper)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from ..tensor import flag
 from .captions import CaptionedPictures
 from .files import data_dir
 from .folder import find_pictures
@@ -30,6 +31,7 @@ def load_emoji(languages: tuple[str, ...] = ("en",), data: str | os.PathLike | N
     Raises:
         FileNotFoundError: they are not there; ValueError: a language is not known; ImportError: emoji is not installed.
     """
+    keywords = flag("load_emoji", "keywords", keywords)
     folders = [data_dir(data), data_dir(data) / "emoji"]
     found = [path for folder in folders for path in sorted(folder.glob("noto-emoji*"))]
     if not found:

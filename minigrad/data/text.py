@@ -23,6 +23,7 @@ from types import ModuleType
 import numpy as np
 
 from ..backend.files import write_whole
+from ..tensor import flag
 from .files import data_dir, text_of
 from .folder import content_of, files_below, printable
 
@@ -188,7 +189,7 @@ class WordPiece:
     """
 
     def __init__(self, tokens: Iterable[str], lower: bool = True):
-        self.tokens, self.lower = list(tokens), lower
+        self.tokens, self.lower = list(tokens), flag("WordPiece", "lower", lower)
         ids = {token: i for i, token in enumerate(self.tokens)}
         if len(ids) < len(self.tokens):
             twice = next(token for i, token in enumerate(self.tokens) if ids[token] != i)
@@ -209,6 +210,7 @@ class WordPiece:
         Raises:
             ImportError: tokenizers is not installed; ValueError: the characters alone are more than `size`.
         """
+        lower = flag("WordPiece.train", "lower", lower)
         library, texts = tokenizers_for("WordPiece"), list(texts)
 
         def learned(size, first):

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..ops.geometry import one_of, pair, real, several, whole
 from ..ops.resample import smooth_weights
+from ..tensor import flag
 from . import augment
 from .augment import _images
 
@@ -346,8 +347,9 @@ def make_views(images: np.ndarray, rng: np.random.Generator,
 
 # -- published settings: which views, as a tuple -------------------------------------------------------------------------
 
-def _view(size, jitter, flip, crop, colour, area=(0.08, 1.0), blur=0.0, solarize=0.0):
-    """A View, with what the switches leave; all the authors resize with the bicubic kernel."""
+def _view(of, size, jitter, flip, crop, colour, area=(0.08, 1.0), blur=0.0, solarize=0.0):
+    """A View, with what the switches leave; all the authors resize with the bicubic kernel. Errors speak in the name `of`."""
+    flip, crop, colour = flag(of, "flip", flip), flag(of, "crop", crop), flag(of, "colour", colour)
     return View(size, area if crop else None, interpolation="bicubic", flip=0.5 if flip else 0.0,
                 jitter=jitter if colour else (0.0,) * 4, greyscale=0.2 if colour else 0.0, blur=blur,
                 solarize=solarize if colour else 0.0)
@@ -366,7 +368,7 @@ def simclr(size: int, strength: float = 0.5, blur: bool = False, *, flip: bool =
     """
     strength = _number("simclr", "strength", strength, 0, 2.5)
     jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
-    view = _view(size, jitter, flip, crop, colour, blur=0.5 if blur else 0.0)
+    view = _view("simclr", size, jitter, flip, crop, colour, blur=0.5 * flag("simclr", "blur", blur))
     return view, view
 
 
@@ -381,7 +383,8 @@ def byol(size: int, *, blur: bool = True, flip: bool = True, crop: bool = True, 
         size, flip, crop: as of `simclr`.
         colour: off to do without jitter, greyscale and solarising.
     """
-    first, second = (_view(size, BYOL_JITTER, flip, crop, colour, blur=b if blur else 0.0, solarize=s)
+    blur = flag("byol", "blur", blur)
+    first, second = (_view("byol", size, BYOL_JITTER, flip, crop, colour, blur=b * blur, solarize=s)
                      for b, s in ((1.0, 0.0), (0.1, 0.2)))
     return first, second
 
@@ -397,13 +400,12 @@ def dino(size: int, local_size: int | None = None, local_views: int = 8, *, scal
         scale: the area that parts local crops (from 0.05 on) from global ones (up to 1).
         blur, flip, crop, colour: as of `byol`.
     """
-    scale = _number("dino", "scale", scale, 0.05, 1)
+    scale, blur = _number("dino", "scale", scale, 0.05, 1), flag("dino", "blur", blur)
     whole("dino", "size", size, 1)
     local_size = max(1, round(3 * size / 7)) if local_size is None else local_size
     kinds = [(size, (scale, 1.0), 1.0, 0.0), (size, (scale, 1.0), 0.1, 0.2)]
     kinds += [(local_size, (0.05, scale), 0.5, 0.0)] * whole("dino", "local_views", local_views, 0)
-    return tuple(_view(n, BYOL_JITTER, flip, crop, colour, area, b if blur else 0.0, s)
-                 for n, area, b, s in kinds)
+    return tuple(_view("dino", n, BYOL_JITTER, flip, crop, colour, area, b * blur, s) for n, area, b, s in kinds)
 
 
 def mae(size: int, *, area: float = 0.2, flip: bool = True, crop: bool = True) -> tuple[View]:
@@ -415,7 +417,7 @@ def mae(size: int, *, area: float = 0.2, flip: bool = True, crop: bool = True) -
     """
     if not (area := _number("mae", "area", area, 0, 1)):
         raise ValueError("mae: area must be above 0, not 0")
-    return (_view(size, (0.0,) * 4, flip, crop, False, (area, 1.0)),)
+    return (_view("mae", size, (0.0,) * 4, flip, crop, False, (area, 1.0)),)
 
 
 # -- Exemplar-CNN ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from ..ops import (  # noqa: F401
     pixel_shuffle, poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softsign,
     tanh, triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, flag as _flag
 
 __getattr__ = _missing_from(__name__)
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
@@ -92,6 +92,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """|x1 - x2 + eps|_p along the last axis, p from 0 to infinity; x1 and x2 broadcast. Of all pairs: `minigrad.cdist`."""
     p = p if p == np.inf else geometry.real("pairwise_distance", "p", p, 0)
+    keepdim = _flag("pairwise_distance", "keepdim", keepdim)
     return ops.norm(ops.subtract(x1, x2) + geometry.real("pairwise_distance", "eps", eps, 0), p, -1, keepdim)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from .. import ops
 from ..ops.geometry import divisor, LEAST, one_axis, one_of, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, flag
 from . import functional as F, init
 from .module import Module, Parameter
 
@@ -27,6 +27,11 @@ def uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
 def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
     """A layer's sizes as whole numbers. ValueError, which names layer and argument, for one below `least`, or no whole one."""
     return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
+
+
+def flags(layer: Module, **values: bool) -> list[bool]:
+    """A layer's settings that are true or false. TypeError, which names layer and argument, for anything else, 1 and 0 apart."""
+    return [flag(type(layer).__name__, name, value) for name, value in values.items()]
 
 
 def _lengths(layer, axes, name, value):
@@ -55,6 +60,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         in_features, out_features = sizes(self, in_features=in_features, out_features=out_features)
+        (bias,) = flags(self, bias=bias)
         self.weight = uniform((out_features, in_features), in_features)
         self.bias = uniform((out_features,), in_features) if bias else None
 
@@ -96,6 +102,7 @@ class _Conv(Module):
                  padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1, bias: bool = True,
                  padding_mode: str = "zeros"):
         in_channels, out_channels = sizes(self, in_channels=in_channels, out_channels=out_channels)
+        (bias,) = flags(self, bias=bias)
         groups = whole(type(self).__name__, "groups", groups, 1)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{type(self).__name__}: {in_channels} and {out_channels} channels do not divide into "
@@ -202,7 +209,7 @@ class MaxPool2d(Module):
                  return_indices: bool = False, ceil_mode: bool = False):
         _windows(self, self.axes, [("stride", None)], kernel_size=kernel_size, stride=stride, padding=padding,
                  dilation=dilation)
-        self.return_indices, self.ceil_mode = return_indices, ceil_mode
+        self.return_indices, self.ceil_mode = flags(self, return_indices=return_indices, ceil_mode=ceil_mode)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
@@ -217,7 +224,7 @@ class AvgPool2d(Module):
     def __init__(self, kernel_size: Lengths, stride: Lengths | None = None, padding: Lengths = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True):
         _windows(self, self.axes, [("stride", None)], kernel_size=kernel_size, stride=stride, padding=padding)
-        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self.ceil_mode, self.count_include_pad = flags(self, ceil_mode=ceil_mode, count_include_pad=count_include_pad)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
@@ -273,7 +280,8 @@ class Upsample(Module):
 
     def __init__(self, size: Lengths | None = None, scale_factor: float | None = None, mode: str = "nearest",
                  align_corners: bool = False):
-        self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
+        self.size, self.scale_factor, self.mode = size, scale_factor, mode
+        (self.align_corners,) = flags(self, align_corners=align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)
@@ -395,6 +403,7 @@ class BatchNorm2d(Module):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True, splits: int = 1):
         (num_features,) = sizes(self, num_features=num_features)
+        affine, track_running_stats = flags(self, affine=affine, track_running_stats=track_running_stats)
         self.weight, self.bias = _affine((num_features,), affine, affine)
         self.running_mean = np.zeros(num_features, np.float32) if track_running_stats else None
         self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
@@ -446,6 +455,7 @@ class LayerNorm(Module):
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True):
         self.normalized_shape, self.eps = _normalized(self, normalized_shape), real(type(self).__name__, "eps", eps, 0)
+        elementwise_affine, bias = flags(self, elementwise_affine=elementwise_affine, bias=bias)
         self.weight, self.bias = _affine(self.normalized_shape, elementwise_affine, elementwise_affine and bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -457,7 +467,7 @@ class RMSNorm(Module):
 
     def __init__(self, normalized_shape: Lengths, eps: float = 1e-6, elementwise_affine: bool = True):
         self.normalized_shape, self.eps = _normalized(self, normalized_shape), real(type(self).__name__, "eps", eps, 0)
-        self.weight, _ = _affine(self.normalized_shape, elementwise_affine, False)
+        self.weight, _ = _affine(self.normalized_shape, *flags(self, elementwise_affine=elementwise_affine), False)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.rms_norm(x, self.normalized_shape, self.weight, eps=self.eps)
@@ -470,6 +480,7 @@ class GroupNorm(Module):
         (num_channels,), (num_groups,) = sizes(self, num_channels=num_channels), sizes(self, 1, num_groups=num_groups)
         if num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
+        (affine,) = flags(self, affine=affine)
         self.num_groups, self.eps = num_groups, real("GroupNorm", "eps", eps, 0)
         self.weight, self.bias = _affine((num_channels,), affine, affine)
 
@@ -487,7 +498,7 @@ class InstanceNorm2d(Module):
     dims = "(N, C, H, W)"
 
     def __init__(self, num_features: int, eps: float = 1e-5, *, affine: bool = False):  # PyTorch's third is a momentum
-        (self.num_features,) = sizes(self, 1, num_features=num_features)
+        (self.num_features,), (affine,) = sizes(self, 1, num_features=num_features), flags(self, affine=affine)
         self.eps = real(type(self).__name__, "eps", eps, 0)
         self.weight, self.bias = _affine((num_features,), affine, affine)
 
@@ -547,7 +558,7 @@ class PairwiseDistance(Module):
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
         self.p = p if isinstance(p, float) and p == math.inf else real("PairwiseDistance", "p", p, 0)
-        self.eps, self.keepdim = real("PairwiseDistance", "eps", eps, 0), keepdim
+        self.eps, (self.keepdim,) = real("PairwiseDistance", "eps", eps, 0), flags(self, keepdim=keepdim)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         return F.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)

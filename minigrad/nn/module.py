@@ -162,7 +162,7 @@ class Module:
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: a dict of arrays wanted, not {type(state).__name__}")
-        own = self._state()
+        own, strict = self._state(), flag("load_state_dict", "strict", strict)
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         unknown = {name for name in unknown if str(name).rpartition(".")[2] != "num_batches_tracked"}
         if strict and (missing or unknown):
@@ -247,6 +247,7 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> "Module":
         """Whether the parameters get gradients; with False they are frozen. Returns self."""
+        requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self

@@ -4,7 +4,7 @@ from ..backend import xp
 from ..ops.geometry import one_of, real
 from ..ops.recurrent import NONLINEARITIES
 from ..tensor import Tensor, as_tensor
-from .layers import sizes, uniform
+from .layers import flags, sizes, uniform
 from .module import Module
 
 
@@ -15,6 +15,7 @@ class _Cell(Module):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
         input_size, hidden_size = sizes(self, input_size=input_size, hidden_size=hidden_size)
+        (bias,) = flags(self, bias=bias)
         rows = self.gates * hidden_size
         self.hidden_size = hidden_size
         self.weight_ih, self.weight_hh = (uniform((rows, n), hidden_size) for n in (input_size, hidden_size))
@@ -80,6 +81,7 @@ class _Recurrent(Module):
                  *, dropout: float = 0.0, bidirectional: bool = False):
         input_size, hidden_size = sizes(self, input_size=input_size, hidden_size=hidden_size)
         (num_layers,) = sizes(self, 1, num_layers=num_layers)
+        bias, batch_first, bidirectional = flags(self, bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
         self.dropout = real(type(self).__name__, "dropout", dropout, 0, 1)
         self.suffixes = ["", "_reverse"] if bidirectional else [""]

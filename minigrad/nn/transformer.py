@@ -19,7 +19,7 @@ from .. import ops
 from ..ops.geometry import real
 from ..tensor import Tensor, as_tensor
 from . import init
-from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
+from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
 from .module import Module, Parameter
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu, "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"), "silu": ops.silu,
@@ -40,7 +40,7 @@ class Attention(Module):
     prefix: Module | None = None
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
-        dim, num_heads = sizes(self, dim=dim, num_heads=num_heads)
+        (dim, num_heads), (bias,) = sizes(self, dim=dim, num_heads=num_heads), flags(self, bias=bias)
         if not num_heads or dim % num_heads:
             raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
         self.num_heads, self.dropout = num_heads, real(type(self).__name__, "dropout", dropout, 0, 1)
@@ -60,7 +60,7 @@ class Attention(Module):
         Returns:
             (N, L, E), or with the weights a pair.
         """
-        query = as_tensor(query)
+        query, (need_weights,) = as_tensor(query), flags(self, need_weights=need_weights)
         self._check("query", query)
         n, length, dim = query.shape
         drop = self.dropout if self.training else 0
@@ -153,7 +153,8 @@ class TransformerBlock(Module):
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
         self.ls1, self.ls2 = (Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
-        self.dropout, self.drop_path, self.norm_first = Dropout(dropout), DropPath(drop_path), norm_first
+        self.dropout, self.drop_path = Dropout(dropout), DropPath(drop_path)
+        (self.norm_first,) = flags(self, norm_first=norm_first)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False,
                 prefix: tuple[Tensor, Tensor] | None = None,
@@ -188,7 +189,7 @@ class MultiheadAttention(Attention):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
         super().__init__(embed_dim, num_heads, dropout, bias=False)
-        if bias:
+        if flags(self, bias=bias)[0]:
             self.qkv.bias, self.proj.bias = init.zeros_(parameter(3 * embed_dim)), uniform((embed_dim,), embed_dim)
 
 
@@ -204,7 +205,7 @@ class TransformerEncoderLayer(TransformerBlock):
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
                  activation: str | Callable = "relu", layer_norm_eps: float = 1e-5, *, batch_first: bool = True,
                  norm_first: bool = False):
-        if not batch_first:
+        if not flags(self, batch_first=batch_first)[0]:
             raise ValueError("TransformerEncoderLayer: sequences are (N, L, E), batch_first=True")
         super().__init__(d_model, nhead, dim_feedforward, activation, dropout=dropout, norm_first=norm_first,
                          eps=layer_norm_eps)

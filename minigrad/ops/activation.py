@@ -225,7 +225,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     The mask is drawn from `minigrad.random`, so `checkpoint` draws it again alike. Not training: `x` itself.
     """
     x, p = _floating("dropout", x), real("dropout", "p", p, 0, 1)
-    if not training or p == 0:
+    if not flag("dropout", "training", training) or p == 0:
         return x
     if p == 1:
         return _nothing_of(x)
@@ -258,7 +258,7 @@ def dropout2d(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
 def _dropped_as_wholes(name, x, p, training, axes):
     """What the first axes of x count, each dropped or kept with all its elements."""
     x, p = _floating(name, x), real(name, "p", p, 0, 1)
-    if not training or p == 0:
+    if not flag(name, "training", training) or p == 0:
         return x
     if p == 1:
         return _nothing_of(x)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import xp
 from ..fused import Fused
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .activation import _floating
 from .declare import operation
 from .elementwise import where
@@ -78,7 +78,7 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         raise ValueError("attention: q (..., queries, width), k (..., keys, width), v (..., keys, width) wanted, "
                          f"got {q.shape}, {k.shape} and {v.shape}")
     scale = _scale("attention", q, scale)
-    if enable_gqa:
+    if flag("attention", "enable_gqa", enable_gqa):
         k, v = (_serving(x, q) for x in (k, v))
     try:
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
@@ -91,8 +91,8 @@ def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, at
         extra = before_k.shape[-2]
         k, v = concatenate([before_k, k], -2), concatenate([before_v, v], -2)
     mask = _mask(attn_mask, q, k, extra)
-    settings = dict(causal=extra if is_causal else None, scale=scale)
-    if return_weights:
+    settings = dict(causal=extra if flag("attention", "is_causal", is_causal) else None, scale=scale)
+    if flag("attention", "return_weights", return_weights):
         weights = _weights(q, k, *mask, **settings)
         return matmul(weights, v), weights
     if q.ndim == 4:
@@ -140,7 +140,8 @@ def packed_attention(qkv: TensorLike, attn_mask: TensorLike | None = None, *, is
         raise ValueError(f"packed_attention: (N, L, 3, heads, width) wanted, got shape {qkv.shape}")
     q = qkv._array[:, :, 0].transpose(0, 2, 1, 3)
     mask = _mask(attn_mask, q, q, 0)
-    return _fused_packed(qkv, *mask, causal=0 if is_causal else None, scale=_scale("packed_attention", qkv, scale))
+    causal = 0 if flag("packed_attention", "is_causal", is_causal) else None
+    return _fused_packed(qkv, *mask, causal=causal, scale=_scale("packed_attention", qkv, scale))
 
 
 def _scale(of, q, scale):

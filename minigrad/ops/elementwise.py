@@ -14,7 +14,7 @@ from .. import primitive
 from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
-from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, held, wrap
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
 
@@ -437,7 +437,7 @@ def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float
     Raises:
         ValueError: `copy=False`: Tensors are not changed in place.
     """
-    if not copy:
+    if not flag("nan_to_num", "copy", copy):
         raise ValueError("nan_to_num: copy=False would change a Tensor in place")
     x = as_tensor(x)
     if not is_float(x.dtype):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
 from ..primitive import Primitive
-from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, held
+from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
 from .declare import operation
 from .elementwise import where, zeros_like
 from .geometry import of_a_number, one_axis, whole
@@ -292,7 +292,7 @@ def sort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> T
     if axis is None:
         return sort(x.reshape(-1), 0, descending=descending)
     axis = one_axis("sort", axis, x.ndim)
-    order = _descending(x._array, axis) if descending else argsort(x, axis=axis)
+    order = _descending(x._array, axis) if flag("sort", "descending", descending) else argsort(x, axis=axis)
     return take_along_axis(x, order, axis)
 
 
@@ -318,6 +318,6 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
     axis = one_axis("top_k", axis, x.ndim)
     if k > x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
-    order = _descending(x._array, axis) if largest else _order(x._array, axis)
+    order = _descending(x._array, axis) if flag("top_k", "largest", largest) else _order(x._array, axis)
     indices = order[(slice(None),) * axis + (slice(0, k),)]
     return take_along_axis(x, indices, axis), Tensor(indices)

@@ -310,8 +310,8 @@ def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> S
         TypeError: `full_matrices` of a matrix that is not square: the vectors beyond k are arbitrary and have no gradient.
         numpy.linalg.LinAlgError: a number is not finite.
     """
-    x = _matrices("svd", x)
-    if not compute_uv:
+    x, full_matrices = _matrices("svd", x), flag("svd", "full_matrices", full_matrices)
+    if not flag("svd", "compute_uv", compute_uv):
         return svdvals(x)
     if full_matrices and x.shape[-1] != x.shape[-2]:
         raise TypeError(f"svd: of a matrix {x.shape} that is not square pass full_matrices=False")

@@ -167,6 +167,7 @@ def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_t
     """
     input, target = _pair("kl_div", input, target)
     one_of("kl_div", "reduction", reduction, ("mean", "batchmean", "sum", "none"))
+    log_target = flag("kl_div", "log_target", log_target)
     losses = exp(target) * (target - input) if log_target else _xlogx(target) - target * input
     if reduction == "batchmean":
         return _reduced("kl_div", losses, "mean", len(input))

@@ -8,7 +8,7 @@ import numpy as np
 from ..backend import is_float, is_half, result_type, xp
 from ..fused import Fused
 from ..recording import state
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .activation import _floating
 from .declare import operation
 from .elementwise import _as_float, maximum, relu, sqrt, square, where
@@ -94,7 +94,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
     momentum, eps = real("batch_norm", "momentum", momentum, 0, 1), real("batch_norm", "eps", eps, 0)
-    splits = whole("batch_norm", "splits", splits, 1)
+    splits, training = whole("batch_norm", "splits", splits, 1), flag("batch_norm", "training", training)
     if x.ndim == 3:
         settings = training, momentum, eps, splits
         return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
@@ -121,7 +121,7 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
     if x.ndim != 4 or min(x.shape[2:]) < 2:
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) of two rows and columns or more wanted, got shape {x.shape}")
     momentum, eps = real("norm_relu_pool", "momentum", momentum, 0, 1), real("norm_relu_pool", "eps", eps, 0)
-    weight, bias = _affine(x, weight, bias)
+    (weight, bias), training = _affine(x, weight, bias), flag("norm_relu_pool", "training", training)
     _check_running("norm_relu_pool", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
         return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)

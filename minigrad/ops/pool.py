@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import lowest_of, xp
 from ..fused import Fused
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import _as_float, ones_like, where
 from .geometry import Pair, pair, several, single
@@ -66,7 +66,7 @@ def _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation=1):
     """The checked geometry, and what pads each axis: with `ceil_mode` as much as a last window that begins in it wants."""
     kernel, padding = pair(name, "kernel_size", kernel_size, 1), pair(name, "padding", padding, 0)
     stride = kernel if stride is None else pair(name, "stride", stride, 1)
-    dilation = pair(name, "dilation", dilation, 1)
+    dilation, ceil_mode = pair(name, "dilation", dilation, 1), flag(name, "ceil_mode", ceil_mode)
     if any(p > k // 2 for p, k in zip(padding, kernel)):
         raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
     ends = []
@@ -100,7 +100,7 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     name, given = "max_pool2d", as_tensor(x)
     x = _images(name, given)
     kernel, stride, dilation, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation)
-    if return_indices:
+    if flag(name, "return_indices", return_indices):
         y, winner = _largest(x, kernel, stride, ends, dilation)
         row, column = [_starts(n, s, e, winner) for n, s, e in zip(y.shape[2:], stride, ends)]
         indices = (row[:, None] + winner // kernel[1] * dilation[0]) * x.shape[3] + column + winner % kernel[1] * dilation[1]
@@ -130,6 +130,7 @@ def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     name, given = "avg_pool2d", _as_float(x)
     x = _images(name, given)
     kernel, stride, _, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode)
+    count_include_pad = flag(name, "count_include_pad", count_include_pad)
     size, padding = x.shape[2:], tuple(before for before, _ in ends)
     uneven = ends != _both_ends(padding)
     if uneven:
@@ -221,6 +222,7 @@ def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
         return_indices: also where in the flat image H * W each element stood.
     """
     x, size, one = _adaptive("adaptive_max_pool2d", x, output_size)
+    return_indices = flag("adaptive_max_pool2d", "return_indices", return_indices)
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
         y = max_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)), return_indices=return_indices)
     else:

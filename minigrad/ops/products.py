@@ -138,17 +138,19 @@ _einsum = Primitive("einsum", _contracted, rule_for_all=_einsum_rule)
 
 
 @operation(numpy=np.einsum)
-def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
+def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool | str | Sequence = True) -> Tensor:
     """Sum of products by named axes, as `numpy.einsum("ij,jk->ik", x, y)`, of any number of operands.
 
     Ellipses, repeated letters (diagonals), an implicit output and axes of length 1 that broadcast are understood. The axes
     may also be named by whole numbers below 52 behind each operand, `einsum(x, [0, 1], y, [1, 2], [0, 2])`.
-    `optimize` is NumPy's; the order of the products is chosen well whatever it says.
+    `optimize` is NumPy's (True, False, "greedy", "optimal", a path); the order of the products is chosen well whatever it says.
 
     Raises:
         ValueError: letters or numbers and axes do not match.
         TypeError: an axis is named by something else.
     """
+    if not isinstance(optimize, (list, tuple)) and not (isinstance(optimize, str) and optimize in ("greedy", "optimal")):
+        flag("einsum", "optimize", optimize)
     if not isinstance(subscripts, str):
         subscripts, operands = _written_out((subscripts, *operands))
     operands = [as_tensor(x) for x in operands]

@@ -6,7 +6,7 @@ The input's part of the gates, gx, is one product for all times. The rest runs o
 from __future__ import annotations
 
 from ..fused import Fused, rounded_like
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import relu, sigmoid, tanh
 from .geometry import one_of
@@ -120,7 +120,8 @@ def rnn(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
         the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
     """
     one_of("rnn", "nonlinearity", nonlinearity, NONLINEARITIES)
-    y = _run_rnn(nonlinearity, bool(reverse), *_checked("rnn", 1, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
+    reverse = flag("rnn", "reverse", reverse)
+    y = _run_rnn(nonlinearity, reverse, *_checked("rnn", 1, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
     return y, y[0 if reverse else -1]
 
 
@@ -152,7 +153,8 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
     Returns:
         the states after each step, (L, N, H), and the last one, (N, H). With `reverse` time runs backwards.
     """
-    y = _run_gru(bool(reverse), *_checked("gru", 3, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
+    reverse = flag("gru", "reverse", reverse)
+    y = _run_gru(reverse, *_checked("gru", 3, x, [h], weight_ih, weight_hh, bias_ih, bias_hh))
     return y, y[0 if reverse else -1]
 
 
@@ -188,5 +190,6 @@ def lstm(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, weight_
     Returns:
         the states h after each step, (L, N, H), and the last (h, c). With `reverse` time runs backwards.
     """
-    y, c = _run_lstm(bool(reverse), *_checked("lstm", 4, x, [h, c], weight_ih, weight_hh, bias_ih, bias_hh))
+    reverse = flag("lstm", "reverse", reverse)
+    y, c = _run_lstm(reverse, *_checked("lstm", 4, x, [h, c], weight_ih, weight_hh, bias_ih, bias_hh))
     return y, (y[0 if reverse else -1], c)

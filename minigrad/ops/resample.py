@@ -13,7 +13,7 @@ import numpy as np
 from ..backend import in_float32, is_float, is_half, xp
 from ..fused import Fused
 from ..primitive import Primitive
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import _as_float, _quotient, floor, where
 from .geometry import Pair, one_of, pair, real, several, whole
@@ -101,6 +101,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give one of size and scale_factor")
+    align_corners, antialias = flag("interpolate", "align_corners", align_corners), flag("interpolate", "antialias", antialias)
     if antialias and (mode == "nearest" or align_corners or size is None):
         raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
@@ -116,7 +117,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
     for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
         if n != length or scale not in (None, 1):
-            matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, bool(align_corners), scale)
+            matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
             x = _resample(x, matrix=matrix, axis=axis)
     return x
 
@@ -242,7 +243,8 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
         raise ValueError("grid_sample: images (N, C, H, W), of pixels, and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
-    return _fused_grid_sample(x, grid, align_corners=bool(align_corners), border=padding_mode == "border")
+    align_corners = flag("grid_sample", "align_corners", align_corners)
+    return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
 
 
 def _end_of_interval(knots, x):

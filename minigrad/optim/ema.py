@@ -3,6 +3,7 @@ import numpy as np
 
 from ..backend import execution, is_float, xp
 from ..nn import Module
+from ..tensor import flag
 from .optimizer import instance, matching, number
 from .update import run_update
 
@@ -23,7 +24,8 @@ class EMA:
 
     def __init__(self, module: Module, decay: float = 0.999, warmup: bool = True):
         instance(module, Module, "EMA: module")
-        self.module, self.decay, self.warmup, self.updates = module, number(decay, "EMA: decay", below=1), warmup, 0
+        self.module, self.decay, self.updates = module, number(decay, "EMA: decay", below=1), 0
+        self.warmup = flag("EMA", "warmup", warmup)
         self.average = module.state_dict()
         if "updates" in self.average:
             raise ValueError("EMA: the module has an array called 'updates', the name of a number in this one's state: choose "

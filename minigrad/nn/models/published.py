@@ -14,6 +14,7 @@ import numpy as np
 
 from ... import io
 from ...backend import xp
+from ...tensor import flag
 from ..layers import Identity
 from .efficientnet import EfficientNetLite
 from .encoder import Encoder
@@ -137,7 +138,7 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
         ValueError: a shape differs.
         The message says what to do; nothing is changed then.
     """
-    publishers = _publishers(type(model), "load_published")
+    publishers, head = _publishers(type(model), "load_published"), flag("load_published", "head", head)
     if isinstance(checkpoint, (str, os.PathLike)):
         checkpoint, _ = io.load(checkpoint)
     own = model._state()

@@ -2,7 +2,7 @@
 from ... import ops
 from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import BatchNorm2d, Conv2d, MaxPool2d, conv_norm
+from ..layers import BatchNorm2d, Conv2d, MaxPool2d, conv_norm, flags
 from ..module import Module, Sequential
 from .encoder import Encoder
 
@@ -59,6 +59,7 @@ class ResNet(Encoder):
 
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: tuple[int, int, int, int],
                  num_classes: int | None = 1000, in_channels: int = 3, *, small_images: bool = False):
+        (small_images,) = flags(self, small_images=small_images)
         kernel, stride, padding = (3, 1, 1) if small_images else (7, 2, 3)
         self.conv1, self.bn1 = Conv2d(in_channels, 64, kernel, stride, padding, bias=False), BatchNorm2d(64)
         self.maxpool = None if small_images else MaxPool2d(3, 2, 1)

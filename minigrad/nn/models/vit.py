@@ -13,7 +13,7 @@ from ... import backend, ops
 from ...ops.geometry import pair, real
 from ...tensor import Tensor, as_tensor
 from .. import init
-from ..layers import Dropout, Identity, LayerNorm, Linear, parameter, sizes, uniform
+from ..layers import Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
 from ..module import Module
 from ..transformer import TransformerBlock
 from .encoder import Encoder
@@ -24,7 +24,7 @@ class PatchEmbed(Module):
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int, bias: bool = True):
         self.patch_size = patch_size
-        self.proj = _Filters((embed_dim, in_chans, patch_size, patch_size), bias)
+        self.proj = _Filters((embed_dim, in_chans, patch_size, patch_size), *flags(self, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
         x, p, channels = as_tensor(x), self.patch_size, self.proj.weight.shape[1]
@@ -73,6 +73,7 @@ class VisionTransformer(Encoder):
             raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
         patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
         depth, registers = sizes(self, 0, depth=depth, registers=registers)
+        fc_norm, dynamic_img_size, pre_norm = flags(self, fc_norm=fc_norm, dynamic_img_size=dynamic_img_size, pre_norm=pre_norm)
         height, width = pair("VisionTransformer", "img_size", img_size, 1)
         if height % patch_size or width % patch_size:
             raise ValueError(f"VisionTransformer: img_size {img_size} does not divide into patches of {patch_size} pixels")
@@ -119,7 +120,7 @@ class VisionTransformer(Encoder):
     def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the
         attention maps of each block, (N, heads, L, L)."""
-        x, maps = self.norm_pre(x), []
+        x, maps, (need_weights,) = self.norm_pre(x), [], flags(self, need_weights=need_weights)
         for block in self.blocks:
             x = block(x, need_weights=need_weights)
             if need_weights:
@@ -138,7 +139,7 @@ class VisionTransformer(Encoder):
 
     def forward(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """head(features(x)); with `need_weights` also the attention maps of each block, see `encode`."""
-        if not need_weights:
+        if not flags(self, need_weights=need_weights)[0]:
             return self.head(self.features(x))
         y, maps = self.encode(self.add_class(self.patches(x)), need_weights=True)
         return self.head(self.pool(y)), maps
