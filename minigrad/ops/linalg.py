@@ -194,7 +194,8 @@ def svdvals(x: TensorLike) -> Tensor:
 
 @operation(method=True, numpy=np.linalg.norm)
 def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
-    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0; equal largest sizes share it evenly.
+    """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0, and that of order 0,
+    a count, everywhere; equal largest sizes share it evenly.
 
     Args:
         ord: None for the root of the sum of squares; for one axis a number, inf or -inf; for two axes "fro", "nuc",
@@ -239,7 +240,8 @@ def _vector_norm(x, p, axes, keepdims):
     if p == -math.inf:
         return min(abs(x), axes, keepdims)
     if p == 0:
-        return sum((x != 0).astype(x.dtype), axes, keepdims)
+        nowhere = wrap(xp(x._array).zeros((), bool))
+        return sum(where(nowhere, x, (x != 0).astype(x.dtype)), axes, keepdims)  # a count, on the graph with a gradient of 0
     if not isinstance(p, (int, float, np.integer, np.floating)):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
     if p == 1:
@@ -263,7 +265,8 @@ _fused_cdist = Fused("cdist", _cdist)
 def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
     """The distance of each row of x (..., m, width) from each row of y (..., n, width): (..., m, n).
 
-    The distances are p-norms of the differences, p from 0 to infinity; their slope at 0 is 0. The leading axes broadcast.
+    The distances are p-norms of the differences, p from 0 to infinity; their slope at 0 is 0, and that of p = 0, a count,
+    everywhere. The leading axes broadcast.
     """
     x, y = (_matrices("cdist", v) for v in (x, y))
     if x.shape[-1] != y.shape[-1]:

@@ -167,6 +167,15 @@ def test_cdist(p, shapes):
         mg.check_derivatives(lambda x, y: mg.cdist(x, y, p), x, y)
 
 
+@pytest.mark.parametrize("distance", [lambda x: mg.cdist(x, A, 0), lambda x: mg.norm(x, 0, 1), lambda x: mg.norm(x[0], 0),
+                                      lambda x: mg.nn.functional.pairwise_distance(x, A, 0)])
+@pytest.mark.parametrize("value", [0.0, 1.5, np.nan, np.inf])
+def test_a_count_has_slope_0_everywhere(distance, value):
+    x = mg.Tensor(np.full(A.shape, value), requires_grad=True)
+    (gradient,) = mg.grad(distance(x).sum(), [x])
+    np.testing.assert_array_equal(gradient.numpy(), 0 * A)
+
+
 def test_cdist_of_equal_rows_has_slope_0_and_bad_arguments_are_named():
     x = mg.Tensor(A, requires_grad=True)
     mg.cdist(x, x).sum().backward()
