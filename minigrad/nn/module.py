@@ -384,7 +384,37 @@ class _Container(Module):
 
 
 class ModuleList(_Container, list):
-    """A list that is a Module, as slices and sums of it are. As an attribute of a Module a plain list holds parts as well."""
+    """A list that is a Module, as slices and sums of it are. As an attribute of a Module a plain list holds parts as well.
+
+    TypeError for a class of Modules in the place of one, and for what is no list or other iterable.
+    """
+
+    def __init__(self, modules: Iterable[Any] = ()):
+        super().__init__()
+        self.extend(modules)
+
+    def _taken(self, value):
+        """What is kept of a new item."""
+        return _made(type(self).__name__, value)
+
+    def append(self, module: Any) -> None:
+        super().append(self._taken(module))
+
+    def insert(self, i: int, module: Any) -> None:
+        super().insert(i, self._taken(module))
+
+    def extend(self, modules: Iterable[Any]) -> None:
+        if not np.iterable(modules):
+            raise TypeError(f"{type(self).__name__}: a list wanted, not {type(modules).__name__}")
+        super().extend([self._taken(module) for module in modules])
+
+    def __iadd__(self, modules):
+        self.extend(modules)
+        return self
+
+    def __setitem__(self, i, value):
+        name = type(self).__name__
+        super().__setitem__(i, [_made(name, item) for item in value] if isinstance(i, slice) else _made(name, value))
 
     def __getitem__(self, i):
         items = list.__getitem__(self, i)
@@ -395,7 +425,33 @@ class ModuleList(_Container, list):
 
 
 class ModuleDict(_Container, dict):
-    """A dict that is a Module. As an attribute of a Module a plain dict holds parts as well."""
+    """A dict that is a Module. As an attribute of a Module a plain dict holds parts as well.
+
+    TypeError for a class of Modules in the place of one, and for what is no dict and no list of pairs.
+    """
+
+    def __init__(self, *values: Mapping[str, Any], **more: Any):
+        super().__init__()
+        self.update(*values, **more)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, _made(type(self).__name__, value))
+
+    def update(self, *values: Mapping[str, Any], **more: Any) -> None:
+        for value in values:
+            if not np.iterable(value):
+                raise TypeError(f"{type(self).__name__}: a dict wanted, not {type(value).__name__}")
+        for key, value in dict(*values, **more).items():
+            self[key] = value
+
+    def setdefault(self, key: str, value: Any = None) -> Any:
+        if key not in self:
+            self[key] = value
+        return self[key]
+
+    def __ior__(self, values):
+        self.update(values)
+        return self
 
 
 class ParameterList(ModuleList):
@@ -405,20 +461,10 @@ class ParameterList(ModuleList):
     """
 
     def __init__(self, values: Iterable[TensorLike] = ()):
-        super().__init__(_parameter("ParameterList", value) for value in values)
+        super().__init__(values)
 
-    def append(self, value: TensorLike) -> None:
-        super().append(_parameter("ParameterList", value))
-
-    def insert(self, i: int, value: TensorLike) -> None:
-        super().insert(i, _parameter("ParameterList", value))
-
-    def extend(self, values: Iterable[TensorLike]) -> None:
-        super().extend([_parameter("ParameterList", value) for value in values])
-
-    def __iadd__(self, values):
-        self.extend(values)
-        return self
+    def _taken(self, value):
+        return _parameter("ParameterList", value)
 
 
 class ParameterDict(ModuleDict):
@@ -427,25 +473,16 @@ class ParameterDict(ModuleDict):
     What is assigned to a key that exists takes the place of the old one as it is. TypeError for what is neither Tensor nor array.
     """
 
-    def __init__(self, *values: Mapping[str, TensorLike], **more: TensorLike):
-        super().__init__()
-        self.update(*values, **more)
-
     def __setitem__(self, key, value):
         super().__setitem__(key, value if key in self else _parameter("ParameterDict", value))
 
-    def update(self, *values: Mapping[str, TensorLike], **more: TensorLike) -> None:
-        for key, value in dict(*values, **more).items():
-            self[key] = value
 
-    def setdefault(self, key: str, value: TensorLike) -> Parameter:
-        if key not in self:
-            self[key] = value
-        return self[key]
-
-    def __ior__(self, values):
-        self.update(values)
-        return self
+def _made(name, value):
+    """`value`. TypeError if it is a class of Modules: its parentheses were forgotten."""
+    if isinstance(value, type) and issubclass(value, Module):
+        raise TypeError(f"{name}: a Module wanted, not the class {value.__name__}, which makes one when it is called: "
+                        f"{value.__name__}(...)")
+    return value
 
 
 def _parameter(name, value):
@@ -479,7 +516,7 @@ class Sequential(Module):
         return vars(self)[str(range(self.length)[i])]
 
     def __setitem__(self, i: int, module: Module):
-        i = range(self.length)[operator.index(i)]
+        i, module = range(self.length)[operator.index(i)], _made("Sequential", module)
         if not callable(module) or isinstance(module, _Container) and type(module).forward is Module.forward:
             given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
             hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()

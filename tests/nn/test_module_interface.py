@@ -330,3 +330,25 @@ def test_lists_and_dicts_of_parameters_refuse_what_is_none(wrong):
         with pytest.raises(TypeError, match="ParameterDict: Parameters, Tensors or arrays wanted, not"):
             call()
     assert not rows and not names
+
+
+def test_a_class_does_not_stand_for_a_module():
+    """As where its parentheses were forgotten: its parameters would be missing without a word."""
+    modules, named, net = nn.ModuleList([nn.Tanh()]), nn.ModuleDict(a=nn.Tanh()), nn.Sequential(nn.Tanh())
+    for call in (lambda: nn.ModuleList([nn.ReLU]), lambda: modules.append(nn.ReLU), lambda: modules.insert(0, nn.ReLU),
+                 lambda: modules.extend([nn.ReLU]), lambda: modules.__iadd__([nn.ReLU]), lambda: modules + [nn.ReLU],
+                 lambda: modules.__setitem__(0, nn.ReLU), lambda: modules.__setitem__(slice(1), [nn.ReLU]),
+                 lambda: nn.ModuleDict({"a": nn.ReLU}), lambda: nn.ModuleDict(a=nn.ReLU), lambda: named.update(a=nn.ReLU),
+                 lambda: named.setdefault("b", nn.ReLU), lambda: named.__ior__({"b": nn.ReLU}),
+                 lambda: named.__setitem__("a", nn.ReLU), lambda: nn.Sequential(nn.ReLU), lambda: net.__setitem__(0, nn.ReLU)):
+        with pytest.raises(TypeError, match=r"^(ModuleList|ModuleDict|Sequential): .* the class ReLU.*ReLU\("):
+            call()
+    for part in (modules[0], named["a"], net[0]):
+        assert isinstance(part, nn.Tanh) and len(modules) == len(named) == len(net) == 1
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict])
+@pytest.mark.parametrize("wrong", [None, 3, nn.ReLU()], ids=lambda wrong: type(wrong).__name__)
+def test_lists_and_dicts_are_made_of_such(kind, wrong):
+    with pytest.raises(TypeError, match=f"^{kind.__name__}: a (list|dict) wanted, not {type(wrong).__name__}"):
+        kind(wrong)
