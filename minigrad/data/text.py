@@ -23,6 +23,7 @@ from types import ModuleType
 import numpy as np
 
 from ..backend.files import write_whole
+from ..ops.geometry import whole
 from ..tensor import flag
 from .files import data_dir, text_of
 from .folder import content_of, files_below, printable
@@ -210,7 +211,7 @@ class WordPiece:
         Raises:
             ImportError: tokenizers is not installed; ValueError: the characters alone are more than `size`.
         """
-        lower = flag("WordPiece.train", "lower", lower)
+        lower, size = flag("WordPiece.train", "lower", lower), whole("WordPiece.train", "size", size, 1)
         library, texts = tokenizers_for("WordPiece"), list(texts)
 
         def learned(size, first):

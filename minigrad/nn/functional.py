@@ -145,7 +145,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         dropout_p: the probability with which a weight is set to 0, in evaluation too: pass 0 there.
     """
     settings = dict(attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
-    if not dropout_p:
+    if not (dropout_p := geometry.real("scaled_dot_product_attention", "dropout_p", dropout_p, 0, 1)):
         return ops.scaled_dot_product_attention(query, key, value, **settings)
     _, weights = ops.scaled_dot_product_attention(query, key, value, return_weights=True, **settings)
     value = value if not enable_gqa else ops.repeat(value, weights.shape[-3] // value.shape[-3], value.ndim - 3)

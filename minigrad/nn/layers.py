@@ -6,6 +6,7 @@ import numpy as np
 from .. import ops
 from ..ops.geometry import divisor, LEAST, one_axis, one_of, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
+from ..ops.resample import factors, MODES
 from ..tensor import Tensor, as_tensor, flag
 from . import functional as F, init
 from .module import Module, Parameter
@@ -280,7 +281,11 @@ class Upsample(Module):
 
     def __init__(self, size: Lengths | None = None, scale_factor: float | None = None, mode: str = "nearest",
                  align_corners: bool = False):
-        self.size, self.scale_factor, self.mode = size, scale_factor, mode
+        if size is not None:
+            pair("Upsample", "size", size, 1)
+        if scale_factor is not None:
+            factors("Upsample", scale_factor)
+        self.size, self.scale_factor, self.mode = size, scale_factor, one_of("Upsample", "mode", mode, MODES)
         (self.align_corners,) = flags(self, align_corners=align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -599,7 +604,7 @@ class GELU(Module):
     """`gelu`."""
 
     def __init__(self, approximate: str = "none"):
-        self.approximate = approximate
+        self.approximate = one_of("GELU", "approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.gelu(x, approximate=self.approximate)

@@ -152,6 +152,8 @@ class TransformerBlock(Module):
         self.attn = self.attention(dim, num_heads, dropout)
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
+        if layer_scale is not None:
+            layer_scale = real(type(self).__name__, "layer_scale", layer_scale)
         self.ls1, self.ls2 = (Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
         self.dropout, self.drop_path = Dropout(dropout), DropPath(drop_path)
         (self.norm_first,) = flags(self, norm_first=norm_first)

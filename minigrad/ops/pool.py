@@ -153,8 +153,8 @@ def _counted(windows, n, kernel, stride, padding, count_include_pad):
 def max_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0, dilation: int = 1,
                ceil_mode: bool = False, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """`max_pool2d` of sequences (N, C, L) or (C, L); numbers, not pairs."""
-    y = _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding, dilation=dilation, ceil_mode=ceil_mode,
-                   return_indices=return_indices)
+    y = _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
+                   dilation=(1, single("max_pool1d", "dilation", dilation, 1)), return_indices=return_indices)
     return tuple(part.squeeze(-2) for part in y) if return_indices else y.squeeze(-2)
 
 
@@ -174,12 +174,10 @@ def _sequences(name, x):
     return x.expand_dims(-2)
 
 
-def _pool_rows(name, pool, x, kernel_size, stride, padding, dilation=None, **settings):
+def _pool_rows(name, pool, x, kernel_size, stride, padding, **settings):
     x = _sequences(name, x)
     kernel, padding = single(name, "kernel_size", kernel_size, 1), single(name, "padding", padding, 0)
     stride = kernel if stride is None else single(name, "stride", stride, 1)
-    if dilation is not None:
-        settings["dilation"] = (1, single(name, "dilation", dilation, 1))
     if padding > kernel // 2:
         raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
     return pool(x, (1, kernel), (1, stride), (0, padding), **settings)

@@ -19,6 +19,8 @@ from .elementwise import _as_float, _quotient, floor, where
 from .geometry import Pair, one_of, pair, real, several, whole
 from .index import getitem, take
 
+MODES = "nearest", "bilinear", "bicubic"  # of `interpolate`
+
 
 def _cubic(t, a=-0.75):
     """The cubic convolution kernel at distances t (Keys 1981)."""
@@ -95,7 +97,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     Raises:
         ValueError: not images, both or neither of size and scale_factor, an unknown mode, `antialias` with other arguments.
     """
-    one_of("interpolate", "mode", mode, ("nearest", "bilinear", "bicubic"))
+    one_of("interpolate", "mode", mode, MODES)
     x = as_tensor(x) if mode == "nearest" else _as_float(x)
     if x.ndim != 4:
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
@@ -108,10 +110,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         size = pair("interpolate", "size", size, 1)
         scales = (None, None)
     else:
-        scales = several(scale_factor) or (scale_factor, scale_factor)
-        scales = tuple(float(real("interpolate", "scale_factor", s, 0)) for s in scales)
-        if len(scales) != 2 or not all(scales):
-            raise ValueError(f"interpolate: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
+        scales = factors("interpolate", scale_factor)
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
@@ -120,6 +119,15 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
             matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
             x = _resample(x, matrix=matrix, axis=axis)
     return x
+
+
+def factors(of: str, scale_factor: float | tuple[float, float]) -> tuple[float, float]:
+    """The factors (vertical, horizontal) of images. ValueError, which speaks in the name `of`: they are no positive numbers."""
+    scales = several(scale_factor) or (scale_factor, scale_factor)
+    scales = tuple(float(real(of, "scale_factor", s, 0)) for s in scales)
+    if len(scales) != 2 or not all(scales):
+        raise ValueError(f"{of}: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
+    return scales
 
 
 def _weighted(x, matrix, axis):

@@ -198,6 +198,9 @@ def test_a_trained_vocabulary_is_always_the_same_and_divides_greedily():
     assert vocabulary.decode(vocabulary.encode(["The DOGS bark"])[0]) == "the dogs bark"
     with pytest.raises(ValueError, match="20 pieces are too few"):
         WordPiece.train(texts, 20)
+    for wrong in ("60", None, 60.5, True, 0):
+        with pytest.raises(ValueError, match="WordPiece.train: size must be a whole number"):
+            WordPiece.train(texts, wrong)
 
 
 def test_a_vocabulary_that_keeps_case():

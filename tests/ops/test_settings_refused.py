@@ -7,7 +7,7 @@ from checks import named
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import data, nn
 from minigrad.nn import functional as F
 
 X = np.random.default_rng(0).normal(size=(4, 4))
@@ -31,6 +31,7 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "hardtanh": ("max_val", lambda most: mg.hardtanh(X, -1, most), -1, INFINITY),
     "softplus": ("beta", lambda beta: mg.softplus(X, beta), -INFINITY, INFINITY),
     "attention": ("scale", lambda s: mg.scaled_dot_product_attention(X, X, X, scale=s), -INFINITY, INFINITY),
+    "functional attention": ("dropout_p", lambda p: F.scaled_dot_product_attention(X, X, X, dropout_p=p), 0, 1),
     "packed_attention": ("scale", lambda s: mg.packed_attention(np.ones((1, 2, 3, 1, 2)), scale=s), -INFINITY, INFINITY),
     "cross_entropy": ("label_smoothing", lambda e: mg.cross_entropy(X, LABELS, label_smoothing=e), 0, 1),
     "weighted cross_entropy": ("label_smoothing", lambda e: F.cross_entropy(X, LABELS, np.ones(4), label_smoothing=e), 0, 1),
@@ -53,6 +54,9 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "LeakyReLU": ("negative_slope", nn.LeakyReLU, -INFINITY, INFINITY), "ELU": ("alpha", nn.ELU, -INFINITY, INFINITY),
     "Softplus": ("beta", nn.Softplus, -INFINITY, INFINITY),
     "PReLU": ("init", lambda init: nn.PReLU(init=init), -INFINITY, INFINITY),
+    "TransformerBlock": ("layer_scale", lambda s: nn.TransformerBlock(2, 1, 2, layer_scale=s), -INFINITY, INFINITY),
+    "weak noise": ("noise", lambda std: data.weak(IMAGES[:, :1], np.random.default_rng(0), noise=std), 0, INFINITY),
+    "weak fill": ("fill", lambda fill: data.weak(IMAGES[:, :1], np.random.default_rng(0), fill=fill), -INFINITY, INFINITY),
     "GRU": ("dropout", lambda p: nn.GRU(2, 2, dropout=p), 0, 1), "LSTM": ("dropout", lambda p: nn.LSTM(2, 2, dropout=p), 0, 1)}
 CONVOLUTION = "kernel_size", "stride", "padding", "dilation", "groups"
 LAYERS = {  # layers of windows: how one is made, and the least value of each argument
@@ -76,7 +80,7 @@ def test_real_numbers(name, data):
     if high < INFINITY:
         outside.append(st.floats(min_value=high, exclude_min=True, allow_nan=False))
     wrong = data.draw(st.one_of(outside))
-    if wrong is not None or argument != "scale":  # whose default None is
+    if wrong is not None or argument not in ("scale", "layer_scale"):  # whose default None is
         with pytest.raises(ValueError, match=argument):
             call(wrong)
     for inside in (np.float32(0.5), np.float64(0.5), mg.Tensor(0.5), np.array(0.5), 1, np.int64(1)):
@@ -90,6 +94,10 @@ WORDS = {  # calls with settings that are neither one number nor one word alone,
     "grid_sample padding_mode": lambda s: mg.grid_sample(BOXES, BOXES.reshape(1, 4, 4, 2), s),
     "adaptive_avg_pool2d output_size": lambda s: mg.adaptive_avg_pool2d(BOXES, s),
     "adaptive_max_pool2d output_size": lambda s: mg.adaptive_max_pool2d(BOXES, s),
+    "Upsample size": nn.Upsample, "Upsample scale_factor": lambda s: nn.Upsample(scale_factor=s),
+    "Upsample mode": lambda s: nn.Upsample(2, mode=s), "GELU approximate": nn.GELU,
+    "max_pool1d dilation": lambda s: mg.max_pool1d(X, 2, dilation=s),
+    "weak pixels": lambda s: data.weak(IMAGES[:, :1], np.random.default_rng(0), s),
     "max_pool2d stride": lambda s: mg.max_pool2d(BOXES, 2, s), "conv2d padding": lambda s: mg.conv2d(BOXES, BOXES, padding=s),
     "conv2d groups": lambda s: mg.conv2d(BOXES, BOXES, groups=s),
     "conv2d_relu most": lambda s: mg.conv2d_relu(BOXES, BOXES, np.zeros(1), most=s),
@@ -179,3 +187,8 @@ def test_no_loss_is_made_of_words_that_are_none(name):
                 MODULES[name](**{argument: wrong})
         for right in ([1, 2], (0.5, 1), np.ones(3), mg.Tensor([1, 2]), 2, None):
             MODULES[name](**{argument: right})
+
+
+def test_none_is_no_dilation():
+    with pytest.raises(ValueError, match="max_pool1d: dilation"):
+        mg.max_pool1d(X, 2, dilation=None)
