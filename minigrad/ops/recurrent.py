@@ -54,9 +54,17 @@ def _lstm(gx, h, c, weight_hh, reverse):
 _fused_rnn, _fused_gru, _fused_lstm = Fused("rnn", _rnn), Fused("gru", _gru), Fused("lstm", _lstm)
 
 
+def _given(name, argument, value):
+    """An argument as a Tensor. TypeError, which names it: it is none, and no array or number."""
+    try:
+        return as_tensor(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: {argument}: {error}") from None
+
+
 def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
-    """All as Tensors, a bias or None; x as a sequence. ValueError: shapes that do not fit."""
-    x, *states = map(as_tensor, (x, *states))
+    """All as Tensors, a bias or None; x as a sequence. TypeError: what is none; ValueError: shapes that do not fit."""
+    x, *states = (_given(name, argument, value) for argument, value in zip("xhc", (x, *states)))
     sequence = not name.endswith("_cell")
     if x.ndim != 2 + sequence or any(s.ndim != 2 or s.shape != states[0].shape for s in states) \
             or x.shape[-2] != len(states[0]):
@@ -64,10 +72,12 @@ def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
                          f"(N, H) wanted, got {', '.join(str(a.shape) for a in (x, *states))}")
     if not len(x) and sequence:
         raise ValueError(f"{name}: the sequence has no steps")
-    size, parameters = states[0].shape[1], [b if b is None else as_tensor(b) for b in (weight_ih, weight_hh, bias_ih, bias_hh)]
+    size, parameters = states[0].shape[1], []
     wanted = dict(weight_ih=(gates * size, x.shape[-1]), weight_hh=(gates * size, size), bias_ih=(gates * size,),
                   bias_hh=(gates * size,))
-    for (argument, shape), given in zip(wanted.items(), parameters):
+    for (argument, shape), given in zip(wanted.items(), (weight_ih, weight_hh, bias_ih, bias_hh)):
+        given = None if given is None and argument.startswith("bias") else _given(name, argument, given)
+        parameters.append(given)
         if given is not None and given.shape != shape:
             raise ValueError(f"{name}: {argument} of shape {shape} wanted for a state of {size}, got {given.shape}")
     return x if sequence else x.reshape(1, *x.shape), *states, *parameters

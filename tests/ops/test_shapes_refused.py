@@ -57,6 +57,19 @@ def test_recurrent_units(name, gates, states, argument, shape):
                 call(x, *state[:i], mg.zeros(1, 4), *state[i + 1:], **right)
 
 
+@pytest.mark.parametrize("name, gates, states", [("rnn", 1, 1), ("gru", 3, 1), ("lstm", 4, 2)])
+@pytest.mark.parametrize("wrong", [None, "no"])
+def test_recurrent_units_name_what_is_no_array(name, gates, states, wrong):
+    right = dict(h=mg.zeros(2, 4), weight_ih=mg.zeros(4 * gates, 5), weight_hh=mg.zeros(4 * gates, 4), bias_ih=None, bias_hh=None)
+    right |= {"c": mg.zeros(2, 4)} if states == 2 else {}
+    for call, x in ((getattr(mg, name + "_cell"), mg.zeros(2, 5)), (getattr(mg, name), mg.zeros(3, 2, 5))):
+        given = right | {"x": x}
+        call(**given)
+        for argument in given if wrong else [argument for argument in given if "bias" not in argument]:
+            with pytest.raises(TypeError, match=f"^{call.__name__}: {argument}: cannot make a Tensor of"):
+                call(**given | {argument: wrong})
+
+
 @pytest.mark.parametrize("a, b, axis", [((2,), (1,), 0), ((2, 3), (1, 3), 0), ((2, 3), (3,), -1), ((4, 1, 3), (2, 3), (0, 2))])
 def test_cosine_similarity_broadcasts_first(a, b, axis):
     x, y = np.random.default_rng(1).normal(size=a), np.random.default_rng(2).normal(size=b)
