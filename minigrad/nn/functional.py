@@ -101,12 +101,13 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     return ops.embedding(input, weight, padding_idx=padding_idx)
 
 
-def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added to the last axes: `minigrad.pad`.
 
     Args:
         pad: (before, after) of the last axis, then of the one before it, and so on.
         mode: "constant", "reflect", "replicate" or "circular"; what is wider than the axis goes on as in `numpy.pad`.
+        value: of what is added with "constant"; 0 if None.
 
     Raises:
         ValueError: `pad` is no list of pairs of numbers from 0, or has more pairs than there are axes; or an unknown mode.
@@ -122,6 +123,7 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
     widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
     if not widths:
         return input
+    value = 0 if value is None else value
     return ops.pad(input, widths, **({"constant_values": value} if mode == "constant" else {"mode": modes[mode]}))
 
 

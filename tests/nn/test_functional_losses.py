@@ -78,6 +78,7 @@ FUNCTIONS = {
     "pairwise_distance": (lambda F, x, y: F.pairwise_distance(x, y, p=3.0, keepdim=True), ROWS, PROBABILITIES),
     "pad": (lambda F, x: F.pad(x, (1, 2, 0, 3), value=2.0), IMAGES), "pad_none": (lambda F, x: F.pad(x, ()), IMAGES),
     "pad_reflect": (lambda F, x: F.pad(x, (1, 2, 3, 0), mode="reflect"), IMAGES),
+    "pad_by_none": (lambda F, x: F.pad(x, (1, 2), "constant", None), IMAGES),
     "pad_circular": (lambda F, x: F.pad(x, (1, 2), "circular"), IMAGES[0]),
     "pad_replicate": (lambda F, x: F.pad(x, (0, 3), "replicate"), IMAGES[0]),
     "dropout": (lambda F, x: F.dropout(x, 0.5, training=False), IMAGES),
