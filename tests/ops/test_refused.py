@@ -603,7 +603,6 @@ WRITTEN = {  # where a value of the user's becomes an element
     "full_like": lambda v: mg.full_like([1.0, 2.0], v),
     "full_like of a dtype": lambda v: mg.full_like([1.0], v, dtype="float32"),
     "pad": lambda v: mg.pad([1.0, 2.0], 1, constant_values=v),
-    "functional.pad": lambda v: nn.functional.pad([1.0], (1, 1), value=v),
     "constant_": lambda v: nn.init.constant_(mg.zeros(2), v), "where": lambda v: mg.where([True], [1.0], v),
     "nan_to_num": lambda v: mg.nan_to_num([1.0], nan=v), "arange": lambda v: mg.arange(v),
     "Tensor of a dtype": lambda v: mg.Tensor(v, dtype="float32"),
