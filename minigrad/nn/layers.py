@@ -280,13 +280,13 @@ class Upsample(Module):
     """`interpolate`."""
 
     def __init__(self, size: Lengths | None = None, scale_factor: float | None = None, mode: str = "nearest",
-                 align_corners: bool = False):
+                 align_corners: bool | None = False):
         if size is not None:
             pair("Upsample", "size", size, 1)
         if scale_factor is not None:
             factors("Upsample", scale_factor)
         self.size, self.scale_factor, self.mode = size, scale_factor, one_of("Upsample", "mode", mode, MODES)
-        (self.align_corners,) = flags(self, align_corners=align_corners)
+        (self.align_corners,) = flags(self, align_corners=False if align_corners is None else align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)

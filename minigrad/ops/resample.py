@@ -83,14 +83,14 @@ _smooth_matrix = functools.lru_cache(64)(smooth_weights)
 
 @operation
 def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
-                mode: str = "nearest", align_corners: bool = False, *, antialias: bool = False) -> Tensor:
+                mode: str = "nearest", align_corners: bool | None = False, *, antialias: bool = False) -> Tensor:
     """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate`.
 
     Args:
         size: (H', W') or a number for both; or else
         scale_factor: a number or a pair; H' = floor(H scale_factor).
         mode: "nearest", "bilinear" or "bicubic".
-        align_corners: the centres of the corner pixels stay in place; otherwise the corners of the image do.
+        align_corners: the centres of the corner pixels stay in place; if false, or None, the corners of the image do.
         antialias: a pixel of a smaller image is the mean of all that it covers, as with Pillow; of "bilinear" and "bicubic",
             to a `size`, with corners not aligned.
 
@@ -103,7 +103,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give one of size and scale_factor")
-    align_corners, antialias = flag("interpolate", "align_corners", align_corners), flag("interpolate", "antialias", antialias)
+    align_corners = align_corners is not None and flag("interpolate", "align_corners", align_corners)
+    antialias = flag("interpolate", "antialias", antialias)
     if antialias and (mode == "nearest" or align_corners or size is None):
         raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
@@ -232,7 +233,8 @@ def pixel_shuffle(x: TensorLike, upscale_factor: int) -> Tensor:
 
 
 @operation
-def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", align_corners: bool = False) -> Tensor:
+def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros",
+                align_corners: bool | None = False) -> Tensor:
     """Images (N, C, H, W) read at points by bilinear interpolation, as `torch.nn.functional.grid_sample`.
 
     Args:
@@ -251,7 +253,7 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", al
         raise ValueError("grid_sample: images (N, C, H, W), of pixels, and points (N, H', W', 2) wanted, "
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
-    align_corners = flag("grid_sample", "align_corners", align_corners)
+    align_corners = align_corners is not None and flag("grid_sample", "align_corners", align_corners)
     return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
 
 
