@@ -419,7 +419,10 @@ def quantile(x: TensorLike, q: TensorLike, axis: Axes | None = None, keepdims: b
         share = np.reshape(place - low if method == "linear" else (high - low) / 2, (*q.shape, *[1] * (ordered.ndim - 1)))
         share = wrap(xp(x._array).asarray(share.astype(x.dtype)))
         low, high = take(ordered, low, 0), take(ordered, high, 0)
-        out = where(equal(low, high), low, (1 - share) * low + share * high)  # equal ones are not rounded, nor infinite ones NaN
+        level = equal(low, high)  # these are not rounded, nor infinite ones NaN
+        finite = level & ~isinf(low)
+        rise = where(finite, high, 0) - where(finite, low, 0)  # 0, with gradients for both
+        out = where(level, low + share * rise, (1 - share) * low + share * high)
     if is_float(x.dtype):
         out = where(isnan(ordered[-1]), ordered[-1], out)
     out = _transpose(out, axes=(*range(q.ndim), *reversed(range(q.ndim, out.ndim))))

@@ -247,6 +247,8 @@ def test_corners_of_reductions():
         with pytest.raises(ValueError, match=name):
             getattr(mg, name)(np.zeros((0, 2)), 0)
     assert mg.quantile([np.inf, np.inf, 1.0], 0.75).item() == np.inf and mg.quantile([1.0, np.inf], 0).item() == 1
+    slopes = mg.grad(lambda x: mg.quantile(x, 0.25))(np.array([2.0, 1, 2, 1, 1, 7, 9, 8]))  # at 1.75, between equal ones
+    assert slopes.sum() == 1 and sorted(slopes.tolist())[-2:] == [0.25, 0.75]
     assert mg.quantile([0.1] * 3, 0.3).item() == 0.1 and np.isnan(mg.quantile([1, np.nan], [0, 1]).numpy()).all()
     for dtype in ("float16", "float32"):
         assert mg.quantile(V.astype(dtype), [0.3, 1]).dtype == dtype
