@@ -213,18 +213,19 @@ def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
 
 
 def _several(name, tensors):
-    """A list of Tensors of a sequence."""
+    """A list of the Tensors of a sequence, which is not empty."""
     if not np.iterable(tensors):
         raise TypeError(f"{name}: a sequence of Tensors wanted, not {type(tensors).__name__}")
-    return [as_tensor(x) for x in tensors]
+    tensors = [as_tensor(x) for x in tensors]
+    if not tensors:
+        raise ValueError(f"{name}: need at least one Tensor")
+    return tensors
 
 
 @operation(numpy=np.concatenate)
 def concatenate(tensors: Iterable[TensorLike], axis: int | None = 0) -> Tensor:
     """Tensors joined along an existing axis; with `axis=None` flattened first."""
     tensors = _several("concatenate", tensors)
-    if not tensors:
-        raise ValueError("concatenate: need at least one Tensor")
     if axis is None:
         tensors, axis = [ravel(x) for x in tensors], 0
     return _concatenate(*tensors, axis=one_axis("concatenate", axis, tensors[0].ndim))
@@ -272,7 +273,7 @@ def vstack(tensors: Iterable[TensorLike]) -> Tensor:
 def hstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors along their only one."""
     tensors = [atleast_1d(x) for x in _several("hstack", tensors)]
-    return concatenate(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
+    return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 @operation(numpy=np.column_stack)

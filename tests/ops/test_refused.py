@@ -221,6 +221,12 @@ def test_a_sequence_is_wanted(call):
         call()
 
 
+@pytest.mark.parametrize("name", ["concatenate", "stack", "vstack", "hstack", "column_stack", "dstack"])
+def test_joining_nothing_is_refused_in_the_name_of_what_was_called(name):
+    with pytest.raises(ValueError, match=f"^{name}: need at least one Tensor"):
+        getattr(mg, name)([])
+
+
 @pytest.mark.parametrize("name", ["tril", "triu", "svdvals", "svd", "qr", "logdet", "eigvalsh"])
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_matrices_are_wanted(name, shape):
