@@ -455,7 +455,7 @@ class ModuleDict(_Container, dict):
 
 
 class ParameterList(ModuleList):
-    """A list of Parameters that is a Module; Tensors and arrays that it is made of, or that are added, become Parameters.
+    """A list of Parameters that is a Module, as slices and sums of it are; Tensors and arrays that join it become Parameters.
 
     An item that is assigned takes the place of the old one as it is. TypeError for what is neither Tensor nor array.
     """
@@ -466,6 +466,20 @@ class ParameterList(ModuleList):
     def _taken(self, value):
         return _parameter("ParameterList", value)
 
+    def __getitem__(self, i):
+        items = super().__getitem__(i)
+        return self._of(items) if isinstance(i, slice) else items
+
+    def __add__(self, other):
+        return self._of([*self, *(other if isinstance(other, ParameterList) else ParameterList(other))])
+
+    @staticmethod
+    def _of(items):
+        """A ParameterList of items as they are, which in `functional_call` are no Parameters."""
+        out = ParameterList()
+        list.extend(out, items)
+        return out
+
 
 class ParameterDict(ModuleDict):
     """A dict of Parameters that is a Module; Tensors and arrays under new keys become Parameters.
@@ -475,6 +489,11 @@ class ParameterDict(ModuleDict):
 
     def __setitem__(self, key, value):
         super().__setitem__(key, value if key in self else _parameter("ParameterDict", value))
+
+    def __or__(self, values):
+        out = ParameterDict()
+        dict.update(out, self)  # as they are: in `functional_call` they are no Parameters
+        return operator.ior(out, values)
 
 
 def _made(name, value):

@@ -347,6 +347,27 @@ def test_a_class_does_not_stand_for_a_module():
         assert isinstance(part, nn.Tanh) and len(modules) == len(named) == len(net) == 1
 
 
+def test_slices_and_sums_of_parameters_are_lists_of_parameters():
+    rows, names = nn.ParameterList([mg.zeros(2), mg.ones(3)]), nn.ParameterDict({"a": mg.zeros(2)})
+    for part, length in ((rows[1:], 1), (rows + [np.ones(2)], 3), (rows + rows[:1], 3)):
+        assert type(part) is nn.ParameterList and len(part) == length and all(isinstance(p, nn.Parameter) for p in part)
+    joined = names | {"b": np.ones(2)}
+    assert type(joined) is nn.ParameterDict and joined["a"] is names["a"] and isinstance(joined["b"], nn.Parameter)
+    assert list(names) == ["a"] and len(rows) == 2 and rows[1:][0] is rows[1]
+
+    class Product(nn.Module):
+        def __init__(self):
+            self.rows, self.names = nn.ParameterList([mg.ones(())] * 2), nn.ParameterDict({"a": mg.ones(())})
+
+        def forward(self):
+            first, second = self.rows[:1] + self.rows[1:]
+            return first * second * (self.names | {"b": np.ones(())})["a"]
+
+    net = Product()
+    given = {name: mg.Tensor(3.0, requires_grad=True) for name in net.state_dict()}
+    assert [g.item() for g in mg.grad(nn.functional_call(net, given), list(given.values()))] == [9, 9, 9]
+
+
 @pytest.mark.parametrize("kind", [nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict])
 @pytest.mark.parametrize("wrong", [None, 3, nn.ReLU()], ids=lambda wrong: type(wrong).__name__)
 def test_lists_and_dicts_are_made_of_such(kind, wrong):
