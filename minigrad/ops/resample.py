@@ -15,7 +15,7 @@ from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
-from .elementwise import _as_float, _quotient, floor, where
+from .elementwise import _as_float, _quotient, equal, floor, isfinite, where
 from .geometry import Pair, one_of, pair, real, several, whole
 from .index import getitem, take
 
@@ -286,6 +286,8 @@ def interp(x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | Non
     (x0, x1), (y0, y1) = ([take(v, i, 0) for i in ((end - 1).clip(0, None), end)] for v in (xp, fp))
     inside = where(x < x0, x0, where(x > x1, x1, x))
     share = _quotient(inside - x0, x1 - x0)
-    out = (1 - share) * y0 + share * y1
+    at0, at1 = (equal(share, place) & ~(isfinite(y0) & isfinite(y1)) for place in (0, 1))  # a point does not read the other end
+    low, high = (where(at0 | at1, 0, y) for y in (y0, y1))
+    out = where(at0, y0, where(at1, y1, (1 - share) * low + share * high))
     out = out if left is None else where(x < xp[0], left, out)
     return out if right is None else where(x > xp[-1], right, out)

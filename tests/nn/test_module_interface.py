@@ -323,7 +323,8 @@ def test_lists_and_dicts_of_parameters_are_pytorchs():
 @pytest.mark.parametrize("wrong", [1.0, [1.0], None, "a", nn.Linear(1, 1)], ids=lambda wrong: type(wrong).__name__)
 def test_lists_and_dicts_of_parameters_refuse_what_is_none(wrong):
     rows, names = nn.ParameterList(), nn.ParameterDict()
-    for call in (lambda: nn.ParameterList([wrong]), lambda: rows.append(wrong), lambda: rows.extend([wrong]), lambda: rows.insert(0, wrong)):
+    for call in (lambda: nn.ParameterList([wrong]), lambda: rows.append(wrong), lambda: rows.extend([wrong]),
+                 lambda: rows.insert(0, wrong)):
         with pytest.raises(TypeError, match="ParameterList: Parameters, Tensors or arrays wanted, not"):
             call()
     for call in (lambda: nn.ParameterDict(a=wrong), lambda: names.update(a=wrong), lambda: names.setdefault("a", wrong)):

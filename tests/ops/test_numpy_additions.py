@@ -345,6 +345,15 @@ def test_lines_between_points(n, data):
     assert not outside[0].numpy().any() and np.isfinite(outside[1].numpy()).all() and outside[2].numpy().sum() == 3
 
 
+@pytest.mark.parametrize("values", [[1, np.inf, 3], [1, np.nan, 2], [np.inf, np.inf, 1], [np.nan, 1, 2], [1, 2, -np.inf]], ids=str)
+def test_a_point_of_a_line_does_not_read_its_neighbours(values):
+    points, values = np.arange(3.0), np.array(values, float)
+    at = mg.Tensor([-1.0, 0, 1, 2, 3], requires_grad=True)
+    found = mg.interp(at, points, values)
+    np.testing.assert_array_equal(found.numpy(), np.interp(at.numpy(), points, values))
+    assert np.isfinite(mg.grad(found.sum(), at).numpy()[[0, 1, 3, 4]]).all()
+
+
 def test_a_constant_and_a_line_as_polynomials_at_what_is_not_finite():
     x = mg.Tensor([np.nan, np.inf], requires_grad=True)
     assert mg.polyval([3.0], x).tolist() == [3, 3] and mg.grad(mg.polyval([2.0, 1], x).sum(), x).tolist() == [2, 2]
