@@ -91,9 +91,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """|x1 - x2 + eps|_p along the last axis, p from 0 to infinity; x1 and x2 broadcast. Of all pairs: `minigrad.cdist`."""
-    p = p if p == np.inf else geometry.real("pairwise_distance", "p", p, 0)
-    keepdim = _flag("pairwise_distance", "keepdim", keepdim)
-    return ops.norm(ops.subtract(x1, x2) + geometry.real("pairwise_distance", "eps", eps, 0), p, -1, keepdim)
+    p, eps = geometry.order("pairwise_distance", p), geometry.real("pairwise_distance", "eps", eps, 0)
+    return ops.norm(ops.subtract(x1, x2) + eps, p, -1, _flag("pairwise_distance", "keepdim", keepdim))
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import divisor, LEAST, one_axis, one_of, pair, real, same_padding, several, single, whole
+from ..ops.geometry import divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole
 from ..ops.projection import padding_row
 from ..ops.resample import factors, MODES
 from ..tensor import Tensor, as_tensor, flag
@@ -562,8 +562,8 @@ class PairwiseDistance(Module):
     """`functional.pairwise_distance` of two Tensors along the last axis."""
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
-        self.p = p if isinstance(p, float) and p == math.inf else real("PairwiseDistance", "p", p, 0)
-        self.eps, (self.keepdim,) = real("PairwiseDistance", "eps", eps, 0), flags(self, keepdim=keepdim)
+        self.p, self.eps = order("PairwiseDistance", p), real("PairwiseDistance", "eps", eps, 0)
+        (self.keepdim,) = flags(self, keepdim=keepdim)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         return F.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)

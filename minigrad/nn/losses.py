@@ -4,7 +4,7 @@
 """
 import numpy as np
 
-from ..ops.geometry import divisor, one_of, real, whole
+from ..ops.geometry import divisor, one_of, order, real, whole
 from ..tensor import Tensor, TensorLike, asarray, flag
 from . import functional as F
 from .module import Module
@@ -152,7 +152,7 @@ class TripletMarginLoss(_Loss):
     def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, *, reduction: str = "mean"):
         super().__init__(reduction=reduction)
         self.margin, self.eps = real(self._name, "margin", margin), real(self._name, "eps", eps, 0)
-        self.p = p if isinstance(p, float) and p == np.inf else real(self._name, "p", p, 0)
+        self.p = order(self._name, p)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, reduction=self.reduction)

@@ -106,6 +106,12 @@ def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = m
     return number
 
 
+def order(of: str, p: Any) -> float:
+    """`p`, the order of a norm, from 0 to infinity, which `real` would not take. ValueError otherwise."""
+    learned = isinstance(p, Tensor) and p.requires_grad
+    return math.inf if several(p) is None and not learned and p == math.inf else real(of, "p", p, 0)
+
+
 def divisor(of: str, name: str, value: Any) -> float:
     """`value` as by `real`, which is not 0. ValueError otherwise."""
     number = real(of, name, value)

@@ -13,7 +13,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, sqrt, where
-from .geometry import one_of, real, whole
+from .geometry import one_of, order, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
 from .shape import _axes, Axes, concatenate, expand_dims, moveaxis, squeeze
@@ -271,8 +271,7 @@ def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
     x, y = (_matrices("cdist", v) for v in (x, y))
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: rows of one width wanted, got {x.shape} and {y.shape}")
-    p = p if p == math.inf else real("cdist", "p", p, 0)
-    return _fused_cdist(x, y, p=p)
+    return _fused_cdist(x, y, p=order("cdist", p))
 
 
 def _svd_rule(gs, outs, _x):

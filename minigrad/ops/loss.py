@@ -11,7 +11,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
-from .geometry import divisor, one_of, real, whole
+from .geometry import divisor, one_of, order, real, whole
 from .index import take_along_axis
 from .linalg import norm
 from .normalization import cosine_similarity
@@ -381,7 +381,7 @@ def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: Tens
                         eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
     """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
     margin, eps = real("triplet_margin_loss", "margin", margin), real("triplet_margin_loss", "eps", eps, 0)
-    p = p if p == np.inf else real("triplet_margin_loss", "p", p, 0)
+    p = order("triplet_margin_loss", p)
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))

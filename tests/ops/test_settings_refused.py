@@ -192,3 +192,22 @@ def test_no_loss_is_made_of_words_that_are_none(name):
 def test_none_is_no_dilation():
     with pytest.raises(ValueError, match="max_pool1d: dilation"):
         mg.max_pool1d(X, 2, dilation=None)
+
+
+POINTS = np.array([[1.0, 2], [4, 6]])
+ORDERS = {
+    "cdist": lambda p: mg.cdist(POINTS, POINTS[::-1], p)[0, 0],
+    "pairwise_distance": lambda p: F.pairwise_distance(POINTS[:1], POINTS[1:], p, 0)[0],
+    "triplet_margin_loss": lambda p: mg.triplet_margin_loss(POINTS[:1], POINTS[1:], POINTS[:1], 0, p, 0),
+    "PairwiseDistance": lambda p: nn.PairwiseDistance(p, 0)(POINTS[:1], POINTS[1:])[0],
+    "TripletMarginLoss": lambda p: nn.TripletMarginLoss(0, p, 0)(POINTS[:1], POINTS[1:], POINTS[:1])}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_the_order_of_a_norm_is_a_number_up_to_infinity(name):
+    for p in (np.inf, np.float32(np.inf), np.array(np.inf), mg.Tensor(np.inf)):
+        assert ORDERS[name](p).item() == 4
+    assert ORDERS[name](mg.Tensor(2.0)).item() == 5
+    for wrong in (-1, -np.inf, np.nan, np.ones(2), [np.inf], "x", None, True):
+        with pytest.raises(ValueError, match=f"^{name}: p must be a number"):
+            ORDERS[name](wrong)
