@@ -69,8 +69,12 @@ def _softsign(x):
     return where(infinite, sign(x), finite / (1 + abs(finite)))
 
 
+def _limited(x, least, most):
+    return where((x <= least) | (x >= most), clip(x.detach(), least, most), x)
+
+
 def _limited_relu(x, most):
-    return where((x <= 0) | (x >= most), clip(x.detach(), 0, most), x)
+    return _limited(x, 0, most)
 
 
 _fused_gelu, _fused_gelu_tanh = Fused("gelu", _gelu), Fused("gelu_tanh", _gelu_tanh)
@@ -126,7 +130,7 @@ def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """`x` limited to [min_val, max_val]; unlike that of `clip` its slope at the bounds is 0. ValueError if max_val < min_val."""
     x, low = _floating("hardtanh", x), real("hardtanh", "min_val", min_val)
     high = real("hardtanh", "max_val", max_val, float(low))
-    return where((x <= low) | (x >= high), clip(x.detach(), low, high), x)
+    return _limited(x, low, high)
 
 
 @operation

@@ -9,7 +9,7 @@ import math
 from ..backend import in_float32, xp
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor
-from .conv import _padded, _taps
+from .conv import _output_size, _padded, _taps
 from .declare import operation
 from .geometry import LEAST, Pair, pair
 
@@ -40,9 +40,7 @@ def _windows(name, pixels, kernel_size, stride, padding, dilation):
     """The checked geometry of windows on images of so many rows and columns, as `_columns` takes it, and how many there are."""
     given = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     kernel, stride, padding, dilation = (pair(name, key, value, LEAST[key]) for key, value in given.items())
-    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(pixels, kernel, stride, padding, dilation))
-    if min(size) < 1:
-        raise ValueError(f"{name}: window {kernel} with dilation {dilation} is larger than images {pixels} padded by {padding}")
+    size = _output_size(name, pixels, kernel, stride, padding, dilation)
     return dict(kernel=kernel, size=size, stride=stride, padding=padding, dilation=dilation)
 
 

@@ -32,7 +32,7 @@ from .shape import flip, pad
 
 def _conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """y[n, o, i, j] = sum over taps (a, b) and channels c of x[n, c, i sh + a dh - ph, j sw + b dw - pw] w[o, c, a, b]."""
-    size = _output_size(x.shape, w.shape, stride, padding, dilation)
+    size = _output_size("conv2d", x.shape[2:], w.shape[2:], stride, padding, dilation)
     padded, filters = _padded(x, padding, groups), w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     if padded.shape[2] != w.shape[1]:
         raise ValueError(f"conv2d: images of {x.shape[1]} channels in {groups} groups, filters for {w.shape[1]}")
@@ -85,11 +85,11 @@ def _grouped(x, groups):
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
 
 
-def _output_size(x_shape, w_shape, stride, padding, dilation):
-    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
-                 for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation))
+def _output_size(name, pixels, kernel, stride, padding, dilation):
+    """How many windows there are, (vertical, horizontal), on images of so many pixels. ValueError: none."""
+    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(pixels, kernel, stride, padding, dilation))
     if min(size) < 1:
-        raise ValueError(f"conv2d: window {w_shape[2:]} is larger than the padded image {x_shape[2:]}")
+        raise ValueError(f"{name}: window {kernel} with dilation {dilation} is larger than images {pixels} padded by {padding}")
     return size
 
 

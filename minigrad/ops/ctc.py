@@ -10,9 +10,10 @@ from ..fused import rounded_like, upcast
 from ..tensor import Tensor, TensorLike, asarray, flag
 from .declare import operation
 from .elementwise import _as_float, where
-from .geometry import one_of, whole
+from .geometry import whole
 from .index import take_along_axis
-from .reduce import logsumexp, mean, sum
+from .loss import _checked, _reduced
+from .reduce import logsumexp
 from .shape import concatenate
 
 
@@ -40,7 +41,7 @@ def ctc_loss(log_probs: TensorLike, targets: TensorLike, input_lengths: TensorLi
     Raises:
         TypeError: targets or lengths that are no whole numbers; ValueError: shapes do not fit, or a number is out of its range.
     """
-    one_of("ctc_loss", "reduction", reduction, ("mean", "sum", "none"))
+    reduction = _checked("ctc_loss", reduction)
     log_probs, zero_infinity = _as_float(log_probs), flag("ctc_loss", "zero_infinity", zero_infinity)
     module = xp(log_probs._array)
     targets = _whole_numbers("targets", targets, module)
@@ -80,7 +81,7 @@ def ctc_loss(log_probs: TensorLike, targets: TensorLike, input_lengths: TensorLi
         losses = where(losses == math.inf, 0, losses)
     if reduction == "mean":
         losses = losses / Tensor(module.maximum(target_lengths, 1).astype(losses.dtype))
-    return rounded_like({"mean": mean, "sum": sum, "none": lambda x: x}[reduction](losses), log_probs)
+    return rounded_like(_reduced("ctc_loss", losses, reduction), log_probs)
 
 
 def _whole_numbers(argument, values, module):
