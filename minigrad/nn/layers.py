@@ -384,7 +384,7 @@ def _lengths_of(n, lengths):
     """Lengths whose product is n, in the place of one of -1 what is left. ValueError: there are none."""
     known = math.prod(m for m in lengths if m != -1)
     full = tuple(n // known if m == -1 and known else m for m in lengths)
-    if lengths.count(-1) > 1 or math.prod(full) != n:
+    if -1 in lengths and not known or lengths.count(-1) > 1 or math.prod(full) != n:
         raise ValueError(f"Unflatten: {n} elements do not divide into an axis for each of {lengths}")
     return full
 

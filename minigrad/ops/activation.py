@@ -299,7 +299,7 @@ def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, axi
     axis = one_axis("gumbel_softmax", axis, logits.ndim)
     tau = divisor("gumbel_softmax", "tau", real("gumbel_softmax", "tau", tau, 0))
     y = softmax((logits + _gumbel(logits)) / tau, axis)
-    if not flag("gumbel_softmax", "hard", hard):
+    if not flag("gumbel_softmax", "hard", hard) or not y.size:
         return y
     chosen = moveaxis(one_hot(argmax(y, axis), y.shape[axis], dtype=y.dtype), -1, axis)
     return chosen + (y - y.detach())

@@ -272,6 +272,7 @@ def test_transformer_encoder_equals_pytorch_and_takes_its_state(norm):
     (lambda: nn.Unflatten(1, ()), ValueError, "Unflatten: unflattened_size must be"),
     (lambda: nn.Unflatten(1, (2, -2)), ValueError, "Unflatten: unflattened_size must be"),
     (lambda: nn.Unflatten(1, (3, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
+    (lambda: nn.Unflatten(1, (0, -1))(IMAGES[:, :0]), ValueError, "Unflatten: 0 elements do not divide"),
     (lambda: nn.Unflatten(1, (-1, -1))(IMAGES), ValueError, "Unflatten: 4 elements do not divide"),
     (lambda: nn.Unflatten(4, (2, 2))(IMAGES), ValueError, "Unflatten: axis 4 is out of bounds"),
     (lambda: nn.Conv2d(1, 1, 1, padding_mode="mirror"), ValueError, "Conv2d: padding_mode is 'zeros', 'reflect', 'replicate' or"),

@@ -363,6 +363,7 @@ def test_gumbel_softmax_draws_classes_by_their_probability():
     np.testing.assert_allclose(frequencies, np.exp(logits) / np.exp(logits).sum(), atol=0.012)
     assert np.isnan(mg.gumbel_softmax(np.array([0.0, np.nan]), hard=True).numpy()).all()
     assert mg.nn.functional.gumbel_softmax(np.zeros((2, 3)), 2, True, dim=0).numpy().sum() == 3
+    assert mg.gumbel_softmax(np.zeros((2, 0)), hard=True).shape == (2, 0)
     for wrong, message in ((dict(tau=-1), "tau"), (dict(hard="yes"), "hard"), (dict(axis=2), "axis")):
         with pytest.raises((TypeError, ValueError), match=f"gumbel_softmax: {message}"):
             mg.gumbel_softmax(np.zeros((2, 3)), **wrong)
