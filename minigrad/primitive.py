@@ -29,7 +29,7 @@ import numpy as np
 from . import backend
 from .backend import xp
 from .recording import caller, next_event, observed, state
-from .tensor import Tensor, flag, holds, wrap
+from .tensor import Tensor, flag, holds, whose, wrap
 
 ndarray = np.ndarray
 _array_of = operator.attrgetter("_array")
@@ -219,8 +219,8 @@ class Primitive:
         if settings:
             self._check_settings(settings)
         if len(inputs) != len(self.rules) and self.rules:
-            raise TypeError(f"{self.name}: {len(inputs)} inputs, but {len(self.rules)} gradient rules; an input that never "
-                            "gets a gradient has the rule None")
+            raise TypeError(f"{self.name}: {len(inputs)} inputs given, {len(self.rules)} wanted, one for each gradient rule "
+                            "(None is that of an input that never gets a gradient)")
         try:
             if state.observers:
                 where = caller()
@@ -306,9 +306,9 @@ class Primitive:
                 like = dtype if like is None or like == dtype else backend.result_type(like, dtype)
                 if type(x._array) is not ndarray:
                     module = xp(x._array)
-        return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module) for x in inputs])
+        return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module, inputs) for x in inputs])
 
-    def _constant(self, x, like, module):
+    def _constant(self, x, like, module, inputs):
         kind = np.dtype(type(x)).kind if isinstance(x, (bool, int, float, np.generic)) else ""
         if kind and kind in "biufV":  # V: bfloat16
             weak = like is not None and (backend.is_float(like) or (kind in "iub" and like.kind in "iu") or kind == "b")
@@ -317,11 +317,15 @@ class Primitive:
                     raise OverflowError(f"{self.name}: {like} holds no {x}; convert the Tensor with .astype first")
                 weak = False
             return wrap(module.asarray(x, dtype=like)) if weak else Tensor(module.asarray(x))
-        if backend.is_array(x) or isinstance(x, (list, tuple)):
-            return Tensor(x)
         if isinstance(x, _Unreadable):
             x._refuse()
-        raise TypeError(f"{self.name}: an input is {type(x).__name__}; Tensors, arrays and numbers are understood")
+        try:
+            return Tensor(x)
+        except TypeError as error:
+            i = next(i for i, y in enumerate(inputs) if y is x)
+            names = [p.name for p in inspect.signature(self).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            own = f"{self.name}: {names[i] if i < len(names) else f'input {i}'}: "
+            raise TypeError(whose(x, own) + str(error)) from None
 
     def _makes_floats(self):
         """Whether `forward` is a ufunc whose results are floating point numbers, of whole numbers too."""

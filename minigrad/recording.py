@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 next_event = itertools.count(1).__next__  # numbers recorded operations and changes in place in the order in which they happen
-_PACKAGE = os.path.dirname(__file__) + os.sep
+PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class State(threading.local):
@@ -131,6 +131,6 @@ def caller():
     if not state.observers:
         return None
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,6 +11,7 @@ of what they decorate is its docstring. `operation` takes a function as it is: o
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..primitive import Primitive
 from ..recording import state
-from ..tensor import Tensor, as_tensor, asarray, wrap
+from ..tensor import Tensor, asarray, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
@@ -86,14 +87,14 @@ def elementwise(forward: Callable, *rules: Callable | None, **declared) -> Calla
 def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Function]:
     """Decorator: a ufunc of NumPy's, made an operation on Tensors whose result carries no gradient."""
     def declare(function):
-        name = function.__name__
+        name, arguments = function.__name__, list(inspect.signature(function).parameters)
 
         @functools.wraps(function)
         def called(*inputs, **settings):
             if settings or len(inputs) != forward.nin:  # a ufunc takes more: where to write
                 raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
                                 f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
-            inputs = [_operand(name, x, forward.nin) for x in inputs]
+            inputs = [_operand(f"{name}: {argument}", x, forward.nin) for argument, x in zip(arguments, inputs)]
             try:
                 out = forward(*inputs)
             except (ValueError, TypeError) as error:
@@ -107,16 +108,16 @@ def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Fun
     return declare
 
 
-def _operand(name, x, operands):
+def _operand(of, x, operands):
     """The array of an operand. A number beside others stays one, which leaves them their dtype."""
     if isinstance(x, Tensor):
         return x._array
     if operands > 1 and isinstance(x, (bool, int, float, np.generic)):
         return x
     try:
-        return as_tensor(x)._array
+        return Tensor(x)._array
     except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
+        raise TypeError(f"{of}: {error}") from None
 
 
 _OPERANDS = (Tensor, int, float, bool, np.ndarray, np.generic, list, tuple)

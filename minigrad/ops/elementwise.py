@@ -350,7 +350,7 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     if isinstance(condition, np.ndarray) and like is not None:  # a mask of the host, as labels and indices may be
         condition = xp(like._array).asarray(asarray(condition))
     if getattr(condition, "dtype", None) != bool:  # the condition's own type must not decide that of the numbers
-        condition = not_equal(condition, 0)
+        condition = not_equal(as_tensor(condition), 0)
     return _where(condition, x, y)
 
 
@@ -422,7 +422,7 @@ def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | Non
         if old is not None and new is not None:
             raise TypeError(f"clip: a_{name} and {name} are one argument; give one of them")
     a_min, a_max = min if a_min is None else a_min, max if a_max is None else a_max
-    if all(bound is None or np.isscalar(bound) for bound in (a_min, a_max)):
+    if all(bound is None or isinstance(bound, (int, float, np.number)) for bound in (a_min, a_max)):
         low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (a_min, a_max))
         return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
     x = x if a_min is None else maximum(x, a_min)
@@ -563,7 +563,7 @@ def copy(x: TensorLike) -> Tensor:
 @operation
 def stop_gradient(x: TensorLike) -> Tensor:
     """The same values, constant to differentiation."""
-    return x.detach() if isinstance(x, Tensor) else Tensor(x)
+    return as_tensor(x).detach()
 
 
 def _like(make, x, dtype):

@@ -107,7 +107,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     shape, classes = logits.shape[:-1], logits.shape[-1]
     labels = xp(logits._array).asarray(asarray(target))
     if dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}; probabilities floating point")
+        raise TypeError(f"cross_entropy: target: labels must be integers, not {labels.dtype}; probabilities floating point")
     if labels.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
                          f"got {labels.shape}")
@@ -356,7 +356,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
     shape, classes = logp.shape[:-1], logp.shape[-1]
     if target.dtype.kind not in "iu":
-        raise TypeError(f"nll_loss: labels must be integers, not {target.dtype}: convert them with .astype('int64')")
+        raise TypeError(f"nll_loss: target: labels must be integers, not {target.dtype}: convert them with .astype('int64')")
     if target.shape != shape:
         raise ValueError(f"nll_loss: labels of shape {shape} wanted for {classes} classes, got {target.shape}")
     counted = target._array != ignore_index

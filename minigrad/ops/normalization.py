@@ -114,8 +114,9 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
 
 
 @operation
-def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None, weight: TensorLike,
-                   bias: TensorLike, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: np.ndarray | None,
+                   weight: TensorLike | None, bias: TensorLike | None, training: bool = False, momentum: float = 0.1,
+                   eps: float = 1e-5) -> Tensor:
     """max_pool2d(relu(batch_norm(x, ...)), 2) of (N, C, H, W), in training in one pass over x."""
     x = _as_float(x)
     if x.ndim != 4 or min(x.shape[2:]) < 2:
@@ -312,10 +313,15 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
 
     Args:
         v: the direction; the norm is taken over all its axes but `axis` (over all if None).
-        g: the lengths, of v's shape with 1 along the other axes (0-d or all ones if `axis` is None).
+        g: the lengths, of v's shape with 1 along the other axes (0-d or all ones if `axis` is None); one number for all.
+
+    Raises:
+        ValueError: g has another shape.
     """
-    v = as_tensor(v)
+    v, g = as_tensor(v), as_tensor(g)
     keep = () if axis is None else _axes("weight_norm", axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))
+    if g.shape != length.shape and g.size != 1:
+        raise ValueError(f"weight_norm: g of shape {length.shape} wanted for v of shape {v.shape} and axis {axis}, got {g.shape}")
     return v * (g / where(length > 0, length, 1))

@@ -311,7 +311,7 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
     """
     rowvar, bias = flag("cov", "rowvar", rowvar), flag("cov", "bias", bias)
     ddof = 1 - bias if ddof is None else whole("cov", "ddof", ddof, -math.inf)
-    rows = [_variables(v, rowvar) for v in (x, y) if v is not None]
+    rows = [_variables(x, rowvar)] + ([] if y is None else [_variables(y, rowvar)])
     if len({v.shape[1] for v in rows}) > 1:
         raise ValueError(f"cov: x and y need as many observations, got {rows[0].shape[1]} and {rows[1].shape[1]}")
     rows = concatenate(rows, 0)

@@ -113,7 +113,7 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) ->
         ValueError: shapes do not fit.
     """
     x, weight = map(as_tensor, (x, weight))
-    bias = Tensor(bias) if bias is not None and not isinstance(bias, Tensor) else bias
+    bias = None if bias is None else as_tensor(bias)
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x (..., in) and weight (out, in) wanted, got {x.shape} and {weight.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:

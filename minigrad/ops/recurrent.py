@@ -54,17 +54,9 @@ def _lstm(gx, h, c, weight_hh, reverse):
 _fused_rnn, _fused_gru, _fused_lstm = Fused("rnn", _rnn), Fused("gru", _gru), Fused("lstm", _lstm)
 
 
-def _given(name, argument, value):
-    """An argument as a Tensor. TypeError, which names it: it is none, and no array or number."""
-    try:
-        return as_tensor(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: {argument}: {error}") from None
-
-
 def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
     """All as Tensors, a bias or None; x as a sequence. TypeError: what is none; ValueError: shapes that do not fit."""
-    x, *states = (_given(name, argument, value) for argument, value in zip("xhc", (x, *states)))
+    x, *states = map(as_tensor, (x, *states))
     sequence = not name.endswith("_cell")
     if x.ndim != 2 + sequence or any(s.ndim != 2 or s.shape != states[0].shape for s in states) \
             or x.shape[-2] != len(states[0]):
@@ -76,7 +68,7 @@ def _checked(name, gates, x, states, weight_ih, weight_hh, bias_ih, bias_hh):
     wanted = dict(weight_ih=(gates * size, x.shape[-1]), weight_hh=(gates * size, size), bias_ih=(gates * size,),
                   bias_hh=(gates * size,))
     for (argument, shape), given in zip(wanted.items(), (weight_ih, weight_hh, bias_ih, bias_hh)):
-        given = None if given is None and argument.startswith("bias") else _given(name, argument, given)
+        given = None if given is None and argument.startswith("bias") else as_tensor(given)
         parameters.append(given)
         if given is not None and given.shape != shape:
             raise ValueError(f"{name}: {argument} of shape {shape} wanted for a state of {size}, got {given.shape}")

@@ -214,7 +214,7 @@ def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
 
 def _several(name, tensors):
     """A list of the Tensors of a sequence, which is not empty."""
-    if not np.iterable(tensors):
+    if not np.iterable(tensors) or isinstance(tensors, (str, bytes)):
         raise TypeError(f"{name}: a sequence of Tensors wanted, not {type(tensors).__name__}")
     tensors = [as_tensor(x) for x in tensors]
     if not tensors:

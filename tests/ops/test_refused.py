@@ -372,7 +372,7 @@ def test_rules_that_return_no_tensor_or_are_too_few():
         with pytest.raises((TypeError, AttributeError), match=message):
             mg.Primitive("wrong", np.sin, rule)(x).backward()
     for rule in (lambda g, _out, _x: g, lambda g, _out, x: g * x, lambda g, _out, *xs: g):
-        with pytest.raises(TypeError, match="2 inputs, but 1 gradient rules"):
+        with pytest.raises(TypeError, match="2 inputs given, 1 wanted"):
             mg.Primitive("few", np.add, rule)(x, x)
 
 

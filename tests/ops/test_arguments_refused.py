@@ -1,6 +1,6 @@
-"""Settings that are true or false: whatever is public refuses all that is neither, by name.
+"""Arrays, and settings that are true or false: whatever is public refuses what is none, by the operation's and the argument's name.
 
-What has such settings is found by the signatures, and the other arguments are those of the fuzzer's recipes, or of `OTHERS`.
+What has such arguments is found by the signatures, and the other arguments are those of the fuzzer's recipes, or of `OTHERS`.
 """
 import functools
 import inspect
@@ -105,6 +105,14 @@ def arguments(name):
     return call.arguments([a.make() for a in call.arrays()])[:2]
 
 
+def arrays(function):
+    """The parameters of a function that are arrays, by name, and whether one may be None."""
+    for p in inspect.signature(function).parameters.values():
+        kinds = set(str(p.annotation).replace(" ", "").split("|"))
+        if kinds & {"TensorLike", "Tensor"} and p.kind is not p.VAR_POSITIONAL and p.name not in ("subscripts", "where"):
+            yield p.name, "None" in kinds or p.default is None
+
+
 CASES = {f"{name} {flag}": (name, function, flag, none) for name, function in public() for flag, none in flags(called(function))}
 
 
@@ -119,5 +127,39 @@ def test_what_is_neither_true_nor_false_is_refused(case):
             function(*given.args, **given.kwargs)
 
 
-def test_many_flags_are_known():
-    assert len(CASES) > 150
+FUNCTIONS = {name: function for name, function in public() if name in recipes.RECIPES and not inspect.isclass(function)}
+GIVEN = {f"{name} {array}": (name, function, array, none) for name, function in FUNCTIONS.items() for array, none in arrays(function)}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_is_no_array_is_refused(case):
+    name, function, array, none = GIVEN[case]
+    args, kwargs = arguments(name)
+    given = inspect.signature(function).bind_partial(*args, **kwargs)
+    for wrong in ("no", {}, object()) if none else ("no", {}, object(), None):
+        given.arguments[array] = wrong
+        with pytest.raises(TypeError, match=rf"^{name.split('.')[-1]}: .*\b{array}\b"):
+            function(*given.args, **given.kwargs)
+
+
+@pytest.mark.parametrize("layer, named", [
+    (nn.Linear(3, 4), "Linear: x"), (nn.Conv2d(3, 4, 3), "Conv2d: x"), (nn.LayerNorm(4), "LayerNorm: x"), (nn.LSTM(3, 4), "LSTM: x"),
+    (nn.MultiheadAttention(4, 2), "MultiheadAttention: query"), (nn.Sequential(nn.ReLU(), nn.Linear(3, 4)), "Sequential: x")])
+def test_a_layer_names_what_it_was_given(layer, named):
+    with pytest.raises(TypeError, match=f"^{named}: cannot make a Tensor of NoneType"):
+        layer(None)
+
+
+def test_several_arrays_are_told_apart():
+    with pytest.raises(TypeError, match=r"^stack: tensors\[1\]: cannot make a Tensor of NoneType"):
+        mg.stack([X, None])
+    with pytest.raises(TypeError, match=r"^einsum: operands\[1\]: cannot make a Tensor of str"):
+        mg.einsum("ij,jk", X, "no")
+    with pytest.raises(TypeError, match=r"^exp: 2 inputs given, 1 wanted"):
+        mg.exp(X, X)
+    with pytest.raises(TypeError, match=r"^cannot make a Tensor of NoneType"):  # nobody's argument
+        mg.Tensor(None)
+
+
+def test_many_arguments_are_known():
+    assert len(CASES) > 150 and len(GIVEN) > 300
