@@ -21,7 +21,7 @@ import minigrad as mg
 from methods.self_supervised import METHODS, pictures
 from methods.self_supervised.base import Batches, Task
 from methods.self_supervised.evaluation import draw_map, worth
-from methods.training import encoders, networks, optimizers, plots
+from methods.training import encoders, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.images import scaled
 from methods.training.loop import train
@@ -88,7 +88,7 @@ def main(run):
     tested = probed(images)
     every = run.test_every or max(1, run.steps // 10)
     train(method, Batches(learnt.x, learnt.y, method.task.batch, run.seed),
-          optimizers.make(method.parameters(), run.optimizer, run.lr, run.weight_decay), run.steps, folder, classifier=about,
+          method.optimizers(run.optimizer, run.lr, run.weight_decay), run.steps, folder, classifier=about,
           evaluate=(lambda step: worth(method.encoder, *tested)) if tested else None, evaluate_every=every,
           data=fingerprint(learnt.x, learnt.y))
     encoders.export(method.encoder, images.preprocessing, folder.path / "encoder")

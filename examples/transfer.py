@@ -37,6 +37,7 @@ class Run(RunSettings, finetune.Config):
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     per_class: int = setting(10, least=0)  # labels of each class; 0: all
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
+    quarters: bool = False  # a support vector machine on the maxima over quarters of the encoder's maps, too (Exemplar-CNN)
     baselines: bool = True  # pixels and HOG from the same labels too
     finetune: bool = False  # go on to train the encoder, from the logistic regression as its head
     steps: int = setting(200, least=1, free=True)  # of fine-tuning
@@ -78,6 +79,8 @@ def main(run):
     for name, probe in probes.items():
         left_out = "none could be left out" if np.isnan(probe.left_out) else f"of left-out labels {100 * probe.left_out:.1f} %"
         print(f"{name:24}{100 * found[name]:6.1f} %   {left_out}, {probe.chosen}")
+    if run.quarters:
+        found |= quarters(run, encoder, preprocessing, images, chosen)
     if run.baselines:
         found |= baselines_of(images, chosen, y, test_y)
     if run.finetune:
@@ -111,6 +114,20 @@ def main(run):
         print(f"the classes of {len(files)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
     print(f"the classifier ({how}), its mistakes and confusion table are in {run.out}")
     return found
+
+
+def quarters(run, encoder, preprocessing, images, chosen):
+    """The accuracy of a support vector machine on the maxima over quarters of all maps of the encoder."""
+    try:
+        wide = features.Quarters(encoder, preprocessing.size, len(preprocessing.mean))
+    except ValueError as error:
+        raise SystemExit(f"--quarters: {error}") from None
+    x, images = features.encoded(wide, preprocessing, images, np.union1d(chosen, images.test))
+    probe = linear.svm(x[chosen], images.labels[chosen], len(images.classes))
+    found = accuracy(probe.scores(x[images.test]), images.labels[images.test])
+    print(f"{'svm, quarters':24}{100 * found:6.1f} %   of left-out labels {100 * probe.left_out:.1f} %, {probe.chosen}; "
+          f"{wide.width} numbers a picture")
+    return {"svm, quarters": found}
 
 
 def baselines_of(images, chosen, y, test_y):

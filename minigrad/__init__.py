@@ -5,7 +5,7 @@ from .backend.cpu.threads import get_num_threads, set_num_threads
 from .cuda_graph import capture
 from .gradient_check import check_derivatives
 from .graph_picture import draw_graph
-from .inspect import detect_anomaly, profile, summary
+from .inspect import activations, detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
 from .ops.declare import missing_from as _missing_from
 from .recording import enable_grad, no_grad

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backend import is_array, is_float, xp
-from .recording import observing
+from .recording import observing, state
 from .tensor import asarray
 
 
@@ -103,6 +103,39 @@ def profile() -> Iterator[Profile]:
     """
     with observing(Profile()) as result:
         yield result
+
+
+@contextlib.contextmanager
+def activations(model: Any) -> Iterator[dict[str, Any]]:
+    """Inside, what each Module of a model returned when it was last called, under its name; what the model returned under "".
+
+        with mg.activations(net) as found:
+            scores = net(images)
+        maps = found["layer4"]                                   # (N, C, H, W)
+        slopes = mg.grad(scores[:, k].sum(), maps)               # where class k is seen (Grad-CAM, arXiv:1610.02391):
+        where = mg.relu((slopes.mean((2, 3), keepdims=True) * maps).sum(1))
+
+    They are Tensors of the graph, in the order in which the calls ended. A part whose work another does with its own, as in
+    evaluation mode a convolution that takes a batch norm with it, is not called and so is not there. Per thread.
+
+    Raises:
+        TypeError: `model` is no Module.
+    """
+    if not hasattr(model, "named_modules"):
+        raise TypeError(f"activations: expected a Module, not {type(model).__name__}")
+    names, found, outer = {id(module): name for name, module in model.named_modules()}, {}, state.called
+
+    def note(module, out):
+        if id(module) in names:
+            found[names[id(module)]] = out
+        if outer is not None:
+            outer(module, out)
+
+    state.called = note
+    try:
+        yield found
+    finally:
+        state.called = outer
 
 
 def summary(model: Any) -> str:

@@ -17,6 +17,7 @@ class State(threading.local):
     observers = ()  # see `observing`
     rule_of = None  # the operation whose gradient rule runs and is recorded: it must not leave the Tensors
     reading = None  # see `reading`
+    called = None  # who is told of each Module's call and what it returned: see `inspect.activations`
     repeatable = False  # does a function run that will run again, so that what it begins with must stay?
     recomputing = False  # does a function run again whose effects were had before?
 

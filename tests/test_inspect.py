@@ -1,5 +1,6 @@
 """Tools for looking inside."""
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -254,3 +255,40 @@ def test_summary_of_little_and_of_no_module():
     assert "scale  ()  float64  1" in mg.summary(Scaled())
     with pytest.raises(TypeError, match="expected a Module, not list"):
         mg.summary([1])
+
+
+def test_activations_are_what_each_module_returned():
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 2))), mg.randn(5, 3)
+    with mg.activations(net) as found:
+        scores = net(x)
+    assert list(found) == ["0", "1", "2.0", "2", ""] and found[""] is scores is found["2"]
+    np.testing.assert_array_equal(found["0"].numpy(), net[0](x).numpy())
+    slope = mg.grad(scores[:, 1].sum(), found["1"])  # of the class's score, as Grad-CAM takes it
+    np.testing.assert_allclose(slope.numpy(), np.tile(net[2][0].weight.numpy()[1], (5, 1)))
+    net(2 * x)
+    assert found[""] is scores  # nothing is noted outside
+
+
+def test_activations_may_be_nested_and_keep_the_last_call():
+    shared = nn.Linear(3, 3)
+    net, other = nn.Sequential(shared, nn.Tanh(), shared), nn.Linear(3, 3)
+    x = mg.randn(2, 3)
+    with mg.activations(net) as outer:
+        with mg.activations(shared) as inner, pytest.raises(ValueError, match="linear"):
+            first = net(x)
+            net(x[:, :2])
+        other(x)
+        assert inner == {"": first} and outer[""] is first and set(outer) == {"", "0", "1"} and outer["0"] is first
+        last = net(2 * x)
+    assert inner[""] is first and outer["0"] is last
+    with pytest.raises(TypeError, match="activations: expected a Module, not function"), mg.activations(lambda x: x):
+        pass
+
+
+def test_activations_of_a_thread_are_its_own():
+    net, seen = nn.Linear(3, 3), []
+    with mg.activations(net) as found:
+        thread = threading.Thread(target=lambda: seen.append(net(mg.ones(1, 3))))
+        thread.start()
+        thread.join()
+    assert seen and not found

@@ -121,7 +121,7 @@ class SelfSupervised:
         folder = RunFolder(out, config, True)
         method = module.Objective(config, architecture.build().to(task.device), described)
         train(method, base.Batches(x, np.full(len(x), -1), config.batch, task.seed),
-              optimizers.make(method.parameters(), "adam", config.lr, 1e-2), steps, RunFolder(out, config, True),
+              method.optimizers("adam", config.lr, 1e-2), steps, RunFolder(out, config, True),
               classifier=encoders.description(architecture, encoders.plain_input(SIZE, x.shape[1])), save_every=save_every,
               data=fingerprint(x))
         return folder.history()

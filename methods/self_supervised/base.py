@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from methods.training import optimizers
 from methods.training.forward import tensor
 from methods.training.images import scaled
 from methods.training.method import Loss, Method, Parts
@@ -82,6 +83,10 @@ class SelfSupervisedMethod(Method):
     def parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
         return [p for p in (*self.net.parameters(), *self.heads.parameters()) if p.requires_grad]
+
+    def optimizers(self, kind: str, lr: float, decay: float) -> dict[str, optim.Optimizer]:
+        """Those that train it, by name; arguments as of `optimizers.make`."""
+        return optimizers.make(self.parameters(), kind, lr, decay)
 
     def schedule(self, step: int, steps: int) -> float:
         """Up from 0 in `warmup` of the steps, then down a cosine to 0."""

@@ -1,8 +1,8 @@
 """BYOL, and SimSiam, which does without the average.
 
 Jean-Bastien Grill and others: "Bootstrap your own latent", 2020, arXiv:2006.07733.
-Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta. There
-the predictor's rate stays as it is, and batch norm stands behind g; here both are as BYOL's.
+Xinlei Chen, Kaiming He: "Exploring simple Siamese representation learning", 2020, arXiv:2011.10566: theta' = theta, batch norm
+stands behind g, and the predictor's learning rate stays as it is.
 
 A network predicts what its own moving average, the target, says of another view. There are no negatives.
 
@@ -11,17 +11,18 @@ A network predicts what its own moving average, the target, says of another view
     L = mean over pictures of D(v, v') + D(v', v)
     theta' <- gamma theta' + (1 - gamma) theta,   gamma = 1 - (1 - gamma_0) (cos(pi k / K) + 1) / 2        (after step k of K)
 
-f is the encoder; g and q have one hidden layer with batch norm and ReLU, and no bias in the last.
+f is the encoder; g and q have one hidden layer with batch norm and ReLU, and no bias in the last layer.
 
 Without the predictor q all pictures may get the same z: the loss falls to 0 and `spread` with it.
 """
 from dataclasses import dataclass
 
 import minigrad as mg
+from methods.training import optimizers
 from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from methods.training.teacher import Teacher, cosine_momentum
-from minigrad import Tensor, nn
+from minigrad import Tensor, nn, optim
 from minigrad.data import views
 
 from .base import Batch, Projected, SelfSupervisedMethod, Task, mlp, spread
@@ -47,15 +48,23 @@ class BYOL(SelfSupervisedMethod):
     """L, with batch norm over one view at a time. The target's uses the batch's statistics, too."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
-        heads = nn.Sequential(mlp((encoder.width, config.hidden, config.projection)),
+        heads = nn.Sequential(mlp((encoder.width, config.hidden, config.projection), last_norm=not config.gamma),
                               mlp((config.projection, config.hidden, config.projection)) if config.predictor else nn.Identity())
         super().__init__(config, encoder, heads, task)
         self.views = views.byol(task.size, blur=config.blur, flip=task.flip)
         self.online = Projected(encoder, self.heads[0])
         self.target = Teacher(self.online, config.gamma, warmup=False) if config.gamma else None
 
+    predictors: dict[str, optim.Optimizer] = {}  # those of SimSiam's
+
     def state(self) -> Parts:
         return super().state() | ({"target": self.target} if self.target else {})
+
+    def optimizers(self, kind: str, lr: float, decay: float) -> dict[str, optim.Optimizer]:
+        if self.target or not self.config.predictor:
+            return super().optimizers(kind, lr, decay)
+        self.predictors, self.rate = optimizers.make(self.heads[1].parameters(), kind, lr, decay, " of the predictor"), lr
+        return optimizers.make(self.online.parameters(), kind, lr, decay) | self.predictors
 
     def loss(self, batch: Batch, step: int) -> Loss:
         both = [self.tensor(v) for v in views.make_views(batch.x, self.rng, self.views)]
@@ -66,6 +75,10 @@ class BYOL(SelfSupervisedMethod):
                 targets = [self.target.net.train()(v) for v in both]
         q = [self.heads[1](each) for each in z]
         return distance(q[0], targets[1]) + distance(q[1], targets[0]), {"spread": spread(z[0])}
+
+    def after_backward(self, step: int) -> None:
+        for optimizer in self.predictors.values():
+            optimizer.lr = self.rate
 
     def after_step(self, step: int) -> None:
         if self.target:

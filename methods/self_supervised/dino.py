@@ -25,7 +25,7 @@ from methods.training.forward import evaluating, tensor_like
 from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from methods.training.teacher import Teacher, cosine_momentum
-from minigrad import Tensor, nn
+from minigrad import Tensor, nn, optim
 from minigrad.data import views
 
 from .base import Batch, Projected, SelfSupervisedMethod, Task
@@ -42,7 +42,11 @@ class Config:
     local_views: int = setting(2, least=0)  # local views (8)
     local_size: int = setting(16, least=1)  # their pixels; the network must take them
     tau_s: float = setting(0.1, above=0)
-    tau_t: float = setting(0.04, above=0)  # throughout (from 0.04 to 0.07 in the first epochs)
+    tau_t: float = setting(0.04, above=0)  # at first
+    tau_t_last: float = setting(0.04, above=0)  # from the end of its warm-up on (0.07)
+    tau_t_warmup: float = setting(0.1, least=0, most=1)  # the part of the training in which it moves there (30 epochs)
+    decay_rise: float = setting(1.0, least=0)  # the weight decay at the end over that at first, in between along a cosine (10)
+    clip: float = setting(0.0, least=0)  # the greatest norm of a parameter's gradient (3); 0: any
     centre: float = setting(0.9, least=0, most=1)  # m; 1: no centring
     gamma: float = setting(0.95, least=0, most=1)  # of the teacher at first; it rises to 1 (0.996)
     frozen: float = setting(0.05, least=0, most=1)  # the part of the training in which the last layer stays (1 epoch)
@@ -128,6 +132,7 @@ class DINO(SelfSupervisedMethod):
         self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
 
     useful = "encoder"
+    kernels: list[dict] = []  # the optimiser's groups of parameters that decay
 
     @property
     def encoder(self) -> nn.Encoder:
@@ -143,11 +148,22 @@ class DINO(SelfSupervisedMethod):
         student = [z for size in sizes for z in self.together([v for v in made if v.shape[-1] == size])]
         with mg.no_grad():
             raw = self.teacher.net.train()(self.tensor(np.concatenate(made[:2]))).numpy()
-        p = mg.softmax((raw - self.c.numpy()) / c.tau_t, 1).numpy()
+        p = mg.softmax((raw - self.c.numpy()) / self.tau_t(step), 1).numpy()
         found = loss(student, np.split(p, 2), c.tau_s)
         self.c.data = (c.centre * self.c.numpy() + (1 - c.centre) * raw.mean(0, keepdims=True)).astype(np.float32)
         most = np.log(c.classes_made)
         return found, {"entropy of the mean": entropy(p.mean(0)) / most, "entropy": entropy(p).mean() / most}
+
+    def tau_t(self, step: int) -> float:
+        """The teacher's temperature."""
+        c = self.config
+        done = min(1.0, step / (c.tau_t_warmup * self.task.steps)) if c.tau_t_warmup else 1.0
+        return c.tau_t + done * (c.tau_t_last - c.tau_t)
+
+    def optimizers(self, kind: str, lr: float, decay: float) -> dict[str, optim.Optimizer]:
+        found = super().optimizers(kind, lr, decay)
+        self.kernels, self.decay = found["kernels"].param_groups, decay
+        return found
 
     def together(self, same: list[np.ndarray]) -> list[Tensor]:
         """The student's outputs for views of one size."""
@@ -161,6 +177,11 @@ class DINO(SelfSupervisedMethod):
     def after_backward(self, step: int) -> None:
         if step < self.config.frozen * self.task.steps:
             self.heads.last.weight.grad = None
+        if self.config.clip:
+            for parameter in self.parameters():
+                optim.clip_grad_norm_([parameter], self.config.clip)
+        for group in self.kernels:
+            group["weight_decay"] = optim.cosine_decay(self.decay, self.task.steps, 0, self.decay * self.config.decay_rise)(step)
 
     def after_step(self, step: int) -> None:
         self.teacher.update(cosine_momentum(step, self.task.steps, self.config.gamma))

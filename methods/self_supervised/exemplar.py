@@ -7,6 +7,7 @@ Each picture is a class of its own; what it looks like after many transformation
 
     L = mean over pictures i and transformations T of CE(f(T x_i), i)
 
+The paper reads the network by a support vector machine on the maxima over quarters of all maps: `examples.transfer --quarters`.
 With too many pictures, of which some are nearly alike, the classes contradict each other: so few thousand (`--pictures`) serve.
 """
 from dataclasses import dataclass

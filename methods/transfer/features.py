@@ -8,9 +8,9 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.checkpoint import fingerprint
-from methods.training.forward import tensor
+from methods.training.forward import evaluating, tensor
 from methods.training.loop import progress_bar
-from minigrad import nn
+from minigrad import Tensor, nn
 from minigrad.data.files import cached
 
 from .pictures import Pictures
@@ -40,6 +40,37 @@ def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pict
             if bar is not None:
                 bar.update(min(batch, len(pictures) - start))
     return features
+
+
+class Quarters(nn.Encoder):
+    """All that a convolutional encoder sees: of each map the largest number in each of its four quarters, then the features.
+
+    So Exemplar-CNN's network is read (Dosovitskiy et al. 2014, arXiv:1406.6909). A map is what a part of the encoder makes,
+    rectified: of a convolution behind its batch norm, of a residual block as a whole.
+
+    Args:
+        encoder: whose maps and features are read; they get no other head.
+        size, channels: of its pictures.
+
+    Raises:
+        ValueError: it makes no maps, as a Transformer.
+    """
+
+    def __init__(self, encoder: nn.Encoder, size: int, channels: int):
+        self.encoder, self.head = encoder, nn.Identity()
+        self.kinds = {name: type(module) for name, module in encoder.named_modules()}
+        with evaluating(encoder):
+            self.width = self.features(tensor(encoder, np.zeros((1, channels, size, size)))).shape[1]
+        if self.width == encoder.width:
+            raise ValueError(f"{type(encoder).__name__} makes no maps of which quarters could be read")
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, width)."""
+        with mg.activations(self.encoder) as found:
+            last = self.encoder.features(x)
+        maps = {id(made): made for name, made in found.items()
+                if isinstance(made, Tensor) and made.ndim == 4 and self.kinds[name] is not nn.Conv2d}
+        return mg.concatenate([*(mg.flatten(mg.adaptive_max_pool2d(mg.relu(made), 2), 1) for made in maps.values()), last], 1)
 
 
 class _Part:

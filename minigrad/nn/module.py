@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
+from ..recording import state
 from ..versions import mark_changed
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 
@@ -51,7 +52,10 @@ class Module:
         # Here every layer's input passes, whoever calls it; the comparison costs less than 0.1 us.
         if args and getattr(args[0], "dtype", None) is _FLOAT64 and not _warned:
             _check_precision(self)
-        return self.forward(*args, **settings)
+        out = self.forward(*args, **settings)
+        if state.called is not None:
+            state.called(self, out)
+        return out
 
     def forward(self, *args, **settings) -> Any:
         """What calling the module computes."""

@@ -627,7 +627,7 @@ LEFT_OUT = {
     "nn.functional_call": "takes a layer: nn/test_layers.py", "nn.load_published": "takes a file: nn/test_encoders.py",
     "nn.load_clip": "takes files: nn/test_published_clip.py",
     **dict.fromkeys(["nn.load_text_encoder", "nn.published_state"], "takes or makes a file: nn/test_encoders.py"),
-    **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
+    **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.activations", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
     **dict.fromkeys(["mg.get_num_threads", "mg.set_num_threads"], "computes nothing: backend/test_cpu_threads_memory.py"),
     "optim.Muon": "is of bfloat16 in PyTorch: test_optim.py",

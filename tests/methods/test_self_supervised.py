@@ -564,6 +564,33 @@ def test_the_run_of_dino_holds_the_teachers_encoder(tmp_path):
     assert any((value != state["net"][name]).any() for name, value in loaded.state_dict().items())
 
 
+def test_dino_warms_the_teacher_up_raises_the_decay_and_clips():
+    method = made("dino", local_views=0, tau_t=0.04, tau_t_last=0.07, tau_t_warmup=0.3, decay_rise=10.0, clip=3.0)
+    assert [method.tau_t(step) for step in (0, 1, 3, 9)] == pytest.approx([0.04, 0.05, 0.07, 0.07])
+    assert made("dino", tau_t_last=0.07, tau_t_warmup=0.0).tau_t(0) == pytest.approx(0.07)
+    kernels = method.optimizers("adam", 1e-3, 0.04)["kernels"]
+    for step, decay in ((0, 0.04), (5, 0.22), (10, 0.4)):
+        for p, length in zip(method.parameters(), (2, 30)):
+            p.grad = mg.Tensor(np.full(p.shape, length / np.sqrt(p.size), p.dtype))
+        method.after_backward(step)
+        assert kernels.param_groups[0]["weight_decay"] == pytest.approx(decay)
+        assert [np.linalg.norm(p.grad.numpy()) for p in method.parameters()[:2]] == pytest.approx([2, 3])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+def test_simsiams_predictor_keeps_its_rate(gamma):
+    method = made("byol", gamma=gamma)
+    steppers = method.optimizers("adam", 1e-3, 1e-2)
+    for optimizer in steppers.values():
+        optimizer.lr = 1e-3 * method.schedule(8, 10)
+    method.after_backward(8)
+    rates = {id(p): optimizer.lr for optimizer in steppers.values() for p in optimizer.params}
+    assert rates.keys() == {id(p) for p in method.parameters()}
+    assert {rates[id(p)] == 1e-3 for p in method.heads[1].parameters()} == {not gamma}
+    assert all(rates[id(p)] < 1e-3 for p in method.online.parameters())
+    assert isinstance(method.heads[0][-1], nn.BatchNorm1d) == (not gamma)
+
+
 @pytest.mark.parametrize("network", ["resnet18", "vit"])
 def test_encoders_are_read_by_published_names_and_from_their_run(tmp_path, network):
     run = tiny("simclr", tmp_path / "run", network=network, width=4 if network == "vit" else 16, steps=1, batch=4, pictures=8)
