@@ -48,7 +48,7 @@ def main(run):
     """Meta-trains, tests after 0, 1, ... inner steps, draws the curves. Returns the test score of each number of steps."""
     check(run)
     if run.task == "sinusoid":
-        note_idle(run, "with --task sinusoid", "data", "width", "augment", "within", "pool", "mirror", "way", "norm")
+        note_idle(run, "with --task sinusoid", "data", "width", "augment", "within", "pool", "mirror", "way", "norm", "shift")
     mg.random.seed(run.seed)
     folder = RunFolder(run.out, run, run.resume)
     if run.task == "sinusoid":

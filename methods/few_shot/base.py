@@ -32,6 +32,14 @@ def shot(examples: Tensor, way: int) -> int:
     return len(examples) // way
 
 
+def five_places(images: Tensor, shift: int) -> list[Tensor]:
+    """Images (..., H, W) as they are, and shifted by so many pixels in each of the four directions; new pixels are 0."""
+    height, width = images.shape[-2:]
+    around = mg.pad(images, ((0, 0),) * (images.ndim - 2) + ((shift, shift),) * 2)
+    corners = (shift, shift), (0, shift), (2 * shift, shift), (shift, 0), (shift, 2 * shift)
+    return [around[..., i:i + height, j:j + width] for i, j in corners]
+
+
 class FewShotClassifier(nn.Module):
     """An embedding `net`, and a rule that compares a query's embedding with those of the classes' examples.
 

@@ -49,6 +49,7 @@ class Config:
     first_order: bool = False  # the inner gradient is a constant
     learn_alpha: Literal["no", "scalar", "tensor", "parameter"] = "no"  # one, one a tensor, one a parameter (Meta-SGD)
     norm: Literal["transductive", "support", "per-step"] = "transductive"  # see `conv_net`
+    shift: int = setting(0, least=0)  # pixels; if not 0, at test each image counts at five places, so far apart
 
 
 # -- networks: functions of a dict of parameters, each with or without a leading axis of tasks ------------------------

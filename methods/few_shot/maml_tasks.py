@@ -10,7 +10,7 @@ from minigrad import Tensor, data, nn
 from minigrad.data import Characters
 
 from . import maml
-from .base import FewShotClassifier, NearSampler, by_script, episodes, shot
+from .base import FewShotClassifier, NearSampler, by_script, episodes, five_places, shot
 
 Tasks = tuple[np.ndarray, ...]  # support x, support y, query x, query y, each with a leading axis of tasks
 
@@ -63,6 +63,15 @@ class CharacterLearner(Learner):
         scales = c.inner_steps + 1 if c.norm == "per-step" else 1
         super().__init__(maml.init_conv_net(np.random.default_rng(seed), c.way, width, scales, positions), c)
         self.way = c.way
+
+    def outputs(self, support: maml.Examples, query_x: Tensor, steps: int) -> Tensor:
+        """For the queries (tasks, n, ...), after so many inner steps; with a `shift` the mean over five places of each image."""
+        if not self.config.shift:
+            return super().outputs(support, query_x, steps)
+        x, y = support
+        placed = [mg.concatenate(five_places(images, self.config.shift), 1) for images in (x, query_x)]
+        found = super().outputs((placed[0], mg.tile(y, (1, 5))), placed[1], steps)
+        return sum(mg.split(mg.log_softmax(found, 2), 5, 1)) / 5
 
     def forward(self, images: Tensor) -> Tensor:
         """The images as they are: they are compared by an adapted network, not by embeddings."""

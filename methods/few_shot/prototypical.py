@@ -26,7 +26,7 @@ from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
 from minigrad.data import Episode
 
-from .base import FewShotClassifier, shot
+from .base import FewShotClassifier, five_places, shot
 
 
 @dataclass
@@ -106,10 +106,8 @@ class PrototypicalNetwork(FewShotClassifier):
     def forward(self, images: Tensor) -> Tensor:
         if self.training or not self.shift:
             return self.net(images)
-        s, (h, w) = self.shift, images.shape[2:]
-        around = mg.pad(images, ((0, 0), (0, 0), (s, s), (s, s)))
-        places = (s, s), (0, s), (2 * s, s), (s, 0), (s, 2 * s)
-        return sum(self.net(around[:, :, i:i + h, j:j + w]) for i, j in places) / len(places)
+        places = five_places(images, self.shift)
+        return sum(map(self.net, places)) / len(places)
 
     def prepare(self, support: Tensor, way: int) -> Tensor:
         return prototypes(support, way)

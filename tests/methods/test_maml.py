@@ -206,6 +206,23 @@ def test_a_learner_of_maml_and_its_tasks():
     assert 0.1 <= a.min() < 1 < 4 < a.max() <= 5.001 and -1e-3 <= p.min() < 0.5 < 2.6 < p.max() <= np.pi + 1e-3
 
 
+def test_examples_and_queries_count_at_five_places():
+    from methods.few_shot import maml_tasks
+    rng = np.random.default_rng(3)
+    (x, queries), y = (rng.random((2, 3, 1, 12, 12), np.float32) for _ in range(2)), np.array([[0, 1, 2]] * 2)
+
+    def placed(images):
+        wide = np.pad(images, ((0, 0),) * 3 + ((2, 2),) * 2)
+        return np.concatenate([wide[..., i:i + 12, j:j + 12] for i, j in ((2, 2), (0, 2), (4, 2), (2, 0), (2, 4))], 1)
+
+    learners = [maml_tasks.CharacterLearner(maml.Config(way=3, shift=shift), width=4, positions=1, seed=0) for shift in (0, 2)]
+    plain, shifting = (learner.outputs(*arguments, 2) for learner, arguments in zip(learners, (
+        ((mg.Tensor(placed(x)), mg.Tensor(np.concatenate([y] * 5, 1))), mg.Tensor(placed(queries))),
+        ((mg.Tensor(x), mg.Tensor(y)), mg.Tensor(queries)))))
+    scores = mg.log_softmax(plain, 2).numpy().reshape(2, 5, 3, 3)
+    np.testing.assert_allclose(shifting.numpy(), scores.mean(1), rtol=1e-4, atol=1e-5)
+
+
 def test_the_rate_of_maml():
     rates = {kind: [maml.MAML(maml.Config(schedule=kind), None).schedule(step, 4) for step in (0, 2, 4)]
              for kind in ("constant", "cosine")}
