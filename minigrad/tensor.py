@@ -306,8 +306,9 @@ def whose(x, known=""):
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         code, values = frame.f_code, frame.f_locals
         if code.co_name[0] not in "_<":  # < as in <lambda>
-            names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
-            of = type(values["self"]).__name__ if names[:1] == ("self",) else code.co_name
+            count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+            names = [name for name in code.co_varnames[:count] if name in values]
+            of = type(values["self"]).__name__ if names[:1] == ["self"] else code.co_name
             several = [(f"{name}[{i}]", value) for name in names if isinstance(values[name], (list, tuple))
                        for i, value in enumerate(values[name])]
             label = next((label for label, value in [(name, values[name]) for name in names] + several if value is x), None)
