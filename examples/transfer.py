@@ -59,6 +59,11 @@ def main(run):
     print(images.description)
     encoder, preprocessing = load_encoder(run)
     mg.random.seed(run.seed)
+    if run.quarters:
+        try:
+            wide = features.Quarters(encoder, preprocessing.size, len(preprocessing.mean))
+        except ValueError as error:
+            raise SystemExit(f"--encoder {run.encoder} --quarters: {error}") from None
     try:
         chosen = images.chosen(run.per_class, run.seed)
         which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
@@ -80,7 +85,7 @@ def main(run):
         left_out = "none could be left out" if np.isnan(probe.left_out) else f"of left-out labels {100 * probe.left_out:.1f} %"
         print(f"{name:24}{100 * found[name]:6.1f} %   {left_out}, {probe.chosen}")
     if run.quarters:
-        found |= quarters(run, encoder, preprocessing, images, chosen)
+        found |= quarters(wide, preprocessing, images, chosen)
     if run.baselines:
         found |= baselines_of(images, chosen, y, test_y)
     if run.finetune:
@@ -116,12 +121,11 @@ def main(run):
     return found
 
 
-def quarters(run, encoder, preprocessing, images, chosen):
-    """The accuracy of a support vector machine on the maxima over quarters of all maps of the encoder."""
-    try:
-        wide = features.Quarters(encoder, preprocessing.size, len(preprocessing.mean))
-    except ValueError as error:
-        raise SystemExit(f"--quarters: {error}") from None
+def quarters(wide, preprocessing, images, chosen):
+    """The accuracy of a support vector machine on what `wide`, a `features.Quarters`, makes of the pictures."""
+    if len(chosen) > MOST_FOR_SVM:
+        print(f"svm, quarters: not measured, as {len(chosen)} labels are more than {MOST_FOR_SVM}")
+        return {}
     x, images = features.encoded(wide, preprocessing, images, np.union1d(chosen, images.test))
     probe = linear.svm(x[chosen], images.labels[chosen], len(images.classes))
     found = accuracy(probe.scores(x[images.test]), images.labels[images.test])

@@ -45,8 +45,8 @@ def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pict
 class Quarters(nn.Encoder):
     """All that a convolutional encoder sees: of each map the largest number in each of its four quarters, then the features.
 
-    So Exemplar-CNN's network is read (Dosovitskiy et al. 2014, arXiv:1406.6909). A map is what a part of the encoder makes,
-    rectified: of a convolution behind its batch norm, of a residual block as a whole.
+    So Exemplar-CNN's network is read (Dosovitskiy et al. 2014, arXiv:1406.6909). A map is what a part of the encoder, or an item
+    of one, makes, rectified: a batch norm, a block, a stage; not a convolution, behind which the map is normalised.
 
     Args:
         encoder: whose maps and features are read; they get no other head.
@@ -58,7 +58,8 @@ class Quarters(nn.Encoder):
 
     def __init__(self, encoder: nn.Encoder, size: int, channels: int):
         self.encoder, self.head = encoder, nn.Identity()
-        self.kinds = {name: type(module) for name, module in encoder.named_modules()}
+        self.maps = {name for name, module in encoder.named_modules()
+                     if name.count(".") < 2 and not isinstance(module, nn.Conv2d)}
         with evaluating(encoder):
             self.width = self.features(tensor(encoder, np.zeros((1, channels, size, size)))).shape[1]
         if self.width == encoder.width:
@@ -69,7 +70,7 @@ class Quarters(nn.Encoder):
         with mg.activations(self.encoder) as found:
             last = self.encoder.features(x)
         maps = {id(made): made for name, made in found.items()
-                if isinstance(made, Tensor) and made.ndim == 4 and self.kinds[name] is not nn.Conv2d}
+                if name in self.maps and isinstance(made, Tensor) and made.ndim == 4}
         return mg.concatenate([*(mg.flatten(mg.adaptive_max_pool2d(mg.relu(made), 2), 1) for made in maps.values()), last], 1)
 
 

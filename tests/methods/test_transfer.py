@@ -169,6 +169,26 @@ def folder(tmp_path):
     return str(tmp_path / "own")
 
 
+def test_quarters_are_the_maxima_of_each_rectified_map():
+    mg.random.seed(0)
+    encoder, x = networks.SmallConv(1, 0, widths=(2, 3)).eval(), mg.randn(5, 1, 16, 16)
+    found, maps, want = features.Quarters(encoder, 16, 1), x, []
+    for conv, norm in zip(encoder.convs, encoder.norms):
+        maps = mg.relu(norm(conv(maps)))
+        h = maps.shape[-1] // 2
+        want.append(np.stack([maps.numpy()[:, :, i:i + h, j:j + h].max((2, 3)) for i in (0, h) for j in (0, h)], 2).reshape(5, -1))
+    np.testing.assert_array_equal(found(x).numpy(), np.concatenate([*want, encoder.features(x).numpy()], 1))
+    assert found.width == 4 * (2 + 3) + 3
+    for net, maps in ((nn.resnet18(num_classes=0, small_images=True), 2 * (64 + 128 + 256 + 512)),
+                      (nn.WideResNet(10, 1, 0), 16 + 32 + 64 + 64), (nn.Conv4(3, 8, image_size=32), 4 * 8)):
+        both = features.Quarters(net.eval(), 32, 3)
+        assert both.width == 4 * maps + net.width
+        for n in (1, 40):  # of few pictures convolutions and norms are computed apart
+            assert both.features(mg.randn(n, 3, 32, 32)).shape == (n, both.width)
+    with pytest.raises(ValueError, match="VisionTransformer makes no maps"):
+        features.Quarters(nn.VisionTransformer(16, 8, 3, 0, 8, 1, 1), 16, 3)
+
+
 def test_features_are_computed_once_and_broken_pictures_left_out(folder, encoder_file, capsys, monkeypatch):
     encoder, preprocessing = nn.load_encoder(encoder_file)
     images = pictures.load(folder)
@@ -415,6 +435,20 @@ def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_
             transfer.main(dataclasses.replace(run, resume=True, **changes))
 
 
+def test_transfer_reads_the_quarters_of_maps(folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("tyro")
+    from examples import transfer
+    mg.random.seed(0)
+    encoder = networks.SmallConv(3, 0, widths=(4, 6)).eval()
+    input = nn.Preprocessing(16, "bilinear", (0.0,) * 3, (1.0,) * 3, 1.0)
+    monkeypatch.setattr(transfer, "load_encoder", lambda run: (encoder, input))
+    run = transfer.Run(data=folder, per_class=4, baselines=False, quarters=True, out=str(tmp_path / "run"))
+    assert transfer.main(run)["svm, quarters"] > 0.5
+    assert "46 numbers a picture" in capsys.readouterr().out  # 4 of each of 10 maps, and the 6 features
+    monkeypatch.setattr(transfer, "MOST_FOR_SVM", 5)
+    assert "svm, quarters" not in transfer.main(dataclasses.replace(run, out=str(tmp_path / "other")))
+
+
 def test_finetuning_resumes_and_keeps_both_weights(folder, encoder_file, tmp_path):
     pytest.importorskip("tyro")
     from examples import transfer
@@ -431,7 +465,8 @@ def test_finetuning_resumes_and_keeps_both_weights(folder, encoder_file, tmp_pat
 
 @pytest.mark.parametrize("changes, words", [
     (dict(encoder="missing.pth"), "--encoder missing.pth: no encoder at"), (dict(data="nowhere"), "--data nowhere: no image folder"),
-    (dict(per_class=40), "40 labels of each class are asked for"), (dict(image_size=17), "--encoder")])
+    (dict(per_class=40), "40 labels of each class are asked for"), (dict(image_size=17), "--encoder"),
+    (dict(quarters=True), "--quarters: VisionTransformer makes no maps")])
 def test_what_cannot_be_is_one_line_before_anything_is_written(folder, encoder_file, tmp_path, changes, words):
     pytest.importorskip("tyro")
     from examples import transfer
