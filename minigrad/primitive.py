@@ -28,8 +28,8 @@ import numpy as np
 
 from . import backend
 from .backend import xp
-from .recording import caller, next_event, observed, state
-from .tensor import Tensor, flag, holds, whose, wrap
+from .recording import caller, next_event, observed, state, whose
+from .tensor import Tensor, flag, holds, wrap
 
 ndarray = np.ndarray
 _array_of = operator.attrgetter("_array")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 next_event = itertools.count(1).__next__  # numbers recorded operations and changes in place in the order in which they happen
-PACKAGE = os.path.dirname(__file__) + os.sep
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class State(threading.local):
@@ -132,6 +132,31 @@ def caller():
     if not state.observers:
         return None
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def whose(x, known=""):
+    """'linear: weight: ' of what a function of this package on the stack was given as `weight`, the outermost that passed it on;
+    `known` if there is none."""
+    frame, found = sys._getframe(2), known
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_code.co_name[0] not in "_<":  # < as in <lambda>
+            argument = _argument(frame, x)
+            if argument is None and found != known:
+                break
+            found = argument or found
+        frame = frame.f_back
+    return found
+
+
+def _argument(frame, x):
+    """'linear: weight: ' if a frame's function was given `x` as `weight`, 'stack: tensors[1]: ' if it stands in that, or None."""
+    code, values = frame.f_code, frame.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+    given = {name: values[name] for name in code.co_varnames[:count] if name in values}
+    of = type(given["self"]).__name__ if next(iter(given), "") == "self" else code.co_name
+    inside = {f"{name}[{i}]": item for name, several in given.items() if isinstance(several, (list, tuple))
+              for i, item in enumerate(several)}
+    return next((f"{of}: {name}: " for name, value in (given | inside).items() if value is x), None)

@@ -7,16 +7,14 @@ declared (minigrad/ops/).
 from __future__ import annotations
 
 import copy
-import inspect
 import operator
-import sys
 from typing import Any
 
 import numpy as np
 
 from . import backend
 from .backend import xp
-from .recording import PACKAGE, state
+from .recording import state, whose
 from .versions import mark_changed
 
 
@@ -297,26 +295,6 @@ def as_tensor(x: TensorLike) -> Tensor:
         return Tensor(x)
     except TypeError as error:
         raise TypeError(whose(x) + str(error)) from None
-
-
-def whose(x, known=""):
-    """'linear: weight: ' of what a function of this package on the stack was given as `weight`, the outermost that it was passed
-    through; `known` if there is none."""
-    frame, found = sys._getframe(2), known
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        code, values = frame.f_code, frame.f_locals
-        if code.co_name[0] not in "_<":  # < as in <lambda>
-            count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
-            names = [name for name in code.co_varnames[:count] if name in values]
-            of = type(values["self"]).__name__ if names[:1] == ["self"] else code.co_name
-            several = [(f"{name}[{i}]", value) for name in names if isinstance(values[name], (list, tuple))
-                       for i, value in enumerate(values[name])]
-            label = next((label for label, value in [(name, values[name]) for name in names] + several if value is x), None)
-            if label is None and found != known:
-                break
-            found = found if label is None else f"{of}: {label}: "
-        frame = frame.f_back
-    return found
 
 
 def asarray(x):
