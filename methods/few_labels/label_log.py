@@ -12,7 +12,9 @@ import pathlib
 import time
 from collections.abc import Callable
 
-NAME = "few_labels.csv"
+from minigrad.data.folder import LABELS
+
+NAME = LABELS
 COLUMNS = ("time", "file", "class", "moved")
 
 

@@ -170,7 +170,7 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
         raise ValueError(". ".join([f"{path} holds no pictures", *found.left_out()]))
     log = label_log.place(path, out)
     if log.parent == path and log.exists():
-        found.others.subtract([log.suffix])
+        found.others.subtract([label_log.NAME])
         found.others += collections.Counter()  # without those that are 0
     kinds, tested, notes = _classes(list(found.files), what)
     notes += [f"{line[0].upper()}{line[1:]}." for line in found.left_out() if not line.startswith("skipped")]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import counted, find_files, skipped_line, some
+from minigrad.data.folder import counted, find_files, find_pictures, skipped_line, some
 from minigrad.data.labelled_texts import LabelledTexts, made_up_reviews, read_labelled_texts
 from minigrad.data.text import PARTS_OF_SPEECH, WordPiece
 
@@ -30,15 +30,21 @@ class Texts:
 
 
 def is_text(source: str) -> bool:
-    """Whether a source names texts: a data set of them, a table, or a folder or zip with .txt files, or a folder with tables."""
+    """Whether a source names texts: a data set of them, a table, or a folder or zip with .txt files, or a folder with tables.
+
+    Beside pictures in sub-folders such files are notes on these.
+    """
     path = pathlib.Path(source)
     if source in NAMES or path.suffix.lower() in (".tsv", ".csv", ".txt"):
         return True
-    if path.suffix.lower() == ".zip" and path.is_file():
-        with contextlib.suppress(ValueError):  # of which the reader of pictures says what is wrong
-            return bool(find_files(path, {".txt"}, "text").files)
-    return path.is_dir() and any(file.suffix.lower() in (".tsv", ".csv", ".txt") for depth in ("*", "*/*", "*/*/*")
-                                 for file in path.glob(depth))
+    endings = {".txt"} if path.is_file() else {".tsv", ".csv", ".txt"}
+    with contextlib.suppress(OSError, ValueError):  # of which the reader of pictures says what is wrong
+        if not find_files(path, endings, "text").files:
+            return False
+        with contextlib.suppress(ImportError):  # without Pillow no pictures are read
+            return not any("/" in name for name in find_pictures(path).files)
+        return True
+    return False
 
 
 def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts:

@@ -7,6 +7,7 @@
 | 16-bit, 32-bit and float pixels                               | scaled by their range to 8 bits                             |
 | broken, empty, too large, no picture, a dead link             | skipped, with the reason in `skipped`                       |
 | other endings                                                 | counted in `others`, not read                               |
+| `few_labels.csv`, `NAME.few_labels.csv`                       | counted in `others`: labels that were clicked               |
 | `.hidden`, `__MACOSX`, `Thumbs.db`, `@eaDir`                  | ignored                                                     |
 | a folder in it with a file `.minigrad-run`                    | ignored: what a run has written                             |
 | a linked folder                                               | followed, but never into a folder that it lies in           |
@@ -41,6 +42,7 @@ PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test
 Decoded = TypeVar("Decoded")
 UNREAD_TABLES = {".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet"}
 RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
+LABELS = "few_labels.csv"  # a file of this name, or NAME.few_labels.csv, has labels that were clicked, and no texts
 
 
 @dataclasses.dataclass
@@ -106,8 +108,8 @@ def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFi
     for name, read in found:
         name = printable(name)
         ending = os.path.splitext(name)[1].lower()
-        if ending not in endings:
-            others[ending or "no ending"] += 1
+        if ending not in endings or clicked(name):
+            others[LABELS if clicked(name) else ending or "no ending"] += 1
             continue
         count, (stem, _) = 1, os.path.splitext(name)
         while name in readers:  # composed and decomposed names of two files
@@ -137,6 +139,11 @@ def picture_endings() -> set[str]:
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or put there by an operating system."""
     return name.startswith(".") or name.lower() in _IGNORED
+
+
+def clicked(name: str) -> bool:
+    """Whether a file of this name has labels that were clicked, which is no table to learn from."""
+    return f".{name.rpartition('/')[2]}".endswith(f".{LABELS}")
 
 
 def files_below(path, skipped):

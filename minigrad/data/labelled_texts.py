@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from .files import text_of
-from .folder import arrange, find_files, some
+from .folder import arrange, clicked, find_files, hidden, some
 
 TABLES = {".tsv": "\t", ".csv": ","}
 TEXT, LABEL = ("text", "sentence", "review", "content", "body"), ("label", "class", "category", "sentiment", "target")
@@ -100,7 +100,8 @@ def _tables(path, skipped, notes):
         return {"train": _table(path.name, path.read_bytes(), skipped, notes)[0]}
     if not path.is_dir():
         return {}
-    named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()}
+    named = {file.stem.lower(): file for file in sorted(path.iterdir()) if file.suffix.lower() in TABLES and file.is_file()
+             and not hidden(file.name) and not clicked(file.name)}
     if "train" not in named:
         if named:
             raise ValueError(f"{path} holds {some(file.name for file in named.values())}: name one of them, or call those to "

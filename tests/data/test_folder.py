@@ -20,6 +20,7 @@ from methods.training.pictures import picture_files
 from methods.transfer import pictures as transferred
 from minigrad import data
 from minigrad.data import cifar10, files, folder
+from minigrad.data.labelled_texts import read_labelled_texts
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -216,6 +217,22 @@ def test_files_of_other_kinds_are_counted_by_all_readers(tmp_path, capsys):
         with pytest.raises((ValueError, SystemExit), match="0 pictures can|holds no") as error:
             load(str(tmp_path / "alone"))
         assert "(2 .heic)" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("log", ["few_labels.csv", "reviews.few_labels.csv", "._train.csv"])
+def test_labels_that_were_clicked_and_hidden_tables_are_no_texts(log, tmp_path, capsys):
+    lines = b"time,file,class,moved\n2026-01-02T03:04:05,unlabelled/1.txt,a,\n"
+    write(tmp_path / "pictures", [f"{c}/{i}.png" for c in "ab" for i in range(5)])
+    for i, name in enumerate(f"{c}/{i}.txt" for c in "ab" for i in range(5)):
+        write(tmp_path / "texts", [name], f"text {i}".encode())
+    for name in ("pictures", "texts", "alone"):
+        write(tmp_path / name, [log], lines)
+    found = read_labelled_texts(tmp_path / "texts")
+    assert sorted(found.texts) == sorted(text for _, text in texts_in(str(tmp_path / "texts")))
+    assert len(found.texts) == 10 and "2026" not in "".join(found.texts)
+    assert [texts.is_text(str(tmp_path / name)) for name in ("pictures", "texts", "alone")] == [False, True, False]
+    said = transferred.load(str(tmp_path / "pictures")).description
+    assert log.startswith(".") or "not looked at: 1 file of other kinds (1 few_labels.csv)" in said
 
 
 # -- what is found -----------------------------------------------------------------------------------------------------

@@ -102,12 +102,14 @@ def test_text_batches_are_about_equally_long_and_complete():
 
 
 def test_what_names_texts(tmp_path):
-    for name, content in {"a/x/1.txt": "x", "b/x/1.png": "x", "c/train.tsv": "x", "d.csv": "x"}.items():
+    for name, content in {"a/x/1.txt": "x", "b/x/1.png": "x", "b/readme.txt": "x", "b/captions.csv": "x", "c/train.tsv": "x",
+                          "c/curves.png": "x", "d.csv": "x"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     for name in ("a", "b"):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
             archive.write(next((tmp_path / name / "x").iterdir()), f"x/{name}.{'txt' if name == 'a' else 'png'}")
+            archive.writestr("notes/readme.txt" if name == "b" else "cover.png", "x")
     (tmp_path / "e.zip").write_text("no zip")
     found = {path.name: is_text(str(path)) for path in tmp_path.iterdir()}
     assert found == {"a": True, "b": False, "c": True, "d.csv": True, "a.zip": True, "b.zip": False, "e.zip": False}
