@@ -169,11 +169,15 @@ def _move(folder, source, kind):
 
 
 def _rename(source: pathlib.Path, target: pathlib.Path):
-    """Moves a file to a name that no other has. A kill between leaves it under both names."""
+    """Moves a file to a name that no other has, a link so that it leads where it led. A kill between leaves both names."""
     if os.path.lexists(target):
         raise OSError(f"there is a file {target} already")
     try:
-        os.link(source, target, follow_symlinks=False)
+        if source.is_symlink() and not os.path.isabs(leads := os.readlink(source)):
+            folder, name = os.path.split(source.parent / leads)
+            os.symlink(os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(target.parent)), target)
+        else:
+            os.link(source, target, follow_symlinks=False)
     except OSError:  # a file system without links
         os.rename(source, target)
     else:

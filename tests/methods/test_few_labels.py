@@ -620,6 +620,28 @@ def test_a_picture_of_a_decomposed_name_is_moved_and_back(tmp_path):
     assert look.look(path, tmp_path / "out").counts().tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("place", ("0.png", "unlabelled/deep/er/0.png"))
+@pytest.mark.parametrize("kind", ("relative", "absolute", "through a linked folder"))
+def test_a_link_that_is_moved_leads_where_it_led(place, kind, tmp_path):
+    path = make_folder(tmp_path / "own", 2, 0)
+    draw(tmp_path / "camera" / "day" / "1.png", 9, RED)
+    (tmp_path / "camera" / "2.png").symlink_to("day/1.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "camera" / "day")
+    link, aim = path / place, tmp_path / ("linked/../2.png" if kind.startswith("through") else "camera/2.png")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    up = os.path.relpath(tmp_path, link.parent)
+    link.symlink_to(aim if kind == "absolute" else os.path.join(up, aim.relative_to(tmp_path)))
+    folder, _ = read(path)
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    queue.label(queue.waiting[0], "green")
+    moved = path / "green" / "0.png"
+    assert moved.is_symlink() and moved.exists() and not link.is_symlink()
+    assert os.path.samefile(moved, aim) and pathlib.Path(os.readlink(moved)).name == "2.png"
+    assert look.look(path, tmp_path / "out").classes == ("blue", "green", "red")
+    queue.undo()
+    assert os.path.samefile(link, aim) and not moved.is_symlink()
+
+
 def test_a_click_on_a_text_holds_wherever_its_row_goes(tmp_path):
     table = tmp_path / "own.csv"
     table.write_text("text,label\ngood,1\nbad,0\nfine,\nawful,\n")
