@@ -44,6 +44,12 @@ UNREAD_TABLES = {".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet"}
 RUN = ".minigrad-run"  # a file in the folder of a run, whose figures and lists are no data
 LABELS = "few_labels.csv"  # a file of this name, or NAME.few_labels.csv, has labels that were clicked, and no texts
 
+SAVE_AS = {  # of each kind: what files of that kind with other endings are to be saved as, and these endings
+    "image": ("JPEG or PNG", (".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf",
+                              ".rw2")),
+    "text": (".txt, in UTF-8", (".doc", ".docx", ".odt", ".rtf", ".pdf", ".htm", ".html", ".md")),
+    "recording": (".wav", (".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wma", ".aif", ".aiff"))}
+
 
 @dataclasses.dataclass
 class FoundFiles:
@@ -54,11 +60,13 @@ class FoundFiles:
             one on the disk; sorted.
         skipped: from the names of files that cannot be read to the reasons.
         others: how many files have which other ending.
+        what: the kind, one of `SAVE_AS`.
     """
 
     files: dict[str, Callable[[], bytes]]
     skipped: dict[str, str]
     others: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    what: str = "image"
 
     def read(self, decode: Callable[[bytes], Decoded]) -> Iterator[tuple[str, Decoded]]:
         """Name and `decode(content)` of each file; those that cannot be read, or that raise ValueError there, are skipped."""
@@ -74,8 +82,11 @@ class FoundFiles:
         """A line on the skipped files and one on the others, if there are any."""
         lines = [skipped_line(self.skipped)] if self.skipped else []
         if self.others:
+            form, endings = SAVE_AS[self.what]
+            wanting = [ending for ending, _ in self.others.most_common() if ending in endings]
             lines.append(f"not looked at: {counted(sum(self.others.values()), 'file')} of other kinds "
-                         f"({some(f'{count} {ending}' for ending, count in self.others.most_common())})")
+                         f"({some(f'{count} {ending}' for ending, count in self.others.most_common())})"
+                         + f", of which {some(wanting)} would be read if saved as {form}" * bool(wanting))
         return lines
 
 
@@ -92,7 +103,7 @@ def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFi
     """The files with one of the endings (lower case, such as ".png") below a folder or in a zip, see the table above.
 
     Args:
-        what: the kind, for errors: "image".
+        what: the kind, one of `SAVE_AS`.
 
     Raises:
         FileNotFoundError: nothing is at `path`; ValueError: it is neither a folder nor a zip that can be read, or a table of
@@ -118,7 +129,7 @@ def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFi
         readers[name] = read
     if not path.is_dir() and not readers and others[".zip"]:
         raise ValueError(f"{path} holds no {what}s but another zip; unpack it and give the inner one")
-    return FoundFiles({name: readers[name] for name in sorted(readers)}, skipped, others)
+    return FoundFiles({name: readers[name] for name in sorted(readers)}, skipped, others, what)
 
 
 def printable(name: str) -> str:

@@ -235,6 +235,18 @@ def test_labels_that_were_clicked_and_hidden_tables_are_no_texts(log, tmp_path, 
     assert log.startswith(".") or "not looked at: 1 file of other kinds (1 few_labels.csv)" in said
 
 
+@pytest.mark.parametrize("kind,ending,other,form", [
+    ("image", ".heic", ".mp4", "JPEG or PNG"), ("text", ".docx", ".heic", ".txt, in UTF-8"), ("recording", ".mp3", ".heic", ".wav")])
+def test_what_files_of_other_kinds_are_to_be_saved_as_is_said(kind, ending, other, form, tmp_path):
+    write(tmp_path, [f"a/1{ending}", f"a/2{ending.upper()}", f"a/3{other}"])
+    found = folder.find_files(tmp_path, {".x"}, kind).left_out()
+    assert found == [f"not looked at: 3 files of other kinds (2 {ending}, 1 {other}), of which {ending} would be read if saved "
+                     f"as {form}"]
+    (tmp_path / "a" / f"1{ending}").unlink()
+    (tmp_path / "a" / f"2{ending.upper()}").unlink()
+    assert folder.find_files(tmp_path, {".x"}, kind).left_out() == [f"not looked at: 1 file of other kinds (1 {other})"]
+
+
 # -- what is found -----------------------------------------------------------------------------------------------------
 
 JUNK = ["a/.ipynb_checkpoints/1-checkpoint.png", ".thumbnails/a/1.png", "a/._1.png", "__MACOSX/a/1.png", "a/Thumbs.db",
