@@ -42,7 +42,7 @@ def main(run):
     check(run)
     if (pathlib.Path(run.run) / prediction.FILE).is_file():
         return fine_tuned(run)
-    note_idle(run, "without a run of examples.peft", "encoder")
+    note_idle(run, "but with runs on texts and those of examples.peft", "encoder")
     try:
         classifier = load_classifier(pathlib.Path(run.run) / "checkpoint.safetensors", run.device)
         q = read_threshold(pathlib.Path(run.run)) if classifier.support is None else None
@@ -67,9 +67,9 @@ def main(run):
 def fine_tuned(run):
     """The same by what a run of examples.peft has trained."""
     if run.sort:
-        raise SystemExit(f"--sort {run.sort}: runs of examples.peft do not sort pictures")
+        raise SystemExit(f"--sort {run.sort}: runs on texts and those of examples.peft sort nothing; --csv writes what was found")
     if run.support:
-        raise SystemExit(f"--support {run.support}: runs of examples.peft take no further examples")
+        raise SystemExit(f"--support {run.support}: runs on texts and those of examples.peft take no further examples")
     try:
         network, q = prediction.load_run(run.run, run.encoder, run.device), read_threshold(pathlib.Path(run.run))
         names, p = network.named_probabilities(run.images)

@@ -189,6 +189,9 @@ def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
         assert len(list(csv.DictReader(file))) == 56
     answers = predict.main(predict.Run(str(tmp_path / "run"), ("the film is superb", "a dull plot")))
     assert len(answers) == 2 and {kind for _, kind, _ in answers} <= {"good", "bad"}
+    for idle in ("sort", "support"):
+        with pytest.raises(SystemExit, match=f"--{idle} x: runs on texts and those of examples.peft"):
+            predict.main(predict.Run(str(tmp_path / "run"), ("a dull plot",), **{idle: "x"}))
 
 
 def test_copies_stay_in_their_folder_and_damaged_thresholds_are_said(tmp_path):
