@@ -47,16 +47,18 @@ class recording(contextlib.ContextDecorator):
 
         @functools.wraps(function)
         def generate(*args, **settings):  # each stretch between two values runs inside, what the caller does does not
-            generator, send = function(*args, **settings), None
-            try:
-                while True:
+            generator = function(*args, **settings)
+            resume, given = generator.send, None
+            while True:
+                try:
                     with recording(self.on):
-                        value = generator.send(send)
-                    send = yield value
-            except StopIteration as end:
-                return end.value
-            finally:
-                generator.close()
+                        value = resume(given)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume, given = generator.send, (yield value)
+                except BaseException as error:  # thrown in, as by `contextlib.contextmanager`, or GeneratorExit
+                    resume, given = generator.throw, error
 
         return generate
 

@@ -365,6 +365,31 @@ def test_no_grad_on_a_generator_function_records_nothing_and_leaves_the_caller_a
     assert end.value.value == 7
 
 
+def test_what_is_thrown_into_a_generator_under_no_grad_reaches_it():
+    seen = []
+
+    @mg.no_grad()
+    def generate():
+        try:
+            yield
+        except ValueError as error:
+            seen.append((str(error), (X * 2).requires_grad))
+            yield "caught"
+        finally:
+            seen.append("closed")
+
+    values = generate()
+    next(values)
+    assert values.throw(ValueError("thrown")) == "caught" and (X * 1).requires_grad
+    values.close()
+    assert seen == [("thrown", False), "closed"]
+    values = generate()
+    next(values)
+    with pytest.raises(KeyError):  # which it does not catch
+        values.throw(KeyError("thrown"))
+    assert seen[2:] == ["closed"] and (X * 1).requires_grad
+
+
 def test_rules_that_return_no_tensor_or_are_too_few():
     x = mg.Tensor(2.0, requires_grad=True)
     for rule, message in ((lambda g, _out, x: g.numpy(), "returned ndarray"), (lambda g, _out, _x: None, "returned NoneType"),
