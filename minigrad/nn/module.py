@@ -204,8 +204,10 @@ class Module:
 
         for _, holder, key in self._named(Tensor):
             parameter = holder[key]
-            mark_changed(parameter._array)
-            parameter._array = moved(parameter._array)
+            array = moved(parameter._array)
+            if array is not parameter._array:
+                mark_changed(parameter)
+                parameter._array = array
             if isinstance(parameter.grad, Tensor):
                 parameter.grad = Tensor(moved(parameter.grad._array))
         for _, holder, key in self._named(_Array):

@@ -544,6 +544,24 @@ def test_to_dtype_and_repr():
     assert repr(net) == "Sequential(\n  0: Linear(\n    weight: float64[3, 2]\n    bias: float64[3]\n  )\n  1: ReLU()\n)"
 
 
+@pytest.mark.parametrize("make", [lambda: nn.Linear(4, 4), lambda: nn.RMSNorm(4), lambda: nn.LSTM(4, 4),
+                                  lambda: nn.MultiheadAttention(4, 2)])
+def test_to_another_dtype_before_the_backward_pass_is_noticed_and_to_its_own_is_none(make):
+    net, x = make(), mg.Tensor(np.ones((2, 3, 4), np.float32))
+
+    def loss():
+        y = net(x)
+        return mg.sum(y[0] if isinstance(y, tuple) else y)
+
+    y = loss()
+    net.to("float32")
+    y.backward()
+    y = loss()
+    net.to("float64")
+    with pytest.raises(RuntimeError, match="was changed in place after the operation"):
+        y.backward()
+
+
 def test_gradients_move_with_their_parameters():
     net = nn.Linear(2, 1)
     net(np.ones((1, 2), np.float32)).sum().backward()
