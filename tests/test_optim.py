@@ -275,6 +275,34 @@ def test_infinite_numbers_do_not_become_nan(kind, settings, dtype):
     np.testing.assert_array_equal(p.numpy(), [-np.inf, np.inf, -np.inf if kind == "SGD" else 1.0])
 
 
+MEANS = {"Adam": {"betas": (0.0, 0.0)}, "NAdam": {"betas": (0.0, 0.0)}, "RAdam": {"betas": (0.0, 0.1)}, "LAMB": {"betas": (0.0, 0.0)},
+         "Adadelta": {"rho": 0.0}, "RMSprop": {"alpha": 0.0}, "Muon": {"momentum": 0.0, "nesterov": False}}
+
+
+@pytest.mark.parametrize("kind", MEANS)
+def test_a_mean_that_keeps_nothing_forgets_a_large_gradient_to_the_last_digit(kind):
+    ends = []
+    for dtype in (np.float32, np.float64):
+        p = nn.Parameter(np.ones((1, 2), dtype))
+        optimizer = getattr(optim, kind)([p], lr=0.01, **MEANS[kind])
+        for g in ([1e3, 1.0], [1e-3, 1e-3], [3e-4, 2e-4]):
+            p.grad = mg.Tensor(np.array([g], dtype))
+            optimizer.step()
+        ends.append(p.numpy())
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MEANS if kind != "Muon"])
+def test_a_gradient_whose_square_is_infinite_does_not_make_nan(kind):
+    p = nn.Parameter(np.ones((1, 2), np.float32))
+    optimizer = getattr(optim, kind)([p], lr=0.01)
+    for g in ([1e30, 1.0], [1.0, 1.0], [1.0, 1.0]):
+        p.grad = mg.Tensor(np.array([g], np.float32))
+        with np.errstate(over="ignore"):
+            optimizer.step()
+    assert np.isfinite(p.numpy()).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_infinite_numbers_are_averaged(dtype):
     net = nn.Module()

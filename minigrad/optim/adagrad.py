@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 from ..backend import xp
 from ..tensor import Tensor
-from .optimizer import Optimizer
+from .optimizer import move, Optimizer
 
 
 class Adagrad(Optimizer):
@@ -72,7 +72,7 @@ class Adadelta(Optimizer):
     def update(self, p, g, s, u, lr, rho, eps, weight_decay):
         if weight_decay:
             g = g + weight_decay * p
-        s += (1 - rho) * (g * g - s)
+        move(s, g * g, rho)
         d = xp(p).sqrt(u + eps) / xp(p).sqrt(s + eps) * g
-        u += (1 - rho) * (d * d - u)
+        move(u, d * d, rho)
         p -= lr * d

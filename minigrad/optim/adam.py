@@ -6,7 +6,7 @@ import numpy as np
 
 from ..backend import xp
 from ..tensor import Tensor
-from .optimizer import Optimizer, trust
+from .optimizer import move, Optimizer, trust
 
 
 class Adam(Optimizer):
@@ -40,8 +40,8 @@ class Adam(Optimizer):
 
     def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
         g = _decayed(p, g, lr, weight_decay, decoupled)
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
+        move(m, g, b1)
+        move(v, g * g, b2)
         p -= lr / (1 - b1**t) * m / (xp(p).sqrt(v) / math.sqrt(1 - b2**t) + eps)
 
 
@@ -76,8 +76,8 @@ class LAMB(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
+        move(m, g, b1)
+        move(v, g * g, b2)
         direction = m / (1 - b1**t) / (xp(p).sqrt(v / (1 - b2**t)) + eps)
         if p.ndim > 1:
             direction += weight_decay * p
@@ -129,8 +129,8 @@ class NAdam(_ChoiceOfDecay):
 
     def update(self, p, g, m, v, c, lr, b1, b2, eps, weight_decay, decoupled, t, momentum_decay):
         g = _decayed(p, g, lr, weight_decay, decoupled)
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
+        move(m, g, b1)
+        move(v, g * g, b2)
         mu, following = (b1 * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
         c *= mu
         before = c.item()
@@ -159,8 +159,8 @@ class RAdam(_ChoiceOfDecay):
 
     def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
         g = _decayed(p, g, lr, weight_decay, decoupled)
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
+        move(m, g, b1)
+        move(v, g * g, b2)
         r = 2 / (1 - b2) - 1
         n = r - 2 * t * b2**t / (1 - b2**t)
         direction = lr / (1 - b1**t) * m

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ..backend import in_float32, xp
 from ..ops.geometry import one_of, whole
 from ..tensor import Tensor
-from .optimizer import Optimizer
+from .optimizer import move, Optimizer
 
 
 class Muon(Optimizer):
@@ -53,8 +53,8 @@ class Muon(Optimizer):
         return lr, *(group[name] for name in ("weight_decay", "momentum", "nesterov", "ns_steps", "adjust_lr_fn"))
 
     def update(self, p, g, v, lr, weight_decay, momentum, nesterov, ns_steps, adjust_lr_fn):
-        v += (1 - momentum) * (g - v)
-        direction = g + momentum * (v - g) if nesterov else v
+        move(v, g, momentum)
+        direction = (1 - momentum) * g + momentum * v if nesterov else v
         rows, columns = p.shape[0], math.prod(p.shape[1:])
         original = adjust_lr_fn == "original"
         ratio = math.sqrt(max(1, rows / max(columns, 1))) if original else 0.2 * math.sqrt(max(rows, columns))

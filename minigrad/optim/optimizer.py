@@ -297,6 +297,13 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
     return found
 
 
+def move(mean, value, keep):
+    """mean = keep mean + (1 - keep) value, in place. As a step from the mean towards the value it would leave the rounding of a large
+    mean where the value is small, and make NaN of an infinite one."""
+    mean *= keep
+    mean += (1 - keep) * value
+
+
 def trust(p, direction, coefficient=1.0):
     """coefficient |p| / |direction|, and 1 where either length is 0; stays on the device of `p`."""
     module = xp(p)

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 from ..backend import xp
 from ..tensor import Tensor
-from .optimizer import Optimizer
+from .optimizer import move, Optimizer
 
 
 class RMSprop(Optimizer):
@@ -36,7 +36,7 @@ class RMSprop(Optimizer):
     def update(self, p, g, s, v, lr, alpha, eps, weight_decay, momentum):
         if weight_decay:
             g = g + weight_decay * p
-        s += (1 - alpha) * (g * g - s)
+        move(s, g * g, alpha)
         v *= momentum
         v += g / (xp(p).sqrt(s) + eps)
         p -= lr * v
