@@ -756,6 +756,16 @@ def test_the_scale_saves_small_gradients():
     np.testing.assert_allclose(p.grad.item(), 1e-8, rtol=2e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, bfloat16, np.float32, np.float64])
+def test_gradients_of_any_dtype_are_divided_by_a_scale_that_it_may_not_hold(dtype):
+    p = nn.Parameter(np.ones(2, dtype))
+    optimizer, scaler = optim.SGD([p], 0.5), optim.LossScaler(2.0**16)
+    scaler.scaled((p.astype("float32") * np.array([0.25, 2.0**-10], np.float32)).sum()).backward()
+    assert scaler.step(optimizer)
+    np.testing.assert_array_equal(p.grad.numpy().astype(float), [0.25, 2.0**-10])
+    assert p.grad.dtype == dtype and p.numpy()[0] == 0.875
+
+
 def test_the_schedule_of_the_scale():
     p = nn.Parameter(np.ones(2, np.float32))
     optimizer, scaler = optim.SGD([p], 1.0), optim.LossScaler(4.0, interval=2)

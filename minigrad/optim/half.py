@@ -1,7 +1,7 @@
 """Training in 16 bits."""
 import numpy as np
 
-from ..backend import xp
+from ..backend import in_float32, xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
 from .optimizer import gradient_of, instance, matching, number, Optimizer
@@ -62,7 +62,7 @@ class LossScaler:
             return False
         for g in grads:
             mark_changed(g)
-            g /= g.dtype.type(self.scale)
+            g[...] = _divided(g, by=self.scale)
         optimizer.step()
         self.good += 1
         if self.good >= self.interval:
@@ -77,3 +77,8 @@ class LossScaler:
         """Puts back what `state_dict` returned. KeyError, ValueError if it is another's; nothing is changed then."""
         found = matching("LossScaler.load_state_dict", state, {}, ["scale", "good"])
         self.scale, self.good = found["scale"], found["good"]
+
+
+@in_float32  # float16 holds no 2^16
+def _divided(array, by):
+    return array / array.dtype.type(by)
