@@ -36,17 +36,14 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """How many inputs an output of this weight (out, in, ...) has, and how many outputs an input."""
-    _check("fan_in_and_fan_out", tensor)
-    if tensor.ndim < 2:
-        raise ValueError(f"fan in and fan out are those of a weight of two or more axes, (out, in, ...), not of {tensor.shape}")
-    window = math.prod(tensor.shape[2:])
-    return tensor.shape[1] * window, tensor.shape[0] * window
+    return _fans("fan_in_and_fan_out", tensor)
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
     _check("uniform_", tensor)
-    a, b = _number("uniform_", "a", a), _number("uniform_", "b", b)
+    a = _number("uniform_", "a", a)
+    b = _number("uniform_", "b", b, a)
     return _filled(tensor, random.generator().uniform(a, b, tensor.shape))
 
 
@@ -109,14 +106,15 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform in +-gain sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    bound = _number("xavier_uniform_", "gain", gain) * math.sqrt(6 / max(sum(fan_in_and_fan_out(tensor)), 1))
+    gain = _number("xavier_uniform_", "gain", gain, 0)
+    bound = gain * math.sqrt(6 / max(sum(_fans("xavier_uniform_", tensor)), 1))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Normally distributed with standard deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
     gain = _number("xavier_normal_", "gain", gain, 0)
-    return normal_(tensor, 0.0, gain * math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1)))
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / max(sum(_fans("xavier_normal_", tensor)), 1)))
 
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
@@ -127,13 +125,13 @@ def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonli
         mode: "fan_in" keeps the variance of the activations, "fan_out" that of the gradients.
         nonlinearity: see `calculate_gain`.
     """
-    bound = math.sqrt(3) * _kaiming(tensor, a, mode, nonlinearity)
+    bound = math.sqrt(3) * _kaiming("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
 
 
 def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Normally distributed with standard deviation gain / sqrt(fan). Arguments as of `kaiming_uniform_`."""
-    return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))
+    return normal_(tensor, 0.0, _kaiming("kaiming_normal_", tensor, a, mode, nonlinearity))
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
@@ -148,11 +146,21 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     return _filled(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
 
 
-def _kaiming(tensor, a, mode, nonlinearity):
+def _kaiming(name, tensor, a, mode, nonlinearity):
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"kaiming initialisation: mode is 'fan_in' or 'fan_out', not {mode!r}")
-    fan = fan_in_and_fan_out(tensor)[mode == "fan_out"]
+        raise ValueError(f"{name}: mode is 'fan_in' or 'fan_out', not {mode!r}")
+    fan = _fans(name, tensor)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))
+
+
+def _fans(name, tensor):
+    """See `fan_in_and_fan_out`."""
+    _check(name, tensor)
+    if tensor.ndim < 2:
+        raise ValueError(f"{name}: a weight of two or more axes, (out, in, ...), has fan in and fan out, not one of shape "
+                         f"{tensor.shape}")
+    window = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * window, tensor.shape[0] * window
 
 
 def _number(of, name, value, low=-math.inf):
@@ -165,7 +173,8 @@ def _number(of, name, value, low=-math.inf):
 
 def _check(name, tensor):
     if not isinstance(tensor, Tensor) or not backend.is_float(tensor.dtype):
-        raise TypeError(f"{name}: a floating point Tensor wanted, not {getattr(tensor, 'dtype', type(tensor).__name__)}")
+        what = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"{name}: a floating point Tensor wanted, not {what}")
 
 
 def _normal(shape, dtype, mean, std):

@@ -113,6 +113,10 @@ def test_the_graph_sees_the_change():
 @pytest.mark.parametrize("call, error, message", [
     (lambda: init.normal_(mg.Tensor(np.zeros(3, int))), TypeError, "normal_: a floating point Tensor wanted, not int64"),
     (lambda: init.uniform_(np.zeros(3)[:, None].tolist()), TypeError, "uniform_: a floating point Tensor wanted, not list"),
+    (lambda: init.kaiming_normal_(np.zeros((3, 3))), TypeError, "kaiming_normal_: a floating point Tensor wanted, not ndarray"),
+    (lambda: init.uniform_(empty(3), 2, 1), ValueError, "uniform_: b must be a number of at least 2, not 1"),
+    (lambda: init.xavier_uniform_(empty(3, 3), -1), ValueError, "xavier_uniform_: gain must be a number of at least 0"),
+    (lambda: init.xavier_uniform_(empty(3)), ValueError, "xavier_uniform_: a weight of two or more axes"),
     (lambda: init.normal_(empty(3), std=-1), ValueError, "std must be a number of at least 0"),
     (lambda: init.normal_(empty(3), std=np.nan), ValueError, "std must be a number of at least 0"),
     (lambda: init.trunc_normal_(empty(3), a=8, b=9), ValueError, "less than 1 %"),
