@@ -53,7 +53,7 @@ class BYOL(SelfSupervisedMethod):
         super().__init__(config, encoder, heads, task)
         self.views = views.byol(task.size, blur=config.blur, flip=task.flip)
         self.online = Projected(encoder, self.heads[0])
-        self.target = Teacher(self.online, config.gamma, warmup=False) if config.gamma else None
+        self.target = Teacher(self.online, warmup=False) if config.gamma else None
 
     predictors: dict[str, optim.Optimizer] = {}  # those of SimSiam's
 

@@ -128,7 +128,7 @@ class DINO(SelfSupervisedMethod):
         except ValueError as error:
             raise SystemExit(f"--local-size {config.local_size}: the encoder takes no such views: {error}") from None
         self.online = Projected(encoder, self.heads)
-        self.teacher = Teacher(self.online, config.gamma, warmup=False)
+        self.teacher = Teacher(self.online, warmup=False)
         self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
 
     useful = "encoder"

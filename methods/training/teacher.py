@@ -13,14 +13,15 @@ class Teacher:
     The running statistics of batch normalisation are averaged like the weights.
 
     Args:
+        decay: of the average; 0 where each update is given one.
         warmup: early averages are short.
     """
 
-    def __init__(self, net: Module, decay: float, warmup: bool = True):
+    def __init__(self, net: Module, decay: float = 0.0, warmup: bool = True):
         self.net, self.ema = copy.deepcopy(net), optim.EMA(net, decay, warmup)
 
     def update(self, decay: float | None = None) -> None:
-        """To be called after each step of the optimiser. `decay`: another one from now on."""
+        """To be called after each step of the optimiser. `decay`: another one from now on, up to 1: the average stays."""
         if decay is not None:
             self.ema.decay = decay
         self.ema.update()

@@ -181,6 +181,29 @@ def test_nothing_is_mirrored_where_that_shows_something_else(name):
         assert {view.flip for view in views_of(method)} == ({0.5 if flip else 0.0} if name != "exemplar" else set())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_at_the_ends_of_what_is_allowed(name):
+    """A step of training with each: the loss and what follows it are finite, or the setting is refused in one line."""
+    fitting = {"local_size": 8} if name == "dino" else {}
+    for field in dataclasses.fields(METHODS[name].Config):
+        limits = field.metadata.get("limits", {})
+        for end in (limits[kind] for kind in ("least", "most") if kind in limits):
+            try:
+                method = made(name, **fitting | {field.name: type(field.default)(end)})
+            except SystemExit as error:
+                assert f"--{field.name.replace('_', '-')} {end}" in str(error)
+                continue
+            optimizers = method.optimizers("adam", 1e-3, 0.01)
+            loss, numbers = method.loss(batch_of(), 0)
+            loss.backward()
+            method.after_backward(0)
+            for optimizer in optimizers.values():
+                optimizer.step()
+            method.after_step(0)
+            everything = [loss.item(), *numbers.values(), *(abs(p.numpy()).sum() for p in method.parameters())]
+            assert all(map(math.isfinite, everything)), (field.name, end)
+
+
 def test_settings_reach_the_views():
     assert [view.jitter[0] for view in views_of(made("simclr", strength=0.25))] == [pytest.approx(0.2)] * 2
     assert [view.jitter[0] for view in views_of(made("vicreg", strength=0.25))] == [pytest.approx(0.2)] * 2
