@@ -7,12 +7,16 @@ prediction still is to the label, omega, is remembered for those bins. Training 
     m <- rho m + (1 - rho) omega,  m = 1 at first
     bins are drawn in proportion to m, those below the threshold never
 """
+from typing import Any
+
 import numpy as np
 
 from methods.training.forward import probabilities
 from methods.training.objectives import one_hot
 from minigrad import data
 from minigrad.nn import Module
+
+from .base import Batch, Parts, SemiSupervisedMethod, Task
 
 
 class CTAugment:
@@ -63,3 +67,26 @@ class CTAugment:
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Puts back what `state_dict` returned."""
         self.m[...] = state["m"]
+
+
+class StronglyAugmented(SemiSupervisedMethod):
+    """A method whose student sees strongly augmented images, by CTAugment if the settings `strong` and `learned` say so."""
+
+    def __init__(self, config: Any, net: Module, task: Task):
+        super().__init__(config, net, task)
+        learned = config.strong and config.learned and task.operations
+        self.learned = CTAugment(task.operations, task.fill) if learned else None
+
+    def probe(self, batch: Batch) -> None:
+        """What is learned of the strengths from a batch, if they are learned."""
+        if self.learned:
+            self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
+
+    def strong(self, x: np.ndarray) -> np.ndarray:
+        """The student's augmentation; with `strong` False the weak one."""
+        if not self.config.strong:
+            return self.task.weak(x, self.rng)
+        return self.learned(self.task.weak(x, self.rng), self.rng) if self.learned else self.task.strong(x, self.rng)
+
+    def state(self) -> Parts:
+        return {**super().state(), **({"ctaugment": self.learned} if self.learned else {})}

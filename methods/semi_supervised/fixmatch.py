@@ -21,10 +21,10 @@ import minigrad as mg
 from methods.training.forward import joint_forward, tensor_like
 from methods.training.objectives import sharpen
 from methods.training.settings import setting
-from minigrad import Tensor, nn
+from minigrad import Tensor
 
-from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
-from .ctaugment import CTAugment
+from .base import Batch, Loss
+from .ctaugment import StronglyAugmented
 
 ROW = "strong", "weak", "hard, confident"
 
@@ -52,24 +52,13 @@ def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
     return mg.where(mask, losses, 0).mean(), mask
 
 
-class FixMatch(SemiSupervisedMethod):
-    """L; with CTAugment if it is learned."""
-
-    def __init__(self, config: Config, net: nn.Module, task: Task):
-        super().__init__(config, net, task)
-        self.learned = CTAugment(task.operations, task.fill) if config.learned and task.operations else None
-
-    def strong(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The student's augmentation."""
-        if not self.config.strong:
-            return self.task.weak(x, rng)
-        return self.learned(self.task.weak(x, rng), rng) if self.learned else self.task.strong(x, rng)
+class FixMatch(StronglyAugmented):
+    """L."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        c, weak, strong = self.config, self.task.weak, self.strong
-        if self.learned:
-            self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
-        x, u_weak, u_strong = weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng)
+        c, weak = self.config, self.task.weak
+        self.probe(batch)
+        x, u_weak, u_strong = weak(batch.x, self.rng), weak(batch.u, self.rng), self.strong(batch.u)
         if c.apart:
             with mg.no_grad():
                 z_weak, = joint_forward(self.net, u_weak)
@@ -84,9 +73,6 @@ class FixMatch(SemiSupervisedMethod):
         c = self.config
         u, mask = unsupervised(z_weak, z_strong, c.tau, c.temperature)
         return c.lambda_u * u, {"mask": mask.mean()}
-
-    def state(self) -> Parts:
-        return {**super().state(), **({"ctaugment": self.learned} if self.learned else {})}
 
 
 Objective = FixMatch

@@ -37,7 +37,7 @@ class Config:
     noise: float = setting(0.15, least=0)  # standard deviation of the noise on the inputs
     dropout: float = setting(0.5, least=0, most=0.99)
     own: bool = True  # False: the teacher sees the student's input
-    ema: float = setting(0.999, least=0, below=1)  # gamma; 0: the teacher is the student of the step before
+    ema: float = setting(0.999, least=0, below=1)  # gamma; 0: the teacher is the student itself
 
 
 SHORT = dict(w_max=200.0, dropout=0.0, ramp=1.0)  # the average is worth agreeing with late

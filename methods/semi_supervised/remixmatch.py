@@ -23,8 +23,8 @@ from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
 from minigrad import nn
 
-from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
-from .ctaugment import CTAugment
+from .base import Batch, Loss, Parts, Task
+from .ctaugment import StronglyAugmented
 from .mixmatch import interleaved
 
 ROW = "strong", "weak", "aligned, sharpened"
@@ -79,7 +79,7 @@ def rotated(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
     return np.stack([np.rot90(x, k, (1, 2)) for x, k in zip(images, turns)]), turns
 
 
-class ReMixMatch(SemiSupervisedMethod):
+class ReMixMatch(StronglyAugmented):
     """L; the network gets a second head, `rotation`."""
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
@@ -87,25 +87,16 @@ class ReMixMatch(SemiSupervisedMethod):
             net.rotation = nn.Linear(net.width, 4).to(net.head.weight.device)
         super().__init__(config, net, task)
         self.alignment = Alignment(task.classes)
-        learned = config.learned and config.strong and task.operations
-        self.learned = CTAugment(task.operations, task.fill) if learned else None
-
-    def augment(self, x: np.ndarray) -> np.ndarray:
-        """The student's augmentation."""
-        if not self.config.strong:
-            return self.task.weak(x, self.rng)
-        return self.learned(self.task.weak(x, self.rng), self.rng) if self.learned else self.task.strong(x, self.rng)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, n, net = self.config, len(batch.x), self.net
-        if self.learned:
-            self.learned.update(self.teacher.net, batch.x, batch.y, self.rng)
+        self.probe(batch)
         weak = self.task.weak(batch.u, self.rng)
         p = probabilities(net, weak)
         q = self.alignment(p, self.task.prior) if c.align else p
         q = sharpen(q, c.temperature)
-        views = [self.augment(batch.u) for _ in range(c.views)]
-        inputs = np.concatenate([self.augment(batch.x), *views, weak])
+        views = [self.strong(batch.u) for _ in range(c.views)]
+        inputs = np.concatenate([self.strong(batch.x), *views, weak])
         targets = np.concatenate([one_hot(batch.y, self.task.classes), *[q] * (c.views + 1)])
         x, y = mixup(inputs, targets, self.rng, c.alpha)
         z, *zu = interleaved(net, np.split(x, len(x) // n))
@@ -122,7 +113,7 @@ class ReMixMatch(SemiSupervisedMethod):
         return loss, {"weight": w}
 
     def state(self) -> Parts:
-        return {**super().state(), "alignment": self.alignment, **({"ctaugment": self.learned} if self.learned else {})}
+        return {**super().state(), "alignment": self.alignment}
 
 
 Objective = ReMixMatch

@@ -1,4 +1,6 @@
 """The central equation of each semi-supervised method, against the same thing computed in plain NumPy."""
+import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -759,6 +761,22 @@ def test_operations_of_ctaugment(monkeypatch):
     net = MLP((64,), 2).train()
     learned.update(net, x.astype(np.float32), np.arange(9) % 2, np.random.default_rng(0))
     assert not net.training and len(applied) == 6
+
+
+@pytest.mark.parametrize("module", [module for module in METHODS.values() if hasattr(module.Config, "learned")])
+@pytest.mark.parametrize("strong, learned", [(True, True), (True, False), (False, True)])
+def test_strengths_are_learned_for_strong_augmentation_alone(module, strong, learned):
+    """Without it no labelled image is probed, which would take a pass and random numbers, and nothing of it is saved."""
+    net, _, _, task, batch = linear_task(4, 4, (1, 8, 8))
+    task.operations = ("brightness", "rotate")
+    found = []
+    for asked in (learned, False):
+        mg.random.seed(0)
+        config = dataclasses.replace(module.Config(), strong=strong, learned=asked)
+        method = module.Objective(config, copy.deepcopy(net), task)
+        found.append((method.loss(batch, 0)[0].item(), "ctaugment" in method.state()))
+    assert found[0][1] == (strong and learned) and not found[1][1]
+    assert (found[0] == found[1]) == (not (strong and learned))
 
 
 PAPERS = {  # of each method's Config
