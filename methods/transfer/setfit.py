@@ -20,7 +20,6 @@ import numpy as np
 
 import minigrad as mg
 from methods.peft.tuning import Tuning
-from methods.training import optimizers
 from methods.training.method import Loss
 from methods.training.settings import setting
 from methods.training.texts import Rows, filled, padded
@@ -57,9 +56,6 @@ class Contrast(Tuning):
         """A batch is the network's inputs and labels (N,)."""
         *x, y = self.inputs(batch)
         return contrast(self.net.features(*x), y), {}
-
-    def schedule(self, step: int, steps: int) -> float:
-        return optimizers.linear(step, steps, 0.1)
 
 
 class Balanced:

@@ -58,7 +58,7 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     frozen = linear.logistic(outputs(net, x, 0), y, 2)
     before = (frozen.scores(outputs(net, test, 0)).argmax(1) == test_y).mean()
     adaptation = peft.apply(net, "full", head=2)
-    method = setfit.Contrast(setfit.Config(), adaptation)
+    method = setfit.Contrast(tuning.Config(warmup=0.3), adaptation)
     batches = setfit.Balanced(x, y, 0, 16, 0)
     (optimizer,) = (v for k, v in tuning.make_optimizers(adaptation, 3e-3, tuning.Config()).items() if k == "kernels")
     for step in range(60):
@@ -73,7 +73,8 @@ def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     with mg.no_grad():
         scores = net.eval()(padded(test, 0), filled(test)).numpy()
     assert (scores.argmax(1) == test_y).mean() > max(before + 0.1, 0.85)
-    assert method.schedule(0, 100) < method.schedule(10, 100) == 1 > method.schedule(99, 100)
+    assert method.schedule(0, 100) < method.schedule(29, 100) == 1 > method.schedule(99, 100)
+    assert method.schedule(14, 100) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
