@@ -109,7 +109,9 @@ def main(run):
         note_idle(run, "without --data emoji", "languages", "keywords")
     if run.task != "contrastive":
         note_idle(run, "without --task contrastive", "k", "dim", "temperature")
-    if run.text_width % run.text_heads:
+    if run.task == "bag_of_words":
+        note_idle(run, "with --task bag_of_words, which reads no texts", "text_width", "text_layers", "text_heads")
+    elif run.text_width % run.text_heads:
         raise SystemExit(f"--text-heads {run.text_heads}: choose a number that divides --text-width {run.text_width}")
     folder = RunFolder(run.out, run, run.resume)
     task = pictures.load(run.data, run.held_out, languages=run.languages, keywords=run.keywords, classes=run.classes,

@@ -812,6 +812,7 @@ clip --tower resnet18 --width 8 | --width 8 has no effect with --tower resnet18
 clip --tokenizer DIR --vocabulary 600 | --vocabulary 600 has no effect with --tokenizer
 clip --languages de | --languages de has no effect without --data emoji
 clip --task caption --dim 64 | --dim 64 has no effect without --task contrastive
+clip --task bag_of_words --text-heads 3 | --text-heads 3 has no effect with --task bag_of_words, which reads no texts
 compare_captions --image-size 64 | --image-size 64 has no effect without --encoder
 bert --encoder DIR --layers 3 | --layers 3 has no effect with --encoder
 bert --labels 0 --draws 5 | --draws 5 has no effect with --labels 0
