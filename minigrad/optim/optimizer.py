@@ -300,8 +300,8 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
 def move(mean, value, keep):
     """mean = keep mean + (1 - keep) value, in place.
 
-    As a step from the mean towards the value it would leave the rounding of a large mean where the value is small, and make NaN of
-    an infinite one.
+    As a step from the mean towards the value it would leave the rounding of a large mean where the value is small, and make NaN
+    of an infinite one.
     """
     mean *= keep
     mean += (1 - keep) * value
