@@ -323,7 +323,7 @@ def flag(of, name, value):
 def holds(dtype, number):
     """Whether a dtype of whole numbers holds this one, a number of Python's or NumPy's."""
     limits = np.iinfo(dtype)
-    return limits.min <= number <= limits.max
+    return isinstance(number, np.bool_) or limits.min <= number <= limits.max  # which compares with no large number
 
 
 def held(of, number, dtype):

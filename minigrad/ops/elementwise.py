@@ -422,8 +422,9 @@ def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | Non
         if old is not None and new is not None:
             raise TypeError(f"clip: a_{name} and {name} are one argument; give one of them")
     a_min, a_max = min if a_min is None else a_min, max if a_max is None else a_max
-    if all(bound is None or isinstance(bound, (int, float, np.number)) for bound in (a_min, a_max)):
+    if all(bound is None or np.isscalar(bound) and not isinstance(bound, (str, bytes)) for bound in (a_min, a_max)):
         low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (a_min, a_max))
+        low, high = (float(v) if hasattr(v, "__float__") and not isinstance(v, int) else v for v in (low, high))  # fractions, too
         return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
     x = x if a_min is None else maximum(x, a_min)
     return x if a_max is None else minimum(x, a_max)

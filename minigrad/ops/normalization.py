@@ -322,6 +322,6 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
     keep = () if axis is None else _axes("weight_norm", axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))
-    if g.shape != length.shape and g.size != 1:
+    if g.shape != length.shape and (g.size != 1 or g.ndim > v.ndim):
         raise ValueError(f"weight_norm: g of shape {length.shape} wanted for v of shape {v.shape} and axis {axis}, got {g.shape}")
     return v * (g / where(length > 0, length, 1))

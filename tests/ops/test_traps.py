@@ -3,6 +3,8 @@ import contextlib
 import itertools
 import math
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -891,3 +893,26 @@ def test_sigmoids_have_their_digits_far_below_zero(dtype, size):
         y = mg.Tensor(x, requires_grad=True)
         mg.logaddexp(y, np.zeros(1, dtype)).sum().backward()
         same(y.grad, wanted)
+
+
+def test_bounds_of_clip_are_numbers_of_any_kind():
+    x = mg.Tensor([0.0, 0.5, 1.0, 2.0], requires_grad=True)
+    for low, high in ((Fraction(1, 2), Decimal(1)), (np.float16(0.5), np.True_), (0.5, True)):
+        np.testing.assert_array_equal(mg.clip(x, low, high).numpy(), [0.5, 0.5, 1, 1])
+        np.testing.assert_array_equal(mg.grad(mg.clip(x, low, high).sum(), x).numpy(), [0, 1, 1, 0])  # at bounds that are numbers 1
+
+
+def test_lengths_of_weight_norm_add_no_axis():
+    v = np.ones((3, 4))
+    for g in (2.0, np.full(1, 2.0), np.full((1, 1), 2.0), np.full((3, 1), 2.0)):
+        np.testing.assert_array_equal(mg.weight_norm(v, g).numpy(), v)
+    for g in (np.ones((1, 1, 1)), np.ones((1, 3, 1)), np.ones(3), np.ones(4), np.ones((1, 4)), np.ones(0)):
+        with pytest.raises(ValueError, match=r"^weight_norm: g of shape \(3, 1\) wanted"):
+            mg.weight_norm(v, g)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+def test_truth_values_of_numpy_stand_beside_whole_numbers(dtype):
+    x = mg.Tensor(np.array([2, 3], dtype))
+    for operation in (mg.add, mg.multiply, mg.power, mg.maximum):
+        assert operation(x, np.True_).tolist() == getattr(np, operation.__name__)(x.numpy(), np.array(1, dtype)).tolist()
