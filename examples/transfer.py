@@ -82,8 +82,7 @@ def main(run):
               if name != "svm" or len(chosen) <= MOST_FOR_SVM}
     found = {name: accuracy(probe.scores(x[images.test]), test_y) for name, probe in probes.items()}
     for name, probe in probes.items():
-        left_out = "none could be left out" if np.isnan(probe.left_out) else f"of left-out labels {100 * probe.left_out:.1f} %"
-        print(f"{name:24}{100 * found[name]:6.1f} %   {left_out}, {probe.chosen}")
+        print(described(name, found[name], probe))
     if run.quarters:
         found |= quarters(wide, preprocessing, images, chosen)
     if run.baselines:
@@ -121,6 +120,12 @@ def main(run):
     return found
 
 
+def described(name, found, probe):
+    """A line on a probe and its accuracy."""
+    left_out = "none could be left out" if np.isnan(probe.left_out) else f"of left-out labels {100 * probe.left_out:.1f} %"
+    return f"{name:24}{100 * found:6.1f} %   {left_out}, {probe.chosen}"
+
+
 def quarters(wide, preprocessing, images, chosen):
     """The accuracy of a support vector machine on what `wide`, a `features.Quarters`, makes of the pictures."""
     if len(chosen) > MOST_FOR_SVM:
@@ -129,8 +134,7 @@ def quarters(wide, preprocessing, images, chosen):
     x, images = features.encoded(wide, preprocessing, images, np.union1d(chosen, images.test))
     probe = linear.svm(x[chosen], images.labels[chosen], len(images.classes))
     found = accuracy(probe.scores(x[images.test]), images.labels[images.test])
-    print(f"{'svm, quarters':24}{100 * found:6.1f} %   of left-out labels {100 * probe.left_out:.1f} %, {probe.chosen}; "
-          f"{wide.width} numbers a picture")
+    print(f"{described('svm, quarters', found, probe)}; {wide.width} numbers a picture")
     return {"svm, quarters": found}
 
 

@@ -96,7 +96,8 @@ def encoded(encoder: nn.Encoder, preprocessing: nn.Preprocessing, pictures: Pict
     Raises:
         ValueError: a class has no readable picture to train or to test on, or the encoder makes something infinite of one.
     """
-    weights, what = list(encoder.state_dict().values()), (type(encoder), encoder.arguments)
+    weights = list(encoder.state_dict().values())
+    what = [(type(part), part.arguments) for part in encoder.modules() if isinstance(part, nn.Encoder)]
     key = fingerprint(weights, what, preprocessing, list(pictures.identity), which.tobytes())[:32]
 
     def compute():

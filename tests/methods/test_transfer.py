@@ -222,6 +222,17 @@ def test_features_of_other_networks_with_the_same_weights_are_not_taken_from_the
     assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])
 
 
+def test_quarters_of_other_networks_with_the_same_weights_are_not_taken_from_the_cache(folder):
+    images, found = pictures.load(folder), []
+    state = nn.WideResNet(10, 1, 0).state_dict()
+    for slope in (0.1, 0.5):
+        encoder = nn.WideResNet(10, 1, 0, negative_slope=slope)
+        encoder.load_state_dict(state)
+        wide = features.Quarters(encoder, 16, 3)
+        found.append(features.encoded(wide, nn.Preprocessing(16), images, images.test)[0][images.test])
+    assert not np.allclose(*found)
+
+
 def test_a_picture_that_can_be_read_at_last_is_read(folder, encoder_file, monkeypatch):
     encoder, preprocessing = nn.load_encoder(encoder_file)
     images = pictures.load(folder)
@@ -445,6 +456,9 @@ def test_transfer_reads_the_quarters_of_maps(folder, tmp_path, capsys, monkeypat
     run = transfer.Run(data=folder, per_class=4, baselines=False, quarters=True, out=str(tmp_path / "run"))
     assert transfer.main(run)["svm, quarters"] > 0.5
     assert "46 numbers a picture" in capsys.readouterr().out  # 4 of each of 10 maps, and the 6 features
+    transfer.main(dataclasses.replace(run, per_class=1, out=str(tmp_path / "one")))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("svm, quarters")]
+    assert "none could be left out" in line and "nan" not in line
     monkeypatch.setattr(transfer, "MOST_FOR_SVM", 5)
     assert "svm, quarters" not in transfer.main(dataclasses.replace(run, out=str(tmp_path / "other")))
 
