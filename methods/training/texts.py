@@ -1,5 +1,6 @@
 """Labelled texts to train and to test on, and batches of them."""
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import counted, find_files, find_pictures, skipped_line, some
+from minigrad.data.folder import counted, find_files, picture_endings, skipped_line, some
 from minigrad.data.labelled_texts import LabelledTexts, made_up_reviews, read_labelled_texts
 from minigrad.data.text import PARTS_OF_SPEECH, WordPiece
 
@@ -37,13 +38,12 @@ def is_text(source: str) -> bool:
     path = pathlib.Path(source)
     if source in NAMES or path.suffix.lower() in (".tsv", ".csv", ".txt"):
         return True
-    endings = {".txt"} if path.is_file() else {".tsv", ".csv", ".txt"}
+    texts, pictures = {".txt"} if path.is_file() else {".tsv", ".csv", ".txt"}, set()
+    with contextlib.suppress(ImportError):  # without Pillow no pictures are read
+        pictures = picture_endings()
     with contextlib.suppress(OSError, ValueError):  # of which the reader of pictures says what is wrong
-        if not find_files(path, endings, "text").files:
-            return False
-        with contextlib.suppress(ImportError):  # without Pillow no pictures are read
-            return not any("/" in name for name in find_pictures(path).files)
-        return True
+        found = [(os.path.splitext(name)[1].lower(), "/" in name) for name in find_files(path, texts | pictures, "text").files]
+        return any(ending in texts for ending, _ in found) and not any(ending in pictures and below for ending, below in found)
     return False
 
 
