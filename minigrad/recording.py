@@ -159,6 +159,6 @@ def _argument(frame, x):
     count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
     given = {name: values[name] for name in code.co_varnames[:count] if name in values}
     of = type(given["self"]).__name__ if next(iter(given), "") == "self" else code.co_name
-    inside = {f"{name}[{i}]": item for name, several in given.items() if isinstance(several, (list, tuple))
-              for i, item in enumerate(several)}
-    return next((f"{of}: {name}: " for name, value in (given | inside).items() if value is x), None)
+    inside = ((f"{name}[{i}]", item) for name, several in given.items() if isinstance(several, (list, tuple))
+              for i, item in enumerate(several))
+    return next((f"{of}: {name}: " for name, value in itertools.chain(given.items(), inside) if value is x), None)
