@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minigrad.backend.cpu import conv, conv_blocks, conv_direct, declarations, native, threads
@@ -101,6 +101,25 @@ def test_any_geometry(problem, dtype, layout, number):
         check(*problem, dtype, layout)
     finally:
         threads.set_num_threads(before)
+
+
+@pytest.mark.skipif(native.kernel("correlate") is None, reason="no C compiler")
+@settings(deadline=None, max_examples=80)
+@given(problems(), st.sampled_from([np.nan, np.inf, -np.inf]), st.sampled_from(["x", "w", "gy"]), st.integers(0, 1 << 20))
+def test_padding_is_zeros_also_for_what_is_not_finite(problem, value, into, place):
+    """The kernels in C leave out what is multiplied by the zeros around images; 0 times infinity is NaN all the same."""
+    x, w, options = problem
+    assume(w.shape[1] > 1 or options["groups"] == 1)  # single channels have algorithms of their own
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    gy = np.ones(conv2d(x, w, **options).shape, np.float32)
+    changed = {"x": x, "w": w, "gy": gy}[into]
+    if changed.size:
+        changed.flat[place % changed.size] = value
+    with np.errstate(invalid="ignore"):
+        y, _, gx, gw = reference(x, w, lambda shape: gy, **options)
+    for got, want in ((conv2d(x, w, **options), y), (conv2d_input_grad(gy, w, x.shape, **options), gx),
+                      (conv2d_weight_grad(gy, x, w.shape, **options), gw)):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=150)

@@ -31,9 +31,9 @@
 
    The loops, from the outside in:
 
-       correlate         groups and blocks, shared by threads. A block is some images, or some rows of one; it is copied with
-                         zeros around it where windows reach over the edge (and where channels are not side by side)
-       correlate_block   panels; taps whose filters stay in the cache together; tiles
+       correlate         groups and blocks, shared by threads. A block is some images, or some rows of one; it is copied where
+                         channels are not side by side
+       correlate_block   panels; taps whose filters stay in the cache together; pixels that see the same taps; tiles
        tile              taps and their input channels; pixels and registers, unrolled
 
    The gradient in the filters (correlate_weights, weights_block, outer) turns this inside out: its tile is sums of some
@@ -95,13 +95,14 @@ static float *scratch(int which, index_t n)
 /* This thread's memory for the places of n pixels. */
 static index_t *places(index_t n) { return (index_t *)scratch(3, 2 * n); }
 
-/* Where the pixels of a block lie that has these strides. */
-static void fill_places(index_t *place, index_t image, index_t row, index_t column, index_t images, index_t rows,
-                        index_t columns)
+/* Where the pixels of a block lie that has these strides; returns where the next ones' places go. */
+static index_t *fill_places(index_t *place, index_t first, index_t image, index_t row, index_t column, index_t images,
+                            index_t rows, index_t columns)
 {
     for (index_t i = 0; i < images; i++)
         for (index_t r = 0; r < rows; r++)
-            for (index_t j = 0; j < columns; j++) *place++ = i * image + r * row + j * column;
+            for (index_t j = 0; j < columns; j++) *place++ = first + i * image + r * row + j * column;
+    return place;
 }
 
 enum { SOME = 8 }; /* channels at a time, where they lie apart: lines of so many stay in the cache */
@@ -152,10 +153,12 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
         }
 }
 
-/* The taps as runs of channels: their number, their length, and the distance of each from the window's first pixel. */
-typedef struct { index_t number, run, offset[MAX_TAPS]; } Taps;
+/* Taps as runs of channels: their number, their length, the distance of each from the window's first pixel, and which line
+   of a panel is its first. */
+typedef struct { index_t number, run, offset[MAX_TAPS], line[MAX_TAPS]; } Taps;
 
-/* What the windows of a block of outputs cover, in memory with dense channels, and its strides. */
+/* What the windows of a block of outputs cover, in memory with dense channels: its first pixel (which a window may see
+   outside the image), and the strides. */
 typedef struct { const float *x; index_t image, row, column; } Input;
 
 /* A part of the work: some rows of some images, of a group's channels. */
@@ -188,13 +191,15 @@ static Region region(const Window *w, const Part *p, index_t columns)
                     (columns - 1) * w->right + (w->width - 1) * w->column_gap + 1};
 }
 
-/* The images themselves, where no window reaches over their edge, else a copy with zeros around it. */
-static Input input_of(const float *x, const Images *s, const Window *w, const Part *p, index_t columns)
+/* The images themselves, where channels are dense and no window reaches over their edge (or what lies there is not read),
+   else a copy with zeros around it. */
+static Input input_of(const float *x, const Images *s, const Window *w, const Part *p, index_t columns, int within)
 {
     Region r = region(w, p, columns);
     index_t channels = s->channels / w->groups;
+    within = within || (r.top >= 0 && r.left >= 0 && r.top + r.height <= s->rows && r.left + r.width <= s->columns);
     x += p->image * s->image + p->group * channels * s->channel;
-    if (s->channel == 1 && r.top >= 0 && r.left >= 0 && r.top + r.height <= s->rows && r.left + r.width <= s->columns)
+    if (s->channel == 1 && within)
         return (Input){x + r.top * s->row + r.left * s->column, s->image, s->row, s->column};
     float *out = scratch(0, p->images * r.height * r.width * channels);
     copy(x, s, p->images, r.top, r.left, r.height, r.width, channels, channels, out);
@@ -218,33 +223,63 @@ static Input strips_of(const float *x, const Images *s, const Window *w, const P
     return (Input){out, r.height * r.width, r.width, 1};
 }
 
-/* Taps side by side lie side by side in memory, and then are one run. */
-static Taps taps_of(const Input *input, const Window *w, index_t channels)
+/* Outputs [first, last) along an axis see the taps [low, high) of their windows, and beyond those lies no image. */
+typedef struct { index_t first, last, low, high; } Stretch;
+
+enum { MAX_STRETCHES = 2 * MAX_TAPS + 1 };
+
+/* All outputs of an axis in stretches: the window of the first begins at `at`, and images have this length. Returns their
+   number: from an output to the next both ends move towards the first tap, by all taps together. */
+static index_t stretches_of(index_t outputs, index_t at, index_t step, index_t gap, index_t taps, index_t length, Stretch *all)
 {
-    Taps taps = {0, channels, {0}};
-    int joined = w->column_gap == 1 && input->column == channels && w->width * channels <= 512;
-    for (index_t a = 0; a < w->height; a++)
-        for (index_t b = 0; b < (joined ? 1 : w->width); b++)
-            taps.offset[taps.number++] = a * w->row_gap * input->row + b * w->column_gap * input->column;
-    if (joined) taps.run *= w->width;
+    index_t number = 0, low = taps, high = taps;
+    for (index_t i = 0; i < outputs; i++, at += step) {
+        while (low > 0 && at + (low - 1) * gap >= 0) low--;
+        while (high > 0 && at + (high - 1) * gap >= length) high--;
+        Stretch one = {i, i + 1, low < high ? low : 0, low < high ? high : 0};
+        if (number && all[number - 1].low == one.low && all[number - 1].high == one.high) all[number - 1].last = i + 1;
+        else all[number++] = one;
+    }
+    return number;
+}
+
+/* Taps side by side may lie side by side in memory, and then are one run. */
+static int joined(const Input *input, const Window *w, index_t channels)
+{
+    return w->column_gap == 1 && input->column == channels && w->width * channels <= 512;
+}
+
+/* Of the window's runs [first, last) those that some outputs see. */
+static Taps taps_of(const Input *input, const Window *w, index_t channels, const Stretch *rows, const Stretch *columns,
+                    index_t first, index_t last)
+{
+    int one = joined(input, w, channels);
+    Taps taps;
+    taps.number = 0, taps.run = one ? (columns->high - columns->low) * channels : channels;
+    for (index_t t = first; t < last; t++) {
+        index_t a = one ? t : t / w->width, b = one ? columns->low : t % w->width;
+        if (a < rows->low || a >= rows->high || b < columns->low || b >= columns->high) continue;
+        taps.offset[taps.number] = a * w->row_gap * input->row + b * w->column_gap * input->column;
+        taps.line[taps.number++] = (a * w->width + b) * channels;
+    }
     return taps;
 }
 
 /* P pixels, at these places of x and y, of V registers of channels: y (+)= sum over taps and channels of x w. */
-INLINE void tile(int P, int V, const float *x, const index_t *from, const float *w, const index_t *tap, index_t taps,
-                 index_t run, float *y, const index_t *to, int add)
+INLINE void tile(int P, int V, const float *x, const index_t *from, const float *w, const Taps *taps, float *y,
+                 const index_t *to, int add)
 {
     vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++) /* by the time the sums are done, their places are in the cache */
         UNROLL for (int v = 0; v < V * WIDTH; v += LANES) __builtin_prefetch(y + to[p] + v, 1);
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(y + to[p] + v * WIDTH) : (vector){0};
-    for (index_t t = 0; t < taps; t++) {
-        const float *in[P];
-        UNROLL for (int p = 0; p < P; p++) in[p] = x + from[p] + tap[t];
-        for (index_t c = 0; c < run; c++, w += V * WIDTH) {
+    for (index_t t = 0; t < taps->number; t++) {
+        const float *in[P], *lines = w + taps->line[t] * V * WIDTH;
+        UNROLL for (int p = 0; p < P; p++) in[p] = x + (from[p] + taps->offset[t]);
+        for (index_t c = 0; c < taps->run; c++, lines += V * WIDTH) {
             UNROLL for (int v = 0; v < V; v++) {
-                vector kept = *(const vector *)(w + v * WIDTH);
+                vector kept = *(const vector *)(lines + v * WIDTH);
                 KEEP(kept);
                 line[v] = kept;
             }
@@ -261,9 +296,18 @@ typedef struct {
     index_t start, panels, groups, outputs, channels, inputs, height, width, group, output, input, down, right;
 } Filters;
 
+/* Whether all n numbers are finite: others times 0 are NaN. */
+static int all_finite(const float *x, index_t n)
+{
+    float zero = 0;
+    REDUCE(+, zero) for (index_t i = 0; i < n; i++) zero += 0 * x[i];
+    return zero == 0;
+}
+
 /* A block of filters in the order in which `correlate` reads them: (groups, blocks of PANEL outputs and a last one of
-   LANES if that is enough, height, width, inputs, outputs of the block), zero beyond the outputs. */
-static void pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
+   LANES if that is enough, height, width, inputs, outputs of the block), zero beyond the outputs. Returns whether they are
+   finite. */
+static int pack_block(const float *w, float *panels, const Filters *f, index_t group, index_t block)
 {
     index_t o = block * PANEL, lanes = f->channels - o < PANEL ? LANES : PANEL, taps = f->height * f->width;
     index_t full = f->outputs - o < lanes ? f->outputs - o : lanes, offset[MAX_TAPS];
@@ -272,6 +316,7 @@ static void pack_block(const float *w, float *panels, const Filters *f, index_t 
     w += f->start + group * f->group + o * f->output;
     panels += f->panels + taps * f->inputs * (group * f->channels + o);
     for (index_t t = 0; t < taps; t++) offset[t] = t / f->width * f->down + t % f->width * f->right;
+    int finite = 1;
     if (full < lanes) memset(part, 0, sizeof part);
     for (index_t first = 0, n; first < f->inputs; first += n) {
         n = f->inputs - first < some ? f->inputs - first : some;
@@ -283,14 +328,17 @@ static void pack_block(const float *w, float *panels, const Filters *f, index_t 
             }
         for (index_t t = 0; t < taps; t++)
             memcpy(panels + (t * f->inputs + first) * lanes, part + t * n * lanes, n * lanes * sizeof(float));
+        finite &= all_finite(part, taps * n * lanes);
     }
+    return finite;
 }
 
 static index_t blocks_of(const Filters *f) { return f->groups * pieces(f->channels, PANEL); }
 
-static void pack(const float *w, float *panels, const Filters *filters, index_t several)
+static int pack(const float *w, float *panels, const Filters *filters, index_t several)
 {
     index_t work = 0, size = 0;
+    int finite = 1;
     for (index_t k = 0; k < several; k++) {
         work += blocks_of(filters + k);
         size += filters[k].groups * filters[k].channels * filters[k].inputs * filters[k].height * filters[k].width;
@@ -300,32 +348,53 @@ static void pack(const float *w, float *panels, const Filters *filters, index_t 
         const Filters *f = filters;
         index_t rest = b;
         while (rest >= blocks_of(f)) rest -= blocks_of(f), f++;
-        pack_block(w, panels, f, rest % f->groups, rest / f->groups);
+        if (!pack_block(w, panels, f, rest % f->groups, rest / f->groups))
+            PRAGMA(omp atomic write) finite = 0;
     }
+    return finite;
 }
 
-/* The outputs of one group: `channels` is a multiple of LANES. Tiles take pixels across the ends of rows and images. */
-static void correlate_block(Input input, const Taps *taps, const Window *window, const float *w, float *y, index_t y_image,
-                            index_t y_row, index_t y_column, index_t channels, index_t images, index_t rows, index_t columns)
+/* The outputs of one group: `channels` is a multiple of LANES. Tiles take pixels across the ends of rows and images, but all
+   of a tile see the same taps: `within` says that what lies outside the images is not multiplied. */
+static void correlate_block(Input input, const Images *xs, const Window *window, const float *w, float *y, const Images *ys,
+                            const Part *p, index_t channels, int within)
 {
-    index_t pixels = images * rows * columns;
-    Tiles tiles = tiles_of(pixels);
-    index_t *from = places(2 * pixels), *to = from + pixels;
-    fill_places(from, input.image, window->down * input.row, window->right * input.column, images, rows, columns);
-    fill_places(to, y_image, y_row, y_column, images, rows, columns);
-    index_t most = 1024 / taps->run > 1 ? 1024 / taps->run : 1; /* so many taps' filters stay in the cache */
+    index_t pixels = p->images * p->rows * ys->columns, inputs = xs->channels / window->groups;
+    index_t *places_of_x = places(2 * pixels), *places_of_y = places_of_x + pixels;
+    Stretch rows[MAX_STRETCHES], columns[MAX_STRETCHES];
+    index_t down = 1, across = 1;
+    rows[0] = (Stretch){0, p->rows, 0, window->height}, columns[0] = (Stretch){0, ys->columns, 0, window->width};
+    if (within) {
+        down = stretches_of(p->rows, window->top + p->row * window->down, window->down, window->row_gap, window->height,
+                            xs->rows, rows);
+        across = stretches_of(ys->columns, window->left, window->right, window->column_gap, window->width, xs->columns, columns);
+    }
+    index_t *from = places_of_x, *to = places_of_y, row = window->down * input.row, column = window->right * input.column;
+    for (Stretch *r = rows; r < rows + down; r++)
+        for (Stretch *c = columns; c < columns + across; c++) {
+            index_t height = r->last - r->first, width = c->last - c->first;
+            from = fill_places(from, r->first * row + c->first * column, input.image, row, column, p->images, height, width);
+            to = fill_places(to, r->first * ys->row + c->first * ys->column, ys->image, ys->row, ys->column, p->images, height,
+                             width);
+        }
+    index_t taps = window->height * window->width, runs = joined(&input, window, inputs) ? window->height : taps;
+    index_t most = 1024 * runs / (taps * inputs) > 1 ? 1024 * runs / (taps * inputs) : 1; /* whose filters stay in the cache */
     for (index_t o = 0; o < channels; o += PANEL) {
         index_t lanes = channels - o < PANEL ? LANES : PANEL;
-        for (index_t t = 0; t < taps->number; t += most) {
-            index_t n = taps->number - t < most ? taps->number - t : most;
-            const float *part = w + taps->run * (taps->number * o + t * lanes);
-            for (index_t k = 0, first = 0, width; k < tiles.number; k++, first += width) {
-#define TILED(P, N) case P: if (P <= TILE) tile(P, (N) / WIDTH, input.x, from + first, part, taps->offset + t, n, \
-                                               taps->run, y + o, to + first, t > 0); break;
+        const float *panel = w + taps * inputs * o;
+        for (index_t t = 0; t < runs; t += most) {
+            from = places_of_x, to = places_of_y;
+            for (index_t s = 0; s < down * across; s++) {
+                Stretch *r = rows + s / across, *c = columns + s % across;
+                Taps seen = taps_of(&input, window, inputs, r, c, t, t + most < runs ? t + most : runs);
+                Tiles tiles = tiles_of(p->images * (r->last - r->first) * (c->last - c->first));
+                for (index_t k = 0, width; k < tiles.number; k++, from += width, to += width) {
+#define TILED(P, N) case P: if (P <= TILE) tile(P, (N) / WIDTH, input.x, from, panel, &seen, y + o, to, t > 0); break;
 #define TILES(N) TILED(1, N) TILED(2, N) TILED(3, N) TILED(4, N) TILED(5, N) TILED(6, N) TILED(7, N) TILED(8, N)
-                width = width_of(&tiles, k);
-                if (lanes == PANEL) switch (width) { TILES(PANEL) }
-                else switch (width) { TILES(LANES) }
+                    width = width_of(&tiles, k);
+                    if (lanes == PANEL) switch (width) { TILES(PANEL) }
+                    else switch (width) { TILES(LANES) }
+                }
             }
         }
     }
@@ -334,13 +403,14 @@ static void correlate_block(Input input, const Taps *taps, const Window *window,
 static index_t rounded(index_t channels) { return pieces(channels, LANES) * LANES; }
 
 /* y[i, r, p, o] = sum over taps and channels c of x[i, what (r, p) sees, c] w[o, c, tap]; several such, of the same images
-   and of parts of the same filters and outputs. A window has at most MAX_TAPS taps. */
+   and of parts of the same filters and outputs. A window has at most MAX_TAPS taps. Outside the images lie zeros, which make
+   NaN of filters that are not finite, or nothing. */
 void correlate(const float *x, const index_t *x_images, const float *w, const index_t *filters, float *panels, float *y,
-               const index_t *the_jobs, index_t jobs)
+               const index_t *the_jobs, index_t jobs, int zeros)
 {
     const Images *xs = (const Images *)x_images;
     const Job *first = (const Job *)the_jobs;
-    pack(w, panels, (const Filters *)filters, jobs);
+    int finite = pack(w, panels, (const Filters *)filters, jobs);
     index_t work = 0;
     for (index_t k = 0; k < jobs; k++) work += first[k].window.groups * parts(first + k);
     PARALLEL(work > 1)
@@ -352,19 +422,18 @@ void correlate(const float *x, const index_t *x_images, const float *w, const in
         const Images *ys = &job->outputs;
         const Window *window = &job->window;
         index_t inputs = xs->channels / window->groups, outputs = ys->channels / window->groups, columns = ys->columns;
-        index_t channels = rounded(outputs), size = window->height * window->width * inputs * channels;
-        Input input = input_of(x, xs, window, &p, columns);
-        Taps taps = taps_of(&input, window, inputs);
+        index_t channels = rounded(outputs), taps = window->height * window->width, size = taps * inputs * channels;
+        int within = finite ? p.images * p.rows * columns >= 3 * taps /* fewer do not fill tiles of the same taps */ : !zeros;
+        Input input = input_of(x, xs, window, &p, columns, within);
         const float *panel = panels + job->w + p.group * size;
         float *to = y + job->y + p.image * ys->image + p.row * ys->row + p.group * outputs * ys->channel;
         if (channels == outputs && ys->channel == 1) {
-            correlate_block(input, &taps, window, panel, to, ys->image, ys->row, ys->column, channels, p.images, p.rows,
-                            columns);
+            correlate_block(input, xs, window, panel, to, ys, &p, channels, within);
             continue;
         }
         float *out = scratch(1, p.images * p.rows * columns * channels);
-        correlate_block(input, &taps, window, panel, out, p.rows * columns * channels, columns * channels, channels,
-                        channels, p.images, p.rows, columns);
+        Images dense = {.columns = columns, .image = p.rows * columns * channels, .row = columns * channels, .column = channels};
+        correlate_block(input, xs, window, panel, out, &dense, &p, channels, within);
         for (index_t i = 0; i < p.images; i++)
             for (index_t r = 0; r < p.rows; r++)
                 for (index_t j = 0; j < columns; j++, out += channels)
@@ -383,7 +452,7 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
     PARALLEL(1)
     for (index_t b = 0; b < parts(job); b++) {
         Part p = part(b, job);
-        Input input = input_of(x, xs, window, &p, across);
+        Input input = input_of(x, xs, window, &p, across, 0);
         for (index_t i = 0; i < p.images * p.rows * across; i++) {
             index_t image = i / across / p.rows, row = i / across % p.rows, column = i % across;
             const float *corner = input.x + image * input.image + row * window->down * input.row
@@ -399,25 +468,23 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
     }
 }
 
-/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels are runs of `length`, which
-   begin `unit` times `from` floats behind x and `to` floats behind g. */
-INLINE void outer(int P, int V, const float *x, const index_t *from, index_t unit, index_t x_step, const float *g,
-                  const index_t *to, index_t g_step, index_t runs, index_t length, float *total, index_t channels, int add)
+/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels lie `unit` times `from`
+   floats behind x, and `to` floats behind g. */
+INLINE void outer(int P, int V, const float *x, const index_t *from, index_t unit, const float *g, const index_t *to,
+                  index_t pixels, float *total, index_t channels, int add)
 {
     vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * WIDTH) : (vector){0};
-    for (index_t k = 0; k < runs; k++) {
+    for (index_t k = 0; k < pixels; k++) {
         const float *left = x + from[k] * unit, *right = g + to[k];
-        for (index_t j = 0; j < length; j++, left += x_step, right += g_step) {
-            UNROLL for (int v = 0; v < V; v++) {
-                vector kept = *(const vector *)(right + v * WIDTH);
-                KEEP(kept);
-                line[v] = kept;
-            }
-            UNROLL for (int p = 0; p < P; p++)
-                UNROLL for (int v = 0; v < V; v++) sum[p][v] += left[p] * line[v];
+        UNROLL for (int v = 0; v < V; v++) {
+            vector kept = *(const vector *)(right + v * WIDTH);
+            KEEP(kept);
+            line[v] = kept;
         }
+        UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int v = 0; v < V; v++) sum[p][v] += left[p] * line[v];
     }
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * WIDTH) = sum[p][v];
@@ -425,45 +492,76 @@ INLINE void outer(int P, int V, const float *x, const index_t *from, index_t uni
 
 enum { PASSING = 4096 }; /* floats of g that pass by many tiles, and stay in the first cache meanwhile */
 
+/* Outputs [first, last) along an axis. */
+typedef struct { index_t first, last; } Range;
+
+/* Those of n outputs that see the images' `length` pixels through a tap, through which the first sees the place `at`. */
+static Range seeing(index_t n, index_t at, index_t step, index_t length)
+{
+    index_t first = at < 0 ? pieces(-at, step) : 0, last = at < length ? pieces(length - at, step) : 0;
+    if (last > n) last = n;
+    return (Range){first < last ? first : last, last};
+}
+
 /* Of the output channels [first, last); the sums begin at 0 or go on. What many tiles read is copied such that it lies in
-   order and fills its lines of the cache: x in strips of a tile's channels, one after another, and g in panels. */
+   order and fills its lines of the cache: x in strips of a tile's channels, one after another, and g in panels. Pixels are in
+   the order of rows, images and columns, so those whose tap lies in a row of the image are neighbours. */
 static void weights_block(const float *x, const Images *xs, const Part *p, const float *g, const Images *gs,
                           const Window *window, float *sum, index_t row, index_t first, index_t last, int add)
 {
     index_t outputs = gs->channels / window->groups, inputs = xs->channels / window->groups, columns = gs->columns;
     int strips = inputs >= LANES && window->height * window->width * pieces(last - first, PANEL) >= 8;
-    Input in = strips ? strips_of(x, xs, window, p, columns) : input_of(x, xs, window, p, columns);
-    Taps taps = taps_of(&in, window, inputs);
+    Input in = strips ? strips_of(x, xs, window, p, columns) : input_of(x, xs, window, p, columns, 0);
+    Stretch height = {.high = window->height}, width = {.high = window->width};
+    int one = joined(&in, window, inputs);
+    Taps taps = taps_of(&in, window, inputs, &height, &width, 0, window->height * (one ? 1 : window->width));
     Tiles tiles = tiles_of(taps.run);
-    index_t all = p->images * in.image, x_step = window->right * in.column;
-    index_t length = columns < 4 ? 1 : columns; /* loops over short rows would end too often */
-    index_t runs = p->images * p->rows * (columns / length), *from = places(2 * runs), *to = from + runs;
-    fill_places(from, in.image, window->down * in.row, x_step, p->images, p->rows, columns / length);
-    int dense = rounded(outputs) == outputs && gs->channel == 1, panels = !dense || taps.number * tiles.number > 4;
-    float *panel = panels ? scratch(1, p->images * p->rows * columns * PANEL) : NULL;
+    index_t all = p->images * in.image, in_row = p->images * columns, pixels = p->rows * in_row;
+    index_t *from = places(2 * pixels), *to = from + pixels, seen_from[PASSING / LANES], seen_to[PASSING / LANES];
+    fill_places(from, 0, window->down * in.row, in.image, window->right * in.column, p->rows, p->images, columns);
+    int dense = rounded(outputs) == outputs && gs->channel == 1; /* of one panel they lie in order already */
+    int panels = !dense || (taps.number * tiles.number > 4 && gs->column > PANEL);
+    float *panel = panels ? scratch(1, pixels * PANEL) : NULL;
     g += p->image * gs->image + p->group * outputs * gs->channel;
     for (index_t o = first; o < last; o += PANEL) {
-        index_t lanes = last - o < PANEL ? LANES : PANEL, some = PASSING / (lanes * length) + 1;
+        index_t lanes = last - o < PANEL ? LANES : PANEL, some = PASSING / lanes;
         const float *right = panels ? panel : g + p->row * gs->row + o;
-        index_t g_step = panels ? lanes : gs->column;
         if (panels) {
             index_t n = outputs - o < lanes ? outputs - o : lanes;
-            copy(g + o * gs->channel, gs, p->images, p->row, 0, p->rows, columns, n, lanes, panel);
-            fill_places(to, p->rows * columns * lanes, columns * lanes, lanes, p->images, p->rows, columns / length);
-        } else fill_places(to, gs->image, gs->row, gs->column, p->images, p->rows, columns / length);
-        for (index_t r = 0; r < runs; r += some)
-            for (index_t t = 0; t < taps.number; t++)
-                for (index_t k = 0, c = 0, width; k < tiles.number; k++, c += width) {
-                    width = width_of(&tiles, k);
+            for (index_t r = 0; r < p->rows; r++)
+                copy(g + o * gs->channel, gs, p->images, p->row + r, 0, 1, columns, n, lanes, panel + r * in_row * lanes);
+            fill_places(to, 0, 0, 0, lanes, 1, 1, pixels);
+        } else fill_places(to, 0, gs->row, gs->image, gs->column, p->rows, p->images, columns);
+        int within = 1; /* else what lies outside the images is multiplied, too */
+        index_t line = panels || gs->column == lanes ? columns : 1;
+        for (index_t k = 0; k < pixels; k += line) within &= all_finite(right + to[k], line * lanes);
+        for (index_t k = 0; k < pixels; k += some)
+            for (index_t t = 0; t < taps.number; t++) {
+                index_t a = one ? t : t / window->width, b = one ? 0 : t % window->width;
+                Range rows = {0, p->rows}, across = {0, columns};
+                if (within)
+                    rows = seeing(p->rows, window->top + p->row * window->down + a * window->row_gap, window->down, xs->rows);
+                if (within && !one)
+                    across = seeing(columns, window->left + b * window->column_gap, window->right, xs->columns);
+                index_t begin = rows.first * in_row > k ? rows.first * in_row : k, n = 0;
+                index_t end = rows.last * in_row < k + some ? rows.last * in_row : k + some;
+                for (index_t i = begin / columns * columns; i < end; i += columns) {
+                    index_t low = i + across.first < begin ? begin : i + across.first;
+                    index_t high = i + across.last > end ? end : i + across.last;
+                    for (index_t j = low; j < high; j++) seen_from[n] = from[j], seen_to[n++] = to[j];
+                }
+                for (index_t i = 0, c = 0, width; i < tiles.number; i++, c += width) {
+                    width = width_of(&tiles, i);
                     index_t unit = strips ? width : 1;
                     const float *left = in.x + taps.offset[t] * unit + (strips ? c * all : c);
                     float *out = sum + (t * taps.run + c) * row + o;
-#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, left, from + r, unit, x_step * unit, right, to + r, g_step, \
-                                                runs - r < some ? runs - r : some, length, out, row, add || r > 0); break;
+#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, left, seen_from, unit, right, seen_to, n, out, row, \
+                                                add || k > 0); break;
 #define OUTERS(N) OUTER(1, N) OUTER(2, N) OUTER(3, N) OUTER(4, N) OUTER(5, N) OUTER(6, N) OUTER(7, N) OUTER(8, N)
                     if (lanes == PANEL) switch (width) { OUTERS(PANEL) }
                     else switch (width) { OUTERS(LANES) }
                 }
+            }
     }
 }
 

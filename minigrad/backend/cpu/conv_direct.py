@@ -32,13 +32,13 @@ IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.c", name) for name in ("Imag
 def forward(x, w, g, y):
     """Fill y (N, Ho, Wo, O), contiguous, with the convolution of x (N, H, W, C) and w (O, C/G, kh, kw)."""
     w = _in_groups(w, g.groups)
-    _run(_forward_plan(_layout(x), _layout(w), _layout(y), g), x, w, y)
+    _run(_forward_plan(_layout(x), _layout(w), _layout(y), g), x, w, y, zeros=True)
 
 
 def input_grad(gy, w, g, gx):
     """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
     w = _in_groups(w, g.groups)
-    _run(_input_grad_plan(_layout(gy), _layout(w), _layout(gx), g), gy, w, gx)
+    _run(_input_grad_plan(_layout(gy), _layout(w), _layout(gx), g), gy, w, gx, zeros=False)
 
 
 def weight_grad(gy, x, w_shape, g):
@@ -72,12 +72,12 @@ class Plan(NamedTuple):
     blank: bool  # whether some outputs see nothing
 
 
-def _run(plan, x, w, y):
+def _run(plan, x, w, y, zeros):
     if plan.blank:
         y[...] = 0
     if plan.size:
         panels = scratch("conv panels", (plan.size,), np.float32)
-        kernel("correlate")(x, plan.images, w, plan.filters, panels, y, plan.jobs, len(plan.jobs))
+        kernel("correlate")(x, plan.images, w, plan.filters, panels, y, plan.jobs, len(plan.jobs), zeros)
 
 
 def _layout(a):
