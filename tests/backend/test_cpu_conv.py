@@ -78,6 +78,16 @@ def check(x, w, options, dtype=np.float64, layout="channels first", seed=0, tole
     np.testing.assert_array_equal(layouts(x, layout), x)  # the input is left alone
 
 
+@contextlib.contextmanager
+def threads_of(number):
+    before = threads.get_num_threads()
+    threads.set_num_threads(number)
+    try:
+        yield
+    finally:
+        threads.set_num_threads(before)
+
+
 @st.composite
 def problems(draw):
     pair = lambda lo, hi: st.tuples(st.integers(lo, hi), st.integers(lo, hi))  # noqa: E731
@@ -95,12 +105,44 @@ def problems(draw):
 @settings(deadline=None, max_examples=150)
 @given(problems(), st.sampled_from([np.float64, np.float32]), st.sampled_from(LAYOUTS), st.sampled_from([1, 2]))
 def test_any_geometry(problem, dtype, layout, number):
-    before = threads.get_num_threads()
-    threads.set_num_threads(number)
-    try:
+    with threads_of(number):
         check(*problem, dtype, layout)
-    finally:
-        threads.set_num_threads(before)
+
+
+winograd = mock.patch.object(conv, "_winograd_costs_less", lambda w_shape, g, size, images: (
+    w_shape[2:] == (3, 3) and g.stride == g.dilation == (1, 1) and all(a.strides[3] == a.itemsize for a in images)))
+
+
+@pytest.mark.skipif(native.kernel("winograd") is None, reason="no C compiler")
+@settings(deadline=None, max_examples=80)
+@given(st.integers(1, 3), st.sampled_from([16, 32, 48, 400]), st.sampled_from([16, 32, 48, 80]), st.tuples(st.integers(1, 11), st.integers(1, 25)),
+       st.tuples(st.integers(1, 4), st.integers(1, 4)), st.sampled_from(LAYOUTS), st.sampled_from([1, 2, 5]))
+def test_winograd(n, c, o, size, padding, layout, number):
+    rng = np.random.default_rng(sum(size))
+    x, w = rng.standard_normal((n, c, *size)), rng.standard_normal((o, c, 3, 3))
+    with winograd, threads_of(number):
+        check(x, w, dict(stride=(1, 1), padding=padding, dilation=(1, 1), groups=1), np.float32, layout)
+
+
+@pytest.mark.skipif(native.kernel("winograd") is None, reason="no C compiler")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("into", ["x", "w", "gy"])
+def test_winograd_leaves_the_neighbours_of_what_is_not_finite_alone(value, into):
+    rng, options = np.random.default_rng(0), dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
+    scale = 1e-3 if value == 3e38 else 1  # sums of neighbours overflow, those of filters halved and outputs do not
+    shapes = {"x": (2, 16, 9, 9), "w": (16, 16, 3, 3), "gy": (2, 16, 9, 9)}
+    x, w, gy = (scale * rng.standard_normal(shape).astype(np.float32) for shape in shapes.values())
+    {"x": x, "w": w, "gy": gy}[into][1, 3, 1] = value
+    x, gy = layouts(x, "channels last"), layouts(gy, "channels last")
+    with np.errstate(invalid="ignore"):
+        y, _, gx, gw = reference(*(a.astype(float) for a in (x, w)), lambda shape: gy.astype(float), **options)
+    with winograd, mock.patch.object(conv_direct, "_run", wraps=conv_direct._run) as again:
+        found = (conv2d(x, w, **options), conv2d_input_grad(gy, w, x.shape, **options),
+                 conv2d_weight_grad(gy, x, w.shape, **options))
+    assert again.call_count == {"x": 1, "w": 0 if value == 3e38 else 2, "gy": 1}[into]
+    for got, want in zip(found, (y, gx, gw)):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 if value != 3e38 else 1e-7 * np.abs(want).max())
 
 
 @pytest.mark.skipif(native.kernel("correlate") is None, reason="no C compiler")
@@ -117,8 +159,9 @@ def test_padding_is_zeros_also_for_what_is_not_finite(problem, value, into, plac
         changed.flat[place % changed.size] = value
     with np.errstate(invalid="ignore"):
         y, _, gx, gw = reference(x, w, lambda shape: gy, **options)
-    for got, want in ((conv2d(x, w, **options), y), (conv2d_input_grad(gy, w, x.shape, **options), gx),
-                      (conv2d_weight_grad(gy, x, w.shape, **options), gw)):
+        found = (conv2d(x, w, **options), conv2d_input_grad(gy, w, x.shape, **options),
+                 conv2d_weight_grad(gy, x, w.shape, **options))
+    for got, want in zip(found, (y, gx, gw)):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
@@ -175,13 +218,12 @@ def test_blocks_of_rows_when_an_image_exceeds_the_cache(monkeypatch, module, nby
 def test_one_and_two_threads_agree(groups, c, o):
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((20, groups * c, 14, 14)), rng.standard_normal((groups * o, c, 3, 3))
-    before, results = threads.get_num_threads(), []
+    results = []
     for number in (1, 2, 2):
-        threads.set_num_threads(number)
-        y = conv2d(x, w, padding=(1, 1), groups=groups)
-        results.append((y, conv2d_input_grad(y, w, x.shape, padding=(1, 1), groups=groups),
-                        conv2d_weight_grad(y, x, w.shape, padding=(1, 1), groups=groups)))
-    threads.set_num_threads(before)
+        with threads_of(number):
+            y = conv2d(x, w, padding=(1, 1), groups=groups)
+            results.append((y, conv2d_input_grad(y, w, x.shape, padding=(1, 1), groups=groups),
+                            conv2d_weight_grad(y, x, w.shape, padding=(1, 1), groups=groups)))
     for one, two, again in zip(*results):
         np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-9)
         np.testing.assert_array_equal(two, again)  # the same threads, the same bits
@@ -191,18 +233,17 @@ def test_one_and_two_threads_agree(groups, c, o):
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_few_images_are_cut_for_all_threads(monkeypatch, images, groups, stride):
     monkeypatch.setattr(conv_direct, "PART_SIZE", 1)
-    rng, before, results = np.random.default_rng(0), threads.get_num_threads(), []
+    rng, results = np.random.default_rng(0), []
     x = rng.standard_normal((images, 32, 7, 9)).astype(np.float32)
     w = rng.standard_normal((32, 32 // groups, 3, 3)).astype(np.float32)
     settings = dict(padding=(1, 1), stride=stride, groups=groups)
     for number in (1, 2, 3, 16):
-        threads.set_num_threads(number)
-        y = conv2d(x, w, **settings)
-        results.append((y, conv2d_input_grad(y, w, x.shape, **settings), conv2d_weight_grad(y, x, w.shape, **settings)))
-        block = conv_direct._block(y.transpose(0, 2, 3, 1), x.transpose(0, 2, 3, 1), stride, groups)
-        work = groups * -(-images // block[0]) * -(-y.shape[2] // block[1])
-        assert number > 2 or work % number == 0
-    threads.set_num_threads(before)
+        with threads_of(number):
+            y = conv2d(x, w, **settings)
+            results.append((y, conv2d_input_grad(y, w, x.shape, **settings), conv2d_weight_grad(y, x, w.shape, **settings)))
+            block = conv_direct._block(y.transpose(0, 2, 3, 1), x.transpose(0, 2, 3, 1), stride, groups)
+            work = groups * -(-images // block[0]) * -(-y.shape[2] // block[1])
+            assert number > 2 or work % number == 0
     for several in results[1:]:
         for one, other in zip(results[0], several):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
@@ -220,12 +261,13 @@ def test_channels_last_input_is_not_copied():
 def chosen(direction, n, channels, w_shape, size, dtype=np.float32, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1):
     """The name of the algorithm."""
     g = conv._geometry("", (n, channels, *size), w_shape, stride, padding, dilation, groups)
-    arrays = [np.broadcast_to(np.zeros(1, dtype), (n, *size, channels))] * 2
-    function = conv.choose(direction, w_shape, g, n * int(np.prod(g.output_size(size))), *arrays)
+    arrays = [np.empty((n, *size, channels), dtype)] * 2
+    function = conv.choose(direction, w_shape, g, (n, *g.output_size(size)), *arrays)
     return function.__module__.split(".")[-1] if function is not conv._mirrored_input_grad else "mirrored"
 
 
 @pytest.mark.skipif(native.kernel("correlate") is None, reason="no C compiler")
+@threads_of(2)
 def test_algorithms_in_c():
     directions = "forward", "input_grad", "weight_grad"
 
@@ -239,7 +281,11 @@ def test_algorithms_in_c():
     few = all_of(1, 512, (512, 512, 3, 3), (4, 4))
     assert few == (["columns", "direct", "columns"] if native.kernel("product") else ["direct"] * 3)
     assert all_of(1, 512, (512, 256, 3, 3), (4, 4), groups=2) == ["direct"] * 3
-    assert all_of(1, 64, (64, 64, 3, 3), (8, 8)) == ["direct"] * 3
+    assert all_of(1, 64, (64, 64, 3, 3), (8, 8)) == ["direct"] * 3  # too few pixels
+    assert all_of(8, 16, (64, 16, 3, 3), size) == all_of(1, 16, (64, 16, 3, 3), (16, 16)) == ["winograd"] * 3
+    assert all_of(8, 16, (64, 16, 3, 3), (5, 14)) == all_of(8, 16, (40, 16, 3, 3), size) == ["direct"] * 3
+    assert all_of(8, 16, (64, 16, 5, 5), size) == all_of(8, 32, (64, 16, 3, 3), size, groups=2) == ["direct"] * 3
+    assert all_of(8, 16, (64, 16, 3, 3), size, stride=(2, 1)) == all_of(8, 16, (64, 16, 3, 3), size, dilation=(1, 2)) == ["direct"] * 3
     assert all_of(8, 32, (32, 1, 3, 3), size, groups=32) == ["depthwise"] * 3
     assert all_of(8, 32, (64, 1, 3, 3), size, groups=32) == ["shifted", "mirrored", "shifted"]
     assert all_of(8, 32, (64, 1, 3, 3), size, stride=(2, 1), groups=32) == ["shifted"] * 3

@@ -424,9 +424,9 @@ def test_convolution_of_small_images_with_many_filters(stride, padding, dilation
     x = nchw(normal(2, 5, 6, 90)) if last else normal(2, 90, 5, 6)
     w, geometry = normal(220, 90, 3, 2, seed=1) / 20, dict(stride=stride, padding=padding, dilation=dilation)
     gy = normal(*conv.conv2d(x, w, **geometry).shape, seed=2)
-    g, pixels = conv._geometry("", x.shape, w.shape, **geometry, groups=1), gy[:, 0].size
-    assert conv.choose("forward", w.shape, g, pixels, x.transpose(0, 2, 3, 1).astype(np.float32)) is conv_columns.forward
-    assert conv._columns_cost_less(w.shape, g, pixels) and not conv._columns_cost_less(w.shape, g._replace(groups=2), pixels)
+    g, size = conv._geometry("", x.shape, w.shape, **geometry, groups=1), gy[:, 0].shape
+    assert conv.choose("forward", w.shape, g, size, x.transpose(0, 2, 3, 1).astype(np.float32)) is conv_columns.forward
+    assert conv._columns_cost_less(w.shape, g, size) and not conv._columns_cost_less(w.shape, g._replace(groups=2), size)
     agree(conv.conv2d, x, w, **geometry)
     agree(lambda gy, x: conv.conv2d_weight_grad(gy, x, w.shape, **geometry), gy, x, atol=1e-4)
 

@@ -42,24 +42,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "kernels.h"
-
-enum { MAX_TAPS = 256 }; /* of a window */
-
-/* Python fills these structs, and Filters below, by the names that it reads here (declarations.py): index_t only. */
-
-/* Lengths of the axes of images in memory, and the strides. */
-typedef struct { index_t images, rows, columns, channels, image, row, column, channel; } Images;
-
-/* Which pixels output (i, j) sees: (top + i down + a row_gap, left + j right + b column_gap) for the taps (a, b) of
-   height x width. Channels are in groups that see each other. */
-typedef struct { index_t height, width, top, left, down, right, row_gap, column_gap, groups; } Window;
-
-/* Blocks of `images`, or of `rows` of one image. */
-typedef struct { index_t images, rows; } Block;
-
-/* A convolution: where its outputs and its packed filters begin, counted from those of the first. */
-typedef struct { index_t y, w; Images outputs; Window window; Block block; } Job;
+#include "conv.h"
 
 /* A thread's memory, freed when it ends. */
 typedef struct { float *block[4]; index_t size[4]; } Memory;
@@ -75,8 +58,7 @@ static void free_memory(void *of_thread)
 
 __attribute__((constructor)) static void make_memory_key(void) { pthread_key_create(&memory_key, free_memory); }
 
-/* This thread's memory number `which`, of at least n floats. */
-static float *scratch(int which, index_t n)
+float *scratch(int which, index_t n)
 {
     static _Thread_local Memory *mine;
     if (!mine) pthread_setspecific(memory_key, mine = calloc(1, sizeof *mine));
@@ -90,19 +72,6 @@ static float *scratch(int which, index_t n)
         abort();
     }
     return mine->block[which];
-}
-
-/* This thread's memory for the places of n pixels. */
-static index_t *places(index_t n) { return (index_t *)scratch(3, 2 * n); }
-
-/* Where the pixels of a block lie that has these strides; returns where the next ones' places go. */
-static index_t *fill_places(index_t *place, index_t first, index_t image, index_t row, index_t column, index_t images,
-                            index_t rows, index_t columns)
-{
-    for (index_t i = 0; i < images; i++)
-        for (index_t r = 0; r < rows; r++)
-            for (index_t j = 0; j < columns; j++) *place++ = first + i * image + r * row + j * column;
-    return place;
 }
 
 enum { SOME = 8 }; /* channels at a time, where they lie apart: lines of so many stay in the cache */
@@ -152,10 +121,6 @@ static void copy(const float *x, const Images *s, index_t images, index_t top, i
                     }
         }
 }
-
-/* Taps as runs of channels: their number, their length, the distance of each from the window's first pixel, and which line
-   of a panel is its first. */
-typedef struct { index_t number, run, offset[MAX_TAPS], line[MAX_TAPS]; } Taps;
 
 /* What the windows of a block of outputs cover, in memory with dense channels: its first pixel (which a window may see
    outside the image), and the strides. */
@@ -265,37 +230,6 @@ static Taps taps_of(const Input *input, const Window *w, index_t channels, const
     return taps;
 }
 
-/* P pixels, at these places of x and y, of V registers of channels: y (+)= sum over taps and channels of x w. */
-INLINE void tile(int P, int V, const float *x, const index_t *from, const float *w, const Taps *taps, float *y,
-                 const index_t *to, int add)
-{
-    vector sum[P][V], line[V];
-    UNROLL for (int p = 0; p < P; p++) /* by the time the sums are done, their places are in the cache */
-        UNROLL for (int v = 0; v < V * WIDTH; v += LANES) __builtin_prefetch(y + to[p] + v, 1);
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(y + to[p] + v * WIDTH) : (vector){0};
-    for (index_t t = 0; t < taps->number; t++) {
-        const float *in[P], *lines = w + taps->line[t] * V * WIDTH;
-        UNROLL for (int p = 0; p < P; p++) in[p] = x + (from[p] + taps->offset[t]);
-        for (index_t c = 0; c < taps->run; c++, lines += V * WIDTH) {
-            UNROLL for (int v = 0; v < V; v++) {
-                vector kept = *(const vector *)(lines + v * WIDTH);
-                KEEP(kept);
-                line[v] = kept;
-            }
-            UNROLL for (int p = 0; p < P; p++)
-                UNROLL for (int v = 0; v < V; v++) sum[p][v] += in[p][c] * line[v];
-        }
-    }
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) *(vector *)(y + to[p] + v * WIDTH) = sum[p][v];
-}
-
-/* Filters w[group, o, c, h, v] from `start` on, and where their panels begin; channels: the outputs, rounded up to LANES. */
-typedef struct {
-    index_t start, panels, groups, outputs, channels, inputs, height, width, group, output, input, down, right;
-} Filters;
-
 /* Whether all n numbers are finite: others times 0 are NaN. */
 static int all_finite(const float *x, index_t n)
 {
@@ -335,7 +269,7 @@ static int pack_block(const float *w, float *panels, const Filters *f, index_t g
 
 static index_t blocks_of(const Filters *f) { return f->groups * pieces(f->channels, PANEL); }
 
-static int pack(const float *w, float *panels, const Filters *filters, index_t several)
+int pack(const float *w, float *panels, const Filters *filters, index_t several)
 {
     index_t work = 0, size = 0;
     int finite = 1;
@@ -389,11 +323,8 @@ static void correlate_block(Input input, const Images *xs, const Window *window,
                 Taps seen = taps_of(&input, window, inputs, r, c, t, t + most < runs ? t + most : runs);
                 Tiles tiles = tiles_of(p->images * (r->last - r->first) * (c->last - c->first));
                 for (index_t k = 0, width; k < tiles.number; k++, from += width, to += width) {
-#define TILED(P, N) case P: if (P <= TILE) tile(P, (N) / WIDTH, input.x, from, panel, &seen, y + o, to, t > 0); break;
-#define TILES(N) TILED(1, N) TILED(2, N) TILED(3, N) TILED(4, N) TILED(5, N) TILED(6, N) TILED(7, N) TILED(8, N)
                     width = width_of(&tiles, k);
-                    if (lanes == PANEL) switch (width) { TILES(PANEL) }
-                    else switch (width) { TILES(LANES) }
+                    tile(width, lanes, input.x, from, panel, &seen, y + o, to, t > 0);
                 }
             }
         }
@@ -468,28 +399,6 @@ void columns(const float *x, const index_t *x_images, float *columns, const inde
     }
 }
 
-/* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels lie `unit` times `from`
-   floats behind x, and `to` floats behind g. */
-INLINE void outer(int P, int V, const float *x, const index_t *from, index_t unit, const float *g, const index_t *to,
-                  index_t pixels, float *total, index_t channels, int add)
-{
-    vector sum[P][V], line[V];
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add ? *(vector *)(total + p * channels + v * WIDTH) : (vector){0};
-    for (index_t k = 0; k < pixels; k++) {
-        const float *left = x + from[k] * unit, *right = g + to[k];
-        UNROLL for (int v = 0; v < V; v++) {
-            vector kept = *(const vector *)(right + v * WIDTH);
-            KEEP(kept);
-            line[v] = kept;
-        }
-        UNROLL for (int p = 0; p < P; p++)
-            UNROLL for (int v = 0; v < V; v++) sum[p][v] += left[p] * line[v];
-    }
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) *(vector *)(total + p * channels + v * WIDTH) = sum[p][v];
-}
-
 enum { PASSING = 4096 }; /* floats of g that pass by many tiles, and stay in the first cache meanwhile */
 
 /* Outputs [first, last) along an axis. */
@@ -555,11 +464,7 @@ static void weights_block(const float *x, const Images *xs, const Part *p, const
                     index_t unit = strips ? width : 1;
                     const float *left = in.x + taps.offset[t] * unit + (strips ? c * all : c);
                     float *out = sum + (t * taps.run + c) * row + o;
-#define OUTER(P, N) case P: if (P <= TILE) outer(P, (N) / WIDTH, left, seen_from, unit, right, seen_to, n, out, row, \
-                                                add || k > 0); break;
-#define OUTERS(N) OUTER(1, N) OUTER(2, N) OUTER(3, N) OUTER(4, N) OUTER(5, N) OUTER(6, N) OUTER(7, N) OUTER(8, N)
-                    if (lanes == PANEL) switch (width) { OUTERS(PANEL) }
-                    else switch (width) { OUTERS(LANES) }
+                    outer(width, lanes, left, seen_from, unit, right, seen_to, n, out, row, add || k > 0);
                 }
             }
     }

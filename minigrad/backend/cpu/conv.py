@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import conv_blocks, conv_columns, conv_depthwise, conv_direct, conv_shifted
+from . import conv_blocks, conv_columns, conv_depthwise, conv_direct, conv_shifted, conv_winograd
 from .declarations import constant
 from .layout import nchw, nhwc
 from .memory import empty
 from .native import kernel
+from .threads import get_num_threads
 
-LANES, MAX_TAPS = constant("kernels.h", "LANES"), constant("conv.c", "MAX_TAPS")
+LANES, MAX_TAPS = constant("kernels.h", "LANES"), constant("conv.h", "MAX_TAPS")
 MOST = 1 << 28  # numbers of a copy of what a row of outputs sees, in C, which ends the process where there is no memory
 
 
@@ -101,7 +102,7 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
     g = _geometry("conv2d_input_grad", x_shape, w.shape, stride, padding, dilation, groups, gy.shape)
     gy, (n, c, h, width) = nhwc(gy), x_shape
     gx = empty((n, h, width, c), gy.dtype)
-    choose("input_grad", w.shape, g, math.prod(gy.shape[:3]), gy, w)(gy, w, g, gx)
+    choose("input_grad", w.shape, g, gy.shape[:3], gy, w)(gy, w, g, gx)
     return nchw(gx)
 
 
@@ -113,15 +114,17 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
     gy, x = _floats("conv2d_weight_grad", gy, x)
     g = _geometry("conv2d_weight_grad", x.shape, w_shape, stride, padding, dilation, groups, gy.shape)
     gy, x = nhwc(gy), nhwc(x)
-    return choose("weight_grad", w_shape, g, math.prod(gy.shape[:3]), gy, x)(gy, x, w_shape, g)
+    return choose("weight_grad", w_shape, g, gy.shape[:3], gy, x)(gy, x, w_shape, g)
 
 
-def choose(direction, w_shape, g, pixels, *arrays):
+def choose(direction, w_shape, g, size, *arrays):
     """The function that computes a convolution or one of its gradients: of the first line of the table that fits.
 
     ==================  =========================================  ==========================================================
     algorithm           takes                                      because
     ==================  =========================================  ==========================================================
+    `conv_winograd`     1: windows of 3 x 3, stride 1, channels    a bit less than half as many products, for sums beside
+                        in whole vectors, and enough pixels        them that count little
     `conv_columns`      1: filters of 512 numbers or more, at      to rearrange the filters would cost more than to copy
                         most a third as many output pixels as      what the few pixels see
                         filters, one group; not the input gradient
@@ -141,15 +144,17 @@ def choose(direction, w_shape, g, pixels, *arrays):
 
     Args:
         direction: "forward", "input_grad" or "weight_grad".
-        pixels: how many the output has, N Ho Wo.
+        size: (N, Ho, Wo) of the output.
         arrays: the two operands.
     """
     o, c, kh, kw = w_shape
     filters, single, compiled = o // g.groups, c == 1 < g.groups, kernel("correlate", *arrays) is not None
     direct = compiled and kh * kw <= MAX_TAPS and not (single and filters < LANES // 2)
     direct = direct and _row_of_windows(g, arrays[direction == "weight_grad"]) <= MOST
-    if direct and direction != "input_grad":
-        algorithm = conv_columns if _columns_cost_less(w_shape, g, pixels) else conv_direct
+    if direct and _winograd_costs_less(w_shape, g, size, arrays[:2 if direction == "weight_grad" else 1]):
+        algorithm = conv_winograd
+    elif direct and direction != "input_grad":
+        algorithm = conv_columns if _columns_cost_less(w_shape, g, size) else conv_direct
     elif direct and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
         algorithm = conv_direct
     elif compiled and single and filters == 1:
@@ -167,14 +172,22 @@ def _row_of_windows(g, images):
     return height * (images.shape[2] + 2 * max(width, g.padding[1])) * images.shape[3] // g.groups
 
 
-def _columns_cost_less(w_shape, g, pixels):
+def _winograd_costs_less(w_shape, g, size, images):
+    """Whether `conv_winograd` takes this, and there are so many pixels that to transform filters costs little."""
+    (o, c, *window), pixels = w_shape, math.prod(size)
+    fits = window == [3, 3] and g.stride == g.dilation == (1, 1) and g.groups == 1 and o % LANES == c % LANES == 0
+    enough = min(size[1:]) >= 6 and pixels >= max(256, 128 * get_num_threads(), o * c // 256)
+    return fits and enough and 0 < o * c and all(a.strides[3] == a.itemsize for a in images)
+
+
+def _columns_cost_less(w_shape, g, size):
     """Whether the filters are so large beside the output that to rearrange them would cost more than columns do."""
-    few, large = 0 < 3 * pixels <= w_shape[0], math.prod(w_shape[1:]) >= 512
+    few, large = 0 < 3 * math.prod(size) <= w_shape[0], math.prod(w_shape[1:]) >= 512
     return g.groups == 1 and few and large and kernel("product") is not None
 
 
 def _forward(x, w, g, y):
-    choose("forward", w.shape, g, math.prod(y.shape[:3]), x, w)(x, w, g, y)
+    choose("forward", w.shape, g, y.shape[:3], x, w)(x, w, g, y)
 
 
 def _mirrored_input_grad(gy, w, g, gx):

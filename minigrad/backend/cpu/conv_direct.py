@@ -26,19 +26,17 @@ from .threads import get_num_threads, on_change
 BLOCK_SIZE = 1 << 16  # outputs or inputs; both, and the filters of some taps, share a core's cache
 PART_SIZE = 1 << 16  # products for each tap: fewer are not worth another thread
 LANES = constant("kernels.h", "LANES")  # channels that the kernels treat as one
-IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.c", name) for name in ("Images", "Window", "Block", "Job", "Filters"))
+IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.h", name) for name in ("Images", "Window", "Block", "Job", "Filters"))
 
 
 def forward(x, w, g, y):
     """Fill y (N, Ho, Wo, O), contiguous, with the convolution of x (N, H, W, C) and w (O, C/G, kh, kw)."""
-    w = _in_groups(w, g.groups)
-    _run(_forward_plan(_layout(x), _layout(w), _layout(y), g), x, w, y, zeros=True)
+    _run(forward_plan(x, w, g, y), x, w, y, zeros=True)
 
 
 def input_grad(gy, w, g, gx):
     """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
-    w = _in_groups(w, g.groups)
-    _run(_input_grad_plan(_layout(gy), _layout(w), _layout(gx), g), gy, w, gx, zeros=False)
+    _run(input_grad_plan(gy, w, g, gx), gy, w, gx, zeros=False)
 
 
 def weight_grad(gy, x, w_shape, g):
@@ -70,6 +68,16 @@ class Plan(NamedTuple):
     jobs: np.ndarray
     size: int  # how many floats the packed filters are
     blank: bool  # whether some outputs see nothing
+
+
+def forward_plan(x, w, g, y):
+    """The Plan of `forward`."""
+    return _forward_plan(_layout(x), _layout(_in_groups(w, g.groups)), _layout(y), g)
+
+
+def input_grad_plan(gy, w, g, gx):
+    """The Plan of `input_grad`."""
+    return _input_grad_plan(_layout(gy), _layout(_in_groups(w, g.groups)), _layout(gx), g)
 
 
 def _run(plan, x, w, y, zeros):
@@ -137,7 +145,7 @@ def _plan(x, whole_w, whole_y, parts, stride, dilation):
 
 
 def _job(y, x, size, origin, stride, dilation, groups, y_start=0, w_start=0):
-    """A Job of conv.c; its outputs and packed filters begin at `y_start` and `w_start`."""
+    """A Job of conv.h; its outputs and packed filters begin at `y_start` and `w_start`."""
     (height, width), (top, left), (down, right), (row_gap, column_gap) = size, origin, stride, dilation
     window = record(WINDOW, height=height, width=width, top=top, left=left, down=down, right=right, row_gap=row_gap,
                     column_gap=column_gap, groups=groups)
@@ -145,13 +153,13 @@ def _job(y, x, size, origin, stride, dilation, groups, y_start=0, w_start=0):
 
 
 def _images(a):
-    """The Images of conv.c for (N, H, W, C)."""
+    """The Images of conv.h for (N, H, W, C)."""
     lengths = dict(zip(("images", "rows", "columns", "channels"), a.shape))
     return record(IMAGES, **lengths, **dict(zip(("image", "row", "column", "channel"), _strides(a))))
 
 
 def _block(y, x, stride, groups):
-    """The Block of conv.c: how many images, or rows of one image, are computed at a time for a group.
+    """The Block of conv.h: how many images, or rows of one image, are computed at a time for a group.
 
     Few images are cut, each into as many parts as give every thread the same number of them.
     """

@@ -152,7 +152,7 @@ def _library(sources):
     compiler, more = _compiler(), more_options()
     if compiler is None or os.name != "posix":
         return _without("there is no C compiler (set CC, or install gcc or clang)")
-    text = b"".join(path.read_bytes() for path in (*sources, FOLDER / "kernels.h"))
+    text = b"".join(path.read_bytes() for path in (*sources, *sorted(FOLDER.glob("*.h"))))
     key = hashlib.sha256(text + repr((OPTIONS, more, CHOICES, compiler, _processor())).encode()).hexdigest()[:16]
     reason = "no folder for the compiled kernels can be written (set MINIGRAD_CACHE)"
     for folder in _folders():
