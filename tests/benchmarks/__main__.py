@@ -220,7 +220,7 @@ def main():
     there = {library for libraries in workloads.ALL.values() for library in libraries} - {"minigrad"}
     if unknown := set(args.libraries or ()) - there:
         raise SystemExit(f"--libraries {' '.join(sorted(unknown))}: there are {', '.join(sorted(there))}; workloads stand before it")
-    chosen = [n for n in workloads.ALL if not args.names or any(part in n for part in args.names)]
+    chosen = [n for n in workloads.ALL if not args.names or any(part.lower() in n.lower() for part in args.names)]
     if not chosen:
         raise SystemExit(f"no workload is called {' or '.join(args.names)}; there are: {', '.join(workloads.ALL)}")
     if "OPENBLAS_CORETYPE" in os.environ:

@@ -176,7 +176,7 @@ def _winograd_costs_less(w_shape, g, size, images):
     """Whether `conv_winograd` takes this, and there are so many pixels that to transform filters costs little."""
     (o, c, *window), pixels = w_shape, math.prod(size)
     fits = window == [3, 3] and g.stride == g.dilation == (1, 1) and g.groups == 1 and o % LANES == c % LANES == 0
-    enough = min(size[1:]) >= 6 and pixels >= max(256, 128 * get_num_threads(), o * c // 256)
+    enough = min(size[1:]) >= 6 and pixels >= max(256 * get_num_threads(), o * c // 256)
     return fits and enough and 0 < o * c and all(a.strides[3] == a.itemsize for a in images)
 
 

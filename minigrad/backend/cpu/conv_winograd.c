@@ -34,8 +34,9 @@ typedef struct { index_t image, row, column; } Corner;
 /* All threads get as many blocks, if there are squares enough. */
 static Squares squares_of(const Images *ys)
 {
-    index_t down = pieces(ys->rows, 2), across = pieces(ys->columns, 2), all = ys->images * down * across, team = at_most(threads);
-    return (Squares){down, across, all, pieces(all, pieces(pieces(all, MOST), team) * team)};
+    index_t down = pieces(ys->rows, 2), across = pieces(ys->columns, 2), all = ys->images * down * across;
+    index_t blocks = pieces(pieces(all, MOST), threads) * threads;
+    return (Squares){down, across, all, pieces(all, blocks)};
 }
 
 static Corner corner(const Squares *s, index_t k)
