@@ -74,6 +74,8 @@ def main(run):
     """Trains and tests the features. Returns a dict of their accuracies, empty where no labels are known."""
     check(run)
     images = pictures.load(run.data, run.size, run.classes)
+    if not images.files:
+        note_idle(run, f"with --data {run.data}, whose pictures have a size of their own", "size")
     learnt = images.limited(run.pictures)
     if len(learnt.x) < 2:
         raise SystemExit(f"--pictures {run.pictures}: choose 2 or more, or 0 for all" if len(images.x) > 1 else
@@ -140,6 +142,8 @@ def from_command_line(args=None):
     if run.method == "vicreg":
         idle = ("invariance", "variance", "covariance") if run.barlow else ("redundancy",)
         note_idle(run, f"{'with' if run.barlow else 'without'} --barlow", *idle)
+    if run.method == "exemplar":
+        note_idle(run, "with exemplar, which does not mirror", "flip")
     if not getattr(run, "colour", True):
         note_idle(run, "with --no-colour", "strength")
     return run

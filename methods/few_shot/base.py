@@ -33,8 +33,14 @@ def shot(examples: Tensor, way: int) -> int:
 
 
 def five_places(images: Tensor, shift: int) -> list[Tensor]:
-    """Images (..., H, W) as they are, and shifted by so many pixels in each of the four directions; new pixels are 0."""
+    """Images (..., H, W) as they are, and shifted by so many pixels in each of the four directions; new pixels are 0.
+
+    Raises:
+        ValueError: nothing of an image would be left.
+    """
     height, width = images.shape[-2:]
+    if not 0 <= shift < min(height, width):
+        raise ValueError(f"shift: 0 to {min(height, width) - 1} for images of {height} x {width} pixels, not {shift}")
     around = mg.pad(images, ((0, 0),) * (images.ndim - 2) + ((shift, shift),) * 2)
     corners = (shift, shift), (0, shift), (2 * shift, shift), (shift, 0), (shift, 2 * shift)
     return [around[..., i:i + height, j:j + width] for i, j in corners]
@@ -136,9 +142,11 @@ def fitted(run: Any, train: Characters, test: Characters, say: Callable[[str], A
     """The run with no more classes and images of each in a batch than the data allow; a line for each says what was lowered.
 
     Raises:
-        SystemExit: a class has too few images for what is asked for.
+        SystemExit: a class has too few images for what is asked for, or they are to be shifted out of their frame.
     """
-    shot = getattr(run, "shot", 1)
+    shot, side = getattr(run, "shot", 1), min(train.images[0].shape[-2:])
+    if getattr(run, "shift", 0) >= side:
+        raise SystemExit(f"--shift {run.shift}: images of {side} pixels can be shifted by {side - 1} at most")
     for kind, characters in (("train", train), ("test", test)):
         needed = 1 + (shot if kind == "train" or hasattr(run, "tasks") else 1)  # as many examples, and a query
         for images, name in zip(characters.images, characters.names):

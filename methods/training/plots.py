@@ -52,7 +52,7 @@ def curves(history: list[dict[str, float]], path: str | os.PathLike, x: str, lab
     with figure(path, 1, len(labels), (4.5 * len(labels), 3.4)) as axes:
         for axis, (key, label) in zip(axes[0], labels.items()):
             logged = [m for m in history if key in m]
-            axis.plot([m["step"] for m in logged], [m[key] for m in logged])
+            axis.plot([m["step"] for m in logged], [m[key] for m in logged], marker="o" if len(logged) == 1 else None)
             axis.set(xlabel=x, ylabel=label)
             axis.grid(alpha=0.3)
 

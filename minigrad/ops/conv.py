@@ -150,7 +150,7 @@ def _fitting(name, x, w, bias, groups, transposed=False, axes=2):
 def _rows_of_one(name, x, w, bias, groups, transposed=False, **geometry):
     """A sequence as images of one row, and what `conv2d` takes with it."""
     x, w, bias, groups = _fitting(name, x, w, bias, groups, transposed, axes=1)
-    pairs = {key: value if isinstance(value, str) else (LEAST[key], single(name, key, value, LEAST[key]))
+    pairs = {key: value if isinstance(value, str) and not transposed else (LEAST[key], single(name, key, value, LEAST[key]))
              for key, value in geometry.items()}
     return x.expand_dims(-2), w.expand_dims(2), bias, {"groups": groups, **pairs}
 
@@ -284,19 +284,24 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
         return conv_transpose2d(x.expand_dims(0), w, bias, stride, padding, output_padding, groups, dilation)[0]
     given = dict(stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
     geometry = {name: pair("conv_transpose2d", name, value, LEAST[name]) for name, value in given.items()}
-    extra = geometry.pop("output_padding")
-    if any(e >= max(s, d) for e, s, d in zip(extra, geometry["stride"], geometry["dilation"])):
-        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {geometry['stride']} or "
-                         f"dilation {geometry['dilation']}")
-    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, e, s, p, d in zip(
-        x.shape[2:], w.shape[2:], extra, *geometry.values()))
+    return _transposed("conv_transpose2d", 2, x, w, bias, groups, **geometry)
+
+
+def _transposed(name, axes, x, w, bias, groups, output_padding, **geometry):
+    """`conv_transpose2d` of images and pairs; errors tell of the last `axes` axes."""
+    stride, padding, dilation = (geometry[key] for key in ("stride", "padding", "dilation"))
+    if any(e >= max(s, d) for e, s, d in zip(output_padding, stride, dilation)):
+        raise ValueError(f"{name}: output_padding {output_padding[-axes:]} must be smaller than stride {stride[-axes:]} or "
+                         f"dilation {dilation[-axes:]}")
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1
+                 for n, k, e, s, p, d in zip(x.shape[2:], w.shape[2:], output_padding, stride, padding, dilation))
     if min(size) < 1:
-        raise ValueError(f"conv_transpose2d: images {x.shape[2:]} with padding {geometry['padding']} would give {size} pixels")
-    further = [e // s for e, s in zip(extra, geometry["stride"])]  # outputs of a convolution of that size, beyond those in x
+        raise ValueError(f"{name}: an input of size {x.shape[-axes:]} with padding {padding[-axes:]} would give one of size "
+                         f"{size[-axes:]}")
+    further = [e // s for e, s in zip(output_padding, stride)]  # outputs of a convolution of that size, beyond those in x
     if any(further):
         x = pad(x, ((0, 0), (0, 0), *((0, n) for n in further)))
-    y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry)
-    return _with_bias(y, bias)
+    return _with_bias(_conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry), bias)
 
 
 @operation
@@ -305,4 +310,5 @@ def conv_transpose1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     """`conv_transpose2d` of sequences (N, C, L) or (C, L) with filters (C, O / groups, k)."""
     x, w, bias, settings = _rows_of_one("conv_transpose1d", x, w, bias, groups, transposed=True, stride=stride,
                                         padding=padding, dilation=dilation, output_padding=output_padding)
-    return conv_transpose2d(x, w, bias, **settings).squeeze(-2)
+    y = _transposed("conv_transpose1d", 1, x.expand_dims(0) if x.ndim == 3 else x, w, bias, **settings).squeeze(-2)
+    return y[0] if x.ndim == 3 else y

@@ -170,6 +170,8 @@ def kl_div(input: TensorLike, target: TensorLike, reduction: str = "mean", log_t
     log_target = flag("kl_div", "log_target", log_target)
     losses = exp(target) * (target - input) if log_target else _xlogx(target) - target * input
     if reduction == "batchmean":
+        if not input.ndim:
+            raise ValueError("kl_div: reduction 'batchmean' divides by the length of the first axis; a number has none")
         return _reduced("kl_div", losses, "mean", len(input))
     return _reduced("kl_div", losses, reduction)
 
@@ -384,6 +386,8 @@ def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: Tens
     p = order("triplet_margin_loss", p)
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
     anchor, negative = _pair("triplet_margin_loss", anchor, negative)
+    if not anchor.ndim:
+        raise ValueError("triplet_margin_loss: anchor must have an axis for the norm, such as (N, D); a number has none")
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))
     return _reduced("triplet_margin_loss", relu(near - far + margin), reduction)
 

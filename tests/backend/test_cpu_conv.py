@@ -109,8 +109,8 @@ def test_any_geometry(problem, dtype, layout, number):
         check(*problem, dtype, layout)
 
 
-winograd = mock.patch.object(conv, "_winograd_costs_less", lambda w_shape, g, size, images: (
-    w_shape[2:] == (3, 3) and g.stride == g.dilation == (1, 1) and all(a.strides[3] == a.itemsize for a in images)))
+winograd = mock.patch.object(conv, "_winograd_costs_less", lambda w_shape, g, size: (
+    w_shape[2:] == (3, 3) and g.stride == g.dilation == (1, 1)))
 
 
 @pytest.mark.skipif(native.kernel("winograd") is None, reason="no C compiler")
@@ -261,7 +261,7 @@ def test_channels_last_input_is_not_copied():
 def chosen(direction, n, channels, w_shape, size, dtype=np.float32, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1):
     """The name of the algorithm."""
     g = conv._geometry("", (n, channels, *size), w_shape, stride, padding, dilation, groups)
-    arrays = [np.empty((n, *size, channels), dtype)] * 2
+    arrays = [np.broadcast_to(np.zeros(1, dtype), (n, *size, channels))] * 2
     function = conv.choose(direction, w_shape, g, (n, *g.output_size(size)), *arrays)
     return function.__module__.split(".")[-1] if function is not conv._mirrored_input_grad else "mirrored"
 

@@ -118,3 +118,15 @@ def test_the_table_tells_how_well_characters_of_one_alphabet_are_told_apart(caps
         said = capsys.readouterr().out
         assert found.keys() == {(5, 1), (20, 1)} and ("one alphabet" in said) == told
         assert said.count("100.0 +- 0.0") == 2 * (2 + told)
+
+
+def test_a_shift_out_of_the_frame_is_refused_before_training(tmp_path):
+    from examples import maml, prototypical_networks
+    from methods.few_shot.base import five_places
+    for shift in (-1, 4, 9):
+        with pytest.raises(ValueError, match="shift: 0 to 3 for images of 4 x 5"):
+            five_places(mg.zeros(2, 1, 4, 5), shift)
+    for example in (maml, prototypical_networks):
+        with pytest.raises(SystemExit, match="--shift 28: images of 28 pixels"):
+            example.main(example.Run(shift=28, steps=1, out=str(tmp_path / "run")))
+        assert not (tmp_path / "run" / "metrics.jsonl").exists()

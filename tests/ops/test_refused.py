@@ -440,7 +440,11 @@ Y = np.random.default_rng(2).normal(size=(2, 2))
     ("attention", lambda: mg.scaled_dot_product_attention(1.0, Y, Y)), ("tensordot", lambda: mg.tensordot(Y, Y, [[1]])),
     ("cosine_similarity", lambda: mg.cosine_similarity(Y, [1.0, 2, 3])), ("einsum", lambda: mg.einsum(Y, Y)),
     ("sign", lambda: mg.sign(Y > 0)), ("clip", lambda: mg.clip(Y, "a")), ("einsum", lambda: mg.einsum("\u03b1\u03b2", Y)),
-    ("norm", lambda: mg.norm(Y, keepdims="x")), ("checkpoint", lambda: mg.checkpoint(5))])
+    ("norm", lambda: mg.norm(Y, keepdims="x")), ("checkpoint", lambda: mg.checkpoint(5)),
+    ("conv_transpose1d", lambda: mg.conv_transpose1d(Y[None], Y[..., None], output_padding=1)),
+    ("conv_transpose1d", lambda: mg.conv_transpose1d(Y, Y[..., None], padding=9)),
+    ("conv_transpose1d", lambda: mg.conv_transpose1d(Y, Y[..., None], padding="same")),
+    ("kl_div", lambda: mg.kl_div(0.5, 0.5, reduction="batchmean")), ("triplet_margin_loss", lambda: mg.triplet_margin_loss(1.0, 2.0, 3.0))])
 def test_errors_of_settings_shapes_and_indices_name_the_operation(name, call):
     with pytest.raises((TypeError, ValueError, IndexError), match=f"^{name}: "):
         call()

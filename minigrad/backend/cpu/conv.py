@@ -151,7 +151,7 @@ def choose(direction, w_shape, g, size, *arrays):
     filters, single, compiled = o // g.groups, c == 1 < g.groups, kernel("correlate", *arrays) is not None
     direct = compiled and kh * kw <= MAX_TAPS and not (single and filters < LANES // 2)
     direct = direct and _row_of_windows(g, arrays[direction == "weight_grad"]) <= MOST
-    if direct and _winograd_costs_less(w_shape, g, size, arrays[:2 if direction == "weight_grad" else 1]):
+    if direct and _winograd_costs_less(w_shape, g, size):
         algorithm = conv_winograd
     elif direct and direction != "input_grad":
         algorithm = conv_columns if _columns_cost_less(w_shape, g, size) else conv_direct
@@ -172,12 +172,12 @@ def _row_of_windows(g, images):
     return height * (images.shape[2] + 2 * max(width, g.padding[1])) * images.shape[3] // g.groups
 
 
-def _winograd_costs_less(w_shape, g, size, images):
+def _winograd_costs_less(w_shape, g, size):
     """Whether `conv_winograd` takes this, and there are so many pixels that to transform filters costs little."""
     (o, c, *window), pixels = w_shape, math.prod(size)
     fits = window == [3, 3] and g.stride == g.dilation == (1, 1) and g.groups == 1 and o % LANES == c % LANES == 0
     enough = min(size[1:]) >= 6 and pixels >= max(256 * get_num_threads(), o * c // 256)
-    return fits and enough and 0 < o * c and all(a.strides[3] == a.itemsize for a in images)
+    return fits and enough and o * c > 0
 
 
 def _columns_cost_less(w_shape, g, size):

@@ -7,28 +7,32 @@ NaN; then the kernels say so, and `conv_direct` computes.
 import numpy as np
 
 from . import conv_direct
+from .declarations import constant
+from .layout import contiguous_nhwc, nchw
 from .memory import empty, scratch, zeros
 from .native import kernel
 from .threads import get_num_threads
 
-POSITIONS = 16  # products for 2 x 2 outputs
+POSITIONS = constant("conv_winograd.c", "POSITIONS")  # products for 2 x 2 outputs
 
 
 def forward(x, w, g, y):
     """Fill y (N, Ho, Wo, O), contiguous, with the convolution of x (N, H, W, C) and w (O, C, 3, 3)."""
+    x = _dense(x)
     if not _run(conv_direct.forward_plan(x, w, g, y), x, w, y):
         conv_direct.forward(x, w, g, y)
 
 
 def input_grad(gy, w, g, gx):
     """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O)."""
+    gy = _dense(gy)
     if not _run(conv_direct.input_grad_plan(gy, w, g, gx), gy, w, gx):
         conv_direct.input_grad(gy, w, g, gx)
 
 
 def weight_grad(gy, x, w_shape, g):
     """The gradient (O, C, 3, 3) in the filters for gy (N, Ho, Wo, O)."""
-    o, c = w_shape[:2]
+    (o, c), gy, x = w_shape[:2], _dense(gy), _dense(x)
     sums, finite = zeros((get_num_threads(), POSITIONS, c, o), np.float32), np.ones(1, np.int64)
     images, job = conv_direct.images_and_job(gy, x, g)
     kernel("winograd_weights")(x, images, gy, sums, len(sums), job, finite)
@@ -37,6 +41,11 @@ def weight_grad(gy, x, w_shape, g):
     gw = empty(w_shape, np.float32)
     kernel("unpack")(sums, 1, gw, 1, o, o, c, 9)
     return gw
+
+
+def _dense(images):
+    """(N, H, W, C) with a pixel's channels side by side in memory, as the kernels read them."""
+    return images if images.strides[3] == images.itemsize else contiguous_nhwc(nchw(images))
 
 
 def _run(plan, x, w, y):
