@@ -125,6 +125,25 @@ def test_winograd(n, c, o, size, padding, layout, number):
 
 
 @pytest.mark.skipif(native.kernel("winograd") is None, reason="no C compiler")
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 7), st.integers(0, 8), st.integers(0, 2))
+def test_winograd_reads_nothing_that_an_output_does_not_see(row, column, padding):
+    """Sums of neighbours are multiplied, and still all other outputs stay the same, to the last bit."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 16, 8, 9)).astype(np.float32), rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+    changed = x.copy()
+    changed[1, 3, row, column] = 1e20
+    pad = dict(padding=(padding, padding))
+    with winograd:
+        for function in (lambda x: conv2d(x, w, **pad), lambda x: conv2d_input_grad(x, w, (2, 16, 10 - 2 * padding, 11 - 2 * padding), **pad)):
+            differ = (function(x) != function(changed)).any((0, 1))
+            top, left = row + (differ.shape[0] - 8) // 2, column + (differ.shape[1] - 9) // 2
+            sees = np.zeros(differ.shape, bool)
+            sees[max(top - 1, 0):max(top + 2, 0), max(left - 1, 0):max(left + 2, 0)] = True
+            np.testing.assert_array_equal(differ, sees)
+
+
+@pytest.mark.skipif(native.kernel("winograd") is None, reason="no C compiler")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("into", ["x", "w", "gy"])
 def test_winograd_leaves_the_neighbours_of_what_is_not_finite_alone(value, into):

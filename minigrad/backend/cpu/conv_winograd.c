@@ -18,8 +18,9 @@
    The gradient in the filters is the transpose of all this: both gradients are linear in the products. What is seen meets
    the transposed sums, and 16 matrices (channel, output) become the 9 of the taps at the end.
 
-   A number that is not finite spoils its neighbours, too. So each kernel says whether all that it wrote is finite; otherwise
-   the convolution is made again, by the definition (conv_winograd.py). */
+   y0 holds no product of d3, and y1 none of d0: an output depends on nothing that it does not see. But of infinities, and of
+   numbers whose sum overflows, it may become NaN. So each kernel says whether all that it wrote is finite; otherwise the
+   convolution is made again, by the definition (conv_winograd.py). */
 #include "conv.h"
 
 enum { POSITIONS = 16 };

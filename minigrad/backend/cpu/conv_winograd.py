@@ -1,8 +1,7 @@
 """Convolution with windows of 3 x 3 and stride 1 by fewer products, in `conv_winograd.c`, which explains how: float32.
 
-The error is that of `conv_direct` or less, but what is multiplied are sums and differences of 4 x 4 neighbours: a pixel that
-exceeds those beside it by a factor of millions makes outputs inexact that do not see it. One that is not finite would make them
-NaN; then the kernels say so, and `conv_direct` computes.
+The error is that of `conv_direct` or less. Sums and differences of pixels are multiplied, and these make NaN of infinities; where
+the kernels say that not all is finite, `conv_direct` computes.
 """
 import numpy as np
 
