@@ -251,7 +251,9 @@ def convolve(x: TensorLike, y: TensorLike, mode: str = "full") -> Tensor:
     Raises:
         ValueError: x or y is no vector, or empty.
     """
-    x, y = _as_float(x), _as_float(y)
+    x, y = as_tensor(x), as_tensor(y)
+    dtype = result_type(x.dtype, y.dtype)  # float32 of int8 beside float32, as in NumPy
+    x, y = _as_float(x.astype(dtype)), _as_float(y.astype(dtype))
     if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
         raise ValueError(f"convolve: two vectors that are not empty wanted, got shapes {x.shape} and {y.shape}")
     one_of("convolve", "mode", mode, ("full", "same", "valid"))

@@ -207,7 +207,8 @@ def average(x: TensorLike, axis: Axes | None = None, weights: TensorLike | None 
     elif weights.shape != x.shape:
         raise ValueError(f"average: weights of shape {weights.shape} for x of shape {x.shape}; the same is wanted, or a vector "
                          "with one axis given")
-    products, total = x * weights, _broadcast_to(weights, shape=x.shape)
+    products = x * weights
+    total = _broadcast_to(weights, shape=x.shape).astype(products.dtype)
     return rounded_like(sum(upcast(products), axis, keepdims) / sum(upcast(total), axis, keepdims), products)
 
 

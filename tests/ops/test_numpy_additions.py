@@ -265,6 +265,21 @@ def test_corners_of_reductions():
         mg.quantile(np.zeros((2, 0)), 0.5, 1)
 
 
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint8, np.int64, np.float16, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("name, call", [
+    ("average", lambda m, x, y: m.average(x, weights=y)), ("convolve", lambda m, x, y: m.convolve(x, y)),
+    ("dot", lambda m, x, y: m.dot(x, y)), ("outer", lambda m, x, y: m.outer(x, y)), ("cross", lambda m, x, y: m.cross(x, y)),
+    ("clip", lambda m, x, y: m.clip(x, y, y)), ("where", lambda m, x, y: m.where(x > 1, x, y)), ("inner", lambda m, x, y: m.inner(x, y)),
+    ("maximum", lambda m, x, y: m.maximum(x, y)), ("power", lambda m, x, y: m.power(x, y)), ("kron", lambda m, x, y: m.kron(x, y)),
+    ("stack", lambda m, x, y: m.stack([x, y])), ("einsum", lambda m, x, y: m.einsum("i,i", x, y))])
+def test_two_operands_have_the_dtype_that_they_have_in_numpy(name, call, dtype, kind):
+    x, y = np.arange(1, 4, dtype=dtype), np.array([1, 2, 1], kind)
+    if dtype is np.int64 and (name == "convolve" or name == "power"):
+        return  # whole numbers are convolved as float64; a power of them may be a fraction
+    assert call(mg, x, y).dtype == call(np, x, y).dtype
+
+
 @pytest.mark.parametrize("axis", [None, 0, -1, (0, 1)])
 def test_weights_of_an_average(axis):
     for weights in (abs(B), *([abs(V)] if axis in (0, -1) else [])):
