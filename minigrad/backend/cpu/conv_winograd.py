@@ -13,6 +13,7 @@ from .native import kernel
 from .threads import get_num_threads
 
 POSITIONS = constant("conv_winograd.c", "POSITIONS")  # products for 2 x 2 outputs
+MOST_SUMS = 1 << 26  # numbers: each thread has its own sums of a gradient in the filters, if that is not more memory
 
 
 def forward(x, w, g, y):
@@ -32,9 +33,10 @@ def input_grad(gy, w, g, gx):
 def weight_grad(gy, x, w_shape, g):
     """The gradient (O, C, 3, 3) in the filters for gy (N, Ho, Wo, O)."""
     (o, c), gy, x = w_shape[:2], _dense(gy), _dense(x)
-    sums, finite = zeros((get_num_threads(), POSITIONS, c, o), np.float32), np.ones(1, np.int64)
+    copies = max(1, min(get_num_threads(), MOST_SUMS // (POSITIONS * c * o)))
+    sums, finite = zeros((copies, POSITIONS, c, o), np.float32), np.ones(1, np.int64)
     images, job = conv_direct.images_and_job(gy, x, g)
-    kernel("winograd_weights")(x, images, gy, sums, len(sums), job, finite)
+    kernel("winograd_weights")(x, images, gy, sums, copies, job, finite)
     if not finite:
         return conv_direct.weight_grad(gy, x, w_shape, g)
     gw = empty(w_shape, np.float32)
