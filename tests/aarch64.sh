@@ -9,9 +9,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 home=${AARCH64:-/var/tmp/minigrad-aarch64}
 version=3.11 # of Python: the one of Debian's ARM packages
-if [ ! -e "$home/ready" ]; then
-    rm -rf "$home"
+if [ -e "$home" ] && [ ! -e "$home/made-by-aarch64.sh" ]; then
+    echo "$home is there and not of this script; set AARCH64 to a folder that is not there" >&2
+    exit 1
+fi
+if [ ! -e "$home/ready" ]; then # or the last run was ended while it fetched
+    rm -rf "$home/packages" "$home/root" "$home/site"
     mkdir -p "$home/packages" "$home/root" "$home/site"
+    touch "$home/made-by-aarch64.sh"
     dpkg --add-architecture arm64
     apt-get update -q
     apt-get install -yq qemu-user gcc-aarch64-linux-gnu

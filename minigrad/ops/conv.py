@@ -282,16 +282,15 @@ def conv_transpose2d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
         ValueError: shapes do not fit.
     """
     x, w, bias, groups = _fitting("conv_transpose2d", x, w, bias, groups, transposed=True)
-    if x.ndim == 3:
-        return conv_transpose2d(x.expand_dims(0), w, bias, stride, padding, output_padding, groups, dilation)[0]
     given = dict(stride=stride, padding=padding, dilation=dilation, output_padding=output_padding)
     geometry = {name: pair("conv_transpose2d", name, value, LEAST[name]) for name, value in given.items()}
     return _transposed("conv_transpose2d", 2, x, w, bias, groups, **geometry)
 
 
-def _transposed(name, axes, x, w, bias, groups, output_padding, **geometry):
-    """`conv_transpose2d` of images and pairs; errors tell of the last `axes` axes."""
-    stride, padding, dilation = (geometry[key] for key in ("stride", "padding", "dilation"))
+def _transposed(name, axes, x, w, bias, groups, stride, padding, dilation, output_padding):
+    """`conv_transpose2d` with pairs; errors tell of the last `axes` axes."""
+    if x.ndim == 3:
+        return _transposed(name, axes, x.expand_dims(0), w, bias, groups, stride, padding, dilation, output_padding)[0]
     if any(e >= max(s, d) for e, s, d in zip(output_padding, stride, dilation)):
         raise ValueError(f"{name}: output_padding {output_padding[-axes:]} must be smaller than stride {stride[-axes:]} or "
                          f"dilation {dilation[-axes:]}")
@@ -303,7 +302,9 @@ def _transposed(name, axes, x, w, bias, groups, output_padding, **geometry):
     further = [e // s for e, s in zip(output_padding, stride)]  # outputs of a convolution of that size, beyond those in x
     if any(further):
         x = pad(x, ((0, 0), (0, 0), *((0, n) for n in further)))
-    return _with_bias(_conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, **geometry), bias)
+    y = _conv_input(x, w, x_shape=(len(x), w.shape[1] * groups, *size), groups=groups, stride=stride, padding=padding,
+                    dilation=dilation)
+    return _with_bias(y, bias)
 
 
 @operation
@@ -312,5 +313,4 @@ def conv_transpose1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = Non
     """`conv_transpose2d` of sequences (N, C, L) or (C, L) with filters (C, O / groups, k)."""
     x, w, bias, settings = _rows_of_one("conv_transpose1d", x, w, bias, groups, transposed=True, stride=stride,
                                         padding=padding, dilation=dilation, output_padding=output_padding)
-    y = _transposed("conv_transpose1d", 1, x.expand_dims(0) if x.ndim == 3 else x, w, bias, **settings).squeeze(-2)
-    return y[0] if x.ndim == 3 else y
+    return _transposed("conv_transpose1d", 1, x, w, bias, **settings).squeeze(-2)

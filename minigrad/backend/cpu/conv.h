@@ -49,7 +49,7 @@ typedef struct { index_t number, run, offset[MAX_TAPS], line[MAX_TAPS]; } Taps;
 
 /* P pixels, at these places of x and y, of V registers of channels: y (+)= sum over taps and channels of x w. */
 INLINE void tile_of(int P, int V, const float *x, const index_t *from, const float *w, const Taps *taps, float *y,
-                 const index_t *to, int add)
+                    const index_t *to, int add)
 {
     vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++) /* by the time the sums are done, their places are in the cache */
@@ -87,7 +87,7 @@ INLINE void tile(index_t pixels, index_t lanes, const float *x, const index_t *f
 /* P channels of x by V registers of g: total[c, o] (+)= sum over pixels of x[c] g[o]. The pixels lie `unit` times `from`
    floats behind x, and `to` floats behind g. */
 INLINE void outer_of(int P, int V, const float *x, const index_t *from, index_t unit, const float *g, const index_t *to,
-                  index_t pixels, float *total, index_t channels, int add)
+                     index_t pixels, float *total, index_t channels, int add)
 {
     vector sum[P][V], line[V];
     UNROLL for (int p = 0; p < P; p++)

@@ -150,7 +150,10 @@ void winograd(const float *x, const index_t *x_images, const float *w, const ind
     index_t inputs = f->inputs, channels = f->channels;
     Squares squares = squares_of(ys);
     float *filters = panels + 9 * inputs * channels;
-    pack(w, panels, f, 1);
+    if (!pack(w, panels, f, 1)) {
+        *finite = 0;
+        return;
+    }
     transform_filters(panels, inputs, channels, filters);
     Taps all = {.number = 1, .run = inputs};
     PARALLEL(1)
