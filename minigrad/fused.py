@@ -56,7 +56,7 @@ class Fused(Primitive):
         if type(array) is tuple:
             return self._recorded(array, inputs, settings, path.reads_out, where, (path, residuals))
         out = wrap(array if backend.is_array(array) else np.asarray(array))
-        if state.recording and any(x._requires_grad for x in inputs):
+        if state.recording and any([x._requires_grad for x in inputs]):
             out._requires_grad = True
             out._node = Node(self, inputs, settings, array.shape, array.dtype, array if path.reads_out else None,
                              where, (path, residuals))

@@ -128,14 +128,14 @@ def _parameter(text):
 @functools.cache
 def _pointer(dtype, written):
     class Pointer:
-        @classmethod
-        def from_param(cls, array):
+        @staticmethod
+        def from_param(array, dtype=dtype, byref=ctypes.byref, view=ctypes.c_char.from_buffer):  # found faster than globals
             if array is None:
                 return None
             if array.dtype != dtype:
                 raise TypeError(f"a kernel takes {dtype} here, not {array.dtype}")
             try:
-                return ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # a quarter of the time
+                return byref(view(array))  # a quarter of the time
             except (TypeError, ValueError):  # read-only, not contiguous or empty
                 if written and not array.flags.writeable:
                     raise ValueError("a kernel cannot write into read-only memory") from None

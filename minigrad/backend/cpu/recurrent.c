@@ -30,11 +30,17 @@ static void pack(const float *w, int transposed, index_t outputs, index_t inputs
     }
 }
 
-/* P rows of x, `inputs` numbers each, by a panel: added to `full` numbers of as many rows of `out`. The inputs go to S sums in
-   turn: a product need not wait for the one before it. */
-INLINE void tile(int P, int S, const float *x, const float *line, index_t inputs, float *out, index_t outputs, index_t full)
+/* P rows of x, `inputs` numbers each, by a panel: `full` numbers of as many rows of `out`, which are added to those of `start`,
+   `stride` apart, if there is one. The inputs go to S sums in turn: a product need not wait for the one before it. */
+INLINE void tile(int P, int S, const float *x, const float *line, index_t inputs, const float *start, index_t stride, float *out,
+                 index_t outputs, index_t full)
 {
     enum { V = PANEL / WIDTH };
+    UNROLL for (int p = 0; p < P; p++) /* by the time the sums are done, these are in the cache */
+        UNROLL for (int v = 0; v < PANEL; v += LANES) {
+            if (start) __builtin_prefetch(start + p * stride + v);
+            __builtin_prefetch(out + p * outputs + v, 1);
+        }
     vector sum[S][P][V];
     UNROLL for (int s = 0; s < S; s++)
         UNROLL for (int p = 0; p < P; p++)
@@ -55,27 +61,32 @@ INLINE void tile(int P, int S, const float *x, const float *line, index_t inputs
         UNROLL for (int p = 0; p < P; p++)
             UNROLL for (int v = 0; v < V; v++) sum[0][p][v] += x[p * inputs + k] * *(const vector *)(line + v * WIDTH);
     UNROLL for (int p = 0; p < P; p++) {
+        const float *from = start ? start + p * stride : 0;
         float *to = out + p * outputs;
         UNROLL for (int v = 0; v < V; v++) {
             UNROLL for (int s = 1; s < S; s++) sum[0][p][v] += sum[s][p][v];
-            if (full == PANEL)
-                *(vector *)(to + v * WIDTH) += sum[0][p][v];
-            else
-                for (int i = 0; i < WIDTH && v * WIDTH + i < full; i++) to[v * WIDTH + i] += sum[0][p][v][i];
+            if (full == PANEL) {
+                if (from) sum[0][p][v] += *(const vector *)(from + v * WIDTH);
+                *(vector *)(to + v * WIDTH) = sum[0][p][v];
+            } else
+                for (int i = 0, at = v * WIDTH; i < WIDTH && at < full; i++, at++)
+                    to[at] = sum[0][p][v][i] + (from ? from[at] : 0);
         }
     }
 }
 
-/* out (rows, outputs) += x (rows, inputs) by the packed weights. */
-static void add_product(const float *x, const float *panels, index_t rows, index_t inputs, index_t outputs, float *out)
+/* out (rows, outputs) = start + x (rows, inputs) by the packed weights. The rows of `start`, which may be missing, are `stride`
+   apart. */
+static void product_of(const float *x, const float *panels, index_t rows, index_t inputs, index_t outputs, const float *start,
+                       index_t stride, float *out)
 {
     Tiles tiles = tiles_of(rows);
     for (index_t o = 0; o < outputs; o += PANEL, panels += PANEL * inputs) {
         index_t full = outputs - o < PANEL ? outputs - o : PANEL;
         for (index_t k = 0, row = 0; k < tiles.number; row += width_of(&tiles, k++)) {
-            const float *in = x + row * inputs;
+            const float *in = x + row * inputs, *from = start ? start + row * stride + o : 0;
             float *to = out + row * outputs + o;
-#define TILED(P, S) case P: if (P <= TILE) tile(P, S, in, panels, inputs, to, outputs, full); break;
+#define TILED(P, S) case P: if (P <= TILE) tile(P, S, in, panels, inputs, from, stride, to, outputs, full); break;
             switch (width_of(&tiles, k)) {
                 TILED(1, 4) TILED(2, 2) TILED(3, 1) TILED(4, 1) TILED(5, 1) TILED(6, 1) TILED(7, 1) TILED(8, 1)
             }
@@ -105,8 +116,7 @@ void rnn(const float *gx, const float *h, const float *weight, float *panels, fl
         for (index_t s = 0; s < steps; s++) {
             index_t at = time_of(s, steps, reverse) * samples + first;
             float *next = y + at * size;
-            memcpy(next, gx + at * size, rows * size * sizeof(float));
-            add_product(state, panels, rows, size, size, next);
+            product_of(state, panels, rows, size, size, gx + at * size, size, next);
             if (rectified)
                 PRAGMA(omp simd) for (index_t j = 0; j < rows * size; j++) next[j] = next[j] < 0 ? 0.0f : next[j]; /* NaN stays */
             else
@@ -133,8 +143,7 @@ void rnn_backward(const float *dy, const float *weight, float *panels, const flo
                 float d = dstate[j] + dy[at + j], out = y[at + j];
                 dgx[at + j] = rectified ? out > 0 ? d : 0 : d * (1 - out * out);
             }
-            memset(dstate, 0, rows * size * sizeof(float));
-            add_product(dgx + at, panels, rows, size, size, dstate);
+            product_of(dgx + at, panels, rows, size, size, 0, 0, dstate);
         }
     }
 }
@@ -152,8 +161,7 @@ void lstm(const float *gx, const float *h, const float *c, const float *weight, 
         for (index_t s = 0; s < steps; s++) {
             index_t at = time_of(s, steps, reverse) * samples + first;
             float *sums = gates + 4 * at * size, *next = y + at * size, *next_cell = cells + at * size;
-            memcpy(sums, gx + 4 * at * size, 4 * rows * size * sizeof(float));
-            add_product(state, panels, rows, size, 4 * size, sums);
+            product_of(state, panels, rows, size, 4 * size, gx + 4 * at * size, 4 * size, sums);
             for (index_t r = 0; r < rows; r++) {
                 float *i = sums + 4 * r * size, *f = i + size, *g = f + size, *o = g + size;
                 PRAGMA(omp simd) for (index_t j = 0; j < size; j++) {
@@ -202,8 +210,7 @@ void lstm_backward(const float *dy, const float *c, const float *weight, float *
                     dcell[r * size + j] = inside * f[j];
                 }
             }
-            memset(dstate, 0, rows * size * sizeof(float));
-            add_product(dgates + 4 * at * size, panels, rows, 4 * size, size, dstate);
+            product_of(dgates + 4 * at * size, panels, rows, 4 * size, size, 0, 0, dstate);
         }
     }
 }
@@ -222,10 +229,7 @@ void gru(const float *gx, const float *h, const float *weight, const float *bias
         for (index_t s = 0; s < steps; s++) {
             index_t at = time_of(s, steps, reverse) * samples + first;
             float *sums = gates + 3 * at * size, *next = y + at * size;
-            memset(sums, 0, 3 * rows * size * sizeof(float));
-            if (bias)
-                for (index_t r = 0; r < rows; r++) memcpy(sums + 3 * r * size, bias, 3 * size * sizeof(float));
-            add_product(state, panels, rows, size, 3 * size, sums);
+            product_of(state, panels, rows, size, 3 * size, bias, 0, sums);
             for (index_t row = 0; row < rows; row++) {
                 const float *given = gx + 3 * (at + row) * size;
                 float *r = sums + 3 * row * size, *z = r + size, *n = z + size;
@@ -270,7 +274,7 @@ void gru_backward(const float *dy, const float *h, const float *weight, float *p
                     dstate[row * size + j] = d * z[j];
                 }
             }
-            add_product(dsums + 3 * at * size, panels, rows, 3 * size, size, dstate);
+            product_of(dsums + 3 * at * size, panels, rows, 3 * size, size, dstate, size, dstate);
         }
     }
 }
