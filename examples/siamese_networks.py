@@ -8,13 +8,12 @@ import dataclasses
 import minigrad as mg
 from methods.few_shot import base, siamese
 from methods.few_shot.evaluation import embed_all, table, write_mistakes
-from methods.training import characters, plots
+from methods.training import characters, optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import check, command
-from minigrad import optim
 
 
 @dataclasses.dataclass
@@ -40,8 +39,8 @@ def main(run):
     alphabets = [name.split("/")[0] for name in train_set.names]
     sampler = siamese.ClassSampler(train_set.images, run.way, run.drawings, run.within, alphabets, run.seed)
     batches = base.Augmented(sampler, siamese.turned if run.augment else None, run.seed + 1)
-    optimizer = optim.AdamW(net.parameters(), run.lr, weight_decay=run.decay / run.lr)
-    train(siamese.SiameseMethod(run, net), batches, {"adam": optimizer}, run.steps, folder,
+    optimizer = optimizers.make(net.parameters(), "adam", run.lr, run.decay / run.lr)
+    train(siamese.SiameseMethod(run, net), batches, optimizer, run.steps, folder,
           classifier=base.classifier(network, test_set),
           data=fingerprint(train_set.names, train_set.images, test_set.names))
 

@@ -1,6 +1,7 @@
 """Optimisers against PyTorch or their formula, groups, states, clipping, moving averages."""
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -654,6 +655,8 @@ def test_schedules():
         rates = [optim.cosine_decay(1.0, total, warmup, 0.1)(t) for t in range(max(total, warmup), 10)]
         assert rates == [0.1] * len(rates)
     assert optim.cosine_decay(1.0, 1)(0) == optim.cosine_decay(1.0, 5, 4)(4) == 1
+    for schedule in (halved, cosine):  # an optimiser's state, and a process that is given one
+        assert [pickle.loads(pickle.dumps(schedule))(t) for t in range(30)] == [schedule(t) for t in range(30)]
     for make in (lambda: optim.step_decay(-1.0, 1), lambda: optim.step_decay(1.0, 0),
                  lambda: optim.step_decay(1.0, 1, math.nan), lambda: optim.cosine_decay(math.nan, 1),
                  lambda: optim.cosine_decay(1.0, -1), lambda: optim.cosine_decay(1.0, 1, -1)):

@@ -18,7 +18,8 @@ MOST = 4000  # unlabelled pictures
 
 
 def soft_prototypes(x: np.ndarray, y: np.ndarray, classes: int, unlabelled: np.ndarray) -> Linear:
-    """Scores s p_c . (x - m), with s the factor under which the labels are most likely by the prototypes of the others.
+    """Scores s p_c . (x - m), with s the factor under which each label is most likely by prototypes whose labelled sums
+    leave it out (its part in z stays).
 
     Args:
         x: (n, width) labelled features, y: (n,) their classes; unlabelled: (N, width).

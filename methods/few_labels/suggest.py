@@ -2,12 +2,12 @@
 
 TypiClust, while labels are few: Guy Hacohen, Avihu Dekel, Daphna Weinshall: "Active Learning on a Budget: Opposite Strategies
 Suit High and Low Budgets", 2022, arXiv:2202.02794. Features are clustered into as many clusters as there will be labels; of the
-largest clusters without a label each gives its most typical picture.
+largest clusters without a label each gives its most typical picture. The smallest, which outliers make, come last.
 
     typicality(x) = 1 / (mean distance of x to its 20 nearest in the cluster)
 
-With 10, 20 and 50 labels from 1,000 pictures of CIFAR-10, features of EfficientNet-Lite0 and prototypes, 44, 49 and 54 % of
-other pictures were right, and 32, 39 and 49 % where the labels were drawn at random (means of ten draws).
+With 10, 20 and 50 labels from 1,000 pictures of CIFAR-10, features of EfficientNet-Lite0 and prototypes, 42, 51 and 57 % of
+other pictures were right, and 32, 40 and 51 % where the labels were drawn at random (means of ten draws).
 
 Margin, later: the pictures whose two most probable classes are nearest to each other (Scheffer et al. 2001).
 """
@@ -16,6 +16,7 @@ import numpy as np
 from methods.transfer.linear import unit
 
 NEAREST = 20
+SMALL = 5  # pictures of a cluster that comes last; of few pictures half of what clusters have in the mean
 MOST_CLUSTERS = 500
 POOL = 4000  # pictures that are clustered; of more, so many at random
 FEW = 20  # labels of each class, in the mean, from which on margins are used; with 5 and 10 they were no better than chance
@@ -38,12 +39,13 @@ def typiclust(x: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) ->
     chosen: list[int] = []
     clusters = min(len(labelled) + count, MOST_CLUSTERS, len(np.unique(z, axis=0)))
     cluster = KMeans(clusters, n_init=1, random_state=seed).fit_predict(z)
+    small = np.bincount(cluster, minlength=clusters) <= min(SMALL, len(z) / clusters / 2)
     while len(chosen) < min(count, len(pool)):
         covered = known.copy()
         covered[chosen] = True
         labels, sizes = (np.bincount(cluster, weights=covered, minlength=clusters),
                          np.bincount(cluster[~covered], minlength=clusters))
-        k = min(np.flatnonzero(sizes), key=lambda k: (labels[k], -sizes[k]))
+        k = min(np.flatnonzero(sizes), key=lambda k: (small[k], labels[k], -sizes[k]))
         members = np.flatnonzero((cluster == k) & ~covered)
         chosen.append(int(members[np.argmax(typicality(z[members]))]))
     return pool[chosen]

@@ -84,7 +84,8 @@ def table(name: str, classify: Classify, embeddings: Any, test: Characters, run:
     pixels = [c.reshape(len(c), -1) for c in test.images]
     columns = {name: (classify, embeddings, run.episodes),
                "nearest prototype of pixels": (nearest_prototype, pixels, min(run.episodes, 200))}
-    print(f"\naccuracy on new classes, mean of {run.episodes} episodes with 95 % confidence interval")
+    few = f" (pixels: {columns['nearest prototype of pixels'][2]})" if run.episodes > 200 else ""
+    print(f"\naccuracy on new classes, mean of {run.episodes} episodes{few} with 95 % confidence interval")
     print(" " * 28 + "".join(f"{heading:>30}" for heading in columns))
     results, sizes = {}, [len(c) for c in test.images]
 

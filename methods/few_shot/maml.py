@@ -8,7 +8,7 @@ Antoniou et al.: "How to train your MAML", 2018, arXiv:1810.09502.
 Learn parameters from which a few gradient steps on a task's few examples (S) solve the task (Q).
 
     theta'_0 = theta,  theta'_{j+1} = theta'_j - alpha * grad L_S(theta'_j)      (inner loop, one for each task)
-    minimise over theta:  sum over tasks of L_Q(theta'_J)                        (through the inner gradients: second order)
+    minimise over theta:  mean over tasks of L_Q(theta'_J)                        (through the inner gradients: second order)
 
 First-order MAML treats the inner gradient as a constant; Meta-SGD minimises over alpha as well.
 

@@ -99,8 +99,9 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
     if size < patch or rows <= config.nearest:
         raise SystemExit(f"--patch {patch} --stride {stride} --nearest {config.nearest}: images of {size} pixels have "
                          f"{max(rows, 0)} rows of patches, and more than --nearest are needed")
-    if config.farthest < config.nearest:
-        raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more")
+    if not config.nearest <= config.farthest < rows:
+        raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more, and less than the {rows} rows of "
+                         f"patches that images of {size} pixels have")
     return Architecture(f"{__name__}.PatchEncoder", in_channels=channels, patch=patch, stride=stride, width=config.features)
 
 
@@ -147,7 +148,7 @@ class CPC(SelfSupervisedMethod):
 
     def __init__(self, config: Config, encoder: PatchEncoder, task: Task):
         rows = rows_of(task.size, encoder.patch, encoder.stride)
-        self.ahead = range(config.nearest, min(config.farthest, rows - 1) + 1)
+        self.ahead = range(config.nearest, config.farthest + 1)
         layers = min(3, rows - self.ahead[0])  # more would see no further than the first row
         heads = Contexts(config.sides, config.features, config.context, len(self.ahead), layers)
         super().__init__(config, encoder, heads, task)

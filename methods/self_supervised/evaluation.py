@@ -63,7 +63,7 @@ class Tuning:
     batch: int = 50  # pictures in a step
     augment: bool = True  # pictures are shifted at random
     flip: bool = False  # those are mirrored, too
-    keep_statistics: bool = False  # of batch norm, which then stays in evaluation mode
+    keep_statistics: bool = False  # of batch norm: the network stays in evaluation mode, without dropout
     seed: int = 0
 
 

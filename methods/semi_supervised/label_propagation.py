@@ -15,7 +15,7 @@ import numpy as np
 from methods.training.images import Images, scaled
 from methods.training.settings import setting
 
-ROW = "none", "none", "spread over a graph"
+ROW = "none", "none", "spread over a graph, test images in it"
 
 
 @dataclass

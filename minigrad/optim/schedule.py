@@ -1,4 +1,5 @@
-"""Schedules: functions from the number of a step to the learning rate."""
+"""Schedules: functions from the number of a step to the learning rate, which can be pickled."""
+import functools
 import math
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ def step_decay(base: float, every: int, factor: float = 0.5) -> Callable[[int], 
     """
     for value, name, least in ((base, "base", 0), (factor, "factor", 0), (every, "every", 1)):
         number(value, f"step_decay: {name}", least=least)
-    return lambda step: base * factor ** (number(step, "step_decay: step") // every)
+    return functools.partial(_stepped, base, every, factor)
 
 
 def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -> Callable[[int], float]:
@@ -29,12 +30,16 @@ def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -
     """
     for value, name in ((base, "base"), (total, "total"), (warmup, "warmup"), (final, "final")):
         number(value, f"cosine_decay: {name}")
+    return functools.partial(_cosine, base, total, warmup, final)
 
-    def rate(step):
-        number(step, "cosine_decay: step")
-        if step < warmup:
-            return base * (step + 1) / warmup
-        progress = 1 if step >= total else (step - warmup) / (total - warmup)
-        return final + (base - final) * (1 + math.cos(math.pi * progress)) / 2
 
-    return rate
+def _stepped(base, every, factor, step):
+    return base * factor ** (number(step, "step_decay: step") // every)
+
+
+def _cosine(base, total, warmup, final, step):
+    number(step, "cosine_decay: step")
+    if step < warmup:
+        return base * (step + 1) / warmup
+    progress = 1 if step >= total else (step - warmup) / (total - warmup)
+    return final + (base - final) * (1 + math.cos(math.pi * progress)) / 2

@@ -269,6 +269,30 @@ def test_few_images_are_cut_for_all_threads(monkeypatch, images, groups, stride)
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 3), st.sampled_from([(1, 1, 5), (1, 3, 40), (1, 16, 16), (2, 8, 9)]), st.integers(1, 6), st.integers(1, 3),
+       st.integers(0, 3), st.integers(1, 3), st.integers(0, 30), st.sampled_from(LAYOUTS))
+def test_few_sequences(n, channels, kernel, stride, padding, dilation, more, layout):
+    groups, c, o = channels
+    rng, length = np.random.default_rng(0), max(1, dilation * (kernel - 1) + 1 - 2 * padding) + more
+    x, w = rng.standard_normal((n, groups * c, 1, length)), rng.standard_normal((groups * o, c, 1, kernel))
+    with threads_of(4):
+        check(x, w, dict(stride=(1, stride), padding=(0, padding), dilation=(1, dilation), groups=groups), np.float32, layout)
+
+
+@pytest.mark.skipif(native.kernel("correlate") is None, reason="no C compiler")
+def test_one_sequence_is_cut_for_all_threads(monkeypatch):
+    monkeypatch.setattr(conv_direct, "PART_SIZE", 1)
+    x, w, cut = np.ones((1, 16, 1, 40), np.float32), np.ones((16, 16, 1, 3), np.float32), []
+    block = conv_direct._block
+    monkeypatch.setattr(conv_direct, "_block", lambda y, *rest: cut.append(-(-y.shape[1] // block(y, *rest)[1])) or block(y, *rest))
+    with threads_of(4):
+        y = conv2d(x, w)
+        conv2d_input_grad(y, w, x.shape)
+        conv2d_weight_grad(y, x, w.shape)
+    assert cut == [4, 4, 4]
+
+
 def test_channels_last_input_is_not_copied():
     x = layouts(np.random.default_rng(0).standard_normal((2, 8, 5, 5)), "channels last")
     w = np.eye(8)[:, :, None, None]

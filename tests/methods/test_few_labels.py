@@ -308,6 +308,13 @@ def test_suggestions_cover_what_no_label_covers_first():
     assert sorted(suggest.typiclust(x[:4], labelled, 20)) == [0, 1, 2, 3]
 
 
+def test_outliers_are_suggested_last():
+    rng = np.random.default_rng(0)
+    crowd = np.repeat(30 * np.eye(10), 40, 0) + rng.normal(size=(400, 10))
+    x = np.concatenate([crowd, 60 * rng.normal(size=(12, 10))])  # each alone
+    assert (suggest.typiclust(x, x[:0], 40) < 400).all()
+
+
 def test_copies_of_labelled_pictures_are_no_clusters_of_their_own():
     x, _ = clouds(1, 2, 4)
     with warnings.catch_warnings():

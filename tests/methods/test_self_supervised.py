@@ -587,6 +587,11 @@ def test_the_run_of_dino_holds_the_teachers_encoder(tmp_path):
     assert any((value != state["net"][name]).any() for name, value in loaded.state_dict().items())
 
 
+def test_the_ablation_without_sharpening_never_sharpens():
+    name, changed = compare_self_supervised.ABLATIONS["dino, no sharpening"]
+    assert {made(name, **changed).tau_t(step) for step in range(20)} == {1.0}
+
+
 def test_dino_warms_the_teacher_up_raises_the_decay_and_clips():
     method = made("dino", local_views=0, tau_t=0.04, tau_t_last=0.07, tau_t_warmup=0.3, decay_rise=10.0, clip=3.0)
     assert [method.tau_t(step) for step in (0, 1, 3, 9)] == pytest.approx([0.04, 0.05, 0.07, 0.07])
@@ -760,7 +765,7 @@ def folder_of_pictures(tmp_path, count=3):
     ("mae", dict(ratio=1e-12), "of 16 patches none is hidden"),
     ("mae", dict(patch=1), "--patch 1: a patch of one number"), ("mae", dict(patch=3), "--patch 3"),
     ("mae", dict(embed=6), "--embed 6"), ("cpc_images", dict(patch=8), "--patch 8"), ("byol", dict(pictures=1), "--pictures 1"),
-    ("cpc_images", dict(nearest=5), "--nearest 5")])
+    ("cpc_images", dict(nearest=5), "--nearest 5"), ("cpc_images", dict(farthest=3), "--farthest 3")])
 def test_settings_that_do_not_suit_the_pictures_are_one_line(tmp_path, name, changes, said):
     run = tiny(name, tmp_path / "run")
     if "size" in changes:  # of pictures of one's own

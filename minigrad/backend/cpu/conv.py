@@ -51,6 +51,10 @@ class Geometry(NamedTuple):
         s, p, d, k = self.stride[axis], self.padding[axis], self.dilation[axis], self.kernel[axis]
         return start * s - p, (stop - 1) * s - p + d * (k - 1) + 1
 
+    def transposed(self):
+        """The same with vertical and horizontal exchanged."""
+        return Geometry(*(pair[::-1] for pair in self[:4]), self.groups)
+
     def mirrored_padding(self):
         """The padding of the convolution that is the input gradient where the stride is 1; it may be negative."""
         return tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel, self.padding))

@@ -31,16 +31,22 @@ IMAGES, WINDOW, BLOCK, JOB, FILTERS = (struct("conv.h", name) for name in ("Imag
 
 def forward(x, w, g, y):
     """Fill y (N, Ho, Wo, O), contiguous, with the convolution of x (N, H, W, C) and w (O, C/G, kh, kw)."""
+    if _few_rows(x, y, g):
+        x, y, w, g = _upright(x), _upright(y), w.swapaxes(2, 3), g.transposed()
     _run(forward_plan(x, w, g, y), x, w, y, zeros=True)
 
 
 def input_grad(gy, w, g, gx):
     """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O); dilation 1 where the stride is not."""
+    if _few_rows(gx, gy, g):
+        gy, gx, w, g = _upright(gy), _upright(gx), w.swapaxes(2, 3), g.transposed()
     _run(input_grad_plan(gy, w, g, gx), gy, w, gx, zeros=False)
 
 
 def weight_grad(gy, x, w_shape, g):
     """The gradient (O, C/G, kh, kw) in the filters for gy (N, Ho, Wo, O)."""
+    if _few_rows(x, gy, g):
+        gy, x, g = _upright(gy), _upright(x), g.transposed()
     (o, c, kh, kw), groups = w_shape, g.groups
     threads, filters = get_num_threads(), (kh, kw, c, groups, _rounded(o // groups))
     shared = groups >= threads or x.size < math.prod(w_shape)  # threads share the sums, or each has its own
@@ -53,6 +59,16 @@ def weight_grad(gy, x, w_shape, g):
     gw = empty(w_shape, np.float32)
     kernel("unpack")(sums, len(sums), gw, groups, o // groups, _rounded(o // groups), c, kh * kw)
     return gw
+
+
+def _few_rows(x, y, g):
+    """Whether images are single rows (sequences), so few that threads, which share images and rows, would have nothing to do."""
+    return x.shape[1] == y.shape[1] == g.kernel[0] == 1 and g.padding[0] == 0 and len(x) * g.groups < get_num_threads()
+
+
+def _upright(images):
+    """The same memory as columns: (N, 1, W, C) to (N, W, 1, C)."""
+    return images.swapaxes(1, 2)
 
 
 def images_and_job(y, x, g):
