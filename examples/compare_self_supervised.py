@@ -32,7 +32,8 @@ ROWS = {name: (name, {}) for name in METHODS} | {
 ABLATIONS = {
     "simclr, crop alone": ("simclr", dict(colour=False)), "simclr, colour alone": ("simclr", dict(crop=False)),
     "byol, no predictor": ("byol", dict(predictor=False)), "dino, no centring": ("dino", dict(centre=1.0)),
-    "dino, no sharpening": ("dino", dict(tau_t=1.0, tau_t_last=1.0)), "exemplar, shifts alone": ("exemplar", dict(shifts_alone=True))}
+    "dino, no sharpening": ("dino", dict(tau_t=1.0, tau_t_last=1.0)),
+    "exemplar, shifts alone": ("exemplar", dict(shifts_alone=True))}
 RANDOM = {"random weights": "simclr", "random weights, mae": "mae", "random weights, cpc_images": "cpc_images"}
 REFERENCES = *RANDOM, "pixels"
 OTHERS = dict(seeds=0, only=(), ablations=False)  # settings that say which runs there are, and so nothing of one of them

@@ -12,7 +12,7 @@ import numpy as np
 
 from .backend import add as plus, is_array, xp
 from .recording import observed, recording, state
-from .primitive import Node, add, cast, output, sum_to
+from .primitive import Node, add, cast, copy, output, sum_to
 from .tensor import Tensor, as_tensor, asarray, flag, wrap
 from .versions import check_unchanged, last_change
 
@@ -206,11 +206,12 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
             if leaf.grad is not None:
                 with recording(create_graph):
                     leaf.grad = add(leaf.grad, cotangent)
-            elif create_graph:
-                leaf.grad = cotangent
-            else:  # a gradient must not share memory with anything else: its owner may change it in place
-                leaf.grad = wrap(array if id(array) not in taken and _is_alone(array) else array.copy())
-                taken.add(id(array))
+                continue
+            if id(array) in taken or not _is_alone(array):  # a gradient's owner may change it in place, so its memory is its own
+                with recording(create_graph):
+                    cotangent = copy(cotangent)
+            taken.add(id(array))
+            leaf.grad = cotangent if create_graph else wrap(cotangent._array)
 
 
 Tensor.backward = backward

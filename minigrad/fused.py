@@ -1,11 +1,14 @@
 """Fused operations: faster spellings of compositions of primitives."""
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from . import backend
 from .backward import gradients_of
 from .recording import caller, recording, state
 from .primitive import Node, Primitive, cast, identity
-from .tensor import Tensor, wrap
+from .tensor import Tensor, as_tensor, wrap
 
 
 class Fused(Primitive):
@@ -119,6 +122,20 @@ def _in_float32(operation, inputs, settings):
 def upcast(x):
     """A Tensor, numbers of 16 bits as float32."""
     return x.astype(np.float32) if backend.is_half(x.dtype) else x
+
+
+def halves_in_float32(function: Callable) -> Callable:
+    """Decorator: arrays and Tensors of 16 bits among the arguments are computed with as float32, the result rounded once."""
+    @functools.wraps(function)
+    def _called(*inputs, **settings):  # errors do not name it
+        arrays = [v for v in (*inputs, *settings.values()) if isinstance(v, Tensor) or backend.is_array(v)]
+        if not any([backend.is_half(v.dtype) for v in arrays]):
+            return function(*inputs, **settings)
+        wide = {id(v): upcast(as_tensor(v)) for v in arrays}
+        y = function(*[wide.get(id(v), v) for v in inputs], **{name: wide.get(id(v), v) for name, v in settings.items()})
+        return y.astype(backend.result_type(*[v.dtype for v in arrays if backend.is_float(v.dtype)]))
+
+    return _called
 
 
 def rounded_like(y, x):

@@ -21,6 +21,13 @@ def _safetensors():
     return safetensors
 
 
+def _on_host(name, array):
+    try:
+        return np.asarray(to_device(array, "cpu"), order="C")
+    except (TypeError, ValueError) as error:  # as of a Parameter, whose gradient would be lost
+        raise TypeError(f"save: '{name}': {error}") from None
+
+
 def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) -> None:
     """Writes named arrays, and `facts` beside them, to `path`.
 
@@ -49,7 +56,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         text = json.dumps(facts)
     except (TypeError, ValueError) as error:
         raise TypeError(f"save: facts must be what JSON can hold: {error}") from None
-    on_host = {name: np.asarray(to_device(array, "cpu"), order="C") for name, array in arrays.items()}
+    on_host = {name: _on_host(name, array) for name, array in arrays.items()}
     for name, array in on_host.items():
         if np.ma.is_masked(arrays[name]):
             raise TypeError(f"save: '{name}' has masked elements; give them a value with .filled(value)")

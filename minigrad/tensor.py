@@ -35,7 +35,7 @@ class Tensor:
 
     Raises:
         TypeError: the input is not numeric or has masked elements, an integer or bool Tensor was asked to require a gradient, or
-            `requires_grad` is no bool.
+            `requires_grad` is no bool; OverflowError, ValueError: `dtype` holds only whole numbers, and not those of a list.
     """
 
     __slots__ = ("_array", "_node", "_requires_grad", "grad", "__weakref__")
@@ -45,9 +45,10 @@ class Tensor:
                  device: str | None = None):
         if isinstance(array, Tensor):
             array = array._array
-        array = _real(_plain(array)) if backend.is_array(array) else _from_sequence(array)
+        dtype = None if dtype is None else backend.as_dtype(dtype)
+        array = _real(_plain(array)) if backend.is_array(array) else _from_sequence(array, dtype)
         if dtype is not None:
-            array = _real(array.astype(backend.as_dtype(dtype), copy=False))
+            array = _real(array.astype(dtype, copy=False))
         if device is not None:
             array = backend.to_device(array, device)
         self._array = array
@@ -352,15 +353,23 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor((backend.cupy() if on_gpu else np).from_dlpack(source))
 
 
-def _from_sequence(values):
-    """Nested lists of numbers as an array. Object arrays mean ragged lists or things that are not numbers."""
+def _from_sequence(values, dtype=None):
+    """Nested lists of numbers as an array, which is to have this dtype; object arrays mean ragged lists or other things.
+
+    Raises:
+        TypeError: they are no numbers; OverflowError, ValueError: a dtype of whole numbers does not hold them.
+    """
     if hasattr(values, "__cuda_array_interface__"):
         return backend.cupy().asarray(values)
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: {error}") from None
-    return _real(array, f"cannot make a Tensor of {type(values).__name__}: ")
+    array = _real(array, f"cannot make a Tensor of {type(values).__name__}: ")
+    if dtype is not None and dtype.kind in "iu" and array.dtype.kind in "iuf" and array.size:
+        for number in (array.min(), array.max()):  # NaN is either
+            held("Tensor", number, dtype)
+    return array
 
 
 def _real(array, message=""):

@@ -3,6 +3,7 @@
 Transforms take their arguments and return gradients as trees. `None` is an empty tree, and a dict's items
 are visited in its own order.
 """
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,9 @@ def _flatten(tree, leaves):
     if tree is None:
         return lambda new: None
     if isinstance(tree, dict):
-        keys, kind = list(tree), dict if hasattr(tree, "default_factory") else type(tree)
+        keys, like = list(tree), {} if hasattr(tree, "default_factory") else tree
         parts = [_flatten(tree[key], leaves) for key in keys]
-        return lambda new: kind((key, part(new)) for key, part in zip(keys, parts))
+        return lambda new: _with_items(like, [(key, part(new)) for key, part in zip(keys, parts)])
     if isinstance(tree, (list, tuple)):
         kind = type(tree)
         parts = [_flatten(item, leaves) for item in tree]
@@ -33,6 +34,14 @@ def _flatten(tree, leaves):
         return lambda new: kind([part(new) for part in parts])
     leaves.append(tree)
     return next
+
+
+def _with_items(like, pairs):
+    """A dict of the kind of `like`, which may be made in its own way, with these items."""
+    made = copy.copy(like)
+    for key, value in pairs:
+        made[key] = value
+    return made
 
 
 def leaves(tree: Any) -> list:

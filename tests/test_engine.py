@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from minigrad import optim
 
 POINTWISE = {
     "exp": mg.exp, "log": lambda x: mg.log(x * x + 1), "sqrt": lambda x: mg.sqrt(x * x + 1), "tanh": mg.tanh, "sin": mg.sin,
@@ -389,3 +390,31 @@ def test_a_path_that_returns_a_gradient_of_another_shape_is_named(monkeypatch):
     x = mg.Tensor(np.ones(3), requires_grad=True)
     with pytest.raises(RuntimeError, match=r"'double_for_test' returned shape \(\)"):
         Fused("double_for_test", lambda x: 2 * x)(x).sum().backward()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_share_no_memory(create_graph):
+    x, y, z = (mg.Tensor([3.0, 4.0], requires_grad=True) for _ in range(3))
+    g = mg.Tensor([1.0, 2.0])
+    (x + y + z).backward(g, create_graph=create_graph)
+    arrays = [x.grad.data, y.grad.data, z.grad.data, g.data]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+    x.grad = None
+    x.sum().backward(create_graph=create_graph)  # the gradient is a number broadcast
+    optim.clip_grad_norm_([x], 0.5)
+    np.testing.assert_allclose(x.grad.numpy(), np.sqrt([0.125, 0.125]))
+
+
+def test_a_copied_gradient_can_be_differentiated():
+    x, y = (mg.Tensor([3.0], requires_grad=True) for _ in range(2))
+    ((x + y) ** 3).sum().backward(create_graph=True)
+    assert mg.grad(y.grad.sum(), x).item() == 36
+
+
+@pytest.mark.parametrize("values, dtype, error", [
+    ([300], "int8", OverflowError), (-1, "uint8", OverflowError), ([1, [2**40][0]], np.int32, OverflowError),
+    ([0.0, np.nan], int, ValueError), (np.inf, int, OverflowError), (np.float32(np.nan), "int64", ValueError)])
+def test_numbers_that_a_dtype_does_not_hold_are_refused(values, dtype, error):
+    with pytest.raises(error, match="Tensor: u?int.* holds no"):
+        mg.Tensor(values, dtype=dtype)
+    assert mg.Tensor([127, -128, 2.7], dtype="int8").tolist() == [127, -128, 2]

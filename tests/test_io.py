@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from minigrad import data, io
+from minigrad import data, io, nn
 from minigrad.backend import files
 from minigrad.data.files import cached
 
@@ -173,3 +173,10 @@ def test_without_safetensors_the_library_is_named(tmp_path, monkeypatch):
     for call in (lambda: io.load(tmp_path / "c"), lambda: io.save(tmp_path / "c", ARRAYS)):
         with pytest.raises(ImportError, match="library safetensors"):
             call()
+
+
+def test_what_is_no_array_is_named(tmp_path):
+    for value in (nn.Linear(2, 3).weight, [[1, 2], [3]]):
+        with pytest.raises(TypeError, match="save: 'net.weight': "):
+            io.save(tmp_path / "net.safetensors", {"net.weight": value})
+    assert not list(tmp_path.iterdir())

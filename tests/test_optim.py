@@ -434,7 +434,7 @@ def test_the_state_of_groups():
     stepped(old, 3)
     old.lr = 0.05
     numbers = {k: float(v) for k, v in old.state_dict().items() if not v.shape}
-    assert numbers == {"steps": 3, "lr": 0.05, "lr.1": 0.2, "steps.2": 0}
+    assert numbers == {"steps": 3, "lr": 0.05, "lr.1": 0.2, "steps.2": 0, "size.0": 1, "size.1": 2}
     new = make([nn.Parameter(p.numpy().copy()) for p in old.params])
     new.load_state_dict(old.state_dict())
     assert contents(new) == contents(old) and [g["lr"] for g in new.param_groups] == [0.05, 0.2]
@@ -588,7 +588,8 @@ def test_an_optimiser_of_ones_own():
     p.grad, q.grad = mg.Tensor(np.array([4.0, -2])), mg.Tensor(np.array([4.0, -2, 1]))
     optimizer.step()
     assert p.tolist() == [-1, 2] and q.tolist() == [1.5, 2.5, 1.5]
-    assert contents(optimizer) == {"last.0": [1, -1], "last.1": [1, -1, 1], "steps": 1, "lr": 0.5}
+    assert contents(optimizer) == {"last.0": [1, -1], "last.1": [1, -1, 1], "steps": 1, "lr": 0.5, "size.0": 1,
+                                   "size.1": 1}
 
 
 def test_momentum_that_comes_later():
@@ -794,3 +795,35 @@ def test_a_loss_scaler_with_a_shorter_interval_than_the_loaded_state_grows():
     parameter.grad = mg.Tensor(np.ones(2, np.float32))
     scaler.step(optim.SGD([parameter], 0.1))
     assert scaler.scale == 16 and scaler.good == 0
+
+
+def test_a_state_of_other_groups_is_refused_and_changes_nothing():
+    first, second = nn.Parameter(np.ones(2, np.float32)), nn.Parameter(np.ones(3, np.float32))
+
+    def made(*groups):
+        return optim.SGD([{"params": group, "lr": 0.1 / (k + 1)} for k, group in enumerate(groups)], 0.01, momentum=0.9)
+
+    together, apart, alone = optim.SGD([first, second], 0.01, momentum=0.9), made([first], [second]), made([first, second])
+    for optimizer, other in ((apart, together), (together, apart), (made([first, second], []), apart)):
+        before = [group["lr"] for group in optimizer.param_groups]
+        with pytest.raises((ValueError, KeyError), match="SGD.load_state_dict: the state is"):
+            optimizer.load_state_dict(other.state_dict())
+        assert [group["lr"] for group in optimizer.param_groups] == before
+    apart.param_groups[1]["lr"] = 0.7
+    again = made([first], [second])
+    again.load_state_dict(apart.state_dict())
+    assert [group["lr"] for group in again.param_groups] == [0.1, 0.7]
+    alone.load_state_dict(together.state_dict())
+
+
+def test_an_average_of_other_arrays_is_refused():
+    for change in (lambda net: setattr(net, "bias", nn.Parameter(np.ones(1, np.float32))), lambda net: delattr(net, "bias"),
+                   lambda net: setattr(net, "more", nn.Parameter(np.ones(1, np.float32)))):
+        net = nn.Linear(3, 2)
+        ema = optim.EMA(net, 0.5)
+        change(net)
+        before = ema.state_dict()
+        with pytest.raises(ValueError, match="EMA.update: .*(bias|more)"):
+            ema.update()
+        for name, value in ema.state_dict().items():
+            np.testing.assert_array_equal(value, before[name])

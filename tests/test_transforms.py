@@ -655,3 +655,17 @@ def test_checkpoint_of_a_function_that_closes_over_its_argument():
                 second = mg.grad(sum((d * d).sum() for d in first), [v, x, w], retain_graph=True)
                 results.append([d.tolist() for d in first + second])
             np.testing.assert_allclose(*results)
+
+
+def test_dicts_that_are_made_in_a_way_of_their_own_are_trees():
+    class Named(dict):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+    named = Named("n")
+    named["a"] = 3.0
+    for tree in (collections.Counter(a=3.0), named, collections.OrderedDict(a=3.0)):
+        value, gradient = mg.value_and_grad(lambda p: p["a"] ** 2 + 1)(tree)
+        assert value.item() == 10 and type(gradient) is type(tree) and gradient["a"].item() == 6 and tree["a"] == 3
+    assert mg.grad(lambda p: p["a"] ** 2)(named).name == "n"

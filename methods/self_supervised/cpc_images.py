@@ -100,8 +100,8 @@ def architecture(config: Config, channels: int, size: int) -> Architecture:
         raise SystemExit(f"--patch {patch} --stride {stride} --nearest {config.nearest}: images of {size} pixels have "
                          f"{max(rows, 0)} rows of patches, and more than --nearest are needed")
     if not config.nearest <= config.farthest < rows:
-        raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more, and less than the {rows} rows of "
-                         f"patches that images of {size} pixels have")
+        raise SystemExit(f"--farthest {config.farthest}: choose --nearest, {config.nearest}, or more, and less than the {rows} "
+                         f"rows of patches that images of {size} pixels have")
     return Architecture(f"{__name__}.PatchEncoder", in_channels=channels, patch=patch, stride=stride, width=config.features)
 
 

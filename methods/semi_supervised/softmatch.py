@@ -9,8 +9,8 @@ prediction is less confident than the average one.
     lambda_b = exp(-min(max a_b - mu, 0)^2 / (2 sigma^2 / n^2))
     L = 1/B sum over b of CE(f(weak(x_b)), y_b) + lambda_u 1/(mu B) sum over b of lambda_b CE(f(strong(u_b)), argmax q_b)
 
-q~ is the running mean of q, uniform at first; mu and sigma^2 are those of the mean and the variance of max a over a batch. The alignment decides
-the weight alone.
+q~ is the running mean of q, uniform at first; mu and sigma^2 are those of the mean and the variance of max a over a batch. The
+alignment decides the weight alone.
 """
 from dataclasses import dataclass
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ops.geometry import real, whole
+from ..ops.geometry import constant, whole
 from ..tensor import flag
 
 Value = np.ndarray | float  # one for each image, or one for all
@@ -97,10 +97,10 @@ def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None
     """Images (N, C, H, W), each shifted by up to an eighth of the width (or `pixels`), with `flip` mirrored at random, and
     with normal noise of the standard deviation `noise`."""
     pixels = max(1, images.shape[-1] // 8) if pixels is None else whole("weak", "pixels", pixels, 0)
-    images = translate(images, rng, pixels, real("weak", "fill", fill))
+    images = translate(images, rng, pixels, constant("weak", "fill", fill))
     if flag("weak", "flip", flip):
         images = random_flip(images, rng)
-    return gaussian_noise(images, rng, noise) if (noise := real("weak", "noise", noise, 0)) else images
+    return gaussian_noise(images, rng, noise) if (noise := constant("weak", "noise", noise, 0)) else images
 
 
 # -- strong augmentation: each operation on (n, C, H, W) in [0, 1], with a value for each image ----------------------

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..ops.geometry import one_of, pair, real, several, whole
+from ..ops.geometry import constant, one_of, pair, several, whole
 from ..ops.resample import smooth_weights
 from ..tensor import flag
 from . import augment
@@ -46,16 +46,12 @@ def _checked(of, images, *generator):
     return x.astype(np.float32, copy=False)
 
 
-def _number(of, name, value, low=-math.inf, high=math.inf):
-    return float(real(of, name, value, low, high))
-
-
 def _range(of, name, value, low, high=math.inf):
     """Two numbers in order, from low to high."""
     ends = several(value) or ()
     if len(ends) != 2:
         raise ValueError(f"{of}: {name} must be a pair of numbers (least, most), not {value!r}")
-    least, most = (_number(of, name, v, low, high) for v in ends)
+    least, most = (constant(of, name, v, low, high) for v in ends)
     if least > most:
         raise ValueError(f"{of}: {name} must be a pair (least, most), not {value!r}")
     return least, most
@@ -177,7 +173,7 @@ def random_resized_crop(images: np.ndarray, rng: np.random.Generator, size: int 
 def horizontal_flip(images: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
     """Each image (N, C, H, W) mirrored, left for right, with probability p. ValueError if p is not between 0 and 1."""
     of = "horizontal_flip"
-    return augment.random_flip(_checked(of, images, rng), rng, _number(of, "p", p, 0, 1))
+    return augment.random_flip(_checked(of, images, rng), rng, constant(of, "p", p, 0, 1))
 
 
 # -- colours -----------------------------------------------------------------------------------------------------------
@@ -203,10 +199,10 @@ def colour_jitter(images: np.ndarray, rng: np.random.Generator, brightness: floa
     """
     of = "colour_jitter"
     x = _checked(of, images, rng)
-    strengths = [_number(of, name, v, 0, STRONGEST) for name, v in (("brightness", brightness), ("contrast", contrast),
+    strengths = [constant(of, name, v, 0, STRONGEST) for name, v in (("brightness", brightness), ("contrast", contrast),
                                                                       ("saturation", saturation))]
-    hue = _number(of, "hue", hue, 0, 0.5)
-    chosen = rng.random(len(x)) < _number(of, "p", p, 0, 1)
+    hue = constant(of, "hue", hue, 0, 0.5)
+    chosen = rng.random(len(x)) < constant(of, "p", p, 0, 1)
     values = [rng.uniform(max(0.0, 1 - s), 1 + s, len(x)) for s in strengths] + [rng.uniform(-hue, hue, len(x))]
     order = rng.permuted(np.tile(np.arange(4), (len(x), 1)), axis=1)  # of the operations, a row for each image
     operations = (augment.brightness, augment.contrast, augment.colour, augment.hue)[:4 if x.shape[1] == 3 else 2]
@@ -223,7 +219,7 @@ def random_greyscale(images: np.ndarray, rng: np.random.Generator, p: float = 0.
     """Each image (N, C, H, W), with probability p, as its luminance. ValueError if p is not between 0 and 1."""
     of = "random_greyscale"
     x = _checked(of, images, rng)
-    return _to_some(x, rng, _number(of, "p", p, 0, 1), augment.greyscale)
+    return _to_some(x, rng, constant(of, "p", p, 0, 1), augment.greyscale)
 
 
 def gaussian_blur(images: np.ndarray, rng: np.random.Generator, p: float = 0.5, sigma: Range = (0.1, 2.0)) -> np.ndarray:
@@ -243,7 +239,7 @@ def gaussian_blur(images: np.ndarray, rng: np.random.Generator, p: float = 0.5, 
         ValueError: an argument is not as above.
     """
     of = "gaussian_blur"
-    x, p = _checked(of, images, rng), _number(of, "p", p, 0, 1)
+    x, p = _checked(of, images, rng), constant(of, "p", p, 0, 1)
     radius = max(1, min(x.shape[2:]) // 10 // 2)
     widths = rng.uniform(*_positive(of, "sigma", sigma), len(x))
     return _to_some(x, rng, p, lambda some, s: augment.blur(some, s, radius), widths)
@@ -253,8 +249,8 @@ def random_solarize(images: np.ndarray, rng: np.random.Generator, p: float = 0.2
     """Each image (N, C, H, W), with probability p, inverted where it is not below the threshold. ValueError if p or the
     threshold is not between 0 and 1."""
     of = "random_solarize"
-    x, p = _checked(of, images, rng), _number(of, "p", p, 0, 1)
-    threshold = _number(of, "threshold", threshold, 0, 1)
+    x, p = _checked(of, images, rng), constant(of, "p", p, 0, 1)
+    threshold = constant(of, "threshold", threshold, 0, 1)
     return _to_some(x, rng, p, lambda some: augment.solarize(some, threshold))
 
 
@@ -305,13 +301,13 @@ class View:
                 "crop": None if self.crop is None else _positive("View", "crop", self.crop, 1),
                 "sigma": _positive("View", "sigma", self.sigma)}
         for name in ("flip", "jitter_p", "greyscale", "blur", "solarize"):
-            kept[name] = _number("View", name, getattr(self, name), 0, 1)
+            kept[name] = constant("View", name, getattr(self, name), 0, 1)
         one_of("View", "interpolation", self.interpolation, ("bilinear", "bicubic"))
         strengths = several(self.jitter) or ()
         if len(strengths) != 4:
             raise ValueError("View: jitter must be four strengths (brightness, contrast, saturation, hue), "
                              f"not {self.jitter!r}")
-        kept["jitter"] = tuple(_number("View", "jitter", v, 0, most) for v, most in zip(strengths, (STRONGEST,) * 3 + (0.5,)))
+        kept["jitter"] = tuple(constant("View", "jitter", v, 0, most) for v, most in zip(strengths, (STRONGEST,) * 3 + (0.5,)))
         for name, value in kept.items():  # plain numbers, whatever was given
             object.__setattr__(self, name, value)
 
@@ -366,7 +362,7 @@ def simclr(size: int, strength: float = 0.5, blur: bool = False, *, flip: bool =
         flip: off for letters and digits, which must not be mirrored.
         crop, colour: off to do without random crops, or without jitter and greyscale.
     """
-    strength = _number("simclr", "strength", strength, 0, 2.5)
+    strength = constant("simclr", "strength", strength, 0, 2.5)
     jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     view = _view("simclr", size, jitter, flip, crop, colour, blur=0.5 * flag("simclr", "blur", blur))
     return view, view
@@ -400,7 +396,7 @@ def dino(size: int, local_size: int | None = None, local_views: int = 8, *, scal
         scale: the area that parts local crops (from 0.05 on) from global ones (up to 1).
         blur, flip, crop, colour: as of `byol`.
     """
-    scale, blur = _number("dino", "scale", scale, 0.05, 1), flag("dino", "blur", blur)
+    scale, blur = constant("dino", "scale", scale, 0.05, 1), flag("dino", "blur", blur)
     whole("dino", "size", size, 1)
     local_size = max(1, round(3 * size / 7)) if local_size is None else local_size
     kinds = [(size, (scale, 1.0), 1.0, 0.0), (size, (scale, 1.0), 0.1, 0.2)]
@@ -415,7 +411,7 @@ def mae(size: int, *, area: float = 0.2, flip: bool = True, crop: bool = True) -
         area: the least part of the image that the crop has.
         size, flip, crop: as of `simclr`.
     """
-    if not (area := _number("mae", "area", area, 0, 1)):
+    if not (area := constant("mae", "area", area, 0, 1)):
         raise ValueError("mae: area must be above 0, not 0")
     return (_view("mae", size, (0.0,) * 4, flip, crop, False, (area, 1.0)),)
 
@@ -459,7 +455,7 @@ class ExemplarView:
         kept = {"size": None if self.size is None else whole(of, "size", self.size, 1),
                 "scale": _range(of, "scale", self.scale, 0.25, 4)}
         for name, most in (("shift", 1.0), ("rotation", 180.0), ("offset", 1.0), ("hue", 0.5)):
-            kept[name] = _number(of, name, getattr(self, name), 0, most)
+            kept[name] = constant(of, name, getattr(self, name), 0, most)
         for name in ("contrast", "power", "factor"):
             kept[name] = _positive(of, name, getattr(self, name), STRONGEST)
         for name, value in kept.items():

@@ -78,9 +78,9 @@ def one_hot(input: Tensor, num_classes: int) -> Tensor:
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
+    p = p if p in (np.inf, -np.inf) else geometry.constant("normalize", "p", p)
     if p == 2:
         return ops.l2_normalize(input, axis=dim, eps=eps)
-    p = p if p in (np.inf, -np.inf) else geometry.real("normalize", "p", p)
     return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), geometry.real("normalize", "eps", eps, 0))
 
 
@@ -146,7 +146,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         dropout_p: the probability with which a weight is set to 0, in evaluation too: pass 0 there.
     """
     settings = dict(attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
-    if not (dropout_p := geometry.real("scaled_dot_product_attention", "dropout_p", dropout_p, 0, 1)):
+    if not (dropout_p := geometry.constant("scaled_dot_product_attention", "dropout_p", dropout_p, 0, 1)):
         return ops.scaled_dot_product_attention(query, key, value, **settings)
     _, weights = ops.scaled_dot_product_attention(query, key, value, return_weights=True, **settings)
     value = value if not enable_gqa else ops.repeat(value, weights.shape[-3] // value.shape[-3], value.ndim - 3)
@@ -188,7 +188,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
         counted = target != ignore_index
         weights = ops.where(counted, weight[ops.where(counted, target, 0)], 0)
         losses, total = losses * weights, fused.upcast(weights).sum()
-        if label_smoothing:
+        if loss.is_some(label_smoothing):
             of_all = ops.cross_entropy(input, classes.broadcast_to(input.shape), reduction="none")
             losses = (1 - label_smoothing) * losses + label_smoothing / len(weight) * ops.where(counted, of_all, 0)
     if reduction != "mean":

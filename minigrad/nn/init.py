@@ -28,7 +28,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         param: the slope of "leaky_relu" for negative numbers, 0.01 if None.
     """
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + (0.01 if param is None else _number("calculate_gain", "param", param)) ** 2))
+        return math.sqrt(2 / (1 + (0.01 if param is None else geometry.constant("calculate_gain", "param", param)) ** 2))
     if nonlinearity not in _GAINS:
         raise ValueError(f"calculate_gain: nonlinearity is one of {', '.join([*_GAINS, 'leaky_relu'])}, not {nonlinearity!r}")
     return _GAINS[nonlinearity]
@@ -42,15 +42,15 @@ def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
     _check("uniform_", tensor)
-    a = _number("uniform_", "a", a)
-    b = _number("uniform_", "b", b, a)
+    a = geometry.constant("uniform_", "a", a)
+    b = geometry.constant("uniform_", "b", b, a)
     return _filled(tensor, random.generator().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normally distributed."""
     _check("normal_", tensor)
-    mean, std = _number("normal_", "mean", mean), _number("normal_", "std", std, 0)
+    mean, std = geometry.constant("normal_", "mean", mean), geometry.constant("normal_", "std", std, 0)
     return _filled(tensor, _normal(tensor.shape, tensor.dtype, mean, std))
 
 
@@ -61,8 +61,8 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
         ValueError: [a, b] holds less than 1 % of the distribution.
     """
     _check("trunc_normal_", tensor)
-    mean, std = _number("trunc_normal_", "mean", mean), _number("trunc_normal_", "std", std, 0)
-    a, b = (limit if isinstance(limit, float) and math.isinf(limit) else _number("trunc_normal_", name, limit)
+    mean, std = geometry.constant("trunc_normal_", "mean", mean), geometry.constant("trunc_normal_", "std", std, 0)
+    a, b = (limit if isinstance(limit, float) and math.isinf(limit) else geometry.constant("trunc_normal_", name, limit)
             for name, limit in (("a", a), ("b", b)))
     if std:
         low, high = (math.erf((limit - mean) / (std * math.sqrt(2))) / 2 for limit in (a, b))
@@ -106,14 +106,14 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform in +-gain sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    gain = _number("xavier_uniform_", "gain", gain, 0)
+    gain = geometry.constant("xavier_uniform_", "gain", gain, 0)
     bound = gain * math.sqrt(6 / max(sum(_fans("xavier_uniform_", tensor)), 1))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Normally distributed with standard deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    gain = _number("xavier_normal_", "gain", gain, 0)
+    gain = geometry.constant("xavier_normal_", "gain", gain, 0)
     return normal_(tensor, 0.0, gain * math.sqrt(2 / max(sum(_fans("xavier_normal_", tensor)), 1)))
 
 
@@ -139,7 +139,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     _check("orthogonal_", tensor)
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: a Tensor of two or more axes wanted, got shape {tensor.shape}")
-    gain = _number("orthogonal_", "gain", gain)
+    gain = geometry.constant("orthogonal_", "gain", gain)
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     q, r = np.linalg.qr(_normal((max(rows, columns), min(rows, columns)), np.dtype(np.float64), 0.0, 1.0))
     q *= np.where(np.diagonal(r) < 0, -1, 1)  # QR alone prefers some directions (Mezzadri 2007, arXiv:math-ph/0609050)
@@ -161,14 +161,6 @@ def _fans(name, tensor):
                          f"{tensor.shape}")
     window = math.prod(tensor.shape[2:])
     return tensor.shape[1] * window, tensor.shape[0] * window
-
-
-def _number(of, name, value, low=-math.inf):
-    """The setting as a float. ValueError: it is no finite number of at least `low`; TypeError: a Tensor with a gradient."""
-    value = geometry.real(of, name, value, low)
-    if not isinstance(value, float):
-        raise TypeError(f"{of}: {name} is a number, not a Tensor that requires a gradient")
-    return value
 
 
 def _check(name, tensor):

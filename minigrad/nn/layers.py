@@ -4,11 +4,12 @@ import math
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole
+from ..ops.geometry import (
+    constant, divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
 from ..ops.projection import padding_row
 from ..ops.resample import factors, MODES
 from ..tensor import Tensor, as_tensor, flag
-from . import functional as F, init
+from . import functional as F, init, module
 from .module import Module, Parameter
 
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
@@ -414,7 +415,7 @@ class BatchNorm2d(Module):
         self.running_var = np.ones(num_features, np.float32) if track_running_stats else None
         (self.splits,) = sizes(self, 1, splits=splits)
         self.eps = real(type(self).__name__, "eps", eps, 0)
-        self.momentum = real(type(self).__name__, "momentum", momentum, 0, 1)
+        self.momentum = constant(type(self).__name__, "momentum", momentum, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x)
@@ -538,11 +539,12 @@ class WeightNorm(Module):
         del layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        self.layer.weight = ops.weight_norm(self.weight_v, self.weight_g)
-        try:
-            return self.layer(x)
-        finally:
-            del self.layer.weight
+        with module.replacing:
+            self.layer.weight = ops.weight_norm(self.weight_v, self.weight_g)
+            try:
+                return self.layer(x)
+            finally:
+                del self.layer.weight
 
 
 # -- similarity ------------------------------------------------------------------------------------------------------
@@ -658,7 +660,7 @@ class Dropout(Module):
     """`dropout` in training, nothing in evaluation."""
 
     def __init__(self, p: float = 0.5):
-        self.p = real(type(self).__name__, "p", p, 0, 1)
+        self.p = constant(type(self).__name__, "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, training=self.training)
@@ -675,7 +677,7 @@ class DropPath(Module):
     """`drop_path` in training, nothing in evaluation."""
 
     def __init__(self, p: float = 0.0):
-        self.p = real(type(self).__name__, "p", p, 0, 1)
+        self.p = constant(type(self).__name__, "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.drop_path(x, self.p, training=self.training)
@@ -748,7 +750,7 @@ class PReLU(Module):
     """`prelu` with one weight, or one for each of `num_parameters` channels, which start at `init`."""
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25):
-        self.weight = Parameter(np.full(sizes(self, num_parameters=num_parameters), real("PReLU", "init", init),
+        self.weight = Parameter(np.full(sizes(self, num_parameters=num_parameters), constant("PReLU", "init", init),
                                         np.float32))
 
     def forward(self, x: Tensor) -> Tensor:

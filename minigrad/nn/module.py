@@ -1,7 +1,10 @@
 """Module: attributes that are Parameters, buffers (NumPy or CuPy arrays) or Modules, found by name."""
 import contextlib
 import operator
+import os
+import reprlib
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -63,11 +66,12 @@ class Module:
 
     # -- the parts by name -------------------------------------------------------------------------------------------
 
-    def _named(self, kind, prefix=""):
-        """(full name, holder, key) of each part of the kind; it is holder[key]."""
+    def _named(self, kind, prefix="", above=()):
+        """(full name, holder, key) of each part of the kind; it is holder[key]. `above`: see `_places`."""
         if not self.stored_names:
-            return _places(vars(self), kind, kind, prefix)
-        return ((prefix + self._stored(name), holder, key) for name, holder, key in _places(vars(self), kind, kind))
+            return _places(vars(self), kind, kind, prefix, (*above, self))
+        found = _places(vars(self), kind, kind, "", (*above, self))
+        return ((prefix + self._stored(name), holder, key) for name, holder, key in found)
 
     def _parts(self):
         """The parts by name: the attributes."""
@@ -171,7 +175,7 @@ class Module:
         unknown = {name for name in unknown if str(name).rpartition(".")[2] != "num_batches_tracked"}
         if strict and (missing or unknown):
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
-        own = {name: array for name, array in own.items() if name in state}
+        own, state = ({name: asarray(values[name]) for name in own if name in state} for values in (own, state))
         for name, array in own.items():
             dtype = getattr(state[name], "dtype", None)
             if dtype is None or not backend.may_be_real(dtype):
@@ -182,6 +186,8 @@ class Module:
                 raise ValueError(f"load_state_dict: the module's '{name}' is in read-only memory and cannot be changed in place; "
                                  "copy it")
         new = {name: backend.fitting(f"load_state_dict: '{name}'", state[name], array) for name, array in own.items()}
+        memory = {id(_owner(array)) for array in own.values()}
+        new = {name: array.copy() if id(_owner(array)) in memory else array for name, array in new.items()}  # else read too late
         for name, array in own.items():
             mark_changed(array)
             array[...] = new[name]
@@ -265,11 +271,16 @@ class Module:
 
     def apply(self, function: Callable[["Module"], object]) -> "Module":
         """Calls `function` with each Module below this one and then with this one. Returns self."""
-        for child in self.children():
-            child.apply(function)
-        function(self)
+        def visit(module, above):
+            for child in module.children():
+                if not any(child is other for other in above):
+                    visit(child, (*above, child))
+            function(module)
+
+        visit(self, (self,))
         return self
 
+    @reprlib.recursive_repr()
     def __repr__(self):
         lines = []
 
@@ -336,16 +347,21 @@ def _items(value):
     return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple, _Tuple)) else ()
 
 
-def _places(holder, kind, wanted, prefix=""):
-    """See `Module._named`. Of what a list or dict holds only Parameters count: other Tensors and arrays may be anything."""
+def _places(holder, kind, wanted, prefix="", above=()):
+    """See `Module._named`. Of what a list or dict holds only Parameters count: other Tensors and arrays may be anything.
+
+    Args:
+        above: the Modules on the way here, to which one further down may refer.
+    """
     for key, value in _items(holder):
         if isinstance(value, wanted):
             yield f"{prefix}{key}", holder, key
         elif isinstance(value, Module):
-            yield from value._named(kind, f"{prefix}{key}.")
+            if not any(value is module for module in above):
+                yield from value._named(kind, f"{prefix}{key}.", above)
         else:
             value = _Tuple(holder, key) if isinstance(value, tuple) else value
-            yield from _places(value, kind, _listed(kind), f"{prefix}{key}.")
+            yield from _places(value, kind, _listed(kind), f"{prefix}{key}.", above)
 
 
 def _listed(kind):
@@ -367,6 +383,13 @@ def holds_parts(value: Any) -> bool:
     return any(True for found in (_modules({"": value}), _places({"": value}, Tensor, Parameter)) for _ in found)
 
 
+def _owner(array):
+    """The array whose memory this one is or is part of."""
+    while backend.is_array(array.base):
+        array = array.base
+    return array
+
+
 class _ArrayKind(type):
     def __instancecheck__(cls, value):
         return backend.is_array(value)
@@ -381,9 +404,9 @@ class _Container(Module):
 
     __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # as of other Modules
 
-    def _named(self, kind, prefix=""):
-        yield from super()._named(kind, prefix)
-        yield from _places(self, kind, _listed(kind), prefix)
+    def _named(self, kind, prefix="", above=()):
+        yield from super()._named(kind, prefix, above)
+        yield from _places(self, kind, _listed(kind), prefix, (*above, self))
 
     def _parts(self):
         return {**vars(self), **dict(_items(self))}
@@ -550,6 +573,19 @@ class Sequential(Module):
         setattr(self, str(i), module)
 
 
+replacing = threading.RLock()  # held while parts of a module stand in for others: of threads one at a time does so
+
+
+def _after_fork():
+    """The thread that held it does not survive a fork."""
+    global replacing
+    replacing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @contextlib.contextmanager
 def _replaced(module, params):
     places = {full: (holder, key) for kind in (Tensor, _Array) for full, holder, key in module._named(kind)}
@@ -575,7 +611,8 @@ def functional_call(module: Module, params: Mapping[str, TensorLike], *args, **s
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
     module's own stay as they are. Names that are left out keep their own value, but a parameter that stands in several
-    places is replaced in all of them by the value for one. KeyError for unknown names.
+    places is replaced in all of them by the value for one. KeyError for unknown names. Of threads
+    one at a time is in here.
     """
-    with _replaced(module, params):
+    with replacing, _replaced(module, params):
         return module(*args, **settings)

@@ -1,7 +1,7 @@
 """Recurrent layers. Parameter names and the order of the gates are PyTorch's."""
 from .. import ops
 from ..backend import xp
-from ..ops.geometry import one_of, real
+from ..ops.geometry import constant, one_of
 from ..ops.recurrent import NONLINEARITIES
 from ..tensor import Tensor, as_tensor
 from .layers import flags, sizes, uniform
@@ -83,7 +83,7 @@ class _Recurrent(Module):
         (num_layers,) = sizes(self, 1, num_layers=num_layers)
         bias, batch_first, bidirectional = flags(self, bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
-        self.dropout = real(type(self).__name__, "dropout", dropout, 0, 1)
+        self.dropout = constant(type(self).__name__, "dropout", dropout, 0, 1)
         self.suffixes = ["", "_reverse"] if bidirectional else [""]
         rows = self.gates * hidden_size
         for layer in range(num_layers):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import real
+from ..ops.geometry import constant
 from ..tensor import Tensor, as_tensor
 from . import init
 from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
@@ -43,7 +43,7 @@ class Attention(Module):
         (dim, num_heads), (bias,) = sizes(self, dim=dim, num_heads=num_heads), flags(self, bias=bias)
         if not num_heads or dim % num_heads:
             raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
-        self.num_heads, self.dropout = num_heads, real(type(self).__name__, "dropout", dropout, 0, 1)
+        self.num_heads, self.dropout = num_heads, constant(type(self).__name__, "dropout", dropout, 0, 1)
         self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,
@@ -153,7 +153,7 @@ class TransformerBlock(Module):
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
         if layer_scale is not None:
-            layer_scale = real(type(self).__name__, "layer_scale", layer_scale)
+            layer_scale = constant(type(self).__name__, "layer_scale", layer_scale)
         self.ls1, self.ls2 = (Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
         self.dropout, self.drop_path = Dropout(dropout), DropPath(drop_path)
         (self.norm_first,) = flags(self, norm_first=norm_first)

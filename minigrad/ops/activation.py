@@ -12,7 +12,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
-from .geometry import divisor, one_axis, one_of, real
+from .geometry import constant, divisor, one_axis, one_of, real
 from .index import one_hot
 from .reduce import argmax, softmax
 from .shape import moveaxis, split
@@ -110,7 +110,7 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
 def softplus(x: TensorLike, beta: float = 1.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, without overflow. ValueError if `beta` is 0."""
     x, beta = _floating("softplus", x), divisor("softplus", "beta", beta)
-    return _fused_softplus(x) if beta == 1 else _fused_softplus(x * beta) / beta
+    return _fused_softplus(x) if type(beta) is float and beta == 1 else _fused_softplus(x * beta) / beta
 
 
 @operation
@@ -228,7 +228,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
 
     The mask is drawn from `minigrad.random`, so `checkpoint` draws it again alike. Not training: `x` itself.
     """
-    x, p = _floating("dropout", x), real("dropout", "p", p, 0, 1)
+    x, p = _floating("dropout", x), constant("dropout", "p", p, 0, 1)
     if not flag("dropout", "training", training) or p == 0:
         return x
     if p == 1:
@@ -261,7 +261,7 @@ def dropout2d(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
 
 def _dropped_as_wholes(name, x, p, training, axes):
     """What the first axes of x count, each dropped or kept with all its elements."""
-    x, p = _floating(name, x), real(name, "p", p, 0, 1)
+    x, p = _floating(name, x), constant(name, "p", p, 0, 1)
     if not flag(name, "training", training) or p == 0:
         return x
     if p == 1:

@@ -106,6 +106,15 @@ def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = m
     return number
 
 
+def constant(of: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as by `real`, where a gradient would be lost. TypeError for a Tensor that requires one."""
+    number = real(of, name, value, low, high)
+    if isinstance(number, Tensor):
+        raise TypeError(f"{of}: {name} is a Tensor that requires a gradient, but a setting gets none; pass a number, or "
+                        f"{name}.detach()")
+    return number
+
+
 def order(of: str, p: Any) -> float:
     """`p`, the order of a norm, from 0 to infinity, which `real` would not take. ValueError otherwise."""
     learned = isinstance(p, Tensor) and p.requires_grad

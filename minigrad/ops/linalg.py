@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import cupy_differences, in_float32, xp
-from ..fused import Fused
+from ..fused import Fused, halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
-from .elementwise import _as_float, _quotient, abs, sqrt, where
+from .elementwise import _as_float, _quotient, abs, minimum, sqrt, where
 from .geometry import one_of, order, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
@@ -43,7 +43,8 @@ def matrix_power(x: TensorLike, n: int) -> Tensor:
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
     if n == 0:
-        return wrap(xp(x._array).broadcast_to(xp(x._array).eye(x.shape[-1], dtype=x.dtype), x.shape).copy())
+        module = xp(x._array)
+        return where(wrap(module.zeros((), bool)), x, wrap(module.eye(x.shape[-1], dtype=x.dtype)))  # a gradient of 0
     base, result = inv(x) if n < 0 else x, None
     n = builtins.abs(n)
     while n:
@@ -167,6 +168,7 @@ def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
     """
     if UPLO not in ("L", "U"):
         raise ValueError(f"eigh: UPLO is 'L' or 'U', not {UPLO!r}")
+    x = _matrices("eigh", x)
     return Eigh(*_eigh(x if UPLO == "L" else _t(x)))
 
 
@@ -188,11 +190,12 @@ def svdvals(x: TensorLike) -> Tensor:
     module = xp(x._array)
     top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
     bottom = concatenate([_t(x), wrap(module.zeros((*x.shape[:-2], n, n), x.dtype))], -1)
-    values = eigvalsh(concatenate([top, bottom], -2))
-    return values[..., ::-1][..., :builtins.min(m, n)]
+    values = eigvalsh(concatenate([top, bottom], -2))[..., ::-1][..., :builtins.min(m, n)]
+    return values - minimum(values.detach(), 0)  # rounding may leave less than 0
 
 
 @operation(method=True, numpy=np.linalg.norm)
+@halves_in_float32
 def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0, and that of order 0,
     a count, everywhere; equal largest sizes share it evenly.

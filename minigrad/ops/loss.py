@@ -58,11 +58,16 @@ def _beside(x, value):
 # -- classification --------------------------------------------------------------------------------------------------
 
 
+def is_some(setting):
+    """Whether it is not 0; one that learns may become so."""
+    return isinstance(setting, Tensor) or setting != 0
+
+
 def _cross_entropy(logits, labels, smoothing, ignored):
     """-log softmax(logits)[label] of each row; with smoothing e, (1 - e) of that and e of the mean over all labels."""
     logp, skipped = log_softmax(logits), labels._array == ignored
     loss = -take_along_axis(logp, xp(skipped).where(skipped, 0, labels._array)[:, None], 1)[:, 0]
-    if smoothing:
+    if is_some(smoothing):
         loss = (1 - smoothing) * loss - smoothing * mean(logp, 1)
     return where(skipped, 0, loss)
 
@@ -71,7 +76,7 @@ def _cross_entropy_rule(g, wanted, logits, labels, smoothing, ignored):
     """g (softmax(x) - target), the target being e / classes and, at the label, 1 - e more."""
     module, classes = xp(logits._array), logits.shape[1]
     right = Tensor((labels._array[:, None] == module.arange(classes)).astype(logits.dtype))
-    target = (1 - smoothing) * right + smoothing / classes if smoothing else right
+    target = (1 - smoothing) * right + smoothing / classes if is_some(smoothing) else right
     return where(labels._array == ignored, 0, g)[:, None] * (exp(log_softmax(logits)) - target), None
 
 
@@ -144,7 +149,7 @@ def _classes_last(x):
 
 
 def _soft_cross_entropy(logits, target, smoothing, reduction):
-    if smoothing:
+    if is_some(smoothing):
         target = (1 - smoothing) * target + smoothing / logits.shape[-1]
     return _reduced("cross_entropy", -sum(target * log_softmax(logits), -1), reduction)
 
@@ -191,7 +196,7 @@ def kl_divergence(p_logits: TensorLike, q_logits: TensorLike, reduction: str = "
 @operation
 def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
                                      reduction: str = "mean", pos_weight: TensorLike | None = None) -> Tensor:
-    """-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow: softplus(x) - t x.
+    """-t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow: t softplus(-x) + (1 - t) softplus(x).
 
     Args:
         input: logits of any shape.
@@ -205,10 +210,8 @@ def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weig
     x, t = _pair("binary_cross_entropy_with_logits", input, target)
     weight = _fitting("binary_cross_entropy_with_logits", "weight", weight, x)
     pos_weight = _fitting("binary_cross_entropy_with_logits", "pos_weight", pos_weight, x)
-    if pos_weight is None:
-        losses = softplus(x) - t * x
-    else:
-        losses = t * pos_weight * softplus(-x) + (1 - t) * softplus(x)
+    positive = t if pos_weight is None else t * pos_weight
+    losses = positive * softplus(-x) + (1 - t) * softplus(x)
     return _reduced("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 
@@ -333,10 +336,16 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
 
 @operation
 def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target: `huber_loss` / beta (Girshick 2015)."""
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target (Girshick 2015)."""
     beta, reduction = real("smooth_l1_loss", "beta", beta, 0), _checked("smooth_l1_loss", reduction)
-    pair = _pair("smooth_l1_loss", input, target)
-    return huber_loss(*pair, reduction, beta) / beta if beta else l1_loss(*pair, reduction)
+    x, target = _pair("smooth_l1_loss", input, target)
+    if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
+        return l1_loss(x, target, reduction)
+    d = x - target
+    size = abs(d)
+    near = size < beta
+    inside = where(near, d, 0)  # a quotient by a small beta overflows, unless what it divides is smaller
+    return _reduced("smooth_l1_loss", where(near, 0.5 * inside * (inside / beta), size - 0.5 * beta), reduction)
 
 
 @operation

@@ -6,13 +6,13 @@ import math
 import numpy as np
 
 from ..backend import is_float, is_half, result_type, xp
-from ..fused import Fused
+from ..fused import Fused, halves_in_float32
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .activation import _floating
 from .declare import operation
 from .elementwise import _as_float, maximum, relu, sqrt, square, where
-from .geometry import real, whole
+from .geometry import constant, real, whole
 from .pool import max_pool2d
 from .reduce import mean, sum
 from .shape import _axes, Axes, broadcast_to, concatenate, split
@@ -93,7 +93,7 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
     x = _as_float(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: (N, C, ...) wanted, got shape {x.shape}")
-    momentum, eps = real("batch_norm", "momentum", momentum, 0, 1), real("batch_norm", "eps", eps, 0)
+    momentum, eps = constant("batch_norm", "momentum", momentum, 0, 1), real("batch_norm", "eps", eps, 0)
     splits, training = whole("batch_norm", "splits", splits, 1), flag("batch_norm", "training", training)
     if x.ndim == 3:
         settings = training, momentum, eps, splits
@@ -121,7 +121,8 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
     x = _as_float(x)
     if x.ndim != 4 or min(x.shape[2:]) < 2:
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) of two rows and columns or more wanted, got shape {x.shape}")
-    momentum, eps = real("norm_relu_pool", "momentum", momentum, 0, 1), real("norm_relu_pool", "eps", eps, 0)
+    momentum = constant("norm_relu_pool", "momentum", momentum, 0, 1)
+    eps = real("norm_relu_pool", "eps", eps, 0)
     (weight, bias), training = _affine(x, weight, bias), flag("norm_relu_pool", "training", training)
     _check_running("norm_relu_pool", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
@@ -179,7 +180,8 @@ def _evaluated(x, running_mean, running_var, weight, bias, eps):
     if running_mean is None:
         raise ValueError("batch_norm: evaluation needs running statistics")
     column = (1, -1) + (1,) * (x.ndim - 2)
-    scale = weight / (running_var + running_var.dtype.type(eps)) ** 0.5
+    eps = eps.astype(running_var.dtype) if isinstance(eps, Tensor) else running_var.dtype.type(eps)
+    scale = weight / (as_tensor(running_var) + eps) ** 0.5
     y = x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
     half = x.dtype == weight.dtype == bias.dtype and is_half(x.dtype)
     return y.astype(x.dtype) if half else y  # though the statistics are float32
@@ -284,6 +286,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 
 
 @operation
+@halves_in_float32
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
     return _normalized("l2_normalize", as_tensor(x), axis, eps)
@@ -292,10 +295,11 @@ def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
 def _normalized(of, x, axis, eps):
     axes, eps = _axes(of, axis, x.ndim), real(of, "eps", eps, 0)
     length = sqrt(sum(x * x, axes, keepdims=True))
-    return x / (maximum(length, eps) if eps else where(length == 0, 1, length))
+    return x / (maximum(length, eps) if isinstance(eps, Tensor) or eps else where(length == 0, 1, length))
 
 
 @operation
+@halves_in_float32
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast. Of a vector of zeros 0."""
     x, y = map(as_tensor, (x, y))
@@ -308,6 +312,7 @@ def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float 
 
 
 @operation
+@halves_in_float32
 def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
     """g v / |v|: a weight as direction and length (Salimans and Kingma 2016, arXiv:1602.07868).
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import in_float32, is_float, with_paths, xp
+from ..fused import halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
@@ -262,16 +263,23 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
 
 @operation(numpy=np.tril)
 def tril(x: TensorLike, k: int = 0) -> Tensor:
-    """The last two axes with zeros above the k-th diagonal."""
-    x = _matrices("tril", x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=whole("tril", "k", k, -math.inf), dtype=bool)), x, x.dtype.type(0))
+    """The last two axes with zeros above the k-th diagonal; of a vector a matrix with it as each row."""
+    x, lower = _with_triangle("tril", x, whole("tril", "k", k, -math.inf))
+    return where(lower, x, x.dtype.type(0))
 
 
 @operation(numpy=np.triu)
 def triu(x: TensorLike, k: int = 0) -> Tensor:
-    """The last two axes with zeros below the k-th diagonal."""
-    x = _matrices("triu", x)
-    return where(wrap(xp(x._array).tri(*x.shape[-2:], k=whole("triu", "k", k, -math.inf) - 1, dtype=bool)), x.dtype.type(0), x)
+    """The last two axes with zeros below the k-th diagonal; of a vector a matrix with it as each row."""
+    x, lower = _with_triangle("triu", x, whole("triu", "k", k, -math.inf) - 1)
+    return where(lower, x.dtype.type(0), x)
+
+
+def _with_triangle(name, x, k):
+    """x, and where a matrix of its last axes, or of a vector as each row, is not above the k-th diagonal."""
+    x = as_tensor(x)
+    rows, columns = 2 * x.shape if x.ndim == 1 else _matrices(name, x).shape[-2:]
+    return x, wrap(xp(x._array).tri(rows, columns, k=k, dtype=bool))
 
 
 @operation(numpy=np.diag)
@@ -300,6 +308,7 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
 
 
 @operation(numpy=np.cov)
+@halves_in_float32
 def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Tensor:
     """The covariances of variables, the rows of `x` (variables, observations), and of those of `y`, as `numpy.cov`.
 
@@ -321,6 +330,7 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
 
 
 @operation(numpy=np.corrcoef)
+@halves_in_float32
 def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True) -> Tensor:
     """The correlations of variables: their covariances, arguments as of `cov`, divided by their deviations; of a constant NaN."""
     covariances = cov(x, y, rowvar)

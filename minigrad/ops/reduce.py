@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from ..backend import in_float32, is_float, summed, where as choose, xp
-from ..fused import Fused, rounded_like, upcast
+from ..backend import in_float32, is_float, result_type, summed, where as choose, xp
+from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
@@ -274,6 +274,7 @@ def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -
 
 
 @operation(method=True, numpy=np.var)
+@halves_in_float32
 def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof), or 0 if that is less.
@@ -294,6 +295,7 @@ def _variance(name, x, axis, ddof, keepdims):
 
 
 @operation(method=True, numpy=np.std)
+@halves_in_float32
 def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
@@ -301,6 +303,7 @@ def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 
 
 @operation(numpy=np.nanvar)
+@halves_in_float32
 def nanvar(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
            correction: float | None = None) -> Tensor:
     """The variance of what is not NaN, as `var`; NaN where that is not more than `ddof` numbers."""
@@ -308,6 +311,7 @@ def nanvar(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: b
 
 
 @operation(numpy=np.nanstd)
+@halves_in_float32
 def nanstd(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
            correction: float | None = None) -> Tensor:
     """The square root of `nanvar`; its slope at 0 is 0."""
@@ -315,12 +319,12 @@ def nanstd(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: b
 
 
 def _nan_variance(name, x, axis, ddof, keepdims, correction):
-    like, ddof, keepdims = _as_float(x), _corrected(name, ddof, correction), flag(name, "keepdims", keepdims)
-    x, axis = upcast(like), _axes(name, axis, like.ndim)
+    x, ddof, keepdims = _as_float(x), _corrected(name, ddof, correction), flag(name, "keepdims", keepdims)
+    axis = _axes(name, axis, x.ndim)
     there = ~isnan(x)
     distances = where(there, x - mean(x, axis, keepdims=True, where=there), 0)
     count = sum(there.astype(x.dtype), axis, keepdims)
-    return rounded_like(sum(distances ** 2, axis, keepdims) / where(count > ddof, count - ddof, math.nan), like)
+    return sum(distances ** 2, axis, keepdims) / where(count > ddof, count - ddof, math.nan)
 
 
 def _corrected(name, ddof, correction):
@@ -437,11 +441,12 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
     Args:
         x: of the shape of y, or a vector of the length of the axis.
     """
-    y = _as_float(y)
+    y = _as_float(y) if x is None else as_tensor(y)
     axis = one_axis("trapezoid", axis, y.ndim)
     n = y.shape[axis]
     if x is not None:
         x = as_tensor(x)
+        y = _as_float(y) if not is_float(x.dtype) else y.astype(result_type(y.dtype, x.dtype))
         if x.shape == (n,):
             x = _reshape(x, shape=tuple(n if a == axis else 1 for a in range(y.ndim)))
         elif x.shape != y.shape:

@@ -16,7 +16,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import _as_float, _quotient, equal, floor, isfinite, where
-from .geometry import Pair, one_of, pair, real, several, whole
+from .geometry import constant, one_of, Pair, pair, several, whole
 from .index import getitem, take
 
 MODES = "nearest", "bilinear", "bicubic"  # of `interpolate`
@@ -125,7 +125,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
 def factors(of: str, scale_factor: float | tuple[float, float]) -> tuple[float, float]:
     """The factors (vertical, horizontal) of images. ValueError, which speaks in the name `of`: they are no positive numbers."""
     scales = several(scale_factor) or (scale_factor, scale_factor)
-    scales = tuple(float(real(of, "scale_factor", s, 0)) for s in scales)
+    scales = tuple(constant(of, "scale_factor", s, 0) for s in scales)
     if len(scales) != 2 or not all(scales):
         raise ValueError(f"{of}: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
     return scales

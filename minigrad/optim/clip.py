@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..backend import xp
+from ..backend import is_half, xp
 from ..versions import mark_changed
 from ..tensor import Tensor, wrap
 from .optimizer import gradient_of, instance, number
@@ -44,7 +44,10 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
         scale = module.where(total <= max_norm, 1, module.where(module.isfinite(total), max_norm / total, math.nan))
     for g in grads:
         mark_changed(g)
-        g *= scale.astype(g.dtype)
+        if is_half(g.dtype):  # which would round the factor
+            g[...] = g.astype(np.float32) * scale.astype(np.float32)
+        else:
+            g *= scale.astype(g.dtype)
     return float(total) if module is np else wrap(total)
 
 

@@ -32,9 +32,17 @@ class EMA:
                              "another")
 
     def update(self) -> None:
-        """Moves the average towards the module's present values; to be called after the optimiser's step."""
+        """Moves the average towards the module's present values; to be called after the optimiser's step.
+
+        Raises:
+            ValueError: the module has got other arrays, or of other shapes.
+        """
+        state = self.module._state()
+        if changed := [n for n in {**self.average, **state} if np.shape(self.average.get(n)) != np.shape(state.get(n))]:
+            raise ValueError(f"EMA.update: the module has other arrays than when this was made ({', '.join(changed)}): make "
+                             "another")
         execution.per_replay(self._count, np.int32)
-        pairs = [(self.average[name], value) for name, value in self.module._state().items()]
+        pairs = [(self.average[name], value) for name, value in state.items()]
         for average, value in pairs:
             if not is_float(average.dtype):
                 average[...] = value

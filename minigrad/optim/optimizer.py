@@ -14,7 +14,7 @@ from ..ops.geometry import whole
 from ..tensor import Tensor
 from .update import run_update
 
-_COUNTS = {"steps", "updates", "good"}  # names, before a dot, of the whole numbers in state dicts
+_COUNTS = {"steps", "updates", "good", "size"}  # names, before a dot, of the whole numbers in state dicts
 
 
 class Optimizer:
@@ -210,14 +210,20 @@ class Optimizer:
         """A dict from names to arrays: the number of steps, the learning rate and the state, copied.
 
         The state of parameter i is "NAME.i". "lr.k" is that of a group k whose learning rate is another, "steps.i" of a
-        parameter that took fewer steps. The other settings are the constructor's.
+        parameter that took fewer steps, "size.k" how many parameters group k of several has. The other settings are the
+        constructor's.
         """
         state = {name: a.copy() for name, a in self._named_state().items()}
         state |= {"steps": np.array(self.steps), "lr": np.array(self.lr)}
+        state |= {f"size.{k}": np.array(size) for k, size in self._sizes().items()}
         state |= {f"lr.{k}": np.array(g["lr"]) for k, g in enumerate(self.param_groups) if g["lr"] != self.lr}
         if self.counts_steps:
             state |= {f"steps.{i}": np.array(count) for i, count in enumerate(self._counts) if count != self.steps}
         return state
+
+    def _sizes(self):
+        """Of several groups the numbers of their parameters."""
+        return {k: len(group["params"]) for k, group in enumerate(self.param_groups)} if len(self.param_groups) > 1 else {}
 
     def _named_state(self):
         return {f"{name}.{i}": state[name] for name in self.slots for i, state in enumerate(self.state)
@@ -234,7 +240,12 @@ class Optimizer:
         own = self._named_state()
         rates = [f"lr.{k}" for k in range(len(self.param_groups))]
         counts = [f"steps.{i}" for i in range(len(self.params))] if self.counts_steps else []
-        arrays = matching(f"{self._owner}.load_state_dict", state, own, ["steps", "lr"], [*rates, *counts])
+        sizes = {f"size.{k}": size for k, size in self._sizes().items()}
+        arrays = matching(f"{self._owner}.load_state_dict", state, own, ["steps", "lr"], [*rates, *counts, *sizes])
+        given = {name: arrays.pop(name, None) for name in sizes}
+        if given != sizes and (any(given.values()) or not any(name in state for name in rates)):
+            raise ValueError(f"{self._owner}.load_state_dict: the state is not that of groups of {list(sizes.values())} "
+                             "parameters")
         base, steps = arrays.pop("lr"), arrays.pop("steps")
         rates, counts = [arrays.pop(name, base) for name in rates], [arrays.pop(name, steps) for name in counts]
         for name, a in own.items():

@@ -304,3 +304,20 @@ def test_a_nan_stays_in_the_rows_where_it_is():
         lost = np.isnan(f(spoiled).numpy())
         assert lost.sum() == 1 and lost[1].any()
         np.testing.assert_array_equal(f(spoiled).numpy()[~lost], f(ROWS).numpy()[~lost])
+
+
+@pytest.mark.parametrize("settings", [{}, {"pos_weight": np.ones(1, np.float32)}])
+def test_the_loss_of_what_is_almost_sure_keeps_its_digits(settings):
+    for x in (-60.0, -20.0, -3.0, 0.0, 3.0, 20.0, 60.0):
+        for t in (0.0, 1.0, 0.25):
+            found = F.binary_cross_entropy_with_logits(*np.array([[x], [t]], np.float32), **settings).item()
+            assert found == pytest.approx(t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x)), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("beta", [0.0, 1e-46, 1e-7, 1e-5, 0.3])
+def test_a_small_bend_of_smooth_l1_overflows_nowhere(dtype, beta):
+    x = mg.Tensor(np.array([2.0, -3.0, 0.0], dtype), requires_grad=True)
+    loss = F.smooth_l1_loss(x, np.zeros(3, dtype), "sum", beta=beta)
+    assert loss.item() == pytest.approx(5 - beta, rel=2e-3)
+    np.testing.assert_array_equal(mg.grad(loss, x).numpy(), [1, -1, 0])

@@ -1,5 +1,7 @@
 """Modules and models against PyTorch with the same weights, and the state they keep."""
 import collections
+import copy
+import threading
 
 import numpy as np
 import pytest
@@ -715,3 +717,67 @@ def test_same_padding_and_a_stride_are_refused_when_the_layer_is_made(make, stri
 def test_attention_between_inputs_of_an_empty_batch():
     q, kv = (mg.Tensor(np.zeros((0, n, 8), np.float32)) for n in (3, 4))
     assert nn.MultiheadAttention(8, 2)(q, kv).shape == (0, 3, 8)
+
+
+class Child(nn.Module):
+    def __init__(self, parent):
+        self.parent, self.weight = parent, nn.Parameter(np.ones(2, np.float32))
+
+
+class Parent(nn.Module):
+    def __init__(self):
+        self.children_of_mine, self.bias = [Child(self), Child(self)], nn.Parameter(np.zeros(2, np.float32))
+
+
+def test_a_part_may_refer_to_what_it_is_part_of():
+    net, seen = Parent(), []
+    assert list(net.state_dict()) == ["children_of_mine.0.weight", "children_of_mine.1.weight", "bias"]
+    assert len(net.parameters()) == 3 and len(list(net.modules())) == 3
+    net.load_state_dict(copy.deepcopy(net).to("float64").state_dict())
+    net.apply(seen.append)
+    assert [type(module).__name__ for module in seen] == ["Child", "Child", "Parent"]
+    assert repr(net).count("weight: ") == 2
+
+
+def test_a_state_in_the_modules_own_memory_is_read_before_it_is_written():
+    net = nn.Module()
+    net.a, net.b = nn.Parameter(np.zeros(2, np.float32)), nn.Parameter(np.ones(2, np.float32))
+    net.load_state_dict({"a": net.b.numpy(), "b": net.a.numpy()})
+    assert net.a.tolist() == [1, 1] and net.b.tolist() == [0, 0]
+    whole = np.arange(4, dtype=np.float32)
+    net.a.data, net.b.data = whole[:2], whole[2:]
+    net.load_state_dict({"a": net.b.numpy(), "b": net.a.numpy()})
+    assert whole.tolist() == [2, 3, 0, 1]
+
+
+def test_parameters_are_a_state_too():
+    net, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    net.load_state_dict(dict(other.named_parameters()))
+    np.testing.assert_array_equal(net.weight.numpy(), other.weight.numpy())
+    assert not np.shares_memory(net.weight.numpy(), other.weight.numpy())
+
+
+@pytest.mark.parametrize("kind", ["functional_call", "WeightNorm"])
+def test_threads_that_replace_parameters_leave_the_modules_own(kind):
+    net, errors = nn.Linear(4, 4), []
+    weight = net.weight
+    normed, x = nn.WeightNorm(nn.Linear(4, 4)), mg.ones((1, 4))
+    expected = normed(x).numpy()
+
+    def work(k):
+        try:
+            for _ in range(200):
+                if kind == "WeightNorm":
+                    np.testing.assert_array_equal(normed(x).numpy(), expected)
+                else:
+                    y = nn.functional_call(net, {"weight": mg.full((4, 4), float(k)), "bias": mg.zeros(4)}, x)
+                    assert (y.numpy() == 4 * k).all()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and net.weight is weight and list(normed.state_dict()) == ["weight_g", "weight_v", "layer.bias"]

@@ -151,3 +151,34 @@ def test_parameters_in_bfloat16_learn(make):
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
     assert {a.dtype for a in [*average.average.values(), *optimizer.state_dict().values()] if a.ndim} == {np.dtype(bfloat16)}
+
+
+LENGTHS = {  # functions that square what they are given
+    "l2_normalize": lambda x: mg.l2_normalize(x), "normalize": lambda x: nn.functional.normalize(x, 2),
+    "cosine_similarity": lambda x: mg.cosine_similarity(x, x[:, ::-1]), "weight_norm": lambda x: mg.weight_norm(x, np.ones((2, 1), x.dtype)),
+    "norm": lambda x: mg.norm(x, axis=1), "norm 3": lambda x: mg.norm(x, 3, 1), "std": lambda x: mg.std(x, 1),
+    "nanstd": lambda x: mg.nanstd(x, 1), "corrcoef": mg.corrcoef}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 400.0])
+def test_squares_neither_overflow_nor_vanish(name, dtype, scale):
+    x = mg.Tensor((scale * np.random.default_rng(0).normal(size=(2, 7))).astype(np.float32)).astype(dtype)
+    found, expected = LENGTHS[name](x), LENGTHS[name](x.astype(np.float64))
+    assert found.dtype == x.dtype
+    np.testing.assert_allclose(found.astype(np.float64).numpy(), expected.numpy(), rtol=1e-2, atol=2e-3)
+
+
+def test_directions_of_zeros_in_16_bits():
+    x = np.zeros((1, 3), np.float16)
+    for f in (mg.l2_normalize, lambda x: mg.cosine_similarity(x, np.ones((1, 3), np.float16))):
+        assert not f(x).numpy().any()
+
+
+def test_clipped_gradients_of_16_bits_have_the_length_wanted():
+    for value, most in ((1e4, 1.0), (1.0, 0.1)):
+        p = nn.Parameter(np.zeros(10**5, np.float16))
+        p.grad = mg.Tensor(np.full(10**5, value, np.float16))
+        optim.clip_grad_norm_([p], most)
+        assert np.linalg.norm(p.grad.numpy().astype(float)) == pytest.approx(most, rel=1e-2)

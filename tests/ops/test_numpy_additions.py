@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 import pytest
-from checks import arrays as drawn_arrays, shapes
+from checks import arrays as drawn_arrays, check_derivatives, shapes
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
@@ -461,3 +461,34 @@ def test_the_names_of_numpy_2(name):
     if name.endswith("vecdot"):
         with pytest.raises(ValueError):
             function(mg.Tensor(A, requires_grad=True), B[:, :1])
+
+
+@pytest.mark.parametrize("name", ["tril", "triu"])
+@pytest.mark.parametrize("k", [-1, 0, 1])
+def test_a_triangle_of_a_vector_has_it_in_each_row(name, k):
+    x = np.arange(1.0, 4)
+    np.testing.assert_array_equal(getattr(mg, name)(x, k).numpy(), getattr(np, name)(x, k))
+    check_derivatives(lambda x: getattr(mg, name)(x, k), [x])
+
+
+def test_singular_values_are_not_negative():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x = rng.normal(size=(4, 1)) @ rng.normal(size=(1, 4))
+        assert (mg.svdvals(x).numpy() >= 0).all() and mg.norm(x, -2).item() >= 0
+    check_derivatives(mg.svdvals, [rng.normal(size=(3, 4))])
+
+
+@pytest.mark.parametrize("y, x", [(np.int8, np.float32), (np.int8, np.float64), (np.int64, np.float32), (np.float32, np.int64),
+                                  (np.float32, np.float64)])
+def test_an_integral_has_numpys_dtype(y, x):
+    y, x = np.array([0, 1, 1]).astype(y), np.arange(3).astype(x)
+    found, expected = mg.trapezoid(y, x), getattr(np, "trapezoid", getattr(np, "trapz", None))(y, x)
+    assert found.dtype == expected.dtype and found.item() == expected
+
+
+def test_a_power_of_0_has_a_gradient_of_0():
+    x = mg.Tensor(np.full((2, 2), np.inf), requires_grad=True)
+    y = mg.matrix_power(x, 0)
+    np.testing.assert_array_equal(y.numpy(), np.eye(2))
+    np.testing.assert_array_equal(mg.grad(y.sum(), x).numpy(), np.zeros((2, 2)))

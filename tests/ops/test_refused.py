@@ -227,8 +227,8 @@ def test_joining_nothing_is_refused_in_the_name_of_what_was_called(name):
         getattr(mg, name)([])
 
 
-@pytest.mark.parametrize("name", ["tril", "triu", "svdvals", "svd", "qr", "logdet", "eigvalsh"])
-@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("name, shape", [(name, shape) for name in ("svdvals", "svd", "qr", "logdet", "eigvalsh", "eigh")
+                                         for shape in ((), (3,))] + [("tril", ()), ("triu", ())])
 def test_matrices_are_wanted(name, shape):
     with pytest.raises(ValueError, match=name):
         getattr(mg, name)(np.ones(shape))

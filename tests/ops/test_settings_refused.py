@@ -115,6 +115,23 @@ def test_what_has_no_order_or_is_no_number_is_refused_by_name(name, wrong):
         WORDS[name](wrong)
 
 
+@pytest.mark.parametrize("name", [*CALLS, "interpolate", "normalize p"])
+@pytest.mark.parametrize("value", [0.0, 1e-5, 0.5, 1.0, 2.0])
+def test_a_setting_that_learns_is_part_of_the_result_or_refused(name, value):
+    more = {"interpolate": ("scale_factor", lambda s: mg.interpolate(BOXES, scale_factor=s), 0, INFINITY),
+            "normalize p": ("p", lambda p: F.normalize(X, p), 0, INFINITY),
+            "poisson_nll_loss": ("eps", lambda eps: mg.poisson_nll_loss(X, X, False, eps=eps), 0, INFINITY)}
+    argument, call, low, high = (CALLS | more)[name]
+    learned = mg.Tensor(float(max(low, min(value, high))), requires_grad=True)
+    with np.errstate(all="ignore"):
+        try:
+            found = call(learned)
+        except (TypeError, ValueError) as error:
+            assert argument in str(error)
+        else:  # layers keep it
+            assert getattr(found, "requires_grad", True)
+
+
 def test_a_learned_setting_is_one_number():
     for name in ("leaky_relu", "elu", "softplus", "attention", "packed_attention", "layer_norm"):
         argument, call, *_ = CALLS[name]
