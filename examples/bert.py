@@ -18,7 +18,7 @@ import numpy as np
 import minigrad as mg
 from methods.self_supervised import bert, bert_evaluation
 from methods.self_supervised.bert_evaluation import Classification, LabelledTexts, Tuning
-from methods.training import plots
+from methods.training import optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.comparison import spread
 from methods.training.loop import train
@@ -87,7 +87,7 @@ def main(run):
         return {f"test {name}": value for name, value in found.items() if name not in ("entropy", "most frequent right")}
 
     flat = [s for document in documents + held_out for s in document]
-    train(bert.Pretraining(run, net), sequences, {"adamw": bert.make_optimizer(net, run.lr, run.decay)}, run.steps, folder,
+    train(bert.Pretraining(run, net), sequences, optimizers.make(net.parameters(), "adam", run.lr, run.decay), run.steps, folder,
           evaluate=evaluate, evaluate_every=run.evaluate_every,
           data=fingerprint(vocabulary.tokens, np.concatenate(flat), np.array([len(s) for s in flat])))
     net.save(folder.path / "encoder", vocabulary)
@@ -183,7 +183,7 @@ def classified(run, net, vocabulary, parts, draws):
                             resume=(out / "checkpoint.safetensors").exists())
             method = Classification(config, encoder.to(run.device))
             known = LabelledTexts([documents[i] for i in chosen], train_texts.labels[chosen], vocabulary, config, draw)
-            train(method, known, {"adamw": bert.make_optimizer(encoder, config.lr, config.decay)}, config.steps,
+            train(method, known, optimizers.make(encoder.parameters(), "adam", config.lr, config.decay), config.steps,
                   RunFolder(config.out, config, config.resume), data=fingerprint(known.rows, known.labels))
             tested = LabelledTexts([held_out[i] for i in equal], test_texts.labels[equal], vocabulary, config, 0)
             values.append(100 * method.tested(tested))

@@ -55,11 +55,8 @@ def drop_copies(folder: Folder, features: Features) -> list[str]:
 
 
 def near_duplicates(x: np.ndarray, places: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs of places whose features x (N, width) point nearly the same way, with the cosine; the most alike first.
-
-    Of more than 5,000 pictures the first so many are compared.
-    """
-    z = unit(x[:COMPARED].astype(np.float32) - x[:COMPARED].mean(0))
+    """Pairs of places whose features x (N, width) point nearly the same way, with the cosine; the most alike first."""
+    z = unit(x.astype(np.float32) - x.mean(0))
     pairs = []
     for a in range(0, len(z), 500):
         near = z[a:a + 500] @ z.T

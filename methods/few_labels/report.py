@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from methods.training import plots
 from methods.training.page import whole
 from methods.training.prediction import class_sets
 from minigrad.data.folder import counted, printable
@@ -190,12 +191,12 @@ def _duplicates(result):
     places = np.concatenate([result.known, result.features.known(result.folder.unlabelled)])
     if len(places) < 2:
         return ""
-    pairs = oddities.near_duplicates(result.features.x(places[:oddities.COMPARED]), places)
+    places = places[:oddities.COMPARED]
+    pairs = oddities.near_duplicates(result.features.x(places), places)
     if not pairs:
         return ""
     figures = [_figure(result, i, _name(result, i)) for pair in pairs[:SHOWN // 2] for i in pair[:2]]
-    among = min(len(places), oddities.COMPARED)
-    return _section(f"Nearly the same {result.folder.what}", f"<p>{counted(len(pairs), 'pair')} among {among}; "
+    return _section(f"Nearly the same {result.folder.what}", f"<p>{counted(len(pairs), 'pair')} among {len(places)}; "
                     'the first are shown, pair by pair.</p><div class="pictures">', *figures, "</div>")
 
 
@@ -205,9 +206,7 @@ def _map(result):
     places = np.concatenate([known[:POINTS], rest])
     if len(places) < 5:
         return ""
-    from sklearn.manifold import TSNE
-    x = result.features.x(places)
-    xy = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(x)
+    xy = plots.plane(result.features.x(places))
     labels = np.concatenate([result.y[:POINTS], np.full(len(rest), -1)])
     titles = [result.folder.files[i] for i in places]
     return _section(f"Map of the {result.folder.what}s", "<p>What the encoder finds alike is near each other (t-SNE). What is "

@@ -8,7 +8,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.self_supervised import bert
-from methods.training import encoders, text_encoders, texts
+from methods.training import encoders, optimizers, text_encoders, texts
 from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import in_batches
 from methods.training.loop import Batches, train
@@ -156,7 +156,7 @@ def small_bert(x: list[str], folder: pathlib.Path, steps: int, tokens: int, seed
     bert.begin(net, 64)
     documents = [[ids] for ids in vocabulary.encode(x)]
     batches = bert.Sequences(documents, [[0] for _ in documents], vocabulary, first, seed)
-    train(bert.Pretraining(first, net.train()), batches, {"adamw": bert.make_optimizer(net, first.lr, first.decay)}, steps,
+    train(bert.Pretraining(first, net.train()), batches, optimizers.make(net.parameters(), "adam", first.lr, first.decay), steps,
           RunFolder(first.out, first, True))
     net.save(folder, vocabulary)
 

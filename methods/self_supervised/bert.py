@@ -37,7 +37,7 @@ from methods.training.method import Loss, Method
 from methods.training.optimizers import linear
 from methods.training.settings import setting
 from methods.training.texts import filled, padded
-from minigrad import Tensor, io, nn, optim
+from minigrad import Tensor, io, nn
 from minigrad.backend import to_device
 from minigrad.backend.files import write_whole
 from minigrad.data.text import WordPiece
@@ -301,9 +301,3 @@ class Pretraining(Method):
     def schedule(self, step: int, steps: int) -> float:
         """Up in a line, then down in one to 0."""
         return linear(step, steps, self.config.warmup)
-
-
-def make_optimizer(net: nn.Module, lr: float, decay: float) -> optim.AdamW:
-    """AdamW; biases and norms do not decay."""
-    matrices, rest = ([p for p in net.parameters() if (p.ndim > 1) == wanted] for wanted in (True, False))
-    return optim.AdamW([{"params": matrices}, {"params": rest, "weight_decay": 0.0}], lr, weight_decay=decay)

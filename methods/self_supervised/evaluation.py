@@ -153,10 +153,8 @@ def fine_tuned(encoder: nn.Encoder, x: np.ndarray, y: np.ndarray, classes: int, 
 
 
 def draw_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], path: str | os.PathLike) -> None:
-    """Features (N, d) in a plane by t-SNE (van der Maaten and Hinton 2008), coloured by their classes (N,); scikit-learn's."""
-    from sklearn.manifold import TSNE
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    place = TSNE(init="pca", perplexity=min(30, (len(unit) - 1) / 3), random_state=0).fit_transform(unit)
+    """The directions of features (N, d) in a plane (see `plots.plane`), coloured by their classes (N,)."""
+    place = plots.plane(linear.unit(features))
     with plots.figure(path, size=(5.4, 4.6)) as axes:
         for k, name in enumerate(names):
             axes[0, 0].scatter(*place[labels == k].T, s=6, label=name, color=f"C{k % 10}", marker="ox^sv*"[k // 10 % 6])

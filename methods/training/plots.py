@@ -76,6 +76,15 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars
 
 
+def plane(x: np.ndarray) -> np.ndarray:
+    """Places (N, 2) of the rows of x (N, width), such that near ones stay near: t-SNE (van der Maaten and Hinton 2008).
+
+    It is scikit-learn's; ImportError where that is missing.
+    """
+    from sklearn.manifold import TSNE
+    return TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=0).fit_transform(x)
+
+
 def pictures(rows: list[np.ndarray], path: str | os.PathLike, names: list[str] | None = None) -> None:
     """Images in rows, each row (N, C, H, W) from 0 to 1, with the row's name at its left."""
     columns = max(map(len, rows))

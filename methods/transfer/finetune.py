@@ -36,10 +36,12 @@ class Config:
 
 
 def set_head(encoder: nn.Encoder, linear: Linear) -> None:
-    """Makes the linear classifier the encoder's head."""
-    head = nn.Linear(encoder.width, len(linear.bias))
+    """Makes the linear classifier the encoder's head: its numbers, where it is one of that shape, else a new one."""
+    head = encoder.head
+    if type(head) is not nn.Linear or head.bias is None or head.weight.shape != linear.weight.shape:
+        head = nn.Linear(encoder.width, len(linear.bias))
+        encoder.head = head.to(next(iter(encoder.parameters())).device) if encoder.parameters() else head
     head.load_state_dict({"weight": linear.weight.astype(np.float32), "bias": linear.bias.astype(np.float32)})
-    encoder.head = head.to(next(iter(encoder.parameters())).device) if encoder.parameters() else head
 
 
 def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
@@ -142,8 +144,7 @@ class FineTune(Method):
 
     def schedule(self, step: int, steps: int) -> float:
         """A tenth of the steps up from 0, then down a cosine to 0."""
-        warm = max(1, steps // 10)
-        return (step + 1) / warm if step < warm else 0.5 + 0.5 * float(np.cos(np.pi * (step - warm) / max(steps - warm, 1)))
+        return optim.cosine_decay(1.0, steps, max(1, steps // 10))(step)
 
 
 class Between:

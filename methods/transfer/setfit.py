@@ -25,7 +25,7 @@ from methods.training.settings import setting
 from methods.training.texts import Rows, filled, padded
 from minigrad import Tensor, nn
 
-from . import linear
+from . import finetune, linear
 
 SHORT = {"steps": 60}  # of a run
 
@@ -92,7 +92,7 @@ class Balanced:
 
 
 def read_head(net: nn.Encoder, features: np.ndarray, y: np.ndarray, classes: int) -> linear.Linear:
-    """Puts the logistic regression of features (N, width) into the network's linear head, and returns it."""
+    """Makes the logistic regression of features (N, width) the network's head, and returns it."""
     found = linear.logistic(features, y, classes)
-    net.head.load_state_dict({"weight": found.weight.astype(np.float32), "bias": found.bias.astype(np.float32)})
+    finetune.set_head(net, found)
     return found

@@ -10,10 +10,11 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from methods.self_supervised import bert, bert_evaluation
+from methods.training import optimizers
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings
-from minigrad import io, nn
+from minigrad import io, nn, optim
 from minigrad.data import WordPiece
 
 WORDS = 60
@@ -229,8 +230,8 @@ def test_a_run_that_resumes_ends_with_the_same_bits(tmp_path):
         run = Run(out=str(tmp_path / folder), steps=steps, resume=resume, warmup=0.0, dropout=0.1)
         method = bert.Pretraining(run, small(dropout=0.1).train())
         method.schedule = lambda step, steps: 1.0
-        optimizer = bert.make_optimizer(method.net, 1e-3, 0.01)
-        train(method, sequences(), {"adamw": optimizer}, steps, RunFolder(run.out, run, resume))
+        made = optimizers.make(method.net.parameters(), "adam", 1e-3, 0.01)
+        train(method, sequences(), made, steps, RunFolder(run.out, run, resume))
         return method.net.state_dict()
 
     whole, _ = go("whole", 14), go("parts", 6)
@@ -246,7 +247,7 @@ def test_it_learns_what_follows_and_what_is_hidden(tmp_path):
     mg.random.seed(0)
     net = bert.PretrainingBERT(nn.BERT(WORDS, 32, 2, 2, 64, 16, dropout=0.0))
     batches = bert.Sequences(documents, [[0, 0]] * 320, VOCABULARY, run, 0)
-    train(bert.Pretraining(run, net), batches, {"adamw": bert.make_optimizer(net, run.lr, run.decay)}, 200,
+    train(bert.Pretraining(run, net), batches, optimizers.make(net.parameters(), "adam", run.lr, run.decay), 200,
           RunFolder(run.out, run, False))
     shares = bert_evaluation.word_shares(documents, WORDS)
     assert shares.shape == (WORDS,) and np.isclose(shares.sum(), 1)
@@ -291,7 +292,7 @@ def test_classification_reads_whole_documents():
     assert ids.shape == attended.shape == (8, 7) and attended.all() and (ids[:, 1] == 5 + y).all()
     mg.random.seed(0)
     method = bert_evaluation.Classification(config, nn.BERT(WORDS, 16, 1, 2, 32, 16, dropout=0.0, num_classes=2))
-    optimizer = bert.make_optimizer(method.net, 3e-3, 0.0)
+    optimizer = optim.AdamW(method.net.parameters(), 3e-3, weight_decay=0.0)
     for step in range(60):
         loss, _ = method.loss(texts.sample(), step)
         optimizer.zero_grad()
