@@ -2,6 +2,7 @@
 
     python -m examples.compare_captions                                    # digits in colours, a minute
     python -m examples.compare_captions --data clipart --encoder lite0 --steps 1500
+    python -m examples.compare_captions --data cifar10 --encoder lite0 --image-size 128 --steps 500 --batch 128 --dropout 0.5
     python -m examples.compare_captions --only contrastive caption --seeds 3
 
 Writing the caption, predicting its bag of words, and matching captions with pictures start from the same image tower and see

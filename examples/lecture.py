@@ -62,7 +62,9 @@ JOBS = {
     "few-shot": (f"compare_few_shot --data {OMNIGLOT} --seeds 3 --images 360000",
                  "compare_few_shot --images 5000 --episodes 60"),
     "clip": ("clip --data clipart --encoder lite0 --steps 2000", "clip --steps 300"),
-    "captions": ("compare_captions --seeds 3", "compare_captions --steps 150"),
+    "captions": ("compare_captions --data cifar10 --encoder lite0 --image-size 128 --steps 500 --batch 128 --dropout 0.5"
+                 " --seeds 3",
+                 "compare_captions --steps 150"),
     "peft": ("compare_peft --data sst2 --steps 1300 --encoder-dropout 0.1",
              f"compare_peft --steps {TUNING} --only probe prompt prefix adapters lora full"),
     "home": (f"prototypical_networks --data {OMNIGLOT} --way 60 --steps 2800 --mirror --schedule cosine --lr 2e-3"
