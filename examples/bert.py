@@ -159,7 +159,7 @@ def filled(run):
 def drawn(run, labels):
     """Which documents have a label, in each draw. SystemExit: there are not so many."""
     try:
-        return [data.balanced_subset(labels, run.labels, draw) for draw in range(run.draws)]
+        return [data.balanced_subset(labels, run.labels, 1000 * run.seed + draw) for draw in range(run.draws)]
     except ValueError as error:
         raise SystemExit(f"--labels {run.labels}: {error}") from None
 

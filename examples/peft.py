@@ -71,7 +71,8 @@ def main(run):
             checkpoint.save(folder.checkpoint, 0, {"adaptation": adaptation})
     adaptation.save(folder.path / FILE, classes=list(task.classes), inputs=task.inputs, accuracy=found["accuracy"])
     print(f"{100 * found['accuracy']:.1f} % of {len(task.test_y)} to test on are right")
-    print(write_test(folder.path, mg.softmax(mg.Tensor(scores), 1).numpy(), task.test_y, task.classes))
+    print(write_test(folder.path, mg.softmax(mg.Tensor(scores), 1).numpy(), task.test_y, task.classes,
+                     task.names, "text" if task.pad is not None else "file"))
     print(f"what was trained is in {folder.path / FILE}, {(folder.path / FILE).stat().st_size / 1e6:.2f} MB")
     adaptation.undo()  # or network and adaptation would hold each other in memory
     return found

@@ -120,7 +120,8 @@ def main(run):
         print(f"with the labelled images alone: {100 * result(*baseline(run, name), images):.2f} %")
     files, first = images.unlabelled_files, len(images.unlabelled) - len(images.unlabelled_files)
     if name == "label_propagation":
-        folder.path.mkdir(parents=True, exist_ok=True)
+        with folder.locked():
+            folder.write_settings()
         files, spread = [files[i - first] for i in drawn[drawn >= first]], spread[drawn >= first]
     else:
         folder = RunFolder(run.out, run, True)

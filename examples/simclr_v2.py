@@ -64,9 +64,12 @@ def main(run):
     method.heads.load_state_dict(facts["state"]["heads"])
     try:
         inside = simclr.deepened(encoder, method.heads)
-        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed)]
     except ValueError as error:
         raise SystemExit(str(error)) from None
+    try:
+        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed)]
+    except ValueError as error:
+        raise SystemExit(f"--labels {run.labels}: {error}") from None
     few, few_y = images.x[some], images.y[some]
     tuning = Tuning(run.steps, flip=method.task.flip, seed=run.seed)
     found = {}

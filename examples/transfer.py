@@ -67,14 +67,16 @@ def main(run):
     try:
         chosen = images.chosen(run.per_class, run.seed)
         which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
-        if run.per_class:
-            print(f"learning from {len(chosen)} labels, {run.per_class} of each class (--per-class 0: from all)")
         print(f"reading {len(which)} pictures with {run.encoder}, {preprocessing.size} x {preprocessing.size}", flush=True)
         x, images = features.encoded(encoder, preprocessing, images, which)
         chosen = np.intersect1d(chosen, images.train)
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
     y, test_y = images.labels[chosen], images.labels[images.test]
+    if run.per_class:
+        counts = np.bincount(y, minlength=len(images.classes))
+        each = f"{run.per_class}" if counts.min() == run.per_class else f"{counts.min()} to {counts.max()}"
+        print(f"learning from {len(chosen)} labels, {each} of each class (--per-class 0: from all)")
     if lost := [name for k, name in enumerate(images.classes) if k not in y]:
         raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
 
@@ -110,7 +112,7 @@ def main(run):
     def probabilities(part):
         return mg.softmax(mg.Tensor(outputs(part)), 1).numpy()
 
-    names = images.files or [str(i) for i in range(len(images.labels))]
+    names = images.names
     print(write_test(folder.path, probabilities(images.test), test_y, images.classes, [names[i] for i in images.test]))
     if len(images.unlabelled):
         files = [names[i] for i in images.unlabelled]

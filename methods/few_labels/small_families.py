@@ -1,6 +1,7 @@
 """Small networks that learn from the start, from pictures of 32 x 32.
 
 `SemiSupervised` learns from labelled and unlabelled ones at once; `SelfSupervised` from all without labels, and probes read it.
+Pictures whose labels are left out to be estimated on are there without them, as all unlabelled ones are.
 """
 import dataclasses
 import pathlib

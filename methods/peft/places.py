@@ -82,13 +82,13 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, l
     """
     layers, patterns = linear_layers(net), list(patterns)
     if not patterns:
-        raise ValueError(f"no linear layer is named; there are: {', '.join(_short(layers)) or 'none'}")
+        raise ValueError(f"no linear layer is named; there are: {_listed(net, layers)}")
     chosen: dict[str, Layer] = {}
     for pattern in patterns:
         fitting = {name: layer for name, layer in layers.items()
                    if fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")}
         if not fitting:
-            raise ValueError(f"no linear layer is called {pattern!r}; there are: {', '.join(_short(layers)) or 'none'}")
+            raise ValueError(f"no linear layer is called {pattern!r}; there are: {_listed(net, layers)}")
         chosen |= fitting
     found = []
     for linear in {id(layer.linear): layer.linear for layer in chosen.values()}.values():
@@ -99,6 +99,10 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, l
                   for layer in layers.values() if layer.linear is linear}
         found.append((linear, [slice(*pair) for pair in rows], list(places.values())))
     return found
+
+
+def _listed(net, layers):
+    return ", ".join(_short(layers)) or f"none: this is a {type(net).__name__}, no Transformer"
 
 
 def _short(names):

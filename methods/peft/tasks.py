@@ -53,6 +53,7 @@ class Task:
         inputs: what `predict` has to know to read new ones.
         pad: the id that fills texts up; None for pictures.
         words: ids of frequent words and of the classes' names, for prompts.
+        names: of what is to test on, the files or the texts themselves; none of a data set of pictures.
     """
 
     net: nn.Encoder
@@ -65,6 +66,7 @@ class Task:
     inputs: dict[str, Any]
     pad: int | None = None
     words: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    names: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +124,7 @@ def of_texts(run: Any) -> Task:
     rows, test = (texts.tokenised(part, vocabulary, tokens) for part in (found.x, found.test))
     inputs = {"kind": "texts", "encoder": _place(folder, run.out), "tokens": tokens, "pooling": run.pooling}
     return Task(net.to(run.device), rows, found.y, test, found.test_y, found.classes, found.description, inputs,
-                vocabulary.pad, words(vocabulary, found.classes))
+                vocabulary.pad, words(vocabulary, found.classes), list(found.test))
 
 
 def words(vocabulary: WordPiece, classes: tuple[str, ...]) -> dict[str, list[int]]:
@@ -170,9 +172,13 @@ def of_pictures(run: Any) -> Task:
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)
-        x, test = (np.concatenate([preprocessing(images.pictures[i]) for i in part]) for part in (chosen, images.test))
+        images, read = pictures.read(images, np.union1d(chosen, images.test), preprocessing)
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
+    chosen = np.intersect1d(chosen, images.train)
+    if lost := set(range(len(images.classes))) - set(images.labels[chosen]):
+        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(images.classes[k] for k in lost)} can be read")
+    x, test = (np.stack([read[i] for i in part]) for part in (chosen, images.test))
     inputs = {"kind": "pictures", "encoder": _place(pathlib.Path(run.encoder), run.out), "image_size": run.image_size}
     return Task(net, x, images.labels[chosen], test, images.labels[images.test], tuple(images.classes), images.description,
-                inputs)
+                inputs, names=[images.names[i] for i in images.test])

@@ -36,7 +36,8 @@ def load_encoder(source: str, image_size: int = 0, *, whole: bool = False,
         else:
             encoder, preprocessing = nn.load_encoder(source, image_size=image_size or None)
     except (OSError, ValueError, ImportError) as error:
-        raise SystemExit(f"--encoder {source}: {error}") from None
+        size = f" --image-size {image_size}" if image_size else ""
+        raise SystemExit(f"--encoder {source}{size}: {error}") from None
     return encoder.to(device), dataclasses.replace(preprocessing, crop=1.0) if whole else preprocessing
 
 

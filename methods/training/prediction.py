@@ -145,7 +145,7 @@ def sort_copies(files: dict[str, Callable[[], bytes]], found: list[tuple[str, st
 
 
 def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
-               files: Sequence[str] = ()) -> str:
+               files: Sequence[str] = (), what: str = "file") -> str:
     """Writes which test images a classifier gets wrong, and returns the accuracy of each class as a line.
 
     Of many classes it has the lowest accuracies; at its end is the mean over classes, in which none counts more than others.
@@ -154,13 +154,13 @@ def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarr
         folder: gets `mistakes.csv`, a line for each wrong image with the most certain first, and `confusion.csv`, the number
             of images of each class (row) that were taken for each class (column).
         probabilities: (N, classes); labels: the right classes, (N,).
-        files: the images' names; by default their places in the test set.
+        files: the images' names; by default their places in the test set. what: how their column is called.
     """
     predicted, p = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     rows = [(files[i] if files else i, classes[labels[i]], classes[predicted[i]], f"{p[i]:.4f}")
             for i in wrong[np.argsort(-p[wrong], kind="stable")]]
-    _write_rows(folder / "mistakes.csv", [("file" if files else "image", "class", "predicted", "probability"), *rows])
+    _write_rows(folder / "mistakes.csv", [(what if files else "image", "class", "predicted", "probability"), *rows])
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     _write_rows(folder / "confusion.csv", [("class", *classes), *((c, *row) for c, row in zip(classes, confusion.tolist()))])

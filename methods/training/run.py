@@ -69,7 +69,7 @@ class RunFolder:
         for path in (self.path, *self.path.parents):
             if os.path.lexists(path) and not path.is_dir():
                 raise FileExistsError(f"{path} is a file, no folder; choose another --out")
-        if not self.checkpoint.exists():
+        if not (self.checkpoint.exists() or self.settings.exists() and (self.path / "confusion.csv").exists()):
             if not ((self.path / RUN).exists() or self.settings.exists()) and (found := _data_in(self.path)):
                 raise FileExistsError(f"{self.path} holds data ({found}), and the folder of a run is passed over where data are "
                                       "looked for; choose another --out")
@@ -155,13 +155,22 @@ class RunFolder:
 
 
 def _data_in(path):
-    """The name of a picture, recording or text in the folder, as loaders take them for a class's; empty if there is none."""
-    files = [file for file in sorted(path.iterdir()) if not hidden(file.name)] if path.is_dir() else []
+    """The name of a picture, recording or text in the folder or one in it that is no run's, as loaders of data take them; empty
+    if there is none."""
     endings = {".wav", ".wave", ".txt"}
-    if files:
-        with contextlib.suppress(ImportError):  # without Pillow no pictures are read
-            endings |= picture_endings()
-    return next((file.name for file in files if file.suffix.lower() in endings), "")
+    with contextlib.suppress(ImportError):  # without Pillow no pictures are read
+        endings |= picture_endings()
+    places = [path, *(place for place in _visible(path) if place.is_dir() and not (place / RUN).exists())]
+    return next((str(file.relative_to(path)) for place in places for file in _visible(place)
+                 if file.suffix.lower() in endings), "")
+
+
+def _visible(folder):
+    """What lies in a folder, in order."""
+    try:
+        return [place for place in sorted(folder.iterdir()) if not hidden(place.name)]
+    except OSError:  # it is none, or cannot be read
+        return []
 
 
 def _metrics(line):

@@ -106,7 +106,7 @@ def _check_place(flag: str, path: pathlib.Path, file: bool) -> None:
         above = next(place for place in (folder, *folder.parents) if place.exists())
     except OSError as error:  # as of a name that is too long
         raise SystemExit(f"{flag} {path}: {error.strerror}") from None
-    if file and not above.is_dir():
+    if not above.is_dir():
         raise SystemExit(f"{flag} {path}: {above} is a file, no folder")
     if not os.access(above, os.W_OK):
         raise SystemExit(f"{flag} {path}: {above} cannot be written to; choose another place")
@@ -186,7 +186,7 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
 def _from_command_line(kind, **settings):
     import tyro
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    with _reader_may_leave():
+    with _written(), _reader_may_leave():
         return tyro.cli(kind, prog=module and f"python -m {module.name}", **settings)
 
 
@@ -234,7 +234,18 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
 
 
 @contextlib.contextmanager
+def _written():
+    """What cannot be written ends the program with one line."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemExit(" ".join(str(error).split())) from None
+
+
+@contextlib.contextmanager
 def _reader_may_leave():
+    if sys.stdout is None:  # closed by who started this
+        sys.stdout = open(os.devnull, "w")
     if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal's encoding lacks
     try:

@@ -3,6 +3,7 @@ import collections
 import contextlib
 import hashlib
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from methods.training.checkpoint import fingerprint
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
-from minigrad.data.folder import File, arrange, content_of, open_picture, some
+from minigrad.data.folder import File, arrange, check_picture, content_of, open_picture, printable, some
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Pictures:
         classes: their names.
         train, test, unlabelled: which pictures serve for what, sorted.
         description: a line or several on what was found.
-        files: the pictures' names, if they are files.
+        files: the pictures' names below `source`, if they are files.
         identity: what tells these pictures from others: goes into the names of cached features.
     """
 
@@ -38,6 +39,14 @@ class Pictures:
     description: str
     identity: tuple
     files: list[str] | None = None
+    source: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """What tables call the pictures: files with their folder, others by their places."""
+        if self.files is None:
+            return [str(i) for i in range(len(self.labels))]
+        return [printable((pathlib.Path(self.source) / name).as_posix()) for name in self.files]
 
     @property
     def fingerprint(self) -> str:
@@ -73,6 +82,22 @@ class Pictures:
             if lost := [name for k, name in enumerate(self.classes) if k not in present]:
                 raise ValueError(f"no picture to {part} on can be read of {some(lost)}")
         return kept
+
+
+def read(pictures: Pictures, places: np.ndarray,
+         preprocessing: Callable[[Any], np.ndarray]) -> tuple[Pictures, dict[int, np.ndarray]]:
+    """What a network reads of the pictures at these places; and the pictures without unreadable ones, which are named.
+
+    Raises:
+        ValueError: a class has none to train or to test on.
+    """
+    found = {}
+    for i in places:
+        try:
+            found[i] = preprocessing(pictures.pictures[i])[0]
+        except ValueError as error:
+            print(f"skipped {pictures.files[i] if pictures.files else i}: {error}", file=sys.stderr)
+    return pictures.without([i for i in places if i not in found]), found
 
 
 def load(source: str, test: int = 0, pool: int = 0, classes: tuple[str, ...] = ()) -> Pictures:
@@ -139,8 +164,14 @@ class Files(Sequence):
 
 
 def own_pictures(path: str) -> Pictures:
-    """The pictures of an image folder, or of a zip of one; see `minigrad.data.folder`."""
+    """The pictures of an image folder, or of a zip of one; see `minigrad.data.folder`. What is none is left out."""
     found = data.find_pictures(path)
+    for name, read in list(found.files.items()):
+        try:
+            check_picture(read)
+        except ValueError as error:
+            found.skipped[name] = str(error)
+            del found.files[name]
     names = list(found.files)
     if not names:
         raise ValueError("; ".join([f"{path} holds no pictures", *found.left_out()]))
@@ -162,7 +193,7 @@ def own_pictures(path: str) -> Pictures:
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
     return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
-                    _identity(pathlib.Path(path), found.files), names)
+                    _identity(pathlib.Path(path), found.files), names, path)
 
 
 def _contents(files):

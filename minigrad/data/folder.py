@@ -226,6 +226,29 @@ def content_of(read: Callable[[], bytes]) -> bytes:
     return content
 
 
+def check_picture(read: Callable[[], bytes]) -> None:
+    """ValueError if a file does not begin as a picture of a known kind does. What is on the disk is not read further."""
+    from PIL import Image, UnidentifiedImageError
+    on_disk = isinstance(read, File) and read.path.is_file() and read.path.stat().st_size <= GIB
+    if on_disk and not read.path.stat().st_size:
+        raise ValueError("it is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(read.path if on_disk else io.BytesIO(content_of(read)), formats=_formats()):
+                pass
+    except UnidentifiedImageError:
+        raise ValueError("it is no picture") from None
+    except Exception as error:  # decoders raise errors of all kinds on damaged files
+        raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
+
+
+def _formats():
+    from PIL import Image
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]  # which would be run as a program, by Ghostscript
+
+
 def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noqa: F821 (Pillow is optional)
     """A picture file's first frame, upright, on white, in 8 bits a channel.
 
@@ -237,12 +260,10 @@ def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noq
         ValueError: it is no readable picture.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
-    Image.init()
-    formats = [name for name in Image.ID if name != "EPS"]  # which would be run as a program, by Ghostscript
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(content), formats=formats)
+            picture = Image.open(io.BytesIO(content), formats=_formats())
             picture.load()
             try:
                 picture = ImageOps.exif_transpose(picture)

@@ -1,6 +1,7 @@
 """examples.peft and examples.compare_peft on a few texts and pictures: all methods, resumed, predicted with, and what is refused."""
 import dataclasses
 import os
+import pathlib
 import signal
 
 import numpy as np
@@ -98,16 +99,29 @@ def test_pictures_and_a_vision_transformer(tmp_path, capsys):
         path = tmp_path / "pictures" / ("ab"[k % 2]) / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((16, 16), 40 + 100 * (k % 2) + k, np.uint8)).save(path)
+    whole = (tmp_path / "pictures" / "a" / "0.png").read_bytes()
+    for name, content in (("empty", b""), ("none", b"no picture"), ("half", whole[:len(whole) // 2])):
+        (tmp_path / "pictures" / "a" / f"{name}.png").write_bytes(content)
     settings = dict(data=str(tmp_path / "pictures"), encoder=str(tmp_path / "vit"), steps=3, batch=4)
     for method in ("lora", "prompt", "setfit"):
         out = tmp_path / method
         found = example.main(dataclasses.replace(example.settings(method), **settings, out=str(out)))
+        said = "".join(capsys.readouterr())
+        assert all(f"a/{name}.png" in said for name in ("empty", "none", "half")), said
+        wrong = [line.split(",")[0] for line in (out / "mistakes.csv").read_text().splitlines()]
+        assert wrong[0] == "file" and all(pathlib.Path(name).is_file() for name in wrong[1:])
         answers = predict.main(predict.Run(str(out), (str(tmp_path / "pictures"),)))
         assert len(answers) == 24 and found["classes"] == 2
     with pytest.raises(SystemExit, match="pictures need --encoder"):
         example.main(dataclasses.replace(example.settings("lora"), **{**settings, "encoder": "", "out": str(tmp_path / "x")}))
     with pytest.raises(SystemExit, match="lora: no linear layer is called 'attention'; there are: "):
         example.main(dataclasses.replace(example.settings("lora"), **settings, targets=("attention",), out=str(tmp_path / "x")))
+    export(nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 0, small_images=True), plain_input(16, 3), tmp_path / "resnet")
+    with pytest.raises(SystemExit, match="there are: none: this is a ResNet, no Transformer"):
+        example.main(dataclasses.replace(example.settings("lora"), **{**settings, "encoder": str(tmp_path / "resnet")},
+                                         out=str(tmp_path / "x")))
+    with pytest.raises(SystemExit, match="--encoder .* --image-size 12: .*12"):
+        example.main(dataclasses.replace(example.settings("lora"), **settings, image_size=12, out=str(tmp_path / "x")))
 
 
 def test_the_comparison_and_its_resumption(here, capsys):

@@ -729,6 +729,9 @@ def test_from_inside_the_head_to_a_student(tmp_path, monkeypatch):
     found = simclr_v2.main(run)
     assert len(found) == 4 and simclr_v2.main(run) == found  # which finds all finished
     assert learnt == [TINY["pictures"]] * 2
+    for labels in (1, 100000):
+        with pytest.raises(SystemExit, match=f"--labels {labels}: "):
+            simclr_v2.main(dataclasses.replace(run, labels=labels, out=str(tmp_path / "no")))
     flat = str(folder_of_pictures(tmp_path))
     self_supervised.main(tiny("simclr", tmp_path / "flat", data=flat, size=8, pictures=0, layers=3))
     with pytest.raises(SystemExit, match="labels are needed"):

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,13 @@ def test_methods_are_found_without_texts(monkeypatch, name):  # python -OO strip
 
 @pytest.mark.parametrize("name", ["1.png", "2.JPG", "3.txt", "4.wav", "5.wave", "6.ppm", "7.jp2"])
 def test_a_class_of_the_data_does_not_become_a_run(tmp_path, name):  # whose files the loaders then pass over
+    (tmp_path / "classes" / "cat").mkdir(parents=True)
+    (tmp_path / "classes" / "cat" / name).touch()
+    with pytest.raises(FileExistsError, match=f"holds data \\(cat/{name}\\).*--out"):
+        RunFolder(tmp_path / "classes", RunSettings(), True)
+    (tmp_path / "classes" / "cat" / ".minigrad-run").touch()  # a run's figures
+    RunFolder(tmp_path / "classes", RunSettings(), True)
+    shutil.rmtree(tmp_path / "classes")
     (tmp_path / name).touch()
     with pytest.raises(FileExistsError, match=f"holds data \\({name}\\).*--out"):
         RunFolder(tmp_path, RunSettings(), True)
@@ -644,6 +652,35 @@ def test_a_file_in_the_place_of_a_folder(tmp_path, inner):
         with pytest.raises(SystemExit, match="is a file, no folder"):
             regression(Run(out=str(tmp_path / "file" / inner), resume=resume))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_without_a_checkpoint_is_not_overwritten(tmp_path):
+    semi_supervised = pytest.importorskip("examples.semi_supervised")
+    run = dataclasses.replace(semi_supervised.settings("label_propagation"), steps=2, out=str(tmp_path / "run"))
+    semi_supervised.main(run)
+    before = (tmp_path / "run" / "mistakes.csv").read_bytes()
+    for other in (run, dataclasses.replace(run, neighbours=3),
+                  dataclasses.replace(semi_supervised.settings("supervised"), steps=2, out=run.out)):
+        with pytest.raises(FileExistsError, match="holds a run; continue it with --resume"):
+            semi_supervised.main(other)
+    assert (tmp_path / "run" / "mistakes.csv").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_a_program_whose_output_is_closed_runs(tmp_path):
+    pytest.importorskip("tyro")
+    command = f"{sys.executable} -m examples.prototypical_networks --help"
+    assert subprocess.run(f"{command} >&-", shell=True, cwd=ROOT, stderr=subprocess.PIPE).stderr == b""
+    if os.path.exists("/dev/full"):
+        said = subprocess.run(f"{command} > /dev/full", shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True).stderr
+        assert "Traceback" not in said and "No space left" in said
+
+
+@pytest.mark.parametrize("file", ["out", "out/inner"])
+def test_a_file_where_a_folder_is_wanted_is_refused_at_the_start(tmp_path, file):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(SystemExit, match="--out .*out is a file, no folder"):
+        check(Run(out=str(tmp_path / file)))
 
 
 def test_an_empty_folder_is_a_new_run(tmp_path):
