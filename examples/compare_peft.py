@@ -86,7 +86,7 @@ def main(run):
     write_whole(marked(out) / "table.txt", text)
     plots.bars({name: [100 * row[0] for row in seeds] for name, seeds in values.items()}, out / "accuracies.png",
                "test accuracy (%)", 100 / next(iter(values.values()))[0][-1], "probe")
-    print(f"runs (with {FILE} each), table and chart are in {run.out}")
+    print(f"runs (each with {FILE} in its training folder), table and chart are in {run.out}")
     return values
 
 

@@ -24,7 +24,8 @@ def chosen(only: Iterable[str], names: list[str]) -> list[str]:
         SystemExit: there is no such name.
     """
     if unknown := set(only) - set(names):
-        raise SystemExit(f"--only: no method is called {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
+        raise SystemExit(f"--only: no method is called {', '.join(map(repr, sorted(unknown)))}; there are: "
+                         f"{', '.join(map(repr, names))}")
     return [name for name in names if not only or name in only]
 
 

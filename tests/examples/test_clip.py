@@ -166,7 +166,7 @@ def test_all_tasks_are_compared(tmp_path):
     assert all([images for images, *_ in curve] == [80, 160] for curves in found.values() for curve in curves)
     assert (tmp_path / "accuracies.png").is_file() and "bag of words" in (tmp_path / "table.txt").read_text()
     assert compare_captions.main(dataclasses.replace(settings, resume=True)) == found
-    with pytest.raises(SystemExit, match="no method is called zebra"):
+    with pytest.raises(SystemExit, match="no method is called 'zebra'"):
         compare_captions.main(dataclasses.replace(settings, only=("zebra",)))
 
 

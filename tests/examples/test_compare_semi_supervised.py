@@ -34,7 +34,7 @@ def test_all_methods_compare_and_resume(tmp_path, capsys):
         compare_semi_supervised.main(run)
     with pytest.raises(SystemExit, match="was made with other settings: steps"):
         compare_semi_supervised.main(dataclasses.replace(run, resume=True, steps=4))
-    with pytest.raises(SystemExit, match="no method is called x; there are: supervised"):
+    with pytest.raises(SystemExit, match="no method is called 'x'; there are: 'supervised"):
         compare_semi_supervised.main(dataclasses.replace(run, only=("x",)))
 
 

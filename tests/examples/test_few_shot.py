@@ -25,7 +25,7 @@ def test_compare_and_resume(tmp_path, capsys):
     assert {name.split("/")[0] for name in data.find_pictures(tmp_path).files} == {"data"}
     again = compare_few_shot.main(dataclasses.replace(run, resume=True))
     assert again == found and "5-way 1-shot" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="no method is called x; there are: siamese"):
+    with pytest.raises(SystemExit, match="no method is called 'x'; there are: 'siamese"):
         compare_few_shot.main(compare_few_shot.Run(only=("x",), out=out))
 
 

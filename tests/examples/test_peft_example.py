@@ -132,7 +132,7 @@ def test_the_comparison_and_its_resumption(here, capsys):
     assert found["lora"][0][2] < 0.1 * found["full"][0][2] and found["probe"][0][1] == 0
     assert found == compare_peft.main(compare_peft.Run(**settings, resume=True))
     assert {"table.txt", "accuracies.png"} <= {file.name for file in (here / "compared").iterdir()}
-    with pytest.raises(SystemExit, match="no method is called nothing"):
+    with pytest.raises(SystemExit, match="no method is called 'nothing'"):
         compare_peft.main(compare_peft.Run(**{**settings, "only": ("nothing",)}))
 
 
