@@ -62,8 +62,12 @@ def weight_grad(gy, x, w_shape, g):
 
 
 def _few_rows(x, y, g):
-    """Whether images are single rows (sequences), so few that threads, which share images and rows, would have nothing to do."""
-    return x.shape[1] == y.shape[1] == g.kernel[0] == 1 and g.padding[0] == 0 and len(x) * g.groups < get_num_threads()
+    """Whether images are single rows (sequences), so few that threads, which share images and rows, would have nothing to do.
+
+    Not with few channels: the taps of a row are one run of numbers, those of a column are not.
+    """
+    rows = x.shape[1] == y.shape[1] == g.kernel[0] == 1 and g.padding[0] == 0
+    return rows and len(x) * g.groups < get_num_threads() and min(x.shape[3], y.shape[3]) // g.groups >= LANES
 
 
 def _upright(images):
