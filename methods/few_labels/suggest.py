@@ -11,6 +11,8 @@ other pictures were right, and 32, 40 and 51 % where the labels were drawn at ra
 
 Margin, later: the pictures whose two most probable classes are nearest to each other (Scheffer et al. 2001).
 """
+import warnings
+
 import numpy as np
 
 from methods.transfer.linear import unit
@@ -33,12 +35,15 @@ def typiclust(x: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) ->
         ImportError: scikit-learn is missing.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     pool = np.random.default_rng(seed).permutation(len(x))[:POOL]
     z = unit(np.concatenate([x[pool], labelled]).astype(np.float32))
     known = np.arange(len(z)) >= len(pool)
     chosen: list[int] = []
     clusters = min(len(labelled) + count, MOST_CLUSTERS, len(np.unique(z, axis=0)))
-    cluster = KMeans(clusters, n_init=1, random_state=seed).fit_predict(z)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # pictures that coincide but for rounding make fewer clusters
+        cluster = KMeans(clusters, n_init=1, random_state=seed).fit_predict(z)
     small = np.bincount(cluster, minlength=clusters) <= min(SMALL, len(z) / clusters / 2)
     while len(chosen) < min(count, len(pool)):
         covered = known.copy()

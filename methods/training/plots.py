@@ -1,6 +1,7 @@
 """Figures, written as PNG."""
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,8 @@ def figure(path: str | os.PathLike, rows: int = 1, columns: int = 1, size: tuple
     from matplotlib import font_manager
     installed = {font.name for font in font_manager.fontManager.ttflist}
     families = [*plt.rcParams["font.family"], *(name for name in _EAST_ASIAN if name in installed)]
-    with plt.rc_context({"font.family": families}):
+    with plt.rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # where no font is installed for a name, the figure shows boxes
         picture, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **settings)
         try:
             yield axes

@@ -55,7 +55,7 @@ def load(source: str, rate: int = 0, shortest: int = 1) -> Sounds:
     try:
         return _load(source, rate, shortest)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--data {source}: {error}") from None
+        raise SystemExit(f"--data {source}{f' --rate {rate}' if rate else ''}: {error}") from None
 
 
 def _load(source, rate, shortest):

@@ -63,7 +63,7 @@ def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts
     try:
         found = _read(source)
         if found.skipped:
-            print(skipped_line(found.skipped))
+            print(skipped_line(found.skipped, "text"))
         for note in found.notes:
             print(note)
         tested = found.test if found.test is not None else _fifth(found.labels)

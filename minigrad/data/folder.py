@@ -470,11 +470,11 @@ class ImageFolder:
         return "\n".join([*lines, *layout.notes, *self.pictures.left_out()])
 
 
-def skipped_line(skipped: dict[str, str]) -> str:
-    """How many files were skipped, with a few names and reasons; empty if none."""
+def skipped_line(skipped: dict[str, str], what: str = "file") -> str:
+    """How many files (or other things) were skipped, with a few names and reasons; empty if none."""
     if not skipped:
         return ""
-    return f"skipped {counted(len(skipped), 'file')}: " + some(
+    return f"skipped {counted(len(skipped), what)}: " + some(
         f"{name} ({why})" for name, why in skipped.items())
 
 
