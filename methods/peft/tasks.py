@@ -54,6 +54,7 @@ class Task:
         pad: the id that fills texts up; None for pictures.
         words: ids of frequent words and of the classes' names, for prompts.
         names: of what is to test on, the files or the texts themselves; none of a data set of pictures.
+        unlabelled: from the names of pictures without a label to what the network reads.
     """
 
     net: nn.Encoder
@@ -67,6 +68,7 @@ class Task:
     pad: int | None = None
     words: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     names: list[str] = dataclasses.field(default_factory=list)
+    unlabelled: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -172,7 +174,8 @@ def of_pictures(run: Any) -> Task:
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)
-        images, read = pictures.read(images, np.union1d(chosen, images.test), preprocessing)
+        places = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
+        images, read = pictures.read(images, places, preprocessing)
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
     chosen = np.intersect1d(chosen, images.train)
@@ -181,4 +184,5 @@ def of_pictures(run: Any) -> Task:
     x, test = (np.stack([read[i] for i in part]) for part in (chosen, images.test))
     inputs = {"kind": "pictures", "encoder": _place(pathlib.Path(run.encoder), run.out), "image_size": run.image_size}
     return Task(net, x, images.labels[chosen], test, images.labels[images.test], tuple(images.classes), images.description,
-                inputs, names=[images.names[i] for i in images.test])
+                inputs, names=[images.names[i] for i in images.test] if images.files else [],
+                unlabelled={images.names[i]: read[i] for i in images.unlabelled})

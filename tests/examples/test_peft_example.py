@@ -102,6 +102,8 @@ def test_pictures_and_a_vision_transformer(tmp_path, capsys):
     whole = (tmp_path / "pictures" / "a" / "0.png").read_bytes()
     for name, content in (("empty", b""), ("none", b"no picture"), ("half", whole[:len(whole) // 2])):
         (tmp_path / "pictures" / "a" / f"{name}.png").write_bytes(content)
+    (tmp_path / "pictures" / "unlabelled").mkdir()
+    (tmp_path / "pictures" / "unlabelled" / "new.png").write_bytes(whole)
     settings = dict(data=str(tmp_path / "pictures"), encoder=str(tmp_path / "vit"), steps=3, batch=4)
     for method in ("lora", "prompt", "setfit"):
         out = tmp_path / method
@@ -111,7 +113,9 @@ def test_pictures_and_a_vision_transformer(tmp_path, capsys):
         wrong = [line.split(",")[0] for line in (out / "mistakes.csv").read_text().splitlines()]
         assert wrong[0] == "file" and all(pathlib.Path(name).is_file() for name in wrong[1:])
         answers = predict.main(predict.Run(str(out), (str(tmp_path / "pictures"),)))
-        assert len(answers) == 24 and found["classes"] == 2
+        (found_new,) = [answer for answer in answers if answer[0].endswith("new.png")]
+        assert (out / "predictions.csv").read_text().splitlines()[1] == f"{found_new[0]},{found_new[1]},{found_new[2]:.4f}"
+        assert len(answers) == 25 and found["classes"] == 2
     with pytest.raises(SystemExit, match="pictures need --encoder"):
         example.main(dataclasses.replace(example.settings("lora"), **{**settings, "encoder": "", "out": str(tmp_path / "x")}))
     with pytest.raises(SystemExit, match="lora: no linear layer is called 'attention'; there are: "):
