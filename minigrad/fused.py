@@ -1,5 +1,6 @@
 """Fused operations: faster spellings of compositions of primitives."""
 import functools
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -124,18 +125,26 @@ def upcast(x):
     return x.astype(np.float32) if backend.is_half(x.dtype) else x
 
 
-def halves_in_float32(function: Callable) -> Callable:
-    """Decorator: arrays and Tensors of 16 bits among the arguments are computed with as float32, the result rounded once."""
-    @functools.wraps(function)
-    def _called(*inputs, **settings):  # errors do not name it
-        arrays = [v for v in (*inputs, *settings.values()) if isinstance(v, Tensor) or backend.is_array(v)]
-        if not any([backend.is_half(v.dtype) for v in arrays]):
-            return function(*inputs, **settings)
-        wide = {id(v): upcast(as_tensor(v)) for v in arrays}
-        y = function(*[wide.get(id(v), v) for v in inputs], **{name: wide.get(id(v), v) for name, v in settings.items()})
-        return y.astype(backend.result_type(*[v.dtype for v in arrays if backend.is_float(v.dtype)]))
+def halves_in_float32(operands: int) -> Callable[[Callable], Callable]:
+    """Decorator: of a function whose first `operands` have 16 bits it computes with them in float32, and the result, of the dtype
+    that they have together, is rounded once."""
+    def declare(function):
+        names = list(inspect.signature(function).parameters)[:operands]
 
-    return _called
+        @functools.wraps(function)
+        def _called(*inputs, **settings):  # with an underscore: errors speak in the function's name
+            given = [*inputs[:operands], *(settings[name] for name in names if name in settings)]
+            arrays = [v for v in given if isinstance(v, Tensor) or backend.is_array(v)]
+            if not any([backend.is_half(v.dtype) for v in arrays]):
+                return function(*inputs, **settings)
+            wide = {id(v): v.astype(np.float32) for v in arrays if backend.is_half(v.dtype)}
+            y = function(*[wide.get(id(v), v) for v in inputs], **{name: wide.get(id(v), v) for name, v in settings.items()})
+            others = [as_tensor(v) for v in given if np.ndim(v) and not any([v is a for a in arrays])]  # lists
+            return y.astype(backend.result_type(*[v.dtype for v in (*arrays, *others)]))
+
+        return _called
+
+    return declare
 
 
 def rounded_like(y, x):

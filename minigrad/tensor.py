@@ -354,10 +354,10 @@ def from_dlpack(source: Any) -> Tensor:
 
 
 def _from_sequence(values, dtype=None):
-    """Nested lists of numbers as an array, which is to have this dtype; object arrays mean ragged lists or other things.
+    """Nested lists of numbers as an array, which this dtype holds; object arrays mean ragged lists or other things.
 
     Raises:
-        TypeError: they are no numbers; OverflowError, ValueError: a dtype of whole numbers does not hold them.
+        TypeError: they are no numbers; OverflowError, ValueError: the dtype, of whole numbers, does not hold them.
     """
     if hasattr(values, "__cuda_array_interface__"):
         return backend.cupy().asarray(values)
@@ -366,9 +366,13 @@ def _from_sequence(values, dtype=None):
     except ValueError as error:
         raise TypeError(f"cannot make a Tensor of {type(values).__name__}: {error}") from None
     array = _real(array, f"cannot make a Tensor of {type(values).__name__}: ")
-    if dtype is not None and dtype.kind in "iu" and array.dtype.kind in "iuf" and array.size:
+    if dtype is not None and dtype.kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
+        if array.dtype.kind == "f" and 2**53 < abs(array).max() < np.inf:  # of large whole numbers NumPy's floats are none
+            array = np.array(values, dtype=object)
+        limits = np.iinfo(dtype)
         for number in (array.min(), array.max()):  # NaN is either
-            held("Tensor", number, dtype)
+            if not limits.min <= number <= limits.max:
+                raise (ValueError if number != number else OverflowError)(f"Tensor: {dtype} holds no {number}")
     return array
 
 

@@ -3,6 +3,7 @@
 Transforms take their arguments and return gradients as trees. `None` is an empty tree, and a dict's items
 are visited in its own order.
 """
+import collections
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -37,8 +38,12 @@ def _flatten(tree, leaves):
 
 
 def _with_items(like, pairs):
-    """A dict of the kind of `like`, which may be made in its own way, with these items."""
+    """A dict of the kind of `like`, which may be made in its own way, with these items alone."""
+    kind = type(like)
+    if kind.__init__ in (dict.__init__, collections.OrderedDict.__init__):
+        return kind(pairs)
     made = copy.copy(like)
+    made.clear()
     for key, value in pairs:
         made[key] = value
     return made

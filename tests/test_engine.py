@@ -418,3 +418,5 @@ def test_numbers_that_a_dtype_does_not_hold_are_refused(values, dtype, error):
     with pytest.raises(error, match="Tensor: u?int.* holds no"):
         mg.Tensor(values, dtype=dtype)
     assert mg.Tensor([127, -128, 2.7], dtype="int8").tolist() == [127, -128, 2]
+    for large, kind in (([2**64 - 1, 0], "uint64"), ([2**63 + 1, 0], "uint64"), ([2**63 - 1, 0.0], "int64"), ([-2**63, 1], "int64")):
+        assert mg.Tensor(large, dtype=kind).tolist() == large

@@ -669,3 +669,12 @@ def test_dicts_that_are_made_in_a_way_of_their_own_are_trees():
         value, gradient = mg.value_and_grad(lambda p: p["a"] ** 2 + 1)(tree)
         assert value.item() == 10 and type(gradient) is type(tree) and gradient["a"].item() == 6 and tree["a"] == 3
     assert mg.grad(lambda p: p["a"] ** 2)(named).name == "n"
+
+    def adding(p):
+        named["b"] = plain["b"] = 2.0
+        return p["a"] ** 2
+
+    plain = {"a": 1.0}
+    assert list(mg.grad(adding)(plain)) == ["a"]
+    del named["b"]
+    assert list(mg.grad(adding)(named)) == ["a"]

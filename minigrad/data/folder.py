@@ -229,13 +229,14 @@ def content_of(read: Callable[[], bytes]) -> bytes:
 def check_picture(read: Callable[[], bytes]) -> None:
     """ValueError if a file does not begin as a picture of a known kind does. What is on the disk is not read further."""
     from PIL import Image, UnidentifiedImageError
-    on_disk = isinstance(read, File) and read.path.is_file() and read.path.stat().st_size <= GIB
-    if on_disk and not read.path.stat().st_size:
-        raise ValueError("it is empty")
+    size = None  # of what is in a zip, or no regular file
+    with contextlib.suppress(OSError):
+        size = read.path.stat().st_size if isinstance(read, File) and read.path.is_file() else None
+    begin = read.path if size and size <= GIB else io.BytesIO(content_of(read))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(read.path if on_disk else io.BytesIO(content_of(read)), formats=_formats()):
+            with Image.open(begin, formats=_formats()):
                 pass
     except UnidentifiedImageError:
         raise ValueError("it is no picture") from None

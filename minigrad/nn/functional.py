@@ -76,9 +76,10 @@ def one_hot(input: Tensor, num_classes: int) -> Tensor:
     return ops.one_hot(input, num_classes, dtype="int64")
 
 
+@fused.halves_in_float32(1)
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
-    p = p if p in (np.inf, -np.inf) else geometry.constant("normalize", "p", p)
+    p = p if isinstance(p, float) and np.isinf(p) else geometry.constant("normalize", "p", p)
     if p == 2:
         return ops.l2_normalize(input, axis=dim, eps=eps)
     return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), geometry.real("normalize", "eps", eps, 0))

@@ -9,8 +9,8 @@ from ..ops.geometry import (
 from ..ops.projection import padding_row
 from ..ops.resample import factors, MODES
 from ..tensor import Tensor, as_tensor, flag
-from . import functional as F, init, module
-from .module import Module, Parameter
+from . import functional as F, init
+from .module import Module, Parameter, replacing
 
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
@@ -539,7 +539,7 @@ class WeightNorm(Module):
         del layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        with module.replacing:
+        with replacing(self.layer):
             self.layer.weight = ops.weight_norm(self.weight_v, self.weight_g)
             try:
                 return self.layer(x)

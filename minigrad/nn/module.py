@@ -6,6 +6,7 @@ import reprlib
 import sys
 import threading
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -175,7 +176,8 @@ class Module:
         unknown = {name for name in unknown if str(name).rpartition(".")[2] != "num_batches_tracked"}
         if strict and (missing or unknown):
             raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
-        own, state = ({name: asarray(values[name]) for name in own if name in state} for values in (own, state))
+        own = {name: array for name, array in own.items() if name in state}
+        state = {name: value._array if isinstance(value, Tensor) else value for name, value in state.items()}
         for name, array in own.items():
             dtype = getattr(state[name], "dtype", None)
             if dtype is None or not backend.may_be_real(dtype):
@@ -187,7 +189,10 @@ class Module:
                                  "copy it")
         new = {name: backend.fitting(f"load_state_dict: '{name}'", state[name], array) for name, array in own.items()}
         memory = {id(_owner(array)) for array in own.values()}
-        new = {name: array.copy() if id(_owner(array)) in memory else array for name, array in new.items()}  # else read too late
+        for name, array in new.items():
+            owner = _owner(array)
+            if id(owner) in memory or not owner.flags.owndata:  # perhaps another array of this module, which is written first
+                new[name] = array.copy()
         for name, array in own.items():
             mark_changed(array)
             array[...] = new[name]
@@ -573,13 +578,19 @@ class Sequential(Module):
         setattr(self, str(i), module)
 
 
-replacing = threading.RLock()  # held while parts of a module stand in for others: of threads one at a time does so
+_locks, _finding = weakref.WeakKeyDictionary(), threading.Lock()
+
+
+def replacing(module: Module) -> threading.RLock:
+    """The lock that is held while other arrays stand in for those of a module, which is one thread's then."""
+    with _finding:
+        return _locks.setdefault(module, threading.RLock())
 
 
 def _after_fork():
-    """The thread that held it does not survive a fork."""
-    global replacing
-    replacing = threading.RLock()
+    """The threads that held locks do not survive a fork."""
+    global _locks, _finding
+    _locks, _finding = weakref.WeakKeyDictionary(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -611,8 +622,9 @@ def functional_call(module: Module, params: Mapping[str, TensorLike], *args, **s
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
     module's own stay as they are. Names that are left out keep their own value, but a parameter that stands in several
-    places is replaced in all of them by the value for one. KeyError for unknown names. Of threads
-    one at a time is in here.
+    places is replaced in all of them by the value for one. KeyError for unknown names.
+
+    Of threads that call this with one module each waits for the other, so `forward` must not wait for such a thread.
     """
-    with replacing, _replaced(module, params):
+    with replacing(module), _replaced(module, params):
         return module(*args, **settings)

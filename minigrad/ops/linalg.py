@@ -195,7 +195,7 @@ def svdvals(x: TensorLike) -> Tensor:
 
 
 @operation(method=True, numpy=np.linalg.norm)
-@halves_in_float32
+@halves_in_float32(1)
 def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """Vector and matrix norms, as `numpy.linalg.norm`. The slope of a norm at 0 is 0, and that of order 0,
     a count, everywhere; equal largest sizes share it evenly.

@@ -339,13 +339,15 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target (Girshick 2015)."""
     beta, reduction = real("smooth_l1_loss", "beta", beta, 0), _checked("smooth_l1_loss", reduction)
     x, target = _pair("smooth_l1_loss", input, target)
+    x = _as_float(x)
     if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
         return l1_loss(x, target, reduction)
+    below = where(beta > 0, beta, 1) if isinstance(beta, Tensor) else beta
     d = x - target
     size = abs(d)
     near = size < beta
     inside = where(near, d, 0)  # a quotient by a small beta overflows, unless what it divides is smaller
-    return _reduced("smooth_l1_loss", where(near, 0.5 * inside * (inside / beta), size - 0.5 * beta), reduction)
+    return _reduced("smooth_l1_loss", where(near, 0.5 * inside * (inside / below), size - 0.5 * beta), reduction)
 
 
 @operation

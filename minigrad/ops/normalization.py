@@ -286,7 +286,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 
 
 @operation
-@halves_in_float32
+@halves_in_float32(1)
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
     return _normalized("l2_normalize", as_tensor(x), axis, eps)
@@ -299,7 +299,7 @@ def _normalized(of, x, axis, eps):
 
 
 @operation
-@halves_in_float32
+@halves_in_float32(2)
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast. Of a vector of zeros 0."""
     x, y = map(as_tensor, (x, y))
@@ -312,7 +312,7 @@ def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float 
 
 
 @operation
-@halves_in_float32
+@halves_in_float32(2)
 def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
     """g v / |v|: a weight as direction and length (Salimans and Kingma 2016, arXiv:1602.07868).
 

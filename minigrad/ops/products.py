@@ -308,7 +308,7 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
 
 
 @operation(numpy=np.cov)
-@halves_in_float32
+@halves_in_float32(2)
 def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Tensor:
     """The covariances of variables, the rows of `x` (variables, observations), and of those of `y`, as `numpy.cov`.
 
@@ -330,7 +330,7 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
 
 
 @operation(numpy=np.corrcoef)
-@halves_in_float32
+@halves_in_float32(2)
 def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True) -> Tensor:
     """The correlations of variables: their covariances, arguments as of `cov`, divided by their deviations; of a constant NaN."""
     covariances = cov(x, y, rowvar)

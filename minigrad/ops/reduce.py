@@ -274,7 +274,7 @@ def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -
 
 
 @operation(method=True, numpy=np.var)
-@halves_in_float32
+@halves_in_float32(1)
 def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The variance: the mean squared distance from the mean, the sum being divided by (count - ddof), or 0 if that is less.
@@ -295,7 +295,7 @@ def _variance(name, x, axis, ddof, keepdims):
 
 
 @operation(method=True, numpy=np.std)
-@halves_in_float32
+@halves_in_float32(1)
 def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
         correction: float | None = None) -> Tensor:
     """The standard deviation, the square root of `var`; its slope at 0 is 0."""
@@ -303,7 +303,7 @@ def std(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 
 
 @operation(numpy=np.nanvar)
-@halves_in_float32
+@halves_in_float32(1)
 def nanvar(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
            correction: float | None = None) -> Tensor:
     """The variance of what is not NaN, as `var`; NaN where that is not more than `ddof` numbers."""
@@ -311,7 +311,7 @@ def nanvar(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: b
 
 
 @operation(numpy=np.nanstd)
-@halves_in_float32
+@halves_in_float32(1)
 def nanstd(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool = False, *,
            correction: float | None = None) -> Tensor:
     """The square root of `nanvar`; its slope at 0 is 0."""

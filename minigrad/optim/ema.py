@@ -38,7 +38,8 @@ class EMA:
             ValueError: the module has got other arrays, or of other shapes.
         """
         state = self.module._state()
-        if changed := [n for n in {**self.average, **state} if np.shape(self.average.get(n)) != np.shape(state.get(n))]:
+        changed = sorted(state.keys() ^ self.average.keys())
+        if changed := changed or [name for name, value in state.items() if value.shape != self.average[name].shape]:
             raise ValueError(f"EMA.update: the module has other arrays than when this was made ({', '.join(changed)}): make "
                              "another")
         execution.per_replay(self._count, np.int32)

@@ -242,8 +242,8 @@ class Optimizer:
         counts = [f"steps.{i}" for i in range(len(self.params))] if self.counts_steps else []
         sizes = {f"size.{k}": size for k, size in self._sizes().items()}
         arrays = matching(f"{self._owner}.load_state_dict", state, own, ["steps", "lr"], [*rates, *counts, *sizes])
-        given = {name: arrays.pop(name, None) for name in sizes}
-        if given != sizes and (any(given.values()) or not any(name in state for name in rates)):
+        given = {name: arrays.pop(name) for name in sizes if name in arrays}
+        if given and given != sizes:  # of one group none is written
             raise ValueError(f"{self._owner}.load_state_dict: the state is not that of groups of {list(sizes.values())} "
                              "parameters")
         base, steps = arrays.pop("lr"), arrays.pop("steps")

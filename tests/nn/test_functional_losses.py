@@ -321,3 +321,7 @@ def test_a_small_bend_of_smooth_l1_overflows_nowhere(dtype, beta):
     loss = F.smooth_l1_loss(x, np.zeros(3, dtype), "sum", beta=beta)
     assert loss.item() == pytest.approx(5 - beta, rel=2e-3)
     np.testing.assert_array_equal(mg.grad(loss, x).numpy(), [1, -1, 0])
+
+
+def test_smooth_l1_of_whole_numbers():
+    assert F.smooth_l1_loss(np.array([3, 5]), np.array([0, 0]), "none", beta=0.5).tolist() == [2.75, 4.75]

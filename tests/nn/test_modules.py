@@ -781,3 +781,18 @@ def test_threads_that_replace_parameters_leave_the_modules_own(kind):
     for thread in threads:
         thread.join()
     assert not errors and net.weight is weight and list(normed.state_dict()) == ["weight_g", "weight_v", "layer.bias"]
+
+
+def test_a_module_whose_threads_replace_others_parameters_does_not_wait_for_itself():
+    class Threaded(nn.Module):
+        def __init__(self):
+            self.part = nn.WeightNorm(nn.Linear(2, 2))
+
+        def forward(self, x):
+            found = []
+            thread = threading.Thread(target=lambda: found.append(self.part(x)), daemon=True)
+            thread.start()
+            thread.join(20)
+            return found[0]
+
+    assert nn.functional_call(Threaded(), {}, mg.ones((1, 2))).shape == (1, 2)
