@@ -23,6 +23,7 @@
 | names in Unicode's decomposed form                            | composed (NFC)                                              |
 """
 import collections
+import contextlib
 import dataclasses
 import io
 import os
