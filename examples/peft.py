@@ -73,10 +73,11 @@ def main(run):
     print(f"{100 * found['accuracy']:.1f} % of {len(task.test_y)} to test on are right")
     print(write_test(folder.path, mg.softmax(mg.Tensor(scores), 1).numpy(), task.test_y, task.classes,
                      task.names, "text" if task.pad is not None else "file"))
-    if task.unlabelled:
-        p = mg.softmax(mg.Tensor(task.outputs(np.stack(list(task.unlabelled.values())))), 1).numpy()
-        write_csv(folder.path / "predictions.csv", most_probable(list(task.unlabelled), p, task.classes))
-        print(f"the classes of {len(p)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
+    answers = [answer for names, x in task.unlabelled()
+               for answer in most_probable(names, mg.softmax(mg.Tensor(task.outputs(x)), 1).numpy(), task.classes)]
+    if answers:
+        write_csv(folder.path / "predictions.csv", answers)
+        print(f"the classes of {len(answers)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
     print(f"what was trained is in {folder.path / FILE}, {(folder.path / FILE).stat().st_size / 1e6:.2f} MB")
     adaptation.undo()  # or network and adaptation would hold each other in memory
     return found

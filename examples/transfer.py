@@ -73,12 +73,12 @@ def main(run):
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
     y, test_y = images.labels[chosen], images.labels[images.test]
+    if lost := [name for k, name in enumerate(images.classes) if k not in y]:
+        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
     if run.per_class:
         counts = np.bincount(y, minlength=len(images.classes))
         each = f"{run.per_class}" if counts.min() == run.per_class else f"{counts.min()} to {counts.max()}"
         print(f"learning from {len(chosen)} labels, {each} of each class (--per-class 0: from all)")
-    if lost := [name for k, name in enumerate(images.classes) if k not in y]:
-        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
 
     probes = {name: fit(x[chosen], y, len(images.classes)) for name, fit in linear.PROBES.items()
               if name != "svm" or len(chosen) <= MOST_FOR_SVM}

@@ -18,7 +18,7 @@ import numpy as np
 from methods.transfer.linear import unit
 
 NEAREST = 20
-SMALL = 5  # pictures of a cluster that comes last; of few pictures half of what clusters have in the mean
+SMALL = 5  # pictures of a cluster that comes last, or half of the mean of all clusters if that is less
 MOST_CLUSTERS = 500
 POOL = 4000  # pictures that are clustered; of more, so many at random
 FEW = 20  # labels of each class, in the mean, from which on margins are used; with 5 and 10 they were no better than chance

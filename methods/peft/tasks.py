@@ -1,6 +1,7 @@
 """What is to be learned: labelled texts or pictures, the network that reads them, and how scores come of it."""
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class Task:
         pad: the id that fills texts up; None for pictures.
         words: ids of frequent words and of the classes' names, for prompts.
         names: of what is to test on, the files or the texts themselves; none of a data set of pictures.
-        unlabelled: from the names of pictures without a label to what the network reads.
+        unlabelled: what gives names and inputs of pictures without a label, some at a time.
     """
 
     net: nn.Encoder
@@ -68,7 +69,7 @@ class Task:
     pad: int | None = None
     words: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     names: list[str] = dataclasses.field(default_factory=list)
-    unlabelled: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    unlabelled: Callable[[], Iterable[tuple[list[str], np.ndarray]]] = tuple
 
     @property
     def fingerprint(self) -> str:
@@ -174,15 +175,21 @@ def of_pictures(run: Any) -> Task:
     net, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     try:
         chosen = images.chosen(run.per_class, run.seed)
-        places = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
-        images, read = pictures.read(images, places, preprocessing)
+        images, read = pictures.inputs_of(images, np.union1d(chosen, images.test), preprocessing)
     except ValueError as error:
         raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
     chosen = np.intersect1d(chosen, images.train)
-    if lost := set(range(len(images.classes))) - set(images.labels[chosen]):
-        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(images.classes[k] for k in lost)} can be read")
+    if lost := [name for k, name in enumerate(images.classes) if k not in images.labels[chosen]]:
+        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
     x, test = (np.stack([read[i] for i in part]) for part in (chosen, images.test))
     inputs = {"kind": "pictures", "encoder": _place(pathlib.Path(run.encoder), run.out), "image_size": run.image_size}
+    names = images.names
+
+    def unlabelled(batch=50):
+        for at in range(0, len(images.unlabelled), batch):
+            _, some = pictures.inputs_of(images, images.unlabelled[at:at + batch], preprocessing)
+            if some:
+                yield [names[i] for i in some], np.stack(list(some.values()))
+
     return Task(net, x, images.labels[chosen], test, images.labels[images.test], tuple(images.classes), images.description,
-                inputs, names=[images.names[i] for i in images.test] if images.files else [],
-                unlabelled={images.names[i]: read[i] for i in images.unlabelled})
+                inputs, names=[names[i] for i in images.test] if images.files else [], unlabelled=unlabelled)

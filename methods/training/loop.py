@@ -84,8 +84,8 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
                     raise _diverged(f"after step {done} {error}", saved, folder) from None
                 saved = done
             if stopped:
-                asked = not folder.resume and getattr(folder.config, "resume", None) is False  # a part may go on without being so
-                how = " with --resume" if asked else ""
+                alone = folder.resume or getattr(folder.config, "resume", True)  # few_labels and parts go on by themselves
+                how = "" if alone else " with --resume"
                 with contextlib.suppress(OSError):  # the terminal may be gone
                     print(f"\nstopped after {done} steps; the same command{how} continues", flush=True)
                 raise SystemExit(128 + stopped[0])

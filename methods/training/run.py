@@ -69,8 +69,10 @@ class RunFolder:
         for path in (self.path, *self.path.parents):
             if os.path.lexists(path) and not path.is_dir():
                 raise FileExistsError(f"{path} is a file, no folder; choose another --out")
-        if not (self.checkpoint.exists() or self.settings.exists() and (self.path / "confusion.csv").exists()):
-            if not ((self.path / RUN).exists() or self.settings.exists()) and (found := _data_in(self.path)):
+        done = self.settings.exists() and (self.path / "confusion.csv").exists()  # by what has no steps, and so no checkpoint
+        if not (self.checkpoint.exists() or done):
+            if not ((self.path / RUN).exists() or self.settings.exists()) and (
+                    found := _data_in(self.path, getattr(self.config, "data", ""))):
                 raise FileExistsError(f"{self.path} holds data ({found}), and the folder of a run is passed over where data are "
                                       "looked for; choose another --out")
             return
@@ -154,13 +156,17 @@ class RunFolder:
         return [metrics for metrics in map(_metrics, lines) if metrics is not None]
 
 
-def _data_in(path):
-    """The name of a picture, recording or text in the folder or one in it that is no run's, as loaders of data take them; empty
-    if there is none."""
+def _data_in(path, data):
+    """The name of a picture, recording or text in the folder, as loaders take them for a class's; empty if there is none.
+
+    In a part of the run's own `data`, as `train/` is, those in sub-folders count, too.
+    """
     endings = {".wav", ".wave", ".txt"}
     with contextlib.suppress(ImportError):  # without Pillow no pictures are read
         endings |= picture_endings()
-    places = [path, *(place for place in _visible(path) if place.is_dir() and not (place / RUN).exists())]
+    places = [path]
+    if data and pathlib.Path(data).resolve() in (path.resolve(), *path.resolve().parents):
+        places += [place for place in _visible(path) if place.is_dir() and not (place / RUN).exists()]
     return next((str(file.relative_to(path)) for place in places for file in _visible(place)
                  if file.suffix.lower() in endings), "")
 

@@ -2,6 +2,7 @@
 import collections
 import contextlib
 import hashlib
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from methods.training.checkpoint import fingerprint
 from methods.training.images import unscaled, data_set, divide, selected
 from minigrad import data
-from minigrad.data.folder import File, arrange, check_picture, content_of, open_picture, printable, some
+from minigrad.data.folder import PARTS, File, arrange, check_picture, content_of, open_picture, printable, some
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Pictures:
         classes: their names.
         train, test, unlabelled: which pictures serve for what, sorted.
         description: a line or several on what was found.
-        files: the pictures' names below `source`, if they are files.
+        files: the pictures' names below `source`, a folder or zip, if they are files.
         identity: what tells these pictures from others: goes into the names of cached features.
     """
 
@@ -84,8 +85,8 @@ class Pictures:
         return kept
 
 
-def read(pictures: Pictures, places: np.ndarray,
-         preprocessing: Callable[[Any], np.ndarray]) -> tuple[Pictures, dict[int, np.ndarray]]:
+def inputs_of(pictures: Pictures, places: np.ndarray,
+              preprocessing: Callable[[Any], np.ndarray]) -> tuple[Pictures, dict[int, np.ndarray]]:
     """What a network reads of the pictures at these places; and the pictures without unreadable ones, which are named.
 
     Raises:
@@ -175,11 +176,14 @@ def own_pictures(path: str) -> Pictures:
     names = list(found.files)
     if not names:
         raise ValueError("; ".join([f"{path} holds no pictures", *found.left_out()]))
+    left = {os.path.dirname(name) for name in found.skipped} - {os.path.dirname(name) for name in names}
+    if lost := sorted(folder for folder in left if folder and PARTS.get(folder.rpartition("/")[2].lower()) != "unlabelled"):
+        raise ValueError(f"no picture can be read in {some(lost)}; {'; '.join(found.left_out())}")
     try:
         layout = arrange(names)
+        classes, pools = divide(layout, _contents(found.files))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    classes, pools = divide(layout, _contents(found.files))
+        raise ValueError("; ".join([f"{path}: {error}", *found.left_out()])) from None
     place = {name: i for i, name in enumerate(names)}
     labels = np.full(len(names), -1)
     parts = [[], []]

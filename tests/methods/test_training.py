@@ -102,10 +102,12 @@ def test_methods_are_found_without_texts(monkeypatch, name):  # python -OO strip
 def test_a_class_of_the_data_does_not_become_a_run(tmp_path, name):  # whose files the loaders then pass over
     (tmp_path / "classes" / "cat").mkdir(parents=True)
     (tmp_path / "classes" / "cat" / name).touch()
-    with pytest.raises(FileExistsError, match=f"holds data \\(cat/{name}\\).*--out"):
-        RunFolder(tmp_path / "classes", RunSettings(), True)
+    RunFolder(tmp_path / "classes", RunSettings(), True)  # which may be anything
+    for data in (tmp_path, tmp_path / "classes"):
+        with pytest.raises(FileExistsError, match=f"holds data \\(cat/{name}\\).*--out"):
+            RunFolder(tmp_path / "classes", SimpleNamespace(data=str(data)), True)
     (tmp_path / "classes" / "cat" / ".minigrad-run").touch()  # a run's figures
-    RunFolder(tmp_path / "classes", RunSettings(), True)
+    RunFolder(tmp_path / "classes", SimpleNamespace(data=str(tmp_path)), True)
     shutil.rmtree(tmp_path / "classes")
     (tmp_path / name).touch()
     with pytest.raises(FileExistsError, match=f"holds data \\({name}\\).*--out"):

@@ -191,7 +191,7 @@ def test_quarters_are_the_maxima_of_each_rectified_map():
 
 
 def cut_short(folder, name):
-    """Leaves half of a picture's file: it begins as one."""
+    """A picture's file loses its end: it begins as one."""
     path = pathlib.Path(folder) / name
     path.write_bytes(path.read_bytes()[:-40])
 
@@ -504,6 +504,23 @@ def test_compare_and_resume(folder, encoder_file, tmp_path):
     assert set(found) == {(name, n) for name in run.only for n in (1, 3)} and all(len(v) == 2 for v in found.values())
     assert compare_transfer.main(dataclasses.replace(run, resume=True)) == found
     assert (tmp_path / "c" / "accuracies.png").exists() and "ridge" in (tmp_path / "c" / "table.txt").read_text()
+
+
+@pytest.mark.parametrize("broken", ["a", "train/a", "test/a", "unlabelled"])
+def test_a_class_of_which_nothing_is_a_picture_is_refused(tmp_path, broken):
+    parts = ("train/", "test/") if "/" in broken else ("",)
+    for name in [*(f"{part}{kind}/{i}.png" for part in parts for kind in "abc" for i in range(3)), "unlabelled/u.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith(f"{broken}/"):
+            (tmp_path / name).write_bytes(b"no picture")
+        else:
+            Image.new("L", (8, 8), len(name) + 9 * int(name[-5]) if name[-5].isdigit() else 3).save(tmp_path / name)
+    if broken == "unlabelled":
+        found = pictures.load(str(tmp_path))
+        assert len(found.classes) == 3 and not len(found.unlabelled) and "unlabelled/u.png (it is no picture)" in found.description
+        return
+    with pytest.raises(SystemExit, match=f"no picture can be read in {broken}; skipped 3 files: {broken}/0.png"):
+        pictures.load(str(tmp_path))
 
 
 def test_broken_pictures_that_leave_too_few_labels_are_one_line(folder, encoder_file, tmp_path):
