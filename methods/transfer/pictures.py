@@ -167,21 +167,23 @@ class Files(Sequence):
 def own_pictures(path: str) -> Pictures:
     """The pictures of an image folder, or of a zip of one; see `minigrad.data.folder`. What is none is left out."""
     found = data.find_pictures(path)
-    for name, read in list(found.files.items()):
+    broken = {}
+    for name, read in found.files.items():
         try:
             check_picture(read)
         except ValueError as error:
-            found.skipped[name] = str(error)
-            del found.files[name]
-    names = list(found.files)
+            broken[name] = str(error)
+    found.skipped.update(broken)
+    files = {name: read for name, read in found.files.items() if name not in broken}
+    names = list(files)
     if not names:
         raise ValueError("; ".join([f"{path} holds no pictures", *found.left_out()]))
-    left = {os.path.dirname(name) for name in found.skipped} - {os.path.dirname(name) for name in names}
+    left = {os.path.dirname(name) for name in broken} - {os.path.dirname(name) for name in names}
     if lost := sorted(folder for folder in left if folder and PARTS.get(folder.rpartition("/")[2].lower()) != "unlabelled"):
         raise ValueError(f"no picture can be read in {some(lost)}; {'; '.join(found.left_out())}")
     try:
         layout = arrange(names)
-        classes, pools = divide(layout, _contents(found.files))
+        classes, pools = divide(layout, _contents(files))
     except ValueError as error:
         raise ValueError("; ".join([f"{path}: {error}", *found.left_out()])) from None
     place = {name: i for i, name in enumerate(names)}
@@ -196,8 +198,8 @@ def own_pictures(path: str) -> Pictures:
     notes = "".join(f"\n{note}" for note in (*layout.notes, *found.left_out()))
     description = (f"{path}: {len(classes)} classes, {len(train)} pictures to train on, {len(test)} to test on"
                    f"{f', {len(unlabelled)} without a label' if len(unlabelled) else ''}{notes}")
-    return Pictures(Files([found.files[name] for name in names]), labels, tuple(classes), train, test, unlabelled, description,
-                    _identity(pathlib.Path(path), found.files), names, path)
+    return Pictures(Files(list(files.values())), labels, tuple(classes), train, test, unlabelled, description,
+                    _identity(pathlib.Path(path), files), names, path)
 
 
 def _contents(files):

@@ -6,7 +6,6 @@ import reprlib
 import sys
 import threading
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -578,19 +577,29 @@ class Sequential(Module):
         setattr(self, str(i), module)
 
 
-_locks, _finding = weakref.WeakKeyDictionary(), threading.Lock()
+_locks, _finding = {}, threading.Lock()  # from a module's id to its lock and to how many hold it or wait for it
 
 
-def replacing(module: Module) -> threading.RLock:
-    """The lock that is held while other arrays stand in for those of a module, which is one thread's then."""
+@contextlib.contextmanager
+def replacing(module: Module) -> Iterator[None]:
+    """Inside, other arrays may stand in for those of the module, which is this thread's alone."""
     with _finding:
-        return _locks.setdefault(module, threading.RLock())
+        lock, users = _locks.get(id(module), (threading.RLock(), 0))
+        _locks[id(module)] = lock, users + 1
+    try:
+        with lock:
+            yield
+    finally:
+        with _finding:
+            users = _locks.pop(id(module), (lock, 1))[1] - 1
+            if users > 0:
+                _locks[id(module)] = lock, users
 
 
 def _after_fork():
     """The threads that held locks do not survive a fork."""
     global _locks, _finding
-    _locks, _finding = weakref.WeakKeyDictionary(), threading.Lock()
+    _locks, _finding = {}, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,7 @@
 """Modules and models against PyTorch with the same weights, and the state they keep."""
 import collections
 import copy
+import dataclasses
 import threading
 
 import numpy as np
@@ -796,3 +797,15 @@ def test_a_module_whose_threads_replace_others_parameters_does_not_wait_for_itse
             return found[0]
 
     assert nn.functional_call(Threaded(), {}, mg.ones((1, 2))).shape == (1, 2)
+    assert not nn.module._locks
+
+
+def test_modules_that_are_dataclasses_are_called_with_other_parameters():
+    @dataclasses.dataclass
+    class Scaled(nn.Module):
+        scale: nn.Parameter
+
+        def forward(self, x):
+            return self.scale * x
+
+    assert nn.functional_call(Scaled(nn.Parameter(2.0)), {"scale": mg.Tensor(3.0)}, mg.ones(1)).tolist() == [3]
