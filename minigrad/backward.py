@@ -207,11 +207,14 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
                 with recording(create_graph):
                     leaf.grad = add(leaf.grad, cotangent)
                 continue
-            if id(array) in taken or not _is_alone(array):  # a gradient's owner may change it in place, so its memory is its own
-                with recording(create_graph):
-                    cotangent = copy(cotangent)
+            # A gradient's owner may change it in place: it shares memory with nothing else, but what was recorded of it.
+            shared = id(array) in taken or not _is_alone(array)
             taken.add(id(array))
-            leaf.grad = cotangent if create_graph else wrap(cotangent._array)
+            if create_graph:
+                with recording(True):
+                    leaf.grad = copy(cotangent) if shared else cotangent
+            else:
+                leaf.grad = wrap(array.copy() if shared else array)
 
 
 Tensor.backward = backward
