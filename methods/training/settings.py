@@ -186,8 +186,7 @@ def command(main: Callable[[Any], Any], config: Any, description: str, args: lis
 def _from_command_line(kind, **settings):
     import tyro
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    with _written(), _reader_may_leave():
-        return tyro.cli(kind, prog=module and f"python -m {module.name}", **settings)
+    return report_errors(lambda kind: tyro.cli(kind, prog=module and f"python -m {module.name}", **settings), kind)
 
 
 def of_method(name: str, module: Any, run: type) -> Any:
@@ -230,15 +229,6 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
     except KeyboardInterrupt:
         raise SystemExit(128 + 2) from None  # as SIGINT would
     except (OSError, RunError) as error:
-        raise SystemExit(" ".join(str(error).split())) from None
-
-
-@contextlib.contextmanager
-def _written():
-    """What cannot be written ends the program with one line."""
-    try:
-        yield
-    except OSError as error:
         raise SystemExit(" ".join(str(error).split())) from None
 
 

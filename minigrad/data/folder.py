@@ -229,26 +229,28 @@ def content_of(read: Callable[[], bytes]) -> bytes:
 
 def check_picture(read: Callable[[], bytes]) -> None:
     """ValueError if a file does not begin as a picture of a known kind does. What is on the disk is not read further."""
-    from PIL import Image, UnidentifiedImageError
     size = None  # of what is in a zip, or no regular file
     with contextlib.suppress(OSError):
         size = read.path.stat().st_size if isinstance(read, File) and read.path.is_file() else None
-    begin = read.path if size and size <= GIB else io.BytesIO(content_of(read))
+    with _opened(read.path if size and size <= GIB else io.BytesIO(content_of(read))):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(source):
+    """Pillow's picture of a file, which is not decoded yet. ValueError: it is none, or what is done to it inside fails."""
+    from PIL import Image, UnidentifiedImageError
+    Image.init()
+    formats = [name for name in Image.ID if name != "EPS"]  # which would be run as a program, by Ghostscript
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(begin, formats=_formats()):
-                pass
+            with Image.open(source, formats=formats) as picture:
+                yield picture
     except UnidentifiedImageError:
         raise ValueError("it is no picture") from None
     except Exception as error:  # decoders raise errors of all kinds on damaged files
         raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
-
-
-def _formats():
-    from PIL import Image
-    Image.init()
-    return [name for name in Image.ID if name != "EPS"]  # which would be run as a program, by Ghostscript
 
 
 def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noqa: F821 (Pillow is optional)
@@ -261,21 +263,14 @@ def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noq
     Raises:
         ValueError: it is no readable picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(content), formats=_formats())
-            picture.load()
-            try:
-                picture = ImageOps.exif_transpose(picture)
-            except Exception:  # damaged EXIF data of an undamaged picture
-                pass
-            return _on_white(_in_8_bits(picture)).convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError:
-        raise ValueError("it is no picture") from None
-    except Exception as error:  # decoders raise errors of all kinds on damaged files
-        raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
+    from PIL import ImageOps
+    with _opened(io.BytesIO(content)) as picture:
+        picture.load()
+        try:
+            picture = ImageOps.exif_transpose(picture)
+        except Exception:  # damaged EXIF data of an undamaged picture
+            pass
+        return _on_white(_in_8_bits(picture)).convert("L" if channels == 1 else "RGB")
 
 
 def read_picture(content: bytes, size: int | None = None, channels: int = 3) -> np.ndarray:

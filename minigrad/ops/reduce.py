@@ -441,12 +441,11 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
     Args:
         x: of the shape of y, or a vector of the length of the axis.
     """
-    y = _as_float(y) if x is None else as_tensor(y)
+    y, x = as_tensor(y), None if x is None else as_tensor(x)
+    y = _as_float(y if x is None else y.astype(result_type(y.dtype, x.dtype)))
     axis = one_axis("trapezoid", axis, y.ndim)
     n = y.shape[axis]
     if x is not None:
-        x = as_tensor(x)
-        y = _as_float(y) if not is_float(x.dtype) else y.astype(result_type(y.dtype, x.dtype))
         if x.shape == (n,):
             x = _reshape(x, shape=tuple(n if a == axis else 1 for a in range(y.ndim)))
         elif x.shape != y.shape:
