@@ -32,6 +32,8 @@ from minigrad import nn
 from minigrad.data import BytePairs
 from minigrad.data.folder import skipped_line
 
+BRIEF = 300  # pictures to test on while training
+
 
 @dataclasses.dataclass
 class Run(RunSettings, clip.Config):
@@ -193,7 +195,7 @@ class Tests:
 
     def brief(self, step):
         """Numbers for the log."""
-        found, which = {}, self.labelled[:300]
+        found, which = {}, np.random.default_rng(0).permutation(self.labelled)[:BRIEF]  # they may be sorted by class
         if len(which):
             found["zero-shot"] = accuracy(self.scores(self.task.templates[:1], which), self.labels[which]).first
         if self.run.task == "contrastive":

@@ -21,6 +21,7 @@ from minigrad import data, nn
 from minigrad.data.folder import counted
 
 ROWS = "resized positions", "positions drawn anew", "from scratch"
+TESTED = 2000  # images at most
 
 
 @dataclasses.dataclass
@@ -71,7 +72,8 @@ def main(run):
         draws = [data.balanced_subset(few_y, run.labels, seed) for seed in range(run.seeds)]
     except ValueError as error:
         raise SystemExit(f"--labels {run.labels}: {error}") from None
-    test, test_y = larger(test[:2000], run.size), test_y[:2000]
+    tested = np.random.default_rng(0).permutation(len(test))[:TESTED]  # they may be sorted by class
+    test, test_y = larger(test[tested], run.size), test_y[tested]
     found, out = {name: [] for name in ROWS}, marked(run.out)
     for seed, some in enumerate(draws):
         mg.random.seed(seed)

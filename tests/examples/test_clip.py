@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image  # noqa: E402
 from examples import clip, clip_few_labels, compare_captions, predict, retrieve, transfer, zero_shot  # noqa: E402
 from methods.training import checkpoint, encoders  # noqa: E402
 from methods.vision_language import TASKS, pictures, trained  # noqa: E402
-from minigrad import nn  # noqa: E402
+from minigrad import data, nn  # noqa: E402
 
 SMALL = dict(tower="small", width=4, dim=16, text_width=16, text_layers=1, text_heads=2, vocabulary=560, length=10, batch=32,
              held_out=60)
@@ -247,3 +248,13 @@ def published(folder):
         "text_config": {"num_attention_heads": 2, "eos_token_id": vocabulary.end},
         "vision_config": {"num_attention_heads": 2}}))
     return folder
+
+
+def test_what_is_tested_while_training_has_all_classes_though_pictures_are_sorted():
+    labels, seen = np.repeat(np.arange(10), 100), []
+    task = SimpleNamespace(classes=tuple("abcdefghij"), templates=("{}",))
+    captions = data.captioned(np.zeros((1000, 1, 2, 2), np.uint8), labels, task.classes, ("{}",))
+    tests = clip.Tests(SimpleNamespace(task="caption"), task, None, None, None, captions.pictures, captions)
+    tests.scores = lambda templates, which: seen.append(which) or np.eye(10)[labels[which]]
+    assert tests.brief(1) == {"zero-shot": 1.0} and len(np.unique(seen[0])) == 300
+    assert np.bincount(labels[seen[0]]).min() > 15

@@ -715,6 +715,17 @@ def test_positions_are_resized_or_drawn_anew(tmp_path):
             vit_resolution.main(dataclasses.replace(vit_resolution.Run("digits", "digits", 10, 20, 1, 2), **wrong))
 
 
+def test_images_to_test_resolutions_on_are_of_all_classes_though_they_are_sorted(monkeypatch):
+    y, seen = np.repeat(np.arange(10), 40), []
+    x = np.broadcast_to((y / 10).astype(np.float32)[:, None, None, None], (400, 1, 8, 8))
+    monkeypatch.setattr(vit_resolution, "load", lambda source: (x, y, x, y, 10))
+    monkeypatch.setattr(vit_resolution, "TESTED", 60)
+    monkeypatch.setattr(vit_resolution, "larger", lambda images, size: seen.append(images[:, 0, 0, 0]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        vit_resolution.main(vit_resolution.Run("digits", "digits", 10, 20, 1, 2, 4, 8, 1, 2))
+    assert len(seen[0]) == 60 and len(np.unique(seen[0])) == 10
+
+
 def test_distillation_is_the_cross_entropy_with_the_teacher():
     s, t, tau = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), 2.0
     p, q = (np.exp(a / tau) / np.exp(a / tau).sum(1, keepdims=True) for a in (t, s))
