@@ -44,10 +44,13 @@ def main(run):
         files = {name: read for source in run.images for name, read in picture_files(source).items()}
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    first = dict(itertools.islice(files.items(), run.most))
-    names, inputs = read_pictures(first, EncoderInput(**dataclasses.asdict(preprocessing)))
+    rest, names, parts = iter(files.items()), [], []
+    while more := dict(itertools.islice(rest, run.most - len(names))):  # as many again as could not be read
+        found, inputs = read_pictures(more, EncoderInput(**dataclasses.asdict(preprocessing)))
+        names, parts = names + list(found), [*parts, inputs] if len(found) else parts
     if not names:
         raise SystemExit("no picture could be read: name files, folders or zips of pictures")
+    inputs = np.concatenate(parts)
     column = (1, -1, 1, 1)
     shown = inputs * np.reshape(preprocessing.std, column) + np.reshape(preprocessing.mean, column)
     draw_attention(encoder, tensor(encoder, inputs), shown, run.out)

@@ -16,7 +16,7 @@ import pathlib
 import numpy as np
 
 import minigrad as mg
-from methods.self_supervised import bert, bert_evaluation
+from methods.self_supervised import bert, bert_evaluation, bert_files, bert_sequences
 from methods.self_supervised.bert_evaluation import Classification, LabelledTexts, Tuning
 from methods.training import optimizers, plots
 from methods.training.checkpoint import fingerprint
@@ -70,14 +70,14 @@ def main(run):
     net, vocabulary = network(run, parts[0])
     parts = [(part, bert_evaluation.encoded(part, vocabulary)) for part in parts]
     (train_texts, documents), (test_texts, held_out) = parts
-    sequences = bert.Sequences(documents, train_texts.kinds, vocabulary, run, run.seed)
-    tested = bert.Sequences(held_out, test_texts.kinds, vocabulary, run, (run.seed, 1))
+    sequences = bert_sequences.Sequences(documents, train_texts.kinds, vocabulary, run, run.seed)
+    tested = bert_sequences.Sequences(held_out, test_texts.kinds, vocabulary, run, (run.seed, 1))
     print(f"{len(documents)} documents to train on, {sum(map(len, documents))} sentences; {len(held_out)} to test on; "
           f"{len(vocabulary)} pieces of words")
     if run.next_sentence and not (sequences.like and len(tested)):
         raise SystemExit(f"--data {run.data}: no sentence that follows another in two or more documents; divide documents by "
                          "blank lines, or leave out the next sentences (--no-next-sentence)")
-    draws = drawn(run, train_texts.labels) if run.labels and texts.labels is not None else []
+    draws = drawn(run, train_texts.labels, train_texts.classes) if run.labels and texts.labels is not None else []
     batches = [tested.sample() for _ in range(-(-min(TESTED, len(tested)) // run.batch))]
     tracked = batches[:-(-TRACKED // run.batch)]
     shares = bert_evaluation.word_shares(documents, len(vocabulary))
@@ -90,7 +90,7 @@ def main(run):
     train(bert.Pretraining(run, net), sequences, optimizers.make(net.parameters(), "adam", run.lr, run.decay), run.steps, folder,
           evaluate=evaluate, evaluate_every=run.evaluate_every,
           data=fingerprint(vocabulary.tokens, np.concatenate(flat), np.array([len(s) for s in flat])))
-    net.save(folder.path / "encoder", vocabulary)
+    bert_files.save(net, folder.path / "encoder", vocabulary)
 
     found = bert_evaluation.measured(net, batches, shares)
     print(f"hidden words: {100 * found['words right']:.1f} % right, always {vocabulary.tokens[shares.argmax()]!r} "
@@ -125,7 +125,7 @@ def network(run, texts):
     mg.random.seed(run.seed)
     try:
         if run.encoder:
-            net, vocabulary, new = bert.load(run.encoder, run.dropout)
+            net, vocabulary, new = bert_files.load(run.encoder, run.dropout)
             longest = len(net.bert.position.weight)
             if longest < run.length:
                 raise SystemExit(f"--length {run.length}: {run.encoder} reads {longest} pieces at most")
@@ -145,7 +145,7 @@ def filled(run):
     """Prints what stands at each [MASK]. Returns the words with their probabilities."""
     where = run.encoder or pathlib.Path(run.out) / "encoder"
     try:
-        net, vocabulary, new = bert.load(where)
+        net, vocabulary, new = bert_files.load(where)
         if "masked words" in new:
             raise ValueError("it has no head for masked words; pre-train it first (--encoder)")
         found = bert_evaluation.fill(net.to(run.device), vocabulary, run.fill)
@@ -156,10 +156,10 @@ def filled(run):
     return found
 
 
-def drawn(run, labels):
+def drawn(run, labels, classes):
     """Which documents have a label, in each draw. SystemExit: there are not so many."""
     try:
-        return [data.balanced_subset(labels, run.labels, 1000 * run.seed + draw) for draw in range(run.draws)]
+        return [data.balanced_subset(labels, run.labels, 1000 * run.seed + draw, classes) for draw in range(run.draws)]
     except ValueError as error:
         raise SystemExit(f"--labels {run.labels}: {error}") from None
 

@@ -21,7 +21,7 @@ import numpy as np
 import minigrad as mg
 from methods.training import encoders, networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
-from methods.training.images import unscaled
+from methods.training.data_sets import unscaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, note_idle, setting

@@ -40,7 +40,6 @@ class Run(RunSettings, finetune.Config):
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
     finetune: bool = False  # train all of the image tower, and WiSE-FT
     lr: float = setting(1e-4, above=0)  # of AdamW, of the last layers
-    shift: int = setting(2, least=0)  # pixels by which a picture is shifted at most
     mirror: Literal["auto", "yes", "no"] = "no"  # pictures at random; "auto": coloured ones alone
     steps: int = setting(100, least=1, free=True)  # of fine-tuning
     out: str = "runs/clip_few_labels"  # the folder of the fine-tuned classifier

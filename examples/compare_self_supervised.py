@@ -21,7 +21,7 @@ from methods.self_supervised.evaluation import Tuning, fine_tuned, nearest, wort
 from methods.training import comparison, encoders, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
-from methods.training.images import scaled
+from methods.training.data_sets import scaled
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from methods.transfer import linear
@@ -94,7 +94,7 @@ def main(run):
 
     def one(name, seed, folder):
         x, y, test, test_y, classes = self_supervised.whole(images)
-        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, seed)]
+        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, seed, images.names)]
         few, few_y = images.x[some], images.y[some]
         if name == "pixels":
             flat, flat_test, small = (scaled(a).reshape(len(a), -1) for a in (x, test, few))

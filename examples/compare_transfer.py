@@ -24,6 +24,7 @@ from minigrad.data.folder import counted
 
 METHODS = (*linear.PROBES, "LP-FT", "LP-FT + WiSE-FT", "scratch", "HOG, SVM", "pixels")
 SLOW = "LP-FT", "LP-FT + WiSE-FT"  # by one training, only on demand
+PER_CLASS = 5, 10, 100
 OTHERS = dict(per_class=(), draws=0, only=())  # settings that say which runs there are, and so nothing of one of them
 
 
@@ -37,7 +38,7 @@ class Run(finetune.Config):
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
     device: str = "cpu"  # "cpu" or "cuda"
-    per_class: tuple[int, ...] = setting((5, 10, 100), least=1)  # labels of each class
+    per_class: tuple[int, ...] = setting((), least=1)  # labels of each class; 5, 10 and 100, where there are so many, if left out
     draws: int = setting(3, least=1)  # of the labels; the spread is reported
     pool: int = setting(5000, least=0)  # pictures of a data set from which labels are drawn; 0: all
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
@@ -76,12 +77,15 @@ def main(run):
         for count in run.per_class:  # once more, as broken pictures are left out now
             images.chosen(count, 0)
     except ValueError as error:
-        raise SystemExit(f"--data {run.data}: {error}") from None
+        given = f" --per-class {' '.join(map(str, run.per_class))}" if run.per_class else ""
+        raise SystemExit(f"--data {run.data}{given}: {error}") from None
+    most = int(np.bincount(images.labels[images.train], minlength=len(images.classes)).min())
+    counts = run.per_class or tuple(n for n in PER_CLASS if n <= most) or (most,)
 
     rows: dict[str, tuple[str, int]] = {}  # the method and the number of labels
 
     def jobs():
-        for labels in run.per_class:
+        for labels in counts:
             for seed in range(run.draws):
                 chosen = images.chosen(labels, seed)
                 for name in dict.fromkeys("LP-FT" if name in SLOW else name for name in methods):
@@ -115,10 +119,10 @@ def main(run):
     found, out = comparison.compare(jobs(), run.resume, report, images.fingerprint), marked(run.out)
     accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
                   for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
-    text = table(accuracies, run.per_class, methods)
+    text = table(accuracies, counts, methods)
     print("\n" + text)
     write_whole(out / "table.txt", text)
-    draw(accuracies, run.per_class, methods, out / "accuracies.png")
+    draw(accuracies, counts, methods, out / "accuracies.png")
     print(f"mean and spread of {counted(run.draws, 'draw')} of labels; runs, table and chart are in {run.out}")
     return accuracies
 

@@ -18,7 +18,7 @@ import warnings
 import numpy as np
 
 import minigrad as mg
-from methods.self_supervised import cpc_audio
+from methods.self_supervised import cpc_audio, cpc_audio_evaluation
 from methods.self_supervised.evaluation import draw_map
 from methods.training import plots, recordings
 from methods.training.checkpoint import fingerprint
@@ -55,21 +55,23 @@ def main(run):
         raise SystemExit(f"--window {run.window} --ahead {run.ahead}: a window has {run.window // hop} latents, a hop of {hop} "
                          f"samples each; choose {hop * (run.ahead + 1)} samples or more")
     sounds = recordings.load(run.data, run.rate, shortest=2 * hop)
-    print(sounds.description, flush=True)
+    print(sounds.description)
+    print(f"a latent every {1000 * hop / sounds.rate:.3g} ms, a window of {1000 * run.window / sounds.rate:.3g} ms (meant are 10 "
+          "and 250, as at 8 kHz: --rate, or --strides, --kernels and --window, change that)", flush=True)
     net = network(run)
-    features = {"random": cpc_audio.features(net, sounds.waveforms),
+    features = {"random": cpc_audio_evaluation.features(net, sounds.waveforms),
                 "log-mel bands": np.stack([recordings.log_mel(x, sounds.rate) for x in sounds.waveforms])}
     heard = sounds.waveforms_of(sounds.train)
     train(cpc_audio.ContrastivePredictiveCoding(run, net), cpc_audio.Batches(heard, run.window, hop, run.batch, run.seed),
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.steps, folder, data=fingerprint(heard),
           evaluate=lambda step: monitored(net, sounds), evaluate_every=run.evaluate_every)
-    features["CPC"] = cpc_audio.features(net, sounds.waveforms)
+    features["CPC"] = cpc_audio_evaluation.features(net, sounds.waveforms)
     content = io.BytesIO()
     np.savez(content, files=np.array(sounds.names), features=features["CPC"])
     write_whole(folder.path / "features.npz", content.getvalue())
 
     held = cpc_audio.Batches(sounds.waveforms_of(sounds.test), run.window, hop, run.batch, 0)
-    picked = cpc_audio.picked(net, held, 10, run.negatives)
+    picked = cpc_audio_evaluation.picked(net, held, 10, run.negatives)
     print(text_table([("hops ahead", *map(str, range(1, run.ahead + 1))),
                       ("right latent picked, %", *(f"{100 * p:.1f}" for p in picked.accuracy)),
                       ("chance, %", *(f"{100 * p:.1f}" for p in picked.chance)),
@@ -120,7 +122,7 @@ def monitored(net, sounds):
         parts = [places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]
                  for places, most in zip(sounds.labelled(kind), MONITORED)]
         y, classes = sounds.labels[kind][1], len(sounds.labels[kind][0])
-        x, x_test = (cpc_audio.features(net, sounds.waveforms_of(part)) for part in parts)
+        x, x_test = (cpc_audio_evaluation.features(net, sounds.waveforms_of(part)) for part in parts)
         found[kind] = accuracy(linear.ridge(x, y[parts[0]], classes, STRENGTHS).scores(x_test), y[parts[1]])
     return found
 
@@ -150,14 +152,14 @@ def supervised(run, sounds, kind):
     """The accuracy of the same network trained with labels from end to end."""
     (names, y), (at, test) = sounds.labels[kind], sounds.labelled(kind)
     folder = pathlib.Path(run.out) / f"supervised_{kind.replace(' ', '_')}"
-    net = cpc_audio.Recognizer(network(run), len(names)).to(run.device)
+    net = cpc_audio_evaluation.Recognizer(network(run), len(names)).to(run.device)
     waveforms = sounds.waveforms_of(at)
     window = min(int(np.quantile([len(x) for x in waveforms], 0.95)), HEARD)  # nearly all are heard whole, or so much of each
     batches = cpc_audio.Batches(waveforms, window, net.trunk.hop, -(-run.batch // 2), run.seed)
-    train(cpc_audio.Supervised(run, net, y[at]), batches,
+    train(cpc_audio_evaluation.Supervised(run, net, y[at]), batches,
           {"adam": optim.Adam(net.parameters(), run.lr)}, run.supervised_steps,
           RunFolder(folder, run, (folder / "checkpoint.safetensors").exists()), data=fingerprint(waveforms, y[at]))
-    x = cpc_audio.features(net.trunk, sounds.waveforms_of(test))
+    x = cpc_audio_evaluation.features(net.trunk, sounds.waveforms_of(test))
     return accuracy(x @ net.head.weight.numpy().T + net.head.bias.numpy(), y[test])
 
 

@@ -23,7 +23,7 @@ from methods.self_supervised.base import Batches, Task
 from methods.self_supervised.evaluation import draw_map, worth
 from methods.training import encoders, networks, plots
 from methods.training.checkpoint import fingerprint
-from methods.training.images import scaled
+from methods.training.data_sets import scaled
 from methods.training.loop import train
 from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, note_idle, of_method, report_errors, setting, subcommands

@@ -28,12 +28,15 @@ import dataclasses
 import pathlib
 from typing import Literal
 
+import numpy as np
+
 from methods.semi_supervised import METHODS, build, label_propagation
 from methods.training import networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import load_classifier
+from methods.training.data_sets import scaled
 from methods.training.evaluation import accuracy
-from methods.training.images import load, scaled
+from methods.training.images import load
 from methods.training.loop import train
 from methods.training.prediction import most_probable, write_csv, write_test
 from methods.training.run import RunFolder
@@ -86,6 +89,15 @@ def result(run, name, images):
     return test()
 
 
+def idle(run):
+    """What a log says of unlabelled images that took no part."""
+    history = RunFolder(run.out, run, True).history()
+    part = [entry[key] for entry in history for key in ("mask", "known") if key in entry]
+    if part and np.mean(part) < 0.01:
+        yield (f"the unlabelled images took hardly any part: {100 * np.mean(part):.1f} % of them in a step on average; train "
+               "longer, or, where the method has one, with a lower threshold (--tau, --beta)")
+
+
 def propagated(run, images):
     """See `label_propagation.probabilities`."""
     try:
@@ -116,6 +128,8 @@ def main(run):
     else:
         found = result(run, name, images)
     print(f"accuracy on the test images: {name} {100 * found:.2f} %")
+    for line in idle(run):
+        print(line)
     if name != "supervised":
         print(f"with the labelled images alone: {100 * result(*baseline(run, name), images):.2f} %")
     files, first = images.unlabelled_files, len(images.unlabelled) - len(images.unlabelled_files)

@@ -67,7 +67,7 @@ def main(run):
     except ValueError as error:
         raise SystemExit(str(error)) from None
     try:
-        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed)]
+        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed, images.names)]
     except ValueError as error:
         raise SystemExit(f"--labels {run.labels}: {error}") from None
     few, few_y = images.x[some], images.y[some]

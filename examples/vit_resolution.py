@@ -14,7 +14,7 @@ import minigrad as mg
 from methods.self_supervised.evaluation import Tuning, fit
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
-from methods.training.images import data_set, scaled
+from methods.training.data_sets import data_set, scaled
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from minigrad import data, nn

@@ -1,4 +1,6 @@
 """minigrad: reverse-mode automatic differentiation of any order on NumPy and CuPy, and learning with few labels on it."""
+from importlib import import_module as _import_module
+
 from . import cuda_graph, tree
 from .backend import cuda_available, random
 from .backend.cpu.threads import get_num_threads, set_num_threads
@@ -15,4 +17,12 @@ from .transforms import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and
 from . import io, nn, optim
 
 __version__ = "0.1.0"
-__getattr__ = _missing_from(__name__, of_numpy=True)
+
+
+def __getattr__(name):
+    if name == "data":  # what it needs is imported when it is wanted
+        return _import_module(".data", __name__)
+    return _missing(name)
+
+
+_missing = _missing_from(__name__, of_numpy=True)

@@ -174,8 +174,10 @@ def gradients_of(ys, xs, cotangents=None, create_graph=False, retain_graph=None,
     for x in xs:
         if not x._requires_grad:
             raise RuntimeError(f"a Tensor of shape {x.shape} to differentiate with respect to does not require a gradient")
-    found = backpropagate(ys, cotangents or [None] * len(ys), {x.origin for x in xs}, create_graph, retain_graph, stop)
-    return [found[x.origin] if x.origin in found else wrap(xp(x._array).zeros_like(x._array)) for x in xs]
+    cotangents = cotangents or [None] * len(ys)
+    found = backpropagate(ys, cotangents, {x.origin for x in xs}, create_graph, retain_graph, stop)
+    own = _gradients_from(cotangents, create_graph, views=not create_graph)  # the graph refers to nearly all memory
+    return [own(found[x.origin]) if x.origin in found else wrap(xp(x._array).zeros_like(x._array)) for x in xs]
 
 
 _adding_to_grad = threading.RLock()  # one thread at a time
@@ -199,25 +201,49 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
     create_graph = flag("backward", "create_graph", create_graph)
     retain_graph = None if retain_graph is None else flag("backward", "retain_graph", retain_graph)
     cotangents = backpropagate([self], [gradient], None, create_graph, retain_graph)
-    taken = set() if gradient is None else {id(asarray(gradient))}
+    own = _gradients_from([gradient], create_graph)
     with _adding_to_grad:
-        for leaf, cotangent in cotangents.items():
-            array = cotangent._array
+        for leaf in cotangents:
             if leaf.grad is not None:
+                _check_gradient(leaf)
+        for leaf, cotangent in cotangents.items():
+            if leaf.grad is None:
+                leaf.grad = own(cotangent)
+            else:
                 with recording(create_graph):
                     leaf.grad = add(leaf.grad, cotangent)
-                continue
-            # A gradient's owner may change it in place: it shares memory with nothing else, but what was recorded of it.
-            shared = id(array) in taken or not _is_alone(array)
-            taken.add(id(array))
-            if create_graph:
-                with recording(True):
-                    leaf.grad = copy(cotangent) if shared else cotangent
-            else:
-                leaf.grad = wrap(array.copy() if shared else array)
 
 
 Tensor.backward = backward
+
+
+def _check_gradient(leaf):
+    """RuntimeError if somebody set the gradient of a leaf to something else than a Tensor of its shape."""
+    grad = leaf.grad
+    if not isinstance(grad, Tensor) or grad.shape != leaf.shape:
+        kind = f"of shape {grad.shape}" if isinstance(grad, Tensor) else f"of type {type(grad).__name__}"
+        raise RuntimeError(f".grad of a Tensor of shape {leaf.shape} is {kind}: set it to None, or to a Tensor of that shape")
+
+
+def _gradients_from(given, create_graph, views=True):
+    """A function that makes a cotangent a gradient: its owner may change it in place, so it shares memory with nothing else, not
+    with what was `given` or other gradients, but for what was recorded of it; where the cotangent does, it is copied.
+
+    Args:
+        views: a part of memory that others know counts as shared too; without, equal arrays alone.
+    """
+    taken = {id(asarray(x)) for x in given if x is not None}
+
+    def own(cotangent):
+        array = cotangent._array
+        shared = id(array) in taken or views and not _is_alone(array)
+        taken.add(id(array))
+        if not create_graph:
+            return wrap(array.copy() if shared else array)
+        with recording(True):
+            return copy(cotangent) if shared else cotangent
+
+    return own
 
 
 def _is_alone(array):

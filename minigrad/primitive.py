@@ -237,7 +237,7 @@ class Primitive:
         if array.__class__ is not ndarray and not backend.is_array(array):
             if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
-            array = np.asarray(array)  # NumPy turns 0-d results into scalars
+            array = _result(self, array)
         out = _new_tensor(Tensor)
         out._array = array
         out._node = None
@@ -253,7 +253,7 @@ class Primitive:
 
     def _recorded(self, arrays, inputs, settings, reads_out, where, residuals=None):
         """Tensors of several output arrays, recorded if an input requires a gradient."""
-        arrays = tuple([a if backend.is_array(a) else np.asarray(a) for a in arrays])
+        arrays = tuple([a if backend.is_array(a) else _result(self, a) for a in arrays])
         tensors = tuple([wrap(a) for a in arrays])
         if state.recording and any(x._requires_grad for x in inputs):
             call = Node(self, inputs, settings, tuple([a.shape for a in arrays]), tuple([a.dtype for a in arrays]),
@@ -349,6 +349,15 @@ class Primitive:
                 with contextlib.suppress(Exception):  # of those that are not made of a message
                     return kind(f"{self.name}: {error} (inputs {shapes})")
         return error
+
+
+def _result(op, result):
+    """The array of what `forward` returned; NumPy turns 0-d results into scalars. TypeError if it is not of real numbers."""
+    array = np.asarray(result)
+    if not backend.may_be_real(array.dtype):
+        what = "None" if result is None else f"a {type(result).__name__}"
+        raise TypeError(f"{op.name}: forward returned {what}; it returns an array, or a tuple of arrays")
+    return array
 
 
 # -- operations with several outputs -----------------------------------------------------------------------------------

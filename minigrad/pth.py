@@ -122,6 +122,8 @@ def _zipped(file):
     members = {info.filename: info for info in archive.infolist()}
     if len(members) < len(archive.infolist()):
         raise ValueError("two of its parts have one name")
+    if any(name.endswith("constants.pkl") for name in members):
+        raise ValueError("it is a TorchScript archive, which holds a program: save its state_dict() in PyTorch, and read that")
     if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in members.values()):
         raise ValueError("it is compressed or encrypted, which PyTorch's files are not")
     if sum(info.file_size for info in members.values()) > file.size:

@@ -13,6 +13,9 @@ _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class State(threading.local):
+    def __init__(self):
+        self.around = []  # what `recording` contexts found, the outermost first
+
     recording = True  # are operations recorded on the graph?
     observers = ()  # see `observing`
     rule_of = None  # the operation whose gradient rule runs and is recorded: it must not leave the Tensors
@@ -29,19 +32,26 @@ class recording(contextlib.ContextDecorator):
     """Operations inside are recorded on the graph (or, with False, are not). Per thread; a context and a decorator."""
 
     def __init__(self, on: bool):
-        self.on, self.before = on, []
+        self.on = on
 
     def __enter__(self):
-        self.before.append((state.recording, state.rule_of))
+        state.around.append((self, state.recording, state.rule_of))
         state.recording, state.rule_of = self.on, None
 
     def __exit__(self, *error):
-        state.recording, state.rule_of = self.before.pop()
+        for i in reversed(range(len(state.around))):
+            if state.around[i][0] is self:
+                _, state.recording, state.rule_of = state.around.pop(i)
+                return  # else another thread entered, as with a generator that is finished here
 
     def _recreate_cm(self):
         return recording(self.on)
 
     def __call__(self, function):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__name__", "what it decorates")
+            raise TypeError(f"{'enable' if self.on else 'no'}_grad: {name} is asynchronous and would run after its end: use the "
+                            "context inside it, around what does not await")
         if not inspect.isgeneratorfunction(function):
             return super().__call__(function)
 

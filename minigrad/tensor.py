@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from . import backend
 from .backend import xp
 from .recording import state, whose
-from .versions import mark_changed
+from .versions import check_writable, mark_changed
 
 
 class Tensor:
@@ -184,7 +186,8 @@ class Tensor:
         return self
 
     def __contains__(self, value):
-        return bool((self._array == asarray(value)).any())
+        found = self == value
+        return isinstance(found, Tensor) and bool(found._array.any())
 
     __hash__ = object.__hash__  # by identity, though == compares elements
 
@@ -228,18 +231,25 @@ class Tensor:
                                "or value.detach()")
         if isinstance(index, tuple):
             index = tuple(map(asarray, index))
-        mark_changed(self._array)
-        value = assignable(value)
+        value = assignable(value, "x[...] = value: ")
         if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
             value = xp(self._array).asarray(value)
-        self._array[asarray(index)] = value
+        check_writable("x[...] = value: x", self._array)
+        try:
+            self._array[asarray(index)] = value
+        except (IndexError, TypeError, ValueError):  # before anything was written
+            raise
+        except BaseException:
+            mark_changed(self._array)
+            raise
+        mark_changed(self._array)
 
     # -- other libraries -----------------------------------------------------------------------------------------
 
     def _export(self, what):
         if self._requires_grad:
             raise TypeError(f"{what} would lose the gradient of a Tensor that requires one; "
-                            "use .numpy() or .detach() to say that this is meant")
+                            "use .numpy() or .detach() to say that this is meant (of several Tensors mg.stack makes one)")
         return self._array
 
     def __array__(self, dtype=None, copy=None):
@@ -303,14 +313,17 @@ def asarray(x):
     return x._array if isinstance(x, Tensor) else _plain(x)
 
 
-def assignable(value):
+def assignable(value, of=""):
     """What may be written into an array: `asarray` of a Tensor, array, number or nested lists of numbers.
 
     Raises:
         TypeError: it is something else, of which NumPy would make a number: NaN of None, 3 of "3", the real part of 1j.
     """
-    if type(value) not in (int, float, bool):
-        as_tensor(value)
+    if type(value) not in (int, float, bool) and not isinstance(value, Tensor):
+        try:
+            Tensor(value)
+        except TypeError as error:
+            raise TypeError((of or whose(value)) + str(error)) from None
     return asarray(value)
 
 
@@ -401,3 +414,13 @@ def _read_only(array):
     if xp(array) is np:
         view.flags.writeable = False
     return view
+
+
+class _Callable(types.ModuleType):
+    """This module, which has the name of PyTorch's function."""
+
+    def __call__(self, *args, **settings):
+        raise TypeError("minigrad.tensor is a module; minigrad.Tensor(x) makes a Tensor")
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -18,6 +18,7 @@ the backward pass builds no graph.
 """
 import functools
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from . import tree
 from .backend import is_array, is_float, random, xp
 from .backward import backpropagate, gradients_of
-from .ops import ones_like, reshape, stack, stop_gradient, sum, zeros_like
+from .ops import ones_like, reshape, stack, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
 from .tensor import Tensor, flag, wrap
@@ -103,6 +104,8 @@ def _numbers(name, argnums, count):
 class _Run:
     """One call of `f` with stand-ins `xs` for the arguments to differentiate in, its outputs `ys`, and the way back."""
 
+    keep_graph, aux = False, None  # whether what is returned beside the value needs the graph; and that
+
     def __init__(self, name, f, args, argnums, settings, has_aux=False):
         if not callable(f):
             raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
@@ -112,20 +115,22 @@ class _Run:
         with enable_grad(), reading() as read:
             leaves, self.rebuild = tree.flatten([args[i] for i in numbers])
             self.xs = [_stand_in(x, name) for x in leaves]
+            self.own = [x for x in self.xs if x.is_leaf]
             args = list(args)
             for i, arg in zip(numbers, self.rebuild(self.xs)):
                 args[i] = arg
             out = f(*args, **settings)
-        self.aux = None
         if has_aux:
             if not isinstance(out, (tuple, list)) or len(out) != 2:
                 raise TypeError(f"{name}: with has_aux the function must return (value, anything), not {_described(out)}")
             out, aux = out
-            self.aux = tree.map(lambda x: stop_gradient(x) if isinstance(x, Tensor) else x, aux)
         self.out = out
         leaves, self.restore = tree.flatten(out)
         self.ys = [_output(y, name, read.way) for y in leaves]
         self.create_graph = self.outer and _outside(self.ys, self.xs)
+        if has_aux:
+            self.keep_graph = self.outer and _outside([x for x in tree.leaves(aux) if isinstance(x, Tensor)], self.xs)
+            self.aux = aux if self.keep_graph else tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
 
     def value(self):
         """f's value, still on the graph if something outside may be differentiated through it."""
@@ -147,15 +152,14 @@ class _Run:
         if self.ys[0].size != 1:
             raise RuntimeError(f"{self.name}: the function must return a scalar, not shape {self.ys[0].shape}; "
                                "sum it, or use vjp or jacobian")
-        grads = self.pull(self.ys, [ones_like(self.ys[0])], last=True)
+        grads = self.pull(self.ys, [ones_like(self.ys[0])], last=not self.keep_graph)
         self.close()
         return self.arranged(grads)
 
-    def close(self):
-        """From now on the stand-ins that are leaves are constants to what is outside."""
-        for x in self.xs:
-            if x.is_leaf:
-                x.requires_grad = False
+    def close(self, closed=True):
+        """From now on the stand-ins that are leaves are constants to what is outside; or, with False, no longer."""
+        for x in self.own:
+            x.requires_grad = not closed
 
     def arranged(self, leaves):
         """One item per stand-in, in the structure of the arguments."""
@@ -187,7 +191,8 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
 
     `grad(f)` is a function with the arguments of `f` that returns the gradient with respect to argument `argnums` (a number,
     or a tuple of numbers for a tuple of gradients), in that argument's structure. With `has_aux`, `f` returns
-    (value, anything) and the new function (gradient, anything).
+    (value, anything) and the new function (gradient, anything); Tensors in that are recorded as the value is, for an outer
+    derivative alone.
 
     `grad(y, xs)` is the gradient of the Tensor `y` with respect to a tree `xs` of Tensors that it was computed from, in
     the structure of xs; zeros where y does not depend on one. `create_graph=True` records it for another derivative.
@@ -202,11 +207,16 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     create_graph, has_aux = flag("grad", "create_graph", create_graph), flag("grad", "has_aux", has_aux)
     retain_graph = None if retain_graph is None else flag("grad", "retain_graph", retain_graph)
     if isinstance(f, Tensor):
+        if has_aux:
+            raise TypeError("grad(y, xs): has_aux is for grad(f), of a function")
         leaves, rebuild = tree.flatten(argnums)
         for x in leaves:
             if not isinstance(x, Tensor):
                 raise TypeError(f"grad(y, xs): xs must be Tensors that y was computed from, not {type(x).__name__}")
         return rebuild(gradients_of([f], leaves, None, create_graph, retain_graph))
+    if create_graph or retain_graph is not None:
+        raise TypeError("grad(f): create_graph and retain_graph are for grad(y, xs); a gradient that an outer derivative needs "
+                        "is recorded anyway")
     both = value_and_grad(f, argnums, has_aux, _name="grad")
 
     @functools.wraps(f, updated=())
@@ -245,11 +255,19 @@ def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     The cotangent has the structure and shapes of the value. The function may be called any number of times.
     """
     run = _Run("vjp", f, primals, tuple(range(len(primals))), {})
+    value, pulling = run.value(), threading.RLock()
+    run.close()
 
     def pull(cotangent):
-        return run.arranged(run.pull(run.ys, _vectors(cotangent, run.out, run.ys, "vjp", "cotangent", "value")))
+        cotangents = _vectors(cotangent, run.out, run.ys, "vjp", "cotangent", "value")
+        with pulling:
+            run.close(False)
+            try:
+                return run.arranged(run.pull(run.ys, cotangents))
+            finally:
+                run.close()
 
-    return run.value(), pull
+    return value, pull
 
 
 def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:

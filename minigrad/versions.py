@@ -1,6 +1,8 @@
 """Changes in place: which memory changed when, so that a graph that needs the old values says so instead of computing on."""
 import weakref
 
+import numpy as np
+
 from . import backend
 from .recording import next_event
 
@@ -8,11 +10,17 @@ changes = {}  # id of what owns memory -> the event (see recording.py) of its la
 
 
 def mark_changed(array):
-    """Notes that the memory of `array` is about to change (or that a Tensor gets other memory)."""
+    """Notes that the memory of `array` changes now (or that a Tensor gets other memory)."""
     owner = owner_of(array)
     if id(owner) not in changes:
         weakref.finalize(owner, changes.pop, id(owner), None).atexit = False
     changes[id(owner)] = next_event()
+
+
+def check_writable(of, array):
+    """ValueError if an array cannot be changed in place."""
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        raise ValueError(f"{of} is in read-only memory and cannot be changed in place; copy it")
 
 
 def owner_of(array):

@@ -1,12 +1,14 @@
 """The engine end to end: first to third derivatives against central differences, and the transforms against each other."""
 import operator
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad import optim
+from minigrad import nn, optim
+from minigrad.nn import functional as F
 
 POINTWISE = {
     "exp": mg.exp, "log": lambda x: mg.log(x * x + 1), "sqrt": lambda x: mg.sqrt(x * x + 1), "tanh": mg.tanh, "sin": mg.sin,
@@ -420,3 +422,136 @@ def test_numbers_that_a_dtype_does_not_hold_are_refused(values, dtype, error):
     assert mg.Tensor([127, -128, 2.7], dtype="int8").tolist() == [127, -128, 2]
     for large, kind in (([2**64 - 1, 0], "uint64"), ([2**63 + 1, 0], "uint64"), ([2**63 - 1, 0.0], "int64"), ([-2**63, 1], "int64")):
         assert mg.Tensor(large, dtype=kind).tolist() == large
+
+
+# -- what is no result, and what is no change --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("result", [None, "a", {}, 1j, object()], ids=["None", "text", "dict", "complex", "object"])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_forward_that_returns_no_numbers_is_refused(result, several):
+    s = mg.Primitive("s", lambda x: (x, result) if several else result, lambda g, _out, x: g)
+    with pytest.raises(TypeError, match="^s: forward returned (None|a .*); it returns an array"):
+        s(np.ones(2))
+
+
+@pytest.mark.parametrize("fails", [lambda c: c.__setitem__(5, 1.0), lambda c: c.__setitem__(0, "3"), lambda c: c.__setitem__(0, None),
+                                   lambda c: c.__setitem__(slice(None), np.ones(7))])
+def test_an_assignment_that_fails_changes_nothing(fails):
+    w, c = mg.Tensor(np.ones(3), requires_grad=True), mg.Tensor([1.0, 2.0, 3.0])
+    y = (w * c).sum()
+    with pytest.raises((IndexError, TypeError, ValueError)) as raised:
+        fails(c)
+    assert "assignable" not in str(raised.value)
+    y.backward()
+    assert w.grad.tolist() == c.tolist() == [1, 2, 3]
+    y = (w * c).sum()
+    c[0] = 1.0
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+@pytest.mark.parametrize("wrong", [5, np.ones(3), mg.Tensor(np.ones(2))], ids=["int", "array", "shape"])
+def test_a_gradient_that_somebody_set_to_something_else_is_refused(wrong):
+    w = mg.Tensor(np.ones(3), requires_grad=True)
+    w.grad, other = wrong, mg.Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"^\.grad of a Tensor of shape \(3,\) is of .*: set it to None"):
+        (other * w * 2).sum().backward()
+    assert other.grad is None
+
+
+READ_ONLY = {
+    "x": lambda r: mg.Tensor(r).__setitem__(0, 1.0), "running_mean": lambda r: F.batch_norm(X, r, np.ones(3), training=True),
+    "running_var": lambda r: F.batch_norm(X, ONES, r, training=True), "gradient 0": lambda r: optim.clip_grad_norm_(with_gradient(r), 1e-3),
+    "x as": lambda r: nn.init.zeros_(mg.Tensor(r)), "gradient 0 of": lambda r: optim.LossScaler(2.0).step(optim.SGD(with_gradient(r), lr=0.1)),
+    "parameter 0": lambda r: optim.SGD(with_gradient(np.ones(3), r), lr=0.1).step()}
+X, ONES = np.random.default_rng(0).normal(size=(4, 3)), np.ones(3)
+
+
+def with_gradient(grad, value=None):
+    p = nn.Parameter(np.ones(3) if value is None else value)
+    p._array = p._array if value is None else value
+    p.grad = mg.tensor.wrap(grad)
+    return [p]
+
+
+@pytest.mark.parametrize("what", READ_ONLY)
+def test_what_is_read_only_is_said_before_anything_changes(what):
+    array = np.full(3, 2.0)
+    array.flags.writeable = False
+    with pytest.raises(ValueError, match=f"{what.partition(' as')[0].partition(' of')[0]} is in read-only memory and cannot be changed in place; copy it"):
+        READ_ONLY[what](array)
+    assert ONES.tolist() == [1, 1, 1]
+
+
+def test_one_context_in_two_threads_is_each_threads_own():
+    w, shared, order = mg.Tensor(1.0, requires_grad=True), mg.no_grad(), [threading.Event() for _ in range(2)]
+    found = {}
+
+    def first():
+        with shared:
+            order[0].set()
+            order[1].wait(5)
+        found["first"] = (w * 2).requires_grad
+
+    def second():
+        with mg.no_grad():
+            order[0].wait(5)
+            with shared:
+                order[1].set()
+                thread.join()
+            found["second"] = (w * 2).requires_grad
+
+    thread, other = threading.Thread(target=first), threading.Thread(target=second)
+    thread.start(), other.start()
+    thread.join(), other.join()
+    assert found == {"first": True, "second": False}
+
+
+def test_asynchronous_functions_are_not_decorated():
+    async def coroutine():
+        pass
+
+    async def generator():
+        yield
+
+    for decorate in (mg.no_grad(), mg.enable_grad, mg.no_grad):
+        for function in (coroutine, generator):
+            with pytest.raises(TypeError, match="_grad: .* is asynchronous"):
+                decorate(function)
+
+
+def test_a_generator_that_another_thread_finishes_leaves_that_thread_alone():
+    w = mg.Tensor(1.0, requires_grad=True)
+
+    def batches():
+        with mg.no_grad():
+            yield 1
+
+    begun, found = [batches(), batches()], []
+    for generator in begun:
+        next(generator)
+
+    def finish():
+        with mg.enable_grad():
+            list(begun.pop())
+            found.append((w * 2).requires_grad)
+        with mg.no_grad():
+            begun.pop().close()
+            found.append((w * 2).requires_grad)
+        found.append((w * 2).requires_grad)
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    thread.join()
+    assert found == [True, False, True]
+    mg.recording.state.around.clear()
+    mg.recording.state.recording = True
+
+
+def test_what_was_written_before_an_error_is_a_change():
+    w, c = mg.Tensor(np.ones(3), requires_grad=True), mg.Tensor(np.float32([1, 2, 3]))
+    y = (w * c).sum()
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        c[0] = np.float64(1e300)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()

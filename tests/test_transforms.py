@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
+from minigrad import nn, optim
 
 Pair = collections.namedtuple("Pair", "first second")
 
@@ -678,3 +679,71 @@ def test_dicts_that_are_made_in_a_way_of_their_own_are_trees():
     assert list(mg.grad(adding)(plain)) == ["a"]
     del named["b"]
     assert list(mg.grad(adding)(named)) == ["a"]
+
+
+# -- what an outer derivative sees, and whose memory gradients are -----------------------------------------------------
+
+def test_auxiliary_output_belongs_to_the_graph_of_an_outer_derivative():
+    inner = lambda a: mg.grad(lambda x: (x * x, x * a), has_aux=True)(3.0)[1]
+    close(mg.grad(inner)(2.0), 3.0)
+    both = lambda w: mg.value_and_grad(lambda w: (w * w, {"twice": 2 * w}), has_aux=True)(w)[0][1]["twice"] ** 2
+    close(mg.grad(both)(1.5), 12.0)
+    close(mg.grad(mg.grad(both))(1.5), 8.0)
+    outside = mg.Tensor(2.0, requires_grad=True)
+    _, aux = mg.grad(lambda x: (x * x, x * outside), has_aux=True)(3.0)  # which the value does not depend on
+    aux.backward()
+    close(outside.grad, 3.0)
+
+
+GRADIENTS = {
+    "grad": lambda f, a, b: mg.grad(f, (0, 1))(a, b), "value_and_grad": lambda f, a, b: mg.value_and_grad(f, (0, 1))(a, b)[1],
+    "of a result": lambda f, a, b: (lambda xs: mg.grad(f(*xs), xs))([mg.Tensor(x, requires_grad=True) for x in (a, b)]),
+    "a dict": lambda f, a, b: mg.grad(lambda p: f(p["a"], p["b"]))({"a": a, "b": b}).values(),
+    "hvp": lambda f, a, b: mg.hvp(f, (a, b), (np.ones(2), np.ones(2))), "vjp": lambda f, a, b: mg.vjp(f, a, b)[1](1.0)}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("f", [lambda a, b: ((a + b) ** 2).sum(), lambda a, b: (a + b).sum() + (a * b).sum() * 0])
+def test_gradients_can_be_changed_in_place_each_for_itself(name, f):
+    found = list(GRADIENTS[name](f, np.array([1.0, 2.0]), np.array([3.0, 4.0])))
+    before = found[1].tolist()
+    found[0][:] = 99.0
+    assert found[1].tolist() == before
+    p = [nn.Parameter(np.zeros(2)), nn.Parameter(np.zeros(2))]
+    p[0].grad, p[1].grad = GRADIENTS[name](f, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    length = optim.clip_grad_norm_(p, 1.0)
+    close(optim.clip_grad_norm_(p, np.inf), min(length, 1.0))
+
+
+def test_a_cotangent_stays_its_owners():
+    c = mg.Tensor(np.ones(2))
+    (g,) = mg.vjp(lambda x: x, np.zeros(2))[1](c)
+    g[0] = 7.0
+    assert c.tolist() == [1, 1]
+
+
+def test_a_vjp_inside_leaves_nothing_on_the_graph():
+    h = lambda c: mg.vjp(lambda x: x ** 3, 3.0)[1](c)[0]
+    _, pull = mg.vjp(lambda x: x ** 3, 3.0)
+    for f in (h, lambda c: pull(c)[0]):
+        results = [mg.grad(f)(5.0), *mg.value_and_grad(f)(5.0), mg.jacobian(f)(5.0), mg.hessian(f)(5.0), *mg.jvp(f, (5.0,), (1.0,))]
+        assert [float(y) for y in results] == [27, 135, 27, 27, 0, 135, 27] and not any(y.requires_grad for y in results)
+    value, pull = mg.vjp(lambda x, y: (x, x * y), 2.0, 3.0)
+    assert [float(g) for g in pull((1.0, 10.0))] == [31, 20] and [float(g) for g in pull((0.0, 1.0))] == [3, 2]
+    close(mg.grad(lambda x: mg.vjp(lambda y: x * y ** 2, x)[1](1.0)[0])(3.0), 4 * 3.0)
+
+
+def test_settings_of_the_other_form_are_refused():
+    x = mg.Tensor(2.0, requires_grad=True)
+    for refused in (lambda: mg.grad(lambda x: x * x, 0, create_graph=True), lambda: mg.grad(lambda x: x * x, retain_graph=False),
+                    lambda: mg.grad(x * x, x, has_aux=True)):
+        with pytest.raises(TypeError, match="is for grad|are for grad"):
+            refused()
+
+
+def test_what_is_beside_the_value_records_nothing_of_the_gradient():
+    w = mg.Tensor(2.0, requires_grad=True)
+    g, aux = mg.grad(lambda x: ((x * x).sum(), {"norm": w * x.sum()}), has_aux=True)(np.ones(3))
+    g[:] = 0.0
+    aux["norm"].backward()
+    assert g.is_leaf and w.grad.item() == 3

@@ -141,9 +141,9 @@ class PartlyTuned(FineTuned):
         mg.random.seed(task.seed)
         adaptation = peft.apply(encoder, self.method, lr=config.lr, head=len(task.classes))
         finetune.set_head(encoder, linear.logistic(task.features.x(task.known[learn]), y, len(task.classes)))
-        shifted = finetune.Config(batch=config.batch, shift=self.inputs.shape[-1] // 16)
         folder = RunFolder(f"{out}/training", config, True)
-        train(tuning.Tuning(config, adaptation), finetune.Batches(self.inputs[learn], y, shifted, task.seed),
+        batches = finetune.Batches(self.inputs[learn], y, finetune.Config(batch=config.batch), task.seed)
+        train(tuning.Tuning(config, adaptation), batches,
               tuning.make_optimizers(adaptation, config.lr, config), steps, folder, save_every=save_every,
               data=fingerprint(self.inputs[learn], y))
         net, described = encoder, encoders.classifier(encoder, self.preprocessing, task.classes)

@@ -1,20 +1,22 @@
 """Labels that a person gives to single pictures: a CSV file beside them to which lines are added and none is ever removed.
 
 A line is (time, file, class, moved): the file's name below the folder, the class, empty when the label was taken back, and
-where the file was moved, if it was. The last line of a file counts. A spreadsheet may have saved it with semicolons.
+where the file was moved, if it was. The last line of a file counts. A person or a spreadsheet may have written it: with
+semicolons or tabs, the columns in another order, and no other than file and class.
 """
 import codecs
-import contextlib
 import csv
 import io
 import os
 import pathlib
 import time
+import unicodedata
 from collections.abc import Callable
 
-from minigrad.data.folder import LABELS
+from minigrad.data.folder import LABELS, PARTS, counted, hidden
 
 NAME = LABELS
+LONGEST = 100  # characters of a class's name
 COLUMNS = ("time", "file", "class", "moved")
 
 
@@ -31,43 +33,72 @@ def append(path: pathlib.Path, file: str, kind: str, moved: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as log:
         log.seek(0)
-        text, delimiter = io.StringIO(), _delimiter(log.readline())
+        text, (delimiter, columns, _) = io.StringIO(), _form(log.readline())
         if log.seek(0, os.SEEK_END) == 0:
             text.write(",".join(COLUMNS) + "\n")
         else:
             log.seek(-1, os.SEEK_END)
             text.write("" if log.read(1) == b"\n" else "\n")
-        row = time.strftime("%Y-%m-%dT%H:%M:%S"), file, kind, moved
-        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(row)
+        kind = kind if "moved" in columns or not moved else ""  # a file that is no longer here has no class
+        row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "file": file, "class": kind, "moved": moved}
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow([row.get(name, "") for name in columns])
         log.write(text.getvalue().encode())
         log.flush()
         os.fsync(log.fileno())
 
 
-def lines(path: pathlib.Path) -> list[tuple[str, str, str]]:
-    """(file, class, moved) of each whole line, in order; empty if there is no log."""
+def read(path: pathlib.Path) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
+    """(file, class, moved) of each whole line, in order; and why other lines cannot be used. Empty if there is no log."""
     if not path.exists():
-        return []
-    content, found = path.read_bytes(), []
-    delimiter = _delimiter(content)
-    for line in content.decode("utf-8-sig", "replace").split("\n"):  # each alone: a torn one may have opened a quote
-        with contextlib.suppress(csv.Error):
-            row = tuple(next(csv.reader([line.rstrip("\r")], delimiter=delimiter), ()))
-            if len(row) == len(COLUMNS) and row != COLUMNS:
-                found.append(row[1:])
-    return found
+        return [], {}
+    content, found, unusable = path.read_bytes(), [], {}
+    delimiter, columns, named = _form(content.partition(b"\n")[0])
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):  # a torn one may have opened a quote
+        if number == 1 and named or not line.strip():
+            continue
+        try:
+            row = next(csv.reader([line.decode().rstrip("\r")], delimiter=delimiter))
+        except (csv.Error, UnicodeDecodeError) as error:
+            unusable[f"line {number}"] = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            continue
+        if len(row) == len(columns):
+            cells = dict(zip(columns, map(str.strip, row)))
+            if cells["file"].lower() == "file" and cells["class"].lower() == "class":  # the names again, of files put together
+                continue
+            found.append((cells["file"], cells["class"], cells.get("moved", "")))
+        else:
+            unusable[f"line {number}"] = f"it has {counted(len(row), 'cell')}, not {len(columns)}"
+    return found, unusable
 
 
-def _delimiter(content):
-    """By the names of the columns, behind a byte order mark or not."""
-    return ";" if content.removeprefix(codecs.BOM_UTF8).startswith(";".join(COLUMNS).encode()) else ","
+def _form(line):
+    """The delimiter and the names of the columns by the first line, and whether it names them; else those of `append`."""
+    for delimiter in ",;\t":
+        try:
+            row = next(csv.reader([line.removeprefix(codecs.BOM_UTF8).decode().strip()], delimiter=delimiter), [])
+        except (csv.Error, UnicodeDecodeError):
+            continue
+        names = [name.strip().lower() for name in row]
+        if {"file", "class"} <= set(names):
+            return delimiter, names, True
+    return ",", list(COLUMNS), False
 
 
-def labels(path: pathlib.Path, key: Callable[[str], str] = str) -> dict[str, str]:
+def labels(lines: list[tuple[str, str, str]], key: Callable[[str], str] = str) -> dict[str, str]:
     """From the keys of files to their classes. Args: key: makes one of a name; names of one key are of one file."""
     found = {}
-    for file, kind, moved in lines(path):
+    for file, kind, moved in lines:
         found.pop(key(file), None)
         if kind and not moved:
             found[key(file)] = kind
     return found
+
+
+def class_name(name: str) -> str:
+    """A name that can be a class and a folder. ValueError: it cannot."""
+    name = unicodedata.normalize("NFC", name.strip()) if isinstance(name, str) else ""
+    if (not name or len(name) > LONGEST or hidden(name) or name.lower() in PARTS
+            or any(c in '/\\:*?"<>|' or unicodedata.category(c) in ("Cc", "Cs") for c in name)):
+        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in "
+                         "front, and not train, test or unlabelled")
+    return name

@@ -3,19 +3,17 @@ import contextlib
 import os
 import pathlib
 import threading
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minigrad.data.folder import PARTS, File, hidden, printable
+from minigrad.data.folder import File, printable
 
 from . import label_log
 from .look import Folder, empty_folders
 
-LONGEST = 100  # characters of a class's name
 EXCERPT = 2000  # characters of a text
 
 
@@ -26,12 +24,15 @@ class Click:
     Args:
         kind: the class.
         source: where the file was; moved: its new name below the folder; both empty if it stayed.
+        new_class: the class was none before; new_folder: the folder that was made for it.
     """
 
     place: int
     kind: str
     source: pathlib.Path | None = None
     moved: str = ""
+    new_class: bool = False
+    new_folder: pathlib.Path | None = None
 
 
 class LabelQueue:
@@ -48,10 +49,10 @@ class LabelQueue:
     def __init__(self, folder: Folder, suggest: Callable[[], np.ndarray], guess: Callable[[int], str] = lambda i: "",
                  classes: tuple[str, ...] = (), *, move: bool = False):
         self.folder, self.suggest, self.guess, self.move = folder, suggest, guess, move
-        self.classes = list(dict.fromkeys((*folder.classes, *map(_class_name, classes))))
+        self.classes = list(dict.fromkeys((*folder.classes, *map(label_log.class_name, classes))))
         for name in empty_folders(folder.path):
             with contextlib.suppress(ValueError):  # a name that cannot be moved to
-                self.classes += {_class_name(name)}.difference(self.classes)
+                self.classes += {label_log.class_name(name)}.difference(self.classes)
         self.clicks: list[Click] = []
         self.skipped: set[int] = set()
         self.lock = threading.RLock()
@@ -92,12 +93,13 @@ class LabelQueue:
             if not self._open(place):
                 why = self.folder.unusable.get(file)
                 raise ValueError(f"{file} cannot be used: {why}" if why else f"{file} has a label; undo it first")
-            kind = kind if kind in self.classes else _class_name(kind)
+            kind = kind if kind in self.classes else label_log.class_name(kind)
             label_log.append(self.folder.log, file, kind)
-            click = Click(place, kind)
+            click = Click(place, kind, new_class=kind not in self.classes)
+            target = self.folder.path / kind
             reader = self.folder.readers[place]
             if self.move and isinstance(reader, File) and reader.path.is_file():
-                click.source = reader.path
+                click.source, click.new_folder = reader.path, None if os.path.isdir(target) else target
                 try:
                     reader.path = _move(self.folder.path, reader.path, kind)
                 except OSError:
@@ -128,29 +130,24 @@ class LabelQueue:
                 if os.path.lexists(reader.path):  # else others have moved it on, perhaps back
                     _rename(reader.path, click.source)
                 reader.path = click.source
+            if click.new_folder:
+                with contextlib.suppress(OSError):  # others have put something there
+                    click.new_folder.rmdir()
             label_log.append(self.folder.log, file, "")
             self.clicks.pop()
-            self._set(click.place, None)
+            if click.new_class:
+                self.classes.remove(click.kind)
+            self._set(click.place, None, click.kind if click.new_class else None)
             self.waiting.insert(0, click.place)
 
-    def _set(self, place, kind):
-        """The folder's label; the numbers of classes follow the sorted names."""
+    def _set(self, place, kind, lost=None):
+        """The folder's label; the numbers of classes, without one that is `lost`, follow the sorted names."""
         folder = self.folder
         names = {i: folder.classes[k] for i, k in enumerate(folder.labels) if k >= 0}
         names[place] = kind
-        folder.classes = tuple(sorted({*folder.classes, *(k for k in names.values() if k)}))
+        folder.classes = tuple(sorted({*folder.classes, *(k for k in names.values() if k)} - {lost}))
         folder.labels[list(names)] = [folder.classes.index(k) if k else -1 for k in names.values()]
         self.waiting = [i for i in self.waiting if i != place]
-
-
-def _class_name(name):
-    """A name that can be a class and a folder. ValueError: it cannot."""
-    name = unicodedata.normalize("NFC", name.strip()) if isinstance(name, str) else ""
-    if (not name or len(name) > LONGEST or hidden(name) or name.lower() in PARTS
-            or any(c in '/\\:*?"<>|' or unicodedata.category(c) in ("Cc", "Cs") for c in name)):
-        raise ValueError(f"{name!r} cannot be a class: 1 to {LONGEST} characters, none of / \\ : * ? \" < > |, no dot in "
-                         "front, and not train, test or unlabelled")
-    return name
 
 
 def _move(folder, source, kind):

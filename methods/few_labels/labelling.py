@@ -13,6 +13,11 @@ import socketserver
 import sys
 from typing import Any
 
+import numpy as np
+
+from minigrad.data.folder import counted
+
+from .answer import Answer, answer
 from .label_queue import LabelQueue
 from .report import jpeg
 
@@ -139,3 +144,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         """Nothing: the token would be in it."""
+
+
+class Live:
+    """Suggestions while a person labels: those of an answer, then those of a new answer from all labels so far."""
+
+    def __init__(self, first: Answer, count: int, seed: int):
+        self.answer, self.count, self.seed, self.first = first, count, seed, True
+
+    def suggest(self) -> np.ndarray:
+        """Places of pictures, most worth first."""
+        if not self.first:
+            self.answer = answer(self.answer.folder, self.answer.features, self.count, self.seed)
+        self.first = False
+        return self.answer.suggested
+
+    def guess(self, place: int) -> str:
+        """The most probable class of a picture; empty if there is none."""
+        if self.answer.chosen is None:
+            return ""
+        return self.answer.classes[self.answer.probabilities(np.array([place])).argmax()]
+
+
+def serve(first: Answer, suggest: int, seed: int, classes: tuple[str, ...], port: int, move: bool) -> None:
+    """Serves the page to label on until Ctrl-C.
+
+    Args:
+        first: with the first suggestions; suggest: how many later ones have.
+        classes: valid names (`label_log.class_name`); move: as of a `LabelQueue`; port: as of a `Server`.
+    """
+    live = Live(first, suggest, seed)
+    queue = LabelQueue(first.folder, live.suggest, live.guess, classes, move=move)
+    with Server(queue, port) as server:
+        print(f"open this on this machine, and stop with Ctrl-C: {server.address}", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            given = counted(len(queue.clicks), "label was", "labels were")
+            print(f"\n{given} given; the same command without --label gives the new answer")

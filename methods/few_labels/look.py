@@ -19,11 +19,15 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data.folder import (
-    PARTS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
+    PARTS, SAVE_AS, arrange, content_of, counted, find_files, hidden, open_picture, printable, skipped_line, some)
 from minigrad.data.labelled_texts import (
     LABEL, TABLES, decode_lines, decode_text, excess, cell_text, lines_of, table_rows, text_column, unnamed)
 
 from . import label_log
+
+# what is said of files that are no pictures and no texts, and their endings
+ELSEWHERE = {f"Texts are read if saved as {SAVE_AS['text'][0]}": SAVE_AS["text"][1],
+             f"Recordings are for examples.cpc_audio, as {SAVE_AS['recording'][0]}": (".wav", *SAVE_AS["recording"][1])}
 
 
 @dataclasses.dataclass
@@ -167,7 +171,8 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
     if not found.files and found.others[".txt"]:
         found, what = find_files(path, {".txt"}, "text"), "text"
     if not found.files:
-        raise ValueError(". ".join([f"{path} holds no pictures", *found.left_out()]))
+        advice = [said for said, endings in ELSEWHERE.items() if any(found.others[ending] for ending in endings)]
+        raise ValueError(". ".join([f"{path} holds no pictures", *found.left_out(), *advice]))
     log = label_log.place(path, out)
     if log.parent == path and log.exists():
         found.others.subtract([label_log.NAME])
@@ -182,8 +187,19 @@ def look(path: str | os.PathLike, out: str | os.PathLike) -> Folder:
 
 def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     """A Folder of files with these readers, classes as the log changes them (see `label_log.labels`), and names to test on."""
-    logged = label_log.labels(log, key)
+    lines, lost = label_log.read(log)
+    logged, known = label_log.labels(lines, key), set(kinds.values())
+    for kind in set(logged.values()) - known:
+        try:
+            label_log.class_name(kind)
+        except ValueError:
+            lost |= {f"{file} as {kind}": "it can be no class" for file, named in logged.items() if named == kind}
+            logged = {file: named for file, named in logged.items() if named != kind}
     clicked = {name: logged[key(name)] for name in readers if key(name) in logged}
+    lost |= {file: "it is not here" for file in logged.keys() - {key(name) for name in clicked}}
+    if lost:
+        notes.append(f"{counted(len(lost), 'label')} in {printable(log.name)} cannot be used: "
+                     + some([f"{printable(what)} ({why})" for what, why in sorted(lost.items())]) + ".")
     kinds = kinds | clicked
     if clicked:
         notes.append(f"{counted(len(clicked), 'label comes', 'labels come')} from {printable(str(log))}.")

@@ -17,7 +17,7 @@ from minigrad.data.text import WordPiece
 
 from . import plain
 
-TOKENS = 128  # of a text at most
+TOKENS = 256  # of a text at most
 
 
 class Reader(Protocol):

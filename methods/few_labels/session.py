@@ -12,14 +12,13 @@ from methods.training.encoders import CHECKPOINT
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import setting
-from minigrad.data.folder import counted, printable, some
+from minigrad.data.folder import printable, some
 
-from . import report, small_families, trials
+from . import label_log, report, small_families, trials
 from .answer import Answer, answer, tested
 from .families import Task
 from .features import Features
-from .label_queue import LabelQueue
-from .labelling import Server
+from .labelling import serve
 from .look import Folder, look
 from .readers import PictureReader, TextReader, load_reader
 from .saving import save
@@ -58,6 +57,11 @@ def run(config: Config, began: float) -> Answer:
     Raises:
         SystemExit: the folder, the encoder or the run's folder cannot be used; one line.
     """
+    try:
+        for name in config.classes:
+            label_log.class_name(name)
+    except ValueError as error:
+        raise SystemExit(f"--classes: {error}") from None
     path = pathlib.Path(config.folder)
     out = RunFolder(run_folder(path, config.out), config, True)
     try:
@@ -121,7 +125,7 @@ def _run(config, began, folder, out, said):
     first = answer(folder, features, config.suggest, config.seed)
     write(first, reader, out, began, np.inf, said)
     if config.label:
-        serve(config, first)
+        serve(first, config.suggest, config.seed, config.classes, config.port, config.move)
     if alone:
         return first
     features.read(spread(folder, folder.labelled), end - time.monotonic() - LAST_REPORT)
@@ -201,39 +205,3 @@ def _predictions(result, end):
         names = [printable((folder.path / folder.files[i]).as_posix()) for i in batch]
         found += most_probable(names, result.probabilities(batch), result.classes)
     return found
-
-
-class Live:
-    """Suggestions while a person labels: those of an answer, then those of a new answer from all labels so far."""
-
-    def __init__(self, first: Answer, count: int, seed: int):
-        self.answer, self.count, self.seed, self.first = first, count, seed, True
-
-    def suggest(self) -> np.ndarray:
-        """Places of pictures, most worth first."""
-        if not self.first:
-            self.answer = answer(self.answer.folder, self.answer.features, self.count, self.seed)
-        self.first = False
-        return self.answer.suggested
-
-    def guess(self, place: int) -> str:
-        """The most probable class of a picture; empty if there is none."""
-        if self.answer.chosen is None:
-            return ""
-        return self.answer.classes[self.answer.probabilities(np.array([place])).argmax()]
-
-
-def serve(config: Config, first: Answer) -> None:
-    """Serves the page to label on until Ctrl-C."""
-    live = Live(first, config.suggest, config.seed)
-    try:
-        queue = LabelQueue(first.folder, live.suggest, live.guess, config.classes, move=config.move)
-    except ValueError as error:
-        raise SystemExit(f"--classes: {error}") from None
-    with Server(queue, config.port) as server:
-        print(f"open this on this machine, and stop with Ctrl-C: {server.address}", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            given = counted(len(queue.clicks), "label was", "labels were")
-            print(f"\n{given} given; the same command without --label gives the new answer")

@@ -68,12 +68,14 @@ def typicality(x: np.ndarray) -> np.ndarray:
 
 
 def margin(p: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
-    """The places of up to `count` rows whose two largest probabilities in p (N, classes) differ least; none is like another."""
+    """The places of up to `count` rows whose two largest probabilities in p (N, classes) differ least; none is like another, as
+    far as there are so many."""
     two = np.sort(p, 1)[:, -2:]
-    order, z, chosen = np.argsort(two[:, 1] - two[:, 0], kind="stable"), unit(x.astype(np.float32)), []
+    order, z, chosen = np.argsort(two[:, 1] - two[:, 0], kind="stable"), unit(x.astype(np.float32) - x.mean(0)), []
     for i in order:
         if len(chosen) == count:
             break
         if not chosen or (z[chosen] @ z[i]).max() < ALIKE:
             chosen.append(int(i))
-    return np.array(chosen, int)
+    rest = [int(i) for i in order if i not in set(chosen)]
+    return np.array(chosen + rest[:count - len(chosen)], int)

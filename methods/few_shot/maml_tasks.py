@@ -9,7 +9,7 @@ from methods.training.method import Parts
 from minigrad import Tensor, data, nn
 from minigrad.data import Characters
 
-from . import maml
+from . import maml, maml_nets
 from .base import FewShotClassifier, NearSampler, by_script, episodes, five_places, shot
 
 Tasks = tuple[np.ndarray, ...]  # support x, support y, query x, query y, each with a leading axis of tasks
@@ -27,7 +27,7 @@ class Learner(FewShotClassifier):
     task_loss: maml.TaskLoss
     unit: str  # of `score`
 
-    def __init__(self, theta: maml.Params, config: maml.Config | dict[str, Any]):
+    def __init__(self, theta: maml_nets.Params, config: maml.Config | dict[str, Any]):
         self.config = maml.Config(**config) if isinstance(config, dict) else config
         self.theta = {name: nn.Parameter(p) for name, p in theta.items()}
         self.alpha = maml.init_alpha(self.theta, self.config)
@@ -54,14 +54,14 @@ class Learner(FewShotClassifier):
 
 
 class CharacterLearner(Learner):
-    """For tasks of classifying characters: `maml.conv_net`."""
+    """For tasks of classifying characters: `maml_nets.conv_net`."""
 
-    apply, task_loss, unit = staticmethod(maml.conv_net), staticmethod(maml.cross_entropy), "% correct"
+    apply, task_loss, unit = staticmethod(maml_nets.conv_net), staticmethod(maml.cross_entropy), "% correct"
 
     def __init__(self, config: maml.Config | dict[str, Any], width: int = 64, positions: int = 4, seed: int = 0):
         c = maml.Config(**config) if isinstance(config, dict) else config
         scales = c.inner_steps + 1 if c.norm == "per-step" else 1
-        super().__init__(maml.init_conv_net(np.random.default_rng(seed), c.way, width, scales, positions), c)
+        super().__init__(maml_nets.init_conv_net(np.random.default_rng(seed), c.way, width, scales, positions), c)
         self.way = c.way
 
     def outputs(self, support: maml.Examples, query_x: Tensor, steps: int) -> Tensor:
@@ -96,12 +96,12 @@ class CharacterLearner(Learner):
 
 
 class SinusoidLearner(Learner):
-    """For tasks of regression on sine waves: `maml.mlp`."""
+    """For tasks of regression on sine waves: `maml_nets.mlp`."""
 
-    apply, task_loss, unit = staticmethod(maml.mlp), staticmethod(maml.squared_error), "mean squared error"
+    apply, task_loss, unit = staticmethod(maml_nets.mlp), staticmethod(maml.squared_error), "mean squared error"
 
     def __init__(self, config: maml.Config | dict[str, Any], seed: int = 0):
-        super().__init__(maml.init_mlp(np.random.default_rng(seed)), config)
+        super().__init__(maml_nets.init_mlp(np.random.default_rng(seed)), config)
 
     @staticmethod
     def score(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:

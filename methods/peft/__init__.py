@@ -32,7 +32,8 @@ def apply(net: nn.Module, method: str, config: Any = None, *, head: int | nn.Mod
     """Puts a method into a network that has none; from then on its parts alone get gradients.
 
     Args:
-        net: a network with Transformer blocks; LoRA, IA3, BitFit, full fine-tuning and the probe take any network.
+        net: a network with Transformer blocks, a list `blocks` of `nn.TransformerBlock`; LoRA takes any with linear layers (its
+            `targets` name them), BitFit any with biases, full fine-tuning and the probe any.
         method: a name in `METHODS`.
         config: the method's `Config`; its defaults if None.
         head: what takes the place of `net.head` and is trained too: a number of classes, for a linear layer that begins

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from minigrad import nn
+from minigrad.nn.module import WritableTuple, items
 
 ABSENT = object()
 
@@ -88,7 +89,7 @@ def matching(net: nn.Module, patterns: Iterable[str]) -> list[tuple[nn.Linear, l
         fitting = {name: layer for name, layer in layers.items()
                    if fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")}
         if not fitting:
-            raise ValueError(f"no linear layer is called {pattern!r}; there are: {_listed(net, layers)}")
+            raise ValueError(f"no linear layer is called {pattern!r}; there are: {_listed(net, layers)}; name some with targets")
         chosen |= fitting
     found = []
     for linear in {id(layer.linear): layer.linear for layer in chosen.values()}.values():
@@ -112,26 +113,26 @@ def _short(names):
 
 def _parts(owner: nn.Module, holder: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Any, nn.Module]]:
     """(path, holder, key, Module or Parameter, the module whose attribute it is) of all that is below."""
-    for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+    for key, value in list(items(holder)):
         if isinstance(value, (nn.Module, nn.Parameter)):
             yield f"{prefix}{key}", holder, key, value, owner
         if isinstance(value, nn.Module):
             yield from _parts(value, vars(value), f"{prefix}{key}.")
-        if isinstance(value, (list, dict)):  # a ModuleList is both
-            yield from _parts(owner, value, f"{prefix}{key}.")
+        if isinstance(value, (list, tuple, dict)):  # a ModuleList is a module and a list
+            yield from _parts(owner, WritableTuple(holder, key) if isinstance(value, tuple) else value, f"{prefix}{key}.")
 
 
 def transformers(net: nn.Module) -> list[nn.Module]:
-    """The modules with a list `blocks` of Transformer blocks.
+    """The modules with a list or tuple `blocks` of Transformer blocks.
 
     Raises:
         ValueError: there is none.
     """
-    found = [module for module in net.modules() if (blocks := vars(module).get("blocks")) and isinstance(blocks, list)
+    found = [module for module in net.modules() if (blocks := vars(module).get("blocks")) and isinstance(blocks, (list, tuple))
              and isinstance(blocks[0], nn.TransformerBlock)]
     if not found:
         raise ValueError(f"{type(net).__name__} has no Transformer blocks: this method is for BERT, CLIPText, "
-                         "VisionTransformer and networks that hold one")
+                         "VisionTransformer, and networks with a list of nn.TransformerBlock called `blocks`")
     return found
 
 

@@ -61,6 +61,9 @@ def parts(net: nn.Module, config: Config, words: list[int] | None = None) -> Ite
         raise ValueError(f"{type(net).__name__} holds {len(found)} Transformers ({', '.join(type(t).__name__ for t in found)}): "
                          "give the one that is to have prompts")
     owner = found[0]
+    if not hasattr(owner, "encode"):
+        raise ValueError(f"{type(owner).__name__} has no encode(x), from the embedded tokens to their states, into which prompts "
+                         "go")
     width = len(owner.blocks[0].attn.proj.weight)
     yield Place(vars(owner), "encode", Prompted(owner.encode, started(owner, width, config, words)))
 

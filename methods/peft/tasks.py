@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 import minigrad as mg
-from methods.self_supervised import bert
+from methods.self_supervised import bert, bert_files, bert_sequences
 from methods.training import encoders, optimizers, text_encoders, texts
 from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import in_batches
@@ -80,7 +80,7 @@ class Task:
         """Batches of inputs and labels."""
         if self.pad is not None:
             return texts.TextBatches(self.x, self.y, self.pad, batch, seed)
-        return finetune.Batches(self.x, self.y, finetune.Config(batch=batch, shift=self.x.shape[-1] // 16, mirror="no"), seed)
+        return finetune.Batches(self.x, self.y, finetune.Config(batch=batch, mirror="no"), seed)
 
     def outputs(self, part: Any) -> np.ndarray:
         """The network's scores of inputs, (N, classes)."""
@@ -125,6 +125,10 @@ def of_texts(run: Any) -> Task:
     if not 3 <= tokens <= longest:
         raise SystemExit(f"--tokens {run.tokens}: {folder} reads 3 to {longest}")
     rows, test = (texts.tokenised(part, vocabulary, tokens) for part in (found.x, found.test))
+    full = [x for x, row in zip(found.x, rows) if len(row) == tokens]
+    if cut := sum(len(row) > tokens for row in texts.tokenised(full, vocabulary, tokens + 1)):
+        found.description += (f"\nof {cut} of the {len(rows)} texts to train on what is behind {tokens} tokens is not read"
+                              + (f" (--tokens {longest} reads more)" if tokens < longest else ""))
     inputs = {"kind": "texts", "encoder": _place(folder, run.out), "tokens": tokens, "pooling": run.pooling}
     return Task(net.to(run.device), rows, found.y, test, found.test_y, found.classes, found.description, inputs,
                 vocabulary.pad, words(vocabulary, found.classes), list(found.test))
@@ -160,10 +164,10 @@ def small_bert(x: list[str], folder: pathlib.Path, steps: int, tokens: int, seed
     net = bert.PretrainingBERT(nn.BERT(len(vocabulary), 64, 2, 4, 256, first.length, dropout=0.0))
     bert.begin(net, 64)
     documents = [[ids] for ids in vocabulary.encode(x)]
-    batches = bert.Sequences(documents, [[0] for _ in documents], vocabulary, first, seed)
+    batches = bert_sequences.Sequences(documents, [[0] for _ in documents], vocabulary, first, seed)
     train(bert.Pretraining(first, net.train()), batches, optimizers.make(net.parameters(), "adam", first.lr, first.decay), steps,
           RunFolder(first.out, first, True))
-    net.save(folder, vocabulary)
+    bert_files.save(net, folder, vocabulary)
 
 
 def of_pictures(run: Any) -> Task:

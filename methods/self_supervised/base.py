@@ -8,7 +8,7 @@ import numpy as np
 import minigrad as mg
 from methods.training import optimizers
 from methods.training.forward import tensor
-from methods.training.images import scaled
+from methods.training.data_sets import scaled
 from methods.training.method import Loss, Method, Parts
 from minigrad import Tensor, nn, optim
 from minigrad.data.labels import Shuffled

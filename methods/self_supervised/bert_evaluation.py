@@ -11,12 +11,13 @@ from methods.training.evaluation import accuracy, right
 from methods.training.forward import evaluating
 from methods.training.method import Loss, Method
 from methods.training.settings import RunSettings, setting
+from methods.training.texts import filled, padded
 from minigrad import nn
 from minigrad.backend import to_device
 from minigrad.data.labels import Shuffled
 from minigrad.data.text import Texts, WordPiece
 
-from . import bert
+from . import bert, bert_sequences
 
 Documents = list[list[np.ndarray]]  # of each document the ids of its sentences
 Guesses = list[tuple[str, float]]  # words with their probabilities
@@ -128,14 +129,15 @@ class LabelledTexts:
     """Batches of documents x, each with its sentences one after the other, and labels y; each once in a round."""
 
     def __init__(self, documents: Documents, labels: np.ndarray, vocabulary: WordPiece, config: Tuning, seed: int):
-        self.rows = [bert.joined(np.concatenate(document), None, vocabulary, config.length)[0] for document in documents]
+        self.rows = [bert_sequences.joined(np.concatenate(sentences), None, vocabulary, config.length)[0]
+                     for sentences in documents]
         self.labels, self.pad, self.batch = labels, vocabulary.pad, min(config.batch, len(documents))
         self.order = Shuffled(len(documents), seed)
 
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (N, L), False for padding (N, L), and labels (N,) of some."""
         rows = [self.rows[k] for k in places]
-        return bert.padded(rows, self.pad), bert.filled(rows), self.labels[places]
+        return padded(rows, self.pad), filled(rows), self.labels[places]
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The next batch."""

@@ -21,7 +21,6 @@ Which negatives Z has, decides what is learned:
     "batch"      z_{m,t+k} for all recordings m of the batch: they are told apart by their speakers, too
     "mixed"      both
 """
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -37,7 +36,6 @@ from minigrad.data.labels import Shuffled
 
 Negatives = Literal["utterance", "batch", "mixed"]
 OUT = -1e9  # the score of what is no candidate
-PART = 2**15  # samples of a recording that are held as latents at once, about
 
 
 @dataclass
@@ -174,15 +172,18 @@ def padded(waveforms: Sequence[np.ndarray], rows: np.ndarray, hop: int, samples:
 
 
 class Batches:
-    """Random batches of windows of recordings, each recording once in a round."""
+    """Random batches of windows of recordings, each recording once in a round; of fewer recordings than a batch has each as often
+    as it has windows, so that there are negatives."""
 
     def __init__(self, waveforms: Sequence[np.ndarray], window: int, hop: int, batch: int, seed: int):
-        self.waveforms, self.window, self.hop, self.batch = waveforms, window, hop, min(batch, len(waveforms))
-        self.order = Shuffled(len(waveforms), seed)
+        windows = [max(1, len(x) // window) if len(waveforms) < batch else 1 for x in waveforms]
+        self.waveforms, self.window, self.hop, self.batch = waveforms, window, hop, min(batch, sum(windows))
+        self.recording = np.repeat(np.arange(len(waveforms)), windows)
+        self.order = Shuffled(len(self.recording), seed)
 
     def sample(self) -> Batch:
         """The next batch; a recording that is longer than the window begins at random."""
-        rows = self.order.take(self.batch)
+        rows = self.recording[self.order.take(self.batch)]
         starts = [self.order.rng.integers(max(len(self.waveforms[i]) - self.window, 0) + 1) for i in rows]
         cut = [self.waveforms[i][start:start + self.window] for i, start in zip(rows, starts)]
         return padded(cut, rows, self.hop, self.window)
@@ -207,65 +208,3 @@ class ContrastivePredictiveCoding(Method):
     def schedule(self, step: int, steps: int) -> float:
         """A twentieth of the steps up from 0, then down a cosine to 0."""
         return optim.cosine_decay(1.0, steps, max(1, steps // 20))(step)
-
-
-def time_mean(h: Tensor, lengths: np.ndarray, first: int = 0) -> Tensor:
-    """The mean (N, D) over those of T steps of h (N, T, D) that are of the recording.
-
-    Args:
-        first: the number of h's first step in the recording; then this is the part that h has in the mean.
-    """
-    inside = first + np.arange(h.shape[1]) < lengths[:, None]
-    weights = (inside / np.maximum(lengths, 1)[:, None]).astype(h.dtype)
-    return (h * mg.Tensor(weights[..., None]).to(h.device)).sum(1)
-
-
-def features(net: CPC, waveforms: Sequence[np.ndarray], batch: int = 64) -> np.ndarray:
-    """The time-mean of c, (N, context) float32, of whole recordings, heard part by part; no gradient is recorded."""
-    order = np.argsort([len(x) for x in waveforms], kind="stable")
-    found, step = np.zeros((len(waveforms), net.W.shape[2]), np.float32), max(1, PART // net.hop) * net.hop
-    with mg.no_grad():
-        for start in range(0, len(order), batch):
-            rows, state = order[start:start + batch], None
-            whole = padded([waveforms[i] for i in rows], rows, net.hop)
-            for at in range(0, whole.x.shape[1], step):
-                before = min(at, net.before)
-                x = mg.pad(tensor(net, whole.x[:, at - before:at + step]), [(0, 0), (net.before - before, 0)])
-                _, c, state = net.heard(x, state)
-                found[rows] += time_mean(c, whole.lengths, at // net.hop).numpy()
-    return found
-
-
-def picked(net: CPC, batches: Batches, count: int, negatives: Negatives) -> Picked:
-    """How well the positive is picked out, in the mean over so many batches."""
-    with mg.no_grad():
-        parts = [info_nce(*net(tensor(net, batch.x)), net.W, batch.lengths, negatives)[1]
-                 for batch in (batches.sample() for _ in range(count))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no latent is so far ahead: NaN
-        return Picked(*(np.nanmean(values, 0) for values in zip(*parts)))
-
-
-class Recognizer(nn.Module):
-    """The same g_enc and g_ar with a linear layer on the time-mean of c, for training with labels."""
-
-    def __init__(self, trunk: CPC, classes: int):
-        self.trunk, self.head = trunk, nn.Linear(trunk.W.shape[2], classes)
-
-    def forward(self, x: Tensor, lengths: np.ndarray) -> Tensor:
-        """Scores (N, classes)."""
-        return self.head(time_mean(self.trunk(x)[1], lengths))
-
-
-class Supervised(Method):
-    """Cross-entropy of a `Recognizer`: what the network reaches with all labels."""
-
-    def __init__(self, config: Any, net: Recognizer, labels: np.ndarray):
-        super().__init__(config, net)
-        self.labels = labels
-
-    def loss(self, batch: Batch, step: int) -> Loss:
-        scores, y = self.net(tensor(self.net, batch.x), batch.lengths), self.labels[batch.rows]
-        return mg.cross_entropy(scores, y), {"accuracy": (scores.numpy().argmax(1) == y).mean()}
-
-    schedule = ContrastivePredictiveCoding.schedule

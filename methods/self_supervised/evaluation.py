@@ -29,8 +29,10 @@ def nearest(x: np.ndarray, y: np.ndarray, test: np.ndarray, classes: int, k: int
 
     Args:
         x: (N, d) labelled features; y: (N,) their classes; test: (M, d).
+        k: at most as many as the smallest class has, or the largest would outvote it everywhere.
     """
-    x, test, k = (*(a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12) for a in (x, test)), min(k, len(x)))
+    x, test = (a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12) for a in (x, test))
+    k = min(k, np.unique(y, return_counts=True)[1].min())
     votes = np.zeros((len(test), classes))
     for start in range(0, len(test), 500):
         cosine = test[start:start + 500] @ x.T

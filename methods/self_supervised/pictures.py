@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from methods.training.encoders import plain_input
-from methods.training.images import unscaled, data_set, divide, selected
+from methods.training.data_sets import data_set, selected, unscaled
+from methods.training.images import divide
 from methods.training.pictures import EncoderInput
 from minigrad import data
 from minigrad.data.folder import arrange, read_picture, some
@@ -49,7 +50,7 @@ def load(source: str, size: int = 32, classes: tuple[str, ...] = ()) -> Pictures
     """Pictures to learn from.
 
     Args:
-        source: a data set (see `methods.training.images.data_set`), or a folder or zip of pictures of your own: flat, or with
+        source: a data set (see `methods.training.data_sets.data_set`), or a folder or zip of pictures of your own: flat, or with
             sub-folders. Where these are classes (see `minigrad.data.folder`), the labels serve to test the features.
         size: your own pictures are scaled to size x size.
         classes: the names of the only classes to be used; all if empty.

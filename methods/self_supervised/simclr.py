@@ -27,7 +27,7 @@ from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
 
 @dataclass
 class Config:
-    """The paper's settings for CIFAR-10."""
+    """The paper's tau and strength for CIFAR-10; its g has widths 2048 and 128."""
 
     tau: float = setting(0.5, above=0)  # the temperature
     hidden: int = setting(256, least=1)  # width of g's hidden layers

@@ -8,7 +8,7 @@ import numpy as np
 
 from methods.training.evaluation import in_batches
 from methods.training.method import Loss, Method, Parts
-from methods.training.teacher import Teacher
+from methods.training.teacher import Teacher, linear_ramp
 from minigrad import nn
 from minigrad.data import Batch
 
@@ -36,8 +36,8 @@ class Task:
 
 
 def learning_rate(k: int, total: int, eta: float) -> float:
-    """FixMatch's eta cos(7 pi k / (16 K)), which all methods use here. Ends at 0.195 eta, not at 0."""
-    return eta * math.cos(7 * math.pi * k / (16 * total))
+    """FixMatch's eta cos(7 pi k / (16 K)), which all methods use here. Ends at 0.195 eta, not at 0, and stays there."""
+    return eta * math.cos(7 * math.pi / 16 * linear_ramp(k, total))
 
 
 class SemiSupervisedMethod(Method):

@@ -7,7 +7,8 @@ import numpy as np
 import minigrad as mg
 from methods.training import networks
 from methods.training.classifier import Architecture, Classifier
-from methods.training.images import Images, scaled
+from methods.training.data_sets import scaled
+from methods.training.images import Images
 from minigrad import data
 from minigrad.data.augment import COLOUR, GREY
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from methods.training.images import Images, scaled
+from methods.training.data_sets import scaled
+from methods.training.images import Images
 from methods.training.settings import setting
 
 ROW = "none", "none", "spread over a graph, test images in it"

@@ -83,7 +83,7 @@ class TemporalEnsembling(SemiSupervisedMethod):
         p = mg.softmax(zu, 1)
         squared = (tensor(self.net, known)[:, None] * (p - tensor(self.net, target)) ** 2).mean(1).sum() / total
         self.ensemble.update(batch.index, p.numpy())
-        return mg.cross_entropy(z, batch.y, reduction="sum") / total + w * squared, {"weight": w}
+        return mg.cross_entropy(z, batch.y, reduction="sum") / total + w * squared, {"weight": w, "known": known.mean()}
 
     def state(self) -> Parts:
         return {**super().state(), "ensemble": self.ensemble}

@@ -80,7 +80,8 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         images = images.astype(np.float32) / 255
         on_paper = bool(images.size and np.median(images) > 0.5)
         images = np.split(1 - images if on_paper else images, np.cumsum([len(members) for members in part.values()])[:-1])
-        return Characters(images, list(part), on_paper, list(part.values()))
+        files = [[(pathlib.Path(path) / name).as_posix() for name in members] for members in part.values()]
+        return Characters(images, list(part), on_paper, files)
 
     if found.layout.test and test:
         train, test = characters(train), characters(test)

@@ -11,7 +11,7 @@ from minigrad import io, nn
 from .classifier import Architecture, Classifier, full_name, load_network
 from .evaluation import in_batches
 from .forward import evaluating, slices, tensor
-from .images import scaled
+from .data_sets import scaled
 from .pictures import EncoderInput, Preprocessing
 from .run import write_whole
 

@@ -23,6 +23,6 @@ def make(parameters: Iterable[nn.Parameter], kind: str, lr: float, decay: float,
 
 
 def linear(step: int, steps: int, warmup: float) -> float:
-    """The factor of the rate: from 0 to 1 in the first part of the steps, then back to 0 at the end."""
+    """The factor of the rate: from 0 to 1 in the first part of the steps, then back to 0, where it stays."""
     up = warmup * steps
-    return min((step + 1) / up if up else 1.0, (steps - step) / max(steps - up, 1), 1.0)
+    return min((step + 1) / up if up else 1.0, max(steps - step, 0) / max(steps - up, 1), 1.0)

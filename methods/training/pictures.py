@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import data, nn
-from minigrad.data.folder import printable
+from minigrad.data.folder import SAVE_AS, printable
 
 
 @dataclass
@@ -87,5 +87,7 @@ def read_pictures(files: dict[str, Callable[[], bytes]], preprocessing: Preproce
 
 
 def _report(skipped):
+    kinds, endings = SAVE_AS["image"]
     for name, why in skipped.items():
-        print(f"skipped {name}: {why}", file=sys.stderr)
+        advice = f"; save it as {kinds}" if name.lower().endswith(endings) else ""
+        print(f"skipped {name}: {why}{advice}", file=sys.stderr)

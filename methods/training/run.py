@@ -137,8 +137,8 @@ class RunFolder:
             try:
                 done = checkpoint.restore(self.checkpoint, parts, data)
             except checkpoint.OtherData:
-                raise RunError(f"the run in {self.path} was made with other data; give it again, or choose another "
-                               "--out") from None
+                raise RunError(f"the run in {self.path} was made with other data than --data now leads to; give that again, or "
+                               "choose another --out") from None
             except Exception as error:  # whatever a damaged file may lead to
                 raise RunError(f"{self.checkpoint} cannot be resumed: {one_line(error)}") from error
         if not (done and self.settings.exists()):

@@ -38,8 +38,8 @@ class Teacher:
 
 
 def cosine_momentum(step: int, steps: int, start: float) -> float:
-    """A decay that rises from `start` to 1: 1 - (1 - start) (cos(pi k / K) + 1) / 2 (BYOL, DINO)."""
-    return 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
+    """A decay that rises from `start` to 1, where it stays: 1 - (1 - start) (cos(pi k / K) + 1) / 2 (BYOL, DINO)."""
+    return 1 - (1 - start) * (math.cos(math.pi * linear_ramp(step, steps)) + 1) / 2
 
 
 def sigmoid_ramp(step: int, length: float) -> float:

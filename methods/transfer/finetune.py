@@ -31,7 +31,7 @@ class Config:
     batch: int = setting(16, least=1)  # pictures in a step
     alpha: float = setting(0.5, least=0, most=1)  # WiSE-FT: 0 the frozen weights, 1 the fine-tuned ones
     smoothing: float = setting(0.1, least=0, most=1)  # of the labels
-    shift: int = setting(16, least=0)  # pixels by which a picture is shifted at most
+    shift: float = setting(0.07, least=0, most=0.5)  # part of a picture's side by which it is shifted at most
     mirror: Literal["auto", "yes", "no"] = "auto"  # pictures at random; "auto": coloured ones alone, as letters are often grey
 
 
@@ -112,7 +112,8 @@ class Batches:
         if len(self.order) < size:
             self.order = np.concatenate([self.order, self.rng.permutation(len(self.x))])
         rows, self.order = self.order[:size], self.order[size:]
-        return data.weak(self.x[rows], self.rng, c.shift, self.mirror), self.y[rows]
+        pixels = round(c.shift * self.x.shape[-1])
+        return data.weak(self.x[rows], self.rng, pixels, self.mirror), self.y[rows]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers and of the round."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from methods.training.checkpoint import fingerprint
-from methods.training.images import unscaled, data_set, divide, selected
+from methods.training.data_sets import data_set, selected, unscaled
+from methods.training.images import divide
 from minigrad import data
 from minigrad.data.folder import PARTS, File, arrange, check_picture, content_of, open_picture, printable, some
 
@@ -105,7 +106,7 @@ def load(source: str, test: int = 0, pool: int = 0, classes: tuple[str, ...] = (
     """Pictures to train and to test on.
 
     Args:
-        source: a data set (see `methods.training.images.data_set`), or an image folder (or zip of one) of your
+        source: a data set (see `methods.training.data_sets.data_set`), or an image folder (or zip of one) of your
             own, divided as `methods.training.images.own_images` does.
         test: at most so many pictures of a data set to test on, drawn at random but always the same; 0 for all.
         pool: at most so many of a data set to train on, likewise.

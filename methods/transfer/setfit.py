@@ -11,8 +11,10 @@ linear classifier reads its features.
     p(y | x) = softmax(W f(x) + b), found by logistic regression
 
 The paper draws as many pairs of the same as of different classes; here all pairs of a batch count, so weighted, which needs one
-pass for each example instead of one for each pair. Batches have as many examples of each class as there are.
+pass for each example instead of one for each pair. Batches hold two examples or more of a class, where it has them: of fewer
+classes, drawn at random, if there are many.
 """
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,7 +38,7 @@ class Config:
 
     body: Literal["full", "lora", "adapters", "bitfit"] = "full"  # which of the encoder's weights learn
     lr: float = setting(5e-5, above=0)
-    contrastive_batch: int = setting(16, least=2)  # examples whose pairs make a step
+    contrastive_batch: int = setting(16, least=3)  # examples whose pairs make a step
 
 
 def contrast(features: Tensor, y: np.ndarray) -> Tensor:
@@ -59,7 +61,7 @@ class Contrast(Tuning):
 
 
 class Balanced:
-    """Batches with as many examples of each class as there are, give or take one.
+    """Batches with the same number of examples of each class, give or take one, and two at least: of as many classes as fit.
 
     Args:
         x: ids of each text, or pictures (N, C, H, W); y: classes (N,).
@@ -73,10 +75,11 @@ class Balanced:
 
     def sample(self) -> tuple[Any, ...]:
         """The next batch."""
-        turns, classes = [self.rng.permutation(members) for members in self.members], self.rng.permutation(len(self.members))
-        long = max(map(len, turns))
-        order = [turns[c][k] for k in range(long) for c in classes if k < len(turns[c])]
-        chosen = np.array(order[:self.batch])
+        turns, order = [self.rng.permutation(members) for members in self.members], self.rng.permutation(len(self.members))
+        turns = [turns[c] for c in order]
+        turns.insert(0, turns.pop(next((i for i, examples in enumerate(turns) if len(examples) > 1), 0)))  # it makes a pair
+        classes = max(2, self.batch // 2)
+        chosen = np.array([*_in_turn(turns[:classes]), *_in_turn(turns[classes:])][:self.batch])
         if self.pad is None:
             return self.x[chosen], self.y[chosen]
         rows = [self.x[i] for i in chosen]
@@ -89,6 +92,11 @@ class Balanced:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
         self.rng.bit_generator.state = state["rng"]
+
+
+def _in_turn(several):
+    """The first of each, the second of each, and so on."""
+    return [one for one in itertools.chain(*itertools.zip_longest(*several)) if one is not None]
 
 
 def read_head(net: nn.Encoder, features: np.ndarray, y: np.ndarray, classes: int) -> linear.Linear:

@@ -7,7 +7,7 @@ import numpy as np
 import minigrad as mg
 from methods.training.classifier import Architecture
 from methods.training.forward import tensor
-from methods.training.images import scaled
+from methods.training.data_sets import scaled
 from methods.training.method import Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim

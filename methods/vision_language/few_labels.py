@@ -19,15 +19,23 @@ from minigrad import Tensor, nn
 
 from .clip import CLIP
 
+PAPERS = 1.0, 5.5  # alpha and beta
+
 
 def tip_adapter(weights: np.ndarray, known: np.ndarray, labels: np.ndarray, scale: float) -> Cache:
     """The classifier of embeddings I; alpha and beta are those under which left-out labels are most likely.
+
+    A class's only example, left out, has no vote for its class: it does not count here. With one label a class alpha and beta are
+    the paper's.
 
     Args:
         weights: W, (classes, dim); known: F, (M, dim); labels: (M,).
         scale: e^s.
     """
-    chosen = likeliest(known @ weights.T, (scale,), known, one_hot(labels, len(weights)))
+    again = np.bincount(labels, minlength=len(weights))[labels] > 1
+    chosen = (scale, *PAPERS)
+    if again.any():
+        chosen = likeliest(known @ weights.T, (scale,), known, one_hot(labels, len(weights)), again)
     return Cache(np.zeros(known.shape[1], known.dtype), known, labels, weights, *chosen)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from methods.training.checkpoint import fingerprint
-from methods.training.images import data_set, selected, unscaled
+from methods.training.data_sets import data_set, selected, unscaled
 from methods.transfer.features import encode
 from methods.transfer.pictures import Files
 from minigrad import data, nn
@@ -58,7 +58,7 @@ def load(source: str, tested: int, *, languages: tuple[str, ...] = ("en",), keyw
 
     Args:
         source: "digits" (scikit-learn's, in colours), "clipart", "emoji", a data set with labels that are put into words (see
-            `methods.training.images.data_set`), or a folder or zip with `captions.csv` (see `minigrad.data.captions`).
+            `methods.training.data_sets.data_set`), or a folder or zip with `captions.csv` (see `minigrad.data.captions`).
         tested: so many pictures are tested on, half of all at most.
         languages: of the names of emoji; keywords: their captions name their class, too.
         classes: the zero-shot classifier of a folder has so many, those with most pictures.

@@ -6,7 +6,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import evaluating, slices, tensor
-from methods.training.images import scaled
+from methods.training.data_sets import scaled
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
 

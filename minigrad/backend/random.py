@@ -1,6 +1,7 @@
 """The random numbers that layers and initialisers draw: one generator per process, which `seed` sets."""
 import contextlib
 import math
+import operator
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,8 +47,16 @@ def words(like: Any, shape: tuple[int, ...]) -> Any:
 
 
 def seed(value: int) -> None:
-    """Starts the generator anew. The same seed gives the same numbers on every machine."""
-    generator().bit_generator.state = np.random.default_rng(value).bit_generator.state
+    """Starts the generator anew. The same seed gives the same numbers on every machine.
+
+    Raises:
+        ValueError: `value` is no whole number, 0 or more.
+    """
+    try:
+        drawn = np.random.default_rng(operator.index(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"random.seed: value must be a whole number, 0 or more, not {value!r}") from None
+    generator().bit_generator.state = drawn.bit_generator.state
 
 
 def get_state() -> dict[str, Any]:
@@ -56,8 +65,11 @@ def get_state() -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Puts back what `get_state` returned."""
-    generator().bit_generator.state = state
+    """Puts back what `get_state` returned. ValueError of anything else."""
+    try:
+        generator().bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise ValueError("random.set_state: state is what get_state() returned") from None
 
 
 @contextlib.contextmanager
@@ -83,3 +95,8 @@ def _release() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
+
+
+def __getattr__(name):
+    raise AttributeError(f"module 'minigrad.random' has no attribute '{name}'; generator() is a numpy.random.Generator, which "
+                         "draws what NumPy draws, and minigrad.randn and rand are Tensors", name=name)

@@ -1,4 +1,5 @@
 """Data sets and episodes, as plain NumPy arrays."""
+from ..ops.declare import missing_from as _missing_from
 from . import augment, views
 from .augment import RandAugment, affine, random_affine, weak
 from .byte_pairs import BytePairs
@@ -20,3 +21,5 @@ from .omniglot import load_omniglot
 from .speech import Recordings, customary_split, load_spoken_digits, read_recordings, spoken_digits_in
 from .views import ExemplarView, View, make_views
 from .text import PARTS_OF_SPEECH, Texts, WordPiece, load_glosses, read_texts
+
+__getattr__ = _missing_from(__name__)

@@ -25,6 +25,7 @@
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import pathlib
@@ -117,16 +118,17 @@ def find_files(path: str | os.PathLike, endings: set[str], what: str) -> FoundFi
         raise ValueError(f"{path} is a table of a kind that is not read; save it as CSV, in UTF-8")
     skipped, others, readers = {}, collections.Counter(), {}
     found = files_below(path, skipped)
-    for name, read in found:
-        name = printable(name)
+    for raw, read in sorted(found, key=lambda item: printable(item[0]) != item[0]):  # those that print as they are first
+        name = printable(raw)
         ending = os.path.splitext(name)[1].lower()
         if ending not in endings or clicked(name):
             others[LABELS if clicked(name) else ending or "no ending"] += 1
             continue
-        count, (stem, _) = 1, os.path.splitext(name)
-        while name in readers:  # composed and decomposed names of two files
-            count += 1
-            name = f"{stem} ({count}){ending}"
+        # Names of two files can look alike: a digest tells them apart, which stays when files come and go.
+        altered = name.count("\ufffd") > raw.count("\ufffd")
+        if altered or name in readers:
+            digest = hashlib.sha256(os.fsencode(raw)).hexdigest()[:8]
+            name = f"{os.path.splitext(name)[0]}~{digest}{ending}"
         readers[name] = read
     if not path.is_dir() and not readers and others[".zip"]:
         raise ValueError(f"{path} holds no {what}s but another zip; unpack it and give the inner one")

@@ -1,5 +1,6 @@
 """Few labels: balanced subsets, and batches of labelled and unlabelled images."""
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 from ..ops.geometry import whole
 
 
-def balanced_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+def balanced_subset(labels: np.ndarray, count: int, seed: int = 0, names: Sequence[str] | None = None) -> np.ndarray:
     """Indices of `count` examples drawn at random, equally many of each class (give or take one), in random order.
+
+    Args:
+        names: what an error calls the classes; their numbers if None.
 
     Raises:
         ValueError: labels are not (N,), or none; there are fewer examples or more classes, or a class has too few.
@@ -19,12 +23,15 @@ def balanced_subset(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray
         raise ValueError(f"balanced_subset: one label or more wanted, (N,), got shape {labels.shape}")
     if count < len(np.unique(labels)):
         raise ValueError(f"{count} labels for {len(np.unique(labels))} classes: each class needs at least one")
-    classes = rng.permutation(np.unique(labels))  # which ones get one more is random
+    present, counts = np.unique(labels, return_counts=True)
+    classes = rng.permutation(present)  # which ones get one more is random
     chosen = []
     for i, c in enumerate(classes):
         members, wanted = np.flatnonzero(labels == c), (count - i - 1) // len(classes) + 1
         if len(members) < wanted:
-            raise ValueError(f"{wanted} labels of class {c} wanted, which has {len(members)} examples")
+            name = f"class {c}" if names is None else names[int(c)]
+            raise ValueError(f"{wanted} labels of {name} wanted, which has {len(members)} examples; at most {counts.min()} of "
+                             f"each class can be had, {counts.min() * len(classes)} in all")
         chosen.append(rng.choice(members, wanted, replace=False))
     return rng.permutation(np.concatenate(chosen))
 

@@ -15,6 +15,7 @@ from ..ops import (  # noqa: F401
     pixel_shuffle, poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softsign,
     tanh, triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
+from ..ops.elementwise import _as_float
 from ..tensor import Tensor, as_tensor, flag as _flag
 
 __getattr__ = _missing_from(__name__)
@@ -93,7 +94,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """|x1 - x2 + eps|_p along the last axis, p from 0 to infinity; x1 and x2 broadcast. Of all pairs: `minigrad.cdist`."""
     p, eps = geometry.order("pairwise_distance", p), geometry.real("pairwise_distance", "eps", eps, 0)
-    return ops.norm(ops.subtract(x1, x2) + eps, p, -1, _flag("pairwise_distance", "keepdim", keepdim))
+    return ops.norm(ops.subtract(_as_float(x1), x2) + eps, p, -1, _flag("pairwise_distance", "keepdim", keepdim))
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

@@ -171,7 +171,7 @@ def _check(name, tensor):
 
 def _normal(shape, dtype, mean, std):
     """Drawn in double precision only where the result is."""
-    values = np.asarray(random.generator().standard_normal(shape, np.float64 if dtype == np.float64 else np.float32))
+    values = np.asarray(random.generator().standard_normal(shape, np.float64 if dtype.itemsize >= 8 else np.float32))
     values *= std
     values += mean
     return values

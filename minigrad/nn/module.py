@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from .. import backend
+from ..ops.declare import TABLE
 from ..recording import state
-from ..versions import mark_changed
+from ..versions import check_writable, mark_changed, owner_of
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 
 _FLOAT64 = np.dtype(np.float64)
@@ -34,7 +35,8 @@ class Parameter(Tensor):
 class Module:
     """A function with parameters. A subclass sets its parts as attributes and defines `forward`.
 
-    Parts are Parameters, arrays (buffers) and Modules, and also the Parameters and Modules in lists, tuples and dicts.
+    Parts are Parameters, arrays (buffers) and Modules, and also the Parameters and Modules in lists, tuples and dicts. Other
+    Tensors, such as results that are kept, are no parts.
 
     Attributes:
         training: whether batch statistics and dropout behave as in training; see `train`.
@@ -50,6 +52,20 @@ class Module:
         for path, name in cls.stored_names.items():
             if not hasattr(cls, name):
                 setattr(cls, name, _alias(path))
+
+    def __setattr__(self, name, value):
+        if isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter) and (
+                isinstance(value, Tensor) or backend.is_array(value)):
+            raise TypeError(f"{type(self).__name__}: {name} is a Parameter, and what takes its place must be one: nn.Parameter(x)"
+                            f"; its numbers are changed by `with no_grad(): {name}[...] = x`")
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name):
+        """The error for an attribute that is not there."""
+        if name.startswith("__") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # of a property that refuses, its own error
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {TABLE} names and what stands for those "
+                             "that are not here", name=name, obj=self)
 
     def __call__(self, *args, **settings):
         # Here every layer's input passes, whoever calls it; the comparison costs less than 0.1 us.
@@ -68,6 +84,7 @@ class Module:
 
     def _named(self, kind, prefix="", above=()):
         """(full name, holder, key) of each part of the kind; it is holder[key]. `above`: see `_places`."""
+        kind = Parameter if kind is _Parameters and not _stand_ins else kind  # which is faster to ask for
         if not self.stored_names:
             return _places(vars(self), kind, kind, prefix, (*above, self))
         found = _places(vars(self), kind, kind, "", (*above, self))
@@ -87,7 +104,7 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Pairs (dotted name, Parameter), in the order of definition; one that stands in several places once."""
         found = set()
-        for full, holder, key in self._named(Tensor):
+        for full, holder, key in self._named(_Parameters):
             parameter = holder[key]
             if id(parameter) not in found:
                 found.add(id(parameter))
@@ -147,7 +164,7 @@ class Module:
 
     def _state(self):
         """The arrays of the parameters, under each of their names, and of the buffers. ValueError: two have one name."""
-        named = [(full, holder[key]._array) for full, holder, key in self._named(Tensor)] + list(self.named_buffers())
+        named = [(full, holder[key]._array) for full, holder, key in self._named(_Parameters)] + list(self.named_buffers())
         found = dict(named)
         if len(found) < len(named):
             twice = next(full for full, count in Counter(full for full, _ in named).items() if count > 1)
@@ -183,13 +200,11 @@ class Module:
                 raise TypeError(f"load_state_dict: '{name}' is no array of real numbers, but {type(state[name]).__name__}")
             if tuple(state[name].shape) != array.shape:
                 raise ValueError(f"load_state_dict: '{name}' has shape {state[name].shape}, the module's {array.shape}")
-            if isinstance(array, np.ndarray) and not array.flags.writeable:
-                raise ValueError(f"load_state_dict: the module's '{name}' is in read-only memory and cannot be changed in place; "
-                                 "copy it")
+            check_writable(f"load_state_dict: the module's '{name}'", array)
         new = {name: backend.fitting(f"load_state_dict: '{name}'", state[name], array) for name, array in own.items()}
-        memory = {id(_owner(array)) for array in own.values()}
+        memory = {id(owner_of(array)) for array in own.values()}
         for name, array in new.items():
-            owner = _owner(array)
+            owner = owner_of(array)
             if id(owner) in memory or not owner.flags.owndata:  # perhaps another array of this module, which is written first
                 new[name] = array.copy()
         for name, array in own.items():
@@ -212,7 +227,7 @@ class Module:
                 return backend.to_device(array, target)
             return array.astype(dtype, copy=False) if backend.is_float(array.dtype) else array
 
-        for _, holder, key in self._named(Tensor):
+        for _, holder, key in self._named(_Parameters):
             parameter = holder[key]
             array = moved(parameter._array)
             if array is not parameter._array:
@@ -294,11 +309,11 @@ class Module:
                 return
             if isinstance(value, kinds):
                 lines.append(f"{name}: {value.dtype}{list(value.shape)}")
-            for key, item in _items(value):
-                describe(f"{name}.{key}", item, Parameter)
+            for key, item in items(value):
+                describe(f"{name}.{key}", item, _Parameters)
 
-        for name, value in _items(self._parts()):
-            describe(name, value, (Tensor, _Array))
+        for name, value in items(self._parts()):
+            describe(name, value, (_Parameters, _Array))
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
 
@@ -312,7 +327,7 @@ def _alias(path):
 def _check_precision(module):
     """Warns, once in a process, if the module has parameters of lower precision than its input, which is float64."""
     global _warned
-    dtypes = [value.dtype for value in vars(module).values() if isinstance(value, Tensor)]
+    dtypes = [value.dtype for value in vars(module).values() if isinstance(value, _Parameters)]
     if not dtypes or _FLOAT64 in dtypes or not backend.is_float(dtypes[0]):
         return
     _warned, depth, frame = True, 1, sys._getframe()
@@ -331,7 +346,7 @@ def _floating(target):
     raise ValueError(f"Module.to: {target!r} is neither a device ('cpu', 'cuda', 'cuda:N') nor a floating point dtype")
 
 
-class _Tuple:
+class WritableTuple:
     """The tuple holder[key], to whose places can be written: another tuple takes its place then."""
 
     def __init__(self, holder, key):
@@ -346,36 +361,38 @@ class _Tuple:
         self.holder[self.key] = type(old)(*items) if hasattr(old, "_fields") else tuple(items)
 
 
-def _items(value):
+def items(value: Any) -> Iterable[tuple[Any, Any]]:
     """The pairs of key and item of a list, tuple or dict; none of anything else."""
-    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple, _Tuple)) else ()
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, (list, tuple, WritableTuple)) else ()
 
 
 def _places(holder, kind, wanted, prefix="", above=()):
-    """See `Module._named`. Of what a list or dict holds only Parameters count: other Tensors and arrays may be anything.
+    """See `Module._named`. Arrays that a list or dict holds do not count: they may be anything.
 
     Args:
         above: the Modules on the way here, to which one further down may refer.
     """
-    for key, value in _items(holder):
+    for key, value in items(holder):
         if isinstance(value, wanted):
             yield f"{prefix}{key}", holder, key
         elif isinstance(value, Module):
             if not any(value is module for module in above):
                 yield from value._named(kind, f"{prefix}{key}.", above)
         else:
-            value = _Tuple(holder, key) if isinstance(value, tuple) else value
+            value = WritableTuple(holder, key) if isinstance(value, tuple) else value
             yield from _places(value, kind, _listed(kind), f"{prefix}{key}.", above)
 
 
 def _listed(kind):
     """What counts of a kind in lists, tuples and dicts."""
-    return Parameter if kind is Tensor else ()
+    return () if kind is _Array else kind
 
 
 def _modules(holder, prefix=""):
     """The pairs of name and Module directly in a dict, list or tuple, or in those that it holds."""
-    for key, value in _items(holder):
+    for key, value in items(holder):
         if isinstance(value, Module):
             yield f"{prefix}{key}", value
         else:
@@ -384,14 +401,19 @@ def _modules(holder, prefix=""):
 
 def holds_parts(value: Any) -> bool:
     """Whether a value is a Module or Parameter, or a list, tuple or dict with one."""
-    return any(True for found in (_modules({"": value}), _places({"": value}, Tensor, Parameter)) for _ in found)
+    return any(True for found in (_modules({"": value}), _places({"": value}, _Parameters, _Parameters)) for _ in found)
 
 
-def _owner(array):
-    """The array whose memory this one is or is part of."""
-    while backend.is_array(array.base):
-        array = array.base
-    return array
+_stand_ins = Counter()  # how often a Tensor, by its id, now stands in for a Parameter, see `functional_call`
+
+
+class _ParameterKind(type):
+    def __instancecheck__(cls, value):
+        return isinstance(value, Parameter) or id(value) in _stand_ins
+
+
+class _Parameters(metaclass=_ParameterKind):
+    """Parameters, and Tensors that stand in for them; not other Tensors, such as results that a module keeps."""
 
 
 class _ArrayKind(type):
@@ -413,7 +435,7 @@ class _Container(Module):
         yield from _places(self, kind, _listed(kind), prefix, (*above, self))
 
     def _parts(self):
-        return {**vars(self), **dict(_items(self))}
+        return {**vars(self), **dict(items(self))}
 
 
 class ModuleList(_Container, list):
@@ -608,12 +630,15 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def _replaced(module, params):
-    places = {full: (holder, key) for kind in (Tensor, _Array) for full, holder, key in module._named(kind)}
+    places = {full: (holder, key) for kind in (_Parameters, _Array) for full, holder, key in module._named(kind)}
     unknown = params.keys() - places.keys()
     if unknown:
         raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown)}")
     new = {id(holder[key]): params[full] for full, (holder, key) in places.items() if full in params}
     before = {full: holder[key] for full, (holder, key) in places.items() if id(holder[key]) in new}
+    given = [id(x) for full, x in params.items() if isinstance(x, Tensor) and not backend.is_array(before[full])]
+    with _finding:
+        _stand_ins.update(given)
     try:
         for full, old in before.items():
             holder, key = places[full]
@@ -621,6 +646,11 @@ def _replaced(module, params):
             holder[key] = asarray(value) if backend.is_array(old) else value
         yield
     finally:
+        with _finding:
+            for key in given:
+                _stand_ins[key] -= 1
+                if not _stand_ins[key]:
+                    del _stand_ins[key]
         for full, value in before.items():
             holder, key = places[full]
             holder[key] = value
@@ -631,9 +661,13 @@ def functional_call(module: Module, params: Mapping[str, TensorLike], *args, **s
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
     module's own stay as they are. Names that are left out keep their own value, but a parameter that stands in several
-    places is replaced in all of them by the value for one. KeyError for unknown names.
+    places is replaced in all of them by the value for one. KeyError for unknown names; TypeError for arguments in a tuple,
+    which PyTorch's function of this name takes: here they follow one by one.
 
     Of threads that call this with one module each waits for the other, so `forward` must not wait for such a thread.
     """
+    if len(args) == 1 and type(args[0]) is tuple and len(args[0]) == 1:
+        raise TypeError("functional_call: the arguments follow one by one, as in functional_call(module, params, x), not in a "
+                        "tuple")
     with replacing(module), _replaced(module, params):
         return module(*args, **settings)

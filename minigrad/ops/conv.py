@@ -24,7 +24,7 @@ from ..tensor import Tensor, TensorLike, as_tensor
 from .activation import _fused_limited_relu
 from .declare import operation
 from .elementwise import _as_float
-from .geometry import LEAST, one_of, Pair, pair, same_padding, single, whole
+from .geometry import LEAST, one_of, Pair, pair, same_padding, single, speaking_as, whole
 from .shape import flip, pad
 
 # -- the definition, on arrays -----------------------------------------------------------------------------------------
@@ -235,7 +235,8 @@ def conv1d(x: TensorLike, w: TensorLike, bias: TensorLike | None = None, stride:
            dilation: int = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of sequences (N, C, L) or (C, L) with filters (O, C / groups, k): `conv2d` of images of one row."""
     x, w, bias, settings = _rows_of_one("conv1d", x, w, bias, groups, stride=stride, padding=padding, dilation=dilation)
-    return conv2d(x, w, bias, **settings).squeeze(-2)
+    with speaking_as("conv1d"):
+        return conv2d(x, w, bias, **settings).squeeze(-2)
 
 
 @operation(numpy=np.convolve)

@@ -5,6 +5,7 @@ dtype that NumPy gives them.
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,33 @@ from ..backend import as_dtype, is_float, is_half, random, to_device
 from ..tensor import DTypeLike, Tensor, held
 from .declare import operation
 from .geometry import whole
+
+
+def _speaking(function):
+    """Decorator: NumPy's errors of numbers and lengths, which do not say whose they are, say so."""
+    @functools.wraps(function)
+    def _called(*args, **settings):
+        try:
+            return function(*args, **settings)
+        except (TypeError, ValueError, OverflowError) as error:
+            if str(error).startswith((f"{function.__name__}:", f"{function.__name__}()")):
+                raise
+            kind = next(kind for kind in (TypeError, OverflowError, ValueError) if isinstance(error, kind))
+            raise kind(f"{function.__name__}: {error}") from None
+
+    return _called
+
+
+def _in_range(numbers, dtype):
+    """Numbers, rounded down for a dtype of whole numbers. OverflowError: it does not hold all of them."""
+    if dtype is None or (dtype := as_dtype(dtype)).kind not in "iu":
+        return numbers
+    numbers = np.floor(numbers) if is_float(numbers.dtype) else numbers
+    with np.errstate(invalid="ignore"):
+        held = numbers.astype(dtype)
+    if not np.array_equal(held, numbers):
+        raise OverflowError(f"{dtype} does not hold all numbers from {numbers.min():g} to {numbers.max():g}")
+    return held
 
 
 def _made(array, dtype, device, requires_grad):
@@ -32,6 +60,7 @@ def _shape(name, shape):
 
 
 @operation
+@_speaking
 def zeros(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
           requires_grad: bool = False) -> Tensor:
     """Zeros: `zeros((2, 3))` or `zeros(2, 3)`. float32 if no dtype is given."""
@@ -39,6 +68,7 @@ def zeros(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: s
 
 
 @operation
+@_speaking
 def ones(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """Ones: `ones((2, 3))` or `ones(2, 3)`. float32 if no dtype is given."""
@@ -46,6 +76,7 @@ def ones(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: st
 
 
 @operation
+@_speaking
 def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """Equal numbers. If no dtype is given, float32 for a float, int64 for a whole number, bool for a bool.
@@ -60,35 +91,45 @@ def full(shape: int | Sequence[int], fill_value: float, *, dtype: DTypeLike | No
 
 
 @operation
+@_speaking
 def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None, device: str = "cpu",
            requires_grad: bool = False) -> Tensor:
-    """start, start + step, ... up to, but without, `stop`; of one number 0, 1, ... below it. int64 of whole numbers."""
+    """start, start + step, ... up to, but without, `stop`; of one number 0, 1, ... below it. int64 of whole numbers; for a dtype
+    of whole numbers others are rounded down.
+
+    Raises:
+        OverflowError: the dtype, of whole numbers, does not hold all.
+    """
     if step == 0:
         raise ValueError("arange: the step must not be 0")
     if start is None:
         raise TypeError("arange: one number or two are wanted, not None")
     numbers = np.arange(0, start, step) if stop is None else np.arange(start, stop, step)
-    return _made(numbers, dtype, device, requires_grad)
+    return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 
 @operation
+@_speaking
 def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | None = None, device: str = "cpu",
              requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given; whole numbers are
-    rounded down."""
+    rounded down. OverflowError as of `arange`."""
     numbers = np.linspace(start, stop, *_shape("linspace", (num,)))
-    numbers = np.floor(numbers) if dtype is not None and as_dtype(dtype).kind in "iu" else numbers
-    return _made(numbers, dtype, device, requires_grad)
+    return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 
 @operation
+@_speaking
 def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dtype: DTypeLike | None = None,
              device: str = "cpu", requires_grad: bool = False) -> Tensor:
-    """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given."""
-    return _made(np.logspace(start, stop, *_shape("logspace", (num,)), base=base), dtype, device, requires_grad)
+    """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given; whole numbers are
+    rounded down. OverflowError as of `arange`."""
+    numbers = np.logspace(start, stop, *_shape("logspace", (num,)), base=base)
+    return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 
 @operation
+@_speaking
 def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = None, device: str = "cpu",
         requires_grad: bool = False) -> Tensor:
     """(n, m), m = n by default, with ones on the k-th diagonal. float32 if no dtype is given."""
@@ -97,6 +138,7 @@ def eye(n: int, m: int | None = None, k: int = 0, *, dtype: DTypeLike | None = N
 
 
 @operation
+@_speaking
 def randn(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
           requires_grad: bool = False) -> Tensor:
     """Normally distributed numbers, mean 0 and deviation 1, from `minigrad.random`. float32 if no dtype is given."""
@@ -105,6 +147,7 @@ def randn(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: s
 
 
 @operation
+@_speaking
 def rand(*shape: int | Sequence[int], dtype: DTypeLike | None = None, device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """Numbers spread evenly over [0, 1), from `minigrad.random`. float32 if no dtype is given."""

@@ -10,6 +10,7 @@ of what they decorate is its docstring. `operation` takes a function as it is: o
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..backend import is_float, may_be_real, result_type
 from ..primitive import Primitive
 from ..recording import state
 from ..tensor import Tensor, asarray, wrap
@@ -33,6 +35,22 @@ INSTEAD = {  # what does here what NumPy has under another name, where its table
     "row_stack": "vstack", "percentile": "quantile(x, q / 100)", "ptp": "max(x) - min(x)", "select": "where",
     "matrix_transpose": "swapaxes(x, -1, -2)", "vecdot": "sum(x * y, -1)", "correlate": "convolve(x, y[::-1])",
     "linalg": "inv, solve, norm, svd, each under its own name"}
+PYTORCH = {  # what does here what those names of PyTorch's do that are typed first
+    "load": "io.load(path)", "save": "io.save(path, arrays)", "as_tensor": "Tensor(x)", "is_tensor": "isinstance(x, Tensor)",
+    "device": 'x.to("cpu")', "cuda": "cuda_available()", "cpu": 'x.to("cpu")', "inference_mode": "no_grad()",
+    "set_grad_enabled": "no_grad()", "mm": "matmul(x, y)", "mul": "multiply(x, y)", "sub": "subtract(x, y)", "neg": "negative(x)",
+    "div": "divide(x, y)", "pow": "power(x, y)", "eq": "equal(x, y)", "ne": "not_equal(x, y)", "lt": "less(x, y)", "t": "x.T",
+    "le": "less_equal(x, y)", "gt": "greater(x, y)", "ge": "greater_equal(x, y)", "chunk": "array_split(x, n)",
+    "index_select": "take(x, indices, axis)", "masked_select": "x[mask]", "movedim": "moveaxis(x, 0, 1)",
+    "lerp": "x + t * (y - x)",
+    "repeat_interleave": "repeat(x, n)", "randn_like": "randn(*x.shape)", "rand_like": "rand(*x.shape)", "addmm": "y + x @ y",
+    "view_as": "reshape(x, y.shape)", "expand_as": "broadcast_to(x, y.shape)", "nelement": "x.size", "contiguous": "copy(x)",
+    "type_as": "x.astype(y.dtype)", "new_zeros": "zeros(*x.shape)", "grad_fn": "x.is_leaf", "zero_": "x[...] = 0",
+    "fill_": "x[...] = n", "copy_": "x[...] = y", "add_": "x[...] = x + y", "sub_": "x[...] = x - y", "mul_": "x[...] = x * y",
+    "div_": "x[...] = x / y", "clamp_": "x[...] = clip(x, 0, 1)",
+    **{name: f'x.astype("{dtype}")' for name, dtype in (
+        ("double", "float64"), ("float", "float32"), ("half", "float16"), ("long", "int64"), ("int", "int32"), ("byte", "uint8"),
+        ("bool", "bool"))}}
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -94,7 +112,7 @@ def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Fun
             if settings or len(inputs) != forward.nin:  # a ufunc takes more: where to write
                 raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
                                 f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
-            inputs = [_operand(f"{name}: {argument}", x, forward.nin) for argument, x in zip(arguments, inputs)]
+            inputs = [_operand(f"{name}: {argument}", x, inputs) for argument, x in zip(arguments, inputs)]
             try:
                 out = forward(*inputs)
             except (ValueError, TypeError) as error:
@@ -109,11 +127,16 @@ def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Fun
 
 
 def _operand(of, x, operands):
-    """The array of an operand. A number beside others stays one, which leaves them their dtype."""
+    """The array of an operand. A number takes the dtype of floating point Tensors beside it, and leaves them others."""
     if isinstance(x, Tensor):
         return x._array
-    if operands > 1 and isinstance(x, (bool, int, float, np.generic)):
-        return x
+    if len(operands) > 1 and isinstance(x, (bool, int, float, np.generic)):
+        like = next((y.dtype for y in operands if isinstance(y, Tensor)), None)  # a number has one other operand
+        if like is None or isinstance(x, np.generic) and not may_be_real(x.dtype):
+            return x
+        if isinstance(x, np.generic) and (x.dtype.kind in "iub" or is_float(like)):
+            x = x.item() if x.dtype.kind in "iub" else float(x)
+        return like.type(x) if is_float(like) and abs(x) <= 60_000 else x  # which all of them hold; not NaN
     try:
         return Tensor(x)._array
     except TypeError as error:
@@ -124,7 +147,7 @@ _OPERANDS = (Tensor, int, float, bool, np.ndarray, np.generic, list, tuple)
 
 
 def _is_operand(x):
-    return isinstance(x, _OPERANDS) or hasattr(x, "__cuda_array_interface__")
+    return isinstance(x, _OPERANDS) or hasattr(x, "__array__") or hasattr(x, "__cuda_array_interface__")
 
 
 def _set_operator(name, function, reflected):
@@ -153,6 +176,7 @@ def _set_operator(name, function, reflected):
         self[...] = result
         return self
 
+    forward.__qualname__ = f"Tensor.__{name}__"
     setattr(Tensor, f"__{name}__", forward)
     if reflected:
         setattr(Tensor, f"__r{name}__", backward)
@@ -172,10 +196,10 @@ def _hint(name, of_numpy):
     ours = NUMPY.get(theirs) if callable(theirs) else None
     if name in PUBLIC or PUBLIC.get(getattr(ours, "__name__", "")) is ours is not None:
         return f"minigrad.{name if name in PUBLIC else ours.__name__}(x) is a function"
-    if of_numpy and name in INSTEAD:
-        return f"minigrad has {INSTEAD[name]}"
+    if of_numpy and (instead := PYTORCH.get(name) or INSTEAD.get(name)):
+        return f"minigrad has {instead}"
     if callable(theirs) and not isinstance(theirs, type):
-        return f"numpy.{name} works on arrays, without a gradient: np.{name}(x.numpy())"
+        return f"numpy.{name} works on arrays, without a gradient: give it x.numpy()"
     if of_numpy and name in vars(np):
         return f"numpy.{name} serves here too"
     return f"{TABLE} names and what stands for those that are not here"

@@ -57,10 +57,11 @@ def square(x: TensorLike) -> Tensor:
 
 
 def _power_slope(x, y):
-    """y x^(y-1), with 0 where it is a limit of 0 times infinity (y = 0) and at the corner of a root (x = 0 < y < 1)."""
-    at_zero = equal(x, 0)
-    flat = equal(y, 0) | (at_zero & greater(y, 0) & less(y, 1))
-    return where(flat, 0, y * _power(where(flat & at_zero, 1, x), where(flat, 1, y - 1)))
+    """y x^(y-1), with 0 where it is a limit of 0 times infinity (y = 0, |x| so small that 1 / x overflows) and at the corner of a
+    root (x = 0 < y < 1)."""
+    large = greater(abs(x), 1 / largest_of(x.dtype)) if is_float(x.dtype) else not_equal(x, 0)
+    flat = (equal(y, 0) & ~large) | (equal(x, 0) & greater(y, 0) & less(y, 1))
+    return where(flat, 0, y * _power(where(flat, 1, x), where(flat, 1, y - 1)))
 
 
 def _log_or_zero(x, y):

@@ -1,8 +1,6 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
@@ -10,7 +8,7 @@ from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
 from .declare import operation
 from .elementwise import where, zeros_like
-from .geometry import of_a_number, one_axis, whole
+from .geometry import of_a_number, one_axis, speaking_as, whole
 
 
 def _is_basic(index):
@@ -155,15 +153,6 @@ def _whole_indices(name, x, indices):
     return indices.astype(np.intp) if is_float(indices.dtype) else indices
 
 
-@contextlib.contextmanager
-def _named(name):
-    """Inside, indices and values that do not fit are errors of the operation `name`, whatever it is made of."""
-    try:
-        yield
-    except (IndexError, ValueError) as error:
-        raise type(error)(f"{name}:{str(error).partition(':')[2]}") from None
-
-
 def _along(indices, axis, ndim):
     """The index tuple that picks `indices` along one axis and itself along the others."""
     module = xp(indices)
@@ -185,7 +174,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     if axis is None:
         if indices.ndim != 1:
             raise ValueError(f"take_along_axis: with axis None indices of one axis wanted, not of shape {indices.shape}")
-        with _named("take_along_axis"):
+        with speaking_as("take_along_axis"):
             return getitem(x.reshape(-1), indices)
     axis = _axis_of("take_along_axis", x, indices, axis)
     if any(n != m and 1 not in (n, m) for a, (n, m) in enumerate(zip(x.shape, indices.shape)) if a != axis):
@@ -193,7 +182,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
                          "lengths are wanted, or 1")
     spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
     indices = xp(indices).broadcast_to(indices, _spread_shape(indices.shape, x.shape, axis))
-    with _named("take_along_axis"):
+    with speaking_as("take_along_axis"):
         return getitem(spread, _along(indices, axis, x.ndim))
 
 
@@ -219,7 +208,7 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
     x = as_tensor(x)
     indices = _whole_indices("scatter_add", x, indices)
     places = _along(indices, _axis_of("scatter_add", x, indices, axis), x.ndim)
-    with _named("scatter_add"):
+    with speaking_as("scatter_add"):
         return index_add(x, places, values)
 
 
@@ -232,7 +221,7 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
     x = as_tensor(x)
     indices = _whole_indices("scatter", x, indices)
     places = _along(indices, _axis_of("scatter", x, indices, axis), x.ndim)
-    with _named("scatter"):
+    with speaking_as("scatter"):
         return index_update(x, places, values)
 
 
@@ -264,7 +253,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     indices = _whole_indices("take", x, indices)
     flat = axis is None or of_a_number(axis, x.ndim)
     before = () if flat else (slice(None),) * one_axis("take", axis, x.ndim)
-    with _named("take"):
+    with speaking_as("take"):
         return getitem(x.reshape(-1) if flat else x, (*before, indices))
 
 

@@ -174,7 +174,8 @@ def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
 
 @operation(numpy=np.linalg.eigvalsh)
 def eigvalsh(x: TensorLike, UPLO: str = "L") -> Tensor:
-    """The eigenvalues of a symmetric matrix, in ascending order; `UPLO` as of `eigh`."""
+    """The eigenvalues of a symmetric matrix, in ascending order; `UPLO` as of `eigh`. Second derivatives, and higher ones, have a
+    meaning only where they are distinct."""
     return eigh(_matrices("eigvalsh", x), UPLO)[0]
 
 
@@ -183,9 +184,11 @@ def svdvals(x: TensorLike) -> Tensor:
     """The singular values of a matrix, largest first.
 
     They are the upper half of the eigenvalues of the symmetric matrix [[0, x], [x.T, 0]], which gives derivatives of
-    any order without losing digits as x.T @ x would.
+    any order without losing digits as x.T @ x would. Second derivatives, and higher ones, have a meaning only where the
+    values are distinct and not 0. LinAlgError of NaN and infinity.
     """
     x = _matrices("svdvals", x)
+    _for_svd("svdvals", x._array)
     m, n = x.shape[-2:]
     module = xp(x._array)
     top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
@@ -227,8 +230,10 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
         return (_largest if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"norm: {ord!r} is no order of a matrix norm")
-    values = svdvals(moveaxis(x, axes, (-2, -1)))
-    out = sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else min)(values, -1)
+    x = moveaxis(x, axes, (-2, -1))
+    known = wrap(xp(x._array).isfinite(x._array).all((-2, -1)))  # of others the norm is NaN, as LAPACK may never end
+    values = svdvals(where(known[..., None, None], x, 0))
+    out = where(known, sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else min)(values, -1), math.nan)
     return expand_dims(out, axes) if keepdims else out
 
 
@@ -271,7 +276,7 @@ def cdist(x: TensorLike, y: TensorLike, p: float = 2.0) -> Tensor:
     The distances are p-norms of the differences, p from 0 to infinity; their slope at 0 is 0, and that of p = 0, a count,
     everywhere. The leading axes broadcast.
     """
-    x, y = (_matrices("cdist", v) for v in (x, y))
+    x, y = (_as_float(_matrices("cdist", v)) for v in (x, y))
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: rows of one width wanted, got {x.shape} and {y.shape}")
     return _fused_cdist(x, y, p=order("cdist", p))

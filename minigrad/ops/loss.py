@@ -33,7 +33,7 @@ def _reduced(name, losses, reduction, count=None):
 
 
 def _pair(name, x, target):
-    x, target = as_tensor(x), as_tensor(target)
+    x, target = _as_float(x), as_tensor(target)
     if x.shape != target.shape:
         raise ValueError(f"{name}: input and target of one shape wanted, got {x.shape} and {target.shape}")
     return x, target if is_float(target.dtype) else target.astype(x.dtype)
@@ -104,13 +104,14 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     label_smoothing = real("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     ignore_index = whole("cross_entropy", "ignore_index", ignore_index, -2**63)
-    dtype = asarray(target).dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+    given = asarray(as_tensor(target))
+    dtype = given.dtype
     if is_float(dtype):
         target = check_probabilities(logits, target)
         return _soft_cross_entropy(_classes_last(logits), _classes_last(target), label_smoothing, reduction)
     logits = _classes_last(logits)
     shape, classes = logits.shape[:-1], logits.shape[-1]
-    labels = xp(logits._array).asarray(asarray(target))
+    labels = xp(logits._array).asarray(given)
     if dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: target: labels must be integers, not {labels.dtype}; probabilities floating point")
     if labels.shape != shape:
@@ -139,8 +140,10 @@ def check_probabilities(logits, target):
     """The floating point target as a Tensor. ValueError if it has another shape than the logits, as labels have."""
     target = as_tensor(target)
     if target.shape != logits.shape:
+        advice = ("the logits come first, then the target" if target.ndim > logits.ndim else
+                  f"labels are integers: convert {target.dtype} ones with .astype('int64')")
         raise ValueError(f"cross_entropy: probabilities of the logits' shape wanted, got {target.shape} and {logits.shape}; "
-                         f"labels are integers: convert {target.dtype} ones with .astype('int64')")
+                         f"{advice}")
     return target
 
 
@@ -155,9 +158,9 @@ def _soft_cross_entropy(logits, target, smoothing, reduction):
 
 
 def _xlogx(p):
-    """p log p, 0 at 0."""
+    """p log p, 0 at 0; below NaN."""
     positive = p > 0
-    return where(positive, p * log(where(positive, p, 1)), 0)
+    return where(p < 0, math.nan, where(positive, p * log(where(positive, p, 1)), 0))
 
 
 @operation
@@ -299,7 +302,7 @@ def margin_ranking_loss(input1: TensorLike, input2: TensorLike, target: TensorLi
         ValueError: shapes do not fit.
     """
     margin = real("margin_ranking_loss", "margin", margin)
-    x1, x2 = _pair("margin_ranking_loss", _as_float(input1), input2)
+    x1, x2 = _pair("margin_ranking_loss", input1, input2)
     target = _fitting("margin_ranking_loss", "target", _beside(x1, target), x1)
     return _reduced("margin_ranking_loss", relu(margin - target * (x1 - x2)), reduction)
 
@@ -339,7 +342,6 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target (Girshick 2015)."""
     beta, reduction = real("smooth_l1_loss", "beta", beta, 0), _checked("smooth_l1_loss", reduction)
     x, target = _pair("smooth_l1_loss", input, target)
-    x = _as_float(x)
     if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
         return l1_loss(x, target, reduction)
     below = where(beta > 0, beta, 1) if isinstance(beta, Tensor) else beta
@@ -420,7 +422,7 @@ def gaussian_nll_loss(input: TensorLike, target: TensorLike, var: TensorLike, fu
         ValueError: shapes do not fit; `eps` is not above 0; on the CPU also if a variance is negative.
     """
     eps = divisor("gaussian_nll_loss", "eps", real("gaussian_nll_loss", "eps", eps, 0))
-    x, target = _pair("gaussian_nll_loss", _as_float(input), target)
+    x, target = _pair("gaussian_nll_loss", input, target)
     var = _beside(x, var)
     if x.ndim and var.shape == x.shape[:-1]:
         var = expand_dims(var, -1)
@@ -451,7 +453,7 @@ def poisson_nll_loss(input: TensorLike, target: TensorLike, log_input: bool = Tr
         ValueError: shapes do not fit, or `eps` is negative.
     """
     eps = real("poisson_nll_loss", "eps", eps, 0)
-    x, t = _pair("poisson_nll_loss", _as_float(input), target)
+    x, t = _pair("poisson_nll_loss", input, target)
     losses = exp(x) - t * x if flag("poisson_nll_loss", "log_input", log_input) else x - t * log(x + eps)
     if flag("poisson_nll_loss", "full", full):
         many = t > 1

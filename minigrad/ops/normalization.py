@@ -8,7 +8,8 @@ import numpy as np
 from ..backend import is_float, is_half, result_type, xp
 from ..fused import Fused, halves_in_float32
 from ..recording import state
-from ..tensor import Tensor, TensorLike, as_tensor, flag
+from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
+from ..versions import check_writable
 from .activation import _floating
 from .declare import operation
 from .elementwise import _as_float, maximum, relu, sqrt, square, where
@@ -161,6 +162,8 @@ def _check_running(name, channels, training, **statistics):
         if training and a is not None and (not is_float(a.dtype) or getattr(a, "requires_grad", False)):
             raise TypeError(f"{name}: {argument} is changed in place: a floating point array wanted, not "
                             f"{'a Tensor with a gradient' if is_float(a.dtype) else a.dtype}")
+        if training and a is not None:
+            check_writable(f"{name}: {argument}", asarray(a))
 
 
 def _check_count(x):
@@ -289,7 +292,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
 @halves_in_float32(1)
 def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), |x| the Euclidean norm along `axis` (one or several). Of zeros 0, with finite gradient."""
-    return _normalized("l2_normalize", as_tensor(x), axis, eps)
+    return _normalized("l2_normalize", _as_float(x), axis, eps)
 
 
 def _normalized(of, x, axis, eps):
@@ -302,7 +305,7 @@ def _normalized(of, x, axis, eps):
 @halves_in_float32(2)
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
     """x . y / (max(|x|, eps) max(|y|, eps)) along `axis`; x and y broadcast. Of a vector of zeros 0."""
-    x, y = map(as_tensor, (x, y))
+    x, y = map(_as_float, (x, y))
     try:
         shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
     except ValueError:

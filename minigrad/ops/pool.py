@@ -10,7 +10,7 @@ from ..fused import Fused
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import _as_float, ones_like, where
-from .geometry import Pair, pair, several, single
+from .geometry import Pair, pair, several, single, speaking_as
 from .index import take_along_axis
 from .reduce import mean
 from .shape import concatenate, pad, stack
@@ -27,12 +27,14 @@ def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
 
 def _largest(x, kernel, stride, ends, dilation=(1, 1)):
     """The largest element of each window, and its place in the window."""
-    least = lowest_of(x.dtype)
-    windows = _windows(x, kernel, stride, ends, least, dilation)
-    winner = windows.argmax(0, keepdims=True)
-    if any(map(any, ends)):  # where nothing is larger than the padding the first pixel, not the padding
-        pixels = _windows(ones_like(x), kernel, stride, ends, 0, dilation)
-        winner = where(windows.max(0, keepdims=True) == least, pixels.argmax(0, keepdims=True), winner)
+    windows = _windows(x, kernel, stride, ends, 0, dilation)
+    if not any(map(any, ends)):
+        winner = windows.argmax(0, keepdims=True)
+    else:  # where nothing is larger than the padding the first pixel, not the padding
+        least, pixels = lowest_of(x.dtype), _windows(ones_like(x), kernel, stride, ends, 0, dilation)
+        windows = where(pixels == 1, windows, least)
+        first = windows.max(0, keepdims=True) == least
+        winner = where(first, pixels.argmax(0, keepdims=True), windows.argmax(0, keepdims=True))
     return take_along_axis(windows, winner, 0)[0], winner[0]
 
 
@@ -180,7 +182,8 @@ def _pool_rows(name, pool, x, kernel_size, stride, padding, **settings):
     stride = kernel if stride is None else single(name, "stride", stride, 1)
     if padding > kernel // 2:
         raise ValueError(f"{name}: padding {padding} must not exceed half of the window {kernel}")
-    return pool(x, (1, kernel), (1, stride), (0, padding), **settings)
+    with speaking_as(name):
+        return pool(x, (1, kernel), (1, stride), (0, padding), **settings)
 
 
 def _adaptive(name, x, output_size):
@@ -252,14 +255,18 @@ def _tiled(parts):
 def adaptive_avg_pool1d(x: TensorLike, output_size: int) -> Tensor:
     """`adaptive_avg_pool2d` of sequences (N, C, L) or (C, L)."""
     name = "adaptive_avg_pool1d"
-    return adaptive_avg_pool2d(_sequences(name, x), (1, single(name, "output_size", output_size, 1))).squeeze(-2)
+    x, size = _sequences(name, x), (1, single(name, "output_size", output_size, 1))
+    with speaking_as(name):
+        return adaptive_avg_pool2d(x, size).squeeze(-2)
 
 
 @operation
 def adaptive_max_pool1d(x: TensorLike, output_size: int, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """`adaptive_max_pool2d` of sequences (N, C, L) or (C, L)."""
     name = "adaptive_max_pool1d"
-    y = adaptive_max_pool2d(_sequences(name, x), (1, single(name, "output_size", output_size, 1)), return_indices)
+    x, size = _sequences(name, x), (1, single(name, "output_size", output_size, 1))
+    with speaking_as(name):
+        y = adaptive_max_pool2d(x, size, return_indices)
     return tuple(part.squeeze(-2) for part in y) if return_indices else y.squeeze(-2)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..backend import in_float32, is_float, with_paths, xp
+from ..backend import in_float32, is_float, result_type, with_paths, xp
 from ..fused import halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
@@ -164,6 +164,7 @@ def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool |
             if length.setdefault(letter, n) != n and 1 not in (n, length[letter]):
                 raise ValueError(f"einsum: axis '{letter}' has lengths {length[letter]} and {n} in '{subscripts}'")
             length[letter] = n if length[letter] == 1 else length[letter]
+    dtype = result_type(*[x.dtype for x in operands])
     # The rule needs every letter of an operand in the output or in another operand, with its full length.
     for k, x in enumerate(operands):
         ones = [a for a, letter in enumerate(inputs[k]) if x.shape[a] == 1 != length[letter]]
@@ -172,8 +173,9 @@ def einsum(subscripts: str | TensorLike, *operands: TensorLike, optimize: bool |
     for k, x in enumerate(operands):
         elsewhere = out + "".join(inputs[:k] + inputs[k + 1:])
         alone = [a for a, letter in enumerate(inputs[k]) if letter not in elsewhere]
-        if alone:  # whole numbers keep their dtype, as in NumPy
-            operands[k] = sum(x, alone) if is_float(x.dtype) else sum(x, alone).astype(x.dtype)
+        if alone:  # in the dtype of all operands, which whole numbers keep, as in NumPy
+            operands = [y.astype(dtype) for y in operands]  # NumPy 1 would look at the value of one without axes
+            operands[k] = sum(operands[k], alone).astype(dtype)
         inputs[k] = "".join(letter for letter in inputs[k] if letter in elsewhere)
     return _einsum(*operands, subscripts=(tuple(inputs), out))
 

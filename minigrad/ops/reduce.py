@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import in_float32, is_float, result_type, summed, where as choose, xp
+from ..backend import as_dtype, in_float32, is_float, result_type, summed, where as choose, xp
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
@@ -245,7 +245,9 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
     axis = _axes_of_all(name, axis, x.ndim)
     if math.prod([x.shape[a] for a in axis]):
         return of_two(_reduced(primitive, x, axis, keepdims), initial)
-    return _broadcast_to(initial, shape=_sum(x, axis=axis, keepdims=flag(name, "keepdims", keepdims)).shape)
+    nothing = _sum(x, axis=axis, keepdims=flag(name, "keepdims", keepdims))
+    out = _broadcast_to(initial, shape=nothing.shape)
+    return out + nothing if is_float(x.dtype) else out  # which keeps it on the graph of x
 
 
 @operation(numpy=np.nanmax)
@@ -370,7 +372,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
         x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
         n = x.shape[-1]
     out = _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
-    return out if initial is None else out * _initial("prod", initial, out)
+    return _kept(out if initial is None else out * _initial("prod", initial, out), dtype if dtype is None else as_dtype(dtype))
 
 
 @operation(numpy=np.median)

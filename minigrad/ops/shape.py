@@ -378,10 +378,13 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     """
     x = as_tensor(x)
     try:
-        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+        given = np.asarray(pad_width)
+        widths = np.broadcast_to(given, (x.ndim, 2)).tolist()
     except ValueError:
         raise ValueError(f"pad: pad_width is one number, (before, after), or such a pair for each of {x.ndim} axes, not "
                          f"{pad_width!r}") from None
+    for width in given.ravel().tolist():  # of a number too, which has no axes
+        whole("pad", "pad_width", width, 0)
     widths = tuple((whole("pad", "pad_width", a, 0), whole("pad", "pad_width", b, 0)) for a, b in widths)
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if not widths:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..backend import is_half, xp
-from ..versions import mark_changed
+from ..versions import check_writable, mark_changed
 from ..tensor import Tensor, wrap
 from .optimizer import gradient_of, instance, number
 
@@ -33,6 +33,8 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
     for i, p in enumerate(params):
         instance(p, Tensor, f"clip_grad_norm_: params[{i}]")
     grads = [gradient_of("clip_grad_norm_", i, p) for i, p in enumerate(params) if p.grad is not None]
+    for i, g in enumerate(grads):
+        check_writable(f"clip_grad_norm_: gradient {i}", g)
     if not grads:
         return 0.0
     total = sum((g.astype(np.float64) ** 2).sum() for g in grads)

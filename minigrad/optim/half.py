@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..backend import in_float32, xp
-from ..versions import mark_changed
+from ..versions import check_writable, mark_changed
 from ..tensor import Tensor, wrap
 from .optimizer import gradient_of, instance, matching, number, Optimizer
 
@@ -60,6 +60,8 @@ class LossScaler:
         if wrap(xp(total).asarray(total)).item() != 0:
             self.scale, self.good = max(self.scale * self.backoff, 1.0), 0
             return False
+        for i, g in enumerate(grads):
+            check_writable(f"LossScaler.step: gradient {i}", g)
         for g in grads:
             mark_changed(g)
             g[...] = _divided(g, by=self.scale)

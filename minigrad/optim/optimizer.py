@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import execution, fitting, may_be_real, xp
-from ..versions import mark_changed
+from ..versions import check_writable, mark_changed
 from ..ops.geometry import whole
 from ..tensor import Tensor
 from .update import run_update
@@ -60,7 +60,7 @@ class Optimizer:
         for group in params if grouped else [{"params": params}]:
             self.add_param_group(group)
         if not self.params:
-            raise ValueError(f"{self._owner}: no parameters to optimise")
+            raise ValueError(f"{self._owner}: no parameters to optimise (those of a Module are its nn.Parameters)")
 
     def add_param_group(self, group: dict) -> None:
         """One more group, a dict {"params": parameters, ...} like those that the constructor takes.
@@ -128,12 +128,12 @@ class Optimizer:
 
     def settings(self, group: dict, lr: Any, t: Any) -> tuple:
         """What `update` takes after the arrays. `lr` is the learning rate and `t` the number of the parameter's step; of a
-        captured step both are arrays (1,)."""
-        raise NotImplementedError
+        captured step both are arrays (1,). By default the rate alone."""
+        return (lr,)
 
     def update(self, p: Any, g: Any, *arrays_and_settings: Any) -> None:
         """Changes the array `p` of a parameter with the gradient `g`, and its state, in place."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no update()")
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -176,8 +176,7 @@ class Optimizer:
         gradient = gradient_of(self._owner, i, p)
         if p.shape != gradient.shape:
             raise ValueError(f"{self._owner}: parameter {i} has shape {p.shape}, its gradient {gradient.shape}")
-        if isinstance(p._array, np.ndarray) and not p._array.flags.writeable:
-            raise ValueError(f"{self._owner}: parameter {i} is in read-only memory and cannot be changed in place; copy it")
+        check_writable(f"{self._owner}: parameter {i}", p._array)
 
     def _step(self, group, members, t):
         """A step of some parameters of a group, which is their step number `t`."""

@@ -119,16 +119,16 @@ def _maml_data():
 
 def maml_minigrad(device):
     import minigrad as mg
-    from methods.few_shot import maml
+    from methods.few_shot import maml, maml_nets
     from minigrad import optim
     config = maml.Config(inner_steps=INNER, alpha=0.1)
-    params = {k: mg.Tensor(p.to(device), requires_grad=True) for k, p in maml.init_conv_net(_rng(), 5).items()}
+    params = {k: mg.Tensor(p.to(device), requires_grad=True) for k, p in maml_nets.init_conv_net(_rng(), 5).items()}
     alpha, optimizer = maml.init_alpha(params, config), optim.Adam(list(params.values()))
     images, labels = _maml_data()
     support, query = ((mg.Tensor(x).to(device), mg.Tensor(y).to(device)) for x, y in zip(images, labels))
 
     def train(support, query):
-        loss, _ = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, support, query, config)
+        loss, _ = maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, support, query, config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,8 +141,8 @@ def maml_minigrad(device):
 def maml_torch(device):
     import torch
     from torch.nn import functional as F
-    from methods.few_shot import maml
-    params = {k: torch.tensor(p.numpy(), device=device, requires_grad=True) for k, p in maml.init_conv_net(_rng(), 5).items()}
+    from methods.few_shot import maml, maml_nets
+    params = {k: torch.tensor(p.numpy(), device=device, requires_grad=True) for k, p in maml_nets.init_conv_net(_rng(), 5).items()}
     optimizer = torch.optim.Adam(list(params.values()))
     images, labels = _maml_data()
     (xs, xq), (ys, yq) = ([torch.tensor(a, device=device) for a in pair] for pair in (images, labels))
@@ -150,7 +150,7 @@ def maml_torch(device):
     def net(fast, x):
         n = x.shape[1]
         x = x.transpose(0, 1).reshape(n, -1, 28, 28)
-        for i in range(maml.LAYERS):
+        for i in range(maml_nets.LAYERS):
             w = fast[f"conv{i}"]
             x = F.conv2d(x, w.reshape(-1, *w.shape[2:]), stride=2, padding=1, groups=TASKS)
             x = F.relu(F.batch_norm(x, None, None, fast[f"scale{i}"][0].repeat(TASKS), fast[f"shift{i}"][0].repeat(TASKS), True))

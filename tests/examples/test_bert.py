@@ -54,7 +54,7 @@ def test_a_run_its_resumption_and_what_it_leaves(glosses, capsys):
     assert continued["words right"] == whole["words right"]  # it began where the other ended
 
 
-@pytest.mark.parametrize("labels, message", [(3, "--labels 3: 3 labels for 4 classes"), (4000, "--labels 4000: 1000 labels of class")])
+@pytest.mark.parametrize("labels, message", [(3, "--labels 3: 3 labels for 4 classes"), (4000, "--labels 4000: 1000 labels of adj wanted")])
 def test_labels_that_there_are_not_are_refused_before_training(glosses, labels, message):
     with pytest.raises(SystemExit, match=message):
         example.main(run(glosses / "new", labels=labels))

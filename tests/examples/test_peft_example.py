@@ -158,3 +158,21 @@ def test_what_is_refused_in_one_line(here, tmp_path, settings, message):
     with pytest.raises(SystemExit, match=message):
         example.main(run(here, "lora", tmp_path / "new", **settings))
     assert not (tmp_path / "new").exists()
+
+
+def test_the_head_begins_with_every_class_however_rare(monkeypatch):
+    heads = []
+    monkeypatch.setattr(example.setfit, "read_head", lambda net, x, y, classes: heads.append(set(y.tolist())))
+
+    class Small:
+        y, classes, pad = np.array([0] * 500 + [1] * 500 + [2]), ("a", "b", "c"), None
+        x = np.eye(3)[y] + 0.1 * np.random.default_rng(0).normal(size=(1001, 3))
+        net = property(lambda self: None)
+
+        def features(self, x):
+            return x
+
+    for seed in range(5):
+        example.probe(Small(), 100, seed)
+    example.probe(Small(), 0, 0)
+    assert heads == [{0, 1, 2}] * 5

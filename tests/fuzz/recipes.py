@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -639,7 +640,7 @@ def public() -> list[str]:
     """The names of all functions and classes that are public."""
     found = []
     for prefix, module in (("mg.", mg), ("F.", F), ("nn.", nn), ("optim.", optim), ("init.", nn.init)):
-        found += [prefix + name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and (
+        found += [prefix + name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and not isinstance(value, types.ModuleType) and (
             prefix not in ("F.", "init.") or getattr(value, "__module__", "") == module.__name__)]
     return found
 

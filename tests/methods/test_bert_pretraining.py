@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from methods.self_supervised import bert, bert_evaluation
+from methods.self_supervised import bert, bert_evaluation, bert_files, bert_sequences
 from methods.training import optimizers
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -43,7 +43,7 @@ def small(dropout=0.0):
 
 
 def sequences(seed=0, **settings):
-    return bert.Sequences(*corpus(np.random.default_rng(0)), VOCABULARY, Run(**settings), seed)
+    return bert_sequences.Sequences(*corpus(np.random.default_rng(0)), VOCABULARY, Run(**settings), seed)
 
 
 # -- what is hidden --------------------------------------------------------------------------------------------------
@@ -54,10 +54,10 @@ def sequences(seed=0, **settings):
 def test_the_count_of_hidden_words_and_never_a_special_token(seed, a, b, share):
     rng = np.random.default_rng(seed)
     first, second = (rng.choice([1, *range(5, WORDS)], n) for n in (a, b))
-    x, s = bert.joined(first, second if b else None, VOCABULARY, 128)
+    x, s = bert_sequences.joined(first, second if b else None, VOCABULARY, 128)
     assert x[0] == VOCABULARY.cls and x[-1] == VOCABULARY.sep and (x == VOCABULARY.sep).sum() == 1 + bool(b)
     np.testing.assert_array_equal(s, [0] * (a + 2) + ([1] * (b + 1) if b else []))
-    changed, places = bert.hidden(x, VOCABULARY, bert.Config(share=share), rng)
+    changed, places = bert_sequences.hidden(x, VOCABULARY, bert.Config(share=share), rng)
     words = np.flatnonzero((x > 3))
     assert len(places) == len(set(places)) == min(max(1, round(share * len(x))), len(words))
     assert set(places) <= set(words)
@@ -68,10 +68,10 @@ def test_the_count_of_hidden_words_and_never_a_special_token(seed, a, b, share):
 
 def test_shares_of_masked_changed_and_kept_words():
     rng, config = np.random.default_rng(0), bert.Config()
-    x, _ = bert.joined(rng.integers(5, WORDS, 200), None, VOCABULARY, 300)
+    x, _ = bert_sequences.joined(rng.integers(5, WORDS, 200), None, VOCABULARY, 300)
     counts, hidden = np.zeros(3), 0
     for _ in range(1000):
-        changed, places = bert.hidden(x, VOCABULARY, config, rng)
+        changed, places = bert_sequences.hidden(x, VOCABULARY, config, rng)
         masked, kept = (changed[places] == VOCABULARY.mask).sum(), (changed[places] == x[places]).sum()
         counts += masked, len(places) - masked - kept, kept
         hidden += len(places)
@@ -83,7 +83,7 @@ def test_shares_of_masked_changed_and_kept_words():
 @given(st.integers(1, 80), st.integers(0, 80), st.integers(8, 64))
 @settings(max_examples=80, deadline=None)
 def test_what_is_too_long_is_cut_and_both_sentences_stay(a, b, length):
-    x, s = bert.joined(np.full(a, 7), np.full(b, 8) if b else None, VOCABULARY, length)
+    x, s = bert_sequences.joined(np.full(a, 7), np.full(b, 8) if b else None, VOCABULARY, length)
     kept = (x == 7).sum(), (x == 8).sum()
     assert len(x) == len(s) <= length and len(x) == min(length, a + b + (3 if b else 2))
     assert kept[0] >= 1 and (kept[1] >= 1 or not b)
@@ -114,10 +114,10 @@ def test_half_of_the_sentences_are_of_another_document_and_look_alike():
 
 def test_a_kind_that_one_document_has_alone_gets_no_label():
     documents = [[np.array([5, 6]), np.array([7])], [np.array([8]), np.array([9])], [np.array([10]), np.array([11])]]
-    s = bert.Sequences(documents, [[0, 1], [0, 0], [0, 0]], VOCABULARY, Run(), 0)
+    s = bert_sequences.Sequences(documents, [[0, 1], [0, 0], [0, 0]], VOCABULARY, Run(), 0)
     assert {s.sequence(0, 0)[2] for _ in range(20)} == {bert.NO_LABEL}
     assert {s.sequence(1, 0)[2] for _ in range(40)} == {0, 1}
-    without = bert.Sequences(documents, [[0, 0]] * 3, VOCABULARY, Run(next_sentence=False), 0)
+    without = bert_sequences.Sequences(documents, [[0, 0]] * 3, VOCABULARY, Run(next_sentence=False), 0)
     assert {without.sequence(d, 0)[2] for d in range(3) for _ in range(20)} == {bert.NO_LABEL}
 
 
@@ -172,7 +172,7 @@ def test_the_loss(next_sentence):
 def test_a_batch_without_a_known_word_teaches_what_follows_alone():
     documents = [[np.full(3, VOCABULARY.unknown)] * 2 for _ in range(4)]
     for next_sentence in (True, False):
-        unknown = bert.Sequences(documents, [[0, 0]] * 4, VOCABULARY, Run(next_sentence=next_sentence), 0)
+        unknown = bert_sequences.Sequences(documents, [[0, 0]] * 4, VOCABULARY, Run(next_sentence=next_sentence), 0)
         net, batch = small(), unknown.sample()
         loss, numbers = bert.Pretraining(Run(), net).loss(batch, 0)
         loss.backward()
@@ -246,7 +246,7 @@ def test_it_learns_what_follows_and_what_is_hidden(tmp_path):
     run = Run(out=str(tmp_path), batch=32, lr=1e-2, length=16, share=0.3)
     mg.random.seed(0)
     net = bert.PretrainingBERT(nn.BERT(WORDS, 32, 2, 2, 64, 16, dropout=0.0))
-    batches = bert.Sequences(documents, [[0, 0]] * 320, VOCABULARY, run, 0)
+    batches = bert_sequences.Sequences(documents, [[0, 0]] * 320, VOCABULARY, run, 0)
     train(bert.Pretraining(run, net), batches, optimizers.make(net.parameters(), "adam", run.lr, run.decay), 200,
           RunFolder(run.out, run, False))
     shares = bert_evaluation.word_shares(documents, WORDS)
@@ -312,14 +312,14 @@ def changed(net):
 
 def test_the_exported_encoder_is_read_back_in_published_names(tmp_path):
     net, vocabulary = changed(small()), WordPiece(VOCABULARY.tokens)
-    net.save(tmp_path, vocabulary)
+    bert_files.save(net, tmp_path, vocabulary)
     names = set(io.load(tmp_path / "model.safetensors")[0])
     assert {"bert.embeddings.word_embeddings.weight", "bert.encoder.layer.1.attention.self.key.bias",
             "cls.predictions.bias", "cls.predictions.transform.LayerNorm.weight", "cls.seq_relationship.weight"} <= names
     assert all(name.startswith(("bert.", "cls.")) for name in names)
     alone = nn.BERT(WORDS, 16, 2, 2, 32, 64)
     nn.load_published(alone, tmp_path / "model.safetensors")
-    found, words, new = bert.load(tmp_path)
+    found, words, new = bert_files.load(tmp_path)
     assert not new and words.tokens == vocabulary.tokens and found.bert.blocks[0].attn.num_heads == 2
     for name, array in net.state_dict().items():
         np.testing.assert_array_equal(found.state_dict()[name], array)
@@ -329,36 +329,36 @@ def test_the_exported_encoder_is_read_back_in_published_names(tmp_path):
 
 def test_heads_that_a_file_lacks_are_new_and_old_names_are_read(tmp_path):
     net = changed(small())
-    net.save(tmp_path, WordPiece(VOCABULARY.tokens))
+    bert_files.save(net, tmp_path, WordPiece(VOCABULARY.tokens))
     state, _ = io.load(tmp_path / "model.safetensors")
     old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): array
            for name, array in state.items() if "seq_relationship" not in name}
     io.save(tmp_path / "model.safetensors", old)
-    found, _, new = bert.load(tmp_path)
+    found, _, new = bert_files.load(tmp_path)
     assert new == ["next sentence"]
     np.testing.assert_array_equal(found.norm.weight.numpy(), net.norm.weight.numpy())
     io.save(tmp_path / "model.safetensors", {name: array for name, array in old.items() if "cls." not in name})
-    assert bert.load(tmp_path)[2] == ["masked words", "next sentence"]
+    assert bert_files.load(tmp_path)[2] == ["masked words", "next sentence"]
 
 
 def test_what_is_no_bert_is_refused(tmp_path):
     vocabulary = WordPiece(VOCABULARY.tokens)
     with pytest.raises(FileNotFoundError, match="no encoder at"):
-        bert.load(tmp_path / "nothing")
+        bert_files.load(tmp_path / "nothing")
     io.save(tmp_path / "model.safetensors", {"a": np.zeros(3)})
     with pytest.raises(ValueError, match="no BERT is recognised in its 1 tensors"):
-        bert.load(tmp_path)
-    small().save(tmp_path, vocabulary)
+        bert_files.load(tmp_path)
+    bert_files.save(small(), tmp_path, vocabulary)
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCABULARY.tokens, "more"]))
     with pytest.raises(ValueError, match="61 words in vocab.txt, but embeddings of 60"):
-        bert.load(tmp_path)
+        bert_files.load(tmp_path)
     facts = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(facts | {"hidden_act": "relu"}))
     with pytest.raises(ValueError, match="its activation is relu"):
-        bert.load(tmp_path)
+        bert_files.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(facts | {"num_attention_heads": 3}))
     with pytest.raises(ValueError, match="nearly holds a BERT, but: .* 3 heads"):
-        bert.load(tmp_path)
+        bert_files.load(tmp_path)
 
 
 @pytest.mark.parametrize("build", [lambda: nn.BERT(20, 8, 2, 2, 16, 10, num_classes=3),

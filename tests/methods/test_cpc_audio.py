@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from methods.self_supervised import cpc_audio
+from methods.self_supervised import cpc_audio, cpc_audio_evaluation
 from methods.training import recordings
 from methods.training.loop import train
 from methods.training.run import RunFolder
@@ -130,11 +130,22 @@ def test_features_do_not_depend_on_the_batch(lengths, batch, part):
     net, rng = small(), np.random.default_rng(0)
     waveforms = [rng.normal(size=n).astype(np.float32) for n in lengths]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpc_audio, "PART", part, raising=False)
-        found = cpc_audio.features(net, waveforms, batch)
+        patch.setattr(cpc_audio_evaluation, "PART", part)
+        found = cpc_audio_evaluation.features(net, waveforms, batch)
     for x, row in zip(waveforms, found):
         c = net(mg.Tensor(x[None, :len(x) // 80 * 80]))[1].numpy()[0] if len(x) >= 80 else np.zeros((1, 5))
         np.testing.assert_allclose(row, c.mean(0), atol=1e-6)
+
+
+def test_of_few_long_recordings_a_batch_has_several_windows():
+    waveforms = [np.full(n, i, np.float32) for i, n in enumerate((5000, 2500, 300))]
+    batches = cpc_audio.Batches(waveforms, 500, 10, 8, 0)
+    found = [batches.sample() for _ in range(4)]
+    rows = np.concatenate([batch.rows for batch in found])
+    assert all(len(batch.rows) == 8 and batch.x.shape == (8, 500) for batch in found)
+    np.testing.assert_allclose(np.bincount(rows[:16]) / 16, np.array([10, 5, 1]) / 16)
+    assert all((batch.x.max(1) == batch.rows).all() for batch in found)
+    assert len(cpc_audio.Batches(waveforms[2:], 500, 10, 8, 0).sample().rows) == 1
 
 
 def test_batches_hear_each_recording_once_a_round_and_all_of_it_in_time():
@@ -184,7 +195,7 @@ def trained(out, steps, resume=False, stop=None, negatives="batch", lr=4e-3):
 @pytest.mark.parametrize("negatives", NEGATIVES)
 def test_it_learns_to_tell_tones(negatives, tmp_path):
     net = trained(tmp_path, 100, negatives=negatives)
-    picked = cpc_audio.picked(net, cpc_audio.Batches(tones(12), 640, net.hop, 12, 1), 2, negatives)
+    picked = cpc_audio_evaluation.picked(net, cpc_audio.Batches(tones(12), 640, net.hop, 12, 1), 2, negatives)
     assert (picked.information > 0.15).all()
     if negatives == "batch":
         assert (picked.accuracy > 3 * picked.chance).all()
@@ -196,7 +207,7 @@ def test_what_lies_behind_the_end_of_all_recordings_is_nan_without_a_warning(neg
     net = cpc_audio.CPC(4, 4, (4,), (4,), 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = cpc_audio.picked(net, cpc_audio.Batches([np.ones(40, np.float32)] * 4, 4 * hops, net.hop, 4, 0), 2, negatives)
+        found = cpc_audio_evaluation.picked(net, cpc_audio.Batches([np.ones(40, np.float32)] * 4, 4 * hops, net.hop, 4, 0), 2, negatives)
     for values in found:
         assert (np.isnan(values) == (np.arange(1, 5) >= hops)).all()
 
@@ -285,7 +296,7 @@ def test_log_mel_bands_tell_pitches():
 
 
 @pytest.mark.parametrize("features", [
-    lambda x: cpc_audio.features(small(channels=24, kernels=(10, 400), strides=(5, 400)), [x]),
+    lambda x: cpc_audio_evaluation.features(small(channels=24, kernels=(10, 400), strides=(5, 400)), [x]),
     lambda x: recordings.log_mel(x, 8000)], ids=["CPC", "log-mel bands"])
 def test_long_recordings_need_little_more_memory_than_they_have(features):
     x = np.random.default_rng(0).normal(size=2**19).astype(np.float32)

@@ -326,6 +326,10 @@ def test_margin_takes_the_closest_two_and_no_copies():
     p = np.array([[0.5, 0.5], [0.9, 0.1], [0.51, 0.49], [0.6, 0.4]])
     x = np.array([[1, 0, 0], [0, 1, 0], [1, 0.01, 0], [0, 0, 1.0]])
     assert suggest.margin(p, x, 3).tolist() == [0, 3, 1]
+    assert suggest.margin(p, x, 4).tolist() == [0, 3, 1, 2] and suggest.margin(p, x, 9).tolist() == [0, 3, 1, 2]
+    one_way = 30 + 0.1 * np.random.default_rng(0).normal(size=(40, 8))  # as features without negative numbers do
+    assert (np.corrcoef(one_way) < 0.95).any() and len(suggest.margin(np.full((40, 2), 0.5), one_way, 20)) == 20
+    assert 1 not in suggest.margin(np.full((41, 2), 0.5), np.concatenate([one_way[:1], one_way]), 20)
 
 
 # -- features ----------------------------------------------------------------------------------------------------------
@@ -478,10 +482,10 @@ def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
     label_log.append(path, "ä.png", "dog")
     with open(path, "ab") as file:
         file.write(b"2020-01-01T00:00:00,x.png,ca")
-    assert label_log.labels(path) == {'a "b", c.png': "cat", "ä.png": "dog"}
+    assert label_log.labels(label_log.read(path)[0]) == {'a "b", c.png': "cat", "ä.png": "dog"}
     label_log.append(path, "ä.png", "")
     label_log.append(path, 'a "b", c.png', "bird")
-    assert label_log.labels(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
+    assert label_log.labels(label_log.read(path)[0]) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize("torn", [b'2026-01-01T00:00:00,"d, e/1.p', b'"', b"2026-01-01T00:00:00," + b"x" * 200_000, b'2026,a.png,"ca'])
@@ -492,7 +496,7 @@ def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
         file.write(torn)
     for i in range(3):
         label_log.append(path, f"{i}.png", "dog")
-    assert label_log.labels(path) == {"a\u2028\x85.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
+    assert label_log.labels(label_log.read(path)[0]) == {"a\u2028\x85.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
 
 
 @pytest.mark.parametrize("text", ["time;file;class;moved\r\n2026;a, b.png;cat;\r\n2026;c.png;dog;\r\n",
@@ -500,10 +504,84 @@ def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
 def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
     path = tmp_path / label_log.NAME
     path.write_bytes(text.encode())
-    assert label_log.labels(path) == {"a, b.png": "cat", "c.png": "dog"}
+    assert label_log.labels(label_log.read(path)[0]) == {"a, b.png": "cat", "c.png": "dog"}
     label_log.append(path, "d; e.png", "cat")
     label_log.append(path, "c.png", "")
-    assert label_log.labels(path) == {"a, b.png": "cat", "d; e.png": "cat"}
+    assert label_log.labels(label_log.read(path)[0]) == {"a, b.png": "cat", "d; e.png": "cat"}
+
+
+FORMS = {"two columns": "file,class\n{0},red\n", "another order": "class,file\nred,{0}\n", "tabs": "time\tfile\tclass\tmoved\n2026\t{0}\tred\t\n",
+         "quoted": '"time";"file";"class";"moved"\r\n"2026";"{0}";"red";""\r\n', "no names": "2026,{0},red,\n",
+         "capitals": "\ufeffTime,File,Class,Moved\n2026,{0},red,\n", "no moved": "time,file,class\n2026,{0},red"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_log_that_a_person_wrote_in_a_form_of_his_own(tmp_path, form):
+    path = make_folder(tmp_path / "photos", 2, 3)
+    log = path / label_log.NAME
+    log.write_bytes(FORMS[form].format("unlabelled/0.png").encode())
+    folder = look.look(path, tmp_path / "out")
+    at = {name: i for i, name in enumerate(folder.files)}
+    assert folder.labels[at["unlabelled/0.png"]] == 1 and "cannot be used" not in " ".join(folder.notes)
+    label_log.append(log, "unlabelled/1.png", "blue")
+    label_log.append(log, "unlabelled/0.png", "")
+    label_log.append(log, "unlabelled/2.png", "red")
+    label_log.append(log, "unlabelled/2.png", "red", "red/2 (2).png")
+    assert look.label_log.labels(label_log.read(log)[0]) == {"unlabelled/1.png": "blue"} and not label_log.read(log)[1]
+
+
+@pytest.mark.parametrize("line, why", [
+    (b"2026,unlabelled/0.png", "line 2 (it has 2 cells, not 4)"), (b"2026,unlabelled/0.png,gr\xf6n,", "line 2 (it is not UTF-8)"),
+    (b"2026,unlabelled/0.png,a/b,", "unlabelled/0.png as a/b (it can be no class)"), (b"2026,missing.png,red,", "missing.png (it is not here)"),
+    (b"2026,unlabelled/0.png,test,", "it can be no class"), ("2026\tunlabelled/0.png\tred\t".encode(), "line 2 (it has 1 cell, not 4)")])
+def test_labels_that_cannot_be_used_are_said(tmp_path, line, why):
+    path = make_folder(tmp_path / "photos", 2, 3)
+    (path / label_log.NAME).write_bytes(b"time,file,class,moved\n" + line + b"\n2026,unlabelled/1.png,red,\n")
+    folder = look.look(path, tmp_path / "out")
+    (said,) = [note for note in folder.notes if "cannot be used" in note]
+    assert said.startswith(f"1 label in {label_log.NAME} cannot be used: ") and why in said
+    assert "1 label comes from" in " ".join(folder.notes) and folder.classes == ("blue", "red")
+
+
+def test_a_label_stays_with_its_picture_whatever_names_look_like_it(tmp_path):
+    path = make_folder(tmp_path / "photos", 1, 0)
+    (path / "unlabelled").mkdir()
+    names = [b"1\xe0.png", b"1\xe4.png", b"1\xf6.png", b"1\n.png", "\u00e9.png".encode(), "e\u0301.png".encode()]
+
+    def found():
+        folder = look.look(path, tmp_path / "out")
+        return {os.fsencode(reader.path.name): name for name, reader in zip(folder.files, folder.readers)}
+
+    for name in names[1:3]:
+        draw(path / "unlabelled" / os.fsdecode(name), 1, RED)
+    before = found()
+    for name in names:
+        draw(path / "unlabelled" / os.fsdecode(name), 1, RED)
+    after = found()
+    assert len(set(after.values())) == 7 and all(after[name] == known for name, known in before.items())
+    (path / "unlabelled" / os.fsdecode(names[1])).unlink()
+    assert all(after[name] == known for name, known in found().items())
+    assert after[names[4]] == "unlabelled/\u00e9.png"
+
+
+def test_undo_takes_a_mistyped_class_back_with_its_folder(tmp_path):
+    folder = look.look(make_folder(tmp_path / "photos", 2, 3), tmp_path / "out")
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    queue.label(int(folder.unlabelled[0]), "rde")
+    assert (folder.path / "rde").is_dir() and "rde" in queue.classes
+    queue.undo()
+    assert not (folder.path / "rde").exists() and queue.classes == ["blue", "red"] and folder.classes == ("blue", "red")
+    assert folder.counts().tolist() == [2, 2]
+    queue.label(int(folder.unlabelled[0]), "red")
+    queue.undo()
+    assert (folder.path / "red").is_dir() and queue.classes == ["blue", "red"]
+
+
+def test_names_that_can_be_no_classes_are_refused_before_anything_is_read(tmp_path):
+    config = session.Config(folder=str(make_folder(tmp_path / "photos", 2, 3)), classes=("ok", "a/../b"), out=str(tmp_path / "run"))
+    with pytest.raises(SystemExit, match=r"^--classes: 'a/../b' cannot be a class"):
+        session.run(config, time.monotonic())
+    assert not (tmp_path / "run").exists()
 
 
 def without_encoder(monkeypatch, tmp_path):
@@ -769,7 +847,7 @@ def test_a_disk_that_is_full_of_features_is_named(tmp_path):
 @given(st.text(max_size=20) | st.sampled_from(["..", ".", "a/b", "..\\x", "train", "Unlabelled", "con\n", "", " ", ".hidden"]))
 def test_a_class_name_is_one_folder_of_the_folder(name):
     try:
-        kind = label_queue._class_name(name)
+        kind = label_log.class_name(name)
     except ValueError:
         return
     assert len(pathlib.PurePosixPath("own", kind).parts) == 2 and kind not in (".", "..") and "\\" not in kind

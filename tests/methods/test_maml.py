@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from methods.few_shot import maml
+from methods.few_shot import maml, maml_nets
 from minigrad import tree
 
 
@@ -48,7 +48,7 @@ def in_double(params):
 def test_meta_gradient_against_differences(tasks, norm, learn):
     """Along a random direction of theta and alpha, through two inner steps of the convolutional network."""
     config = maml.Config(way=3, shot=2, inner_steps=2, alpha=0.1, norm=norm, learn_alpha=learn)
-    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4, 3 if norm == "per-step" else 1))
+    params = in_double(maml_nets.init_conv_net(np.random.default_rng(2), 3, 4, 3 if norm == "per-step" else 1))
     alpha = maml.init_alpha(params, config)
     if learn == "no":
         learned = {}
@@ -62,7 +62,7 @@ def test_meta_gradient_against_differences(tasks, norm, learn):
     along = [rng.normal(size=p.shape) for p in everything]
 
     def value():
-        return maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0]
+        return maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0]
 
     exact = sum(float((g * v).sum()) for g, v in zip(mg.grad(value(), everything), along))
     h, sides = 1e-6, []
@@ -79,12 +79,12 @@ def test_meta_gradient_against_differences(tasks, norm, learn):
 def test_first_order_gradient_is_the_gradient_at_the_adapted_parameters(tasks):
     """Of the convolutional network after two inner steps: each adapted parameter's, averaged over the tasks."""
     config = maml.Config(way=3, shot=2, inner_steps=2, alpha=0.1, first_order=True)
-    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    params = in_double(maml_nets.init_conv_net(np.random.default_rng(2), 3, 4))
     alpha = maml.init_alpha(params, config)
-    found = mg.grad(maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0], params)
+    found = mg.grad(maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[0], params)
     support, (x, y) = tasks
-    adapted = tree.map(lambda p: p.detach(), maml.adapt(maml.conv_net, maml.cross_entropy, params, alpha, *support, 2))
-    there = mg.grad(lambda p: maml.cross_entropy(maml.conv_net(p, x, 2), y).mean())(adapted)
+    adapted = tree.map(lambda p: p.detach(), maml.adapt(maml_nets.conv_net, maml.cross_entropy, params, alpha, *support, 2))
+    there = mg.grad(lambda p: maml.cross_entropy(maml_nets.conv_net(p, x, 2), y).mean())(adapted)
     for k in params:
         expected = there[k].numpy().sum(0) if k in alpha else there[k].numpy()
         np.testing.assert_allclose(found[k].numpy(), expected, atol=1e-12)
@@ -92,22 +92,22 @@ def test_first_order_gradient_is_the_gradient_at_the_adapted_parameters(tasks):
 
 def test_tasks_side_by_side_are_tasks_one_by_one(tasks):
     config = maml.Config(way=3, shot=2, inner_steps=2)
-    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    params = in_double(maml_nets.init_conv_net(np.random.default_rng(2), 3, 4))
     alpha = maml.init_alpha(params, config)
-    together = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[1].numpy()
+    together = maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, *tasks, config)[1].numpy()
     for t in range(2):
         alone = [(x[t:t + 1], y[t:t + 1]) for x, y in tasks]
-        outputs = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, *alone, config)[1].numpy()
+        outputs = maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, *alone, config)[1].numpy()
         np.testing.assert_allclose(outputs[0], together[t], atol=1e-10)
 
 
 def test_support_statistics_keep_queries_apart(tasks):
     """With the support set's statistics a query's output does not depend on the other queries; with the batch's it does."""
     (x, y), (q, _) = tasks
-    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4))
+    params = in_double(maml_nets.init_conv_net(np.random.default_rng(2), 3, 4))
     for norm, apart in (("support", True), ("transductive", False)):
         config = maml.Config(way=3, shot=2, norm=norm)
-        run = lambda queries: maml.query_outputs(maml.conv_net, maml.cross_entropy, params, maml.init_alpha(params, config),
+        run = lambda queries: maml.query_outputs(maml_nets.conv_net, maml.cross_entropy, params, maml.init_alpha(params, config),
                                                  (x, y), queries, config, 1).numpy()
         assert np.allclose(run(q)[:, :4], run(q[:, :4]), atol=1e-8) == apart
 
@@ -115,15 +115,15 @@ def test_support_statistics_keep_queries_apart(tasks):
 def test_slope_of_the_step_sizes():
     """Meta-SGD: the gradient with respect to alpha is minus the product of support and query gradients."""
     rng = np.random.default_rng(4)
-    params = in_double(maml.init_mlp(rng, 5))
+    params = in_double(maml_nets.init_mlp(rng, 5))
     alpha = in_double({k: mg.Tensor(np.full(p.shape, 0.05)) for k, p in params.items()})
     x, y, qx, qy = (mg.Tensor(rng.normal(size=(1, 7, 1))) for _ in range(4))
     config = maml.Config(inner_steps=1, first_order=True)
-    value, _ = maml.meta_loss(maml.mlp, maml.squared_error, params, alpha, (x, y), (qx, qy), config)
+    value, _ = maml.meta_loss(maml_nets.mlp, maml.squared_error, params, alpha, (x, y), (qx, qy), config)
     found = mg.grad(value, alpha)
-    inner = mg.grad(lambda p: maml.squared_error(maml.mlp(p, x), y).sum())(params)
+    inner = mg.grad(lambda p: maml.squared_error(maml_nets.mlp(p, x), y).sum())(params)
     adapted = tree.map(lambda p, g: p.detach() - 0.05 * g.detach(), params, inner)
-    outer = mg.grad(lambda p: maml.squared_error(maml.mlp(p, qx), qy).sum())(adapted)
+    outer = mg.grad(lambda p: maml.squared_error(maml_nets.mlp(p, qx), qy).sum())(adapted)
     for k in params:
         np.testing.assert_allclose(found[k].numpy(), -(inner[k] * outer[k]).numpy(), atol=1e-10)
 
@@ -139,7 +139,7 @@ def test_losses_of_a_task_by_hand():
 
 
 def test_step_sizes_that_are_learned():
-    params = maml.init_conv_net(np.random.default_rng(0), 3, 4, steps=2, positions=4)
+    params = maml_nets.init_conv_net(np.random.default_rng(0), 3, 4, steps=2, positions=4)
     adapted = {"weight", "bias", *(f"conv{i}" for i in range(4))}  # neither scales nor shifts
     for learn in ("no", "scalar", "tensor", "parameter"):
         alpha = maml.init_alpha(params, maml.Config(alpha=0.3, learn_alpha=learn))
@@ -152,7 +152,7 @@ def test_step_sizes_that_are_learned():
 def test_each_inner_step_has_its_scales(tasks):
     """Step j normalises with scale and shift j, and the queries with those behind the last step."""
     config = maml.Config(way=3, shot=2, inner_steps=2, norm="per-step", alpha=0.1)
-    params = in_double(maml.init_conv_net(np.random.default_rng(2), 3, 4, 3))
+    params = in_double(maml_nets.init_conv_net(np.random.default_rng(2), 3, 4, 3))
     rng = np.random.default_rng(3)
     for name in params:
         if name.startswith("s"):
@@ -165,25 +165,25 @@ def test_each_inner_step_has_its_scales(tasks):
     for t in range(2):
         fast = {k: p.detach() for k, p in params.items()}
         for j in range(2):
-            g = mg.grad(lambda p: maml.cross_entropy(maml.conv_net(of(j, fast | p), support[0][t:t + 1]),
+            g = mg.grad(lambda p: maml.cross_entropy(maml_nets.conv_net(of(j, fast | p), support[0][t:t + 1]),
                                                      support[1][t:t + 1]).sum())({k: fast[k] for k in alpha})
             fast |= {k: fast[k] - 0.1 * g[k] for k in alpha}
-        expected = maml.conv_net(of(2, fast), x[t:t + 1]).numpy()[0]
-        found = maml.query_outputs(maml.conv_net, maml.cross_entropy, params, alpha, support, x, config, 2).numpy()[t]
+        expected = maml_nets.conv_net(of(2, fast), x[t:t + 1]).numpy()[0]
+        found = maml.query_outputs(maml_nets.conv_net, maml.cross_entropy, params, alpha, support, x, config, 2).numpy()[t]
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_networks_of_maml():
     """Scales and shifts for each step; as many weights as the linear layer reads; the mean over positions where it reads that."""
     rng = np.random.default_rng(0)
-    params = maml.init_conv_net(rng, 3, 64, steps=2)
+    params = maml_nets.init_conv_net(rng, 3, 64, steps=2)
     assert params["scale1"].shape == (2, 64) and params["weight"].shape == (3, 64)
     assert params["conv2"].numpy().std() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     x, seen = mg.Tensor(rng.random((1, 4, 1, 28, 28), np.float32)), []
     for positions in (1, 4):
         params["weight"] = mg.Tensor(np.eye(64 * positions, dtype=np.float32))
         params["bias"] = mg.Tensor(np.zeros(64 * positions, np.float32))
-        seen.append(maml.conv_net(params, x).numpy()[0])
+        seen.append(maml_nets.conv_net(params, x).numpy()[0])
     np.testing.assert_allclose(seen[1].reshape(4, 64, 4).mean(2), seen[0], rtol=1e-4, atol=1e-5)
 
 

@@ -438,6 +438,14 @@ def test_nearest_neighbours_vote_with_weights():
     assert nearest(x[:2], y[:2], test, 3).shape == (4, 3)  # fewer than k
 
 
+@pytest.mark.parametrize("sizes", [(15, 5), (50, 5), (3, 3), (40, 1)])
+def test_neighbours_of_a_small_class_are_not_outvoted_by_a_large_one(sizes):
+    centres = 5 + np.eye(2, 8)  # as features without negative numbers, which all point one way
+    x, test = (np.repeat(centres, n, 0) + 0.02 * np.random.default_rng(0).normal(size=(sum(n), 8)) for n in (sizes, (20, 20)))
+    votes = nearest(x, np.repeat([0, 1], sizes), test, 2)
+    assert (votes.argmax(1) == np.repeat([0, 1], 20)).mean() > 0.95
+
+
 def test_fine_tuning_learns_and_leaves_the_encoder_as_it_was(tmp_path):
     encoder = networks.architecture("small", 1, 8, 0, 0.0, 4, 1).build()
     y = np.arange(40) % 2

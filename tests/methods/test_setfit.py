@@ -42,6 +42,20 @@ def test_batches_have_all_classes():
     np.testing.assert_array_equal(first.sample()[0], again.sample()[0])
 
 
+@pytest.mark.parametrize("batch", [3, 4, 16, 40])
+@pytest.mark.parametrize("sizes", [[8] * 20, [8] * 3, [1] * 15 + [2], [1] * 5, [30, 1, 1, 2]])
+def test_batches_hold_pairs_of_the_same_class_and_of_different_ones_where_there_are_such(sizes, batch):
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    batches = setfit.Balanced(np.zeros((len(y), 1, 1, 1), np.float32), y, None, batch, 0)
+    seen = set()
+    for _ in range(200):
+        labels = batches.sample()[1]
+        seen |= set(labels.tolist())
+        assert len(labels) == min(batch, len(y)) and 2 <= len(set(labels.tolist()))
+        assert len(set(labels.tolist())) < len(labels) or max(sizes) == 1
+    assert seen == set(range(len(sizes)))
+
+
 def test_pairs_teach_what_the_frozen_encoder_does_not_know():
     """The class is which of two words stands in a text of random ones."""
     rng = np.random.default_rng(0)

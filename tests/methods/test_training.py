@@ -22,10 +22,10 @@ import pytest
 from examples import compare_transfer
 from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks
 from methods.self_supervised import pictures as self_supervised_pictures
-from methods.semi_supervised import METHODS, label_propagation
+from methods.semi_supervised import METHODS, base as semi_supervised_base, label_propagation
 from methods.training import (
     characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, optimizers, plots, prediction,
-    texts)
+    teacher, texts)
 from methods.training.classifier import Architecture, Classifier, load_classifier
 from methods.training.loop import train
 from methods.training.method import Method
@@ -1002,3 +1002,11 @@ def test_the_rate_goes_up_then_down_in_a_line():
     rates = [optimizers.linear(step, 10, 0.2) for step in range(10)]
     assert rates == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
     assert [optimizers.linear(step, 4, 0.0) for step in range(4)] == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
+
+
+@pytest.mark.parametrize("ramp, end", [(lambda k, n: teacher.cosine_momentum(k, n, 0.9), 1), (lambda k, n: optimizers.linear(k, n, 0.1), 0),
+                                       (lambda k, n: semi_supervised_base.learning_rate(k, n, 1.0), np.cos(7 * np.pi / 16)),
+                                       (teacher.sigmoid_ramp, 1), (teacher.linear_ramp, 1)])
+def test_what_changes_while_training_stays_as_it_is_in_the_end(ramp, end):
+    np.testing.assert_allclose([ramp(k, 40) for k in (40, 41, 60, 10**6)], end)
+    assert 0 < ramp(10, 40) < 1 and np.isfinite(ramp(0, 0))

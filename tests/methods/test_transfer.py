@@ -427,6 +427,15 @@ def test_coloured_pictures_alone_are_mirrored_unless_said_otherwise(channels, st
             assert changed == (wanted and bool(np.ptp(pictures_, -1).max(initial=0)))
 
 
+@pytest.mark.parametrize("side, pixels", [(4, 0), (8, 1), (28, 2), (32, 2), (64, 4), (224, 16)])
+def test_pictures_are_shifted_by_a_part_of_their_side(side, pixels):
+    x = np.zeros((40, 1, side, side), np.float32)
+    x[:, :, 0, 0] = 1  # goes out of the picture, or to the place that says how far it went
+    batches = finetune.Batches(x, np.arange(40), finetune.Config(batch=40, mirror="no"), 0)
+    places = np.argwhere(np.concatenate([batches.sample()[0] for _ in range(3)]))[:, 2:]
+    assert 0.8 * pixels <= places.max() <= pixels and len(places) > 20
+
+
 # -- the examples ------------------------------------------------------------------------------------------------------
 
 def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_path, capsys, monkeypatch):
@@ -472,7 +481,7 @@ def test_finetuning_resumes_and_keeps_both_weights(folder, encoder_file, tmp_pat
     pytest.importorskip("tyro")
     from examples import transfer
     run = transfer.Run(data=folder, encoder=str(encoder_file), per_class=4, baselines=False, finetune=True, steps=4, batch=4,
-                       shift=1, out=str(tmp_path / "a"))
+                       shift=0.05, out=str(tmp_path / "a"))
     found = transfer.main(run)
     assert {"LP-FT", "LP-FT + WiSE-FT"} < set(found)
     half = dataclasses.replace(run, steps=2, out=str(tmp_path / "b"))

@@ -201,6 +201,20 @@ def test_tip_adapter_by_its_equation():
     np.testing.assert_allclose(found.scores(images), expected)
 
 
+def test_tip_adapter_of_single_labels_does_not_ignore_them():
+    centres = unit(rng.normal(size=(8, 16)))
+    weights, test = unit(centres + rng.normal(size=centres.shape)), unit(np.repeat(centres, 20, 0) + 0.1 * rng.normal(size=(160, 16)))
+    one = unit(centres + 0.1 * rng.normal(size=centres.shape))
+    found = few_labels.tip_adapter(weights, one, np.arange(8), 10.0)
+    assert (found.alpha, found.beta) == few_labels.PAPERS
+    right = lambda scores: (scores.argmax(1) == np.repeat(np.arange(8), 20)).mean()
+    assert right(found.scores(test)) > right(test @ weights.T)
+    more = np.concatenate([one, unit(centres[1:] + 0.1 * rng.normal(size=(7, 16)))])  # one class keeps a single label
+    labels = np.concatenate([np.arange(8), np.arange(1, 8)])
+    assert few_labels.tip_adapter(weights, more, labels, 10.0).alpha == few_labels.tip_adapter(
+        weights[1:], more[labels > 0], labels[labels > 0] - 1, 10.0).alpha > 0
+
+
 def test_tip_adapter_trusts_labels_where_names_are_wrong():
     centres = np.eye(3, 6)
     known = unit(np.repeat(centres, 5, 0) + 0.1 * rng.normal(size=(15, 6)))
@@ -209,7 +223,7 @@ def test_tip_adapter_trusts_labels_where_names_are_wrong():
     assert found.alpha == max(tip_adapter.ALPHAS)
     np.testing.assert_array_equal(found.scores(known).argmax(1), labels)
     one_each = few_labels.tip_adapter(centres, known[::5], np.arange(3), 5.0)
-    assert one_each.alpha == 0  # of what is left out nothing is near
+    assert (one_each.alpha, one_each.beta) == few_labels.PAPERS  # of what is left out nothing is near
 
 
 def test_a_named_network_says_what_the_zero_shot_classifier_says(vocabulary):

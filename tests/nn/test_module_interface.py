@@ -2,6 +2,7 @@
 import copy
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from checks import optional
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import nn, optim
 from minigrad.nn import module as module_file
 
 torch = optional("torch")
@@ -374,3 +375,79 @@ def test_slices_and_sums_of_parameters_are_lists_of_parameters():
 def test_lists_and_dicts_are_made_of_such(kind, wrong):
     with pytest.raises(TypeError, match=f"^{kind.__name__}: a (list|dict) wanted, not {type(wrong).__name__}"):
         kind(wrong)
+
+
+# -- what a module keeps -----------------------------------------------------------------------------------------------
+
+class Keeping(nn.Module):
+    """Keeps a result, a constant, and what its parameters are called while it runs."""
+
+    def __init__(self):
+        self.linear, self.listed = nn.Linear(2, 2), [nn.Parameter(np.ones(2, np.float32))]
+        self.constant, self.index = mg.Tensor([1.0, 2.0], dtype="float32"), mg.Tensor([0, 1])
+
+    def forward(self, x):
+        self.names = [name for name, _ in self.named_parameters()]
+        self.last = self.linear(x) * self.listed[0] + self.constant[self.index]
+        return self.last
+
+
+def test_results_and_constants_that_a_module_keeps_are_no_parameters():
+    net, x = Keeping(), np.ones((1, 2), np.float32)
+    average = optim.EMA(net)
+    net(x).sum().backward()
+    names = ["linear.weight", "linear.bias", "listed.0"]
+    assert [name for name, _ in net.named_parameters()] == list(net.state_dict()) == net.names == names
+    optim.Adam(net.parameters()).step()
+    average.update()
+    net.requires_grad_(False).requires_grad_(True)
+    assert not net.constant.requires_grad
+    Keeping().load_state_dict(net.state_dict())
+    assert "last" not in repr(net) and "linear" in mg.summary(net)
+
+
+def test_what_stands_in_for_a_parameter_has_its_name_meanwhile():
+    net, x = Keeping(), np.ones((1, 2), np.float32)
+    params = {name: mg.Tensor(p.numpy() + 1, requires_grad=True) for name, p in net.named_parameters()}
+    nn.functional_call(net, params, x).sum().backward()
+    assert net.names == list(params) and all(p.grad is not None for p in params.values())
+    assert [name for name, _ in net.named_parameters()] == list(params) and net.listed[0].tolist() == [1, 1]
+    with pytest.raises(TypeError, match="the arguments follow one by one"):
+        nn.functional_call(net, params, (x,))
+
+
+@pytest.mark.parametrize("value", [mg.Tensor(np.ones((2, 2))), mg.Tensor(np.ones((2, 2)), requires_grad=True), np.ones((2, 2))])
+def test_a_parameter_is_not_replaced_by_what_would_not_be_trained(value):
+    net = nn.Linear(2, 2)
+    for set_ in (lambda: setattr(net, "weight", value), lambda: setattr(net, "weight", net.weight * 2)):
+        with pytest.raises(TypeError, match=r"^Linear: weight is a Parameter, .*nn\.Parameter\(x\)"):
+            set_()
+    net.weight, net.bias = nn.Parameter(value), None
+    assert [name for name, _ in net.named_parameters()] == ["weight"]
+    with mg.no_grad():
+        net.weight[...] = value * 3
+    assert net.weight.tolist() == [[3, 3], [3, 3]]
+
+
+@pytest.mark.parametrize("name", ["register_forward_hook", "get_submodule", "weigth"])
+def test_an_attribute_that_is_not_there_leads_to_the_table(name):
+    with pytest.raises(AttributeError, match=f"'Linear' object has no attribute '{name}': minigrad/README.md, 'Coming from PyTorch'"):
+        getattr(nn.Linear(2, 2), name)
+    assert not hasattr(nn.Linear(2, 2), name) and copy.deepcopy(nn.Linear(2, 2)).weight.shape == (2, 2)
+
+
+def test_other_threads_find_the_parameters_of_a_module_meanwhile():
+    class Asking(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, batch):
+            thread = threading.Thread(target=lambda: found.append([name for name, _ in self.named_parameters()]))
+            thread.start()
+            thread.join()
+            return self.linear(batch[0])
+
+    net, found, x = Asking(), [], np.ones((1, 2), np.float32)
+    params = {name: mg.Tensor(p.numpy(), requires_grad=True) for name, p in net.named_parameters()}
+    assert nn.functional_call(net, params, (x, x)).requires_grad
+    assert found == [["linear.weight", "linear.bias"]] and not module_file._stand_ins

@@ -1,5 +1,6 @@
 """Known traps: corners, infinities, NaN, ties, empty and 0-d arrays, dtypes, aliasing, in-place changes, errors."""
 import contextlib
+import importlib.util
 import itertools
 import math
 import warnings
@@ -916,3 +917,178 @@ def test_truth_values_of_numpy_stand_beside_whole_numbers(dtype):
     x = mg.Tensor(np.array([2, 3], dtype))
     for operation in (mg.add, mg.multiply, mg.power, mg.maximum):
         assert operation(x, np.True_).tolist() == getattr(np, operation.__name__)(x.numpy(), np.array(1, dtype)).tolist()
+
+
+# -- small dtypes ------------------------------------------------------------------------------------------------------
+
+SMALL = ["bool", "uint8", "int8", "int32", "float16", "float32"]
+
+
+@pytest.mark.parametrize("subscripts", ["nd,n->n", "n,nd->n", "nd,nd->", "ii,j->j", "nd,n", "nd->n"])
+@pytest.mark.parametrize("of", SMALL)
+@pytest.mark.parametrize("beside", [*SMALL, "int64", "float64"])
+def test_einsum_sums_in_the_dtype_of_all_operands(subscripts, of, beside):
+    rng = np.random.default_rng(0)
+    matrix = (rng.integers(0, 2, (3, 3)) * (1 if of == "bool" else 100)).astype(of)
+    vector = rng.integers(0, 2, 3).astype(beside)
+    operands = [vector if letters == "n" or letters == "j" else matrix for letters in subscripts.partition("->")[0].split(",")]
+    found, wanted = mg.einsum(subscripts, *operands), np.einsum(subscripts, *operands)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+OF_NUMBERS = {
+    "mse_loss": mg.mse_loss, "l1_loss": mg.l1_loss, "huber_loss": mg.huber_loss, "smooth_l1_loss": mg.smooth_l1_loss,
+    "triplet": lambda a, b: mg.triplet_margin_loss(a, b, b[::-1]), "cosine": mg.cosine_similarity, "cdist": mg.cdist,
+    "cdist 1": lambda a, b: mg.cdist(a, b, 1.0), "cosine embedding": lambda a, b: mg.cosine_embedding_loss(a, b, np.array([1, -1])),
+    "l2_normalize": lambda a, b: mg.l2_normalize(a), "normalize": lambda a, b: mg.nn.functional.normalize(mg.Tensor(a), 3.0),
+    "pairwise": lambda a, b: mg.nn.functional.pairwise_distance(mg.Tensor(a), mg.Tensor(b)), "norm": lambda a, b: mg.norm(a - 1 * b, 3, 1),
+    "margin": lambda a, b: mg.margin_ranking_loss(a[:, 0], b[:, 0], np.array([1, -1])),
+    "gaussian": lambda a, b: mg.gaussian_nll_loss(a, b, 2.0), "poisson": lambda a, b: mg.poisson_nll_loss(a % 5, b)}
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "bool"])
+def test_distances_and_losses_of_small_whole_numbers_do_not_wrap(name, dtype):
+    a, b = (np.array(rows).astype(dtype) for rows in ([[0, 10, 100], [120, 0, 3]], [[1, 110, 3], [0, 1, 90]]))
+    if name == "norm":
+        a, b = a.astype(np.int64), b.astype(np.int64)
+    wanted = OF_NUMBERS[name](a.astype(np.float64), b.astype(np.float64))
+    np.testing.assert_allclose(OF_NUMBERS[name](a, b).numpy(), wanted.numpy(), rtol=1e-12)
+
+
+COMPARED = [mg.equal, mg.not_equal, mg.less, mg.less_equal, mg.greater, mg.greater_equal, mg.floor_divide]
+
+
+FLOATING = ["float16", "float32", "float64", pytest.param("bfloat16", marks=pytest.mark.skipif(
+    importlib.util.find_spec("ml_dtypes") is None, reason="bfloat16 needs ml_dtypes"))]
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+@pytest.mark.parametrize("number", [0.1, np.float64(0.1), np.float32(0.1), 3, np.int64(3), True, np.bool_(True)], ids=repr)
+@pytest.mark.parametrize("of_two", COMPARED, ids=lambda f: f.__name__)
+def test_a_number_beside_floating_point_numbers_takes_their_dtype_in_comparisons_too(of_two, number, dtype):
+    x, beside = (mg.Tensor(np.array(v, np.float64)).astype(dtype) for v in ([float(number), 0, 7], float(number)))
+    with np.errstate(all="ignore"):
+        found, wanted = of_two(x, number), of_two(x, beside)
+    assert found.dtype == wanted.dtype and found.astype("float64").tolist() == wanted.astype("float64").tolist()
+    assert number in x and mg.grad(lambda x: mg.clip(x, -1, number).sum())(x)[0].item() == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+@pytest.mark.parametrize("of_two", COMPARED, ids=lambda f: f.__name__)
+def test_a_whole_number_beside_others_takes_their_dtype_in_comparisons_too(of_two, dtype):
+    x = mg.Tensor([3, 0, 7], dtype=dtype)
+    for number in (3, np.int64(3), np.uint8(3), np.int8(3)):
+        found, wanted = of_two(x, number), of_two(x, mg.Tensor(3, dtype=dtype))
+        assert found.dtype == wanted.dtype and found.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("dtype", [*FLOATING, "bool", "int64"])
+def test_numbers_that_a_dtype_does_not_hold_are_compared_as_they_are(dtype):
+    x = mg.Tensor([0, 1]).astype(dtype)
+    for large in (1e300, np.float64(1e300), INF, 2 ** 62):
+        with np.errstate(over="ignore"):
+            assert (x < large).tolist() == [True, True] == (x > -large).tolist() and not (x == large).any()
+    assert (x == np.nan).tolist() == [False, False] and (x != np.float64(np.nan)).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "bool", "float16", "float32", "int64"])
+@pytest.mark.parametrize("shape, settings_", [((0,), {}), ((2,), {"where": [True, False]}), ((2, 0), {"axis": 1}), ((3,), {"initial": 2})])
+@pytest.mark.parametrize("of_many", ["prod", "sum"])
+def test_what_is_multiplied_or_summed_has_the_dtype_that_was_asked_for(of_many, shape, settings_, dtype):
+    x = np.ones(shape)
+    assert getattr(mg, of_many)(x, dtype=dtype, **settings_).dtype == getattr(np, of_many)(x, dtype=dtype, **settings_).dtype == dtype
+
+
+# -- corners -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("x, y", [(2.0, 0.0), (0.5, 0.0), (3.0, 1.0), (2.0, -1.0), (7.0, 0.5), (1e-3, 0.0)])
+def test_second_derivatives_of_a_power_are_symmetric(x, y):
+    log = math.log(x)
+    mixed = x ** (y - 1) * (1 + y * log)
+    wanted = [[y * (y - 1) * x ** (y - 2), mixed], [mixed, x ** y * log ** 2]]
+    np.testing.assert_allclose(mg.hessian(lambda v: v[0] ** v[1])(np.array([x, y])).numpy(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1e-320, 5e-324])
+def test_the_slope_of_a_power_of_0_is_finite_where_its_factor_is_not(x):
+    assert mg.grad(lambda v: (v ** mg.Tensor([0.0])).sum())(np.array([x])).tolist() == [0]
+
+
+@pytest.mark.parametrize("f", [lambda x: mg.max(x, initial=0.0), lambda x: mg.min(x, initial=1.0), lambda x: mg.norm(x, INF),
+                               lambda x: mg.max(x.reshape(0, 3), 1, initial=2.0).sum(), lambda x: mg.max(x.reshape(3, 0), 1, initial=2.0).sum(),
+                               lambda x: mg.norm(x.reshape(0, 3), 1), lambda x: mg.norm(x.reshape(3, 0), INF), mg.sum, mg.prod])
+def test_what_is_made_of_no_elements_stays_on_their_graph(f):
+    x = mg.Tensor(np.ones(0), requires_grad=True)
+    f(x).backward()
+    assert x.grad.shape == (0,)
+
+
+@pytest.mark.parametrize("ord", [2, -2, "nuc"])
+def test_the_norm_of_a_matrix_with_nan_is_nan_and_of_those_beside_it_is_not(ord):
+    x = np.stack([np.eye(2), [[1, np.nan], [0, 1]], [[INF, 0], [0, 1]], np.diag([3.0, 2.0])])
+    found = mg.norm(x, ord, axis=(1, 2)).numpy()
+    np.testing.assert_allclose(found, [np.linalg.norm(x[0], ord), np.nan, np.nan, np.linalg.norm(x[3], ord)], rtol=1e-12)
+    with pytest.raises(np.linalg.LinAlgError, match="^svdvals: the matrix holds NaN or infinity"):
+        mg.svdvals(x)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", np.longdouble])
+@pytest.mark.parametrize("f", [mg.gelu, mg.erf, mg.silu, mg.mish, mg.softplus, mg.sigmoid, mg.tanh, mg.elu, mg.selu, mg.softmax, mg.logsumexp])
+def test_other_byte_orders_and_long_doubles_are_as_exact(f, dtype):
+    x = np.linspace(-3, 3, 7).astype(dtype)
+    native = x.astype(np.float64 if np.dtype(dtype).itemsize >= 8 else x.dtype.newbyteorder("="))
+    rtol = 1e-14 if np.dtype(dtype).itemsize >= 8 else 1e-6 if np.dtype(dtype).itemsize == 4 else 2e-3
+    np.testing.assert_allclose(*[f(mg.Tensor(v)).numpy().astype(np.float64) for v in (x, native)], rtol=rtol, atol=rtol)
+    gradients = [mg.grad(lambda x: f(x).sum())(mg.Tensor(v)).numpy().astype(np.float64) for v in (x, native)]
+    np.testing.assert_allclose(*gradients, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("settings_", [dict(ceil_mode=True), dict(padding=1, return_indices=True), dict(padding=1, dilation=2), dict(padding=1)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", np.longdouble])
+def test_no_infinity_is_seen_where_images_and_their_largest_elements_are_finite(settings_, dtype):
+    x = mg.Tensor(np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(dtype), requires_grad=True)
+    with mg.detect_anomaly():
+        y = mg.max_pool2d(x, 3, 2, **settings_)
+        (y[0] if isinstance(y, tuple) else y).sum().backward()
+    low = mg.Tensor(np.full((1, 1, 4, 4), -INF))
+    y = mg.max_pool2d(low, 3, 2, **settings_)
+    assert ((y[0] if isinstance(y, tuple) else y).numpy() == -INF).all()
+
+
+def test_a_divergence_from_what_is_no_probability_is_nan():
+    found = mg.nn.functional.kl_div(mg.Tensor([-1.0, -2.0, -1.0]), mg.Tensor([-0.5, 0.5, 0.0]), reduction="none").tolist()
+    assert math.isnan(found[0]) and found[1:] == [0.5 * math.log(0.5) + 1, 0]
+
+
+# -- what is made of nothing -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("make", [
+    lambda: mg.arange(-2, 2, dtype="uint8"), lambda: mg.arange(0, 300, dtype="uint8"),
+    lambda: mg.linspace(0, 1000, 3, dtype="int8"), lambda: mg.linspace(-1, 1, 3, dtype="uint16"),
+    lambda: mg.logspace(0, 30, 3, dtype="int64"), lambda: mg.full(2, 300, dtype="uint8"), lambda: mg.full(2, -1, dtype="uint8")])
+def test_a_dtype_that_does_not_hold_the_numbers_is_refused(make):
+    with pytest.raises(OverflowError, match="^(arange|linspace|logspace|full): "):
+        make()
+
+
+def test_for_whole_numbers_others_are_rounded_down():
+    assert mg.arange(-1.5, 2, dtype="int64").tolist() == mg.linspace(-1.5, 1.5, 4, dtype="int32").tolist() == [-2, -1, 0, 1]
+    assert mg.logspace(0, 1, 3, dtype="uint8").tolist() == [1, 3, 10] and mg.arange(2, dtype=bool).tolist() == [False, True]
+    assert mg.arange(0, dtype="uint8").shape == (0,)
+
+
+@pytest.mark.parametrize("name, make", [
+    ("arange", lambda: mg.arange("a")), ("arange", lambda: mg.arange([1, 2])), ("arange", lambda: mg.arange(0, INF)),
+    ("linspace", lambda: mg.linspace("a", 1, 3)), ("linspace", lambda: mg.linspace(None, 1)), ("logspace", lambda: mg.logspace(0, None)),
+    ("linspace", lambda: mg.linspace([0, 1], [1, 2, 3], 2)), ("zeros", lambda: mg.zeros(10**12, 10**9)), ("rand", lambda: mg.rand(10**12, 10**9)),
+    ("full", lambda: mg.full(3, 1j)), ("full", lambda: mg.full(2, "a")), ("full", lambda: mg.full(2, None)), ("zeros", lambda: mg.zeros(2, dtype="foo")),
+    ("random.seed", lambda: mg.random.seed(-1)), ("random.seed", lambda: mg.random.seed(1.5)), ("random.set_state", lambda: mg.random.set_state({})),
+    ("pad", lambda: mg.pad(1.0, "x")), ("pad", lambda: mg.pad(1.0, -1)), ("pad", lambda: mg.pad(1.0, 1.5)),
+    ("max_pool1d", lambda: mg.max_pool1d(mg.ones(2, 2, 2), 5)), ("avg_pool1d", lambda: mg.avg_pool1d(mg.ones(1, 2, 0), 1)),
+    ("conv1d", lambda: mg.conv1d(mg.ones(1, 2, 3), mg.ones(2, 2, 5))), ("adaptive_max_pool1d", lambda: mg.adaptive_max_pool1d(mg.ones(1, 2, 0), 1)),
+    ("adaptive_avg_pool1d", lambda: mg.adaptive_avg_pool1d(mg.ones(1, 2, 0), 1)), ("svdvals", lambda: mg.svdvals([[np.nan]]))])
+def test_errors_name_the_function_that_was_called(name, make):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}[:(]"):
+        make()

@@ -77,7 +77,7 @@ def _workspace(x):
 def _phi_twice(x, work):
     """2 Phi(x), Phi the standard normal distribution function, in work(0); x^2 in work(1)."""
     squared = np.multiply(x, x, out=work(1))
-    if x.dtype == np.float64:
+    if x.dtype.itemsize >= 8:  # float64, of the other byte order too
         return np.add(erf(x * math.sqrt(0.5)), 1, out=work(0))
     near = np.minimum(squared, np.float32(100), out=work(2))
     a = _polynomial(near, _PHI, work(0))

@@ -27,6 +27,10 @@ def add(x, y, out=None):
 
 def selected(x, mask, out):
     """`out`: x where the mask is True, else 0. The bits are multiplied: numbers that are infinite or NaN times 0 are NaN."""
+    if x.dtype.itemsize > 8:  # np.longdouble
+        np.copyto(out, 0)
+        np.copyto(out, x, where=mask)
+        return out
     bits = np.dtype(f"i{x.dtype.itemsize}")
     np.multiply(x.view(bits), mask.view(np.int8), out=out.view(bits))
     return out

@@ -96,29 +96,33 @@ void cross_entropy_backward(const float *gs, const float *xs, const index_t *lab
 
 enum { RUN = 2048, FAR = 1024 }; /* elements summed in float32; mean^2 over variance from where on a rounded mean is corrected */
 
-/* The sum of x - centre. */
-INLINE double sum_around(float centre, const float *x, index_t n)
+/* The sum of x - centre, or of its square, of at most RUN elements, in four registers: none waits for another. */
+INLINE float sum_of_run(float centre, int squared, const float *x, index_t n)
 {
-    double total = 0;
-    for (index_t first = 0; first < n; first += RUN) {
-        index_t end = first + RUN < n ? first + RUN : n;
-        float part = 0;
-        REDUCE(+, part) for (index_t i = first; i < end; i++) part += x[i] - centre;
-        total += part;
+    index_t covered = n / (4 * WIDTH) * (4 * WIDTH);
+    float total = 0;
+    if (covered) {
+        vector sum[4] = {{0}};
+        for (index_t i = 0; i < covered; i += 4 * WIDTH)
+            UNROLL for (int k = 0; k < 4; k++) {
+                vector d = *(const vector *)(x + i + k * WIDTH) - centre;
+                if (squared) d *= d;
+                sum[k] += d;
+            }
+        vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        for (int k = 0; k < WIDTH; k++) total += all[k];
+    }
+    if (covered < n) REDUCE(+, total) for (index_t i = covered; i < n; i++) {
+        float d = x[i] - centre;
+        total += squared ? d * d : d;
     }
     return total;
 }
 
-/* The sum of (x - centre)^2. */
-INLINE double squares_around(float centre, const float *x, index_t n)
+INLINE double sum_around(float centre, int squared, const float *x, index_t n)
 {
     double total = 0;
-    for (index_t first = 0; first < n; first += RUN) {
-        index_t end = first + RUN < n ? first + RUN : n;
-        float part = 0;
-        REDUCE(+, part) for (index_t i = first; i < end; i++) part += (x[i] - centre) * (x[i] - centre);
-        total += part;
-    }
+    for (index_t i = 0; i < n; i += RUN) total += sum_of_run(centre, squared, x + i, n - i < RUN ? n - i : RUN);
     return total;
 }
 
@@ -133,11 +137,11 @@ void layer_norm(const float *xs, const float *weight, const float *bias, float *
         const float *x = xs + r * columns;
         float *y = ys + r * columns;
         FETCH(x + columns, columns);
-        float mu = mean ? (float)(sum_around(0, x, columns) * share) : 0;
-        double var = squares_around(mu, x, columns) * share;
+        float mu = mean ? (float)(sum_around(0, 0, x, columns) * share) : 0;
+        double var = sum_around(mu, 1, x, columns) * share;
         if (mean) {
             if ((double)mu * mu > FAR * var) {
-                double error = sum_around(mu, x, columns) * share;
+                double error = sum_around(mu, 0, x, columns) * share;
                 var = var < error * error ? 0 : var - error * error; /* of equal elements, by rounding */
                 mu += (float)error;
             }

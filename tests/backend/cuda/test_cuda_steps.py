@@ -12,7 +12,7 @@ import standin
 from kernelchecks import close
 
 import minigrad as mg
-from methods.few_shot import maml, prototypical
+from methods.few_shot import maml, maml_nets, prototypical
 from minigrad import backend, nn, optim
 from minigrad.nn import models
 
@@ -69,12 +69,12 @@ def maml_step(dtype, small):
     """Second order, 5-way 1-shot."""
     tasks, size, width = (2, 16, 4) if small else (4, 28, 64)
     config = maml.Config(inner_steps=INNER, alpha=0.1)
-    start = maml.init_conv_net(np.random.default_rng(0), WAY, width)
+    start = maml_nets.init_conv_net(np.random.default_rng(0), WAY, width)
     params = {k: mg.Tensor(p.astype(dtype).to("cuda"), requires_grad=True) for k, p in start.items()}
     alpha, optimizer = maml.init_alpha(params, config), optim.Adam(list(params.values()), 1e-3)
 
     def step(support, query):
-        loss, _ = maml.meta_loss(maml.conv_net, maml.cross_entropy, params, alpha, support, query, config)
+        loss, _ = maml.meta_loss(maml_nets.conv_net, maml.cross_entropy, params, alpha, support, query, config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
