@@ -115,8 +115,9 @@ def trained(run, task, adaptation, folder):
 def probe(task, most, seed):
     """Makes the head the logistic regression of the features of at most so many examples, and one of each class at least."""
     order = np.random.default_rng(seed).permutation(len(task.y))
-    absent = [k for k in range(len(task.classes)) if k not in task.y[order[:most]]]
-    some = np.concatenate([order[:most], *(order[task.y[order] == k][:1] for k in absent)])
+    some = order[:most]
+    absent = np.setdiff1d(np.arange(len(task.classes)), task.y[some])
+    some = np.concatenate([some, *(order[task.y[order] == k][:1] for k in absent)])
     if most and len(np.unique(task.y[some])) == len(task.classes):
         x = task.x[some] if task.pad is None else [task.x[i] for i in some]
         setfit.read_head(task.net, task.features(x), task.y[some], len(task.classes))

@@ -79,7 +79,7 @@ def _form(line):
         except (csv.Error, UnicodeDecodeError):
             continue
         names = [name.strip().lower() for name in row]
-        if {"file", "class"} <= set(names):
+        if names.count("file") == names.count("class") == 1:
             return delimiter, names, True
     return ",", list(COLUMNS), False
 

@@ -77,5 +77,5 @@ def margin(p: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
             break
         if not chosen or (z[chosen] @ z[i]).max() < ALIKE:
             chosen.append(int(i))
-    rest = [int(i) for i in order if i not in set(chosen)]
-    return np.array(chosen + rest[:count - len(chosen)], int)
+    rest = order[~np.isin(order, chosen)]
+    return np.array([*chosen, *rest[:count - len(chosen)]], int)

@@ -533,7 +533,7 @@ def test_a_log_that_a_person_wrote_in_a_form_of_his_own(tmp_path, form):
 @pytest.mark.parametrize("line, why", [
     (b"2026,unlabelled/0.png", "line 2 (it has 2 cells, not 4)"), (b"2026,unlabelled/0.png,gr\xf6n,", "line 2 (it is not UTF-8)"),
     (b"2026,unlabelled/0.png,a/b,", "unlabelled/0.png as a/b (it can be no class)"), (b"2026,missing.png,red,", "missing.png (it is not here)"),
-    (b"2026,unlabelled/0.png,test,", "it can be no class"), ("2026\tunlabelled/0.png\tred\t".encode(), "line 2 (it has 1 cell, not 4)")])
+    (b"2026,unlabelled/0.png,test,", "it can be no class"), (b"2026,unlabelled/0.png,red,,", "line 2 (it has 5 cells, not 4)"), ("2026\tunlabelled/0.png\tred\t".encode(), "line 2 (it has 1 cell, not 4)")])
 def test_labels_that_cannot_be_used_are_said(tmp_path, line, why):
     path = make_folder(tmp_path / "photos", 2, 3)
     (path / label_log.NAME).write_bytes(b"time,file,class,moved\n" + line + b"\n2026,unlabelled/1.png,red,\n")
@@ -541,6 +541,13 @@ def test_labels_that_cannot_be_used_are_said(tmp_path, line, why):
     (said,) = [note for note in folder.notes if "cannot be used" in note]
     assert said.startswith(f"1 label in {label_log.NAME} cannot be used: ") and why in said
     assert "1 label comes from" in " ".join(folder.notes) and folder.classes == ("blue", "red")
+
+
+def test_which_of_two_columns_called_class_is_meant_is_not_guessed(tmp_path):
+    path = make_folder(tmp_path / "photos", 2, 3)
+    (path / label_log.NAME).write_text("file,class,class\nunlabelled/0.png,red,blue\n")
+    folder = look.look(path, tmp_path / "out")
+    assert (folder.labels[folder.unlabelled] == -1).sum() == 3 and "line 2 (it has 3 cells, not 4)" in " ".join(folder.notes)
 
 
 def test_a_label_stays_with_its_picture_whatever_names_look_like_it(tmp_path):
