@@ -62,10 +62,9 @@ def read(path: pathlib.Path) -> tuple[list[tuple[str, str, str]], dict[str, str]
             unusable[f"line {number}"] = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             continue
         if len(row) == len(columns):
-            cells = dict(zip(columns, map(str.strip, row)))
-            if cells["file"].lower() == "file" and cells["class"].lower() == "class":  # the names again, of files put together
-                continue
-            found.append((cells["file"], cells["class"], cells.get("moved", "")))
+            cells = dict(zip(columns, row))  # a file's name may begin or end with a space
+            if [name.strip().lower() for name in row] != columns:  # the names again, where files were put together
+                found.append((cells["file"], cells["class"].strip(), cells.get("moved", "")))
         else:
             unusable[f"line {number}"] = f"it has {counted(len(row), 'cell')}, not {len(columns)}"
     return found, unusable

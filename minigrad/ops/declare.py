@@ -10,7 +10,6 @@ of what they decorate is its docstring. `operation` takes a function as it is: o
 """
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -18,10 +17,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..backend import is_float, may_be_real, result_type
+from ..backend import is_float, may_be_real
 from ..primitive import Primitive
 from ..recording import state
-from ..tensor import Tensor, asarray, wrap
+from ..tensor import Tensor, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them

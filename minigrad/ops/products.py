@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..backend import in_float32, is_float, result_type, with_paths, xp
+from ..backend import in_float32, result_type, with_paths, xp
 from ..fused import halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap

@@ -543,6 +543,20 @@ def test_labels_that_cannot_be_used_are_said(tmp_path, line, why):
     assert "1 label comes from" in " ".join(folder.notes) and folder.classes == ("blue", "red")
 
 
+@pytest.mark.parametrize("name", [" a.png", "b .png", "file", "class.png", '"c".png', "d;e.png", "\u00a0f.png", "g\t.png"])
+def test_labels_of_files_with_odd_names_are_read_as_they_were_given(tmp_path, name):
+    path = make_folder(tmp_path / "photos", 2, 0)
+    (path / "unlabelled").mkdir()
+    draw(path / "unlabelled" / (name if "." in name else f"{name}.png"), 1, RED)
+    folder = look.look(path, tmp_path / "out")
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled)
+    queue.label(int(folder.unlabelled[0]), "red")
+    again = look.look(path, tmp_path / "out")
+    assert len(again.labelled) == 5 and not len(again.unlabelled) and "cannot be used" not in " ".join(again.notes)
+    label_log.append(again.log, " x.png ", "red")
+    assert label_log.read(again.log)[0][-1] == (" x.png ", "red", "")
+
+
 def test_which_of_two_columns_called_class_is_meant_is_not_guessed(tmp_path):
     path = make_folder(tmp_path / "photos", 2, 3)
     (path / label_log.NAME).write_text("file,class,class\nunlabelled/0.png,red,blue\n")
