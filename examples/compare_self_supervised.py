@@ -22,6 +22,7 @@ from methods.training import comparison, encoders, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
 from methods.training.data_sets import scaled
+from methods.training.images import or_default
 from methods.training.run import marked, write_whole
 from methods.training.settings import check, command, setting
 from methods.transfer import linear
@@ -37,6 +38,7 @@ ABLATIONS = {
 RANDOM = {"random weights": "simclr", "random weights, mae": "mae", "random weights, cpc_images": "cpc_images"}
 REFERENCES = *RANDOM, "pixels"
 OTHERS = dict(seeds=0, only=(), ablations=False)  # settings that say which runs there are, and so nothing of one of them
+LABELS = 500  # for fine-tuning, if nothing is said
 MEASURES = "probe", "k nearest", "fine-tuned"
 
 
@@ -51,7 +53,7 @@ class Run:
     network: Literal["residual", "small", "wide", "resnet18", "vit", "mlp"] = "residual"  # the encoder
     width: int = setting(16, least=1)  # its first channels; of "vit" an 8th of a patch's numbers, of "mlp" a 32nd of a layer's
     depth: int = setting(10, least=1)  # layers of "wide", blocks of "vit"
-    labels: int = setting(500, least=2)  # in all, for fine-tuning
+    labels: int = setting(-1, least=-1)  # in all, for fine-tuning, of each class as many; 0: all; -1: 500, or all of fewer
     tuning_steps: int = setting(300, least=1)  # of fine-tuning, each of its three trainings
     tuning_augment: bool = True  # of fine-tuning: pictures are shifted at random
     seeds: int = setting(1, least=1)  # how often each method is trained
@@ -80,10 +82,14 @@ def main(run):
     if not len(images.test):
         raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
     least = len(images.names)
-    most = least * np.bincount(images.y[images.labelled], minlength=least).min()
-    if not least <= run.labels <= most:
-        raise SystemExit(f"--labels {run.labels}: choose {least} to {most}; there are as many of each of {least} classes, and "
-                         f"the smallest has {most // least} pictures")
+    sizes = np.bincount(images.y[images.labelled], minlength=least)
+    labels, why = or_default(run.labels, LABELS, sizes)
+    run, most = dataclasses.replace(run, labels=labels), least * sizes.min()
+    if why:
+        print(f"fine-tuned with all {sizes.sum()} labels{why}", flush=True)
+    if labels and not least <= labels <= most:
+        raise SystemExit(f"--labels {labels}: choose {least} to {most}; there are as many of each of {least} classes, and "
+                         f"the smallest has {most // least} pictures; --labels 0 uses all")
 
     def jobs():
         for name in rows:
@@ -94,7 +100,9 @@ def main(run):
 
     def one(name, seed, folder):
         x, y, test, test_y, classes = self_supervised.whole(images)
-        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, seed, images.names)]
+        some = images.labelled
+        if run.labels:
+            some = some[data.balanced_subset(images.y[some], run.labels, seed, images.names)]
         few, few_y = images.x[some], images.y[some]
         if name == "pixels":
             flat, flat_test, small = (scaled(a).reshape(len(a), -1) for a in (x, test, few))
@@ -124,7 +132,7 @@ def main(run):
     seen = fingerprint(images.names, images.x, images.y, images.test, images.test_y)
     found, out = comparison.compare(jobs(), run.resume, report, seen), marked(run.out)
     accuracies = {name: [values for values, _ in results] for name, results in found.items()}
-    text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {run.labels} labels"), *(
+    text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {labels or sizes.sum()} labels"), *(
         (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))
         for name, values in accuracies.items())])
     print("\n" + text)

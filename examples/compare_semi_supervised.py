@@ -2,7 +2,7 @@
 
     python -m examples.compare_semi_supervised                      # scikit-learn's digits, no download
     python -m examples.compare_semi_supervised --data mnist         # MNIST, from MINIGRAD_DATA or fetched; or cifar10
-    python -m examples.compare_semi_supervised --data IMAGES --labels 0  # images of your own, and all labels that there are
+    python -m examples.compare_semi_supervised --data IMAGES        # images of your own; --labels 0: with all their labels
 
 Some methods only, or one with other settings beside itself, each as it would be called alone:
 
@@ -37,7 +37,7 @@ class Run:
     device: str = "cpu"  # "cpu" or "cuda"
     seeds: int = setting(3, least=1)  # runs of each method: other labels, weights and batches; the spread is reported
     steps: int = setting(1500, least=1)  # of each training
-    labels: int = setting(50, least=0)  # labelled images, of each class as many; 0 for all of an image folder
+    labels: int = setting(-1, least=-1)  # labelled images, of each class as many; 0: all of an image folder; -1: 50, or all
     batch: int = setting(32, least=2)  # labelled images in a step
     ratio: int = setting(3, least=1)  # unlabelled images in a step for each labelled one
     network: Literal["small", "residual", "wide"] = "small"  # "wide": Wide ResNet, the papers' with depth 28 and width 32
@@ -80,6 +80,7 @@ def main(run):
         check(settings)
 
     images = load(run.data, run.labels, 0)
+    run = dataclasses.replace(run, labels=images.labels)
     print(images.description, flush=True)
 
     def jobs():

@@ -11,7 +11,7 @@ Then new pictures are classified by
 
     python -m examples.predict runs/semi_supervised/fixmatch PICTURES
 
-With a residual network that suits a CPU, in an hour and a quarter on one core; and a ladder as wide as in its paper:
+With a residual network that suits a CPU, in 105 minutes on one core; and a ladder as wide as in its paper:
 
     python -m examples.semi_supervised fixmatch --data cifar10 --labels 250 --network residual --ratio 7 --steps 15000 \\
         --ema 0.999
@@ -52,7 +52,7 @@ class Run(RunSettings):
     data: str = "digits"  # "digits", "mnist", "cifar10", a folder with the files of these, or with images of your own
     seed: int = 0  # of the weights, the choice of labels and the batches
     out: str = "runs/semi_supervised"  # the run's folder
-    labels: int = setting(50, least=0)  # labelled images in all, as many per class (50: 5 of 10); 0: all of a folder
+    labels: int = setting(-1, least=-1)  # labelled images in all, as many per class; 0: all of a folder; -1: 50 (5 of 10), or all
     batch: int = setting(32, least=2)  # labelled images in a step
     ratio: int = setting(3, least=1)  # unlabelled images in a step for each labelled one
     optimizer: Literal["adam", "sgd"] = "adam"  # "sgd": with Nesterov momentum 0.9
@@ -120,6 +120,7 @@ def main(run):
     """Trains the method and the supervised baseline alike, and prints both accuracies; returns the method's."""
     check(run)
     images, name = load(run.data, run.labels, run.seed), run.method
+    run = dataclasses.replace(run, labels=images.labels)
     print(images.description)
     if name == "label_propagation":
         folder = RunFolder(run.out, run, run.resume)

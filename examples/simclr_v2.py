@@ -9,6 +9,8 @@ import dataclasses
 import json
 import pathlib
 
+import numpy as np
+
 import minigrad as mg
 
 from examples import self_supervised
@@ -18,9 +20,12 @@ from methods.self_supervised.distillation import Distillation
 from methods.self_supervised.evaluation import Tuning, fine_tuned, run as train, zero_head
 from methods.training import checkpoint, encoders
 from methods.training.evaluation import accuracy
+from methods.training.images import or_default
 from methods.training.run import read_object, write_whole
 from methods.training.settings import check, command, setting
 from minigrad import data
+
+LABELS = 500  # if nothing is said
 
 
 @dataclasses.dataclass
@@ -29,7 +34,7 @@ class Run:
 
     run: RunPath  # the folder of a run of `examples.self_supervised simclr`
     data: str = "cifar10"  # the pictures of that run
-    labels: int = setting(500, least=1)  # in all, as many of each class
+    labels: int = setting(-1, least=-1)  # in all, as many of each class; 0: all; -1: 500, or all of fewer
     steps: int = setting(300, least=1)  # of each fine-tuning, of which there are three a row
     student_steps: int = setting(1000, least=1)  # of distillation
     batch: int = setting(64, least=2)  # pictures in a step of distillation
@@ -66,10 +71,12 @@ def main(run):
         inside = simclr.deepened(encoder, method.heads)
     except ValueError as error:
         raise SystemExit(str(error)) from None
+    some = images.labelled
+    labels, why = or_default(run.labels, LABELS, np.bincount(images.y[some], minlength=len(images.names)))
     try:
-        some = images.labelled[data.balanced_subset(images.y[images.labelled], run.labels, run.seed, images.names)]
+        some = some[data.balanced_subset(images.y[some], labels, run.seed, images.names)] if labels else some
     except ValueError as error:
-        raise SystemExit(f"--labels {run.labels}: {error}") from None
+        raise SystemExit(f"--labels {labels}: {error}; --labels 0 uses all") from None
     few, few_y = images.x[some], images.y[some]
     tuning = Tuning(run.steps, flip=method.task.flip, seed=run.seed)
     found = {}
@@ -79,7 +86,7 @@ def main(run):
         print(f"{name:44}{100 * found[name]:6.1f} %", flush=True)
         return net
 
-    print(f"{images.description}; {run.labels} labels; the student sees {len(learnt.x)} pictures", flush=True)
+    print(f"{images.description}; {len(some)} labels{why}; the student sees {len(learnt.x)} pictures", flush=True)
     told("from scratch", fine_tuned(fresh, few, few_y, classes, tuning, out / "scratch"))
     told("fine-tuned from h", fine_tuned(encoder, few, few_y, classes, tuning, out / "encoder"))
     teacher = told("fine-tuned from inside the head", fine_tuned(inside, few, few_y, classes, tuning, out / "inside"))

@@ -23,6 +23,7 @@ from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 
+PER_CLASS = 10  # labels of each class, if nothing is said and there are so many
 MOST_FOR_SVM = 2000  # labels with which its strength is found in seconds
 
 
@@ -35,7 +36,7 @@ class Run(RunSettings, finetune.Config):
     encoder: str = "lite0"  # "lite0", a file or folder of published weights, or the folder of a run
     image_size: int = setting(0, least=0)  # pixels of the encoder's input; 0: those of its preprocessing
     whole: bool = True  # the encoder sees the whole picture, not its middle 7/8
-    per_class: int = setting(10, least=0)  # labels of each class; 0: all
+    per_class: int = setting(-1, least=-1)  # labels of each class; 0: all; -1: 10, or as many as the smallest class has
     test_images: int = setting(1000, least=0)  # of a data set, to test on; 0: all
     quarters: bool = False  # a support vector machine on the maxima over quarters of the encoder's maps, too (Exemplar-CNN)
     baselines: bool = True  # pixels and HOG from the same labels too
@@ -54,8 +55,11 @@ def main(run):
     check(run)
     if not run.finetune:
         note_idle(run, "without --finetune", finetune.Config, "steps")
-    folder = RunFolder(run.out, run, run.resume)
     images = pictures.load(run.data, run.test_images, classes=run.classes)
+    if run.per_class < 0:
+        most = int(np.bincount(images.labels[images.train], minlength=len(images.classes)).min())
+        run = dataclasses.replace(run, per_class=min(PER_CLASS, most))
+    folder = RunFolder(run.out, run, run.resume)
     print(images.description)
     encoder, preprocessing = load_encoder(run)
     mg.random.seed(run.seed)

@@ -56,6 +56,8 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
                     return
                 owned.add(x)
                 grad = add(found[x], grad)
+                if grad._array.dtype != like.dtype:  # of another byte order, which NumPy's sums have not
+                    grad = cast(grad, dtype=like.dtype)
         found[x] = grad
 
     with recording(create_graph):
@@ -117,9 +119,13 @@ def _completed(grads, before, op):
 def _fitted(grad, shape, dtype, op):
     """The gradient in its input's shape and dtype, where broadcasting or promotion made them differ."""
     if grad.shape != shape:
-        if not op.broadcasts:
-            raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {shape}")
-        grad = sum_to(grad, shape=shape)
+        try:
+            if not op.broadcasts:
+                raise ValueError
+            grad = sum_to(grad, shape=shape)
+        except ValueError:
+            raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {shape}"
+                               ) from None
     return grad if grad.dtype == dtype else cast(grad, dtype=dtype)
 
 
@@ -132,7 +138,9 @@ def _seed(root, cotangent):
             raise RuntimeError(f"only a scalar can be differentiated without a cotangent, and this Tensor has shape "
                                f"{root.shape}; reduce it, as in y.sum().backward(), or pass the cotangent")
         return wrap(xp(root._array).ones(root.shape, root.dtype))
-    cotangent = as_tensor(cotangent)
+    given, cotangent = cotangent, as_tensor(cotangent)
+    if given is not cotangent:
+        cotangent = wrap(xp(root._array).asarray(cotangent._array))
     if cotangent.shape != root.shape:
         raise RuntimeError(f"the cotangent has shape {cotangent.shape}, the Tensor {root.shape}")
     return cotangent if cotangent.dtype == root.dtype else cast(cotangent, dtype=root.dtype)
@@ -211,7 +219,7 @@ def backward(self: Tensor, gradient: Tensor | np.ndarray | None = None, create_g
                 leaf.grad = own(cotangent)
             else:
                 with recording(create_graph):
-                    leaf.grad = add(leaf.grad, cotangent)
+                    leaf.grad = _fitted(add(leaf.grad, cotangent), leaf.shape, leaf.dtype, add)
 
 
 Tensor.backward = backward

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files, written whole or not at all; and PyTorch's, read by `pth`. Nothing is ever unpickled."""
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from . import pth
 from .backend import as_dtype, to_device
 from .backend.files import replacing
 
+INDEX = ".index.json"
 DTYPES = {"BOOL", "F16", "BF16", "F32", "F64", "C64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}
 
 
@@ -73,13 +75,43 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
     """The arrays by name, and the facts (None if there are none), of a file of safetensors or of PyTorch's.
 
     Which of them it is, the file's first bytes say, not its name. How names and facts come out of PyTorch's dicts is said at
-    `pth.load`, which refuses what is no tensor.
+    `pth.load`, which refuses what is no tensor. Of a checkpoint in several files `path` is the index of the Hugging Face Hub's,
+    whose name ends in .index.json; it has no facts.
 
     Raises:
-        FileNotFoundError: there is no such file; IsADirectoryError: `path` is a folder; ValueError: the file is damaged, or of
-            another kind, or holds something that is no tensor, numbers of 8 bits or fewer with a point, or bfloat16 where
-            ml_dtypes is not installed; ImportError: it is none of PyTorch's, and safetensors is not installed.
+        FileNotFoundError: there is no such file, or one that an index names; IsADirectoryError: `path` is a folder; ValueError:
+            a file is damaged, or of another kind, or holds something that is no tensor, numbers of 8 bits or fewer with a
+            point, or bfloat16 where ml_dtypes is not installed, or lacks what an index says; ImportError: it is none of
+            PyTorch's, and safetensors is not installed.
     """
+    if os.fspath(path).endswith(INDEX) and os.path.isfile(path):
+        return _of_several(pathlib.Path(path)), None
+    return _of_one(path)
+
+
+def _of_several(index):
+    """The arrays that an index spreads over files beside it."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = {file: [name for name, at in places.items() if at == file] for file in dict.fromkeys(places.values())}
+        if unnamed := [file for file in files if pathlib.Path(file).name != file]:
+            raise TypeError(f"{unnamed[0]!r} is no name of a file beside it")
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is not read: a dict wanted whose 'weight_map' leads from names of tensors to those of files: "
+                         f"{error}") from None
+    arrays = {}
+    for file, names in files.items():
+        if not (index.parent / file).exists():
+            raise FileNotFoundError(f"{index.parent / file} is not there, and {index.name} says that it holds {names[0]}")
+        found, _ = _of_one(index.parent / file)
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(f"{index.parent / file} does not hold {missing[0]}, as {index.name} says")
+        arrays |= {name: found[name] for name in names}
+    return arrays
+
+
+def _of_one(path):
+    """`load` of a single file."""
     if os.path.isfile(path) and pth.is_pth(path):
         return pth.load(path)
     safetensors = _safetensors()
@@ -89,7 +121,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
         raise IsADirectoryError(f"{path} is a folder, not a checkpoint: name the file in it")
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "null"))
+            facts = _facts(path, (file.metadata() or {}).get("facts", "null"))
             dtypes = {file.get_slice(name).get_dtype(): name for name in file.keys()}
             if unknown := dtypes.keys() - DTYPES:
                 dtype = min(unknown)
@@ -97,9 +129,14 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
             if "BF16" in dtypes:
                 as_dtype("bfloat16")  # makes the name known to NumPy
             return {name: file.get_tensor(name) for name in file.keys()}, facts
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not read: the facts in it are not JSON: {error}") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     except RuntimeError as error:  # ml_dtypes is missing
         raise ValueError(f"{path} is not read: {error}") from None
+
+
+def _facts(path, text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # such as of a number of thousands of digits
+        raise ValueError(f"{path} is not read: the facts in it are not JSON that Python reads: {error}") from None

@@ -245,7 +245,7 @@ class Primitive:
         out.grad = None
         if state.recording:
             for x in inputs:
-                if x._requires_grad:
+                if x._requires_grad and backend.is_float(array.dtype):
                     out._requires_grad = True
                     out._node = Node(self, inputs, settings, array.shape, array.dtype, array if self.reads_out else None, where)
                     break
@@ -354,7 +354,7 @@ class Primitive:
 def _result(op, result):
     """The array of what `forward` returned; NumPy turns 0-d results into scalars. TypeError if it is not of real numbers."""
     array = np.asarray(result)
-    if not backend.may_be_real(array.dtype):
+    if not backend.may_be_real(array.dtype) or isinstance(result, list):
         what = "None" if result is None else f"a {type(result).__name__}"
         raise TypeError(f"{op.name}: forward returned {what}; it returns an array, or a tuple of arrays")
     return array
@@ -396,8 +396,10 @@ def _with_zeros(gs, call):
 
 
 def _sum_to(x, shape):
-    """Sums over the axes along which `shape` was broadcast to x.shape."""
+    """Sums over the axes along which `shape` was broadcast to x.shape. ValueError: it was not."""
     lead = x.ndim - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
+        raise ValueError(f"shape {shape} does not broadcast to {x.shape}")
     axes = tuple(range(lead)) + tuple(i for i in range(lead, x.ndim) if shape[i - lead] == 1 != x.shape[i])
     return backend.summed(x, axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
 

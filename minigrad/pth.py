@@ -25,11 +25,16 @@ from . import backend
 
 MAGIC = 0x1950a86a20f9469cfc6c  # what the old format begins with
 TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")  # of (storage, offset, shape, strides, ...)
-PARAMETER, DICT = "torch._utils._rebuild_parameter", "collections.OrderedDict"
+UNTYPED, OF_DTYPE = "torch.storage.UntypedStorage", "torch._utils._rebuild_tensor_v3"  # of TENSORS' arguments, and a dtype
+PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+MARKED, TENSOR = "torch._tensor._rebuild_from_type_v2", "torch.Tensor"  # a tensor with attributes, such as a torch.nn.Buffer
+DICT = "collections.OrderedDict"
 DTYPES = {f"torch.{name}Storage": dtype for name, dtype in {
     "Double": "f8", "Float": "f4", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1",
-    "Byte": "u1", "Bool": "bool", "ComplexFloat": "c8", "ComplexDouble": "c16"}.items()}
-KNOWN = {*TENSORS, PARAMETER, DICT, *DTYPES}
+    "Byte": "u1", "Bool": "bool", "ComplexFloat": "c8", "ComplexDouble": "c16"}.items()} | {UNTYPED: "u1"}
+YOUNGER = {"torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}  # dtypes without a storage of their own
+UNREAD = ("torch.float8", "torch.float4", "torch.complex32")  # what such a dtype's name begins with
+KNOWN = {*TENSORS, OF_DTYPE, *PARAMETERS, MARKED, TENSOR, DICT, *DTYPES, *YOUNGER}
 # What a file may cost before it is refused; published ones stay far below.
 MOST_BYTES, MOST_STEPS = 2 ** 23, 300_000  # of a pickle; 30 steps describe a tensor
 MOST_CONTENTS = 2 ** 21  # bytes of a zip's list of contents
@@ -55,17 +60,26 @@ class Storage:
 
     @property
     def itemsize(self) -> int:
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return _itemsize(self.dtype)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in the file. Offset and strides count numbers."""
+    """A tensor in the file. Offset and strides count numbers of its dtype, which is its storage's unless that has bytes."""
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    dtype: str
+
+    @property
+    def itemsize(self) -> int:
+        return _itemsize(self.dtype)
+
+
+def _itemsize(dtype):
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def is_pth(path: str | os.PathLike) -> bool:
@@ -87,7 +101,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
     Raises:
         ValueError: the file is damaged, claims more than it holds, holds anything but tensors, numbers, text, lists and dicts,
-            or bfloat16 where ml_dtypes is not installed.
+            a tensor of float8 or complex32, or bfloat16 where ml_dtypes is not installed.
     """
     with _File(io.FileIO(path)) as file:
         try:
@@ -335,6 +349,8 @@ def _set(target, items):
 def _imported(module, name):
     if not isinstance(module, str) or not isinstance(name, str):  # whose text could be without end
         raise ValueError("its pickle asks for something whose name is no text")
+    if f"{module}.{name}".startswith(UNREAD):
+        raise ValueError(f"it holds a tensor of dtype {name:.100}, which is not read: convert it in PyTorch, or leave it out")
     if f"{module}.{name}" not in KNOWN:
         raise ValueError(f"its pickle asks for {module:.100}.{name:.100}, which is no tensor; nothing of it was run. "
                          "In PyTorch torch.save(net.state_dict(), path) writes tensors alone")
@@ -349,15 +365,19 @@ def _result(function, arguments):
             for pair in arguments[0] if arguments else ():
                 _set(made, list(_pair(pair)))
             return made
-        case Imported(name), (Stored() as tensor, *_) if name == PARAMETER:
+        case Imported(name), (Stored() as tensor, *_) if name in PARAMETERS:
             return tensor
+        case Imported(name), (Imported(inner), Imported(kind), tuple(described), _) if (
+                name == MARKED and kind == TENSOR and inner in (*TENSORS, OF_DTYPE)):
+            return _result(Imported(inner), described)
         case Imported(name), (Storage(), _, _, _, _, _, dict(marks), *_) if name in TENSORS and {"conj", "neg"} & marks.keys():
             raise ValueError("a tensor is the conjugate or the negative of the numbers in the file: save it after resolve_conj() "
                              "and resolve_neg()")
         case Imported(name), (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_) if name in TENSORS:
-            tensor = Stored(storage, offset, shape, strides)
-            _check(tensor)
-            return tensor
+            return _checked(Stored(storage, offset, shape, strides, storage.dtype))
+        case Imported(name), (Storage(dtype="u1", first=0) as storage, int(offset), tuple(shape), tuple(strides), _, _,
+                              Imported(dtype), *_) if name == OF_DTYPE and dtype in YOUNGER:
+            return _checked(Stored(storage, offset, shape, strides, YOUNGER[dtype]))
     raise ValueError("its pickle calls something, or describes a tensor wrongly; nothing of it was run")
 
 
@@ -367,15 +387,16 @@ def _pair(value):
     return value
 
 
-def _check(tensor):
-    """ValueError unless all numbers of the tensor lie in its storage."""
+def _checked(tensor):
+    """The tensor. ValueError unless all its numbers lie in its storage."""
     numbers = tensor.offset, *tensor.shape, *tensor.strides
     if any(type(n) is not int or n < 0 for n in numbers) or len(tensor.shape) != len(tensor.strides) \
             or len(tensor.shape) > MOST_AXES:
         raise ValueError("a tensor has sizes, strides or an offset that cannot be")
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides))
-    if 0 not in tensor.shape and last >= tensor.storage.count:
+    if 0 not in tensor.shape and (last + 1) * tensor.itemsize > tensor.storage.count * tensor.storage.itemsize:
         raise ValueError(f"a tensor reaches beyond its storage {tensor.storage.key!r:.50}")
+    return tensor
 
 
 # -- the arrays --------------------------------------------------------------------------------------------------------
@@ -411,7 +432,7 @@ def _flat(tree):
 
 def _arrays(tensors: dict[str, Stored], read: Callable[[Storage], bytes], order: str, size: int):
     """The arrays of tensors that one file of `size` bytes holds; each storage is read once."""
-    if sum(math.prod(tensor.shape) * tensor.storage.itemsize for tensor in tensors.values()) > 4 * size + 2 ** 20:
+    if sum(math.prod(tensor.shape) * tensor.itemsize for tensor in tensors.values()) > 4 * size + 2 ** 20:
         raise ValueError("its tensors claim to be much larger than the file")
     of_storage = {}
     for name, tensor in tensors.items():
@@ -425,13 +446,12 @@ def _arrays(tensors: dict[str, Stored], read: Callable[[Storage], bytes], order:
 
 
 def _array(tensor, content, order):
-    storage = tensor.storage
-    raw = np.dtype({"bfloat16": "u2", "bool": "u1"}.get(storage.dtype, storage.dtype))
-    numbers = np.frombuffer(content, raw.newbyteorder(order))[storage.first + tensor.offset:]
+    raw = np.dtype({"bfloat16": "u2", "bool": "u1"}.get(tensor.dtype, tensor.dtype))
+    numbers = np.frombuffer(content, raw.newbyteorder(order), len(content) // raw.itemsize)[tensor.storage.first + tensor.offset:]
     if 0 in tensor.shape:
         strided = np.empty(tensor.shape, numbers.dtype)
     else:
         strides = [stride * raw.itemsize if n > 1 else 0 for n, stride in zip(tensor.shape, tensor.strides)]
         strided = np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides)
     array = np.array(strided, raw, order="C")
-    return array.astype(bool) if storage.dtype == "bool" else array.view(backend.as_dtype(storage.dtype))
+    return array.astype(bool) if tensor.dtype == "bool" else array.view(backend.as_dtype(tensor.dtype))

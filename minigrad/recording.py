@@ -39,9 +39,13 @@ class recording(contextlib.ContextDecorator):
         state.recording, state.rule_of = self.on, None
 
     def __exit__(self, *error):
-        for i in reversed(range(len(state.around))):
-            if state.around[i][0] is self:
-                _, state.recording, state.rule_of = state.around.pop(i)
+        around = state.around
+        for i in reversed(range(len(around))):
+            if around[i][0] is self:
+                _, *before = around.pop(i)
+                state.recording, state.rule_of = before
+                if i < len(around):  # what was entered later and is not left yet, as by a suspended generator, leads there too
+                    around[i] = around[i][0], *before
                 return  # else another thread entered, as with a generator that is finished here
 
     def _recreate_cm(self):

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import backend
 from .backend import xp
+from .backend.indexing import check_index
 from .recording import state, whose
 from .versions import check_writable, mark_changed
 
@@ -211,7 +212,7 @@ class Tensor:
         if self._node is not None:
             raise RuntimeError("only leaf Tensors can be copied; copy x.detach() instead")
         twin = memo[id(self)] = _leaf(type(self), self._array.copy(), self._requires_grad)
-        twin.grad = None if self.grad is None else self.grad.detach().__deepcopy__(memo)
+        twin.grad = self.grad.detach().__deepcopy__(memo) if isinstance(self.grad, Tensor) else copy.deepcopy(self.grad, memo)
         if hasattr(self, "__dict__"):  # of a subclass
             twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
@@ -234,6 +235,7 @@ class Tensor:
         value = assignable(value, "x[...] = value: ")
         if xp(self._array) is not np and isinstance(value, (np.ndarray, list, tuple)):
             value = xp(self._array).asarray(value)
+        check_index(self._array, asarray(index))
         check_writable("x[...] = value: x", self._array)
         try:
             self._array[asarray(index)] = value

@@ -19,6 +19,7 @@ the backward pass builds no graph.
 import functools
 import operator
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from .backward import backpropagate, gradients_of
 from .ops import ones_like, reshape, stack, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
-from .tensor import Tensor, flag, wrap
+from .tensor import Tensor, asarray, flag, wrap
 
 
 def _stand_in(x, name):
@@ -178,7 +179,8 @@ def _vectors(vectors, structure, likes, name, vector, point):
     found = []
     for v, like in zip(tree.matched(vectors, structure, name), likes):
         if not isinstance(v, Tensor):
-            v = Tensor(v if is_array(v) else xp(like._array).asarray(v, dtype=like.dtype if is_float(like.dtype) else None))
+            v = Tensor(v) if is_array(v) else np.asarray(v, dtype=like.dtype if is_float(like.dtype) else None)
+            v = Tensor(xp(like._array).asarray(asarray(v)))
         if v.shape != like.shape:
             raise ValueError(f"{name}: a {vector} of shape {v.shape} for a {point} of shape {like.shape}")
         found.append(v)
@@ -374,14 +376,16 @@ def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 
 
 class _Closure:
-    """Observes a run without recording, and collects what it uses that requires a gradient and was there before."""
+    """Observes a run without recording, and collects what it uses: what requires a gradient and was there before, and, weakly,
+    all other Tensors, of which those that outlive the run are constants."""
 
     def __init__(self):
-        self.found, self.began = {}, next_event()
+        self.found, self.others, self.began = {}, {}, next_event()
 
     def __call__(self, phase, op, inputs, run, where):
         if phase == "forward":
             self.found.update((id(x), x) for x in inputs if x.requires_grad and (x.is_leaf or x._node.order < self.began))
+            self.others.update((id(x), weakref.ref(x)) for x in inputs if not x.requires_grad)
         return run()
 
 
@@ -443,8 +447,11 @@ def checkpoint(f: Callable) -> Callable:
                 ys = [y for y in tree.leaves(f(*new_args, **new_settings)) if isinstance(y, Tensor)]
             return [*zip(arguments, inputs), *[(x,) for x in used]], ys
 
-        arrays = tuple(y._array for y in ys)
-        recorded = iter(_Recompute(again)._recorded(arrays, (*given.values(), *used), {}, False, caller()))
+        arrays, made = tuple(y._array for y in ys), {id(y) for y in ys}
+        constants = {id(x): x for x in leaves if isinstance(x, Tensor) and not x.requires_grad}  # such as an index
+        constants |= {key: x for key, ref in closure.others.items() if (x := ref()) is not None and key not in made}
+        inputs = *given.values(), *used, *constants.values()  # a constant, too: its change in place until then is an error
+        recorded = iter(_Recompute(again)._recorded(arrays, inputs, {}, False, caller()))
         return restore([next(recorded) if isinstance(y, Tensor) else y for y in outs])
 
     return recomputed

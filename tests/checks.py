@@ -1,6 +1,7 @@
 """What tests share: names of values, drawn arrays with odd strides, and the check of derivatives."""
 import contextlib
 import importlib
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +9,13 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.backend import paths
+
+
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    bfloat16 = None
+wants_bfloat16 = pytest.mark.skipif(bfloat16 is None, reason="bfloat16 needs ml_dtypes")
 
 
 def named(value):
@@ -35,6 +43,21 @@ class _Missing:
 
     def __call__(self, *args, **kwargs):
         pytest.skip(f"{self._name} is not installed", allow_module_level=True)
+
+
+@contextlib.contextmanager
+def interrupted(objective, step):
+    """Inside, the training of a class of methods has to be left in a step by Ctrl-C."""
+    after = objective.after_step
+
+    def interrupt(self, k):
+        after(self, k)
+        if k == step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(objective, "after_step", interrupt)
+        yield
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """The engine end to end: first to third derivatives against central differences, and the transforms against each other."""
+import copy
+import itertools
 import operator
+import re
 import threading
 
 import numpy as np
@@ -210,10 +213,27 @@ def test_positional_arguments_are_numpys():
 
 
 def test_errors_of_numpy_that_name_the_operation_get_shapes_too():
-    for call in (lambda: mg.Tensor(np.ones((2, 3))) @ np.ones((4, 5)), lambda: mg.max(np.zeros((2, 0)), 1),
-                 lambda: mg.reshape(np.zeros((2, 3)), (4,))):
+    for call in (lambda: mg.max(np.zeros((2, 0)), 1), lambda: mg.reshape(np.zeros((2, 3)), (4,))):
         with pytest.raises(ValueError, match=r"\[2, [03]\]"):
             call()
+
+
+@pytest.mark.parametrize("x, y", [((3, 4), (5,)), ((2, 3), (4, 5)), ((3,), (4,)), ((2, 3, 4), (3, 5)), ((3,), (2, 4, 5))])
+def test_a_product_that_does_not_fit_names_the_shapes_that_were_given(x, y):
+    with pytest.raises(ValueError, match=re.escape(f"matmul: the last axis of {x} must be") + ".*" + re.escape(f"of {y}")):
+        mg.ones(x) @ mg.ones(y)
+
+
+def test_a_gradient_that_is_deleted_is_none():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    del x.grad
+    assert x.grad is None and copy.deepcopy(x).grad is None
+    (x * 2).sum().backward()
+    del x.grad
+    (x * 2).sum().backward()
+    assert x.grad.tolist() == [2, 2]
+    x.grad = np.ones(2)
+    assert copy.deepcopy(x).grad.tolist() == [1, 1]
 
 
 def test_complex_numbers_are_refused():
@@ -223,6 +243,33 @@ def test_complex_numbers_are_refused():
 
 class Subclass(mg.Tensor):
     pass
+
+
+def test_an_output_of_whole_numbers_requires_no_gradient():
+    x = mg.Tensor([2.0, 1.0], requires_grad=True)
+    order = mg.Primitive("order", np.argsort, lambda g, _out, _x: g)
+    assert not order(x).requires_grad and not (order(x) + 1).requires_grad
+    assert mg.grad((order(x) * x).sum(), x).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("rule", [lambda g, _out, _x: g.sum(), lambda g, _out, _x: 2 * g])
+def test_a_gradient_of_another_shape_is_refused_where_inputs_are_broadcast(rule):
+    x = mg.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"gradient rule of 'turned' returned shape .* for an input of shape \(2, 3\)"):
+        mg.Primitive("turned", lambda a: 2 * a.T, rule, broadcasts=True)(x).sum().backward()
+
+
+def test_a_list_of_arrays_is_no_output():
+    with pytest.raises(TypeError, match="twice: forward returned a list; it returns an array, or a tuple of arrays"):
+        mg.Primitive("twice", lambda a: [a, a], lambda g, _out, _x: g)(mg.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">f2"])
+def test_gradients_have_the_byte_order_of_what_they_are_of(dtype):
+    x = mg.Tensor(np.ones(2, dtype), requires_grad=True)
+    for total in (3, 6):
+        (x * 2 + x).sum().backward()
+        assert x.grad.dtype.str == dtype and x.grad.tolist() == [total, total]
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
@@ -518,6 +565,20 @@ def test_asynchronous_functions_are_not_decorated():
         for function in (coroutine, generator):
             with pytest.raises(TypeError, match="_grad: .* is asynchronous"):
                 decorate(function)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_suspended_contexts_end_in_any_order(order):
+    def inside(context):
+        with context():
+            yield
+
+    generators = [inside(context) for context in (mg.no_grad, mg.enable_grad, mg.no_grad)]
+    for generator in generators:
+        next(generator)
+    for i in order:
+        generators[i].close()
+    assert (mg.Tensor(1.0, requires_grad=True) * 2).requires_grad
 
 
 def test_a_generator_that_another_thread_finishes_leaves_that_thread_alone():

@@ -129,7 +129,7 @@ def test_what_is_no_tensor_is_refused():
 
 
 @pytest.mark.parametrize("option", [{"order": 0}, {"order": True}, {"order": 1.0}, {"step": 0}, {"step": np.nan},
-                                    {"step": np.inf}, {"rtol": -1.0}])
+                                    {"step": np.inf}, {"rtol": -1.0}, {"seed": "a"}, {"seed": -1}])
 def test_options_out_of_range(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         mg.check_derivatives(mg.exp, 1.0, **option)

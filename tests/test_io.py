@@ -151,7 +151,10 @@ def test_facts_that_are_not_json_are_refused_and_the_old_file_stays(tmp_path):
 
 @pytest.mark.parametrize("dtype, size, metadata, said", [
     ("F8_E4M3", 1, {}, "'a' is of dtype F8_E4M3, which NumPy does not have"), ("F8_E8M0", 1, {}, "'a' is of dtype F8_E8M0"),
-    ("F32", 4, {"__metadata__": {"facts": "of another program"}}, "the facts in it are not JSON")])
+    ("F32", 4, {"__metadata__": {"facts": "of another program"}}, "the facts in it are not JSON"),
+    ("F32", 4, {"__metadata__": {"facts": "1" * 5000}}, "the facts in it are not JSON .* digits"),
+    ("F32", 4, {"__metadata__": {"facts": "[" * 100000}}, "the facts in it are not JSON .* recursion")],
+    ids=lambda value: str(value)[:40])
 def test_what_numpy_and_json_do_not_hold_is_named(tmp_path, dtype, size, metadata, said):
     header = json.dumps({"a": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8 * size]}, **metadata}).encode()
     (tmp_path / "c").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8 * size))
@@ -180,3 +183,32 @@ def test_what_is_no_array_is_named(tmp_path):
         with pytest.raises(TypeError, match="save: 'net.weight': "):
             io.save(tmp_path / "net.safetensors", {"net.weight": value})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_in_several_files_is_read_by_its_index(tmp_path):
+    torch = pytest.importorskip("torch")
+    index = tmp_path / "model.safetensors.index.json"
+    io.save(tmp_path / "1.safetensors", {"a": np.ones(2), "b": np.zeros(3), "twice": np.ones(1)}, "facts")
+    torch.save({"c": torch.ones(4), "twice": torch.zeros(1)}, tmp_path / "2.bin")
+    places = {"b": "1.safetensors", "c": "2.bin", "a": "1.safetensors", "twice": "2.bin"}
+    index.write_text(json.dumps({"metadata": {"total_size": 80}, "weight_map": places}))
+    arrays, facts = io.load(index)
+    assert {name: a.tolist() for name, a in arrays.items()} == {"a": [1] * 2, "b": [0] * 3, "c": [1] * 4, "twice": [0]}
+    assert facts is None
+    for change, error, said in (
+            ({"weight_map": places | {"d": "1.safetensors"}}, ValueError, "1.safetensors does not hold d, as model"),
+            ({"weight_map": places | {"d": "3.bin"}}, FileNotFoundError, "3.bin is not there, and model.* holds d"),
+            ({"weight_map": {"a": index.name}}, ValueError, "is damaged or no safetensors file"),
+            ({"weight_map": {"a": "../1.safetensors"}}, ValueError, "is no name of a file beside it"),
+            ({"weight_map": {"a": 1}}, ValueError, "'weight_map' leads"), ({"weight_map": [1]}, ValueError, "'weight_map' leads"),
+            ({}, ValueError, "'weight_map' leads"), ([], ValueError, "'weight_map' leads")):
+        index.write_text(json.dumps(change))
+        with pytest.raises(error, match=said):
+            io.load(index)
+    index.write_text("no JSON")
+    with pytest.raises(ValueError, match="'weight_map' leads"):
+        io.load(index)
+    (tmp_path / "2.bin").write_bytes((tmp_path / "2.bin").read_bytes()[:50])
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ValueError, match="2.bin is not read"):
+        io.load(index)

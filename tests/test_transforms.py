@@ -639,6 +639,20 @@ def test_checkpoint_of_a_function_that_returns_what_it_closes_over():
     assert mg.grad(mg.checkpoint(lambda x: w)(x).sum(), w).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("use, start, after, given", [
+    (lambda x, c: mg.sin(x * c), [1.0, 2.0], 0.0, False), (lambda x, c: mg.sin(x * c), [1.0, 2.0], 0.0, True),
+    (lambda x, c: mg.where(c, x * x, 0), [True, False], True, False), (lambda x, c: x[c] ** 2, [1, 0], 1, True)])
+def test_a_constant_that_changes_before_a_checkpoint_runs_again_is_an_error(use, start, after, given):
+    x, c = mg.Tensor([1.0, 2.0], requires_grad=True), mg.Tensor(start)
+    f = mg.checkpoint(lambda x, *cs: use(x, cs[0] if cs else c) * 2)
+    y = f(x, *[c] * given).sum()
+    mg.Tensor(start)[...] = after  # another one's change is none of its own
+    close(mg.grad(y, x, retain_graph=True), mg.grad((use(x, c) * 2).sum(), x))
+    c[...] = after
+    with pytest.raises(RuntimeError, match="'checkpoint' needs for its gradient was changed in place"):
+            y.backward()
+
+
 def test_the_line_of_a_checkpoint_whose_gradient_is_not_finite():
     x = mg.Tensor([1e-200], requires_grad=True)
     line = r"gradient of 'checkpoint' called at .*test_transforms.py"

@@ -59,14 +59,16 @@ def read(path: pathlib.Path) -> tuple[list[tuple[str, str, str]], dict[str, str]
         try:
             row = next(csv.reader([line.decode().rstrip("\r")], delimiter=delimiter))
         except (csv.Error, UnicodeDecodeError) as error:
-            unusable[f"line {number}"] = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            kind = "UTF-8" if isinstance(error, UnicodeDecodeError) else "line of a CSV file"
+            unusable[f"line {number}"] = f"it is no {kind}"
             continue
         if len(row) == len(columns):
             cells = dict(zip(columns, row))  # a file's name may begin or end with a space
             if [name.strip().lower() for name in row] != columns:  # the names again, where files were put together
                 found.append((cells["file"], cells["class"].strip(), cells.get("moved", "")))
         else:
-            unusable[f"line {number}"] = f"it has {counted(len(row), 'cell')}, not {len(columns)}"
+            unusable[f"line {number}"] = (f"it has {counted(len(row), 'cell')}, not {len(columns)}" if named or len(found) else
+                                          "the first line must name columns file and class")
     return found, unusable
 
 

@@ -38,8 +38,8 @@ def suspicious(places: np.ndarray, y: np.ndarray, p: np.ndarray) -> list[Suspici
 def drop_copies(folder: Folder, features: Features) -> list[str]:
     """Takes copies of labelled pictures out, which would make the accuracy of what is left out look better than it is.
 
-    The first by name stays; a copy in another class is the person's to decide and said. Returns sentences, of many
-    the first.
+    The first by name stays; a copy in another class is the person's to decide and said. Copies of pictures to test on are no
+    unlabelled ones to learn from. Returns sentences, of many the first.
     """
     first: dict[bytes, int] = {}
     copies, conflicts = [], []
@@ -50,6 +50,9 @@ def drop_copies(folder: Folder, features: Features) -> list[str]:
             if folder.labels[other] != folder.labels[i]:
                 conflicts.append(f"{folder.files[i]} is the same {folder.what} as {folder.files[other]}, but in another class")
     folder.without(copies, [f"a copy of {folder.files[first[features.keys[i]]]}" for i in copies])
+    tested = {features.keys[i]: folder.files[i] for i in features.known(folder.test)}
+    copies = [i for i in features.known(folder.unlabelled) if features.keys[i] in tested]
+    folder.without(copies, [f"a copy of {tested[features.keys[i]]}, which is to test on" for i in copies])
     more = [f"{len(conflicts) - CONFLICTS} more {folder.what}s are in another class than one that is the same."]
     return [f"{conflict}; the latter is used." for conflict in conflicts[:CONFLICTS]] + more * (len(conflicts) > CONFLICTS)
 

@@ -109,13 +109,13 @@ def estimates(x: np.ndarray, y: np.ndarray, classes: int, unlabelled: np.ndarray
     """Of each probe, fitted to all labelled features x (N, width) and with labels left out; the logistic one if that is fast.
 
     Args:
-        unlabelled: features of pictures without a label, for a probe that learns from them too.
+        unlabelled: features of what has no label, for a probe that learns from them too.
     """
     found, fits = [], dict(PROBES)
     if len(y) * classes > SLOW:
         del fits["logistic"]
     if unlabelled is not None and len(unlabelled) >= LEAST_UNLABELLED:
-        about = "the class whose mean, refined by unlabelled pictures, is nearest"
+        about = "the class whose mean, refined by what has no label, is nearest"
         fits[SOFT] = functools.partial(soft_prototypes, unlabelled=unlabelled), about
     parts = left_out.partition(y, FEW_PARTS if len(y) > MANY else left_out.MOST_PARTS)
     reference = x if unlabelled is None or not len(unlabelled) else unlabelled[:REFERENCE]

@@ -112,7 +112,7 @@ def _run(config, began, folder, out, said):
     reader = load_reader(folder.what, config.encoder, config.image_size, config.device)
     features = Features(folder, reader)
     print(f"reading the {folder.what}s with {reader.name}", flush=True)
-    order = spread(folder, folder.labelled)
+    order = spread(folder, folder.labelled, config.seed)
     features.read(order[:FIRST_OF_CLASS * len(folder.classes)])
     features.read(order, FIRST_LABELLED)
     features.read(at_random(folder.unlabelled, config.seed), FIRST_UNLABELLED)
@@ -128,7 +128,7 @@ def _run(config, began, folder, out, said):
         serve(first, config.suggest, config.seed, config.classes, config.port, config.move)
     if alone:
         return first
-    features.read(spread(folder, folder.labelled), end - time.monotonic() - LAST_REPORT)
+    features.read(order, end - time.monotonic() - LAST_REPORT)
     features.read(tests[:FIRST_TESTED])
     features.read(tests, end - time.monotonic() - LAST_REPORT)
     features.read(at_random(folder.unlabelled, config.seed), (end - time.monotonic()) / 3)
@@ -160,8 +160,9 @@ def try_families(result: Answer, reader: PictureReader | TextReader, config: Con
     tested(result)
 
 
-def spread(folder: Folder, which: np.ndarray) -> np.ndarray:
-    """The labelled pictures so that any first part has as many of each class as possible."""
+def spread(folder: Folder, which: np.ndarray, seed: int) -> np.ndarray:
+    """The labelled pictures so that any first part has as many of each class as possible, drawn at random."""
+    which = at_random(which, seed)
     rank = np.zeros(len(which), int)
     for k in range(len(folder.classes)):
         members = np.flatnonzero(folder.labels[which] == k)

@@ -31,7 +31,7 @@ from .places import Place, matching
 
 @dataclass
 class Config:
-    """The paper's: alpha 16, rank 8, of queries and values; lr 5e-4 (RoBERTa-base, SST-2). Small networks want more."""
+    """The authors' script (RoBERTa-base, SST-2): rank 8, alpha 16, of queries and values; lr 5e-4. Small networks want more."""
 
     rank: int = setting(8, least=1)  # r
     alpha: float = setting(16.0, above=0)

@@ -43,10 +43,12 @@ class Prompted(nn.Module):
 
     def forward(self, x: Tensor, attention_mask: Tensor | None = None, *others: Any, **settings: Any) -> Any:
         n, count = len(x), len(self.p)
-        x = mg.concatenate([x[:, :1], self.p.broadcast_to((n, *self.p.shape)), x[:, 1:]], 1)
         if attention_mask is not None:
-            mask = mg.tensor.asarray(attention_mask)
+            mask = mg.tensor.asarray(mg.tensor.as_tensor(attention_mask))
+            if mask.shape != x.shape[:2]:
+                return self.encode(x, attention_mask, *others, **settings)  # which refuses it
             attention_mask = xp(mask).concatenate([xp(mask).ones((n, count), mask.dtype), mask], 1)
+        x = mg.concatenate([x[:, :1], self.p.broadcast_to((n, *self.p.shape)), x[:, 1:]], 1)
         given = (attention_mask, *others) if attention_mask is not None or others else ()  # only BERT takes a mask
         found = self.encode(x, *given, **settings)
         y, *maps = found if isinstance(found, tuple) else (found,)

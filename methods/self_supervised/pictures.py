@@ -87,7 +87,9 @@ def _own(path, size):
     names, held, notes = (), np.zeros(0, int), []
     try:
         layout = arrange(files)
-        names, pools = divide(layout, lambda name: images[place[name]].tobytes())
+        layout.notes = [note.replace("not used: ", "without a label: ") for note in layout.notes]
+        classed = {name for part in (layout.train, layout.test) for members in part.values() for name in members}
+        names, pools = divide(layout, lambda name: images[place[name]].tobytes(), [name for name in files if name not in classed])
         notes = layout.notes
     except ValueError:
         notes = ["no labels are known: classes would be sub-folders, two or more, of two pictures or more each"]

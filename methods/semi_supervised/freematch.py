@@ -54,7 +54,7 @@ class Threshold:
     def __call__(self, q: np.ndarray) -> np.ndarray:
         """tau(argmax q) (N,) of the probabilities q (N, C), once these have moved the means."""
         m, top = self.momentum, q.argmax(1)
-        self.tau = m * self.tau + (1 - m) * q.max(1).mean()
+        self.tau = m * self.tau + (1 - m) * float(q.max(1).mean())
         self.p = m * self.p + (1 - m) * q.mean(0)
         self.h = m * self.h + (1 - m) * np.bincount(top, minlength=len(self.h)) / len(q)
         return (self.tau * self.p / self.p.max())[top]

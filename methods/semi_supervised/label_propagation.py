@@ -21,7 +21,7 @@ ROW = "none", "none", "spread over a graph, test images in it"
 
 @dataclass
 class Config:
-    """The paper's settings."""
+    """Of the paper is alpha; it joins all examples, with a fixed sigma."""
 
     alpha: float = setting(0.99, least=0, below=1)  # share that comes from the neighbours
     neighbours: int = setting(10, least=1)  # nearest ones that each example is joined with

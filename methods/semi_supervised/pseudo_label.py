@@ -17,9 +17,9 @@ import numpy as np
 import minigrad as mg
 from methods.training.forward import joint_forward
 from methods.training.settings import setting
-from minigrad import Tensor
+from minigrad import Tensor, nn
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import Batch, Loss, SemiSupervisedMethod, Task
 
 ROW = "weak", "weak", "hard"
 
@@ -51,7 +51,16 @@ def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
 
 
 class PseudoLabel(SemiSupervisedMethod):
-    """L with alpha(t)."""
+    """L with alpha(t).
+
+    Raises:
+        SystemExit: T1 is after T2.
+    """
+
+    def __init__(self, config: Config, net: nn.Module, task: Task):
+        if config.begin > config.end:
+            raise SystemExit(f"--begin {config.begin:g} --end {config.end:g}: choose an end that is not before the begin")
+        super().__init__(config, net, task)
 
     def loss(self, batch: Batch, step: int) -> Loss:
         z, zu = joint_forward(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))

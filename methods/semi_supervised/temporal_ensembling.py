@@ -52,7 +52,8 @@ class Ensemble:
         """z~ and whether there is one (1 or 0)."""
         counts = self.counts[index]
         known = (counts > 0).astype(np.float32)
-        return self.sums[index] / np.where(counts > 0, 1 - self.alpha ** counts, 1)[:, None], known
+        memory = np.log(self.alpha) if self.alpha else -np.inf
+        return self.sums[index] / np.where(counts > 0, -np.expm1(counts * memory), 1)[:, None], known
 
     def update(self, index: np.ndarray, z: np.ndarray) -> None:
         """Adds the predictions z (n, C) of the images at `index`."""

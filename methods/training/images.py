@@ -1,6 +1,6 @@
 """Labelled and unlabelled images to learn from: where they come from, and which of them are labelled."""
 import pathlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from .data_sets import data_set
 from .pictures import Preprocessing
 
 UNLABELLED = "unlabelled"
+LABELS = 50  # in all, if nothing is said
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Images:
         description: what there is, in plain words.
         preprocessing: makes such images of pictures.
         unlabelled_files, test_files: the names of the last of the unlabelled and of the test images, if they are files.
+        labels: how many `load` was asked for, or what it chose; 0 for all.
     """
 
     x: np.ndarray
@@ -36,6 +38,7 @@ class Images:
     preprocessing: Preprocessing
     unlabelled_files: list[str] = field(default_factory=list)
     test_files: list[str] = field(default_factory=list)
+    labels: int = 0
 
     @property
     def classes(self) -> int:
@@ -53,7 +56,8 @@ def load(source: str, labels: int, seed: int) -> Images:
 
     Args:
         source: a data set (see `data_sets.data_set`), or an image folder of your own.
-        labels: the total over all classes; 0 for all labels of an image folder.
+        labels: the total over all classes; 0 for all labels of an image folder; -1 for `LABELS`, and of a folder that has not so
+            many of each class for all.
 
     Raises:
         SystemExit: it says what is wrong with the source or the number of labels.
@@ -62,19 +66,33 @@ def load(source: str, labels: int, seed: int) -> Images:
         known = data_set(source)
         return own_images(source, labels, seed) if known is None else _given(*known, labels, seed)
     except (OSError, ImportError, ValueError) as error:
-        raise SystemExit(f"--data {source} --labels {labels}: {error}") from None
+        raise SystemExit(f"--data {source}{f' --labels {labels}' if labels >= 0 else ''}: {error}") from None
+
+
+def or_default(labels: int, default: int, sizes: np.ndarray) -> tuple[int, str]:
+    """How many labels to use, 0 for all; and of a default that classes of these sizes have not, a word on that.
+
+    Args:
+        labels: what was asked for; -1 for the default, and for all where a class has too few for that.
+    """
+    if labels >= 0:
+        return labels, ""
+    if len(sizes) <= default and min(sizes) >= -(-default // len(sizes)):
+        return default, ""
+    return 0, f", as there are not {default} with as many of each class"
 
 
 def _given(x, y, test, test_y, name, names, labels, seed):
     """`Images` of a known data set, see `data_set`."""
     x, test = (a[:, None] if a.ndim == 3 else a for a in (x, test))
     y, test_y = y.astype(np.int64), test_y.astype(np.int64)
+    labels, _ = or_default(labels, LABELS, np.bincount(y, minlength=len(names)))
     if labels < 1:
         raise ValueError(f"of {name} the number of labels must be given, 1 to {len(x)}")
     chosen = _choose(y, labels, seed, names)
     description = f"{name}: {_total(labels, len(names))}, {len(x)} images to train on, {len(test)} to test on"
     preprocessing = Preprocessing(x.shape[-1], x.shape[1], "dark" if x.shape[1] == 1 else "any")
-    return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing)
+    return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing, labels=labels)
 
 
 def own_images(path: str, labels: int, seed: int) -> Images:
@@ -91,19 +109,21 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     images, layout = found.images.astype(np.float32) / 255, found.layout
     if (images == images[:, :1]).all():
         images = images[:, :1]
-    names, parts = divide(layout, lambda name: images[found.indices([name])].tobytes())
+    names, parts = divide(layout, lambda name: images[found.indices([name])].tobytes(), layout.unlabelled)
     (at, y), (held, test_y) = (_joined([found.indices(members) for members in part]) for part in zip(*parts))
     chosen = np.arange(len(y))
+    labels, why = or_default(labels, LABELS, np.bincount(y))
     if labels:
-        chosen = _choose(y, labels, seed, names, "" if layout.test else "; a fifth of each class is held out to test on")
+        held_out = "" if layout.test else "; a fifth of each class is held out to test on"
+        chosen = _choose(y, labels, seed, names, held_out, "; --labels 0 uses all that there are")
     without = np.concatenate([images[at], images[found.indices(layout.unlabelled)]])
-    total = _total(labels, len(names)) if labels else f"all {len(chosen)} labels"
+    total = _total(labels, len(names)) if labels else f"all {len(chosen)} labels{why}"
     description = (f"{path}: {total}, {len(without)} images to train on, {len(held)} to test on\n"
                    f"{found.description()}")
     paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
                   Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
-                  [paths[found.names[i]] for i in held])
+                  [paths[found.names[i]] for i in held], labels)
 
 
 def _joined(members):
@@ -111,14 +131,17 @@ def _joined(members):
     return np.concatenate(members), np.repeat(np.arange(len(members)), list(map(len, members)))
 
 
-def divide(layout: Layout, content: Callable[[str], Hashable]) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
+def divide(layout: Layout, content: Callable[[str], Hashable],
+           others: Iterable[str] = ()) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
     """The classes of an image folder, and of each the pictures to train and to test on.
 
     Without pictures to test on a fifth of each class, drawn at random but always the same, is held out. Copies of pictures to
-    test on, in any class, are not trained on: they would be known by heart; the layout's notes name them.
+    test on, in any class, are not trained on: they would be known by heart; the layout's notes name them, and its `unlabelled`
+    are left without them.
 
     Args:
         content: of a picture's name what copies have in common.
+        others: pictures without a class that are learned from, too.
 
     Raises:
         ValueError: the classes to train and to test on differ, there are fewer than two, or one has too few pictures.
@@ -138,8 +161,9 @@ def divide(layout: Layout, content: Callable[[str], Hashable]) -> tuple[list[str
             held = max(1, len(members) // 5)
             pools.append((members[:-held], members[-held:]))
     tested = {content(name) for _, held in pools for name in held}
-    if copies := {name: None for part, _ in pools for name in part if content(name) in tested}:
+    if copies := {name: None for part in (*(part for part, _ in pools), others) for name in part if content(name) in tested}:
         pools = [([name for name in part if name not in copies], held) for part, held in pools]
+        layout.unlabelled = [name for name in layout.unlabelled if name not in copies]
         layout.notes.append(f"not used: {counted(len(copies), 'copy', 'copies')} of pictures to test on ({some(copies)})")
     few = [name for name, pool in zip(names, pools) if not all(map(len, pool))]
     if len(names) < 2 or few:
@@ -149,17 +173,18 @@ def divide(layout: Layout, content: Callable[[str], Hashable]) -> tuple[list[str
     return names, pools
 
 
-def _choose(y, labels, seed, names, held=""):
+def _choose(y, labels, seed, names, held="", advice=""):
     """`balanced_subset` whose errors name the classes."""
     sizes = np.bincount(y, minlength=len(names))
     if labels < len(names):
-        raise ValueError(f"{_total(labels, len(names))}: each class needs at least one, {len(names)} or more in all")
+        raise ValueError(f"{_total(labels, len(names))}: each class needs at least one, {len(names)} or more in all"
+                         f"{advice}")
     try:
         return data.balanced_subset(y, labels, seed)
     except ValueError:
         few = [f"{name} has {size}" for name, size in zip(names, sizes) if size < -(-labels // len(names))]
         raise ValueError(f"{_total(labels, len(names))}, and to train on {some(few)}{held}; at most {sizes.min() * len(names)} "
-                         "labels can be the same number a class") from None
+                         f"labels can be the same number a class{advice}") from None
 
 
 def _total(labels, classes):

@@ -34,7 +34,7 @@ SHORT = {"steps": 60}  # of a run
 
 @dataclass
 class Config:
-    """The paper's: lr 2e-5, batch 16, one epoch of 40 pairs an example; body "full"."""
+    """The authors' script: batch 16, one epoch of 40 pairs an example; body "full"."""
 
     body: Literal["full", "lora", "adapters", "bitfit"] = "full"  # which of the encoder's weights learn
     lr: float = setting(5e-5, above=0)

@@ -105,17 +105,33 @@ def where(condition, x, y):
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 
+def readable(name, array):
+    """PyTorch's tensor as an array, of float32 for bfloat16, from any device and without its gradient; all else as it is.
+
+    Raises:
+        TypeError: NumPy does not have its dtype.
+    """
+    if not (dtype := str(getattr(array, "dtype", ""))).startswith("torch."):
+        return array
+    try:
+        return (array.float() if dtype == "torch.bfloat16" else array).numpy(force=True)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot become an array: {error}") from None
+
+
 def fitting(name, array, like):
     """The array in the dtype of `like` and on its device.
 
     Raises:
         ValueError: that loses more than digits: a finite number becomes infinite, or a whole number another; TypeError:
-            elements are masked.
+            elements are masked, or no real numbers.
     """
     if np.ma.is_masked(array):
         raise TypeError(f"{name} has masked elements; give them a value with .filled(value)")
     module = xp(like)
-    array = module.asarray(array)
+    array = module.asarray(readable(name, array))
+    if not may_be_real(array.dtype):
+        raise TypeError(f"{name} is no array of real numbers, but of {array.dtype}")
     if array.dtype == like.dtype:
         return array
     with np.errstate(over="ignore", invalid="ignore"):

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ops.geometry import constant, whole
+from ..ops.geometry import constant, one_of, pair, whole
 from ..tensor import flag
 
 Value = np.ndarray | float  # one for each image, or one for all
@@ -17,8 +17,21 @@ def _images(of, images, *generator):
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise ValueError(f"{of}: images of bytes (uint8) or floats from 0 to 1 wanted, not {x.dtype}")
     for rng in generator:
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
+        _generator(of, rng)
+    return x
+
+
+def _generator(of, rng):
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
+    return rng
+
+
+def _with_axes(of, images, axes):
+    """The images as an array. ValueError for another number of axes than of "(N, H, W)", or for less than of "(..., H, W)"."""
+    x, wanted = np.asarray(images), axes.count(",") + 1
+    if x.ndim != wanted if axes[1] != "." else x.ndim < wanted - 1:
+        raise ValueError(f"{of}: images {axes} wanted, not of shape {x.shape}")
     return x
 
 
@@ -28,13 +41,21 @@ def affine(images: np.ndarray, matrices: np.ndarray, shape: tuple[int, int] | No
     Args:
         images: (N, H, W) float32.
         matrices: (N, 2, 3): output position (row, column), measured from the centre, times these gives the input position.
-        shape: height and width of the output; None: as the images'.
+        shape: height and width of the output, or a number for both; None: as the images'.
+
+    Raises:
+        ValueError: an argument is not as above.
     """
+    images, m = _with_axes("affine", images, "(N, H, W)"), np.asarray(matrices)
     n, h, w = images.shape
-    height, width = shape or (h, w)
+    if m.shape != (n, 2, 3):
+        raise ValueError(f"affine: matrices (N, 2, 3), one for each of {n} images, wanted, not of shape {m.shape}")
+    m = m.astype(np.float32)
+    if not np.isfinite(m).all():
+        raise ValueError("affine: matrices must be finite")
+    height, width = (h, w) if shape is None else pair("affine", "shape", shape, 1)
     rows, columns = np.mgrid[:height, :width].astype(np.float32).reshape(2, -1)
     rows, columns = rows - np.float32((height - 1) / 2), columns - np.float32((width - 1) / 2)
-    m = matrices.astype(np.float32)
     y = m[:, 0, :1] * rows + m[:, 0, 1:2] * columns + (m[:, 0, 2:] + (h - 1) / 2)
     x = m[:, 1, :1] * rows + m[:, 1, 1:2] * columns + (m[:, 1, 2:] + (w - 1) / 2)
     padded = np.zeros((n, h + 3, w + 3), np.float32)  # a frame of zeros, so that no corner of a cell lies outside
@@ -54,11 +75,18 @@ def random_affine(images: np.ndarray, rng: np.random.Generator, rotation: float 
     """Images (..., H, W), each turned, scaled, sheared and shifted at random.
 
     Args:
-        rotation: up to +-rotation degrees.
-        scale: factors in both directions up to exp(+-scale).
-        shear: up to +-shear pixels a pixel.
-        shift: up to +-shift pixels.
+        rotation: up to +-rotation degrees, 360 at most.
+        scale: factors in both directions up to exp(+-scale), 10 at most.
+        shear: up to +-shear pixels a pixel, 1,000 at most.
+        shift: up to +-shift pixels, a million at most.
+
+    Raises:
+        ValueError: the images have one axis or none, or a setting is outside its range; TypeError: the generator is none.
     """
+    of = "random_affine"
+    images, rng = _with_axes(of, images, "(..., H, W)"), _generator(of, rng)
+    rotation, scale = constant(of, "rotation", rotation, 0, 360), constant(of, "scale", scale, 0, 10)
+    shear, shift = constant(of, "shear", shear, 0, 1e3), constant(of, "shift", shift, 0, 1e6)
     flat = images.reshape(-1, *images.shape[-2:])
     n = len(flat)
     a = np.deg2rad(rng.uniform(-rotation, rotation, n))
@@ -71,10 +99,12 @@ def random_affine(images: np.ndarray, rng: np.random.Generator, rotation: float 
     return affine(flat, matrices).reshape(images.shape)
 
 
-# -- weak augmentation of (N, C, H, W) float32 -------------------------------------------------------------------------
+# -- weak augmentation of (N, C, H, W) float32; ValueError for other images or settings, TypeError for no generator -------
 
 def translate(images: np.ndarray, rng: np.random.Generator, pixels: int, fill: float = 0.0) -> np.ndarray:
     """Each image shifted by up to +-pixels whole pixels in both directions; new pixels are `fill`."""
+    images, rng = _with_axes("translate", images, "(N, C, H, W)"), _generator("translate", rng)
+    pixels, fill = whole("translate", "pixels", pixels, 0), constant("translate", "fill", fill)
     n, _, h, w = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), (2, 3))  # (N, C, dy, dx, H, W)
@@ -83,19 +113,23 @@ def translate(images: np.ndarray, rng: np.random.Generator, pixels: int, fill: f
 
 
 def random_flip(images: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
-    """Each image mirrored, left for right, with probability p."""
+    """Each image mirrored, left for right, with probability p, from 0 to 1."""
+    images, rng = _with_axes("random_flip", images, "(N, C, H, W)"), _generator("random_flip", rng)
+    p = constant("random_flip", "p", p, 0, 1)
     return np.where((rng.random(len(images)) < p)[:, None, None, None], images[..., ::-1], images)
 
 
 def gaussian_noise(images: np.ndarray, rng: np.random.Generator, std: float) -> np.ndarray:
-    """Plus normal noise of this standard deviation."""
-    return images + np.float32(std) * rng.standard_normal(images.shape, dtype=np.float32)
+    """Images of any shape plus normal noise of this standard deviation."""
+    images, rng = np.asarray(images), _generator("gaussian_noise", rng)
+    return images + np.float32(constant("gaussian_noise", "std", std, 0)) * rng.standard_normal(images.shape, dtype=np.float32)
 
 
 def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None, flip: bool = False, noise: float = 0.0,
          fill: float = 0.0) -> np.ndarray:
     """Images (N, C, H, W), each shifted by up to an eighth of the width (or `pixels`), with `flip` mirrored at random, and
     with normal noise of the standard deviation `noise`."""
+    images, rng = _with_axes("weak", images, "(N, C, H, W)"), _generator("weak", rng)
     pixels = max(1, images.shape[-1] // 8) if pixels is None else whole("weak", "pixels", pixels, 0)
     images = translate(images, rng, pixels, constant("weak", "fill", fill))
     if flag("weak", "flip", flip):
@@ -299,7 +333,14 @@ def apply(images: np.ndarray, names: Sequence[str], which: np.ndarray, levels: n
 
 
 def cutout(images: np.ndarray, rng: np.random.Generator, size: float = 0.5, fill: float = 0.0) -> np.ndarray:
-    """A square of this part of the width, about a random point, replaced by `fill` (DeVries and Taylor 2017)."""
+    """A square of this part of the width, about a random point, replaced by `fill` (DeVries and Taylor 2017).
+
+    Raises:
+        ValueError: the images are not (N, C, H, W), the size is below 0 or not finite, or the fill is not finite; TypeError: the
+            generator is none.
+    """
+    images, rng = _with_axes("cutout", images, "(N, C, H, W)"), _generator("cutout", rng)
+    size, fill = constant("cutout", "size", size, 0), constant("cutout", "fill", fill)
     n, _, h, w = images.shape
     y, x = rng.integers(0, h, (n, 1)), rng.integers(0, w, (n, 1))
     side = round(size * w)
@@ -319,11 +360,15 @@ class RandAugment:
         fill: the value of pixels that come in or are cut out.
 
     Raises:
-        ValueError, when it is called: the images are not such; TypeError: the generator is none.
+        ValueError: an operation is none, or a number is outside its range; when it is called: the images are not such;
+            TypeError: the generator is none.
     """
 
     def __init__(self, operations: Sequence[str] = COLOUR, count: int = 2, cutout: float = 0.5, fill: float = 0.5):
-        self.operations, self.count, self.cutout, self.fill = operations, count, cutout, fill
+        self.operations = tuple(one_of("RandAugment", "each of operations", name, tuple(OPERATIONS)) for name in operations)
+        self.count = whole("RandAugment", "count", count, 0)
+        self.cutout = constant("RandAugment", "cutout", cutout, 0)
+        self.fill = constant("RandAugment", "fill", fill)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         images = _images("RandAugment", images, rng)

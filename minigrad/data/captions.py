@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..ops.geometry import whole
+from .augment import _generator, _with_axes
 from .files import data_dir
 from .folder import content_of, files_below, printable, some
 from .labelled_texts import csv_rows, delimiter_by, excess, cell_text, table_text
@@ -65,8 +67,9 @@ class CaptionedPictures:
         """The first caption of picture i with its keywords.
 
         With a generator any of its captions; where there are keywords, some of these and the caption, in random order: a
-        random number of parts, one at least.
+        random number of parts, one at least. TypeError for what is no generator.
         """
+        rng = rng if rng is None else _generator("caption", rng)
         texts, keywords = self.texts[i], self.keywords[i]
         parts = [part for part in (texts[0] if rng is None else texts[rng.integers(len(texts))], *keywords) if part]
         if rng is not None and keywords:
@@ -106,11 +109,25 @@ class CaptionedPictures:
 
 
 def captioned(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], templates: Sequence[str]) -> CaptionedPictures:
-    """Labelled images with captions "a photo of a cat": all templates with the name of the class in place of {}."""
+    """Labelled images with captions "a photo of a cat": all templates with the name of the class in place of {}.
+
+    Raises:
+        ValueError: there is not one label for each image, or one is no place among the classes.
+    """
     texts = [tuple(template.replace("{}", name) for template in templates) for name in classes]
-    labels, n = np.asarray(labels, np.int64), len(images)
+    labels, n = _labels("captioned", labels, len(images), len(classes)), len(images)
     return CaptionedPictures(images, [str(i) for i in range(n)], [texts[k] for k in labels], [()] * n, np.arange(n), labels,
                              tuple(classes))
+
+
+def _labels(of, labels, count, classes):
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" and count:
+        raise ValueError(f"{of}: labels must be whole numbers, one for each of {count} images, not {labels.dtype} of shape "
+                         f"{labels.shape}")
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"{of}: labels must be from 0 to {classes - 1}, not from {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64)
 
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (60, 80, 240), "yellow": (230, 210, 40), 
@@ -127,8 +144,13 @@ def coloured_digits(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> Ca
     Args:
         images: (N, H, W) from 0 to 1, ink is 1; labels: (N,) 0 to 9.
         seed: of the colours.
+
+    Raises:
+        ValueError: images or labels are not as above, or the seed is no whole number of at least 0.
     """
-    colour = np.random.default_rng(seed).integers(0, len(COLOURS), len(images))
+    of, images = "coloured_digits", _with_axes("coloured_digits", images, "(N, H, W)")
+    labels = _labels(of, labels, len(images), len(DIGITS))
+    colour = np.random.default_rng(whole(of, "seed", seed, 0)).integers(0, len(COLOURS), len(images))
     ink = np.array(list(COLOURS.values()), np.float32)[colour]
     pictures = np.rint(images[:, None] * ink[:, :, None, None]).astype(np.uint8)
     classes = [f"{name} {digit}" for name in COLOURS for digit in DIGITS]

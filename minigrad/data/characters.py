@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..tensor import flag
+from .augment import _with_axes
 
 
 @dataclass
@@ -36,8 +37,10 @@ class Characters:
 def with_rotations(characters: Characters, mirrored: bool = False) -> Characters:
     """Each class turned by 0, 90, 180 and 270 degrees as four classes (Vinyals et al. 2016).
 
-    With `mirrored`, the mirror images make four more. A letter that looks the same after a turn stays two classes.
+    With `mirrored`, the mirror images make four more. A letter that looks the same after a turn stays two classes. ValueError
+    if the images are not of four axes.
     """
+    _with_axes("with_rotations", characters.images, "(classes, drawings, size, size)")
     images = [np.rot90(characters.images, k, axes=(2, 3)) for k in range(4)]
     names = [f"{name}@{90 * k}" for k in range(4) for name in characters.names]
     if flag("with_rotations", "mirrored", mirrored):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.geometry import whole
+from ..ops.geometry import several, whole
 
 
 @dataclass
@@ -28,20 +28,29 @@ class EpisodeSampler:
         seed: of the draws.
 
     Raises:
-        ValueError: way, shot or query is no whole number of at least 1, or asks for more than there is.
+        ValueError: way, shot or query is no whole number of at least 1, or asks for more than there is; the seed is none of at
+            least 0; or the images are no such arrays, or of several shapes.
     """
 
     def __init__(self, images: np.ndarray | Sequence[np.ndarray], way: int, shot: int, query: int, seed: int = 0):
         way, shot, query = (whole("episodes", name, value, 1)
                             for name, value in (("way", way), ("shot", shot), ("query", query)))
+        kinds = several(images)
+        found = [np.asarray(c) for c in kinds or ()]
+        if kinds is None or not all(c.ndim for c in found):
+            given = f"of shape {images.shape}" if isinstance(images, np.ndarray) else repr(images)
+            raise ValueError("episodes: images must be an array (classes, drawings, ...) or a list of arrays (drawings, ...), "
+                             f"not {given}")
+        if len(shapes := {c.shape[1:] for c in found}) > 1:
+            raise ValueError(f"episodes: images of one shape wanted, not {', '.join(map(str, sorted(shapes)))}")
         if way > len(images):
             raise ValueError(f"episodes: {way}-way episodes need {way} classes, but there are {len(images)}")
-        fewest = min(len(c) for c in images)
+        fewest = min(map(len, found))
         if shot + query > fewest:
             raise ValueError(f"episodes: {shot} + {query} images a class are asked for, but a class has only {fewest}")
-        self.images = images if isinstance(images, np.ndarray) else [np.asarray(c) for c in images]
+        self.images = images if isinstance(images, np.ndarray) else found
         self.way, self.shot, self.query = way, shot, query
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(whole("episodes", "seed", seed, 0))
 
     def sample(self) -> Episode:
         """The next Episode."""

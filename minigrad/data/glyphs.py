@@ -8,6 +8,7 @@ import unicodedata
 
 import numpy as np
 
+from ..ops.geometry import whole
 from .augment import affine
 from .characters import Characters
 from .files import cached
@@ -31,10 +32,12 @@ def load_glyphs(split: str = "train", drawings: int = 20, size: int = 28, seed: 
         seed: of the fonts and distortions.
 
     Raises:
-        ValueError: no such split.
+        ValueError: no such split; drawings or size is no whole number of at least 1, or the seed none of at least 0.
     """
     if split not in _SCRIPTS:
         raise ValueError(f"glyphs: split must be 'train' or 'test', not {split!r}")
+    drawings, size, seed = (whole("glyphs", name, value, least) for name, value, least in (
+        ("drawings", drawings, 1), ("size", size, 1), ("seed", seed, 0)))
     letters, fonts = _letters(split)
     key = f"glyphs-{split}-{len(letters)}-{drawings}-{size}-{seed}"
     images = cached(key, lambda: _draw_all(letters, fonts, drawings, size, seed), (len(letters), drawings, size, size))

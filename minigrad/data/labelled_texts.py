@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.geometry import whole
 from .files import text_of
 from .folder import arrange, clicked, find_files, hidden, some
 
@@ -350,8 +351,11 @@ def made_up_reviews(count: int = 3000, seed: int = 0) -> LabelledTexts:
     """Short reviews of films, put together at random, negative (0) and positive (1); a third is to test on.
 
     Mostly the words decide, but not alone: a tenth of the statements is denied, and behind "but" stands what counts.
+
+    Raises:
+        ValueError: the seed is no whole number of at least 0.
     """
-    rng = random.Random(seed)
+    rng = random.Random(whole("made_up_reviews", "seed", seed, 0))
 
     def statement(good):
         denied = rng.random() < 0.1

@@ -6,21 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.geometry import whole
+from ..ops.geometry import several, whole
 
 
 def balanced_subset(labels: np.ndarray, count: int, seed: int = 0, names: Sequence[str] | None = None) -> np.ndarray:
     """Indices of `count` examples drawn at random, equally many of each class (give or take one), in random order.
 
     Args:
+        labels: (N,) classes, 0 or more.
+        seed: of the draw.
         names: what an error calls the classes; their numbers if None.
 
     Raises:
-        ValueError: labels are not (N,), or none; there are fewer examples or more classes, or a class has too few.
+        ValueError: labels are not (N,), or none, or below 0; there are fewer examples or more classes, or a class has too few;
+            the seed is no whole number of at least 0.
     """
-    labels, rng, count = np.asarray(labels), np.random.default_rng(seed), whole("balanced_subset", "count", count, -math.inf)
+    labels, count = np.asarray(labels), whole("balanced_subset", "count", count, -math.inf)
+    rng = np.random.default_rng(whole("balanced_subset", "seed", seed, 0))
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"balanced_subset: one label or more wanted, (N,), got shape {labels.shape}")
+    if labels.dtype.kind in "if" and labels.min() < 0:
+        raise ValueError(f"balanced_subset: labels must be 0 or more, not {labels.min()}; leave out what has no label")
     if count < len(np.unique(labels)):
         raise ValueError(f"{count} labels for {len(np.unique(labels))} classes: each class needs at least one")
     present, counts = np.unique(labels, return_counts=True)
@@ -29,7 +35,7 @@ def balanced_subset(labels: np.ndarray, count: int, seed: int = 0, names: Sequen
     for i, c in enumerate(classes):
         members, wanted = np.flatnonzero(labels == c), (count - i - 1) // len(classes) + 1
         if len(members) < wanted:
-            name = f"class {c}" if names is None else names[int(c)]
+            name = f"class {c}" if names is None or int(c) >= len(names) else names[int(c)]
             raise ValueError(f"{wanted} labels of {name} wanted, which has {len(members)} examples; at most {counts.min()} of "
                              f"each class can be had, {counts.min() * len(classes)} in all")
         chosen.append(rng.choice(members, wanted, replace=False))
@@ -50,10 +56,12 @@ class Shuffled:
     """Indices below n without end: one random order after the other, so that each comes equally often.
 
     Raises:
-        ValueError: n is 0, and indices are asked for.
+        ValueError: n is 0, and indices are asked for; the seed is no whole number of at least 0, nor a tuple of them.
     """
 
     def __init__(self, n: int, seed: int | tuple[int, ...]):
+        parts = [whole("batches", "seed", part, 0) for part in several(seed) or (seed,)]
+        seed = parts if several(seed) else parts[0]
         self.n, self.rng, self.order = n, np.random.default_rng(seed), np.zeros(0, np.int64)
 
     def take(self, count: int) -> np.ndarray:
@@ -85,18 +93,24 @@ class SemiSupervisedLoader:
         seed: of both orders.
 
     Raises:
-        ValueError: a batch is no whole number of at least 1, or a ratio none of at least 0; there are more or fewer labels than
-            images, or no images of a kind that the batches should hold.
+        ValueError: a batch is no whole number of at least 1, or a ratio or seed none of at least 0; there are more or fewer
+            labels than images, no images of a kind that the batches should hold, or no arrays at all; labelled and unlabelled
+            images differ in shape.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, batch: int = 64, ratio: int = 1,
                  seed: int = 0):
         self.images, self.labels, self.unlabelled = map(np.asarray, (images, labels, unlabelled))
         self.batch, self.ratio = whole("batches", "batch", batch, 1), whole("batches", "ratio", ratio, 0)
+        for name in ("images", "labels", "unlabelled"):
+            if not getattr(self, name).ndim:
+                raise ValueError(f"batches: {name} must be an array with an axis of examples, not {getattr(self, name)}")
         if len(images) != len(labels):
             raise ValueError(f"batches: a label for each of {len(images)} images wanted, got {len(labels)}")
         if not len(images) or self.ratio and not len(unlabelled):
             raise ValueError(f"batches: there are {len(images)} labelled images and {len(unlabelled)} others to draw from")
+        if self.ratio and (one := self.images.shape[1:]) != (other := self.unlabelled.shape[1:]):
+            raise ValueError(f"batches: images of one shape wanted, not labelled ones of {one} and others of {other}")
         self.first, self.second = (Shuffled(len(images), (seed, 0)), Shuffled(len(unlabelled), (seed, 1)))
 
     def sample(self) -> Batch:

@@ -26,7 +26,7 @@ from ..ops.geometry import constant, one_of, pair, several, whole
 from ..ops.resample import smooth_weights
 from ..tensor import flag
 from . import augment
-from .augment import _images
+from .augment import _generator, _images
 
 Range = tuple[float, float]
 STRONGEST = 100.0  # factors of colours beyond this make all pixels black or white
@@ -85,7 +85,13 @@ def random_boxes(n: int, height: int, width: int, rng: np.random.Generator, scal
     Args:
         scale: least and most area, as parts of the image's.
         ratio: least and most width / height.
+
+    Raises:
+        ValueError: a number or a range is not as above; TypeError: the generator is none.
     """
+    of = "random_boxes"
+    n, height, width = (whole(of, name, v, least) for name, v, least in (("n", n, 0), ("height", height, 1), ("width", width, 1)))
+    rng, scale, ratio = _generator(of, rng), _positive(of, "scale", scale, 1), _positive(of, "ratio", ratio)
     side = np.sqrt(height * width * rng.uniform(*scale, (n, 10)))
     stretch = np.exp(rng.uniform(*np.log(ratio), (n, 10)) / 2)
     heights, widths = np.rint(side / stretch), np.rint(side * stretch)
@@ -337,7 +343,8 @@ class View:
 
 def make_views(images: np.ndarray, rng: np.random.Generator,
                views: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]]) -> list[np.ndarray]:
-    """Every view of the images, an array (N, C, size, size) each, drawn one after the other."""
+    """Every view of the images, an array (N, C, size, size) each, drawn one after the other. TypeError: `rng` is no generator."""
+    rng = _generator("make_views", rng)
     return [view(images, rng) for view in views]
 
 

@@ -6,8 +6,8 @@ from .layers import (
     BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, CosineSimilarity, DropPath,
     Dropout, Dropout2d, ELU, Embedding, Flatten, Fold, GELU, GLU, GroupNorm, Hardswish, Hardtanh, Identity, InstanceNorm1d,
     InstanceNorm2d, LayerNorm, LeakyReLU, Linear, LogSigmoid, LogSoftmax, MaxPool1d, MaxPool2d, Mish, PReLU,
-    PairwiseDistance, PixelShuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SELU, SiLU, Sigmoid, Softmax,
-    Softplus, Softsign, Tanh, Unflatten, Unfold, Upsample, WeightNorm, ZeroPad2d)
+    PairwiseDistance, PixelShuffle, PixelUnshuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SELU, SiLU,
+    Sigmoid, Softmax, Softplus, Softsign, Tanh, Unflatten, Unfold, Upsample, WeightNorm, ZeroPad2d)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss,
     HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)

@@ -8,12 +8,12 @@ import numpy as np
 from .. import backend, fused, ops
 from ..ops import geometry, loss
 from ..ops import (  # noqa: F401
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, batch_norm,
-    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, ctc_loss, dropout, dropout2d, elu, fold,
-    gaussian_nll_loss, gelu, group_norm, hardswish, hardtanh, hinge_embedding_loss, huber_loss, interpolate, kl_div, l1_loss,
-    layer_norm, leaky_relu, linear, logsigmoid, margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss,
-    pixel_shuffle, poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softsign,
-    tanh, triplet_margin_loss, unfold)
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, affine_grid, avg_pool1d, avg_pool2d,
+    batch_norm, binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, ctc_loss, dropout, dropout2d, elu,
+    fold, gaussian_nll_loss, gelu, group_norm, hardswish, hardtanh, hinge_embedding_loss, huber_loss, interpolate, kl_div,
+    l1_loss, layer_norm, leaky_relu, linear, logsigmoid, margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss,
+    pixel_shuffle, pixel_unshuffle, poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss,
+    softplus, softsign, tanh, triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..ops.elementwise import _as_float
 from ..tensor import Tensor, as_tensor, flag as _flag
@@ -122,9 +122,11 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
         raise ValueError(f"pad: pairs of numbers from 0 for at most {input.ndim} axes wanted, got {pad}")
     pairs = list(zip(pad[::2], pad[1::2]))
     widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
+    value = 0 if value is None else value
+    if mode != "constant" and (np.ndim(value) or value != 0):
+        raise ValueError(f"pad: a value is for mode 'constant', not {mode!r}, which repeats elements")
     if not widths:
         return input
-    value = 0 if value is None else value
     return ops.pad(input, widths, **({"constant_values": value} if mode == "constant" else {"mode": modes[mode]}))
 
 

@@ -288,6 +288,8 @@ class Upsample(Module):
             factors("Upsample", scale_factor)
         self.size, self.scale_factor, self.mode = size, scale_factor, one_of("Upsample", "mode", mode, MODES)
         (self.align_corners,) = flags(self, align_corners=False if align_corners is None else align_corners)
+        if self.align_corners and mode == "nearest":
+            raise ValueError("Upsample: align_corners is for modes 'bilinear' and 'bicubic'")
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)
@@ -301,6 +303,16 @@ class PixelShuffle(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.pixel_shuffle(x, self.upscale_factor)
+
+
+class PixelUnshuffle(Module):
+    """`pixel_unshuffle`."""
+
+    def __init__(self, downscale_factor: int):
+        (self.downscale_factor,) = sizes(self, 1, downscale_factor=downscale_factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.pixel_unshuffle(x, self.downscale_factor)
 
 
 class ZeroPad2d(Module):

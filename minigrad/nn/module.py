@@ -16,7 +16,7 @@ from .. import backend
 from ..ops.declare import TABLE
 from ..recording import state
 from ..versions import check_writable, mark_changed, owner_of
-from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
+from ..tensor import Tensor, TensorLike, as_tensor, asarray, assignable, flag
 
 _FLOAT64 = np.dtype(np.float64)
 _warned = False  # of float64 inputs to float32 parameters
@@ -191,7 +191,7 @@ class Module:
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         unknown = {name for name in unknown if str(name).rpartition(".")[2] != "num_batches_tracked"}
         if strict and (missing or unknown):
-            raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown)}")
+            raise KeyError(f"load_state_dict: missing {sorted(missing)}, unknown {sorted(unknown, key=str)}")
         own = {name: array for name, array in own.items() if name in state}
         state = {name: value._array if isinstance(value, Tensor) else value for name, value in state.items()}
         for name, array in own.items():
@@ -587,10 +587,17 @@ class Sequential(Module):
     def __getitem__(self, i):
         if isinstance(i, slice):
             return Sequential(*[self[j] for j in range(self.length)[i]])
-        return vars(self)[str(range(self.length)[i])]
+        return vars(self)[str(self._place(i))]
+
+    def _place(self, i):
+        """The place that an index names, from 0."""
+        try:
+            return range(self.length)[operator.index(i)]
+        except (IndexError, TypeError) as error:
+            raise type(error)(f"Sequential: an index below {self.length} wanted, the number of its modules, not {i!r}") from None
 
     def __setitem__(self, i: int, module: Module):
-        i, module = range(self.length)[operator.index(i)], _made("Sequential", module)
+        i, module = self._place(i), _made("Sequential", module)
         if not callable(module) or isinstance(module, _Container) and type(module).forward is Module.forward:
             given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
             hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
@@ -633,7 +640,9 @@ def _replaced(module, params):
     places = {full: (holder, key) for kind in (_Parameters, _Array) for full, holder, key in module._named(kind)}
     unknown = params.keys() - places.keys()
     if unknown:
-        raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown)}")
+        raise KeyError(f"functional_call: the module has no parameters or buffers {sorted(unknown, key=str)}")
+    for full, value in params.items():
+        assignable(value, f"functional_call: '{full}': ")
     new = {id(holder[key]): params[full] for full, (holder, key) in places.items() if full in params}
     before = {full: holder[key] for full, (holder, key) in places.items() if id(holder[key]) in new}
     given = [id(x) for full, x in params.items() if isinstance(x, Tensor) and not backend.is_array(before[full])]
@@ -661,11 +670,17 @@ def functional_call(module: Module, params: Mapping[str, TensorLike], *args, **s
 
     The dict may also name buffers: arrays that the call may change in place, such as running statistics, so that the
     module's own stay as they are. Names that are left out keep their own value, but a parameter that stands in several
-    places is replaced in all of them by the value for one. KeyError for unknown names; TypeError for arguments in a tuple,
-    which PyTorch's function of this name takes: here they follow one by one.
+    places is replaced in all of them by the value for one.
+
+    Raises:
+        KeyError: unknown names; TypeError: values that are no numbers, such as None, or arguments in a tuple or several dicts in
+            one, which PyTorch's function of this name takes.
 
     Of threads that call this with one module each waits for the other, so `forward` must not wait for such a thread.
     """
+    if not isinstance(params, Mapping):
+        raise TypeError("functional_call: a dict from names to Tensors wanted, such as {**parameters, **buffers}, not "
+                        f"{type(params).__name__}")
     if len(args) == 1 and type(args[0]) is tuple and len(args[0]) == 1:
         raise TypeError("functional_call: the arguments follow one by one, as in functional_call(module, params, x), not in a "
                         "tuple")

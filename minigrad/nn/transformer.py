@@ -179,17 +179,25 @@ class TransformerBlock(Module):
 # -- under PyTorch's names -------------------------------------------------------------------------------------------
 
 
+def _check_order(module, batch_first):
+    """ValueError with False."""
+    if not flags(module, batch_first=batch_first)[0]:
+        raise ValueError(f"{type(module).__name__}: sequences are (N, L, E), batch_first=True")
+
+
 class MultiheadAttention(Attention):
     """`Attention` with PyTorch's arguments, whose parameters are stored as in_proj_weight, in_proj_bias, out_proj.
 
     It starts as `Linear` does, but for in_proj_bias, which is 0; in PyTorch the bound of in_proj_weight is larger by sqrt(1.5),
     and out_proj's bias is 0, too. Called it is `Attention`: a bool mask is True where a query sees a key, as in PyTorch's
-    `scaled_dot_product_attention` but not in its `MultiheadAttention`, and the weights come only with `need_weights`.
+    `scaled_dot_product_attention` but not in its `MultiheadAttention`, and the weights come only with `need_weights`. Sequences
+    are (N, L, E): ValueError for `batch_first=False`.
     """
 
     stored_names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias", "proj": "out_proj"}
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *, batch_first: bool = True):
+        _check_order(self, batch_first)
         super().__init__(embed_dim, num_heads, dropout, bias=False)
         if flags(self, bias=bias)[0]:
             self.qkv.bias, self.proj.bias = init.zeros_(parameter(3 * embed_dim)), uniform((embed_dim,), embed_dim)
@@ -198,7 +206,8 @@ class MultiheadAttention(Attention):
 class TransformerEncoderLayer(TransformerBlock):
     """`TransformerBlock` with PyTorch's arguments, whose parameters are stored as self_attn, linear1, linear2, norm1, norm2.
 
-    Called it is `TransformerBlock`, whose bool mask is True where a query sees a key: not as in PyTorch's layer.
+    Called it is `TransformerBlock`, whose bool mask is True where a query sees a key: not as in PyTorch's layer. Sequences are
+    (N, L, E): ValueError for `batch_first=False`.
     """
 
     stored_names = {"attn": "self_attn", "mlp.fc1": "linear1", "mlp.fc2": "linear2"}
@@ -207,8 +216,7 @@ class TransformerEncoderLayer(TransformerBlock):
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
                  activation: str | Callable = "relu", layer_norm_eps: float = 1e-5, *, batch_first: bool = True,
                  norm_first: bool = False):
-        if not flags(self, batch_first=batch_first)[0]:
-            raise ValueError("TransformerEncoderLayer: sequences are (N, L, E), batch_first=True")
+        _check_order(self, batch_first)
         super().__init__(d_model, nhead, dim_feedforward, activation, dropout=dropout, norm_first=norm_first,
                          eps=layer_norm_eps)
 

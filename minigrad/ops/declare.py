@@ -24,7 +24,7 @@ from ..tensor import Tensor, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
-TABLE = "minigrad/README.md, 'Coming from PyTorch', has PyTorch's"
+TABLE = "minigrad/README.md, 'Coming from PyTorch', says what stands here for some of PyTorch's names"
 INSTEAD = {  # what does here what NumPy has under another name, where its table does not say so
     **dict.fromkeys(("array", "asarray", "asanyarray"), "Tensor(x)"), "identity": "eye(n)", "empty": "zeros(shape)",
     "empty_like": "zeros_like(x)", "geomspace": "logspace", "float_power": "power(x, y)", "fabs": "abs(x)", "fix": "trunc(x)",
@@ -41,7 +41,11 @@ PYTORCH = {  # what does here what those names of PyTorch's do that are typed fi
     "div": "divide(x, y)", "pow": "power(x, y)", "eq": "equal(x, y)", "ne": "not_equal(x, y)", "lt": "less(x, y)", "t": "x.T",
     "le": "less_equal(x, y)", "gt": "greater(x, y)", "ge": "greater_equal(x, y)", "chunk": "array_split(x, n)",
     "index_select": "take(x, indices, axis)", "masked_select": "x[mask]", "movedim": "moveaxis(x, 0, 1)",
-    "lerp": "x + t * (y - x)",
+    "lerp": "x + t * (y - x)", "gradcheck": "check_derivatives(f, x)", "is_grad_enabled": "recording.is_recording()",
+    "Variable": "Tensor(x, requires_grad=True)", "set_default_dtype": 'net.to("float64")',
+    **dict.fromkeys(("Function", "custom_vjp", "custom_jvp"), "Primitive(name, forward, *rules)"),
+    **dict.fromkeys(("jit", "compile"), "capture(step)"), **dict.fromkeys(("jacfwd", "jacrev"), "jacobian(f)"),
+    "elementwise_grad": "grad(lambda x: f(x).sum())",
     "repeat_interleave": "repeat(x, n)", "randn_like": "randn(*x.shape)", "rand_like": "rand(*x.shape)", "addmm": "y + x @ y",
     "view_as": "reshape(x, y.shape)", "expand_as": "broadcast_to(x, y.shape)", "nelement": "x.size", "contiguous": "copy(x)",
     "type_as": "x.astype(y.dtype)", "new_zeros": "zeros(*x.shape)", "grad_fn": "x.is_leaf", "zero_": "x[...] = 0",
@@ -184,6 +188,9 @@ def _set_operator(name, function, reflected):
 
 def _missing(self, name):
     """The error for an attribute that a Tensor lacks, with the function of that name if there is one."""
+    if name == "grad":  # after `del x.grad`
+        self.grad = None
+        return None
     if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
     raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {_hint(name, True)}", name=name, obj=self)
@@ -201,7 +208,7 @@ def _hint(name, of_numpy):
         return f"numpy.{name} works on arrays, without a gradient: give it x.numpy()"
     if of_numpy and name in vars(np):
         return f"numpy.{name} serves here too"
-    return f"{TABLE} names and what stands for those that are not here"
+    return TABLE
 
 
 def missing_from(module: str, of_numpy: bool = False) -> Callable:

@@ -59,6 +59,11 @@ def square(x: TensorLike) -> Tensor:
 def _power_slope(x, y):
     """y x^(y-1), with 0 where it is a limit of 0 times infinity (y = 0, |x| so small that 1 / x overflows) and at the corner of a
     root (x = 0 < y < 1)."""
+    if type(y._array) is np.ndarray and not y.ndim and y._array.item() != 0:  # one exponent, which the host knows
+        if not 0 < y._array.item() < 1:
+            return y * _power(x, y - 1)
+        corner = equal(x, 0)
+        return where(corner, 0, y * _power(where(corner, 1, x), y - 1))
     large = greater(abs(x), 1 / largest_of(x.dtype)) if is_float(x.dtype) else not_equal(x, 0)
     flat = (equal(y, 0) & ~large) | (equal(x, 0) & greater(y, 0) & less(y, 1))
     return where(flat, 0, y * _power(where(flat, 1, x), where(flat, 1, y - 1)))
@@ -69,8 +74,14 @@ def _log_or_zero(x, y):
     return log(where(equal(x, 0) & greater_equal(y, 0), 1, x))
 
 
+def _powers(x, y):
+    if xp(x) is not np and not is_float(x.dtype) and not is_float(y.dtype) and bool((y < 0).any()):
+        raise ValueError("Integers to negative integer powers are not allowed.")  # as NumPy says; CuPy makes them 0
+    return np.power(x, y)
+
+
 _power = Primitive(
-    "power", np.power,
+    "power", with_paths("power", _powers, least=4096),
     lambda g, _out, x, y: g * _power_slope(x, y),
     lambda g, out, x, y: g * out * _log_or_zero(x, y),
     broadcasts=True)
@@ -283,7 +294,7 @@ def _sigmoid(x):
     return one / (out + one)
 
 
-@elementwise(_sigmoid, lambda g, out, _x: g * out * (1 - out), method=True)
+@elementwise(with_paths("sigmoid", _sigmoid, least=4096), lambda g, out, _x: g * out * (1 - out), method=True)
 def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x))."""
 
@@ -600,7 +611,7 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
     elif not isinstance(fill_value, Tensor):
         fill_value = assignable(fill_value)
     if isinstance(fill_value, Tensor):
-        return astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype)
+        return copy(astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype))
     try:
         return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)
     except ValueError as error:

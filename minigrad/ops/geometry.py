@@ -59,7 +59,10 @@ def one_axis(of: str, axis: Any, ndim: int) -> int:
 
 def of_a_number(axis: Any, ndim: int) -> bool:
     """Whether this is axis 0 or -1 of a Tensor without axes, which in some of NumPy's functions may be a vector of one."""
-    return ndim == 0 and not np.iterable(axis) and axis in (0, -1)
+    try:
+        return ndim == 0 and not isinstance(axis, bool) and operator.index(axis) in (0, -1)
+    except TypeError:
+        return False
 
 
 def one_of(of: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -112,7 +115,7 @@ def real(of: str, name: str, value: Any, low: float = -math.inf, high: float = m
         number = math.nan
     if not (math.isfinite(number) and low <= number <= high):
         span = (f"between {low:g} and {high:g}" if math.isfinite(low) and math.isfinite(high) else
-                f"of at least {low:g}" if math.isfinite(low) else "that is finite")
+                f"of at least {low:g}{' that is finite' * (number == math.inf)}" if math.isfinite(low) else "that is finite")
         raise ValueError(f"{of}: {name} must be a number {span}, not {value!r}")
     return number
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
+from ..backend.indexing import check_index
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
 from .declare import operation
@@ -50,8 +51,12 @@ _zeros_with = Primitive(
     "zeros_with", _scatter, lambda g, _out, _values, index, shape: _getitem(g, index=index))
 
 
-def _plain(index):
-    """An index without Tensors or lists in it, and safe from later changes of the arrays that it names."""
+def _plain(x, index):
+    """An index of the Tensor x without Tensors or lists in it, and safe from later changes of the arrays that it names.
+
+    Raises:
+        IndexError: as NumPy's; on the GPU indices that are there are not read.
+    """
     def plain(i):
         i = asarray(i)
         if isinstance(i, list):
@@ -63,8 +68,12 @@ def _plain(index):
     if isinstance(index, tuple):
         for i in index:
             _check_index(i)
-        return tuple(plain(i) for i in index)
-    return plain(index)
+        index = tuple(plain(i) for i in index)
+    else:
+        index = plain(index)
+    if type(x._array) is not np.ndarray:
+        check_index(x._array, index)
+    return index
 
 
 def _check_index(i):
@@ -75,7 +84,8 @@ def _check_index(i):
 @operation
 def getitem(x: TensorLike, index: Index) -> Tensor:
     """`x[index]` for any index that NumPy knows: integers, slices, None, ..., integer arrays, masks."""
-    return _getitem(x, index=_plain(index))
+    x = as_tensor(x)
+    return _getitem(x, index=_plain(x, index))
 
 
 Tensor.__getitem__ = getitem
@@ -118,14 +128,16 @@ _index_update = Primitive(
 @operation
 def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
-    x, index = as_tensor(x), _plain(index)
+    x = as_tensor(x)
+    index = _plain(x, index)
     return _index_update(x, _spread("index_update", x, index, values), index=index)
 
 
 @operation
 def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
-    x, index = as_tensor(x), _plain(index)
+    x = as_tensor(x)
+    index = _plain(x, index)
     return x + _zeros_with(_spread("index_add", x, index, values), index=index, shape=x.shape)
 
 
@@ -145,11 +157,20 @@ def _spread(of, x, index, values):
         raise ValueError(f"{of}: values of shape {values.shape} do not broadcast to {shape}, the shape of x[index]") from None
 
 
-def _whole_indices(name, x, indices):
-    """The array of indices that `name` takes elements of the Tensor x by. TypeError if they are no whole numbers."""
-    indices = xp(x._array).asarray(asarray(indices))
+def _whole_indices(name, x, indices, axis=None):
+    """The array of indices that `name` takes elements of the Tensor x by, along an axis that it has or of the flat one.
+
+    Raises:
+        TypeError: they are no whole numbers; IndexError: x is on the GPU, where CuPy takes remainders, and they, on the host, are
+            out of bounds.
+    """
+    indices = indices if is_array(indices := asarray(indices)) else np.asarray(indices)
     if indices.dtype.kind not in "iu" and (indices.size or not is_float(indices.dtype)):  # an empty list is of floats
         raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
+    n = x.size if axis is None or not x.ndim else x.shape[axis]
+    if xp(x._array) is not np is xp(indices) and indices.size and not -n <= indices.min() <= indices.max() < n:
+        raise IndexError(f"{name}: indices from {-n} to {n - 1} wanted, got {indices.min()} to {indices.max()}")
+    indices = xp(x._array).asarray(indices)
     return indices.astype(np.intp) if is_float(indices.dtype) else indices
 
 
@@ -170,13 +191,14 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
             another axis has a length that is neither the one of x nor 1.
     """
     x = as_tensor(x)
-    indices = _whole_indices("take_along_axis", x, indices)
+    axis = axis if axis is None else one_axis("take_along_axis", axis, x.ndim)
+    indices = _whole_indices("take_along_axis", x, indices, axis)
     if axis is None:
         if indices.ndim != 1:
             raise ValueError(f"take_along_axis: with axis None indices of one axis wanted, not of shape {indices.shape}")
         with speaking_as("take_along_axis"):
             return getitem(x.reshape(-1), indices)
-    axis = _axis_of("take_along_axis", x, indices, axis)
+    _check_axes("take_along_axis", x, indices)
     if any(n != m and 1 not in (n, m) for a, (n, m) in enumerate(zip(x.shape, indices.shape)) if a != axis):
         raise IndexError(f"take_along_axis: indices of shape {indices.shape} for shape {x.shape}; but along axis {axis} equal "
                          "lengths are wanted, or 1")
@@ -186,11 +208,17 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
         return getitem(spread, _along(indices, axis, x.ndim))
 
 
-def _axis_of(name, x, indices, axis):
-    """The axis of x, counted from the first, along which `indices` pick."""
+def _check_axes(name, x, indices):
     if indices.ndim != x.ndim:
         raise ValueError(f"{name}: indices of shape {indices.shape} for shape {x.shape}; as many axes are wanted")
-    return one_axis(name, axis, x.ndim)
+
+
+def _places(name, x, indices, axis):
+    """The index tuple of the elements of x that `indices` name along one axis."""
+    axis = one_axis(name, axis, x.ndim)
+    indices = _whole_indices(name, x, indices, axis)
+    _check_axes(name, x, indices)
+    return _along(indices, axis, x.ndim)
 
 
 def _spread_shape(shape, other, axis):
@@ -206,8 +234,7 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
     `take_along_axis`.
     """
     x = as_tensor(x)
-    indices = _whole_indices("scatter_add", x, indices)
-    places = _along(indices, _axis_of("scatter_add", x, indices, axis), x.ndim)
+    places = _places("scatter_add", x, indices, axis)
     with speaking_as("scatter_add"):
         return index_add(x, places, values)
 
@@ -219,8 +246,7 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
     `indices` and `values` have one shape, of as many axes as x. Errors as of `take_along_axis`.
     """
     x = as_tensor(x)
-    indices = _whole_indices("scatter", x, indices)
-    places = _along(indices, _axis_of("scatter", x, indices, axis), x.ndim)
+    places = _places("scatter", x, indices, axis)
     with speaking_as("scatter"):
         return index_update(x, places, values)
 
@@ -250,9 +276,9 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
         TypeError: the indices are no integers (for a mask there is x[mask]); IndexError: one is out of bounds.
     """
     x = as_tensor(x)
-    indices = _whole_indices("take", x, indices)
-    flat = axis is None or of_a_number(axis, x.ndim)
-    before = () if flat else (slice(None),) * one_axis("take", axis, x.ndim)
+    axis = None if axis is None or of_a_number(axis, x.ndim) else one_axis("take", axis, x.ndim)
+    indices, flat = _whole_indices("take", x, indices, axis), axis is None
+    before = () if flat else (slice(None),) * axis
     with speaking_as("take"):
         return getitem(x.reshape(-1) if flat else x, (*before, indices))
 

@@ -10,7 +10,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 from .activation import softplus
 from .declare import operation
-from .elementwise import _as_float, abs, exp, log, maximum, relu, square, where
+from .elementwise import _as_float, abs, clip, exp, log, maximum, relu, square, where
 from .geometry import divisor, one_of, order, real, whole
 from .index import take_along_axis
 from .linalg import norm
@@ -97,7 +97,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: shapes do not fit, or a label is out of range; TypeError: the target holds bools.
+        ValueError: shapes do not fit, or a label is out of range (if labels are on the GPU, its loss is NaN instead); TypeError:
+            the target holds bools.
     """
     logits = _as_float(logits)
     if not logits.ndim:
@@ -111,25 +112,23 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         return _soft_cross_entropy(_classes_last(logits), _classes_last(target), label_smoothing, reduction)
     logits = _classes_last(logits)
     shape, classes = logits.shape[:-1], logits.shape[-1]
-    labels = xp(logits._array).asarray(given)
     if dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: target: labels must be integers, not {labels.dtype}; probabilities floating point")
-    if labels.shape != shape:
+        raise TypeError(f"cross_entropy: target: labels must be integers, not {dtype}; probabilities floating point")
+    if given.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
-                         f"got {labels.shape}")
-    on_host = xp(labels) is np
-    if on_host and labels.size and not 0 <= labels.min() <= labels.max() < classes:  # before large uint64 become negative int64
-        present = labels[labels != ignore_index]
+                         f"got {given.shape}")
+    if xp(given) is np and given.size and not 0 <= given.min() <= given.max() < classes:  # large uint64 would be negative int64
+        present = given[given != ignore_index]
         if present.size and not 0 <= present.min() <= present.max() < classes:
             raise ValueError(f"cross_entropy: labels from 0 to {classes - 1} wanted for logits of {classes} classes, "
                              f"got {present.min()} to {present.max()}")
-    labels = labels.astype(np.int64).reshape(-1)
+    labels = xp(logits._array).asarray(given).astype(np.int64).reshape(-1)
     losses = _fused_cross_entropy(logits if logits.ndim == 2 else logits.reshape(labels.size, classes), Tensor(labels),
                                   smoothing=label_smoothing, ignored=ignore_index)
     if _checked("cross_entropy", reduction) == "none":
         return losses.reshape(shape)
     counted = labels != ignore_index
-    if on_host and labels.size and counted.all():  # on a GPU the question would wait for all that is under way
+    if xp(labels) is np and labels.size and counted.all():  # on a GPU the question would wait for all that is under way
         return _reduced("cross_entropy", losses, reduction)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
@@ -324,17 +323,25 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
     return _reduced("l1_loss", abs(x - target), reduction)
 
 
+def _rounded(d, width):
+    """|d| - width / 2, and d^2 / (2 width) within the width. The limit's slope hides an infinite d from the gradient."""
+    with np.errstate(over="ignore"):  # what overflows lies outside
+        within = clip(d / width, -1, 1)
+    return within * (d - 0.5 * width * within)
+
+
+_fused_rounded_distance = Fused("rounded_distance", _rounded)
+
+
 @operation
 def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
-    if real("huber_loss", "delta", delta, 0) == 0:
-        raise ValueError(f"huber_loss: delta must be positive, not {delta}")
+    delta = real("huber_loss", "delta", delta, 0)
     x, target = _pair("huber_loss", input, target)
-    d = x - target
-    size = abs(d)
-    near = size <= delta  # the square of a distance that is infinite must not reach the gradient
-    losses = where(near, 0.5 * square(where(near, d, 0)), delta * (size - 0.5 * delta))
-    return _reduced("huber_loss", losses, reduction)
+    if delta == 0 or not isinstance(delta, Tensor) and x.dtype.type(delta) == 0:
+        raise ValueError(f"huber_loss: delta must be positive, not {delta}, which is 0 in {x.dtype}")
+    losses = _fused_rounded_distance(x - target, width=delta)
+    return _reduced("huber_loss", losses if type(delta) is float and delta == 1 else delta * losses, reduction)
 
 
 @operation
@@ -344,12 +351,11 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     x, target = _pair("smooth_l1_loss", input, target)
     if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
         return l1_loss(x, target, reduction)
-    below = where(beta > 0, beta, 1) if isinstance(beta, Tensor) else beta
     d = x - target
-    size = abs(d)
-    near = size < beta
-    inside = where(near, d, 0)  # a quotient by a small beta overflows, unless what it divides is smaller
-    return _reduced("smooth_l1_loss", where(near, 0.5 * inside * (inside / below), size - 0.5 * beta), reduction)
+    if not isinstance(beta, Tensor):
+        return _reduced("smooth_l1_loss", _fused_rounded_distance(d, width=beta), reduction)
+    losses = where(beta > 0, _fused_rounded_distance(d, width=where(beta > 0, beta, 1)), abs(d) - 0.5 * beta)
+    return _reduced("smooth_l1_loss", losses, reduction)
 
 
 @operation

@@ -247,7 +247,10 @@ def layer_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = No
 
 @operation
 def rms_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
-    """weight x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+    """weight x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    PyTorch's `eps` is by default that of the dtype, 1.2e-7 of float32.
+    """
     return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, [] if weight is None else [weight], eps)
 
 

@@ -14,7 +14,7 @@ from ..tensor import _read_only, as_tensor, flag, Tensor
 from .declare import NUMPY
 from .elementwise import where
 from .linalg import norm, svdvals
-from .products import cross, diagonal, matmul, tensordot, trace
+from .products import cross, diagonal, matmul, outer, tensordot, trace
 from .reduce import _ones_at, _to_last, cumprod, cumsum
 from .shape import _axes, reshape
 
@@ -58,10 +58,10 @@ def _vector_norm(x, axis=None, keepdims=False, ord=2):
 
 
 LATER = {  # names that only NumPy 2 has, of what stands here under older ones
-    np: {"matrix_transpose": lambda x: x.mT, "vecdot": _vecdot, "cumulative_sum": _accumulated(cumsum),
-         "cumulative_prod": _accumulated(cumprod)},
+    np: {"astype": lambda x, dtype: x.astype(dtype), "matrix_transpose": lambda x: x.mT, "vecdot": _vecdot,
+         "cumulative_sum": _accumulated(cumsum), "cumulative_prod": _accumulated(cumprod)},
     np.linalg: {"matrix_transpose": lambda x: x.mT, "vecdot": _vecdot, "matmul": matmul, "tensordot": tensordot, "cross": cross,
-                "svdvals": svdvals, "diagonal": lambda x, offset=0: diagonal(x, offset, -2, -1),
+                "outer": outer, "svdvals": svdvals, "diagonal": lambda x, offset=0: diagonal(x, offset, -2, -1),
                 "trace": lambda x, offset=0: trace(x, offset, -2, -1), "vector_norm": _vector_norm,
                 "matrix_norm": lambda x, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)}}
 NUMPY.update({getattr(module, name): function for module, functions in LATER.items() for name, function in functions.items()

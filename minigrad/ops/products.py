@@ -47,10 +47,20 @@ def matmul(x: TensorLike, y: TensorLike) -> Tensor:
     x, y = as_tensor(x), as_tensor(y)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: operands need at least one axis, got shapes {x.shape} and {y.shape}; multiply with *")
+    try:
+        return _product(x, y)
+    except ValueError:
+        if x.shape[-1] == y.shape[builtins.max((y.ndim - 2, 0))]:
+            raise
+        raise ValueError(f"matmul: the last axis of {x.shape} must be as long as the {'last but one' if y.ndim > 1 else 'axis'} "
+                         f"of {y.shape}") from None
+
+
+def _product(x, y):
     if y.ndim == 1:
-        return squeeze(matmul(x, expand_dims(y, 1)), -1)
+        return squeeze(_product(x, expand_dims(y, 1)), -1)
     if x.ndim == 1:
-        return squeeze(matmul(expand_dims(x, 0), y), -2)
+        return squeeze(_matmul(expand_dims(x, 0), y), -2)
     if x.ndim > 2 and y.ndim == 2:  # one tall product instead of a batch, whose gradient for y would need a sum
         rows = _reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
         return _reshape(_matmul(rows, y), shape=(*x.shape[:-1], y.shape[-1]))
@@ -210,6 +220,9 @@ def _parse(subscripts, operands):
     """The letters of each operand and of the output, ellipses written out and the output made explicit."""
     left, arrow, out = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
+    for letters in (*inputs, out):
+        if any(c not in string.ascii_letters for c in letters.replace("...", "", 1)):
+            raise ValueError(f"einsum: '{letters}' in '{subscripts}' is no axes: each is a letter, and one ... stands for others")
     if len(inputs) != len(operands):
         raise ValueError(f"einsum: '{subscripts}' names {len(inputs)} operands, but {len(operands)} were given")
     spare = [c for c in string.ascii_letters if c not in subscripts]

@@ -70,11 +70,11 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
         (..., width).
 
     Raises:
-        TypeError: the indices are not integers; IndexError: one is out of range (on the CPU: CuPy does not check); ValueError:
+        TypeError: the indices are not integers; IndexError: one is out of range (on the GPU they are not read); ValueError:
             `padding_idx` is no row's.
     """
     table = as_tensor(table)
-    indices = xp(table._array).asarray(asarray(indices))
+    indices = asarray(as_tensor(indices))
     if indices.dtype.kind not in "iu":
         raise TypeError(f"embedding: indices must be integers, not {indices.dtype}")
     if table.ndim != 2:
@@ -83,7 +83,8 @@ def embedding(indices: TensorLike, table: TensorLike, padding_idx: int | None = 
         raise IndexError(f"embedding: indices from 0 to {len(table) - 1} wanted for a table of {len(table)} rows, "
                          f"got {indices.min()} to {indices.max()}")
     padding_idx = padding_row("embedding", padding_idx, len(table))
-    return _embedding(table, indices=indices.copy(), padding_idx=padding_idx)  # safe from later changes in place
+    indices = xp(table._array).array(indices)  # a copy: safe from later changes in place
+    return _embedding(table, indices=indices, padding_idx=padding_idx)
 
 
 # -- the affine map --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
 from .geometry import of_a_number, one_axis, one_of, real
 from .index import sort, take
-from .shape import _axes, _or_vector, _part, _reshape, _transpose, Axes, concatenate, diff, flip
+from .shape import _axes, _or_vector, _part, _reshape, _transpose, _unshared, Axes, concatenate, diff, flip
 
 
 def _ones_at(shape, axis):
@@ -34,9 +34,9 @@ def _axes_of_all(of, axis, ndim):
     return () if of_a_number(axis, ndim) else _axes(of, axis, ndim)
 
 
-def _reduced(primitive, x, axis, keepdims):
-    x = as_tensor(x)
-    return primitive(x, axis=_axes_of_all(primitive.name, axis, x.ndim), keepdims=flag(primitive.name, "keepdims", keepdims))
+def _reduced(primitive, x, axis, keepdims, name=None):
+    x, name = as_tensor(x), name or primitive.name
+    return primitive(x, axis=_axes_of_all(name, axis, x.ndim), keepdims=flag(name, "keepdims", keepdims))
 
 
 def _selected(name, x, dtype, mask, fill):
@@ -258,14 +258,14 @@ def nanmax(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
         ValueError: there are no elements.
     """
     x = as_tensor(x)
-    return _reduced(_nanmax if is_float(x.dtype) else _max, x, axis, keepdims)
+    return _reduced(_nanmax if is_float(x.dtype) else _max, x, axis, keepdims, "nanmax")
 
 
 @operation(numpy=np.nanmin)
 def nanmin(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The smallest of what is not NaN; of nothing else NaN. Gradients and errors as of `nanmax`."""
     x = as_tensor(x)
-    return _reduced(_nanmin if is_float(x.dtype) else _min, x, axis, keepdims)
+    return _reduced(_nanmin if is_float(x.dtype) else _min, x, axis, keepdims, "nanmin")
 
 
 @operation(method=True)
@@ -360,9 +360,9 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     `where` as of `sum`.
     """
     x, keepdims = _selected("prod", x, dtype, where, 1), flag("prod", "keepdims", keepdims)
-    x = x if dtype is not None else _widened(x)
-    axis, shape = _axes_of_all("prod", axis, x.ndim), x.shape
-    x = _to_last(x, axis)
+    given = x if dtype is not None else _widened(x)
+    axis, shape = _axes_of_all("prod", axis, given.ndim), given.shape
+    x = _to_last(given, axis)
     n = x.shape[-1]
     if n == 0:
         x = sum(x, -1, keepdims=True) + 1
@@ -372,7 +372,8 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
         x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
         n = x.shape[-1]
     out = _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
-    return _kept(out if initial is None else out * _initial("prod", initial, out), dtype if dtype is None else as_dtype(dtype))
+    out = _unshared(out, given) if initial is None else out * _initial("prod", initial, out)
+    return _kept(out, dtype if dtype is None else as_dtype(dtype))
 
 
 @operation(numpy=np.median)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..backend import in_float32, is_float, is_half, xp
+from ..backend import in_float32, is_float, is_half, to_device, xp
 from ..fused import Fused
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
@@ -18,6 +18,8 @@ from .declare import operation
 from .elementwise import _as_float, _quotient, equal, floor, isfinite, where
 from .geometry import constant, one_of, Pair, pair, several, whole
 from .index import getitem, take
+from .products import matmul
+from .shape import _unshared
 
 MODES = "nearest", "bilinear", "bicubic"  # of `interpolate`
 
@@ -95,7 +97,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
             to a `size`, with corners not aligned.
 
     Raises:
-        ValueError: not images, both or neither of size and scale_factor, an unknown mode, `antialias` with other arguments.
+        ValueError: not images, both or neither of size and scale_factor, an unknown mode, `align_corners` or `antialias` with
+            arguments that they are not for.
     """
     one_of("interpolate", "mode", mode, MODES)
     x = as_tensor(x) if mode == "nearest" else _as_float(x)
@@ -105,6 +108,8 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         raise ValueError("interpolate: give one of size and scale_factor")
     align_corners = align_corners is not None and flag("interpolate", "align_corners", align_corners)
     antialias = flag("interpolate", "antialias", antialias)
+    if align_corners and mode == "nearest":
+        raise ValueError("interpolate: align_corners is for modes 'bilinear' and 'bicubic'")
     if antialias and (mode == "nearest" or align_corners or size is None):
         raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
     if size is not None:
@@ -115,11 +120,12 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
         size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
+    y = x
     for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
         if n != length or scale not in (None, 1):
             matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
-            x = _resample(x, matrix=matrix, axis=axis)
-    return x
+            y = _resample(y, matrix=matrix, axis=axis)
+    return _unshared(y, x)
 
 
 def factors(of: str, scale_factor: float | tuple[float, float]) -> tuple[float, float]:
@@ -230,6 +236,58 @@ def pixel_shuffle(x: TensorLike, upscale_factor: int) -> Tensor:
     n, c, height, width = x.shape
     y = x.reshape(n, c // r**2, r, r, height, width).transpose(0, 1, 4, 2, 5, 3)
     return y.reshape(n, c // r**2, r * height, r * width)
+
+
+@operation
+def pixel_unshuffle(x: TensorLike, downscale_factor: int) -> Tensor:
+    """Pixels laid out as channels: (N, C, r H, r W) to (N, C r^2, H, W), r the `downscale_factor`; undoes `pixel_shuffle`.
+
+    Raises:
+        ValueError: height or width do not divide by r, or a factor below 1.
+    """
+    x, r = as_tensor(x), whole("pixel_unshuffle", "downscale_factor", downscale_factor, 1)
+    if x.ndim != 4 or x.shape[2] % r or x.shape[3] % r:
+        raise ValueError(f"pixel_unshuffle: images (N, C, H, W) with H and W divisible by {r} wanted, got shape {x.shape}")
+    n, c, height, width = x.shape
+    y = x.reshape(n, c, height // r, r, width // r, r).transpose(0, 1, 3, 5, 2, 4)
+    return y.reshape(n, c * r**2, height // r, width // r)
+
+
+@operation
+def affine_grid(theta: TensorLike, size: tuple[int, int, int, int], align_corners: bool | None = False) -> Tensor:
+    """The points at which `grid_sample` reads images moved by affine maps, as `torch.nn.functional.affine_grid`.
+
+    The pixel at (u, v) of the result is read at theta (u, v, 1) of the image (Jaderberg et al. 2015, arXiv:1506.02025, eq. 1).
+
+    Args:
+        theta: (N, 2, 3).
+        size: of the result of `grid_sample`, (N, C, H', W').
+        align_corners: as of `grid_sample`.
+
+    Returns:
+        (N, H', W', 2), the points (horizontal, vertical).
+
+    Raises:
+        ValueError: shapes do not fit, or the size is not of four whole numbers.
+    """
+    theta, lengths = _as_float(theta), several(size) or ()
+    if len(lengths) != 4:
+        raise ValueError(f"affine_grid: size must be four whole numbers (N, C, H, W), not {size!r}")
+    n, _, height, width = (whole("affine_grid", "size", length, 0) for length in lengths)
+    if theta.shape != (n, 2, 3):
+        raise ValueError(f"affine_grid: theta ({n}, 2, 3) wanted for size {lengths}, got shape {theta.shape}")
+    align_corners = align_corners is not None and flag("affine_grid", "align_corners", align_corners)
+    v, u = (_centres(length, align_corners) for length in (height, width))
+    points = np.stack([*np.meshgrid(u, v), np.ones((height, width))], -1).reshape(1, -1, 3)
+    points = to_device(points.astype(theta.dtype), theta.device)
+    return matmul(points, theta.swapaxes(1, 2)).reshape(n, height, width, 2)
+
+
+def _centres(size, align_corners):
+    """The coordinates of the centres of `size` pixels, in which -1 and 1 are the ends, or with `align_corners` the outer ones."""
+    if align_corners:
+        return np.linspace(-1, 1, size) if size > 1 else np.zeros(size)
+    return (2 * np.arange(size) + 1) / max(size, 1) - 1
 
 
 @operation

@@ -11,8 +11,9 @@ import numpy as np
 
 from .. import backend
 from ..backend import xp
-from ..primitive import broadcast_to as _broadcast_to, Primitive
+from ..primitive import broadcast_to as _broadcast_to, copy as _copy, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
+from ..versions import owner_of
 from .declare import operation
 from .geometry import of_a_number, one_axis, one_of, whole
 from .index import getitem
@@ -38,6 +39,11 @@ def _axes(of, axis, ndim):
     if len(set(axes)) != len(axes):
         raise ValueError(f"{of}: duplicate axis in {axis}")
     return axes
+
+
+def _unshared(y, x):
+    """`y`, copied if it is in the memory of `x`, from which it was made: what NumPy copies can be changed and leaves x alone."""
+    return _copy(y) if owner_of(y._array) is owner_of(x._array) else y
 
 
 def _or_vector(x, axis):
@@ -131,11 +137,13 @@ def ravel(x: TensorLike) -> Tensor:
 
 @operation(method=True)
 def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
-    """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
+    """The axes from `start_axis` to `end_axis` (inclusive) joined into one. ValueError: the second comes before the first."""
     shape = as_tensor(x).shape
     if not shape:
         return _reshape(x, shape=(1,))
     start, end = _axes("flatten", (start_axis,), len(shape)) + _axes("flatten", (end_axis,), len(shape))
+    if start > end:
+        raise ValueError(f"flatten: axis {start_axis}, where it starts, comes after axis {end_axis} of shape {shape}")
     return _reshape(x, shape=shape[:start] + (math.prod(shape[start:end + 1]),) + shape[end + 1:])
 
 
@@ -303,7 +311,7 @@ def meshgrid(*tensors: TensorLike, indexing: str = "xy", sparse: bool = False) -
     if indexing == "xy" and len(xs) > 1:
         xs = [swapaxes(x, 0, 1) for x in xs]
     shape = np.broadcast_shapes(*[x.shape for x in xs])
-    return tuple(xs if sparse else [broadcast_to(x, shape) for x in xs])
+    return tuple([_unshared(x if sparse else broadcast_to(x, shape), x) for x in xs])
 
 
 @operation(numpy=np.diff)
@@ -387,17 +395,16 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
         whole("pad", "pad_width", width, 0)
     widths = tuple((whole("pad", "pad_width", a, 0), whole("pad", "pad_width", b, 0)) for a, b in widths)
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
-    if not widths:
-        return x
-    if mode == "constant":
+    if mode == "constant" and widths:
         as_tensor(constant_values)  # TypeError of what is no number
         return _pad(x, widths=widths, value=constant_values)
+    y = x
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
         if width != (0, 0):
             if not n:
                 raise ValueError(f"pad: mode {mode!r} has nothing to repeat along axis {axis} of shape {x.shape}")
-            x = getitem(x, (slice(None),) * axis + (np.pad(np.arange(n), width, mode=mode),))
-    return x
+            y = getitem(y, (slice(None),) * axis + (np.pad(np.arange(n), width, mode=mode),))
+    return _unshared(y, x)
 
 
 @operation(method=True, numpy=np.flip)
@@ -457,7 +464,7 @@ def tile(x: TensorLike, reps: Axes) -> Tensor:
     shape = (1,) * (ndim - x.ndim) + x.shape
     paired = reshape(x, [n for length in shape for n in (1, length)])
     spread = broadcast_to(paired, [n for pair in zip(reps, shape) for n in pair])
-    return reshape(spread, [r * n for r, n in zip(reps, shape)])
+    return _unshared(reshape(spread, [r * n for r, n in zip(reps, shape)]), x)
 
 
 Tensor.T = property(transpose, doc="The axes in reverse order.")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..backend import is_half, xp
+from ..backend import is_float, is_half, xp
 from ..versions import check_writable, mark_changed
 from ..tensor import Tensor, wrap
 from .optimizer import gradient_of, instance, number
@@ -22,7 +22,8 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
         the GPU it is a 0-d Tensor there, and the host does not wait for it.
 
     Raises:
-        TypeError: `params` are no Tensors, or `max_norm` is no number; ValueError: it is negative or NaN.
+        TypeError: `params` are no Tensors, a gradient is not of floating point numbers, or `max_norm` is no number;
+            ValueError: that is negative or NaN, or a gradient has not the shape of its parameter.
     """
     if not (isinstance(max_norm, float) and max_norm == math.inf):
         number(max_norm, "clip_grad_norm_: max_norm")
@@ -35,6 +36,8 @@ def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float
     grads = [gradient_of("clip_grad_norm_", i, p) for i, p in enumerate(params) if p.grad is not None]
     for i, g in enumerate(grads):
         check_writable(f"clip_grad_norm_: gradient {i}", g)
+        if not is_float(g.dtype):
+            raise TypeError(f"clip_grad_norm_: gradient {i} is of {g.dtype}, which cannot be scaled; convert it with .astype")
     if not grads:
         return 0.0
     total = sum((g.astype(np.float64) ** 2).sum() for g in grads)

@@ -3,6 +3,7 @@ import functools
 import itertools
 import math
 import numbers
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ class Optimizer:
         self._lr, self._ratios = self.defaults["lr"], []  # the groups' own learning rates in relation to this one
         self._members = []  # of each group: (its place in `params`, the parameter, its state)
         self._counts = []  # of each parameter the number of its steps, where it matters
+        self._seen = []  # of each group its values when they were last checked
         params = _listed(params, f"{self._owner}: params")
         grouped = any(isinstance(p, dict) for p in params)
         for group in params if grouped else [{"params": params}]:
@@ -93,6 +95,7 @@ class Optimizer:
         state = [self.new_state(p._array, group) for p in params]
         self._members.append(list(zip(range(len(self.params), len(known)), params, state)))
         self.param_groups.append(group)
+        self._seen.append(())
         self.params += params
         self.state += state
         self._counts += [0] * len(params)
@@ -153,9 +156,12 @@ class Optimizer:
         """One update of every parameter that has a gradient and is not frozen.
 
         Raises:
-            TypeError: a gradient is no Tensor; ValueError: it has not the shape of its parameter, or this is in read-only
-                memory. Nothing is changed then.
+            TypeError: a gradient is no Tensor, or a group was given a setting that is not of its type; ValueError: a gradient has
+                not the shape of its parameter, or this is in read-only memory, or a setting is unknown or out of its range.
+                Nothing is changed then.
         """
+        for k, group in enumerate(self.param_groups):
+            self._check_settings(k, group)
         moving = [[member for member in members if member[1].grad is not None and member[1]._requires_grad]
                   for members in self._members]
         for i, p, _ in itertools.chain(*moving):
@@ -171,11 +177,24 @@ class Optimizer:
             for equal in by_count.values():
                 self._step(group, equal, execution.per_replay(functools.partial(self._count_of, equal), np.int32))
 
+    def _check_settings(self, k, group):
+        """Checks the settings of group number k where one was assigned since the last step."""
+        if len(group) == len(self._seen[k]) and all(map(operator.is_, group.values(), self._seen[k])):
+            return
+        where, known = f"{self._owner}: param_groups[{k}]", self.defaults.keys() | {"params"}
+        if group.keys() != known:
+            raise ValueError(f"{where} lacks or has unknown settings {sorted(map(str, group.keys() ^ known))}; known are "
+                             f"{sorted(known)}")
+        try:
+            checked = self.checked({name: value for name, value in group.items() if name != "params"}, group["params"])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        group.update(checked)
+        self._seen[k] = [*group.values()]
+
     def _check(self, i, p):
         """An error unless parameter number i can be updated by its gradient."""
-        gradient = gradient_of(self._owner, i, p)
-        if p.shape != gradient.shape:
-            raise ValueError(f"{self._owner}: parameter {i} has shape {p.shape}, its gradient {gradient.shape}")
+        gradient_of(self._owner, i, p)
         check_writable(f"{self._owner}: parameter {i}", p._array)
 
     def _step(self, group, members, t):
@@ -266,9 +285,12 @@ def number(value, name: str, below: float = math.inf, least: float = 0) -> float
 
 
 def gradient_of(owner: str, i: int, parameter: Tensor) -> Any:
-    """The array of the gradient of parameter number i. TypeError: it is no Tensor, which anybody may have assigned."""
+    """The array of the gradient of parameter number i. TypeError: it is no Tensor, as anybody may have assigned; ValueError: it
+    has another shape."""
     if not isinstance(parameter.grad, Tensor):
         raise TypeError(f"{owner}: the gradient of parameter {i} is a Tensor, not {type(parameter.grad).__name__}")
+    if parameter.shape != parameter.grad.shape:
+        raise ValueError(f"{owner}: parameter {i} has shape {parameter.shape}, its gradient {parameter.grad.shape}")
     return parameter.grad._array
 
 
@@ -303,7 +325,7 @@ def matching(owner: str, state: dict, own: dict, scalars: Sequence[str], optiona
         elif tuple(np.shape(value)) != own[name].shape:
             raise ValueError(f"{owner}: '{name}' has shape {np.shape(value)}, not {own[name].shape}")
         else:
-            found[name] = fitting(f"{owner}: '{name}'", value, own[name])
+            found[name] = fitting(f"{owner}: '{name}'", value._array if isinstance(value, Tensor) else value, own[name])
     return found
 
 
@@ -334,10 +356,10 @@ def _described(value):
     if isinstance(value, Tensor):
         return f"a Tensor of shape {value.shape}"
     if isinstance(value, Mapping):
-        return f"{type(value).__name__} with {_some([str(key) for key in value])}"
+        return f"{type(value).__name__} with {_some(list(value))}"
     shown = repr(value)
     return type(value).__name__ + (f" {shown:.60}" if "\n" not in shown else "")
 
 
 def _some(names, most=4):
-    return f"[{', '.join(names[:most])}{f', ... ({len(names)} in all)' if len(names) > most else ''}]"
+    return f"[{', '.join(map(str, names[:most]))}{f', ... ({len(names)} in all)' if len(names) > most else ''}]"

@@ -32,10 +32,21 @@ class SGD(Optimizer):
         return super().new_state(p, group) if group["momentum"] else {"velocity": None}
 
     def _step(self, group, members, t):
-        for _, p, state in members if group["momentum"] else ():
-            if state["velocity"] is None:  # the group was given its momentum later
-                state.update(self.new_state(p._array, group))
+        self._begin(group, members)
         super()._step(group, members, t)
+
+    def _begin(self, group, members):
+        """Makes the velocities that are not there yet, as the group was given its momentum later."""
+        for _, p, state in members if group["momentum"] else ():
+            if state["velocity"] is None:
+                state.update(self.new_state(p._array, group))
+
+    def _named_state(self):
+        unused = set()
+        for group, members in zip(self.param_groups, self._members):
+            self._begin(group, members)
+            unused |= {f"velocity.{i}" for i, _, _ in members if not group["momentum"]}
+        return {name: array for name, array in super()._named_state().items() if name not in unused}
 
     def settings(self, group, lr, t):
         return lr, group["momentum"], group["weight_decay"], group["nesterov"]

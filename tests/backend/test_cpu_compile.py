@@ -104,6 +104,25 @@ def test_a_compiler_may_be_several_words_or_a_path_with_spaces(tmp_path, brief_s
         (tmp_path / "called").unlink()
 
 
+@pytest.mark.parametrize("after, serves", [("", True), ("\nexit 1", False)])
+def test_what_a_compiler_says_may_be_bytes_of_any_kind(tmp_path, brief_sources, after, serves):
+    compiler = tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\nprintf "\\377 warning\\n" >&2\n{shutil.which("cc") or shutil.which("gcc")} "$@"{after}\n')
+    compiler.chmod(0o755)
+    done = run(brief_sources + ASK, MINIGRAD_CACHE=str(tmp_path / "cache"), CC=str(compiler))
+    assert done.stdout == f"{serves}\n" and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+def test_kernels_are_compiled_though_nobody_listens(tmp_path, brief_sources):
+    script = tmp_path / "ask.py"
+    script.write_text(brief_sources + ASK)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=full, text=True,
+                              env={**os.environ, "MINIGRAD_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.stdout == "True\n"
+
+
 def test_an_option_that_the_compiler_does_not_know_is_left_out(tmp_path, brief_sources):
     code = brief_sources + "native.CHOICES = [('-mno-such-option',), ()]; " + ASK
     assert run(code, MINIGRAD_CACHE=str(tmp_path)).stdout == "True\n"

@@ -47,7 +47,8 @@ def normal(*shape, seed=0):
 
 
 SHAPES = st.one_of(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.just([300, 1000]))
-ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1)}
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {},
+               "rounded_distance": dict(width=0.7)}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -66,7 +67,29 @@ def test_activations_of_special_numbers(name):
     agree(lambda x: activation.activation(name, x, **ACTIVATIONS[name]), x, atol=1e-6)
     agree(lambda x: activation.activation_backward(name, np.ones_like(x), x, **ACTIVATIONS[name]), x, atol=1e-6)
     y = activation.activation(name, np.array([np.inf], np.float32), **ACTIVATIONS[name])
-    assert y[0] == np.inf
+    assert y[0] == (1 if name == "softsign" else np.inf)
+
+
+def test_the_logistic_function():
+    x = np.resize(np.concatenate([np.linspace(-86, 90, 3000), SPECIAL]), 9000).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(mg.sigmoid(mg.Tensor(x)).numpy(), expected, rtol=3e-6, atol=2e-38)
+
+
+@pytest.mark.parametrize("exponent", [twice / 2 for twice in sorted(elementwise.HALVES)])
+def test_powers_are_those_of_double_precision_rounded_once(exponent):
+    x = np.concatenate([normal(9000) * 10.0 ** np.random.default_rng(2).integers(-30, 30, 9000), SPECIAL, [0.0, -0.0, np.inf, -np.inf]])
+    x, exponents = x.astype(np.float32), np.array(exponent, np.float32)
+    assert elementwise.is_half_power(x, exponents) or not native.kernel("half_powers")
+    with np.errstate(all="ignore"):
+        expected = np.array([np.float32(np.power(np.float64(v), np.full(1, exponent))[0]) for v in x])
+        if native.kernel("half_powers"):
+            np.testing.assert_array_equal(elementwise.half_powers(x, exponents), expected)
+        found = mg.power(mg.Tensor(x), exponent).numpy()
+    np.testing.assert_allclose(found, expected, rtol=3e-7)
+    same = ~np.isnan(expected)
+    assert (np.signbit(found) == np.signbit(expected))[same].all() and found.dtype == np.float32
 
 
 @pytest.mark.parametrize("n", [5, 1 << 20])
@@ -78,7 +101,10 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
             assert (a[n:] == 0.5).all() and (a[:n] != 0.5).all(), name
 
     x, keep = np.full(n + 3, 0.75, np.float32), np.ones(n + 3, np.uint8)
-    for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ())):
+    whole(1, "half_powers", x, settings=(3,))
+    whole(1, "logistic", x)
+    for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ()), ("softplus", ()),
+                        ("softsign", ()), ("rounded_distance", (0.4,))):
         whole(1, name, x, settings=extra)
         whole(1, f"{name}_backward", x, x, settings=extra)
     whole(1, "dropout", x, keep, settings=(2.0,))

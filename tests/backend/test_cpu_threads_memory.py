@@ -257,6 +257,32 @@ def test_free_list_keeps_to_its_limit(monkeypatch):
     assert memory.cached_bytes() <= 3 << 20
 
 
+def test_memory_that_is_short_is_taken_from_the_free_list(monkeypatch):
+    memory.empty_cache()
+    block = memory._Block
+
+    def short(size):
+        if size > 2 << 20 and memory.cached_bytes():
+            raise MemoryError
+        return block(size)
+
+    monkeypatch.setattr(memory, "_Block", short)
+    memory.empty(1 << 20, np.uint8)  # goes to the list at once
+    assert memory.cached_bytes() == 1 << 20
+    assert (large := memory.empty(3 << 20, np.uint8)).size == 3 << 20 and memory.cached_bytes() == 0
+    monkeypatch.setattr(memory, "_Block", lambda size: (_ for _ in ()).throw(MemoryError("none")))
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: pytest.fail(str(error)))
+    with pytest.raises(MemoryError, match="none"):
+        memory.empty(5 << 20, np.uint8)
+
+
+def test_the_free_list_is_limited_by_the_container(monkeypatch):
+    for text, limit in (("400\n", 100), ("max\n", None)):
+        monkeypatch.setattr(memory, "_limit", None)
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda path: text)
+        assert memory.cache_limit() == limit or limit is None and memory.cache_limit() > 1 << 20
+
+
 def test_live_arrays_of_many_threads_never_share_memory():
     memory.empty_cache()
     errors = []

@@ -117,6 +117,50 @@ def test_shifts_and_flips_are_fair_and_lose_nothing_else():
     assert noisy.dtype == np.float32 and noisy.std() == pytest.approx(0.15, rel=0.03) and abs(noisy.mean()) < 0.01
 
 
+DRAWN = {"random_affine": data.random_affine, "weak": data.weak, "random_flip": augment.random_flip, "cutout": augment.cutout,
+         "translate": lambda x, rng: augment.translate(x, rng, 1),
+         "gaussian_noise": lambda x, rng: augment.gaussian_noise(x, rng, 0.1),
+         "make_views": lambda x, rng: data.make_views(x, rng, [augment.random_flip]),
+         "random_boxes": lambda x, rng: data.views.random_boxes(len(x), *x.shape[2:], rng),
+         "caption": lambda x, rng: data.captioned(x, [0] * len(x), ["a"], ["{}"]).caption(0, rng)}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0)])
+def test_a_seed_is_no_generator(name, rng):
+    DRAWN[name](np.zeros((2, 1, 8, 8), np.float32), np.random.default_rng(0))
+    if (name, rng) != ("caption", None):  # the first caption
+        with pytest.raises(TypeError, match=f"{name}: rng must be a np.random.Generator, not "):
+            DRAWN[name](np.zeros((2, 1, 8, 8), np.float32), rng)
+
+
+@pytest.mark.parametrize("name", ["random_affine", "weak", "random_flip", "cutout", "translate"])
+def test_one_image_is_no_batch(name):
+    x = np.zeros((8,) if name == "random_affine" else (3, 8, 8), np.float32)
+    with pytest.raises(ValueError, match=rf"{name}: images .* wanted, not of shape \({x.shape[0]}"):
+        DRAWN[name](x, np.random.default_rng(0))
+
+
+SETTINGS = {"random_affine": ("rotation", "scale", "shear", "shift"), "random_flip": ("p",), "cutout": ("size", "fill"),
+            "translate": ("pixels", "fill"), "gaussian_noise": ("std",)}
+
+
+@pytest.mark.parametrize("name, setting", [(name, setting) for name in SETTINGS for setting in SETTINGS[name]])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, "1", None, -1])
+def test_settings_out_of_range_are_named(name, setting, wrong):
+    function, needed = getattr(augment, name), {"translate": dict(pixels=1), "gaussian_noise": dict(std=0.1)}.get(name, {})
+    if (setting, wrong) != ("fill", -1):
+        with pytest.raises(ValueError, match=f"{name}: {setting} must be "):
+            function(np.zeros((2, 1, 8, 8), np.float32), np.random.default_rng(0), **{**needed, setting: wrong})
+
+
+@pytest.mark.parametrize("settings, said", [(dict(operations=["roll"]), "operations is .* not 'roll'"), (dict(count=-1), "count"),
+                                            (dict(cutout=np.nan), "cutout"), (dict(fill=None), "fill")])
+def test_settings_of_randaugment_are_checked(settings, said):
+    with pytest.raises(ValueError, match=f"RandAugment: .*{said}"):
+        data.RandAugment(**settings)
+
+
 def test_cutout_covers_half_the_width_at_most():
     x = augment.cutout(np.ones((2000, 3, 32, 32), np.float32), np.random.default_rng(0), 0.5, 0.25)
     covered = (x == 0.25)[:, 0].sum((1, 2))

@@ -114,10 +114,43 @@ X, Y = np.arange(10.0).reshape(10, 1), np.arange(10)
     (lambda: data.SemiSupervisedLoader(X, Y, X, 2, -1), "ratio must be a whole number, 0 or more"),
     (lambda: data.balanced_subset([], 0), r"one label or more wanted, \(N,\), got shape \(0,\)"),
     (lambda: data.balanced_subset(np.zeros((3, 2), int), 2), r"one label or more wanted, \(N,\), got shape \(3, 2\)"),
-    (lambda: data.balanced_subset(Y % 2, 5.5), "balanced_subset: count must be a whole number")])
+    (lambda: data.balanced_subset(Y % 2, 5.5), "balanced_subset: count must be a whole number"),
+    (lambda: data.balanced_subset([0, 1, -1], 3), "labels must be 0 or more, not -1"),
+    (lambda: data.balanced_subset([0, 0, 0, 1], 4, names=["a"]), "2 labels of class 1 wanted"),
+    (lambda: data.SemiSupervisedLoader(None, Y, X), "images must be an array"),
+    (lambda: data.SemiSupervisedLoader(X, None, X), "labels must be an array"),
+    (lambda: data.SemiSupervisedLoader(X, Y, None), "unlabelled must be an array"),
+    (lambda: data.SemiSupervisedLoader(X, Y, X[:, 0]), r"labelled ones of \(1,\) and others of \(\)"),
+    (lambda: data.EpisodeSampler(None, 2, 1, 1), "images must be an array .* not None"),
+    (lambda: data.EpisodeSampler(Y, 2, 1, 1), r"images must be an array .* not of shape \(10,\)"),
+    (lambda: data.EpisodeSampler([X, X[:, 0]], 2, 1, 1), r"images of one shape wanted, not \(\), \(1,\)"),
+    (lambda: data.coloured_digits(X, Y), r"images \(N, H, W\) wanted"),
+    (lambda: data.coloured_digits(np.zeros((2, 4, 4)), [1, 10]), "labels must be from 0 to 9, not from 1 to 10"),
+    (lambda: data.captioned(X, -Y, "abc", ["{}"]), "labels must be from 0 to 2, not from -9 to 0"),
+    (lambda: data.captioned(X, Y[:9], "abc", ["{}"]), "one for each of 10 images"),
+    (lambda: data.with_rotations(data.Characters(X, ["a"])), "with_rotations: images"),
+    (lambda: data.load_glyphs(drawings=0), "drawings must be a whole number, 1 or more")])
 def test_draws_from_nothing_and_of_no_number_are_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+SEEDED = {"episodes": lambda seed: data.EpisodeSampler(np.zeros((5, 2, 1)), 2, 1, 1, seed),
+          "balanced_subset": lambda seed: data.balanced_subset(Y % 2, 4, seed),
+          "batches": lambda seed: data.SemiSupervisedLoader(X, Y, X, seed=seed),
+          "batches of one set": lambda seed: data.labels.Shuffled(5, seed),
+          "coloured_digits": lambda seed: data.coloured_digits(np.zeros((2, 4, 4)), [0, 1], seed),
+          "glyphs": lambda seed: data.load_glyphs(seed=seed),
+          "made_up_reviews": lambda seed: data.labelled_texts.made_up_reviews(3, seed)}
+
+
+@pytest.mark.parametrize("name", SEEDED)
+@pytest.mark.parametrize("wrong", ["a", -1, 1.5, None, [], object()])
+def test_seeds_are_whole_numbers(name, wrong):
+    with pytest.raises(ValueError, match=f"{name.split()[0]}: seed must be a whole number, 0 or more, not "):
+        SEEDED[name](wrong)
+    if name != "glyphs":
+        SEEDED[name](np.int64(3)), SEEDED[name](3.0)
 
 
 def test_batches_of_lists_and_without_unlabelled_images():
@@ -125,6 +158,20 @@ def test_batches_of_lists_and_without_unlabelled_images():
     assert batch.x.shape == (4, 1) and (batch.x[:, 0] == batch.y).all() and len(batch.u) == len(batch.index) == 0
     episode = data.EpisodeSampler([[1.0, 2.0], [3.0, 4.0]], 2.0, 1, 1).sample()
     assert sorted([*episode.support, *episode.query]) == [1, 2, 3, 4]
+
+
+MAPS = np.tile(np.eye(2, 3), (3, 1, 1))
+
+
+@pytest.mark.parametrize("images, matrices, shape, said", [
+    (np.zeros((4, 4)), MAPS, None, r"images \(N, H, W\) wanted, not of shape \(4, 4\)"),
+    (np.zeros((3, 4, 4)), np.tile(np.eye(3), (3, 1, 1)), None, r"matrices \(N, 2, 3\), .* not of shape \(3, 3, 3\)"),
+    (np.zeros((3, 4, 4)), MAPS[:1], None, r"matrices .* one for each of 3 images, wanted, not of shape \(1, 2, 3\)"),
+    (np.zeros((3, 4, 4)), MAPS * np.nan, None, "matrices must be finite"), (np.zeros((3, 4, 4)), MAPS, (4, 0), "shape must be"),
+    (np.zeros((3, 4, 4)), MAPS, "4", "shape must be")])
+def test_what_is_no_affine_map_is_refused(images, matrices, shape, said):
+    with pytest.raises(ValueError, match=f"affine: {said}"):
+        data.affine(images, matrices, shape)
 
 
 def test_affine_maps():

@@ -62,7 +62,7 @@ def two(low=-3, high=3, second=None):
 group("add subtract multiply maximum minimum fmax fmin logaddexp arctan2 hypot equal not_equal less less_equal"
       " greater greater_equal logical_and logical_or logical_xor", two())
 group("divide power", two(0.3, 2.5))
-group("remainder floor_divide", two(0.1, 5.7, (1.5, 2.5)))
+group("remainder floor_divide", two(-5.7, 5.7, (1.5, 2.5)))
 group("bitwise_and bitwise_or bitwise_xor", lambda d: c(x := d.x(kind="whole", dtype="int64"),
     d.x(d.partner(x.shape), kind="whole", dtype="int64")))
 group("where", lambda d: c(d.mask(s := d.shape()), d.x(d.partner(s)), d.x(d.partner(s))))
@@ -303,6 +303,8 @@ def seen_by_windows(d):
 group("unfold", seen_by_windows)
 group("fold", lambda d: c(d.x((d.int(0, 2), 4, 12)), *d.pick(((5, 4), 2), ((8, 7), 2, 1, 0, 2), ((4, 5), (2, 1), 1, (0, 1), (1, 2)))))
 group("pixel_shuffle", lambda d: c(d.x((d.int(0, 2), d.pick(4, 8), *d.shape(2, 2)), dtype=d.near()), d.pick(1, 2)))
+group("pixel_unshuffle", lambda d: c(d.x((*d.shape(2, 2), d.pick(2, 4), d.pick(2, 6)), dtype=d.near()), d.pick(1, 2)))
+group("affine_grid", lambda d: c(d.x((n := d.int(0, 2), 2, 3)), (n, d.int(1, 3), d.int(0, 4), d.int(0, 4)), align_corners=d.flag()))
 group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
     {"scale_factor": d.pick(2, 1.5, 3.0)}),
                                  **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
@@ -522,7 +524,7 @@ CHOICES = {
     "RMSNorm": layer(of((2, 3, 4)), 4, eps=[0.1], elementwise_affine=[False]),
     "GroupNorm": layer(IMAGES, 2, 4, eps=[0.1], affine=[False]),
     "InstanceNorm1d": layer(of((3, 4, 5)), 4, eps=[0.1], affine=[True]),
-    "InstanceNorm2d": layer(IMAGES, 4, eps=[0.1], affine=[True]), "PixelShuffle": layer(IMAGES, 2),
+    "InstanceNorm2d": layer(IMAGES, 4, eps=[0.1], affine=[True]), "PixelShuffle": layer(IMAGES, 2), "PixelUnshuffle": layer(of((2, 3, 4, 6), (0, 1, 2, 2)), 2),
     "GRU LSTM RNN": layer(of((3, 2, 4), (1, 1, 4), (3, 4)), 4, 3, num_layers=[1, 2], bias=[False], batch_first=[True],
                       bidirectional=[True]),
     "GRUCell LSTMCell RNNCell": layer(of((2, 4), (4,)), 4, 3, bias=[False]),

@@ -29,7 +29,7 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
     **dict.fromkeys([f"{part}.{name}" for part in ("mg", "F") for name in
                      "conv1d conv2d conv_transpose1d conv_transpose2d".split()], (0, 1)),
     **dict.fromkeys([f"mg.{name}" for name in
-                     f"{SOLVERS} conv2d_relu pixel_shuffle unfold fold max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d"
+                     f"{SOLVERS} conv2d_relu pixel_shuffle pixel_unshuffle unfold fold max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d"
                      " adaptive_avg_pool2d"
                      " adaptive_max_pool1d adaptive_max_pool2d interpolate linear layer_norm rms_norm group_norm"
                      " packed_attention"
@@ -43,7 +43,7 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
                      " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
                      " AdaptiveMaxPool1d AdaptiveAvgPool2d AdaptiveMaxPool2d Upsample LayerNorm RMSNorm GroupNorm GRUCell"
-                     " InstanceNorm1d InstanceNorm2d PixelShuffle Unfold Fold LSTMCell RNNCell"
+                     " InstanceNorm1d InstanceNorm2d PixelShuffle PixelUnshuffle Unfold Fold LSTMCell RNNCell"
                      " Attention Mlp TransformerBlock TransformerEncoderLayer TransformerEncoder WeightNorm Sequential".split()], (0, 1)),
     **dict.fromkeys(["nn.GRU", "nn.LSTM", "nn.RNN"], (1, 1)), "nn.MultiheadAttention": (0, 3)}
 STACKS = {  # whose samples are matrices

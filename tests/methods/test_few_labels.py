@@ -1,5 +1,6 @@
 """Few labels: each part against plain NumPy, what folders may hold, and labels that are never lost."""
 import contextlib
+import dataclasses
 import html
 import math
 import os
@@ -182,6 +183,23 @@ def test_a_family_that_is_stopped_after_the_first_part_does_not_win(tmp_path, mo
     assert not found.better(y) and ours.winner([found]) is probe
 
 
+def test_a_family_that_is_better_by_chance_does_not_win():
+    y, rng = np.arange(90) % 3, np.random.default_rng(0)
+    one, other, right = (probes.Estimate("", "", rng.normal(size=(90, 3)) + by * np.eye(3)[y], 0.0) for by in (1, 1, 4))
+    d = one.losses(y) - other.losses(y)
+    assert 0 < abs(d.mean()) < d.std(ddof=1) / math.sqrt(90)
+    assert not trials.Trial(one, other).better(y) and not trials.Trial(other, one).better(y)
+    assert trials.Trial(right, one).better(y) and not trials.Trial(one, right).better(y)
+
+
+def test_scores_of_a_model_have_the_scale_that_those_of_left_out_labels_were_divided_by():
+    y, rng = np.arange(30) % 3, np.random.default_rng(0)
+    scores = rng.normal(size=(30, 3)) + np.eye(3)[y]
+    found = probes.Estimate("", "", scores, 0.0, scale=3.0)
+    np.testing.assert_allclose(uncertainty.softmax(3 * scores / found.model_temperature(y)), found.probabilities(y))
+    assert found.model_temperature(y) == 3 * uncertainty.temperature(scores, y)
+
+
 def test_accuracy_is_weighted_by_the_classes_shares():
     scores = np.array([[1, 0], [1, 0], [1, 0], [1, 0.0]])
     estimate = probes.Estimate("a", "b", scores, 0.0, 0.0)
@@ -235,7 +253,7 @@ def test_conformal_sets_hold_the_right_class_nine_times_of_ten(n):
 
 def test_tip_adapter_by_its_equation_and_as_a_network():
     x, y = clouds(0, spread=2)
-    found = tip_adapter.cache(x, y, 3)
+    found = dataclasses.replace(tip_adapter.cache(x, y, 3), alpha=3.0)  # whatever was chosen: votes count
     queries, _ = clouds(1, spread=2)
     unit = lambda a: a / np.linalg.norm(a, axis=-1, keepdims=True)  # noqa: E731
     f, q = unit(x - x.mean(0)), unit(queries - x.mean(0))
@@ -258,6 +276,27 @@ def test_tip_adapter_by_its_equation_and_as_a_network():
     net = tip_adapter.TipAdapter(Same(), 3, len(y))
     net.fill(found, 2.0)
     np.testing.assert_allclose(net(mg.Tensor(queries)).numpy(), wanted / 2, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", (1.5, 2.5, 4))
+def test_tip_adapter_is_chosen_by_labels_that_are_left_out_of_all_it_is_made_of(spread):
+    """Of prototypes and of votes; the example that is alone in its class has no say."""
+    x, y = clouds(0, spread=spread)
+    x, y = x[keep := (y < 2) | (np.cumsum(y == 2) == 1)], y[keep]
+    f = linear.unit(x - x.mean(0))
+
+    def loss(t, alpha, beta):
+        losses = []
+        for i in np.flatnonzero(y < 2):
+            others = np.delete(np.arange(len(y)), i)
+            logits = [t * f[i] @ linear.unit(f[mine := others[y[others] == c]].sum(0, keepdims=True))[0]
+                      + alpha * sum(math.exp(-beta * (1 - f[i] @ f[j])) for j in mine) for c in range(3)]
+            losses.append(np.logaddexp.reduce(logits) - logits[y[i]])
+        return np.mean(losses)
+
+    found = tip_adapter.cache(x, y, 3)
+    every = [(t, alpha, beta) for t in linear.FACTORS[::2] for alpha in tip_adapter.ALPHAS for beta in tip_adapter.BETAS]
+    assert loss(found.t, found.alpha, found.beta) == pytest.approx(min(loss(*each) for each in every), rel=1e-9)
 
 
 def test_each_probe_of_classes_with_one_label():
@@ -288,6 +327,28 @@ def test_soft_prototypes_by_their_equations():
     np.testing.assert_allclose(scores, (u - mean) @ np.stack(p).T, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_each_label_is_left_out_of_its_soft_prototype(seed):
+    """Out of the sum over labelled ones, whose shares of the unlabelled ones stay."""
+    x, y = clouds(seed, each=3, spread=3)
+    u, _ = clouds(seed + 10, each=30, spread=3)
+    mean = np.concatenate([x, u]).mean(0, dtype=float)
+    h, v = linear.unit(x - mean), linear.unit(u - mean)
+    sums = np.stack([h[y == c].sum(0) for c in range(3)])
+    p = sums / 3
+    for _ in range(3):
+        z = 0.2 * uncertainty.softmax(10 * v @ linear.unit(p).T)
+        p = (sums + z.T @ v) / (3 + z.sum(0)[:, None])
+    scores = np.zeros((9, 3))
+    for i in range(9):
+        without = np.stack([h[(y == c) & (np.arange(9) != i)].sum(0) for c in range(3)]) + z.T @ v
+        scores[i] = linear.unit(without) @ h[i]
+    found = soft_prototypes.soft_prototypes(x, y, 3, u)
+    assert found.left_out == np.mean(scores.argmax(1) == y)
+    sharp = linear.sharpness(scores, y) / np.linalg.norm(x - mean, axis=1).mean()
+    np.testing.assert_allclose(found.weight, sharp * linear.unit(p), rtol=1e-4, atol=1e-6)
+
+
 # -- which pictures to label next --------------------------------------------------------------------------------------
 
 def test_typicality_by_a_loop():
@@ -306,6 +367,13 @@ def test_suggestions_cover_what_no_label_covers_first():
     found = suggest.typiclust(x, labelled, 5)
     assert len(set(found)) == 5 and 5 not in kind[found[:3]]
     assert sorted(suggest.typiclust(x[:4], labelled, 20)) == [0, 1, 2, 3]
+
+
+def test_the_first_suggestion_is_of_the_largest_cluster():
+    rng = np.random.default_rng(0)
+    kind = rng.permutation(np.repeat(np.arange(3), [10, 30, 20]))
+    x = 30 * np.eye(3)[kind] + rng.normal(size=(60, 3))
+    assert kind[suggest.typiclust(x, x[:0], 3)].tolist() == [1, 2, 0]
 
 
 def test_outliers_are_suggested_last():
@@ -531,7 +599,7 @@ def test_a_log_that_a_person_wrote_in_a_form_of_his_own(tmp_path, form):
 
 
 @pytest.mark.parametrize("line, why", [
-    (b"2026,unlabelled/0.png", "line 2 (it has 2 cells, not 4)"), (b"2026,unlabelled/0.png,gr\xf6n,", "line 2 (it is not UTF-8)"),
+    (b"2026,unlabelled/0.png", "line 2 (it has 2 cells, not 4)"), (b"2026,unlabelled/0.png,gr\xf6n,", "line 2 (it is no UTF-8)"),
     (b"2026,unlabelled/0.png,a/b,", "unlabelled/0.png as a/b (it can be no class)"), (b"2026,missing.png,red,", "missing.png (it is not here)"),
     (b"2026,unlabelled/0.png,test,", "it can be no class"), (b"2026,unlabelled/0.png,red,,", "line 2 (it has 5 cells, not 4)"), ("2026\tunlabelled/0.png\tred\t".encode(), "line 2 (it has 1 cell, not 4)")])
 def test_labels_that_cannot_be_used_are_said(tmp_path, line, why):
@@ -557,11 +625,33 @@ def test_labels_of_files_with_odd_names_are_read_as_they_were_given(tmp_path, na
     assert label_log.read(again.log)[0][-1] == (" x.png ", "red", "")
 
 
+@pytest.mark.parametrize("content, why", [
+    (b"filename,label\nunlabelled/0.png,red\n", "must name columns file and class"),
+    (b"unlabelled/0.png,red\n", "must name columns file and class"), (b"datei;klasse\nunlabelled/0.png;red", "must name columns"),
+    (b"file,class\runlabelled/0.png,red\r", "it is no line of a CSV file"),
+    ("file,class\nunlabelled/0.png,red\n".encode("utf-16"), "it is no UTF-8")])
+def test_a_log_whose_first_line_names_no_columns_says_so(tmp_path, content, why):
+    path = make_folder(tmp_path / "photos", 2, 3)
+    (path / label_log.NAME).write_bytes(content)
+    (said,) = [note for note in look.look(path, tmp_path / "out").notes if "cannot be used" in note]
+    assert why in said and "not 4" not in said
+
+
+def test_labelled_files_that_are_read_first_are_drawn_at_random(tmp_path):
+    folder = look.look(make_folder(tmp_path / "photos", 20, 0), tmp_path / "out")
+    order = session.spread(folder, folder.labelled, 0)
+    assert sorted(order) == sorted(folder.labelled) and (order == session.spread(folder, folder.labelled, 0)).all()
+    assert (np.bincount(folder.labels[order[:10]]) == 5).all()
+    for k in range(2):
+        members = order[folder.labels[order] == k]
+        assert (members != np.sort(members)).any()
+
+
 def test_which_of_two_columns_called_class_is_meant_is_not_guessed(tmp_path):
     path = make_folder(tmp_path / "photos", 2, 3)
     (path / label_log.NAME).write_text("file,class,class\nunlabelled/0.png,red,blue\n")
     folder = look.look(path, tmp_path / "out")
-    assert (folder.labels[folder.unlabelled] == -1).sum() == 3 and "line 2 (it has 3 cells, not 4)" in " ".join(folder.notes)
+    assert (folder.labels[folder.unlabelled] == -1).sum() == 3 and "line 2 (the first line must name columns file and class)" in " ".join(folder.notes)
 
 
 def test_a_label_stays_with_its_picture_whatever_names_look_like_it(tmp_path):
@@ -773,6 +863,17 @@ def test_columns_of_a_table_that_are_not_named(tmp_path):
         assert len(folder.labelled) == labelled and [note] * bool(note) == [line[:9] for line in folder.notes], content
 
 
+def test_unlabelled_copies_of_pictures_to_test_on_are_left_out(tmp_path):
+    path = make_folder(tmp_path / "own" / "train").parent
+    make_folder(path / "test", unlabelled=0, first=4)
+    (path / "train" / "unlabelled" / "copy.png").write_bytes((path / "test" / "red" / "4.png").read_bytes())
+    folder, found = read(path)
+    assert len(folder.unlabelled) == 9
+    answer.answer(folder, found, 3, 0)
+    assert len(folder.unlabelled) == 8 and len(folder.test) == 8
+    assert folder.unusable == {"train/unlabelled/copy.png": "a copy of test/red/4.png, which is to test on"}
+
+
 def test_of_many_copies_in_other_classes_the_first_are_said(tmp_path):
     table = tmp_path / "own.csv"
     table.write_text("text,label\n" + "".join(f"text {i},{kind}\n" for kind in "ab" for i in range(30)))
@@ -872,6 +973,10 @@ def test_a_class_name_is_one_folder_of_the_folder(name):
     except ValueError:
         return
     assert len(pathlib.PurePosixPath("own", kind).parts) == 2 and kind not in (".", "..") and "\\" not in kind
+
+
+def test_a_class_name_is_one_whether_its_letters_are_composed_or_not():
+    assert label_log.class_name("u\u0308ber") == label_log.class_name(" \u00fcber") == "\u00fcber"
 
 
 def test_empty_folders_are_classes_to_click(tmp_path):

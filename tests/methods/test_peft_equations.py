@@ -173,6 +173,18 @@ def test_prompts_stand_behind_the_first_token(kind):
     np.testing.assert_allclose(found, np.concatenate([y[:, :1], y[:, 4:]], 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [MASK[:, :-1], MASK[:2], MASK[0], np.ones((3, 1), bool), True])
+def test_with_prompts_a_mask_of_another_shape_is_refused_as_without(mask):
+    net = bert().eval()
+    with pytest.raises(ValueError) as plain:
+        net.features(IDS, mask)
+    peft.apply(net, "prompt", length=3)
+    with pytest.raises(ValueError) as prompted:
+        net.features(IDS, mask)
+    assert str(prompted.value) == str(plain.value) and "attention_mask of shape" in str(plain.value)
+    np.testing.assert_array_equal(net.features(IDS, MASK.tolist()).numpy(), net.features(IDS, MASK).numpy())
+
+
 def test_prompts_begin_as_words():
     net = bert().eval()
     adaptation = peft.apply(net, "prompt", length=5, start="classes", words=[7, 9])

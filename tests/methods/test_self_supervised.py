@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from checks import interrupted
 
 import minigrad as mg
 from examples import (
@@ -544,44 +545,14 @@ def tiny(name, out, **changes):
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, name):
     found = self_supervised.main(tiny(name, tmp_path / "whole"))
     assert found.keys() == {"knn", "probe"} and 0 <= found["knn"] <= 1
-    self_supervised.main(tiny(name, tmp_path / "halves", steps=4, test_every=4))
-    facts = [checkpoint.load(tmp_path / part / "checkpoint.safetensors") for part in ("whole", "halves")]
-    for key, value in facts[0]["state"]["net"].items():
-        np.testing.assert_array_equal(value, facts[1]["state"]["net"][key])
+    halves = tiny(name, tmp_path / "halves")
+    with interrupted(METHODS[name].Objective, 1):
+        self_supervised.main(halves)
+    assert self_supervised.main(dataclasses.replace(halves, resume=True)) == found
+    files = [(tmp_path / part / "checkpoint.safetensors").read_bytes() for part in ("whole", "halves")]
+    assert files[0] == files[1]
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert all(math.isfinite(v) for line in lines for v in line.values()) and any("knn" in line for line in lines)
-
-
-@pytest.mark.parametrize("name", ["byol", "dino", "mae", "cpc_images"])
-def test_training_goes_on_from_a_checkpoint(tmp_path, name):
-    from methods.self_supervised import pictures
-    from methods.self_supervised.base import Batches
-    from methods.training import loop, optimizers
-    from methods.training.run import RunFolder
-    images = pictures.load("digits").limited(60)
-
-    class Stopped(Exception):
-        pass
-
-    def train(out, resume, stop=None):
-        run = tiny(name, out, resume=resume)
-        method, about = self_supervised.build(run, images)
-        after = method.after_step
-
-        def step(k):
-            after(k)
-            if k == stop:
-                raise Stopped
-        method.after_step = step
-        loop.train(method, Batches(images.x, images.y, 16, 0), optimizers.make(method.parameters(), "adam", 1e-3, 0.01), 4,
-                   RunFolder(out, run, resume), classifier=about, save_every=2)
-        return method
-
-    with pytest.raises(Stopped):
-        train(tmp_path / "a", False, stop=2)
-    resumed, whole = train(tmp_path / "a", True), train(tmp_path / "b", False)
-    for a, b in zip(resumed.parameters(), whole.parameters()):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_the_run_of_dino_holds_the_teachers_encoder(tmp_path):
@@ -692,6 +663,20 @@ def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
     with pytest.raises(SystemExit, match="no method is called"):
         compare_self_supervised.main(dataclasses.replace(run, only=("magic",), out=str(tmp_path / "d")))
     assert not (tmp_path / "d").exists()
+
+
+def test_a_comparison_uses_all_labels_of_a_folder_with_few(tmp_path, capsys):
+    for kind in "ab":
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        folder_of_pictures(tmp_path / "own" / kind, 12)
+    run = compare_self_supervised.Run(data=str(tmp_path / "own"), steps=2, batch=4, width=1, tuning_steps=2, only=("pixels",),
+                                      out=str(tmp_path / "c"))
+    compare_self_supervised.main(run)
+    assert "fine-tuned with all 20 labels, as there are not 500 with" in capsys.readouterr().out
+    assert "fine-tuned, 20 labels" in (tmp_path / "c" / "table.txt").read_text()
+    compare_self_supervised.main(dataclasses.replace(run, resume=True, labels=0))
+    with pytest.raises(SystemExit, match="--labels 500: choose 2 to 20; .*; --labels 0 uses all"):
+        compare_self_supervised.main(dataclasses.replace(run, labels=500))
 
 
 def test_features_are_tested_with_all_labels_however_few_pictures_are_learnt_from(tmp_path, capsys):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from checks import interrupted
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, build, mixmatch, pi_model
@@ -108,6 +109,24 @@ def test_every_method_learns(name, digits, tmp_path):
     run = dataclasses.replace(semi_supervised.settings(name), steps=120, batch=20, ratio=2, width=8, lr=5e-3, labels=100,
                               ema=0.9, out=str(tmp_path / "run"), **own)
     assert semi_supervised.result(run, name, digits) > 0.65
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_that_was_stopped_ends_with_the_same_bits(name, digits, tmp_path):
+    from examples import semi_supervised
+    # in four steps what a method remembers has to matter: each shows all unlabelled images
+    images = dataclasses.replace(digits, unlabelled=digits.unlabelled[:8])
+    own = {"ladder": dict(hidden=(16,)), "remixmatch": dict(views=1, ramp=0.0), "temporal_ensembling": dict(ramp=0.0),
+           "freematch": dict(momentum=0.5, lambda_f=1.0), "softmatch": dict(momentum=0.5),
+           "fixmatch": dict(learned=True, tau=0.2)}.get(name, {})
+    run = dataclasses.replace(semi_supervised.settings(name), steps=4, batch=4, ratio=2, width=2, labels=100, lr=0.01, **own)
+    whole, halves = (dataclasses.replace(run, out=str(tmp_path / part)) for part in ("whole", "halves"))
+    found = semi_supervised.result(whole, name, images)
+    with interrupted(METHODS[name].Objective, 1):
+        semi_supervised.result(halves, name, images)
+    assert semi_supervised.result(dataclasses.replace(halves, resume=True), name, images) == found
+    files = [(tmp_path / part / "checkpoint.safetensors").read_bytes() for part in ("whole", "halves")]
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("network, kind", [("wide", nn.WideResNet), ("residual", Residual)])

@@ -37,6 +37,15 @@ def test_fixmatch_learns_from_confident_predictions_only():
     assert value.item() == pytest.approx((losses * confident).sum() / 40)  # over all examples, not the confident ones
 
 
+def test_a_prediction_at_the_threshold_is_confident_to_fixmatch_alone():
+    """FixMatch has 1[max q >= tau], UDA 1[max p > beta]; here the probabilities are 1 and 1/2 to the bit."""
+    z = mg.Tensor([[1000.0, 0, 0], [5.0, 5, -1000]])
+    for at, equal in ((1.0, [True, False]), (0.5, [True, True])):
+        assert fixmatch.unsupervised(z, z, at)[1].tolist() == equal
+    assert uda.unsupervised(z, z, 0.4, 1.0)[1].tolist() == [False, False]
+    assert uda.unsupervised(z, z, 0.4, 0.5)[1].tolist() == [True, False]
+
+
 def test_no_gradient_reaches_the_targets_of_fixmatch_and_uda():
     weak, strong = mg.Tensor(logits(20, 4), requires_grad=True), mg.Tensor(logits(20, 4, seed=1), requires_grad=True)
     for value, _ in (fixmatch.unsupervised(weak, strong, 0.5), uda.unsupervised(weak, strong, 0.4, 0.5)):
@@ -116,6 +125,17 @@ def test_threshold_of_freematch():
     other = freematch.Threshold(4, 0.9)
     other.load_state_dict(own.state_dict())
     np.testing.assert_array_equal(own(q), other(q))
+
+
+@pytest.mark.parametrize("make", [lambda: freematch.Threshold(4, 0.9), lambda: softmatch.Weights(4, 0.9, 2.0)],
+                         ids=["freematch", "softmatch"])
+def test_running_means_go_on_to_the_bit_wherever_they_were_saved(make):
+    q = [softmax(logits(100, 4, seed=seed)).astype(np.float32) for seed in range(60)]
+    whole = make()
+    for step, batch in enumerate(q):
+        resumed = make()
+        resumed.load_state_dict(whole.state_dict())
+        np.testing.assert_array_equal(whole(batch), resumed(batch), f"saved after {step} steps")
 
 
 def test_fairness_of_freematch():
@@ -252,6 +272,21 @@ def test_label_propagation_is_the_solution_of_its_linear_system():
     np.testing.assert_allclose(label_propagation.propagate(x, labelled, y, 3, config), expected, rtol=1e-3, atol=1e-7)
 
 
+def test_neighbours_of_label_propagation_are_those_of_a_loop():
+    """Distances are taken in blocks of examples; in none is an example its own neighbour."""
+    x = np.random.default_rng(0).normal(size=(1100, 3))
+    pairs = set()
+    for i in range(1100):
+        d = ((x - x[i]) ** 2).sum(1)
+        d[i] = np.inf
+        pairs |= {pair for j in d.argsort()[:4] for pair in ((i, j), (j, i))}
+    i, j, s = label_propagation.graph(x, 4, 0.2)
+    assert [*zip(i, j)] == sorted(pairs)
+    w = np.exp(-((x[i] - x[j]) ** 2).sum(1) / (2 * 0.2**2))
+    degree = np.bincount(i, w)
+    np.testing.assert_allclose(s, w / np.sqrt(degree[i] * degree[j]), rtol=1e-3, atol=1e-9)
+
+
 def test_label_propagation_sees_differences_alone():
     rng, y = np.random.default_rng(0), np.repeat([0, 1], 30)
     x = rng.normal(size=(60, 3)) + 4 * y[:, None]
@@ -303,6 +338,17 @@ def test_targets_of_temporal_ensembling():
     assert ensemble.targets(np.array([0, 2, 4]))[1].sum() == 0
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 0.999, 1 - 1e-7, 1 - 1e-12])
+@pytest.mark.parametrize("times", [1, 3])
+def test_targets_of_temporal_ensembling_keep_their_digits(alpha, times):
+    """Of predictions that are always the same the target is these."""
+    ensemble, index = temporal_ensembling.Ensemble(4, 3, alpha), np.arange(2)
+    z = softmax(logits(2, 3)).astype(np.float32)
+    for _ in range(times):
+        ensemble.update(index, z)
+    np.testing.assert_allclose(ensemble.targets(index)[0], z, rtol=1e-6)
+
+
 def test_loss_of_temporal_ensembling():
     net, task = MLP((2,), 3), Task(3, 4, 6, 100, lambda x, rng: x, None, seed=0)
     method = temporal_ensembling.TemporalEnsembling(temporal_ensembling.Config(noise=0.0, ramp=0.8), net, task)
@@ -330,6 +376,13 @@ def test_weight_and_loss_of_pseudo_labels():
         value, mask = pseudo_label.unsupervised(mg.Tensor(z), tau)
         assert value.item() == pytest.approx(-(np.log(p) * (p >= tau)).sum() / 30) and (mask == (p >= tau)).all()
     assert 0 < mask.sum() < 30
+
+
+@pytest.mark.parametrize("settings, flags", [(dict(begin=0.9, end=0.1), "--begin 0.9 --end 0.1: "),
+                                             (dict(end=0.1), "--begin 0.166667 --end 0.1: ")])
+def test_weight_of_pseudo_labels_ends_after_its_begin(settings, flags):
+    with pytest.raises(SystemExit, match=flags):
+        pseudo_label.PseudoLabel(pseudo_label.Config(**settings), MLP((2,), 3), Task(3, 4, 6, 100, lambda x, rng: x, None))
 
 
 def ladder_encoder(net, x, noises, running=False):
@@ -626,6 +679,23 @@ def test_passes_of_vat_share_their_dropout():
         assert abs(float(numbers["divergence"])) < 1e-6
         entropies.append(float(value))
     assert abs(entropies[0] - entropies[1]) > 1e-3
+
+
+def test_no_mask_of_vat_is_drawn_again():
+    """The passes over the unlabelled examples have one mask, which is not that of any labelled pass, the next one's neither."""
+    task, batch = linear_task(5, 5, (6,))[3:]
+    masks = []
+
+    class Masked(MLP):
+        def features(self, x):
+            masks.append(mg.dropout(mg.ones(x.shape)).numpy())
+            return x * masks[-1]
+
+    method = vat.VAT(vat.Config(), Masked((6,), 3), task)
+    for _ in range(2):
+        method.loss(batch, 0)
+    kinds = [next(i for i, other in enumerate(masks) if (mask == other).all()) for mask in masks]
+    assert kinds == [0, 1, 1, 1, 4, 5, 5, 5]
 
 
 def test_guesses_of_mixmatch():

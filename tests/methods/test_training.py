@@ -512,6 +512,16 @@ def twice(folder, divided):
     return str(folder)
 
 
+def folder_of_classes(folder, train, test):
+    """The path of an image folder with so many pictures of each of four classes to train and to test on."""
+    Image, rng = pytest.importorskip("PIL.Image"), np.random.default_rng(0)
+    for part, each in (("train", train), ("test", test)):
+        for i in range(4 * each):
+            (folder / part / "abcd"[i % 4]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / part / "abcd"[i % 4] / f"{i}.png")
+    return str(folder)
+
+
 @pytest.mark.parametrize("divided", (False, True))
 def test_copies_of_pictures_to_test_on_are_not_trained_on(tmp_path, divided):
     path = twice(tmp_path, divided)
@@ -521,6 +531,43 @@ def test_copies_of_pictures_to_test_on_are_not_trained_on(tmp_path, divided):
                               ([at_once[i] for i in transfer.train], [at_once[i] for i in transfer.test], transfer.description)):
         train, test = ({x.tobytes() for x in part} for part in (train, test))
         assert train and test and not train & test and " of pictures to test on (" in said
+
+
+@pytest.mark.parametrize("labels, used, said", [(-1, 40, "all 40 labels, as there are not 50 with"), (0, 40, "all 40 labels,"),
+                                                (8, 8, "8 labels in all (2 per class)")])
+def test_a_folder_with_fewer_labels_than_usual_gives_all(tmp_path, labels, used, said):
+    path = folder_of_classes(tmp_path, 10, 2)
+    found = images.load(path, labels, 0)
+    assert len(found.x) == used and found.labels == (8 if used == 8 else 0) and said in found.description
+    for wrong in (2, 50, 1000):
+        with pytest.raises(SystemExit, match=f"--labels {wrong}: .*; --labels 0 uses all that there are"):
+            images.load(path, wrong, 0)
+
+
+def test_of_a_folder_with_labels_enough_and_of_a_data_set_fifty_are_used(tmp_path):
+    for source in (folder_of_classes(tmp_path, 13, 2), "digits"):
+        assert len(images.load(source, -1, 0).x) == images.load(source, -1, 0).labels == 50
+
+
+@pytest.mark.parametrize("divided", (False, True))
+def test_unlabelled_copies_of_pictures_to_test_on_are_not_learned_from(tmp_path, divided):
+    path = pathlib.Path(twice(tmp_path, divided))
+    before = images.own_images(str(path), 0, 0)
+    (path / "unlabelled").mkdir()
+    for i, name in enumerate(before.test_files[:3]):
+        shutil.copy(name, path / "unlabelled" / f"copy {i}.png")
+    shutil.copy(before.test_files[0], path / "loose.png")
+    Image = pytest.importorskip("PIL.Image")
+    Image.fromarray(np.random.default_rng(99).integers(0, 256, (32, 32, 3), np.uint8)).save(path / "unlabelled" / "new.png")
+    semi, own = images.own_images(str(path), 0, 0), self_supervised_pictures.load(path)
+    tested = {x.tobytes() for x in semi.test}
+    assert not tested & {x.tobytes() for x in semi.unlabelled} and len(semi.unlabelled) == len(before.unlabelled) + 1
+    assert [pathlib.Path(name).name for name in semi.unlabelled_files] == ["new.png"]
+    assert not {x.tobytes() for x in own.test} & {x.tobytes() for x in own.x}
+    count, semi_count, own_count = (int(re.search(r"not used: (\d+) cop.* of pictures to test on", found.description)[1])
+                                    for found in (before, semi, own))
+    assert (semi_count, own_count) == (count + 3, count + 4) and "without a label: 1 picture beside" in own.description
+    assert len(pictures.own_pictures(str(path)).unlabelled) == 4  # their classes are written down, nothing is learned
 
 
 @pytest.mark.parametrize("divided", (False, True))
@@ -822,7 +869,7 @@ def odd_settings():
             elif "Literal" in str(field.type):
                 yield module, config, field.name, "manhattan"
             elif type(value) in (int, float):
-                for odd in (-1, float("nan"), float("inf")):
+                for odd in (-2, float("nan"), float("inf")):  # -1 may stand for a default
                     yield module, config, field.name, odd
 
 

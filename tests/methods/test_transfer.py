@@ -448,6 +448,8 @@ def test_transfer_from_a_file_to_a_folder_of_pictures(folder, encoder_file, tmp_
         patched.setattr(transfer, "MOST_FOR_SVM", 5)
         assert set(transfer.main(dataclasses.replace(run, out=str(tmp_path / "other")))) == set(linear.PROBES) - {"svm"}
     assert "learning from 12 labels, 4 of each class (--per-class 0: from all)" in capsys.readouterr().out
+    transfer.main(dataclasses.replace(run, per_class=-1, out=str(tmp_path / "most")))
+    assert "learning from 24 labels, 8 of each class" in capsys.readouterr().out  # there are no ten of each
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
     assert files == [".minigrad-run", "checkpoint.safetensors", "config.json", "confusion.csv", "mistakes.csv", "predictions.csv"]
     classes = {kind for _, kind, _ in predict.main(predict.Run(str(tmp_path / "run"), (folder,)))}

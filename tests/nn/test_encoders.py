@@ -162,6 +162,7 @@ def test_pytorchs_names_are_attributes_too():
     assert layer.mlp.fc2 is layer.linear2
     bare = nn.MultiheadAttention(8, 2, bias=False)
     assert list(bare.state_dict()) == ["in_proj_weight", "out_proj.weight"] and bare.in_proj_bias is None
+    assert nn.MultiheadAttention(8, 2, batch_first=True)(np.zeros((3, 5, 8), np.float32)).shape == (3, 5, 8)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -208,7 +209,8 @@ def test_drop_path_leaves_branches_out():
     (lambda: nn.TransformerEncoderLayer(8, 3), "8 features do not divide into 3 heads"),
     (lambda: nn.Attention(8, 0), "do not divide into 0 heads"),
     (lambda: nn.TransformerBlock(8, 2, 16, "relu6"), "activation is one of relu"),
-    (lambda: nn.TransformerEncoderLayer(8, 2, batch_first=False), "batch_first=True"),
+    (lambda: nn.TransformerEncoderLayer(8, 2, batch_first=False), "TransformerEncoderLayer: .*batch_first=True"),
+    (lambda: nn.MultiheadAttention(8, 2, batch_first=False), "MultiheadAttention: .*batch_first=True"),
     (lambda: nn.VisionTransformer(global_pool="max"), "'token' or 'avg'"),
     (lambda: vit()(np.zeros((1, 3, 16, 16))), "4 patches, but positions for 16"),
     (lambda: vit()(np.zeros((3, 32, 32))), r"images \(N, 3, H, W\) wanted, got shape \(3, 32, 32\)"),

@@ -101,6 +101,7 @@ def network():
 @pytest.mark.parametrize("make", [lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True), lambda p: optim.Adam(p, 1e-2),
                                   lambda p: optim.AdamW(p, 1e-2)])
 def test_a_network_learns_and_resumes_to_the_same_bits(make, tmp_path):
+    pytest.importorskip("safetensors")
     rng = np.random.default_rng(5)
     labels = np.arange(32) % 4
     x = (rng.normal(size=(4, 1, 6, 6))[labels] + 0.1 * rng.normal(size=(32, 1, 6, 6))).astype(np.float32)
@@ -142,6 +143,7 @@ def test_functional_call_leaves_the_module_alone():
 
 
 def test_damaged_checkpoint_is_a_clear_error(tmp_path):
+    pytest.importorskip("safetensors")
     (tmp_path / "c").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="damaged"):
         io.load(tmp_path / "c")

@@ -1,5 +1,6 @@
 """What PyTorch's users type first on a Module, tables of stored names, and the warning about double precision."""
 import copy
+import operator
 import subprocess
 import sys
 import threading
@@ -414,6 +415,56 @@ def test_what_stands_in_for_a_parameter_has_its_name_meanwhile():
     assert [name for name, _ in net.named_parameters()] == list(params) and net.listed[0].tolist() == [1, 1]
     with pytest.raises(TypeError, match="the arguments follow one by one"):
         nn.functional_call(net, params, (x,))
+
+
+@pytest.mark.parametrize("params, error, said", [
+    (None, TypeError, "a dict from names .* not NoneType"), (({}, {}), TypeError, "not tuple"), ([{}], TypeError, "not list"),
+    ({1: 0, "x": 0}, KeyError, r"\[1, 'x'\]"), ({"bias": None}, TypeError, "'bias': "), ({"bias": "3"}, TypeError, "'bias': "),
+    ({"bias": {}}, TypeError, "'bias': ")], ids=str)
+def test_what_stands_in_for_parameters_is_a_dict_of_tensors(params, error, said):
+    with pytest.raises(error, match=f"functional_call: .*{said}"):
+        nn.functional_call(nn.Linear(2, 2), params, np.ones((1, 2), np.float32))
+
+
+@pytest.mark.parametrize("load", [
+    lambda state: nn.Linear(2, 2).load_state_dict(state), lambda state: optim.EMA(nn.Linear(2, 2)).load_state_dict(state),
+    lambda state: optim.LossScaler().load_state_dict(state),
+    lambda state: optim.SGD([mg.zeros(1, requires_grad=True)], 1).load_state_dict(state),
+    lambda state: nn.load_published(nn.resnet18(), state)], ids=["Module", "EMA", "LossScaler", "SGD", "load_published"])
+def test_names_of_a_state_that_are_no_text_are_unknown_ones(load):
+    for state in ({"weight": np.ones((2, 2)), 1: 0, "x": 0}, {1: np.ones(1)}, {(1, 2): 0, None: 0}):
+        with pytest.raises(KeyError, match=r"load_\w+: .*(missing .* unknown .*(1|None)|names of arrays are text, not )"):
+            load(state)
+    with pytest.raises(TypeError, match="not NoneType"):
+        load(None)
+
+
+def test_tensors_of_pytorch_are_taken_whatever_numpy_says_of_them():
+    torch = pytest.importorskip("torch")
+    net, theirs = nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    optimizer, ema = optim.Adam(net.parameters()), optim.EMA(net)
+    for state in (dict(theirs.named_parameters()), theirs.to(torch.bfloat16).state_dict()):
+        means = {f"{optimizer.slots[0]}.{i}": value for i, value in enumerate(state.values())}
+        net.load_state_dict(state)
+        ema.load_state_dict(state | {"updates": 1})
+        optimizer.load_state_dict(optimizer.state_dict() | means)
+        for found in (net.state_dict()["weight"], ema.average["weight"], optimizer.state_dict()[f"{optimizer.slots[0]}.0"]):
+            np.testing.assert_array_equal(found, state["weight"].detach().float().numpy())
+    ema.load_state_dict(dict(net.named_parameters()) | {"updates": 1})
+    for values, said in ((torch.zeros(3, dtype=torch.float8_e4m3fn), "cannot become an array: .*Float8"),
+                         (torch.zeros(3, dtype=torch.complex64), "is no array of real numbers, but of complex64")):
+        for load in (net.load_state_dict, lambda state: ema.load_state_dict(state | {"updates": 1})):
+            with pytest.raises(TypeError, match=f"load_state_dict: 'bias' {said}"):
+                load({"weight": theirs.weight, "bias": values})
+
+
+@pytest.mark.parametrize("i, error", [(5, IndexError), (-3, IndexError), ("0", TypeError), (1.0, TypeError), (None, TypeError)])
+def test_an_index_that_a_sequence_does_not_have_is_named(i, error):
+    net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    for call in (lambda: net[i], lambda: operator.setitem(net, i, nn.ReLU())):
+        with pytest.raises(error, match=f"Sequential: an index below 2 wanted, the number of its modules, not {i!r}$"):
+            call()
+    assert net[np.int64(-1)] is net[1] and len(net[1:]) == 1
 
 
 @pytest.mark.parametrize("value", [mg.Tensor(np.ones((2, 2))), mg.Tensor(np.ones((2, 2)), requires_grad=True), np.ones((2, 2))])

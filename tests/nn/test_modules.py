@@ -52,7 +52,7 @@ PAIRS = {
     "rms_norm": (lambda n: n.RMSNorm(8, eps=1e-6), SEQUENCES), "group_norm": (lambda n: n.GroupNorm(2, 4), IMAGES),
     "instance_norm": (lambda n: n.InstanceNorm2d(4), IMAGES),
     "instance_norm1d": (lambda n: n.InstanceNorm1d(5, eps=0.1, affine=True), SEQUENCES),
-    "pixel_shuffle": (lambda n: n.PixelShuffle(2), IMAGES),
+    "pixel_shuffle": (lambda n: n.PixelShuffle(2), IMAGES), "pixel_unshuffle": (lambda n: n.PixelUnshuffle(2), IMAGES[..., :4]),
     "adaptive": (lambda n: n.AdaptiveAvgPool2d((4, 3)), IMAGES),
     "adaptive_max": (lambda n: n.AdaptiveMaxPool2d((4, 3)), IMAGES), "global_max": (lambda n: n.AdaptiveMaxPool2d(1), IMAGES),
     "adaptive1d": (lambda n: n.AdaptiveAvgPool1d(3), SEQUENCES), "adaptive_max1d": (lambda n: n.AdaptiveMaxPool1d(4), SEQUENCES),
@@ -147,7 +147,11 @@ def test_layers_that_refuse():
                           (lambda: nn.InstanceNorm2d(4)(IMAGES[:, :, :1, :1]), "InstanceNorm2d: more than one number"),
                           (lambda: nn.PixelShuffle(3)(IMAGES), "pixel_shuffle: images .* divisible by 9 wanted, got shape"),
                           (lambda: mg.pixel_shuffle(IMAGES[0], 2), "pixel_shuffle: images .* got shape .4, 6, 5."),
-                          (lambda: mg.pixel_shuffle(IMAGES, 0), "pixel_shuffle: upscale_factor must be")):
+                          (lambda: mg.pixel_shuffle(IMAGES, 0), "pixel_shuffle: upscale_factor must be"),
+                          (lambda: nn.PixelUnshuffle(2)(IMAGES), "pixel_unshuffle: images .* H and W divisible by 2 wanted"),
+                          (lambda: nn.PixelUnshuffle(0), "PixelUnshuffle: downscale_factor must be"),
+                          (lambda: mg.affine_grid(IMAGES[0, :2, :2, :3], (3, 1, 4, 4)), "theta .3, 2, 3. wanted for size"),
+                          (lambda: mg.affine_grid(IMAGES[:, 0, :2, :3], (2, 4, 4)), "size must be four whole numbers")):
         with pytest.raises(ValueError, match=message):
             call()
     np.testing.assert_allclose(nn.InstanceNorm2d(4).eval()(mg.ones((1, 4, 1, 1))).numpy(), 0)

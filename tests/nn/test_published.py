@@ -231,6 +231,45 @@ def test_vit_of_the_hub(transformers, tmp_path):
     assert preprocessing.size == 32 and encoder.blocks[0].attn.num_heads == 2
 
 
+@pytest.mark.parametrize("kind", ["ViT", "Dinov2", "ViTMAE"])
+def test_the_activation_is_that_of_the_config(kind, transformers, tmp_path):
+    import torch
+    config = getattr(transformers, f"{kind}Config")(**HUB, hidden_act="relu", **{"mask_ratio": 0.0} if kind == "ViTMAE" else {})
+    reference = random_statistics(getattr(transformers, f"{kind}Model")(config))
+    saved(reference, tmp_path)
+    x = images(32)
+    wanted = reference(torch.tensor(x), **{"noise": torch.arange(16.0).expand(2, 16)} if kind == "ViTMAE" else {})
+    np.testing.assert_allclose(nn.load_encoder(tmp_path)[0].to("float64")(x).numpy(),
+                               wanted.last_hidden_state[:, 0].detach().numpy(), rtol=1e-5, atol=1e-5)
+    facts = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(facts | {"hidden_act": "mish"}))
+    with pytest.raises(ValueError, match="nearly holds a known encoder, but: .*activation is one of relu"):
+        nn.load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_with_its_tensors_in_several_parts(name, tmp_path):
+    net, twin = nn.BERT(20, 8, 2, 1, 16, 10).eval(), nn.BERT(20, 8, 2, 1, 16, 10)
+    state, ids = nn.models.published.published_state(net), np.array([[1, 5, 19]])
+    stem, _, ending = name.partition(".")
+    files = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
+    places = {key: files[i % 2] for i, key in enumerate(state)}
+    for file in files:
+        io.save(tmp_path / file, {key: array for key, array in state.items() if places[key] == file})
+    with pytest.raises(ValueError, match="for parts of one that of their index"):
+        nn.load_text_encoder(tmp_path)
+    (tmp_path / f"{name}.index.json").write_text(json.dumps({"weight_map": places}))
+    for where in (tmp_path, tmp_path / f"{name}.index.json"):
+        encoder, path = nn.load_text_encoder(where)
+        assert path == tmp_path / f"{name}.index.json"
+        np.testing.assert_array_equal(encoder(ids).numpy(), net(ids).numpy())
+    nn.load_published(twin, path)
+    np.testing.assert_array_equal(twin.word.weight.numpy(), net.word.weight.numpy())
+    (tmp_path / files[1]).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{files[1]} is not there"):
+        nn.load_text_encoder(tmp_path)
+
+
 @pytest.mark.parametrize("registers", [0, 3])
 def test_dinov2_of_the_hub(registers, transformers, tmp_path):
     kind, extra = ("Dinov2WithRegisters", {"num_register_tokens": registers}) if registers else ("Dinov2", {})
@@ -380,10 +419,53 @@ def test_bert_of_the_hub(transformers, tmp_path):
         nn.load_published(net, names)
         y = net(ids, mask)
         np.testing.assert_allclose(y.numpy(), wanted.logits.detach().numpy(), rtol=1e-9, atol=1e-9)
+    half = nn.BERT(20, 8, 2, 2, 16, 10, num_classes=3)
+    nn.load_published(half, {name: array.bfloat16() for name, array in reference.named_parameters()})
+    np.testing.assert_allclose(half.word.weight.numpy(), net.word.weight.numpy(), rtol=1e-2)
     y.sum().backward()
     wanted.logits.sum().backward()
     np.testing.assert_allclose(net.word.weight.grad.numpy(), reference.bert.embeddings.word_embeddings.weight.grad.numpy(),
                                rtol=1e-9, atol=1e-9)
+
+
+TINY = dict(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=4, intermediate_size=16,
+            max_position_embeddings=10)
+
+
+@pytest.mark.parametrize("kind, pad", [("Bert", 0), ("Electra", 0), ("Ernie", 0), ("Roberta", 1), ("Roberta", 3),
+                                       ("XLMRoberta", 1), ("Camembert", 1), ("Data2VecText", 1)])
+def test_berts_and_their_kin_are_read_as_what_they_are(kind, pad, transformers, tmp_path):
+    """Up to the last of their positions, with padding behind the text."""
+    import torch
+    settings = TINY | ({"embedding_size": 8} if kind == "Electra" else {})
+    config = getattr(transformers, f"{kind}Config")(**settings, pad_token_id=pad, layer_norm_eps=1e-3)
+    reference = random_statistics(getattr(transformers, f"{kind}ForMaskedLM")(config))
+    saved(reference, tmp_path)
+    encoder, path = nn.load_text_encoder(tmp_path)
+    assert path == tmp_path / "model.safetensors" and encoder.blocks[0].attn.num_heads == 4
+    length = len(encoder.position.weight)
+    assert length == (10 if pad == 0 else 9 - pad)
+    ids, mask = np.random.default_rng(0).integers(4, 20, (2, length)), np.ones((2, length), int)
+    mask[0, 4:] = 0
+    ids[mask == 0] = pad
+    wanted = reference.base_model(torch.tensor(ids), attention_mask=torch.tensor(mask)).last_hidden_state.detach().numpy()
+    states = encoder.encode(encoder.to("float64").embed(ids), mask).numpy()
+    np.testing.assert_allclose(states[mask == 1], wanted[mask == 1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("facts, said", [
+    ({"model_type": "esm"}, "its model_type is esm in config.json, and bert or electra"),
+    ({"is_decoder": True}, "its is_decoder is True"), ({"hidden_act": "relu"}, "its hidden_act is relu"),
+    ({"position_embedding_type": "relative_key"}, "its position_embedding_type is"),
+    ({"model_type": "roberta", "pad_token_id": "x"}, "pad_token_id must be a whole number"),
+    ({}, "one kind of tokens, as RoBERTa has, and no config.json with a model_type")], ids=str)
+def test_what_only_looks_like_a_bert_is_refused(facts, said, tmp_path):
+    io.save(tmp_path / "model.safetensors", nn.models.published.published_state(nn.BERT(20, 8, 1, 2, 16, 10, 1)))
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=f"model.safetensors nearly holds a BERT, but: .*{said}"):
+        nn.load_text_encoder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert len(nn.load_text_encoder(tmp_path)[0].position.weight) == 10
 
 
 # -- files and names of encoders ---------------------------------------------------------------------------------------
@@ -440,7 +522,7 @@ def test_files_folders_and_what_is_no_encoder(tmp_path):
     for name, changes, message in (
             ("short", lambda n: not n.startswith("_blocks.15"), "of 15 blocks, .* none of Lite0 to Lite4"),
             ("without", lambda n: n != "_bn0.bias", "without nearly holds a known encoder, but: .* no '_bn0.bias'"),
-            ("beheaded", lambda n: n != "_conv_head.weight", "nearly holds a known encoder, but: _conv_head.weight")):
+            ("beheaded", lambda n: n != "_conv_head.weight", "but: it has no tensor '_conv_head.weight'")):
         io.save(tmp_path / name, {n: a for n, a in state.items() if changes(n)})
         with pytest.raises(ValueError, match=message):
             nn.load_encoder(tmp_path / name)

@@ -101,10 +101,11 @@ def test_heads_and_positions_are_told_from_shapes_without_a_config(tmp_path):
     (lambda state: state.pop("logit_scale"), "it has no logit_scale"),
     (lambda state: state.pop("visual_projection.weight"), "it has no visual_projection.weight"),
     (lambda state: state.pop("vision_model.embeddings.patch_embedding.weight"), "it has no vision_model.embeddings.patch"),
+    (lambda state: state.pop("text_model.encoder.layers.0.mlp.fc1.weight"), "nearly holds a CLIP, but: it has no tensor 'text"),
     (lambda state: state.pop("text_model.encoder.layers.0.mlp.fc2.bias"), "nearly holds a CLIP, but: .*mlp.fc2.bias"),
     (lambda state: state.update({"logit_scale": np.zeros(2, np.float32)}), "nearly holds a CLIP, but: "),
     (lambda state: state.update({"text_model.final_layer_norm.weight": np.zeros(3, np.float32)}), "final_layer_norm.weight")],
-    ids=[f"change {i}" for i in range(6)])
+    ids=[f"change {i}" for i in range(7)])
 def test_what_is_no_clip_is_said(tmp_path, change, said):
     state = clip_state()
     change(state)

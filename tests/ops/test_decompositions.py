@@ -44,7 +44,10 @@ def test_median():
         for keepdims in (False, True):
             np.testing.assert_allclose(mg.median(x, axis, keepdims).numpy(), np.median(x, axis, keepdims=keepdims))
         mg.check_derivatives(lambda x: mg.median(x, axis), x)
-    assert np.isnan(mg.median([1.0, np.nan]).item())
+    for n in (1, 2, 3, 4):  # and one that is no number, which stands last when sorted
+        x = mg.Tensor([*range(n), np.nan], requires_grad=True)
+        y = mg.median(x)
+        assert np.isnan(y.item()) and mg.grad(y, x).tolist() == [0] * n + [1], n
 
 
 def compare(function, theirs, *inputs):

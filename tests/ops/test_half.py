@@ -3,11 +3,11 @@ import sys
 
 import numpy as np
 import pytest
-from ml_dtypes import bfloat16
 
 import minigrad as mg
 from minigrad import backend, io, nn, optim
 
+bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 HALF = pytest.mark.parametrize("dtype", [np.float16, bfloat16])
 N = 3000  # neither type can count so far by ones
 SUMS = {
@@ -126,6 +126,7 @@ def test_without_its_package_bfloat16_is_explained(monkeypatch):
 
 
 def test_bfloat16_survives_a_checkpoint(tmp_path):
+    pytest.importorskip("safetensors")
     x = np.array([1.0, 2.5], bfloat16)
     io.save(tmp_path / "x.safetensors", {"x": x})
     loaded = io.load(tmp_path / "x.safetensors")[0]["x"]

@@ -247,6 +247,8 @@ def test_corners_of_reductions():
         with pytest.raises(ValueError, match=name):
             getattr(mg, name)(np.zeros((0, 2)), 0)
     assert mg.quantile([np.inf, np.inf, 1.0], 0.75).item() == np.inf and mg.quantile([1.0, np.inf], 0).item() == 1
+    with np.errstate(invalid="ignore"):  # 0 times infinity is made, but not taken
+        assert mg.quantile([1.0, np.inf, np.inf], [0.5, 0.6, 1]).tolist() == [np.inf] * 3
     slopes = mg.grad(lambda x: mg.quantile(x, 0.25))(np.array([2.0, 1, 2, 1, 1, 7, 9, 8]))  # at 1.75, between equal ones
     assert slopes.sum() == 1 and sorted(slopes.tolist())[-2:] == [0.25, 0.75]
     assert mg.quantile([0.1] * 3, 0.3).item() == 0.1 and np.isnan(mg.quantile([1, np.nan], [0, 1]).numpy()).all()
@@ -492,3 +494,12 @@ def test_a_power_of_0_has_a_gradient_of_0():
     y = mg.matrix_power(x, 0)
     np.testing.assert_array_equal(y.numpy(), np.eye(2))
     np.testing.assert_array_equal(mg.grad(y.sum(), x).numpy(), np.zeros((2, 2)))
+
+
+@pytest.mark.skipif(not hasattr(np, "astype"), reason="functions of NumPy 2")
+@pytest.mark.parametrize("f", [lambda x: np.linalg.outer(x, x), lambda x: np.astype(x, "float32")])
+def test_functions_that_only_numpy_2_has_reach_their_counterpart(f):
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    y, expected = f(x), f(x.numpy())
+    assert isinstance(y, mg.Tensor) and y.requires_grad and y.dtype == expected.dtype
+    np.testing.assert_array_equal(y.numpy(), expected)

@@ -657,3 +657,47 @@ def test_nothing_but_numbers_is_written(name, wrong):
 def test_a_reduction_begins_with_a_number(f, wrong):
     with pytest.raises(TypeError):
         f([1.0, 2.0], initial=wrong)
+
+
+@pytest.mark.parametrize("f", [mg.sum, mg.prod, mg.max, mg.all, mg.argmax, mg.nanmin, mg.logsumexp, mg.softmax, mg.argsort, mg.squeeze,
+                               mg.cumsum, mg.flip], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [False, 0.5, "0", mg.Tensor(False)], ids=str)
+def test_a_number_has_no_axis_that_is_no_whole_number(f, axis):
+    with pytest.raises((TypeError, ValueError)):
+        f(mg.Tensor(2.0), axis)
+
+
+@pytest.mark.parametrize("subscripts", ["i?->i", "i1->i", "i.->i", "i*->i", "i...j...", "...i...->i", "ij->i?", "ij->i...j..."])
+def test_axes_of_einsum_are_letters_and_one_ellipsis(subscripts):
+    with pytest.raises(ValueError, match="einsum: '.*' in .* is no axes"):
+        mg.einsum(subscripts, mg.ones((2, 3)))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: mg.flatten(X, 2, 1), "flatten: axis 2, where it starts, comes after axis 1"),
+    (lambda: nn.Flatten(-1, 1)(X), "flatten: axis -1"), (lambda: X.flatten(2, 0), "flatten: axis 2"),
+    (lambda: nn.functional.interpolate(X, scale_factor=2, align_corners=True), "align_corners is for modes"),
+    (lambda: nn.Upsample(2, align_corners=True), "Upsample: align_corners is for modes"),
+    (lambda: nn.functional.pad(X, (1, 1), "reflect", 3.0), "pad: a value is for mode 'constant'"),
+    (lambda: mg.nanmax(mg.Tensor([1, 2]), axis=5), "nanmax: axis 5"), (lambda: mg.nanmin(mg.Tensor([1, 2]), 0, 2), "nanmin: keepdims")])
+def test_settings_that_would_have_no_effect_or_another_are_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+OWN = {  # what is no view in NumPy, of a matrix
+    "pad": lambda x: mg.pad(x, 0), **{f"pad {mode}": lambda x, mode=mode: mg.pad(x, 0, mode=mode) for mode in ("edge", "wrap")},
+    "prod": lambda x: mg.prod(x, ()), "sum": lambda x: mg.sum(x, ()), "meshgrid": lambda x: mg.meshgrid(x[0], x[1])[0],
+    "sparse meshgrid": lambda x: mg.meshgrid(x[0], x[1], sparse=True)[1], "tile": lambda x: mg.tile(x, 1),
+    "tile of rows": lambda x: mg.tile(x[0], (2, 1)), "full_like": lambda x: mg.full_like(x, x[0]),
+    "interpolate": lambda x: mg.interpolate(x[None, None], x.shape), "roll": lambda x: mg.roll(x, 0), "repeat": lambda x: mg.repeat(x, 1, 0)}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_results_that_are_no_views_can_be_changed_and_leave_the_argument_alone(name):
+    x = mg.Tensor(np.arange(6.0).reshape(2, 3))
+    y = OWN[name](x)
+    y[...] = 9.0
+    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    (y := OWN[name](x))[(0,) * y.ndim] = 9.0
+    assert (y.numpy() == 9).sum() == 1

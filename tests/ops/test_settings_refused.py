@@ -92,6 +92,7 @@ WORDS = {  # calls with settings that are neither one number nor one word alone,
     "interpolate scale_factor": lambda s: mg.interpolate(BOXES, scale_factor=s),
     "interpolate size": lambda s: mg.interpolate(BOXES, s), "interpolate mode": lambda s: mg.interpolate(BOXES, 2, mode=s),
     "grid_sample padding_mode": lambda s: mg.grid_sample(BOXES, BOXES.reshape(1, 4, 4, 2), s),
+    "affine_grid size": lambda s: mg.affine_grid(BOXES[:, 0, :2, :3], s),
     "adaptive_avg_pool2d output_size": lambda s: mg.adaptive_avg_pool2d(BOXES, s),
     "adaptive_max_pool2d output_size": lambda s: mg.adaptive_max_pool2d(BOXES, s),
     "Upsample size": nn.Upsample, "Upsample scale_factor": lambda s: nn.Upsample(scale_factor=s),
@@ -169,7 +170,7 @@ NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kern
               num_groups=2, normalized_shape=4, num_embeddings=4, embedding_dim=4, output_size=2, input_size=4, hidden_size=4,
               dim=4, num_heads=2, hidden=4, embed_dim=4, d_model=4, nhead=2, layer=nn.Linear(2, 2),
               block=nn.models.resnet.BasicBlock, layers=(1, 1, 1, 1), width=4, num_classes=2, vocab_size=8, num_layers=1,
-              intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2,
+              intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2, downscale_factor=2,
               padding=1, value=0.5, unflattened_size=(2, 2), encoder_layer=nn.TransformerEncoderLayer(4, 2, 4))
 SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
          "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes

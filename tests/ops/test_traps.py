@@ -1,6 +1,5 @@
 """Known traps: corners, infinities, NaN, ties, empty and 0-d arrays, dtypes, aliasing, in-place changes, errors."""
 import contextlib
-import importlib.util
 import itertools
 import math
 import warnings
@@ -9,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from checks import definitions
+from checks import definitions, wants_bfloat16
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
@@ -580,7 +579,7 @@ def test_numbers_that_whole_numbers_do_not_hold(dtype, number):
         np.testing.assert_allclose((x / number).numpy(), array / float(number))
         np.testing.assert_allclose((number / x).numpy(), float(number) / array)
         np.testing.assert_allclose(mg.hypot(x, number).numpy(), np.hypot(array, float(number)), rtol=1e-3)
-    for what in (np.str_("3"), np.timedelta64(3)):
+    for what in (np.str_("3"), np.timedelta64(3, "s")):
         with pytest.raises(TypeError, match="cannot make a Tensor of"):
             x * what
 
@@ -864,6 +863,11 @@ def test_the_type_of_a_condition_is_not_that_of_the_result():
     assert mg.where([True, False], 1.0, 2.0).tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("condition", [[-1, 0, 2], [-0.5, -0.0, np.nan]])
+def test_a_condition_of_numbers_is_true_where_they_are_not_0(condition):
+    assert mg.where(condition, 1.0, 2.0).tolist() == np.where(condition, 1.0, 2.0).tolist() == [1, 2, 1]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("f", [lambda x: mg.svd(x), mg.pinv], ids=["svd", "pinv"])
 @pytest.mark.parametrize("place", range(9))
@@ -960,8 +964,7 @@ def test_distances_and_losses_of_small_whole_numbers_do_not_wrap(name, dtype):
 COMPARED = [mg.equal, mg.not_equal, mg.less, mg.less_equal, mg.greater, mg.greater_equal, mg.floor_divide]
 
 
-FLOATING = ["float16", "float32", "float64", pytest.param("bfloat16", marks=pytest.mark.skipif(
-    importlib.util.find_spec("ml_dtypes") is None, reason="bfloat16 needs ml_dtypes"))]
+FLOATING = ["float16", "float32", "float64", pytest.param("bfloat16", marks=wants_bfloat16)]
 
 
 @pytest.mark.parametrize("dtype", FLOATING)

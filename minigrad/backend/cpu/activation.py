@@ -223,7 +223,19 @@ def _softsign_slope(x, work):  # 1 / (1 + |x|)^2
     return np.reciprocal(np.multiply(y, y, out=y), out=y)
 
 
+def _rounded_distance(x, work, width):
+    y = _rounded_distance_slope(x, work, width)
+    inner = np.multiply(y, x.dtype.type(-0.5 * width), out=work(1))
+    inner += x
+    return np.multiply(y, inner, out=y)
+
+
+def _rounded_distance_slope(x, work, width):  # x / width within [-1, 1]
+    y = np.divide(x, x.dtype.type(width), out=work(0))
+    return np.clip(y, -1, 1, out=y)
+
+
 FUNCTIONS = {
     "gelu": (_gelu, _gelu_slope), "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope), "silu": (_silu, _silu_slope),
     "leaky_relu": (_leaky_relu, _leaky_relu_slope), "softplus": (_softplus, _sigmoid),
-    "softsign": (_softsign, _softsign_slope)}
+    "softsign": (_softsign, _softsign_slope), "rounded_distance": (_rounded_distance, _rounded_distance_slope)}

@@ -93,7 +93,7 @@ def _paths():
     for pattern in (folder + ".libs/*openblas*", folder + "/.dylibs/*openblas*"):
         yield from glob.glob(pattern)
     try:
-        with open("/proc/self/maps") as maps:
+        with open("/proc/self/maps", errors="surrogateescape") as maps:
             yield from sorted({line.split()[-1] for line in maps if "openblas" in line})
     except OSError:
         pass

@@ -61,6 +61,42 @@ void softsign_backward(const float *g, const float *x, float *dx, index_t n)
     }
 }
 
+/* x^(twice / 2) in double precision, so rounded once; as pow's are the powers of -0 and -infinity. */
+INLINE double half_power(float x, int twice)
+{
+    int steps = twice < 0 ? -twice : twice;
+    double v = x, y = 1;
+    if (steps % 2) {
+        v = x == -INFINITY ? INFINITY : v + 0.0;
+        y = sqrt(v);
+    }
+    UNROLL for (int i = 0; i < steps / 2; i++) y *= v;
+    return twice < 0 ? 1 / y : y;
+}
+
+void half_powers(const float *x, float *y, index_t n, index_t twice)
+{
+#define POWER(k) case k: EACH(4 * n) for (index_t i = 0; i < n; i++) y[i] = (float)half_power(x[i], k); break;
+    switch (twice) { /* the loops know their exponent */
+        POWER(-6) POWER(-5) POWER(-4) POWER(-3) POWER(-2) POWER(-1) POWER(2) POWER(3) POWER(4) POWER(5) POWER(6) POWER(8)
+    }
+#undef POWER
+}
+
+/* |x| - width / 2, and x^2 / (2 width) within the width, of a loss. */
+void rounded_distance(const float *x, float *y, index_t n, float width)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        float within = bounded(x[i] / width, 1.0f);
+        y[i] = within * (x[i] - 0.5f * width * within);
+    }
+}
+
+void rounded_distance_backward(const float *g, const float *x, float *dx, index_t n, float width)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * bounded(x[i] / width, 1.0f);
+}
+
 /* x sigmoid(u), x and u of one sign; 0 at -infinity. */
 INLINE float times_sigmoid(float x, float u)
 {
@@ -80,6 +116,30 @@ void silu_backward(const float *g, const float *x, float *dx, index_t n)
         s = x[i] < -87.0f ? 0.0f : s; /* as in `sigmoid` */
         dx[i] = g[i] * s * (1 + in * (1 - s));
     }
+}
+
+void logistic(const float *x, float *y, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = sigmoid(x[i]);
+}
+
+/* log(1 + u) = 2 artanh(u / (2 + u)) by its series, 0 <= u <= 1. */
+INLINE float logarithm_above_1(float u)
+{
+    float s = u / (2.0f + u), q = s * s, p = 1.0f / 15;
+    UNROLL for (int k = 13; k > 0; k -= 2) p = p * q + 1.0f / k;
+    return 2 * s * p;
+}
+
+void softplus(const float *x, float *y, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++)
+        y[i] = (x[i] > 0 ? x[i] : 0.0f) + logarithm_above_1(exponential(-fabsf(x[i])));
+}
+
+void softplus_backward(const float *g, const float *x, float *dx, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * sigmoid(x[i]);
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|), where Phi(-a) = P(a)^-8 needs no exponential. P is a polynomial fitted to a < 7 so

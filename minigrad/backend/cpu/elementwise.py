@@ -82,6 +82,28 @@ def limited_relu_backward(gy, y, most):
     return gx
 
 
+def logistic(x):
+    """1 / (1 + exp(-x)) of float32 numbers."""
+    y, native = empty_like(x), kernel("logistic", x)
+    for_all(lambda y, x: native(x, y, x.size), [y], [x])
+    return y
+
+
+HALVES = {*range(-6, 7), 8} - {0, 1}  # of twice an exponent: those of which there is a kernel; NumPy makes a root of a half
+
+
+def is_half_power(x, exponent):
+    """Whether `half_powers` takes the exponent, an array, for float32 x."""
+    return not exponent.ndim and x.ndim > 0 and 2 * exponent.item() in HALVES and kernel("half_powers", x) is not None
+
+
+def half_powers(x, exponent):
+    """x to the power of one exponent that is whole or a half more."""
+    y, native, twice = empty_like(x), kernel("half_powers", x), int(2 * exponent.item())
+    for_all(lambda y, x: native(x, y, x.size, twice), [y], [x])
+    return y
+
+
 def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """One step of stochastic gradient descent with momentum, in place (PyTorch's convention, without dampening).
 

@@ -5,7 +5,9 @@ more than many kernels that fill it. `empty` hands out memory from a free list i
 ndarray: its memory goes back to the list when the last view of it dies.
 """
 
+import contextlib
 import os
+import pathlib
 import threading
 from math import prod
 
@@ -27,7 +29,8 @@ def empty(shape, dtype=np.float32):
     nbytes = prod(shape) * dtype.itemsize
     if nbytes < SMALL or dtype.kind in "OV":  # of bfloat16 no name tells NumPy
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(_rounded(nbytes), shape, dtype))
+    size = _rounded(nbytes)
+    return np.asarray(_Lease(_taken(size), size, shape, dtype))
 
 
 def zeros(shape, dtype=np.float32):
@@ -65,13 +68,9 @@ class _Lease:
 
     __slots__ = ("size", "block", "__array_interface__")
 
-    def __init__(self, size, shape, dtype):
-        self.size = size
-        try:
-            self.block = _free[size].pop()
-        except (KeyError, IndexError):
-            self.block = _Block(size)
-        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (self.block.address, False)}
+    def __init__(self, block, size, shape, dtype):
+        self.block, self.size = block, size
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype.str, "data": (block.address, False)}
 
     def __del__(self, free=_free, room=_room):  # bound here: module globals may be gone when the interpreter exits
         if room[0] < self.size and cached_bytes is not None:
@@ -79,6 +78,19 @@ class _Lease:
         if room[0] >= self.size:
             room[0] -= self.size
             free.setdefault(self.size, []).append(self.block)
+
+
+def _taken(size):
+    """A block of the free list, or a new one; where there is no memory for that, the list's other blocks make room."""
+    try:
+        return _free[size].pop()
+    except (KeyError, IndexError):
+        pass
+    try:
+        return _Block(size)
+    except MemoryError:
+        empty_cache()
+        return _Block(size)
 
 
 class _Block:
@@ -92,13 +104,15 @@ class _Block:
 
 
 def cache_limit():
-    """The most bytes that the free list keeps: a quarter of the machine's memory."""
+    """The most bytes that the free list keeps: a quarter of the memory of the machine, or of the container."""
     global _limit
     if _limit is None:
-        try:
-            _limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-        except (AttributeError, OSError, ValueError):
-            _limit = 1 << 30
+        found = []
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+            found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+        _limit = min(found, default=4 << 30) // 4
     return _limit
 
 

@@ -165,7 +165,8 @@ def _library(sources):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole: others may compile it too
                 new = pathlib.Path(scratch) / "kernels.so"
-                print("minigrad: compiling the CPU kernels, once (some seconds) ...", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # nobody may listen
+                    print("minigrad: compiling the CPU kernels, once (some seconds) ...", file=sys.stderr, flush=True)
                 _compile(compiler, more, sources, new)
                 path = folder / _file_name(key, new)
                 for damaged in stored:
@@ -248,7 +249,7 @@ def _compile(compiler, more, sources, out):
     """
     def run(choice, *inputs):
         subprocess.run([*compiler, *OPTIONS, *choice, *more, *map(str, inputs), "-o", str(out), "-lm"], check=True,
-                       capture_output=True, text=True, timeout=300)
+                       capture_output=True, text=True, errors="replace", timeout=300)
 
     def knows(choice):
         try:
@@ -280,7 +281,7 @@ def _folders():
 def _processor():
     """What this processor is and can do: files compiled for another may not run here."""
     try:
-        lines = set(pathlib.Path("/proc/cpuinfo").read_text().splitlines())
+        lines = set(pathlib.Path("/proc/cpuinfo").read_text(errors="replace").splitlines())
         return sorted(line for line in lines if line.startswith(("model name", "flags", "Features")))
     except OSError:
         return platform.platform() + platform.processor()

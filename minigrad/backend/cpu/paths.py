@@ -193,6 +193,8 @@ PATHS = {
     "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),
                          lambda g, out, residuals, wanted, x, most: [elementwise.limited_relu_backward(g, out, most)],
                          reads_out=True),
+    "sigmoid": Path(elementwise.logistic, serves=lambda x: kernel("logistic", x) is not None),
+    "power": Path(elementwise.half_powers, serves=elementwise.is_half_power),
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
     "layer_norm": _row_norm(centre=True),

@@ -99,20 +99,23 @@ enum { RUN = 2048, FAR = 1024 }; /* elements summed in float32; mean^2 over vari
 /* The sum of x - centre, or of its square, of at most RUN elements, in four registers: none waits for another. */
 INLINE float sum_of_run(float centre, int squared, const float *x, index_t n)
 {
-    index_t covered = n / (4 * WIDTH) * (4 * WIDTH);
+    vector sum[4] = {{0}};
+    index_t i = 0;
     float total = 0;
-    if (covered) {
-        vector sum[4] = {{0}};
-        for (index_t i = 0; i < covered; i += 4 * WIDTH)
-            UNROLL for (int k = 0; k < 4; k++) {
-                vector d = *(const vector *)(x + i + k * WIDTH) - centre;
-                if (squared) d *= d;
-                sum[k] += d;
-            }
-        vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        for (int k = 0; k < WIDTH; k++) total += all[k];
+    for (; i + 4 * WIDTH <= n; i += 4 * WIDTH)
+        UNROLL for (int k = 0; k < 4; k++) {
+            vector d = *(const vector *)(x + i + k * WIDTH) - centre;
+            if (squared) d *= d;
+            sum[k] += d;
+        }
+    for (; i + WIDTH <= n; i += WIDTH) {
+        vector d = *(const vector *)(x + i) - centre;
+        if (squared) d *= d;
+        sum[0] += d;
     }
-    if (covered < n) REDUCE(+, total) for (index_t i = covered; i < n; i++) {
+    vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int k = 0; k < WIDTH; k++) total += all[k];
+    for (; i < n; i++) {
         float d = x[i] - centre;
         total += squared ? d * d : d;
     }

@@ -35,8 +35,8 @@ def activation(name, x, bias=None, setting=0.0):
         setting: the slope of the leaky ReLU below 0, or where the limited ReLU ends.
     """
     y, kind = empty_like(x), ACTIVATIONS.index(name)
-    launch("activation", "activation_forward", blocks(x.size, EACH * THREADS), THREADS, kind, x, bias, y, x.size, _columns(x),
-           setting)
+    launch("activation", "activation_forward", blocks(x.size, EACH * THREADS), THREADS, kind, x, bias, y, x.size,
+           _columns(x, bias), setting)
     return y
 
 
@@ -45,12 +45,13 @@ def activation_backward(name, g, x, bias=None, setting=0.0):
     """The gradients of `activation` in x and in the bias (None without one; of 16 bits a float32 sum)."""
     dx, kind = empty_like(x), ACTIVATIONS.index(name)
     launch("activation", "activation_backward", blocks(x.size, EACH * THREADS), THREADS, kind, g, x, bias, dx, x.size,
-           _columns(x), setting)
-    return dx, None if bias is None else column_sum(dx.reshape(-1, _columns(x)))
+           _columns(x, bias), setting)
+    return dx, None if bias is None else column_sum(dx.reshape(-1, _columns(x, bias)))
 
 
-def _columns(x):
-    return max(x.shape[-1], 1) if x.ndim else 1
+def _columns(x, bias):
+    """The length of the rows that a bias is added to. Without one the kernel does not ask, and rows may be too long to say."""
+    return max(x.shape[-1], 1) if x.ndim and bias is not None else 1
 
 
 def chunks(rows):

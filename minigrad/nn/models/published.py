@@ -13,8 +13,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ... import io
-from ...backend import xp
-from ...tensor import flag
+from ...backend import readable, xp
+from ...tensor import Tensor, flag
 from ..layers import Identity
 from .efficientnet import EfficientNetLite
 from .encoder import Encoder
@@ -133,14 +133,19 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
         positions: how positions of another grid of patches are resized, see `resize_positions`; by default they are refused.
 
     Raises:
-        TypeError: no publisher is known for this model.
-        KeyError: names are missing, or the model has no place for some.
+        TypeError: no publisher is known for this model, or the checkpoint is neither a file nor a dict, or holds what NumPy
+            has no dtype for.
+        KeyError: names are missing, or the model has no place for some, or they are no text.
         ValueError: a shape differs.
         The message says what to do; nothing is changed then.
     """
     publishers, head = _publishers(type(model), "load_published"), flag("load_published", "head", head)
     if isinstance(checkpoint, (str, os.PathLike)):
         checkpoint, _ = io.load(checkpoint)
+    if not isinstance(checkpoint, Mapping):
+        raise TypeError(f"load_published: a file or a dict of arrays wanted, not {type(checkpoint).__name__}")
+    if unnamed := [name for name in checkpoint if not isinstance(name, str)]:
+        raise KeyError(f"load_published: names of arrays are text, not {unnamed[0]!r}")
     own = model._state()
     publisher, state = _current(publishers, own, checkpoint)
     sources = {name: _sources(publisher, name) for name in own}
@@ -151,8 +156,10 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
                if found[0] in state or not _matches(found[0], publisher.optional)}
     wanted = {source for found in sources.values() for source in found}
     _check_names(type(model).__name__, publishers, publisher, state.keys(), wanted)
-    arrays = {name: np.concatenate([np.asarray(state[source]) for source in found]) if len(found) > 1 else state[found[0]]
-              for name, found in sources.items()}
+    state = {name: array._array if isinstance(array, Tensor) else array for name, array in state.items()}
+    parts = {name: [readable(f"load_published: '{source}'", state[source]) for source in found]
+             for name, found in sources.items()}
+    arrays = {name: np.concatenate(list(map(np.asarray, some))) if len(some) > 1 else some[0] for name, some in parts.items()}
     arrays = {name: array.reshape((1,) * (len(own[name].shape) - array.ndim) + array.shape) for name, array in arrays.items()}
     for name in POSITIONS if positions else ():
         if name in arrays and arrays[name].shape != own[name].shape and arrays[name].shape[::2] == own[name].shape[::2]:

@@ -51,6 +51,8 @@ CASES = {
     "relu6": (lambda x: mg.relu6(4 * x), [(3, 4)]),
     "conv_norm": (folded, [(2, 3, 4, 5)]),
     "pixel_shuffle": (lambda x: mg.pixel_shuffle(x, 2), [(1, 4, 2, 3)]),
+    "pixel_unshuffle": (lambda x: mg.pixel_unshuffle(x, 2), [(1, 2, 4, 6)]),
+    "affine_grid": (lambda x: mg.affine_grid(x, (2, 1, 3, 4)), [(2, 2, 3)]),
     "interpolate": (lambda x: mg.interpolate(x, 3, mode="bicubic", antialias=True), [(1, 2, 5, 4)]),
     "clip": (lambda x: mg.clip(x, -0.5, 0.5), [(3, 4)]),
     "clip by Tensors": (lambda x, y: mg.clip(x, y), [(3, 4), (4,)]),
@@ -260,6 +262,36 @@ def test_an_assigned_array_goes_to_the_device_of_the_tensor(run):
 
     with mg.no_grad():
         assert run(assigned, np.zeros(2)).tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("use", [
+    lambda x: x[[5]], lambda x: x[np.array([0, -5])], lambda x: x[0, 9], lambda x: x[..., [1, 4]], lambda x: x[1.5], lambda x: x["1"],
+    lambda x: x[np.array([True, False])], lambda x: mg.take(x, [0, 5], 0), lambda x: mg.take(x, [12]),
+    lambda x: mg.take_along_axis(x, [[0, 9], [0, 0], [0, 0]], 1), lambda x: mg.scatter_add(x, [[4]] * 3, mg.ones_like(x[:, :1]), 1),
+    lambda x: mg.index_update(x, [0, 5], 1.5), lambda x: mg.index_add(x, [0, 5], 1.5), lambda x: x.__setitem__([7], 1.0),
+    lambda x: mg.embedding(np.array([4]), x), lambda x: mg.cross_entropy(x, np.array([0, 1, 4])),
+    lambda x: mg.cross_entropy(x, np.array([0, 1, 2**64 - 100], np.uint64)), lambda x: mg.astype(x, "int64") ** -1])
+def test_what_numpy_refuses_is_refused_on_the_device(run, use):
+    with pytest.raises((IndexError, ValueError)):
+        run(lambda x: use(mg.Tensor(x)), np.arange(12.0).reshape(3, 4))
+
+
+@pytest.mark.parametrize("index", [[2, -3], (..., [1, 3]), (slice(1, None), None, np.array([0, -4])), (slice(0, 0), [1]), ([], 1),
+                                   (np.array([True, False, True]), 1), (slice(None), [[0], [1]]), 2, ..., None, (-1, slice(9))], ids=str)
+def test_indices_on_the_host_reach_the_device(run, index):
+    x = np.arange(12.0).reshape(3, 4)
+    np.testing.assert_array_equal(run(lambda x: mg.Tensor(x)[index]._array, x), x[index])
+
+
+def test_cotangents_and_directions_on_the_host_reach_the_device(run):
+    def found(x):
+        x, v = mg.Tensor(x, requires_grad=True), np.array([1.0, 2.0])
+        (x ** 3).backward(v)
+        return [y._array for y in (x.grad, mg.vjp(lambda x: x ** 3, x.detach())[1](v)[0],
+                                   mg.hvp(lambda x: (x ** 3).sum(), x.detach(), v))]
+
+    for actual, expected in zip(run(found, np.array([1.0, 3.0])), ([3, 54], [3, 54], [6, 36]), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 def stepped(name, x, g):
