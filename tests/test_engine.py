@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from checks import wants_bfloat16
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
@@ -423,7 +424,7 @@ def test_creation():
         assert drawn[0] == drawn[1] == drawn[2]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=wants_bfloat16)])
 def test_random_numbers_of_16_bits_stay_below_1(dtype):
     mg.random.seed(0)
     numbers = mg.rand(100_000, dtype=dtype).numpy().astype(np.float64)
