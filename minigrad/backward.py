@@ -119,13 +119,10 @@ def _completed(grads, before, op):
 def _fitted(grad, shape, dtype, op):
     """The gradient in its input's shape and dtype, where broadcasting or promotion made them differ."""
     if grad.shape != shape:
-        try:
-            if not op.broadcasts:
-                raise ValueError
-            grad = sum_to(grad, shape=shape)
-        except ValueError:
-            raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {shape}"
-                               ) from None
+        lead = len(grad.shape) - len(shape)
+        if not op.broadcasts or lead < 0 or any(n not in (1, m) for n, m in zip(shape, grad.shape[lead:])):
+            raise RuntimeError(f"the gradient rule of '{op.name}' returned shape {grad.shape} for an input of shape {shape}")
+        grad = sum_to(grad, shape=shape)
     return grad if grad.dtype == dtype else cast(grad, dtype=dtype)
 
 

@@ -93,7 +93,9 @@ def _of_several(index):
     """The arrays that an index spreads over files beside it."""
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = {file: [name for name, at in places.items() if at == file] for file in dict.fromkeys(places.values())}
+        files = {}
+        for name, file in places.items():
+            files.setdefault(file, []).append(name)
         if unnamed := [file for file in files if pathlib.Path(file).name != file]:
             raise TypeError(f"{unnamed[0]!r} is no name of a file beside it")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:

@@ -396,10 +396,8 @@ def _with_zeros(gs, call):
 
 
 def _sum_to(x, shape):
-    """Sums over the axes along which `shape` was broadcast to x.shape. ValueError: it was not."""
+    """Sums over the axes along which `shape` was broadcast to x.shape."""
     lead = x.ndim - len(shape)
-    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, x.shape[lead:])):
-        raise ValueError(f"shape {shape} does not broadcast to {x.shape}")
     axes = tuple(range(lead)) + tuple(i for i in range(lead, x.ndim) if shape[i - lead] == 1 != x.shape[i])
     return backend.summed(x, axes, keepdims=True).reshape(shape) if axes else x.reshape(shape)
 

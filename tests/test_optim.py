@@ -619,6 +619,22 @@ def test_settings_that_are_assigned_by_an_unknown_name_or_together_do_not_fit_ar
         optimizer.step()
 
 
+@pytest.mark.parametrize("change, message", [
+    (lambda o, q: o.param_groups.append({**o.param_groups[0], "params": [q]}), "has 2 groups, and 1 were given: add_param_group"),
+    (lambda o, q: o.param_groups.clear(), "has 0 groups"), (lambda o, q: o.param_groups[0]["params"].append(q), "'params'. is not"),
+    (lambda o, q: o.param_groups[0].update(params=[q]), "'params'. is not"), (lambda o, q: o.param_groups[0].pop("params"), "'params'. is not"),
+    (lambda o, q: o.param_groups[0]["params"].__setitem__(0, q), "'params'. is not")])
+def test_groups_and_parameters_that_were_changed_by_hand_are_refused(change, message):
+    p, q = parameters(2, 2)
+    optimizer = stepped(optim.SGD([p], 0.1))
+    before = p.tolist()
+    change(optimizer, q)
+    p.grad = q.grad = mg.ones(2)
+    with pytest.raises(ValueError, match=f"SGD: param_groups.*{message}"):
+        optimizer.step()
+    assert p.tolist() == before
+
+
 def test_settings_that_do_not_go_together_are_refused():
     p, q = parameters(2, 2)
     for kind in (optim.SGD, optim.LARS):

@@ -52,8 +52,8 @@ class Ensemble:
         """z~ and whether there is one (1 or 0)."""
         counts = self.counts[index]
         known = (counts > 0).astype(np.float32)
-        memory = np.log(self.alpha) if self.alpha else -np.inf
-        return self.sums[index] / np.where(counts > 0, -np.expm1(counts * memory), 1)[:, None], known
+        weight = 1 - self.alpha ** counts.astype(np.float64)  # whose digits float32 would lose where alpha is near 1
+        return (self.sums[index] / np.where(counts > 0, weight, 1)[:, None]).astype(np.float32), known
 
     def update(self, index: np.ndarray, z: np.ndarray) -> None:
         """Adds the predictions z (n, C) of the images at `index`."""

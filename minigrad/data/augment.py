@@ -342,7 +342,7 @@ def cutout(images: np.ndarray, rng: np.random.Generator, size: float = 0.5, fill
     images, rng = _with_axes("cutout", images, "(N, C, H, W)"), _generator("cutout", rng)
     size, fill = constant("cutout", "size", size, 0), constant("cutout", "fill", fill)
     n, _, h, w = images.shape
-    y, x = rng.integers(0, h, (n, 1)), rng.integers(0, w, (n, 1))
+    y, x = (rng.integers(0, max(m, 1), (n, 1)) for m in (h, w))
     side = round(size * w)
     rows, columns = ((np.arange(m) >= c - side // 2) & (np.arange(m) < c - side // 2 + side) for m, c in ((h, y), (w, x)))
     return np.where((rows[:, :, None] & columns[:, None, :])[:, None], np.float32(fill), images)

@@ -611,7 +611,7 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
     elif not isinstance(fill_value, Tensor):
         fill_value = assignable(fill_value)
     if isinstance(fill_value, Tensor):
-        return copy(astype(primitive.broadcast_to(fill_value, shape=x.shape), x.dtype if dtype is None else dtype))
+        return copy(primitive.broadcast_to(astype(fill_value, x.dtype if dtype is None else dtype), shape=x.shape))
     try:
         return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)
     except ValueError as error:

@@ -167,7 +167,7 @@ def _whole_indices(name, x, indices, axis=None):
     indices = indices if is_array(indices := asarray(indices)) else np.asarray(indices)
     if indices.dtype.kind not in "iu" and (indices.size or not is_float(indices.dtype)):  # an empty list is of floats
         raise TypeError(f"{name}: indices must be integers, not {indices.dtype}")
-    n = x.size if axis is None or not x.ndim else x.shape[axis]
+    n = x.size if axis is None else x.shape[axis]
     if xp(x._array) is not np is xp(indices) and indices.size and not -n <= indices.min() <= indices.max() < n:
         raise IndexError(f"{name}: indices from {-n} to {n - 1} wanted, got {indices.min()} to {indices.max()}")
     indices = xp(x._array).asarray(indices)

@@ -157,9 +157,12 @@ class Optimizer:
 
         Raises:
             TypeError: a gradient is no Tensor, or a group was given a setting that is not of its type; ValueError: a gradient has
-                not the shape of its parameter, or this is in read-only memory, or a setting is unknown or out of its range.
-                Nothing is changed then.
+                not the shape of its parameter, or this is in read-only memory, a setting is unknown or out of its range, or
+                groups or their parameters are not those that were given. Nothing is changed then.
         """
+        if len(self.param_groups) != len(self._members):
+            raise ValueError(f"{self._owner}: param_groups has {len(self.param_groups)} groups, and {len(self._members)} were "
+                             "given: add_param_group adds one")
         for k, group in enumerate(self.param_groups):
             self._check_settings(k, group)
         moving = [[member for member in members if member[1].grad is not None and member[1]._requires_grad]
@@ -178,10 +181,13 @@ class Optimizer:
                 self._step(group, equal, execution.per_replay(functools.partial(self._count_of, equal), np.int32))
 
     def _check_settings(self, k, group):
-        """Checks the settings of group number k where one was assigned since the last step."""
-        if len(group) == len(self._seen[k]) and all(map(operator.is_, group.values(), self._seen[k])):
+        """Checks the parameters of group number k, and its settings where one was assigned since the last step."""
+        same = [*map(id, group.get("params", ()))] == [id(p) for _, p, _ in self._members[k]]
+        if same and len(group) == len(self._seen[k]) and all(map(operator.is_, group.values(), self._seen[k])):
             return
         where, known = f"{self._owner}: param_groups[{k}]", self.defaults.keys() | {"params"}
+        if not same:
+            raise ValueError(f"{where}['params'] is not what was given: parameters come by add_param_group or a new optimiser")
         if group.keys() != known:
             raise ValueError(f"{where} lacks or has unknown settings {sorted(map(str, group.keys() ^ known))}; known are "
                              f"{sorted(known)}")

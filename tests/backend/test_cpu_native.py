@@ -77,6 +77,15 @@ def test_the_logistic_function():
     np.testing.assert_allclose(mg.sigmoid(mg.Tensor(x)).numpy(), expected, rtol=3e-6, atol=2e-38)
 
 
+@pytest.mark.parametrize("exponent", [mg.Tensor(np.float64(1.5)), mg.Tensor(3), np.array(1.5), np.float64(1.5), 1.5, mg.Tensor(np.float16(3)),
+                                      mg.Tensor(np.float32(1.5)), True])
+def test_a_power_of_many_numbers_has_the_dtype_of_one_of_few(exponent):
+    x = mg.Tensor(np.linspace(0.5, 2, 8000, dtype=np.float32))
+    many, few = mg.power(x, exponent), mg.power(x[:5], exponent)
+    assert many.dtype == few.dtype
+    np.testing.assert_allclose(many[:5].numpy(), few.numpy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("exponent", [twice / 2 for twice in sorted(elementwise.HALVES)])
 def test_powers_are_those_of_double_precision_rounded_once(exponent):
     x = np.concatenate([normal(9000) * 10.0 ** np.random.default_rng(2).integers(-30, 30, 9000), SPECIAL, [0.0, -0.0, np.inf, -np.inf]])

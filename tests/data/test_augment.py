@@ -161,6 +161,12 @@ def test_settings_of_randaugment_are_checked(settings, said):
         data.RandAugment(**settings)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 0, 0), (2, 3, 0, 4), (2, 3, 4, 0), (0, 3, 4, 4), (2, 0, 4, 4)])
+@pytest.mark.parametrize("name", ["weak", "random_flip", "cutout", "translate"])
+def test_images_without_pixels_stay_so(name, shape):
+    assert DRAWN[name](np.zeros(shape, np.float32), np.random.default_rng(0)).shape == shape
+
+
 def test_cutout_covers_half_the_width_at_most():
     x = augment.cutout(np.ones((2000, 3, 32, 32), np.float32), np.random.default_rng(0), 0.5, 0.25)
     covered = (x == 0.25)[:, 0].sum((1, 2))

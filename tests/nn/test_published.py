@@ -458,6 +458,7 @@ def test_berts_and_their_kin_are_read_as_what_they_are(kind, pad, transformers, 
     ({"is_decoder": True}, "its is_decoder is True"), ({"hidden_act": "relu"}, "its hidden_act is relu"),
     ({"position_embedding_type": "relative_key"}, "its position_embedding_type is"),
     ({"model_type": "roberta", "pad_token_id": "x"}, "pad_token_id must be a whole number"),
+    ({"model_type": "roberta", "pad_token_id": 500}, "its positions begin at 501, by the pad_token_id of config.json, and there are"),
     ({}, "one kind of tokens, as RoBERTa has, and no config.json with a model_type")], ids=str)
 def test_what_only_looks_like_a_bert_is_refused(facts, said, tmp_path):
     io.save(tmp_path / "model.safetensors", nn.models.published.published_state(nn.BERT(20, 8, 1, 2, 16, 10, 1)))

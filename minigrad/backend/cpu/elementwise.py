@@ -93,8 +93,8 @@ HALVES = {*range(-6, 7), 8} - {0, 1}  # of twice an exponent: those of which the
 
 
 def is_half_power(x, exponent):
-    """Whether `half_powers` takes the exponent, an array, for float32 x."""
-    return not exponent.ndim and x.ndim > 0 and 2 * exponent.item() in HALVES and kernel("half_powers", x) is not None
+    """Whether `half_powers` takes the exponent, an array; both are float32, or else the power is not."""
+    return not exponent.ndim and x.ndim > 0 and 2 * exponent.item() in HALVES and kernel("half_powers", x, exponent) is not None
 
 
 def half_powers(x, exponent):

@@ -104,8 +104,11 @@ def load_text_encoder(where: str | os.PathLike, *, dropout: float = 0.1) -> tupl
         if "model_type" not in config and len(own[BERT_KINDS]) == 1:
             raise ValueError("it has one kind of tokens, as RoBERTa has, and no config.json with a model_type says which it is")
         if config.get("model_type") in BEHIND_PADDING:
-            name = prefix + BERT_POSITIONS
-            state |= {name: state[name][whole("config.json", "pad_token_id", config.get("pad_token_id", 1), 0) + 1:]}
+            first = whole("config.json", "pad_token_id", config.get("pad_token_id", 1), 0) + 1
+            if first >= len(own[BERT_POSITIONS]):
+                raise ValueError(f"its positions begin at {first}, by the pad_token_id of config.json, and there are "
+                                 f"{len(own[BERT_POSITIONS])}")
+            state |= {prefix + BERT_POSITIONS: own[BERT_POSITIONS][first:]}
             own = _Tensors(state, prefix)
         words, width = own[BERT_WORDS].shape
         heads = config.get("num_attention_heads", max(width // 64, 1))
