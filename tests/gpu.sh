@@ -109,7 +109,7 @@ tests "captured steps and 200 replays" 60 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
 [ $REHEARSE ] || part "examples" 90 bash -c examples
 part "compute-sanitizer" 60 bash -c sanitizer
-part "benchmarks" 100 bash -c benchmarks
+part "benchmarks" 170 bash -c benchmarks
 part "prototypical networks" 60 bash -c prototypical
 printf '\nin %s s; everything that was printed is in %s/log.txt\n' $SECONDS "$OUT" | tee -a "$OUT/summary.md"
 [ -f "$OUT/benchmarks.md" ] && cat "$OUT/benchmarks.md"

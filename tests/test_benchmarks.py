@@ -72,6 +72,18 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     assert row["ratio"]["torch"] == row["minigrad"]["ms"] / row["torch"]["ms"] > 0
 
 
+def test_a_run_that_is_stopped_leaves_its_table(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "table"
+    command = [sys.executable, "-m", "tests.benchmarks", "chain", "optimiser", "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "chain of 1,000" not in process.stdout.readline():
+            pass
+        process.terminate()
+        assert "stopped" in process.communicate(timeout=60)[1] and process.returncode
+    assert "chain of 1,000" in out.with_suffix(".md").read_text() and json.loads(out.with_suffix(".json").read_text())
+
+
 def test_curves_are_measured_and_drawn(tmp_path):
     for library in ("torch", "matplotlib"):
         pytest.importorskip(library)

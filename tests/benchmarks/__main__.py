@@ -20,9 +20,11 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -116,7 +118,7 @@ def measured(names, library, args):
 
 
 def in_a_process(names, library, args):
-    """What `measured` yields in a process of its own, as a dict; without names, what `roofs` returns.
+    """Yields what `measured` does, in a process of its own, as it comes; without names, what `roofs` returns.
 
     Where it fails at a name, another goes on behind it.
     """
@@ -125,40 +127,53 @@ def in_a_process(names, library, args):
                    **ISA[args.isa]}
     command = [sys.executable, "-m", "tests.benchmarks", "--one", library, "--seconds", str(args.seconds),
                "--device", args.device, *names]
-    errors = None if args.device == "cuda" else subprocess.PIPE  # there one sees where it is
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    lines = [json.loads(line.removeprefix(RESULT)) for line in done.stdout.splitlines() if line.startswith(RESULT)]
-    failure = done.stderr or f"the process ended with status {done.returncode}"
-    if not names:
-        if not lines:
-            raise SystemExit(f"{library} failed:\n{failure}")
-        return lines[-1]
-    found = dict(lines)
-    missing = [name for name in names if name not in found]
-    if missing and (done.returncode or not found):
-        found[missing.pop(0)] = {"error": failure}
-    return found | (in_a_process(missing, library, args) if missing else {})
+    found, missing = 0, list(names)
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True,
+            stderr=None if args.device == "cuda" else errors) as process:  # there one sees where it is
+        try:
+            for line in process.stdout:
+                if line.startswith(RESULT):
+                    result = json.loads(line.removeprefix(RESULT))
+                    missing = [name for name in missing if name != result[0]] if names else []
+                    found += 1
+                    yield result
+        except BaseException:
+            process.kill()
+            raise
+        status = process.wait()
+        errors.seek(0)
+        failure = errors.read() or f"the process ended with status {status}"
+    if not names and not found:
+        raise SystemExit(f"{library} failed:\n{failure}")
+    if missing and (status or not found):
+        yield missing.pop(0), {"error": failure}
+    if missing:
+        yield from in_a_process(missing, library, args)
 
 
 def compare(chosen, args, reached=None):
     """Yields rows: medians in ms, memory in MiB, our median over each peer's, and the share of what the GPU reaches; or errors.
 
-    On a CPU a row is there as soon as it is measured.
+    On a CPU a row is there as soon as it is measured. Of what Ctrl-C interrupts, there is what was measured by then.
     """
     together = [chosen] if args.device == "cuda" else [[name] for name in chosen]
     for names in together:
         libraries = [x for x in dict.fromkeys(x for name in names for x in workloads.ALL[name])
                      if x in ("minigrad", *(args.libraries or [x])) and (args.device == "cpu" or x != "jax")]
-        found = {name: {} for name in names}
-        for _ in range(args.rounds):
-            for library in libraries:
-                for name, one in in_a_process([n for n in names if library in workloads.ALL[n]], library, args).items():
+        found, stopped = {name: {} for name in names}, None
+        try:
+            for library in libraries * args.rounds:
+                for name, one in in_a_process([n for n in names if library in workloads.ALL[n]], library, args):
                     all_of = found[name].setdefault(library, {"times": [], "memory": 0})
                     all_of["times"] += one.get("times", [])
                     all_of["memory"] = max(all_of["memory"], one.get("memory", 0))
                     all_of |= {"error": one["error"]} if "error" in one else {}
-        for name in names:
-            yield row(name, found[name], reached)
+        except KeyboardInterrupt as interrupt:
+            stopped = interrupt
+        yield from (row(name, found[name], reached) for name in names if "minigrad" in found[name])
+        if stopped:
+            raise stopped
 
 
 def row(name, found, reached):
@@ -228,20 +243,24 @@ def main():
               "products for this processor", file=sys.stderr)
     if args.out:
         pathlib.Path(args.out).absolute().parent.mkdir(parents=True, exist_ok=True)
-    reached = in_a_process([], "minigrad", args) if args.device == "cuda" else None
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    reached = next(in_a_process([], "minigrad", args)) if args.device == "cuda" else None
     rows, lines = [], ["| workload | minigrad | peer | time ratio |" + " GPU |" * (args.device == "cuda"), "|---" * 4 + "|"]
     lines[1] += "---|" * (args.device == "cuda")
     print("\n".join(lines))
     failures = []
-    for found in compare(chosen, args, reached):
-        if isinstance(found, str):
-            if not args.keep_going:
-                raise SystemExit(found)
+    try:
+        for found in compare(chosen, args, reached):
+            if not isinstance(found, str):
+                rows.append(found)
+                lines.append(line(found))
+                print(lines[-1], flush=True)
+                continue
             failures.append(found)
-            continue
-        rows.append(found)
-        lines.append(line(found))
-        print(lines[-1], flush=True)
+            if not args.keep_going:
+                break
+    except KeyboardInterrupt:
+        failures.append("stopped: what was not measured by then is missing")
     closing = ["", f"Instructions: {args.isa}; {args.threads} thread{'s' * (args.threads > 1)}.", *summary(rows)]
     print("\n".join(closing))
     lines += closing

@@ -34,7 +34,7 @@ def test_shares(tiny, monkeypatch):
     assert reached["bytes"] > 0 and reached["flops"] > 0
     name = next(key for key in workloads.ALL if "GELU" in key)
     assert workloads.WORK[name] == ("bytes", 2 * 4 * workloads.LARGER * math.prod(workloads._ROWS))
-    monkeypatch.setattr(benchmarks, "in_a_process", lambda names, *_: {n: {"times": [2.0], "memory": 1.0} for n in names})
+    monkeypatch.setattr(benchmarks, "in_a_process", lambda names, *_: ((n, {"times": [2.0], "memory": 1.0}) for n in names))
     args = types.SimpleNamespace(rounds=1, device="cuda", libraries=None)
     (row,) = benchmarks.compare([name], args, {"bytes": workloads.WORK[name][1], "flops": 1})
     assert row["share"] == {"bytes": 0.5} and "jax" not in row and "50 % of the bandwidth" in benchmarks.line(row)
