@@ -16,7 +16,7 @@ import minigrad as mg
 from methods.few_shot import base, maml
 from methods.few_shot.evaluation import write_mistakes
 from methods.few_shot.maml_tasks import CharacterTasks, SinusoidLearner, SinusoidTasks
-from methods.training import characters, plots
+from methods.training import characters, forward, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.classifier import Architecture
 from methods.training.evaluation import mean_and_interval
@@ -92,7 +92,7 @@ def main(run):
 def draw_fits(learner, batch, counts, path):
     """Sine waves, their few points, and what the network makes of them after each number of inner steps."""
     x, y, query_x, query_y = batch
-    *support, queries, _ = learner.placed(batch)
+    *support, queries, _ = forward.placed(learner, *batch)
     fits = {count: learner.outputs(support, queries, count).numpy() for count in counts}
     with plots.figure(path, 1, len(x), (4 * len(x), 3.2)) as axes:
         for t, axis in enumerate(axes[0]):

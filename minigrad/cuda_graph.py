@@ -46,12 +46,16 @@ def capture(step: typing.Callable, device: str | None = None) -> "Captured":
     Raises:
         ValueError: an unknown device; when called on a GPU, the arguments are other than in the first call: another tree,
             shape, dtype or number.
-        RuntimeError: the step does what cannot be captured.
+        RuntimeError: the step reads on the host, or (NotCapturable) does something else that cannot be captured.
         MemoryError: the GPU's memory does not suffice for the capture.
     """
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"capture: the device is 'cpu' or 'cuda', not {device!r}; set the current one by cupy.cuda.Device")
     return Captured(step, device)
+
+
+class NotCapturable(RuntimeError):
+    """A step that ran cannot be recorded. The call that raises this has changed nothing but gradients."""
 
 
 class Captured:
@@ -166,8 +170,8 @@ class Captured:
                 self.slots, self.keys = [], {}
                 of_cupy = type(error).__module__.startswith("cupy") or "stream is capturing" in str(error)
                 if isinstance(error, NotImplementedError) or of_cupy:
-                    raise RuntimeError(f"the step does what cannot be captured: {error} (arrays of the host are arguments of "
-                                       "the step, or copied to the GPU before)") from error
+                    raise NotCapturable(f"the step does what cannot be captured: {error} (arrays of the host are arguments of "
+                                        "the step, or copied to the GPU before)") from error
                 raise
             finally:
                 self.tracing = False

@@ -103,11 +103,11 @@ export OUT PYTHON PYTEST REHEARSE SCRATCH workers
 part "versions, headers, compilation" 60 bash -c versions
 tests "arguments of kernels" 40 "$workers" cuda_launch cuda_softmax cuda_optimiser
 tests "other kernels" 90 "$workers" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
-    cuda_matmul cuda_windows
-tests "cuBLAS and capture" 60 "$workers" cuda_cublas cuda_capture cuda_groups
+    cuda_matmul cuda_recurrent cuda_windows
+tests "cuBLAS and capture" 60 "$workers" cuda_cublas cuda_capture cuda_groups cuda_training
 tests "captured steps and 200 replays" 60 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
-[ $REHEARSE ] || part "examples" 90 bash -c examples
+[ $REHEARSE ] || part "examples" 120 bash -c examples
 part "compute-sanitizer" 60 bash -c sanitizer
 part "benchmarks" 170 bash -c benchmarks
 part "prototypical networks" 60 bash -c prototypical

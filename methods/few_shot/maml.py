@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 import minigrad as mg
+from methods.training.forward import placed
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
@@ -130,11 +131,15 @@ def meta_loss(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float |
 class MAML(Method):
     """Trains a learner (`maml_tasks`) on batches of tasks: arrays (support x, support y, query x, query y)."""
 
-    def loss(self, batch: tuple[np.ndarray, ...], step: int) -> Loss:
-        x, y, query_x, query_y = self.net.placed(batch)
+    def arguments(self, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+        """The batch on the learner's device."""
+        return placed(self.net, *batch)
+
+    def objective(self, x: Tensor, y: Tensor, query_x: Tensor, query_y: Tensor) -> Loss:
+        """The loss over the queries, and the mean of the tasks' scores."""
         loss, outputs = meta_loss(self.net.apply, self.net.task_loss, self.net.theta, self.net.alpha, (x, y),
                                   (query_x, query_y), self.config)
-        return loss, {"score": self.net.score(outputs.numpy(), batch[3]).mean()}
+        return loss, {"score": self.net.score(outputs.data, query_y.data).mean()}
 
     def schedule(self, step: int, steps: int) -> float:
         return optim.cosine_decay(1.0, steps)(step) if self.config.schedule == "cosine" else 1.0

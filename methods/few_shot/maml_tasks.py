@@ -5,6 +5,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.evaluation import right
+from methods.training.forward import placed
 from methods.training.method import Parts
 from minigrad import Tensor, data, nn
 from minigrad.data import Characters
@@ -32,11 +33,6 @@ class Learner(FewShotClassifier):
         self.theta = {name: nn.Parameter(p) for name, p in theta.items()}
         self.alpha = maml.init_alpha(self.theta, self.config)
 
-    def placed(self, arrays: Tasks) -> tuple[Tensor, ...]:
-        """Arrays as Tensors on the learner's device."""
-        device = self.parameters()[0].device
-        return tuple(mg.Tensor(a).to(device) for a in arrays)
-
     def outputs(self, support: maml.Examples, query_x: Tensor, steps: int) -> Tensor:
         """For the queries (tasks, n, ...), after so many inner steps."""
         return maml.query_outputs(self.apply, self.task_loss, self.theta, self.alpha, support, query_x, self.config, steps)
@@ -47,7 +43,7 @@ class Learner(FewShotClassifier):
         with mg.no_grad():
             for _ in range(count):
                 batch = tasks.sample()
-                x, y, query_x, _ = self.placed(batch)
+                x, y, query_x, _ = placed(self, *batch)
                 for j in steps:
                     found[j].append(self.score(self.outputs((x, y), query_x, j).numpy(), batch[3]))
         return {j: np.concatenate(values) for j, values in found.items()}

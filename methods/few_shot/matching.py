@@ -13,12 +13,13 @@ With full context embeddings g sees the other examples, through an LSTM in both 
 sees the support set, through an LSTM that reads it with attention for a number of steps (section 2.1.2, appendix A).
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.evaluation import accuracy
-from methods.training.forward import tensor
+from methods.training.evaluation import right
+from methods.training.forward import placed, tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn
@@ -76,6 +77,12 @@ def log_probabilities(support: Tensor, queries: Tensor, way: int, scale: float |
     return mg.logsumexp(attention.reshape(len(queries), way, shot(support, way)), 2)
 
 
+def drawn_order(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The order in which the LSTM reads so many examples, and its inverse."""
+    order = rng.permutation(count)
+    return order, np.argsort(order)
+
+
 class MatchingNetwork(FewShotClassifier):
     """An embedding `net` to (n, size), with or without full context embeddings; other arguments as in Config."""
 
@@ -84,13 +91,13 @@ class MatchingNetwork(FewShotClassifier):
         self.net, self.scale = net, nn.Parameter(np.float32(scale)) if learn_scale else scale
         self.context = Context(size, reads) if context else None
 
-    def prepare(self, support: Tensor, way: int, rng: np.random.Generator | None = None) -> Tensor:
-        """See `FewShotClassifier`. Args: rng: draws the order in which the LSTM reads the examples; None: always the same."""
+    def prepare(self, support: Tensor, way: int, order: tuple[Any, Any] | None = None) -> Tensor:
+        """See `FewShotClassifier`. Args: order: see `drawn_order`; None: always the same."""
         if self.context is None:
             return support
         count = way * shot(support, way)
-        order = (rng or np.random.default_rng(count)).permutation(count)
-        return self.context.g(support[order])[np.argsort(order)]
+        there, back = order or drawn_order(count, np.random.default_rng(count))
+        return self.context.g(support[there])[back]
 
     def compare(self, prepared: Tensor, queries: Tensor, way: int) -> Tensor:
         """Log-probabilities (n, way)."""
@@ -98,21 +105,21 @@ class MatchingNetwork(FewShotClassifier):
         return log_probabilities(prepared, queries, way, self.scale)
 
 
-def loss_and_accuracy(model: MatchingNetwork, episode: Episode, way: int) -> tuple[Tensor, float]:
-    """L and the share of queries classified correctly. Support and queries pass the network in one batch.
-
-    The order of the examples is drawn anew each time, or the context would learn which places belong to one class.
-    """
-    both = model(tensor(model, np.concatenate([episode.support, episode.query])))
-    n = len(episode.support)
-    log_p = model.compare(model.prepare(both[:n], way, mg.random.generator()), both[n:], way)
-    right = mg.take_along_axis(log_p, episode.query_labels[:, None], 1)
-    return -right.mean(), accuracy(log_p.numpy(), episode.query_labels)
-
-
 class Matching(Method):
     """Trains a MatchingNetwork on episodes."""
 
-    def loss(self, batch: Episode, step: int) -> Loss:
-        loss, right = loss_and_accuracy(self.net, batch, len(batch.classes))
-        return loss, {"accuracy": right}
+    def arguments(self, batch: Episode) -> tuple[Any, ...]:
+        """The images, those of the support set first, and their order; the queries' labels; how many classes.
+
+        The order of the examples is drawn anew each time, or the context would learn which places belong to one class.
+        """
+        images, n = tensor(self.net, np.concatenate([batch.support, batch.query])), len(batch.support)
+        order = placed(self.net, *drawn_order(n, mg.random.generator())) if self.net.context else None
+        return images, n, order, *placed(self.net, batch.query_labels), len(batch.classes)
+
+    def objective(self, images: Tensor, n: int, order: tuple[Tensor, Tensor] | None, labels: Tensor, way: int) -> Loss:
+        """L and the share of queries classified correctly. Support and queries pass the network in one batch."""
+        both = self.net(images)
+        log_p = self.net.compare(self.net.prepare(both[:n], way, order), both[n:], way)
+        of_labels = mg.take_along_axis(log_p, labels[:, None], 1)
+        return -of_labels.mean(), {"accuracy": right(log_p.data, labels.data).mean()}

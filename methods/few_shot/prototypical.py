@@ -12,15 +12,14 @@ prototype is nearest. The embedding is trained on episodes that look like the te
 With the squared Euclidean distance this is a linear classifier on the embedding (section 2.4); with the cosine
 distance and one example a class it is a matching network (Vinyals et al. 2016).
 """
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.evaluation import accuracy
-from methods.training.forward import tensor
+from methods.training.evaluation import right
+from methods.training.forward import placed, tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
@@ -84,15 +83,6 @@ def classify(support: Tensor, queries: Tensor, way: int, distance: str = "euclid
     return logits(queries, prototypes(support, way), distance)
 
 
-def loss_and_accuracy(embed: Callable[[np.ndarray], Tensor], episode: Episode, way: int,
-                      distance: str = "euclidean") -> tuple[Tensor, float]:
-    """J and the share of queries classified correctly. Support and queries pass the network in one batch."""
-    both = embed(np.concatenate([episode.support, episode.query]))
-    n = len(episode.support)
-    scores = classify(both[:n], both[n:], way, distance)
-    return mg.cross_entropy(scores, episode.query_labels), accuracy(scores.numpy(), episode.query_labels)
-
-
 class PrototypicalNetwork(FewShotClassifier):
     """The embedding `net` to (n, d), and the nearest prototype.
 
@@ -119,10 +109,16 @@ class PrototypicalNetwork(FewShotClassifier):
 class Prototypical(Method):
     """Trains a PrototypicalNetwork on episodes."""
 
-    def loss(self, batch: Episode, step: int) -> Loss:
-        loss, right = loss_and_accuracy(lambda images: self.net(tensor(self.net, images)), batch, len(batch.classes),
-                                        self.net.distance)
-        return loss, {"accuracy": right}
+    def arguments(self, batch: Episode) -> tuple[Any, ...]:
+        """The images, those of the support set first, and how many these are; the queries' labels; how many classes."""
+        images = tensor(self.net, np.concatenate([batch.support, batch.query]))
+        return images, len(batch.support), *placed(self.net, batch.query_labels), len(batch.classes)
+
+    def objective(self, images: Tensor, n: int, labels: Tensor, way: int) -> Loss:
+        """J and the share of queries classified correctly. Support and queries pass the network in one batch."""
+        both = self.net(images)
+        scores = self.net.classify(both[:n], both[n:], way)
+        return mg.cross_entropy(scores, labels), {"accuracy": right(scores.data, labels.data).mean()}
 
     def schedule(self, step: int, steps: int) -> float:
         cosine = self.config.schedule == "cosine"

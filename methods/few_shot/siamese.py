@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import tensor
+from methods.training.forward import placed, tensor
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, data, nn, optim
@@ -100,25 +100,25 @@ def turned(batch: Batch, rng: np.random.Generator) -> Batch:
     return data.random_affine(batch[0], rng), batch[1]
 
 
-def loss_and_accuracy(model: Siamese, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, float]:
-    """L without its last term, and the share of pairs judged correctly, over all pairs of the images (n, 1, H, W).
-
-    The pairs of one class have half of the weight, those of two the other half.
-    """
-    h = model(tensor(model, images))
-    logits = model.logits(h[:, None], h[None])
-    same, itself = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
-    weights = sum(kind / max(2 * kind.sum(), 1) for kind in (same & ~itself, ~same)).astype(np.float32)
-    loss = (mg.softplus(mg.where(same, -logits, logits)) * tensor(model, weights)).sum()
-    return loss, float((weights * ((logits.numpy() > 0) == same)).sum())
-
-
 class SiameseMethod(Method):
     """Trains a Siamese network on all pairs of a batch."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        loss, accuracy = loss_and_accuracy(self.net, *batch)
-        return loss, {"accuracy": accuracy}
+    def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The images, and of all pairs whether they are of one class, and their weights.
+
+        The pairs of one class have half of the weight, those of two the other half.
+        """
+        images, labels = batch
+        same, itself = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
+        weights = sum(kind / max(2 * kind.sum(), 1) for kind in (same & ~itself, ~same)).astype(np.float32)
+        return tensor(self.net, images), *placed(self.net, same, weights)
+
+    def objective(self, images: Tensor, same: Tensor, weights: Tensor) -> Loss:
+        """L without its last term, and the share of pairs judged correctly, over all pairs of the images (n, 1, H, W)."""
+        h = self.net(images)
+        logits = self.net.logits(h[:, None], h[None])
+        loss = (mg.softplus(mg.where(same, -logits, logits)) * weights).sum()
+        return loss, {"accuracy": (weights.data * ((logits.data > 0) == same.data)).sum()}
 
     def schedule(self, step: int, steps: int) -> float:
         return optim.cosine_decay(1.0, steps)(step)

@@ -8,7 +8,7 @@ from typing import Any
 
 import minigrad as mg
 from methods.training import optimizers
-from methods.training.evaluation import accuracy
+from methods.training.evaluation import right
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import nn, optim
@@ -39,11 +39,16 @@ class Tuning(Method):
     def state(self) -> Parts:
         return {"adaptation": self.adaptation}
 
-    def loss(self, batch: tuple[Any, ...], step: int) -> Loss:
-        """A batch is the network's inputs and labels (N,)."""
+    def arguments(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The network's inputs and labels (N,)."""
         *x, y = self.inputs(batch)
+        return *x, to_device(y, self.net.parameters()[0].device)
+
+    def objective(self, *arguments: Any) -> Loss:
+        """The cross-entropy, and the share of examples classified correctly."""
+        *x, y = arguments
         scores = self.net(*x)
-        return mg.cross_entropy(scores, to_device(y, scores.device)), {"accuracy": accuracy(scores.numpy(), y)}
+        return mg.cross_entropy(scores, y), {"accuracy": right(scores.data, y).mean()}
 
     def inputs(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The network's inputs on its device, and the labels as they are; the network is in training mode."""

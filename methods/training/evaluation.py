@@ -1,5 +1,6 @@
 """A network on a whole data set: its outputs, accuracies with their intervals."""
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,11 @@ def in_batches(net: Module, x: np.ndarray, batch: int = 500) -> np.ndarray:
         return np.concatenate([net(tensor(net, some)).numpy() for some in slices(x, batch)])
 
 
-def right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether scores (..., classes) are largest at the label (...), bool; where one is NaN they are not, whatever the label."""
+def right(scores: Any, labels: Any) -> Any:
+    """Whether scores (..., classes) are largest at the label (...), bool; where one is NaN they are not, whatever the label.
+
+    Arrays of the host or of a GPU.
+    """
     return (scores.argmax(-1) == labels) & ~np.isnan(scores).any(-1)
 
 

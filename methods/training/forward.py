@@ -14,6 +14,12 @@ def tensor(net: Module, x: np.ndarray) -> Tensor:
     return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
 
 
+def placed(net: Module, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+    """Arrays, in their own dtypes, as Tensors on the device of the network."""
+    device = net.parameters()[0].device
+    return tuple(mg.Tensor(array).to(device) for array in arrays)
+
+
 def slices(rows: Sequence, batch: int) -> Iterator[Sequence]:
     """So many rows at a time, in order; of none an empty slice, of which a network's outputs have their shape."""
     return (rows[i:i + batch] for i in range(0, len(rows) or 1, batch))

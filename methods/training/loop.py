@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import minigrad as mg
+from minigrad.cuda_graph import NotCapturable
 from minigrad.optim import Optimizer
 
 from . import checkpoint
@@ -16,6 +19,9 @@ from .classifier import Classifier
 from .method import Method
 from .run import RunFolder
 from .settings import RunError
+
+
+GRAPHS = 4  # that a run captures at most, one for each shape of its batches
 
 
 class Batches(Protocol):
@@ -47,6 +53,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
         FileExistsError, RunError: the folder cannot be used (see `RunFolder`); RunError: training diverged, as a loss or a
             state is not finite. The last good checkpoint stays.
     """
+    learn = _learning(method, optimizers)
     parts, facts = {**method.state(), "batches": batches, **optimizers}, classifier.facts() if classifier else None
     rates = {name: optimizer.lr for name, optimizer in optimizers.items()}
     with contextlib.ExitStack() as stack:
@@ -59,13 +66,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
             factor = (schedule or method.schedule)(step, steps)
             for name, optimizer in optimizers.items():
                 optimizer.lr = rates[name] * factor
-            loss, numbers = method.loss(batches.sample(), step)
-            for optimizer in optimizers.values():
-                optimizer.zero_grad()
-            loss.backward()
-            method.after_backward(step)
-            for optimizer in optimizers.values():
-                optimizer.step()
+            loss, numbers = learn(batches.sample(), step)
             method.after_step(step)
 
             done, shown = step + 1, {"loss": float(loss), **{k: float(v) for k, v in numbers.items()}}
@@ -89,6 +90,41 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
                 with contextlib.suppress(OSError):  # the terminal may be gone
                     print(f"\nstopped after {done} steps; the same command{how} continues", flush=True)
                 raise SystemExit(128 + stopped[0])
+
+
+def _learning(method, optimizers):
+    """A function of a batch and the step's number that changes the parameters; it returns the loss and the numbers to log.
+
+    On a GPU it replays the graph of the batch's shapes, unless the method defines its loss in one piece.
+    """
+    def learn(loss_of, arguments, step):
+        loss, numbers = loss_of(*arguments)
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+        loss.backward()
+        method.after_backward(step)
+        for optimizer in optimizers.values():
+            optimizer.step()
+        return loss, numbers
+
+    def learn_captured(batch, step):
+        arguments = method.arguments(batch)
+        kinds = tuple((x.shape, x.dtype) if hasattr(x, "shape") else x for x in mg.tree.leaves(arguments))
+        if kinds not in graphs:
+            graphs[kinds] = mg.capture(alike) if len(graphs) < GRAPHS else alike
+        try:
+            return graphs[kinds](arguments)
+        except NotCapturable as error:  # a network of one's own may do anything
+            warnings.warn(f"steps take longer, as they are not captured: {error}")
+            graphs[kinds] = alike
+            return alike(arguments)
+
+    def alike(arguments):
+        return learn(method.objective, arguments, None)
+
+    graphs = {}
+    whole = type(method).loss is not Method.loss
+    return (lambda batch, step: learn(method.loss, (batch, step), step)) if whole else learn_captured
 
 
 def _diverged(reason, saved, folder):

@@ -9,7 +9,10 @@ Parts = dict[str, Any]  # of a checkpoint, by name (see `checkpoint.save`)
 
 
 class Method:
-    """An objective with its configuration and its network. Subclasses define `loss`.
+    """An objective with its configuration and its network. Subclasses define `loss`, or `arguments` and `objective`.
+
+    With the latter a step on a GPU, from `objective` to the optimisers, is captured into one launch. What may then stand in
+    `objective` and `after_backward` is said at `minigrad.capture`.
 
     Args:
         config: a dataclass with the method's settings.
@@ -21,10 +24,21 @@ class Method:
 
     def loss(self, batch: Any, step: int) -> Loss:
         """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""
-        raise TypeError(f"{type(self).__name__} defines no loss()")
+        return self.objective(*self.arguments(batch))
 
-    def after_backward(self, step: int) -> None:
-        """Called between the backward pass and the optimiser's step."""
+    def arguments(self, batch: Any) -> tuple[Any, ...]:
+        """What the host makes of a batch: trees of Tensors and arrays on the network's device, and of what all batches share.
+
+        Where the shapes of batches differ, some of them are captured (see `loop.GRAPHS`).
+        """
+        raise TypeError(f"{type(self).__name__} defines neither loss() nor arguments()")
+
+    def objective(self, *arguments: Any) -> Loss:
+        """The loss, and a dict of numbers to log: Tensors or arrays, as nothing is read on the host."""
+        raise TypeError(f"{type(self).__name__} defines no objective()")
+
+    def after_backward(self, step: int | None) -> None:
+        """Called between the backward pass and the optimiser's step. `step` is None beside an `objective`."""
 
     def after_step(self, step: int) -> None:
         """Called after the optimiser's step."""

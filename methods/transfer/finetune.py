@@ -13,10 +13,10 @@ import numpy as np
 
 import minigrad as mg
 from methods.training import optimizers
-from methods.training.forward import tensor
+from methods.training.forward import placed, tensor
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
-from minigrad import data, nn, optim
+from minigrad import Tensor, data, nn, optim
 
 from .linear import Linear
 
@@ -137,11 +137,15 @@ class FineTune(Method):
     def state(self) -> Parts:
         return {**super().state(), "wise": Between(self)}
 
-    def loss(self, batch: tuple[np.ndarray, np.ndarray], step: int) -> Loss:
+    def arguments(self, batch: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Inputs and labels."""
         self.net.eval()
-        logits = self.net(tensor(self.net, batch[0]))
-        loss = mg.cross_entropy(logits, batch[1], self.config.smoothing)
-        return loss, {"accuracy": (logits.numpy().argmax(1) == batch[1]).mean()}
+        return tensor(self.net, batch[0]), *placed(self.net, batch[1])
+
+    def objective(self, x: Tensor, y: Tensor) -> Loss:
+        """The cross-entropy with smoothed labels, and the share of pictures classified correctly."""
+        logits = self.net(x)
+        return mg.cross_entropy(logits, y, self.config.smoothing), {"accuracy": (logits.data.argmax(1) == y.data).mean()}
 
     def schedule(self, step: int, steps: int) -> float:
         """A tenth of the steps up from 0, then down a cosine to 0."""

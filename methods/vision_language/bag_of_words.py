@@ -16,6 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.classifier import Architecture
+from methods.training.forward import placed
 from methods.training.method import Loss
 from minigrad import Tensor, nn
 from minigrad.data import BytePairs
@@ -55,10 +56,13 @@ class BagOfWords(VisionLanguage):
 class BagOfWordsPrediction(VisionLanguageMethod):
     """L of a BagOfWords."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        features = self.features(batch)
-        shares = Tensor(self.net.shares(batch.ids)).to(features.device)
-        return -(shares * mg.log_softmax(self.net.image.head(features), 1)).sum(1).mean(), {}
+    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The image tower's inputs, and c."""
+        return self.inputs(batch), *placed(self.net, self.net.shares(batch.ids))
+
+    def objective(self, inputs: Tensor, shares: Tensor) -> Loss:
+        """L."""
+        return -(shares * mg.log_softmax(self.net.image.head(self.features(inputs)), 1)).sum(1).mean(), {}
 
 
 def network(config: Config, image: Architecture, vocabulary: BytePairs) -> Architecture:

@@ -141,12 +141,13 @@ class VisionLanguageMethod(Method):
     def state(self) -> Parts:
         return {**super().state(), "prompts": self.prompts}
 
-    def features(self, batch: Batch) -> Tensor:
-        """(N, width), with dropout: by the image tower, or the batch's own where that is frozen."""
-        if batch.x.ndim == 2:
-            found = tensor(self.net, batch.x)
-        else:
-            found = self.net.image.features(tensor(self.net, normalised(batch.x, self.preprocessing)))
+    def inputs(self, batch: Batch) -> Tensor:
+        """Pictures as the image tower reads them, or the features (N, width) of a frozen one."""
+        return tensor(self.net, batch.x if batch.x.ndim == 2 else normalised(batch.x, self.preprocessing))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """(N, width), with dropout."""
+        found = inputs if inputs.ndim == 2 else self.net.image.features(inputs)
         return mg.dropout(found, self.config.dropout)
 
     def schedule(self, step: int, steps: int) -> float:

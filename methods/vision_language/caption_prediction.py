@@ -76,7 +76,7 @@ class CaptionPrediction(VisionLanguageMethod):
     """L of a Captioner."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        return -self.net.log_likelihoods(self.features(batch), batch.ids)[0].mean(), {}
+        return -self.net.log_likelihoods(self.features(self.inputs(batch)), batch.ids)[0].mean(), {}
 
 
 def network(config: Config, image: Architecture, vocabulary: BytePairs) -> Architecture:

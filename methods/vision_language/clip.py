@@ -104,7 +104,7 @@ class Contrastive(VisionLanguageMethod):
     """L of a CLIP, with e^s kept at 100 or less."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
-        images = self.net.embed_images(self.features(batch))
+        images = self.net.embed_images(self.features(self.inputs(batch)))
         ids, places = np.unique(batch.ids, axis=0, return_inverse=True)  # labels in words are few captions
         places = places.reshape(-1)
         texts = self.net.embed_texts(Tensor(ids).to(self.net.s.device))[places]

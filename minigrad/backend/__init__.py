@@ -87,14 +87,14 @@ def summed(x, axis=None, keepdims=False):
     """The array's sum, that of floats of 16 bits kept in float32 until it is complete.
 
     Along many rows of float32 NumPy adds one to the next, and loses digits: the CPU's path for them adds parts, and tells
-    `numpy.errstate` nothing.
+    `numpy.errstate` nothing. On the GPU CuPy's sum along rows waits for memory.
     """
-    if is_half(x.dtype):
-        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
     if axis and x.size >= 1 << 18 and tuple(axis) == tuple(range(len(axis))) and len(axis) < x.ndim:
         rows, kept = math.prod(x.shape[:len(axis)]), x.shape[len(axis):]
         if rows >= 256 and x.flags.c_contiguous and (found := path("column_sums", (x,))):
-            return found.forward(x.reshape(rows, -1)).reshape((1,) * len(axis) * keepdims + kept)
+            return found.forward(x.reshape(rows, -1)).reshape((1,) * len(axis) * keepdims + kept).astype(x.dtype, copy=False)
+    if is_half(x.dtype):
+        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
     return x.sum(axis=axis, keepdims=keepdims)
 
 

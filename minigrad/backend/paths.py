@@ -81,9 +81,12 @@ def _table(arrays):
         on_host = [xp(a) is np for a in arrays]
         if any(on_host):  # of different devices the primitives say so
             return _cpu() if all(on_host) and not any([is_half(a.dtype) for a in arrays]) else None
-    dtypes = {a.dtype for a in arrays}
-    known = all(d in _KERNEL_DTYPES or is_half(d) for d in dtypes)
-    return _cuda() if known and len([d for d in dtypes if is_float(d)]) == 1 else None
+    return _cuda() if _kernels_know(frozenset([a.dtype for a in arrays])) else None
+
+
+@functools.cache
+def _kernels_know(dtypes):
+    return all(d in _KERNEL_DTYPES or is_half(d) for d in dtypes) and len([d for d in dtypes if is_float(d)]) == 1
 
 
 @functools.cache

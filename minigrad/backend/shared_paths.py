@@ -2,7 +2,12 @@
 from . import Path, xp
 
 
-def paths(rows, norm, pool):
+def inverse_std(var, eps):
+    """1 / sqrt(var + eps), in the dtype of var."""
+    return 1 / xp(var).sqrt(var + var.dtype.type(eps))
+
+
+def paths(rows, norm, pool, inverse_std=inverse_std):
     """A part of a table `PATHS`, by the modules of a backend that hold the kernels along rows, of batch norm and of pooling."""
     def softmax(logarithm):
         return Path(lambda x: (rows.softmax(x, logarithm), None),
@@ -44,9 +49,40 @@ def paths(rows, norm, pool):
     }
 
 
-def inverse_std(var, eps):
-    """1 / sqrt(var + eps), in the dtype of var."""
-    return 1 / xp(var).sqrt(var + var.dtype.type(eps))
+def recurrent_paths(units, serves=lambda name: None):
+    """The part of a table with the recurrent units, by the module of a backend that has them; `serves(name)` is a path's."""
+    def rnn_backward(g, out, residuals, wanted, gx, h, weight, rectified, reverse):
+        return units.rnn_backward(g, h, weight, out, rectified, reverse)
+
+    def gru(gx, h, weight, *bias, reverse):
+        y, *residuals = units.gru(gx, h, weight, *bias or [None], reverse=reverse)
+        return y, residuals
+
+    def gru_backward(g, out, residuals, wanted, gx, h, weight, *bias, reverse):
+        return units.gru_backward(g, h, weight, out, *residuals, reverse)[:3 + len(bias)]
+
+    def lstm(*arrays, reverse):
+        y, last, *residuals = units.lstm(*arrays, reverse=reverse)
+        return (y, last), residuals
+
+    def lstm_backward(gs, outs, residuals, wanted, gx, *arrays, reverse):
+        return units.lstm_backward(*gs, *arrays, outs[0], *residuals, reverse)
+
+    return {
+        "rnn": Path(lambda *arrays, **settings: (units.rnn(*arrays, **settings), None), rnn_backward, True, serves("rnn")),
+        "gru": Path(gru, gru_backward, True, serves("gru")),
+        "lstm": Path(lstm, lstm_backward, True, serves("lstm"), all_outputs=True),
+    }
+
+
+def weight_gradient(product, dsums, h, y, reverse):
+    """Of a recurrent unit: the sum over times of dsums^T (the state before), h at first, then those of y."""
+    rows, size = dsums.shape[-1], h.shape[1]
+    first, later, earlier = (-1, slice(-1), slice(1, None)) if reverse else (0, slice(1, None), slice(-1))
+    dweight = product(dsums[first].T, h)
+    if len(y) > 1:
+        dweight += product(dsums[later].reshape(-1, rows).T, y[earlier].reshape(-1, size))
+    return dweight
 
 
 def heads_first(qkv):

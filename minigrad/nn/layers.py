@@ -4,10 +4,12 @@ import math
 import numpy as np
 
 from .. import ops
+from ..backend import path
 from ..ops.geometry import (
     constant, divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
 from ..ops.projection import padding_row
 from ..ops.resample import factors, MODES
+from ..recording import state
 from ..tensor import Tensor, as_tensor, flag
 from . import functional as F, init
 from .module import Module, Parameter, replacing
@@ -456,12 +458,22 @@ def conv_norm(conv: Module, norm: Module, x: Tensor, activation: str | None = No
     if not fixed or not fits or len(x) * math.prod(x.shape[2:]) < math.prod(conv.weight.shape[1:]):
         y = norm(conv(x))
         return y if activation is None else getattr(ops, activation)(y)
+    return conv.convolve(x, *(as_tensor(a).astype(conv.weight.dtype) for a in _folded(conv, norm)), activation)
+
+
+def _folded(conv, norm):
+    """The filters and the bias of `conv` followed by `norm` with its running statistics."""
+    inputs = conv.weight, norm.weight, norm.bias
+    plain = conv.bias is None and not isinstance(norm.eps, Tensor)
+    if plain and not any([a is None or (a.requires_grad and state.recording) for a in inputs]):
+        arrays = [*[a._array for a in inputs], norm.running_mean, norm.running_var]
+        if found := path("fold_norm", arrays):
+            return found.forward(*arrays, norm.eps)
     scale = 1 / np.sqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else norm.weight * scale
     shift = (0 if conv.bias is None else conv.bias) - norm.running_mean
     shift = shift * scale if norm.bias is None else shift * scale + norm.bias
-    weight = conv.weight * scale.reshape(-1, 1, 1, 1)
-    return conv.convolve(x, *(a.astype(conv.weight.dtype) for a in (weight, as_tensor(shift))), activation)
+    return conv.weight * scale.reshape(-1, 1, 1, 1), shift
 
 
 def _normalized(layer, shape):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import is_float, is_half, result_type, xp
+from ..backend import is_float, is_half, path, result_type, xp
 from ..fused import Fused, halves_in_float32
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
@@ -175,8 +175,12 @@ def _move_running(running_mean, running_var, mean, var, momentum, x):
     """The running statistics (arrays, or None) move towards the batch's, the variance in its unbiased form."""
     if running_mean is not None and momentum and not state.recomputing:  # 0 times an infinite statistic is not a number
         n = x.size // max(x.shape[1], 1)
+        unbiased = n / max(n - 1, 1)
+        if found := path("move_running", (running_mean, running_var, mean._array, var._array)):
+            found.forward(running_mean, running_var, mean._array, var._array, momentum, unbiased)
+            return
         running_mean[...] += momentum * (mean._array - running_mean)
-        running_var[...] += momentum * (var._array * (n / max(n - 1, 1)) - running_var)
+        running_var[...] += momentum * (var._array * unbiased - running_var)
 
 
 def _evaluated(x, running_mean, running_var, weight, bias, eps):

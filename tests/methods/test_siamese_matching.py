@@ -111,8 +111,8 @@ def test_the_order_of_the_examples_is_drawn_anew_in_training():
     mg.random.seed(0)
     model, rng = matching.MatchingNetwork(nn.Flatten(), 6, context=True, reads=1), np.random.default_rng(3)
     support, query = (rng.normal(size=(8, 6)).astype(np.float32) for _ in range(2))
-    episode = data.Episode(support, np.arange(4).repeat(2), query, np.arange(4).repeat(2), None)
-    losses = {matching.loss_and_accuracy(model, episode, 4)[0].item() for _ in range(4)}
+    episode = data.Episode(support, np.arange(4).repeat(2), query, np.arange(4).repeat(2), np.arange(4))
+    losses = {matching.Matching(None, model).loss(episode, 0)[0].item() for _ in range(4)}
     assert len(losses) > 1
     first, second = (model.prepare(mg.Tensor(support), 4).numpy() for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -131,10 +131,10 @@ def test_siamese_probability_and_loss_by_hand():
             p, same = 1 / (1 + np.exp(-(abs(images[i] - images[j]).reshape(4) @ a + b))), bool(labels[i] == labels[j])
             losses[same].append(-np.log(p if same else 1 - p))
             right[same].append((p > 0.5) == same)
-    loss, accuracy = siamese.loss_and_accuracy(model, images, labels)
+    loss, numbers = siamese.SiameseMethod(None, model).loss((images, labels), 0)
     assert [len(losses[same]) for same in (True, False)] == [8, 22]
     assert loss.item() == pytest.approx(sum(np.mean(each) for each in losses.values()) / 2, rel=1e-5)
-    assert accuracy == pytest.approx(sum(np.mean(each) for each in right.values()) / 2)
+    assert numbers["accuracy"] == pytest.approx(sum(np.mean(each) for each in right.values()) / 2)
     support, queries = (mg.Tensor(rng.normal(size=(n, 4)).astype(np.float32)) for n in (4, 3))
     by_hand = [[np.mean([1 / (1 + np.exp(-(abs(q - s) @ a + b))) for s in support.numpy()[2 * k:2 * k + 2]]) for k in range(2)]
                for q in queries.numpy()]
@@ -175,8 +175,9 @@ def test_matching_learns(context, learn_scale):
         centres = np.zeros((4, 1, 16), np.float32)
         centres[:, 0, :4] = np.eye(4)[rng.permutation(4)]  # 12 of 16 numbers are noise
         x = (centres + rng.normal(0, 1, (4, 4, 16)) * np.r_[np.full(4, 0.1), np.ones(12)]).astype(np.float32)
-        episode = data.Episode(x[:, :1].reshape(4, 16), np.arange(4), x[:, 1:].reshape(12, 16), np.arange(4).repeat(3), None)
-        loss, _ = matching.loss_and_accuracy(model, episode, 4)
+        episode = data.Episode(x[:, :1].reshape(4, 16), np.arange(4), x[:, 1:].reshape(12, 16), np.arange(4).repeat(3),
+                               np.arange(4))
+        loss, _ = matching.Matching(None, model).loss(episode, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

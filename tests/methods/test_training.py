@@ -36,7 +36,7 @@ from methods.training.settings import RunError, RunSettings, check, command, rec
 from methods.transfer import pictures
 from methods.vision_language import zero_shot
 from minigrad import io as files
-from minigrad import Tensor, data, nn, optim
+from minigrad import Tensor, data, nn, optim, random
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -390,6 +390,34 @@ def test_the_method_sets_the_rates_and_the_loop_evaluates(tmp_path):
     assert history[2]["lr"] == pytest.approx(0.5 * (1 - 9 / 12)) and history[2]["twice"] == 18 and "accuracy" not in history[2]
     assert history[-1]["loss"] < history[0]["loss"] and history[-1]["accuracy"] == 0.5
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == record(Run())
+
+
+class Pieces(Line):
+    """The same in two pieces."""
+
+    loss = Method.loss
+
+    def arguments(self, batch):
+        return Tensor(batch), 2
+
+    def objective(self, x, factor):
+        return ((self.net(x) - factor * x) ** 2).mean(), {"twice": factor * x.data.mean()}
+
+    def after_backward(self, step):
+        assert step is None
+
+
+def test_a_captured_method_trains_to_the_same_bits(tmp_path, monkeypatch):
+    pytest.importorskip("tqdm")
+    random.seed(0)
+    whole = trained(tmp_path / "whole")
+    monkeypatch.setattr(sys.modules[__name__], "Line", Pieces)
+    random.seed(0)
+    pieces = trained(tmp_path / "pieces")
+    assert pieces.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+    assert [m["loss"] for m in pieces.history()] == [m["loss"] for m in whole.history()] and pieces.history()[0]["twice"] == 2
+    with pytest.raises(TypeError, match="Pieces defines no objective"):
+        Method.objective(Pieces(None, None))
 
 
 def test_a_schedule_may_replace_the_methods_and_outlives_a_resumption(tmp_path):

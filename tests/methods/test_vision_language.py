@@ -296,16 +296,17 @@ def test_the_image_tower_gets_what_its_preprocessing_says(vocabulary):
                                 np.reshape(inputs.std, column).astype(np.float32)).numpy()
     method = clip.Contrastive(config(clip), net, inputs, None)
     batch = base.Batch(x, np.zeros((6, 2), int), np.arange(6))
-    np.testing.assert_allclose(method.features(batch).numpy(), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(method.features(method.inputs(batch)).numpy(), wanted, rtol=1e-4, atol=1e-5)
     net.train()  # what is kept of the features is of evaluation mode
     np.testing.assert_allclose(zero_shot.image_features(net.image, x, inputs, 4), wanted, rtol=1e-4, atol=1e-5)
-    assert net.image.training and not np.allclose(method.features(batch).numpy(), wanted, rtol=1e-2)
+    assert net.image.training and not np.allclose(method.features(method.inputs(batch)).numpy(), wanted, rtol=1e-2)
 
 
 def test_features_are_dropped_in_training_alone(vocabulary):
     net, x = network("contrastive", vocabulary).to("float32"), np.ones((200, 8), np.float32)
     batch = base.Batch(x, np.zeros((200, 2), int), np.arange(200))
-    dropped = clip.Contrastive(config(clip, dropout=0.75), net, PLAIN, None).features(batch).numpy()
+    method = clip.Contrastive(config(clip, dropout=0.75), net, PLAIN, None)
+    dropped = method.features(method.inputs(batch)).numpy()
     assert set(np.unique(dropped)) == {0, 4} and 0.2 < (dropped > 0).mean() < 0.3
     np.testing.assert_array_equal(zero_shot.image_features(net.image, x), x)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import Path
-from ..shared_paths import heads_first, inverse_std, paths
+from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths
 from . import (
     activation, attention, conv, distances, elementwise, grid_sample, index, norm_pool, pool, products, recurrent, rows)
 from .memory import empty
@@ -115,28 +115,6 @@ def _packed_attention_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
 # -- recurrent units ---------------------------------------------------------------------------------------------------
 
 
-def _lstm(*arrays, reverse):
-    y, last, *residuals = recurrent.lstm(*arrays, reverse=reverse)
-    return (y, last), residuals
-
-
-def _lstm_backward(gs, outs, residuals, wanted, gx, *arrays, reverse):
-    return recurrent.lstm_backward(*gs, *arrays, outs[0], *residuals, reverse)
-
-
-def _gru(gx, h, weight, *bias, reverse):
-    y, *residuals = recurrent.gru(gx, h, weight, *bias or [None], reverse=reverse)
-    return y, residuals
-
-
-def _gru_backward(g, out, residuals, wanted, gx, h, weight, *bias, reverse):
-    return recurrent.gru_backward(g, h, weight, out, *residuals, reverse)[:3 + len(bias)]
-
-
-def _rnn_backward(g, out, residuals, wanted, gx, h, weight, rectified, reverse):
-    return recurrent.rnn_backward(g, h, weight, out, rectified, reverse)
-
-
 def _recurrent(name):
     """For one step it does not pay to pack large weights."""
     return lambda gx, h, *rest, **settings: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
@@ -184,6 +162,7 @@ def _each(step):
 
 PATHS = {
     **paths(rows, norm_pool, pool),
+    **recurrent_paths(recurrent, _recurrent),
     "sgd_step": Path(_each(elementwise.sgd_step)),
     "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
@@ -217,9 +196,5 @@ PATHS = {
                         lambda g, out, residuals, wanted, *arrays, **settings:
                         grid_sample.grid_sample_backward(g, *arrays, **settings),
                         serves=lambda x, grid, **settings: kernel("grid_sample", x, grid) is not None),
-    "gru": Path(_gru, _gru_backward, reads_out=True, serves=_recurrent("gru")),
-    "lstm": Path(_lstm, _lstm_backward, reads_out=True, serves=_recurrent("lstm"), all_outputs=True),
-    "rnn": Path(lambda *arrays, **settings: (recurrent.rnn(*arrays, **settings), None), _rnn_backward, reads_out=True,
-                serves=_recurrent("rnn")),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

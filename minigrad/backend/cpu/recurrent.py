@@ -4,6 +4,7 @@ gx (L, N, gates H) is the input's part of the gates; states are (N, H), weights 
 """
 import numpy as np
 
+from ..shared_paths import weight_gradient
 from .declarations import constant
 from .memory import empty
 from .native import kernel
@@ -24,7 +25,7 @@ def rnn_backward(dy, h, weight, y, rectified, reverse):
     """The gradients of `rnn` in gx, h and the weights."""
     dgx, dh = empty(y.shape), empty(h.shape)
     kernel("rnn_backward")(*map(np.ascontiguousarray, (dy, weight)), _panels(weight.T), y, dgx, dh, *y.shape, rectified, reverse)
-    return dgx, dh, _weight_gradient(dgx, h, y, reverse)
+    return dgx, dh, weight_gradient(product, dgx, h, y, reverse)
 
 
 def lstm(gx, h, c, weight, reverse):
@@ -40,7 +41,7 @@ def lstm_backward(dy, dc, h, c, weight, y, cells, gates, reverse):
     dc = np.zeros(c.shape, c.dtype) if dc is None else np.array(dc, order="C")
     kernel("lstm_backward")(None if dy is None else np.ascontiguousarray(dy), *map(np.ascontiguousarray, (c, weight)),
                             _panels(weight.T), cells, gates, dgates, dh, dc, *y.shape, reverse)
-    return dgates, dh, dc, _weight_gradient(dgates, h, y, reverse)
+    return dgates, dh, dc, weight_gradient(product, dgates, h, y, reverse)
 
 
 def gru(gx, h, weight, bias, reverse):
@@ -56,20 +57,10 @@ def gru_backward(dy, h, weight, y, gates, hidden, reverse):
     dgx, dsums, dh = empty(gates.shape), empty(gates.shape), empty(h.shape)
     kernel("gru_backward")(*map(np.ascontiguousarray, (dy, h, weight)), _panels(weight.T), y, gates, hidden, dgx, dsums, dh,
                            *y.shape, reverse)
-    return dgx, dh, _weight_gradient(dsums, h, y, reverse), column_sums(dsums.reshape(-1, dsums.shape[-1]))
+    return dgx, dh, weight_gradient(product, dsums, h, y, reverse), column_sums(dsums.reshape(-1, dsums.shape[-1]))
 
 
 def _panels(weight):
     """Memory for packed weights (outputs, inputs), enough for panels of any width."""
     outputs, inputs = weight.shape
     return empty((outputs + WIDEST - 1) * inputs)
-
-
-def _weight_gradient(dsums, h, y, reverse):
-    """The sum over times of dsums^T (the state before)."""
-    rows, size = dsums.shape[-1], h.shape[1]
-    first, later, earlier = (-1, slice(-1), slice(1, None)) if reverse else (0, slice(1, None), slice(-1))
-    dweight = product(dsums[first].T, h)
-    if len(y) > 1:
-        dweight += product(dsums[later].reshape(-1, rows).T, y[earlier].reshape(-1, size))
-    return dweight

@@ -8,8 +8,6 @@ enum Kind { RELU, LIMITED_RELU, GELU, GELU_TANH, SILU, LEAKY_RELU, SOFTPLUS, SOF
 
 constexpr int EACH = 4;
 
-static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
-
 // x within [-1000, 1000], where all but softsign have come to their limits; NaN stays. Infinity times 0 is not a number.
 static __device__ real bounded(real x) { return x > 1000 ? real(1000) : x < -1000 ? real(-1000) : x; }
 static __device__ real bounded_below(real x) { return x < -1000 ? real(-1000) : x; }

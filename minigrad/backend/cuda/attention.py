@@ -2,13 +2,13 @@
 import math
 
 from .. import xp
-from .elementwise import blocks
+from .elementwise import blocks, THREADS
 from .launch import computed, constant, empty, empty_like, in_any_order, launch
 
-MOST = constant("attention", "MOST")  # the widest head; a row of it is held in registers
-_WARPS = constant("attention", "WARPS")
+MOST = constant("attention", "MOST")  # the widest head
+_WIDTHS = (32, 64, MOST)  # the kernels': each serves heads up to that wide
 _ROWS = {size: constant("attention", name) for size, name in ((4, "ROWS_OF_FLOAT"), (8, "ROWS_OF_DOUBLE"))}
-_THREADS = 32 * _WARPS
+_THREADS = constant("attention", "THREADS")
 
 
 @in_any_order
@@ -31,8 +31,9 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
         ValueError: a head is wider than 128.
     """
     y, lse = empty_like(q), empty((2, *q.shape[:3]), computed(q.dtype))
-    mask, settings = _settings(q, k, mask, causal, scale)
-    launch("attention", "attention_forward", _blocks(q), _THREADS, q, k, v, mask, y, lse, *settings)
+    mask, scale, sizes = _settings(q, k, mask, causal, scale)
+    kernel, rows = _kernel("forward", q)
+    launch("attention", kernel, math.prod(q.shape[:2]) * blocks(q.shape[2], rows), _THREADS, q, k, v, mask, y, lse, scale, sizes)
     return y, lse
 
 
@@ -40,17 +41,19 @@ def attention(q, k, v, mask=None, causal=None, scale=None):
 def attention_backward(g, q, k, v, y, lse, mask=None, causal=None, scale=None):
     """The gradients of `attention` in q, k and v. The mask gets none."""
     delta = empty(q.shape[:3], lse.dtype)
-    launch("attention", "attention_delta", blocks(delta.size, _WARPS), _THREADS, g, y, delta, delta.size, q.shape[3])
+    launch("attention", "attention_delta", blocks(32 * delta.size), THREADS, g, y, delta, delta.size, q.shape[3])
     dq, dk, dv = empty_like(q), empty_like(k), empty_like(v)
-    mask, settings = _settings(q, k, mask, causal, scale)
-    launch("attention", "attention_backward_q", _blocks(q), _THREADS, g, q, k, v, mask, lse, delta, dq, *settings)
-    launch("attention", "attention_backward_kv", _blocks(k), _THREADS, g, q, k, v, mask, lse, delta, dk, dv, *settings)
+    mask, scale, sizes = _settings(q, k, mask, causal, scale)
+    kernel, rows = _kernel("backward", q)
+    grid = math.prod(q.shape[:2]) * (blocks(k.shape[2], rows) + blocks(q.shape[2], rows))
+    launch("attention", kernel, grid, _THREADS, g, q, k, v, mask, lse, delta, dq, dk, dv, scale, sizes)
     return dq, dk, dv
 
 
-def _blocks(x):
-    """One block for the rows of each head that its warps work on."""
-    return math.prod(x.shape[:2]) * blocks(x.shape[2], _WARPS * _ROWS[computed(x.dtype).itemsize])
+def _kernel(direction, q):
+    """The name of the kernel, and how many rows of a head a block works on."""
+    width = next(w for w in _WIDTHS if q.shape[3] <= w)
+    return f"attention_{direction}_{width}", _ROWS[computed(q.dtype).itemsize] // (2 if width == MOST else 1)
 
 
 def _settings(q, k, mask, causal, scale):
@@ -64,4 +67,4 @@ def _settings(q, k, mask, causal, scale):
         mask = module.where(mask, 0, -math.inf) if mask.dtype == bool else mask
         mask = module.ascontiguousarray(mask, dtype=q.dtype)
         strides = [s // mask.itemsize for s in module.broadcast_to(mask, (n, heads, queries, keys)).strides]
-    return mask, (heads, queries, keys, width, scale, keys if causal is None else causal, *strides)
+    return mask, scale, (heads, queries, keys, width, keys if causal is None else causal, *strides)

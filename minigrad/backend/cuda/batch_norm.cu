@@ -90,3 +90,30 @@ extern "C" __global__ void batch_norm_double_backward(const item* dh, const item
         in_x[at] = -inv_std[c] / n * (dh[at] * dw[c] + dx[at] * hw[c] + w[c] * inv_std[c] * xhat * s[c]);
     }
 }
+
+// 1 / sqrt(var + eps)
+extern "C" __global__ void inverse_std(const real* var, real* y, int channels, real eps) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c < channels) y[c] = 1 / sqrt(var[c] + eps);
+}
+
+// The running statistics move towards those of a batch, the variance towards its unbiased form.
+extern "C" __global__ void move_running(const real* mean, const real* var, real* running_mean, real* running_var, int channels,
+                                        real momentum, real unbiased) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= channels) return;
+    running_mean[c] += momentum * (mean[c] - running_mean[c]);
+    running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
+}
+
+// Batch norm with fixed statistics as part of the convolution before it, a filter being `each` numbers of the weight:
+// scaled = s weight and shift = b - s mean, where s = w / sqrt(var + eps).
+extern "C" __global__ void fold_norm(const item* weight, const item* w, const item* b, const item* mean, const item* var,
+                                     item* scaled, item* shift, index_t n, int each, real eps) {
+    index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    int c = i / each;
+    real s = real(w[c]) * (1 / sqrt(real(var[c]) + eps));
+    scaled[i] = real(weight[i]) * s;
+    if (i % each == 0) shift[c] = real(b[c]) - real(mean[c]) * s;
+}

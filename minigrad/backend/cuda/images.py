@@ -7,11 +7,11 @@ import math
 
 from .. import is_half, xp
 from .elementwise import THREADS, blocks, column_sum, whole_warps
-from .launch import computed, constant, empty, empty_like, in_any_order, launch
+from .launch import computed, constant, empty, empty_like, in_any_order, launch, ordered
 from .matmul import matmul
 
 TAPS = constant("depthwise", "TAPS")  # weights for one block
-MANY_BLOCKS = 1 << 12  # enough for any GPU
+MANY_BLOCKS, MANY_THREADS = 1 << 12, 1 << 18  # enough for any GPU
 LARGE = 64  # pixels
 MATRIX_BYTES = 1 << 28  # of the matrix that a convolution makes of its images at a time
 
@@ -50,6 +50,29 @@ def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5, relu=False):
     y, (n, c), pixels = empty_like(x), x.shape[:2], math.prod(x.shape[2:])
     launch("batch_norm", "batch_norm_apply", n * c, whole_warps(pixels), x, gamma, beta, mean, var, y, c, pixels, eps, relu)
     return y
+
+
+@in_any_order
+def inverse_std(var, eps):
+    """1 / sqrt(var + eps) of (C,) float32 or float64."""
+    y = empty_like(var)
+    launch("batch_norm", "inverse_std", blocks(var.size), THREADS, var, y, var.size, eps)
+    return y
+
+
+def move_running(running_mean, running_var, mean, var, momentum, unbiased):
+    """running += momentum (statistic - running), in place, the variance times `unbiased`; (C,) of one dtype, as `inverse_std`."""
+    launch("batch_norm", "move_running", blocks(mean.size), THREADS, ordered(mean), ordered(var), running_mean, running_var,
+           mean.size, momentum, unbiased)
+
+
+@in_any_order
+def fold_norm(weight, gamma, beta, mean, var, eps):
+    """The weight and bias of a convolution without bias that is followed by batch norm with a given mean and variance."""
+    scaled, shift = empty_like(weight), empty_like(mean)
+    launch("batch_norm", "fold_norm", blocks(weight.size), THREADS, weight, gamma, beta, mean, var, scaled, shift, weight.size,
+           weight.size // len(mean), eps)
+    return scaled, shift
 
 
 @in_any_order
@@ -199,8 +222,10 @@ def im2col(x, kernel, stride, padding, dilation):
     n, c, *size = x.shape
     out = _output_size("conv2d", size, kernel, stride, padding, dilation)
     matrix = empty((c * math.prod(kernel), n * math.prod(out)), x.dtype)
-    launch("im2col", "im2col", c * math.prod(kernel) * n, whole_warps(math.prod(out)), x, matrix, n, c, *size, *out, *kernel,
-           *stride, *padding, *dilation)
+    windows = n * math.prod(out)
+    parts = 1 if c * windows >= MANY_THREADS else min(kernel[0], 64)  # of a window that a thread copies
+    launch("im2col", "im2col", (c * blocks(windows), parts), THREADS, x, matrix, n, c, *size, *out, *kernel, *stride, *padding,
+           *dilation)
     return matrix
 
 
@@ -210,9 +235,18 @@ def col2im(matrix, x_shape, kernel, stride, padding, dilation):
     n, c, *size = x_shape
     out = _output_size("conv2d", size, kernel, stride, padding, dilation)
     x = empty(x_shape, matrix.dtype)
-    launch("im2col", "col2im", n * c, whole_warps(math.prod(size)), matrix, x, n, c, *size, *out, *kernel, *stride, *padding,
+    launch("im2col", "col2im", c * blocks(n * math.prod(size)), THREADS, matrix, x, n, c, *size, *out, *kernel, *stride, *padding,
            *dilation)
     return x
+
+
+@in_any_order
+def swap_planes(x, out=None):
+    """(A, B, ...) with its first two axes swapped, in C order; in `out` if that is given."""
+    first, second, *rest = x.shape
+    out = empty((second, first, *rest), x.dtype) if out is None else out
+    launch("im2col", "swap_planes", blocks(x.size), THREADS, x, out, first, second, math.prod(rest))
+    return out
 
 
 @in_any_order
@@ -235,7 +269,7 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
         matrix = im2col(x[part], kernel, **geometry)
         product = matmul(w.reshape(groups, o // groups, -1), matrix.reshape(groups, -1, matrix.shape[1]))
-        y[part] = product.reshape(o, -1, *y.shape[2:]).swapaxes(0, 1)
+        swap_planes(product.reshape(o, -1, *y.shape[2:]), y[part])
     return y
 
 
@@ -252,7 +286,7 @@ def conv2d_input_grad(gy, w, x_shape, stride=(1, 1), padding=(0, 0), dilation=(1
                groups, o // groups, *x_shape[2:], *gy.shape[2:], *kernel, *stride, *padding, *dilation)
         return dx
     for part in _parts(x_shape, gy.shape, kernel, gy.dtype):
-        g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
+        g = swap_planes(gy[part]).reshape(groups, o // groups, -1)
         matrix = matmul(w.reshape(groups, o // groups, -1).swapaxes(1, 2), g)
         dx[part] = col2im(matrix.reshape(-1, g.shape[2]), dx[part].shape, kernel, **geometry)
     return dx
@@ -272,7 +306,7 @@ def conv2d_weight_grad(gy, x, w_shape, stride=(1, 1), padding=(0, 0), dilation=(
         return column_sum(dw).reshape(w_shape).astype(x.dtype, copy=False)
     dw = xp(x).zeros((groups, o // groups, math.prod(w_shape[1:])), computed(x.dtype))
     for part in _parts(x.shape, gy.shape, kernel, x.dtype):
-        g = gy[part].swapaxes(0, 1).reshape(groups, o // groups, -1)
+        g = swap_planes(gy[part]).reshape(groups, o // groups, -1)
         matrix = im2col(x[part], kernel, **geometry).reshape(groups, -1, g.shape[2])
         # each product of 16 bits is rounded before the sum: a part holds many images
         dw += matmul(g, matrix.swapaxes(1, 2))

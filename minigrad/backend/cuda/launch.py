@@ -28,6 +28,9 @@ LIST = 96  # how many arrays an argument of the C type Arrays holds
 _DTYPES = {kind: np.dtype(name) for kind, name in (
     ("int", "int32"), ("index_t", "int64"), ("unsigned char", "uint8"), ("unsigned long long", "uint64"), ("float", "float32"),
     ("double", "float64"))}
+# To these whole numbers are turned, which are few, and sizes for the most part.
+_WHOLE = {kind: functools.lru_cache(1 << 12)(_DTYPES[kind].type) for kind in ("int", "index_t")}
+_NULL = np.uint64(0)
 _DECLARATION = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 
 
@@ -51,17 +54,6 @@ def options(item):
 def computed(dtype):
     """The dtype in which kernels compute on arrays of `dtype` and keep sums and statistics: float32 for 16 bits."""
     return np.promote_types(dtype, np.float32)
-
-
-@functools.cache
-def _dtypes(item):
-    """The dtype of each C type where items are of this dtype."""
-    return {**_DTYPES, "item": item, "real": computed(item)}
-
-
-@functools.cache
-def _name(dtype):
-    return dtype.name
 
 
 @functools.cache
@@ -95,14 +87,15 @@ class Gpu:
 
     def empty(self, shape, dtype):
         """An uninitialised array."""
-        return cupy().empty(shape, dtype)
+        return cupy().ndarray(shape, dtype)
 
     def run(self, file, kernel, item, grid, block, arguments):
         """Launches without waiting.
 
         `arguments` are arrays, None for a null pointer, NumPy scalars, lists of arrays, and tuples of their lengths.
         """
-        compiled(file, kernel, item)(grid, block, tuple(map(self._passed, arguments)))
+        plain = _plain(cupy())
+        compiled(file, kernel, item)(grid, block, tuple([a if a.__class__ in plain else self._passed(a) for a in arguments]))
 
     @staticmethod
     def _passed(a):
@@ -113,7 +106,13 @@ class Gpu:
             return by_value
         if isinstance(a, np.ndarray):  # of one element CuPy would pass the number as an address
             raise TypeError("a kernel is given a NumPy array, not one on the GPU")
-        return np.uint64(0) if a is None else a
+        return _NULL if a is None else a
+
+
+@functools.cache
+def _plain(cp):
+    """The classes of arguments that CuPy takes as they are."""
+    return {cp.ndarray, *[dtype.type for dtype in _DTYPES.values()]}
 
 
 @functools.cache
@@ -121,16 +120,16 @@ def _number_of_gpus(cp):
     return cp.cuda.runtime.getDeviceCount()
 
 
-def check_device(name, arrays):
+def check_device(name, arguments):
     """Refuses CuPy arrays that are not on the current device: kernels and cuBLAS would take their addresses for its own.
 
     Raises:
-        ValueError: there is one; the message begins with `name`.
+        ValueError: there is one, or one in a list; the message begins with `name`.
     """
     if execution.kernels_take_numpy or _number_of_gpus(cupy()) == 1:
         return
     current = cupy().cuda.Device().id
-    for a in arrays:
+    for a in [x for argument in arguments for x in _several(argument) if isinstance(x, cupy().ndarray)]:
         if a.device.id != current:
             raise ValueError(f"{name}: an array is on cuda:{a.device.id}, and the current device is cuda:{current}: work in "
                              f"`with cupy.cuda.Device({a.device.id}):`, or move the array by .to('cuda:{current}')")
@@ -159,7 +158,8 @@ def in_any_order(function):
     """The function, its arrays made C-contiguous first: for wrappers whose kernels only read them."""
     @functools.wraps(function)
     def called(*arguments, **settings):
-        return function(*[ordered(a) for a in arguments], **settings)
+        arguments = [a if not hasattr(a, "flags") or a.flags.c_contiguous else ordered(a) for a in arguments]
+        return function(*arguments, **settings)
 
     return called
 
@@ -192,42 +192,69 @@ def launch(file, kernel, grid, block, *arguments):
         TypeError: the arguments are not what the kernel declares.
         ValueError: an array is not on the current device.
     """
-    grid, block = (n if isinstance(n, tuple) else (int(n),) for n in (grid, block))
+    grid, block = grid if grid.__class__ is tuple else (int(grid),), block if block.__class__ is tuple else (int(block),)
+    if len(arguments) != len(kernels(file)[kernel]):
+        raise TypeError(f"{kernel} takes {len(kernels(file)[kernel])} arguments, not {len(arguments)}")
+    name, taken = _taken(file, kernel, _item(file, kernel, arguments))
+    checked = [take(a) for take, a in zip(taken, arguments)]
+    check_device(kernel, checked)
+    if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
+        device().run(file, kernel, name, grid, block, checked)
+
+
+@functools.cache
+def _sources(file, kernel):
+    """The numbers of the arguments whose dtype says which items are meant, and the names of the items that may be meant."""
     declared = kernels(file)[kernel]
     takes_items = any([kind == "item" for kind, _, _ in declared])
-    kinds = ("item",) if takes_items else ("real", "Arrays")  # whose dtype says which items are meant
-    typed = _arrays([a for a, (kind, _, _) in zip(arguments, declared) if kind in kinds])
-    item = typed[0].dtype if typed else None
-    possible = [name for name in ITEMS if takes_items or not name.endswith("16")]
-    if item is None or _name(item) not in possible:
+    kinds = ("item",) if takes_items else ("real", "Arrays")
+    return ([i for i, (kind, pointer, _) in enumerate(declared) if kind in kinds and (pointer or kind == "Arrays")],
+            [name for name in ITEMS if takes_items or not name.endswith("16")])
+
+
+def _item(file, kernel, arguments):
+    """The dtype of the items that the arguments mean; None if nothing says it."""
+    for i in _sources(file, kernel)[0]:
+        for a in _several(arguments[i]):
+            if a is not None:
+                return a.dtype
+    return None
+
+
+def _several(argument):
+    return argument if isinstance(argument, (list, tuple)) else (argument,)
+
+
+@functools.cache
+def _taken(file, kernel, item):
+    """The name of `item`, and what each parameter makes of its argument.
+
+    Raises:
+        TypeError: the kernel does not work on such items.
+    """
+    possible = _sources(file, kernel)[1]
+    if item is None or item.name not in possible:
         raise TypeError(f"{kernel}: this CUDA kernel works in {' or '.join(possible)}, not {item}")
-    if len(arguments) != len(declared):
-        raise TypeError(f"{kernel} takes {len(declared)} arguments, not {len(arguments)}")
-    dtypes = _dtypes(item)
-    checked, arrays = [], []
-    for i, (a, (kind, pointer, _)) in enumerate(zip(arguments, declared)):
-        if kind in ("Arrays", "Lengths"):
-            if len(a) > LIST:
-                raise TypeError(f"{kernel}: argument {i} has {len(a)} items; at most {LIST} fit")
-            a = tuple(map(int, a)) if kind == "Lengths" else [_checked(kernel, i, x, dtypes["real"]) for x in a]
-            arrays += a if kind == "Arrays" else ()
-        elif not pointer:
-            a = dtypes[kind].type(a)
-        elif a is not None:
-            arrays.append(_checked(kernel, i, a, dtypes[kind]))
-        checked.append(a)
-    check_device(kernel, arrays)
-    if 0 not in grid:  # no blocks, nothing to do; CUDA calls it an error
-        device().run(file, kernel, _name(item), grid, block, checked)
+    dtypes = {**_DTYPES, "item": item, "real": computed(item)}
+
+    def taking(position, kind, pointer):
+        if kind == "Lengths":
+            return lambda a: tuple(map(int, _fitting(kernel, position, a)))
+        if kind == "Arrays":
+            return lambda a: [_checked(kernel, position, dtypes["real"], x) for x in _fitting(kernel, position, a)]
+        return functools.partial(_checked, kernel, position, dtypes[kind]) if pointer else _WHOLE.get(kind, dtypes[kind].type)
+
+    return item.name, [taking(i, kind, pointer) for i, (kind, pointer, _) in enumerate(kernels(file)[kernel])]
 
 
-def _arrays(arguments):
-    """The arrays among arguments, those in lists too."""
-    return [a for value in arguments for a in (value if isinstance(value, list) else [value]) if hasattr(a, "dtype")]
+def _fitting(kernel, position, items):
+    if len(items) > LIST:
+        raise TypeError(f"{kernel}: argument {position} has {len(items)} items; at most {LIST} fit")
+    return items
 
 
-def _checked(kernel, position, array, dtype):
-    if array.dtype != dtype or not array.flags.c_contiguous:
+def _checked(kernel, position, dtype, array):
+    if array is not None and (array.dtype != dtype or not array.flags.c_contiguous):
         order = "C-contiguous" if array.flags.c_contiguous else "strided"
         raise TypeError(f"{kernel}: argument {position} must be a C-contiguous array of {dtype}, not a {order} one of "
                         f"{array.dtype}")

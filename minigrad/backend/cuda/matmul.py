@@ -1,9 +1,10 @@
-"""The matrix product: cuBLAS, in captured steps without CuPy, and a kernel where it is not to be had."""
+"""The matrix product: cuBLAS, and a kernel for captured steps where it is not to be had."""
 import math
 
 import numpy as np
 
-from .. import execution, is_float, is_half, xp
+from .. import cupy, execution, is_float, is_half, xp
+from .cublas import of_cupy
 from .launch import check_device, constant, empty, launch, ordered
 
 TILE = constant("matmul", "TILE")
@@ -21,16 +22,13 @@ def matmul(x, y):
     if execution.capture is not None:
         blas = execution.capture.blas
         return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
-    if x.dtype != y.dtype:
+    if x.dtype != y.dtype or (x.ndim == y.ndim == 2 and not is_half(x.dtype)):  # what CuPy does as it should
         return x @ y
-    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    single = math.prod(x.shape[:-2]) == math.prod(y.shape[:-2]) == 1
-    if is_half(x.dtype) and (not single or x.shape[-2] == y.shape[-1] == 1):
-        # Of 16 bits CuPy 13 multiplies no batches, and of vectors it rounds each product before it adds them up.
+    multiply = None if execution.kernels_take_numpy else of_cupy(cupy())
+    if multiply is not None:
+        return multiplied(multiply, x, y)
+    if is_half(x.dtype):
         return (x.astype(np.float32) @ y.astype(np.float32)).astype(x.dtype)
-    if single:  # CuPy copies transposed matrices of a batch
-        c = x.reshape(x.shape[-2:]) @ y.reshape(y.shape[-2:])
-        return c.reshape(*batch, *c.shape).astype(x.dtype, copy=False)  # NumPy's product of bfloat16 is float32
     return x @ y
 
 
@@ -56,7 +54,8 @@ def multiplied(function, x, y):
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} do not fit")
     if x.dtype != y.dtype:
         raise TypeError(f"matmul: a captured step multiplies arrays of one dtype, not {x.dtype} and {y.dtype}")
-    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    batch, other = x.shape[:-2], y.shape[:-2]
+    batch = batch if batch == other else np.broadcast_shapes(batch, other)
     (x, x_strides), (y, y_strides) = _matrices(x, batch), _matrices(y, batch)
     c = empty((*batch, m, n), x.dtype)
     function(x, x_strides, y, y_strides, k, c)
@@ -65,12 +64,11 @@ def multiplied(function, x, y):
 
 def _matrices(x, batch):
     """A C-contiguous array with the matrices of x, and the strides in it: from matrix to matrix, along rows and columns."""
-    rows, columns = x.shape[-2:]
-    single = math.prod(x.shape[:-2]) == 1
-    x = x if single else xp(x).broadcast_to(x, (*batch, rows, columns))
-    x = x.reshape(1 if single else math.prod(batch), rows, columns)
-    if x.swapaxes(1, 2).flags.c_contiguous and not x.flags.c_contiguous:
-        x, strides = x.swapaxes(1, 2), (1, rows)
-    else:
-        x, strides = ordered(x), (columns, 1)
+    *own, rows, columns = x.shape
+    single, strides = math.prod(own) == 1, (columns, 1)
+    if not single and x.shape[:-2] != batch:
+        x = xp(x).broadcast_to(x, (*batch, rows, columns))
+    if not x.flags.c_contiguous:
+        turned = x.swapaxes(-1, -2)
+        x, strides = (turned, (1, rows)) if turned.flags.c_contiguous else (ordered(x), strides)
     return x, (0 if single else rows * columns, *strides)

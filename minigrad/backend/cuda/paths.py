@@ -4,9 +4,9 @@ Here the arguments of an operation meet those of its kernels; the mathematics is
 """
 import numpy as np
 
-from .. import Path, is_array, xp
-from ..shared_paths import heads_first, inverse_std, paths
-from . import elementwise, images, rows
+from .. import Path, is_array, is_half, xp
+from ..shared_paths import heads_first, paths, recurrent_paths
+from . import elementwise, images, recurrent, rows
 from .attention import attention, attention_backward, MOST
 from .matmul import matmul
 
@@ -45,12 +45,19 @@ def _activation(name):
 
 def _norm_relu_pool(x, weight, bias, eps):
     y, winner, mean, var = images.norm_relu_pool(x, weight, bias, eps)
-    return (y, mean, var), (winner, mean, inverse_std(var, eps))
+    return (y, mean, var), (winner, mean, images.inverse_std(var, eps))
 
 
 def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     winner, mean, inv_std = residuals
     return images.norm_relu_pool_backward(g, x, outs[0], winner, weight, mean, inv_std)
+
+
+def _moved_in_place(running_mean, running_var, mean, var):
+    """One dtype, float32 or float64, and running statistics that are dense, where the kernel writes."""
+    arrays = running_mean, running_var, mean, var
+    return (mean.dtype.itemsize > 2 and all([is_array(a) and a.dtype == mean.dtype for a in arrays])
+            and running_mean.flags.c_contiguous and running_var.flags.c_contiguous)
 
 
 def _group_norm(x, weight, bias, num_groups, eps):
@@ -102,6 +109,29 @@ def _packed_backward(g, out, lse, wanted, qkv, *mask, causal, scale):
     return xp(qkv).stack([d.transpose(0, 2, 1, 3) for d in parts], 2), None
 
 
+# -- recurrent units: states that run over time have 32 bits ----------------------------------------------------------
+
+
+def _wide(a):
+    """An array, numbers of 16 bits as float32."""
+    return a.astype(np.float32) if a is not None and is_half(a.dtype) else a
+
+
+def _in_float32(path):
+    """The path, made to take numbers of 16 bits as float32. Of the outputs the first, as in the definition, is rounded."""
+    def forward(*arrays, **settings):
+        out, residuals = path.forward(*map(_wide, arrays), **settings)
+        y, *others = out if type(out) is tuple else (out,)
+        y = y.astype(arrays[0].dtype, copy=False)
+        return (y, *others) if others else y, (out, residuals)
+
+    def backward(g, out, wide, wanted, *arrays, **settings):
+        g = tuple(map(_wide, g)) if path.all_outputs else _wide(g)
+        return path.backward(g, *wide, wanted, *map(_wide, arrays), **settings)
+
+    return path._replace(forward=forward, backward=backward)
+
+
 # -- rows named by an index --------------------------------------------------------------------------------------------
 
 
@@ -124,8 +154,12 @@ def _updated_in_place(p, g, *state):
 
 
 PATHS = {
-    **paths(rows, images, images),
+    **paths(rows, images, images, images.inverse_std),
+    **{name: _in_float32(path) for name, path in recurrent_paths(recurrent).items()},
+    "fold_norm": Path(images.fold_norm, serves=lambda weight, *channels: all([a.shape == weight.shape[:1] for a in channels])),
+    "move_running": Path(images.move_running, serves=_moved_in_place),
     "matmul": Path(matmul),
+    "column_sums": Path(elementwise.column_sum),
     "conv2d": Path(images.conv2d),
     "conv2d_input_gradient": Path(images.conv2d_input_grad),
     "conv2d_weight_gradient": Path(images.conv2d_weight_grad),

@@ -66,6 +66,8 @@ static __device__ real warp_sum(real v) {
 // x minus the largest number of its row: 0 where that stands, although infinity minus itself is NaN.
 static __device__ real below(real x, real top) { return x == top ? real(0) : x - top; }
 
+static __device__ real logistic(real x) { return 1 / (1 + exp(-x)); }
+
 // The largest v among the 32 threads of a warp, on each of them.
 static __device__ real warp_max(real v) {
     for (int distance = 16; distance > 0; distance /= 2) v = fmax(v, __shfl_xor_sync(FULL_WARP, v, distance));

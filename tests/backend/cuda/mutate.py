@@ -29,7 +29,7 @@ TESTS = {"activation": ["activation"], "attention": ["attention"], "batch_norm":
          "im2col": ["windows"], "index_add": ["optimiser"], "layer_norm": ["layer_norm"], "matmul": ["matmul"],
          "norm_relu_pool": ["batch_norm"],
          "optimiser": ["optimiser"], "pool": ["windows"], "prelude": ["activation", "launch", "softmax", "layer_norm"],
-         "softmax": ["softmax"]}
+         "recurrent": ["recurrent"], "softmax": ["softmax"]}
 CPU = {"conv": ["conv", "native"], "channels": ["native"], "conv_depthwise": ["native"], "elementwise": ["native"],
        "products": ["native"], "rows": ["native"]}  # the kernels in C
 OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",

@@ -83,11 +83,16 @@ def _flat(arguments):
 
 
 def _guarded(array):
-    """A zone of NaNs (or -1) and, right behind it, a copy of `array` that ends where a page begins that nobody may touch."""
+    """A zone of NaNs (or -1) and, right behind it, a copy of `array` that ends where a page begins that nobody may touch.
+
+    A view that is not aligned to 16 bytes, unlike a whole array, is copied to where its copy is aligned no better.
+    """
     size = -(-array.nbytes // PAGE) * PAGE + PAGE
     buffer = np.frombuffer(mmap.mmap(-1, size + PAGE), np.uint8)
     assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(buffer.ctypes.data + size), ctypes.c_size_t(PAGE), 0) == 0
-    zone, inside = np.split(buffer[:size], [size - array.nbytes])
+    offset = array.ctypes.data % 16
+    end = size - (size - array.nbytes - offset) % 16 if offset else size
+    zone, inside = np.split(buffer[:end], [end - array.nbytes])
     zone.fill(0xff)
     inside = inside.view(array.dtype).reshape(array.shape)
     inside[...] = array

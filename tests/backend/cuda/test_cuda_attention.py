@@ -29,15 +29,13 @@ def definition(g, q, k, v, mask, causal, scale):
 
 @pytest.mark.parametrize("axes", MASKS.values(), ids=MASKS)
 @few
-@given(seeds, item, st.sampled_from([(1, 1), (2, 3)]), counts, counts, st.sampled_from([1, 5, 32, 40]),
+@given(seeds, item, st.sampled_from([(1, 1), (2, 3)]), counts, counts, st.sampled_from([1, 5, 32, 40, 64, 67]),
        st.sampled_from([None, 0, 2, 40]), st.booleans())
 @example(0, np.float32, (1, 2), 33, 70, 128, None, False)
 @example(0, np.float64, (1, 2), 33, 40, 128, 0, False)
 @example(0, np.float32, (2, 2), 70, 33, 3, 0, True)
 @example(0, np.float32, (1, 2), 70, 103, 3, 33, True)
 def test_attention(run, axes, seed, dtype, batch, queries, keys, width, causal, boolean):
-    q, g = normal(seed, dtype, *batch, queries, width), normal(seed + 1, dtype, *batch, queries, width)
-    k, v = normal(seed + 2, dtype, *batch, keys, width), normal(seed + 3, dtype, *batch, keys, width)
     mask, additive = None, 0
     if axes is not None:
         shape = [size if i in axes else 1 for i, size in enumerate((*batch, queries, keys))]
@@ -48,12 +46,44 @@ def test_attention(run, axes, seed, dtype, batch, queries, keys, width, causal, 
         else:
             mask[mask > 1], mask[mask < -1.8] = -np.inf, np.inf
             additive = mask.astype(np.float64)
+    check(run, drawn(seed, dtype, *batch, queries, keys, width), mask, additive, causal)
+
+
+def drawn(seed, dtype, n, heads, queries, keys, width):
+    """Random g, q, k and v."""
+    return [normal(seed + i, dtype, n, heads, rows, width) for i, rows in enumerate((queries, queries, keys, keys))]
+
+
+def check(run, arrays, mask, additive, causal):
+    """Runs both kernels and compares them with the definition."""
+    g, q, k, v = arrays
     y, lse, dq, dk, dv = definition(g, q, k, v, additive, causal, 0.3)
     y_, lse_ = run(cuda.attention, q, k, v, mask, causal, 0.3)
     close(y_, y, scale=10)
     close(lse_.sum(0), lse, scale=30)
-    grads = run(cuda.attention_backward, g, q, k, v, y.astype(dtype), lse_, mask, causal, 0.3)
+    grads = run(cuda.attention_backward, g, q, k, v, y.astype(q.dtype), lse_, mask, causal, 0.3)
     for actual, expected in zip(grads, (dq, dk, dv)):
+        close(actual, expected, scale=100)
+
+
+@pytest.mark.parametrize("width", [32, 33, 64, 65, 128])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("queries, keys, causal", [(32, 33, None), (65, 64, -1), (9, 16, 8), (17, 8, 0)])
+def test_edges_of_tiles_and_of_widths(run, width, dtype, queries, keys, causal):
+    check(run, drawn(0, dtype, 1, 2, queries, keys, width), None, 0, causal)
+
+
+def test_views_that_begin_anywhere(run):
+    buffer = normal(0, np.float32, 1 + 4 * 33 * 8)
+
+    def from_views(function, buffer, *arguments, causal):
+        return function(*buffer[1:].reshape(4, 1, 1, 33, 8)[-3 if function is cuda.attention else -4:], *arguments, causal=causal)
+
+    g, q, k, v = buffer[1:].reshape(4, 1, 1, 33, 8)
+    y, lse, *grads = definition(g, q, k, v, 0, 3, 8 ** -0.5)
+    y_, lse_ = run(from_views, cuda.attention, buffer, causal=3)
+    close(y_, y, scale=10)
+    for actual, expected in zip(run(from_views, cuda.attention_backward, buffer, y_, lse_, causal=3), grads):
         close(actual, expected, scale=100)
 
 
@@ -65,6 +95,12 @@ def test_large_scores_do_not_overflow(run):
     close(y, np.broadcast_to(v[:, :, 35:].mean(2, keepdims=True), y.shape))
     close(lse[0], np.full((1, 1, 2), 20200))
     close(lse[1], np.full((1, 1, 2), np.log(5)))
+
+
+def test_a_query_that_sees_nothing_gets_0_whatever_the_values(run):
+    q, v = normal(0, np.float32, 1, 1, 3, 4), np.full((1, 1, 5, 4), np.nan, np.float32)
+    y, lse = run(cuda.attention, q, np.ones_like(v), v, causal=-2)
+    assert (y[..., :2, :] == 0).all() and (lse[..., :2] == -np.inf).all() and np.isnan(y[..., 2, :]).all()
 
 
 def test_the_default_scale_is_by_the_root_of_the_width(run):

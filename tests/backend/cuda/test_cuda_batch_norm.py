@@ -2,7 +2,7 @@
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernelchecks import close, item, normal, quick, seeds
+from kernelchecks import close, item, normal, quick, real, seeds
 from minigrad.backend import cuda
 
 planes = st.sampled_from([(), (1, 1), (2, 3), (5, 7), (31, 1), (8, 8), (17, 19)])
@@ -61,6 +61,31 @@ def test_moments_far_from_zero_keep_their_digits(run):
     mean, var = run(cuda.moments, x)
     close(mean, x.mean((0, 2, 3), dtype=np.float64))
     close(var, x.astype(np.float64).var((0, 2, 3)), factor=50)
+
+
+@quick
+@given(seeds, real, st.sampled_from([1, 3, 255, 256, 257, 700]))
+@example(0, np.float32, 257)
+def test_statistics_of_channels(run, seed, dtype, channels):
+    mean, var, running_mean, running_var = (normal(seed + i, dtype, channels) ** 2 for i in range(4))
+    close(run(cuda.inverse_std, var, 0.1), 1 / np.sqrt(var.astype(np.float64) + 0.1), scale=10)
+    expected = 0.7 * running_mean.astype(np.float64) + 0.3 * mean, 0.7 * running_var.astype(np.float64) + 0.3 * 1.25 * var
+    run(cuda.move_running, running_mean, running_var, np.repeat(mean, 2)[::2], var, 0.3, 1.25)
+    close(running_mean, expected[0], scale=10)
+    close(running_var, expected[1], scale=10)
+
+
+@quick
+@given(seeds, item, st.sampled_from([1, 3, 40]), st.sampled_from([(1, 1, 1), (3, 3, 3), (16, 1, 1), (7, 5, 2)]))
+@example(0, np.float32, 40, (3, 3, 3))
+def test_fold_norm(run, seed, dtype, filters, shape):
+    weight, (w, b, mean, var) = normal(seed, dtype, filters, *shape), (normal(seed + i, dtype, filters) for i in range(1, 5))
+    var = var**2
+    scale = w.astype(np.float64) / np.sqrt(var.astype(np.float64) + 0.1)
+    scaled, shift = run(cuda.fold_norm, weight.swapaxes(2, 3).copy().swapaxes(2, 3), w, b, mean, var, 0.1)
+    assert scaled.dtype == shift.dtype == dtype
+    close(scaled, weight * scale.reshape(-1, 1, 1, 1), scale=30)
+    close(shift, b - scale * mean, scale=30)
 
 
 @quick

@@ -1,4 +1,4 @@
-"""The products of captured steps by cuBLAS: against a library that stands for it, and on a GPU against CuPy."""
+"""Products by cuBLAS: against a library that stands for it, and on a GPU against NumPy."""
 import ctypes
 import pathlib
 import subprocess
@@ -61,6 +61,25 @@ def test_captured_products_go_through_it(library):
     assert problem[-1] is c and c.shape == (3, 4, 5) and problem[1] == (8, 2, 1) and problem[3] == (0, 5, 1)
 
 
+def test_other_products_go_through_cupys_handle(library):
+    """The library with CuPy's handle, which each product asks for: it is that of a device."""
+    handles = iter([1, 77, 78])
+
+    def gemm(handle, *arguments):
+        called.append(handle)
+        assert not library.cublasGemmStridedBatchedEx(blas.handle, *arguments)
+
+    with nogpu.installed():
+        blas, called, cp = opened(library), [], sys.modules["cupy"]
+        cp.cuda.device.get_cublas_handle, cp.cuda.cublas = lambda: next(handles), types.SimpleNamespace(gemmStridedBatchedEx=gemm)
+        for dtype in (np.float32, np.float16):  # of 16 bits too, in one product for the batch
+            x, y = normal(0, dtype, 3, 4, 2), normal(1, dtype, 5, 2).T
+            c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
+            assert c.dtype == dtype
+            close(c.get(), x.astype(np.float64) @ y)
+    assert called == [77, 78]
+
+
 def test_the_handle_has_the_stream_and_the_workspace(library):
     library.stream.restype, library.workspace.restype = ctypes.c_void_p, ctypes.c_size_t
     with nogpu.installed():
@@ -80,6 +99,28 @@ def test_a_refusal_is_an_error(library):
 def test_without_the_library_there_is_none():
     with nogpu.installed():
         assert cublas.opened(sys.modules["cupy"], None) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [*HALF, np.float32, np.float64])
+@pytest.mark.parametrize("batch", [((), ()), ((3,), (3,)), ((2,), ()), ((), (2,)), ((2, 1), (1, 3)), ((0,), (0,))])
+def test_eager_products_on_a_gpu(dtype, batch):
+    import cupy
+    for m, k, n in ((33, 65, 17), (1, 5, 1), (1, 1, 3), (4, 0, 2), (0, 3, 2), (16, 8, 1)):
+        x, y = normal(0, dtype, *batch[0], m, k), normal(1, dtype, *batch[1], k, n)
+        exact = x.astype(np.float64) @ y.astype(np.float64)
+        for x_like in (cupy.asarray(x), cupy.asarray(x.swapaxes(-1, -2).copy()).swapaxes(-1, -2), _odd(cupy, x)):
+            for y_like in (cupy.asarray(y), cupy.asarray(y.swapaxes(-1, -2).copy()).swapaxes(-1, -2), _odd(cupy, y)):
+                c = cuda.matmul(x_like, y_like)
+                assert c.dtype == dtype and c.flags.c_contiguous
+                close(c.get(), exact, scale=100)
+
+
+def _odd(cupy, a):
+    """The array with its rows apart, and at an address that is a multiple of its items' size only."""
+    memory = cupy.zeros(1 + 2 * a.size, a.dtype)[1:].reshape(*a.shape[:-1], 2 * a.shape[-1])
+    memory[..., :a.shape[-1]] = cupy.asarray(a)
+    return memory[..., :a.shape[-1]]
 
 
 @pytest.mark.gpu

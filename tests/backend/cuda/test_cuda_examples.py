@@ -2,13 +2,16 @@
 import contextlib
 import dataclasses
 import importlib
+import json
 import shutil
 
 import nogpu
 import numpy as np
 import pytest
 import standin
-from minigrad import backend
+
+import minigrad as mg
+from minigrad import backend, cuda_graph, io
 
 for library in ("tyro", "tqdm", "matplotlib", "safetensors", "PIL", "sklearn"):
     pytest.importorskip(library)
@@ -46,16 +49,29 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*FEW_SHOT, *OTHERS])
 def test_few_shot(device, images, name, tmp_path, monkeypatch):
+    """Captured steps, before and after a resumption, leave what eager ones leave."""
     script, changes = OTHERS.get(name, (name, {}))
     module = importlib.import_module(f"examples.{script}")
-    moves = spied(monkeypatch)
-    settings = {**TINY, **FEW_SHOT[script], **changes, "data": images, "out": str(tmp_path)}
     if script == "maml":
         monkeypatch.setattr(module, "TEST_TASKS", 2)
-    first = module.main(module.Run(**settings))
-    assert moves.count("cuda") > 1
-    again = module.main(module.Run(**{**settings, "steps": 3, "resume": True}))
-    assert len(first) == len(again) > 0
+    moves, replays, ends = spied(monkeypatch), counted(monkeypatch), []
+    for how in ("captured", "eager"):
+        if how == "eager":
+            assert moves.count("cuda") > 1 and len(replays) == 3 + 1
+            monkeypatch.setattr(mg, "capture", lambda step: step)
+        settings = {**TINY, **FEW_SHOT[script], **changes, "data": images, "out": str(tmp_path / how)}
+        first = module.main(module.Run(**{**settings, "steps": 4}))
+        again = module.main(module.Run(**{**settings, "steps": 6, "resume": True}))
+        assert len(first) == len(again) > 0
+        log = [json.loads(line) for line in (tmp_path / how / "metrics.jsonl").read_text().splitlines()]
+        ends.append((log, *io.load(tmp_path / how / "checkpoint.safetensors")))
+    assert len(replays) == 4
+    (log, arrays, facts), (eager_log, eager_arrays, eager_facts) = ends
+    assert facts == eager_facts and arrays.keys() == eager_arrays.keys()
+    for line, eager in zip(log, eager_log, strict=True):
+        assert line | {"seconds": 0} == pytest.approx(eager | {"seconds": 0}, rel=1e-3)
+    apart = [np.abs(arrays[key].astype(float) - array).ravel() for key, array in eager_arrays.items()]
+    assert np.median(np.concatenate(apart)) <= 1e-6 and max(map(np.max, apart)) <= 0.01  # Adam divides gradients near 0
 
 
 @pytest.mark.parametrize("task", ["contrastive", "caption", "bag_of_words"])
@@ -66,27 +82,27 @@ def test_pictures_and_text(device, images, task, tmp_path, monkeypatch):
         shutil.copytree(f"{images}/class{c}", tmp_path / "data" / f"class{c}")
     (tmp_path / "data" / "captions.csv").write_text("image,caption\n" + "".join(
         f"class{c}/{i}.png,the {word} {i}\n" for c, word in enumerate(("first", "second")) for i in range(6)))
-    moves = spied(monkeypatch)
+    moves, replays = spied(monkeypatch), counted(monkeypatch)
     settings = {**TINY, "data": str(tmp_path / "data"), "task": task, "tower": "small", "size": 8, "text_width": 8,
                 "text_layers": 1, "text_heads": 2, "vocabulary": 520, "length": 6, "dim": 8, "batch": 4, "held_out": 4,
                 "out": str(tmp_path / "run")}
     first = clip.main(clip.Run(**settings))
     assert moves.count("cuda") > 1
-    again = clip.main(clip.Run(**{**settings, "steps": 3, "resume": True}))
-    assert len(first) == len(again) > 0
+    again = clip.main(clip.Run(**{**settings, "steps": 6, "resume": True}))
+    assert len(first) == len(again) > 0 and len(replays) == (1 + 3 if task == "bag_of_words" else 0)
 
 
 @pytest.mark.parametrize("name", SEMI)
 def test_semi_supervised(device, name, tmp_path, monkeypatch):
     from examples import semi_supervised
-    moves = spied(monkeypatch)
+    moves, replays = spied(monkeypatch), counted(monkeypatch)
     settings = semi_supervised.settings(name)
     changes = {k: v for k, v in dict(TINY, hidden=(8, 6), batch=4, ratio=1, out=str(tmp_path)).items()
                if hasattr(settings, k)}
     run = dataclasses.replace(settings, **changes)
     assert 0 <= semi_supervised.main(run) <= 1
     assert moves.count("cuda") > 1
-    assert 0 <= semi_supervised.main(dataclasses.replace(run, steps=3, resume=True)) <= 1
+    assert 0 <= semi_supervised.main(dataclasses.replace(run, steps=3, resume=True)) <= 1 and not replays
 
 
 def test_two_moons(device, tmp_path, monkeypatch):
@@ -106,6 +122,13 @@ def test_predict(device, images, name, tmp_path):
     there, here = (predict.main(predict.Run(str(tmp_path), (f"{images}/class0",), device=d)) for d in ("cuda", "cpu"))
     assert len(there) == 6 and there[0][0] == here[0][0]
     np.testing.assert_allclose([p for _, _, p in there], [p for _, _, p in here], atol=1e-4)
+
+
+def counted(monkeypatch):
+    """A list that gets an item with each replay of a captured step from now on."""
+    replays, replayed = [], cuda_graph.Captured._replayed
+    monkeypatch.setattr(cuda_graph.Captured, "_replayed", lambda self: replays.append(self.step) or replayed(self))
+    return replays
 
 
 def spied(monkeypatch):

@@ -126,6 +126,13 @@ def test_dropout(run, seed, dtype, n, p, on_device):
     close(y, np.where((words >> 8) / 2**24 >= dtype(p), x / (1 - p), 0))
 
 
+@pytest.mark.parametrize("start", range(5))
+def test_dropout_of_a_view(run, start):
+    """Four numbers are read at once where the view begins at a fourth."""
+    x = np.arange(1, 40, dtype=np.float32)
+    close(run(lambda x: cuda.dropout(x[start:], 0.5, 3), x), run(cuda.dropout, x[start:].copy(), 0.5, 3))
+
+
 def test_dropout_keeps_a_number_that_equals_p(run):
     p = (philox(0, 0, 5)[0] >> 8) / 2**24
     assert run(cuda.dropout, np.ones(1), p, 5)[0] == 1 / (1 - p)

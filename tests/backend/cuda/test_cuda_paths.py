@@ -1,5 +1,6 @@
 """The public operations on arrays of the GPU run through the kernels, and equal their definitions to second order."""
 import contextlib
+import copy
 import pathlib
 import re
 
@@ -16,7 +17,7 @@ from minigrad.backend.cpu.paths import PATHS as CPU_PATHS
 from minigrad.backend.cuda import launch
 from minigrad.backend.cuda.paths import PATHS
 from minigrad.fused import Fused
-from minigrad.ops import normalization
+from minigrad.ops import normalization, recurrent
 from minigrad.tensor import wrap
 
 whole_operations = True  # see conftest
@@ -45,6 +46,12 @@ def attention(mask=None, **options):
     return lambda q, k, v: mg.scaled_dot_product_attention(q, k, v, None if mask is None else like(q, mask), **options)
 
 
+def both(results):
+    """The states of an LSTM and its last cell in one Tensor."""
+    y, (_, c) = results
+    return mg.concatenate([y, c[None]])
+
+
 # name: (function of Tensors, shapes of its arguments, kernels that it must run through)
 CASES = {
     "softmax": (mg.softmax, [(3, 5)], {"softmax_forward", "softmax_backward"}),
@@ -64,28 +71,44 @@ CASES = {
     "leaky_relu of another slope": (lambda x: mg.leaky_relu(x, 0.3), [(5, 7)], {"activation_forward"}),
     "max_pool2d": (lambda x: mg.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"max_pool_forward", "max_pool_backward"}),
     "avg_pool2d": (lambda x: mg.avg_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)], {"avg_pool_forward", "avg_pool_backward"}),
-    "batch_norm": (batch_norm, [(4, 3, 5, 2), (3,), (3,)], {"plane_moments", "batch_norm_apply", "batch_norm_backward"}),
+    "batch_norm": (batch_norm, [(4, 3, 5, 2), (3,), (3,)],
+                   {"plane_moments", "batch_norm_apply", "batch_norm_backward", "inverse_std"}),
     "batch_norm of vectors": (batch_norm, [(6, 3), (3,), (3,)], {"batch_norm_apply", "batch_norm_backward"}),
     "batch_norm of sequences": (batch_norm, [(4, 3, 5), (3,), (3,)], {"batch_norm_apply", "batch_norm_backward"}),
     "gradient of batch_norm": (lambda g, x, w: normalization._fused_norm_gradient(g, x, w, eps=1e-5),
                                [(4, 3, 5, 2), (4, 3, 5, 2), (3,)], {"batch_norm_backward", "batch_norm_double_backward"}),
-    "norm_relu_pool": (norm_relu_pool, [(4, 3, 5, 6), (3,), (3,)], {"norm_relu_pool_forward", "norm_relu_pool_backward"}),
+    "norm_relu_pool": (norm_relu_pool, [(4, 3, 5, 6), (3,), (3,)],
+                       {"norm_relu_pool_forward", "norm_relu_pool_backward", "inverse_std"}),
     "group_norm": (lambda x, w, b: mg.group_norm(x, 2, w, b), [(3, 4, 5), (4,), (4,)],
                    {"group_norm_forward", "group_norm_backward", "group_norm_sums"}),
     "group_norm without weights": (lambda x: mg.group_norm(x, 2), [(3, 4, 5)], {"layer_norm_forward"}),
-    "conv2d": (lambda x, w: mg.conv2d(x, w, stride=2, padding=1), [(2, 3, 6, 5), (4, 3, 3, 2)], {"im2col", "col2im"}),
+    "conv2d": (lambda x, w: mg.conv2d(x, w, stride=2, padding=1), [(2, 3, 6, 5), (4, 3, 3, 2)],
+               {"im2col", "col2im", "swap_planes"}),
     "depthwise conv2d": (lambda x, w: mg.conv2d(x, w, groups=3), [(2, 3, 6, 5), (6, 1, 3, 3)],
                          {"depthwise_forward", "depthwise_input_backward", "depthwise_weight_backward"}),
     "conv_transpose2d": (lambda x, w: mg.conv_transpose2d(x, w, stride=2), [(2, 3, 4, 3), (3, 4, 3, 2)],
                          {"im2col", "col2im"}),
     "attention": (attention(), [(2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4)],
-                  {"attention_forward", "attention_backward_q", "attention_backward_kv"}),
-    "causal attention": (attention(is_causal=True), [(2, 3, 5, 4)] * 3, {"attention_forward", "attention_backward_q"}),
-    "masked attention": (attention(MASK), [(3, 2, 5, 4), (3, 2, 7, 4), (3, 2, 7, 4)], {"attention_forward"}),
+                  {"attention_forward_32", "attention_backward_32"}),
+    "causal attention": (attention(is_causal=True), [(2, 3, 5, 4)] * 3, {"attention_forward_32", "attention_backward_32"}),
+    "masked attention": (attention(MASK), [(3, 2, 5, 4), (3, 2, 7, 4), (3, 2, 7, 4)], {"attention_forward_32"}),
     "attention with biased scores": (attention(np.linspace(-1, 1, 7)[None]), [(5, 4), (7, 4), (7, 4)],
-                                     {"attention_forward"}),
+                                     {"attention_forward_32"}),
     "packed_attention": (lambda x: mg.packed_attention(x, is_causal=True), [(2, 5, 3, 2, 4)],
-                         {"attention_forward", "attention_backward_q", "attention_backward_kv"}),
+                         {"attention_forward_32", "attention_backward_32"}),
+    "rnn": (lambda *xs: mg.rnn(*xs)[0], [(3, 2, 4), (2, 5), (5, 4), (5, 5), (5,)], {"rnn_forward", "rnn_backward"}),
+    "rnn of relu": (lambda *xs: mg.rnn(*xs, nonlinearity="relu", reverse=True)[0], [(3, 2, 4), (2, 5), (5, 4), (5, 5)],
+                    {"rnn_forward", "rnn_backward"}),
+    "gru": (lambda *xs: mg.gru(*xs)[0], [(3, 2, 4), (2, 5), (15, 4), (15, 5), (15,), (15,)], {"gru_forward", "gru_backward"}),
+    "gru backwards": (lambda *xs: mg.gru(*xs, reverse=True)[1], [(3, 2, 4), (2, 5), (15, 4), (15, 5)],
+                      {"gru_forward", "gru_backward"}),
+    "gru_cell": (mg.gru_cell, [(2, 4), (2, 5), (15, 4), (15, 5)], {"gru_forward", "gru_backward"}),
+    "lstm": (lambda *xs: mg.lstm(*xs)[0], [(3, 2, 4), (2, 5), (2, 5), (20, 4), (20, 5), (20,), (20,)],
+             {"lstm_forward", "lstm_backward"}),
+    "lstm backwards": (lambda *xs: both(mg.lstm(*xs, reverse=True)), [(3, 2, 4), (2, 5), (2, 5), (20, 4), (20, 5)],
+                       {"lstm_forward", "lstm_backward"}),
+    "last cell of lstm": (lambda *xs: mg.lstm(*xs)[1][1], [(3, 2, 4), (2, 5), (2, 5), (20, 4), (20, 5)],
+                          {"lstm_forward", "lstm_backward"}),
     "grid_sample": (mg.grid_sample, [(2, 3, 4, 5), (2, 3, 2, 2)], {"grid_sample_forward", "grid_sample_backward"}),
     "grid_sample at the border": (lambda x, grid: mg.grid_sample(x, grid, "border", True), [(2, 3, 4, 5), (2, 3, 2, 2)],
                                   {"grid_sample_forward"}),
@@ -163,6 +186,67 @@ def test_value_and_derivatives_are_the_definitions(run, name, seed, flips):
         close(actual, right, factor=100)
 
 
+@pytest.mark.parametrize("dtype", [*HALF, np.float32, np.float64])
+@pytest.mark.parametrize("shape, axis", [((2**9, 2**9), (0,)), ((2, 2**8, 2**9), (0, 1)), ((2**9, 16, 32), (0,))], ids=str)
+def test_many_rows_are_added_up_by_a_kernel(run, shape, axis, dtype):
+    x = normal(0, dtype, *shape)
+    (total, kept), kernels = run(lambda x: sums(x, axis), x)
+    assert "column_sum" in kernels and total.dtype == dtype
+    close(total, x.astype(np.float64).sum(axis), scale=100)
+    np.testing.assert_array_equal(kept, np.expand_dims(total, axis))
+
+
+def sums(x, axis):
+    with recorded() as kernels:
+        x = mg.Tensor(x)
+        return [x.sum(axis)._array, x.sum(axis, keepdims=True)._array], kernels
+
+
+@pytest.mark.parametrize("bias, affine, recording, kernel", [
+    (False, True, False, True), (False, True, True, False), (True, True, False, False), (False, False, False, False)])
+def test_batch_norm_goes_into_filters(run, bias, affine, recording, kernel):
+    conv, norm = nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4, affine=affine)
+    norm.running_mean += np.arange(4, dtype=np.float32)
+    norm.running_var += np.arange(4, dtype=np.float32)
+    if affine:
+        norm.weight.data[...], norm.bias.data[...] = np.arange(1, 5), np.arange(4)
+    conv.eval(), norm.eval()
+
+    def folded(x):
+        with recorded() as kernels, mg.recording.recording(recording):
+            on_device = [copy.deepcopy(module).to(mg.Tensor(x).device) for module in (conv, norm)]
+            y = nn.layers.conv_norm(*on_device, mg.Tensor(x), "relu")
+        assert y.requires_grad == recording
+        return y._array, kernels
+
+    x = normal(0, np.float32, 2, 3, 6, 7)
+    y, kernels = run(folded, x)
+    assert ("fold_norm" in kernels) == kernel
+    close(y, mg.relu(norm(conv(mg.Tensor(x)))).numpy(), scale=30)
+    norm = nn.BatchNorm2d(5, affine=affine).eval()
+    with pytest.raises(ValueError, match="broadcast"):
+        run(folded, x)
+
+
+@pytest.mark.parametrize("dtype, of_statistics, kernel", [
+    (np.float16, np.float32, True), (np.float32, np.float32, True), (np.float64, np.float64, True),
+    (np.float32, np.float64, False), (np.float16, np.float16, False)])
+@pytest.mark.parametrize("every", [1, 2])
+def test_running_statistics(run, dtype, of_statistics, kernel, every):
+    x, mean, var = normal(0, dtype, 4, 3, 5), normal(1, of_statistics, 6), np.arange(1, 7).astype(of_statistics)
+    expected = [0.9 * mean[:3 * every:every] + 0.1 * x.mean((0, 2), dtype=np.float64),
+                0.9 * var[:3 * every:every] + 0.1 * x.astype(np.float64).var((0, 2), ddof=1)]
+
+    def moved(x, mean, var):
+        with recorded() as kernels:
+            mg.batch_norm(mg.Tensor(x), mean[:3 * every:every], var[:3 * every:every], None, None, training=True)
+        return kernels
+
+    assert ("move_running" in run(moved, x, mean, var)) == (kernel and every == 1)
+    for a, b in zip((mean, var), expected):
+        close(a[:3 * every:every].astype(min(dtype, of_statistics, key=lambda d: np.dtype(d).itemsize)), b, scale=10)
+
+
 @pytest.mark.parametrize("dtype", [*HALF, np.float32])
 @pytest.mark.parametrize("name", CASES)
 def test_floats_keep_their_dtype(run, name, dtype):
@@ -225,8 +309,7 @@ def test_every_path_belongs_to_an_operation():
              if isinstance(op, Fused)}
     text = "".join(path.read_text() for path in pathlib.Path(mg.__file__).parent.rglob("*.py"))
     named = {*re.findall(r'(?:with_paths|path|run_update)\("(\w+)"', text), optim.SGD.kernel, optim.Adam.kernel}
-    composed = {"linear", "add_bias", "conv2d_relu", "rnn", "gru", "lstm", "cdist", "cumprod",
-                "rounded_distance"}  # cuBLAS, CuPy, other paths do these
+    composed = {"linear", "add_bias", "conv2d_relu", "cdist", "cumprod", "rounded_distance"}  # cuBLAS, CuPy, other paths do these
     assert PATHS.keys() - named == fused - composed
     assert CPU_PATHS.keys() - named == fused - {"group_norm"}
 
@@ -243,10 +326,10 @@ def test_16_bits_beside_32_are_computed_with_in_32(run, dtype):
 
 
 def test_where_the_kernels_do_not_reach_the_definition_serves(run):
-    for f, shapes, kernel in ((attention(), [(1, 1, 2, 130)] * 3, "attention_forward"),
-                              (attention(), [(1, 1, 2, 5), (1, 1, 3, 5), (1, 1, 3, 4)], "attention_forward"),
+    for f, shapes, kernel in ((attention(), [(1, 1, 2, 130)] * 3, "attention_forward_128"),
+                              (attention(), [(1, 1, 2, 5), (1, 1, 3, 5), (1, 1, 3, 4)], "attention_forward_32"),
                               (lambda q, m: mg.scaled_dot_product_attention(q, q, q, m), [(1, 1, 2, 3), (2, 2)],
-                               "attention_backward_q")):
+                               "attention_backward_32")):
         arrays = drawn(0, np.float64, shapes, 0)
         results, used = run(first_order, f, *arrays)
         assert kernel not in used
@@ -256,6 +339,48 @@ def test_where_the_kernels_do_not_reach_the_definition_serves(run):
     (y, *_), used = run(first_order, lambda x, w: mg.rms_norm(x.astype("float32"), 4, w),
                         *drawn(0, np.float64, [(3, 4), (4,)], 0))
     assert "layer_norm_forward" in used and y.dtype == np.float64  # float32 by float64: both as float64
+
+
+UNITS = {"rnn": (recurrent._fused_rnn, 1, 1, {"rectified": False}), "gru": (recurrent._fused_gru, 3, 1, {}),
+         "lstm": (recurrent._fused_lstm, 4, 2, {})}
+
+
+def unit(name, arrays, wanted):
+    """The outputs of a recurrent unit, and the gradients of those of its inputs that are wanted."""
+    function, _, _, settings = UNITS[name]
+    xs = [mg.Tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
+    outs = function(*xs, **settings, reverse=False)
+    outs = outs if type(outs) is tuple else (outs,)
+    weights = [like(y, np.arange(y.size).reshape(y.shape) % 5 - 2.0) for y in outs]  # numbers of 16 bits, too
+    sum((y * g).astype("float32").sum() for y, g in zip(outs, weights)).backward()
+    assert all((x.grad is not None) == (i in wanted) for i, x in enumerate(xs))
+    return [y._array for y in outs] + [xs[i].grad._array for i in wanted]
+
+
+def inputs_of_unit(name, dtype, length):
+    _, gates, states, _ = UNITS[name]
+    return drawn(0, dtype, [(length, 2, 5 * gates), *[(2, 5)] * states, (5 * gates, 5)], 0)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_some_gradients_of_recurrent_units(run, name):
+    arrays = inputs_of_unit(name, np.float32, 3)
+    every = run(unit, name, arrays, tuple(range(len(arrays))))
+    outputs = len(every) - len(arrays)
+    for wanted in [(i,) for i in range(len(arrays))] + [(0, len(arrays) - 1)]:
+        for actual, right in zip(run(unit, name, arrays, wanted)[outputs:], [every[outputs + i] for i in wanted], strict=True):
+            np.testing.assert_array_equal(actual, right)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", UNITS)
+def test_recurrent_states_of_16_bits_have_32_until_the_end(run, name, dtype):
+    arrays = inputs_of_unit(name, dtype, 30)
+    wide = [a.astype(np.float32) for a in arrays]
+    results, expected = (run(unit, name, given, tuple(range(len(given)))) for given in (arrays, wide))
+    assert [i for i, a in enumerate(results) if a.dtype != dtype] == ([1] if name == "lstm" else [])  # the last cell
+    for actual, right in zip(results, expected):
+        np.testing.assert_array_equal(actual, right.astype(actual.dtype))
 
 
 def dropped(x, p):
@@ -415,7 +540,7 @@ def test_a_net_in_half_precision(run, dtype):
     x, labels = normal(0, dtype, 4, 2, 8, 8), np.array([0, 2, 1, 1])
     actual, kernels = run(half_gradients, x, labels)
     assert kernels >= {"im2col", "batch_norm_apply", "activation_backward", "max_pool_backward", "index_add",
-                       "layer_norm_backward", "attention_backward_q"}
+                       "layer_norm_backward", "attention_backward_32"}
     expected, _ = half_gradients(x.astype(np.float32), labels)
     for value, right in zip(actual, expected):
         assert value.dtype == np.float32
@@ -427,6 +552,6 @@ def test_a_net_of_all_of_them_trains_alike(run):
     expected, none = two_steps(x, labels)
     actual, kernels = run(two_steps, x, labels)
     assert not none and kernels >= {"im2col", "batch_norm_apply", "activation_backward", "max_pool_backward",
-                                    "index_add", "layer_norm_backward", "attention_backward_q", "sgd_step"}
+                                    "index_add", "layer_norm_backward", "attention_backward_32", "sgd_step"}
     for name, value in expected.items():
         close(actual[name], value, factor=1000)

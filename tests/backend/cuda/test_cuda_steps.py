@@ -1,4 +1,4 @@
-"""Training steps of three networks: captured they compute the same as eagerly, and replays need no further memory.
+"""Training steps of four networks: captured they compute the same as eagerly, and replays need no further memory.
 
 On a GPU at full size; with the `cupy` that needs none, small.
 """
@@ -65,6 +65,21 @@ def vit(dtype, small):
     return _classified(net, dtype, (n, 3, size, size), n, lambda net, x: net(x))
 
 
+class OfSequences(nn.Module):
+    """The classes of sequences by the last state of a recurrent layer."""
+
+    def __init__(self, inputs, size, classes):
+        self.layer, self.head = nn.LSTM(inputs, size, bidirectional=True), nn.Linear(2 * size, classes)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][-1])
+
+
+def lstm(dtype, small):
+    length, n, size = (9, 3, 4) if small else (24, 16, 64)
+    return _classified(OfSequences(5, size, n), dtype, (length, n, 5), n, lambda net, x: net(x))
+
+
 def maml_step(dtype, small):
     """Second order, 5-way 1-shot."""
     tasks, size, width = (2, 16, 4) if small else (4, 28, 64)
@@ -89,7 +104,7 @@ def maml_step(dtype, small):
     return step, lambda: {k: p.data for k, p in params.items()}, batch
 
 
-STEPS = {"Conv-4": conv4, "ViT": vit, "MAML": maml_step}
+STEPS = {"Conv-4": conv4, "ViT": vit, "LSTM": lstm, "MAML": maml_step}
 
 
 def trained(build, small, capture, steps):

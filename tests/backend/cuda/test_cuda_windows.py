@@ -70,17 +70,30 @@ def test_a_window_larger_than_the_image_is_refused(run):
 
 
 @quick
-@given(seeds, item, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings, pairs)
-def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation):
+@given(seeds, item, st.integers(0, 3), st.integers(1, 3), sizes, pairs, pairs, paddings, pairs, st.booleans())
+def test_im2col(run, seed, dtype, n, c, size, kernel, stride, padding, dilation, a_window_a_thread):
     where = places(size, kernel, stride, padding, dilation)
     x = normal(seed, dtype, n, c, *size)
     viewed = windows(x, where, padding)
-    matrix = run(cuda.im2col, x, kernel, stride, padding, dilation)
+    with pytest.MonkeyPatch.context() as patch:
+        if a_window_a_thread:
+            patch.setattr(images, "MANY_THREADS", 1)
+        matrix = run(cuda.im2col, x, kernel, stride, padding, dilation)
     np.testing.assert_array_equal(matrix, viewed.transpose(1, 4, 5, 0, 2, 3).reshape(matrix.shape))
     g = normal(seed + 1, dtype, *viewed.shape)
     columns = np.ascontiguousarray(g.transpose(1, 4, 5, 0, 2, 3)).reshape(matrix.shape)
     close(run(cuda.col2im, columns, x.shape, kernel, stride, padding, dilation),
           windows_transposed(g, where, x.shape, padding), scale=20)
+
+
+@quick
+@given(seeds, item, st.integers(0, 4), st.integers(0, 5), st.sampled_from([(), (1,), (3, 5), (17, 21), (0,)]))
+def test_swap_planes(run, seed, dtype, first, second, size):
+    x = normal(seed, dtype, first, second, *size)
+    np.testing.assert_array_equal(run(images.swap_planes, x), x.swapaxes(0, 1))
+    out = np.zeros((second, first, *size), dtype)
+    run(images.swap_planes, x, out)
+    np.testing.assert_array_equal(out, x.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize("channels", [(2, 3, 1), (4, 2, 2), (3, 3, 3), (2, 6, 2)], ids=str)
