@@ -4,7 +4,7 @@ The functions have the meaning of their namesakes in `minigrad.backend.cpu`. The
 current device and stream, refuse arrays of another device, and never wait for the GPU. Importing needs no CuPy; calling does.
 """
 from .attention import attention, attention_backward
-from .elementwise import (activation, activation_backward, adam_step, column_sum, dropout, ema_step, index_add,
+from .elementwise import (activation, activation_backward, adam_step, channel_sum, column_sum, dropout, ema_step, index_add,
                           philox_words, sgd_step)
 from .images import (avg_pool2d, avg_pool2d_backward, batch_norm, batch_norm_backward, batch_norm_double_backward,
                      batch_norm_eval, col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, fold_norm,

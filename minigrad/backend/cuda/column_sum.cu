@@ -15,3 +15,11 @@ extern "C" __global__ void column_sum(const item* x, real* sums, index_t rows, i
     for (int k = 1; k < 8; k++) sum += of_thread[k][threadIdx.x];
     sums[(index_t)blockIdx.y * columns + column] = sum;
 }
+
+// The sum of each row of x (rows, columns). A block works on one row, its threads stride over the columns.
+extern "C" __global__ void row_sum(const item* x, real* sums, int columns) {
+    real sum = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) sum += x[(index_t)blockIdx.x * columns + j];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}

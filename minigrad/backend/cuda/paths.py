@@ -43,6 +43,10 @@ def _activation(name):
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
+def _add_bias_backward(g, out, residuals, wanted, y, bias):
+    return g, elementwise.channel_sum(g) if wanted[1] else None
+
+
 def _norm_relu_pool(x, weight, bias, eps):
     y, winner, mean, var = images.norm_relu_pool(x, weight, bias, eps)
     return (y, mean, var), (winner, mean, images.inverse_std(var, eps))
@@ -173,6 +177,7 @@ PATHS = {
     "relu": Path(lambda x: elementwise.activation("relu", x)),
     "relu_gradient": Path(lambda g, out: elementwise.activation_backward("relu", g, out)[0]),
     **{name: _activation(name) for name in elementwise.ACTIVATIONS if name != "relu"},
+    "add_bias": Path(lambda y, bias: (y + bias[:, None, None], None), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=lambda *arrays, **settings: len(arrays) == 3),
     "grid_sample": Path(

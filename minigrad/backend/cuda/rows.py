@@ -1,5 +1,4 @@
-"""Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row: of many
-short rows a single warp, so that more of them are read at a time.
+"""Kernels that reduce along rows: softmax, cross-entropy, layer norm, RMS norm. A block of threads works on one row.
 
 Arrays are on the GPU, in C order, of one of `launch.ITEMS`. Of 16 bits, statistics (lse, mean, inv_std, inv_rms)
 and the gradients of weights are float32.
@@ -7,13 +6,6 @@ and the gradients of weights are float32.
 from .. import xp
 from .elementwise import blocks, chunks, column_sum, whole_warps
 from .launch import computed, empty, empty_like, in_any_order, launch
-
-MANY, SHORT = 4096, 1024  # rows that keep a GPU busy by a warp each; columns of which a warp has few steps
-
-
-def _threads(rows, columns):
-    """The threads of a block that works on one of `rows` rows."""
-    return 32 if rows >= MANY and columns <= SHORT else whole_warps(columns)
 
 
 @in_any_order
@@ -23,8 +15,7 @@ def softmax(x, logarithm=False):
     `x` has at least one axis.
     """
     y, columns = empty_like(x), x.shape[-1]
-    rows = x.size // max(columns, 1)
-    launch("softmax", "softmax_forward", rows, _threads(rows, columns), x, y, columns, logarithm)
+    launch("softmax", "softmax_forward", x.size // max(columns, 1), whole_warps(columns), x, y, columns, logarithm)
     return y
 
 
@@ -32,8 +23,7 @@ def softmax(x, logarithm=False):
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y."""
     dx, columns = empty_like(y), y.shape[-1]
-    rows = y.size // max(columns, 1)
-    launch("softmax", "softmax_backward", rows, _threads(rows, columns), g, y, dx, columns, logarithm)
+    launch("softmax", "softmax_backward", y.size // max(columns, 1), whole_warps(columns), g, y, dx, columns, logarithm)
     return dx
 
 
@@ -52,7 +42,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
     """
     (rows, classes), dtype = logits.shape, logits.dtype
     losses, lse = empty((rows,), dtype), empty((2, rows), computed(dtype))
-    launch("softmax", "cross_entropy_forward", rows, _threads(rows, classes), logits, labels, losses, lse, classes, smoothing,
+    launch("softmax", "cross_entropy_forward", rows, whole_warps(classes), logits, labels, losses, lse, classes, smoothing,
            ignored)
     return losses, lse
 
@@ -61,7 +51,7 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
 def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
     """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the losses."""
     dx, (rows, classes) = empty_like(logits), logits.shape
-    launch("softmax", "cross_entropy_backward", rows, _threads(rows, classes), g, logits, labels, lse, dx, classes, smoothing,
+    launch("softmax", "cross_entropy_backward", rows, whole_warps(classes), g, logits, labels, lse, dx, classes, smoothing,
            ignored)
     return dx
 
@@ -103,14 +93,14 @@ def _normalise(x, weight, bias, eps, centre):
     columns = x.shape[-1]
     rows, dtype = x.size // max(columns, 1), computed(x.dtype)
     y, mean, inv_std = empty_like(x), empty((rows,), dtype), empty((rows,), dtype)
-    launch("layer_norm", "layer_norm_forward", rows, _threads(rows, columns), x, weight, bias, y, mean, inv_std, columns, eps,
+    launch("layer_norm", "layer_norm_forward", rows, whole_warps(columns), x, weight, bias, y, mean, inv_std, columns, eps,
            centre)
     return y, mean, inv_std
 
 
 def _normalise_backward(g, x, weight, mean, inv_std, centre):
     dx, rows, columns = empty_like(x), mean.size, x.shape[-1]
-    launch("layer_norm", "layer_norm_backward", rows, _threads(rows, columns), g, x, weight, mean, inv_std, dx, columns, centre)
+    launch("layer_norm", "layer_norm_backward", rows, whole_warps(columns), g, x, weight, mean, inv_std, dx, columns, centre)
     count, per_chunk = chunks(rows)
     dw, db = empty((count, columns), mean.dtype), empty((count, columns), mean.dtype)
     launch("layer_norm", "layer_norm_affine_backward", (blocks(columns, 32), count), (32, 8), g, x, mean, inv_std, dw, db,

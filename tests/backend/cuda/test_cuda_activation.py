@@ -130,3 +130,10 @@ def test_activation_of_a_number(run):
 def test_column_sum(run, seed, dtype, rows, columns):
     x = normal(seed, dtype, rows, columns)
     close(run(cuda.column_sum, x), x.astype(np.float64).sum(0), scale=100)
+
+
+@quick
+@given(seeds, item, st.integers(0, 4), st.integers(0, 40), st.sampled_from([(), (1,), (3, 5), (17, 21), (0, 2)]))
+def test_channel_sum(run, seed, dtype, images, channels, size):
+    x = normal(seed, dtype, images, channels, *size)
+    close(run(cuda.channel_sum, x), x.astype(np.float64).sum((0, *range(2, x.ndim))), scale=100)

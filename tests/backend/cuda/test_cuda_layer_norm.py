@@ -5,14 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernelchecks import close, item, lengths, normal, quick, seeds
 from minigrad.backend import cuda
-from minigrad.backend.cuda import rows as kernels
-
-
-@pytest.fixture(params=[kernels.MANY, 0], ids=["a block a row", "a warp a row"], scope="module", autouse=True)
-def threads(request):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "MANY", request.param)
-        yield
 
 
 @quick

@@ -84,6 +84,7 @@ CASES = {
     "group_norm without weights": (lambda x: mg.group_norm(x, 2), [(3, 4, 5)], {"layer_norm_forward"}),
     "conv2d": (lambda x, w: mg.conv2d(x, w, stride=2, padding=1), [(2, 3, 6, 5), (4, 3, 3, 2)],
                {"im2col", "col2im", "swap_planes"}),
+    "conv2d with bias": (lambda x, w, b: mg.conv2d(x, w, b), [(2, 3, 6, 5), (4, 3, 3, 2), (4,)], {"im2col"}),
     "depthwise conv2d": (lambda x, w: mg.conv2d(x, w, groups=3), [(2, 3, 6, 5), (6, 1, 3, 3)],
                          {"depthwise_forward", "depthwise_input_backward", "depthwise_weight_backward"}),
     "conv_transpose2d": (lambda x, w: mg.conv_transpose2d(x, w, stride=2), [(2, 3, 4, 3), (3, 4, 3, 2)],
@@ -194,6 +195,12 @@ def test_many_rows_are_added_up_by_a_kernel(run, shape, axis, dtype):
     assert "column_sum" in kernels and total.dtype == dtype
     close(total, x.astype(np.float64).sum(axis), scale=100)
     np.testing.assert_array_equal(kept, np.expand_dims(total, axis))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_of_a_convolutions_bias_are_added_up_by_a_kernel(run, dtype):
+    _, kernels = run(first_order, CASES["conv2d with bias"][0], *drawn(0, dtype, CASES["conv2d with bias"][1], 0))
+    assert {"row_sum", "column_sum"} <= kernels
 
 
 def sums(x, axis):
@@ -309,7 +316,7 @@ def test_every_path_belongs_to_an_operation():
              if isinstance(op, Fused)}
     text = "".join(path.read_text() for path in pathlib.Path(mg.__file__).parent.rglob("*.py"))
     named = {*re.findall(r'(?:with_paths|path|run_update)\("(\w+)"', text), optim.SGD.kernel, optim.Adam.kernel}
-    composed = {"linear", "add_bias", "conv2d_relu", "cdist", "cumprod", "rounded_distance"}  # cuBLAS, CuPy, other paths do these
+    composed = {"linear", "conv2d_relu", "cdist", "cumprod", "rounded_distance"}  # cuBLAS, CuPy, other paths do these
     assert PATHS.keys() - named == fused - composed
     assert CPU_PATHS.keys() - named == fused - {"group_norm"}
 
