@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that a machine with a GPU has to say about the CUDA backend, in five minutes:
+# All that a machine with a GPU has to say about the CUDA backend, in seven minutes:
 #
 #     bash tests/gpu.sh                  # into runs/gpu, or $OUT; wants CuPy, PyTorch, pytest and hypothesis
 #     bash tests/gpu.sh --rehearse       # the same without a GPU, small, behind the stand-in

@@ -62,9 +62,13 @@ def test_the_method_of_the_methods_readme_trains_and_predicts(tmp_path):
     for library in ("tyro", "tqdm", "sklearn", "safetensors"):
         pytest.importorskip(library)
     from methods.training.classifier import load_classifier
-    (block,) = blocks("methods/README.md")
+    block, pieces = blocks("methods/README.md")
     assert "% of the test images are right" in run(block, tmp_path, "--steps", "3")
-    assert len(load_classifier(tmp_path / "runs" / "entropy" / "checkpoint.safetensors").classes) == 10
+    checkpoint = tmp_path / "runs" / "entropy" / "checkpoint.safetensors"
+    assert len(load_classifier(checkpoint).classes) == 10
+    whole = re.search(r"    def loss\(.*?\n(?=\n)", block, re.S)[0]
+    run("import numpy as np\n" + block.replace(whole, pieces), tmp_path, "--steps", "3", "--out", "pieces")
+    assert (tmp_path / "pieces" / "checkpoint.safetensors").read_bytes() == checkpoint.read_bytes()
 
 
 def test_the_test_of_the_tests_readme_passes():

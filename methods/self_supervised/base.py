@@ -9,7 +9,7 @@ import minigrad as mg
 from methods.training import optimizers
 from methods.training.forward import tensor
 from methods.training.data_sets import scaled
-from methods.training.method import Loss, Method, Parts
+from methods.training.method import Method, Parts
 from minigrad import Tensor, nn, optim
 from minigrad.data.labels import Shuffled
 
@@ -60,7 +60,7 @@ class Batches:
 
 
 class SelfSupervisedMethod(Method):
-    """An objective that needs no labels. Subclasses define `loss`.
+    """An objective that needs no labels.
 
     Args:
         config: the method's settings.
@@ -98,10 +98,6 @@ class SelfSupervisedMethod(Method):
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """Draws what the method does with some images (N, C, H, W), float32 in [0, 1], if there is anything to be seen."""
-
-    def loss(self, batch: Batch, step: int) -> Loss:
-        """See `Method.loss`."""
-        return super().loss(batch, step)
 
     def tensor(self, x: np.ndarray) -> Tensor:
         """Images as a Tensor on the encoder's device."""
@@ -142,10 +138,16 @@ def compared(of: str, pictures: int) -> None:
         raise ValueError(f"{of}: pictures of a batch are compared, so two or more are needed, not {pictures}")
 
 
-def spread(z: Tensor) -> float:
+def spread(z: Tensor) -> Tensor:
     """How far a batch's outputs (N, d) are from collapse: near 1 when the rows point everywhere, 0 when all point one way.
 
     sqrt(d) times the mean over the d numbers of the standard deviation of the rows at length 1.
     """
     rows = mg.l2_normalize(mg.stop_gradient(z), 1)
-    return float(rows.std(0).mean()) * z.shape[1] ** 0.5
+    return rows.std(0).mean().astype(np.float64) * z.shape[1] ** 0.5
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a over b, which counts as 1e-12 at least: a number to log."""
+    a, b = (mg.stop_gradient(x).astype(np.float64) for x in (a, b))
+    return a / mg.maximum(b, 1e-12)

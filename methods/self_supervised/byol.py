@@ -55,19 +55,22 @@ class BYOL(SelfSupervisedMethod):
         self.online = Projected(encoder, self.heads[0])
         self.target = Teacher(self.online, warmup=False) if config.gamma else None
 
-    predictors: dict[str, optim.Optimizer] = {}  # those of SimSiam's
-
     def state(self) -> Parts:
         return super().state() | ({"target": self.target} if self.target else {})
 
     def optimizers(self, kind: str, lr: float, decay: float) -> dict[str, optim.Optimizer]:
         if self.target or not self.config.predictor:
             return super().optimizers(kind, lr, decay)
-        self.predictors, self.rate = optimizers.make(self.heads[1].parameters(), kind, lr, decay, " of the predictor"), lr
-        return optimizers.make(self.online.parameters(), kind, lr, decay) | self.predictors
+        predictors = optimizers.make(self.heads[1].parameters(), kind, lr, decay, " of the predictor")
+        self.steady = tuple(predictors)
+        return optimizers.make(self.online.parameters(), kind, lr, decay) | predictors
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        both = [self.tensor(v) for v in views.make_views(batch.x, self.rng, self.views)]
+    def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The two views."""
+        return tuple(self.tensor(v) for v in views.make_views(batch.x, self.rng, self.views))
+
+    def objective(self, *both: Tensor) -> Loss:
+        """L, and how far the outputs are from collapse."""
         z = [self.online(v) for v in both]
         targets = z
         if self.target:
@@ -75,10 +78,6 @@ class BYOL(SelfSupervisedMethod):
                 targets = [self.target.net.train()(v) for v in both]
         q = [self.heads[1](each) for each in z]
         return distance(q[0], targets[1]) + distance(q[1], targets[0]), {"spread": spread(z[0])}
-
-    def after_backward(self, step: int) -> None:
-        for optimizer in self.predictors.values():
-            optimizer.lr = self.rate
 
     def after_step(self, step: int) -> None:
         if self.target:

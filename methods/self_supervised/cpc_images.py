@@ -17,14 +17,17 @@ arXiv:1905.09272). The features of a picture are the mean of its z.
 """
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
 from methods.training.classifier import Architecture
+from methods.training.evaluation import right
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import views
 
 from .base import Batch, SelfSupervisedMethod, Task
@@ -133,13 +136,13 @@ def seen_from(side: int, z: Tensor) -> Tensor:
     return z[:, ::-1] if side % 2 else z
 
 
-def scores(z: Tensor, predicted: Tensor, k: int) -> tuple[Tensor, np.ndarray]:
+def scores(z: Tensor, predicted: Tensor, k: int) -> tuple[Tensor, Any]:
     """The products of predictions (N, rows - k, columns, d) for the row k below with Z, all patches z (N, rows, columns, d).
 
     Returns:
-        (predictions, patches), and for each prediction which patch is the positive, (predictions,).
+        (predictions, patches), and for each prediction which patch is the positive, an array (predictions,).
     """
-    patches = np.arange(math.prod(z.shape[:3])).reshape(z.shape[:3])
+    patches = xp(z.data).arange(math.prod(z.shape[:3])).reshape(z.shape[:3])
     return predicted.reshape(-1, z.shape[3]) @ z.reshape(-1, z.shape[3]).T, patches[:, k:].reshape(-1)
 
 
@@ -156,19 +159,23 @@ class CPC(SelfSupervisedMethod):
         jitter = views.simclr(encoder.patch, config.strength)[0].jitter
         self.colours = views.View(encoder.patch, crop=None, flip=0, jitter=jitter, greyscale=0.2 if config.strength else 0)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch) -> tuple[Tensor]:
+        """The patches (N, rows, columns, C, patch, patch), each with its colours."""
         patches = self.net.patches(mg.Tensor(self.view(batch.x, self.rng))).numpy()
         shape = patches.shape
-        patches = self.colours(patches.reshape(-1, *shape[3:]), self.rng).reshape(shape)
-        z, losses, found = self.net.encode(self.tensor(patches)), [], {}
+        return (self.tensor(self.colours(patches.reshape(-1, *shape[3:]), self.rng).reshape(shape)),)
+
+    def objective(self, patches: Tensor) -> Loss:
+        """L, and how often the positive is found for each k."""
+        z, losses, found = self.net.encode(patches), [], {}
         for side, context in enumerate(self.heads.sides):
             grid = seen_from(side, z)
             c = context(grid)
             for k, w in zip(self.ahead, context.W):
-                s, right = scores(grid, w(c[:, :-k]), k)
-                losses.append(mg.cross_entropy(s, right))
-                found.setdefault(f"found at {k}", []).append(np.mean(s.numpy().argmax(1) == right))
-        return sum(losses) / len(losses), {name: np.mean(each) for name, each in found.items()}
+                s, positive = scores(grid, w(c[:, :-k]), k)
+                losses.append(mg.cross_entropy(s, positive))
+                found.setdefault(f"found at {k}", []).append(right(s.data, positive).mean())
+        return sum(losses) / len(losses), {name: sum(each) / len(each) for name, each in found.items()}
 
 
 Objective = CPC

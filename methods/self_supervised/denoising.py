@@ -18,10 +18,10 @@ from methods.training import plots
 from methods.training.forward import evaluating
 from methods.training.method import Loss
 from methods.training.settings import setting
-from minigrad import nn
+from minigrad import Tensor, nn
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, mlp
+from .base import Batch, SelfSupervisedMethod, Task, mlp, ratio
 
 
 @dataclass
@@ -47,11 +47,16 @@ class Denoising(SelfSupervisedMethod):
         noisy = x + np.float32(self.config.sigma) * rng.standard_normal(x.shape, dtype=np.float32)
         return np.where(rng.random((len(x), 1, *x.shape[2:])) < self.config.q, np.float32(0), noisy)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The pictures, spoiled and as they were."""
         x = self.view(batch.x, self.rng) if self.config.views else batch.x
-        drawn, x = self.heads(self.net.features(self.tensor(self.spoiled(x, self.rng)))), self.tensor(x)
+        return self.tensor(self.spoiled(x, self.rng)), self.tensor(x)
+
+    def objective(self, spoiled: Tensor, x: Tensor) -> Loss:
+        """L, also as a share of the pixels' variance."""
+        drawn = self.heads(self.net.features(spoiled))
         found = mg.square(drawn - x.reshape(len(x), -1)).mean()
-        return found, {"of the variance": float(found) / max(float(x.var(0).mean()), 1e-12)}
+        return found, {"of the variance": ratio(found, x.var(0).mean())}
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, spoiled, and drawn again, in rows."""

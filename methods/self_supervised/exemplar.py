@@ -12,12 +12,12 @@ With too many pictures, of which some are nearly alike, the classes contradict e
 """
 from dataclasses import dataclass
 
-import numpy as np
-
 import minigrad as mg
+from methods.training.evaluation import right
+from methods.training.forward import placed
 from methods.training.method import Loss
 from methods.training.settings import setting
-from minigrad import nn
+from minigrad import Tensor, nn
 from minigrad.data import ExemplarView
 
 from .base import Batch, SelfSupervisedMethod, Task
@@ -43,9 +43,14 @@ class Exemplar(SelfSupervisedMethod):
         off = dict.fromkeys(("scale", "contrast", "power", "factor"), (1.0, 1.0)) | dict(rotation=0.0, offset=0.0, hue=0.0)
         self.view = ExemplarView(task.size, **off if config.shifts_alone else {})
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))
-        return mg.cross_entropy(logits, batch.index), {"found": np.mean(logits.numpy().argmax(1) == batch.index)}
+    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The pictures, transformed, and which they are."""
+        return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, batch.index)
+
+    def objective(self, x: Tensor, index: Tensor) -> Loss:
+        """L, and the share of pictures that are found."""
+        logits = self.heads(self.net.features(x))
+        return mg.cross_entropy(logits, index), {"found": right(logits.data, index.data).mean()}
 
 
 Objective = Exemplar

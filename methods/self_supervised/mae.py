@@ -19,12 +19,14 @@ import numpy as np
 import minigrad as mg
 from methods.training import plots
 from methods.training.classifier import Architecture
+from methods.training.forward import placed
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task
+from .base import Batch, SelfSupervisedMethod, Task, ratio
 
 
 @dataclass
@@ -74,7 +76,7 @@ def targets(patches: Tensor) -> Tensor:
 
 def loss(y: Tensor, t: Tensor, order: np.ndarray, visible: int) -> Tensor:
     """L of predictions and targets (N, L, pixels); the patches at the places order[:, visible:] were hidden."""
-    rows = np.arange(len(order))[:, None]
+    rows = xp(order).arange(len(order))[:, None]
     return mg.square(y[rows, order[:, visible:]] - t[rows, order[:, visible:]]).mean()
 
 
@@ -91,12 +93,17 @@ class MAE(SelfSupervisedMethod):
         """The patches (n, L) in random order; the first `visible` are seen."""
         return self.rng.random((n, self.count)).argsort(1)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The pictures, and the order of their patches."""
         x = self.tensor(self.view(batch.x, self.rng))
-        order, patches = self.order(len(batch.x)), self.net.patchify(x)
+        return x, *placed(self.net, self.order(len(batch.x)))
+
+    def objective(self, x: Tensor, order: Tensor) -> Loss:
+        """L, also as a share of what it costs to predict 0."""
+        patches = self.net.patchify(x)
         t = patches if self.config.raw else targets(patches)
-        found, zero = loss(self.net.reconstruct(x, order, self.visible), t, order, self.visible), mg.square(t).mean()
-        return found, {"of predicting 0": float(found) / max(float(zero), 1e-12)}
+        found = loss(self.net.reconstruct(x, order.data, self.visible), t, order.data, self.visible)
+        return found, {"of predicting 0": ratio(found, mg.square(t).mean())}
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, what of them was seen, and what was drawn. Each hidden patch gets its own mean and variance back."""

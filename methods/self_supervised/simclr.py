@@ -20,6 +20,7 @@ import minigrad as mg
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import views
 
 from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
@@ -46,8 +47,8 @@ def loss(z: Tensor, tau: float) -> Tensor:
     compared("SimCLR", n)
     u = mg.l2_normalize(z, 1)
     similarity = u @ u.T / tau
-    other = np.concatenate([np.arange(n, 2 * n), np.arange(n)])
-    return mg.cross_entropy(mg.where(np.eye(2 * n, dtype=bool), -np.inf, similarity), other)
+    itself, other = xp(z.data).eye(2 * n, dtype=bool), (xp(z.data).arange(2 * n) + n) % (2 * n)
+    return mg.cross_entropy(mg.where(itself, -np.inf, similarity), other)
 
 
 class SimCLR(SelfSupervisedMethod):
@@ -58,9 +59,13 @@ class SimCLR(SelfSupervisedMethod):
         super().__init__(config, encoder, mlp((width, *[config.hidden] * (config.layers - 1), config.projection), True), task)
         self.views = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        both = np.concatenate(views.make_views(batch.x, self.rng, self.views))
-        z = self.heads(self.net.features(self.tensor(both)))
+    def arguments(self, batch: Batch) -> tuple[Tensor]:
+        """The first views, and behind them the second ones."""
+        return (self.tensor(np.concatenate(views.make_views(batch.x, self.rng, self.views))),)
+
+    def objective(self, both: Tensor) -> Loss:
+        """L, and how far the outputs are from collapse."""
+        z = self.heads(self.net.features(both))
         return loss(z, self.config.tau), {"spread": spread(z)}
 
 

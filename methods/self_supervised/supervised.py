@@ -5,9 +5,11 @@
 from dataclasses import dataclass
 
 import minigrad as mg
+from methods.training.evaluation import right
+from methods.training.forward import placed
 from methods.training.method import Loss
 from methods.training.settings import setting
-from minigrad import nn
+from minigrad import Tensor, nn
 from minigrad.data import views
 
 from .base import Batch, SelfSupervisedMethod, Task
@@ -29,10 +31,14 @@ class Supervised(SelfSupervisedMethod):
         super().__init__(config, encoder, nn.Linear(encoder.width, task.classes), task)
         (self.view,) = views.mae(task.size, flip=task.flip)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        logits = self.heads(self.net.features(self.tensor(self.view(batch.x, self.rng))))
-        right = (logits.numpy().argmax(1) == batch.y).mean()
-        return mg.cross_entropy(logits, batch.y, self.config.smoothing), {"accuracy": right}
+    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Views of the pictures, and the labels."""
+        return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, batch.y)
+
+    def objective(self, x: Tensor, y: Tensor) -> Loss:
+        """L, and the share of pictures classified correctly."""
+        logits = self.heads(self.net.features(x))
+        return mg.cross_entropy(logits, y, self.config.smoothing), {"accuracy": right(logits.data, y.data).mean()}
 
 
 Objective = Supervised

@@ -17,6 +17,7 @@ import minigrad as mg
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import views
 
 from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
@@ -54,12 +55,13 @@ def barlow_twins(z: Tensor, other: Tensor, redundancy: float) -> Tensor:
     compared("Barlow Twins", len(z))
     z, other = ((each - each.mean(0)) / mg.sqrt(each.var(0) + 1e-5) for each in (z, other))
     correlation = z.T @ other / len(z)
-    return ((1 - mg.diag(correlation)) ** 2).sum() + redundancy * (off_diagonal(correlation) ** 2).sum()
+    i = xp(correlation.data).arange(len(correlation))  # mg.diag has it on the host, from which a captured step cannot copy
+    return ((1 - correlation[i, i]) ** 2).sum() + redundancy * (off_diagonal(correlation) ** 2).sum()
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
     """The square matrix with zeros on its diagonal."""
-    return mg.where(np.eye(len(matrix), dtype=bool), 0, matrix)
+    return mg.where(xp(matrix.data).eye(len(matrix), dtype=bool), 0, matrix)
 
 
 class VICReg(SelfSupervisedMethod):
@@ -69,9 +71,14 @@ class VICReg(SelfSupervisedMethod):
         super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)
         self.views = views.simclr(task.size, config.strength, flip=task.flip)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, both = self.config, np.concatenate(views.make_views(batch.x, self.rng, self.views))
-        z, other = mg.split(self.heads(self.net.features(self.tensor(both))), 2)
+    def arguments(self, batch: Batch) -> tuple[Tensor]:
+        """The first views, and behind them the second ones."""
+        return (self.tensor(np.concatenate(views.make_views(batch.x, self.rng, self.views))),)
+
+    def objective(self, both: Tensor) -> Loss:
+        """L, and how far the outputs are from collapse."""
+        c = self.config
+        z, other = mg.split(self.heads(self.net.features(both)), 2)
         if c.barlow:
             found = barlow_twins(z, other, c.redundancy)
         else:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from methods.training.evaluation import in_batches
-from methods.training.method import Loss, Method, Parts
+from methods.training.method import Method, Parts
 from methods.training.teacher import Teacher, linear_ramp
 from minigrad import nn
-from minigrad.data import Batch
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -48,10 +47,6 @@ class SemiSupervisedMethod(Method):
         self.task = task
         self.rng = np.random.default_rng((task.seed, 7))
         self.teacher = Teacher(net, config.ema)
-
-    def loss(self, batch: Batch, step: int) -> Loss:
-        """See `Method.loss`."""
-        return super().loss(batch, step)
 
     def after_step(self, step: int) -> None:
         self.teacher.update()

@@ -14,9 +14,10 @@ import numpy as np
 from methods.training.forward import probabilities
 from methods.training.objectives import one_hot
 from minigrad import data
+from minigrad.data import Batch
 from minigrad.nn import Module
 
-from .base import Batch, Parts, SemiSupervisedMethod, Task
+from .base import Parts, SemiSupervisedMethod, Task
 
 
 class CTAugment:

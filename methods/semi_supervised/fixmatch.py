@@ -19,11 +19,12 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import joint_forward, tensor_like
+from methods.training.method import Loss
 from methods.training.objectives import sharpen
 from methods.training.settings import setting
 from minigrad import Tensor
+from minigrad.data import Batch
 
-from .base import Batch, Loss
 from .ctaugment import StronglyAugmented
 
 ROW = "strong", "weak", "hard, confident"

@@ -22,10 +22,12 @@ import numpy as np
 import minigrad as mg
 from methods.training.classifier import Architecture
 from methods.training.forward import tensor
+from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import SemiSupervisedMethod
 
 ROW = "noise in all layers", "none", "none"
 

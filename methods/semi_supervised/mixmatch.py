@@ -19,13 +19,15 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import frozen_statistics, probabilities, tensor
+from methods.training.method import Loss
 from methods.training.objectives import consistency, mixup, one_hot, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
 from minigrad import Tensor
+from minigrad.data import Batch
 from minigrad.nn import Module
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import SemiSupervisedMethod
 
 ROW = "weak", "weak, mean of K", "sharpened"
 

@@ -18,12 +18,14 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import joint_forward
+from methods.training.method import Loss
 from methods.training.objectives import consistency
 from methods.training.settings import setting
 from methods.training.teacher import sigmoid_ramp
 from minigrad import Tensor
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod, Task
+from .base import SemiSupervisedMethod, Task
 
 ROW = "weak, noise", "weak, noise", "none"
 

@@ -16,10 +16,12 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import joint_forward
+from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod, Task
+from .base import SemiSupervisedMethod, Task
 
 ROW = "weak", "weak", "hard"
 

@@ -18,12 +18,14 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import frozen_statistics, probabilities, tensor
+from methods.training.method import Loss, Parts
 from methods.training.objectives import consistency, mixup, one_hot, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
 from minigrad import nn
+from minigrad.data import Batch
 
-from .base import Batch, Loss, Parts, Task
+from .base import Task
 from .ctaugment import StronglyAugmented
 from .mixmatch import interleaved
 

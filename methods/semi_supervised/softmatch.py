@@ -18,10 +18,11 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import tensor_like
+from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, nn
 
-from .base import Loss, Parts, Task
+from .base import Task
 from .fixmatch import FixMatch
 
 ROW = "strong", "weak", "hard, weighted"

@@ -3,9 +3,11 @@ from dataclasses import dataclass
 
 import minigrad as mg
 from methods.training.forward import joint_forward
+from methods.training.method import Loss
 from methods.training.settings import setting
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import SemiSupervisedMethod
 
 ROW = "weak", "none", "none"  # augmentation of the student's input, of the teacher's, what becomes of the teacher's label
 

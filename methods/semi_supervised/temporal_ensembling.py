@@ -16,12 +16,14 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import joint_forward, tensor
+from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from methods.training.teacher import sigmoid_ramp
 from minigrad import nn
+from minigrad.data import Batch
 
 from . import pi_model
-from .base import Batch, Loss, Parts, SemiSupervisedMethod, Task
+from .base import SemiSupervisedMethod, Task
 
 ROW = "weak, noise", "weak, noise; earlier epochs", "average"
 

@@ -20,10 +20,12 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import joint_forward
+from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import SemiSupervisedMethod
 
 ROW = "strong", "weak", "sharpened, confident"
 

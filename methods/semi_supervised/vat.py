@@ -19,10 +19,12 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.forward import frozen_statistics, joint_forward, tensor, tensor_like
+from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor
+from minigrad.data import Batch
 
-from .base import Batch, Loss, SemiSupervisedMethod
+from .base import SemiSupervisedMethod
 
 ROW = "adversarial", "weak", "none"
 

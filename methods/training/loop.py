@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 import minigrad as mg
@@ -37,7 +37,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
           data: str | None = None) -> None:
     """Trains with a progress bar; logs every 10 steps; a run that is resumed begins at its last checkpoint.
 
-    A line of the log has the step, seconds, the loss, the method's numbers, and `lr`, the largest learning rate.
+    A line of the log has the step, seconds, the loss, the method's numbers, and `lr`, the largest learning rate by the schedule.
 
     Ctrl-C, SIGTERM or SIGHUP finishes the step, saves and leaves by SystemExit; a second one leaves at once.
 
@@ -52,7 +52,11 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
     Raises:
         FileExistsError, RunError: the folder cannot be used (see `RunFolder`); RunError: training diverged, as a loss or a
             state is not finite. The last good checkpoint stays.
+        TypeError, ValueError: the method's `arguments` are no tuple of trees, its `steady` names no optimiser.
     """
+    if set(method.steady) - set(optimizers):
+        raise ValueError(f"{type(method).__name__}.steady: some of {tuple(optimizers)} wanted, the names of the optimisers, got "
+                         f"{method.steady!r}")
     learn = _learning(method, optimizers)
     parts, facts = {**method.state(), "batches": batches, **optimizers}, classifier.facts() if classifier else None
     rates = {name: optimizer.lr for name, optimizer in optimizers.items()}
@@ -65,7 +69,7 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
         for step in range(start, steps):
             factor = (schedule or method.schedule)(step, steps)
             for name, optimizer in optimizers.items():
-                optimizer.lr = rates[name] * factor
+                optimizer.lr = rates[name] * (1 if name in method.steady else factor)
             loss, numbers = learn(batches.sample(), step)
             method.after_step(step)
 
@@ -109,11 +113,11 @@ def _learning(method, optimizers):
 
     def learn_captured(batch, step):
         arguments = method.arguments(batch)
-        kinds = tuple((x.shape, x.dtype) if hasattr(x, "shape") else x for x in mg.tree.leaves(arguments))
-        if kinds not in graphs:
-            graphs[kinds] = mg.capture(alike) if len(graphs) < GRAPHS else alike
+        kinds = _kinds(f"{type(method).__name__}.arguments", arguments)
+        if kinds not in graphs and len(graphs) < GRAPHS:
+            graphs[kinds] = mg.capture(alike)
         try:
-            return graphs[kinds](arguments)
+            return graphs.get(kinds, alike)(arguments)
         except NotCapturable as error:  # a network of one's own may do anything
             warnings.warn(f"steps take longer, as they are not captured: {error}")
             graphs[kinds] = alike
@@ -123,8 +127,21 @@ def _learning(method, optimizers):
         return learn(method.objective, arguments, None)
 
     graphs = {}
-    whole = type(method).loss is not Method.loss
-    return (lambda batch, step: learn(method.loss, (batch, step), step)) if whole else learn_captured
+    if type(method).loss is Method.loss:
+        return learn_captured
+    return lambda batch, step: learn(method.loss, (batch, step), step)
+
+
+def _kinds(name, arguments):
+    """What the arguments of steps have in common that one graph can stand for: shapes and dtypes, and the numbers themselves."""
+    if not isinstance(arguments, tuple):
+        raise TypeError(f"{name}: a tuple wanted, the arguments of objective(), got {type(arguments).__name__}")
+    kinds = []
+    for x in mg.tree.leaves(arguments):
+        if not (hasattr(x, "shape") or isinstance(x, Hashable)):
+            raise TypeError(f"{name}: Tensors, arrays and numbers in tuples, lists and dicts wanted, got {type(x).__name__}")
+        kinds.append((x.shape, x.dtype) if hasattr(x, "shape") else x)
+    return tuple(kinds)
 
 
 def _diverged(reason, saved, folder):

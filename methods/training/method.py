@@ -1,4 +1,5 @@
 """The frame of every method. The training loop knows nothing else of it."""
+from collections.abc import Collection
 from typing import Any
 
 from minigrad import Tensor
@@ -22,14 +23,17 @@ class Method:
     def __init__(self, config: Any, net: Module):
         self.config, self.net = config, net
 
+    steady: Collection[str] = ()  # names of the optimisers whose learning rates stay, whatever the schedule
+
     def loss(self, batch: Any, step: int) -> Loss:
         """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""
         return self.objective(*self.arguments(batch))
 
     def arguments(self, batch: Any) -> tuple[Any, ...]:
-        """What the host makes of a batch: trees of Tensors and arrays on the network's device, and of what all batches share.
+        """What the host makes of a batch, a tuple: trees of Tensors and arrays on the network's device, and of what all batches
+        share, as numbers.
 
-        Where the shapes of batches differ, some of them are captured (see `loop.GRAPHS`).
+        Batches of other shapes or numbers are captured anew, up to `loop.GRAPHS` times.
         """
         raise TypeError(f"{type(self).__name__} defines neither loss() nor arguments()")
 
@@ -38,7 +42,7 @@ class Method:
         raise TypeError(f"{type(self).__name__} defines no objective()")
 
     def after_backward(self, step: int | None) -> None:
-        """Called between the backward pass and the optimiser's step. `step` is None beside an `objective`."""
+        """Called between the backward pass and the optimiser's step. With no `loss`, `step` is None."""
 
     def after_step(self, step: int) -> None:
         """Called after the optimiser's step."""

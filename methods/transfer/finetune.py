@@ -13,6 +13,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training import optimizers
+from methods.training.evaluation import right
 from methods.training.forward import placed, tensor
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
@@ -145,7 +146,7 @@ class FineTune(Method):
     def objective(self, x: Tensor, y: Tensor) -> Loss:
         """The cross-entropy with smoothed labels, and the share of pictures classified correctly."""
         logits = self.net(x)
-        return mg.cross_entropy(logits, y, self.config.smoothing), {"accuracy": (logits.data.argmax(1) == y.data).mean()}
+        return mg.cross_entropy(logits, y, self.config.smoothing), {"accuracy": right(logits.data, y.data).mean()}
 
     def schedule(self, step: int, steps: int) -> float:
         """A tenth of the steps up from 0, then down a cosine to 0."""

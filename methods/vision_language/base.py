@@ -128,7 +128,7 @@ class Prompts:
 
 
 class VisionLanguageMethod(Method):
-    """An objective of pictures and captions. Subclasses define `loss`.
+    """An objective of pictures and captions. Subclasses define what those of `Method` do.
 
     Args:
         preprocessing: of the image tower; its mean and deviation are taken from batches of pictures.

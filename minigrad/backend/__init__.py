@@ -87,8 +87,10 @@ def summed(x, axis=None, keepdims=False):
     """The array's sum, that of floats of 16 bits kept in float32 until it is complete.
 
     Along many rows of float32 NumPy adds one to the next, and loses digits: the CPU's path for them adds parts, and tells
-    `numpy.errstate` nothing. On the GPU CuPy's sum along rows waits for memory.
+    `numpy.errstate` nothing; so does that for the sum of all. On the GPU CuPy's sum along rows waits for memory.
     """
+    if x.size >= 1 << 16 and (axis is None or len(axis) == x.ndim) and (found := path("total", (x,))):
+        return found.forward(x).reshape((1,) * x.ndim * keepdims)
     if axis and x.size >= 1 << 18 and tuple(axis) == tuple(range(len(axis))) and len(axis) < x.ndim:
         rows, kept = math.prod(x.shape[:len(axis)]), x.shape[len(axis):]
         if rows >= 256 and x.flags.c_contiguous and (found := path("column_sums", (x,))):

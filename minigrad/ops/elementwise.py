@@ -11,9 +11,10 @@ import math
 import numpy as np
 
 from .. import primitive
-from ..backend import as_dtype, in_float32, is_float, largest_of, where as choose, with_paths, xp
+from ..backend import as_dtype, in_float32, is_float, largest_of, path, where as choose, with_paths, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
+from ..recording import state
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import whole
@@ -69,6 +70,16 @@ def _power_slope(x, y):
     return where(flat, 0, y * _power(where(flat, 1, x), where(flat, 1, y - 1)))
 
 
+def _power_gradient(g, _out, x, y):
+    """g times the slope; by its path where that is not to be differentiated."""
+    if not state.recording and g.size >= 4096:
+        arrays = g._array, x._array, y._array
+        found = path("power_gradient", arrays)
+        if found is not None:
+            return wrap(found.forward(*arrays))
+    return g * _power_slope(x, y)
+
+
 def _log_or_zero(x, y):
     """log(x), and 0 where x^y does not move with y although log(x) is infinite (x = 0 <= y)."""
     return log(where(equal(x, 0) & greater_equal(y, 0), 1, x))
@@ -82,7 +93,7 @@ def _powers(x, y):
 
 _power = Primitive(
     "power", with_paths("power", _powers, least=4096),
-    lambda g, _out, x, y: g * _power_slope(x, y),
+    _power_gradient,
     lambda g, out, x, y: g * out * _log_or_zero(x, y),
     broadcasts=True)
 
@@ -148,7 +159,18 @@ def _quotient(x, y):
     return where(at_zero, 0, x / where(at_zero, 1, y))
 
 
-@elementwise(np.sqrt, lambda g, out, _x: g * _quotient(0.5, out), method=True)
+def _along_root(g, out):
+    with np.errstate(divide="ignore"):
+        return g * choose(out == 0, out.dtype.type(0), out.dtype.type(0.5) / out)
+
+
+_sqrt_gradient = Primitive(
+    "sqrt_gradient", with_paths("sqrt_gradient", _along_root, least=4096),
+    lambda h, _out, _g, out: _sqrt_gradient(h, out),
+    lambda h, _out, g, out: -h * _sqrt_gradient(g, out) * _quotient(1, out))
+
+
+@elementwise(np.sqrt, lambda g, out, _x: _sqrt_gradient(g, out), method=True)
 def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is 0."""
 
@@ -294,7 +316,13 @@ def _sigmoid(x):
     return one / (out + one)
 
 
-@elementwise(with_paths("sigmoid", _sigmoid, least=4096), lambda g, out, _x: g * out * (1 - out), method=True)
+_sigmoid_gradient = Primitive(
+    "sigmoid_gradient", with_paths("sigmoid_gradient", lambda g, out: g * out * (out.dtype.type(1) - out), least=4096),
+    lambda h, _out, _g, out: _sigmoid_gradient(h, out),
+    lambda h, _out, g, out: h * g * (1 - 2 * out))
+
+
+@elementwise(with_paths("sigmoid", _sigmoid, least=4096), lambda g, out, _x: _sigmoid_gradient(g, out), method=True)
 def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x))."""
 

@@ -195,6 +195,13 @@ def kl_divergence(p_logits: TensorLike, q_logits: TensorLike, reduction: str = "
     return _reduced("kl_divergence", sum(p * (log_p - log_q), -1), reduction)
 
 
+def _logistic_loss(x, p, q):
+    return p * softplus(-x) + q * softplus(x)
+
+
+_fused_logistic_loss = Fused("binary_cross_entropy_with_logits", _logistic_loss)
+
+
 @operation
 def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
                                      reduction: str = "mean", pos_weight: TensorLike | None = None) -> Tensor:
@@ -213,7 +220,7 @@ def binary_cross_entropy_with_logits(input: TensorLike, target: TensorLike, weig
     weight = _fitting("binary_cross_entropy_with_logits", "weight", weight, x)
     pos_weight = _fitting("binary_cross_entropy_with_logits", "pos_weight", pos_weight, x)
     positive = t if pos_weight is None else t * pos_weight
-    losses = positive * softplus(-x) + (1 - t) * softplus(x)
+    losses = _fused_logistic_loss(x, positive, 1 - t)
     return _reduced("binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction)
 
 
@@ -323,8 +330,10 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
     return _reduced("l1_loss", abs(x - target), reduction)
 
 
-def _rounded(d, width):
-    """|d| - width / 2, and d^2 / (2 width) within the width. The limit's slope hides an infinite d from the gradient."""
+def _rounded(x, target, width):
+    """|d| - width / 2, and d^2 / (2 width) within the width, for d = x - target. The limit's slope hides an infinite d from the
+    gradient."""
+    d = x - target
     with np.errstate(over="ignore"):  # what overflows lies outside
         within = clip(d / width, -1, 1)
     return within * (d - 0.5 * width * within)
@@ -340,7 +349,7 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     x, target = _pair("huber_loss", input, target)
     if delta == 0 or not isinstance(delta, Tensor) and x.dtype.type(delta) == 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}, which is 0 in {x.dtype}")
-    losses = _fused_rounded_distance(x - target, width=delta)
+    losses = _fused_rounded_distance(x, target, width=delta)
     return _reduced("huber_loss", losses if type(delta) is float and delta == 1 else delta * losses, reduction)
 
 
@@ -351,10 +360,10 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     x, target = _pair("smooth_l1_loss", input, target)
     if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
         return l1_loss(x, target, reduction)
-    d = x - target
     if not isinstance(beta, Tensor):
-        return _reduced("smooth_l1_loss", _fused_rounded_distance(d, width=beta), reduction)
-    losses = where(beta > 0, _fused_rounded_distance(d, width=where(beta > 0, beta, 1)), abs(d) - 0.5 * beta)
+        return _reduced("smooth_l1_loss", _fused_rounded_distance(x, target, width=beta), reduction)
+    rounded = _fused_rounded_distance(x, target, width=where(beta > 0, beta, 1))
+    losses = where(beta > 0, rounded, abs(x - target) - 0.5 * beta)
     return _reduced("smooth_l1_loss", losses, reduction)
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import as_dtype, in_float32, is_float, result_type, summed, where as choose, xp
+from ..backend import as_dtype, in_float32, is_float, result_type, summed, where as choose, with_paths, xp
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
@@ -351,6 +351,18 @@ def _widened(x):
     return x if is_float(x.dtype) else x.astype(np.empty(0, x.dtype).prod().dtype)
 
 
+def _prod(x):
+    """Along the last axis, which is kept, in pairs."""
+    while (n := x.shape[-1]) > 1:
+        half = n // 2
+        pairs = x[..., :half] * x[..., half:2 * half]
+        x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
+    return x
+
+
+_fused_prod = Fused("prod", _prod)
+
+
 @operation(method=True, numpy=np.prod)
 def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
          initial: TensorLike | None = None, where: TensorLike | None = None) -> Tensor:
@@ -363,14 +375,8 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     given = x if dtype is not None else _widened(x)
     axis, shape = _axes_of_all("prod", axis, given.ndim), given.shape
     x = _to_last(given, axis)
-    n = x.shape[-1]
-    if n == 0:
-        x = sum(x, -1, keepdims=True) + 1
-    while n > 1:
-        half = n // 2
-        pairs = x[..., :half] * x[..., half:2 * half]
-        x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
-        n = x.shape[-1]
+    if x.shape[-1] != 1:
+        x = _fused_prod(x) if x.shape[-1] else sum(x, -1, keepdims=True) + 1
     out = _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
     out = _unshared(out, given) if initial is None else out * _initial("prod", initial, out)
     return _kept(out, dtype if dtype is None else as_dtype(dtype))
@@ -462,7 +468,7 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
 
 
 _cumsum = Primitive(
-    "cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)),
+    "cumsum", with_paths("cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), least=4096),
     lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
 

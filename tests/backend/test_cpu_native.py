@@ -1,4 +1,5 @@
 """The kernels in C against the same functions in NumPy and float64."""
+import math
 import os
 import signal
 
@@ -8,6 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+from checks import definitions
+from minigrad import backend
 from minigrad.backend.cpu import (
     activation, attention, conv, conv_columns, elementwise, native, norm_pool, products, rows, threads)
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
@@ -47,8 +50,7 @@ def normal(*shape, seed=0):
 
 
 SHAPES = st.one_of(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.just([300, 1000]))
-ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {},
-               "rounded_distance": dict(width=0.7)}
+ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {}}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -59,6 +61,19 @@ def test_activations(name, shape, fortran):
     x = np.asfortranarray(x) if fortran else x
     agree(lambda x: activation.activation(name, x, **ACTIVATIONS[name]), x)
     agree(lambda g, x: activation.activation_backward(name, g, x, **ACTIVATIONS[name]), g, x)
+
+
+@QUICK
+@given(shape=SHAPES, fortran=st.booleans(), width=st.sampled_from([0.7, 1.0, 3.0]))
+def test_rounded_distances(shape, fortran, width):
+    x, to, g = 2 * normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2)
+    x = np.asfortranarray(x) if fortran else x
+    agree(lambda *a: activation.activation("rounded_distance", *a, width=width), x, to)
+    agree(lambda *a: activation.activation_backward("rounded_distance", *a, width=width), g, x, to)
+    special, zeros = np.array(SPECIAL), np.zeros(len(SPECIAL))
+    for pair in ((special, zeros), (zeros, special)):
+        agree(lambda *a: activation.activation("rounded_distance", *a, width=width), *pair)
+        agree(lambda *a: activation.activation_backward("rounded_distance", zeros + 1, *a, width=width), *pair)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -92,13 +107,81 @@ def test_powers_are_those_of_double_precision_rounded_once(exponent):
     x, exponents = x.astype(np.float32), np.array(exponent, np.float32)
     assert elementwise.is_half_power(x, exponents) or not native.kernel("half_powers")
     with np.errstate(all="ignore"):
-        expected = np.array([np.float32(np.power(np.float64(v), np.full(1, exponent))[0]) for v in x])
+        root = exponent == 0.5  # of -0 and -infinity as NumPy's of one exponent
+        expected = np.array([np.float32(np.sqrt(np.float64(v)) if root else np.power(np.float64(v), np.full(1, exponent))[0])
+                             for v in x])
         if native.kernel("half_powers"):
             np.testing.assert_array_equal(elementwise.half_powers(x, exponents), expected)
         found = mg.power(mg.Tensor(x), exponent).numpy()
     np.testing.assert_allclose(found, expected, rtol=3e-7)
     same = ~np.isnan(expected)
     assert (np.signbit(found) == np.signbit(expected))[same].all() and found.dtype == np.float32
+
+
+def weighted(f, *arrays):
+    """f's result, and the gradient in its first input for a weight of each element."""
+    x, *others = map(mg.Tensor, arrays)
+    x.requires_grad = True
+    y = f(x, *others)
+    g = np.cos(np.arange(y.size)).astype(y.dtype).reshape(y.shape)
+    with np.errstate(all="ignore"):
+        return y.numpy(), mg.grad((y * g).sum(), x).numpy()
+
+
+SLOPES = {"sigmoid": mg.sigmoid, "sqrt": mg.sqrt,
+          **{f"power {twice / 2}": lambda x, twice=twice: x ** (twice / 2) for twice in sorted(elementwise.HALVES - {4})}}
+
+
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x.T, lambda x: x[::-1, ::2]])
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_of_large_arrays_are_those_of_the_definition(name, view):
+    x = 10 ** normal(9000)
+    x[::2] *= -1 if name == "sigmoid" or "." not in name or name.endswith(".0") else 1
+    x = view(np.resize(np.concatenate([x, SPECIAL]), (90, 160)).astype(np.float32))
+    with np.errstate(all="ignore"):
+        y, slope = weighted(SLOPES[name], x)
+        with definitions():
+            expected = weighted(SLOPES[name], x)
+    assert slope.dtype == np.float32
+    np.testing.assert_allclose(y, expected[0], rtol=3e-6, atol=1e-37)
+    np.testing.assert_allclose(slope, expected[1], rtol=1e-5, atol=3e-7 if name == "sigmoid" else 1e-37)
+
+
+@pytest.mark.parametrize("pos_weight", [None, 3.0])
+def test_the_loss_of_logits(pos_weight):
+    x = np.resize(np.concatenate([np.linspace(-90, 90, 3000), SPECIAL]), 90_000).astype(np.float32)
+    t = np.random.default_rng(1).choice(np.float32([0, 0.25, 0.9, 1]), x.size)
+    loss = lambda x, t: mg.binary_cross_entropy_with_logits(x, t, pos_weight=pos_weight, reduction="none")
+    with np.errstate(all="ignore"):
+        found = weighted(loss, x, t)
+        with definitions():
+            expected, both = weighted(loss, x.astype(np.float64), t), weighted(lambda t, x: loss(x, t), t, x)
+        np.testing.assert_allclose(weighted(lambda t, x: loss(x, t), t, x), both, rtol=3e-6, atol=1e-6)
+    np.testing.assert_allclose(found[0], expected[0], rtol=3e-6, atol=1e-37)
+    np.testing.assert_allclose(found[1], expected[1], rtol=3e-6, atol=2e-7)
+    path = backend.path("binary_cross_entropy_with_logits", [x, t, t])
+    with np.errstate(invalid="ignore"):
+        assert path is None or len(path.backward(t, None, None, [True] * 3, x, t, t)) == 3  # without the definition
+    sure = (t == 0) | (t == 1)  # else the slope is a difference
+    np.testing.assert_allclose(found[1][sure], expected[1][sure], rtol=3e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("shape, axis", [((5000,), 0), ((7, 1000), 1), ((1000, 7), 0), ((3, 50, 700), 1), ((90, 3, 40), 0),
+                                         ((9, 1, 600), 1), ((701, 803), 1), ((701, 803), 0)])
+def test_running_sums(shape, axis):
+    x = normal(*shape).astype(np.float32)
+    x.flat[0], x.flat[77] = -0.0, 1e-40
+    for a in (x, np.flip(x, axis), np.flip(x), np.asfortranarray(x), np.broadcast_to(x[:1], shape)):
+        found = mg.cumsum(a, axis).numpy()
+        np.testing.assert_array_equal(found, a.cumsum(axis))
+        assert (np.signbit(found) == np.signbit(a.cumsum(axis))).all() and found.dtype == np.float32
+    x.flat[-5:-2] = np.inf, -np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(mg.cumsum(x, axis).numpy(), x.cumsum(axis))
+    g = normal(*shape, seed=1).astype(np.float32)
+    found = mg.Tensor(x, requires_grad=True)
+    mg.cumsum(found, axis).backward(g)
+    np.testing.assert_array_equal(found.grad.numpy(), np.flip(np.flip(g, axis).cumsum(axis), axis))
 
 
 @pytest.mark.parametrize("n", [5, 1 << 20])
@@ -111,11 +194,18 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
 
     x, keep = np.full(n + 3, 0.75, np.float32), np.ones(n + 3, np.uint8)
     whole(1, "half_powers", x, settings=(3,))
+    whole(1, "half_powers_backward", x, x, settings=(3,))
+    whole(1, "root_backward", x, 2 * x)
     whole(1, "logistic", x)
+    whole(1, "logistic_backward", x, x)
+    whole(1, "logistic_loss", x, x, x)
+    whole(1, "logistic_loss_backward", x, x, x, x)
     for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ()), ("softplus", ()),
-                        ("softsign", ()), ("rounded_distance", (0.4,))):
+                        ("softsign", ())):
         whole(1, name, x, settings=extra)
         whole(1, f"{name}_backward", x, x, settings=extra)
+    whole(1, "rounded_distance", x, 2 * x, settings=(0.4,))
+    whole(1, "rounded_distance_backward", x, x, 2 * x, settings=(0.4,))
     whole(1, "dropout", x, keep, settings=(2.0,))
     whole(1, "add", x, x)
     whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
@@ -289,6 +379,29 @@ def test_products_keep_the_layouts_that_blas_takes():
     np.testing.assert_allclose(products.product(y.T, x.T), right.T, atol=1e-4)
     with pytest.raises(ValueError):
         products.product(x, x)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (6, 1), (7, 3), (801, 403)])
+def test_sums_of_all(shape):
+    for x in (normal(*shape), normal(*shape).T):
+        x = x.astype(np.float32)
+        np.testing.assert_allclose(rows.total(x), x.sum(dtype=np.float64), rtol=1e-6, atol=1e-4)
+    x, i = np.full((700, 900), 0.1, np.float32), np.arange(1 << 18)
+    for y in (mg.sum(x), mg.sum(x, keepdims=True), mg.mean(x) * x.size, mg.sum(mg.Tensor(x).reshape(7, -1), (0, 1))):
+        assert y.dtype == np.float32 and y.size == 1 and y.ndim in (0, 2)
+        np.testing.assert_allclose(y.numpy(), x.astype(np.float64).sum(), rtol=2e-6)
+    for x in (np.where(i % 16 == 0, 1e7, 0.3), np.append(1e8, np.ones(i.size - 1)), np.full(i.size, 1e33),
+              np.where(i % 2, 1e37, -1e37), np.sign(i - i.size / 2) * 1e36):
+        x = x.astype(np.float32)
+        exact, size = math.fsum(x.tolist()), math.fsum(abs(x).tolist())
+        assert abs(mg.sum(x).item() - exact) <= 6e-8 * size
+    everywhere = np.broadcast_to(np.float32(1), (1 << 20, 1 << 8))  # which is not to be copied
+    assert mg.sum(everywhere).item() == everywhere.size and not backend.path("total", [everywhere])
+    x = np.ones((700, 900), np.float32)
+    x[3, 5] = np.inf
+    assert mg.sum(x).item() == np.inf
+    x[0, 0] = -np.inf
+    assert np.isnan(mg.sum(x).item()) and np.isnan(mg.mean(x).item())
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (6, 1), (7, 3), (801, 403)])

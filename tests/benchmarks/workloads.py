@@ -331,21 +331,28 @@ def _self_supervised_method(name, views, device):
 
 
 def _self_supervised_minigrad(name):
+    """Captured where the method has an `objective`. The batch is on the device, as the peers' is."""
     def start(device):
+        import minigrad as mg
         from methods.training import optimizers
+        from methods.training.method import Method
         method, parameters, batch = _self_supervised_method(name, _views(name), device)
         updates = optimizers.make(parameters, "adam", 1e-3, 0.01).values()
+        whole = type(method).loss is not Method.loss
 
-        def step():
-            loss, _ = method.loss(batch, 500)
+        def train(*given):
+            loss, _ = method.loss(batch, 500) if whole else method.objective(*given)
             for optimizer in updates:
                 optimizer.zero_grad()
             loss.backward()
             for optimizer in updates:
                 optimizer.step()
             method.after_step(500)
-            return loss.item()
-        return step
+            return loss
+
+        given = () if whole else method.arguments(batch)
+        step = train if whole else mg.capture(train, device)
+        return lambda: step(*given).item()
     return start
 
 

@@ -22,7 +22,9 @@ import pytest
 from examples import compare_transfer
 from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks
 from methods.self_supervised import pictures as self_supervised_pictures
+from methods.self_supervised.base import SelfSupervisedMethod
 from methods.semi_supervised import METHODS, base as semi_supervised_base, label_propagation
+from methods.semi_supervised.base import SemiSupervisedMethod
 from methods.training import (
     characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, optimizers, plots, prediction,
     teacher, texts)
@@ -35,6 +37,7 @@ from methods.training.run import RunFolder, write_whole
 from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subcommands, subset
 from methods.transfer import pictures
 from methods.vision_language import zero_shot
+from methods.vision_language.base import VisionLanguageMethod
 from minigrad import io as files
 from minigrad import Tensor, data, nn, optim, random
 
@@ -374,10 +377,10 @@ class Ones:
         return {}
 
 
-def trained(tmp_path, steps=12, **settings):
+def trained(tmp_path, steps=12, kind=Line, **settings):
     folder = RunFolder(tmp_path / "run", settings.pop("config", Run()), settings.pop("resume", False))
     net = nn.Linear(1, 1)
-    train(Line(None, net), Ones(), {"sgd": optim.SGD(net.parameters(), 0.5)}, steps, folder, **settings)
+    train(kind(None, net), Ones(), {"sgd": optim.SGD(net.parameters(), 0.5)}, steps, folder, **settings)
     return folder
 
 
@@ -407,17 +410,51 @@ class Pieces(Line):
         assert step is None
 
 
-def test_a_captured_method_trains_to_the_same_bits(tmp_path, monkeypatch):
+class Thrice(Pieces):
+    def objective(self, x, factor):
+        return super().objective(x, 3)
+
+
+def test_a_method_in_two_pieces_trains_to_the_same_bits(tmp_path):
     pytest.importorskip("tqdm")
     random.seed(0)
     whole = trained(tmp_path / "whole")
-    monkeypatch.setattr(sys.modules[__name__], "Line", Pieces)
     random.seed(0)
-    pieces = trained(tmp_path / "pieces")
+    pieces = trained(tmp_path / "pieces", kind=Pieces)
     assert pieces.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
     assert [m["loss"] for m in pieces.history()] == [m["loss"] for m in whole.history()] and pieces.history()[0]["twice"] == 2
-    with pytest.raises(TypeError, match="Pieces defines no objective"):
-        Method.objective(Pieces(None, None))
+    assert trained(tmp_path / "thrice", kind=Thrice).history()[0]["twice"] == 3
+
+
+@pytest.mark.parametrize("defined, lacking", [((), r"neither loss\(\) nor arguments"), (("arguments",), "no objective"),
+                                              (("objective",), r"neither loss\(\) nor arguments")])
+def test_what_a_method_lacks_is_named(tmp_path, defined, lacking):
+    pytest.importorskip("tqdm")
+    kind = type("Incomplete", (Method,), {name: vars(Pieces)[name] for name in defined})
+    with pytest.raises(TypeError, match=f"Incomplete defines {lacking}"):
+        trained(tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize("given, wanted", [
+    (np.ones(2), "a tuple wanted, the arguments of objective(), got ndarray"), ([1], "got list"), ({"x": 1}, "got dict"),
+    ((SimpleNamespace(x=1),), "Tensors, arrays and numbers in tuples, lists and dicts wanted, got SimpleNamespace"),
+    (({"x": {1}},), "got set")])
+def test_arguments_are_a_tuple_of_trees(tmp_path, given, wanted):
+    pytest.importorskip("tqdm")
+    kind = type("Odd", (Pieces,), {"arguments": lambda self, batch: given})
+    with pytest.raises(TypeError, match=rf"Odd\.arguments: .*{re.escape(wanted)}"):
+        trained(tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize("steady", ["sgd", ("adam",), ("sgd", "adam")])
+def test_steady_names_optimisers(tmp_path, steady):
+    with pytest.raises(ValueError, match=r"Steady\.steady: some of \('sgd',\) wanted, the names of the optimisers, got "):
+        trained(tmp_path, kind=type("Steady", (Line,), {"steady": steady}))
+
+
+@pytest.mark.parametrize("frame", [SelfSupervisedMethod, SemiSupervisedMethod, VisionLanguageMethod])
+def test_methods_of_all_kinds_may_be_in_two_pieces(frame):
+    assert frame.loss is Method.loss
 
 
 def test_a_schedule_may_replace_the_methods_and_outlives_a_resumption(tmp_path):

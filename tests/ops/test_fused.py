@@ -35,8 +35,8 @@ def check_fused(operation, inputs, atol=1e-10, **options):
 
 
 ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {},
-               "limited_relu": dict(most=2.5), "rounded_distance": dict(width=0.7)}
-FUSED = {name: getattr(loss if name == "rounded_distance" else activation, "_fused_" + name) for name in ACTIVATIONS}
+               "limited_relu": dict(most=2.5)}
+FUSED = {name: getattr(activation, "_fused_" + name) for name in ACTIVATIONS}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -746,22 +746,52 @@ def test_slopes_of_very_small_and_very_large_distances(scale, g):
 def test_running_products(data):
     x = data.draw(arrays(tuple(data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=3)))))
     check_fused(reduce._fused_cumprod, [x])
+    check_fused(reduce._fused_prod, [x])
     check_derivatives(mg.cumprod, [x])
+    check_derivatives(lambda x: mg.prod(x, -1), [x])
 
 
+@pytest.mark.parametrize("f", [mg.cumprod, mg.prod])
 @pytest.mark.parametrize("special", [0, -0.0, np.inf, np.nan, 1e-30, 1e30])
-def test_running_products_of_what_cannot_be_divided_by(special):
+def test_products_of_what_cannot_be_divided_by(special, f):
     x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     x[1, 2] = x[2, 0] = x[3, 1] = x[3, 4] = special
     results = []
     for context in (contextlib.nullcontext(), definitions()):
         with context, np.errstate(all="ignore"):
             t = mg.Tensor(x, requires_grad=True)
-            y = mg.cumprod(t, 1)
-            y.backward(np.cos(np.arange(24, dtype=np.float32)).reshape(4, 6))
+            y = f(t, 1)
+            y.backward(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape))
             results.append((y.numpy(), t.grad.numpy()))
     for a, b in zip(*results):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@QUICK
+@given(data=st.data())
+def test_the_loss_of_logits(data):
+    shape = data.draw(st.sampled_from([(3,), (2, 4), (5, 0)]))
+    x, p, q = data.draw(arrays(shape)), data.draw(arrays(shape, 0, 1)), data.draw(arrays(shape, 0, 1))
+    check_fused(loss._fused_logistic_loss, [x, p, q])
+    check_derivatives(loss._fused_logistic_loss, [x, p, q])
+
+
+@QUICK
+@given(data=st.data())
+def test_rounded_distances(data):
+    shape = tuple(data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3)))
+    x, to = data.draw(arrays(shape, -4, 4)), data.draw(arrays(shape, -1, 1))
+    x = np.where(abs(abs(x - to) - 0.7) < 0.01, to, x)  # no bend
+    check_fused(loss._fused_rounded_distance, [x, to], width=0.7)
+    check_derivatives(lambda x, to: loss._fused_rounded_distance(x, to, width=0.7), [x, to])
+
+
+@pytest.mark.parametrize("f", [mg.sigmoid, mg.sqrt, lambda x: x**0.5, lambda x: x**-1.5, lambda x: mg.cumsum(x * x) / 5000])
+def test_second_derivatives_of_large_arrays(f):
+    x = mg.Tensor(np.linspace(0.5, 2, 5000, dtype=np.float32), requires_grad=True)
+    w, small = np.cos(np.arange(5000, dtype=np.float32)), mg.Tensor(x.numpy().astype(np.float64), requires_grad=True)
+    found, expected = (mg.grad((mg.grad((f(t) * w).sum(), t, create_graph=True) ** 2).sum(), t).numpy() for t in (x, small))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("x, g", [([1e20, 1e18, 1, 1, 1], [1] * 5), ([1e37, 1], [100, 1]), ([1, 1e-37], [1e-6, 1e-6]),

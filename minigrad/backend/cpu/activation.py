@@ -1,6 +1,6 @@
 """Activations and dropout in one pass over memory; see `elementwise.for_blocks`. Definitions: minigrad/ops/activation.py.
 
-Each activation is a pair of functions of one block: the value, and the gradient for a given output gradient.
+Each activation is a pair of functions of one block: the value, and the slope.
 `work(i)` is a temporary of the block's shape.
 """
 import math
@@ -25,33 +25,33 @@ _SLOPE = [[np.float32(c) for c in cs] for cs in (
 _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 
-def activation(name, x, **settings):
-    """f(x) for `name` in `FUNCTIONS`; like `x` in shape, dtype and memory order."""
-    y, value, native = empty_like(x), FUNCTIONS[name][0], kernel(name, x)
+def activation(name, *xs, **settings):
+    """f(*xs) for `name` in `FUNCTIONS`; like the first of them in shape, dtype and memory order."""
+    y, value, native = empty_like(xs[0]), FUNCTIONS[name][0], kernel(name, *xs)
     if native:
-        for_all(lambda y, x: native(x, y, x.size, *settings.values()), [y], [x])
+        for_all(lambda y, *xs: native(*xs, y, y.size, *settings.values()), [y], xs)
         return y
 
-    def block(y, x):
+    def block(y, *xs):
         with np.errstate(over="ignore"):
-            y[...] = value(x, _workspace(x), **settings)
+            y[...] = value(*xs, _workspace(y), **settings)
 
-    for_blocks(block, [y], [x], BLOCK_BYTES)
+    for_blocks(block, [y], xs, BLOCK_BYTES)
     return y
 
 
-def activation_backward(name, g, x, **settings):
-    """The gradient of `activation` in x: g f'(x)."""
-    dx, slope, native = empty_like(x), FUNCTIONS[name][1], kernel(f"{name}_backward", g, x)
+def activation_backward(name, g, *xs, **settings):
+    """The gradient of `activation` in the first of `xs`: g f'."""
+    dx, slope, native = empty_like(xs[0]), FUNCTIONS[name][1], kernel(f"{name}_backward", g, *xs)
     if native:
-        for_all(lambda dx, g, x: native(g, x, dx, x.size, *settings.values()), [dx], [g, x])
+        for_all(lambda dx, g, *xs: native(g, *xs, dx, dx.size, *settings.values()), [dx], [g, *xs])
         return dx
 
-    def block(dx, g, x):
+    def block(dx, g, *xs):
         with np.errstate(over="ignore"):
-            np.multiply(slope(x, _workspace(x), **settings), g, out=dx)
+            np.multiply(slope(*xs, _workspace(dx), **settings), g, out=dx)
 
-    for_blocks(block, [dx], [g, x], BLOCK_BYTES)
+    for_blocks(block, [dx], [g, *xs], BLOCK_BYTES)
     return dx
 
 
@@ -223,15 +223,16 @@ def _softsign_slope(x, work):  # 1 / (1 + |x|)^2
     return np.reciprocal(np.multiply(y, y, out=y), out=y)
 
 
-def _rounded_distance(x, work, width):
-    y = _rounded_distance_slope(x, work, width)
+def _rounded_distance(x, to, work, width):
+    y = _rounded_distance_slope(x, to, work, width)
     inner = np.multiply(y, x.dtype.type(-0.5 * width), out=work(1))
-    inner += x
+    inner += np.subtract(x, to, out=work(2))
     return np.multiply(y, inner, out=y)
 
 
-def _rounded_distance_slope(x, work, width):  # x / width within [-1, 1]
-    y = np.divide(x, x.dtype.type(width), out=work(0))
+def _rounded_distance_slope(x, to, work, width):  # (x - to) / width within [-1, 1]
+    y = np.subtract(x, to, out=work(0))
+    y /= x.dtype.type(width)
     return np.clip(y, -1, 1, out=y)
 
 

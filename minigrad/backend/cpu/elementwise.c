@@ -78,23 +78,47 @@ void half_powers(const float *x, float *y, index_t n, index_t twice)
 {
 #define POWER(k) case k: EACH(4 * n) for (index_t i = 0; i < n; i++) y[i] = (float)half_power(x[i], k); break;
     switch (twice) { /* the loops know their exponent */
+        case 1: EACH(2 * n) for (index_t i = 0; i < n; i++) y[i] = sqrtf(x[i]); break; /* -0 of -0, as NumPy's */
         POWER(-6) POWER(-5) POWER(-4) POWER(-3) POWER(-2) POWER(-1) POWER(2) POWER(3) POWER(4) POWER(5) POWER(6) POWER(8)
     }
 #undef POWER
 }
 
-/* |x| - width / 2, and x^2 / (2 width) within the width, of a loss. */
-void rounded_distance(const float *x, float *y, index_t n, float width)
+/* g times the slope of x^(twice / 2), in double precision but where it is a root or its inverse, which is 0 at 0. */
+INLINE float along_half_power(float g, float x, int twice)
+{
+    if (twice == 1) return g * (x == 0 ? 0.0f : 0.5f / sqrtf(x == -INFINITY ? INFINITY : x));
+    if (twice == 3) return g * (1.5f * sqrtf(x));
+    return g * (float)(0.5 * twice * half_power(x, twice - 2));
+}
+
+void half_powers_backward(const float *g, const float *x, float *dx, index_t n, index_t twice)
+{
+#define SLOPE(k) case k: EACH(4 * n) for (index_t i = 0; i < n; i++) dx[i] = along_half_power(g[i], x[i], k); break;
+    switch (twice) {
+        SLOPE(-6) SLOPE(-5) SLOPE(-4) SLOPE(-3) SLOPE(-2) SLOPE(-1) SLOPE(1) SLOPE(2) SLOPE(3) SLOPE(4) SLOPE(5) SLOPE(6) SLOPE(8)
+    }
+#undef SLOPE
+}
+
+/* For the square root y. */
+void root_backward(const float *g, const float *y, float *dx, index_t n)
+{
+    EACH(2 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * (y[i] == 0 ? 0.0f : 0.5f / y[i]);
+}
+
+/* |d| - width / 2, and d^2 / (2 width) within the width, for d = x - to, of a loss. */
+void rounded_distance(const float *x, const float *to, float *y, index_t n, float width)
 {
     EACH(n) for (index_t i = 0; i < n; i++) {
-        float within = bounded(x[i] / width, 1.0f);
-        y[i] = within * (x[i] - 0.5f * width * within);
+        float d = x[i] - to[i], within = bounded(d / width, 1.0f);
+        y[i] = within * (d - 0.5f * width * within);
     }
 }
 
-void rounded_distance_backward(const float *g, const float *x, float *dx, index_t n, float width)
+void rounded_distance_backward(const float *g, const float *x, const float *to, float *dx, index_t n, float width)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * bounded(x[i] / width, 1.0f);
+    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * bounded((x[i] - to[i]) / width, 1.0f);
 }
 
 /* x sigmoid(u), x and u of one sign; 0 at -infinity. */
@@ -123,6 +147,12 @@ void logistic(const float *x, float *y, index_t n)
     EACH(8 * n) for (index_t i = 0; i < n; i++) y[i] = sigmoid(x[i]);
 }
 
+/* For the output y. */
+void logistic_backward(const float *g, const float *y, float *dx, index_t n)
+{
+    EACH(2 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * y[i] * (1 - y[i]);
+}
+
 /* log(1 + u) = 2 artanh(u / (2 + u)) by its series, 0 <= u <= 1. */
 INLINE float logarithm_above_1(float u)
 {
@@ -140,6 +170,25 @@ void softplus(const float *x, float *y, index_t n)
 void softplus_backward(const float *g, const float *x, float *dx, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * sigmoid(x[i]);
+}
+
+/* p softplus(-x) + q softplus(x) */
+void logistic_loss(const float *x, const float *p, const float *q, float *y, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
+        float rest = logarithm_above_1(exponential(-fabsf(x[i])));
+        y[i] = p[i] * ((x[i] < 0 ? -x[i] : 0.0f) + rest) + q[i] * ((x[i] > 0 ? x[i] : 0.0f) + rest);
+    }
+}
+
+/* dx = g (q sigmoid(x) - p sigmoid(-x)) */
+void logistic_loss_backward(const float *g, const float *x, const float *p, const float *q, float *dx, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
+        float small = exponential(-fabsf(x[i])), large = 1 / (1 + small);
+        small *= large;
+        dx[i] = g[i] * (q[i] * (x[i] > 0 ? large : small) - p[i] * (x[i] > 0 ? small : large));
+    }
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|), where Phi(-a) = P(a)^-8 needs no exponential. P is a polynomial fitted to a < 7 so

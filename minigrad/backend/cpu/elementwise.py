@@ -89,7 +89,35 @@ def logistic(x):
     return y
 
 
-HALVES = {*range(-6, 7), 8} - {0, 1}  # of twice an exponent: those of which there is a kernel; NumPy makes a root of a half
+def logistic_backward(gy, y):
+    """The gradient of `logistic` for its output y: gy y (1 - y)."""
+    gx, native = empty_like(y), kernel("logistic_backward", gy, y)
+    for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
+    return gx
+
+
+def logistic_loss(x, p, q):
+    """p softplus(-x) + q softplus(x) of float32 numbers, all of one shape."""
+    y, native = empty_like(x), kernel("logistic_loss", x, p, q)
+    for_all(lambda y, x, p, q: native(x, p, q, y, x.size), [y], [x, p, q])
+    return y
+
+
+def logistic_loss_backward(gy, x, p, q):
+    """The gradient of `logistic_loss` in x."""
+    gx, native = empty_like(x), kernel("logistic_loss_backward", gy, x, p, q)
+    for_all(lambda gx, gy, x, p, q: native(gy, x, p, q, gx, x.size), [gx], [gy, x, p, q])
+    return gx
+
+
+def root_backward(gy, y):
+    """The gradient of the square root for its output y: gy / (2 y), 0 where y is 0."""
+    gx, native = empty_like(y), kernel("root_backward", gy, y)
+    for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
+    return gx
+
+
+HALVES = {*range(-6, 7), 8} - {0}  # of twice an exponent: those of which there is a kernel
 
 
 def is_half_power(x, exponent):
@@ -97,11 +125,23 @@ def is_half_power(x, exponent):
     return not exponent.ndim and x.ndim > 0 and 2 * exponent.item() in HALVES and kernel("half_powers", x, exponent) is not None
 
 
+def is_along_half_power(g, x, exponent):
+    """Whether `half_powers_backward` takes these arrays."""
+    return g.dtype == np.float32 and is_half_power(x, exponent)
+
+
 def half_powers(x, exponent):
     """x to the power of one exponent that is whole or a half more."""
     y, native, twice = empty_like(x), kernel("half_powers", x), int(2 * exponent.item())
     for_all(lambda y, x: native(x, y, x.size, twice), [y], [x])
     return y
+
+
+def half_powers_backward(gy, x, exponent):
+    """The gradient in x of x to the power of one exponent that is whole or a half more."""
+    gx, native, twice = empty_like(x), kernel("half_powers_backward", gy, x), int(2 * exponent.item())
+    for_all(lambda gx, gy, x: native(gy, x, gx, x.size, twice), [gx], [gy, x])
+    return gx
 
 
 def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
@@ -193,11 +233,18 @@ def for_all(fn, written, read):
                          "copy it")
     order, _ = _memory_order(written[0].strides)
     ordered = [a.transpose(order) for a in (*written, *read)]
-    flat = [np.ascontiguousarray(a).reshape(-1) for a in ordered]
+    flat = [(a if a.flags.c_contiguous else _copied(a)).reshape(-1) for a in ordered]
     fn(*flat)
     for a, result in zip(ordered, flat[:len(written)]):
         if not a.flags.c_contiguous:
             a[...] = result.reshape(a.shape)
+
+
+def _copied(x):
+    """The numbers side by side, in reused memory."""
+    y = empty(x.shape, x.dtype)
+    y[...] = x
+    return y
 
 
 def empty_like(x):

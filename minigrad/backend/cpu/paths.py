@@ -16,18 +16,37 @@ from .native import kernel
 # -- element by element ------------------------------------------------------------------------------------------------
 
 
+def _served(name):
+    """Whether all arrays are float32, and there is the kernel."""
+    return lambda *arrays, **settings: kernel(name, *arrays) is not None
+
+
+def _logistic_loss_backward(g, out, residuals, wanted, x, p, q):
+    def along(y):
+        softplus = activation.activation("softplus", y)
+        return np.multiply(g, softplus, out=softplus)
+
+    dx = elementwise.logistic_loss_backward(g, x, p, q) if wanted[0] else None
+    return dx, along(-x) if wanted[1] else None, along(x) if wanted[2] else None
+
+
 def _same_layout(x, y):
     return x.strides == y.strides and x.shape == y.shape and x.dtype == y.dtype == np.float32
 
 
 def _activation(name):
-    def forward(x, **settings):
-        return activation.activation(name, x, **settings), None
+    def forward(*xs, **settings):
+        return activation.activation(name, *xs, **settings), None
 
-    def backward(g, out, residuals, wanted, x, **settings):
-        return [activation.activation_backward(name, g, x, **settings)]
+    def backward(g, out, residuals, wanted, *xs, **settings):
+        return [activation.activation_backward(name, g, *xs, **settings)]
 
     return Path(forward, backward)
+
+
+def _rounded_distance_backward(g, out, residuals, wanted, x, to, width):
+    dx = activation.activation_backward("rounded_distance", g, x, to, width=width)
+    return dx, np.negative(dx, out=elementwise.empty_like(dx)) if wanted[1] else None
 
 
 # -- along rows --------------------------------------------------------------------------------------------------------
@@ -141,9 +160,12 @@ def _cdist_backward(g, d, residuals, wanted, x, y, p):
     return dx, distances.cdist_backward(*turned, ys, xs).reshape(y.shape) if wanted[1] else None
 
 
-def _cumprod_backward(g, y, residuals, wanted, x):
-    dx = rows.cumprod_backward(g, y, x)
-    return None if dx is None else [dx]
+def _products(forward, gradient):
+    def backward(g, y, residuals, wanted, x):
+        dx = gradient(g, y, x)
+        return None if dx is None else [dx]
+
+    return Path(lambda x: (forward(x), None), backward, reads_out=True, serves=lambda x: x.dtype.kind == "f")
 
 
 # -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
@@ -166,16 +188,24 @@ PATHS = {
     "sgd_step": Path(_each(elementwise.sgd_step)),
     "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
-    "column_sums": Path(rows.column_sums, serves=lambda x: kernel("column_sums", x) is not None),
+    "total": Path(rows.total, serves=lambda x: x.flags.forc and kernel("stretch_sums", x) is not None),
+    "column_sums": Path(rows.column_sums, serves=_served("column_sums")),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
     "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),
                          lambda g, out, residuals, wanted, x, most: [elementwise.limited_relu_backward(g, out, most)],
                          reads_out=True),
-    "sigmoid": Path(elementwise.logistic, serves=lambda x: kernel("logistic", x) is not None),
+    "sigmoid": Path(elementwise.logistic, serves=_served("logistic")),
+    "sigmoid_gradient": Path(elementwise.logistic_backward, serves=_served("logistic_backward")),
+    "binary_cross_entropy_with_logits": Path(lambda x, p, q: (elementwise.logistic_loss(x, p, q), None), _logistic_loss_backward,
+                                             serves=_served("logistic_loss")),
     "power": Path(elementwise.half_powers, serves=elementwise.is_half_power),
+    "power_gradient": Path(elementwise.half_powers_backward, serves=elementwise.is_along_half_power),
+    "sqrt_gradient": Path(elementwise.root_backward, serves=_served("root_backward")),
+    "cumsum": Path(rows.cumsum, serves=_served("running_sums")),
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
+    "rounded_distance": _activation("rounded_distance")._replace(backward=_rounded_distance_backward),
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
     "matmul": Path(products.product),
@@ -190,11 +220,11 @@ PATHS = {
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
     "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
                   and kernel("distances", x, y) is not None),
-    "cumprod": Path(lambda x: (np.cumprod(x, -1), None), _cumprod_backward, reads_out=True,
-                    serves=lambda x: x.dtype.kind == "f"),
+    "cumprod": _products(lambda x: np.cumprod(x, -1), rows.cumprod_backward),
+    "prod": _products(rows.prod, rows.prod_backward),
     "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
                         lambda g, out, residuals, wanted, *arrays, **settings:
                         grid_sample.grid_sample_backward(g, *arrays, **settings),
-                        serves=lambda x, grid, **settings: kernel("grid_sample", x, grid) is not None),
+                        serves=_served("grid_sample")),
     "packed_attention": Path(_packed_attention, _packed_attention_backward, reads_out=True),
 }

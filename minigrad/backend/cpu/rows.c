@@ -186,6 +186,29 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
     }
 }
 
+enum { STRETCH = 16384 };
+
+/* The sum of pairs, which alone are rounded to float32. */
+INLINE double sum_of_pairs(const float *x, index_t n)
+{
+    index_t m = n / 4;
+    double a = 0, b = 0;
+    REDUCE(+, a, b) for (index_t i = 0; i < m; i++) {
+        a += x[i] + x[m + i];
+        b += x[2 * m + i] + x[3 * m + i];
+    }
+    for (index_t i = 4 * m; i < n; i++) a += x[i];
+    return a + b;
+}
+
+/* The sums of the stretches of x, whoever adds them up. */
+void stretch_sums(const float *x, double *sums, index_t n)
+{
+    PARALLEL(n > 65536)
+    for (index_t i = 0; i < pieces(n, STRETCH); i++)
+        sums[i] = sum_of_pairs(x + i * STRETCH, n - i * STRETCH < STRETCH ? n - i * STRETCH : STRETCH);
+}
+
 enum { ROWS = 64, STRIP = 512 }; /* of a column, elements summed in float32; columns at a time */
 
 /* sums += the sum over the rows; each of `most` threads has its own. */
@@ -207,6 +230,45 @@ void column_sums(const float *x, double *sums, index_t most, index_t rows, index
                 for (index_t i = 0; i < width; i++) part[i] += x[r * columns + first + i];
             for (index_t i = 0; i < width; i++) sum[first + i] += part[i];
         }
+    }
+}
+
+enum { BESIDE = 4 }; /* rows at a time: an addition need not wait for the one before it */
+
+/* Along the middle axis of (outer, n, inner) each sum of what stands before and here, or, `back`, here and behind. Sums begin
+   with -0, which leaves a first -0 as it is. */
+void running_sums(const float *xs, float *ys, index_t outer, index_t n, index_t inner, int back)
+{
+    index_t first = back ? n - 1 : 0, step = back ? -1 : 1;
+    if (inner == 1) {
+        PARALLEL(outer * n > 65536)
+        for (index_t block = 0; block < pieces(outer, BESIDE); block++) {
+            index_t r = block * BESIDE;
+            const float *x = xs + r * n;
+            float *y = ys + r * n;
+            if (r + BESIDE <= outer) {
+                float sum[BESIDE] = {-0.0f, -0.0f, -0.0f, -0.0f};
+                for (index_t i = 0, at = first; i < n; i++, at += step)
+                    UNROLL for (int k = 0; k < BESIDE; k++) y[k * n + at] = sum[k] += x[k * n + at];
+            } else {
+                for (; r < outer; r++, x += n, y += n) {
+                    float sum = -0.0f;
+                    for (index_t i = 0, at = first; i < n; i++, at += step) y[at] = sum += x[at];
+                }
+            }
+        }
+        return;
+    }
+    index_t strips = pieces(inner, STRIP);
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < outer * strips; strip++) {
+        index_t from = strip % strips * STRIP, width = inner - from < STRIP ? inner - from : STRIP;
+        const float *x = xs + strip / strips * n * inner + from;
+        float *y = ys + strip / strips * n * inner + from;
+        float sum[STRIP];
+        for (index_t c = 0; c < width; c++) sum[c] = -0.0f;
+        for (index_t i = 0, at = first * inner; i < n; i++, at += step * inner)
+            for (index_t c = 0; c < width; c++) y[at + c] = sum[c] += x[at + c];
     }
 }
 

@@ -10,12 +10,13 @@ import math
 import numpy as np
 
 from .declarations import constant
+from .elementwise import empty_like
 from .layout import blocks
 from .memory import empty, scratch
 from .native import kernel
 from .threads import get_num_threads, parallel_for
 
-ROWS = constant("rows.c", "ROWS")
+ROWS, STRETCH = constant("rows.c", "ROWS"), constant("rows.c", "STRETCH")
 
 BLOCK_BYTES = 1 << 19
 
@@ -240,17 +241,52 @@ def column_sums(x, alone=True):
     return sums.sum(0).astype(x.dtype)
 
 
+def total(x):
+    """The sum of all float32 numbers of a dense array, the same with any number of threads."""
+    x = x.ravel("K")
+    sums = np.empty(-(-x.size // STRETCH))
+    kernel("stretch_sums", x)(x, sums, x.size)
+    return sums.sum().astype(x.dtype)
+
+
+def cumsum(x, axis):
+    """Running sums of float32 numbers along an axis. Of one that is turned round they run back, and so are turned round too."""
+    back = x.strides[axis] <= 0
+    x = np.ascontiguousarray(np.flip(x, axis) if back else x)
+    y = empty(x.shape, x.dtype)
+    kernel("running_sums", x)(x, y, math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]), back)
+    return np.flip(y, axis) if back else y
+
+
 def cumprod_backward(g, y, x):
     """The gradient of y = cumprod(x) along the last axis: of x_i the sum of g_j y_j / x_i for j >= i.
 
     None where a quotient has no meaning or few digits: a product is 0, a term is below the normal numbers, or not all is finite.
     """
+    return _quotients(g, y, x, lambda terms: np.cumsum(terms[..., ::-1], -1)[..., ::-1])
+
+
+def prod(x):
+    """The product along the last axis, which is kept, of pairs and then of pairs of these."""
+    while (n := x.shape[-1]) > 1:
+        pairs = x[..., :n // 2] * x[..., n // 2:n // 2 * 2]
+        x = np.concatenate([pairs, x[..., -1:]], -1) if n % 2 else pairs
+    return x
+
+
+def prod_backward(g, y, x):
+    """The gradient of y = prod(x): g y / x. None as of `cumprod_backward`."""
+    return _quotients(g, y, x, lambda terms: terms)
+
+
+def _quotients(g, y, x, added):
+    """added(g y) / x, or None."""
     least = np.finfo(y.dtype).tiny
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         terms = g * y
         if not ((np.abs(y) > least) & ((np.abs(terms) > least) | (g == 0))).all():
             return None
-        dx = np.cumsum(terms[..., ::-1], -1)[..., ::-1] / x
+        dx = np.divide(added(terms), x, out=empty_like(x))
     return dx if np.isfinite(dx).all() else None
 
 

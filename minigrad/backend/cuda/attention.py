@@ -61,10 +61,10 @@ def _settings(q, k, mask, causal, scale):
     if width > MOST:
         raise ValueError(f"attention: a head of width {width}; at most {MOST} fit")
     scale = 1 / math.sqrt(width) if scale is None else scale
-    strides = (0, 0, 0, 0)
+    reach, strides = keys if causal is None else max(-queries, min(causal, keys)), (0, 0, 0, 0)  # the kernels add int to it
     if mask is not None:
         module = xp(mask)
         mask = module.where(mask, 0, -math.inf) if mask.dtype == bool else mask
         mask = module.ascontiguousarray(mask, dtype=q.dtype)
         strides = [s // mask.itemsize for s in module.broadcast_to(mask, (n, heads, queries, keys)).strides]
-    return mask, scale, (heads, queries, keys, width, keys if causal is None else causal, *strides)
+    return mask, scale, (heads, queries, keys, width, reach, *strides)

@@ -66,7 +66,14 @@ class Blas:
             raise RuntimeError(f"{name} failed with status {status}")
 
     def multiply(self, *problem):
-        """`multiply` on this handle."""
+        """`multiply` on this handle.
+
+        Raises:
+            OverflowError: there are 2**31 rows, columns or matrices, of which ctypes would take the lower bits.
+        """
+        *_, k, c = problem
+        if max(math.prod(c.shape[:-2]), *c.shape[-2:], k) >> 31:
+            raise OverflowError(f"cuBLAS: a product of shape {c.shape} over {k} is too large for numbers of 32 bits")
         multiply(functools.partial(self._do, "cublasGemmStridedBatchedEx"), self.handle, *problem)
 
 

@@ -241,7 +241,7 @@ def col2im(matrix, x_shape, kernel, stride, padding, dilation):
 
 
 @in_any_order
-def swap_planes(x, out=None):
+def swap_planes(x, *, out=None):
     """(A, B, ...) with its first two axes swapped, in C order; in `out` if that is given."""
     first, second, *rest = x.shape
     out = empty((second, first, *rest), x.dtype) if out is None else out
@@ -269,7 +269,7 @@ def conv2d(x, w, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     for part in _parts(x.shape, y.shape, kernel, x.dtype):
         matrix = im2col(x[part], kernel, **geometry)
         product = matmul(w.reshape(groups, o // groups, -1), matrix.reshape(groups, -1, matrix.shape[1]))
-        swap_planes(product.reshape(o, -1, *y.shape[2:]), y[part])
+        swap_planes(product.reshape(o, -1, *y.shape[2:]), out=y[part])
     return y
 
 

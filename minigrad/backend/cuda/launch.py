@@ -216,7 +216,7 @@ def _item(file, kernel, arguments):
     """The dtype of the items that the arguments mean; None if nothing says it."""
     for i in _sources(file, kernel)[0]:
         for a in _several(arguments[i]):
-            if a is not None:
+            if hasattr(a, "dtype"):
                 return a.dtype
     return None
 
@@ -254,7 +254,11 @@ def _fitting(kernel, position, items):
 
 
 def _checked(kernel, position, dtype, array):
-    if array is not None and (array.dtype != dtype or not array.flags.c_contiguous):
+    if array is None:
+        return None
+    if isinstance(array, np.generic) or not hasattr(array, "flags"):  # CuPy would pass a number for an address
+        raise TypeError(f"{kernel}: argument {position} must be an array of {dtype}, not a {type(array).__name__}")
+    if array.dtype != dtype or not array.flags.c_contiguous:
         order = "C-contiguous" if array.flags.c_contiguous else "strided"
         raise TypeError(f"{kernel}: argument {position} must be a C-contiguous array of {dtype}, not a {order} one of "
                         f"{array.dtype}")

@@ -8,10 +8,15 @@ from .cublas import of_cupy
 from .launch import check_device, constant, empty, launch, ordered
 
 TILE = constant("matmul", "TILE")
+# The compute capability of the GPUs on which CuPy, too, leaves batches of 16 bits to cuBLAS.
+_CAPABILITY = {"e": 70, "E": 80}
 
 
 def matmul(x, y):
     """x @ y, as `numpy.matmul` of arrays of at least two axes.
+
+    CuPy's variable CUPY_TF32 concerns the product of two matrices of float32 outside of captured steps; batches of them, and
+    all in captured steps, are multiplied in float32.
 
     Raises:
         ValueError: shapes do not fit, or an array is not on the current device.
@@ -21,15 +26,20 @@ def matmul(x, y):
         return x @ y
     if execution.capture is not None:
         blas = execution.capture.blas
-        return matmul_kernel(x, y) if blas is None else multiplied(blas.multiply, x, y)
+        return matmul_kernel(x, y) if blas is None or _too_old_for(x.dtype) else multiplied(blas.multiply, x, y)
     if x.dtype != y.dtype or (x.ndim == y.ndim == 2 and not is_half(x.dtype)):  # what CuPy does as it should
         return x @ y
-    multiply = None if execution.kernels_take_numpy else of_cupy(cupy())
+    multiply = None if execution.kernels_take_numpy or _too_old_for(x.dtype) else of_cupy(cupy())
     if multiply is not None:
         return multiplied(multiply, x, y)
     if is_half(x.dtype):
         return (x.astype(np.float32) @ y.astype(np.float32)).astype(x.dtype)
     return x @ y
+
+
+def _too_old_for(dtype):
+    """Whether cuBLAS may refuse products of such numbers of 16 bits on the current GPU."""
+    return is_half(dtype) and int(cupy().cuda.Device().compute_capability) < _CAPABILITY[dtype.char]
 
 
 def matmul_kernel(x, y):

@@ -69,8 +69,9 @@ class MAE(VisionTransformer):
         y, order = self.decoder_embed(states), asarray(order)
         n, length = order.shape
         hidden = self.mask_token.broadcast_to((n, length + 1 - y.shape[1], y.shape[2]))
-        rows = backend.xp(order).arange(n)[:, None]
-        patches = ops.concatenate([y[:, 1:], hidden], 1)[rows, order.argsort(1)]  # each in its place
+        rows, places = backend.xp(order).arange(n)[:, None], backend.xp(order).empty_like(order)
+        places[rows, order] = backend.xp(order).arange(length)  # as argsort, which a captured step cannot call
+        patches = ops.concatenate([y[:, 1:], hidden], 1)[rows, places]  # each in its place
         y = ops.concatenate([y[:, :1], patches], 1) + self.decoder_pos_embed
         for block in self.decoder_blocks:
             y = block(y)

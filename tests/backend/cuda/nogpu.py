@@ -353,6 +353,8 @@ def without_cublas():
 class Device:
     """The current device, or the one with this number."""
 
+    compute_capability = "90"
+
     def __init__(self, device=None):
         self.id = state.device if device is None else int(device)
 
@@ -450,6 +452,9 @@ class MemoryPool:
     def used_bytes(self):
         return sum(block.size for block in self.used.values())
 
+    def total_bytes(self):
+        return self.used_bytes() + sum(block.size for block in self.free)
+
 
 @contextlib.contextmanager
 def using_allocator(allocator):
@@ -470,7 +475,8 @@ def module():
         setattr(cupy, name, lambda *args, _ufunc=getattr(np, name): _ufunc(*map(asarray, args)))
     cupy.add.at, cupy.maximum.at = scatter(np.add, "Elqhb?BH"), scatter(np.maximum, "Eelqhb?BH")
     cupy.linalg = types.SimpleNamespace(**{name: linalg(name) for name in LINALG.split()})
-    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(
+        free_all_blocks=lambda: None, used_bytes=lambda: 0, total_bytes=lambda: 0)
     cupy.cuda = types.SimpleNamespace(
         Device=Device, Stream=Stream, Memory=Memory, MemoryPointer=lambda memory, offset: memory, MemoryPool=MemoryPool,
         using_allocator=using_allocator, get_current_stream=Stream,

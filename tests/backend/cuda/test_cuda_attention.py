@@ -103,6 +103,17 @@ def test_a_query_that_sees_nothing_gets_0_whatever_the_values(run):
     assert (y[..., :2, :] == 0).all() and (lse[..., :2] == -np.inf).all() and np.isnan(y[..., 2, :]).all()
 
 
+@pytest.mark.parametrize("causal, same", [(2**31 - 1, None), (2**40, None), (-2**31, -3), (-2**40, -3)])
+def test_a_reach_beyond_all_keys(run, causal, same):
+    arrays = drawn(0, np.float64, 1, 2, 3, 5, 4)
+    y, lse = run(cuda.attention, *arrays[1:], causal=same)
+    for actual, expected in zip(run(cuda.attention, *arrays[1:], causal=causal), (y, lse)):
+        np.testing.assert_array_equal(actual, expected)
+    grads = [run(cuda.attention_backward, *arrays, y, lse, causal=c) for c in (causal, same)]
+    for actual, expected in zip(*grads):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_the_default_scale_is_by_the_root_of_the_width(run):
     q, k, v = (normal(i, np.float64, 1, 1, 5, 16) for i in range(3))
     close(run(cuda.attention, q, k, v)[0], run(cuda.attention, q, k, v, scale=0.25)[0])

@@ -1,4 +1,5 @@
 """Products by cuBLAS: against a library that stands for it, and on a GPU against NumPy."""
+import contextlib
 import ctypes
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import standin
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernelchecks import close, HALF, normal, quick, seeds
+from kernelchecks import bfloat16, close, HALF, normal, quick, seeds
 from test_cuda_matmul import batches, sides
 
 from minigrad.backend import cuda, execution
@@ -78,6 +79,28 @@ def test_other_products_go_through_cupys_handle(library):
             assert c.dtype == dtype
             close(c.get(), x.astype(np.float64) @ y)
     assert called == [77, 78]
+
+
+@pytest.mark.parametrize("shape, k", [((2**31, 1), 1), ((1, 2**31), 1), ((1, 1), 2**31), ((2**16, 2**15, 1, 1), 1)])
+def test_sizes_beyond_32_bits_are_refused(library, shape, k):
+    with pytest.raises(OverflowError, match="too large"):
+        opened(library).multiply(None, None, None, None, k, types.SimpleNamespace(shape=shape))
+
+
+@pytest.mark.parametrize("dtype, capability, asked", [
+    (np.float16, "61", False), (np.float16, "70", True), (bfloat16, "75", False), (bfloat16, "100", True),
+    (np.float32, "61", True)])
+@pytest.mark.parametrize("captured", [False, True])
+def test_older_gpus_are_not_asked_for_batches_of_16_bits(monkeypatch, dtype, capability, asked, captured):
+    problems, (x, y) = [], (normal(i, dtype, 2, 3, 3) for i in range(2))
+    spy = types.SimpleNamespace(multiply=lambda *problem: problems.append(problem))
+    monkeypatch.setattr(nogpu.Device, "compute_capability", capability)
+    monkeypatch.setattr(sys.modules[cuda.matmul.__module__], "of_cupy", lambda cp: spy.multiply)
+    with nogpu.installed(), execution.capturing(types.SimpleNamespace(blas=spy)) if captured else contextlib.nullcontext():
+        c = cuda.matmul(nogpu.ndarray(x), nogpu.ndarray(y))
+    assert c.dtype == dtype and len(problems) == asked
+    if not asked:
+        close(c.get(), x.astype(np.float64) @ y.astype(np.float64), scale=10)
 
 
 def test_the_handle_has_the_stream_and_the_workspace(library):

@@ -22,6 +22,12 @@ FEW_SHOT = {
     "maml": dict(way=3, tasks=1, inner_steps=1, test_steps=1, query=2, episodes=1)}
 OTHERS = {"context": ("matching_networks", dict(context=True)), "Meta-SGD": ("maml", dict(learn_alpha="parameter")),
           "sinusoid": ("maml", dict(task="sinusoid", alpha=0.01))}
+TRANSFORMER = dict(embed=8, decoder=8, blocks=1, heads=2)
+SELF_SUPERVISED = {
+    "SimCLR": ("simclr", {}), "MAE": ("mae", TRANSFORMER), "MAE, raw": ("mae", dict(TRANSFORMER, raw=True)),
+    "BYOL": ("byol", {}), "SimSiam": ("byol", dict(gamma=0.0)), "VICReg": ("vicreg", dict(hidden=8, projection=8)),
+    "Barlow Twins": ("vicreg", dict(barlow=True, hidden=8, projection=8)), "denoising": ("denoising", dict(hidden=8)),
+    "Exemplar-CNN": ("exemplar", {}), "CPC": ("cpc_images", dict(features=8, context=8)), "supervised": ("supervised", {})}
 SEMI = ["supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "remixmatch", "uda", "fixmatch",
         "softmatch", "freematch", "ladder"]
 
@@ -49,19 +55,33 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*FEW_SHOT, *OTHERS])
 def test_few_shot(device, images, name, tmp_path, monkeypatch):
-    """Captured steps, before and after a resumption, leave what eager ones leave."""
     script, changes = OTHERS.get(name, (name, {}))
     module = importlib.import_module(f"examples.{script}")
     if script == "maml":
         monkeypatch.setattr(module, "TEST_TASKS", 2)
+    run = module.Run(**{**TINY, **FEW_SHOT[script], **changes, "data": images})
+    captured_like_eager(module.main, run, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", SELF_SUPERVISED)
+def test_self_supervised(device, images, name, tmp_path, monkeypatch):
+    from examples import self_supervised
+    method, changes = SELF_SUPERVISED[name]
+    settings = {**TINY, **changes, "data": images, "size": 8, "batch": 8, "depth": 1, "network": "small", "test_every": 9}
+    run = dataclasses.replace(self_supervised.settings(method), **settings)
+    monkeypatch.setattr(self_supervised, "whole", lambda images: self_supervised.probed(images, 12, 6))
+    captured_like_eager(self_supervised.main, run, tmp_path, monkeypatch)
+
+
+def captured_like_eager(main, run, tmp_path, monkeypatch):
+    """Captured steps, before and after a resumption, leave what eager ones leave."""
     moves, replays, ends = spied(monkeypatch), counted(monkeypatch), []
     for how in ("captured", "eager"):
         if how == "eager":
             assert moves.count("cuda") > 1 and len(replays) == 3 + 1
             monkeypatch.setattr(mg, "capture", lambda step: step)
-        settings = {**TINY, **FEW_SHOT[script], **changes, "data": images, "out": str(tmp_path / how)}
-        first = module.main(module.Run(**{**settings, "steps": 4}))
-        again = module.main(module.Run(**{**settings, "steps": 6, "resume": True}))
+        first = main(dataclasses.replace(run, steps=4, out=str(tmp_path / how)))
+        again = main(dataclasses.replace(run, steps=6, out=str(tmp_path / how), resume=True))
         assert len(first) == len(again) > 0
         log = [json.loads(line) for line in (tmp_path / how / "metrics.jsonl").read_text().splitlines()]
         ends.append((log, *io.load(tmp_path / how / "checkpoint.safetensors")))

@@ -124,7 +124,10 @@ def test_arguments_are_checked(toy):
     x, y = np.zeros(32), np.zeros(32)
     for arguments, complaint in [((x,), "takes 2 arguments, not 1"), ((x, y.astype(np.float32)), "argument 1 must be"),
                                  ((x, np.zeros(64)[::2]), "strided"), ((x[::-1], y), "strided"),
-                                 ((x.astype(np.float16), y), "float32 or float64")]:
+                                 ((x.astype(np.float16), y), "float32 or float64"),
+                                 ((3.0, y), "argument 0 must be an array of float64, not a float$"),
+                                 ((np.float64(3), y), "argument 0 .* not a float64$"), (([x], y), "argument 0 .* not a list$"),
+                                 ((None, None), "not None")]:
         with pytest.raises(TypeError, match=complaint):
             toy("without_barrier", 1, 32, *arguments)
 

@@ -92,8 +92,15 @@ def test_swap_planes(run, seed, dtype, first, second, size):
     x = normal(seed, dtype, first, second, *size)
     np.testing.assert_array_equal(run(images.swap_planes, x), x.swapaxes(0, 1))
     out = np.zeros((second, first, *size), dtype)
-    run(images.swap_planes, x, out)
+    run(images.swap_planes, x, out=out)
     np.testing.assert_array_equal(out, x.swapaxes(0, 1))
+
+
+def test_planes_are_not_swapped_into_a_copy(run):
+    for swap, complaint in ((lambda x, out: images.swap_planes(x, out=out[:, ::2]), "strided"),
+                            (lambda x, out: images.swap_planes(x, out[:, ::2]), "positional")):
+        with pytest.raises(TypeError, match=complaint):
+            run(swap, np.zeros((2, 3)), np.zeros((3, 4)))
 
 
 @pytest.mark.parametrize("channels", [(2, 3, 1), (4, 2, 2), (3, 3, 3), (2, 6, 2)], ids=str)
