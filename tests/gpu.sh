@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that a machine with a GPU has to say about the CUDA backend, in seven minutes:
+# All that a machine with a GPU has to say about the CUDA backend, in eight minutes:
 #
 #     bash tests/gpu.sh                  # into runs/gpu, or $OUT; wants CuPy, PyTorch, pytest and hypothesis
 #     bash tests/gpu.sh --rehearse       # the same without a GPU, small, behind the stand-in
@@ -104,10 +104,10 @@ part "versions, headers, compilation" 60 bash -c versions
 tests "arguments of kernels" 40 "$workers" cuda_launch cuda_softmax cuda_optimiser
 tests "other kernels" 90 "$workers" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
     cuda_matmul cuda_recurrent cuda_windows
-tests "cuBLAS and capture" 60 "$workers" cuda_cublas cuda_capture cuda_groups cuda_training
+tests "cuBLAS and capture" 100 "$workers" cuda_cublas cuda_capture cuda_groups cuda_training
 tests "captured steps and 200 replays" 60 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
-[ $REHEARSE ] || part "examples" 120 bash -c examples
+[ $REHEARSE ] || part "examples" 180 bash -c examples
 part "compute-sanitizer" 60 bash -c sanitizer
 part "benchmarks" 170 bash -c benchmarks
 part "prototypical networks" 60 bash -c prototypical
