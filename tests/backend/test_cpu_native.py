@@ -139,6 +139,8 @@ def test_slopes_of_large_arrays_are_those_of_the_definition(name, view):
     x[::2] *= -1 if name == "sigmoid" or "." not in name or name.endswith(".0") else 1
     x = view(np.resize(np.concatenate([x, SPECIAL]), (90, 160)).astype(np.float32))
     with np.errstate(all="ignore"):
+        if np.power(np.float32([-np.inf]), np.float32(0.5))[0] == np.inf:  # NumPy 1 asks C's pow, not its root
+            x[x == -np.inf] = -1
         y, slope = weighted(SLOPES[name], x)
         with definitions():
             expected = weighted(SLOPES[name], x)
