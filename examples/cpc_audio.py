@@ -140,7 +140,7 @@ def probes(x, sounds, kind, seed):
     several = np.bincount(y[at]).min() >= 10  # a tenth is left out to stop early
     layers = MLPClassifier((256,), early_stopping=several, n_iter_no_change=20, random_state=seed)
     bent = make_pipeline(StandardScaler(), layers)
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # a left-out label may have the probability 0
+    with linear.few_of_each(), np.errstate(divide="ignore"):  # a left-out label may have the probability 0
         warnings.simplefilter("ignore", ConvergenceWarning)
         straight = max((fit(x[at], y[at], len(names), STRENGTHS) for fit in (linear.ridge, linear.logistic)),
                        key=lambda probe: np.nan_to_num(probe.left_out))

@@ -24,6 +24,8 @@ def _safetensors():
 
 
 def _on_host(name, array):
+    if isinstance(array, Mapping):
+        raise TypeError(f"save: '{name}' is a dict, not an array; give each array in it a name, such as '{name}.weight'")
     try:
         return np.asarray(to_device(array, "cpu"), order="C")
     except (TypeError, ValueError) as error:  # as of a Parameter, whose gradient would be lost
@@ -49,7 +51,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
     """
     safetensors = _safetensors()
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"save: a dict of arrays wanted, not {type(arrays).__name__}")
+        raise TypeError(f"save(path, arrays): arrays: a dict of arrays wanted, got {type(arrays).__name__}")
     if "__metadata__" in arrays:
         raise ValueError("save: no array can be called '__metadata__' in a file of safetensors")
     if unnamed := [name for name in arrays if not isinstance(name, str)]:

@@ -302,7 +302,9 @@ class Primitive:
         return observed("forward", self, inputs, run, where)
 
     def _lift(self, inputs):
-        """Makes Tensors of all inputs. A number takes the dtype of the Tensors beside it, so 2.0 * float32 is float32."""
+        """Makes Tensors of all inputs. A number takes the dtype of the Tensors and arrays beside it: 2.0 * float32 is float32."""
+        inputs = [x if isinstance(x, (Tensor, float, int)) or not backend.is_array(x) else self._constant(x, None, np, inputs)
+                  for x in inputs]
         like, module = None, np
         for x in inputs:
             if isinstance(x, Tensor):

@@ -89,8 +89,9 @@ def _outside(ys, stand_ins):
 
 def _numbers(name, argnums, count):
     """The places that `argnums` names among `count` arguments."""
+    listed = argnums if isinstance(argnums, (tuple, list)) else [argnums]
     try:
-        numbers = [operator.index(i) for i in (argnums if isinstance(argnums, (tuple, list)) else [argnums])]
+        numbers = [operator.index(None if isinstance(i, bool) else i) for i in listed]
     except TypeError:
         raise TypeError(f"{name}: argnums is the number of an argument, or a tuple of numbers, not {argnums!r}") from None
     for i in numbers:

@@ -5,14 +5,15 @@
 #     bash tests/gpu.sh --rehearse       # the same without a GPU, small, behind the stand-in
 #
 # Riskier parts come first. A part that fails or takes longer than its limit does not stop the next one. $OUT holds the table
-# of parts (summary.md), all that they printed (log.txt), the benchmarks and the curves of a training run.
+# of parts and the names of tests that failed or did not end (summary.md), all that was printed (log.txt; of a test that takes
+# half a minute, where it stands), the benchmarks and the curves of a training run.
 set -u
 cd "$(dirname "$0")/.."
 OUT=$(mkdir -p "${OUT:-runs/gpu}" && cd "${OUT:-runs/gpu}" && pwd)
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 PYTHON=${PYTHON:-python3}
-PYTEST="$PYTHON -m pytest -o addopts= -p no:cacheprovider -q"
+PYTEST="$PYTHON -m pytest -o addopts= -o faulthandler_timeout=30 -p no:cacheprovider -p tests.backend.cuda.names -q"
 TOTAL=${TOTAL:-540}  # seconds for everything at most
 export PYTHONPATH="$PWD:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 MPLBACKEND=Agg
 export CUPY_TF32=0 NVIDIA_TF32_OVERRIDE=0  # products of float32 in float32, in both libraries
@@ -20,7 +21,7 @@ REHEARSE=
 [ "${1:-}" = --rehearse ] && REHEARSE=yes
 marked=gpu workers=
 [ $REHEARSE ] && marked="not gpu"
-[ -z $REHEARSE ] && $PYTHON -c "import xdist" 2>/dev/null && workers="-n 8 --dist loadfile"
+[ -z $REHEARSE ] && $PYTHON -c "import xdist" 2>/dev/null && workers="-n 8 --dist worksteal"
 failed=0
 : > "$OUT/log.txt"
 printf '| part | result | seconds | last line |\n|---|---|---|---|\n' > "$OUT/summary.md"
@@ -34,6 +35,7 @@ part() {
     if [ "$limit" -lt 5 ]; then
         status=100
     else
+        : > "$NAMES"
         timeout -k 5 "$limit" "$@" > "$SCRATCH/part" 2>&1
         status=$?
         cat "$SCRATCH/part" >> "$OUT/log.txt"
@@ -47,6 +49,7 @@ part() {
     esac
     last=$(tail -n 1 "$SCRATCH/part" 2>/dev/null | tr -d '|' | cut -c 1-110)
     printf '| %s | %s | %s | %s |\n' "$name" "$result" $((SECONDS - begin)) "$last" | tee -a "$OUT/summary.md"
+    cat "$NAMES" >> "$SCRATCH/names"
     : > "$SCRATCH/part"
 }
 
@@ -99,19 +102,20 @@ prototypical() {
 }
 
 export -f versions sanitizer benchmarks libraries examples prototypical
-export OUT PYTHON PYTEST REHEARSE SCRATCH workers
+export OUT PYTHON PYTEST REHEARSE SCRATCH workers NAMES="$SCRATCH/tests"
 part "versions, headers, compilation" 60 bash -c versions
 tests "arguments of kernels" 40 "$workers" cuda_launch cuda_softmax cuda_optimiser
 tests "other kernels" 90 "$workers" cuda_activation cuda_attention cuda_batch_norm cuda_grid_sample cuda_group_norm cuda_layer_norm \
     cuda_matmul cuda_recurrent cuda_windows
 tests "cuBLAS and capture" 100 "$workers" cuda_cublas cuda_capture cuda_groups cuda_training
-tests "captured steps and 200 replays" 60 "-s" cuda_steps
+tests "captured steps and 200 replays" 90 "-s" cuda_steps
 tests "paths and operations" 90 "$workers" cuda_paths cuda_operations
 [ $REHEARSE ] || part "examples" 180 bash -c examples
 part "compute-sanitizer" 60 bash -c sanitizer
 part "benchmarks" 170 bash -c benchmarks
 part "prototypical networks" 60 bash -c prototypical
 printf '\nin %s s; everything that was printed is in %s/log.txt\n' $SECONDS "$OUT" | tee -a "$OUT/summary.md"
+cat "$SCRATCH/names" >> "$OUT/summary.md"
 [ -f "$OUT/benchmarks.md" ] && cat "$OUT/benchmarks.md"
 cat "$OUT/summary.md"
 exit $failed

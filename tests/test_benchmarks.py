@@ -72,6 +72,12 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     assert row["ratio"]["torch"] == row["minigrad"]["ms"] / row["torch"]["ms"] > 0
 
 
+@pytest.mark.parametrize("module", ["benchmarks --rounds", "benchmarks --threads", "benchmarks.curves --threads"])
+def test_nothing_is_measured_less_than_once(module):
+    done = subprocess.run([sys.executable, "-m", *f"tests.{module} 0".split()], capture_output=True, text=True)
+    assert done.returncode and "1 or more wanted, not 0" in done.stderr
+
+
 def test_a_run_that_is_stopped_leaves_its_table(tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "table"

@@ -184,6 +184,15 @@ def test_numpy_functions_dispatch_or_refuse():
     assert (np.float64(2) * mg.Tensor(np.ones(2, np.float32))).dtype == np.float32
 
 
+@pytest.mark.parametrize("number", [2, 2.0, np.float64(2), True])
+@pytest.mark.parametrize("name", ["add", "subtract", "divide", "power", "maximum", "arctan2", "floor_divide"])
+@pytest.mark.parametrize("kind", [np.array, mg.Tensor])
+def test_a_number_takes_the_dtype_of_a_tensor_or_array_beside_it(kind, name, number):
+    x = kind(np.float32([1, 3]))
+    assert {getattr(mg, name)(x, number).dtype, getattr(mg, name)(number, x).dtype} == {np.dtype("float32")}
+    assert mg.where(mg.Tensor([True, False]), x, number).dtype == np.float32
+
+
 def test_replaced_data_is_noticed():
     x = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
     for f in (lambda x: x * x, mg.sin, lambda x: mg.norm(x)):

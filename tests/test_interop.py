@@ -72,6 +72,11 @@ CALLS = [  # how functions are tried: from two arrays to positional arguments an
     lambda x, c: ((), {"arrays": [x, c]}), lambda x, c: ((), {"condition": c > 0.3, "x": x, "y": c})]
 
 
+def test_a_ufunc_of_an_operations_name_is_answered_by_it():
+    assert not [name for name, operation in declare.PUBLIC.items() if isinstance(ufunc := getattr(np, name, None), np.ufunc)
+                and declare.NUMPY.get(ufunc) is not operation]
+
+
 def several(y):
     return list(y) if isinstance(y, (tuple, list)) else [y]
 
@@ -463,6 +468,11 @@ def test_a_name_of_numpys_that_is_missing_says_what_there_is():
             getattr(mg, name)
     with pytest.raises(AttributeError, match=r"no attribute 'absolute': minigrad.abs\(x\)"):
         mg.ones(2).absolute
+    for name in ("nbytes", "strides", "flat", "fill"):  # of arrays alone
+        with pytest.raises(AttributeError, match=rf"no attribute '{name}': an array has it, x\.numpy\(\)\.{name}$"):
+            getattr(mg.ones(2), name)
+    with pytest.raises(AttributeError, match=r'no attribute \'cuda\': minigrad has x\.to\("cuda"\)'):
+        mg.ones(2).cuda()
     with pytest.raises(AttributeError, match="no attribute 'unwrap': .*README"):
         nn.unwrap
     for name in dir(np):  # each leads somewhere: to a function that there is, or to NumPy

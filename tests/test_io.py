@@ -111,7 +111,8 @@ def test_arrays_of_any_layout_and_facts_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("arrays, error", [
-    ([np.ones(1)], "a dict of arrays wanted"), ({"__metadata__": np.ones(1)}, "'__metadata__'"), ({"z": np.ones(1, complex)}, "'z'.*complex"),
+    ([np.ones(1)], "arrays: a dict of arrays wanted"), ({"net": {"w": np.ones(1)}}, "'net' is a dict.*'net.weight'"),
+    ({"__metadata__": np.ones(1)}, "'__metadata__'"), ({"z": np.ones(1, complex)}, "'z'.*complex"),
     ({"t": np.array(["x"])}, "'t'"), ({"o": np.array([None])}, "'o'"), ({"d": np.array(["2020"], "M8[Y]")}, "'d'"),
     ({"v": np.zeros(2, "V4")}, "'v'"), ({1: np.ones(1)}, "names of arrays are text, not 1"), ({"s": np.zeros(2, [("x", "f4")])}, "'s'")], ids=str)
 def test_what_the_format_does_not_hold_is_named_and_the_old_file_stays(tmp_path, arrays, error):

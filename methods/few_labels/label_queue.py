@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.data.folder import File, printable
+from minigrad.data.folder import File, content_of, printable
 
 from . import label_log
 from .look import Folder, empty_folders
@@ -43,7 +43,8 @@ class LabelQueue:
         suggest: the places of pictures to label next, most worth first; called when all before are done.
         guess: the most probable class of a picture, or an empty string.
         classes: names that may be clicked besides those of the folder's labels and of its empty sub-folders.
-        move: files are moved into the folders of their classes.
+        move: files are moved into the folders of their classes; what is in a zip or behind a linked folder stays, and its label
+            is in the log alone.
     """
 
     def __init__(self, folder: Folder, suggest: Callable[[], np.ndarray], guess: Callable[[int], str] = lambda i: "",
@@ -94,11 +95,15 @@ class LabelQueue:
                 why = self.folder.unusable.get(file)
                 raise ValueError(f"{file} cannot be used: {why}" if why else f"{file} has a label; undo it first")
             kind = kind if kind in self.classes else label_log.class_name(kind)
-            label_log.append(self.folder.log, file, kind)
+            reader = self.folder.readers[place]
+            try:
+                summed = label_log.checksum(content_of(reader))
+            except ValueError as error:
+                raise ValueError(f"{file} cannot be used: {error}") from None
+            label_log.append(self.folder.log, file, kind, summed=summed)
             click = Click(place, kind, new_class=kind not in self.classes)
             target = self.folder.path / kind
-            reader = self.folder.readers[place]
-            if self.move and isinstance(reader, File) and reader.path.is_file():
+            if self.move and self.movable(place):
                 click.source, click.new_folder = reader.path, None if os.path.isdir(target) else target
                 try:
                     reader.path = _move(self.folder.path, reader.path, kind)
@@ -106,11 +111,18 @@ class LabelQueue:
                     label_log.append(self.folder.log, file, "")
                     raise
                 click.moved = printable(reader.path.relative_to(self.folder.path).as_posix())
-                label_log.append(self.folder.log, file, kind, click.moved)
+                label_log.append(self.folder.log, file, kind, click.moved, summed)
             if kind not in self.classes:
                 self.classes.append(kind)
             self.clicks.append(click)
             self._set(place, kind)
+
+    def movable(self, place: int) -> bool:
+        """Whether a picture is a file of the folder itself, or a link there: not in a zip nor in a table, nor in a linked folder,
+        where others would miss it."""
+        reader, path = self.folder.readers[place], self.folder.path
+        return isinstance(reader, File) and (
+            reader.path.parent.resolve() == path.resolve() / reader.path.parent.relative_to(path))
 
     def skip(self, place: int) -> None:
         """Puts a picture aside for this time."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.data.folder import counted
+from minigrad.data.folder import counted, printable
 
 from .answer import Answer, answer
 from .label_queue import LabelQueue
@@ -176,6 +176,9 @@ def serve(first: Answer, suggest: int, seed: int, classes: tuple[str, ...], port
     live = Live(first, suggest, seed)
     queue = LabelQueue(first.folder, live.suggest, live.guess, classes, move=move)
     with Server(queue, port) as server:
+        if move and (fixed := sum(not queue.movable(i) for i in first.folder.unlabelled)):
+            print(f"--move: {counted(fixed, first.folder.what)} in a zip, a table or a linked folder will stay there; what is "
+                  f"clicked of these is in {printable(str(first.folder.log))} alone")
         print(f"open this on this machine, and stop with Ctrl-C: {server.address}", flush=True)
         try:
             server.serve_forever()

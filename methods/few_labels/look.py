@@ -189,14 +189,17 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     """A Folder of files with these readers, classes as the log changes them (see `label_log.labels`), and names to test on."""
     lines, lost = label_log.read(log)
     logged, known = label_log.labels(lines, key), set(kinds.values())
-    for kind in set(logged.values()) - known:
+    for kind in {kind for kind, _ in logged.values()} - known:
         try:
             label_log.class_name(kind)
         except ValueError:
-            lost |= {f"{file} as {kind}": "it can be no class" for file, named in logged.items() if named == kind}
-            logged = {file: named for file, named in logged.items() if named != kind}
+            lost |= {f"{file} as {kind}": "it can be no class" for file, (named, _) in logged.items() if named == kind}
+            logged = {file: label for file, label in logged.items() if label[0] != kind}
     clicked = {name: logged[key(name)] for name in readers if key(name) in logged}
     lost |= {file: "it is not here" for file in logged.keys() - {key(name) for name in clicked}}
+    others = {name for name, (_, summed) in clicked.items() if summed and _checksum(readers[name]) not in ("", summed)}
+    lost |= {name: "the file is another than was labelled" for name in others}
+    clicked = {name: kind for name, (kind, _) in clicked.items() if name not in others}
     if lost:
         notes.append(f"{counted(len(lost), 'label')} in {printable(log.name)} cannot be used: "
                      + some([f"{printable(what)} ({why})" for what, why in sorted(lost.items())]) + ".")
@@ -209,6 +212,14 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     sizes = _sizes(list(readers.values())) if what == "picture" else []
     return Folder(path, files, list(readers.values()), labels, np.array([name in tested for name in files]), classes, unusable,
                   notes, sizes, log, what)
+
+
+def _checksum(read):
+    """Of a file's content; empty if it cannot be read, which is said when it is to be used."""
+    try:
+        return label_log.checksum(content_of(read))
+    except ValueError:
+        return ""
 
 
 def empty_folders(path: str | os.PathLike) -> list[str]:

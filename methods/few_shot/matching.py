@@ -19,7 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.evaluation import right
-from methods.training.forward import placed, tensor
+from methods.training.forward import of_classes, placed, tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn
@@ -115,7 +115,8 @@ class Matching(Method):
         """
         images, n = tensor(self.net, np.concatenate([batch.support, batch.query])), len(batch.support)
         order = placed(self.net, *drawn_order(n, mg.random.generator())) if self.net.context else None
-        return images, n, order, *placed(self.net, batch.query_labels), len(batch.classes)
+        way = len(batch.classes)
+        return images, n, order, *placed(self.net, of_classes(batch.query_labels, way)), way
 
     def objective(self, images: Tensor, n: int, order: tuple[Tensor, Tensor] | None, labels: Tensor, way: int) -> Loss:
         """L and the share of queries classified correctly. Support and queries pass the network in one batch."""

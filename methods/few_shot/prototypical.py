@@ -19,7 +19,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.evaluation import right
-from methods.training.forward import placed, tensor
+from methods.training.forward import of_classes, placed, tensor
 from methods.training.method import Loss, Method
 from methods.training.settings import setting
 from minigrad import Tensor, nn, optim
@@ -111,8 +111,8 @@ class Prototypical(Method):
 
     def arguments(self, batch: Episode) -> tuple[Any, ...]:
         """The images, those of the support set first, and how many these are; the queries' labels; how many classes."""
-        images = tensor(self.net, np.concatenate([batch.support, batch.query]))
-        return images, len(batch.support), *placed(self.net, batch.query_labels), len(batch.classes)
+        images, way = tensor(self.net, np.concatenate([batch.support, batch.query])), len(batch.classes)
+        return images, len(batch.support), *placed(self.net, of_classes(batch.query_labels, way)), way
 
     def objective(self, images: Tensor, n: int, labels: Tensor, way: int) -> Loss:
         """J and the share of queries classified correctly. Support and queries pass the network in one batch."""

@@ -9,6 +9,7 @@ from typing import Any
 import minigrad as mg
 from methods.training import optimizers
 from methods.training.evaluation import right
+from methods.training.forward import of_classes, told_apart
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import nn, optim
@@ -42,7 +43,7 @@ class Tuning(Method):
     def arguments(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The network's inputs and labels (N,)."""
         *x, y = self.inputs(batch)
-        return *x, to_device(y, self.net.parameters()[0].device)
+        return *x, to_device(of_classes(y, told_apart(self.net)), self.net.parameters()[0].device)
 
     def objective(self, *arguments: Any) -> Loss:
         """The cross-entropy, and the share of examples classified correctly."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import minigrad as mg
 from methods.training.evaluation import right
-from methods.training.forward import placed
+from methods.training.forward import of_classes, placed
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
@@ -33,7 +33,7 @@ class Supervised(SelfSupervisedMethod):
 
     def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Views of the pictures, and the labels."""
-        return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, batch.y)
+        return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, of_classes(batch.y, self.task.classes))
 
     def objective(self, x: Tensor, y: Tensor) -> Loss:
         """L, and the share of pictures classified correctly."""

@@ -6,18 +6,40 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import Module
+from minigrad.nn import Linear, Module
 
 
 def tensor(net: Module, x: np.ndarray) -> Tensor:
     """An array as a float32 Tensor on the device of the network."""
-    return mg.Tensor(np.asarray(x, np.float32)).to(net.parameters()[0].device)
+    return placed(net, np.asarray(x, np.float32))[0]
 
 
 def placed(net: Module, *arrays: np.ndarray) -> tuple[Tensor, ...]:
     """Arrays, in their own dtypes, as Tensors on the device of the network."""
     device = net.parameters()[0].device
     return tuple(mg.Tensor(array).to(device) for array in arrays)
+
+
+def of_classes(labels: np.ndarray, classes: int | None) -> np.ndarray:
+    """The labels, whole numbers of any shape, checked on the host: those on a GPU, out of range, would make the loss NaN.
+
+    Args:
+        classes: how many there are; None: not known, and nothing is checked. Nor are -100, which `mg.cross_entropy` leaves out.
+
+    Raises:
+        ValueError: a label is not from 0 to classes - 1.
+    """
+    if classes is not None and isinstance(labels, np.ndarray):
+        known = labels[labels != -100]
+        if known.size and not 0 <= known.min() <= known.max() < classes:
+            raise ValueError(f"labels from 0 to {classes - 1} wanted for {classes} classes, got {known.min()} to {known.max()}")
+    return labels
+
+
+def told_apart(net: Module) -> int | None:
+    """How many classes the linear layer `head` of a network tells apart; None if there is none."""
+    head = getattr(net, "head", None)
+    return len(head.weight) if isinstance(head, Linear) else None
 
 
 def slices(rows: Sequence, batch: int) -> Iterator[Sequence]:

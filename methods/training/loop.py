@@ -52,7 +52,8 @@ def train(method: Method, batches: Batches, optimizers: dict[str, Optimizer], st
     Raises:
         FileExistsError, RunError: the folder cannot be used (see `RunFolder`); RunError: training diverged, as a loss or a
             state is not finite. The last good checkpoint stays.
-        TypeError, ValueError: the method's `arguments` are no tuple of trees, its `steady` names no optimiser.
+        TypeError, ValueError: the method's `arguments` are no tuple of trees, its `loss` or `objective` returns no loss with a
+            dict; its `steady` names no optimiser.
     """
     if set(method.steady) - set(optimizers):
         raise ValueError(f"{type(method).__name__}.steady: some of {tuple(optimizers)} wanted, the names of the optimisers, got "
@@ -101,8 +102,8 @@ def _learning(method, optimizers):
 
     On a GPU it replays the graph of the batch's shapes, unless the method defines its loss in one piece.
     """
-    def learn(loss_of, arguments, step):
-        loss, numbers = loss_of(*arguments)
+    def learn(name, arguments, step):
+        loss, numbers = _pair(f"{type(method).__name__}.{name}", getattr(method, name)(*arguments))
         for optimizer in optimizers.values():
             optimizer.zero_grad()
         loss.backward()
@@ -124,12 +125,21 @@ def _learning(method, optimizers):
             return alike(arguments)
 
     def alike(arguments):
-        return learn(method.objective, arguments, None)
+        return learn("objective", arguments, None)
 
     graphs = {}
     if type(method).loss is Method.loss:
         return learn_captured
-    return lambda batch, step: learn(method.loss, (batch, step), step)
+    return lambda batch, step: learn("loss", (batch, step), step)
+
+
+def _pair(name, found):
+    """What a loss function returned. TypeError: that is no Tensor with a dict."""
+    parts = found if isinstance(found, tuple) else (found,)
+    if not (len(parts) == 2 and isinstance(parts[0], mg.Tensor) and isinstance(parts[1], dict)):
+        raise TypeError(f"{name}: a Tensor, the loss, and a dict of numbers to log wanted, got "
+                        f"{' and '.join(type(part).__name__ for part in parts) or 'nothing'}")
+    return parts
 
 
 def _kinds(name, arguments):

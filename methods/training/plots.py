@@ -84,7 +84,9 @@ def plane(x: np.ndarray) -> np.ndarray:
     It is scikit-learn's; ImportError where that is missing.
     """
     from sklearn.manifold import TSNE
-    return TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=0).fit_transform(x)
+    from threadpoolctl import threadpool_limits
+    with threadpool_limits(1, "openmp"):  # threads wait for each other in all of many short steps, long on a busy machine
+        return TSNE(init="pca", perplexity=min(30, (len(x) - 1) / 3), random_state=0).fit_transform(x)
 
 
 def pictures(rows: list[np.ndarray], path: str | os.PathLike, names: list[str] | None = None) -> None:

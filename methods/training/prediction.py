@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import arrange
+from minigrad.data.folder import arrange, counted
 
 from .classifier import Classifier
 from .pictures import read_pictures
@@ -68,7 +68,8 @@ def with_support(classifier: Classifier, folder: str | os.PathLike) -> Classifie
     members = {c: layout.train.get(c, []) + layout.test.get(c, []) for c in sorted({*layout.train, *layout.test})}
     classes = {c: images[[place[name] for name in members[c]]] for c in members}
     if len(classes) < 2:
-        raise ValueError(f"{folder} has example pictures of {len(classes)} classes; at least two folders of them are needed")
+        raise ValueError(f"{folder} has example pictures of {counted(len(classes), 'class', 'classes')}; at least two "
+                         "folders of them are needed")
     way = getattr(classifier.net, "way", len(classes))
     if way != len(classes):
         raise ValueError(f"the run's network tells {way} classes from each other (--way), and {folder} has {len(classes)}")
@@ -121,13 +122,13 @@ def write_csv(path: str | os.PathLike, predictions: list[Prediction], sets: list
 
 
 def sort_copies(files: dict[str, Callable[[], bytes]], found: list[tuple[str, str]], folder: pathlib.Path) -> None:
-    """Copies pictures into folders; nothing is replaced, a name that is taken gets a number.
+    """Copies pictures into folders, each whole or not at all; nothing is replaced, a name that is taken gets a number.
 
     Args:
         files: see `picture_files`; found: (name, name of a folder below `folder`) of each.
 
     Raises:
-        RunError: a folder would lie outside, as a class's name leads there.
+        RunError: a folder would lie outside, as a class's name leads there; OSError: a copy cannot be written.
     """
     for name, kind in found:
         content, (stem, ending), count = files[name](), os.path.splitext(pathlib.PurePosixPath(name).name), 1
@@ -136,12 +137,18 @@ def sort_copies(files: dict[str, Callable[[], bytes]], found: list[tuple[str, st
             raise RunError(f"the class {kind!r} leads out of {folder}")
         target.mkdir(parents=True, exist_ok=True)
         while True:
+            copy = target / f"{stem}{f' ({count})' if count > 1 else ''}{ending}"
             try:
-                with open(target / f"{stem}{f' ({count})' if count > 1 else ''}{ending}", "xb") as file:
-                    file.write(content)
-                break
+                open(copy, "xb").close()
             except FileExistsError:
                 count += 1
+                continue
+            try:
+                write_whole(copy, content)
+            except BaseException:
+                copy.unlink()
+                raise
+            break
 
 
 def write_test(folder: pathlib.Path, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],

@@ -219,7 +219,7 @@ def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], descrip
 
 
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
-    """`main(run)`; a run or file that cannot be used ends the program with one line instead of a traceback.
+    """`main(run)`; a run or file that cannot be used, or want of memory, ends the program with one line, not with a traceback.
 
     A reader of standard output that went away (`| head`) ends it quietly, and so does Ctrl-C.
     """
@@ -230,6 +230,8 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
         raise SystemExit(128 + 2) from None  # as SIGINT would
     except (OSError, RunError) as error:
         raise SystemExit(" ".join(str(error).split())) from None
+    except MemoryError as error:  # NumPy's and CuPy's say for what
+        raise SystemExit(" ".join(f"there is not enough memory for these settings and data. {error}".split())) from None
 
 
 @contextlib.contextmanager

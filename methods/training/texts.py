@@ -82,7 +82,8 @@ def load(source: str, per_class: int = 0, test: int = 0, seed: int = 0) -> Texts
             raise ValueError(f"{max(per_class, 1)} texts of each class are asked for, and to train on {some(few)}; at most "
                              f"{counts.min()} of each can be had")
         if not len(tested):
-            raise ValueError("there is no text to test on")
+            why = ", as each class has one; two of a class will do" if found.test is None else ""
+            raise ValueError(f"there is no text to test on{why}")
         if per_class:
             trained = trained[data.balanced_subset(y, per_class * len(classes), seed)]
     except (OSError, ValueError) as error:

@@ -3,6 +3,8 @@ import numpy as np
 
 from minigrad import nn
 
+from .linear import few_of_each
+
 SIZE = 32
 
 
@@ -22,6 +24,7 @@ def gradient_histograms(images: np.ndarray) -> np.ndarray:
     return np.stack([hog(image.reshape(3, SIZE, SIZE), 9, (8, 8), (2, 2), channel_axis=0) for image in images])
 
 
+@few_of_each()
 def support_vectors(x: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The classes (n,) that an SVM with a Gaussian kernel gives to the features `test`; scikit-learn's.
 

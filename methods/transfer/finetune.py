@@ -14,7 +14,7 @@ import numpy as np
 import minigrad as mg
 from methods.training import optimizers
 from methods.training.evaluation import right
-from methods.training.forward import placed, tensor
+from methods.training.forward import of_classes, placed, tensor, told_apart
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, data, nn, optim
@@ -141,7 +141,7 @@ class FineTune(Method):
     def arguments(self, batch: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
         """Inputs and labels."""
         self.net.eval()
-        return tensor(self.net, batch[0]), *placed(self.net, batch[1])
+        return tensor(self.net, batch[0]), *placed(self.net, of_classes(batch[1], told_apart(self.net)))
 
     def objective(self, x: Tensor, y: Tensor) -> Loss:
         """The cross-entropy with smoothed labels, and the share of pictures classified correctly."""

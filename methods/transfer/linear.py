@@ -3,6 +3,9 @@
 Each is found from the labelled features alone, its strength of regularisation too, by leaving labels out. Each becomes the
 weight (classes, width) and bias (classes,) of a linear layer, so that a probe is a network's last layer.
 """
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +125,15 @@ def svm(x: np.ndarray, y: np.ndarray, classes: int, strengths: tuple[float, ...]
                      lambda scores, y: 1 - _share(scores, y), sharpen=True)
 
 
+@contextlib.contextmanager
+def few_of_each() -> Iterator[None]:
+    """Inside, scikit-learn does not warn that labels may be numbers where classes are more than half as many as these."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50% ")
+        yield
+
+
+@few_of_each()
 def _in_folds(machine, x, y, classes, strengths, folds, loss, sharpen=False):
     """A Linear of what `machine(C)` finds, at the strength with the least loss(scores, y) on left-out folds.
 

@@ -83,18 +83,26 @@ def in_float32(function):
     return called
 
 
+def product_in_pairs(x, concatenate):
+    """The product along the last axis, which is kept, of pairs and then of pairs of these; of arrays or of Tensors."""
+    while (n := x.shape[-1]) > 1:
+        half = n // 2
+        pairs = x[..., :half] * x[..., half:2 * half]
+        x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
+    return x
+
+
 def summed(x, axis=None, keepdims=False):
     """The array's sum, that of floats of 16 bits kept in float32 until it is complete.
 
-    Along many rows of float32 NumPy adds one to the next, and loses digits: the CPU's path for them adds parts, and tells
-    `numpy.errstate` nothing; so does that for the sum of all. On the GPU CuPy's sum along rows waits for memory.
+    NumPy adds float32 numbers along rows one to the next, and loses digits: the CPU's path adds parts, and tells
+    `numpy.errstate` nothing. On the GPU CuPy's sum along rows waits for memory.
     """
-    if x.size >= 1 << 16 and (axis is None or len(axis) == x.ndim) and (found := path("total", (x,))):
-        return found.forward(x).reshape((1,) * x.ndim * keepdims)
-    if axis and x.size >= 1 << 18 and tuple(axis) == tuple(range(len(axis))) and len(axis) < x.ndim:
-        rows, kept = math.prod(x.shape[:len(axis)]), x.shape[len(axis):]
-        if rows >= 256 and x.flags.c_contiguous and (found := path("column_sums", (x,))):
-            return found.forward(x.reshape(rows, -1)).reshape((1,) * len(axis) * keepdims + kept).astype(x.dtype, copy=False)
+    if x.size >= 1 << 14:
+        axes = tuple(range(x.ndim)) if axis is None else tuple(axis)
+        if found := path("sum", (x,), {"axis": axes}):
+            kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes)
+            return found.forward(x, axes).reshape(kept)
     if is_half(x.dtype):
         return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
     return x.sum(axis=axis, keepdims=keepdims)
@@ -104,6 +112,8 @@ def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
     if x.dtype != y.dtype:
         x, y = (a.astype(result_type(x.dtype, y.dtype), copy=False) for a in (x, y))
+    if max(condition.size, x.size, y.size) >= 1 << 14 and (found := path("where", (condition, x, y))):
+        return found.forward(condition, x, y)
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 
 

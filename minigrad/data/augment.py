@@ -1,4 +1,5 @@
 """Augmentation of batches of images, random and for all images of a batch at once."""
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,17 @@ def _images(of, images, *generator):
     return x
 
 
+def _checked(of, images, *generator):
+    """The images as float32; bytes divided by 255. Errors as of `_images`, and ValueError for numbers outside 0 .. 1."""
+    x = _images(of, images, *generator)
+    if x.dtype == np.uint8:
+        return x / np.float32(255)
+    low, high = np.fmin.reduce(x, None, initial=0), np.fmax.reduce(x, None, initial=0)  # of what is not NaN
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"{of}: images must be from 0 to 1, but reach from {low:g} to {high:g}")
+    return x.astype(np.float32, copy=False)
+
+
 def _generator(of, rng):
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"{of}: rng must be a np.random.Generator, not {rng!r}")
@@ -35,6 +47,17 @@ def _with_axes(of, images, axes):
     return x
 
 
+def _maps(of, matrices, n):
+    """Affine maps as an array. ValueError: they are not (n, 2, 3), or not finite."""
+    m = np.asarray(matrices)
+    if m.shape != (n, 2, 3):
+        raise ValueError(f"{of}: matrices (N, 2, 3), one for each of {n} images, wanted, not of shape {m.shape}")
+    m = m.astype(np.float32)
+    if not np.isfinite(m).all():
+        raise ValueError(f"{of}: matrices must be finite")
+    return m
+
+
 def affine(images: np.ndarray, matrices: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Each image seen through its affine map, by bilinear sampling; outside is 0.
 
@@ -46,13 +69,9 @@ def affine(images: np.ndarray, matrices: np.ndarray, shape: tuple[int, int] | No
     Raises:
         ValueError: an argument is not as above.
     """
-    images, m = _with_axes("affine", images, "(N, H, W)"), np.asarray(matrices)
+    images = _with_axes("affine", images, "(N, H, W)")
     n, h, w = images.shape
-    if m.shape != (n, 2, 3):
-        raise ValueError(f"affine: matrices (N, 2, 3), one for each of {n} images, wanted, not of shape {m.shape}")
-    m = m.astype(np.float32)
-    if not np.isfinite(m).all():
-        raise ValueError("affine: matrices must be finite")
+    m = _maps("affine", matrices, n)
     height, width = (h, w) if shape is None else pair("affine", "shape", shape, 1)
     rows, columns = np.mgrid[:height, :width].astype(np.float32).reshape(2, -1)
     rows, columns = rows - np.float32((height - 1) / 2), columns - np.float32((width - 1) / 2)
@@ -137,14 +156,29 @@ def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None
     return gaussian_noise(images, rng, noise) if (noise := constant("weak", "noise", noise, 0)) else images
 
 
-# -- strong augmentation: each operation on (n, C, H, W) in [0, 1], with a value for each image ----------------------
+# -- strong augmentation: each operation on (n, C, H, W) in [0, 1] or bytes, with a value for each image or one for all -----
+# ValueError for other images, for values outside their range, and for a fill outside 0 .. 1 where new pixels come in
+
+STRONGEST = 1e6  # of factors
+
+
+def _values(of, name, value, images, low=-math.inf, high=math.inf):
+    """Finite numbers from low to high, one for each of the images or one for all."""
+    v, n = np.asarray(value), len(images)
+    if v.dtype.kind not in "iuf" or v.shape not in ((), (n,)) or not (np.isfinite(v) & (v >= low) & (v <= high)).all():
+        limits = f"finite, from {low:g} to {high:g}" if low > -math.inf else "finite"
+        raise ValueError(f"{of}: {name} must be a number for each of {n} images or one for all, {limits}, not {value!r}")
+    return v
+
 
 def _column(v):
     return np.asarray(v, np.float32).reshape(-1, 1, 1, 1)
 
 
-def _blend(other, images, factor):
-    """other where factor is 0, the image where it is 1, beyond it above."""
+def _blend(of, other, images, factor):
+    """other(images) where factor is 0, the image where it is 1, beyond it above."""
+    images = _checked(of, images)
+    other, factor = other(images), _values(of, "factor", factor, images, 0, STRONGEST)
     return np.clip(other + _column(factor) * (images - other), 0, 1)
 
 
@@ -154,10 +188,11 @@ def _grey(images):
 
 
 def warp(images: np.ndarray, matrices: np.ndarray, fill: float = 0.0, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """`affine` of every channel; outside is `fill`."""
+    """`affine` of every channel of images (n, C, H, W) of any range; outside is `fill`, any finite number."""
+    images, fill = _with_axes("warp", images, "(N, C, H, W)"), np.float32(constant("warp", "fill", fill))
     n, c, h, w = images.shape
-    warped = affine((images - np.float32(fill)).reshape(n * c, h, w), np.repeat(matrices, c, 0), shape)
-    return warped.reshape(n, c, *warped.shape[1:]) + np.float32(fill)
+    warped = affine((images - fill).reshape(n * c, h, w), np.repeat(_maps("warp", matrices, n), c, 0), shape)
+    return warped.reshape(n, c, *warped.shape[1:]) + fill
 
 
 def _matrices(n, **entries):
@@ -169,54 +204,72 @@ def _matrices(n, **entries):
     return m
 
 
+def _placed(of, images, fill, name, value, entries, high=math.inf):
+    """Warped by the matrices with the `entries` that a function makes of the images' shape and their values, checked here."""
+    images, fill = _checked(of, images), constant(of, "fill", fill, 0, 1)
+    value = _values(of, name, value, images, -high, high)
+    return warp(images, _matrices(len(images), **entries(images.shape, value)), fill)
+
+
 def rotate(images: np.ndarray, degrees: Value, fill: float = 0.0) -> np.ndarray:
     """Turned counter-clockwise about the centre."""
-    a = np.deg2rad(degrees)
-    return warp(images, _matrices(len(images), a00=np.cos(a), a01=np.sin(a), a10=-np.sin(a), a11=np.cos(a)), fill)
+    def entries(_, value):
+        a = np.deg2rad(value)
+        return {"a00": np.cos(a), "a01": np.sin(a), "a10": -np.sin(a), "a11": np.cos(a)}
+
+    return _placed("rotate", images, fill, "degrees", degrees, entries)
 
 
 def shear_x(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
-    """Rows shifted in proportion to their distance from the middle."""
-    return warp(images, _matrices(len(images), a10=value), fill)
+    """Rows shifted in proportion to their distance from the middle, by up to 1,000 pixels a pixel."""
+    return _placed("shear_x", images, fill, "value", value, lambda _, v: {"a10": v}, 1e3)
 
 
 def shear_y(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
-    """Columns shifted in proportion to their distance from the middle."""
-    return warp(images, _matrices(len(images), a01=value), fill)
+    """Columns shifted in proportion to their distance from the middle, by up to 1,000 pixels a pixel."""
+    return _placed("shear_y", images, fill, "value", value, lambda _, v: {"a01": v}, 1e3)
 
 
 def translate_x(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
-    """Moved to the left by this part of the width."""
-    return warp(images, _matrices(len(images), a12=np.asarray(value) * images.shape[3]), fill)
+    """Moved to the left by this part of the width, up to 1,000."""
+    return _placed("translate_x", images, fill, "value", value, lambda shape, v: {"a12": v * shape[3]}, 1e3)
 
 
 def translate_y(images: np.ndarray, value: Value, fill: float = 0.0) -> np.ndarray:
-    """Moved up by this part of the height."""
-    return warp(images, _matrices(len(images), a02=np.asarray(value) * images.shape[2]), fill)
+    """Moved up by this part of the height, up to 1,000."""
+    return _placed("translate_y", images, fill, "value", value, lambda shape, v: {"a02": v * shape[2]}, 1e3)
 
 
 def brightness(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
-    """Towards black."""
-    return _blend(np.float32(0), images, factor)
+    """Towards black by a factor from 0 to a million."""
+    return _blend("brightness", lambda x: np.float32(0), images, factor)
 
 
 def colour(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
-    """Towards grey."""
-    return _blend(_grey(images), images, factor)
+    """Towards grey by a factor from 0 to a million."""
+    return _blend("colour", _grey, images, factor)
 
 
 def contrast(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
-    """Towards the mean luminance."""
-    return _blend(_grey(images).mean((1, 2, 3), keepdims=True), images, factor)
+    """Towards the mean luminance by a factor from 0 to a million."""
+    return _blend("contrast", lambda x: _grey(x).mean((1, 2, 3), keepdims=True), images, factor)
 
 
 def greyscale(images: np.ndarray) -> np.ndarray:
     """The luminance in all channels."""
+    images = _checked("greyscale", images)
     return np.broadcast_to(_grey(images), images.shape)
 
 
 def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hue (as a part of the circle, from -1/6 to 5/6), saturation and value, each (n, H, W), of colour images (n, 3, H, W)."""
+    return _hsv("to_hsv", images)
+
+
+def _hsv(of, images):
+    images = _checked(of, images)
+    if images.shape[1] != 3:
+        raise ValueError(f"{of}: colour images (N, 3, H, W) wanted, not of shape {images.shape}")
     r, g, b = images.transpose(1, 0, 2, 3)
     value = np.maximum(np.maximum(r, g), b)
     chroma = value - np.minimum(np.minimum(r, g), b)
@@ -225,7 +278,14 @@ def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def from_hsv(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The colour images (n, 3, H, W) of these (n, H, W); hues of one circle more are the same."""
+    """The colour images (n, 3, H, W) of these (n, H, W); hues of one circle more are the same.
+
+    ValueError: the three differ in shape, or have no such one.
+    """
+    hue, saturation, value = map(np.asarray, (hue, saturation, value))
+    if hue.ndim != 3 or not hue.shape == saturation.shape == value.shape:
+        raise ValueError(f"from_hsv: hue, saturation and value (N, H, W) of one shape wanted, not {hue.shape}, "
+                         f"{saturation.shape} and {value.shape}")
     out, chroma = np.empty((len(hue), 3, *hue.shape[1:]), np.float32), saturation * value
     for channel, pure in enumerate((0, 1 / 3, 2 / 3)):
         away = hue - np.float32(pure)
@@ -236,13 +296,16 @@ def from_hsv(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.n
 
 
 def hue(images: np.ndarray, shift: Value, fill: float = 0.0) -> np.ndarray:
-    """The hue of colour images turned by this part of the circle."""
-    h, s, v = to_hsv(images)
-    return np.clip(from_hsv(h + _column(shift)[:, 0], s, v), 0, 1)
+    """The hue of colour images turned by this part of the circle, up to 1,000 circles."""
+    h, s, v = _hsv("hue", images)
+    return np.clip(from_hsv(h + _column(_values("hue", "shift", shift, h, -1e3, 1e3))[:, 0], s, v), 0, 1)
 
 
 def blur(images: np.ndarray, sigma: Value, radius: int) -> np.ndarray:
-    """Weighted with a Gaussian of standard deviation sigma up to `radius` pixels away; the outermost pixels go on outside."""
+    """Weighted with a Gaussian of standard deviation sigma, 0 to a million, up to `radius` pixels away; the outermost pixels
+    go on outside."""
+    images, radius = _checked("blur", images), whole("blur", "radius", radius, 0)
+    sigma = _values("blur", "sigma", sigma, images, 0, STRONGEST)
     sigma = np.maximum(np.asarray(sigma, np.float64).reshape(-1, 1), 1e-2)  # below that the neighbours weigh nothing
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)  # (n, distance)
     weights /= 2 * weights.sum(1, keepdims=True) - 1
@@ -258,6 +321,7 @@ def blur(images: np.ndarray, sigma: Value, radius: int) -> np.ndarray:
 
 def smoothed(images: np.ndarray) -> np.ndarray:
     """The mean of the 3 x 3 neighbours, the middle five times; the frame of one pixel stays."""
+    images = _checked("smoothed", images)
     rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
     out = images.copy()
     out[:, :, 1:-1, 1:-1] = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * images[:, :, 1:-1, 1:-1]) / 13
@@ -265,19 +329,23 @@ def smoothed(images: np.ndarray) -> np.ndarray:
 
 
 def sharpness(images: np.ndarray, factor: Value, fill: float = 0.0) -> np.ndarray:
-    """Towards the smoothed image, above 1 away from it."""
-    return _blend(smoothed(images), images, factor)
+    """Towards the smoothed image by a factor from 0 to a million, above 1 away from it."""
+    return _blend("sharpness", smoothed, images, factor)
 
 
 def autocontrast(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """Each channel stretched to [0, 1]."""
+    images = _checked("autocontrast", images)
     low, high = images.min((2, 3), keepdims=True), images.max((2, 3), keepdims=True)
     flat = high <= low
     return np.where(flat, images, (images - low) / np.where(flat, 1, high - low))
 
 
 def equalize(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
-    """Each channel's grey values, in 256 steps, made about equally frequent."""
+    """Each channel's grey values, in 256 steps, made about equally frequent. ValueError for NaN, too."""
+    images = _checked("equalize", images)
+    if np.isnan(images).any():
+        raise ValueError("equalize: images must have no NaN")
     n, c, h, w = images.shape
     bytes_ = np.rint(np.clip(images, 0, 1) * 255).astype(np.int64).reshape(n * c, -1)
     row = np.arange(n * c)[:, None]
@@ -290,24 +358,26 @@ def equalize(images: np.ndarray, value: Value | None = None, fill: float = 0.0) 
 
 
 def posterize(images: np.ndarray, bits: Value, fill: float = 0.0) -> np.ndarray:
-    """Only the highest bits of a byte are kept."""
-    unit = 2 ** (8 - _column(np.rint(bits)))
+    """Only the highest bits of a byte are kept, 0 to 8."""
+    images = _checked("posterize", images)
+    unit = 2 ** (8 - _column(np.rint(_values("posterize", "bits", bits, images, 0, 8))))
     return np.floor(np.rint(np.clip(images, 0, 1) * 255) / unit) * unit / 255
 
 
 def solarize(images: np.ndarray, threshold: Value, fill: float = 0.0) -> np.ndarray:
-    """Inverted where not below the threshold."""
-    return np.where(images < _column(threshold), images, 1 - images)
+    """Inverted where not below the threshold, from 0 to 1."""
+    images = _checked("solarize", images)
+    return np.where(images < _column(_values("solarize", "threshold", threshold, images, 0, 1)), images, 1 - images)
 
 
 def invert(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """1 - x."""
-    return 1 - images
+    return 1 - _checked("invert", images)
 
 
 def identity(images: np.ndarray, value: Value | None = None, fill: float = 0.0) -> np.ndarray:
     """x."""
-    return images
+    return _checked("identity", images)
 
 
 OPERATIONS = {  # each with the range of its value
@@ -323,7 +393,16 @@ GREY = ("brightness", "contrast", "identity", "rotate", "sharpness", "shear_x", 
 
 def apply(images: np.ndarray, names: Sequence[str], which: np.ndarray, levels: np.ndarray,
           fill: float = 0.0) -> np.ndarray:
-    """To image i the operation names[which[i]], at levels[i] of 0 to 1 of its range of values."""
+    """To image i the operation names[which[i]], at levels[i] of 0 to 1 of its range of values.
+
+    Raises:
+        ValueError: the images are not as above, a name is none of `OPERATIONS`, or which (n,) and levels (n,) are not such.
+    """
+    images, which = _checked("apply", images), np.asarray(which)
+    names = [one_of("apply", "each of names", name, tuple(OPERATIONS)) for name in names]
+    if which.shape != (len(images),) or which.dtype.kind not in "iu" or not ((which >= 0) & (which < len(names))).all():
+        raise ValueError(f"apply: which must be {len(images)} places among {len(names)} names, one for each image, not {which!r}")
+    levels = np.broadcast_to(_values("apply", "levels", levels, images, 0, 1), which.shape)
     out = images.copy()
     for k in np.unique(which):
         at = np.flatnonzero(which == k)
@@ -357,7 +436,7 @@ class RandAugment:
         operations: names of `OPERATIONS`: `COLOUR`, or `GREY` for characters.
         count: how many are applied to each image, one after the other.
         cutout: the side of the square that is cut out, as a part of the width; 0 for none.
-        fill: the value of pixels that come in or are cut out.
+        fill: the value of pixels that come in or are cut out, from 0 to 1.
 
     Raises:
         ValueError: an operation is none, or a number is outside its range; when it is called: the images are not such;
@@ -368,12 +447,10 @@ class RandAugment:
         self.operations = tuple(one_of("RandAugment", "each of operations", name, tuple(OPERATIONS)) for name in operations)
         self.count = whole("RandAugment", "count", count, 0)
         self.cutout = constant("RandAugment", "cutout", cutout, 0)
-        self.fill = constant("RandAugment", "fill", fill)
+        self.fill = constant("RandAugment", "fill", fill, 0, 1)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        images = _images("RandAugment", images, rng)
-        if images.dtype == np.uint8:
-            images = images / np.float32(255)
+        images = _checked("RandAugment", images, rng)
         for _ in range(self.count):
             which, levels = rng.integers(0, len(self.operations), len(images)), rng.random(len(images))
             images = apply(images, self.operations, which, levels, self.fill)

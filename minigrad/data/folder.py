@@ -36,6 +36,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..ops.geometry import whole
 from .files import GIB, open_zip
 
 _IGNORED = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
@@ -263,9 +264,10 @@ def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noq
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        ValueError: it is no readable picture.
+        ValueError: it is no readable picture, or it is to have other channels.
     """
     from PIL import ImageOps
+    _form("open_picture", channels)
     with _opened(io.BytesIO(content)) as picture:
         picture.load()
         try:
@@ -275,8 +277,20 @@ def open_picture(content: bytes, channels: int = 3) -> "PIL.Image.Image":  # noq
         return _on_white(_in_8_bits(picture)).convert("L" if channels == 1 else "RGB")
 
 
+def _form(of, channels, size=None):
+    """Channels and size that pictures get. ValueError: these are not 1 or 3, or it is no whole number of at least 1, nor None."""
+    if channels is True or channels not in (1, 3):
+        raise ValueError(f"{of}: channels must be 1 for grey or 3 for colour, not {channels!r}")
+    return int(channels), None if size is None else whole(of, "size", size, 1)
+
+
 def read_picture(content: bytes, size: int | None = None, channels: int = 3) -> np.ndarray:
-    """The picture of `open_picture` as bytes (channels, H, W), scaled to size x size if a size is given."""
+    """The picture of `open_picture` as bytes (channels, H, W), scaled to size x size if a size is given.
+
+    Raises:
+        ValueError: as of `open_picture`, or the size is no whole number of at least 1.
+    """
+    channels, size = _form("read_picture", channels, size)
     return _array(open_picture(content, channels), size, channels)
 
 
@@ -481,8 +495,10 @@ def read_image_folder(path: str | os.PathLike, size: int, channels: int = 3) -> 
     """All pictures below a folder or in a zip of one, scaled to size x size.
 
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, or it is unclear which are classes.
+        FileNotFoundError: nothing at `path`; ValueError: no pictures in class folders, it is unclear which are classes, or the
+            size is no whole number of at least 1, or channels are neither 1 nor 3.
     """
+    channels, size = _form("read_image_folder", channels, whole("read_image_folder", "size", size, 1))
     pictures, sizes = find_pictures(path), []
 
     def decode(content):
@@ -520,8 +536,10 @@ def load_image_folder(path: str | os.PathLike, size: int | None = None, channels
     Returns:
         images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, names: the class of each label, sorted.
     Raises:
-        FileNotFoundError: nothing at `path`; ValueError: no images, an unreadable zip, or sizes differ and `size` is None.
+        FileNotFoundError: nothing at `path`; ValueError: no images, an unreadable zip, sizes differ and `size` is None, or size
+            or channels are not as above.
     """
+    channels, size = _form("load_image_folder", channels, size)
     prefix = unicodedata.normalize("NFC", under.strip("/")) + "/" if under else ""
     pictures = find_pictures(path)
     pictures.files = {name: read for name, read in pictures.files.items()

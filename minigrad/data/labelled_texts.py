@@ -35,7 +35,7 @@ import numpy as np
 
 from ..ops.geometry import whole
 from .files import text_of
-from .folder import arrange, clicked, find_files, hidden, some
+from .folder import arrange, clicked, counted, find_files, hidden, some
 
 TABLES = {".tsv": "\t", ".csv": ","}
 TEXT, LABEL = ("text", "sentence", "review", "content", "body"), ("label", "class", "category", "sentiment", "target")
@@ -78,7 +78,7 @@ def read_labelled_texts(path: str | os.PathLike) -> LabelledTexts:
         raise ValueError(f"to train on there is no text of class {some(new)}")
     if len(trained) < 2:
         why = "; ".join(f"skipped {name} ({reason})" for name, reason in list(skipped.items())[:5])
-        raise ValueError(f"{path} holds labelled texts of {len(trained)} classes, and two or more are wanted"
+        raise ValueError(f"{path} holds labelled texts of {counted(len(trained), 'class', 'classes')}, and two or more are wanted"
                          f"{'; ' + why if why else ''}")
     texts, labels, tested = zip(*rows)
     test = np.flatnonzero(tested) if "test" in parts else None
@@ -120,7 +120,7 @@ def _table(name, content, skipped, notes, columns=None):
     header = named != (None, None)
     width = len(numbered[0][1]) if header else collections.Counter(len(row) for _, row in numbered).most_common(1)[0][0]
     if width < 2:
-        raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {width} cells")
+        raise ValueError(f"{name}: a column of texts and one of labels are wanted, and its rows have {counted(width, 'cell')}")
     numbered = [(i, row if excess(row, width) else row[:width]) for i, row in numbered[header:]]
     whole = [row for _, row in numbered if len(row) == width]
     if None in named and whole:
@@ -128,7 +128,7 @@ def _table(name, content, skipped, notes, columns=None):
     found = []
     for i, row in numbered:
         if len(row) > width or None in named or max(named) >= len(row):
-            skipped[f"{name}, row {i}"] = f"{len(row)} cells, not {width}"
+            skipped[f"{name}, row {i}"] = f"{counted(len(row), 'cell')}, not {width}"
             continue
         text, label = " ".join(row[named[0]].split()), cell_text(row[named[1]])
         if text and label:

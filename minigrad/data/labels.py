@@ -95,7 +95,7 @@ class SemiSupervisedLoader:
     Raises:
         ValueError: a batch is no whole number of at least 1, or a ratio or seed none of at least 0; there are more or fewer
             labels than images, no images of a kind that the batches should hold, or no arrays at all; labelled and unlabelled
-            images differ in shape.
+            images differ in shape or dtype.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, unlabelled: np.ndarray, batch: int = 64, ratio: int = 1,
@@ -111,6 +111,9 @@ class SemiSupervisedLoader:
             raise ValueError(f"batches: there are {len(images)} labelled images and {len(unlabelled)} others to draw from")
         if self.ratio and (one := self.images.shape[1:]) != (other := self.unlabelled.shape[1:]):
             raise ValueError(f"batches: images of one shape wanted, not labelled ones of {one} and others of {other}")
+        if self.ratio and (one := self.images.dtype) != (other := self.unlabelled.dtype):
+            raise ValueError(f"batches: images of one dtype wanted, not labelled ones of {one} and others of {other}; "
+                             "convert the ones or the others")
         self.first, self.second = (Shuffled(len(images), (seed, 0)), Shuffled(len(unlabelled), (seed, 1)))
 
     def sample(self) -> Batch:

@@ -26,7 +26,7 @@ from ..ops.geometry import constant, one_of, pair, several, whole
 from ..ops.resample import smooth_weights
 from ..tensor import flag
 from . import augment
-from .augment import _generator, _images
+from .augment import _checked, _generator, _images
 
 Range = tuple[float, float]
 STRONGEST = 100.0  # factors of colours beyond this make all pixels black or white
@@ -34,17 +34,6 @@ BLOCK = 1 << 20  # bytes of images that are changed together: few enough for the
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
-
-def _checked(of, images, *generator):
-    """The images as float32; bytes divided by 255. Errors as of `_images`, and ValueError for numbers outside 0 .. 1."""
-    x = _images(of, images, *generator)
-    if x.dtype == np.uint8:
-        return x / np.float32(255)
-    low, high = np.fmin.reduce(x, None, initial=0), np.fmax.reduce(x, None, initial=0)  # of what is not NaN
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise ValueError(f"{of}: images must be from 0 to 1, but reach from {low:g} to {high:g}")
-    return x.astype(np.float32, copy=False)
-
 
 def _range(of, name, value, low, high=math.inf):
     """Two numbers in order, from low to high."""

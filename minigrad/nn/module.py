@@ -64,8 +64,7 @@ class Module:
         """The error for an attribute that is not there."""
         if name.startswith("__") or hasattr(type(self), name):
             return object.__getattribute__(self, name)  # of a property that refuses, its own error
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {TABLE} names and what stands for those "
-                             "that are not here", name=name, obj=self)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {TABLE}", name=name, obj=self)
 
     def __call__(self, *args, **settings):
         # Here every layer's input passes, whoever calls it; the comparison costs less than 0.1 us.
@@ -459,7 +458,7 @@ class ModuleList(_Container, list):
         super().insert(i, self._taken(module))
 
     def extend(self, modules: Iterable[Any]) -> None:
-        if not np.iterable(modules):
+        if not np.iterable(modules) or isinstance(modules, Tensor) or backend.is_array(modules):  # whose rows nobody means
             raise TypeError(f"{type(self).__name__}: a list wanted, not {type(modules).__name__}")
         super().extend([self._taken(module) for module in modules])
 

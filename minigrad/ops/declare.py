@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..backend import is_float, may_be_real
+from ..backend import is_array, is_float, may_be_real
 from ..primitive import Primitive
 from ..recording import state
 from ..tensor import Tensor, wrap
@@ -36,8 +36,9 @@ INSTEAD = {  # what does here what NumPy has under another name, where its table
     "linalg": "inv, solve, norm, svd, each under its own name"}
 PYTORCH = {  # what does here what those names of PyTorch's do that are typed first
     "load": "io.load(path)", "save": "io.save(path, arrays)", "as_tensor": "Tensor(x)", "is_tensor": "isinstance(x, Tensor)",
-    "device": 'x.to("cpu")', "cuda": "cuda_available()", "cpu": 'x.to("cpu")', "inference_mode": "no_grad()",
-    "set_grad_enabled": "no_grad()", "mm": "matmul(x, y)", "mul": "multiply(x, y)", "sub": "subtract(x, y)", "neg": "negative(x)",
+    "device": 'x.to("cpu")', "cuda": 'x.to("cuda") if cuda_available() else x', "cpu": 'x.to("cpu")',
+    "inference_mode": "no_grad()", "set_grad_enabled": "no_grad()", "mm": "matmul(x, y)", "mul": "multiply(x, y)",
+    "sub": "subtract(x, y)", "neg": "negative(x)",
     "div": "divide(x, y)", "pow": "power(x, y)", "eq": "equal(x, y)", "ne": "not_equal(x, y)", "lt": "less(x, y)", "t": "x.T",
     "le": "less_equal(x, y)", "gt": "greater(x, y)", "ge": "greater_equal(x, y)", "chunk": "array_split(x, n)",
     "index_select": "take(x, indices, axis)", "masked_select": "x[mask]", "movedim": "moveaxis(x, 0, 1)",
@@ -47,6 +48,7 @@ PYTORCH = {  # what does here what those names of PyTorch's do that are typed fi
     **dict.fromkeys(("jit", "compile"), "capture(step)"), **dict.fromkeys(("jacfwd", "jacrev"), "jacobian(f)"),
     "elementwise_grad": "grad(lambda x: f(x).sum())",
     "repeat_interleave": "repeat(x, n)", "randn_like": "randn(*x.shape)", "rand_like": "rand(*x.shape)", "addmm": "y + x @ y",
+    "solve_triangular": "solve(tril(x), y)", "lstsq": "pinv(x) @ y", "tree_map": "tree.map(f, x)",
     "view_as": "reshape(x, y.shape)", "expand_as": "broadcast_to(x, y.shape)", "nelement": "x.size", "contiguous": "copy(x)",
     "type_as": "x.astype(y.dtype)", "new_zeros": "zeros(*x.shape)", "grad_fn": "x.is_leaf", "zero_": "x[...] = 0",
     "fill_": "x[...] = n", "copy_": "x[...] = y", "add_": "x[...] = x + y", "sub_": "x[...] = x - y", "mul_": "x[...] = x * y",
@@ -130,11 +132,11 @@ def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Fun
 
 
 def _operand(of, x, operands):
-    """The array of an operand. A number takes the dtype of floating point Tensors beside it, and leaves them others."""
+    """The array of an operand. A number takes the dtype of what is floating point beside it, and leaves it another."""
     if isinstance(x, Tensor):
         return x._array
     if len(operands) > 1 and isinstance(x, (bool, int, float, np.generic)):
-        like = next((y.dtype for y in operands if isinstance(y, Tensor)), None)  # a number has one other operand
+        like = next((y.dtype for y in operands if isinstance(y, Tensor) or is_array(y)), None)  # a number has one other operand
         if like is None or isinstance(x, np.generic) and not may_be_real(x.dtype):
             return x
         if isinstance(x, np.generic) and (x.dtype.kind in "iub" or is_float(like)):
@@ -193,7 +195,10 @@ def _missing(self, name):
         return None
     if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
-    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {_hint(name, True)}", name=name, obj=self)
+    hint = _hint(name, True)
+    if hint is TABLE and hasattr(np.ndarray, name) and name != "view":  # which in PyTorch reshapes
+        hint = f"an array has it, x.numpy().{name}"
+    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {hint}", name=name, obj=self)
 
 
 def _hint(name, of_numpy):

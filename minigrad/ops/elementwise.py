@@ -17,7 +17,7 @@ from ..primitive import cast, Primitive
 from ..recording import state
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
-from .geometry import whole
+from .geometry import speaking_as, whole
 
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
@@ -47,7 +47,15 @@ def negative(x: TensorLike) -> Tensor:
     """-x."""
 
 
-@elementwise(np.reciprocal, lambda g, out, _x: -g * out * out)
+def _reciprocal(x):
+    if x.dtype.kind not in "iu" or xp(x) is np:
+        return np.reciprocal(x)
+    with np.errstate(all="ignore"):
+        of_zero = np.reciprocal(x.dtype.type(0))  # CuPy's is 0
+    return choose(x == 0, of_zero, np.reciprocal(x))
+
+
+@elementwise(_reciprocal, lambda g, out, _x: -g * out * out, numpy=np.reciprocal)
 def reciprocal(x: TensorLike) -> Tensor:
     """1 / x."""
 
@@ -242,7 +250,8 @@ def _over_squared_length(x, length):
 def _cosine(x, length):
     """x / length for length = hypot(x, y): 0 at the origin, and the limits where it is infinite."""
     special = equal(length, 0) | isinf(length)
-    return where(special, where(isinf(x), where(x > 0, 1, -1), 0), x / where(special, 1, length))
+    ratio = x / where(special, 1, length)
+    return where(special, where(isinf(x), sign(ratio), 0), ratio)
 
 
 @elementwise(np.arcsinh, lambda g, _out, x: g / hypot(x, 1))
@@ -335,7 +344,13 @@ def erf(x: TensorLike) -> Tensor:
 # -- corners and selections ------------------------------------------------------------------------------------------
 
 
-@elementwise(np.sign, lambda g, _out, _x: zeros_like(g))
+def _sign(x):
+    if x.dtype.kind == "b":  # CuPy's are whole numbers
+        raise TypeError("truth values have no sign: convert them with .astype('int8')")
+    return np.sign(x)
+
+
+@elementwise(_sign, lambda g, _out, _x: zeros_like(g), numpy=np.sign)
 def sign(x: TensorLike) -> Tensor:
     """-1, 0 or 1."""
 
@@ -466,8 +481,9 @@ def clip(x: TensorLike, a_min: TensorLike | None = None, a_max: TensorLike | Non
         low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (a_min, a_max))
         low, high = (float(v) if hasattr(v, "__float__") and not isinstance(v, int) else v for v in (low, high))  # fractions, too
         return _clip(x, low=low, high=high) if (a_min, a_max) != (None, None) else add(x, 0)
-    x = x if a_min is None else maximum(x, a_min)
-    return x if a_max is None else minimum(x, a_max)
+    with speaking_as("clip"):
+        x = x if a_min is None else maximum(x, a_min)
+        return x if a_max is None else minimum(x, a_max)
 
 
 @operation(numpy=np.nan_to_num)
@@ -589,11 +605,15 @@ def _as_float(x):
 @operation(method=True)
 def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     """`x` in another dtype. Gradients flow between floating point dtypes and end at an integer or bool one."""
-    dtype = as_dtype(dtype)
     x = as_tensor(x)
+    try:
+        dtype = as_dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"astype: {error}") from None
     if is_float(dtype):
         return cast(x, dtype=dtype)
-    return Tensor(x._array.astype(dtype, copy=False))
+    with speaking_as("astype"):
+        return Tensor(x._array.astype(dtype, copy=False))
 
 
 @public_face(primitive.copy, method=True, numpy=np.copy)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import as_dtype, is_array, is_float, is_half, where as choose, with_paths, xp
+from ..backend import as_dtype, is_array, is_float, is_half, path, where as choose, with_paths, xp
 from ..backend.indexing import check_index
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
@@ -17,6 +17,13 @@ def _is_basic(index):
     items = index if isinstance(index, tuple) else (index,)
     return all(i is None or i is Ellipsis or isinstance(i, (slice, int, np.integer)) and not isinstance(i, (bool, np.bool_))
                for i in items)
+
+
+def _is_mask(index):
+    """Whether an index is one mask of the host, among slices and integers perhaps: it picks each element at most once, too."""
+    items = index if isinstance(index, tuple) else (index,)
+    masks = [i for i in items if type(i) is np.ndarray and i.dtype == bool]
+    return len(masks) == 1 and _is_basic(tuple(i for i in items if i is not masks[0]))
 
 
 def _added_at(x, values, index):
@@ -37,14 +44,20 @@ _add_at = with_paths("add_at", _added_at)
 
 def _scatter(values, index, shape):
     out = xp(values).zeros(shape, values.dtype)
-    if _is_basic(index):
+    if _is_basic(index) or xp(values) is np and _is_mask(index):
         out[index] = values
         return out
     return _add_at(out, values, index=index)
 
 
+def _read(x, index):
+    """x[index]; of a large array by its path, where the index is a tuple that ends in an array."""
+    large = x.size >= 4096 and type(index) is tuple and index and type(index[-1]) is np.ndarray
+    return found.forward(x, index) if large and (found := path("getitem", (x,))) else x[index]
+
+
 _getitem = Primitive(
-    "getitem", lambda x, index: x[index],
+    "getitem", _read,
     lambda g, _out, _x, index: _zeros_with(g, index=index, shape=_x.shape))
 
 _zeros_with = Primitive(
@@ -149,10 +162,11 @@ def _spread(of, x, index, values):
         values = assignable(values)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
     try:
-        shape = x._array[index].shape
+        shape = _read(x._array, index).shape
+    except (IndexError, TypeError, ValueError) as error:  # the last two of a slice that is none
+        raise type(error)(f"{of}: {error} (x of shape {x.shape})") from None
+    try:
         return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(shape)
-    except IndexError as error:
-        raise IndexError(f"{of}: {error} (x of shape {x.shape})") from None
     except ValueError:
         raise ValueError(f"{of}: values of shape {values.shape} do not broadcast to {shape}, the shape of x[index]") from None
 
@@ -333,6 +347,23 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
     axis = one_axis("top_k", axis, x.ndim)
     if k > x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
-    order = _descending(x._array, axis) if flag("top_k", "largest", largest) else _order(x._array, axis)
-    indices = order[(slice(None),) * axis + (slice(0, k),)]
+    indices = _best(x._array, k, axis, _descending if flag("top_k", "largest", largest) else _order)
     return take_along_axis(x, indices, axis), Tensor(indices)
+
+
+def _best(array, k, axis, order):
+    """The indices of the first k along an axis in the order of `_descending` or `_order`. Of few of many only those are sorted:
+    what comes before the k-th, and of its equals the first."""
+    n, largest = array.shape[axis], order is _descending
+    if xp(array) is np and k == 1 and largest and not is_half(array.dtype):
+        return array.argmax(axis, keepdims=True)
+    if xp(array) is np and 0 < 4 * k <= n and not is_half(array.dtype):
+        rows, place = np.moveaxis(array, axis, -1), n - k if largest else k - 1
+        last = np.partition(rows, place)[..., place, None]
+        if not (last != last).any():  # NaN has no equals
+            before, level = ~(rows <= last) if largest else rows < last, rows == last
+            level &= level.cumsum(-1, dtype=np.int32) <= k - before.sum(-1, keepdims=True)
+            found = (before | level).nonzero()[-1].reshape(*rows.shape[:-1], k)
+            found = np.take_along_axis(found, order(np.take_along_axis(rows, found, -1), -1), -1)
+            return np.moveaxis(found, -1, axis)
+    return order(array, axis)[(slice(None),) * axis + (slice(0, k),)]

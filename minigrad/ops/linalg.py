@@ -10,10 +10,11 @@ import numpy as np
 from ..backend import cupy_differences, in_float32, xp
 from ..fused import Fused, halves_in_float32
 from ..primitive import Primitive
+from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, minimum, sqrt, where
-from .geometry import one_of, order, whole
+from .geometry import one_of, order, speaking_as, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
 from .shape import _axes, Axes, concatenate, expand_dims, moveaxis, squeeze
@@ -100,7 +101,8 @@ def slogdet(x: TensorLike) -> Slogdet:
 @operation
 def logdet(x: TensorLike) -> Tensor:
     """The logarithm of the determinant; NaN where that is negative."""
-    sign, logarithm = slogdet(_matrices("logdet", x))
+    with speaking_as("logdet"):
+        sign, logarithm = slogdet(_matrices("logdet", x))
     return where(sign < 0, math.nan, logarithm)
 
 
@@ -176,7 +178,11 @@ def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
 def eigvalsh(x: TensorLike, UPLO: str = "L") -> Tensor:
     """The eigenvalues of a symmetric matrix, in ascending order; `UPLO` as of `eigh`. Second derivatives, and higher ones, have a
     meaning only where they are distinct."""
-    return eigh(_matrices("eigvalsh", x), UPLO)[0]
+    with speaking_as("eigvalsh"):
+        return eigh(_matrices("eigvalsh", x), UPLO)[0]
+
+
+_svdvals = in_float32(lambda x: xp(x).linalg.svd(x, compute_uv=False))
 
 
 @operation
@@ -189,6 +195,8 @@ def svdvals(x: TensorLike) -> Tensor:
     """
     x = _matrices("svdvals", x)
     _for_svd("svdvals", x._array)
+    if not (x.requires_grad and state.recording):  # a fifth of the time
+        return wrap(_svdvals(x._array))
     m, n = x.shape[-2:]
     module = xp(x._array)
     top = concatenate([wrap(module.zeros((*x.shape[:-2], m, m), x.dtype)), x], -1)
@@ -227,13 +235,13 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
     row, column = axes
     if ord in (1, -1, math.inf, -math.inf):
         over, best = (row, column) if ord in (1, -1) else (column, row)
-        return (_largest if ord > 0 else min)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
+        return (_largest if ord > 0 else _smallest)(sum(abs(x), over, keepdims=True), (over, best), keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"norm: {ord!r} is no order of a matrix norm")
     x = moveaxis(x, axes, (-2, -1))
     known = wrap(xp(x._array).isfinite(x._array).all((-2, -1)))  # of others the norm is NaN, as LAPACK may never end
     values = svdvals(where(known[..., None, None], x, 0))
-    out = where(known, sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else min)(values, -1), math.nan)
+    out = where(known, sum(values, -1) if ord == "nuc" else (_largest if ord == 2 else _smallest)(values, -1), math.nan)
     return expand_dims(out, axes) if keepdims else out
 
 
@@ -242,11 +250,17 @@ def _largest(sizes, axes, keepdims=False):
     return max(sizes, axes, keepdims, initial=None if sizes.size else 0)
 
 
+def _smallest(sizes, axes, keepdims=False):
+    """The smallest of numbers, of which there has to be one."""
+    with speaking_as("norm"):
+        return min(sizes, axes, keepdims)
+
+
 def _vector_norm(x, p, axes, keepdims):
     if p == math.inf:
         return _largest(abs(x), axes, keepdims)
     if p == -math.inf:
-        return min(abs(x), axes, keepdims)
+        return _smallest(abs(x), axes, keepdims)
     if p == 0:
         nowhere = wrap(xp(x._array).zeros((), bool))
         return sum(where(nowhere, x, (x != 0).astype(x.dtype)), axes, keepdims)  # a count, on the graph with a gradient of 0

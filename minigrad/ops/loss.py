@@ -11,7 +11,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, clip, exp, log, maximum, relu, square, where
-from .geometry import divisor, one_of, order, real, whole
+from .geometry import divisor, one_of, order, real, speaking_as, whole
 from .index import take_along_axis
 from .linalg import norm
 from .normalization import cosine_similarity
@@ -280,7 +280,8 @@ def cosine_embedding_loss(input1: TensorLike, input2: TensorLike, target: Tensor
         ValueError: shapes do not fit; on the CPU also if the target holds other numbers.
     """
     margin = real("cosine_embedding_loss", "margin", margin)
-    cosine = cosine_similarity(*_pair("cosine_embedding_loss", input1, input2))
+    with speaking_as("cosine_embedding_loss"):
+        cosine = cosine_similarity(*_pair("cosine_embedding_loss", input1, input2))
     same = _same("cosine_embedding_loss", target, cosine)
     return _reduced("cosine_embedding_loss", where(same, 1 - cosine, relu(cosine - margin)), reduction)
 
@@ -379,7 +380,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     Raises:
         TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
     """
-    logp, target = as_tensor(input), as_tensor(target)
+    logp, target = _as_float(input), as_tensor(target)
     ignore_index = whole("nll_loss", "ignore_index", ignore_index, -2**63)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")

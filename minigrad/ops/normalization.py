@@ -99,16 +99,16 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
     if x.ndim == 3:
         settings = training, momentum, eps, splits
         return batch_norm(x.expand_dims(3), running_mean, running_var, weight, bias, *settings).squeeze(3)
-    weight, bias = _affine(x, weight, bias)
+    weight, bias = _affine("batch_norm", x, weight, bias)
     _check_running("batch_norm", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
-        return _evaluated(x, running_mean, running_var, weight, bias, eps)
+        return _evaluated("batch_norm", x, running_mean, running_var, weight, bias, eps)
     if splits > 1:
         if len(x) % splits:
             raise ValueError(f"batch_norm: a batch of {len(x)} does not divide into {splits} equal parts")
         return concatenate([batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
                             for part in split(x, splits)])
-    _check_count(x)
+    _check_count("batch_norm", x)
     y, mean, var = _fused_norm(x, weight, bias, eps=eps)
     _move_running(running_mean, running_var, mean, var, momentum, x)
     return y
@@ -124,23 +124,23 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
         raise ValueError(f"norm_relu_pool: images (N, C, H, W) of two rows and columns or more wanted, got shape {x.shape}")
     momentum = constant("norm_relu_pool", "momentum", momentum, 0, 1)
     eps = real("norm_relu_pool", "eps", eps, 0)
-    (weight, bias), training = _affine(x, weight, bias), flag("norm_relu_pool", "training", training)
+    (weight, bias), training = _affine("norm_relu_pool", x, weight, bias), flag("norm_relu_pool", "training", training)
     _check_running("norm_relu_pool", x.shape[1], training, running_mean=running_mean, running_var=running_var)
     if not training:
-        return max_pool2d(relu(_evaluated(x, running_mean, running_var, weight, bias, eps)), 2)
-    _check_count(x)
+        return max_pool2d(relu(_evaluated("norm_relu_pool", x, running_mean, running_var, weight, bias, eps)), 2)
+    _check_count("norm_relu_pool", x)
     y, mean, var = _fused_block(x, weight, bias, eps=eps)
     _move_running(running_mean, running_var, mean, var, momentum, x)
     return y
 
 
-def _affine(x, weight, bias):
+def _affine(name, x, weight, bias):
     channels = x.shape[1]
     module = xp(x._array)
     weight = module.ones(channels, x.dtype) if weight is None else weight
     bias = module.zeros(channels, x.dtype) if bias is None else bias
     affine = list(map(_as_float, (weight, bias)))
-    _check_channels("batch_norm", channels, weight=affine[0], bias=affine[1])
+    _check_channels(name, channels, weight=affine[0], bias=affine[1])
     return affine
 
 
@@ -166,9 +166,9 @@ def _check_running(name, channels, training, **statistics):
             check_writable(f"{name}: {argument}", asarray(a))
 
 
-def _check_count(x):
-    if math.prod(x.shape[:1] + x.shape[2:]) < 2:
-        raise ValueError(f"batch_norm: training needs more than one value per channel, got shape {x.shape}")
+def _check_count(name, x):
+    if (count := math.prod(x.shape[:1] + x.shape[2:])) < 2:
+        raise ValueError(f"{name}: training needs more than one value per channel, got {count} for each of {x.shape[1]}")
 
 
 def _move_running(running_mean, running_var, mean, var, momentum, x):
@@ -183,9 +183,9 @@ def _move_running(running_mean, running_var, mean, var, momentum, x):
         running_var[...] += momentum * (var._array * unbiased - running_var)
 
 
-def _evaluated(x, running_mean, running_var, weight, bias, eps):
+def _evaluated(name, x, running_mean, running_var, weight, bias, eps):
     if running_mean is None:
-        raise ValueError("batch_norm: evaluation needs running statistics")
+        raise ValueError(f"{name}: evaluation needs running statistics")
     column = (1, -1) + (1,) * (x.ndim - 2)
     eps = eps.astype(running_var.dtype) if isinstance(eps, Tensor) else running_var.dtype.type(eps)
     scale = weight / (as_tensor(running_var) + eps) ** 0.5
@@ -333,7 +333,7 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
     Raises:
         ValueError: g has another shape.
     """
-    v, g = as_tensor(v), as_tensor(g)
+    v, g = _as_float(v), as_tensor(g)
     keep = () if axis is None else _axes("weight_norm", axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))

@@ -107,8 +107,11 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
         row, column = [_starts(n, s, e, winner) for n, s, e in zip(y.shape[2:], stride, ends)]
         indices = (row[:, None] + winner // kernel[1] * dilation[0]) * x.shape[3] + column + winner % kernel[1] * dilation[1]
         return (y, indices) if given.ndim == 4 else (y[0], indices[0])
-    if dilation == (1, 1) and ends == _both_ends([before for before, _ in ends]):
-        y = _fused_max_pool(x, kernel=kernel, stride=stride, padding=tuple(before for before, _ in ends))
+    if dilation == (1, 1):
+        padding, beyond = zip(*[(before, after - before) for before, after in ends])
+        if any(beyond):  # by pixels that each such window holds, and first
+            x = pad(x, ((0, 0), (0, 0), *[(0, n) for n in beyond]), mode="edge")
+        y = _fused_max_pool(x, kernel=kernel, stride=stride, padding=padding)
     else:
         y = _largest(x, kernel, stride, ends, dilation)[0]
     return y if given.ndim == 4 else y[0]

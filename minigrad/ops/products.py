@@ -16,7 +16,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
 from .elementwise import _as_float, clip, sqrt, where, zeros_like
-from .geometry import whole
+from .geometry import speaking_as, whole
 from .index import getitem, index_update
 from .reduce import mean, sum
 from .shape import _axes, _reshape, atleast_2d, Axes, concatenate, expand_dims, moveaxis, ravel, squeeze, stack, swapaxes
@@ -73,14 +73,18 @@ def dot(x: TensorLike, y: TensorLike) -> Tensor:
     x, y = as_tensor(x), as_tensor(y)
     if not x.ndim or not y.ndim:
         return x * y
-    return tensordot(x, y, ((-1,), (-2 if y.ndim > 1 else -1,)))
+    with speaking_as("dot"):
+        return tensordot(x, y, ((-1,), (-2 if y.ndim > 1 else -1,)))
 
 
 @operation(numpy=np.inner)
 def inner(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of products over the last axes."""
     x, y = as_tensor(x), as_tensor(y)
-    return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
+    if not x.ndim or not y.ndim:
+        return x * y
+    with speaking_as("inner"):
+        return tensordot(x, y, ((-1,), (-1,)))
 
 
 @operation(numpy=np.vdot)
@@ -348,7 +352,8 @@ def cov(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, bias: b
 @halves_in_float32(2)
 def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True) -> Tensor:
     """The correlations of variables: their covariances, arguments as of `cov`, divided by their deviations; of a constant NaN."""
-    covariances = cov(x, y, rowvar)
+    with speaking_as("corrcoef"):
+        covariances = cov(x, y, rowvar)
     deviations = sqrt(diagonal(covariances)) if covariances.ndim else sqrt(covariances)
     return clip(covariances / deviations[..., None] / deviations, -1, 1).reshape(covariances.shape)
 

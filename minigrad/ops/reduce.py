@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..backend import as_dtype, in_float32, is_float, result_type, summed, where as choose, with_paths, xp
+from ..backend import as_dtype, in_float32, is_float, product_in_pairs, result_type, summed, where as choose, with_paths, xp
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
@@ -351,16 +351,7 @@ def _widened(x):
     return x if is_float(x.dtype) else x.astype(np.empty(0, x.dtype).prod().dtype)
 
 
-def _prod(x):
-    """Along the last axis, which is kept, in pairs."""
-    while (n := x.shape[-1]) > 1:
-        half = n // 2
-        pairs = x[..., :half] * x[..., half:2 * half]
-        x = pairs if n % 2 == 0 else concatenate([pairs, x[..., -1:]], -1)
-    return x
-
-
-_fused_prod = Fused("prod", _prod)
+_fused_prod = Fused("prod", lambda x: product_in_pairs(x, concatenate))
 
 
 @operation(method=True, numpy=np.prod)
@@ -460,7 +451,7 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
         elif x.shape != y.shape:
             raise ValueError(f"trapezoid: x of shape {x.shape} for y of shape {y.shape}; the same is wanted, or a vector of "
                              f"length {n}")
-        dx = diff(x, axis=axis)
+        dx = diff(x if is_float(x.dtype) else x.astype(y.dtype), axis=axis)  # small whole numbers would wrap
     else:
         dx = real("trapezoid", "dx", dx)
     steps = n - 1 if n else 0

@@ -124,7 +124,7 @@ def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | t
     for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
         if n != length or scale not in (None, 1):
             matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
-            y = _resample(y, matrix=matrix, axis=axis)
+            y = (_pick if mode == "nearest" else _resample)(y, matrix=matrix, axis=axis)
     return _unshared(y, x)
 
 
@@ -169,6 +169,11 @@ def _along(matrix, x, axis):
 
 _resample = Primitive(
     "resample", _weighted, lambda g, _out, _x, matrix, axis: _resample(g, matrix=matrix.T, axis=axis))
+
+_pick = Primitive(  # of a matrix whose rows hold a single 1: NumPy reads what they pick without a product
+    "resample", lambda x, matrix, axis: (x.take(matrix.argmax(1), axis) if xp(x) is np else
+                                         _weighted(x, matrix=matrix, axis=axis)),
+    lambda g, _out, _x, matrix, axis: _resample(g, matrix=matrix.T, axis=axis))
 
 
 def _weighed(pixels, weight):

@@ -15,7 +15,7 @@ from ..primitive import broadcast_to as _broadcast_to, copy as _copy, Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from ..versions import owner_of
 from .declare import operation
-from .geometry import of_a_number, one_axis, one_of, whole
+from .geometry import of_a_number, one_axis, one_of, speaking_as, whole
 from .index import getitem
 
 Axes = int | Sequence[int]  # one number, or several
@@ -212,6 +212,10 @@ def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
 def broadcast_to(x: TensorLike, shape: Axes) -> Tensor:
     """`x` repeated, without copying, to `shape`, in which -1 stands for the length that an axis of x has."""
     x, shape = as_tensor(x), tuple(shape) if np.iterable(shape) else (shape,)
+    try:
+        shape = tuple(map(operator.index, shape))
+    except (TypeError, ValueError):  # ValueError: a Tensor of several numbers
+        raise TypeError(f"broadcast_to: shape must be whole numbers, not {shape}") from None
     if -1 in shape:
         new = len(shape) - x.ndim
         if new < 0 or -1 in shape[:new]:
@@ -224,7 +228,7 @@ def _several(name, tensors):
     """A list of the Tensors of a sequence, which is not empty."""
     if not np.iterable(tensors) or isinstance(tensors, (str, bytes)):
         raise TypeError(f"{name}: a sequence of Tensors wanted, not {type(tensors).__name__}")
-    tensors = [as_tensor(x) for x in tensors]
+    tensors = [as_tensor(x) for x in (as_tensor(tensors) if backend.is_array(tensors) else tensors)]
     if not tensors:
         raise ValueError(f"{name}: need at least one Tensor")
     return tensors
@@ -274,27 +278,31 @@ def _each(tensors, function):  # NumPy's own are left to NumPy: with them SciPy 
 @operation(numpy=np.vstack)
 def vstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the first axis, vectors as rows."""
-    return concatenate([atleast_2d(x) for x in _several("vstack", tensors)], 0)
+    with speaking_as("vstack"):
+        return concatenate([atleast_2d(x) for x in _several("vstack", tensors)], 0)
 
 
 @operation(numpy=np.hstack)
 def hstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors along their only one."""
     tensors = [atleast_1d(x) for x in _several("hstack", tensors)]
-    return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
+    with speaking_as("hstack"):
+        return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 @operation(numpy=np.column_stack)
 def column_stack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the second axis, vectors as columns."""
     tensors = _several("column_stack", tensors)
-    return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
+    with speaking_as("column_stack"):
+        return concatenate([reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in tensors], 1)
 
 
 @operation(numpy=np.dstack)
 def dstack(tensors: Iterable[TensorLike]) -> Tensor:
     """Joined along the third axis, after `atleast_3d`."""
-    return concatenate([atleast_3d(x) for x in _several("dstack", tensors)], 2)
+    with speaking_as("dstack"):
+        return concatenate([atleast_3d(x) for x in _several("dstack", tensors)], 2)
 
 
 @operation(numpy=np.meshgrid)
@@ -357,7 +365,8 @@ def split(x: TensorLike, indices_or_sections: Axes, axis: int = 0) -> list[Tenso
     n = x.shape[one_axis("split", axis, x.ndim)]
     if not np.iterable(indices_or_sections) and n % whole("split", "indices_or_sections", indices_or_sections, 1):
         raise ValueError(f"split: {n} elements do not divide into {indices_or_sections} equal parts")
-    return array_split(x, indices_or_sections, axis)
+    with speaking_as("split"):
+        return array_split(x, indices_or_sections, axis)
 
 
 @operation(numpy=np.array_split)
@@ -467,5 +476,11 @@ def tile(x: TensorLike, reps: Axes) -> Tensor:
     return _unshared(reshape(spread, [r * n for r, n in zip(reps, shape)]), x)
 
 
+def _matrix_transpose(x: TensorLike) -> Tensor:
+    """The last two axes exchanged."""
+    with speaking_as("mT"):
+        return swapaxes(x, -1, -2)
+
+
 Tensor.T = property(transpose, doc="The axes in reverse order.")
-Tensor.mT = property(lambda self: swapaxes(self, -1, -2), doc="The last two axes exchanged.")
+Tensor.mT = property(_matrix_transpose)

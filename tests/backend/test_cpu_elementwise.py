@@ -1,13 +1,16 @@
 """ReLU and the optimisers' steps on the CPU against their formulas."""
 
+import math
+
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.backend import erf, where
 from minigrad.backend.cpu import elementwise, native
 from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
-from minigrad.backend.cpu.index import add_at
+from minigrad.backend.cpu.index import add_at, read
 
 
 @pytest.fixture(autouse=True, params=[1 << 20, 256])
@@ -42,6 +45,38 @@ def test_what_the_relu_cut_off_hides_a_bad_gradient(bad, compiled):
     y, gy = np.array([0, 1, 0, 2], np.float32), np.array([bad, 1, 2, bad], np.float32)
     with native.using(compiled):
         np.testing.assert_array_equal(relu_backward(gy, y), [0, 1, 0, bad])
+
+
+LARGE = (130, 140)  # from 1 << 14 numbers a kernel selects
+
+
+@pytest.mark.parametrize("view", [*VIEWS[:3], lambda a: a[:1], lambda a: a[:, :1], lambda a: a[0], lambda a: a[0, 0]])
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_a_selection_is_what_numpy_selects(view, of):
+    given = arrays(LARGE, 3, np.float32)
+    given[1][::3], given[2][::5] = np.nan, np.inf
+    given = [view(a) if i == of else VIEWS[1](a) if view is VIEWS[1] else a[::-1, ::2] if view is VIEWS[2] else a
+             for i, a in enumerate(given)]
+    condition, x, y = given[0] > 0, *given[1:]
+    for p, q in ((x, y), (x, np.float32(2)), (np.float32(-0.0), y), (np.float32(1), np.float32(2))):
+        out = where(condition, p, q)
+        np.testing.assert_array_equal(out, np.where(condition, p, q))
+        assert out.dtype == np.float32 and not np.shares_memory(out, x) and not np.shares_memory(out, y)
+
+
+def test_a_selection_has_the_memory_order_of_its_numbers():
+    x = np.zeros((2, 100, 10, 20), np.float32).transpose(0, 3, 1, 2)
+    assert where(x > 0, np.float32(1), x).strides == x.strides == where(x == 0, x, x).strides
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_erf_in_blocks(view, dtype, monkeypatch):
+    x = view(4 * arrays((12, 34), 1)[0]).astype(dtype)
+    whole = erf.erf(x)
+    monkeypatch.setattr(erf, "BLOCK", 7)
+    np.testing.assert_array_equal(erf.erf(x), whole)
+    np.testing.assert_allclose(whole, np.vectorize(math.erf, otypes=[float])(x), rtol=1e-3 if dtype == "float16" else 1e-6)
 
 
 def test_empty_like_keeps_the_memory_order():
@@ -126,7 +161,10 @@ INDICES = {  # of arrays of each shape; first those that name rows
     "tuple": ((7, 9), (_numbers(7, 4, 3),)), "unsigned": ((7, 9), abs(_numbers(7, 4)).astype(np.uint64)),
     "after an axis": ((3, 7, 9), (slice(None), _numbers(7, 6))), "of two axes": ((3, 7, 9), (_numbers(3, 4, 1), _numbers(7, 6))),
     "beside a number": ((2, 3, 7, 9), (slice(None), np.int64(-1), _numbers(7, 6))),
-    "elements": ((7,), _numbers(7, 20)), "none": ((7, 9), np.zeros(0, int)), "mask": ((7, 9), np.arange(7) % 2 == 0),
+    "elements": ((7,), _numbers(7, 20)), "elements of two axes": ((7, 9), (_numbers(7, 100, 50), _numbers(9, 50))),
+    "elements after an axis": ((3, 7, 9), (slice(None), _numbers(7, 5000), _numbers(9, 5000))),
+    "elements beside a number": ((3, 7, 9), (_numbers(3, 5000, 1), 2, _numbers(9, 1, 2))), "column": ((7, 9), (slice(None), _numbers(9, 6))),
+    "middle": ((3, 7, 9), (slice(None), _numbers(7, 2, 2))), "none": ((7, 9), np.zeros(0, int)), "mask": ((7, 9), np.arange(7) % 2 == 0),
     "after a slice": ((3, 7, 9), (slice(0, 2), _numbers(7, 6))), "last": ((3, 7, 9), (Ellipsis, _numbers(9, 4))),
     "around an axis": ((3, 7, 9), (_numbers(3, 6), slice(None), _numbers(9, 6))), "new axis": ((3, 7, 9), (None, _numbers(3, 4))), "basic": ((7, 9), (2,)),
 }
@@ -145,6 +183,30 @@ def test_adding_at_an_index_is_what_numpy_does(name, dtype, compiled):
         for start in (x.copy(), x.copy(order="F")):
             assert add_at(start, np.asfortranarray(values), index) is start
             np.testing.assert_allclose(start, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("index", [
+    (np.arange(6000), _numbers(9, 6000)), (_numbers(6000, 5000), _numbers(9, 5000)), (slice(None), np.array([1, -1, 1])),
+    (_numbers(6000, 3000)[:, None], np.array([3, 1, 3])), (np.full(5000, 7), np.full(5000, 3))],
+    ids=["one of each row", "any", "of all rows", "crossed", "one"])
+def test_adding_single_numbers_is_what_numpy_does(index):
+    x, want = np.zeros((6000, 9), np.float32), np.zeros((6000, 9))
+    values = np.random.default_rng(0).random(x[index].shape, np.float32)
+    np.add.at(want, index, values)
+    np.testing.assert_allclose(add_at(x, values, index), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "bool"])
+@pytest.mark.parametrize("name", [name for name in INDICES if isinstance(INDICES[name][1], tuple) and np.ndim(INDICES[name][1][-1])])
+def test_reading_at_an_index_is_what_numpy_does(name, dtype):
+    shape, index = INDICES[name]
+    x = (3 * arrays(shape, 1)[0]).astype(dtype)
+    for view in (x, x.copy(order="F"), x[::-1]):
+        found = read(view, index)
+        np.testing.assert_array_equal(found, view[index])
+        assert found.dtype == x.dtype and not np.shares_memory(found, view)
+    with pytest.raises(IndexError, match="out of bounds"):
+        read(x, (*index[:-1], np.full_like(index[-1], 100)))
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -215,12 +215,19 @@ def summary(rows):
     return lines
 
 
+def at_least_one(text):
+    """A whole number from 1, of an argument."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"1 or more wanted, not {text}")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="parts of workloads' names; all if left out")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each library")
+    parser.add_argument("--rounds", type=at_least_one, default=3, help="processes of each library")
     parser.add_argument("--seconds", type=float, default=4, help="time to measure a workload in a process")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count())
     parser.add_argument("--isa", default="native", choices=list(ISA), help="vector instructions, which the processor must have")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--libraries", nargs="+", help="peers: torch, torch channels last, torch compiled, jax; all if left out")

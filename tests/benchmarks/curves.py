@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from .__main__ import ISA
+from .__main__ import ISA, at_least_one
 
 
 def conv(library, images=16, channels=64, size=16):
@@ -143,7 +143,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CURVES)}; all if left out")
     parser.add_argument("--seconds", type=float, default=1, help="for each point")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count())
     parser.add_argument("--isa", default="native", choices=list(ISA), help="vector instructions, which the processor must have")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/curves"), help="a folder (default: runs/curves)")
     parser.add_argument("--one", help=argparse.SUPPRESS)

@@ -101,6 +101,49 @@ def test_each_image_gets_its_own_operation_and_level():
         np.testing.assert_array_equal(found[i:i + 1], operation(x[i:i + 1], low + at[i:i + 1] * (high - low), fill=0.5))
 
 
+SINGLE = {name: lambda x, operation=operation, middle=(low + high) / 2: operation(x, middle)
+          for name, (operation, low, high) in augment.OPERATIONS.items()} | {
+    "hue": lambda x: augment.hue(x, 0.1), "to_hsv": augment.to_hsv, "blur": lambda x: augment.blur(x, 1.0, 1),
+    "smoothed": augment.smoothed, "greyscale": augment.greyscale,
+    "apply": lambda x: augment.apply(x, ["invert"], np.zeros(len(x), int), np.ones(len(x)))}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_single_operations_take_bytes_as_floats_and_refuse_what_is_no_picture(name):
+    x = images(2, 8)
+    np.testing.assert_array_equal(SINGLE[name](x), SINGLE[name](x / np.float32(255)))
+    for wrong in (x[0], x[:, :2], x.astype(int), x.transpose(0, 2, 3, 1), x.astype(np.float32), x > 9):
+        with pytest.raises(ValueError, match=f"^{name}: images "):
+            SINGLE[name](wrong)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1e9, "1", None, [0.5], [[0.5, 0.5]], True])
+@pytest.mark.parametrize("name, value", [
+    *[(name, "value") for name in ("shear_x", "shear_y", "translate_x", "translate_y")], ("rotate", "degrees"), ("hue", "shift"),
+    *[(name, "factor") for name in ("brightness", "colour", "contrast", "sharpness")], ("posterize", "bits"),
+    ("solarize", "threshold"), ("blur", "sigma")])
+def test_values_of_single_operations_are_named(name, value, wrong):
+    if (name, wrong) != ("rotate", -1e9):
+        with pytest.raises(ValueError, match=f"^{name}: {value} must be a number for each of 2 images or one for all, finite"):
+            getattr(augment, name)(images(2, 8), wrong, *[1][:name == "blur"])
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda x: augment.rotate(x, 5, fill=2), "rotate: fill must be"), (lambda x: augment.blur(x, 1, -1), "blur: radius must be"),
+    (lambda x: augment.hue(x[:, :1], 0.1), "hue: colour images"), (lambda x: augment.to_hsv(x[:, :1]), "to_hsv: colour images"),
+    (lambda x: augment.from_hsv(x[:, 0], x[:, 1], x[:1, 2]), "from_hsv: hue, saturation and value"),
+    (lambda x: augment.equalize(x * np.float32(np.nan)), "equalize: images must have no NaN"),
+    (lambda x: augment.warp(x, np.zeros((6, 2, 3))), r"warp: matrices \(N, 2, 3\), one for each of 2 images"),
+    (lambda x: augment.warp(x[0], np.zeros((2, 2, 3))), "warp: images"), (lambda x: augment.warp(x, None, np.nan), "warp: fill"),
+    (lambda x: augment.apply(x, ["roll"], [0, 0], [0, 0]), "apply: each of names is"),
+    (lambda x: augment.apply(x, ["invert"], [0, 1], [0, 0]), "apply: which must be 2 places among 1 names"),
+    (lambda x: augment.apply(x, ["invert"], [0], [0, 0]), "apply: which must be"),
+    (lambda x: augment.apply(x, ["invert"], [0, 0], [0, 2]), "apply: levels must be")])
+def test_other_arguments_of_single_operations_are_named(call, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        call(images(2, 8) / np.float32(255))
+
+
 def test_shifts_and_flips_are_fair_and_lose_nothing_else():
     rng, x = np.random.default_rng(0), np.zeros((9000, 1, 9, 9), np.float32)
     x[:, :, 4, 4] = 1
@@ -155,7 +198,7 @@ def test_settings_out_of_range_are_named(name, setting, wrong):
 
 
 @pytest.mark.parametrize("settings, said", [(dict(operations=["roll"]), "operations is .* not 'roll'"), (dict(count=-1), "count"),
-                                            (dict(cutout=np.nan), "cutout"), (dict(fill=None), "fill")])
+                                            (dict(cutout=np.nan), "cutout"), (dict(fill=None), "fill"), (dict(fill=2), "fill")])
 def test_settings_of_randaugment_are_checked(settings, said):
     with pytest.raises(ValueError, match=f"RandAugment: .*{said}"):
         data.RandAugment(**settings)
@@ -190,7 +233,7 @@ def test_randaugment_takes_bytes_as_floats_and_refuses_what_is_no_picture():
     bytes_ = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), np.uint8)
     found, wanted = (data.RandAugment()(x, np.random.default_rng(1)) for x in (bytes_, bytes_ / np.float32(255)))
     assert found.dtype == np.float32 and (found == wanted).all() and 0.1 < found.mean() < 0.9
-    for x in (bytes_[0], bytes_[:, :2], bytes_.astype(int), bytes_.transpose(0, 2, 3, 1)):
+    for x in (bytes_[0], bytes_[:, :2], bytes_.astype(int), bytes_.astype(np.float32), bytes_.transpose(0, 2, 3, 1)):
         with pytest.raises(ValueError, match="RandAugment: images"):
             data.RandAugment()(x, np.random.default_rng(1))
     with pytest.raises(TypeError, match="RandAugment: rng must be a np.random.Generator, not 1"):

@@ -121,6 +121,7 @@ X, Y = np.arange(10.0).reshape(10, 1), np.arange(10)
     (lambda: data.SemiSupervisedLoader(X, None, X), "labels must be an array"),
     (lambda: data.SemiSupervisedLoader(X, Y, None), "unlabelled must be an array"),
     (lambda: data.SemiSupervisedLoader(X, Y, X[:, 0]), r"labelled ones of \(1,\) and others of \(\)"),
+    (lambda: data.SemiSupervisedLoader(X.astype(np.uint8), Y, X), "labelled ones of uint8 and others of float64"),
     (lambda: data.EpisodeSampler(None, 2, 1, 1), "images must be an array .* not None"),
     (lambda: data.EpisodeSampler(Y, 2, 1, 1), r"images must be an array .* not of shape \(10,\)"),
     (lambda: data.EpisodeSampler([X, X[:, 0]], 2, 1, 1), r"images of one shape wanted, not \(\), \(1,\)"),
@@ -237,6 +238,21 @@ def test_image_folders(tmp_path):
     with pytest.warns(UserWarning, match="skipped 1 file: train/red/3.png .it is no picture"):
         again, labels, _ = data.load_image_folder(tmp_path, under="train")
     assert (again == images).all() and labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["read_picture", "read_image_folder", "load_image_folder"])
+def test_sizes_and_channels_of_pictures_are_checked(name, tmp_path):
+    for kind in "ab":
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "1.png").write_bytes(png(np.zeros((4, 6, 3), np.uint8)))
+    read, source = getattr(data, name), png(np.zeros((4, 6, 3), np.uint8)) if name == "read_picture" else tmp_path
+    read(source, size=8, channels=1.0)
+    for size in (0, -1, 1.5, "8", True):
+        with pytest.raises(ValueError, match=f"^{name}: size must be a whole number, 1 or more, not "):
+            read(source, size=size)
+    for channels in (0, 2, 4, "3", None, True):
+        with pytest.raises(ValueError, match=f"^{name}: channels must be 1 for grey or 3 for colour, not "):
+            read(source, size=8, channels=channels)
 
 
 def test_digits():

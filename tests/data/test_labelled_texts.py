@@ -140,8 +140,8 @@ def test_only_ends_of_lines_end_lines(tmp_path):
 
 
 @pytest.mark.parametrize("files, message", [
-    ({"a.tsv": ""}, "a.tsv is empty"), ({"a.tsv": "only\nthese\n"}, "its rows have 1 cells"),
-    ({"a.tsv": "a\t1\nb\t1\n"}, "1 classes, and two or more"), ({"a.csv": "\n".join(f"text {i},{i}" for i in range(30))},
+    ({"a.tsv": ""}, "a.tsv is empty"), ({"a.tsv": "only\nthese\n"}, "its rows have 1 cell$"),
+    ({"a.tsv": "a\t1\nb\t1\n"}, "1 class, and two or more"), ({"a.csv": "\n".join(f"text {i},{i}" for i in range(30))},
                                                                "no column looks like labels"),
     ({"a.csv": 'text,label\nfine,1\n"bad,0\nfine,1\n'}, "row that begins in line 3 is never closed"),
     ({"x.md": "a"}, "holds no table"), ({"d/b.tsv": "a\t1\n", "d/c.tsv": "b\t0\n"}, "name one of them")],

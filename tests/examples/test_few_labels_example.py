@@ -194,6 +194,24 @@ def test_texts_from_a_table_to_new_ones(tmp_path, monkeypatch, capsys):
             predict.main(predict.Run(str(tmp_path / "run"), ("a dull plot",), **{idle: "x"}))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no file system is full")
+def test_no_part_of_a_copy_is_left_where_the_disk_is_full(tmp_path, monkeypatch):
+    from methods.training import prediction
+    write = pathlib.Path.write_bytes
+
+    def torn(path, content):
+        write(path, content[:1])
+        write(pathlib.Path("/dev/full"), content)
+
+    files = {"a/x.png": lambda: b"123"}
+    prediction.sort_copies(files, [("a/x.png", "cat")], tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_bytes", torn)
+        with pytest.raises(OSError, match=re.escape(str(tmp_path / "cat" / "x (2).png"))):
+            prediction.sort_copies(files, [("a/x.png", "cat")], tmp_path)
+    assert [path.name for path in (tmp_path / "cat").iterdir()] == ["x.png"]
+
+
 def test_copies_stay_in_their_folder_and_damaged_thresholds_are_said(tmp_path):
     from methods.training import prediction
     from methods.training.settings import RunError

@@ -97,7 +97,7 @@ def test_a_few_shot_run_predicts_the_classes_of_its_test_and_of_a_folder(picture
                            ("support", f"2 classes from {tmp_path}/support, 3 examples of each: stroke 0, stroke 1")):
         found = predict.main(predict.Run(str(tmp_path / "run"), new, support=support and str(tmp_path / support)))
         assert len(found) == 4 and all(0 < p <= 1 for _, _, p in found) and words in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="1 classes; at least two"):
+    with pytest.raises(SystemExit, match="1 class; at least two"):
         predict.main(predict.Run(str(tmp_path / "run"), new, support=str(tmp_path / "one")))
     for kind in "01":  # an outer folder, loose and unlabelled pictures and a broken one change nothing
         for i in range(3):

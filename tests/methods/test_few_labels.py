@@ -544,16 +544,21 @@ def test_suspicious_labels_near_duplicates_and_confusions():
 
 # -- labels by clicks --------------------------------------------------------------------------------------------------
 
+def clicked(log):
+    """The classes of files."""
+    return {file: kind for file, (kind, _) in label_log.labels(label_log.read(log)[0]).items()}
+
+
 def test_the_last_line_of_a_file_counts_and_a_torn_one_does_not(tmp_path):
     path = tmp_path / label_log.NAME
     label_log.append(path, 'a "b", c.png', "cat")
     label_log.append(path, "ä.png", "dog")
     with open(path, "ab") as file:
         file.write(b"2020-01-01T00:00:00,x.png,ca")
-    assert label_log.labels(label_log.read(path)[0]) == {'a "b", c.png': "cat", "ä.png": "dog"}
+    assert clicked(path) == {'a "b", c.png': "cat", "ä.png": "dog"}
     label_log.append(path, "ä.png", "")
     label_log.append(path, 'a "b", c.png', "bird")
-    assert label_log.labels(label_log.read(path)[0]) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
+    assert clicked(path) == {'a "b", c.png': "bird"} and len(path.read_text().splitlines()) == 6
 
 
 @pytest.mark.parametrize("torn", [b'2026-01-01T00:00:00,"d, e/1.p', b'"', b"2026-01-01T00:00:00," + b"x" * 200_000, b'2026,a.png,"ca'])
@@ -564,7 +569,7 @@ def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
         file.write(torn)
     for i in range(3):
         label_log.append(path, f"{i}.png", "dog")
-    assert label_log.labels(label_log.read(path)[0]) == {"a\u2028\x85.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
+    assert clicked(path) == {"a\u2028\x85.png": "cat", "0.png": "dog", "1.png": "dog", "2.png": "dog"}
 
 
 @pytest.mark.parametrize("text", ["time;file;class;moved\r\n2026;a, b.png;cat;\r\n2026;c.png;dog;\r\n",
@@ -572,10 +577,10 @@ def test_what_a_torn_line_holds_does_not_reach_the_next(tmp_path, torn):
 def test_a_log_that_a_spreadsheet_or_an_editor_saved(tmp_path, text):
     path = tmp_path / label_log.NAME
     path.write_bytes(text.encode())
-    assert label_log.labels(label_log.read(path)[0]) == {"a, b.png": "cat", "c.png": "dog"}
+    assert clicked(path) == {"a, b.png": "cat", "c.png": "dog"}
     label_log.append(path, "d; e.png", "cat")
     label_log.append(path, "c.png", "")
-    assert label_log.labels(label_log.read(path)[0]) == {"a, b.png": "cat", "d; e.png": "cat"}
+    assert clicked(path) == {"a, b.png": "cat", "d; e.png": "cat"}
 
 
 FORMS = {"two columns": "file,class\n{0},red\n", "another order": "class,file\nred,{0}\n", "tabs": "time\tfile\tclass\tmoved\n2026\t{0}\tred\t\n",
@@ -595,7 +600,7 @@ def test_a_log_that_a_person_wrote_in_a_form_of_his_own(tmp_path, form):
     label_log.append(log, "unlabelled/0.png", "")
     label_log.append(log, "unlabelled/2.png", "red")
     label_log.append(log, "unlabelled/2.png", "red", "red/2 (2).png")
-    assert look.label_log.labels(label_log.read(log)[0]) == {"unlabelled/1.png": "blue"} and not label_log.read(log)[1]
+    assert clicked(log) == {"unlabelled/1.png": "blue"} and not label_log.read(log)[1]
 
 
 @pytest.mark.parametrize("line, why", [
@@ -622,7 +627,7 @@ def test_labels_of_files_with_odd_names_are_read_as_they_were_given(tmp_path, na
     again = look.look(path, tmp_path / "out")
     assert len(again.labelled) == 5 and not len(again.unlabelled) and "cannot be used" not in " ".join(again.notes)
     label_log.append(again.log, " x.png ", "red")
-    assert label_log.read(again.log)[0][-1] == (" x.png ", "red", "")
+    assert label_log.read(again.log)[0][-1] == (" x.png ", "red", "", "")
 
 
 @pytest.mark.parametrize("content, why", [
@@ -991,6 +996,57 @@ def test_empty_folders_are_classes_to_click(tmp_path):
     assert queue.state()["classes"] == [*folder.classes, "cats", "a bird"]
     queue.label(int(folder.unlabelled[0]), "a bird")
     assert len(list((path / "a bird").iterdir())) == 1
+
+
+@pytest.mark.parametrize("what", ["png", "txt", "zip"])
+def test_a_click_is_of_the_content_and_not_of_the_name(what, tmp_path):
+    path, place = tmp_path / "own", tmp_path / ("own.zip" if what == "zip" else "own")
+    for kind, name in (("red", 0), ("blue", 1), ("unlabelled", 2), ("unlabelled", 3), ("unlabelled", 4)):
+        (path / kind).mkdir(parents=True, exist_ok=True)
+        if what == "txt":
+            (path / kind / f"{name}.txt").write_text(str(name))
+        else:
+            draw(path / kind / f"{name}.png", name, RED)
+
+    def found():
+        if what == "zip":
+            shutil.make_archive(path, "zip", path)
+        return look.look(place, tmp_path / "out")
+
+    folder = found()
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled)
+    for i, kind in zip(folder.unlabelled.tolist(), ("red", "red", "blue")):
+        queue.label(i, kind)
+    second, third, fourth = sorted((path / "unlabelled").iterdir())
+    second.write_bytes(third.read_bytes())
+    third.unlink()
+    again = found()
+    assert {name: again.labels[i] for i, name in enumerate(again.files) if name.startswith("un")} == {
+        f"unlabelled/{second.name}": -1, f"unlabelled/{fourth.name}": 0}
+    assert f"unlabelled/{second.name} (the file is another than was labelled)" in " ".join(again.notes)
+    label_log.append(again.log, f"unlabelled/{second.name}", "blue")  # as by hand, without a checksum
+    assert not len(found().unlabelled)
+
+
+def test_move_takes_nothing_out_of_linked_folders(tmp_path):
+    path, pool = make_folder(tmp_path / "own", 2, 0), tmp_path / "pool" / "inner"
+    pool.mkdir(parents=True)
+    draw(pool / "a.png", 1, RED)
+    draw(path / "b.png", 2, RED)
+    (path / "c.png").symlink_to(pool / "a.png")
+    (path / "unlabelled").symlink_to(pool.parent)
+    (tmp_path / "by a link").symlink_to(path)
+    folder, _ = read(tmp_path / "by a link")
+    queue = label_queue.LabelQueue(folder, lambda: folder.unlabelled, move=True)
+    for i in folder.unlabelled.tolist():
+        queue.label(i, "red")
+    assert [(click.moved, queue.movable(click.place)) for click in queue.clicks] == [
+        ("red/b.png", True), ("red/c.png", True), ("", False)]
+    assert (pool / "a.png").is_file() and not (path / "b.png").exists() and not os.path.lexists(path / "c.png")
+    assert look.look(path, tmp_path / "out").counts().tolist() == [2, 5]
+    for _ in range(3):
+        queue.undo()
+    assert len(look.look(path, tmp_path / "out").unlabelled) == 3
 
 
 @pytest.mark.parametrize("kind", ("..", "a/b", "", 3, None, "unlabelled", "x" * 101))

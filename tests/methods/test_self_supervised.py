@@ -826,3 +826,10 @@ def test_the_attention_of_the_class_token_is_drawn(tmp_path):
             attention.main(attention.Run((str(tmp_path / "a.png"),), run.out, out=name))
     with pytest.raises(SystemExit, match="a vision Transformer is wanted"):
         attention.main(attention.Run((str(tmp_path / "a.png"),), str(tmp_path / "conv")))
+
+
+@pytest.mark.parametrize("order", [[[0, 1, 2, 2]], [[0, 1, -1, 3]]], ids=str)
+def test_a_masked_autoencoder_wants_all_places_once(order):
+    net = nn.MAE(4, 2, 1, 0, 8, 1, 2, decoder_dim=8, decoder_depth=1, decoder_heads=2)
+    with pytest.raises(ValueError, match="MAE: order: each row holds every place once"):
+        net.reconstruct(mg.Tensor(np.ones((1, 1, 4, 4), np.float32)), np.array(order), 2)

@@ -842,6 +842,7 @@ def test_strengths_are_learned_for_strong_augmentation_alone(module, strong, lea
     """Without it no labelled image is probed, which would take a pass and random numbers, and nothing of it is saved."""
     net, _, _, task, batch = linear_task(4, 4, (1, 8, 8))
     task.operations = ("brightness", "rotate")
+    batch.x, batch.u = abs(batch.x) % 1, abs(batch.u) % 1  # operations take images from 0 to 1
     found = []
     for asked in (learned, False):
         mg.random.seed(0)

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 from examples import compare_transfer
-from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks
-from methods.self_supervised import pictures as self_supervised_pictures
+from methods.few_shot import evaluation as few_shot_evaluation, maml_tasks, matching, prototypical
+from methods.peft import tuning
+from methods.self_supervised import base as self_supervised_base, pictures as self_supervised_pictures, supervised
 from methods.self_supervised.base import SelfSupervisedMethod
 from methods.semi_supervised import METHODS, base as semi_supervised_base, label_propagation
 from methods.semi_supervised.base import SemiSupervisedMethod
@@ -35,7 +36,7 @@ from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
 from methods.training.run import RunFolder, write_whole
 from methods.training.settings import RunError, RunSettings, check, command, record, report_errors, setting, subcommands, subset
-from methods.transfer import pictures
+from methods.transfer import finetune, pictures
 from methods.vision_language import zero_shot
 from methods.vision_language.base import VisionLanguageMethod
 from minigrad import io as files
@@ -435,6 +436,41 @@ def test_what_a_method_lacks_is_named(tmp_path, defined, lacking):
         trained(tmp_path, kind=kind)
 
 
+def arguments_of(labels):
+    """What makes a step's arguments of a batch with labels of three classes, by method."""
+    net, x = nn.ResNet(nn.models.resnet.BasicBlock, (1, 1, 1, 1), 3, small_images=True), np.zeros((3, 3, 8, 8), np.float32)
+    episode = data.Episode(x, np.arange(3), x, labels, np.arange(3))
+    task = self_supervised_base.Task(size=8, channels=3, images=3, batch=3, steps=1, classes=3, flip=False)
+    methods = {
+        "fine-tuning": (finetune.FineTune(finetune.Config(), net), (x, labels)),
+        "peft": (tuning.Tuning(tuning.Config(), SimpleNamespace(net=net)), (x, labels)),
+        "prototypes": (prototypical.Prototypical(None, net), episode),
+        "matching": (matching.Matching(None, matching.MatchingNetwork(net, 3)), episode),
+        "supervised": (supervised.Supervised(supervised.Config(), net, task),
+                       self_supervised_base.Batch(x, np.arange(3), labels))}
+    return {name: lambda method=method, batch=batch: method.arguments(batch) for name, (method, batch) in methods.items()}
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 1], [-1, 0, 1]], ids=str)
+def test_labels_out_of_range_are_refused_on_the_host(labels):
+    for call in arguments_of(np.array([0, 2, -100])).values():
+        call()
+    for call in arguments_of(np.array(labels)).values():
+        with pytest.raises(ValueError, match=f"labels from 0 to 2 wanted for 3 classes, got {min(labels)} to {max(labels)}"):
+            call()
+
+
+@pytest.mark.parametrize("kind, name", [("Line", "loss"), ("Pieces", "objective")])
+@pytest.mark.parametrize("found, got", [
+    (lambda x: x, "Tensor"), (lambda x: (x, x), "Tensor and Tensor"), (lambda x: (2.0, {}), "float and dict"),
+    (lambda x: None, "NoneType"), (lambda x: (x, {}, {}), "Tensor and dict and dict")])
+def test_a_loss_comes_with_a_dict(tmp_path, kind, name, found, got):
+    pytest.importorskip("tqdm")
+    odd = type("Odd", (globals()[kind],), {name: lambda self, x, _: found(self.net(Tensor(x)).sum())})
+    with pytest.raises(TypeError, match=rf"Odd\.{name}: a Tensor, the loss, and a dict of numbers to log wanted, got {got}$"):
+        trained(tmp_path, kind=odd)
+
+
 @pytest.mark.parametrize("given, wanted", [
     (np.ones(2), "a tuple wanted, the arguments of objective(), got ndarray"), ([1], "got list"), ({"x": 1}, "got dict"),
     ((SimpleNamespace(x=1),), "Tensors, arrays and numbers in tuples, lists and dicts wanted, got SimpleNamespace"),
@@ -565,6 +601,20 @@ def test_charts_have_the_spread_that_tables_have(tmp_path, monkeypatch):
     assert seen == [[pytest.approx(2**0.5)]] * 2
 
 
+def test_places_in_the_plane_are_found_by_one_thread(monkeypatch):
+    """Several would wait for each other thousands of times, and many times longer where other programs run."""
+    manifold, threadpoolctl = pytest.importorskip("sklearn.manifold"), pytest.importorskip("threadpoolctl")
+    threads = []
+
+    def fit_transform(self, x):
+        threads.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp")
+        return x
+
+    monkeypatch.setattr(manifold.TSNE, "fit_transform", fit_transform)
+    plots.plane(np.zeros((10, 2)))
+    assert threads and set(threads) == {1}
+
+
 def twice(folder, divided):
     """Pictures of noise in four classes, some twice, in their class or another: divided, once to train and once to test on."""
     Image = pytest.importorskip("PIL.Image")
@@ -645,6 +695,12 @@ def test_copies_of_texts_to_test_on_are_not_trained_on(tmp_path, capsys, divided
     assert "of texts to test on" in capsys.readouterr().out
 
 
+def test_one_text_of_each_class_leaves_none_to_test_on(tmp_path):
+    (tmp_path / "own.csv").write_text("text,label\ngood,1\nbad,0\n")
+    with pytest.raises(SystemExit, match="no text to test on, as each class has one; two of a class will do"):
+        texts.load(str(tmp_path / "own.csv"))
+
+
 @pytest.mark.parametrize("tested", (None, np.arange(20, 40)))
 @pytest.mark.parametrize("source", texts.NAMES)
 def test_texts_of_known_sets_are_trained_on_or_tested_on(monkeypatch, capsys, source, tested):
@@ -720,6 +776,13 @@ def _swap(path, change):
     for name in [name for name in arrays if arrays[name].dtype.kind == "f"]:
         arrays[name] = change(arrays[name])
     files.save(path, arrays, facts)
+
+
+@pytest.mark.parametrize("fill", [lambda run: np.zeros((1 << 30, 1 << 20)), lambda run: [0] * (1 << 60)])
+def test_want_of_memory_is_one_line(fill):
+    with pytest.raises(SystemExit, match="^there is not enough memory for these settings and data.") as error:
+        report_errors(fill, None)
+    assert "\n" not in error.value.code
 
 
 FILE_DAMAGES = {

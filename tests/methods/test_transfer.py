@@ -2,6 +2,7 @@
 import dataclasses
 import os
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from methods.training import networks
 from methods.training.classifier import Architecture, full_name, load_classifier
 from methods.training.pictures import EncoderInput, preprocessing_of
 from methods.training.settings import RunError
-from methods.transfer import features, finetune, linear, pictures, tip_adapter
+from methods.transfer import baselines, features, finetune, linear, pictures, tip_adapter
 from methods.vision_language import few_labels
 from minigrad import io, nn
 
@@ -140,6 +141,15 @@ def test_labels_that_stand_alone_are_not_left_out(counts, seed):
         assert np.isnan(fit(x, y, len(counts)).left_out) == (min(counts) == 1)
     if max(counts) == 1:
         assert all("strength 0.01" in linear.PROBES[name](x, y, len(counts)).chosen for name in ("ridge", "logistic", "svm"))
+
+
+@pytest.mark.parametrize("fit", [linear.logistic, linear.svm, lambda x, y, _: baselines.support_vectors(x, y, x)])
+@pytest.mark.parametrize("each", [1, 2])
+def test_many_classes_of_few_labels_are_no_reason_to_warn(fit, each):
+    y = np.repeat(np.arange(30), each)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(np.random.default_rng(0).normal(size=(len(y), 40)).astype(np.float32), y, 30)
 
 
 # -- features and pictures ---------------------------------------------------------------------------------------------

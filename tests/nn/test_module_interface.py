@@ -1,6 +1,7 @@
 """What PyTorch's users type first on a Module, tables of stored names, and the warning about double precision."""
 import copy
 import operator
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from checks import optional
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import module as module_file
+from minigrad.ops.declare import TABLE
 
 torch = optional("torch")
 X = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
@@ -335,6 +337,16 @@ def test_lists_and_dicts_of_parameters_refuse_what_is_none(wrong):
     assert not rows and not names
 
 
+@pytest.mark.parametrize("rows", [np.ones((2, 3)), mg.ones(2, 3), nn.Parameter(np.ones(2))], ids=lambda rows: type(rows).__name__)
+def test_the_rows_of_an_array_are_no_list_of_parameters(rows):
+    parameters, modules = nn.ParameterList(), nn.ModuleList()
+    for call in (lambda: nn.ParameterList(rows), lambda: parameters.extend(rows), lambda: parameters.__iadd__(rows),
+                 lambda: parameters + rows, lambda: nn.ModuleList(rows), lambda: modules.__iadd__(rows)):
+        with pytest.raises(TypeError, match=f"List: a list wanted, not {type(rows).__name__}$"):
+            call()
+    assert not parameters and not modules
+
+
 def test_a_class_does_not_stand_for_a_module():
     """As where its parentheses were forgotten: its parameters would be missing without a word."""
     modules, named, net = nn.ModuleList([nn.Tanh()]), nn.ModuleDict(a=nn.Tanh()), nn.Sequential(nn.Tanh())
@@ -482,7 +494,7 @@ def test_a_parameter_is_not_replaced_by_what_would_not_be_trained(value):
 
 @pytest.mark.parametrize("name", ["register_forward_hook", "get_submodule", "weigth"])
 def test_an_attribute_that_is_not_there_leads_to_the_table(name):
-    with pytest.raises(AttributeError, match=f"'Linear' object has no attribute '{name}': minigrad/README.md, 'Coming from PyTorch'"):
+    with pytest.raises(AttributeError, match=f"'Linear' object has no attribute '{name}': {re.escape(TABLE)}$"):
         getattr(nn.Linear(2, 2), name)
     assert not hasattr(nn.Linear(2, 2), name) and copy.deepcopy(nn.Linear(2, 2)).weight.shape == (2, 2)
 

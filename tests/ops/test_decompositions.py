@@ -106,3 +106,12 @@ def test_as_modules():
     assert mg.nn.NLLLoss([1.0, 2.0, 3.0])(a, [0, 1, 2, 0]).item() == mg.nll_loss(a, [0, 1, 2, 0], np.float32([1, 2, 3])).item()
     assert mg.nn.TripletMarginLoss(0.5)(a, b, c).item() == mg.triplet_margin_loss(a, b, c, 0.5).item()
     assert mg.nn.functional.glu(x, 1).shape == (2, 2, 3) and mg.nn.functional.one_hot([1], 2).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4, 4), (0, 3), (2, 0, 3)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_singular_values_are_the_same_with_a_gradient_and_without(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    alone, recorded = mg.svdvals(x), mg.svdvals(mg.Tensor(x, requires_grad=True))
+    assert alone.dtype == recorded.dtype == dtype and recorded.requires_grad
+    np.testing.assert_allclose(alone.numpy(), recorded.numpy(), atol=1e-2 if dtype == "float16" else 1e-5)

@@ -60,6 +60,22 @@ def test_corners():
     assert mg.clip([0.0, 5.0], min=1, max=2).tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "bool"])
+@pytest.mark.parametrize("holes", [0, 0.02, 0.5])
+def test_the_first_of_many_are_those_that_sorting_puts_first(dtype, holes):
+    rng = np.random.default_rng(0)
+    x = rng.choice([-np.inf, -1, -0.0, 0, 1, 2, np.inf] if dtype[0] == "f" else [0, 1], (5, 40, 3)).astype(dtype)
+    if dtype[0] == "f":
+        x[rng.random(x.shape) < holes] = np.nan
+    smallest = np.argsort(x, 1, kind="stable")
+    largest = 39 - np.flip(np.argsort(np.flip(x, 1), 1, kind="stable"), 1)
+    for k in (0, 1, 2, 9, 10, 11, 40):
+        for order, settings in ((largest, {}), (smallest, dict(largest=False))):
+            values, indices = mg.top_k(x, k, 1, **settings)
+            np.testing.assert_array_equal(indices.numpy(), order[:, :k])
+            np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, order[:, :k], 1))
+
+
 def test_order_and_indices():
     x = np.array([3.0, 1.0, 3.0, 2.0])
     assert mg.sort(x, descending=True).tolist() == [3, 3, 2, 1]

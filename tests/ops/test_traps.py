@@ -948,7 +948,9 @@ OF_NUMBERS = {
     "l2_normalize": lambda a, b: mg.l2_normalize(a), "normalize": lambda a, b: mg.nn.functional.normalize(mg.Tensor(a), 3.0),
     "pairwise": lambda a, b: mg.nn.functional.pairwise_distance(mg.Tensor(a), mg.Tensor(b)), "norm": lambda a, b: mg.norm(a - 1 * b, 3, 1),
     "margin": lambda a, b: mg.margin_ranking_loss(a[:, 0], b[:, 0], np.array([1, -1])),
-    "gaussian": lambda a, b: mg.gaussian_nll_loss(a, b, 2.0), "poisson": lambda a, b: mg.poisson_nll_loss(a % 5, b)}
+    "gaussian": lambda a, b: mg.gaussian_nll_loss(a, b, 2.0), "poisson": lambda a, b: mg.poisson_nll_loss(a % 5, b),
+    "nll": lambda a, b: mg.nll_loss(a, np.array([2, 0])), "weighted nll": lambda a, b: mg.nll_loss(a, np.array([2, 0]), b[0]),
+    "weight_norm": lambda a, b: mg.weight_norm(a, b[:, :1]), "trapezoid": lambda a, b: mg.trapezoid(a, b)}
 
 
 @pytest.mark.parametrize("name", OF_NUMBERS)

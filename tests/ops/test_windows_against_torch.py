@@ -62,6 +62,14 @@ def test_max_pooling(axes, data):
     compare(lambda x: getattr(mg, name)(x, **settings), lambda x: getattr(F, name)(x, **settings), x)
 
 
+@pytest.mark.parametrize("kernel", [(17, 16), (17, 32), (34, 64), (34, 40)], ids=str)
+def test_large_windows(kernel):
+    x = np.random.default_rng(0).integers(-3, 4, (2, 3, 34, 64)).astype(float)
+    x[0, 0] = -np.inf
+    compare(lambda x: mg.max_pool2d(x, kernel), lambda x: F.max_pool2d(x, kernel), x)
+    compare(lambda x: mg.adaptive_max_pool2d(x, (2, 3)), lambda x: F.adaptive_max_pool2d(x, (2, 3)), x)
+
+
 @pytest.mark.parametrize("axes", [1, 2])
 @MANY
 @given(data=st.data())

@@ -14,8 +14,8 @@ INLINE void join(double *mean, double *squares, double count, double n, double m
 
 /* Of each channel the mean, and the sum of the squared distances from it; `parts` times, of stretches of the outer axis. A
    chunk is measured around its own mean, so that a large common offset costs no digits. */
-static void moments_of_parts(const float *xs, double *means, double *all_squares, index_t parts, index_t outer,
-                             index_t channels, index_t inner)
+void moments_of_parts(const float *xs, double *means, double *all_squares, index_t parts, index_t outer, index_t channels,
+                      index_t inner)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {
@@ -79,14 +79,14 @@ void moments(const float *x, double *mean, double *squares, index_t parts, index
     }
 }
 
-/* Of each channel sum(g) and sum(g (x - mean)), in parts like the moments. */
-static void sums_of_parts(const float *gs, const float *xs, const float *mean, double *totals, double *dots, index_t parts,
-                          index_t outer, index_t channels, index_t inner)
+/* Of each channel sum(g) and sum(g (x - mean)), in parts like the moments; the means of the next part are `step` further. */
+void sums_of_parts(const float *gs, const float *xs, const float *means, double *totals, double *dots, index_t parts,
+                   index_t outer, index_t channels, index_t inner, index_t step)
 {
     PARALLEL(parts > 1)
     for (index_t part = 0; part < parts; part++) {
         index_t begin = outer * part / parts, rows = outer * (part + 1) / parts - begin;
-        const float *g = gs + begin * channels * inner, *x = xs + begin * channels * inner;
+        const float *g = gs + begin * channels * inner, *x = xs + begin * channels * inner, *mean = means + part * step;
         double *total = totals + part * channels, *dot = dots + part * channels;
         for (index_t c = 0; c < channels; c++) total[c] = dot[c] = 0;
         for (index_t first = 0; inner == 1 && first < channels; first += STRIP) {
@@ -126,7 +126,7 @@ static void sums_of_parts(const float *gs, const float *xs, const float *mean, d
 void norm_sums(const float *g, const float *x, const float *mean, double *total, double *dot, index_t parts, index_t outer,
                index_t columns, index_t inner, index_t channels)
 {
-    sums_of_parts(g, x, mean, total, dot, parts, outer, columns, inner);
+    sums_of_parts(g, x, mean, total, dot, parts, outer, columns, inner, 0);
     for (index_t from = channels; from < parts * columns; from += channels)
         for (index_t c = 0; c < channels; c++) {
             total[c] += total[from + c];
@@ -134,13 +134,14 @@ void norm_sums(const float *g, const float *x, const float *mean, double *total,
         }
 }
 
-/* y = x scale + shift, and then max(0, .) if `relu`. */
-void scale_and_shift(const float *x, const float *scale, const float *shift, float *y, index_t outer, index_t channels,
-                     index_t inner, int relu)
+/* y = x scale + shift, and then max(0, .) if `relu`; `each` rows of the outer axis share the channels' numbers. */
+void scale_and_shift(const float *x, const float *scales, const float *shifts, float *y, index_t outer, index_t channels,
+                     index_t inner, index_t each, int relu)
 {
     float least = relu ? 0 : -INFINITY;
     PARALLEL(outer * channels * inner > 65536)
-    for (index_t o = 0; o < outer; o++)
+    for (index_t o = 0; o < outer; o++) {
+        const float *scale = scales + o / each * channels, *shift = shifts + o / each * channels;
         if (inner == 1)
             for (index_t c = 0; c < channels; c++) {
                 float v = x[o * channels + c] * scale[c] + shift[c];
@@ -152,6 +153,7 @@ void scale_and_shift(const float *x, const float *scale, const float *shift, flo
                     float v = x[at] * scale[c] + shift[c];
                     y[at] = v < least ? least : v;
                 }
+    }
 }
 
 /* y becomes min(max(y + bias, 0), most); y (pixels, channels). */
@@ -166,18 +168,21 @@ void bias_relu(float *y, const float *bias, index_t pixels, index_t channels, fl
         }
 }
 
-/* dx = a g + b x + c for each channel's a, b and c. */
-void combine(const float *g, const float *x, const float *a, const float *b, const float *c, float *dx, index_t outer,
-             index_t channels, index_t inner)
+/* dx = a g + b x + c for each channel's a, b and c, which `each` rows of the outer axis share. */
+void combine(const float *g, const float *x, const float *all_a, const float *all_b, const float *all_c, float *dx,
+             index_t outer, index_t channels, index_t inner, index_t each)
 {
     PARALLEL(outer * channels * inner > 65536)
-    for (index_t o = 0; o < outer; o++)
+    for (index_t o = 0; o < outer; o++) {
+        index_t set = o / each * channels;
+        const float *a = all_a + set, *b = all_b + set, *c = all_c + set;
         if (inner == 1)
             for (index_t k = 0, at = o * channels; k < channels; k++, at++) dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];
         else
             for (index_t k = 0; k < channels; k++)
                 for (index_t i = 0, at = (o * channels + k) * inner; i < inner; i++, at++)
                     dx[at] = a[k] * g[at] + b[k] * x[at] + c[k];
+    }
 }
 
 /* Images (N, channels, pixels) as (N, pixels, channels), a square of both at a time. */

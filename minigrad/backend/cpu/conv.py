@@ -136,7 +136,7 @@ def choose(direction, w_shape, g, size, *arrays):
                         LANES / 2 filters each, which fill no      gradient in the images with stride s is s convolutions of
                         vector; the input gradient only where      stride 1 an axis, but not if the taps have gaps too
                         stride or dilation is 1 along each axis
-    `conv_depthwise`    2: single channels of one filter each      a weighted sum of shifted images, in one pass
+    `conv_depthwise`    2: single channels                         a weighted sum of shifted images, in one pass
     mirrored filters    the input gradient, if the stride is 1     it is a convolution too: chosen from this table again
                         and the padding less than the window
     `conv_shifted`      single channels                            there is no product of matrices to win
@@ -161,7 +161,7 @@ def choose(direction, w_shape, g, size, *arrays):
         algorithm = conv_columns if _columns_cost_less(w_shape, g, size) else conv_direct
     elif direct and all(s == 1 or d == 1 for s, d in zip(g.stride, g.dilation)):
         algorithm = conv_direct
-    elif compiled and single and filters == 1:
+    elif compiled and single and filters:
         algorithm = conv_depthwise
     elif direction == "input_grad" and g.stride == (1, 1) and min(g.mirrored_padding()) >= 0:
         return _mirrored_input_grad

@@ -1,4 +1,5 @@
-"""Depthwise convolution with one filter for each channel, by the kernels of `conv_depthwise.c`: float32.
+"""Depthwise convolution by the kernels of `conv_depthwise.c`: float32, and one filter for each channel. Of several filters each
+the channels are repeated, to as many as the output has.
 
 It is a weighted sum of shifted images. Along each axis the kernels are given the outputs, taps and inputs that meet, so
 that they know nothing of strides, padding and dilation.
@@ -39,17 +40,24 @@ def by_planes(x, w, g):
 
 
 def forward(x, w, g, y):
-    """Fill y (N, Ho, Wo, C) with the convolution of x (N, H, W, C) and w (C, 1, kh, kw)."""
-    _weighted_sum(x, w, y, [_meeting(axis, OUTPUT, (TAP, INPUT)) for axis in _axes(g, x, y)])
+    """Fill y (N, Ho, Wo, O) with the convolution of x (N, H, W, C) and w (O, 1, kh, kw)."""
+    _weighted_sum(_repeated(x, len(w)), w, y, [_meeting(axis, OUTPUT, (TAP, INPUT)) for axis in _axes(g, x, y)])
 
 
 def input_grad(gy, w, g, gx):
-    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, C)."""
-    _weighted_sum(gy, w, gx, [_meeting(axis, INPUT, (TAP, OUTPUT)) for axis in _axes(g, gx, gy)])
+    """Fill gx (N, H, W, C) with the gradient in the images for gy (N, Ho, Wo, O)."""
+    filters, meeting = len(w) // gx.shape[3], [_meeting(axis, INPUT, (TAP, OUTPUT)) for axis in _axes(g, gx, gy)]
+    each = gx if filters == 1 else empty((*gx.shape[:3], len(w)), gx.dtype)
+    _weighted_sum(gy, w, each, meeting)
+    if each is not gx:
+        gx[...] = each[..., ::filters]
+        for i in range(1, filters):
+            gx += each[..., i::filters]
 
 
 def weight_grad(gy, x, w_shape, g):
-    """The gradient (C, 1, kh, kw) in the filters for gy (N, Ho, Wo, C)."""
+    """The gradient (O, 1, kh, kw) in the filters for gy (N, Ho, Wo, O)."""
+    x = _repeated(x, w_shape[0])
     down, across = _axes(g, x, gy)
     rows, columns = _meeting(down, OUTPUT, (TAP, INPUT)), _meeting(across, TAP, (OUTPUT, INPUT))
     parts = max(1, min(get_num_threads(), gy.size >> 14))
@@ -57,6 +65,11 @@ def weight_grad(gy, x, w_shape, g):
     gy, x = contiguous_nhwc(nchw(gy)), contiguous_nhwc(nchw(x))
     kernel("depthwise_weights")(gy, x, totals, *rows, *columns, parts, *x.shape[:3], *gy.shape[1:], *g.kernel)
     return totals.sum(0).transpose(2, 0, 1).reshape(w_shape)
+
+
+def _repeated(x, filters):
+    """(N, H, W, C) with each channel once for each of its filters, so many in all."""
+    return x if filters == x.shape[3] else x.repeat(filters // x.shape[3], 3)
 
 
 def _weighted_sum(x, w, y, meeting):

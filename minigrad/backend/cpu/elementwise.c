@@ -10,6 +10,18 @@ void add(const float *x, const float *y, float *out, index_t n)
     EACH(n) for (index_t i = 0; i < n; i++) out[i] = x[i] + y[i];
 }
 
+/* x where the mask is not 0, else y; each is n numbers, or one for all. */
+void choose(const unsigned char *mask, const float *x, const float *y, float *out, index_t n, int one_x, int one_y)
+{
+#define CHOICE(a, b) EACH(n) for (index_t i = 0; i < n; i++) { float p = a, q = b; out[i] = mask[i] ? p : q; }
+    float first_x = x[0], first_y = y[0];
+    if (one_x && one_y) { CHOICE(first_x, first_y) }
+    else if (one_x) { CHOICE(first_x, y[i]) }
+    else if (one_y) { CHOICE(x[i], first_y) }
+    else { CHOICE(x[i], y[i]) }
+#undef CHOICE
+}
+
 /* Written so that NaN stays NaN. */
 void relu(const float *x, float *y, index_t n)
 {

@@ -25,6 +25,21 @@ def add(x, y, out=None):
     return out
 
 
+def choose(condition, x, y):
+    """`numpy.where` of bools and float32 numbers. NumPy's guesses each bool, and waits where it is another."""
+    shape, ones, native = np.broadcast(condition, x, y).shape, [x.size == 1, y.size == 1], kernel("choose", x, y)
+    like = next((a for a in (x, y, condition) if a.shape == shape), np.broadcast_to(condition, shape))
+    out, numbers = empty_like(like, x.dtype), [np.asarray(a).reshape(1) for a, one in zip((x, y), ones) if one]
+    read = [a if a.shape == shape else np.broadcast_to(a, shape) for a, one in zip((condition, x, y), (False, *ones)) if not one]
+
+    def fill(out, condition, *rest):
+        rest = [*rest, *numbers] if ones[1] else [*numbers, *rest]
+        native(condition.view(np.uint8), *rest, out, out.size, *ones)
+
+    for_all(fill, [out], read)
+    return out
+
+
 def selected(x, mask, out):
     """`out`: x where the mask is True, else 0. The bits are multiplied: numbers that are infinite or NaN times 0 are NaN."""
     if x.dtype.itemsize > 8:  # np.longdouble
@@ -247,10 +262,10 @@ def _copied(x):
     return y
 
 
-def empty_like(x):
-    """An uninitialised array with the shape, type and memory order of `x`."""
+def empty_like(x, dtype=None):
+    """An uninitialised array with the shape, type (or that which is given) and memory order of `x`."""
     order, back = _memory_order(x.strides)
-    return empty([x.shape[i] for i in order], x.dtype).transpose(back)
+    return empty([x.shape[i] for i in order], dtype or x.dtype).transpose(back)
 
 
 @functools.lru_cache(maxsize=4096)

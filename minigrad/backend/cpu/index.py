@@ -1,24 +1,41 @@
-"""Rows that an index names, added to; the definition is `minigrad/ops/index.py`."""
+"""Rows and elements that an index names, read and added to; the definition is `minigrad/ops/index.py`."""
 import math
 
 import numpy as np
 
 from .native import kernel
 
+FEW = 4000  # elements, of which fewer are not worth finding their places in the flat array
 TERMS = 4096  # that are added to a row of float32 one after the other; of more the sum would lose digits
+
+
+def read(x, index):
+    """x[index] for a tuple that ends in an array: parts along one axis by `take`, elements by their numbers in the flat array."""
+    *before, last = index
+    if x.flags.c_contiguous and last.dtype.kind in "iu":
+        if all([type(i) is slice and i == slice(None) for i in before]):
+            return x.take(last, len(before))
+        if last.size >= FEW and len(index) == x.ndim and not any([isinstance(i, slice) for i in before]):
+            numbers = _row_numbers(index, x.shape)
+            if numbers is not None:
+                return x.reshape(-1).take(numbers).reshape(np.broadcast_shapes(*map(np.shape, index)))
+    return x[index]
 
 
 def add_at(x, values, index):
     """x[index] += values, where an element that the index names twice receives both. Changes x, and returns it.
 
     Without a kernel, and where a row is named many times, equal rows are sorted side by side, and runs are summed without a
-    loop; narrow rows NumPy adds faster.
+    loop; narrow rows NumPy adds faster, and elements of a flat array much faster.
     """
     index = index if isinstance(index, tuple) else (index,)
-    width, rows, native = math.prod(x.shape[len(index):]), _row_numbers(index, x.shape), kernel("add_rows", x, values)
-    fast = native is not None or (width >= 8 and x.dtype.kind == "f")
-    if not fast or rows is None or not x.flags.c_contiguous or values.size != rows.size * width:
+    width, native = math.prod(x.shape[len(index):]), kernel("add_rows", x, values)
+    fast = values.size >= FEW if width == 1 else native is not None or (width >= 8 and x.dtype.kind == "f")
+    rows = _row_numbers(index, x.shape) if fast and x.flags.c_contiguous else None
+    if rows is None or values.size != rows.size * width:
         np.add.at(x, index, values)
+    elif width == 1:
+        np.add.at(x.reshape(-1), rows, values.reshape(-1))
     elif native and (rows.size <= TERMS or np.bincount(rows).max() <= TERMS):
         native(x, rows, np.ascontiguousarray(values), rows.size, width)
     else:
@@ -30,20 +47,21 @@ def add_at(x, values, index):
 
 
 def _row_numbers(index, shape):
-    """What a tuple of whole axes and then whole numbers names: numbers of rows, which are of the axes that are left.
+    """What a tuple of whole axes and then whole numbers names: numbers of rows, which are of the axes that are left, or of
+    elements.
 
-    None: it is another index, or leaves no axis, or names a row that is not there.
+    None: it is another index, or names a row that is not there.
     """
     whole = next((a for a, i in enumerate(index) if not isinstance(i, slice) or i != slice(None)), len(index))
-    if not whole < len(index) < len(shape):
+    if not whole < len(index) <= len(shape):
         return None
     numbers = np.zeros((), np.int64)
     for i, n in zip(index[whole:], shape[whole:]):
         if isinstance(i, bool) or not isinstance(i, (int, np.integer, np.ndarray)) or np.asarray(i).dtype.kind not in "iu":
             return None
         i = np.asarray(i).astype(np.int64, copy=False)
-        if not i.size or i.min() < -n or i.max() >= n:
+        if not i.size or (least := i.min()) < -n or i.max() >= n:
             return None
-        numbers = numbers * n + np.where(i < 0, i + n, i)
-    before, among = math.prod(shape[:whole]), math.prod(shape[whole:len(index)])
-    return (np.arange(before)[:, None] * among + numbers.reshape(-1)).reshape(-1)
+        numbers = numbers * n + (i if least >= 0 else np.where(i < 0, i + n, i))
+    before, among, numbers = math.prod(shape[:whole]), math.prod(shape[whole:len(index)]), numbers.reshape(-1)
+    return numbers if before == 1 else (np.arange(before)[:, None] * among + numbers).reshape(-1)

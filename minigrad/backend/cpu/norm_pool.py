@@ -109,7 +109,7 @@ def _linear_combination(g, x, a, b, c):
         layout = _KernelLayout(x)
         dx = empty(layout.shape, np.float32)
         a, b, c = (layout.repeat(v.astype(np.float32, copy=False)) for v in (a, b, c))
-        kernel("combine")(layout.arrange(g), layout.arrange(x), a, b, c, dx, *layout.shape)
+        kernel("combine")(layout.arrange(g), layout.arrange(x), a, b, c, dx, *layout.shape, layout.shape[0])
         return layout.restore(dx)
     pixels, g = _pixels(x), _pixels(g)
     a, b, c = (v.astype(pixels.dtype, copy=False) for v in (a, b, c))
@@ -218,7 +218,7 @@ def scale_and_shift(x, scale, shift, relu=False):
     if native:
         layout = _KernelLayout(x)
         y = empty(layout.shape, np.float32)
-        native(layout.arrange(x), layout.repeat(scale), layout.repeat(shift), y, *layout.shape, relu)
+        native(layout.arrange(x), layout.repeat(scale), layout.repeat(shift), y, *layout.shape, layout.shape[0], relu)
         return layout.restore(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from .. import Path
+from .. import Path, product_in_pairs
 from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths
 from . import (
-    activation, attention, conv, distances, elementwise, grid_sample, index, norm_pool, pool, products, recurrent, rows)
+    activation, attention, conv, distances, elementwise, grid_sample, group_norm, index, norm_pool, pool, products, recurrent,
+    rows)
 from .memory import empty
 from .native import kernel
 
@@ -95,6 +96,15 @@ def _norm_relu_pool(x, weight, bias, eps):
 def _norm_relu_pool_backward(g, outs, residuals, wanted, x, weight, bias, eps):
     pooled, winner, mean, inv_std = residuals
     return norm_pool.norm_relu_pool_backward(g, x, outs[0], pooled, winner, weight, mean, inv_std)
+
+
+def _group_norm(x, *affine, num_groups, eps):
+    y, *residuals = group_norm.group_norm(x, *affine, *[None] * (2 - len(affine)), num_groups, eps)
+    return y, residuals
+
+
+def _group_norm_backward(g, out, residuals, wanted, x, *affine, num_groups, eps):
+    return group_norm.group_norm_backward(g, x, affine[0] if affine else None, *residuals)[:1 + len(affine)]
 
 
 def _conv2d_relu(x, w, bias, most, **geometry):
@@ -188,8 +198,9 @@ PATHS = {
     "sgd_step": Path(_each(elementwise.sgd_step)),
     "adam_step": Path(_each(elementwise.adam_step)),
     "add": Path(elementwise.add, serves=_same_layout),
-    "total": Path(rows.total, serves=lambda x: x.flags.forc and kernel("stretch_sums", x) is not None),
-    "column_sums": Path(rows.column_sums, serves=_served("column_sums")),
+    "sum": Path(rows.sums, serves=rows.sums_take),
+    "where": Path(elementwise.choose,
+                  serves=lambda condition, x, y: condition.dtype == bool and kernel("choose", x, y) is not None),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
     "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),
@@ -208,8 +219,10 @@ PATHS = {
     "rounded_distance": _activation("rounded_distance")._replace(backward=_rounded_distance_backward),
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
+    "group_norm": Path(_group_norm, _group_norm_backward, serves=group_norm.serves),
     "matmul": Path(products.product),
     "linear": Path(_linear, _linear_backward),
+    "getitem": Path(index.read),
     "add_at": Path(index.add_at),
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
@@ -221,7 +234,7 @@ PATHS = {
     "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
                   and kernel("distances", x, y) is not None),
     "cumprod": _products(lambda x: np.cumprod(x, -1), rows.cumprod_backward),
-    "prod": _products(rows.prod, rows.prod_backward),
+    "prod": _products(lambda x: product_in_pairs(x, np.concatenate), rows.prod_backward),
     "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
                         lambda g, out, residuals, wanted, *arrays, **settings:
                         grid_sample.grid_sample_backward(g, *arrays, **settings),

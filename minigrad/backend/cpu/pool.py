@@ -34,6 +34,10 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
         x = nhwc(x) if x.strides[1] == x.itemsize else contiguous_nhwc(x)
         native(x, *(s // x.itemsize for s in x.strides[:3]), *x.shape, y, winner, ho, wo, *kernel, *stride, *padding)
         return nchw(y), nchw(winner)
+    if _are_large_tiles(x.shape, kernel, stride, padding):
+        tiles = x.reshape(n, c, ho, kernel[0], wo, kernel[1]).swapaxes(3, 4).reshape(n, c, ho, wo, -1)
+        first = tiles.argmax(-1, keepdims=True)
+        return np.take_along_axis(tiles, first, -1)[..., 0], first[..., 0].astype(winner.dtype)
     x = nhwc(x)
 
     def block(index):
@@ -59,6 +63,10 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
         gx = empty((n, h, w, c), gy.dtype)
         native(contiguous_nhwc(gy), contiguous_nhwc(winner), gx, *gx.shape, ho, wo, *kernel, *stride, *padding)
         return nchw(gx)
+    if _are_large_tiles(x_shape, kernel, stride, padding):
+        gx = np.zeros((*gy.shape, kernel[0] * kernel[1]), gy.dtype)
+        np.put_along_axis(gx, winner[..., None].astype(np.intp), gy[..., None], -1)
+        return gx.reshape(*gy.shape, *kernel).swapaxes(3, 4).reshape(x_shape)
     gy, winner = nhwc(gy), nhwc(winner)
 
     def contribution(images, tap):
@@ -67,6 +75,12 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
         return selected(g, mask, scratch("pool contribution", g.shape, gy.dtype))
 
     return _add_to_taps(contribution, gy, x_shape, kernel, stride, padding)
+
+
+def _are_large_tiles(x_shape, kernel, stride, padding):
+    """Whether windows that the kernel in C does not take, as it numbers the taps in bytes, tile the images."""
+    return (kernel[0] * kernel[1] > 256 and tuple(kernel) == tuple(stride) and not any(padding)
+            and x_shape[2] % kernel[0] == x_shape[3] % kernel[1] == 0)
 
 
 def avg_pool2d(x, kernel, stride, padding=(0, 0)):

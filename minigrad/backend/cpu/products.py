@@ -26,7 +26,7 @@ def product(x, y, bias=None, out=None):
     out = empty((*batch, m, n), dtype) if out is None else out
     native = kernel("product", x, y, bias)
     if native is None or 1 in (m, n) or k != y.shape[-2]:  # with a vector BLAS has a faster product
-        np.matmul(x, y, out=out)
+        (np.multiply if k == y.shape[-2] == 1 else np.matmul)(x, y, out=out)
         if bias is not None:
             rows = out.reshape(-1, n)
             parallel_for(lambda part: np.add(rows[part], bias, out=rows[part]), row_blocks(rows))

@@ -96,12 +96,21 @@ void cross_entropy_backward(const float *gs, const float *xs, const index_t *lab
 
 enum { RUN = 2048, FAR = 1024 }; /* elements summed in float32; mean^2 over variance from where on a rounded mean is corrected */
 
+/* The sum of a register's elements, in halves. */
+INLINE double across(vector v)
+{
+    double part[WIDTH];
+    for (int k = 0; k < WIDTH; k++) part[k] = v[k];
+    UNROLL for (int half = WIDTH / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) part[k] += part[k + half];
+    return part[0];
+}
+
 /* The sum of x - centre, or of its square, of at most RUN elements, in four registers: none waits for another. */
-INLINE float sum_of_run(float centre, int squared, const float *x, index_t n)
+INLINE double sum_of_run(float centre, int squared, const float *x, index_t n)
 {
     vector sum[4] = {{0}};
     index_t i = 0;
-    float total = 0;
     for (; i + 4 * WIDTH <= n; i += 4 * WIDTH)
         UNROLL for (int k = 0; k < 4; k++) {
             vector d = *(const vector *)(x + i + k * WIDTH) - centre;
@@ -113,13 +122,12 @@ INLINE float sum_of_run(float centre, int squared, const float *x, index_t n)
         if (squared) d *= d;
         sum[0] += d;
     }
-    vector all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (int k = 0; k < WIDTH; k++) total += all[k];
+    float rest = 0;
     for (; i < n; i++) {
         float d = x[i] - centre;
-        total += squared ? d * d : d;
+        rest += squared ? d * d : d;
     }
-    return total;
+    return across((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
 }
 
 INLINE double sum_around(float centre, int squared, const float *x, index_t n)
@@ -186,50 +194,63 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
     }
 }
 
-enum { STRETCH = 16384 };
+enum { STRETCH = 16384, SHORT = 32 * WIDTH }; /* elements summed by one thread, and in float32 */
 
-/* The sum of pairs, which alone are rounded to float32. */
-INLINE double sum_of_pairs(const float *x, index_t n)
+/* The sums of the stretches of each row, whoever adds them up. */
+void stretch_sums(const float *xs, double *sums, index_t rows, index_t columns)
 {
-    index_t m = n / 4;
-    double a = 0, b = 0;
-    REDUCE(+, a, b) for (index_t i = 0; i < m; i++) {
-        a += x[i] + x[m + i];
-        b += x[2 * m + i] + x[3 * m + i];
+    index_t count = pieces(columns, STRETCH);
+    PARALLEL(rows * columns > 65536)
+    for (index_t i = 0; i < rows * count; i++) {
+        index_t row = i / count, first = i % count * STRETCH;
+        index_t n = columns - first < STRETCH ? columns - first : STRETCH;
+        const float *x = xs + row * columns + first;
+        double total = 0;
+        for (index_t k = 0; k < n; k += SHORT) total += sum_of_run(0, 0, x + k, n - k < SHORT ? n - k : SHORT);
+        sums[i] = total;
     }
-    for (index_t i = 4 * m; i < n; i++) a += x[i];
-    return a + b;
-}
-
-/* The sums of the stretches of x, whoever adds them up. */
-void stretch_sums(const float *x, double *sums, index_t n)
-{
-    PARALLEL(n > 65536)
-    for (index_t i = 0; i < pieces(n, STRETCH); i++)
-        sums[i] = sum_of_pairs(x + i * STRETCH, n - i * STRETCH < STRETCH ? n - i * STRETCH : STRETCH);
 }
 
 enum { ROWS = 64, STRIP = 512 }; /* of a column, elements summed in float32; columns at a time */
+
+/* sums += the sum over at most ROWS rows of a strip of a matrix. */
+INLINE void add_rows_of_strip(const float *x, index_t rows, index_t columns, index_t width, double *sums)
+{
+    float part[STRIP];
+    index_t r = 0;
+    for (index_t i = 0; i < width; i++) part[i] = 0;
+    for (; r + 4 <= rows; r += 4) {
+        const float *a = x + r * columns, *b = a + columns, *c = b + columns, *d = c + columns;
+        for (index_t i = 0; i < width; i++) part[i] += (a[i] + b[i]) + (c[i] + d[i]);
+    }
+    for (; r < rows; r++)
+        for (index_t i = 0; i < width; i++) part[i] += x[r * columns + i];
+    for (index_t i = 0; i < width; i++) sums[i] += part[i];
+}
 
 /* sums += the sum over the rows; each of `most` threads has its own. */
 void column_sums(const float *x, double *sums, index_t most, index_t rows, index_t columns)
 {
     PARALLEL_BY(most, rows * columns > 65536)
     for (index_t chunk = 0; chunk < pieces(rows, ROWS); chunk++) {
-        index_t row = chunk * ROWS, end = rows - row < ROWS ? rows : row + ROWS;
-        double *sum = sums + THREAD * columns;
-        for (index_t first = 0; first < columns; first += STRIP) {
-            index_t width = columns - first < STRIP ? columns - first : STRIP, r = row;
-            float part[STRIP];
-            for (index_t i = 0; i < width; i++) part[i] = 0;
-            for (; r + 4 <= end; r += 4) {
-                const float *a = x + r * columns + first, *b = a + columns, *c = b + columns, *d = c + columns;
-                for (index_t i = 0; i < width; i++) part[i] += (a[i] + b[i]) + (c[i] + d[i]);
-            }
-            for (; r < end; r++)
-                for (index_t i = 0; i < width; i++) part[i] += x[r * columns + first + i];
-            for (index_t i = 0; i < width; i++) sum[first + i] += part[i];
-        }
+        index_t row = chunk * ROWS, count = rows - row < ROWS ? rows - row : ROWS;
+        for (index_t first = 0; first < columns; first += STRIP)
+            add_rows_of_strip(x + row * columns + first, count, columns, columns - first < STRIP ? columns - first : STRIP,
+                              sums + THREAD * columns + first);
+    }
+}
+
+/* The sums along the middle axis of (outer, n, inner). */
+void axis_sums(const float *xs, float *ys, index_t outer, index_t n, index_t inner)
+{
+    index_t strips = pieces(inner, STRIP);
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t i = 0; i < outer * strips; i++) {
+        index_t first = i % strips * STRIP, width = inner - first < STRIP ? inner - first : STRIP;
+        double sum[STRIP] = {0};
+        for (index_t row = 0; row < n; row += ROWS)
+            add_rows_of_strip(xs + (i / strips * n + row) * inner + first, n - row < ROWS ? n - row : ROWS, inner, width, sum);
+        for (index_t k = 0; k < width; k++) ys[i / strips * inner + first + k] = sum[k];
     }
 }
 

@@ -241,12 +241,35 @@ def column_sums(x, alone=True):
     return sums.sum(0).astype(x.dtype)
 
 
-def total(x):
-    """The sum of all float32 numbers of a dense array, the same with any number of threads."""
-    x = x.ravel("K")
-    sums = np.empty(-(-x.size // STRETCH))
-    kernel("stretch_sums", x)(x, sums, x.size)
-    return sums.sum().astype(x.dtype)
+def sums_take(x, axis):
+    """Whether `sums` does: float32 in C order, for all axes in any without gaps, and there are axes."""
+    dense = x.flags.forc if len(axis) == x.ndim else x.flags.c_contiguous
+    return dense and len(axis) > 0 and kernel("axis_sums", x) is not None
+
+
+def sums(x, axis):
+    """The sum of dense float32 numbers along a tuple of axes, the same with any number of threads."""
+    x, axis = (x.ravel("K"), [0]) if len(axis) == x.ndim else (x, sorted(axis))
+    while axis:  # neighbours are one axis, and the last are the first to go
+        last = first = axis.pop()
+        while axis and axis[-1] == first - 1:
+            first = axis.pop()
+        before, after = x.shape[:first], x.shape[last + 1:]
+        x = _sums_between(x, math.prod(before), math.prod(x.shape[first:last + 1]), math.prod(after)).reshape(before + after)
+    return x
+
+
+def _sums_between(x, outer, n, inner):
+    """The sum along the middle axis of (outer, n, inner)."""
+    if inner == 1:
+        stretches = np.empty((outer, -(-n // STRETCH)))
+        kernel("stretch_sums", x)(x, stretches, outer, n)
+        return stretches.sum(1).astype(x.dtype)
+    if outer == 1 and n > ROWS:
+        return column_sums(x.reshape(n, inner))
+    y = empty((outer, inner), x.dtype)
+    kernel("axis_sums", x)(x, y, outer, n, inner)
+    return y
 
 
 def cumsum(x, axis):
@@ -266,16 +289,8 @@ def cumprod_backward(g, y, x):
     return _quotients(g, y, x, lambda terms: np.cumsum(terms[..., ::-1], -1)[..., ::-1])
 
 
-def prod(x):
-    """The product along the last axis, which is kept, of pairs and then of pairs of these."""
-    while (n := x.shape[-1]) > 1:
-        pairs = x[..., :n // 2] * x[..., n // 2:n // 2 * 2]
-        x = np.concatenate([pairs, x[..., -1:]], -1) if n % 2 else pairs
-    return x
-
-
 def prod_backward(g, y, x):
-    """The gradient of y = prod(x): g y / x. None as of `cumprod_backward`."""
+    """The gradient of y = prod(x) along the last axis: g y / x. None as of `cumprod_backward`."""
     return _quotients(g, y, x, lambda terms: terms)
 
 

@@ -55,9 +55,6 @@ static __device__ real sum_across(real x) {
     return x;
 }
 
-// N items of x, which are aligned for that.
-template <int N> struct alignas(N * sizeof(item)) Items { item of[N]; };
-
 // Where this thread begins in a tile of which threads share rows N columns at a time.
 template <int W, int N>
 struct Share {
@@ -84,7 +81,7 @@ static __device__ void load_by(Tile<W>& tile, const item* x, int rows, int width
 template <int W>
 static __device__ void load(Tile<W>& tile, const item* x, int start, int rows, int width) {
     x += (index_t)start * width;
-    if (width % 4 == 0 && (index_t)x % sizeof(Items<4>) == 0) load_by<4>(tile, x, rows - start, width);
+    if (width % 4 == 0 && aligned<4>(x)) load_by<4>(tile, x, rows - start, width);
     else load_by<1>(tile, x, rows - start, width);
 }
 

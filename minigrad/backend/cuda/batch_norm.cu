@@ -93,14 +93,14 @@ extern "C" __global__ void batch_norm_double_backward(const item* dh, const item
 
 // 1 / sqrt(var + eps)
 extern "C" __global__ void inverse_std(const real* var, real* y, int channels, real eps) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    index_t c = thread_index();
     if (c < channels) y[c] = 1 / sqrt(var[c] + eps);
 }
 
 // The running statistics move towards those of a batch, the variance towards its unbiased form.
 extern "C" __global__ void move_running(const real* mean, const real* var, real* running_mean, real* running_var, int channels,
                                         real momentum, real unbiased) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    index_t c = thread_index();
     if (c >= channels) return;
     running_mean[c] += momentum * (mean[c] - running_mean[c]);
     running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
@@ -110,7 +110,7 @@ extern "C" __global__ void move_running(const real* mean, const real* var, real*
 // scaled = s weight and shift = b - s mean, where s = w / sqrt(var + eps).
 extern "C" __global__ void fold_norm(const item* weight, const item* w, const item* b, const item* mean, const item* var,
                                      item* scaled, item* shift, index_t n, int each, real eps) {
-    index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x;
+    index_t i = thread_index();
     if (i >= n) return;
     int c = i / each;
     real s = real(w[c]) * (1 / sqrt(real(var[c]) + eps));

@@ -19,11 +19,6 @@ static __device__ Words philox(unsigned long long counter, unsigned long long se
     return c;
 }
 
-// Four items that are read or written at once, as memory likes it; views of arrays need not begin where that is possible.
-struct alignas(4 * sizeof(item)) Items { item of[4]; };
-
-static __device__ bool aligned(const item* x) { return (index_t)x % sizeof(Items) == 0; }
-
 // The seed comes as a number, or, where seed_at is not null, from device memory, so that a captured graph draws new masks.
 
 // The words of counters first, first + 1, ...: a thread writes four of the n.
@@ -39,14 +34,14 @@ extern "C" __global__ void dropout(const item* x, item* y, index_t n, real p, un
     index_t i = thread_index() * 4;
     if (i >= n) return;
     Words random = philox(thread_index(), seed_at ? *seed_at : seed);
-    Items four;
-    bool whole = i + 4 <= n && aligned(x) && aligned(y);
-    if (whole) four = *(const Items*)(x + i);
+    Items<4> four;
+    bool whole = i + 4 <= n && aligned<4>(x) && aligned<4>(y);
+    if (whole) four = *(const Items<4>*)(x + i);
     for (int k = 0; k < 4 && i + k < n; k++) {
         real uniform = (random.w[k] >> 8) * real(1.0 / (1 << 24));  // in [0, 1), exact in float
         real value = uniform >= p ? (whole ? four.of[k] : x[i + k]) / (1 - p) : real(0);
         if (whole) four.of[k] = value;
         else y[i + k] = value;
     }
-    if (whole) *(Items*)(y + i) = four;
+    if (whole) *(Items<4>*)(y + i) = four;
 }

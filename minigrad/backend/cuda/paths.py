@@ -2,6 +2,8 @@
 
 Here the arguments of an operation meet those of its kernels; the mathematics is in the .cu files.
 """
+import math
+
 import numpy as np
 
 from .. import Path, is_array, is_half, xp
@@ -139,6 +141,16 @@ def _in_float32(path):
 # -- rows named by an index --------------------------------------------------------------------------------------------
 
 
+def _sums_many_rows(x, axis):
+    """Whether the axes are the first ones, and long: only then a kernel is faster than CuPy."""
+    rows = math.prod(x.shape[:len(axis)])
+    return x.flags.c_contiguous and x.size >= 1 << 18 and 256 <= rows < x.size and axis == tuple(range(len(axis)))
+
+
+def _sum_of_rows(x, axis):
+    return elementwise.column_sum(x.reshape(math.prod(x.shape[:len(axis)]), -1)).astype(x.dtype, copy=False)
+
+
 def _row_numbers(index):
     """An index that names rows by one array of whole numbers, as that array; else None."""
     index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
@@ -163,7 +175,7 @@ PATHS = {
     "fold_norm": Path(images.fold_norm, serves=lambda weight, *channels: all([a.shape == weight.shape[:1] for a in channels])),
     "move_running": Path(images.move_running, serves=_moved_in_place),
     "matmul": Path(matmul),
-    "column_sums": Path(elementwise.column_sum),
+    "sum": Path(_sum_of_rows, serves=_sums_many_rows),
     "conv2d": Path(images.conv2d),
     "conv2d_input_gradient": Path(images.conv2d_input_grad),
     "conv2d_weight_gradient": Path(images.conv2d_weight_grad),

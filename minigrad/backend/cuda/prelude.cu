@@ -45,6 +45,11 @@ typedef long long index_t;
 
 #define FULL_WARP 0xffffffffu
 
+// N items that are read or written at once, as memory likes it; views of arrays need not begin where that is possible.
+template <int N> struct alignas(N * sizeof(item)) Items { item of[N]; };
+
+template <int N> static __device__ bool aligned(const item* x) { return (index_t)x % sizeof(Items<N>) == 0; }
+
 // Arguments by value: up to LIST arrays, and their lengths. Five such lists fit into the 4 KB that a kernel may take.
 struct Arrays { real* of[LIST]; };
 struct Lengths { index_t of[LIST]; };

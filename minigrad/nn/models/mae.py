@@ -65,12 +65,18 @@ class MAE(VisionTransformer):
         Args:
             states: (N, 1 + V, E), of the class token and of the patches at the places order[:, :V].
             order: (N, L) integers, in each row all places.
+
+        Raises:
+            ValueError: a place is missing in a row (on the GPU the order is not read).
         """
         y, order = self.decoder_embed(states), asarray(order)
         n, length = order.shape
         hidden = self.mask_token.broadcast_to((n, length + 1 - y.shape[1], y.shape[2]))
-        rows, places = backend.xp(order).arange(n)[:, None], backend.xp(order).empty_like(order)
-        places[rows, order] = backend.xp(order).arange(length)  # as argsort, which a captured step cannot call
+        module = backend.xp(order)
+        rows, places = module.arange(n)[:, None], module.full(order.shape, -1)
+        places[rows, order] = module.arange(length)  # as argsort, which a captured step cannot call
+        if module is np and (places < 0).any():
+            raise ValueError("MAE: order: each row holds every place once")
         patches = ops.concatenate([y[:, 1:], hidden], 1)[rows, places]  # each in its place
         y = ops.concatenate([y[:, :1], patches], 1) + self.decoder_pos_embed
         for block in self.decoder_blocks:

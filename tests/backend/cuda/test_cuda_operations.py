@@ -165,6 +165,20 @@ def test_as_on_the_cpu(run, name):
             np.testing.assert_array_equal(actual, right)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["reciprocal", "sign"])
+def test_whole_numbers_as_on_the_cpu(run, name, dtype):
+    x = np.array([1, 0, 2, 3, -1 if dtype[0] == "i" else 4]).astype(dtype)
+    with np.errstate(all="ignore"):
+        actual, expected = run(lambda x: getattr(mg, name)(mg.Tensor(x))._array, x), getattr(np, name)(x)
+    np.testing.assert_array_equal(actual, expected, strict=True)
+
+
+def test_truth_values_have_no_sign(run):
+    with pytest.raises(TypeError, match="sign: truth values have no sign"):
+        run(lambda x: mg.sign(mg.Tensor(x)), np.array([True, False]))
+
+
 def test_logsumexp_of_no_elements(run):
     assert run(lambda x: mg.logsumexp(mg.Tensor(x), 1)._array, np.zeros((3, 0))).tolist() == [-np.inf] * 3
 
