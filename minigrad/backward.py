@@ -68,13 +68,15 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
             g = found.pop(node, None)
             if g is None:
                 continue
-            if changed > node.order:
-                check_unchanged(node)
             wanted = node.sources
             if leading is not None:
                 wanted = [x if x in leading else None for x in wanted]
                 if node in targets:
                     passed[node] = g
+                    if all(x is None for x in wanted):  # its rules are not used: what it saved stays for a pass from here on
+                        continue
+            if changed > node.order:
+                check_unchanged(node)
             if create_graph:
                 state.rule_of = node.op
             op = node.op

@@ -303,15 +303,16 @@ class Primitive:
 
     def _lift(self, inputs):
         """Makes Tensors of all inputs. A number takes the dtype of the Tensors and arrays beside it: 2.0 * float32 is float32."""
-        inputs = [x if isinstance(x, (Tensor, float, int)) or not backend.is_array(x) else self._constant(x, None, np, inputs)
-                  for x in inputs]
         like, module = None, np
         for x in inputs:
             if isinstance(x, Tensor):
-                dtype = x._array.dtype
-                like = dtype if like is None or like == dtype else backend.result_type(like, dtype)
-                if type(x._array) is not ndarray:
-                    module = xp(x._array)
+                x = x._array
+            elif type(x) is not ndarray and (isinstance(x, (float, int)) or not backend.is_array(x)):
+                continue
+            dtype = x.dtype
+            like = dtype if like is None or like == dtype else backend.result_type(like, dtype)
+            if type(x) is not ndarray:
+                module = xp(x)
         return tuple([x if isinstance(x, Tensor) else self._constant(x, like, module, inputs) for x in inputs])
 
     def _constant(self, x, like, module, inputs):

@@ -131,7 +131,10 @@ class _File(io.BufferedReader):
 
 
 def _zipped(file):
-    archive = zipfile.ZipFile(file)  # reads the list of contents in one call
+    try:
+        archive = zipfile.ZipFile(file)  # reads the list of contents in one call
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"it begins as a zip and does not end as one, as it was damaged or not copied whole: {error}") from None
     file.most = file.size
     members = {info.filename: info for info in archive.infolist()}
     if len(members) < len(archive.infolist()):

@@ -102,6 +102,18 @@ def test_checkpoint_equals_the_function_to_second_order():
         np.testing.assert_allclose(a, b)
 
 
+def test_a_pass_that_ends_at_a_tensor_leaves_what_is_below_for_another():
+    x = mg.Tensor([1.0, 2.0], requires_grad=True)
+    h = x * x
+    (cotangent,) = mg.grad((h * h).sum(), [h])
+    h.backward(cotangent)
+    assert x.grad.tolist() == [4, 32]
+    fast = x  # steps of the inner loop of first-order MAML
+    for _ in range(3):
+        fast = fast - 0.1 * mg.grad((fast * fast).sum(), fast)
+    assert mg.grad(fast.sum(), x).tolist() == [1, 1]
+
+
 def test_long_chain_and_freed_graph():
     x = mg.Tensor(1.0, requires_grad=True)
     y = x
@@ -191,6 +203,8 @@ def test_a_number_takes_the_dtype_of_a_tensor_or_array_beside_it(kind, name, num
     x = kind(np.float32([1, 3]))
     assert {getattr(mg, name)(x, number).dtype, getattr(mg, name)(number, x).dtype} == {np.dtype("float32")}
     assert mg.where(mg.Tensor([True, False]), x, number).dtype == np.float32
+    truth, small = kind([True, True]), np.uint8(3)
+    assert mg.floor_divide(small, truth).dtype == mg.floor_divide(truth, small).dtype == mg.remainder(small, truth).dtype == np.uint8
 
 
 def test_replaced_data_is_noticed():

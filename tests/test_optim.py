@@ -231,6 +231,7 @@ def test_what_is_none_of_the_class_wanted_is_named(wrong):
              "LossScaler.scaled: loss must be a Tensor": scaler.scaled,
              "step_decay: step must be a number": optim.step_decay(0.1, 2),
              "cosine_decay: step must be a number": optim.cosine_decay(0.1, 2),
+             "linear_decay: step must be a number": optim.linear_decay(0.1, 2),
              **{f"{kind}.load_state_dict: state must be a Mapping": owner.load_state_dict
                 for kind, owner in (("EMA", ema), ("LossScaler", scaler), ("Adam", adam))}}
     for said, call in calls.items():
@@ -378,6 +379,14 @@ def stepped(optimizer, steps=1, seed=0):
 
 def contents(optimizer):
     return {k: v.tolist() for k, v in optimizer.state_dict().items()}
+
+
+def test_an_optimiser_shows_its_groups():
+    first, second = nn.Linear(2, 3).parameters(), [nn.Parameter(np.ones(2))]
+    assert repr(optim.Adagrad(second, 0.1)).startswith("Adagrad(1 parameters, lr=0.1, ")
+    shown = repr(optim.SGD([{"params": first, "lr": 0.5}, {"params": second}], 0.1, 0.9))
+    assert shown == ("SGD(2 parameters, lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False; "
+                     "1 parameters, lr=0.1, momentum=0.9, weight_decay=0.0, nesterov=False)")
 
 
 def test_the_learning_rate_of_groups():
@@ -759,17 +768,23 @@ def test_a_step_that_one_parameter_refuses_changes_none(kind, dtype, fault):
 
 def test_schedules():
     halved, cosine = optim.step_decay(1.0, 10), optim.cosine_decay(1.0, 20, warmup=4, final=0.1)
+    line = optim.linear_decay(1.0, 20, warmup=4, final=0.1)
     assert [halved(t) for t in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
     np.testing.assert_allclose([cosine(t) for t in (0, 3, 4, 12, 20, 99)], [0.25, 1, 1, 0.55, 0.1, 0.1])
-    for total, warmup in ((0, 0), (1, 0), (4, 4), (3, 4), (7, 4)):  # the formula ends where the docstring says
-        rates = [optim.cosine_decay(1.0, total, warmup, 0.1)(t) for t in range(max(total, warmup), 10)]
-        assert rates == [0.1] * len(rates)
-    assert optim.cosine_decay(1.0, 1)(0) == optim.cosine_decay(1.0, 5, 4)(4) == 1
-    for schedule in (halved, cosine):  # an optimiser's state, and a process that is given one
+    np.testing.assert_allclose([line(t) for t in (0, 3, 4, 8, 20, 99)], [0.25, 1, 1, 0.775, 0.1, 0.1])
+    for decay in (optim.cosine_decay, optim.linear_decay):
+        for total, warmup in ((0, 0), (1, 0), (4, 4), (3, 4), (7, 4)):  # the formula ends where the docstring says
+            rates = [decay(1.0, total, warmup, 0.1)(t) for t in range(max(total, warmup), 10)]
+            assert rates == [0.1] * len(rates)
+        assert decay(1.0, 1)(0) == decay(1.0, 5, 4)(4) == 1
+        for share in (0.05, 0.15, 0.27):  # of the steps: a warmup that is no whole number
+            assert max(decay(1.0, 10, share * 10)(t) for t in range(10)) <= 1
+    for schedule in (halved, cosine, line):  # an optimiser's state, and a process that is given one
         assert [pickle.loads(pickle.dumps(schedule))(t) for t in range(30)] == [schedule(t) for t in range(30)]
     for make in (lambda: optim.step_decay(-1.0, 1), lambda: optim.step_decay(1.0, 0),
                  lambda: optim.step_decay(1.0, 1, math.nan), lambda: optim.cosine_decay(math.nan, 1),
-                 lambda: optim.cosine_decay(1.0, -1), lambda: optim.cosine_decay(1.0, 1, -1)):
+                 lambda: optim.cosine_decay(1.0, -1), lambda: optim.cosine_decay(1.0, 1, -1),
+                 lambda: optim.linear_decay(1.0, 1, 0, -1)):
         with pytest.raises(ValueError, match="_decay: .* must be"):
             make()
 

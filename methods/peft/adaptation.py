@@ -46,7 +46,7 @@ class Adaptation:
         self.base, self.base_size = checksum(net, self.has_head), _size(_base(net, self.has_head).values())
         new = [Place(vars(net), "head", _new_head(net, head))] if self.has_head else []
         for place in new:
-            place.holder[place.key] = nn.Identity()  # what a new head replaces is no place for parts
+            place.set(nn.Identity())  # what a new head replaces is no place for parts
         try:
             self._places = [*module.parts(net, config, **more), *new]
         finally:
@@ -106,7 +106,7 @@ class Adaptation:
         if not layers or not all(hasattr(place.new, "merged") for place in layers):
             raise ValueError(f"merge: {self.method} cannot be written as other weights of the same network")
         for place in layers:
-            place.holder[place.key] = place.new.merged()
+            place.set(place.new.merged())
         self.is_merged = True
 
     def unmerge(self) -> None:

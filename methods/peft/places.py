@@ -31,14 +31,21 @@ class Place:
 
     def put(self) -> None:
         """The new one is there."""
-        self.holder[self.key] = self.new
+        self.set(self.new)
 
     def take(self) -> None:
         """What was there before is there again."""
         if self.old is ABSENT:
             del self.holder[self.key]
         else:
-            self.holder[self.key] = self.old
+            self.set(self.old)
+
+    def set(self, value: Any) -> None:
+        """`value` is there; a Module behaves as the one in whose place it is: as in training, or in evaluation."""
+        there = ABSENT if isinstance(self.holder, dict) and self.key not in self.holder else self.holder[self.key]
+        if isinstance(value, nn.Module) and isinstance(there, nn.Module) and value.training != there.training:
+            value.train(there.training)
+        self.holder[self.key] = value
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Tuning(Method):
         return *(to_device(array, device) for array in x), y
 
     def schedule(self, step: int, steps: int) -> float:
-        return optimizers.linear(step, steps, self.config.warmup)
+        return optim.linear_decay(1.0, steps, self.config.warmup * steps)(step)
 
 
 def training(net: nn.Module) -> None:

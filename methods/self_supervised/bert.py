@@ -30,9 +30,8 @@ import numpy as np
 
 import minigrad as mg
 from methods.training.method import Loss, Method
-from methods.training.optimizers import linear
 from methods.training.settings import setting
-from minigrad import Tensor, nn
+from minigrad import Tensor, nn, optim
 from minigrad.backend import to_device
 
 NO_LABEL = -100  # what `mg.cross_entropy` leaves out
@@ -145,4 +144,4 @@ class Pretraining(Method):
 
     def schedule(self, step: int, steps: int) -> float:
         """Up in a line, then down in one to 0."""
-        return linear(step, steps, self.config.warmup)
+        return optim.linear_decay(1.0, steps, self.config.warmup * steps)(step)

@@ -12,7 +12,7 @@ from methods.training.forward import evaluating
 from methods.training.method import Loss, Method
 from methods.training.settings import RunSettings, setting
 from methods.training.texts import filled, padded
-from minigrad import nn
+from minigrad import nn, optim
 from minigrad.backend import to_device
 from minigrad.data.labels import Shuffled
 from minigrad.data.text import Texts, WordPiece
@@ -168,7 +168,7 @@ class Classification(Method):
         return mg.cross_entropy(scores, to_device(y, scores.device)), {"accuracy": accuracy(scores.numpy(), y)}
 
     def schedule(self, step: int, steps: int) -> float:
-        return bert.linear(step, steps, self.config.warmup)
+        return optim.linear_decay(1.0, steps, self.config.warmup * steps)(step)
 
     def tested(self, texts: LabelledTexts, batch: int = 200) -> float:
         """The accuracy on all of the texts."""

@@ -54,14 +54,15 @@ def tensor_like(array: np.ndarray, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def evaluating(net: Module) -> Iterator[None]:
-    """The network is in evaluation mode inside, and no graph is recorded."""
-    was_training = net.training
+    """The network is in evaluation mode inside, and no graph is recorded. Afterwards each of its Modules is as it was."""
+    before = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with mg.no_grad():
             yield
     finally:
-        net.train(was_training)
+        for module, training in before:
+            module.training = training
 
 
 def joint_forward(net: Module, *groups: np.ndarray) -> list[Tensor]:

@@ -20,9 +20,3 @@ def make(parameters: Iterable[nn.Parameter], kind: str, lr: float, decay: float,
     for parameter in parameters:
         groups["kernels" if parameter.ndim > 1 else "rest"].append(parameter)
     return {name + label: KINDS[kind](group, lr, decay if name == "kernels" else 0) for name, group in groups.items() if group}
-
-
-def linear(step: int, steps: int, warmup: float) -> float:
-    """The factor of the rate: from 0 to 1 in the first part of the steps, then back to 0, where it stays."""
-    up = warmup * steps
-    return min((step + 1) / up if up else 1.0, max(steps - step, 0) / max(steps - up, 1), 1.0)

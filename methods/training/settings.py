@@ -48,7 +48,8 @@ class RunSettings:
     resume: bool = setting(False, free=True)  # continue the run in `out`
 
 
-KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number")}
+KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"),
+         bool: (bool, "True or False"), str: (str, "a text")}
 
 
 def check(config: Any) -> None:
@@ -73,7 +74,7 @@ def check(config: Any) -> None:
             if hint is str and isinstance(number, str) and not number and (several or field.default != ""):
                 given = flag if field.default is not dataclasses.MISSING else field.name.upper()  # else known by its place
                 raise SystemExit(f'{given} "": choose a text that is not empty')  # as a path it would be the current folder
-            fits = isinstance(number, kind) and not (hint in KINDS and isinstance(number, bool))
+            fits = isinstance(number, kind) and not (hint in (int, float) and isinstance(number, bool))
             if not fits or limits and not (
                     math.isfinite(number) and all(LIMITS[k][0](number, limit) for k, limit in limits.items())):
                 allowed = ", ".join(LIMITS[k][1].format(limit) for k, limit in limits.items())

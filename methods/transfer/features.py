@@ -24,9 +24,8 @@ def encode(encoder: nn.Encoder, preprocessing: Callable[[Any], np.ndarray], pict
         pictures: to take one that cannot be read raises ValueError (see `Files`).
         show: a progress bar.
     """
-    encoder.eval()
     features = np.full((len(pictures), encoder.width), np.nan, np.float32)
-    with mg.no_grad(), progress_bar(len(pictures)) if show else contextlib.nullcontext() as bar:
+    with evaluating(encoder), progress_bar(len(pictures)) if show else contextlib.nullcontext() as bar:
         for start in range(0, len(pictures), batch):
             rows, inputs = [], []
             for i in range(start, min(start + batch, len(pictures))):

@@ -61,6 +61,7 @@ def lowest_of(dtype):
     return False if dtype == bool else int(np.iinfo(dtype).min)
 
 
+@functools.cache
 def result_type(*dtypes):
     """The dtype of a result of arrays of these dtypes. NumPy's, and where it has none for bfloat16: float32 for it beside
     float16, float64 beside integers."""
@@ -112,7 +113,8 @@ def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
     if x.dtype != y.dtype:
         x, y = (a.astype(result_type(x.dtype, y.dtype), copy=False) for a in (x, y))
-    if max(condition.size, x.size, y.size) >= 1 << 14 and (found := path("where", (condition, x, y))):
+    large = condition.size >= 1 << 14 or x.size >= 1 << 14 or y.size >= 1 << 14
+    if large and (found := path("where", (condition, x, y))):
         return found.forward(condition, x, y)
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
 

@@ -147,15 +147,19 @@ class NLLLoss(_Loss):
 
 
 class TripletMarginLoss(_Loss):
-    """max(|anchor - positive| - |anchor - negative| + margin, 0), with p-norms along the last axis."""
+    """max(|anchor - positive| - |anchor - negative| + margin, 0), with p-norms along the last axis.
 
-    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, *, reduction: str = "mean"):
+    With `swap` the distance of negative and positive counts where it is smaller than that of negative and anchor.
+    """
+
+    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, *, swap: bool = False, reduction: str = "mean"):
         super().__init__(reduction=reduction)
         self.margin, self.eps = real(self._name, "margin", margin), real(self._name, "eps", eps, 0)
-        self.p = order(self._name, p)
+        self.p, self.swap = order(self._name, p), flag(self._name, "swap", swap)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, reduction=self.reduction)
+        return F.triplet_margin_loss(anchor, positive, negative, self.margin, self.p, self.eps, swap=self.swap,
+                                     reduction=self.reduction)
 
 
 class MarginRankingLoss(_Loss):

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,13 @@ class Parameter(Tensor):
 
     def __init__(self, array: TensorLike, requires_grad: bool = True):
         super().__init__(array, requires_grad)
+
+
+class LoadedKeys(NamedTuple):
+    """What `Module.load_state_dict` did not find, and what it did not use: names, sorted."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -171,13 +178,16 @@ class Module:
                              "keys of dicts that hold dots can coincide with those further down: choose others")
         return found
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> LoadedKeys:
         """Puts back what `state_dict` returned, or PyTorch's of a module whose parts have the same names.
 
         PyTorch's batch norms also count their steps, in `num_batches_tracked`; a module that has no such buffer ignores it.
 
         Args:
             strict: with False names that are missing keep their numbers, and unknown ones are ignored.
+
+        Returns:
+            (missing_keys, unexpected_keys), the lists of these names; both are empty if `strict`.
 
         Raises:
             KeyError: names are missing or unknown; ValueError: a shape differs, a number does not fit the dtype of the module's
@@ -209,6 +219,7 @@ class Module:
         for name, array in own.items():
             mark_changed(array)
             array[...] = new[name]
+        return LoadedKeys(sorted(missing), sorted(unknown, key=str))
 
     def to(self, target: str | np.dtype | type) -> "Module":
         """Parameters and buffers moved to a device ("cpu", "cuda", "cuda:N"), or the floating point ones to a dtype.
@@ -479,7 +490,7 @@ class ModuleList(_Container, list):
 
 
 class ModuleDict(_Container, dict):
-    """A dict that is a Module. As an attribute of a Module a plain dict holds parts as well.
+    """A dict that is a Module; its items are attributes too. As an attribute of a Module a plain dict holds parts as well.
 
     TypeError for a class of Modules in the place of one, and for what is no dict and no list of pairs.
     """
@@ -487,6 +498,15 @@ class ModuleDict(_Container, dict):
     def __init__(self, *values: Mapping[str, Any], **more: Any):
         super().__init__()
         self.update(*values, **more)
+
+    def __getattr__(self, name):
+        return self[name] if name in self else super().__getattr__(name)
+
+    def __setattr__(self, name, value):
+        if name in self and not hasattr(type(self), name):
+            self[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def __setitem__(self, key, value):
         super().__setitem__(key, _made(type(self).__name__, value))

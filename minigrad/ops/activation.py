@@ -77,10 +77,24 @@ def _limited_relu(x, most):
     return _limited(x, 0, most)
 
 
+def _elu(x, alpha):
+    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
+
+
+def _hardswish(x):
+    inside = where(abs(x) >= 3, 0, x)
+    return where(x <= -3, 0, where(x >= 3, x, inside * (inside + 3) / 6))
+
+
+def _prelu(x, weight):
+    return where(x > 0, x, weight * where(x > 0, 0, x))
+
+
 _fused_gelu, _fused_gelu_tanh = Fused("gelu", _gelu), Fused("gelu_tanh", _gelu_tanh)
 _fused_silu, _fused_leaky_relu = Fused("silu", _silu), Fused("leaky_relu", _leaky_relu)
 _fused_softplus, _fused_softsign = Fused("softplus", _softplus), Fused("softsign", _softsign)
-_fused_limited_relu = Fused("limited_relu", _limited_relu)
+_fused_limited, _fused_limited_relu = Fused("limited", _limited), Fused("limited_relu", _limited_relu)
+_fused_elu, _fused_hardswish, _fused_prelu = Fused("elu", _elu), Fused("hardswish", _hardswish), Fused("prelu", _prelu)
 
 
 @operation
@@ -130,14 +144,13 @@ def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """`x` limited to [min_val, max_val]; unlike that of `clip` its slope at the bounds is 0. ValueError if max_val < min_val."""
     x, low = _floating("hardtanh", x), real("hardtanh", "min_val", min_val)
     high = real("hardtanh", "max_val", max_val, float(low))
-    return _limited(x, low, high)
+    return _fused_limited(x, least=low, most=high)
 
 
 @operation
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289)."""
-    x, alpha = _floating("elu", x), real("elu", "alpha", alpha)
-    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
+    return _fused_elu(_floating("elu", x), alpha=real("elu", "alpha", alpha))
 
 
 @operation
@@ -155,9 +168,7 @@ def logsigmoid(x: TensorLike) -> Tensor:
 @operation
 def hardswish(x: TensorLike) -> Tensor:
     """x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019, arXiv:1905.02244)."""
-    x = _floating("hardswish", x)
-    inside = where(abs(x) >= 3, 0, x)
-    return where(x <= -3, 0, where(x >= 3, x, inside * (inside + 3) / 6))
+    return _fused_hardswish(_floating("hardswish", x))
 
 
 @operation
@@ -193,7 +204,7 @@ def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
     if weight.size != 1 and weight.shape != (channels,):
         raise ValueError(f"prelu: one weight, or one for each of {channels} channels wanted, got shape {weight.shape}")
     weight = weight.reshape(()) if weight.size == 1 else weight.reshape((-1,) + (1,) * (x.ndim - 2))
-    return where(x > 0, x, weight * where(x > 0, 0, x))
+    return _fused_prelu(x, weight)
 
 
 # -- dropout ---------------------------------------------------------------------------------------------------------

@@ -455,8 +455,8 @@ def relu(x: TensorLike) -> Tensor:
 
 @in_float32  # NumPy does not limit bfloat16
 def _limited(x, low, high):
-    if is_float(x.dtype):  # or else NumPy 1 makes float64 of a 0-d array
-        low, high = (bound if bound is None else x.dtype.type(bound) for bound in (low, high))
+    if is_float(x.dtype):  # or else NumPy 1 makes float64 of a 0-d array; two bounds take NumPy a third of the time of one
+        low, high = (x.dtype.type(end if bound is None else bound) for bound, end in ((low, -math.inf), (high, math.inf)))
     return xp(x).clip(x, low, high)
 
 

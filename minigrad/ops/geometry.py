@@ -1,10 +1,9 @@
 """Settings in their range: whole numbers, pairs of them (vertical, horizontal) for windows, real numbers, axes and words."""
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,21 @@ Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 
 
-@contextlib.contextmanager
-def speaking_as(name: str) -> Iterator[None]:
+class speaking_as:
     """Inside, values and indices that do not fit are errors of the operation `name`, whatever it is made of."""
-    try:
-        yield
-    except (IndexError, TypeError, ValueError) as error:
-        said = str(error)
-        raise type(error)(f"{name}: {said.partition(': ')[2] or said}") from None
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, (IndexError, TypeError, ValueError)):
+            said = str(error)
+            raise type(error)(f"{self.name}: {said.partition(': ')[2] or said}") from None
 
 
 def whole(of: str, name: str, value: Any, least: float) -> int:

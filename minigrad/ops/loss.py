@@ -10,7 +10,7 @@ from ..fused import Fused, rounded_like, upcast
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, flag
 from .activation import softplus
 from .declare import operation
-from .elementwise import _as_float, abs, clip, exp, log, maximum, relu, square, where
+from .elementwise import _as_float, abs, clip, exp, log, maximum, minimum, relu, square, where
 from .geometry import divisor, one_of, order, real, speaking_as, whole
 from .index import take_along_axis
 from .linalg import norm
@@ -409,8 +409,12 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
 
 @operation
 def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: TensorLike, margin: float = 1.0, p: float = 2.0,
-                        eps: float = 1e-6, *, reduction: str = "mean") -> Tensor:
-    """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832)."""
+                        eps: float = 1e-6, *, swap: bool = False, reduction: str = "mean") -> Tensor:
+    """max(|a - p + eps| - |a - n + eps| + margin, 0) with p-norms along the last axis (FaceNet, arXiv:1503.03832).
+
+    With `swap` |p - n + eps| takes the place of |a - n + eps| where it is smaller (V. Balntas et al. 2016, "Learning local
+    feature descriptors with triplets and shallow convolutional neural networks").
+    """
     margin, eps = real("triplet_margin_loss", "margin", margin), real("triplet_margin_loss", "eps", eps, 0)
     p = order("triplet_margin_loss", p)
     anchor, positive = _pair("triplet_margin_loss", anchor, positive)
@@ -418,6 +422,8 @@ def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: Tens
     if not anchor.ndim:
         raise ValueError("triplet_margin_loss: anchor must have an axis for the norm, such as (N, D); a number has none")
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))
+    if flag("triplet_margin_loss", "swap", swap):
+        far = minimum(far, norm(positive - negative + eps, ord=p, axis=-1))
     return _reduced("triplet_margin_loss", relu(near - far + margin), reduction)
 
 

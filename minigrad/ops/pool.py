@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from ..backend import lowest_of, xp
+from ..backend import lowest_of, with_paths, xp
 from ..fused import Fused
-from ..tensor import Tensor, TensorLike, as_tensor, flag
+from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
 from .elementwise import _as_float, ones_like, where
 from .geometry import Pair, pair, several, single, speaking_as
@@ -49,6 +49,8 @@ def _avg_pool(x, kernel, stride, padding):
 
 
 _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_pool2d", _avg_pool)
+_winners = with_paths("max_pool2d", lambda x, kernel, stride, padding: [
+    part._array for part in _largest(wrap(x), kernel, stride, _both_ends(padding))])  # after the maxima
 
 
 def _both_ends(padding):
@@ -102,18 +104,21 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     name, given = "max_pool2d", as_tensor(x)
     x = _images(name, given)
     kernel, stride, dilation, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation)
-    if flag(name, "return_indices", return_indices):
+    return_indices = flag(name, "return_indices", return_indices)
+    if dilation == (1, 1):
+        padding, beyond = zip(*[(before, after - before) for before, after in ends])
+        wide = x
+        if any(beyond):  # by pixels that each such window holds, and first
+            wide = pad(x, ((0, 0), (0, 0), *[(0, n) for n in beyond]), mode="edge")
+        y = _fused_max_pool(wide, kernel=kernel, stride=stride, padding=padding)
+        if return_indices:
+            winner = wrap(_winners(wide._array, kernel=kernel, stride=stride, padding=padding)[1]).astype(np.int64)
+    else:
         y, winner = _largest(x, kernel, stride, ends, dilation)
+    if return_indices:
         row, column = [_starts(n, s, e, winner) for n, s, e in zip(y.shape[2:], stride, ends)]
         indices = (row[:, None] + winner // kernel[1] * dilation[0]) * x.shape[3] + column + winner % kernel[1] * dilation[1]
         return (y, indices) if given.ndim == 4 else (y[0], indices[0])
-    if dilation == (1, 1):
-        padding, beyond = zip(*[(before, after - before) for before, after in ends])
-        if any(beyond):  # by pixels that each such window holds, and first
-            x = pad(x, ((0, 0), (0, 0), *[(0, n) for n in beyond]), mode="edge")
-        y = _fused_max_pool(x, kernel=kernel, stride=stride, padding=padding)
-    else:
-        y = _largest(x, kernel, stride, ends, dilation)[0]
     return y if given.ndim == 4 else y[0]
 
 

@@ -126,7 +126,10 @@ _min = Primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keep
 def _without_nan(name, fill):
     """`max` or `min`, whichever `name` says, of an array's numbers that are not NaN; of nothing else NaN."""
     def extreme(x, axis, keepdims):
-        holes, along = x != x, {"axis": axis, "keepdims": keepdims}
+        along = {"axis": axis, "keepdims": keepdims}
+        if xp(x) is np:
+            return getattr(np, f"f{name}").reduce(x, **along)
+        holes = x != x
         out = getattr(choose(holes, x.dtype.type(fill), x), name)(**along)
         return choose(holes.all(**along), x.dtype.type(math.nan), out)
 

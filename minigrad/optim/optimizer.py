@@ -100,6 +100,12 @@ class Optimizer:
         self.state += state
         self._counts += [0] * len(params)
 
+    def __repr__(self):
+        groups = (f"{len(group['params'])} parameters, "
+                  + ", ".join(f"{name}={value!r}" for name, value in group.items() if name != "params")
+                  for group in self.param_groups)
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
     # -- of subclasses -------------------------------------------------------------------------------------------------
 
     def checked(self, settings: dict, params: Sequence[Tensor] = ()) -> dict:

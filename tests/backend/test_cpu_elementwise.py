@@ -7,10 +7,11 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.backend import erf, where
+from minigrad.backend import erf, path, where
 from minigrad.backend.cpu import elementwise, native
 from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
 from minigrad.backend.cpu.index import add_at, read
+from minigrad.optim import ema
 
 
 @pytest.fixture(autouse=True, params=[1 << 20, 256])
@@ -94,7 +95,7 @@ def test_adam_step(view, decoupled, wd):
     want, m_want, v_want = p.copy(), m.copy(), v.copy()
     for t, g in enumerate(gs, 1):
         kept = g.copy()
-        adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t)
+        adam_step([p], [g], [m], [v], lr, b1, b2, eps, wd, decoupled, t)
         np.testing.assert_array_equal(g, kept)
         want *= 1 - lr * wd * decoupled
         g = g + wd * want * (not decoupled)
@@ -114,7 +115,7 @@ def test_sgd_step(view, momentum, nesterov, wd):
     want, v_want = p.copy(), v.copy()
     for g in gs:
         kept = g.copy()
-        sgd_step(p, g, v if momentum else None, 0.1, momentum, wd, nesterov)
+        sgd_step([p], [g], [v] if momentum else [], 0.1, momentum, wd, nesterov)
         np.testing.assert_array_equal(g, kept)
         g = g + wd * want
         v_want = momentum * v_want + g
@@ -124,9 +125,41 @@ def test_sgd_step(view, momentum, nesterov, wd):
 
 def test_steps_keep_the_type():
     p, g, m, v = arrays((5,), 4, np.float32)
-    adam_step(p, g, m, abs(v), 0.01, 0.9, 0.999, 1e-8, 0.1, True, 1)
-    sgd_step(p, g, v, 0.01, 0.9, 0.1, True)
+    adam_step([p], [g], [m], [abs(v)], 0.01, 0.9, 0.999, 1e-8, 0.1, True, 1)
+    sgd_step([p], [g], [v], 0.01, 0.9, 0.1, True)
     assert p.dtype == m.dtype == v.dtype == np.float32
+
+
+@pytest.mark.parametrize("step", [lambda ps: optim.SGD(ps, 0.1), lambda ps: optim.SGD(ps, 0.1, 0.9, 0.1, True), lambda ps: optim.Adam(ps)])
+def test_parameters_that_a_kernel_takes_together_step_as_alone(step):
+    whole = arrays((12, 34), 2, np.float32)
+    parts = [lambda a: a[0, :5], lambda a: a[1], lambda a: a[2:4, ::2], lambda a: a[4:7].T, lambda a: a[8:9, 3], lambda a: a[9:]]
+    lone = [a.copy() for a in whole]
+    ps = [[nn.Parameter(part(p)) for part in parts] for p in (whole[0], lone[0])]
+    for one, other, part in zip(*ps, parts):
+        one.grad, other.grad = mg.Tensor(part(whole[1])), mg.Tensor(part(lone[1]))
+    ps[0][1].grad = ps[1][1].grad = mg.Tensor(np.broadcast_to(np.float32(3), 34))
+    together, each = step(ps[0]), [step([p]) for p in ps[1]]
+    for _ in range(2):
+        together.step()
+        with native.using(False):
+            for optimizer in each:
+                optimizer.step()
+    np.testing.assert_allclose(whole[0], lone[0], rtol=2e-6, atol=1e-7)
+    np.testing.assert_array_equal(whole[1], lone[1])
+
+
+@pytest.mark.skipif(not native.kernel("ema_step"), reason="no C compiler")
+@pytest.mark.parametrize("view", VIEWS[:3])
+def test_averages_move_by_a_kernel_as_by_the_definition(view):
+    average, p = arrays((12, 34), 2, np.float32)
+    average[2], average[4], p[4], p[6] = np.inf, np.nan, -np.inf, np.nan
+    kept, right = average.copy(), average.copy()
+    for a, q in zip(view(right).T, view(p).T):
+        ema._moved(a, q, 0.75)
+    assert path("ema_step", [view(average), view(p)]) is not None
+    elementwise.ema_step([view(average), view(kept)[:0]], [view(p), view(p)[:0]], 0.75)
+    np.testing.assert_allclose(average, right, rtol=1e-6)
 
 
 @pytest.mark.parametrize("native_kernels", [True, False])
@@ -207,6 +240,12 @@ def test_reading_at_an_index_is_what_numpy_does(name, dtype):
         assert found.dtype == x.dtype and not np.shares_memory(found, view)
     with pytest.raises(IndexError, match="out of bounds"):
         read(x, (*index[:-1], np.full_like(index[-1], 100)))
+
+
+@pytest.mark.parametrize("function", [read, lambda x, index: add_at(x, np.ones((64, 5000), x.dtype), index)], ids=["read", "add"])
+def test_a_slice_to_an_array_is_refused_as_by_numpy(function):
+    with pytest.raises(TypeError, match="only integer scalar arrays"):
+        function(np.zeros((64, 64), np.float32), (slice(np.arange(2), None), np.zeros(5000, int)))
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -204,9 +204,10 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
     whole(1, "logistic_loss", x, x, x)
     whole(1, "logistic_loss_backward", x, x, x, x)
     for name, extra in (("relu", ()), ("leaky_relu", (0.1,)), ("silu", ()), ("gelu", ()), ("gelu_tanh", ()), ("softplus", ()),
-                        ("softsign", ())):
+                        ("softsign", ()), ("hardswish", ()), ("elu", (0.5,)), ("limited", (0.1, 0.6))):
         whole(1, name, x, settings=extra)
         whole(1, f"{name}_backward", x, x, settings=extra)
+    whole(1, "prelu_terms", x, -x)
     whole(1, "rounded_distance", x, 2 * x, settings=(0.4,))
     whole(1, "rounded_distance_backward", x, x, 2 * x, settings=(0.4,))
     whole(1, "dropout", x, keep, settings=(2.0,))
@@ -241,13 +242,14 @@ def test_optimisers(shape):
 
     def adam(p, g, m, v, **settings):
         p, m, v = p.copy(), m.copy(), v.copy()
-        elementwise.adam_step(p, g, m, v, 0.01, 0.9, 0.99, 1e-2, 0.1, t=3, **settings)
+        elementwise.adam_step([p], [g], [m], [v], 0.01, 0.9, 0.99, 1e-2, 0.1, t=3, **settings)
         return p, m, v
 
     def sgd(p, g, v, **settings):
-        p, v = p.copy(), v.copy()
-        elementwise.sgd_step(p, g, v, 0.1, 0.9, 0.01, **settings)
-        return p, v
+        p, v, plain = p.copy(), v.copy(), p.copy()
+        elementwise.sgd_step([p], [g], [v], 0.1, 0.9, 0.01, **settings)
+        elementwise.sgd_step([plain], [g], [], 0.1, 0.0, 0.01)
+        return p, v, plain
 
     for flag in (False, True):
         agree(lambda *a: adam(*a, decoupled=flag), p, g, m, v)
@@ -293,6 +295,39 @@ def test_variances_of_equal_large_numbers_do_not_round_below_zero(value, compile
         for y in (rows.layer_norm(x)[0], mg.group_norm(x[..., None], 1).numpy(),
                   *(mg.batch_norm(a, None, None, training=True).numpy() for a in (x.T, x.reshape(1, 2, 100, 50)))):
             assert np.isfinite(y).all()
+
+
+BETWEEN = [((5, 7, 40), 0), ((5, 7, 40), 1), ((3, 130, 3, 9), 1), ((2, 600), 0), ((70, 5, 600), 0), ((40, 3, 20), (0, 2, 1))]
+
+
+@pytest.mark.parametrize("shape, axis", BETWEEN)
+@pytest.mark.parametrize("logarithm", [False, True])
+def test_softmax_along_an_axis_before_others(monkeypatch, shape, axis, logarithm):
+    def last(a):  # the axis comes last, as `softmax` hands it on, or an order is given
+        return a.transpose(axis) if type(axis) is tuple else np.moveaxis(a, axis, -1)
+
+    x, g, used, find = normal(*shape), normal(*shape, seed=1), [], rows.kernel
+    x.flat[:3], x.flat[40:42] = (np.inf, np.nan, -np.inf), (-np.inf, 1e4)
+    monkeypatch.setattr(rows, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
+    agree(lambda x: rows.softmax(last(x), logarithm), x)
+    assert used.count("softmax_between") >= 2 and "softmax" not in used[:2]
+    with np.errstate(all="ignore"):
+        y = np.asarray(rows.softmax(last(x), logarithm))
+    for array in (last(g), np.ascontiguousarray(last(g)), np.broadcast_to(last(g)[:1], y.shape)):
+        agree(lambda g, y: rows.softmax_backward(g, y, logarithm), array, y)
+    x[...] = -np.inf
+    agree(lambda x: rows.softmax(last(x), logarithm), x)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (7, 100), (2, 3, 1000), (100_000,)])
+def test_products_of_rows(shape):
+    x = np.exp(0.1 * normal(*shape)) * np.sign(normal(*shape, seed=1))
+    agree(rows.products, x, rtol=2e-5)
+    agree(lambda x: rows.products(x.T), x)
+    special = np.array([[0, np.inf, 1], [np.inf, 1, -2], [np.nan, 1, 2], [-0.0, 1, 2], [1e30, 1e30, 1e-30], [1e30, 1e30, 1]])
+    with np.errstate(all="ignore"):
+        want = special.prod(1, keepdims=True).astype(np.float32)
+        np.testing.assert_allclose(rows.products(special.astype(np.float32)), want, rtol=1e-6)
 
 
 def test_rows_of_many_and_of_special_numbers():
@@ -433,7 +468,7 @@ def test_group_norm(shape, groups, last, given):
     x = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if last else x
     x = np.moveaxis(x, -1, 1) if last else x
     arrays = [x, *np.float32(normal(2, shape[1], seed=2))][:given]
-    assert backend.path("group_norm", arrays, dict(num_groups=groups, eps=1e-5))
+    assert (backend.path("group_norm", arrays, dict(num_groups=groups, eps=1e-5)) is None) == (given == 1 and x.flags.c_contiguous)
 
     def found(dtype):
         xs = [mg.Tensor(a.astype(dtype), requires_grad=True) for a in arrays]
@@ -447,6 +482,15 @@ def test_group_norm(shape, groups, last, given):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5 * np.abs(b.numpy()).max())
 
 
+@pytest.mark.parametrize("spread", [0, 0.01, 1])
+@pytest.mark.parametrize("last", [False, True])
+def test_group_norm_far_from_zero_keeps_its_digits(last, spread):
+    x = np.float32(spread * normal(2, 6, 5, 5) + 10_000.1)
+    x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if last else x
+    expected = mg.group_norm(x.astype(np.float64), 3).numpy()
+    np.testing.assert_allclose(mg.group_norm(x, 3, np.ones(6, np.float32)).numpy(), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_group_norm_leaves_what_is_not_finite_in_its_group(last):
     x = np.float32(normal(3, 6, 4, 4))
@@ -454,7 +498,7 @@ def test_group_norm_leaves_what_is_not_finite_in_its_group(last):
     x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if last else x
     bad = np.zeros((3, 6), bool)
     bad[0, :2] = bad[1, 2:4] = True
-    y, pull = mg.vjp(lambda x: mg.group_norm(x, 3), x)
+    y, pull = mg.vjp(lambda x: mg.group_norm(x, 3, np.ones(6, np.float32)), x)
     for a in (y, *pull(mg.ones_like(y))):
         np.testing.assert_array_equal(np.isfinite(a.numpy()).all((2, 3)), ~bad)
 

@@ -274,6 +274,18 @@ def test_avg_pool(problem, layout):
     np.testing.assert_allclose((gy * avg_pool2d(dx, kernel, stride, padding)).sum(), (gx * dx).sum(), atol=1e-10)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [(2, 3), (8, 9), (16, 1), (1, 72), (16, 72)])
+def test_means_of_tiles(kernel, layout, dtype):
+    x, size = np.random.default_rng(0).standard_normal((2, 3, 16, 72)).astype(dtype), (16 // kernel[0], 72 // kernel[1])
+    y = avg_pool2d(layouts(x, layout), kernel, kernel)
+    np.testing.assert_allclose(y, x.reshape(2, 3, size[0], kernel[0], size[1], kernel[1]).mean((3, 5)), atol=1e-6)
+    gx = avg_pool2d_backward(layouts(y, layout), x.shape, kernel, kernel)
+    np.testing.assert_allclose(gx, y.repeat(kernel[0], 2).repeat(kernel[1], 3) / (kernel[0] * kernel[1]), atol=1e-7)
+    assert y.dtype == gx.dtype == dtype
+
+
 def test_max_pool_of_integers_and_of_large_windows():
     x = np.arange(-400, 0).reshape(1, 1, 20, 20)
     y, winner = max_pool2d(x, (20, 20), (1, 1))

@@ -406,7 +406,8 @@ group("huber_loss", two_alike(delta=(0.5, 2)))
 group("smooth_l1_loss", two_alike(beta=(0.5, 2, 0)))
 group("triplet_margin_loss", lambda d: c(x := d.x(d.shape(1, low=1)), d.x(x.shape, dtype=x.dtype), d.x(x.shape, dtype=x.dtype),
                                          **d.some(
-    margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), reduction=lambda: d.pick("mean", "sum", "none"))))
+    margin=lambda: d.pick(0, 2.5), p=lambda: d.pick(2, 3), swap=lambda: d.pick(False, True),
+    reduction=lambda: d.pick("mean", "sum", "none"))))
 group("margin_ranking_loss", lambda d: c(x := d.x(), d.x(x.shape, dtype=x.dtype), signs(d, x.shape), **reduction(d),
                                          **d.some(margin=lambda: d.pick(0.5, -0.3))))
 group("hinge_embedding_loss", lambda d: c(x := d.x(), signs(d, x.shape), **reduction(d), **d.some(margin=lambda: d.pick(0.5, 2))))
@@ -587,7 +588,7 @@ group("NAdam RAdam", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e
 group("Adagrad", optimiser(lr=[0.1], lr_decay=[0.5], eps=[1e-3], weight_decay=[0.1], initial_accumulator_value=[0.1]), "steps.")
 group("Adadelta", optimiser(lr=[0.1], rho=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1]), "steps.")
 group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
-group("cosine_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
+group("cosine_decay linear_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
 group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
 
 # -- how parameters start ------------------------------------------------------------------------------------------------

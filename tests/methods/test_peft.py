@@ -211,6 +211,26 @@ def test_a_network_that_moves_meanwhile():
         assert {p.dtype for p in net.parameters()} == {np.dtype("float32")}
 
 
+def test_parts_are_in_training_or_in_evaluation_as_the_network_is(tmp_path):
+    def modes():
+        return {module.training for module in net.modules()}
+
+    net = nn.VisionTransformer(8, 4, 1, 3, 16, 1, 2).eval()
+    tuned = peft.apply(net, "lora", head=nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 2)), dropout=0.5)
+    assert modes() == {False}
+    for there, back in ((tuned.undo, tuned.attach), (tuned.merge, tuned.unmerge)):
+        for mode in (True, False):
+            there()
+            net.train(mode)
+            assert modes() == {mode}
+            back()
+            assert modes() == {mode}
+    tuned.undo()
+    peft.apply(net, "lora", dropout=0.5).save(tmp_path / "lora")
+    net.adaptation.undo()
+    assert peft.load(net, tmp_path / "lora") and modes() == {False}
+
+
 def test_a_layer_in_two_places_stays_one():
     class Twice(nn.Module):
         def __init__(self):

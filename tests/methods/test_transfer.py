@@ -218,6 +218,9 @@ def test_features_are_computed_once_and_broken_pictures_left_out(folder, encoder
     assert np.isnan(x[broken]).all() and np.isfinite(np.delete(x, broken, 0)).all()
     assert broken not in np.concatenate([whole.train, whole.test]) and broken in np.concatenate([images.train, images.test])
     one = preprocessing(images.pictures[0])
+    again = features.encode(encoder.train(), preprocessing, [images.pictures[0]], show=False)
+    np.testing.assert_allclose(again[0], x[0], rtol=1e-5, atol=1e-6)
+    assert encoder.training and encoder.eval()
     with mg.no_grad():
         np.testing.assert_allclose(x[0], encoder.features(mg.Tensor(one)).numpy()[0], rtol=1e-5, atol=1e-6)
     with monkeypatch.context() as changed:

@@ -1,6 +1,7 @@
 """What PyTorch's users type first on a Module, tables of stored names, and the warning about double precision."""
 import copy
 import operator
+import pickle
 import re
 import subprocess
 import sys
@@ -83,7 +84,9 @@ def test_casts_and_slices():
 
 def test_partial_state():
     net = build(nn)
-    net.load_state_dict({"0.bias": np.full(3, 7), "elsewhere": np.ones(1)}, strict=False)
+    missing, unexpected = net.load_state_dict({"0.bias": np.full(3, 7), "elsewhere": np.ones(1)}, strict=False)
+    assert missing == sorted(net.state_dict().keys() - {"0.bias"}) and unexpected == ["elsewhere"]
+    assert net.load_state_dict(net.state_dict() | {"1.num_batches_tracked": np.array(3)}) == ([], [])
     assert (net[0].bias.numpy() == 7).all()
     with pytest.raises(KeyError, match="missing .*0.weight.*unknown .*elsewhere"):
         net.load_state_dict({"0.bias": np.full(3, 7), "elsewhere": np.ones(1)})
@@ -221,6 +224,18 @@ def test_lists_and_dicts_of_ones_own_keep_their_attributes():
     assert holder.d.scale.item() == 2
     both = holder.l + [nn.ReLU()]
     assert isinstance(both, nn.ModuleList) and len(both) == 2 and both[0] is holder.l[0]
+
+
+@pytest.mark.parametrize("kind, new", [(nn.ModuleDict, lambda: nn.Linear(2, 2)), (nn.ParameterDict, lambda: mg.ones(2))])
+def test_items_of_a_dict_of_modules_are_attributes(kind, new):
+    named = kind({"a": new(), "training": new()})
+    shown, named.a = named.a, new()
+    assert shown is not named.a is named["a"] and "a" not in vars(named) and "b" not in named
+    assert named.eval().training is False and "training" in named and len(named.parameters()) == len(named.state_dict())
+    named.b = 3
+    assert named.b == 3 and "b" not in named and pickle.loads(pickle.dumps(named)).b == copy.deepcopy(named).b == 3
+    with pytest.raises(AttributeError, match="no attribute 'c'"):
+        named.c
 
 
 @pytest.mark.parametrize("kind", [nn.ModuleList, list])

@@ -90,8 +90,9 @@ def test_losses():
                 lambda x, y: F.smooth_l1_loss(x, y, reduction=reduction, beta=0.7), a, b)
         compare(lambda x: mg.nll_loss(x, labels, w, reduction=reduction),
                 lambda x: F.nll_loss(x, torch.tensor(labels), torch.tensor(w), reduction=reduction), a)
-        compare(lambda x, y, z: mg.triplet_margin_loss(x, y, z, reduction=reduction),
-                lambda x, y, z: F.triplet_margin_loss(x, y, z, reduction=reduction), a, b, c)
+        for swap in (False, True):
+            compare(lambda x, y, z: mg.triplet_margin_loss(x, y, z, swap=swap, reduction=reduction),
+                    lambda x, y, z: F.triplet_margin_loss(x, y, z, swap=swap, reduction=reduction), a, b, c)
     mg.check_derivatives(lambda x: mg.nll_loss(x, labels), a)
 
 
@@ -104,7 +105,9 @@ def test_as_modules():
     a, b, c = x[0], x[1], x[0] * 2
     assert mg.nn.SmoothL1Loss(beta=0.5)(a, b).item() == mg.smooth_l1_loss(a, b, beta=0.5).item()
     assert mg.nn.NLLLoss([1.0, 2.0, 3.0])(a, [0, 1, 2, 0]).item() == mg.nll_loss(a, [0, 1, 2, 0], np.float32([1, 2, 3])).item()
-    assert mg.nn.TripletMarginLoss(0.5)(a, b, c).item() == mg.triplet_margin_loss(a, b, c, 0.5).item()
+    for swap in (False, True):
+        assert (mg.nn.TripletMarginLoss(0.5, swap=swap)(a, b, c).item()
+                == mg.triplet_margin_loss(a, b, c, 0.5, swap=swap).item())
     assert mg.nn.functional.glu(x, 1).shape == (2, 2, 3) and mg.nn.functional.one_hot([1], 2).tolist() == [[0, 1]]
 
 

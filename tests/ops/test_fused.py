@@ -35,7 +35,7 @@ def check_fused(operation, inputs, atol=1e-10, **options):
 
 
 ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {},
-               "limited_relu": dict(most=2.5)}
+               "limited_relu": dict(most=2.5), "limited": dict(least=-1.5, most=2.5), "elu": dict(alpha=1.5), "hardswish": {}}
 FUSED = {name: getattr(activation, "_fused_" + name) for name in ACTIVATIONS}
 
 
@@ -62,6 +62,49 @@ def test_activations_of_large_arrays_and_large_numbers(name):
             z.sum().backward()
         np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(a[0].grad.numpy(), a[1].grad.numpy(), rtol=tolerance, atol=3 * tolerance)
+
+
+@pytest.mark.parametrize("name", ["elu", "hardswish", "limited"])
+def test_kernels_of_activations_do_as_the_definitions_with_special_numbers(name):
+    special = np.array([0, -0.0, 1e-7, -1e-7, -1e-40, -1.5, 2.5, -3, 3, -17, -88, -200, 1e38, -1e38, np.inf, -np.inf, np.nan], np.float32)
+    operation, found = FUSED[name], []
+    assert not native.kernel(name) or backend.path(name, [special], ACTIVATIONS[name]) is not None
+    for f in (operation, operation.definition):
+        for g in (1, np.inf, np.nan):
+            x = mg.Tensor(special, requires_grad=True)
+            y = f(x, **ACTIVATIONS[name])
+            with np.errstate(invalid="ignore"):
+                y.backward(np.where(special > 0, np.float32(g), np.float32(1)))
+            found.append((y.numpy(), x.grad.numpy()))
+    for one, other in zip(found[:3], found[3:]):
+        for a, b in zip(one, other):
+            np.testing.assert_allclose(a, b, rtol=3e-7, atol=1e-7)
+            np.testing.assert_allclose(a[:5], b[:5], rtol=3e-7)  # of small numbers too to all digits
+
+
+@pytest.mark.parametrize("shape, axes", [((5,), (0,)), ((4, 3), (0, 1)), ((4, 3), (1, 0)), ((2, 3, 40), (0, 1, 2)), ((2, 3, 4, 5), (0, 2, 3, 1)),
+                                         ((30, 8, 20, 30), (0, 1, 2, 3)), ((30, 8, 20, 30), (0, 2, 3, 1)), ((2, 1, 4, 5), (0, 1, 2, 3))])
+def test_prelu_of_any_memory_order(shape, axes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=[shape[a] for a in axes]).transpose(np.argsort(axes))
+    for channels in {1, shape[1] if len(shape) > 1 else 1}:
+        weight = rng.normal(size=(channels, *[1] * (len(shape) - 2)) if channels > 1 else ())
+        check_fused(activation._fused_prelu, [x, weight], atol=1e-8)
+        given = x.astype(np.float32), weight.astype(np.float32)
+        assert not native.kernel("prelu") or backend.path("prelu", [np.asarray(a) for a in given]) is not None
+
+
+def test_prelu_of_special_numbers():
+    found = []
+    for f in (activation._fused_prelu, activation._prelu):
+        x = mg.Tensor(np.array([[np.inf, -np.inf, np.nan, 0, -0.0, 2, 3]], np.float32), requires_grad=True)
+        weight = mg.Tensor(np.array([0.5, 0, 1, 2, 3, 4, 5], np.float32), requires_grad=True)
+        with np.errstate(invalid="ignore"):
+            y = f(x, weight)
+            y.backward(np.array([[1, 1, 1, 1, 1, np.nan, np.inf]], np.float32))
+        found.append([y, x.grad, weight.grad])
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_relu_of_large_arrays():

@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from ..erf import erf
-from .elementwise import empty_like, for_all, for_blocks
+from .elementwise import empty_like, for_all, for_blocks, memory_order
 from .memory import scratch
 from .native import kernel
+from .rows import sums
 
 BLOCK_BYTES = 1 << 18  # three temporaries of a block fit the second-level cache
 
@@ -26,15 +27,15 @@ _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 
 def activation(name, *xs, **settings):
-    """f(*xs) for `name` in `FUNCTIONS`; like the first of them in shape, dtype and memory order."""
-    y, value, native = empty_like(xs[0]), FUNCTIONS[name][0], kernel(name, *xs)
+    """f(*xs) for `name` in `FUNCTIONS`, or with a kernel that serves; like the first of them in shape, dtype and memory order."""
+    y, native = empty_like(xs[0]), kernel(name, *xs)
     if native:
         for_all(lambda y, *xs: native(*xs, y, y.size, *settings.values()), [y], xs)
         return y
 
     def block(y, *xs):
         with np.errstate(over="ignore"):
-            y[...] = value(*xs, _workspace(y), **settings)
+            y[...] = FUNCTIONS[name][0](*xs, _workspace(y), **settings)
 
     for_blocks(block, [y], xs, BLOCK_BYTES)
     return y
@@ -42,17 +43,41 @@ def activation(name, *xs, **settings):
 
 def activation_backward(name, g, *xs, **settings):
     """The gradient of `activation` in the first of `xs`: g f'."""
-    dx, slope, native = empty_like(xs[0]), FUNCTIONS[name][1], kernel(f"{name}_backward", g, *xs)
+    dx, native = empty_like(xs[0]), kernel(f"{name}_backward", g, *xs)
     if native:
         for_all(lambda dx, g, *xs: native(g, *xs, dx, dx.size, *settings.values()), [dx], [g, *xs])
         return dx
 
     def block(dx, g, *xs):
         with np.errstate(over="ignore"):
-            np.multiply(slope(*xs, _workspace(dx), **settings), g, out=dx)
+            np.multiply(FUNCTIONS[name][1](*xs, _workspace(dx), **settings), g, out=dx)
 
     for_blocks(block, [dx], [g, *xs], BLOCK_BYTES)
     return dx
+
+
+def prelu(g, x, weight):
+    """g where x > 0, else weight g, of float32 numbers: for x itself the value, for its gradient that in x.
+
+    Args:
+        g, x: of one shape, x dense.
+        weight: one, or one for each element along axis 1.
+    """
+    y, channels = empty_like(x), weight.size
+    order, place = memory_order(x.strides)
+    outer = math.prod([x.shape[i] for i in order[:place[1]]]) if channels > 1 else 1
+    sizes, native = (outer, channels, x.size // (outer * channels)), kernel("prelu", x)
+    for_all(lambda y, x, g: native(g, x, weight.ravel(), y, *sizes), [y], [x, g])
+    return y
+
+
+def prelu_weight_gradient(g, x, weight):
+    """The gradient of `prelu` of x in the weight."""
+    terms = empty_like(x)
+    for_all(lambda terms, g, x: kernel("prelu_terms", x)(g, x, terms, x.size), [terms], [g, x])
+    order, place = memory_order(x.strides)
+    axes = tuple(i for i in range(x.ndim) if weight.size == 1 or i != place[1])
+    return sums(terms.transpose(order), axes).reshape(weight.shape)
 
 
 def dropout(x, keep, scale):

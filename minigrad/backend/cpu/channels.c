@@ -134,23 +134,25 @@ void norm_sums(const float *g, const float *x, const float *mean, double *total,
         }
 }
 
-/* y = x scale + shift, and then max(0, .) if `relu`; `each` rows of the outer axis share the channels' numbers. */
-void scale_and_shift(const float *x, const float *scales, const float *shifts, float *y, index_t outer, index_t channels,
-                     index_t inner, index_t each, int relu)
+/* y = (x - centre) scale + shift, centre 0 if there is none, and then max(0, .) if `relu`; `each` rows of the outer axis share
+   the channels' numbers. */
+void scale_and_shift(const float *x, const float *centres, const float *scales, const float *shifts, float *y, index_t outer,
+                     index_t channels, index_t inner, index_t each, int relu)
 {
     float least = relu ? 0 : -INFINITY;
     PARALLEL(outer * channels * inner > 65536)
     for (index_t o = 0; o < outer; o++) {
-        const float *scale = scales + o / each * channels, *shift = shifts + o / each * channels;
+        index_t set = o / each * channels;
+        const float *centre = centres ? centres + set : 0, *scale = scales + set, *shift = shifts + set;
         if (inner == 1)
             for (index_t c = 0; c < channels; c++) {
-                float v = x[o * channels + c] * scale[c] + shift[c];
+                float v = (x[o * channels + c] - (centre ? centre[c] : 0)) * scale[c] + shift[c];
                 y[o * channels + c] = v < least ? least : v;
             }
         else
             for (index_t c = 0; c < channels; c++)
                 for (index_t i = 0, at = (o * channels + c) * inner; i < inner; i++, at++) {
-                    float v = x[at] * scale[c] + shift[c];
+                    float v = (x[at] - (centre ? centre[c] : 0)) * scale[c] + shift[c];
                     y[at] = v < least ? least : v;
                 }
     }

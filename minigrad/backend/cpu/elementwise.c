@@ -33,18 +33,18 @@ void relu_backward(const float *g, const float *y, float *dx, index_t n)
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] > 0 ? g[i] : 0.0f;
 }
 
-/* min(max(x, 0), most), and its gradient for the output y. */
-void limited_relu(const float *x, float *y, index_t n, float most)
+/* min(max(x, least), most), and its gradient for the output y. */
+void limited(const float *x, float *y, index_t n, float least, float most)
 {
     EACH(n) for (index_t i = 0; i < n; i++) {
-        float v = x[i] < 0 ? 0.0f : x[i];
+        float v = x[i] < least ? least : x[i];
         y[i] = v > most ? most : v;
     }
 }
 
-void limited_relu_backward(const float *g, const float *y, float *dx, index_t n, float most)
+void limited_backward(const float *g, const float *y, float *dx, index_t n, float least, float most)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] <= 0 || y[i] >= most ? 0.0f : g[i];
+    EACH(n) for (index_t i = 0; i < n; i++) dx[i] = y[i] <= least || y[i] >= most ? 0.0f : g[i];
 }
 
 void leaky_relu(const float *x, float *y, index_t n, float slope)
@@ -55,6 +55,63 @@ void leaky_relu(const float *x, float *y, index_t n, float slope)
 void leaky_relu_backward(const float *g, const float *x, float *dx, index_t n, float slope)
 {
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = x[i] > 0 ? g[i] : slope * g[i];
+}
+
+void hardswish(const float *x, float *y, index_t n)
+{
+    EACH(2 * n) for (index_t i = 0; i < n; i++) {
+        float inside = x[i] * (x[i] + 3) / 6, above = x[i] >= 3 ? x[i] : inside;
+        y[i] = x[i] <= -3 ? 0.0f : above;
+    }
+}
+
+void hardswish_backward(const float *g, const float *x, float *dx, index_t n)
+{
+    EACH(2 * n) for (index_t i = 0; i < n; i++) {
+        float inside = g[i] * (2 * x[i] + 3) / 6, above = x[i] >= 3 ? g[i] : inside;
+        dx[i] = x[i] <= -3 ? 0.0f : above;
+    }
+}
+
+void elu(const float *x, float *y, index_t n, float alpha)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
+        float below = alpha * exponential_less_1(x[i] > 0 ? 0.0f : x[i]);
+        y[i] = x[i] > 0 ? x[i] : below;
+    }
+}
+
+void elu_backward(const float *g, const float *x, float *dx, index_t n, float alpha)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
+        float below = alpha * g[i] * exponential(x[i] > 0 ? 0.0f : x[i]);
+        dx[i] = x[i] > 0 ? g[i] : below;
+    }
+}
+
+/* g where x > 0, else w g, one w for each of the middle axis of (outer, channels, inner). */
+void prelu(const float *g, const float *x, const float *w, float *y, index_t outer, index_t channels, index_t inner)
+{
+    if (channels == 1) {
+        float slope = *w;
+        EACH(outer * inner) for (index_t i = 0; i < outer * inner; i++) y[i] = x[i] > 0 ? g[i] : slope * g[i];
+    } else if (inner == 1) {
+        PARALLEL(outer * channels > 65536)
+        for (index_t k = 0; k < outer; k++)
+            for (index_t c = 0, i = k * channels; c < channels; c++, i++) y[i] = x[i] > 0 ? g[i] : w[c] * g[i];
+    } else {
+        PARALLEL(outer * channels * inner > 65536)
+        for (index_t k = 0; k < outer * channels; k++) {
+            float slope = w[k % channels];
+            for (index_t i = k * inner; i < (k + 1) * inner; i++) y[i] = x[i] > 0 ? g[i] : slope * g[i];
+        }
+    }
+}
+
+/* Of the gradient in the weights of `prelu` what each element brings. */
+void prelu_terms(const float *g, const float *x, float *terms, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) terms[i] = x[i] > 0 ? 0.0f : g[i] * x[i];
 }
 
 void softsign(const float *x, float *y, index_t n)
@@ -265,14 +322,23 @@ void dropout(const float *x, const unsigned char *keep, float *y, index_t n, flo
     EACH(n) for (index_t i = 0; i < n; i++) y[i] = keep[i] ? x[i] * scale : 0; /* no product: x may be infinite or NaN */
 }
 
-/* g += decay p; v = momentum v + g; p -= rate v, or p -= rate (g + momentum v). */
+/* g += decay p; v = momentum v + g; p -= rate v, or p -= rate (g + momentum v). Without v: p -= rate g. */
 void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float momentum, float decay, int nesterov)
 {
-    EACH(2 * n) for (index_t i = 0; i < n; i++) {
-        float d = decay != 0 ? g[i] + decay * p[i] : g[i]; /* 0 times infinity is not a number */
+#define DIRECTION (decay != 0 ? g[i] + decay * p[i] : g[i]) /* 0 times infinity is not a number */
+    if (!v) EACH(n) for (index_t i = 0; i < n; i++) p[i] -= rate * DIRECTION;
+    else EACH(2 * n) for (index_t i = 0; i < n; i++) {
+        float d = DIRECTION;
         v[i] = momentum * v[i] + d;
         p[i] -= rate * (nesterov ? d + momentum * v[i] : v[i]);
     }
+#undef DIRECTION
+}
+
+/* average += share (p - average), but infinity, which less itself is not a number, stays. */
+void ema_step(float *average, const float *p, index_t n, float share)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) average[i] += share * (p[i] - (fabsf(average[i]) == INFINITY ? 0.0f : average[i]));
 }
 
 /* p = shrink p; g += decay p; m = b1 m + c1 g; v = b2 v + c2 g^2; p -= rate m / (sqrt(v) / root + eps). c = 1 - b has few digits
@@ -286,4 +352,25 @@ void adam_step(float *p, float *m, float *v, const float *g, index_t n, float ra
         v[i] = b2 * v[i] + c2 * d * d;
         p[i] = shrink * p[i] - rate * m[i] / (sqrtf(v[i]) / root + eps);
     }
+}
+
+/* Steps of `count` parameters: of each the addresses of its arrays, 0 for one that is not there, and their length. */
+void sgd_steps(const index_t *rows, index_t count, float rate, float momentum, float decay, int nesterov)
+{
+    for (const index_t *row = rows; row < rows + 4 * count; row += 4)
+        sgd_step((float *)row[0], (float *)row[1], (const float *)row[2], row[3], rate, momentum, decay, nesterov);
+}
+
+void adam_steps(const index_t *rows, index_t count, float rate, float b1, float c1, float b2, float c2, float root, float eps,
+                float decay, float shrink)
+{
+    for (const index_t *row = rows; row < rows + 5 * count; row += 5)
+        adam_step((float *)row[0], (float *)row[1], (float *)row[2], (const float *)row[3], row[4],
+                  rate, b1, c1, b2, c2, root, eps, decay, shrink);
+}
+
+void ema_steps(const index_t *rows, index_t count, float share)
+{
+    for (const index_t *row = rows; row < rows + 3 * count; row += 3)
+        ema_step((float *)row[0], (const float *)row[1], row[2], share);
 }

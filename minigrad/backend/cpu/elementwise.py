@@ -4,6 +4,7 @@ A NumPy expression of several operations passes over large arrays once for each 
 of an expression run on one block before the next block is touched.
 """
 
+import ctypes
 import functools
 import math
 
@@ -72,26 +73,26 @@ def relu_backward(gy, y):
     return gx
 
 
-def limited_relu(x, most):
-    """min(max(x, 0), most)."""
-    y, native = empty_like(x), kernel("limited_relu", x)
+def limited(x, least, most):
+    """min(max(x, least), most)."""
+    y, native = empty_like(x), kernel("limited", x)
     if native:
-        for_all(lambda y, x: native(x, y, x.size, most), [y], [x])
+        for_all(lambda y, x: native(x, y, x.size, least, most), [y], [x])
     else:
-        for_blocks(lambda y, x: np.clip(x, 0, most, out=y), [y], [x])
+        for_blocks(lambda y, x: np.clip(x, least, most, out=y), [y], [x])
     return y
 
 
-def limited_relu_backward(gy, y, most):
-    """The gradient of `limited_relu` for its output y: gy where 0 < y < most, else 0."""
-    gx, native = empty_like(y), kernel("limited_relu_backward", gy, y)
+def limited_backward(gy, y, least, most):
+    """The gradient of `limited` for its output y: gy where least < y < most, else 0."""
+    gx, native = empty_like(y), kernel("limited_backward", gy, y)
 
     def block(gx, gy, y):
         np.copyto(gx, gy)
-        gx[(y <= 0) | (y >= most)] = 0
+        gx[(y <= least) | (y >= most)] = 0
 
     if native:
-        for_all(lambda gx, gy, y: native(gy, y, gx, y.size, most), [gx], [gy, y])
+        for_all(lambda gx, gy, y: native(gy, y, gx, y.size, least, most), [gx], [gy, y])
     else:
         for_blocks(block, [gx], [gy, y])
     return gx
@@ -159,19 +160,14 @@ def half_powers_backward(gy, x, exponent):
     return gx
 
 
-def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
+def sgd_step(ps, gs, vs, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """One step of stochastic gradient descent with momentum, in place (PyTorch's convention, without dampening).
 
         g = g + weight_decay * p;  v = momentum * v + g;  p = p - lr * (g + momentum * v if nesterov else v)
 
     Args:
-        p, g, v: parameter, gradient and velocity (None without momentum), of one shape. p and v are updated.
+        ps, gs, vs: lists of parameters, gradients and velocities (empty without momentum). ps and vs are updated.
     """
-    native = kernel("sgd_step", p, g, v)
-    if native and v is not None:
-        for_all(lambda p, v, g: native(p, v, g, p.size, lr, momentum, weight_decay, nesterov), [p, v], [g])
-        return
-
     def step(p, *rest):
         *v, g = rest
         d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
@@ -183,27 +179,22 @@ def sgd_step(p, g, v, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
             g = np.add(g, np.multiply(velocity, momentum, out=s), out=d) if nesterov else velocity
         p -= np.multiply(g, lr, out=d)
 
-    for_blocks(step, [p] if v is None else [p, v], [g])
+    _update("sgd_step", [ps, vs], gs, step, lr, momentum, weight_decay, nesterov)
 
 
-def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
+def adam_step(ps, gs, ms, vs, lr, b1, b2, eps, wd, decoupled, t):
     """One step of Adam (Kingma and Ba, 2014, arXiv:1412.6980) or AdamW (Loshchilov and Hutter, 2017, arXiv:1711.05101).
 
         m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g**2
         p = p - lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)
 
     Args:
-        p, g, m, v: parameter, gradient and the two running moments, of one shape. p, m and v are updated in place.
+        ps, gs, ms, vs: lists of parameters, gradients and the two running moments. ps, ms and vs are updated in place.
         wd: weight decay; added to the gradient as wd * p, or, if `decoupled`, taken from p as lr * wd * p (AdamW).
         t: the number of this step, counted from 1.
     """
     rate, root = lr / (1 - b1**t), math.sqrt(1 - b2**t)
-    native = kernel("adam_step", p, g, m, v)
-    if native:
-        decay, shrink = (0, 1 - lr * wd) if decoupled else (wd, 1)
-        for_all(lambda p, m, v, g: native(p, m, v, g, p.size, rate, b1, 1 - b1, b2, 1 - b2, root, eps, decay, shrink),
-                [p, m, v], [g])
-        return
+    decay, shrink = (0, 1 - lr * wd) if decoupled else (wd, 1)
 
     def step(p, m, v, g):
         d, s = scratch("step direction", p.shape, p.dtype), scratch("step term", p.shape, p.dtype)
@@ -224,7 +215,42 @@ def adam_step(p, g, m, v, lr, b1, b2, eps, wd, decoupled, t):
         d *= rate
         p -= d
 
-    for_blocks(step, [p, m, v], [g])
+    _update("adam_step", [ps, ms, vs], gs, step, rate, b1, 1 - b1, b2, 1 - b2, root, eps, decay, shrink)
+
+
+def ema_step(averages, ps, decay):
+    """average + (1 - decay) (p - average) in place, of lists of float32 arrays; infinity stays."""
+    _update("ema_step", [averages], ps, None, 1 - decay)
+
+
+def _update(name, written, read, step, *settings):
+    """A kernel, or `step` on blocks, for each row of lists of arrays, of which one may be empty.
+
+    Those in C order wait until one call of Python can take them all: for small ones it is the call that costs.
+    """
+    together, rows = [], [*zip(*[arrays or [None] * len(read) for arrays in written], read)]
+    for row in rows:
+        native = kernel(name, *row)
+        if native and (places := _addresses(row)):
+            together += *places, row[0].size
+            continue
+
+        def one(*flat):
+            flat = iter(flat)
+            native(*[a if a is None else next(flat) for a in row], row[0].size, *settings)
+
+        changed, rest = [a for a in row[:-1] if a is not None], [row[-1]]
+        for_all(one, changed, rest) if native else for_blocks(step, changed, rest)
+    if together:
+        kernel(f"{name}s")(np.array(together), len(together) // (len(row) + 1), *settings)
+
+
+def _addresses(arrays):
+    """Where their numbers lie, 0 for None; None if one is read-only or not in C order."""
+    try:
+        return [0 if a is None else ctypes.addressof(ctypes.c_char.from_buffer(a)) for a in arrays]
+    except (TypeError, ValueError):
+        return None
 
 
 def for_blocks(fn, written, read, nbytes=None):
@@ -246,8 +272,12 @@ def for_all(fn, written, read):
     if not all([a.flags.writeable for a in written]):
         raise ValueError(f"the destination is read-only: an array of shape {written[0].shape} cannot be changed in place; "
                          "copy it")
-    order, _ = _memory_order(written[0].strides)
-    ordered = [a.transpose(order) for a in (*written, *read)]
+    arrays = [*written, *read]
+    if all([a.flags.c_contiguous for a in arrays]):  # most are, and small ones should not wait for more
+        fn(*[a.reshape(-1) for a in arrays])
+        return
+    order, _ = memory_order(written[0].strides)
+    ordered = [a.transpose(order) for a in arrays]
     flat = [(a if a.flags.c_contiguous else _copied(a)).reshape(-1) for a in ordered]
     fn(*flat)
     for a, result in zip(ordered, flat[:len(written)]):
@@ -264,12 +294,17 @@ def _copied(x):
 
 def empty_like(x, dtype=None):
     """An uninitialised array with the shape, type (or that which is given) and memory order of `x`."""
-    order, back = _memory_order(x.strides)
+    order, back = memory_order(x.strides)
     return empty([x.shape[i] for i in order], dtype or x.dtype).transpose(back)
 
 
+def is_dense(x):
+    """Whether the numbers lie side by side, in the order of any of the axes."""
+    return x.transpose(memory_order(x.strides)[0]).flags.c_contiguous
+
+
 @functools.lru_cache(maxsize=4096)
-def _memory_order(strides):
+def memory_order(strides):
     """The axes of an array with these strides, slowest first; and for each axis its place in that order."""
     order = sorted(range(len(strides)), key=lambda i: -abs(strides[i]))
     return order, sorted(range(len(order)), key=order.__getitem__)

@@ -13,7 +13,7 @@ def read(x, index):
     """x[index] for a tuple that ends in an array: parts along one axis by `take`, elements by their numbers in the flat array."""
     *before, last = index
     if x.flags.c_contiguous and last.dtype.kind in "iu":
-        if all([type(i) is slice and i == slice(None) for i in before]):
+        if all(map(_is_whole, before)):
             return x.take(last, len(before))
         if last.size >= FEW and len(index) == x.ndim and not any([isinstance(i, slice) for i in before]):
             numbers = _row_numbers(index, x.shape)
@@ -46,13 +46,18 @@ def add_at(x, values, index):
     return x
 
 
+def _is_whole(i):
+    """Whether an index is `:`; the ends of a slice may be anything, arrays too, which NumPy refuses."""
+    return isinstance(i, slice) and i.start is i.stop is i.step is None
+
+
 def _row_numbers(index, shape):
     """What a tuple of whole axes and then whole numbers names: numbers of rows, which are of the axes that are left, or of
     elements.
 
     None: it is another index, or names a row that is not there.
     """
-    whole = next((a for a, i in enumerate(index) if not isinstance(i, slice) or i != slice(None)), len(index))
+    whole = next((a for a, i in enumerate(index) if not _is_whole(i)), len(index))
     if not whole < len(index) <= len(shape):
         return None
     numbers = np.zeros((), np.int64)

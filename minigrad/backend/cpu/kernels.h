@@ -95,23 +95,30 @@ INLINE float bounded(float x, float limit)
     return above > limit ? limit : above;
 }
 
-/* exp(x) for |x| <= 88: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits, exp(r) is a polynomial,
+/* exp(x) for |x| <= 88: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits, (exp(r) - 1) / r is a polynomial,
    |r| <= ln 2 / 2. The error is some units in the last place. NaN stays, which no int holds: n is read from the last bits of its
    sum with 1.5 2^23. */
+INLINE float exponential_parts(float in, float *r, float *power)
+{
+    union { float value; uint32_t bits; } sum = {in * 1.44269504f + 12582912.0f};
+    float n = sum.value - 12582912.0f;
+    *r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts; n times the first, a short one, is exact */
+    float p = 1.38889e-3f;
+    p = p * *r + 8.33333333e-3f;
+    p = p * *r + 4.16666667e-2f;
+    p = p * *r + 1.66666667e-1f;
+    p = p * *r + 0.5f;
+    p = p * *r + 1.0f;
+    sum.bits = (sum.bits + 127) << 23;
+    *power = sum.value;
+    return p;
+}
+
 INLINE float exponential_within(float in)
 {
-    union { float value; uint32_t bits; } power = {in * 1.44269504f + 12582912.0f};
-    float n = power.value - 12582912.0f;
-    float r = in - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts; n times the first, a short one, is exact */
-    float p = 1.38889e-3f;
-    p = p * r + 8.33333333e-3f;
-    p = p * r + 4.16666667e-2f;
-    p = p * r + 1.66666667e-1f;
-    p = p * r + 0.5f;
+    float r, power, p = exponential_parts(in, &r, &power);
     p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    power.bits = (power.bits + 127) << 23;
-    return p * power.value;
+    return p * power;
 }
 
 /* The same, and beyond 88 and -88 the value there. */
@@ -122,6 +129,13 @@ INLINE float exponential(float x)
 {
     float y = bounded_exponential(x);
     return x < -87.0f ? 0.0f : y;
+}
+
+/* exp(x) - 1 for x <= 88, of small x too to all digits. */
+INLINE float exponential_less_1(float x)
+{
+    float r, power, p = exponential_parts(bounded(x, 88.0f), &r, &power);
+    return p * r * power + (power - 1);
 }
 
 /* 0 below -87, where a bound would leave something that a large factor brings back. */

@@ -218,7 +218,7 @@ def scale_and_shift(x, scale, shift, relu=False):
     if native:
         layout = _KernelLayout(x)
         y = empty(layout.shape, np.float32)
-        native(layout.arrange(x), layout.repeat(scale), layout.repeat(shift), y, *layout.shape, layout.shape[0], relu)
+        native(layout.arrange(x), None, layout.repeat(scale), layout.repeat(shift), y, *layout.shape, layout.shape[0], relu)
         return layout.restore(y)
     pixels = _pixels(x)
     y = empty(pixels.shape, pixels.dtype)

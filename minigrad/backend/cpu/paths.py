@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .. import Path, product_in_pairs
+from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths
 from . import (
     activation, attention, conv, distances, elementwise, grid_sample, group_norm, index, norm_pool, pool, products, recurrent,
@@ -48,6 +48,11 @@ def _activation(name):
 def _rounded_distance_backward(g, out, residuals, wanted, x, to, width):
     dx = activation.activation_backward("rounded_distance", g, x, to, width=width)
     return dx, np.negative(dx, out=elementwise.empty_like(dx)) if wanted[1] else None
+
+
+def _prelu_backward(g, out, residuals, wanted, x, weight):
+    return (activation.prelu(g, x, weight) if wanted[0] else None,
+            activation.prelu_weight_gradient(g, x, weight) if wanted[1] else None)
 
 
 # -- along rows --------------------------------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ def _conv2d_relu(x, w, bias, most, **geometry):
 
 
 def _conv2d_relu_backward(g, out, residuals, wanted, x, w, bias, most, **geometry):
-    g = elementwise.limited_relu_backward(g, out, most)
+    g = elementwise.limited_backward(g, out, 0, most)
     return (conv.conv2d_input_grad(g, w, x.shape, **geometry) if wanted[0] else None,
             conv.conv2d_weight_grad(g, x, w.shape, **geometry) if wanted[1] else None,
             norm_pool.channel_sums(g) if wanted[2] else None)
@@ -178,33 +183,23 @@ def _products(forward, gradient):
     return Path(lambda x: (forward(x), None), backward, reads_out=True, serves=lambda x: x.dtype.kind == "f")
 
 
-# -- optimisers: lists of arrays, chosen for the arrays of one parameter -------------------------------------------------
-
-
-def _each(step):
-    """A step of one parameter as one of several: lists of parameters, gradients and state, or () for no such state."""
-    def steps(ps, *rest):
-        columns = [column or [None] * len(ps) for column in rest if isinstance(column, (list, tuple))]
-        settings = rest[len(columns):]
-        for row in zip(ps, *columns):
-            step(*row, *settings)
-
-    return steps
-
-
 PATHS = {
     **paths(rows, norm_pool, pool),
     **recurrent_paths(recurrent, _recurrent),
-    "sgd_step": Path(_each(elementwise.sgd_step)),
-    "adam_step": Path(_each(elementwise.adam_step)),
+    "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
+    "adam_step": Path(elementwise.adam_step),
+    "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),
     "add": Path(elementwise.add, serves=_same_layout),
     "sum": Path(rows.sums, serves=rows.sums_take),
     "where": Path(elementwise.choose,
                   serves=lambda condition, x, y: condition.dtype == bool and kernel("choose", x, y) is not None),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
-    "limited_relu": Path(lambda x, most: (elementwise.limited_relu(x, most), None),
-                         lambda g, out, residuals, wanted, x, most: [elementwise.limited_relu_backward(g, out, most)],
+    "limited": Path(lambda x, least, most: (elementwise.limited(x, least, most), None),
+                    lambda g, out, residuals, wanted, x, least, most: [elementwise.limited_backward(g, out, least, most)],
+                    reads_out=True),
+    "limited_relu": Path(lambda x, most: (elementwise.limited(x, 0, most), None),
+                         lambda g, out, residuals, wanted, x, most: [elementwise.limited_backward(g, out, 0, most)],
                          reads_out=True),
     "sigmoid": Path(elementwise.logistic, serves=_served("logistic")),
     "sigmoid_gradient": Path(elementwise.logistic_backward, serves=_served("logistic_backward")),
@@ -216,6 +211,9 @@ PATHS = {
     "cumsum": Path(rows.cumsum, serves=_served("running_sums")),
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
+    **{name: _activation(name)._replace(serves=_served(name)) for name in ("elu", "hardswish")},
+    "prelu": Path(lambda x, weight: (activation.prelu(x, x, weight), None), _prelu_backward,
+                  serves=lambda x, weight: x.ndim > 0 and elementwise.is_dense(x) and kernel("prelu", x, weight) is not None),
     "rounded_distance": _activation("rounded_distance")._replace(backward=_rounded_distance_backward),
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
@@ -234,7 +232,7 @@ PATHS = {
     "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
                   and kernel("distances", x, y) is not None),
     "cumprod": _products(lambda x: np.cumprod(x, -1), rows.cumprod_backward),
-    "prod": _products(lambda x: product_in_pairs(x, np.concatenate), rows.prod_backward),
+    "prod": _products(rows.products, rows.prod_backward),
     "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
                         lambda g, out, residuals, wanted, *arrays, **settings:
                         grid_sample.grid_sample_backward(g, *arrays, **settings),

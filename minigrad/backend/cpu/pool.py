@@ -7,7 +7,7 @@ Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; res
 
 import numpy as np
 
-from .. import lowest_of
+from .. import lowest_of, summed
 from .elementwise import selected
 from .layout import blocks, contiguous_nhwc, image_blocks, nchw, nhwc, padded, taps
 from .memory import empty, scratch
@@ -79,7 +79,11 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
 
 def _are_large_tiles(x_shape, kernel, stride, padding):
     """Whether windows that the kernel in C does not take, as it numbers the taps in bytes, tile the images."""
-    return (kernel[0] * kernel[1] > 256 and tuple(kernel) == tuple(stride) and not any(padding)
+    return kernel[0] * kernel[1] > 256 and _are_tiles(x_shape, kernel, stride, padding)
+
+
+def _are_tiles(x_shape, kernel, stride, padding):
+    return (tuple(kernel) == tuple(stride) and not any(padding)
             and x_shape[2] % kernel[0] == x_shape[3] % kernel[1] == 0)
 
 
@@ -87,6 +91,9 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     """The mean of each window, padding counted as zeros: (N, C, H, W) to (N, C, Ho, Wo)."""
     ho, wo = _output_size("avg_pool2d", x.shape, kernel, stride, padding)
     n, c = x.shape[:2]
+    share = x.dtype.type(1 / (kernel[0] * kernel[1]))
+    if x.flags.c_contiguous and kernel[0] * kernel[1] >= 64 and _are_tiles(x.shape, kernel, stride, padding):
+        return summed(x.reshape(n, c, ho, kernel[0], wo, kernel[1]), (3, 5)) * share
     y = empty((n, ho, wo, c), x.dtype)
     x = nhwc(x)
 
@@ -98,7 +105,7 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
         out.fill(0)
         for tap in taps(xp, kernel, stride, rows.stop - rows.start, wo):
             out += tap
-        out *= y.dtype.type(1 / (kernel[0] * kernel[1]))
+        out *= share
 
     parallel_for(block, blocks(y.shape, y.dtype, BLOCK_BYTES))
     return nchw(y)
@@ -106,9 +113,13 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
 
 def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `avg_pool2d` in its input: each window spreads its gradient evenly."""
+    gy = gy * gy.dtype.type(1 / (kernel[0] * kernel[1]))
+    if gy.flags.c_contiguous and not nhwc(gy).flags.c_contiguous and _are_tiles(x_shape, kernel, stride, padding):
+        gx, (n, c, ho, wo) = empty(x_shape, gy.dtype), gy.shape
+        gx.reshape(n, c, ho, kernel[0], wo, kernel[1])[...] = gy[:, :, :, None, :, None]
+        return gx
     gy = nhwc(gy)
-    share = gy.dtype.type(1 / (kernel[0] * kernel[1]))
-    return _add_to_taps(lambda images, tap: gy[images] * share, gy, x_shape, kernel, stride, padding)
+    return _add_to_taps(lambda images, tap: gy[images], gy, x_shape, kernel, stride, padding)
 
 
 def first_max(candidates, out, winner):

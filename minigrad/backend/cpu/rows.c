@@ -247,7 +247,8 @@ void axis_sums(const float *xs, float *ys, index_t outer, index_t n, index_t inn
     PARALLEL(outer * n * inner > 65536)
     for (index_t i = 0; i < outer * strips; i++) {
         index_t first = i % strips * STRIP, width = inner - first < STRIP ? inner - first : STRIP;
-        double sum[STRIP] = {0};
+        double sum[STRIP];
+        for (index_t k = 0; k < width; k++) sum[k] = 0;
         for (index_t row = 0; row < n; row += ROWS)
             add_rows_of_strip(xs + (i / strips * n + row) * inner + first, n - row < ROWS ? n - row : ROWS, inner, width, sum);
         for (index_t k = 0; k < width; k++) ys[i / strips * inner + first + k] = sum[k];
@@ -300,5 +301,88 @@ void add_rows(float *x, const index_t *index, const float *values, index_t n, in
         float *to = x + index[i] * width;
         const float *from = values + i * width;
         for (index_t c = 0; c < width; c++) to[c] += from[c];
+    }
+}
+
+/* softmax, or its logarithm, along the middle axis of (outer, n, inner): as above, a strip of rows side by side. */
+INLINE void strip_softmax(const float *x, float *y, index_t n, index_t inner, index_t width, int logarithm)
+{
+    float top[STRIP], scale[STRIP];
+    double total[STRIP] = {0};
+    for (index_t c = 0; c < width; c++) top[c] = -INFINITY;
+    for (index_t i = 0; i < n; i++)
+        for (index_t c = 0; c < width; c++) top[c] = x[i * inner + c] > top[c] ? x[i * inner + c] : top[c];
+    for (index_t c = 0; c < width; c++) top[c] = top[c] == -INFINITY ? 0.0f : top[c];
+    for (index_t row = 0; row < n; row += ROWS) {
+        float sum[STRIP] = {0};
+        for (index_t i = row; i < n && i < row + ROWS; i++)
+            for (index_t c = 0; c < width; c++) {
+                float under = below(x[i * inner + c], top[c]), part = exponential(under);
+                y[i * inner + c] = logarithm ? under : part;
+                sum[c] += part;
+            }
+        for (index_t c = 0; c < width; c++) total[c] += sum[c];
+    }
+    for (index_t c = 0; c < width; c++) {
+        float sum = total[c];
+        scale[c] = logarithm ? logf(sum) : sum == 0 ? 0.0f : 1 / sum;
+    }
+    for (index_t i = 0; i < n; i++)
+        for (index_t c = 0; c < width; c++)
+            y[i * inner + c] = logarithm ? y[i * inner + c] - scale[c] : y[i * inner + c] * scale[c];
+}
+
+INLINE void strip_softmax_backward(const float *g, const float *y, float *dx, index_t n, index_t inner, index_t width,
+                                   int logarithm)
+{
+    float of_all[STRIP];
+    double total[STRIP] = {0};
+    for (index_t row = 0; row < n; row += ROWS) {
+        float sum[STRIP] = {0};
+        for (index_t i = row; i < n && i < row + ROWS; i++)
+            for (index_t c = 0; c < width; c++) sum[c] += logarithm ? g[i * inner + c] : g[i * inner + c] * y[i * inner + c];
+        for (index_t c = 0; c < width; c++) total[c] += sum[c];
+    }
+    for (index_t c = 0; c < width; c++) of_all[c] = total[c];
+    for (index_t i = 0; i < n; i++)
+        for (index_t c = 0; c < width; c++) {
+            float out = y[i * inner + c], in = g[i * inner + c];
+            dx[i * inner + c] = logarithm ? in - exponential(out) * of_all[c] : out * (in - of_all[c]);
+        }
+}
+
+void softmax_between(const float *x, float *y, index_t outer, index_t n, index_t inner, int logarithm)
+{
+    index_t strips = pieces(inner, STRIP);
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < outer * strips; strip++) {
+        index_t from = strip % strips * STRIP, at = strip / strips * n * inner + from;
+        index_t width = inner - from < STRIP ? inner - from : STRIP;
+        if (logarithm) strip_softmax(x + at, y + at, n, inner, width, 1);
+        else strip_softmax(x + at, y + at, n, inner, width, 0);
+    }
+}
+
+void softmax_between_backward(const float *g, const float *y, float *dx, index_t outer, index_t n, index_t inner, int logarithm)
+{
+    index_t strips = pieces(inner, STRIP);
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < outer * strips; strip++) {
+        index_t from = strip % strips * STRIP, at = strip / strips * n * inner + from;
+        index_t width = inner - from < STRIP ? inner - from : STRIP;
+        if (logarithm) strip_softmax_backward(g + at, y + at, dx + at, n, inner, width, 1);
+        else strip_softmax_backward(g + at, y + at, dx + at, n, inner, width, 0);
+    }
+}
+
+/* The product of each row, in double precision, which neither overflows soon nor is rounded again and again. */
+void row_products(const float *xs, float *ys, index_t rows, index_t columns)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        double product = 1;
+        REDUCE(*, product) for (index_t i = 0; i < columns; i++) product *= x[i];
+        ys[r] = product;
     }
 }

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
+from .. import product_in_pairs
 from .declarations import constant
-from .elementwise import empty_like
+from .elementwise import empty_like, memory_order
 from .layout import blocks
 from .memory import empty, scratch
 from .native import kernel
@@ -23,6 +24,11 @@ BLOCK_BYTES = 1 << 19
 
 def softmax(x, logarithm=False):
     """exp(x) / sum(exp(x)) along the last axis, or its logarithm. A row of -inf only gives zeros (logarithm: NaN)."""
+    if between := _between(x):
+        order, sizes = between
+        y = empty_like(x)
+        kernel("softmax_between", x)(x.transpose(order), y.transpose(order), *sizes, logarithm)
+        return y
     rows, y = _rows(x), empty(x.shape, x.dtype)
     out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
     if native:
@@ -35,6 +41,16 @@ def softmax(x, logarithm=False):
 
     _for_rows(block, rows)
     return y
+
+
+def _between(x):
+    """Of dense float32 numbers whose last axis lies in memory before others the axes in that order, and (outer, n, inner)."""
+    if x.ndim < 2 or x.strides[-1] < 16 * x.itemsize or kernel("softmax_between", x) is None:
+        return None
+    order, _ = memory_order(x.strides)
+    shape, at = [x.shape[i] for i in order], order.index(x.ndim - 1)
+    inner = math.prod(shape[at + 1:])
+    return (order, (math.prod(shape[:at]), shape[at], inner)) if inner > 15 and x.transpose(order).flags.c_contiguous else None
 
 
 def softmax_block(x, y):
@@ -71,6 +87,11 @@ def _log_softmax_block(x, y):
 
 def softmax_backward(g, y, logarithm=False):
     """The gradient of `softmax` in x, for its output y: y (g - sum(g y)), or g - exp(y) sum(g)."""
+    if (between := _between(y)) and g.dtype == y.dtype:
+        order, sizes = between
+        dx, gs = empty_like(y), np.ascontiguousarray(g.transpose(order))
+        kernel("softmax_between_backward", y)(gs, y.transpose(order), dx.transpose(order), *sizes, logarithm)
+        return dx
     rows, gs, dx = _rows(y), _rows(g), empty(y.shape, y.dtype)
     out, native = dx.reshape(rows.shape), kernel("log_softmax_backward" if logarithm else "softmax_backward", g, y)
     if native:
@@ -248,7 +269,7 @@ def sums_take(x, axis):
 
 
 def sums(x, axis):
-    """The sum of dense float32 numbers along a tuple of axes, the same with any number of threads."""
+    """The sum of dense float32 numbers along a tuple of axes; parts are added in float64, so that threads hardly show."""
     x, axis = (x.ravel("K"), [0]) if len(axis) == x.ndim else (x, sorted(axis))
     while axis:  # neighbours are one axis, and the last are the first to go
         last = first = axis.pop()
@@ -279,6 +300,16 @@ def cumsum(x, axis):
     y = empty(x.shape, x.dtype)
     kernel("running_sums", x)(x, y, math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]), back)
     return np.flip(y, axis) if back else y
+
+
+def products(x):
+    """The product along the last axis, which is kept."""
+    native = kernel("row_products", x)
+    if native is None or not x.flags.c_contiguous:
+        return product_in_pairs(x, np.concatenate)
+    y = empty((*x.shape[:-1], 1), x.dtype)
+    native(x, y, y.size, x.shape[-1])
+    return y
 
 
 def cumprod_backward(g, y, x):
