@@ -7,6 +7,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import Tensor
 from minigrad.nn import Linear, Module
+from minigrad.ops.loss import check_labels
 
 
 def tensor(net: Module, x: np.ndarray) -> Tensor:
@@ -30,9 +31,7 @@ def of_classes(labels: np.ndarray, classes: int | None) -> np.ndarray:
         ValueError: a label is not from 0 to classes - 1.
     """
     if classes is not None and isinstance(labels, np.ndarray):
-        known = labels[labels != -100]
-        if known.size and not 0 <= known.min() <= known.max() < classes:
-            raise ValueError(f"labels from 0 to {classes - 1} wanted for {classes} classes, got {known.min()} to {known.max()}")
+        check_labels("", labels, classes, -100)
     return labels
 
 

@@ -508,6 +508,12 @@ class ModuleDict(_Container, dict):
         else:
             super().__setattr__(name, value)
 
+    def __delattr__(self, name):
+        if name in self and name not in vars(self):
+            del self[name]
+        else:
+            super().__delattr__(name)
+
     def __setitem__(self, key, value):
         super().__setitem__(key, _made(type(self).__name__, value))
 

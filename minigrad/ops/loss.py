@@ -117,11 +117,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if given.shape != shape:
         raise ValueError(f"cross_entropy: labels of shape {shape} wanted for logits of {classes} classes, "
                          f"got {given.shape}")
-    if xp(given) is np and given.size and not 0 <= given.min() <= given.max() < classes:  # large uint64 would be negative int64
-        present = given[given != ignore_index]
-        if present.size and not 0 <= present.min() <= present.max() < classes:
-            raise ValueError(f"cross_entropy: labels from 0 to {classes - 1} wanted for logits of {classes} classes, "
-                             f"got {present.min()} to {present.max()}")
+    if xp(given) is np:
+        check_labels("cross_entropy: ", given, classes, ignore_index, "logits of ")  # as they are: large uint64 is negative int64
     labels = xp(logits._array).asarray(given).astype(np.int64).reshape(-1)
     losses = _fused_cross_entropy(logits if logits.ndim == 2 else logits.reshape(labels.size, classes), Tensor(labels),
                                   smoothing=label_smoothing, ignored=ignore_index)
@@ -133,6 +130,15 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
         return _reduced("cross_entropy", losses, reduction, Tensor(count))
+
+
+def check_labels(of, labels, classes, ignored, whose=""):
+    """ValueError: an array holds labels other than 0 to classes - 1 and `ignored`; `of` begins the message."""
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        present = labels[labels != ignored]
+        if present.size and not 0 <= present.min() <= present.max() < classes:
+            raise ValueError(f"{of}labels from 0 to {classes - 1} wanted for {whose}{classes} classes, "
+                             f"got {present.min()} to {present.max()}")
 
 
 def check_probabilities(logits, target):
@@ -390,11 +396,9 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         raise TypeError(f"nll_loss: target: labels must be integers, not {target.dtype}: convert them with .astype('int64')")
     if target.shape != shape:
         raise ValueError(f"nll_loss: labels of shape {shape} wanted for {classes} classes, got {target.shape}")
+    check_labels("nll_loss: ", target._array, classes, ignore_index)
     counted = target._array != ignore_index
     labels = xp(counted).where(counted, target._array, 0).astype(np.int64)
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(f"nll_loss: labels from 0 to {classes - 1} wanted for {classes} classes, "
-                         f"got {labels.min()} to {labels.max()}")
     losses = -take_along_axis(logp, labels[..., None], -1)[..., 0]
     if weight is None and labels.size and counted.all():
         return _reduced("nll_loss", losses, reduction)

@@ -234,6 +234,8 @@ def test_items_of_a_dict_of_modules_are_attributes(kind, new):
     assert named.eval().training is False and "training" in named and len(named.parameters()) == len(named.state_dict())
     named.b = 3
     assert named.b == 3 and "b" not in named and pickle.loads(pickle.dumps(named)).b == copy.deepcopy(named).b == 3
+    del named.a, named.b
+    assert list(named) == ["training"] and not hasattr(named, "a") and not hasattr(named, "b")
     with pytest.raises(AttributeError, match="no attribute 'c'"):
         named.c
 
