@@ -47,7 +47,7 @@ def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
                  temperature: float = 0.0) -> tuple[Tensor, np.ndarray]:
     """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C), tau one or (mu B,)."""
     q = mg.softmax(z_weak.detach(), 1).numpy()
-    mask = q.max(1) >= tau
+    mask = ~(q.max(1) < tau)  # so that NaN is in it and shows in the loss
     target = tensor_like(sharpen(q, temperature), z_strong) if temperature else q.argmax(1)
     losses = mg.cross_entropy(z_strong, target, reduction="none")
     return mg.where(mask, losses, 0).mean(), mask

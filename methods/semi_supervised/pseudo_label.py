@@ -48,7 +48,7 @@ def weight(t: float, config: Config) -> float:
 def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
     """The second mean, over all of z (N, C), and the mask (N,) of the predictions that count."""
     p = mg.softmax(z.detach(), 1).numpy()
-    mask = p.max(1) >= tau
+    mask = ~(p.max(1) < tau)  # so that NaN is in it and shows in the loss
     return mg.where(mask, mg.cross_entropy(z, p.argmax(1), reduction="none"), 0).mean(), mask
 
 

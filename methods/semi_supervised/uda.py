@@ -54,14 +54,14 @@ def threshold(s: float, classes: int, annealing: str) -> float:
 def annealed(z: Tensor, y: np.ndarray, eta: float) -> Tensor:
     """Cross-entropy of the examples whose right class has at most probability eta, their mean (0 if there is none)."""
     losses = mg.cross_entropy(z, y, reduction="none")
-    used = np.exp(-losses.numpy()) <= eta
+    used = ~(np.exp(-losses.numpy()) > eta)  # so that NaN is among them and shows in the loss
     return mg.where(used, losses, 0).sum() / max(int(used.sum()), 1)
 
 
 def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -> tuple[Tensor, np.ndarray]:
     """The consistency over all examples, and the mask."""
     z = z.detach()
-    mask = mg.softmax(z, 1).numpy().max(1) > beta
+    mask = ~(mg.softmax(z, 1).numpy().max(1) <= beta)
     return mg.where(mask, mg.kl_divergence(z / temperature, z_strong, reduction="none"), 0).mean(), mask
 
 

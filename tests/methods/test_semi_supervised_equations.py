@@ -205,6 +205,16 @@ def test_annealed_cross_entropy_leaves_out_what_is_learned():
     assert uda.annealed(mg.Tensor(z), y, 0.0).item() == 0
 
 
+@pytest.mark.parametrize("loss", [
+    lambda z: fixmatch.unsupervised(z, z, 0.95), lambda z: pseudo_label.unsupervised(z, 0.95),
+    lambda z: uda.unsupervised(z, z, 0.4, 0.8), lambda z: (uda.annealed(z, np.zeros(3, int), 0.5),)])
+def test_no_mask_hides_nan(loss):
+    z = np.zeros((3, 4))
+    assert np.isfinite(loss(mg.Tensor(z))[0].item())
+    z[1, 2] = np.nan
+    assert np.isnan(loss(mg.Tensor(z))[0].item())
+
+
 def test_vat_finds_the_direction_that_changes_the_prediction_most():
     """For linear logits W x the Hessian of the divergence at 0 is W^T (diag p - p p^T) W."""
     rng = np.random.default_rng(0)
