@@ -13,7 +13,8 @@ DoRA (Liu et al. 2024, arXiv:2402.09353): length and direction of each output's 
 
     h = m (W_0 x + s B A x) / |W_0 + s B A|,  |.| of each row, as a constant; m = |W_0| at first; of a row of zeros m / |.| is 1
 
-Of the layer that makes queries, keys and values at once, each third has an A and a B of its own.
+Of the layer that makes queries, keys and values at once, each third that is named (attn.q, attn.k, attn.v) has an A and a B of
+its own; attn.qkv is all three with one A and one B.
 """
 import functools
 import operator
