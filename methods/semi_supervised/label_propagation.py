@@ -84,5 +84,5 @@ def probabilities(images: Images, config: Config, most: int = 10_000) -> tuple[n
     x, n = np.concatenate([images.x, images.unlabelled[drawn], images.test]), len(images.x)
     f = propagate(scaled(x), np.arange(n), images.y, images.classes, config)
     total = f.sum(1, keepdims=True)
-    p = np.where(total > 0, f / np.where(total > 0, total, 1), 1 / images.classes)  # to some no label comes
+    p = np.where(total == 0, 1 / images.classes, f / np.where(total == 0, 1, total))  # to some no label comes
     return p[n + len(drawn):], drawn, p[n:n + len(drawn)]

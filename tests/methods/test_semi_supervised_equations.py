@@ -2,6 +2,7 @@
 import copy
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -306,6 +307,15 @@ def test_label_propagation_sees_differences_alone():
     assert (near.argmax(1) == y).mean() > 0.9
     copies = label_propagation.propagate(np.ones((20, 3)), np.array([0, 1]), np.array([0, 1]), 2)
     assert np.isfinite(copies).all() and copies.max() > 0
+
+
+def test_nan_in_an_image_is_no_answer_of_label_propagation():
+    x = np.random.default_rng(0).random((12, 1, 4, 4), dtype=np.float32)
+    images = types.SimpleNamespace(x=x[:3], y=np.array([0, 1, 2]), unlabelled=x[:8].copy(), test=x[8:], classes=3)
+    config = label_propagation.Config(neighbours=3, iterations=5)
+    np.testing.assert_allclose(label_propagation.probabilities(images, config)[0].sum(1), 1)
+    images.unlabelled[5, 0, 0, 0] = np.nan
+    assert np.isnan(label_propagation.probabilities(images, config)[0]).any()
 
 
 def test_loss_of_mean_teacher():
