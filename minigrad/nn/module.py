@@ -502,14 +502,18 @@ class ModuleDict(_Container, dict):
     def __getattr__(self, name):
         return self[name] if name in self else super().__getattr__(name)
 
+    def _shows(self, name):
+        """Whether the attribute of this name is the item: no other, its own or its class's, stands before it."""
+        return name in self and name not in vars(self) and not hasattr(type(self), name)
+
     def __setattr__(self, name, value):
-        if name in self and not hasattr(type(self), name):
+        if self._shows(name):
             self[name] = value
         else:
             super().__setattr__(name, value)
 
     def __delattr__(self, name):
-        if name in self and name not in vars(self):
+        if self._shows(name):
             del self[name]
         else:
             super().__delattr__(name)

@@ -240,6 +240,20 @@ def test_items_of_a_dict_of_modules_are_attributes(kind, new):
         named.c
 
 
+@pytest.mark.parametrize("kind, new", [(nn.ModuleDict, lambda: nn.Linear(2, 2)), (nn.ParameterDict, lambda: mg.ones(2))])
+def test_an_item_behind_an_attribute_of_its_name_is_reached_by_its_key_alone(kind, new):
+    named = kind({"keys": new()})
+    named.own = 1
+    named["own"] = new()
+    behind = dict(named)
+    named.own = 2
+    assert named.own == 2 and callable(named.keys) and all(named[key] is item for key, item in behind.items())
+    with pytest.raises(AttributeError):
+        del named.keys
+    del named.own
+    assert named.own is behind["own"] and list(named) == ["keys", "own"]
+
+
 @pytest.mark.parametrize("kind", [nn.ModuleList, list])
 def test_of_what_a_list_holds_parameters_and_modules_alone_are_parts(kind):
     holder = nn.Module()
