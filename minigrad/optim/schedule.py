@@ -17,7 +17,7 @@ def step_decay(base: float, every: int, factor: float = 0.5) -> Callable[[int], 
     return functools.partial(_stepped, base, every, factor)
 
 
-def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -> Callable[[int], float]:
+def cosine_decay(base: float, total: int, warmup: float = 0, final: float = 0.0) -> Callable[[int], float]:
     """A schedule, from the step number (0 for the first) to the learning rate.
 
         base (step + 1) / warmup, at most base                                      while step < warmup,
@@ -31,7 +31,7 @@ def cosine_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -
     return _decay("cosine_decay", _cosine, base, total, warmup, final)
 
 
-def linear_decay(base: float, total: int, warmup: int = 0, final: float = 0.0) -> Callable[[int], float]:
+def linear_decay(base: float, total: int, warmup: float = 0, final: float = 0.0) -> Callable[[int], float]:
     """As `cosine_decay`, but along a line: final + (base - final) (1 - (step - warmup) / (total - warmup)) after the warmup.
 
     Raises:
