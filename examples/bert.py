@@ -17,7 +17,7 @@ import numpy as np
 
 import minigrad as mg
 from methods.self_supervised import bert, bert_evaluation, bert_files, bert_sequences
-from methods.self_supervised.bert_evaluation import Classification, LabelledTexts, Tuning
+from methods.self_supervised.bert_evaluation import Classification, DocumentBatches, Tuning
 from methods.training import optimizers, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.comparison import spread
@@ -93,10 +93,7 @@ def main(run):
     bert_files.save(net, folder.path / "encoder", vocabulary)
 
     found = bert_evaluation.measured(net, batches, shares)
-    print(f"hidden words: {100 * found['words right']:.1f} % right, always {vocabulary.tokens[shares.argmax()]!r} "
-          f"{100 * found['most frequent right']:.1f} %; loss {found['words']:.2f}, of word frequencies {found['entropy']:.2f}")
-    if "next sentence right" in found:
-        print(f"next sentence: {100 * found['next sentence right']:.1f} % right, chance 50 %")
+    show(found, vocabulary, shares)
     print("held-out sentences, the hidden word in brackets, and the guesses:")
     for line in bert_evaluation.examples(net, vocabulary, held_out, 6, run.seed):
         print(line)
@@ -105,6 +102,14 @@ def main(run):
         found |= classified(run, net, vocabulary, parts, draws)
     print(f"\nmetrics, checkpoint, curves, and the encoder (encoder/) are in {run.out}")
     return found
+
+
+def show(found, vocabulary, shares):
+    """Prints how often hidden words and next sentences are right, beside what needs no network."""
+    print(f"hidden words: {100 * found['words right']:.1f} % right, always {vocabulary.tokens[shares.argmax()]!r} "
+          f"{100 * found['most frequent right']:.1f} %; loss {found['words']:.2f}, of word frequencies {found['entropy']:.2f}")
+    if "next sentence right" in found:
+        print(f"next sentence: {100 * found['next sentence right']:.1f} % right, chance 50 %")
 
 
 def load(run):
@@ -182,10 +187,10 @@ def classified(run, net, vocabulary, parts, draws):
                             batch=run.tuning_batch, lr=run.tuning_lr, decay=run.decay, pretrained=name == "pre-trained",
                             resume=(out / "checkpoint.safetensors").exists())
             method = Classification(config, encoder.to(run.device))
-            known = LabelledTexts([documents[i] for i in chosen], train_texts.labels[chosen], vocabulary, config, draw)
+            known = DocumentBatches([documents[i] for i in chosen], train_texts.labels[chosen], vocabulary, config, draw)
             train(method, known, optimizers.make(encoder.parameters(), "adam", config.lr, config.decay), config.steps,
                   RunFolder(config.out, config, config.resume), data=fingerprint(known.rows, known.labels))
-            tested = LabelledTexts([held_out[i] for i in equal], test_texts.labels[equal], vocabulary, config, 0)
+            tested = DocumentBatches([held_out[i] for i in equal], test_texts.labels[equal], vocabulary, config, 0)
             values.append(100 * method.tested(tested))
     print(f"{run.labels} labels ({', '.join(train_texts.classes)}), {run.draws} draws: " + "; ".join(
         f"{name} {spread(values, 1)} %" for name, values in found.items()))

@@ -15,7 +15,7 @@ import numpy as np
 
 from examples import clip
 from methods.training import comparison, plots
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, note_idle, setting
 from methods.vision_language import TASKS, pictures
 
@@ -90,19 +90,9 @@ def main(run):
     found, out = comparison.compare(jobs(), run.resume, report, task.fingerprint), marked(run.out)
     curves = {name: [curve for curve, _ in results] for name, results in found.items()}
     means = {name: np.mean([np.array(curve) for curve in of_seeds], 0) for name, of_seeds in curves.items()}
-    text = comparison.text_table([("task", "accuracy at the end, %", "pictures until contrastive is as good", "part of all"), *(
-        (TITLES[name], f"{mean[-1, 1]:.1f}", *reached(means, mean)) for name, mean in means.items())])
-    print("\n" + text)
-    write_whole(out / "table.txt", text)
-    with plots.figure(out / "accuracies.png", 1, 2, (10, 4), sharey=True) as axes:
-        for axis, column, label in zip(axes[0], (0, 2), ("pictures processed", "seconds")):
-            for name, mean in means.items():
-                axis.plot(mean[:, column], mean[:, 1], marker=".", label=TITLES[name])
-            axis.axhline(100 / len(task.classes), color="grey", linestyle=":", label="chance")
-            axis.set(xlabel=label, xscale="log")
-            axis.grid(alpha=0.3)
-        axes[0, 0].set_ylabel("accuracy, zero-shot (%)")
-        axes[0, 0].legend()
+    comparison.show_table([("task", "accuracy at the end, %", "pictures until contrastive is as good", "part of all"), *(
+        (TITLES[name], f"{mean[-1, 1]:.1f}", *reached(means, mean)) for name, mean in means.items())], out)
+    draw(means, 100 / len(task.classes), out / "accuracies.png")
     print(f"runs, table and accuracies.png are in {run.out}")
     return curves
 
@@ -114,6 +104,19 @@ def reached(means, mean):
     processed, accuracies, _ = means["contrastive"].T
     at = np.flatnonzero(accuracies >= mean[:, 1].max())
     return (f"{processed[at[0]]:.0f}", f"{processed[at[0]] / mean[-1, 0]:.2f}") if len(at) else ("never", "")
+
+
+def draw(means, chance, path):
+    """The tasks' accuracies against the pictures processed, and against the seconds."""
+    with plots.figure(path, 1, 2, (10, 4), sharey=True) as axes:
+        for axis, column, label in zip(axes[0], (0, 2), ("pictures processed", "seconds")):
+            for name, mean in means.items():
+                axis.plot(mean[:, column], mean[:, 1], marker=".", label=TITLES[name])
+            axis.axhline(chance, color="grey", linestyle=":", label="chance")
+            axis.set(xlabel=label, xscale="log")
+            axis.grid(alpha=0.3)
+        axes[0, 0].set_ylabel("accuracy, zero-shot (%)")
+        axes[0, 0].legend()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from methods.peft import tasks
 from methods.peft.prediction import FILE
 from methods.training import comparison, plots, text_encoders, texts
 from methods.training.checkpoint import fingerprint
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, setting
 from methods.transfer import pictures
 
@@ -79,11 +79,9 @@ def main(run):
 
     found = comparison.compare(jobs(), run.resume, report, seen)
     values = {name: [measures for measures, _ in found[name]] for name in rows if name in found}
-    text = comparison.text_table([("", "test accuracy", "trained", "optimiser", "ms a step"), *(
+    comparison.show_table([("", "test accuracy", "trained", "optimiser", "ms a step"), *(
         (name, comparison.spread([100 * row[0] for row in seeds], 1), f"{seeds[0][1]:.2f} %", f"{seeds[0][2] / 1e6:.2f} MB",
-         f"{1000 * sum(row[3] for row in seeds) / len(seeds):.0f}") for name, seeds in values.items())])
-    print("\n" + text)
-    write_whole(marked(out) / "table.txt", text)
+         f"{1000 * sum(row[3] for row in seeds) / len(seeds):.0f}") for name, seeds in values.items())], marked(out))
     plots.bars({name: [100 * row[0] for row in seeds] for name, seeds in values.items()}, out / "accuracies.png",
                "test accuracy (%)", 100 / next(iter(values.values()))[0][-1], "probe")
     print(f"runs (each with {FILE} in its training folder), table and chart are in {run.out}")

@@ -23,7 +23,7 @@ from methods.training.checkpoint import fingerprint
 from methods.training.evaluation import accuracy
 from methods.training.data_sets import scaled
 from methods.training.images import or_default
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, setting
 from methods.transfer import linear
 from minigrad import data
@@ -75,54 +75,19 @@ def main(run):
     """Trains and tests all rows. Returns a dict from a row to its accuracies in per cent, a list of `MEASURES` a seed."""
     check(run)
     networks.note_idle_size(run, run.network)
-    every = ROWS | (ABLATIONS if run.ablations else {})
-    rows = comparison.chosen(run.only, [*REFERENCES, *every])
+    rows = comparison.chosen(run.only, [*REFERENCES, *ROWS, *(ABLATIONS if run.ablations else ())])
     images = pictures.load(run.data)
     print(images.description, flush=True)
     if not len(images.test):
         raise SystemExit(f"--data {run.data}: the methods are compared by classes, and none are known")
-    least = len(images.names)
-    sizes = np.bincount(images.y[images.labelled], minlength=least)
-    labels, why = or_default(run.labels, LABELS, sizes)
-    run, most = dataclasses.replace(run, labels=labels), least * sizes.min()
-    if why:
-        print(f"fine-tuned with all {sizes.sum()} labels{why}", flush=True)
-    if labels and not least <= labels <= most:
-        raise SystemExit(f"--labels {labels}: choose {least} to {most}; there are as many of each of {least} classes, and "
-                         f"the smallest has {most // least} pictures; --labels 0 uses all")
+    run, learnt_from = with_labels(run, images)
 
     def jobs():
         for name in rows:
             for seed in range(run.seeds):
                 folder = pathlib.Path(run.out) / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
                 settings = Fit(**{**vars(run), **OTHERS, "out": str(folder), "row": name, "seed": seed})
-                yield name, settings, lambda: one(name, seed, folder)
-
-    def one(name, seed, folder):
-        x, y, test, test_y, classes = self_supervised.whole(images)
-        some = images.labelled
-        if run.labels:
-            some = some[data.balanced_subset(images.y[some], run.labels, seed, images.names)]
-        few, few_y = images.x[some], images.y[some]
-        if name == "pixels":
-            flat, flat_test, small = (scaled(a).reshape(len(a), -1) for a in (x, test, few))
-            scores = [linear.ridge(flat, y, classes).scores(flat_test), nearest(flat, y, flat_test, classes),
-                      linear.ridge(small, few_y, classes).scores(flat_test)]
-            return [100 * accuracy(s, test_y) for s in scores]
-        method, changes = every.get(name) or (RANDOM[name], {})
-        settings = dataclasses.replace(self_supervised.settings(method), data=run.data, device=run.device, steps=run.steps,
-                                       batch=run.batch, network=run.network, width=run.width, depth=run.depth, seed=seed,
-                                       out=str(folder / "training"), **changes,
-                                       resume=(folder / "training" / encoders.CHECKPOINT).exists())
-        if name in RANDOM:
-            encoder = self_supervised.build(settings, images)[0].net
-            found = worth(encoder, x, y, test, test_y, classes)
-        else:
-            found = self_supervised.main(settings)
-            encoder, _ = encoders.load_encoder(settings.out, device=run.device)
-        tuning = Tuning(run.tuning_steps, augment=run.tuning_augment, seed=seed)
-        tuned = fine_tuned(encoder, few, few_y, classes, tuning, folder / "tuning")
-        return [100 * found["probe"], 100 * found["knn"], 100 * accuracy(encoders.encode(tuned, test), test_y)]
+                yield name, settings, lambda: one(settings, images)
 
     def report(name, results):
         values, seconds = results[-1]
@@ -132,15 +97,55 @@ def main(run):
     seen = fingerprint(images.names, images.x, images.y, images.test, images.test_y)
     found, out = comparison.compare(jobs(), run.resume, report, seen), marked(run.out)
     accuracies = {name: [values for values, _ in results] for name, results in found.items()}
-    text = comparison.text_table([("", *MEASURES[:2], f"fine-tuned, {labels or sizes.sum()} labels"), *(
+    comparison.show_table([("", *MEASURES[:2], f"fine-tuned, {learnt_from} labels"), *(
         (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))
-        for name, values in accuracies.items())])
-    print("\n" + text)
-    write_whole(out / "table.txt", text)
+        for name, values in accuracies.items())], out)
     plots.bars({name: [row[0] for row in values] for name, values in accuracies.items()}, out / "probe.png",
                "accuracy of a linear probe (%)", 100 / len(images.names), "random weights")
     print(f"runs, table and chart are in {run.out}")
     return accuracies
+
+
+def with_labels(run, images):
+    """The run with the labels to fine-tune with, 0 for all, and how many these are. SystemExit: there are not so many."""
+    least = len(images.names)
+    sizes = np.bincount(images.y[images.labelled], minlength=least)
+    labels, why = or_default(run.labels, LABELS, sizes)
+    most = least * sizes.min()
+    if why:
+        print(f"fine-tuned with all {sizes.sum()} labels{why}", flush=True)
+    if labels and not least <= labels <= most:
+        raise SystemExit(f"--labels {labels}: choose {least} to {most}; there are as many of each of {least} classes, and "
+                         f"the smallest has {most // least} pictures; --labels 0 uses all")
+    return dataclasses.replace(run, labels=labels), labels or sizes.sum()
+
+
+def one(fit, images):
+    """The `MEASURES` of one row with one seed, in per cent."""
+    x, y, test, test_y, classes = self_supervised.whole(images)
+    some = images.labelled
+    if fit.labels:
+        some = some[data.balanced_subset(images.y[some], fit.labels, fit.seed, images.names)]
+    few, few_y = images.x[some], images.y[some]
+    if fit.row == "pixels":
+        flat, flat_test, small = (scaled(a).reshape(len(a), -1) for a in (x, test, few))
+        scores = [linear.ridge(flat, y, classes).scores(flat_test), nearest(flat, y, flat_test, classes),
+                  linear.ridge(small, few_y, classes).scores(flat_test)]
+        return [100 * accuracy(s, test_y) for s in scores]
+    method, changes = (ROWS | ABLATIONS).get(fit.row) or (RANDOM[fit.row], {})
+    training, tuning = (pathlib.Path(fit.out) / part for part in ("training", "tuning"))
+    settings = dataclasses.replace(self_supervised.settings(method), data=fit.data, device=fit.device, steps=fit.steps,
+                                   batch=fit.batch, network=fit.network, width=fit.width, depth=fit.depth, seed=fit.seed,
+                                   out=str(training), **changes, resume=(training / encoders.CHECKPOINT).exists())
+    if fit.row in RANDOM:
+        encoder = self_supervised.build(settings, images)[0].net
+        found = worth(encoder, x, y, test, test_y, classes)
+    else:
+        found = self_supervised.main(settings)
+        encoder, _ = encoders.load_encoder(settings.out, device=fit.device)
+    config = Tuning(fit.tuning_steps, augment=fit.tuning_augment, seed=fit.seed)
+    tuned = fine_tuned(encoder, few, few_y, classes, config, tuning)
+    return [100 * found["probe"], 100 * found["knn"], 100 * accuracy(encoders.encode(tuned, test), test_y)]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from examples import semi_supervised
 from methods.training import comparison, networks, plots
 from methods.training.checkpoint import fingerprint
 from methods.training.images import load
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, setting
 from minigrad.data.folder import counted
 
@@ -96,9 +96,7 @@ def main(run):
 
     seen = fingerprint(images.names, images.x, images.y, images.unlabelled, images.test, images.test_y)
     found, out = comparison.compare(jobs(), run.resume, report, seen), marked(run.out)
-    text = table(found)
-    print("\n" + text)
-    write_whole(out / "table.txt", text)
+    comparison.show_table(table(found), out)
     accuracies = {row: [accuracy for accuracy, _ in results] for row, results in found.items()}
     plots.bars(accuracies, out / "accuracies.png", "accuracy on the test images (%)", 100 / images.classes, "supervised")
     print(f"mean and spread of {counted(run.seeds, 'seed')}; runs, table and chart are in {run.out}")
@@ -106,13 +104,13 @@ def main(run):
 
 
 def table(found):
-    """As text: augmentation of both inputs, what becomes of the teacher's label, accuracy and time."""
+    """Rows: augmentation of both inputs, what becomes of the teacher's label, accuracy and time."""
     rows = [("method", "student's augmentation", "teacher's augmentation", "teacher's label", "accuracy (%)", "time")]
     for name, results in found.items():
         accuracy, seconds = np.array(results).T
         columns = MODULES[name].ROW if name in MODULES else ("", "", "")  # settings may change what these say
         rows.append((name, *columns, comparison.spread(accuracy, 2), f"{seconds.mean():.0f} s"))
-    return comparison.text_table(rows)
+    return rows
 
 
 if __name__ == "__main__":

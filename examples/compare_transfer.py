@@ -17,7 +17,7 @@ from methods.training import comparison, plots
 from methods.training.evaluation import accuracy, deviation
 from methods.training.images import Images
 from methods.training.pictures import Preprocessing
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, note_idle, setting
 from methods.transfer import baselines, features, finetune, linear, pictures
 from minigrad.data.folder import counted
@@ -66,19 +66,7 @@ def main(run):
         note_idle(run, f"unless --only names {' or '.join(map(repr, SLOW))}", finetune.Config, "steps")
     if "scratch" not in methods:
         note_idle(run, "unless --only names 'scratch'", "scratch_steps")
-    images = pictures.load(run.data, run.test_images, run.pool, run.classes)
-    print(images.description, flush=True)
-    encoder, preprocessing = transfer.load_encoder(run)
-    try:
-        for count in run.per_class:
-            images.chosen(count, 0)
-        which = np.sort(np.concatenate([images.train, images.test]))
-        x, images = features.encoded(encoder, preprocessing, images, which)
-        for count in run.per_class:  # once more, as broken pictures are left out now
-            images.chosen(count, 0)
-    except ValueError as error:
-        given = f" --per-class {' '.join(map(str, run.per_class))}" if run.per_class else ""
-        raise SystemExit(f"--data {run.data}{given}: {error}") from None
+    images, x = read(run)
     most = int(np.bincount(images.labels[images.train], minlength=len(images.classes)).min())
     counts = run.per_class or tuple(n for n in PER_CLASS if n <= most) or (most,)
 
@@ -101,30 +89,47 @@ def main(run):
         found = ", ".join(f"{name} {value:.1f} %" for name, value in zip(SLOW if name in SLOW else (name,), values))
         print(f"{labels} of each class, draw {len(results)}: {found} in {seconds:.0f} s", flush=True)
 
-    def one(settings, images, x, chosen):
-        """The accuracy of one fit, in a list; with fine-tuning those of both `SLOW` methods."""
-        y, test_y, name = images.labels[chosen], images.labels[images.test], settings.method
-        if name in linear.PROBES:
-            return [accuracy(linear.PROBES[name](x[chosen], y, len(images.classes)).scores(x[images.test]), test_y)]
-        if name in SLOW:
-            return list(transfer.tuned(settings, images, x, chosen).values())
-        small, small_test = (baselines.pixels(images.pictures, part) for part in (chosen, images.test))
-        if name == "pixels":
-            return [accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)]
-        if name == "scratch":
-            return [from_scratch(settings, images, small, y, small_test, test_y)]
-        shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
-        return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
-
     found, out = comparison.compare(jobs(), run.resume, report, images.fingerprint), marked(run.out)
     accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
                   for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
-    text = table(accuracies, counts, methods)
-    print("\n" + text)
-    write_whole(out / "table.txt", text)
+    comparison.show_table(table(accuracies, counts, methods), out)
     draw(accuracies, counts, methods, out / "accuracies.png")
     print(f"mean and spread of {counted(run.draws, 'draw')} of labels; runs, table and chart are in {run.out}")
     return accuracies
+
+
+def read(run):
+    """The pictures, and the encoder's features of all. SystemExit: there are none, or too few of a class."""
+    images = pictures.load(run.data, run.test_images, run.pool, run.classes)
+    print(images.description, flush=True)
+    encoder, preprocessing = transfer.load_encoder(run)
+    try:
+        for count in run.per_class:
+            images.chosen(count, 0)
+        which = np.sort(np.concatenate([images.train, images.test]))
+        x, images = features.encoded(encoder, preprocessing, images, which)
+        for count in run.per_class:  # once more, as broken pictures are left out now
+            images.chosen(count, 0)
+    except ValueError as error:
+        given = f" --per-class {' '.join(map(str, run.per_class))}" if run.per_class else ""
+        raise SystemExit(f"--data {run.data}{given}: {error}") from None
+    return images, x
+
+
+def one(settings, images, x, chosen):
+    """The accuracy of one fit, in a list; with fine-tuning those of both `SLOW` methods."""
+    y, test_y, name = images.labels[chosen], images.labels[images.test], settings.method
+    if name in linear.PROBES:
+        return [accuracy(linear.PROBES[name](x[chosen], y, len(images.classes)).scores(x[images.test]), test_y)]
+    if name in SLOW:
+        return list(transfer.tuned(settings, images, x, chosen).values())
+    small, small_test = (baselines.pixels(images.pictures, part) for part in (chosen, images.test))
+    if name == "pixels":
+        return [accuracy(linear.logistic(small, y, len(images.classes)).scores(small_test), test_y)]
+    if name == "scratch":
+        return [from_scratch(settings, images, small, y, small_test, test_y)]
+    shapes, shapes_test = (baselines.gradient_histograms(part) for part in (small, small_test))
+    return [float((baselines.support_vectors(shapes, y, shapes_test) == test_y).mean())]
 
 
 def from_scratch(settings, images, small, y, small_test, test_y):
@@ -139,10 +144,10 @@ def from_scratch(settings, images, small, y, small_test, test_y):
 
 
 def table(accuracies, counts, methods):
-    """As text: a row for each method, a column for each number of labels."""
-    return comparison.text_table([("labels of each class", *map(str, counts)), *(
+    """A row for each method, a column for each number of labels."""
+    return [("labels of each class", *map(str, counts)), *(
         (name, *(comparison.spread(accuracies[name, n], 1) if (name, n) in accuracies else "" for n in counts))
-        for name in methods)])
+        for name in methods)]
 
 
 def draw(accuracies, counts, methods, path):

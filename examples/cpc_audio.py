@@ -22,7 +22,7 @@ from methods.self_supervised import cpc_audio, cpc_audio_evaluation
 from methods.self_supervised.evaluation import draw_map
 from methods.training import plots, recordings
 from methods.training.checkpoint import fingerprint
-from methods.training.comparison import text_table
+from methods.training.comparison import show_table, text_table
 from methods.training.evaluation import accuracy
 from methods.training.loop import train
 from methods.training.run import RunFolder, write_whole
@@ -70,16 +70,7 @@ def main(run):
     np.savez(content, files=np.array(sounds.names), features=features["CPC"])
     write_whole(folder.path / "features.npz", content.getvalue())
 
-    held = cpc_audio.Batches(sounds.waveforms_of(sounds.test), run.window, hop, run.batch, 0)
-    picked = cpc_audio_evaluation.picked(net, held, 10, run.negatives)
-    print(text_table([("hops ahead", *map(str, range(1, run.ahead + 1))),
-                      ("right latent picked, %", *(f"{100 * p:.1f}" for p in picked.accuracy)),
-                      ("chance, %", *(f"{100 * p:.1f}" for p in picked.chance)),
-                      ("information, nats", *(f"{i:.2f}" for i in picked.information))]))
-    draw_steps(picked, folder.path / "steps.png")
-    kinds = {kind: f"linear probe, {kind}" for kind in sounds.labels} if run.evaluate_every else {}
-    plots.curves(folder.history(), folder.path / "curves.png", "step",
-                 {"loss": "InfoNCE (nats)", "accuracy": "right latent picked", **kinds})
+    show_picked(run, net, sounds, hop, folder)
     if not sounds.labels:
         print(f"without labels there is nothing more to compare; what the run wrote is in {run.out}")
         return {}
@@ -97,13 +88,25 @@ def main(run):
             found["supervised", kind, "linear"] = supervised(run, sounds, kind)
     columns = [(kind, name) for kind in sounds.labels for name in ("linear", "MLP")]
     rows = dict.fromkeys(row for row, _, _ in found)
-    table = text_table([("accuracy on the test recordings, %", *(f"{kind}, {name}" for kind, name in columns)), *(
-        (row, *(f"{100 * found[(row, *c)]:.1f}" if (row, *c) in found else "" for c in columns)) for row in rows)])
-    print(table)
-    write_whole(folder.path / "table.txt", table)
+    show_table([("accuracy on the test recordings, %", *(f"{kind}, {name}" for kind, name in columns)), *(
+        (row, *(f"{100 * found[(row, *c)]:.1f}" if (row, *c) in found else "" for c in columns)) for row in rows)], folder.path)
     write_whole(folder.path / "accuracies.json", json.dumps([[*key, value] for key, value in found.items()]))
     print(f"what the run wrote, with curves and maps, is in {run.out}")
     return found
+
+
+def show_picked(run, net, sounds, hop, folder):
+    """Prints and draws how well the right latent is picked out in recordings that were not trained on; draws the curves."""
+    held = cpc_audio.Batches(sounds.waveforms_of(sounds.test), run.window, hop, run.batch, 0)
+    picked = cpc_audio_evaluation.picked(net, held, 10, run.negatives)
+    print(text_table([("hops ahead", *map(str, range(1, run.ahead + 1))),
+                      ("right latent picked, %", *(f"{100 * p:.1f}" for p in picked.accuracy)),
+                      ("chance, %", *(f"{100 * p:.1f}" for p in picked.chance)),
+                      ("information, nats", *(f"{i:.2f}" for i in picked.information))]))
+    draw_steps(picked, folder.path / "steps.png")
+    kinds = {kind: f"linear probe, {kind}" for kind in sounds.labels} if run.evaluate_every else {}
+    plots.curves(folder.history(), folder.path / "curves.png", "step",
+                 {"loss": "InfoNCE (nats)", "accuracy": "right latent picked", **kinds})
 
 
 def network(run):

@@ -113,11 +113,6 @@ def measured(at: int, *names: str) -> Callable[[Any], list[tuple[str, list[float
     return lambda found: [(name, [values[at] for values in found[name]]) for name in names]
 
 
-def fit_at(labels: int, *names: str) -> Callable[[Any], list[tuple[str, list[float]]]]:
-    """Rows of `compare_transfer` with so many labels of each class, as far as there are any."""
-    return lambda found: [(name, found[f"{name}, {labels}"]) for name in names if f"{name}, {labels}" in found]
-
-
 def largest(found: Any) -> list[tuple[str, list[float]]]:
     """All rows of `compare_transfer` with the most labels."""
     most = max(int(key.rpartition(", ")[2]) for key in found)

@@ -17,7 +17,7 @@ from examples import self_supervised
 from examples.arguments import RunPath
 from methods.self_supervised import pictures, simclr
 from methods.self_supervised.distillation import Distillation
-from methods.self_supervised.evaluation import Tuning, fine_tuned, run as train, zero_head
+from methods.self_supervised.evaluation import Tuning, fine_tuned, train_on, zero_head
 from methods.training import checkpoint, encoders
 from methods.training.evaluation import accuracy
 from methods.training.images import or_default
@@ -47,26 +47,9 @@ class Run:
 def main(run):
     """Returns a dict from each row to its accuracy on the test pictures."""
     check(run)
-    folder, out = pathlib.Path(run.run), pathlib.Path(run.out)
-    settings = self_supervised.settings("simclr")
-    if not (folder / encoders.CHECKPOINT).is_file():
-        raise SystemExit(f"there is no run in {folder}")
-    known = read_object(folder / "config.json")
-    if "tau" not in known or "layers" not in known:
-        raise SystemExit(f"{folder} holds no run of examples.self_supervised simclr")
-    settings = dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
-                                                if k in {f.name for f in dataclasses.fields(settings)}})
-    images = pictures.load(run.data, settings.size, settings.classes)
-    learnt = images.limited(settings.pictures)
-    facts = checkpoint.load(folder / encoders.CHECKPOINT)
-    if facts.get("data") != checkpoint.fingerprint(learnt.x, learnt.y):
-        raise SystemExit(f"--data {run.data}: the run in {folder} was made with other pictures")
-    if not len(images.test):
-        raise SystemExit(f"--data {run.data}: labels are needed to fine-tune and to test, and none are known")
-    method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), learnt)
+    out = pathlib.Path(run.out)
+    images, learnt, method, encoder = pretrained(run)
     fresh, (_, _, test, test_y, classes) = method.net, self_supervised.whole(images)
-    encoder, _ = encoders.load_encoder(run.run, device=run.device)
-    method.heads.load_state_dict(facts["state"]["heads"])
     try:
         inside = simclr.deepened(encoder, method.heads)
     except ValueError as error:
@@ -92,12 +75,40 @@ def main(run):
     teacher = told("fine-tuned from inside the head", fine_tuned(inside, few, few_y, classes, tuning, out / "inside"))
     mg.random.seed(run.seed)
     student, long = zero_head(fresh, classes), Tuning(run.student_steps, batch=run.batch, flip=method.task.flip, seed=run.seed)
-    train(Distillation(long, student, teacher, test.shape[-1], run.tau), learnt.x, learnt.y, long, out / "student",
+    train_on(Distillation(long, student, teacher, test.shape[-1], run.tau), learnt.x, learnt.y, long, out / "student",
           teacher)
     told("a student of that, taught without labels", student)
     write_whole(out / "result.json", json.dumps(found, indent=1))
     print(f"the trainings are in {run.out}")
     return found
+
+
+def pretrained(run):
+    """What the first step has left: all pictures, those that it learned from, its method with the trained head on an encoder that
+    begins at random, and the trained encoder.
+
+    SystemExit: there is no such run, or it was made with other pictures, or no labels are known.
+    """
+    folder = pathlib.Path(run.run)
+    settings = self_supervised.settings("simclr")
+    if not (folder / encoders.CHECKPOINT).is_file():
+        raise SystemExit(f"there is no run in {folder}")
+    known = read_object(folder / "config.json")
+    if "tau" not in known or "layers" not in known:
+        raise SystemExit(f"{folder} holds no run of examples.self_supervised simclr")
+    settings = dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
+                                                if k in {f.name for f in dataclasses.fields(settings)}})
+    images = pictures.load(run.data, settings.size, settings.classes)
+    learnt = images.limited(settings.pictures)
+    facts = checkpoint.load(folder / encoders.CHECKPOINT)
+    if facts.get("data") != checkpoint.fingerprint(learnt.x, learnt.y):
+        raise SystemExit(f"--data {run.data}: the run in {folder} was made with other pictures")
+    if not len(images.test):
+        raise SystemExit(f"--data {run.data}: labels are needed to fine-tune and to test, and none are known")
+    method, _ = self_supervised.build(dataclasses.replace(settings, device=run.device), learnt)
+    encoder, _ = encoders.load_encoder(run.run, device=run.device)
+    method.heads.load_state_dict(facts["state"]["heads"])
+    return images, learnt, method, encoder
 
 
 if __name__ == "__main__":

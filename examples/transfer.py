@@ -63,26 +63,9 @@ def main(run):
     print(images.description)
     encoder, preprocessing = load_encoder(run)
     mg.random.seed(run.seed)
-    if run.quarters:
-        try:
-            wide = features.Quarters(encoder, preprocessing.size, len(preprocessing.mean))
-        except ValueError as error:
-            raise SystemExit(f"--encoder {run.encoder} --quarters: {error}") from None
-    try:
-        chosen = images.chosen(run.per_class, run.seed)
-        which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
-        print(f"reading {len(which)} pictures with {run.encoder}, {preprocessing.size} x {preprocessing.size}", flush=True)
-        x, images = features.encoded(encoder, preprocessing, images, which)
-        chosen = np.intersect1d(chosen, images.train)
-    except ValueError as error:
-        raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
+    wide = quartered(run, encoder, preprocessing) if run.quarters else None
+    x, images, chosen = read(run, encoder, preprocessing, images)
     y, test_y = images.labels[chosen], images.labels[images.test]
-    if lost := [name for k, name in enumerate(images.classes) if k not in y]:
-        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
-    if run.per_class:
-        counts = np.bincount(y, minlength=len(images.classes))
-        each = f"{run.per_class}" if counts.min() == run.per_class else f"{counts.min()} to {counts.max()}"
-        print(f"learning from {len(chosen)} labels, {each} of each class (--per-class 0: from all)")
 
     probes = {name: fit(x[chosen], y, len(images.classes)) for name, fit in linear.PROBES.items()
               if name != "svm" or len(chosen) <= MOST_FOR_SVM}
@@ -113,17 +96,58 @@ def main(run):
         def outputs(part):
             return probes[how].scores(x[part])
 
+    write_answers(folder.path, images, outputs)
+    print(f"the classifier ({how}), its mistakes and confusion table are in {run.out}")
+    return found
+
+
+def quartered(run, encoder, preprocessing):
+    """The encoder as one that makes the maxima over quarters of its maps. SystemExit: it makes no maps."""
+    try:
+        return features.Quarters(encoder, preprocessing.size, len(preprocessing.mean))
+    except ValueError as error:
+        raise SystemExit(f"--encoder {run.encoder} --quarters: {error}") from None
+
+
+def read(run, encoder, preprocessing, images):
+    """The features of all pictures that serve, the pictures that can be read, and the places of those to learn from.
+
+    SystemExit: there are not so many of each class.
+    """
+    try:
+        chosen = images.chosen(run.per_class, run.seed)
+        which = np.unique(np.concatenate([chosen, images.test, images.unlabelled]))
+        print(f"reading {len(which)} pictures with {run.encoder}, {preprocessing.size} x {preprocessing.size}", flush=True)
+        x, images = features.encoded(encoder, preprocessing, images, which)
+        chosen = np.intersect1d(chosen, images.train)
+    except ValueError as error:
+        raise SystemExit(f"--data {run.data} --per-class {run.per_class}: {error}") from None
+    y = images.labels[chosen]
+    if lost := [name for k, name in enumerate(images.classes) if k not in y]:
+        raise SystemExit(f"--data {run.data}: no labelled picture of {', '.join(lost)} can be read")
+    if run.per_class:
+        counts = np.bincount(y, minlength=len(images.classes))
+        each = f"{run.per_class}" if counts.min() == run.per_class else f"{counts.min()} to {counts.max()}"
+        print(f"learning from {len(chosen)} labels, {each} of each class (--per-class 0: from all)")
+    return x, images, chosen
+
+
+def write_answers(folder, images, outputs):
+    """Writes which test pictures the classifier gets wrong, and the classes of the unlabelled ones; says so.
+
+    Args:
+        outputs: from places to the scores of the pictures there.
+    """
     def probabilities(part):
         return mg.softmax(mg.Tensor(outputs(part)), 1).numpy()
 
     names = images.names
-    print(write_test(folder.path, probabilities(images.test), test_y, images.classes, [names[i] for i in images.test]))
+    print(write_test(folder, probabilities(images.test), images.labels[images.test], images.classes,
+                     [names[i] for i in images.test]))
     if len(images.unlabelled):
         files = [names[i] for i in images.unlabelled]
-        write_csv(folder.path / "predictions.csv", most_probable(files, probabilities(images.unlabelled), images.classes))
-        print(f"the classes of {len(files)} unlabelled pictures are in {folder.path / 'predictions.csv'}")
-    print(f"the classifier ({how}), its mistakes and confusion table are in {run.out}")
-    return found
+        write_csv(folder / "predictions.csv", most_probable(files, probabilities(images.unlabelled), images.classes))
+        print(f"the classes of {len(files)} unlabelled pictures are in {folder / 'predictions.csv'}")
 
 
 def described(name, found, probe):

@@ -15,7 +15,7 @@ from methods.self_supervised.evaluation import Tuning, fit
 from methods.training import comparison, encoders, plots
 from methods.training.evaluation import accuracy
 from methods.training.data_sets import data_set, scaled
-from methods.training.run import marked, write_whole
+from methods.training.run import marked
 from methods.training.settings import check, command, setting
 from minigrad import data, nn
 from minigrad.data.folder import counted
@@ -97,10 +97,8 @@ def main(run):
             fit(net, train, train_y, Tuning(run.steps, 5e-4, seed=seed), out / f"{name.replace(' ', '_')}-{seed}")
             found[name].append((100 * before, 100 * accuracy(encoders.encode(net, test), test_y)))
             print(f"{name}, seed {seed}: {found[name][-1][0]:.1f} %, fine-tuned {found[name][-1][1]:.1f} %", flush=True)
-    text = comparison.text_table([(f"{run.size} x {run.size} pixels", "at once", f"fine-tuned, {run.labels} labels"), *(
-        (name, *(comparison.spread([pair[i] for pair in pairs], 1) for i in range(2))) for name, pairs in found.items())])
-    print("\n" + text)
-    write_whole(out / "table.txt", text)
+    comparison.show_table([(f"{run.size} x {run.size} pixels", "at once", f"fine-tuned, {run.labels} labels"), *(
+        (name, *(comparison.spread([pair[i] for pair in pairs], 1) for i in range(2))) for name, pairs in found.items())], out)
     plots.bars({name: [after for _, after in pairs] for name, pairs in found.items()}, out / "accuracies.png",
                f"accuracy with {run.labels} labels (%)", 100 / few_classes)
     print(f"mean and spread of {counted(run.seeds, 'seed')}; runs, table and chart are in {run.out}")

@@ -39,27 +39,8 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
     leading = None if targets is None else _leading_to(targets, order)
     retain_graph = create_graph if retain_graph is None else retain_graph
     changed, observers = last_change(), state.observers
-    found, owned, passed = {}, set(), {}  # cotangents by origin; whose are arrays of our own; those of targets on the way
-
-    def receive(x, grad, op):
-        """Adds `grad`, which a rule of `op` returned, to the cotangent of the origin `x`; in place where the sum is our own."""
-        if not isinstance(grad, Tensor):
-            grad = _completed(grad, found.get(x), op)
-        else:
-            array, like = grad._array, x if x.__class__ is Node else x._array
-            if array.shape != like.shape or array.dtype != like.dtype:
-                grad = _fitted(grad, like.shape, like.dtype, op)
-            if x in found:
-                if x in owned and not create_graph:
-                    total = found[x]._array
-                    plus(total, grad._array, total)
-                    return
-                owned.add(x)
-                grad = add(found[x], grad)
-                if grad._array.dtype != like.dtype:  # of another byte order, which NumPy's sums have not
-                    grad = cast(grad, dtype=like.dtype)
-        found[x] = grad
-
+    found, passed = {}, {}  # cotangents by origin: the sums so far, and those of targets that the walk has passed
+    receive = _adding_to(found, create_graph)
     with recording(create_graph):
         for root, seed in zip(roots, seeds):
             if leading is None or root.origin in leading:
@@ -92,6 +73,31 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
             if not retain_graph:
                 node.sources = node.inputs = node.out = node.residuals = None
     return found | passed
+
+
+def _adding_to(found, create_graph):
+    """A function that adds `grad`, which a rule of `op` returned, to the cotangent of the origin `x` in `found`."""
+    owned = set()  # the origins whose cotangent is a sum made here, which nobody else knows: the next is added in place
+
+    def receive(x, grad, op):
+        if not isinstance(grad, Tensor):
+            grad = _completed(grad, found.get(x), op)
+        else:
+            array, like = grad._array, x if x.__class__ is Node else x._array
+            if array.shape != like.shape or array.dtype != like.dtype:
+                grad = _fitted(grad, like.shape, like.dtype, op)
+            if x in found:
+                if x in owned and not create_graph:
+                    total = found[x]._array
+                    plus(total, grad._array, total)
+                    return
+                owned.add(x)
+                grad = add(found[x], grad)
+                if grad._array.dtype != like.dtype:  # of another byte order, which NumPy's sums have not
+                    grad = cast(grad, dtype=like.dtype)
+        found[x] = grad
+
+    return receive
 
 
 def _observed(g, node, wanted, receive):

@@ -51,20 +51,13 @@ def check_derivatives(f: Callable, *args: Any, order: int = 3, seed: int = 0, st
     """
     if not callable(f):
         raise TypeError(f"check_derivatives: expected a function, not {type(f).__name__}")
-    if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
-        raise ValueError(f"check_derivatives: order must be an integer of at least 1, not {order!r}")
+    order, seed = whole("check_derivatives", "order", order, 1), whole("check_derivatives", "seed", seed, 0)
     for name, value in (("step", step), ("rtol", rtol)):
         if not 0 < value < math.inf:
             raise ValueError(f"check_derivatives: {name} must be a number above 0, not {value!r}")
 
     leaves, rebuild = tree.flatten(args)
-    names = [f"argument {i}" + (f", leaf {j}" if len(part) > 1 else "") for i, part in enumerate(map(tree.leaves, args))
-             for j in range(len(part))]
-    places = [i for i, x in enumerate(leaves) if _is_floating(x)]
-    if not places:
-        raise TypeError("check_derivatives: no argument is floating point, so there is nothing to differentiate in "
-                        "(integers, such as indices, are constants: write 2.0 for 2)")
-    names = [names[i] for i in places]
+    places, names = _floating_leaves(args, leaves)
     xs = [_as_float64(leaves[i]) for i in places]
 
     def outputs(xs):
@@ -72,7 +65,7 @@ def check_derivatives(f: Callable, *args: Any, order: int = 3, seed: int = 0, st
         replaced = dict(zip(places, xs))
         return _checked_outputs(f(*rebuild([replaced.get(i, x) for i, x in enumerate(leaves)])))
 
-    rng = np.random.default_rng(whole("check_derivatives", "seed", seed, 0))
+    rng = np.random.default_rng(seed)
     ys = outputs(xs)
     _check_same(ys, outputs(xs))
     weights = [_random(rng, y) for y in ys]
@@ -92,13 +85,24 @@ def check_derivatives(f: Callable, *args: Any, order: int = 3, seed: int = 0, st
             if d.shape != x.shape or d.dtype != x.dtype:
                 raise AssertionError(f"check_derivatives: the gradient of order {k} with respect to {name} is {d.dtype}"
                                      f"{list(d.shape)}; it must be {x.dtype}{list(x.shape)}, as the argument is")
-        by_rule = float(_total([(d * v).sum() for d, v in zip(grads, vs)]))
+        by_rule = float(_slope(grads, vs))
         by_differences = _differences(g, xs, vs, step)
         size = max(size, sum(_sum_of_sizes(d, v) for d, v in zip(grads, vs)))
         allowed = rtol * 4 ** (k - 1) * max(min(1, size), abs(by_rule), abs(by_differences))
         if not abs(by_rule - by_differences) <= allowed:
             raise AssertionError(_report(g, xs, vs, grads, names, k, seed, step, by_rule, by_differences, allowed))
         g = _along(g, vs)
+
+
+def _floating_leaves(args, leaves):
+    """Which of the leaves of the arguments are to be differentiated in, by number, and what errors call these."""
+    names = [f"argument {i}" + (f", leaf {j}" if len(part) > 1 else "") for i, part in enumerate(map(tree.leaves, args))
+             for j in range(len(part))]
+    places = [i for i, x in enumerate(leaves) if _is_floating(x)]
+    if not places:
+        raise TypeError("check_derivatives: no argument is floating point, so there is nothing to differentiate in "
+                        "(integers, such as indices, are constants: write 2.0 for 2)")
+    return places, [names[i] for i in places]
 
 
 def _is_floating(x):
@@ -156,11 +160,16 @@ def _sum_of_sizes(x, y):
     return float(abs(asarray(x) * y).sum())
 
 
+def _slope(grads, vs):
+    """The derivative along the direction `vs` of what has these gradients."""
+    return _total([(d * v).sum() for d, v in zip(grads, vs)])
+
+
 def _along(g, vs):
     """The derivative of the scalar function `g` along the direction `vs`, again such a function."""
     def derivative(*xs):
-        grads = grad(g, tuple(range(len(xs))))(*xs)
-        return _total([(d * v).sum() for d, v in zip(grads, vs)])
+        return _slope(grad(g, tuple(range(len(xs))))(*xs), vs)
+
     return derivative
 
 

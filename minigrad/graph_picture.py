@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from .backend import is_array, is_float, to_device, xp
+from .backend.files import write_whole
 from .primitive import Node, output
 from .tensor import asarray, Tensor
 
@@ -48,7 +49,8 @@ def draw_graph(y: Tensor, path: str | os.PathLike | None = None, *, names: dict[
 
     Raises:
         RuntimeError: a backward pass has freed the graph; or neither matplotlib nor `dot` is there for a PNG or PDF.
-        ValueError: the path has another ending.
+        ValueError: the path has another ending; FileNotFoundError: its folder is not there; TypeError: `y`, or what a name of
+            `names` leads to, is no Tensor.
 
     >>> draw_graph(y, "graph.svg", names={"a": a, "b": b})
     """
@@ -419,11 +421,8 @@ def _rendered(boxes, edges, source, ending):
 
 
 def _write(path, content):
-    """Writes the bytes to `path`, or nothing if that fails on the way."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes the bytes to `path`, whole or not at all. FileNotFoundError: its folder is not there."""
+    folder = pathlib.Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"draw_graph: there is no folder {folder}")
+    write_whole(path, content)

@@ -94,14 +94,14 @@ def _around(on, function):
 
 
 @contextlib.contextmanager
-def during(flag):
-    """The flag of `state` is set inside."""
-    before = getattr(state, flag)
-    setattr(state, flag, True)
+def during(name):
+    """Inside, the flag of `state` of this name, "repeatable" or "recomputing", is true."""
+    before = getattr(state, name)
+    setattr(state, name, True)
     try:
         yield
     finally:
-        setattr(state, flag, before)
+        setattr(state, name, before)
 
 
 class reading:

@@ -104,9 +104,16 @@ def _numbers(name, argnums, count):
 
 
 class _Run:
-    """One call of `f` with stand-ins `xs` for the arguments to differentiate in, its outputs `ys`, and the way back."""
+    """One call of `f` with stand-ins for the arguments to differentiate in, its outputs, and the way back.
 
-    keep_graph, aux = False, None  # whether what is returned beside the value needs the graph; and that
+    Attributes:
+        xs: the stand-ins, one for each leaf of those arguments; own: those of them that belong to no outer graph.
+        out: what `f` returned, a tree; ys: its leaves, as Tensors.
+        outer: whether the call was recorded; create_graph: whether its derivatives must be, for an outer derivative.
+        aux: what `f` returned beside the value; keep_graph: whether that is on the graph, which the gradient then leaves whole.
+    """
+
+    keep_graph, aux = False, None
 
     def __init__(self, name, f, args, argnums, settings, has_aux=False):
         if not callable(f):
@@ -176,7 +183,15 @@ def _described(out):
 
 
 def _vectors(vectors, structure, likes, name, vector, point):
-    """The leaves of the tree `vectors` as Tensors of the shape, and on the device, of the Tensors `likes`."""
+    """The leaves of the tree `vectors` as Tensors of the shape, and on the device, of the Tensors `likes`.
+
+    Args:
+        structure: the tree whose leaves `likes` are, which `vectors` must match.
+        name, vector, point: what errors call the transform, a leaf of `vectors` ("tangent") and one of `likes` ("primal").
+
+    Raises:
+        ValueError: the trees do not match, or a shape differs.
+    """
     found = []
     for v, like in zip(tree.matched(vectors, structure, name), likes):
         if not isinstance(v, Tensor):
@@ -256,6 +271,10 @@ def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     """The value f(*primals), and a function from a cotangent of the value to the cotangents of the primals (a tuple).
 
     The cotangent has the structure and shapes of the value. The function may be called any number of times.
+
+    Raises:
+        TypeError: `f` returns something else than Tensors, or a primal is not floating point.
+        ValueError, when the function is called: the cotangent has another structure or shape.
     """
     run = _Run("vjp", f, primals, tuple(range(len(primals))), {})
     value, pulling = run.value(), threading.RLock()
@@ -283,6 +302,10 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence) -> tuple[Any, Any]:
 
     (Townsend 2017, "A new trick for calculating Jacobian vector products"). So every rule serves both modes, at about twice the
     cost of one gradient. `primals` and `tangents` are sequences of equal structure.
+
+    Raises:
+        TypeError: they are no sequences, `f` returns something else than Tensors, or a primal is not floating point.
+        ValueError: a tangent has another structure or shape than its primal.
     """
     primals, tangents = _sequence("jvp", "primals", primals), _sequence("jvp", "tangents", tangents)
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
@@ -316,6 +339,9 @@ def hvp(f: Callable, primals: Any, tangents: Any) -> Any:
 
     `primals` and `tangents` are the sequences of all arguments; the result is a tuple in the structure of primals. A single
     argument that is no sequence may stand for a sequence of one, and then gives a single one back.
+
+    Raises:
+        TypeError, RuntimeError: as of `grad`; ValueError: a tangent has another structure or shape than its primal.
     """
     if not isinstance(primals, (tuple, list)):
         return hvp(f, (primals,), (tangents,))[0]
@@ -337,6 +363,9 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
     Each leaf of the result has the shape of a leaf of the output followed by that of a leaf of the argument. Of trees it is a
     tree like the output which has in the place of each leaf a tree like the argument (with several `argnums` a tuple of
     them). One backward pass per output element.
+
+    Raises:
+        TypeError: `f` returns something else than Tensors, or an argument is not floating point.
     """
     return _jacobian("jacobian", f, argnums)
 
@@ -372,6 +401,7 @@ def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 
     For a Tensor, array or number of shape s they have shape s + s; for several `argnums` they are a tuple of tuples. For
     trees they are the `jacobian` of the gradient: a tree like the argument, with such a tree in the place of each leaf.
+    Errors as of `grad`.
     """
     return _jacobian("hessian", _gradient("hessian", f, argnums), argnums)
 

@@ -27,11 +27,11 @@ from minigrad import data, nn
 from .families import MOST_FINETUNED, PARTS, FineTuned, History, PartlyTuned, Task, Trained, network_scores
 from .look import Folder
 from .plain import PlainFeatures
+from .probes import LEAST_UNLABELLED
 
 SIZE = 32  # pixels
 MOST = 20_000  # pictures in memory
 SEMI_SUPERVISED = ("fixmatch", "softmatch", "freematch", "mean_teacher")
-SIMILAR = 50  # unlabelled pictures from which on they are worth to be learnt from
 
 
 @dataclasses.dataclass
@@ -122,7 +122,7 @@ class SelfSupervised:
         folder = RunFolder(out, config, True)
         method = module.Objective(config, architecture.build().to(task.device), described)
         train(method, base.Batches(x, np.full(len(x), -1), config.batch, task.seed),
-              method.optimizers("adam", config.lr, 1e-2), steps, RunFolder(out, config, True),
+              method.optimizers("adam", config.lr, 1e-2), steps, folder,
               classifier=encoders.description(architecture, encoders.plain_input(SIZE, x.shape[1])), save_every=save_every,
               data=fingerprint(x))
         return folder.history()
@@ -152,7 +152,7 @@ def picture_families(task: Task) -> list[Any]:
         found.append(FineTuned(task))
         if isinstance(task.reader.encoder, nn.VisionTransformer):
             found += [PartlyTuned(task, name) for name in PARTS]
-    if len(task.rest) >= SIMILAR:
+    if len(task.rest) >= LEAST_UNLABELLED:
         pictures = Small(task)
         found.append(SelfSupervised(task, pictures))
         found += [SemiSupervised(task, method, pictures) for method in SEMI_SUPERVISED]

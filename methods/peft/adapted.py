@@ -24,7 +24,7 @@ class Adapted(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The encoder's."""
+        """The encoder's head."""
         return self.encoder.head
 
     def forward(self, x: Tensor) -> Tensor:

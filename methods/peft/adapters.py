@@ -33,7 +33,7 @@ class Config:
 
 
 class Adapter(nn.Module):
-    """A."""
+    """The bottleneck A of `middle` numbers: (..., width) to the same."""
 
     def __init__(self, width: int, middle: int):
         self.down, self.up = nn.Linear(width, middle), nn.Linear(middle, width)

@@ -41,7 +41,7 @@ class Prefix(nn.Module):
 
 
 class Shared(nn.Module):
-    """tanh(W_1 E + b_1)."""
+    """The part of the MLP that all layers share, tanh(W_1 E + b_1): (P, hidden)."""
 
     def __init__(self, length: int, width: int, hidden: int):
         self.e = nn.init.normal_(nn.Parameter(np.empty((length, width), np.float32)))

@@ -13,5 +13,5 @@ class Config:
 
 
 def parts(net: nn.Module, config: Config) -> Iterator[Place]:
-    """None."""
+    """No parts: the head alone learns."""
     return iter(())

@@ -57,7 +57,11 @@ class Prompted(nn.Module):
 
 
 def parts(net: nn.Module, config: Config, words: list[int] | None = None) -> Iterator[Place]:
-    """A Prompted `encode`."""
+    """A Prompted in the place of the Transformer's `encode`.
+
+    Raises:
+        ValueError: there is no Transformer, or more than one, or it has no `encode`; as of `started`.
+    """
     found = transformers(net)
     if len(found) > 1:
         raise ValueError(f"{type(net).__name__} holds {len(found)} Transformers ({', '.join(type(t).__name__ for t in found)}): "

@@ -68,12 +68,12 @@ class SelfSupervisedMethod(Method):
         heads: what is trained with it and thrown away: projectors, predictors, decoders.
     """
 
+    useful = "net"  # the part of the checkpoint with the encoder that `encoder` returns
+
     def __init__(self, config: Any, encoder: nn.Encoder, heads: nn.Module, task: Task):
         super().__init__(config, encoder)
         self.heads, self.task = heads.to(encoder.parameters()[0].device), task
         self.rng = np.random.default_rng((task.seed, 7))
-
-    useful = "net"  # the part of the checkpoint with the encoder that `encoder` returns
 
     @property
     def encoder(self) -> nn.Encoder:

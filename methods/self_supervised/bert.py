@@ -129,7 +129,7 @@ def losses(words: Tensor, follows: Tensor, batch: Batch) -> tuple[Tensor, Tensor
 
 
 class Pretraining(Method):
-    """L of a PretrainingBERT."""
+    """Trains a PretrainingBERT by L."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         batch = batch.to(self.net.bias.device)

@@ -125,7 +125,7 @@ class Tuning(RunSettings):
     pretrained: bool = True  # what the encoder begins with; False: at random
 
 
-class LabelledTexts:
+class DocumentBatches:
     """Batches of documents x, each with its sentences one after the other, and labels y; each once in a round."""
 
     def __init__(self, documents: Documents, labels: np.ndarray, vocabulary: WordPiece, config: Tuning, seed: int):
@@ -170,7 +170,7 @@ class Classification(Method):
     def schedule(self, step: int, steps: int) -> float:
         return optim.linear_decay(1.0, steps, self.config.warmup * steps)(step)
 
-    def tested(self, texts: LabelledTexts, batch: int = 200) -> float:
+    def tested(self, texts: DocumentBatches, batch: int = 200) -> float:
         """The accuracy on all of the texts."""
         order = np.argsort([len(row) for row in texts.rows], kind="stable")
         with evaluating(self.net):

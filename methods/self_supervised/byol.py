@@ -45,7 +45,7 @@ def distance(q: Tensor, target: Tensor) -> Tensor:
 
 
 class BYOL(SelfSupervisedMethod):
-    """L, with batch norm over one view at a time. The target's uses the batch's statistics, too."""
+    """Trains by L, with batch norm over one view at a time. The target's uses the batch's statistics, too."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         heads = nn.Sequential(mlp((encoder.width, config.hidden, config.projection), last_norm=not config.gamma),

@@ -198,7 +198,7 @@ class Batches:
 
 
 class ContrastivePredictiveCoding(Method):
-    """L of a batch."""
+    """Trains a CPC by L."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         z, c = self.net(tensor(self.net, batch.x))

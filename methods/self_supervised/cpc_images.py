@@ -147,7 +147,7 @@ def scores(z: Tensor, predicted: Tensor, k: int) -> tuple[Tensor, Any]:
 
 
 class CPC(SelfSupervisedMethod):
-    """L; the numbers logged are how often the positive gets the highest score among Z, for k_0 and for K."""
+    """Trains by L; the numbers logged are how often the positive gets the highest score among Z, for k_0 and for K."""
 
     def __init__(self, config: Config, encoder: PatchEncoder, task: Task):
         rows = rows_of(task.size, encoder.patch, encoder.stride)

@@ -35,7 +35,7 @@ class Config:
 
 
 class Denoising(SelfSupervisedMethod):
-    """L; the decoder g is of linear layers."""
+    """Trains by L; the decoder g is of linear layers."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         pixels = task.channels * task.size ** 2

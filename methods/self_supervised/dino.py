@@ -116,7 +116,10 @@ def draw_attention(encoder: nn.VisionTransformer, x: Tensor, images: np.ndarray,
 
 
 class DINO(SelfSupervisedMethod):
-    """L. Views of one size go through the network together."""
+    """Trains by L. Views of one size go through the network together."""
+
+    useful = "encoder"
+    kernels: list[dict] = []  # the optimiser's groups of parameters that decay
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made, config.batch_norm)
@@ -130,9 +133,6 @@ class DINO(SelfSupervisedMethod):
         self.online = Projected(encoder, self.heads)
         self.teacher = Teacher(self.online, warmup=False)
         self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
-
-    useful = "encoder"
-    kernels: list[dict] = []  # the optimiser's groups of parameters that decay
 
     @property
     def encoder(self) -> nn.Encoder:

@@ -29,7 +29,7 @@ def loss(student: Tensor, teacher: np.ndarray, tau: float) -> Tensor:
 
 
 class Distillation(Classifying):
-    """L.
+    """Trains a student by L.
 
     Args:
         config: of the training; pictures are cropped at random whatever `augment` says, and with `flip` mirrored.

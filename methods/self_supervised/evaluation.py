@@ -89,10 +89,10 @@ class Classifying(Method):
 
 def fit(net: nn.Module, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike) -> None:
     """Trains a classifier on images, bytes or float32 in [0, 1], with all labels; it goes on with what the folder `out` has."""
-    run(Classifying(config, net), x, y, config, out)
+    train_on(Classifying(config, net), x, y, config, out)
 
 
-def run(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike, *given: nn.Module) -> None:
+def train_on(method: Method, x: np.ndarray, y: np.ndarray, config: Tuning, out: str | os.PathLike, *given: nn.Module) -> None:
     """Trains a method on images and labels, which it may leave alone; it goes on with what the folder `out` has.
 
     Args:

@@ -35,7 +35,7 @@ SHORT = dict(pictures=2000, dropout=0.0, lr=3e-3)  # fewer classes, seen more of
 
 
 class Exemplar(SelfSupervisedMethod):
-    """L; the last layer has an output for each picture."""
+    """Trains by L; the last layer has an output for each picture."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, task.images))

@@ -81,7 +81,7 @@ def loss(y: Tensor, t: Tensor, order: np.ndarray, visible: int) -> Tensor:
 
 
 class MAE(SelfSupervisedMethod):
-    """L; the encoder is an `nn.MAE`, whose decoder is trained with it."""
+    """Trains by L; the encoder is an `nn.MAE`, whose decoder is trained with it."""
 
     def __init__(self, config: Config, encoder: nn.MAE, task: Task):
         super().__init__(config, encoder, nn.Identity(), task)

@@ -52,7 +52,7 @@ def loss(z: Tensor, tau: float) -> Tensor:
 
 
 class SimCLR(SelfSupervisedMethod):
-    """L, with batch norm over both views."""
+    """Trains by L, with batch norm over both views."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         width = encoder.width

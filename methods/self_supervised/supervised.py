@@ -23,7 +23,7 @@ class Config:
 
 
 class Supervised(SelfSupervisedMethod):
-    """L; a linear layer, which is thrown away like the other methods' heads, names the classes."""
+    """Trains by L; a linear layer, which is thrown away like the other methods' heads, names the classes."""
 
     needs_labels = True
 

@@ -65,7 +65,7 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 
 
 class VICReg(SelfSupervisedMethod):
-    """Either L; the projector's last layer has neither batch norm nor bias."""
+    """Trains by either L; the projector's last layer has neither batch norm nor bias."""
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)

@@ -54,7 +54,7 @@ def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
 
 
 class FixMatch(StronglyAugmented):
-    """L."""
+    """Trains by L. Its relatives define `unsupervised` anew."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, weak = self.config, self.task.weak

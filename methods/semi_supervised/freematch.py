@@ -46,7 +46,7 @@ SHORT = dict(momentum=0.99)
 
 
 class Threshold:
-    """tau, p~ and h~."""
+    """The running means tau, p~ and h~, and the thresholds tau(c) that they give."""
 
     def __init__(self, classes: int, momentum: float):
         self.momentum = momentum
@@ -87,7 +87,7 @@ def fairness(z_strong: Tensor, mask: np.ndarray, p: np.ndarray, h: np.ndarray) -
 
 
 class FreeMatch(FixMatch):
-    """L."""
+    """Trains by L, with the thresholds of a `Threshold`."""
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)

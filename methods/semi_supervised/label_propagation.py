@@ -77,6 +77,7 @@ def probabilities(images: Images, config: Config, most: int = 10_000) -> tuple[n
     Returns:
         the probabilities (the rows of F, each divided by its sum) of the test images; which of the unlabelled images were
         drawn, in order; and the probabilities of these.
+
     Raises:
         ValueError: there are too few images for so many neighbours.
     """

@@ -136,7 +136,7 @@ def architecture(config: Config, inputs: int, classes: int) -> Architecture:
 
 
 class LadderMethod(SemiSupervisedMethod):
-    """C, its first term alone, or with the top level's."""
+    """Trains a `Ladder` by C, by its first term alone, or by that and the top level's; see `Config.variant`."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, top = self.config, len(self.net.sizes) - 1

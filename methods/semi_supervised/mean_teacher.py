@@ -51,7 +51,7 @@ def loss(z: Tensor, y: np.ndarray, p_teacher: Tensor, weight: float) -> Tensor:
 
 
 class MeanTeacher(SemiSupervisedMethod):
-    """L; theta' is the `teacher` that all methods have."""
+    """Trains by L; theta' is the `teacher` that all methods have."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, images = self.config, np.concatenate([batch.x, batch.u])

@@ -92,7 +92,7 @@ def loss(z: Tensor, labels: Tensor, zu: Tensor, q: Tensor, weight: float) -> Ten
 
 
 class MixMatch(SemiSupervisedMethod):
-    """L with the ramp of lambda_U."""
+    """Trains by L, with the ramp of lambda_U."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, n, weak = self.config, len(batch.x), self.task.weak

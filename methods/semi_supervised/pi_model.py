@@ -60,7 +60,7 @@ def noisy(task: Task, x: np.ndarray, rng: np.random.Generator, noise: float) -> 
 
 
 class PiModel(SemiSupervisedMethod):
-    """L with w(t)."""
+    """Trains by L, with the ramp w(t)."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, images = self.config, np.concatenate([batch.x, batch.u])

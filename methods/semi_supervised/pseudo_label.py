@@ -53,7 +53,7 @@ def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
 
 
 class PseudoLabel(SemiSupervisedMethod):
-    """L with alpha(t).
+    """Trains by L, with the ramp alpha(t).
 
     Raises:
         SystemExit: T1 is after T2.

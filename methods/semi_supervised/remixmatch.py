@@ -54,7 +54,7 @@ SHORT = dict(views=2, ramp=1.0)
 
 
 class Alignment:
-    """p~ and p_data."""
+    """Distribution alignment: p~ is the mean of the last means, and p goes towards p_data by the quotient."""
 
     def __init__(self, classes: int, length: int = 128):
         self.recent, self.at = np.full((length, classes), 1 / classes, np.float32), 0
@@ -82,7 +82,7 @@ def rotated(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 class ReMixMatch(StronglyAugmented):
-    """L; the network gets a second head, `rotation`."""
+    """Trains by L; the network gets a second head, `rotation`."""
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         if config.lambda_r:

@@ -77,7 +77,7 @@ def weighted(z_weak: Tensor, z_strong: Tensor, weights: np.ndarray) -> Tensor:
 
 
 class SoftMatch(FixMatch):
-    """L."""
+    """Trains by L, with the weights of `Weights`."""
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)

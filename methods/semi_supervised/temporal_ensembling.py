@@ -72,7 +72,7 @@ class Ensemble:
 
 
 class TemporalEnsembling(SemiSupervisedMethod):
-    """L with the averages Z of all unlabelled images."""
+    """Trains by L, with the averages Z of all unlabelled images."""
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)

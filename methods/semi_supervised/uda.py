@@ -66,7 +66,7 @@ def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -
 
 
 class UDA(SemiSupervisedMethod):
-    """J."""
+    """Trains by J."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c, weak, strong = self.config, self.task.weak, self.task.strong if self.config.strong else self.task.weak

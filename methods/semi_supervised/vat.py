@@ -69,7 +69,7 @@ def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.
 
 
 class VAT(SemiSupervisedMethod):
-    """L; alpha and H are `config.alpha` and `config.entropy`."""
+    """Trains by L; alpha and H are `config.alpha` and `config.entropy`."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         c = self.config

@@ -23,6 +23,7 @@ def load(source: str, mirrored: bool = False) -> tuple[Characters, Characters, s
     Returns:
         Characters to train on and Characters to test on; their images are an array (classes, drawings, 28, 28), or where
         the classes differ in number a list of (drawings, 28, 28).
+
     Raises:
         SystemExit: nothing usable is at `source`; one line that says why.
     """

@@ -108,6 +108,13 @@ def spread(values: list[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f}" + (f" +- {deviation(values):.{digits}f}" if len(values) > 1 else "")
 
 
+def show_table(rows: list[tuple[str, ...]], folder: pathlib.Path) -> None:
+    """Prints a table (see `text_table`), and writes it to table.txt in the folder."""
+    text = text_table(rows)
+    print("\n" + text)
+    write_whole(folder / "table.txt", text)
+
+
 def text_table(rows: list[tuple[str, ...]]) -> str:
     """Rows of cells in columns, a line below the first row."""
     widths = [max(map(len, column)) for column in zip(*rows)]

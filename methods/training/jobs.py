@@ -3,19 +3,17 @@
     python -m methods.training.jobs EXAMPLE FOLDER ARGUMENTS...      # what `run_all` starts for each
 """
 import concurrent.futures
-import contextlib
 import dataclasses
 import hashlib
 import importlib
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 
 from .run import read_object, write_whole
 from .settings import RunError
+from .signals import handling
 
 RESULT, OUTPUT = "job.json", "output.txt"
 
@@ -91,7 +90,7 @@ def run_all(jobs: Iterable[Job], root: pathlib.Path, workers: int,
     found: dict[Job, Outcome] = {}
     running: set[subprocess.Popen] = set()
     stopping = threading.Event()
-    with _signals_raise(), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    with handling(("SIGTERM", "SIGHUP"), _leave), concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting = {pool.submit(_outcome, job, root, workers, running, stopping): job for job in dict.fromkeys(jobs)}
         try:
             for future in concurrent.futures.as_completed(waiting):
@@ -107,23 +106,9 @@ def run_all(jobs: Iterable[Job], root: pathlib.Path, workers: int,
     return found
 
 
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP inside raise SystemExit, as Ctrl-C raises KeyboardInterrupt."""
-    def leave(number, frame):
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, leave) for number in numbers
-              if signal.getsignal(number) is not signal.SIG_IGN}  # nohup's wish
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _leave(number, frame):
+    """Of a signal as of Ctrl-C, which raises KeyboardInterrupt."""
+    raise SystemExit(128 + number)
 
 
 def _outcome(job, root, workers, running, stopping):

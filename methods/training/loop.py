@@ -2,9 +2,7 @@
 import contextlib
 import json
 import math
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -19,7 +17,7 @@ from .classifier import Classifier
 from .method import Method
 from .run import RunFolder
 from .settings import RunError
-
+from .signals import handling
 
 GRAPHS = 4  # that a run captures at most, one for each shape of its batches
 
@@ -178,14 +176,5 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    with handling(("SIGINT", "SIGTERM", "SIGHUP"), note):
         yield received
-        return
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, note) for number in numbers
-              if signal.getsignal(number) is not signal.SIG_IGN}  # nohup's wish
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -20,10 +20,10 @@ class Method:
         net: what is trained.
     """
 
+    steady: Collection[str] = ()  # names of the optimisers whose learning rates stay, whatever the schedule
+
     def __init__(self, config: Any, net: Module):
         self.config, self.net = config, net
-
-    steady: Collection[str] = ()  # names of the optimisers whose learning rates stay, whatever the schedule
 
     def loss(self, batch: Any, step: int) -> Loss:
         """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""

@@ -127,6 +127,7 @@ class RunFolder:
 
         Returns:
             the number of steps that are done.
+
         Raises:
             FileExistsError, RunError: as when the folder was opened; RunError also if the checkpoint is damaged, another
                 method's or of other data.

@@ -92,6 +92,7 @@ def encoded(encoder: nn.Encoder, preprocessing: nn.Preprocessing, pictures: Pict
 
     Returns:
         (N, width) for all N pictures, NaN where nothing was computed; and the pictures. Standard error names the broken ones.
+
     Raises:
         ValueError: a class has no readable picture to train or to test on, or the encoder makes something infinite of one.
     """

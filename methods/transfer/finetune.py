@@ -18,6 +18,7 @@ from methods.training.forward import of_classes, placed, tensor, told_apart
 from methods.training.method import Loss, Method, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, data, nn, optim
+from minigrad.data.labels import Shuffled
 
 from .linear import Linear
 
@@ -49,8 +50,8 @@ def layers(encoder: nn.Encoder) -> list[list[nn.Parameter]]:
     """The parameters of each layer from the input to the head: an attribute of the encoder each, or a block of a list.
 
     Norms that have a list of their own belong to the layers in the list before it; what a list of modules has beside its items
-    is a layer before these. What stands behind the head (a decoder,
-    which the head does not read) comes first. An encoder in it (a CLIP's image tower) is not one layer: it has its own.
+    is a layer before these. What stands behind the head (a decoder, which the head does not read) comes first. An encoder in it
+    (a CLIP's image tower) is not one layer: it has its own.
     """
     found, behind, last = [], 0, []  # last: of the last list
     for name, part in vars(encoder).items():
@@ -103,26 +104,22 @@ class Batches:
     """Random batches of inputs (N, C, H, W) and labels (N,), each picture once in a round, shifted and mirrored at random."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, config: Config, seed: int):
-        self.x, self.y, self.config, self.order = x, y, config, np.zeros(0, int)
+        self.x, self.y, self.config, self.indices = x, y, config, Shuffled(len(x), seed)
         self.mirror = config.mirror == "yes" or config.mirror == "auto" and coloured(x)
-        self.rng = np.random.default_rng(seed)
 
     def sample(self) -> tuple[np.ndarray, np.ndarray]:
         """The next batch."""
-        c, size = self.config, min(self.config.batch, len(self.x))
-        if len(self.order) < size:
-            self.order = np.concatenate([self.order, self.rng.permutation(len(self.x))])
-        rows, self.order = self.order[:size], self.order[size:]
-        pixels = round(c.shift * self.x.shape[-1])
-        return data.weak(self.x[rows], self.rng, pixels, self.mirror), self.y[rows]
+        rows = self.indices.take(min(self.config.batch, len(self.x)))
+        pixels = round(self.config.shift * self.x.shape[-1])
+        return data.weak(self.x[rows], self.indices.rng, pixels, self.mirror), self.y[rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the random numbers and of the round."""
-        return {"rng": self.rng.bit_generator.state, "order": self.order}
+        """The state of the round and of its generator, which shifts and mirrors use too."""
+        return self.indices.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self.rng.bit_generator.state, self.order = state["rng"], np.asarray(state["order"], int)
+        self.indices.load_state_dict(state)
 
 
 class FineTune(Method):

@@ -54,7 +54,7 @@ class BagOfWords(VisionLanguage):
 
 
 class BagOfWordsPrediction(VisionLanguageMethod):
-    """L of a BagOfWords."""
+    """Trains a BagOfWords by L."""
 
     def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The image tower's inputs, and c."""

@@ -73,7 +73,7 @@ class Captioner(VisionLanguage):
 
 
 class CaptionPrediction(VisionLanguageMethod):
-    """L of a Captioner."""
+    """Trains a Captioner by L."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         return -self.net.log_likelihoods(self.features(self.inputs(batch)), batch.ids)[0].mean(), {}

@@ -101,7 +101,7 @@ def loss(images: Tensor, texts: Tensor, s: Tensor, *keys: np.ndarray) -> Tensor:
 
 
 class Contrastive(VisionLanguageMethod):
-    """L of a CLIP, with e^s kept at 100 or less."""
+    """Trains a CLIP by L, with e^s kept at 100 or less."""
 
     def loss(self, batch: Batch, step: int) -> Loss:
         images = self.net.embed_images(self.features(self.inputs(batch)))

@@ -11,6 +11,8 @@ import numpy as np
 
 from .execution import execution
 
+LARGE = 1 << 14  # elements of arrays from which on `summed` and `where` look for a path: NumPy is quick with fewer
+
 
 def xp(array):
     """The array module of `array`: `cupy` for a CuPy array, else `numpy`."""
@@ -99,7 +101,7 @@ def summed(x, axis=None, keepdims=False):
     NumPy adds float32 numbers along rows one to the next, and loses digits: the CPU's path adds parts, and tells
     `numpy.errstate` nothing. On the GPU CuPy's sum along rows waits for memory.
     """
-    if x.size >= 1 << 14:
+    if x.size >= LARGE:
         axes = tuple(range(x.ndim)) if axis is None else tuple(axis)
         if found := path("sum", (x,), {"axis": axes}):
             kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes)
@@ -113,7 +115,7 @@ def where(condition, x, y):
     """`numpy.where` of arrays, in the dtype that x and y have together: CuPy makes float32 of bfloat16."""
     if x.dtype != y.dtype:
         x, y = (a.astype(result_type(x.dtype, y.dtype), copy=False) for a in (x, y))
-    large = condition.size >= 1 << 14 or x.size >= 1 << 14 or y.size >= 1 << 14
+    large = condition.size >= LARGE or x.size >= LARGE or y.size >= LARGE
     if large and (found := path("where", (condition, x, y))):
         return found.forward(condition, x, y)
     return xp(condition).where(condition, x, y).astype(x.dtype, copy=False)
@@ -221,7 +223,7 @@ def to_device(array, device):
 
 
 from . import cupy_differences  # noqa: E402, F401  (they need the functions above)
-from .paths import Path, path, with_paths  # noqa: E402
+from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
 
 
 def add(x, y, out=None):

@@ -11,6 +11,8 @@ import numpy as np
 
 from . import execution, in_float32, is_float, is_half, xp
 
+WORTH_A_PATH = 4096  # elements: with fewer it takes longer to look for a path than that saves
+
 
 class Path(NamedTuple):
     """An entry of a table.
@@ -52,7 +54,7 @@ def with_paths(name: str, definition: Callable, least: int = 0, upcast: bool = F
     """An array function: the path `name` where one serves, else the definition.
 
     Args:
-        least: of arrays with fewer elements the definition serves at once.
+        least: of arrays with fewer elements the definition serves at once; see `WORTH_A_PATH`.
         upcast: numbers of 16 bits that no path takes are computed with in float32, and the result is rounded once.
     """
     def function(*arrays, **settings):

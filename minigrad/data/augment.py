@@ -157,7 +157,8 @@ def weak(images: np.ndarray, rng: np.random.Generator, pixels: int | None = None
 
 
 # -- strong augmentation: each operation on (n, C, H, W) in [0, 1] or bytes, with a value for each image or one for all -----
-# ValueError for other images, for values outside their range, and for a fill outside 0 .. 1 where new pixels come in
+# ValueError for other images, for values outside their range, and for a fill outside 0 .. 1 where new pixels come in. All take a
+# value and a fill, as `apply` gives them, though some need neither.
 
 STRONGEST = 1e6  # of factors
 

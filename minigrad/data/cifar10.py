@@ -4,6 +4,7 @@ import tarfile
 
 import numpy as np
 
+from ..ops.geometry import one_of
 from .files import GIB, cached, check_labels, data_dir, find, open_zip
 from .folder import read_picture
 
@@ -22,8 +23,7 @@ def load_cifar10(split: str = "train", data: str | os.PathLike | None = None) ->
     Raises:
         FileNotFoundError: none of these is there; ValueError: a file is damaged.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"cifar10: split must be 'train' or 'test', not {split!r}")
+    one_of("cifar10", "split", split, ("train", "test"))
     for folder in (data_dir(data), data_dir(data) / "cifar10"):
         path = folder / f"cifar10-{split}.zip"
         if path.is_file():

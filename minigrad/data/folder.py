@@ -535,6 +535,7 @@ def load_image_folder(path: str | os.PathLike, size: int | None = None, channels
 
     Returns:
         images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, names: the class of each label, sorted.
+
     Raises:
         FileNotFoundError: nothing at `path`; ValueError: no images, an unreadable zip, sizes differ and `size` is None, or size
             or channels are not as above.

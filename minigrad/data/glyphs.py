@@ -8,7 +8,7 @@ import unicodedata
 
 import numpy as np
 
-from ..ops.geometry import whole
+from ..ops.geometry import one_of, whole
 from .augment import affine
 from .characters import Characters
 from .files import cached
@@ -34,8 +34,7 @@ def load_glyphs(split: str = "train", drawings: int = 20, size: int = 28, seed: 
     Raises:
         ValueError: no such split; drawings or size is no whole number of at least 1, or the seed none of at least 0.
     """
-    if split not in _SCRIPTS:
-        raise ValueError(f"glyphs: split must be 'train' or 'test', not {split!r}")
+    one_of("glyphs", "split", split, tuple(_SCRIPTS))
     drawings, size, seed = (whole("glyphs", name, value, least) for name, value, least in (
         ("drawings", drawings, 1), ("size", size, 1), ("seed", seed, 0)))
     letters, fonts = _letters(split)

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from ..ops.geometry import one_of
 from .files import GIB, check_labels, find
 
 _URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -49,8 +50,7 @@ def load_mnist(split: str = "train", data: str | os.PathLike | None = None) -> t
         ValueError: no such split, a file is damaged, or images and labels do not match; FileNotFoundError: it can be neither
             found nor fetched.
     """
-    if split not in _FILES:
-        raise ValueError(f"mnist: split must be 'train' or 'test', not {split!r}")
+    one_of("mnist", "split", split, tuple(_FILES))
     return _images_and_labels([find([name, f"mnist/{name}"], _URL + name, md5, data) for name, md5 in _FILES[split]])
 
 
@@ -60,8 +60,7 @@ def load_fashion_mnist(split: str = "train", data: str | os.PathLike | None = No
     Args:
         data: the folder that has the publisher's files in its `fashion-mnist/`, see `data_dir`; else they are fetched.
     """
-    if split not in _FASHION_MD5:
-        raise ValueError(f"fashion_mnist: split must be 'train' or 'test', not {split!r}")
+    one_of("fashion_mnist", "split", split, tuple(_FASHION_MD5))
     return _images_and_labels([
         find([f"fashion-mnist-{name}", f"fashion-mnist/{name}"], _FASHION_URL + name, md5, data)
         for (name, _), md5 in zip(_FILES[split], _FASHION_MD5[split])])

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 
+from ..ops.geometry import one_of
 from .characters import Characters
 from .files import cached, find, open_zip
 
@@ -26,8 +27,7 @@ def load_omniglot(split: str, data: str | os.PathLike | None = None, size: int =
     Raises:
         ValueError: no such split, or the archive is damaged; FileNotFoundError: it can be neither found nor fetched.
     """
-    if split not in _FILES:
-        raise ValueError(f"omniglot: split must be one of {', '.join(_FILES)}, not {split!r}")
+    one_of("omniglot", "split", split, tuple(_FILES))
     name, md5 = _FILES[split]
     path = find([name, f"omniglot/{name}"], _URL + name, md5, data)
     content = path.read_bytes()

@@ -114,8 +114,7 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
         ValueError: `pad` is no list of pairs of numbers from 0, or has more pairs than there are axes; or an unknown mode.
     """
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    if not isinstance(mode, str) or mode not in modes:
-        raise ValueError(f"pad: mode is one of {', '.join(modes)}, not {mode!r}")
+    geometry.one_of("pad", "mode", mode, tuple(modes))
     input = as_tensor(input)
     pad = tuple(pad) if np.iterable(pad) else (pad,)
     if len(pad) % 2 or len(pad) > 2 * input.ndim or any(not isinstance(n, (int, np.integer)) or n < 0 for n in pad):
@@ -176,8 +175,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     settings = dict(label_smoothing=label_smoothing, ignore_index=ignore_index)
     if weight is None:
         return ops.cross_entropy(input, target, reduction=reduction, **settings)
-    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"cross_entropy: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    geometry.one_of("cross_entropy", "reduction", reduction, ("mean", "sum", "none"))
     input, weight, target = as_tensor(input), as_tensor(weight), as_tensor(target)
     axis = min(1, input.ndim - 1)
     if not input.ndim or weight.shape != input.shape[axis:axis + 1]:

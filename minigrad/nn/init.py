@@ -29,9 +29,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else geometry.constant("calculate_gain", "param", param)) ** 2))
-    if nonlinearity not in _GAINS:
-        raise ValueError(f"calculate_gain: nonlinearity is one of {', '.join([*_GAINS, 'leaky_relu'])}, not {nonlinearity!r}")
-    return _GAINS[nonlinearity]
+    return _GAINS[geometry.one_of("calculate_gain", "nonlinearity", nonlinearity, (*_GAINS, "leaky_relu"))]
 
 
 def fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
@@ -147,8 +145,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def _kaiming(name, tensor, a, mode, nonlinearity):
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"{name}: mode is 'fan_in' or 'fan_out', not {mode!r}")
+    geometry.one_of(name, "mode", mode, ("fan_in", "fan_out"))
     fan = _fans(name, tensor)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))
 

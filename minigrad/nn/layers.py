@@ -28,7 +28,7 @@ def uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
     return init.uniform_(parameter(*shape), -bound, bound)
 
 
-def sizes(layer: Module, least: int = 0, **values: int) -> list[int]:
+def sizes(layer: Module, least: float = 0, **values: int) -> list[int]:
     """A layer's sizes as whole numbers. ValueError, which names layer and argument, for one below `least`, or no whole one."""
     return [whole(type(layer).__name__, name, value, least) for name, value in values.items()]
 
@@ -370,7 +370,7 @@ class Flatten(Module):
     """The axes from `start_dim` to `end_dim` joined into one."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
-        self.start_dim, self.end_dim = sizes(self, -2**63, start_dim=start_dim, end_dim=end_dim)
+        self.start_dim, self.end_dim = sizes(self, -math.inf, start_dim=start_dim, end_dim=end_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.flatten(x, self.start_dim, self.end_dim)
@@ -383,7 +383,7 @@ class Unflatten(Module):
     """
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
-        (self.dim,) = sizes(self, -2**63, dim=dim)
+        (self.dim,) = sizes(self, -math.inf, dim=dim)
         lengths = several(unflattened_size)
         if not lengths:
             raise ValueError(f"Unflatten: unflattened_size must be whole numbers, one for each axis, not {unflattened_size!r}")
@@ -578,7 +578,7 @@ class CosineSimilarity(Module):
     """`cosine_similarity` of two Tensors along `dim`."""
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
-        (self.dim,), self.eps = sizes(self, -2**63, dim=dim), real("CosineSimilarity", "eps", eps, 0)
+        (self.dim,), self.eps = sizes(self, -math.inf, dim=dim), real("CosineSimilarity", "eps", eps, 0)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         return F.cosine_similarity(x1, x2, self.dim, self.eps)
@@ -660,7 +660,7 @@ class Softmax(Module):
     """`softmax`."""
 
     def __init__(self, dim: int = -1):
-        (self.dim,) = sizes(self, -2**63, dim=dim)
+        (self.dim,) = sizes(self, -math.inf, dim=dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softmax(x, axis=self.dim)

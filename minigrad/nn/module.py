@@ -666,6 +666,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def _replaced(module, params):
+    """Inside, the values of the dict `params` stand in the module's places of their names, and in all others of the same part.
+
+    Errors as of `functional_call`.
+    """
     places = {full: (holder, key) for kind in (_Parameters, _Array) for full, holder, key in module._named(kind)}
     unknown = params.keys() - places.keys()
     if unknown:

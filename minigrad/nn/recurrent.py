@@ -126,7 +126,8 @@ class _Recurrent(Module):
         return (x.swapaxes(0, 1) if self.batch_first else x), [ops.stack(part) for part in zip(*last)]
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """
+        """The layers run over sequences.
+
         Args:
             x: (L, N, input_size); or one sequence (L, input_size), and there is no N in what follows.
             h: (num_layers directions, N, hidden_size), the states at the start; zeros if None.
@@ -182,7 +183,8 @@ class LSTM(_Recurrent):
         return ops.lstm(x, *state, *parameters, reverse=reverse)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """
+        """The layers run over sequences.
+
         Args:
             x: (L, N, input_size); or one sequence (L, input_size), and there is no N in what follows.
             state: (h, c) at the start, each (num_layers directions, N, hidden_size); zeros if None.

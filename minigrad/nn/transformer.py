@@ -49,7 +49,8 @@ class Attention(Module):
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,
                 is_causal: bool = False, prefix: tuple[Tensor, Tensor] | None = None,
                 need_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """
+        """What each position of the query gathers from the keys' positions.
+
         Args:
             query: (N, L, E).
             key, value: (N, S, E); by default the query (self-attention), and the key.

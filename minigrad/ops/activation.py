@@ -70,6 +70,7 @@ def _softsign(x):
 
 
 def _limited(x, least, most):
+    """x limited to [least, most], at the bounds a constant: `clip`, whose slope there is 1, is asked for the value alone."""
     return where((x <= least) | (x >= most), clip(x.detach(), least, most), x)
 
 

@@ -62,15 +62,14 @@ def ctc_loss(log_probs: TensorLike, targets: TensorLike, input_lengths: TensorLi
 
     spaced = module.full((n, 2 * labels.shape[1] + 1), blank)  # l of each sequence
     spaced[:, 1::2] = labels
-    ways = module.arange(2, spaced.shape[1] + 2) - module.arange(3)[:, None, None] + module.zeros((n, 1), np.int64)
-    ways[2, :, 2:][(spaced[:, 2:] == blank) | (spaced[:, 2:] == spaced[:, :-2])] = 0  # (3, N, 2 S + 1), columns of `before`
+    ways, rows = _ways(spaced, blank, module), module.arange(n)[:, None]
     counts = (module.arange(times)[:, None] < input_lengths)[:, :, None]
 
     log_p = where(counts, take_along_axis(upcast(log_probs), spaced[None], 2), 0)  # of l, (T, N, 2 S + 1)
     never = Tensor(module.full((n, 2), -math.inf, log_p.dtype))
     start = module.full(spaced.shape, -math.inf, log_p.dtype)
     start[:, :1] = 0  # before the first time, from where a blank and the first label are reached
-    a, rows = Tensor(start), module.arange(n)[:, None]
+    a = Tensor(start)
     for log_p_t, counts_t in zip(log_p, counts):
         before = concatenate([never, a], 1)
         a = where(counts_t, log_p_t + logsumexp(before[rows, ways], 0), a)
@@ -82,6 +81,17 @@ def ctc_loss(log_probs: TensorLike, targets: TensorLike, input_lengths: TensorLi
     if reduction == "mean":
         losses = losses / Tensor(module.maximum(target_lengths, 1).astype(losses.dtype))
     return rounded_like(_reduced("ctc_loss", losses, reduction), log_probs)
+
+
+def _ways(spaced, blank, module):
+    """From where each s of each l is reached: (3, N, 2 S + 1), the columns of s, s - 1 and s - 2 in (two of -inf, then a).
+
+    Where a label may not be left out the third way is a column of -inf.
+    """
+    n, length = spaced.shape
+    ways = module.arange(2, length + 2) - module.arange(3)[:, None, None] + module.zeros((n, 1), np.int64)
+    ways[2, :, 2:][(spaced[:, 2:] == blank) | (spaced[:, 2:] == spaced[:, :-2])] = 0
+    return ways
 
 
 def _whole_numbers(argument, values, module):

@@ -132,7 +132,7 @@ def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Fun
 
 
 def _operand(of, x, operands):
-    """The array of an operand. A number takes the dtype of what is floating point beside it, and leaves it another."""
+    """The array of an operand. A number takes the dtype of an operand of floating point, and stays a number beside others."""
     if isinstance(x, Tensor):
         return x._array
     if len(operands) > 1 and isinstance(x, (bool, int, float, np.generic)):
@@ -141,7 +141,7 @@ def _operand(of, x, operands):
             return x
         if isinstance(x, np.generic) and (x.dtype.kind in "iub" or is_float(like)):
             x = x.item() if x.dtype.kind in "iub" else float(x)
-        return like.type(x) if is_float(like) and abs(x) <= 60_000 else x  # which all of them hold; not NaN
+        return like.type(x) if is_float(like) and abs(x) <= 60_000 else x  # float16 holds up to 65,504; NaN stays a number
     try:
         return Tensor(x)._array
     except TypeError as error:
@@ -205,8 +205,9 @@ def _hint(name, of_numpy):
     """What there is in the place of a missing name, which, `of_numpy`, may be one of NumPy's."""
     theirs = vars(np).get(name) if of_numpy else None
     ours = NUMPY.get(theirs) if callable(theirs) else None
-    if name in PUBLIC or PUBLIC.get(getattr(ours, "__name__", "")) is ours is not None:
-        return f"minigrad.{name if name in PUBLIC else ours.__name__}(x) is a function"
+    public = name if name in PUBLIC else getattr(ours, "__name__", "")
+    if public in PUBLIC and (public == name or PUBLIC[public] is ours):
+        return f"minigrad.{public}(x) is a function"
     if of_numpy and (instead := PYTORCH.get(name) or INSTEAD.get(name)):
         return f"minigrad has {instead}"
     if callable(theirs) and not isinstance(theirs, type):

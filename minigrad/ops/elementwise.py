@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .. import primitive
-from ..backend import as_dtype, in_float32, is_float, largest_of, path, where as choose, with_paths, xp
+from ..backend import as_dtype, in_float32, is_float, largest_of, path, where as choose, with_paths, WORTH_A_PATH, xp
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..recording import state
@@ -80,7 +80,7 @@ def _power_slope(x, y):
 
 def _power_gradient(g, _out, x, y):
     """g times the slope; by its path where that is not to be differentiated."""
-    if not state.recording and g.size >= 4096:
+    if not state.recording and g.size >= WORTH_A_PATH:
         arrays = g._array, x._array, y._array
         found = path("power_gradient", arrays)
         if found is not None:
@@ -100,7 +100,7 @@ def _powers(x, y):
 
 
 _power = Primitive(
-    "power", with_paths("power", _powers, least=4096),
+    "power", with_paths("power", _powers, least=WORTH_A_PATH),
     _power_gradient,
     lambda g, out, x, y: g * out * _log_or_zero(x, y),
     broadcasts=True)
@@ -173,7 +173,7 @@ def _along_root(g, out):
 
 
 _sqrt_gradient = Primitive(
-    "sqrt_gradient", with_paths("sqrt_gradient", _along_root, least=4096),
+    "sqrt_gradient", with_paths("sqrt_gradient", _along_root, least=WORTH_A_PATH),
     lambda h, _out, _g, out: _sqrt_gradient(h, out),
     lambda h, _out, g, out: -h * _sqrt_gradient(g, out) * _quotient(1, out))
 
@@ -326,12 +326,12 @@ def _sigmoid(x):
 
 
 _sigmoid_gradient = Primitive(
-    "sigmoid_gradient", with_paths("sigmoid_gradient", lambda g, out: g * out * (out.dtype.type(1) - out), least=4096),
+    "sigmoid_gradient", with_paths("sigmoid_gradient", lambda g, out: g * out * (out.dtype.type(1) - out), least=WORTH_A_PATH),
     lambda h, _out, _g, out: _sigmoid_gradient(h, out),
     lambda h, _out, g, out: h * g * (1 - 2 * out))
 
 
-@elementwise(with_paths("sigmoid", _sigmoid, least=4096), lambda g, out, _x: _sigmoid_gradient(g, out), method=True)
+@elementwise(with_paths("sigmoid", _sigmoid, least=WORTH_A_PATH), lambda g, out, _x: _sigmoid_gradient(g, out), method=True)
 def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x))."""
 
@@ -443,11 +443,11 @@ def fmin(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 _relu_gradient = Primitive(
-    "relu_gradient", with_paths("relu_gradient", lambda g, out: choose(out > 0, g, g.dtype.type(0)), least=4096),
+    "relu_gradient", with_paths("relu_gradient", lambda g, out: choose(out > 0, g, g.dtype.type(0)), least=WORTH_A_PATH),
     lambda h, _out, _g, out: _relu_gradient(h, out), None)
 
 
-@elementwise(with_paths("relu", lambda x: np.maximum(x, x.dtype.type(0)), least=4096),
+@elementwise(with_paths("relu", lambda x: np.maximum(x, x.dtype.type(0)), least=WORTH_A_PATH),
              lambda g, out, _x: _relu_gradient(g, out), method=True)
 def relu(x: TensorLike) -> Tensor:
     """max(x, 0); its slope at 0 is 0."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import as_dtype, is_array, is_float, is_half, path, where as choose, with_paths, xp
+from ..backend import as_dtype, is_array, is_float, is_half, path, where as choose, with_paths, WORTH_A_PATH, xp
 from ..backend.indexing import check_index
 from ..primitive import Primitive
 from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
@@ -52,7 +52,7 @@ def _scatter(values, index, shape):
 
 def _read(x, index):
     """x[index]; of a large array by its path, where the index is a tuple that ends in an array."""
-    large = x.size >= 4096 and type(index) is tuple and index and type(index[-1]) is np.ndarray
+    large = x.size >= WORTH_A_PATH and type(index) is tuple and index and type(index[-1]) is np.ndarray
     return found.forward(x, index) if large and (found := path("getitem", (x,))) else x[index]
 
 
@@ -340,6 +340,7 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
 
     Returns:
         (values, indices): two Tensors with k elements along the axis; the indices carry no gradient.
+
     Raises:
         ValueError: the axis has fewer than k elements.
     """

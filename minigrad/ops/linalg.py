@@ -168,8 +168,7 @@ def eigh(x: TensorLike, UPLO: str = "L") -> Eigh:
     Returns:
         (eigenvalues (..., n), eigenvectors (..., n, n)).
     """
-    if UPLO not in ("L", "U"):
-        raise ValueError(f"eigh: UPLO is 'L' or 'U', not {UPLO!r}")
+    one_of("eigh", "UPLO", UPLO, ("L", "U"))
     x = _matrices("eigh", x)
     return Eigh(*_eigh(x if UPLO == "L" else _t(x)))
 

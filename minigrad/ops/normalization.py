@@ -21,19 +21,29 @@ from .shape import _axes, Axes, broadcast_to, concatenate, split
 # -- over the batch --------------------------------------------------------------------------------------------------
 
 
+def _column(v, x):
+    """A number for each channel, (C,), in the shape in which it broadcasts to x, (N, C, ...)."""
+    return v.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def _others(x):
+    """All axes of x, (N, C, ...), but the channels'."""
+    return 0, *range(2, x.ndim)
+
+
 def _batch_norm(x, weight, bias, eps):
     """y = weight (x - mean) / sqrt(var + eps) + bias, statistics over all axes but the channels'; and mean and var, (C,)."""
-    axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+    axes = _others(x)
     mu = mean(x, axes, keepdims=True)
     centred = x - mu
     var = mean(square(centred), axes, keepdims=True)
-    y = centred / sqrt(var + eps) * weight.reshape(column) + bias.reshape(column)
+    y = centred / sqrt(var + eps) * _column(weight, x) + _column(bias, x)
     return y, mu.reshape(-1), var.reshape(-1)
 
 
 def _norm_rule(g, wanted, x, weight, bias, eps):
     """dx by `_norm_gradient`, dweight = sum(g xhat), dbias = sum(g)."""
-    axes = 0, *range(2, x.ndim)
+    axes = _others(x)
     return (_fused_norm_gradient(g, x, weight, eps=eps) if wanted[0] else None,
             sum(g * _standardised(x, eps)[0], axes) if wanted[1] else None,
             sum(g, axes) if wanted[2] else None)
@@ -47,16 +57,15 @@ def _norm_gradient(g, x, weight, eps):
     ds/dx = xhat / n and dxhat/ds = -xhat / s, so each x gets -xhat mean(h xhat) / s. The sum is h without its part along the
     ones and along xhat, which the normalisation takes away. Layer norm is the same along the last axis.
     """
-    column = (1, -1) + (1,) * (x.ndim - 2)
-    axes = 0, *range(2, x.ndim)
+    axes = _others(x)
     xhat, inv_std = _standardised(x, eps)
     projected = g - (xhat * mean(g * xhat, axes, keepdims=True) + mean(g, axes, keepdims=True))
-    return weight.reshape(column) * inv_std * projected
+    return _column(weight, x) * inv_std * projected
 
 
 def _standardised(x, eps):
     """xhat = (x - mean) / sqrt(var + eps) and 1 / sqrt(var + eps)."""
-    axes = 0, *range(2, x.ndim)
+    axes = _others(x)
     centred = x - mean(x, axes, keepdims=True)
     inv_std = 1 / sqrt(mean(square(centred), axes, keepdims=True) + eps)
     return centred * inv_std, inv_std
@@ -109,8 +118,8 @@ def batch_norm(x: TensorLike, running_mean: np.ndarray | None, running_var: np.n
         return concatenate([batch_norm(part, running_mean, running_var, weight, bias, True, momentum, eps)
                             for part in split(x, splits)])
     _check_count("batch_norm", x)
-    y, mean, var = _fused_norm(x, weight, bias, eps=eps)
-    _move_running(running_mean, running_var, mean, var, momentum, x)
+    y, mu, var = _fused_norm(x, weight, bias, eps=eps)
+    _move_running(running_mean, running_var, mu, var, momentum, x)
     return y
 
 
@@ -129,8 +138,8 @@ def norm_relu_pool(x: TensorLike, running_mean: np.ndarray | None, running_var: 
     if not training:
         return max_pool2d(relu(_evaluated("norm_relu_pool", x, running_mean, running_var, weight, bias, eps)), 2)
     _check_count("norm_relu_pool", x)
-    y, mean, var = _fused_block(x, weight, bias, eps=eps)
-    _move_running(running_mean, running_var, mean, var, momentum, x)
+    y, mu, var = _fused_block(x, weight, bias, eps=eps)
+    _move_running(running_mean, running_var, mu, var, momentum, x)
     return y
 
 
@@ -171,25 +180,24 @@ def _check_count(name, x):
         raise ValueError(f"{name}: training needs more than one value per channel, got {count} for each of {x.shape[1]}")
 
 
-def _move_running(running_mean, running_var, mean, var, momentum, x):
+def _move_running(running_mean, running_var, mu, var, momentum, x):
     """The running statistics (arrays, or None) move towards the batch's, the variance in its unbiased form."""
     if running_mean is not None and momentum and not state.recomputing:  # 0 times an infinite statistic is not a number
         n = x.size // max(x.shape[1], 1)
         unbiased = n / max(n - 1, 1)
-        if found := path("move_running", (running_mean, running_var, mean._array, var._array)):
-            found.forward(running_mean, running_var, mean._array, var._array, momentum, unbiased)
+        if found := path("move_running", (running_mean, running_var, mu._array, var._array)):
+            found.forward(running_mean, running_var, mu._array, var._array, momentum, unbiased)
             return
-        running_mean[...] += momentum * (mean._array - running_mean)
+        running_mean[...] += momentum * (mu._array - running_mean)
         running_var[...] += momentum * (var._array * unbiased - running_var)
 
 
 def _evaluated(name, x, running_mean, running_var, weight, bias, eps):
     if running_mean is None:
         raise ValueError(f"{name}: evaluation needs running statistics")
-    column = (1, -1) + (1,) * (x.ndim - 2)
     eps = eps.astype(running_var.dtype) if isinstance(eps, Tensor) else running_var.dtype.type(eps)
     scale = weight / (as_tensor(running_var) + eps) ** 0.5
-    y = x * scale.reshape(column) + (bias - scale * running_mean).reshape(column)
+    y = x * _column(scale, x) + _column(bias - scale * running_mean, x)
     half = x.dtype == weight.dtype == bias.dtype and is_half(x.dtype)
     return y.astype(x.dtype) if half else y  # though the statistics are float32
 
@@ -262,9 +270,8 @@ def _group_norm(x, *affine, num_groups, eps):
     """layer_norm of each group of channels, times weight, plus bias, as far as these are given."""
     n, c, *rest = x.shape
     y = _fused_layer_norm(x.reshape(n, num_groups, c // num_groups * int(np.prod(rest))), eps=eps).reshape(x.shape)
-    column = (1, -1) + (1,) * len(rest)
-    y = y * affine[0].reshape(column) if affine else y
-    return y + affine[1].reshape(column) if len(affine) > 1 else y
+    y = y * _column(affine[0], x) if affine else y
+    return y + _column(affine[1], x) if len(affine) > 1 else y
 
 
 _fused_group_norm = Fused("group_norm", _group_norm)
@@ -288,7 +295,7 @@ def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bia
     weight, bias = (a if a is None else as_tensor(a) for a in (weight, bias))
     _check_channels("group_norm", x.shape[1], weight=weight, bias=bias)
     if weight is None and bias is not None:
-        return group_norm(x, num_groups, None, None, eps) + bias.reshape((1, -1) + (1,) * (x.ndim - 2))
+        return group_norm(x, num_groups, None, None, eps) + _column(bias, x)
     return _fused_group_norm(x, *[a for a in (weight, bias) if a is not None], num_groups=num_groups, eps=eps)
 
 

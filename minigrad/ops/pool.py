@@ -98,6 +98,10 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
         ceil_mode: a last window that reaches beyond the padded image counts too, if it begins before its end.
         return_indices: also where in the flat image H * W each element stood.
 
+    Returns:
+        (N, C, H', W'), or (C, H', W') of one image, with H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1, the quotient
+        rounded up with `ceil_mode`; with `return_indices` a pair, the second of whole numbers.
+
     Raises:
         ValueError: a number out of its range, a window larger than the padded image, a padding of more than half the window.
     """
@@ -135,7 +139,8 @@ def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     Args:
         count_include_pad: the zeros of the padding are counted; otherwise the mean is over pixels alone.
 
-    The other arguments are those of `max_pool2d`; what `ceil_mode` adds beyond the padding is never counted.
+    The other arguments, the shapes and errors are those of `max_pool2d`; what `ceil_mode` adds beyond the padding is never
+    counted.
     """
     name, given = "avg_pool2d", _as_float(x)
     x = _images(name, given)

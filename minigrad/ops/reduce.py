@@ -5,15 +5,18 @@ import math
 
 import numpy as np
 
-from ..backend import as_dtype, in_float32, is_float, product_in_pairs, result_type, summed, where as choose, with_paths, xp
+from ..backend import (
+    as_dtype, in_float32, is_float, product_in_pairs, result_type, summed, where as choose, with_paths, WORTH_A_PATH, xp)
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
-from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where, where as _where
+from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where
 from .geometry import of_a_number, one_axis, one_of, real
 from .index import sort, take
 from .shape import _axes, _or_vector, _part, _reshape, _transpose, _unshared, Axes, concatenate, diff, flip
+
+_where = where  # in functions with an argument of this name
 
 
 def _ones_at(shape, axis):
@@ -122,6 +125,7 @@ _mean = Primitive(
 
 _max = Primitive("max", lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims), _to_extremes)
 _min = Primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims), _to_extremes)
+
 
 def _without_nan(name, fill):
     """`max` or `min`, whichever `name` says, of an array's numbers that are not NaN; of nothing else NaN."""
@@ -462,7 +466,7 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: float = 1.0, axis:
 
 
 _cumsum = Primitive(
-    "cumsum", with_paths("cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), least=4096),
+    "cumsum", with_paths("cumsum", in_float32(lambda x, axis: x.cumsum(axis=axis)), least=WORTH_A_PATH),
     lambda g, _out, _x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis))
 
 

@@ -194,7 +194,7 @@ def _position(u, size, align_corners):
 def _place(u, size, align_corners, border):
     """The position of each point, and on which it depends: a point outside the image, NaN too, stands still beside it."""
     module = xp(u._array)
-    near = module.where(module.isnan(u._array), -4, u._array.clip(-4, 4))  # both are outside
+    near = module.where(module.isnan(u._array), -4, u._array.clip(-4, 4))  # outside: no pixel beside an image lies beyond 3
     at = _position(near, size, align_corners)
     low, high = (0, size - 1) if border else (-1, size)
     inside = (near == u._array) & (((at > low) if border else (at >= low)) & (at < high))

@@ -262,7 +262,7 @@ def test_parts_of_a_vision_transformer_are_tuned(best, own, tmp_path, monkeypatc
     monkeypatch.setattr(few_labels.session, "LAST_REPORT", 0.5)
     monkeypatch.setattr(trials.Trials, "steps", lambda self, name, family, seconds: (2, 100))
     monkeypatch.setattr(trials.Trial, "better", lambda self, y: self.estimate.name == best)
-    monkeypatch.setattr(small_families, "SIMILAR", 10**6)
+    monkeypatch.setattr(small_families, "LEAST_UNLABELLED", 10**6)
     sizes = dict(img_size=16, patch_size=8, in_chans=3, num_classes=0, embed_dim=16, depth=1, num_heads=2)
     vit = Architecture("minigrad.nn.VisionTransformer", **sizes)
     (tmp_path / "vit").mkdir()

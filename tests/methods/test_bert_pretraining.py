@@ -290,7 +290,7 @@ def test_classification_reads_whole_documents():
     documents = [[np.array([5 + y, 30]), rng.integers(20, WORDS, 3)] for y in (0, 1) for _ in range(20)]
     labels = np.repeat([0, 1], 20)
     config = bert_evaluation.Tuning(batch=8)
-    texts = bert_evaluation.LabelledTexts(documents, labels, VOCABULARY, config, 0)
+    texts = bert_evaluation.DocumentBatches(documents, labels, VOCABULARY, config, 0)
     ids, attended, y = texts.sample()
     assert ids.shape == attended.shape == (8, 7) and attended.all() and (ids[:, 1] == 5 + y).all()
     mg.random.seed(0)

@@ -728,8 +728,8 @@ def test_distillation_is_the_cross_entropy_with_the_teacher():
 def test_from_inside_the_head_to_a_student(tmp_path, monkeypatch):
     self_supervised.main(tiny("simclr", tmp_path / "run", layers=3, hidden=8))
     run = simclr_v2.Run(str(tmp_path / "run"), "digits", 20, 2, 2, 8, out=str(tmp_path / "v2"))
-    learnt, train = [], simclr_v2.train
-    monkeypatch.setattr(simclr_v2, "train", lambda method, x, *more: learnt.append(len(x)) or train(method, x, *more))
+    learnt, train = [], simclr_v2.train_on
+    monkeypatch.setattr(simclr_v2, "train_on", lambda method, x, *more: learnt.append(len(x)) or train(method, x, *more))
     found = simclr_v2.main(run)
     assert len(found) == 4 and simclr_v2.main(run) == found  # which finds all finished
     assert learnt == [TINY["pictures"]] * 2

@@ -126,7 +126,7 @@ def test_the_graph_sees_the_change():
     (lambda: init.xavier_normal_(empty()), ValueError, "two or more axes"),
     (lambda: init.orthogonal_(empty(3)), ValueError, "two or more axes"),
     (lambda: init.eye_(empty(3)), ValueError, "two axes"),
-    (lambda: init.calculate_gain("swish"), ValueError, "nonlinearity is one of linear")])
+    (lambda: init.calculate_gain("swish"), ValueError, "nonlinearity is 'linear'")])
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -374,7 +374,7 @@ def test_positions_that_cannot_be_resized():
     for count in (3, 6, 12, 15):
         with pytest.raises(ValueError, match=f"square grid .* not {count}"):
             nn.resize_positions(np.zeros((1, count, 2)), (2, 2))
-    with pytest.raises(ValueError, match="how is one of antialiased, bicubic, dino, linear, not 'nearest'"):
+    with pytest.raises(ValueError, match="how is 'antialiased', 'bicubic', 'dino' or 'linear', not 'nearest'"):
         nn.resize_positions(np.zeros((1, 5, 2)), (2, 2), "nearest")
     assert nn.resize_positions(np.zeros((1, 5, 2), np.float16), (3, 3)).dtype == np.float32
 
@@ -679,7 +679,7 @@ def test_pictures_are_resized_and_cropped_as_torchvision_does_it(name, shape):
 
 @pytest.mark.parametrize("call, error, message", [
     (lambda: nn.Preprocessing(0), ValueError, "size must be a whole number, 1 or more"),
-    (lambda: nn.Preprocessing(8, "cubic"), ValueError, "interpolation is one of nearest"),
+    (lambda: nn.Preprocessing(8, "cubic"), ValueError, "interpolation is 'nearest'"),
     (lambda: nn.Preprocessing(8, crop=0), ValueError, "crop is above 0"),
     (lambda: nn.Preprocessing(8, crop=math.nan), ValueError, "crop is above 0"),
     (lambda: nn.Preprocessing(8, mean=(1, 2), std=(1, 2)), ValueError, "1 or 3 channels"),

@@ -133,6 +133,7 @@ def load_clip(where: str | os.PathLike, *, image_size: int | None = None) -> tup
     Returns:
         the image tower and the text tower, in evaluation mode, whose heads are the projections; the logarithm of the factor of
         cosines; and what is done to pictures.
+
     Raises:
         FileNotFoundError: nothing is there; ValueError: the file is none of tensors, or holds no such CLIP.
     """

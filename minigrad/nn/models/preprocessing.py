@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ops.geometry import several, whole
+from ...ops.geometry import one_of, several, whole
 from ...tensor import Tensor
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # by Pillow
@@ -38,8 +38,7 @@ class Preprocessing:
 
     def __post_init__(self):
         object.__setattr__(self, "size", whole("Preprocessing", "size", self.size, 1))
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"Preprocessing: interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        one_of("Preprocessing", "interpolation", self.interpolation, INTERPOLATIONS)
         if not _number(self.crop) or not 0 < self.crop <= 1:
             raise ValueError(f"Preprocessing: crop is above 0 and at most 1, not {self.crop!r}")
         mean, std = several(self.mean) or (), several(self.std) or ()

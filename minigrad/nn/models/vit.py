@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ... import backend, ops
-from ...ops.geometry import pair, real
+from ...ops.geometry import one_of, pair, real
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
@@ -69,8 +69,7 @@ class VisionTransformer(Encoder):
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
                  eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False,
                  dynamic_img_size: bool = False, pre_norm: bool = False, activation: str | Callable = "gelu"):
-        if global_pool not in ("token", "avg"):
-            raise ValueError(f"VisionTransformer: global_pool is 'token' or 'avg', not {global_pool!r}")
+        one_of("VisionTransformer", "global_pool", global_pool, ("token", "avg"))
         patch_size, in_chans, embed_dim = sizes(self, 1, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
         depth, registers = sizes(self, 0, depth=depth, registers=registers)
         fc_norm, dynamic_img_size, pre_norm = flags(self, fc_norm=fc_norm, dynamic_img_size=dynamic_img_size, pre_norm=pre_norm)
@@ -156,8 +155,7 @@ def resize_positions(positions: np.ndarray, grid: tuple[int, int], how: str = "a
     Raises:
         ValueError: no square grid, or an unknown way.
     """
-    if how not in RESIZING:
-        raise ValueError(f"resize_positions: how is one of {', '.join(RESIZING)}, not {how!r}")
+    one_of("resize_positions", "how", how, tuple(RESIZING))
     positions = positions.astype(np.float32) if backend.is_half(positions.dtype) else positions
     count, width = positions.shape[1:]
     side = math.isqrt(count)
