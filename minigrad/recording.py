@@ -69,6 +69,8 @@ class recording(contextlib.ContextDecorator):
                         value = resume(given)
                 except StopIteration as end:
                     return end.value
+                finally:
+                    given = None  # an error that was thrown in refers to this frame, and with it to all that is held here
                 try:
                     resume, given = generator.send, (yield value)
                 except BaseException as error:  # thrown in, as by `contextlib.contextmanager`, or GeneratorExit

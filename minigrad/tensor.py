@@ -312,7 +312,12 @@ def as_tensor(x: TensorLike) -> Tensor:
 
 def asarray(x):
     """The NumPy or CuPy array behind a Tensor, or `x` itself if it is no Tensor. TypeError if elements of it are masked."""
-    return x._array if isinstance(x, Tensor) else _plain(x)
+    if isinstance(x, Tensor):
+        return x._array
+    try:
+        return _plain(x)
+    except TypeError as error:
+        raise TypeError(whose(x) + str(error)) from None
 
 
 def assignable(value, of=""):

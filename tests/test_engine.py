@@ -265,6 +265,17 @@ def test_complex_numbers_are_refused():
         mg.Tensor([1.0]) * np.complex128(1 + 2j)
 
 
+@pytest.mark.parametrize("value", [np.complex128(1), np.complex64(1j), np.str_("a"), np.datetime64("2020")],
+                         ids=["complex128", "complex64", "text", "date"])
+@pytest.mark.parametrize("name", ["equal", "less", "logical_and"])
+def test_nothing_but_real_numbers_is_compared(name, value):
+    for y in (value, np.array([value])):
+        with pytest.raises(TypeError, match=f"{name}: y: .*floats, integers or bools"):
+            getattr(mg, name)(mg.Tensor([1.0, 2.0]), y)
+    with pytest.raises(TypeError, match=f"{name}: x: "):
+        getattr(mg, name)(value, 2.0)
+
+
 class Subclass(mg.Tensor):
     pass
 

@@ -252,6 +252,15 @@ def test_masked_elements_never_count(call, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("call, said", [
+    (lambda x: mg.take(x, PLACES), "take: indices"), (lambda x: mg.where(MASK, x, 0), "where: condition"),
+    (lambda x: mg.scatter(x[0], PLACES, [1.0, 2.0], 0), "scatter: indices"), (lambda x: mg.multiply(x, PLACES), "multiply: y"),
+    (lambda x: mg.take_along_axis(x, PLACES, None), "take_along_axis: indices"), (lambda x: mg.equal(x, PLACES), "equal: y")])
+def test_an_argument_with_masked_elements_is_named(call, said):
+    with pytest.raises(TypeError, match=f"^{said}: .*masked elements"):
+        call(mg.Tensor([[1.0, 2.0], [3.0, 4.0]]))
+
+
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,26 @@ def test_an_error_leaves_nothing_behind():
     assert ref() is None
 
 
+@pytest.mark.parametrize("context", [mg.no_grad, mg.enable_grad])
+def test_a_generator_that_is_left_early_holds_nothing(context):
+    @context
+    def batches():
+        x = mg.Tensor(np.ones(3))
+        refs.append(weakref.ref(x))
+        yield 1
+        yield 2
+
+    refs = []
+    for _ in batches():
+        break
+    begun = batches()
+    with pytest.raises(ZeroDivisionError):
+        next(begun)
+        begun.throw(ZeroDivisionError())
+    del begun
+    assert [r() for r in refs] == [None, None]
+
+
 @pytest.mark.parametrize("op, slope",
                          [(lambda y, x: y + x, 100_001), (lambda y, x: y * x, 100_001), (lambda y, x: mg.abs(-y), 1),
                                        (lambda y, x: y.reshape(1)[0], 1)], ids=["add", "multiply", "abs", "getitem"])

@@ -135,9 +135,9 @@ def _operand(of, x, operands):
     """The array of an operand. A number takes the dtype of an operand of floating point, and stays a number beside others."""
     if isinstance(x, Tensor):
         return x._array
-    if len(operands) > 1 and isinstance(x, (bool, int, float, np.generic)):
+    if len(operands) > 1 and isinstance(x, (bool, int, float, np.generic)) and may_be_real(getattr(x, "dtype", None)):
         like = next((y.dtype for y in operands if isinstance(y, Tensor) or is_array(y)), None)  # a number has one other operand
-        if like is None or like.kind == "b" or isinstance(x, np.generic) and not may_be_real(x.dtype):
+        if like is None or like.kind == "b":
             return x
         if isinstance(x, np.generic) and (x.dtype.kind in "iub" or is_float(like)):
             x = x.item() if x.dtype.kind in "iub" else float(x)
