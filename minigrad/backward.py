@@ -141,7 +141,8 @@ def _seed(root, cotangent):
     if cotangent is None:
         if root.size != 1:
             raise RuntimeError(f"only a scalar can be differentiated without a cotangent, and this Tensor has shape "
-                               f"{root.shape}; reduce it, as in y.sum().backward(), or pass the cotangent")
+                               f"{root.shape}; reduce it, as in y.sum().backward(), or pass the cotangent g: "
+                               "y.backward(g), grad(y, xs, grad_outputs=g)")
         return wrap(xp(root._array).ones(root.shape, root.dtype))
     given, cotangent = cotangent, as_tensor(cotangent)
     if given is not cotangent:

@@ -31,7 +31,7 @@ from .backward import backpropagate, gradients_of
 from .ops import ones_like, reshape, stack, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
-from .tensor import Tensor, asarray, flag, wrap
+from .tensor import Tensor, TensorLike, asarray, flag, wrap
 
 
 def _stand_in(x, name):
@@ -87,13 +87,19 @@ def _outside(ys, stand_ins):
     return False
 
 
-def _numbers(name, argnums, count):
-    """The places that `argnums` names among `count` arguments."""
+def _listed(name, argnums):
+    """`argnums` as a list of whole numbers. TypeError: it is something else."""
     listed = argnums if isinstance(argnums, (tuple, list)) else [argnums]
     try:
-        numbers = [operator.index(None if isinstance(i, bool) else i) for i in listed]
+        return [operator.index(None if isinstance(i, bool) else i) for i in listed]
     except TypeError:
-        raise TypeError(f"{name}: argnums is the number of an argument, or a tuple of numbers, not {argnums!r}") from None
+        raise TypeError(f"{name}: argnums is the number of an argument, or a tuple of numbers, not {argnums!r}; the arguments "
+                        f"themselves are for the new function, as in {name}(f)(x)") from None
+
+
+def _numbers(name, argnums, count):
+    """The places that `argnums` names among `count` arguments."""
+    numbers = _listed(name, argnums)
     for i in numbers:
         if not -count <= i < count:
             raise ValueError(f"{name}: argnums={argnums}, but the function was called with {count} arguments")
@@ -204,7 +210,7 @@ def _vectors(vectors, structure, likes, name, vector, point):
 
 
 def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, retain_graph: bool | None = None,
-         has_aux: bool = False) -> Any:
+         has_aux: bool = False, grad_outputs: TensorLike | None = None) -> Any:
     """The gradient of a scalar function, or of a scalar that has been computed.
 
     `grad(f)` is a function with the arguments of `f` that returns the gradient with respect to argument `argnums` (a number,
@@ -213,14 +219,15 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     derivative alone.
 
     `grad(y, xs)` is the gradient of the Tensor `y` with respect to a tree `xs` of Tensors that it was computed from, in
-    the structure of xs; zeros where y does not depend on one. `create_graph=True` records it for another derivative.
+    the structure of xs; zeros where y does not depend on one. `create_graph=True` records it for another derivative. Of a y
+    that is no scalar it is the gradient of sum(grad_outputs * y), for `grad_outputs` of y's shape.
 
     >>> grad(grad(lambda x: x ** 3))(2.0)
     Tensor(12.)
 
     Raises:
         TypeError: `f` returns something else than one number, or an argument is not floating point.
-        RuntimeError: the value is no scalar, or `y` does not require a gradient.
+        RuntimeError: the value is no scalar and `grad_outputs` is left out, or `y` does not require a gradient.
     """
     create_graph, has_aux = flag("grad", "create_graph", create_graph), flag("grad", "has_aux", has_aux)
     retain_graph = None if retain_graph is None else flag("grad", "retain_graph", retain_graph)
@@ -231,10 +238,10 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
         for x in leaves:
             if not isinstance(x, Tensor):
                 raise TypeError(f"grad(y, xs): xs must be Tensors that y was computed from, not {type(x).__name__}")
-        return rebuild(gradients_of([f], leaves, None, create_graph, retain_graph))
-    if create_graph or retain_graph is not None:
-        raise TypeError("grad(f): create_graph and retain_graph are for grad(y, xs); a gradient that an outer derivative needs "
-                        "is recorded anyway")
+        return rebuild(gradients_of([f], leaves, [grad_outputs], create_graph, retain_graph))
+    if create_graph or retain_graph is not None or grad_outputs is not None:
+        raise TypeError("grad(f): create_graph, retain_graph and grad_outputs are for grad(y, xs); a gradient that an outer "
+                        "derivative needs is recorded anyway")
     both = value_and_grad(f, argnums, has_aux, _name="grad")
 
     @functools.wraps(f, updated=())
@@ -256,6 +263,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     """As `grad(f)`, but the new function returns (value, gradient); with `has_aux` ((value, anything), gradient)."""
     if not callable(f):
         raise TypeError(f"{_name}: expected a function, not {type(f).__name__}")
+    _listed(_name, argnums)
     has_aux = flag(_name, "has_aux", has_aux)
 
     @functools.wraps(f, updated=())
@@ -373,6 +381,7 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 def _jacobian(name, f, argnums):
     if not callable(f):
         raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+    _listed(name, argnums)
 
     @functools.wraps(f, updated=())
     def derivative(*args, **settings):

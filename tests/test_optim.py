@@ -42,6 +42,7 @@ def in_torch(make, steps=7, seed=0):
     ("SGD", dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
     ("Adam", dict(lr=0.1)), ("Adam", dict(lr=0.1, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)),
     ("Adam", dict(lr=0.1, eps=1e-2)), ("AdamW", dict(lr=0.1, weight_decay=0.1)), ("RMSprop", {}),
+    ("Adam", dict(lr=0.1, betas=(0.5, 0.6), weight_decay=0.1, amsgrad=True)), ("AdamW", dict(lr=0.1, amsgrad=True)),
     ("RMSprop", dict(lr=0.1, alpha=0.5, eps=1e-3, weight_decay=0.1, momentum=0.9)),
     ("Adagrad", {}), ("Adagrad", dict(lr=0.1, lr_decay=0.3, weight_decay=0.1, initial_accumulator_value=0.5, eps=1e-3)),
     ("Adadelta", {}), ("Adadelta", dict(lr=0.5, rho=0.7, eps=1e-2, weight_decay=0.1)),
@@ -787,6 +788,65 @@ def test_schedules():
                  lambda: optim.linear_decay(1.0, 1, 0, -1)):
         with pytest.raises(ValueError, match="_decay: .* must be"):
             make()
+
+
+@pytest.mark.parametrize("total, settings", [
+    (10, {}), (1000, {}), (1, {}), (20, {"pct_start": 1.0}), (7, {"pct_start": 0.5, "div_factor": 4.0}),
+    (3, {"final_div_factor": 10.0}), (2, {"pct_start": 0.0})])
+def test_one_cycle_is_pytorchs(total, settings):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.7, total_steps=total, cycle_momentum=False, **settings)
+    expected = []
+    for step in range(total):
+        expected += theirs.get_last_lr()
+        optimizer.step()
+        if step < total - 1:
+            theirs.step()
+    schedule = pickle.loads(pickle.dumps(optim.one_cycle(0.7, total, **settings)))
+    np.testing.assert_allclose([schedule(step) for step in range(total)], expected, rtol=1e-9)
+    least = 0.7 / settings.get("div_factor", 25) / settings.get("final_div_factor", 1e4)
+    assert schedule(total) == schedule(10 * total) == least
+
+
+PLATEAUS = [dict(patience=0), dict(patience=2, factor=0.5, cooldown=3), dict(mode="max", patience=1, threshold=0.1),
+            dict(threshold_mode="abs", threshold=0.5, min_lr=0.01, patience=0),
+            dict(mode="max", threshold_mode="abs", patience=0, eps=0.1)]
+
+
+@pytest.mark.parametrize("settings", PLATEAUS)
+def test_the_rate_falls_on_a_plateau_as_in_pytorch(settings):
+    torch = pytest.importorskip("torch")
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    ours = optim.SGD([{"params": parameters(1)}, {"params": parameters(1), "lr": 0.1}], 1.0)
+    watched = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **settings)
+    watching = optim.ReduceLROnPlateau(ours, **settings)
+    for step, value in enumerate([*np.random.default_rng(0).normal(2, 1, 60), np.nan, -np.inf, np.inf, 1.0, -3.0]):
+        watched.step(value)
+        watching.step(mg.Tensor(value) if step % 2 else value)
+        assert ours.lr == pytest.approx(theirs.param_groups[0]["lr"]) and watching.best == watched.best
+        assert ours.param_groups[1]["lr"] == pytest.approx(0.1 * ours.lr)
+        if step == 30:
+            state, watching = watching.state_dict(), optim.ReduceLROnPlateau(ours, **settings)
+            watching.load_state_dict(state)
+    assert ours.lr < 1
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda o: optim.ReduceLROnPlateau(None), "optimizer must be an Optimizer"),
+    (lambda o: optim.ReduceLROnPlateau(o, "least"), "mode is"),
+    (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), "factor must be"),
+    (lambda o: optim.ReduceLROnPlateau(o, patience=0.5), "patience"),
+    (lambda o: optim.ReduceLROnPlateau(o, threshold=-1.0), "threshold must be"),
+    (lambda o: optim.ReduceLROnPlateau(o, min_lr=-1), "min_lr"),
+    (lambda o: optim.ReduceLROnPlateau(o, threshold_mode="relative"), "threshold_mode is"),
+    (lambda o: optim.ReduceLROnPlateau(o).step(np.ones(2)), "one number wanted"),
+    (lambda o: optim.one_cycle(0.1, 0), "total must be"), (lambda o: optim.one_cycle(0.1, 10, 1.5), "pct_start"),
+    (lambda o: optim.one_cycle(0.1, 10, div_factor=0), "div_factor must be"),
+    (lambda o: optim.Adam(parameters(1), amsgrad="no"), "amsgrad is True")])
+def test_schedules_refuse_what_is_out_of_range(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make(optim.SGD(parameters(1), 0.1))
 
 
 def test_errors():

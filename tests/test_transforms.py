@@ -60,7 +60,23 @@ def test_argnums_choose_the_arguments():
         for wrong in ("x", None, 1.0, (0, "x"), True, (0, False)):
             with pytest.raises(TypeError, match="argnums is the number of an argument"):
                 transform(f, wrong)(*args)
+        with pytest.raises(TypeError, match=rf"{transform.__name__}: argnums .*as in {transform.__name__}\(f\)\(x\)"):
+            transform(f, np.ones(2))
         assert type(transform(f, np.int64(1))(*args)) in (mg.Tensor, tuple)
+
+
+def test_a_gradient_of_several_numbers_is_that_of_their_weighted_sum():
+    x, v = (mg.Tensor(np.array(numbers), requires_grad=True) for numbers in ([1.0, 2.0], [3.0, -1.0]))
+    y = x ** 3
+    g = mg.grad(y, x, create_graph=True, grad_outputs=v)
+    assert g.tolist() == [9, -12] and mg.grad(g.sum(), [x, v]) [0].tolist() == [18, -12]
+    assert mg.grad(x ** 3, x, grad_outputs=[1, 1]).tolist() == [3, 12]
+    with pytest.raises(RuntimeError, match="grad_outputs=g"):
+        mg.grad(x ** 3, x)
+    with pytest.raises(RuntimeError, match=r"the cotangent has shape \(3,\)"):
+        mg.grad(x ** 3, x, grad_outputs=np.ones(3))
+    with pytest.raises(TypeError, match="grad_outputs are for grad"):
+        mg.grad(mg.sin, grad_outputs=1.0)
 
 
 def test_auxiliary_output_is_passed_through_without_gradient():

@@ -3,11 +3,13 @@ from ..ops.declare import missing_from as _missing_from
 from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,
-    BatchNorm2d, CircularPad2d, ConstantPad2d, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, CosineSimilarity, DropPath,
-    Dropout, Dropout2d, ELU, Embedding, Flatten, Fold, GELU, GLU, GroupNorm, Hardswish, Hardtanh, Identity, InstanceNorm1d,
+    BatchNorm2d, Bilinear, CELU, CircularPad1d, CircularPad2d, ConstantPad1d, ConstantPad2d, Conv1d, Conv2d,
+    ConvTranspose1d, ConvTranspose2d, CosineSimilarity, DropPath, Dropout, Dropout2d, ELU, Embedding, EmbeddingBag,
+    Flatten, Fold, GELU, GLU, GroupNorm, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, Identity, InstanceNorm1d,
     InstanceNorm2d, LayerNorm, LeakyReLU, Linear, LogSigmoid, LogSoftmax, MaxPool1d, MaxPool2d, Mish, PReLU,
-    PairwiseDistance, PixelShuffle, PixelUnshuffle, RMSNorm, ReLU, ReLU6, ReflectionPad2d, ReplicationPad2d, SELU, SiLU,
-    Sigmoid, Softmax, Softplus, Softsign, Tanh, Unflatten, Unfold, Upsample, WeightNorm, ZeroPad2d)
+    PairwiseDistance, PixelShuffle, PixelUnshuffle, RMSNorm, ReLU, ReLU6, ReflectionPad1d, ReflectionPad2d,
+    ReplicationPad1d, ReplicationPad2d, SELU, SiLU, Sigmoid, Softmax, Softplus, Softshrink, Softsign, Tanh, Threshold,
+    Unflatten, Unfold, Upsample, WeightNorm, ZeroPad1d, ZeroPad2d)
 from .losses import (
     BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, GaussianNLLLoss, HingeEmbeddingLoss,
     HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, PoissonNLLLoss, SmoothL1Loss, TripletMarginLoss)

@@ -9,11 +9,12 @@ from .. import backend, fused, ops
 from ..ops import geometry, loss
 from ..ops import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, affine_grid, avg_pool1d, avg_pool2d,
-    batch_norm, binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, ctc_loss, dropout, dropout2d, elu,
-    fold, gaussian_nll_loss, gelu, group_norm, hardswish, hardtanh, hinge_embedding_loss, huber_loss, interpolate, kl_div,
-    l1_loss, layer_norm, leaky_relu, linear, logsigmoid, margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss,
-    pixel_shuffle, pixel_unshuffle, poisson_nll_loss, prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss,
-    softplus, softsign, tanh, triplet_margin_loss, unfold)
+    batch_norm, bilinear, binary_cross_entropy, binary_cross_entropy_with_logits, celu, cosine_embedding_loss, ctc_loss, dropout,
+    dropout2d, elu, fold, gaussian_nll_loss, gelu, group_norm, hardshrink, hardsigmoid, hardswish, hardtanh,
+    hinge_embedding_loss, huber_loss, interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid,
+    margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, pixel_shuffle, pixel_unshuffle, poisson_nll_loss,
+    prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softshrink, softsign, tanh, threshold,
+    triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..ops.elementwise import _as_float
 from ..tensor import Tensor, as_tensor, flag as _flag

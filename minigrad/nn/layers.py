@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import path
+from ..backend import path, xp
 from ..ops.geometry import (
     constant, divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
 from ..ops.projection import padding_row
@@ -76,6 +76,20 @@ class Linear(Module):
         return ops.linear(x, self.weight[which], None if self.bias is None else self.bias[which])
 
 
+class Bilinear(Module):
+    """`bilinear`: (..., in1_features) and (..., in2_features) to (..., out_features). weight (out, in1, in2), bias (out,) or
+    None."""
+
+    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True):
+        first, second, out = sizes(self, in1_features=in1_features, in2_features=in2_features, out_features=out_features)
+        (bias,) = flags(self, bias=bias)
+        self.weight = uniform((out, first, second), first)
+        self.bias = uniform((out,), first) if bias else None
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return ops.bilinear(x1, x2, self.weight, self.bias)
+
+
 class Embedding(Module):
     """Rows of `weight` (num_embeddings, embedding_dim) by index; that of `padding_idx` starts at 0 and gets no gradient."""
 
@@ -87,6 +101,44 @@ class Embedding(Module):
 
     def forward(self, indices: Tensor) -> Tensor:
         return ops.embedding(indices, self.weight, padding_idx=self.padding_idx)
+
+
+class EmbeddingBag(Embedding):
+    """The mean or sum of the rows of `weight`, as of `Embedding`, that each bag of indices names; 0 of an empty bag.
+
+    Called with indices (bags, n), or with (n,), all bags one after the other, and offsets (bags,), which say where each begins:
+    integers that start at 0 and do not fall, else ValueError (on the GPU they are not read). Returns (bags, embedding_dim).
+
+    Args:
+        mode: "mean" or "sum".
+        padding_idx: this index names no row.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, mode: str = "mean", padding_idx: int | None = None):
+        super().__init__(num_embeddings, embedding_dim, padding_idx)
+        self.mode = one_of("EmbeddingBag", "mode", mode, ("mean", "sum"))
+
+    def forward(self, indices: Tensor, offsets: Tensor | None = None) -> Tensor:
+        indices = as_tensor(indices)
+        if indices.ndim != (2 if offsets is None else 1):
+            raise ValueError(f"EmbeddingBag: indices (bags, n), or (n,) and offsets wanted, got shape {indices.shape} "
+                             f"{'without' if offsets is None else 'and'} offsets")
+        rows, module = super().forward(indices.reshape(-1)), xp(self.weight._array)
+        places = module.arange(len(rows))
+        if offsets is None:
+            bags, bag = len(indices), places // max(indices.shape[1], 1)
+        else:
+            offsets = module.asarray(as_tensor(offsets)._array)
+            if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or module is np and not (
+                    0 == offsets[:1].sum() <= offsets[-1:].sum() <= len(rows) and (offsets[1:] >= offsets[:-1]).all()):
+                raise ValueError(f"EmbeddingBag: offsets must be integers (bags,) that rise from 0 to at most {len(rows)}")
+            bags, bag = len(offsets), module.searchsorted(offsets, places, side="right") - 1
+        named = module.asarray(indices._array).reshape(-1, 1) != (-1 if self.padding_idx is None else self.padding_idx)
+        total = ops.index_add(module.zeros((bags, rows.shape[1]), rows.dtype), bag, ops.where(named, rows, 0))
+        if self.mode == "sum":
+            return total
+        count = ops.index_add(module.zeros((bags, 1), np.float32), bag, named.astype(np.float32))
+        return total / ops.maximum(count, 1).astype(rows.dtype)
 
 
 # -- convolution and pooling -----------------------------------------------------------------------------------------
@@ -324,19 +376,19 @@ class ZeroPad2d(Module):
         padding: one number for all sides, or (left, right, top, bottom).
     """
 
-    mode, value = "constant", 0.0
+    axes, mode, value = 2, "constant", 0.0
+    sides, inputs = "four of them (left, right, top, bottom)", "images (N, C, H, W) or (C, H, W)"
 
     def __init__(self, padding: Lengths):
-        sides = several(padding) or (padding,) * 4
-        if len(sides) != 4:
-            raise ValueError(f"{type(self).__name__}: padding must be a whole number or four of them (left, right, top, bottom), "
-                             f"not {padding!r}")
+        sides = several(padding) or (padding,) * (2 * self.axes)
+        if len(sides) != 2 * self.axes:
+            raise ValueError(f"{type(self).__name__}: padding must be a whole number or {self.sides}, not {padding!r}")
         self.padding = tuple(whole(type(self).__name__, "padding", n, 0) for n in sides)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x)
-        if x.ndim not in (3, 4):
-            raise ValueError(f"{type(self).__name__}: images (N, C, H, W) or (C, H, W) wanted, got shape {x.shape}")
+        if x.ndim not in (self.axes + 1, self.axes + 2):
+            raise ValueError(f"{type(self).__name__}: {self.inputs} wanted, got shape {x.shape}")
         return F.pad(x, self.padding, self.mode, self.value)
 
 
@@ -345,7 +397,7 @@ class ConstantPad2d(ZeroPad2d):
 
     def __init__(self, padding: Lengths, value: float):
         super().__init__(padding)
-        self.value = value if isinstance(value, float) and math.isinf(value) else real("ConstantPad2d", "value", value)
+        self.value = value if isinstance(value, float) and math.isinf(value) else real(type(self).__name__, "value", value)
 
 
 class ReflectionPad2d(ZeroPad2d):
@@ -362,6 +414,36 @@ class ReplicationPad2d(ZeroPad2d):
 
 class CircularPad2d(ZeroPad2d):
     """Images continued by their opposite side; otherwise as `ZeroPad2d`."""
+
+    mode = "circular"
+
+
+class _Pad1d(ZeroPad2d):
+    axes, sides, inputs = 1, "two of them (left, right)", "sequences (N, C, L) or (C, L)"
+
+
+class ZeroPad1d(_Pad1d):
+    """Zeros around sequences (N, C, L) or (C, L). `padding`: one number for both sides, or (left, right)."""
+
+
+class ConstantPad1d(_Pad1d, ConstantPad2d):
+    """A number around sequences, otherwise as `ZeroPad1d`."""
+
+
+class ReflectionPad1d(_Pad1d):
+    """Sequences mirrored at their outermost elements, which are not repeated; otherwise as `ZeroPad1d`."""
+
+    mode = "reflect"
+
+
+class ReplicationPad1d(_Pad1d):
+    """The outermost elements of sequences repeated; otherwise as `ZeroPad1d`."""
+
+    mode = "replicate"
+
+
+class CircularPad1d(_Pad1d):
+    """Sequences continued by their other end; otherwise as `ZeroPad1d`."""
 
     mode = "circular"
 
@@ -721,6 +803,13 @@ class Hardswish(Module):
         return ops.hardswish(x)
 
 
+class Hardsigmoid(Module):
+    """min(max(x + 3, 0), 6) / 6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.hardsigmoid(x)
+
+
 class Mish(Module):
     """x tanh(softplus(x))."""
 
@@ -768,6 +857,47 @@ class ELU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.elu(x, alpha=self.alpha)
+
+
+class CELU(Module):
+    """x where x > 0, else alpha (exp(x / alpha) - 1)."""
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = divisor("CELU", "alpha", alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.celu(x, alpha=self.alpha)
+
+
+class Hardshrink(Module):
+    """x where |x| > lambd, else 0."""
+
+    def __init__(self, lambd: float = 0.5):
+        self.lambd = constant("Hardshrink", "lambd", lambd, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.hardshrink(x, self.lambd)
+
+
+class Softshrink(Module):
+    """x - lambd sign(x) where |x| > lambd, else 0."""
+
+    def __init__(self, lambd: float = 0.5):
+        self.lambd = real("Softshrink", "lambd", lambd, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softshrink(x, self.lambd)
+
+
+class Threshold(Module):
+    """x where x > threshold, else value."""
+
+    def __init__(self, threshold: float, value: float):
+        self.threshold = constant("Threshold", "threshold", threshold)
+        self.value = real("Threshold", "value", value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.threshold(x, self.threshold, self.value)
 
 
 class PReLU(Module):

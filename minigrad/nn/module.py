@@ -53,6 +53,7 @@ class Module:
 
     training = True
     stored_names: dict[str, str] = {}
+    _not_stored: frozenset[str] = frozenset()  # the names of buffers that state dicts leave out
 
     def __init_subclass__(cls, **settings):
         super().__init_subclass__(**settings)
@@ -125,9 +126,15 @@ class Module:
         for full, holder, key in self._named(_Array):
             yield full, holder[key]
 
-    def register_buffer(self, name: str, array: TensorLike) -> None:
-        """Sets an attribute that is a buffer: an array, as `self.name = array` does, or that of a Tensor or of numbers."""
+    def register_buffer(self, name: str, array: TensorLike, persistent: bool = True) -> None:
+        """Sets an attribute that is a buffer: an array, as `self.name = array` does, or that of a Tensor or of numbers.
+
+        Args:
+            persistent: with False state dicts leave it out, as what is computed anyway.
+        """
+        persistent = flag("register_buffer", "persistent", persistent)
         setattr(self, name, array if array is None or backend.is_array(array) else as_tensor(array)._array)
+        self._not_stored = self._not_stored - {name} if persistent else self._not_stored | {name}
 
     def buffers(self) -> list[np.ndarray]:
         """The arrays of the state that is not trained."""
@@ -169,8 +176,12 @@ class Module:
         return {name: array.copy() for name, array in self._state().items()}
 
     def _state(self):
-        """The arrays of the parameters, under each of their names, and of the buffers. ValueError: two have one name."""
-        named = [(full, holder[key]._array) for full, holder, key in self._named(_Parameters)] + list(self.named_buffers())
+        """The arrays of the parameters, under each of their names, and of the buffers that are stored.
+
+        ValueError: two have one name.
+        """
+        named = [(full, holder[key]._array) for full, holder, key in self._named(_Parameters)]
+        named += [(full, holder[key]) for full, holder, key in self._named(_Array) if key not in holder.get("_not_stored", ())]
         found = dict(named)
         if len(found) < len(named):
             twice = next(full for full, count in Counter(full for full, _ in named).items() if count > 1)
@@ -595,12 +606,33 @@ def _parameter(name, value):
 
 
 class Sequential(Module):
-    """Modules applied one after the other. A slice of it is one again, of the same Modules; `net[-1] = module` replaces one."""
+    """Modules applied one after the other. A slice of it is one again, of the same Modules; `net[-1] = module` replaces one,
+    and `del net[-1]` takes one away.
 
-    def __init__(self, *modules: Module):
-        self.length = len(modules)
-        for i, module in enumerate(modules):
-            self[i] = module
+    Their names are "0", "1" and so on, or the keys of a dict of Modules, and a slice keeps them. A Module that becomes an
+    attribute under a new name comes last.
+
+    Raises:
+        TypeError: what is given cannot be called; ValueError: a key is no name, or names an attribute already.
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]):
+        named = len(modules) == 1 and isinstance(modules[0], Mapping) and not isinstance(modules[0], Module)
+        self._keys = ()
+        for key, module in modules[0].items() if named else enumerate(modules):
+            if named and (not isinstance(key, str) or not key or "." in key or hasattr(self, key)):
+                raise ValueError(f"Sequential: a name without dots wanted, that of no other attribute, not {key!r}")
+            self._keys += (str(key),)
+            self[len(self) - 1] = module
+
+    def __setattr__(self, name, value):
+        if isinstance(value, Module) and name not in vars(self) and name not in self._keys and not hasattr(type(self), name):
+            self._keys += (name,)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        self._keys = tuple(key for key in self._keys if key != name)
 
     def forward(self, x: Tensor) -> Tensor:
         for module in self:
@@ -608,22 +640,22 @@ class Sequential(Module):
         return x
 
     def __len__(self):
-        return self.length
+        return len(self._keys)
 
     def __iter__(self):
-        return iter([vars(self)[str(i)] for i in range(self.length)])
+        return iter([vars(self)[key] for key in self._keys])
 
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return Sequential(*[self[j] for j in range(self.length)[i]])
-        return vars(self)[str(self._place(i))]
+            return Sequential({key: vars(self)[key] for key in self._keys[i]})
+        return vars(self)[self._keys[self._place(i)]]
 
     def _place(self, i):
         """The place that an index names, from 0."""
         try:
-            return range(self.length)[operator.index(i)]
+            return range(len(self))[operator.index(i)]
         except (IndexError, TypeError) as error:
-            raise type(error)(f"Sequential: an index below {self.length} wanted, the number of its modules, not {i!r}") from None
+            raise type(error)(f"Sequential: an index below {len(self)} wanted, the number of its modules, not {i!r}") from None
 
     def __setitem__(self, i: int, module: Module):
         i, module = self._place(i), _made("Sequential", module)
@@ -632,7 +664,17 @@ class Sequential(Module):
             hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
                          if isinstance(module, kind)), "")
             raise TypeError(f"Sequential: module {i}, of type {type(module).__name__}, cannot be called{hint}")
-        setattr(self, str(i), module)
+        setattr(self, self._keys[i], module)
+
+    def __delitem__(self, i: int | slice):
+        """Deletes Modules; the others are numbered anew, as in PyTorch."""
+        gone = range(len(self))[i] if isinstance(i, slice) else [self._place(i)]
+        modules = [module for j, module in enumerate(self) if j not in gone]
+        for key in self._keys:
+            delattr(self, key)
+        self._keys = tuple(map(str, range(len(modules))))
+        for j, module in enumerate(modules):
+            self[j] = module
 
 
 _locks, _finding = {}, threading.Lock()  # from a module's id to its lock and to how many hold it or wait for it

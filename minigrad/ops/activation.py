@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..backend import is_float, path, random, where as choose, with_paths, xp
-from ..fused import Fused
+from ..fused import Fused, halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
@@ -161,9 +161,46 @@ def selu(x: TensorLike) -> Tensor:
 
 
 @operation
+@halves_in_float32(1)
+def celu(x: TensorLike, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x / alpha) - 1), with slope 1 at 0 (Barron 2017, arXiv:1704.07483). ValueError if `alpha`
+    is 0."""
+    x, alpha = _floating("celu", x), divisor("celu", "alpha", alpha)
+    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x) / alpha))
+
+
+@operation
+def hardshrink(x: TensorLike, lambd: float = 0.5) -> Tensor:
+    """x where |x| > lambd, else 0. ValueError if `lambd` is negative."""
+    x, lambd = _floating("hardshrink", x), constant("hardshrink", "lambd", lambd, 0)
+    return where(abs(x) <= lambd, 0, x)
+
+
+@operation
+def softshrink(x: TensorLike, lambd: float = 0.5) -> Tensor:
+    """x - lambd sign(x) where |x| > lambd, else 0. ValueError if `lambd` is negative."""
+    x, lambd = _floating("softshrink", x), real("softshrink", "lambd", lambd, 0)
+    return where(abs(x) <= lambd, 0, x - lambd * sign(x))
+
+
+@operation
+def threshold(x: TensorLike, threshold: float, value: float) -> Tensor:
+    """x where x > threshold, else value."""
+    x, threshold = _floating("threshold", x), constant("threshold", "threshold", threshold)
+    value = real("threshold", "value", value)
+    return where(x <= threshold, value, x)
+
+
+@operation
 def logsigmoid(x: TensorLike) -> Tensor:
     """log(sigmoid(x)) = -softplus(-x), without overflow."""
     return -softplus(-_floating("logsigmoid", x))
+
+
+@operation
+def hardsigmoid(x: TensorLike) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6; its slope at -3 and 3 is 0."""
+    return relu6(_floating("hardsigmoid", x) + 3) / 6
 
 
 @operation

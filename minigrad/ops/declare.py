@@ -46,7 +46,7 @@ PYTORCH = {  # what does here what those names of PyTorch's do that are typed fi
     "Variable": "Tensor(x, requires_grad=True)", "set_default_dtype": 'net.to("float64")',
     **dict.fromkeys(("Function", "custom_vjp", "custom_jvp"), "Primitive(name, forward, *rules)"),
     **dict.fromkeys(("jit", "compile"), "capture(step)"), **dict.fromkeys(("jacfwd", "jacrev"), "jacobian(f)"),
-    "elementwise_grad": "grad(lambda x: f(x).sum())",
+    "autograd": "grad and jacobian", "elementwise_grad": "grad(lambda x: f(x).sum())",
     "repeat_interleave": "repeat(x, n)", "randn_like": "randn(*x.shape)", "rand_like": "rand(*x.shape)", "addmm": "y + x @ y",
     "solve_triangular": "solve(tril(x), y)", "lstsq": "pinv(x) @ y", "tree_map": "tree.map(f, x)",
     "view_as": "reshape(x, y.shape)", "expand_as": "broadcast_to(x, y.shape)", "nelement": "x.size", "contiguous": "copy(x)",

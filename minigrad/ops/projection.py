@@ -10,7 +10,7 @@ from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .declare import operation
 from .geometry import whole
 from .index import _add_at
-from .products import matmul
+from .products import einsum, matmul
 from .reduce import sum
 from .shape import transpose
 
@@ -122,3 +122,27 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) ->
     half = is_half(x.dtype) or is_half(weight.dtype)
     affine = _linear if half else _fused_linear  # of 16 bits, matmul knows how to multiply
     return affine(x, weight) if bias is None else affine(x, weight, bias)
+
+
+@operation
+def bilinear(x1: TensorLike, x2: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
+    """x1^T W_o x2 + b_o for each output o: (..., in1) and (..., in2) to (..., out).
+
+    Args:
+        weight: (out, in1, in2).
+        bias: (out,) or None.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    x1, x2, weight = map(as_tensor, (x1, x2, weight))
+    if weight.ndim != 3 or x1.shape != (*x2.shape[:-1], weight.shape[1]) or x2.shape[-1:] != weight.shape[2:]:
+        raise ValueError(f"bilinear: x1 (..., in1), x2 (..., in2) and weight (out, in1, in2) wanted, got {x1.shape}, {x2.shape} "
+                         f"and {weight.shape}")
+    y = einsum("...i,oij,...j->...o", x1, weight, x2)
+    if bias is None:
+        return y
+    bias = as_tensor(bias)
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bilinear: a bias {weight.shape[:1]} wanted for the weight {weight.shape}, got {bias.shape}")
+    return y + bias

@@ -8,7 +8,7 @@ from .half import LossScaler
 from .muon import Muon
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
-from .schedule import cosine_decay, linear_decay, step_decay
+from .schedule import cosine_decay, linear_decay, one_cycle, ReduceLROnPlateau, step_decay
 from .sgd import LARS, SGD
 
 __getattr__ = _missing_from(__name__)

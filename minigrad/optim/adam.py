@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..backend import xp
-from ..tensor import Tensor
+from ..tensor import Tensor, flag
 from .optimizer import move, Optimizer, trust
 
 
@@ -20,12 +20,16 @@ class Adam(Optimizer):
         betas: b1 and b2, in [0, 1).
         eps: not negative; where it would be 0 in the parameters' dtype, as 1e-8 in float16, it is refused (ValueError).
         weight_decay: g = g + weight_decay p (`AdamW`, `LAMB`: not added to g, but p decays by itself).
+        amsgrad: the step is by the largest v so far (Reddi et al. 2018, arXiv:1904.09237); without kernels, so that it cannot be
+            captured.
     """
 
     slots, kernel, counts_steps, decoupled = ("mean", "square"), "adam_step", True, False
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False):
+        if flag(type(self).__name__, "amsgrad", amsgrad):
+            self.slots, self.kernel = (*self.slots, "largest"), None
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def checked(self, settings, params=()):
@@ -38,10 +42,13 @@ class Adam(Optimizer):
     def settings(self, group, lr, t):
         return lr, *group["betas"], group["eps"], group["weight_decay"], self.decoupled, t
 
-    def update(self, p, g, m, v, lr, b1, b2, eps, weight_decay, decoupled, t):
+    def update(self, p, g, m, v, *largest_and_settings):
+        *largest, lr, b1, b2, eps, weight_decay, decoupled, t = largest_and_settings
         g = _decayed(p, g, lr, weight_decay, decoupled)
         move(m, g, b1)
         move(v, g * g, b2)
+        for most in largest:
+            most[...] = v = xp(p).maximum(most, v)
         p -= lr / (1 - b1**t) * m / (xp(p).sqrt(v) / math.sqrt(1 - b2**t) + eps)
 
 
@@ -59,8 +66,8 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2):
-        super().__init__(params, lr, betas, eps, weight_decay)
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
 
 class LAMB(Adam):

@@ -15,7 +15,7 @@ from ..ops.geometry import whole
 from ..tensor import Tensor
 from .update import run_update
 
-_COUNTS = {"steps", "updates", "good", "size"}  # names, before a dot, of the whole numbers in state dicts
+_COUNTS = {"steps", "updates", "good", "size", "bad", "cooling"}  # names, before a dot, of the whole numbers in state dicts
 
 
 class Optimizer:

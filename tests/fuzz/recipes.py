@@ -34,7 +34,7 @@ def within(low, high):
 
 
 group("abs negative square exp exp2 expm1 sin cos tanh sinh cosh arctan arcsinh sigmoid erf sign floor ceil trunc relu"
-      " softsign silu mish relu6 selu hardswish logsigmoid isnan isinf isfinite logical_not copy stop_gradient"
+      " softsign silu mish relu6 selu hardswish hardsigmoid logsigmoid isnan isinf isfinite logical_not copy stop_gradient"
       " sinc deg2rad rad2deg", within(-3, 3))
 group("log log2 log10 log1p sqrt rsqrt reciprocal", within(0.3, 3))
 group("arcsin arccos arctanh tan", within(-0.9, 0.9))
@@ -44,6 +44,9 @@ group("round", lambda d: c(d.x(low=0.1, high=0.4), **d.some(decimals=lambda: d.i
 group("gelu", lambda d: c(d.x(d.big()), **d.some(approximate=lambda: d.pick("none", "tanh"))))
 group("leaky_relu", lambda d: c(d.x(d.big()), **d.some(negative_slope=lambda: d.pick(0.01, 0.3, 0, -0.5, 2))))
 group("elu", lambda d: c(d.x(), **d.some(alpha=lambda: d.pick(1.0, 0.3, 2))))
+group("celu", lambda d: c(d.x(), **d.some(alpha=lambda: d.pick(1.0, 0.3, 2))))
+group("hardshrink softshrink", lambda d: c(d.x(d.big()), **d.some(lambd=lambda: d.pick(0.5, 0, 2))))
+group("threshold", lambda d: c(d.x(d.big()), d.pick(0, 0.5, -1), d.pick(0, 20.0)))
 group("softplus", lambda d: c(d.x(d.big()), **d.some(beta=lambda: d.pick(1.0, 0.5, 3))))
 group("prelu", lambda d: c(x := d.x(d.shape()), d.x(d.pick((1,), x.shape[1:2] or (1,)), kind="nice", dtype=x.dtype)))
 group("nan_to_num", lambda d: c(d.x(), **d.some(nan=lambda: 2.5, posinf=lambda: 7.0, neginf=lambda: -7)))
@@ -244,6 +247,10 @@ group("norm", lambda d: c(*d.pick(
 group("cdist", lambda d: c(x := d.x((*d.shape(0, 1), d.int(0, 3), d.int(0, 3))),
                            d.x((*d.partner(x.shape[:-2]), d.int(0, 3), x.shape[-1]), *((3.5, 8) if d.kind == "nice" else ())),
                            **d.some(p=lambda: d.pick(0, 0.5, 1, 2, 3.0, math.inf))))
+group("bilinear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4)), dtype=d.near()),
+                              y := d.x((*x.shape[:-1], d.int(0, 3)), dtype=x.dtype),
+                              d.x((m := d.int(0, 3), x.shape[-1], y.shape[-1]), dtype=x.dtype),
+                              *d.pick([], [d.x((m,), dtype=x.dtype)])))
 group("linear", lambda d: c(x := d.x((*d.shape(0, 2), d.int(0, 4))), d.x((m := d.int(0, 3), x.shape[-1])),
                             *([d.x((m,))] if d.flag() else [])))
 
@@ -497,16 +504,21 @@ def two_rows(d):
 ANY, ROWS, IMAGES = of((2, 3), (4,), (0, 3), (2, 3, 4)), of((2, 4, 6), (1, 4, 5), (0, 4, 5)), of((2, 4, 6, 5), (1, 4, 5, 5),
     (0, 4, 5, 5))
 CHOICES = {
-    "Identity ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid": layer(ANY),
+    "Identity ReLU ReLU6 SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh SELU Softsign LogSigmoid": layer(ANY),
     "GELU": layer(ANY, approximate=["none", "tanh"]),
     "LeakyReLU": layer(ANY, negative_slope=[0.1, 0, -1]), "ELU": layer(ANY, alpha=[0.5, 2]),
+    "CELU": layer(ANY, alpha=[0.5, 2]), "Hardshrink Softshrink": layer(ANY, lambd=[0, 1]), "Threshold": layer(ANY, 0.5, 20),
     "Softplus": layer(ANY, beta=[0.5, 3]),
     "Hardtanh": layer(ANY, min_val=[-0.5], max_val=[0.25, 2]), "GLU": layer(IMAGES, 1), "Unflatten": layer(IMAGES, 1, (2, -1)),
     "Dropout2d": layer(IMAGES, p=[0.0, 1.0]), "Softmax LogSoftmax": layer(ANY, 0), "Flatten": layer(IMAGES, start_dim=[0, 1, 2]),
     "ZeroPad2d ReflectionPad2d ReplicationPad2d CircularPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), (1, 2, 0, 2)),
+    "ZeroPad1d ReflectionPad1d ReplicationPad1d CircularPad1d": layer(of((2, 4, 6), (4, 3)), (1, 2)),
+    "ConstantPad1d": layer(of((2, 4, 6), (4, 3)), 2, 0.5),
     "ConstantPad2d": layer(of((2, 4, 6, 5), (4, 3, 4)), 2, 0.5),
     "PReLU": layer(IMAGES, num_parameters=[1, 4], init=[0.5]),
     "Dropout DropPath": layer(ANY, p=[0.0, 1.0]), "Linear": layer(of((2, 3), (3,), (2, 0, 3)), 3, 2, bias=[True, False]),
+    "Bilinear": layer(lambda d: [d.x((2, n), dtype="float32") for n in (3, 2)], 3, 2, 4, bias=[False]),
+    "EmbeddingBag": layer(lambda d: [d.indices((d.int(0, 3), d.int(1, 3)), 4, 0)], 4, 3, mode=["sum"], padding_idx=[0, 2]),
     "Embedding": layer(lambda d: [d.indices(d.shape(), 4, 0)], 4, 3, padding_idx=[0, 2]),
     "Conv1d": layer(ROWS, 4, 6, 3, padding_mode=["zeros", "reflect", "replicate", "circular"], stride=[1, 2], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
     "Conv2d": layer(IMAGES, 4, 6, 3, padding_mode=["zeros", "reflect", "replicate", "circular"], stride=[1, (2, 1)], padding=[1, 2], dilation=[1, 2], groups=[2], bias=[False]),
@@ -582,13 +594,17 @@ group("LossScaler", lambda d: c(columns(d), **d.some(scale=lambda: d.pick(1.0, 8
                                                      backoff=lambda: 0.25, interval=lambda: d.pick(1, 2))), "steps.")
 group("SGD", optimiser({"lr": 0.1}, momentum=[0.9], weight_decay=[0.1]), "steps.")
 group("RMSprop", optimiser(lr=[0.1], alpha=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1, 0], momentum=[0.9]), "steps.")
-group("Adam AdamW LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
+group("Adam AdamW", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0], amsgrad=[True]),
+      "steps.")
+group("LAMB", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0]), "steps.")
 group("NAdam RAdam", optimiser(lr=[0.1], betas=[(0.5, 0.9), (0.0, 0.0)], eps=[1e-3], weight_decay=[0.1, 0],
                                decoupled_weight_decay=[True]), "steps.")
 group("Adagrad", optimiser(lr=[0.1], lr_decay=[0.5], eps=[1e-3], weight_decay=[0.1], initial_accumulator_value=[0.1]), "steps.")
 group("Adadelta", optimiser(lr=[0.1], rho=[0.5, 0.0], eps=[1e-3], weight_decay=[0.1]), "steps.")
 group("LARS", optimiser({"lr": 0.1}, momentum=[0.9, 0.5], weight_decay=[0.1], nesterov=[True], trust=[0.01]), "steps.")
 group("cosine_decay linear_decay", lambda d: ((0.1, d.int(1, 5)), d.some(warmup=lambda: 1, final=lambda: 0.01), (d.int(0, 8),)), "optim.")
+group("one_cycle", lambda d: ((0.1, d.int(1, 5)), d.some(pct_start=lambda: d.pick(0.0, 0.5, 1.0), div_factor=lambda: 4.0,
+                                                        final_div_factor=lambda: 10.0), (d.int(0, 8),)), "optim.")
 group("step_decay", lambda d: ((0.1, d.int(1, 5)), d.some(factor=lambda: 0.1), (d.int(0, 8),)), "optim.")
 
 # -- how parameters start ------------------------------------------------------------------------------------------------
@@ -634,6 +650,7 @@ LEFT_OUT = {
     **dict.fromkeys(["mg.draw_graph", "mg.profile", "mg.summary", "mg.activations", "mg.detect_anomaly"], "looks at others: test_inspect.py"),
     **dict.fromkeys(["mg.no_grad", "mg.enable_grad", "mg.Primitive"], "computes nothing: test_engine.py"),
     **dict.fromkeys(["mg.get_num_threads", "mg.set_num_threads"], "computes nothing: backend/test_cpu_threads_memory.py"),
+    "optim.ReduceLROnPlateau": "sets an optimiser's rate: test_optim.py",
     "optim.Muon": "is of bfloat16 in PyTorch: test_optim.py",
     "mg.check_derivatives": "a check itself: test_gradient_check.py", "mg.from_dlpack": "test_interop.py",
     **dict.fromkeys(["mg.capture", "mg.cuda_available"], "of GPUs: backend/cuda")}

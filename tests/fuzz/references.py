@@ -38,7 +38,8 @@ APART = {  # what treats samples apart: (the axis of samples, how many of the in
     **dict.fromkeys(["mg.grid_sample", "F.grid_sample", "mg.matmul", "mg.solve"], (0, 2)),
     **dict.fromkeys(["mg.scaled_dot_product_attention", "F.scaled_dot_product_attention"], (0, 3)),
     **dict.fromkeys([f"nn.{name}" for name in
-                     "ReLU ReLU6 SiLU Mish Hardswish Sigmoid Tanh SELU Softsign LogSigmoid Hardtanh GLU Unflatten"
+                     "ReLU ReLU6 SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh SELU Softsign LogSigmoid Hardtanh GLU Unflatten"
+                     " CELU Hardshrink Softshrink Threshold"
                      " Dropout2d GELU LeakyReLU ELU Softplus PReLU Dropout DropPath Linear"
                      " Conv1d"
                      " Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d AvgPool1d MaxPool2d AvgPool2d AdaptiveAvgPool1d"
@@ -50,6 +51,7 @@ STACKS = {  # whose samples are matrices
     f"mg.{name}" for name in [*SOLVERS.split(), "matmul", "scaled_dot_product_attention"]} | {
     "F.scaled_dot_product_attention", *[f"symmetric.{name}" for name in ("cholesky", "eigh", "eigvalsh")]}
 OTHERWISE = {"MultiheadAttention", "ctc_loss", "CTCLoss", "TransformerEncoder", "Embedding", "embedding",
+             "hardsigmoid", "celu",  # whose factors are float32 there
              *"solve slogdet eigh svd qr cholesky eigvalsh".split()}  # other outputs or conventions than PyTorch's
 
 

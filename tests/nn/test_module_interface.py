@@ -143,8 +143,9 @@ def test_a_list_of_modules_shows_each_part_once():
     ([nn.ReLU()], r"\*modules\)"), ((nn.ReLU(),), r"\*modules\)"), (nn.ModuleList([nn.ReLU()]), r"\*modules\)"),
     ({"a": nn.ReLU()}, r"\*modules.values\(\)\)"), (nn.ModuleDict(), r"\*modules.values\(\)\)")])
 def test_sequential_says_how_it_is_given_a_list_or_dict(modules, hint):
-    with pytest.raises(TypeError, match=rf"of modules is given as Sequential\({hint}"):
-        nn.Sequential(modules)
+    for before in ([nn.ReLU()],) if type(modules) is dict else ([], [nn.ReLU()]):
+        with pytest.raises(TypeError, match=rf"of modules is given as Sequential\({hint}"):
+            nn.Sequential(*before, modules)
 
 
 class Inner(nn.Module):
@@ -176,6 +177,32 @@ def test_a_registered_buffer_is_part_of_the_state(numbers):
     assert {name: a.tolist() for name, a in net.state_dict().items()} == {"table": [1.0, 2.0], "count": 3}
     with pytest.raises(TypeError):
         net.register_buffer("text", "a")
+
+
+def test_a_buffer_that_is_not_persistent_is_in_no_state_dict_and_everywhere_else():
+    class Net(nn.Module):
+        def __init__(self):
+            self.register_buffer("mask", np.ones(2), persistent=False)
+            self.register_buffer("mean", np.ones(2))
+            self.scale = nn.Parameter(np.ones(2))
+
+        def forward(self, x):
+            return x * self.scale * self.mask
+
+    net = nn.Sequential(Net(), Net())
+    assert set(net.state_dict()) == {f"{i}.{name}" for i in (0, 1) for name in ("scale", "mean")}
+    assert [name for name, _ in net.named_buffers()] == ["0.mask", "0.mean", "1.mask", "1.mean"]
+    net[0].mask = np.zeros(2)
+    copied = copy.deepcopy(net).to("float32")
+    assert copied.load_state_dict(net.state_dict()) == ([], []) and copied[0].mask.dtype == np.float32
+    assert nn.functional_call(net, {"0.mask": np.ones(2)}, np.ones(2)).tolist() == [1, 1]
+    average = optim.EMA(net)
+    average.update()
+    average.copy_to(net)
+    net[0].register_buffer("mask", np.ones(2))
+    assert "0.mask" in net.state_dict() and "1.mask" not in net.state_dict()
+    with pytest.raises(TypeError, match="register_buffer: persistent is True or False"):
+        net.register_buffer("other", np.ones(2), persistent="no")
 
 
 def test_stored_names_are_used_wherever_a_name_is():

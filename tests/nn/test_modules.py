@@ -2,6 +2,7 @@
 import collections
 import copy
 import dataclasses
+import pickle
 import threading
 
 import numpy as np
@@ -74,6 +75,8 @@ PAIRS = {
     "log_sigmoid": (lambda n: n.LogSigmoid(), 30 * IMAGES), "selu": (lambda n: n.SELU(), IMAGES),
     "softsign": (lambda n: n.Softsign(), IMAGES), "hardtanh": (lambda n: n.Hardtanh(-0.5, 0.7), IMAGES),
     "hardtanh_at_its_bounds": (lambda n: n.Hardtanh(), np.array([-1.0, 1.0, -2.0, 2.0, 0.0, np.inf, -np.inf])),
+    "celu": (lambda n: n.CELU(0.5), IMAGES), "hardshrink": (lambda n: n.Hardshrink(0.7), IMAGES),
+    "softshrink": (lambda n: n.Softshrink(0.7), IMAGES), "threshold": (lambda n: n.Threshold(0.1, 20), IMAGES),
     "unflatten": (lambda n: n.Unflatten(1, (2, -1)), IMAGES), "unflatten_last": (lambda n: n.Unflatten(-1, [2, 2, 2]), SEQUENCES),
     "tanh": (lambda n: n.Tanh(), IMAGES)}
 
@@ -86,6 +89,42 @@ def test_layer_equals_pytorch(name):
     y, z = ours.eval()(x), theirs.eval()(torch.tensor(x))
     np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-9, atol=1e-9)
     assert repr(ours).startswith(type(ours).__name__ + "(")
+
+
+@pytest.mark.parametrize("settings", [{}, {"bias": False}])
+def test_a_bilinear_layer_equals_pytorch(settings):
+    ours, theirs = like_torch(nn.Bilinear(8, 5, 3, **settings), torch.nn.Bilinear(8, 5, 3, **settings))
+    for shape in ((2, 5), (4,), ()):
+        check(ours, theirs, rng.normal(size=(*shape, 8)), rng.normal(size=(*shape, 5)))
+    mg.check_derivatives(mg.bilinear, rng.normal(size=(2, 3)), rng.normal(size=(2, 2)), rng.normal(size=(2, 3, 2)),
+                         rng.normal(size=2))
+    for x, y in (((2, 8), (2, 4)), ((2, 8), (1, 5)), ((8,), ()), ((2, 7), (2, 5))):
+        with pytest.raises(ValueError, match=r"bilinear: x1 \(..., in1\)"):
+            ours(np.ones(x), np.ones(y))
+    with pytest.raises(ValueError, match=r"bilinear: a bias \(3,\) wanted"):
+        mg.bilinear(np.ones(8), np.ones(5), ours.weight, np.ones(2))
+
+
+@pytest.mark.parametrize("padding_idx", [None, 0, -2])
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+def test_bags_of_embeddings_equal_pytorch(mode, padding_idx):
+    ours, theirs = like_torch(*(m.EmbeddingBag(5, 3, mode=mode, padding_idx=padding_idx) for m in (nn, torch.nn)))
+    words = rng.integers(0, 5, 10)
+    for inputs in ((words.reshape(5, 2),), (words, np.array([0, 0, 3, 7, 10])), (words, np.array([0])),
+                   (words[:0], np.array([0, 0]))):
+        ours.zero_grad()
+        theirs.zero_grad()
+        check(ours, theirs, *inputs)
+    assert ours(np.zeros((2, 0), int)).tolist() == [[0, 0, 0]] * 2 and ours(np.zeros((0, 2), int)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("indices, offsets, message", [
+    ([1, 2], None, "indices .* without offsets"), ([[1, 2]], [0], "indices .* and offsets"), ([1, 2], [1], "offsets must be"),
+    ([1, 2], [0, 3], "offsets must be"), ([1, 2], [0, 2, 1], "offsets must be"), ([1, 2], [0.0, 1.0], "offsets must be"),
+    ([1, 2], [[0]], "offsets must be"), ([1, 2], [], "offsets must be")])
+def test_bags_that_are_none_are_refused(indices, offsets, message):
+    with pytest.raises(ValueError, match=f"EmbeddingBag: {message}"):
+        nn.EmbeddingBag(5, 3)(indices, offsets)
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
@@ -681,6 +720,34 @@ def test_what_cannot_be_called_is_no_part_of_a_sequence():
     with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
         net[-1] = 3
     assert type(net[1]) is nn.Tanh
+
+
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
+def test_a_sequence_has_the_names_of_a_dict_as_in_pytorch(kind):
+    def make(n):
+        return n.Sequential(collections.OrderedDict(first=n.Linear(3, 4), act=n.ReLU(), last=n.Linear(4, 2)))
+
+    theirs, net = make(torch.nn), nn.Sequential(kind(first=nn.Linear(3, 4), act=nn.ReLU(), last=nn.Linear(4, 2)))
+    x = np.ones((2, 3), np.float32)
+    for change in (lambda net, n: None, lambda net, n: setattr(net, "more", n.Linear(2, 1)), lambda net, n: delattr(net, "more"),
+                   lambda net, n: setattr(net, "last", n.Linear(4, 7)), lambda net, n: net.__setitem__(-1, n.Linear(4, 5)),
+                   lambda net, n: net.__delitem__(1), lambda net, n: net.__delitem__(slice(1, None))):
+        change(net, nn)
+        change(theirs, torch.nn)
+        assert list(net.state_dict()) == list(theirs.state_dict()) and list(net[1:].state_dict()) == list(theirs[1:].state_dict())
+        net.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
+        np.testing.assert_allclose(net(x).numpy(), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-5)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(net))(x).numpy(), copy.deepcopy(net)(x).numpy())
+        assert net[-1] is [*net][-1] and len(net) == len(theirs)
+    assert not hasattr(net, "first") and net[0].weight.shape == (4, 3)
+    with pytest.raises(IndexError, match="Sequential: an index below 1"):
+        del net[1]
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "forward", "training", 1])
+def test_a_name_that_is_none_is_no_module_of_a_sequence(name):
+    with pytest.raises(ValueError, match=f"Sequential: a name without dots wanted, .* not {name!r}$"):
+        nn.Sequential({name: nn.ReLU()})
 
 
 def test_a_module_of_a_sequence_is_replaced():

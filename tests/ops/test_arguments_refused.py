@@ -27,6 +27,7 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 OTHERS = {  # the arguments of what has no recipe, of a method with its object first
     "mg.grad": (mg.sum,), "mg.value_and_grad": (mg.sum,), "mg.Tensor": ([1.0],), "mg.Primitive": ("f", abs, lambda g, out, x: g),
     "mg.Tensor.backward": (mg.Tensor(1.0, requires_grad=True),), "nn.Parameter": ([1.0],), "nn.ResNet": (nn.models.resnet.BasicBlock, (1, 1, 1, 1)),
+    "nn.Module.register_buffer": (nn.ReLU(), "mask", np.ones(2)),
     "nn.Module.train": (nn.ReLU(),), "nn.Module.requires_grad_": (nn.ReLU(),), "nn.Module.load_state_dict": (nn.ReLU(), {}),
     "nn.Attention.forward": (nn.Attention(2, 1), ROWS),
     "nn.TransformerBlock.forward": (nn.TransformerBlock(2, 1, 2), ROWS),

@@ -59,7 +59,8 @@ def compare(function, theirs, *inputs):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["relu6", "elu", "selu", "logsigmoid", "hardswish", "mish", "glu"])
+@pytest.mark.parametrize("name", ["relu6", "elu", "selu", "logsigmoid", "hardswish", "mish", "glu", "celu", "hardshrink",
+                                  "softshrink"])
 def test_activations(name):
     F = pytest.importorskip("torch").nn.functional
     x = np.array([-400.0, -4.0, -2.3, -0.4, 0.7, 2.1, 4.4, 400.0])
@@ -70,6 +71,25 @@ def test_activations(name):
         y = getattr(mg, name)(mg.Tensor([-np.inf, np.nan, 1.0])).numpy()
         theirs = getattr(F, name)(__import__("torch").tensor([-np.inf, np.nan, 1.0])).numpy()
         np.testing.assert_allclose(y[1:], theirs[1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("celu", (0.5,)), ("celu", (-2,)), ("hardshrink", (1,)), ("hardshrink", (0,)), ("softshrink", (1,)), ("softshrink", (0,)),
+    ("threshold", (0.5, -7)), ("threshold", (-1, 20)), ("hardsigmoid", ())])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_activations_at_their_corners(name, settings, dtype):
+    torch = pytest.importorskip("torch")
+    x = np.array([-4, -3, -2, -1, -0.5, -0.25, -0.0, 0, 0.25, 0.5, 1, 2, 3, 4, np.inf, -np.inf], dtype)
+    ours, theirs = mg.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    with np.errstate(over="ignore"):
+        y, z = getattr(mg, name)(ours, *settings), getattr(torch.nn.functional, name)(theirs, *settings)
+        y.sum().backward()
+    z.sum().backward()
+    assert y.dtype == dtype and np.isnan(getattr(mg, name)(mg.Tensor(np.array([np.nan], dtype)), *settings).item())
+    close = dict(rtol=1e-3 if dtype == np.float16 else 1e-6, atol=1e-7)
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), **close)
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), **close)
+    mg.check_derivatives(lambda x: getattr(mg, name)(x, *settings), np.array([-4.2, -2.3, -0.4, 0.7, 2.1]))
 
 
 def test_prelu_and_rsqrt():
@@ -99,7 +119,7 @@ def test_losses():
 def test_as_modules():
     x = mg.Tensor(R.uniform(-1, 1, (2, 4, 3)).astype(np.float32))
     for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)),
-                            (mg.nn.Hardswish(), mg.hardswish),
+                            (mg.nn.Hardswish(), mg.hardswish), (mg.nn.Hardsigmoid(), mg.hardsigmoid),
                             (mg.nn.Mish(), mg.mish), (mg.nn.PReLU(4), lambda x: mg.prelu(x, np.full(4, 0.25, np.float32)))):
         assert layer(x).tolist() == function(x).tolist()
     a, b, c = x[0], x[1], x[0] * 2

@@ -27,6 +27,10 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "normalize": ("eps", lambda eps: F.normalize(X, 1, eps=eps), 0, INFINITY),
     "leaky_relu": ("negative_slope", lambda s: mg.leaky_relu(X, s), -INFINITY, INFINITY),
     "elu": ("alpha", lambda alpha: mg.elu(X, alpha), -INFINITY, INFINITY),
+    "celu": ("alpha", lambda alpha: mg.celu(X, alpha), -INFINITY, INFINITY),
+    "softshrink": ("lambd", lambda lambd: mg.softshrink(X, lambd), 0, INFINITY),
+    "hardshrink": ("lambd", lambda lambd: mg.hardshrink(X, lambd), 0, INFINITY),
+    "threshold": ("value", lambda value: mg.threshold(X, 0, value), -INFINITY, INFINITY),
     "gumbel_softmax": ("tau", lambda tau: mg.gumbel_softmax(X, tau), 0, INFINITY),
     "hardtanh": ("max_val", lambda most: mg.hardtanh(X, -1, most), -1, INFINITY),
     "softplus": ("beta", lambda beta: mg.softplus(X, beta), -INFINITY, INFINITY),
@@ -52,6 +56,9 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "RMSNorm": ("eps", lambda eps: nn.RMSNorm(3, eps), 0, INFINITY),
     "GroupNorm": ("eps", lambda eps: nn.GroupNorm(1, 3, eps), 0, INFINITY),
     "LeakyReLU": ("negative_slope", nn.LeakyReLU, -INFINITY, INFINITY), "ELU": ("alpha", nn.ELU, -INFINITY, INFINITY),
+    "CELU": ("alpha", nn.CELU, -INFINITY, INFINITY), "Softshrink": ("lambd", nn.Softshrink, 0, INFINITY),
+    "Hardshrink": ("lambd", nn.Hardshrink, 0, INFINITY),
+    "Threshold": ("threshold", lambda t: nn.Threshold(t, 0), -INFINITY, INFINITY),
     "Softplus": ("beta", nn.Softplus, -INFINITY, INFINITY),
     "PReLU": ("init", lambda init: nn.PReLU(init=init), -INFINITY, INFINITY),
     "TransformerBlock": ("layer_scale", lambda s: nn.TransformerBlock(2, 1, 2, layer_scale=s), -INFINITY, INFINITY),
@@ -134,7 +141,7 @@ def test_a_setting_that_learns_is_part_of_the_result_or_refused(name, value):
             assert any(value is learned for value in vars(found).values())
         else:
             assert found.requires_grad
-            divisor = argument in ("tau", "beta") and name != "smooth_l1_loss"  # of which 0 is none
+            divisor = argument in ("tau", "beta") and name != "smooth_l1_loss" or name == "celu"  # of which 0 is none
             assert np.isfinite(mg.grad(found.sum(), learned).item()) or divisor and value == 0
 
 
@@ -171,7 +178,8 @@ NEEDED = dict(in_features=4, out_features=4, in_channels=4, out_channels=4, kern
               dim=4, num_heads=2, hidden=4, embed_dim=4, d_model=4, nhead=2, layer=nn.Linear(2, 2),
               block=nn.models.resnet.BasicBlock, layers=(1, 1, 1, 1), width=4, num_classes=2, vocab_size=8, num_layers=1,
               intermediate_size=4, max_length=4, img_size=8, patch_size=4, decoder_dim=4, decoder_heads=2, image_size=16, upscale_factor=2, downscale_factor=2,
-              padding=1, value=0.5, unflattened_size=(2, 2), encoder_layer=nn.TransformerEncoderLayer(4, 2, 4))
+              in1_features=4, in2_features=4, threshold=0.5, padding=1, value=0.5, unflattened_size=(2, 2),
+              encoder_layer=nn.TransformerEncoderLayer(4, 2, 4))
 SMALL = {"vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "img_size", "patch_size",
          "embed_dim", "decoder_dim", "decoder_heads", "image_size"}  # in place of the published models' sizes
 MODULES = {name: module for name, module in vars(nn).items()
@@ -189,7 +197,8 @@ def test_no_module_is_made_of_numbers_that_are_none(name):
     for argument in numbers:
         for wrong in (np.nan, INFINITY, -INFINITY, "4", b"4", object(), 1j, -3 if "slope" not in argument else np.nan):
             if wrong == -3 and (argument.endswith("dim") or argument in (
-                    "alpha", "init", "padding_idx", "margin", "ignore_index", "min_val") or (name, argument) == ("Softplus", "beta")):
+                    "alpha", "init", "threshold", "padding_idx", "margin", "ignore_index", "min_val") or (
+                    name, argument) == ("Softplus", "beta")):
                 continue
             if wrong == INFINITY and argument == "p" and name in ("TripletMarginLoss", "PairwiseDistance") or argument == "value" and wrong in (
                     INFINITY, -INFINITY, -3):

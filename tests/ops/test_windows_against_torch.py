@@ -177,28 +177,33 @@ def test_columns_that_do_not_fit_are_refused(call, message):
         call()
 
 
-@pytest.mark.parametrize("name", ["ZeroPad2d", "ConstantPad2d", "ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
+PADDING = [f"{kind}Pad{axes}d" for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular") for axes in (1, 2)]
+
+
+@pytest.mark.parametrize("name", PADDING)
 @MANY
 @given(data=st.data())
 def test_layers_that_pad(name, data):
-    x = images(data)
-    least = min(x.shape[-2:])
-    sides = data.draw(st.integers(0, least - 1) | st.tuples(*[st.integers(0, least - 1)] * 4))
-    more = [data.draw(st.sampled_from([0.5, -2, np.inf, -np.inf]))] if name == "ConstantPad2d" else []
+    axes = int(name[-2])
+    x = images(data) if axes == 2 else images(data)[..., 0]
+    least = min(x.shape[-axes:])
+    sides = data.draw(st.integers(0, least - 1) | st.tuples(*[st.integers(0, least - 1)] * 2 * axes))
+    more = [data.draw(st.sampled_from([0.5, -2, np.inf, -np.inf]))] if name.startswith("Constant") else []
     compare(getattr(mg.nn, name)(sides, *more), getattr(torch.nn, name)(sides, *more), x)
     spoiled = x.copy()
-    spoiled[..., 0, 0] = np.nan
+    spoiled[..., 0] = np.nan
     np.testing.assert_array_equal(getattr(mg.nn, name)(sides, *more)(spoiled).numpy(),
                                   getattr(torch.nn, name)(sides, *more)(torch.tensor(spoiled)).numpy())
 
 
-@pytest.mark.parametrize("name", ["ZeroPad2d", "ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
+@pytest.mark.parametrize("name", [name for name in PADDING if not name.startswith("Constant")])
 def test_padding_that_is_none_is_refused_by_name(name):
-    for wrong in (-1, 0.5, np.nan, True, "2", None, (1, 1), (1, 1, 1, -1), [1] * 5, object()):
+    axes = int(name[-2])
+    for wrong in (-1, 0.5, np.nan, True, "2", None, (1,) * axes, (1,) * (2 * axes - 1) + (-1,), [1] * 5, object()):
         with pytest.raises(ValueError, match=f"{name}: padding must be"):
             getattr(mg.nn, name)(wrong)
-    with pytest.raises(ValueError, match=rf"{name}: images \(N, C, H, W\)"):
-        getattr(mg.nn, name)(1)(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=rf"{name}: {'images' if axes == 2 else 'sequences'} \(N, C, "):
+        getattr(mg.nn, name)(1)(np.ones(2))
 
 
 @MANY

@@ -126,6 +126,12 @@ CASES = {
     "unfold": (lambda x: mg.unfold(x, (2, 3), padding=1, stride=2), [(2, 3, 4, 5)]),
     "fold": (lambda x: mg.fold(x, 4, 2, stride=2), [(2, 8, 4)]),
     "hardtanh": (lambda x: mg.hardtanh(x, -0.5, 0.5), [(3, 4)]),
+    "celu": (lambda x: mg.celu(x, 0.5), [(3, 4)]), "hardsigmoid": (mg.hardsigmoid, [(3, 4)]),
+    "hardshrink": (mg.hardshrink, [(3, 4)]), "softshrink": (mg.softshrink, [(3, 4)]),
+    "threshold": (lambda x: mg.threshold(x, 0.2, 7), [(3, 4)]),
+    "bilinear map": (mg.bilinear, [(5, 3), (5, 2), (4, 3, 2), (4,)]),
+    "bags of embeddings": (
+        lambda w: nn.functional_call(nn.EmbeddingBag(4, 3, padding_idx=1), {"weight": w}, [0, 2, 1, 2, 3], [0, 3, 3]), [(4, 3)]),
     "padding that reflects": (lambda x: nn.ReflectionPad2d((1, 2, 0, 1))(x), [(2, 3, 4, 5)]),
     "adaptive pooling": (lambda x: mg.adaptive_avg_pool2d(x, 2), [(1, 2, 5, 3)]),
     "adaptive max pooling": (lambda x: mg.adaptive_max_pool2d(x, 2), [(1, 2, 5, 3)]),
@@ -311,7 +317,7 @@ def test_cotangents_and_directions_on_the_host_reach_the_device(run):
 def stepped(name, x, g):
     """A parameter and an optimiser's state after steps, the state taken out and put back between them."""
     p = nn.Parameter(x)
-    optimizer = getattr(optim, name)([p], lr=0.1)
+    optimizer = optim.Adam([p], amsgrad=True) if name == "amsgrad" else getattr(optim, name)([p], lr=0.1)
     for i in range(7):
         p.grad = mg.Tensor(g * (i + 1))
         optimizer.step()
@@ -319,7 +325,7 @@ def stepped(name, x, g):
     return [p._array, *[optimizer.state_dict()[f"{slot}.0"] for slot in optimizer.slots]]
 
 
-@pytest.mark.parametrize("name", ["Adagrad", "Adadelta", "NAdam", "RAdam", "Muon", "RMSprop"])
+@pytest.mark.parametrize("name", ["Adagrad", "Adadelta", "NAdam", "RAdam", "Muon", "RMSprop", "amsgrad"])
 def test_optimisers_without_kernels(run, name):
     x, g = normal(0, np.float64, 4, 3), normal(1, np.float64, 4, 3)
     for actual, right in zip(run(stepped, name, x.copy(), g), stepped(name, x.copy(), g), strict=True):
