@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from ..backend import xp
-from ..fused import rounded_like, upcast
+from ..fused import Fused, rounded_like, upcast
 from ..tensor import Tensor, TensorLike, asarray, flag
 from .declare import operation
 from .elementwise import _as_float, where
@@ -15,6 +15,28 @@ from .index import take_along_axis
 from .loss import _checked, _reduced
 from .reduce import logsumexp
 from .shape import concatenate
+
+
+def _ctc(log_probs, spaced, input_lengths, target_lengths, blank):
+    """The losses (N,) for the blanks and targets in turn, l (N, 2 S + 1)."""
+    l, input_lengths, target_lengths = spaced._array, input_lengths._array, target_lengths._array
+    module, (times, n, _) = xp(l), log_probs.shape
+    ways, rows = _ways(l, blank, module), module.arange(n)[:, None]
+    counts = (module.arange(times)[:, None] < input_lengths)[:, :, None]
+
+    log_p = where(counts, take_along_axis(log_probs, l[None], 2), 0)  # of l, (T, N, 2 S + 1)
+    never = Tensor(module.full((n, 2), -math.inf, log_p.dtype))
+    start = module.full(l.shape, -math.inf, log_p.dtype)
+    start[:, :1] = 0  # before the first time, from where a blank and the first label are reached
+    a = Tensor(start)
+    for log_p_t, counts_t in zip(log_p, counts):
+        before = concatenate([never, a], 1)
+        a = where(counts_t, log_p_t + logsumexp(before[rows, ways], 0), a)
+    ends = 2 * target_lengths[:, None] + module.arange(1, 3)
+    return -logsumexp(concatenate([never, a], 1)[rows, ends], 1)
+
+
+_fused_ctc = Fused("ctc_loss", _ctc)
 
 
 @operation
@@ -62,20 +84,7 @@ def ctc_loss(log_probs: TensorLike, targets: TensorLike, input_lengths: TensorLi
 
     spaced = module.full((n, 2 * labels.shape[1] + 1), blank)  # l of each sequence
     spaced[:, 1::2] = labels
-    ways, rows = _ways(spaced, blank, module), module.arange(n)[:, None]
-    counts = (module.arange(times)[:, None] < input_lengths)[:, :, None]
-
-    log_p = where(counts, take_along_axis(upcast(log_probs), spaced[None], 2), 0)  # of l, (T, N, 2 S + 1)
-    never = Tensor(module.full((n, 2), -math.inf, log_p.dtype))
-    start = module.full(spaced.shape, -math.inf, log_p.dtype)
-    start[:, :1] = 0  # before the first time, from where a blank and the first label are reached
-    a = Tensor(start)
-    for log_p_t, counts_t in zip(log_p, counts):
-        before = concatenate([never, a], 1)
-        a = where(counts_t, log_p_t + logsumexp(before[rows, ways], 0), a)
-    ends = 2 * target_lengths[:, None] + module.arange(1, 3)
-    losses = -logsumexp(concatenate([never, a], 1)[rows, ends], 1)
-
+    losses = _fused_ctc(upcast(log_probs), Tensor(spaced), Tensor(input_lengths), Tensor(target_lengths), blank=blank)
     if zero_infinity:
         losses = where(losses == math.inf, 0, losses)
     if reduction == "mean":

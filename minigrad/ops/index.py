@@ -1,6 +1,8 @@
 """Reading and writing elements by index. `x[i]` and "zeros with values added at i" are each other's gradient."""
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from ..backend import as_dtype, is_array, is_float, is_half, path, where as choose, with_paths, WORTH_A_PATH, xp
@@ -143,7 +145,9 @@ def index_update(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] = values`. Where the index repeats, the last value stays, as in NumPy."""
     x = as_tensor(x)
     index = _plain(x, index)
-    return _index_update(x, _spread("index_update", x, index, values), index=index)
+    values = _spread("index_update", x, index, values)
+    with speaking_as("index_update"):
+        return _index_update(x, values, index=index)
 
 
 @operation
@@ -151,7 +155,9 @@ def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
     """A copy of `x` in which `x[index] += values`. Where the index repeats, all the values are added."""
     x = as_tensor(x)
     index = _plain(x, index)
-    return x + _zeros_with(_spread("index_add", x, index, values), index=index, shape=x.shape)
+    values = _spread("index_add", x, index, values)
+    with speaking_as("index_add"):
+        return x + _zeros_with(values, index=index, shape=x.shape)
 
 
 def _spread(of, x, index, values):
@@ -162,13 +168,22 @@ def _spread(of, x, index, values):
         values = assignable(values)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
     try:
-        shape = _read(x._array, index).shape
+        shape = _shape_at(x._array, index)
     except (IndexError, TypeError, ValueError) as error:  # the last two of a slice that is none
         raise type(error)(f"{of}: {error} (x of shape {x.shape})") from None
     try:
         return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(shape)
     except ValueError:
         raise ValueError(f"{of}: values of shape {values.shape} do not broadcast to {shape}, the shape of x[index]") from None
+
+
+def _shape_at(x, index):
+    """The shape of x[index]; of integer arrays alone, without reading x."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if 0 < len(parts) <= x.ndim and all([is_array(i) and i.dtype.kind in "iu" for i in parts]):
+        with contextlib.suppress(ValueError):  # which NumPy's indexing makes an IndexError
+            return np.broadcast_shapes(*[i.shape for i in parts]) + x.shape[len(parts):]
+    return _read(x, index).shape
 
 
 def _whole_indices(name, x, indices, axis=None):
@@ -191,9 +206,8 @@ def _whole_indices(name, x, indices, axis=None):
 def _along(indices, axis, ndim):
     """The index tuple that picks `indices` along one axis and itself along the others."""
     module = xp(indices)
-    parts = [module.arange(n).reshape((1,) * a + (n,) + (1,) * (ndim - a - 1)) for a, n in enumerate(indices.shape)]
-    parts[axis] = indices
-    return tuple(parts)
+    return tuple([indices if a == axis else module.arange(n).reshape((1,) * a + (n,) + (1,) * (ndim - a - 1))
+                  for a, n in enumerate(indices.shape)])
 
 
 @operation(numpy=np.take_along_axis)
@@ -359,6 +373,8 @@ def _best(array, k, axis, order):
     if xp(array) is np and k == 1 and largest and not is_half(array.dtype):
         return array.argmax(axis, keepdims=True)
     if xp(array) is np and 0 < 4 * k <= n and not is_half(array.dtype):
+        if (found := path("top_k", (array,))) and (indices := found.forward(array, k, axis, largest)) is not None:
+            return indices
         rows, place = np.moveaxis(array, axis, -1), n - k if largest else k - 1
         last = np.partition(rows, place)[..., place, None]
         if not (last != last).any():  # NaN has no equals

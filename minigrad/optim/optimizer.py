@@ -174,7 +174,10 @@ class Optimizer:
         moving = [[member for member in members if member[1].grad is not None and member[1]._requires_grad]
                   for members in self._members]
         for i, p, _ in itertools.chain(*moving):
-            self._check(i, p)
+            array, grad = p._array, p.grad
+            if grad.__class__ is not Tensor or grad._array.shape != array.shape or not (
+                    array.__class__ is np.ndarray and array.flags.writeable):  # which the most are, and functions take time
+                self._check(i, p)
         t = execution.per_replay(self._count, np.int32)
         for group, members in zip(self.param_groups, moving):
             if not self.counts_steps:

@@ -18,8 +18,9 @@ def run_update(name: str | None, definition: Callable, rows: list[tuple], settin
         RuntimeError: a step is being captured and an array has no CUDA kernel: its settings could not change any more.
     """
     groups = {}  # of rows that have the same path and dtype
+    shared = None if name is None else path(name, [a for row in rows for a in row if a is not None])
     for row in rows:
-        found = None if name is None else path(name, [a for a in row if a is not None])
+        found = shared or (None if name is None else path(name, [a for a in row if a is not None]))
         groups.setdefault((found is None, row[0].dtype.char), []).append((found, row))
     for pairs in groups.values():
         (found, *_), members = zip(*pairs)

@@ -235,6 +235,39 @@ def test_relu_gradient_and_dropout():
         agree(lambda x, keep: activation.dropout(x, keep, 1.25), g, normal(*shape, seed=2) > 0)
 
 
+@QUICK
+@given(n=st.integers(4, 300), others=st.integers(1, 4), last=st.booleans(), largest=st.booleans(),
+       of=st.sampled_from(["normal", "equal", "special", "rising", "NaN"]), data=st.data())
+def test_the_best_of_rows(n, others, last, largest, of, data):
+    """Places too, the first of equals first, as by sorting."""
+    k, x = data.draw(st.integers(1, n // 4)), normal(others, n).astype(np.float32)
+    if of == "equal":
+        x = x.round()
+    elif of == "special":
+        x[:, ::3] = np.resize(np.array(SPECIAL[:-1], np.float32), x[:, ::3].shape)
+    elif of == "rising":
+        x.sort(1)
+    elif of == "NaN":
+        x[-1, data.draw(st.integers(0, n - 1))] = np.nan
+    x = x if last else x.T
+    assert backend.path("top_k", [x]) is not None
+    if k > 1:
+        assert (rows.top_k(x, k, int(last), largest) is None) == (of == "NaN")
+    found = mg.top_k(x, k, int(last), largest=largest)
+    with native.using(False):
+        want = mg.top_k(x, k, int(last), largest=largest)
+    for a, b in zip(found, want):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+        assert a.dtype == b.dtype
+
+
+def test_the_best_of_many_numbers():
+    x = np.concatenate([normal(100_000), SPECIAL[:-1]]).astype(np.float32)
+    for numbers in (x, np.sort(x)):
+        for k in (1, 2, 100, 1000):
+            np.testing.assert_array_equal(mg.top_k(numbers, k)[1].numpy(), np.argsort(-numbers, kind="stable")[:k])
+
+
 @pytest.mark.parametrize("shape", [(), (5, 3), (701, 803)])
 def test_optimisers(shape):
     p, g, m, v = normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2), normal(*shape, seed=3)**2

@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import backend
 from minigrad.backend.cpu import native
 from minigrad.backend.cpu.paths import PATHS
-from minigrad.ops import activation, attention, conv, linalg, loss, normalization, projection, reduce
+from minigrad.ops import activation, attention, conv, ctc, linalg, loss, normalization, projection, reduce
 
 QUICK = settings(max_examples=8, deadline=None, derandomize=True)
 TOLERANCES = {np.float64: None, np.float32: 2e-5, np.float16: 5e-3} | ({bfloat16: 4e-2} if bfloat16 else {})
@@ -782,6 +782,64 @@ def test_slopes_of_very_small_and_very_large_distances(scale, g):
     slopes = differences / np.linalg.norm(differences, axis=-1, keepdims=True)
     np.testing.assert_allclose(xs[0].grad.numpy() / g, slopes.sum(1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(xs[1].grad.numpy() / g, -slopes.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def unaligned(times, n, classes, width, blank, seed):
+    """log_p, blanks and labels in turn, lengths of inputs and of targets."""
+    rng = np.random.default_rng(seed)
+    log_p = rng.normal(size=(times, n, classes)) * 3
+    log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
+    labels, lengths = rng.choice([c for c in range(classes) if c != blank], (n, width)), rng.integers(0, width + 1, n)
+    spaced = np.full((n, 2 * width + 1), blank)
+    spaced[:, 1::2] = np.where(np.arange(width) < lengths[:, None], labels, blank)
+    return log_p, spaced, rng.integers(times // 2, times + 1, n), lengths
+
+
+@QUICK
+@given(data=st.data())
+def test_the_loss_of_unaligned_sequences(data):
+    times, n, classes, width = (data.draw(st.integers(low, high)) for low, high in ((1, 9), (1, 3), (2, 4), (1, 4)))
+    blank = data.draw(st.integers(0, classes - 1))
+    check_fused(ctc._fused_ctc, unaligned(times, n, classes, width, blank, data.draw(st.integers(0, 99))), blank=blank)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("width", [3, 21])
+def test_long_unaligned_sequences(threads, width):
+    """Of each size of vectors there are whole ones and a rest; on all threads; of a view."""
+    before = mg.get_num_threads()
+    mg.set_num_threads(threads)
+    try:
+        log_p, *rest = unaligned(70, 7, 11, width, 4, 0)
+        found = []
+        for x in (log_p.astype(np.float32), np.asfortranarray(log_p.astype(np.float32)), log_p):
+            x = mg.Tensor(x, requires_grad=True)
+            losses = ctc._fused_ctc(x, *map(mg.Tensor, rest), blank=4)
+            losses.sum().backward()
+            found.append((losses.numpy(), x.grad.numpy()))
+        for a, view, exact in zip(*found):
+            np.testing.assert_array_equal(a, view)
+            np.testing.assert_allclose(a, exact, rtol=1e-6, atol=2e-4)
+    finally:
+        mg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, -200, 1e30])
+def test_the_loss_of_unaligned_sequences_of_special_numbers(bad):
+    """Anywhere, one at a time, of a sequence beside others, one of which is too short for its target."""
+    inputs = [np.zeros((4, 3, 3)), np.array([[0, 1, 0, 1, 0], [0, 1, 0, 2, 0], [0, 2, 0, 2, 0]]), np.array([4, 3, 2]), np.array([2, 1, 2])]
+    inputs[0] += np.log([0.2, 0.5, 0.3])
+    for at in np.ndindex(4, 3):
+        log_p, results = inputs[0].astype(np.float32), []
+        log_p[at[0], 0, at[1]] = bad
+        for f in (ctc._fused_ctc, ctc._fused_ctc.definition):
+            x = mg.Tensor(log_p, requires_grad=True)
+            with np.errstate(all="ignore"):
+                losses = f(x, *map(mg.Tensor, inputs[1:]), blank=0)
+                losses.backward(np.array([1, 2, 3], np.float32))
+            results.append((losses.numpy(), x.grad.numpy()))
+        for a, b in zip(*results):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=str(at))
 
 
 @QUICK

@@ -222,18 +222,10 @@ void logistic_backward(const float *g, const float *y, float *dx, index_t n)
     EACH(2 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * y[i] * (1 - y[i]);
 }
 
-/* log(1 + u) = 2 artanh(u / (2 + u)) by its series, 0 <= u <= 1. */
-INLINE float logarithm_above_1(float u)
-{
-    float s = u / (2.0f + u), q = s * s, p = 1.0f / 15;
-    UNROLL for (int k = 13; k > 0; k -= 2) p = p * q + 1.0f / k;
-    return 2 * s * p;
-}
-
 void softplus(const float *x, float *y, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++)
-        y[i] = (x[i] > 0 ? x[i] : 0.0f) + logarithm_above_1(exponential(-fabsf(x[i])));
+        y[i] = (x[i] > 0 ? x[i] : 0.0f) + logarithm_of_1_and(exponential(-fabsf(x[i])));
 }
 
 void softplus_backward(const float *g, const float *x, float *dx, index_t n)
@@ -245,7 +237,7 @@ void softplus_backward(const float *g, const float *x, float *dx, index_t n)
 void logistic_loss(const float *x, const float *p, const float *q, float *y, index_t n)
 {
     EACH(8 * n) for (index_t i = 0; i < n; i++) {
-        float rest = logarithm_above_1(exponential(-fabsf(x[i])));
+        float rest = logarithm_of_1_and(exponential(-fabsf(x[i])));
         y[i] = p[i] * ((x[i] < 0 ? -x[i] : 0.0f) + rest) + q[i] * ((x[i] > 0 ? x[i] : 0.0f) + rest);
     }
 }

@@ -60,13 +60,14 @@ def _row_numbers(index, shape):
     whole = next((a for a, i in enumerate(index) if not _is_whole(i)), len(index))
     if not whole < len(index) <= len(shape):
         return None
-    numbers = np.zeros((), np.int64)
+    numbers = None
     for i, n in zip(index[whole:], shape[whole:]):
         if isinstance(i, bool) or not isinstance(i, (int, np.integer, np.ndarray)) or np.asarray(i).dtype.kind not in "iu":
             return None
         i = np.asarray(i).astype(np.int64, copy=False)
         if not i.size or (least := i.min()) < -n or i.max() >= n:
             return None
-        numbers = numbers * n + (i if least >= 0 else np.where(i < 0, i + n, i))
+        i = i if least >= 0 else np.where(i < 0, i + n, i)
+        numbers = i if numbers is None else numbers * n + i
     before, among, numbers = math.prod(shape[:whole]), math.prod(shape[whole:len(index)]), numbers.reshape(-1)
     return numbers if before == 1 else (np.arange(before)[:, None] * among + numbers).reshape(-1)

@@ -145,6 +145,14 @@ INLINE float sigmoid(float x)
     return x < -87.0f ? 0.0f : y;
 }
 
+/* log(1 + u) = 2 artanh(u / (2 + u)) by its series, -1/2 <= u <= 1. */
+INLINE float logarithm_of_1_and(float u)
+{
+    float s = u / (2.0f + u), q = s * s, p = 1.0f / 15;
+    UNROLL for (int k = 13; k > 0; k -= 2) p = p * q + 1.0f / k;
+    return 2 * s * p;
+}
+
 /* tanh(x) as x P(x^2) / Q(x^2), fitted so that the largest relative error is smallest, 3e-7 with the rounding; 1 beyond 9. */
 INLINE float hyperbolic_tangent(float x)
 {

@@ -9,8 +9,8 @@ import numpy as np
 from .. import Path
 from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths
 from . import (
-    activation, attention, conv, distances, elementwise, grid_sample, group_norm, index, norm_pool, pool, products, recurrent,
-    rows)
+    activation, attention, conv, ctc, distances, elementwise, grid_sample, group_norm, index, norm_pool, pool, products,
+    recurrent, rows)
 from .memory import empty
 from .native import kernel
 
@@ -154,6 +154,16 @@ def _recurrent(name):
     return lambda gx, h, *rest, **settings: (len(gx) > 1 or h.shape[1] <= 256) and kernel(name, gx, h, *rest) is not None
 
 
+# -- unaligned sequences -----------------------------------------------------------------------------------------------
+
+
+def _ctc_backward(g, out, residuals, wanted, *inputs, blank):
+    losses, before = residuals
+    if not ((losses > -np.inf).all() and (before < np.inf).all()):  # NaN, too
+        return None
+    return [ctc.ctc_losses_backward(g, losses, before, *inputs, blank), None, None, None]
+
+
 # -- distances, running products -------------------------------------------------------------------------------------------
 
 
@@ -221,6 +231,7 @@ PATHS = {
     "matmul": Path(products.product),
     "linear": Path(_linear, _linear_backward),
     "getitem": Path(index.read),
+    "top_k": Path(rows.top_k, serves=_served("best_of_rows")),
     "add_at": Path(index.add_at),
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
@@ -231,6 +242,8 @@ PATHS = {
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
     "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
                   and kernel("distances", x, y) is not None),
+    "ctc_loss": Path(ctc.ctc_losses, _ctc_backward,
+                     serves=lambda log_p, *others, blank: kernel("ctc_losses", log_p) is not None),
     "cumprod": _products(lambda x: np.cumprod(x, -1), rows.cumprod_backward),
     "prod": _products(rows.products, rows.prod_backward),
     "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),

@@ -304,6 +304,66 @@ void add_rows(float *x, const index_t *index, const float *values, index_t n, in
     }
 }
 
+/* One number of a heap, of which none is better than those below it, sinks to its place: better is larger, or equal and first. */
+INLINE void sink(float *values, index_t *places, index_t at, index_t n)
+{
+    float value = values[at];
+    index_t place = places[at];
+    for (index_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
+        if (child + 1 < n && (values[child + 1] < values[child] ||
+                              (values[child + 1] == values[child] && places[child + 1] > places[child]))) child++;
+        if (value < values[child] || (value == values[child] && place > places[child])) break;
+        values[at] = values[child];
+        places[at] = places[child];
+        at = child;
+    }
+    values[at] = value;
+    places[at] = place;
+}
+
+/* Of each row the k <= columns largest numbers, multiplied by `sign`, and their places, best first; -1 at the first place of a
+   row with NaN. */
+void best_of_rows(const float *xs, float *all_values, index_t *all_places, index_t rows, index_t columns, index_t k, float sign)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float *values = all_values + r * k;
+        index_t *places = all_places + r * k;
+        int unordered = 0;
+        for (index_t i = 0; i < k; i++) {
+            values[i] = sign * x[i];
+            places[i] = i;
+            unordered |= x[i] != x[i];
+        }
+        for (index_t i = k / 2; i-- > 0;) sink(values, places, i, k);
+        for (index_t i = k; i < columns; i += ROWS) {
+            index_t end = i + ROWS < columns ? i + ROWS : columns;
+            float least = values[0];
+            int found = 0; /* better ones, or NaN */
+            REDUCE(|, found) for (index_t j = i; j < end; j++) found |= !(sign * x[j] <= least);
+            for (index_t j = i; found && j < end; j++) {
+                unordered |= x[j] != x[j];
+                if (sign * x[j] > values[0]) {
+                    values[0] = sign * x[j];
+                    places[0] = j;
+                    sink(values, places, 0, k);
+                }
+            }
+        }
+        for (index_t n = k - 1; n > 0; n--) { /* the worst goes to the end */
+            float value = values[0];
+            index_t place = places[0];
+            values[0] = values[n];
+            places[0] = places[n];
+            values[n] = value;
+            places[n] = place;
+            sink(values, places, 0, n);
+        }
+        if (unordered) places[0] = -1;
+    }
+}
+
 /* softmax, or its logarithm, along the middle axis of (outer, n, inner): as above, a strip of rows side by side. */
 INLINE void strip_softmax(const float *x, float *y, index_t n, index_t inner, index_t width, int logarithm)
 {

@@ -302,6 +302,14 @@ def cumsum(x, axis):
     return np.flip(y, axis) if back else y
 
 
+def top_k(x, k, axis, largest):
+    """The places of the k largest or smallest float32 numbers along an axis, the first of equals first; None if one is NaN."""
+    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    values, places = np.empty((*rows.shape[:-1], k), np.float32), np.empty((*rows.shape[:-1], k), np.int64)
+    kernel("best_of_rows", x)(rows, values, places, places.size // k, rows.shape[-1], k, 1 if largest else -1)
+    return np.moveaxis(places, -1, axis) if places.min() >= 0 else None
+
+
 def products(x):
     """The product along the last axis, which is kept."""
     native = kernel("row_products", x)
