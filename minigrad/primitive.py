@@ -336,8 +336,8 @@ class Primitive:
 
     def _makes_floats(self):
         """Whether `forward` is a ufunc whose results are floating point numbers, of whole numbers too."""
-        return isinstance(self.forward, np.ufunc) and not any(types[-1] in np.typecodes["AllInteger"]
-                                                              for types in self.forward.types)
+        ufunc = inspect.unwrap(self.forward)
+        return isinstance(ufunc, np.ufunc) and not any(types[-1] in np.typecodes["AllInteger"] for types in ufunc.types)
 
     def _explained(self, error, inputs):
         devices = {x.device for x in inputs}

@@ -226,7 +226,20 @@ from . import cupy_differences  # noqa: E402, F401  (they need the functions abo
 from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
 
 
-def add(x, y, out=None):
-    """x + y, as `numpy.add`; the CPU's path for large arrays tells `numpy.errstate` nothing."""
-    found = path("add", (x, y)) if x.size >= 1 << 18 else None
-    return np.add(x, y, out=out) if found is None else found.forward(x, y, out)
+def of_two(ufunc, least=1 << 22):
+    """A ufunc of two arrays, by the path of its name where one is large, or, of one shape, both have `least` elements: the CPU's
+    tells `numpy.errstate` nothing."""
+    name = ufunc.__name__
+
+    @functools.wraps(ufunc)
+    def function(x, y, out=None):
+        if x.size >= 1 << 17 or y.size >= 1 << 17:
+            found = path(name, (x, y)) if x.size >= least or x.shape != y.shape else None
+            if found is not None:
+                return found.forward(x, y, out)
+        return ufunc(x, y, out)
+
+    return function
+
+
+add = of_two(np.add, 1 << 18)

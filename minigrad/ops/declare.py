@@ -87,8 +87,8 @@ def primitive(forward: Callable, *rules: Callable | None, rule_for_all: Callable
 
     Other arguments are those of `Primitive` and `operation`. A ufunc of NumPy's as `forward` is what the operation answers.
     """
-    if isinstance(forward, np.ufunc):
-        declared.setdefault("numpy", forward)
+    if isinstance(ufunc := inspect.unwrap(forward), np.ufunc):
+        declared.setdefault("numpy", ufunc)
     return lambda function: public_face(
         Primitive(function.__name__, forward, *rules, rule_for_all=rule_for_all, broadcasts=broadcasts), **declared)(function)
 

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from .. import primitive
-from ..backend import as_dtype, in_float32, is_float, largest_of, path, where as choose, with_paths, WORTH_A_PATH, xp
+from ..backend import (as_dtype, in_float32, is_float, largest_of, of_two, path, where as choose, with_paths, WORTH_A_PATH,
+                       xp)
 from ..backend.erf import erf as erf_of_array
 from ..primitive import cast, Primitive
 from ..recording import state
@@ -27,17 +28,17 @@ def add(x: TensorLike, y: TensorLike) -> Tensor:
     """x + y, element by element."""
 
 
-@elementwise(np.subtract, lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g, operator="sub")
+@elementwise(of_two(np.subtract), lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g, operator="sub")
 def subtract(x: TensorLike, y: TensorLike) -> Tensor:
     """x - y, element by element."""
 
 
-@elementwise(np.multiply, lambda g, _out, _x, y: g * y, lambda g, _out, x, _y: g * x, operator="mul")
+@elementwise(of_two(np.multiply), lambda g, _out, _x, y: g * y, lambda g, _out, x, _y: g * x, operator="mul")
 def multiply(x: TensorLike, y: TensorLike) -> Tensor:
     """x y, element by element."""
 
 
-@elementwise(np.divide, lambda g, _out, _x, y: g / y, lambda g, out, _x, y: -g * out / y, operator="truediv")
+@elementwise(of_two(np.divide), lambda g, _out, _x, y: g / y, lambda g, out, _x, y: -g * out / y, operator="truediv")
 def divide(x: TensorLike, y: TensorLike) -> Tensor:
     """x / y, element by element."""
 

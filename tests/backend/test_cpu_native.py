@@ -187,6 +187,24 @@ def test_running_sums(shape, axis):
     np.testing.assert_array_equal(found.grad.numpy(), np.flip(np.flip(g, axis).cumsum(axis), axis))
 
 
+@pytest.mark.parametrize("shape, axis", [((5000,), 0), ((7, 1000), 1), ((1000, 7), 0), ((3, 50, 700), 1), ((9, 1, 600), 1),
+                                         ((701, 803), 1), ((701, 803), 0), ((3, 5), 1)])
+def test_running_products(shape, axis, monkeypatch):
+    x, used, find = (1 + 0.01 * normal(*shape)).astype(np.float32), [], rows.kernel
+    monkeypatch.setattr(rows, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
+    x.flat[0] = -x.flat[0]
+    for special in ([], [-0.0], [3e38, 1e30, np.inf, 0.0, np.nan, 1.0]):
+        x.flat[8:8 + len(special)] = special
+        for a in (x, np.flip(x, axis), np.flip(x), np.asfortranarray(x), np.broadcast_to(x[:1], shape)):
+            with np.errstate(all="ignore"):
+                found, want = mg.cumprod(a, axis).numpy(), a.cumprod(axis)
+            np.testing.assert_array_equal(found, want)
+            np.testing.assert_array_equal(np.signbit(found) & (found == found), np.signbit(want) & (want == want))
+            assert found.dtype == np.float32
+    assert ("running" in used) == (x.size >= 4096)
+    np.testing.assert_array_equal(mg.cumprod(x.astype(np.float64), axis).numpy(), x.astype(np.float64).cumprod(axis))
+
+
 @pytest.mark.parametrize("n", [5, 1 << 20])
 def test_kernels_write_as_many_numbers_as_they_are_told(n):
     def whole(written, name, *read, settings=()):
@@ -211,20 +229,73 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
     whole(1, "rounded_distance", x, 2 * x, settings=(0.4,))
     whole(1, "rounded_distance_backward", x, x, 2 * x, settings=(0.4,))
     whole(1, "dropout", x, keep, settings=(2.0,))
-    whole(1, "add", x, x)
     whole(2, "sgd_step", x, settings=(0.1, 0.9, 0.1, 1))
     whole(3, "adam_step", x, settings=(0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9))
 
 
-def test_sums():
-    for shape in ((0, 3), (7, 11), (700, 900)):
-        x, y = normal(*shape), normal(*shape, seed=1)
-        agree(elementwise.add, x, y)
-        agree(lambda x, y: elementwise.add(x.T, y.T), x, y)
+UFUNCS = [np.add, np.subtract, np.multiply, np.divide]
+# Shapes, and whether the kernel takes arrays of them in C order.
+PAIRS = [((7, 40), (7, 40), True), ((7, 40), (40,), True), ((40, 7, 40), (7, 1), True), ((40,), (7, 40), True),
+         ((20, 1), (30,), True), ((5, 6, 20), (5, 1, 20), True), ((3, 1, 40), (2, 1), True), ((64, 3), (3,), True),
+         ((3,), (1024, 3), True), ((8, 20), (), True), ((1, 300, 300), (300,), True), ((3, 20000), (3, 1), True),
+         ((521, 3), (3,), False), ((61, 3), (61, 1), False), ((0, 3), (3,), False), ((), (), False),
+         ((2, 3, 4, 20), (3, 1, 20), False)]
+VIEWS = [lambda a: a, np.asfortranarray, lambda a: a[::-1] if a.ndim else a, lambda a: a[..., ::-1] if a.ndim else a,
+         lambda a: np.repeat(a, 2, 0)[::2] if a.ndim else a, lambda a: np.broadcast_to(a, (2, *[1] * (3 - a.ndim), *a.shape)),
+         lambda a: np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) if a.ndim > 2 else a,
+         lambda a: np.frombuffer(b"\0" + a.tobytes(), "f", a.size, 1).reshape(a.shape) if a.size else a]
+
+
+@pytest.mark.parametrize("ufunc", UFUNCS)
+@pytest.mark.parametrize("x_shape, y_shape, taken", PAIRS)
+def test_arithmetic_is_numpys(ufunc, x_shape, y_shape, taken):
+    given = [np.asarray(normal(*shape, seed=i), np.float32) for i, shape in enumerate((x_shape, y_shape))]
+    for a in given:
+        a.reshape(-1)[-4:] = [0.0, -0.0, np.inf, np.nan][:a.size]
+    assert (elementwise._plan(given[0].shape, given[0].strides, given[1].shape, given[1].strides) is not None) == taken
+    for views in [*itertools.product(VIEWS, VIEWS[:1]), *itertools.product(VIEWS[:1], VIEWS), *zip(VIEWS, VIEWS)]:
+        x, y = (view(a) for view, a in zip(views, given))
+        with np.errstate(all="ignore"):
+            found, want = backend.path(ufunc.__name__, (x, y)), ufunc(x, y)
+            got = want if found is None else found.forward(x, y)
+        assert (found is not None) == (x.size and y.size and x.flags.aligned and y.flags.aligned)
+        assert got.shape == want.shape and got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(want) & (want == want))
+
+
+@pytest.mark.parametrize("ufunc", UFUNCS)
+def test_arithmetic_of_large_arrays(ufunc, monkeypatch):
+    x, row, used, find = normal(701, 803), normal(803, seed=1), [], elementwise.kernel
+    monkeypatch.setattr(elementwise, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
+    for a, b in ((x, row), (row, x), (x, row[:701, None]), (x.T, row[:, None])):
+        a, b = a.astype(np.float32), b.astype(np.float32)
+        np.testing.assert_array_equal(ufunc(mg.Tensor(a), b).numpy(), ufunc(a, b))
+        assert used.pop() == "arithmetic" and not used
+    for dtype in (np.float64, np.int64, ">f4"):
+        np.testing.assert_array_equal(ufunc(mg.Tensor((9 * x).astype(dtype)), 1 + abs(9 * row).astype(dtype)).numpy(),
+                                      ufunc((9 * x).astype(dtype), 1 + abs(9 * row).astype(dtype)))
+    assert not used
+    with pytest.raises(ValueError, match=ufunc.__name__):
+        ufunc(mg.Tensor(x.astype(np.float32)), row[1:].astype(np.float32))
+
+
+def test_sums_in_place():
     x, y = (normal(700, 900, seed=s).astype(np.float32) for s in (0, 1))
-    right = x + y
-    np.testing.assert_array_equal((mg.Tensor(x) + mg.Tensor(y)).numpy(), right)
-    assert elementwise.add(x, y, x) is x and (x == right).all()
+    for view in (lambda a: a, np.transpose, lambda a: a[::-1, ::2]):
+        a, b = view(x.copy()), view(y)
+        right = a + b
+        assert elementwise.arithmetic(np.add, a, b, a) is a and (a == right).all()
+    x.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        elementwise.arithmetic(np.add, x, y, x)
+
+
+@pytest.mark.parametrize("n", [1 << 20, 100_003])
+def test_arithmetic_writes_what_it_is_told(n):
+    x, out = np.full(n, 0.75, np.float32), np.full(n + 3, 0.5, np.float32)
+    native.kernel("arithmetic")(x, x, out, np.array([1, 1, n, 0, 0, 1, 0, 0, 1]), 0)
+    assert (out[:n] == 1.5).all() and (out[n:] == 0.5).all()
 
 
 def test_relu_gradient_and_dropout():

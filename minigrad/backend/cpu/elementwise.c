@@ -5,9 +5,38 @@ int threads = 1;
 
 void use_threads(int n) { threads = n; }
 
-void add(const float *x, const float *y, float *out, index_t n)
+enum { ADD = 0, SUBTRACT = 1, MULTIPLY = 2, DIVIDE = 3, SPAN = 8192 }; /* operations; elements of a row at a time */
+
+/* Of two arrays, along the axes (outer, middle, inner) of `layout`; then follow the steps of x and those of y along these, along
+   the last 0 or 1. */
+void arithmetic(const float *xs, const float *ys, float *out, const index_t *layout, int operation)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) out[i] = x[i] + y[i];
+    index_t outer = layout[0], middle = layout[1], inner = layout[2];
+    const index_t *x_steps = layout + 3, *y_steps = layout + 6;
+    SHARED(parallel for collapse(3), threads, outer * middle * inner > 65536)
+    for (index_t o = 0; o < outer; o++)
+        for (index_t m = 0; m < middle; m++)
+            for (index_t from = 0; from < inner; from += SPAN) {
+                const float *x = xs + o * x_steps[0] + m * x_steps[1] + from * x_steps[2];
+                const float *y = ys + o * y_steps[0] + m * y_steps[1] + from * y_steps[2];
+                float *to = out + (o * middle + m) * inner + from;
+                index_t n = inner - from < SPAN ? inner - from : SPAN;
+#define PAIRS(first, second, value) \
+    PRAGMA(omp simd) for (index_t i = 0; i < n; i++) { float a = first, b = second; to[i] = value; }
+#define CASE(name, value) case name: \
+    if (!x_steps[2]) { float of_all = *x; PAIRS(of_all, y[i], value) } \
+    else if (!y_steps[2]) { float of_all = *y; PAIRS(x[i], of_all, value) } \
+    else PAIRS(x[i], y[i], value) \
+    break;
+                switch (operation) {
+                    CASE(ADD, a + b)
+                    CASE(SUBTRACT, a - b)
+                    CASE(MULTIPLY, a * b)
+                    CASE(DIVIDE, a / b)
+                }
+#undef CASE
+#undef PAIRS
+            }
 }
 
 /* x where the mask is not 0, else y; each is n numbers, or one for all. */

@@ -8,23 +8,79 @@ import ctypes
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
+from .declarations import constant
 from .memory import empty, scratch
 from .native import kernel
 from .threads import parallel_for
 
 BLOCK_BYTES = 1 << 20
+NARROW = 512  # numbers of a row, of which `arithmetic` makes longer ones, if it is the same for all
 
 
-def add(x, y, out=None):
-    """x + y of equal shapes and strides, into `out` or reused memory."""
-    native, out = kernel("add", x, y), empty_like(x) if out is None else out
-    if native is None:
-        return np.add(x, y, out=out)
-    for_all(lambda out, x, y: native(x, y, out, x.size), [out], [x, y])
+def arithmetic(ufunc, x, y, out=None):
+    """ufunc(x, y) of float32 numbers, broadcast against each other, into `out` or reused memory."""
+    plan = _plan(x.shape, x.strides, y.shape, y.strides)
+    if plan is None or not (out is None or out.flags.writeable and out.transpose(plan.order).flags.c_contiguous):
+        return ufunc(x, y, out)
+    if out is None:
+        out = empty(plan.shape).transpose(plan.back)
+    x, y = [a if n == 1 else as_strided(a, (n, a.size), (0, a.itemsize)).copy() for a, n in zip((x, y), plan.copies)]
+    kernel("arithmetic")(x, y, out, plan.layout, constant("elementwise.c", ufunc.__name__.upper()))
     return out
+
+
+class _Plan(NamedTuple):
+    """How `arithmetic` goes through two arrays.
+
+    Attributes:
+        order, back: the axes of the result as they lie in memory, and the way back.
+        shape: of the result, in that order.
+        layout: what the kernel is told.
+        copies: of each array, how many of it are to stand in a row.
+    """
+
+    order: list[int]
+    back: list[int]
+    shape: list[int]
+    layout: np.ndarray
+    copies: tuple[int, int]
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(x_shape, x_strides, y_shape, y_strides):
+    """Of float32 arrays with these shapes and strides; None where they do not fit, or NumPy takes no longer."""
+    try:
+        shape = np.broadcast_shapes(x_shape, y_shape)
+    except ValueError:
+        return None
+    steps = [[0] * (len(shape) - len(sides)) + [0 if n == 1 else stride // 4 for n, stride in zip(sides, strides)]
+             for sides, strides in ((x_shape, x_strides), (y_shape, y_strides))]
+    order, back = memory_order(tuple([max(abs(p), abs(q)) for p, q in zip(*steps)]))
+    axes = [(1, 0, 0)]
+    for n, p, q in [(shape[i], steps[0][i], steps[1][i]) for i in order if shape[i] > 1]:
+        before, *outside = axes[-1]
+        if before == 1 or outside == [n * p, n * q]:  # neighbours that are one axis
+            axes[-1] = before * n, p, q
+        else:
+            axes.append((n, p, q))
+    outer, middle, inner = [(1, 0, 0)] * (3 - len(axes)) + axes[-3:]
+    copies = 1, 1
+    if outer[0] == 1 and inner[0] < NARROW and inner[1:] == (1, 1) and sorted(middle[1:]) == [0, inner[0]]:  # a row for all rows
+        many = next(k for k in range(NARROW // inner[0], 0, -1) if middle[0] % k == 0)
+        copies = tuple([many if not step and math.prod(sides) == inner[0] else 1
+                        for step, sides in zip(middle[1:], (x_shape, y_shape))])
+        if many in copies:
+            n = many * inner[0]
+            middle, inner = (middle[0] // many, *[n if step else 0 for step in middle[1:]]), (n, 1, 1)
+    if len(axes) > 3 or inner[0] < 16 or inner[1:] not in ((0, 1), (1, 0), (1, 1)):
+        return None
+    sizes, *steps = zip(outer, middle, inner)
+    return _Plan(order, back, [shape[i] for i in order], np.array([sizes, *steps]), copies)
 
 
 def choose(condition, x, y):

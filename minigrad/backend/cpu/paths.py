@@ -31,8 +31,8 @@ def _logistic_loss_backward(g, out, residuals, wanted, x, p, q):
     return dx, along(-x) if wanted[1] else None, along(x) if wanted[2] else None
 
 
-def _same_layout(x, y):
-    return x.strides == y.strides and x.shape == y.shape and x.dtype == y.dtype == np.float32
+def _arithmetic(ufunc):
+    return Path(lambda x, y, out=None: elementwise.arithmetic(ufunc, x, y, out), serves=_served("arithmetic"))
 
 
 def _activation(name):
@@ -199,7 +199,7 @@ PATHS = {
     "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
     "adam_step": Path(elementwise.adam_step),
     "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),
-    "add": Path(elementwise.add, serves=_same_layout),
+    **{ufunc.__name__: _arithmetic(ufunc) for ufunc in (np.add, np.subtract, np.multiply, np.divide)},
     "sum": Path(rows.sums, serves=rows.sums_take),
     "where": Path(elementwise.choose,
                   serves=lambda condition, x, y: condition.dtype == bool and kernel("choose", x, y) is not None),
@@ -218,7 +218,7 @@ PATHS = {
     "power": Path(elementwise.half_powers, serves=elementwise.is_half_power),
     "power_gradient": Path(elementwise.half_powers_backward, serves=elementwise.is_along_half_power),
     "sqrt_gradient": Path(elementwise.root_backward, serves=_served("root_backward")),
-    "cumsum": Path(rows.cumsum, serves=_served("running_sums")),
+    "cumsum": Path(rows.running, serves=_served("running")),
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
     **{name: _activation(name)._replace(serves=_served(name)) for name in ("elu", "hardswish")},
@@ -244,7 +244,7 @@ PATHS = {
                   and kernel("distances", x, y) is not None),
     "ctc_loss": Path(ctc.ctc_losses, _ctc_backward,
                      serves=lambda log_p, *others, blank: kernel("ctc_losses", log_p) is not None),
-    "cumprod": _products(lambda x: np.cumprod(x, -1), rows.cumprod_backward),
+    "cumprod": _products(rows.cumprod, rows.cumprod_backward),
     "prod": _products(rows.products, rows.prod_backward),
     "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
                         lambda g, out, residuals, wanted, *arrays, **settings:

@@ -257,40 +257,49 @@ void axis_sums(const float *xs, float *ys, index_t outer, index_t n, index_t inn
 
 enum { BESIDE = 4 }; /* rows at a time: an addition need not wait for the one before it */
 
-/* Along the middle axis of (outer, n, inner) each sum of what stands before and here, or, `back`, here and behind. Sums begin
-   with -0, which leaves a first -0 as it is. */
-void running_sums(const float *xs, float *ys, index_t outer, index_t n, index_t inner, int back)
+INLINE void run_along_rows(const float *x, float *y, index_t rows, index_t n, int back, int multiply)
 {
     index_t first = back ? n - 1 : 0, step = back ? -1 : 1;
-    if (inner == 1) {
-        PARALLEL(outer * n > 65536)
-        for (index_t block = 0; block < pieces(outer, BESIDE); block++) {
-            index_t r = block * BESIDE;
-            const float *x = xs + r * n;
-            float *y = ys + r * n;
-            if (r + BESIDE <= outer) {
-                float sum[BESIDE] = {-0.0f, -0.0f, -0.0f, -0.0f};
-                for (index_t i = 0, at = first; i < n; i++, at += step)
-                    UNROLL for (int k = 0; k < BESIDE; k++) y[k * n + at] = sum[k] += x[k * n + at];
-            } else {
-                for (; r < outer; r++, x += n, y += n) {
-                    float sum = -0.0f;
-                    for (index_t i = 0, at = first; i < n; i++, at += step) y[at] = sum += x[at];
-                }
-            }
+    float start = multiply ? 1.0f : -0.0f;
+    if (rows == BESIDE) {
+        float all[BESIDE] = {start, start, start, start};
+        for (index_t i = 0, at = first; i < n; i++, at += step)
+            UNROLL for (int k = 0; k < BESIDE; k++)
+                y[k * n + at] = all[k] = multiply ? all[k] * x[k * n + at] : all[k] + x[k * n + at];
+    } else {
+        for (; rows > 0; rows--, x += n, y += n) {
+            float all = start;
+            for (index_t i = 0, at = first; i < n; i++, at += step) y[at] = all = multiply ? all * x[at] : all + x[at];
         }
-        return;
     }
-    index_t strips = pieces(inner, STRIP);
+}
+
+INLINE void run_along_strip(const float *x, float *y, index_t n, index_t inner, index_t width, int back, int multiply)
+{
+    index_t first = back ? n - 1 : 0, step = back ? -1 : 1;
+    float all[STRIP];
+    for (index_t c = 0; c < width; c++) all[c] = multiply ? 1.0f : -0.0f;
+    for (index_t i = 0, at = first * inner; i < n; i++, at += step * inner)
+        for (index_t c = 0; c < width; c++) y[at + c] = all[c] = multiply ? all[c] * x[at + c] : all[c] + x[at + c];
+}
+
+/* Along the middle axis of (outer, n, inner) each sum, or product, of what stands before and here, or, `back`, here and behind.
+   Sums begin with -0, which leaves a first -0 as it is. */
+void running(const float *xs, float *ys, index_t outer, index_t n, index_t inner, int back, int multiply)
+{
+    index_t strips = inner == 1 ? 1 : pieces(inner, STRIP), blocks = inner == 1 ? pieces(outer, BESIDE) : outer * strips;
     PARALLEL(outer * n * inner > 65536)
-    for (index_t strip = 0; strip < outer * strips; strip++) {
-        index_t from = strip % strips * STRIP, width = inner - from < STRIP ? inner - from : STRIP;
-        const float *x = xs + strip / strips * n * inner + from;
-        float *y = ys + strip / strips * n * inner + from;
-        float sum[STRIP];
-        for (index_t c = 0; c < width; c++) sum[c] = -0.0f;
-        for (index_t i = 0, at = first * inner; i < n; i++, at += step * inner)
-            for (index_t c = 0; c < width; c++) y[at + c] = sum[c] += x[at + c];
+    for (index_t block = 0; block < blocks; block++) {
+        if (inner == 1) {
+            index_t row = block * BESIDE, rows = outer - row < BESIDE ? outer - row : BESIDE;
+            if (multiply) run_along_rows(xs + row * n, ys + row * n, rows, n, back, 1);
+            else run_along_rows(xs + row * n, ys + row * n, rows, n, back, 0);
+        } else {
+            index_t from = block % strips * STRIP, at = block / strips * n * inner + from;
+            index_t width = inner - from < STRIP ? inner - from : STRIP;
+            if (multiply) run_along_strip(xs + at, ys + at, n, inner, width, back, 1);
+            else run_along_strip(xs + at, ys + at, n, inner, width, back, 0);
+        }
     }
 }
 

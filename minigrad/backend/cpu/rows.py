@@ -20,6 +20,7 @@ from .threads import get_num_threads, parallel_for
 ROWS, STRETCH = constant("rows.c", "ROWS"), constant("rows.c", "STRETCH")
 
 BLOCK_BYTES = 1 << 19
+FEW = 4096  # numbers of which NumPy makes running products faster
 
 
 def softmax(x, logarithm=False):
@@ -293,12 +294,13 @@ def _sums_between(x, outer, n, inner):
     return y
 
 
-def cumsum(x, axis):
-    """Running sums of float32 numbers along an axis. Of one that is turned round they run back, and so are turned round too."""
+def running(x, axis, multiply=False):
+    """Running sums, or products, of float32 numbers along an axis. Of one that is turned round they run back, and so are turned
+    round too."""
     back = x.strides[axis] <= 0
     x = np.ascontiguousarray(np.flip(x, axis) if back else x)
     y = empty(x.shape, x.dtype)
-    kernel("running_sums", x)(x, y, math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]), back)
+    kernel("running", x)(x, y, math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]), back, multiply)
     return np.flip(y, axis) if back else y
 
 
@@ -308,6 +310,14 @@ def top_k(x, k, axis, largest):
     values, places = np.empty((*rows.shape[:-1], k), np.float32), np.empty((*rows.shape[:-1], k), np.int64)
     kernel("best_of_rows", x)(rows, values, places, places.size // k, rows.shape[-1], k, 1 if largest else -1)
     return np.moveaxis(places, -1, axis) if places.min() >= 0 else None
+
+
+def cumprod(x):
+    """Running products along the last axis; it may lie in memory before others."""
+    if x.size < FEW or kernel("running", x) is None:
+        return np.cumprod(x, -1)
+    order, back = memory_order(x.strides)
+    return running(x.transpose(order), order.index(x.ndim - 1), multiply=True).transpose(back)
 
 
 def products(x):
