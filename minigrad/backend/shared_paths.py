@@ -44,7 +44,7 @@ def paths(rows, norm, pool, inverse_std=inverse_std):
         "cross_entropy": Path(rows.cross_entropy, cross_entropy_backward),
         "batch_norm": Path(batch_norm, batch_norm_backward),
         "batch_norm_gradient": Path(gradient, gradient_backward, reads_out=True),
-        "max_pool2d": Path(pool.max_pool2d, max_pool_backward),
+        "max_pool2d": Path(pool.max_pool2d, max_pool_backward, serves=pool.serves_max_pool2d),
         "avg_pool2d": Path(lambda x, **geometry: (pool.avg_pool2d(x, **geometry), None), avg_pool_backward),
     }
 

@@ -38,9 +38,9 @@ def _largest(x, kernel, stride, ends, dilation=(1, 1)):
     return take_along_axis(windows, winner, 0)[0], winner[0]
 
 
-def _max_pool(x, kernel, stride, padding):
+def _max_pool(x, kernel, stride, padding, dilation=(1, 1)):
     """The largest element of each window; of equal ones the first, row by row, gets the gradient, and none the padding."""
-    return _largest(x, kernel, stride, _both_ends(padding))[0]
+    return _largest(x, kernel, stride, _both_ends(padding), dilation)[0]
 
 
 def _avg_pool(x, kernel, stride, padding):
@@ -49,8 +49,8 @@ def _avg_pool(x, kernel, stride, padding):
 
 
 _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_pool2d", _avg_pool)
-_winners = with_paths("max_pool2d", lambda x, kernel, stride, padding: [
-    part._array for part in _largest(wrap(x), kernel, stride, _both_ends(padding))])  # after the maxima
+_winners = with_paths("max_pool2d", lambda x, kernel, stride, padding, dilation=(1, 1): [
+    part._array for part in _largest(wrap(x), kernel, stride, _both_ends(padding), dilation)])  # after the maxima
 
 
 def _both_ends(padding):
@@ -109,26 +109,30 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     x = _images(name, given)
     kernel, stride, dilation, ends = _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation)
     return_indices = flag(name, "return_indices", return_indices)
-    if dilation == (1, 1):
-        padding, beyond = zip(*[(before, after - before) for before, after in ends])
+    padding, beyond = zip(*[(before, after - before) for before, after in ends])
+    if dilation == (1, 1) or not any(beyond):
+        geometry = dict(kernel=kernel, stride=stride, padding=padding)
+        if dilation != (1, 1):
+            geometry["dilation"] = dilation
         wide = x
         if any(beyond):  # by pixels that each such window holds, and first
             wide = pad(x, ((0, 0), (0, 0), *[(0, n) for n in beyond]), mode="edge")
-        y = _fused_max_pool(wide, kernel=kernel, stride=stride, padding=padding)
-        if return_indices:
-            winner = wrap(_winners(wide._array, kernel=kernel, stride=stride, padding=padding)[1]).astype(np.int64)
+        y = _fused_max_pool(wide, **geometry)
+        winner = _winners(wide._array, **geometry)[1] if return_indices else None
     else:
         y, winner = _largest(x, kernel, stride, ends, dilation)
+        winner = winner._array
     if return_indices:
-        row, column = [_starts(n, s, e, winner) for n, s, e in zip(y.shape[2:], stride, ends)]
-        indices = (row[:, None] + winner // kernel[1] * dilation[0]) * x.shape[3] + column + winner % kernel[1] * dilation[1]
+        starts = [xp(winner).arange(n) * s - p for n, s, p in zip(y.shape[2:], stride, padding)]
+        indices = _in_image(winner, *starts, kernel, x.shape[3], dilation)
         return (y, indices) if given.ndim == 4 else (y[0], indices[0])
     return y if given.ndim == 4 else y[0]
 
 
-def _starts(windows, stride, ends, beside):
-    """The row or column at which each window begins, beside another Tensor."""
-    return Tensor(xp(beside._array).arange(windows) * stride - ends[0])
+def _in_image(winner, rows, columns, kernel, width, dilation=(1, 1)):
+    """Where in the flat image of this width each winner stands, of windows that begin at these rows and columns."""
+    down, right = [xp(winner).arange(k) * d for k, d in zip(kernel, dilation)]
+    return wrap((down[:, None] * width + right).ravel().take(winner) + (rows[:, None] * width + columns))
 
 
 @operation
@@ -208,6 +212,53 @@ def _adaptive(name, x, output_size):
     return x, size, given.ndim == 3
 
 
+def _adaptive_avg_pool(x, size):
+    """The mean of each of the windows that tile the images: along rows first, then along columns."""
+    rows, columns = (_window_ends(n, s) for n, s in zip(x.shape[2:], size))
+    x = concatenate([mean(x[:, :, a:b], 2, keepdims=True) for a, b in rows], 2)
+    return concatenate([mean(x[:, :, :, a:b], 3, keepdims=True) for a, b in columns], 3)
+
+
+def _adaptive_max_pool(x, size):
+    """The largest element of each of the windows that tile the images; of equal ones the first gets the gradient."""
+    return concatenate([concatenate([_fused_max_pool(part, **_whole(part)) for part in row], 3) for row in _tiles(x, size)], 2)
+
+
+def _adaptive_places(x, size):
+    """(None, where in its window each maximum stands: row times the width of the widest window plus column)."""
+    def places(part):
+        winner, width = _winners(part, **_whole(part))[1].astype(np.int64), part.shape[3]
+        return winner // width * widest + winner % width
+
+    lib, (_, widest) = xp(x), _widest(x.shape[2:], size)
+    return None, lib.concatenate([lib.concatenate([places(part) for part in row], 3) for row in _tiles(x, size)], 2)
+
+
+def _tiles(x, size):
+    """The windows, each an image, row by row."""
+    rows, columns = (_window_ends(n, s) for n, s in zip(x.shape[2:], size))
+    return [[x[:, :, a:b, c:d] for c, d in columns] for a, b in rows]
+
+
+def _whole(x):
+    """The window that is the image."""
+    return dict(kernel=x.shape[2:], stride=x.shape[2:], padding=(0, 0))
+
+
+def _window_ends(n, size):
+    """Where `size` windows over n elements start and stop."""
+    return [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+
+
+def _widest(shape, size):
+    return [max([b - a for a, b in _window_ends(n, s)]) for n, s in zip(shape, size)]
+
+
+_fused_adaptive_avg_pool = Fused("adaptive_avg_pool2d", _adaptive_avg_pool)
+_fused_adaptive_max_pool = Fused("adaptive_max_pool2d", _adaptive_max_pool)
+_adaptive_winners = with_paths("adaptive_max_pool2d", _adaptive_places)
+
+
 @operation
 def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
     """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W) or (C, H, W).
@@ -221,9 +272,7 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     elif all(n % s == 0 for n, s in zip(x.shape[2:], size)):
         y = avg_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)))
     else:
-        rows, columns = (zip(*_window_ends(n, s)) for n, s in zip(x.shape[2:], size))
-        x = concatenate([mean(x[:, :, a:b], 2, keepdims=True) for a, b in rows], 2)
-        y = concatenate([mean(x[:, :, :, a:b], 3, keepdims=True) for a, b in columns], 3)
+        y = _fused_adaptive_avg_pool(x, size=size)
     return y[0] if one else y
 
 
@@ -240,28 +289,14 @@ def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     if all(n % s == 0 for n, s in zip(x.shape[2:], size)):
         y = max_pool2d(x, tuple(n // s for n, s in zip(x.shape[2:], size)), return_indices=return_indices)
     else:
-        rows, columns = (list(zip(*_window_ends(n, s))) for n, s in zip(x.shape[2:], size))
-        y = [[_whole_window(x, a, b, c, d, return_indices) for c, d in columns] for a, b in rows]
+        y = _fused_adaptive_max_pool(x, size=size)
         if return_indices:
-            y = tuple(_tiled([[part[i] for part in row] for row in y]) for i in (0, 1))
-        else:
-            y = _tiled(y)
+            winner = _adaptive_winners(x._array, size=size)[1]
+            starts = [xp(winner).arange(s) * n // s for n, s in zip(x.shape[2:], size)]
+            y = y, _in_image(winner, *starts, _widest(x.shape[2:], size), x.shape[3])
     if one:
         y = (y[0][0], y[1][0]) if return_indices else y[0]
     return y
-
-
-def _whole_window(x, top, bottom, left, right, return_indices):
-    """The largest element of x[:, :, top:bottom, left:right], and where in the image it stood."""
-    y = max_pool2d(x[:, :, top:bottom, left:right], (bottom - top, right - left), return_indices=return_indices)
-    if not return_indices:
-        return y
-    row, column = y[1] // (right - left), y[1] % (right - left)
-    return y[0], (row + top) * x.shape[3] + column + left
-
-
-def _tiled(parts):
-    return concatenate([concatenate(row, 3) for row in parts], 2)
 
 
 @operation
@@ -281,8 +316,3 @@ def adaptive_max_pool1d(x: TensorLike, output_size: int, return_indices: bool = 
     with speaking_as(name):
         y = adaptive_max_pool2d(x, size, return_indices)
     return tuple(part.squeeze(-2) for part in y) if return_indices else y.squeeze(-2)
-
-
-def _window_ends(n, size):
-    """Where `size` windows over n elements start, and where they stop."""
-    return np.arange(size) * n // size, -(-np.arange(1, size + 1) * n // size)

@@ -13,6 +13,7 @@ from minigrad.backend.cpu import native, norm_pool, threads
 from minigrad.backend.cpu.norm_pool import (batch_norm, batch_norm_backward, batch_norm_eval, norm_relu_pool,
                                             norm_relu_pool_backward, norm_relu_pool_eval)
 from minigrad.backend.cpu.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from minigrad.ops import pool as pool_ops
 
 EPS = 1e-5
 FIXTURE = [HealthCheck.function_scoped_fixture]  # block_bytes below is the same for all examples of a test
@@ -257,6 +258,61 @@ def test_max_pool(problem, dtype, layout):
     gy = np.round(rng.standard_normal(y.shape) * 8).astype(dtype)  # integers: sums are exact
     got = max_pool2d_backward(layouts(gy, layout), winner, x.shape, kernel, stride, padding)
     np.testing.assert_array_equal(got, dense_max_pool_backward(gy, want_winner, x.shape, kernel, stride, padding))
+
+
+def along_definition(x, operation, dtype, layout, atol=0, **options):
+    """Value and gradient of a Fused operation by its path and by its definition."""
+    results = []
+    for f in (operation, operation.definition):
+        t = mg.Tensor(layouts(x.astype(dtype), layout), requires_grad=True)
+        y = f(t, **options)
+        y.backward(layouts(np.round(8 * np.cos(np.arange(y.size))).reshape(y.shape).astype(dtype), layout))
+        assert y.dtype == t.grad.dtype == dtype
+        results.append((y.numpy(), t.grad.numpy()))
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=atol, atol=atol)
+
+
+SPECIAL = [(), (np.nan, -np.inf, np.inf)]
+
+
+@pytest.mark.parametrize("specials", SPECIAL, ids=["numbers", "specials"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_max_pool_of_sequences_and_with_dilation(layout, dtype, specials):
+    rng = np.random.default_rng(0)
+    for shape, kernel, stride, padding, dilation in [
+            ((2, 3, 1, 70), (1, 2), (1, 2), (0, 0), (1, 1)), ((2, 35, 1, 41), (1, 3), (1, 1), (0, 1), (1, 1)),
+            ((1, 2, 1, 100), (1, 3), (1, 3), (0, 1), (1, 2)), ((3, 2, 1, 7), (1, 4), (1, 2), (0, 2), (1, 1)),
+            ((2, 2, 1, 90), (1, 4), (1, 2), (0, 2), (1, 3)), ((2, 35, 9, 8), (3, 2), (1, 2), (1, 1), (2, 3)),
+            ((1, 3, 2, 5), (2, 2), (1, 1), (1, 0), (2, 1)), ((2, 3, 2, 9), (2, 3), (1, 1), (1, 1), (3, 1))]:
+        x = np.round(2 * rng.standard_normal(shape))
+        for value in specials:
+            x[rng.random(shape) < 0.3] = value
+        along_definition(x, pool_ops._fused_max_pool, dtype, layout, kernel=kernel, stride=stride, padding=padding,
+                         dilation=dilation)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_adaptive_pooling(layout, dtype):
+    rng = np.random.default_rng(0)
+    for shape, size in [((2, 35, 9, 8), (4, 3)), ((1, 3, 5, 7), (7, 2)), ((2, 16, 40, 40), (3, 3)), ((1, 2, 1, 50), (1, 7))]:
+        x = np.round(4 * rng.standard_normal(shape))
+        along_definition(x, pool_ops._fused_adaptive_avg_pool, dtype, layout, atol=2e-6, size=size)
+        x[rng.random(shape) < 0.1], x[:, 0] = np.nan, -np.inf
+        along_definition(x, pool_ops._fused_adaptive_max_pool, dtype, layout, size=size)
+        arrays = layouts(x.astype(dtype), layout)
+        places = mg.adaptive_max_pool2d(arrays, size, True)[1].numpy()
+        with definitions():
+            np.testing.assert_array_equal(places, mg.adaptive_max_pool2d(arrays, size, True)[1].numpy())
+
+
+@settings(deadline=None, suppress_health_check=FIXTURE, max_examples=60)
+@given(pooling(), st.sampled_from(LAYOUTS))
+def test_avg_pool_of_float32(problem, layout):
+    x, kernel, stride, padding, _ = problem
+    along_definition(x, pool_ops._fused_avg_pool, np.float32, layout, atol=1e-5, kernel=kernel, stride=stride, padding=padding)
 
 
 @settings(deadline=None, suppress_health_check=FIXTURE, max_examples=60)

@@ -123,6 +123,14 @@ def _conv2d_relu_backward(g, out, residuals, wanted, x, w, bias, most, **geometr
             norm_pool.channel_sums(g) if wanted[2] else None)
 
 
+def _adaptive_max_pool_backward(g, out, winner, wanted, x, size):
+    return [pool.adaptive_max_pool2d_backward(g, winner, x.shape, size)] if kernel("pool_backward", g) else None
+
+
+def _adaptive_avg_pool_backward(g, out, residuals, wanted, x, size):
+    return [pool.adaptive_avg_pool2d_backward(g, x.shape, size)] if kernel("pool_backward", g) else None
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +204,9 @@ def _products(forward, gradient):
 PATHS = {
     **paths(rows, norm_pool, pool),
     **recurrent_paths(recurrent, _recurrent),
+    "adaptive_max_pool2d": Path(pool.adaptive_max_pool2d, _adaptive_max_pool_backward, serves=pool.serves_adaptive_max_pool2d),
+    "adaptive_avg_pool2d": Path(lambda x, size: (pool.adaptive_avg_pool2d(x, size), None), _adaptive_avg_pool_backward,
+                                serves=_served("pool")),
     "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
     "adam_step": Path(elementwise.adam_step),
     "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),

@@ -1,9 +1,14 @@
-"""Pooling over windows, tap by tap: a tap is one position in the window, for all windows at once a strided view. The maximum
-of float32 is a kernel in C (pool.c).
+"""Pooling over windows: of float32 by kernels in C (pool.c), else tap by tap: a tap is one position in the window, for all
+windows at once a strided view.
 
-Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; results are channels-last in memory. `kernel`,
-`stride` and `padding` are pairs (vertical, horizontal). The output size is floor((H + 2*padding - kernel) / stride) + 1.
+Definitions: minigrad/ops/pool.py. Arrays are (N, C, H, W) with any strides; results are channels-last in memory, but for the
+maxima of dense sequences, images of one row. `kernel`, `stride`, `padding` and `dilation` are pairs (vertical, horizontal). The
+output size is floor((H + 2*padding - dilation*(kernel - 1) - 1) / stride) + 1.
 """
+
+import functools
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,26 +20,29 @@ from .native import kernel as compiled
 from .threads import parallel_for
 
 BLOCK_BYTES = 1 << 21
+MOST_TAPS = 256  # of a window whose winner the kernel in C notes in a byte
 
 
-def max_pool2d(x, kernel, stride, padding=(0, 0)):
+def max_pool2d(x, kernel, stride, padding=(0, 0), dilation=(1, 1)):
     """The largest value of each window.
 
     Returns:
         y: (N, C, Ho, Wo).
         winner: (N, C, Ho, Wo) unsigned integers; the winning tap p*kw + q, the first one if several are equal.
     """
-    ho, wo = _output_size("max_pool2d", x.shape, kernel, stride, padding)
+    ho, wo = _output_size("max_pool2d", x.shape, kernel, stride, padding, dilation)
     n, c = x.shape[:2]
+    if kernel[0] * kernel[1] <= MOST_TAPS and compiled("pool", x):
+        windows = _windows(x.shape, kernel, stride, padding, dilation)
+        if x.shape[2] == kernel[0] == 1 and x.flags.c_contiguous:
+            y, winner = empty((n, c, 1, wo), x.dtype), empty((n, c, 1, wo), np.uint8)
+            compiled("max_pool_rows")(x, n * c, x.shape[3], y, winner, windows.across, wo, kernel[1], stride[1], dilation[1])
+            return y, winner
+        return _largest(x, windows)
     least = lowest_of(x.dtype)
     y = empty((n, ho, wo, c), x.dtype)
     winner = empty((n, ho, wo, c), np.min_scalar_type(kernel[0] * kernel[1] - 1))
-    native = compiled("max_pool", x) if winner.dtype == np.uint8 else None
-    if native:
-        x = nhwc(x) if x.strides[1] == x.itemsize else contiguous_nhwc(x)
-        native(x, *(s // x.itemsize for s in x.strides[:3]), *x.shape, y, winner, ho, wo, *kernel, *stride, *padding)
-        return nchw(y), nchw(winner)
-    if _are_large_tiles(x.shape, kernel, stride, padding):
+    if _are_large_tiles(x.shape, kernel, stride, padding, dilation):
         tiles = x.reshape(n, c, ho, kernel[0], wo, kernel[1]).swapaxes(3, 4).reshape(n, c, ho, wo, -1)
         first = tiles.argmax(-1, keepdims=True)
         return np.take_along_axis(tiles, first, -1)[..., 0], first[..., 0].astype(winner.dtype)
@@ -42,28 +50,34 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
 
     def block(index):
         images, rows = index
-        inputs, columns = _input_ranges(rows, wo, kernel, stride, padding)
+        inputs, columns = _input_ranges(rows, wo, kernel, stride, padding, dilation)
         xp = padded(x, images, inputs, columns, "pool x", least)
-        first_max(list(taps(xp, kernel, stride, rows.stop - rows.start, wo)), y[index], winner[index])
+        first_max(list(taps(xp, kernel, stride, rows.stop - rows.start, wo, dilation)), y[index], winner[index])
         if any(padding) and (lost := y[index] == least).any():  # where nothing is larger than the padding
             pixels = padded(np.ones((1, *x.shape[1:3], 1), bool), slice(0, 1), inputs, columns, "pool pixels", False)
-            first = np.argmax(list(taps(pixels, kernel, stride, rows.stop - rows.start, wo)), 0)
+            first = np.argmax(list(taps(pixels, kernel, stride, rows.stop - rows.start, wo, dilation)), 0)
             np.copyto(winner[index], first, casting="unsafe", where=lost)
 
     parallel_for(block, blocks(y.shape, y.dtype, BLOCK_BYTES))
     return nchw(y), nchw(winner)
 
 
-def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
+def serves_max_pool2d(x, kernel, stride, padding, dilation=(1, 1)):
+    """Whether each window holds a pixel: taps further apart than the image is wide may all lie beside it."""
+    return all([d <= n for d, n in zip(dilation, x.shape[2:])])
+
+
+def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0), dilation=(1, 1)):
     """The gradient of `max_pool2d` in its input: each winner gets the gradients of the windows it won."""
-    native = compiled("max_pool_backward", gy) if winner.dtype == np.uint8 else None
-    if native:
-        n, c, h, w = x_shape
-        ho, wo = _output_size("pooling gradient", x_shape, kernel, stride, padding)
-        gx = empty((n, h, w, c), gy.dtype)
-        native(contiguous_nhwc(gy), contiguous_nhwc(winner), gx, *gx.shape, ho, wo, *kernel, *stride, *padding)
-        return nchw(gx)
-    if _are_large_tiles(x_shape, kernel, stride, padding):
+    if winner.dtype == np.uint8 and compiled("pool_backward", gy):
+        windows = _windows(x_shape, kernel, stride, padding, dilation)
+        if x_shape[2] == kernel[0] == 1 and winner.flags.c_contiguous:
+            gx, (n, c, _, length) = empty(x_shape, gy.dtype), x_shape
+            compiled("max_pool_rows_backward")(np.ascontiguousarray(gy), winner, gx, n * c, length, windows.across,
+                                               windows.columns, dilation[1])
+            return gx
+        return _spread(gy, winner, x_shape, windows)
+    if _are_large_tiles(x_shape, kernel, stride, padding, dilation):
         gx = np.zeros((*gy.shape, kernel[0] * kernel[1]), gy.dtype)
         np.put_along_axis(gx, winner[..., None].astype(np.intp), gy[..., None], -1)
         return gx.reshape(*gy.shape, *kernel).swapaxes(3, 4).reshape(x_shape)
@@ -74,12 +88,12 @@ def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
         mask = np.equal(winner[images], tap, out=scratch("pool mask", g.shape, np.bool_))
         return selected(g, mask, scratch("pool contribution", g.shape, gy.dtype))
 
-    return _add_to_taps(contribution, gy, x_shape, kernel, stride, padding)
+    return _add_to_taps(contribution, gy, x_shape, kernel, stride, padding, dilation)
 
 
-def _are_large_tiles(x_shape, kernel, stride, padding):
+def _are_large_tiles(x_shape, kernel, stride, padding, dilation):
     """Whether windows that the kernel in C does not take, as it numbers the taps in bytes, tile the images."""
-    return kernel[0] * kernel[1] > 256 and _are_tiles(x_shape, kernel, stride, padding)
+    return kernel[0] * kernel[1] > MOST_TAPS and dilation == (1, 1) and _are_tiles(x_shape, kernel, stride, padding)
 
 
 def _are_tiles(x_shape, kernel, stride, padding):
@@ -94,6 +108,8 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     share = x.dtype.type(1 / (kernel[0] * kernel[1]))
     if x.flags.c_contiguous and kernel[0] * kernel[1] >= 64 and _are_tiles(x.shape, kernel, stride, padding):
         return summed(x.reshape(n, c, ho, kernel[0], wo, kernel[1]), (3, 5)) * share
+    if compiled("pool", x):
+        return _means(x, _windows(x.shape, kernel, stride, padding), kernel[0] * kernel[1])
     y = empty((n, ho, wo, c), x.dtype)
     x = nhwc(x)
 
@@ -113,13 +129,106 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
 
 def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `avg_pool2d` in its input: each window spreads its gradient evenly."""
-    gy = gy * gy.dtype.type(1 / (kernel[0] * kernel[1]))
+    share = gy.dtype.type(1 / (kernel[0] * kernel[1]))
     if gy.flags.c_contiguous and not nhwc(gy).flags.c_contiguous and _are_tiles(x_shape, kernel, stride, padding):
         gx, (n, c, ho, wo) = empty(x_shape, gy.dtype), gy.shape
-        gx.reshape(n, c, ho, kernel[0], wo, kernel[1])[...] = gy[:, :, :, None, :, None]
+        gx.reshape(n, c, ho, kernel[0], wo, kernel[1])[...] = (gy * share)[:, :, :, None, :, None]
         return gx
-    gy = nhwc(gy)
+    if compiled("pool_backward", gy):
+        return _spread(gy, None, x_shape, _windows(x_shape, kernel, stride, padding), kernel[0] * kernel[1])
+    gy = nhwc(gy * share)
     return _add_to_taps(lambda images, tap: gy[images], gy, x_shape, kernel, stride, padding)
+
+
+def adaptive_max_pool2d(x, size):
+    """The largest value of each of the windows that tile the images, and its place in the window, as `max_pool2d`: p width + q
+    with the width of the widest window."""
+    return _largest(x, _adaptive_windows(x.shape[2:], size))
+
+
+def serves_adaptive_max_pool2d(x, size):
+    """Whether the kernel in C takes the windows."""
+    widest = [int(_along_adaptive(n, s)[2].max()) for n, s in zip(x.shape[2:], size)]
+    return math.prod(widest) <= MOST_TAPS and compiled("pool", x) is not None
+
+
+def adaptive_max_pool2d_backward(gy, winner, x_shape, size):
+    """The gradient of `adaptive_max_pool2d` in its input."""
+    return _spread(gy, winner, x_shape, _adaptive_windows(x_shape[2:], size))
+
+
+def adaptive_avg_pool2d(x, size):
+    """The mean of each of the windows that tile the images."""
+    return _means(x, _adaptive_windows(x.shape[2:], size))
+
+
+def adaptive_avg_pool2d_backward(gy, x_shape, size):
+    """The gradient of `adaptive_avg_pool2d` in its input."""
+    return _spread(gy, None, x_shape, _adaptive_windows(x_shape[2:], size))
+
+
+class _Windows(NamedTuple):
+    """What the kernels take. Along each axis (3, windows): where they begin, and their taps within the images, from and to."""
+
+    down: np.ndarray
+    rows: int
+    across: np.ndarray
+    columns: int
+    width: int
+    step_down: int = 1
+    step_right: int = 1
+
+
+def _windows(x_shape, kernel, stride, padding, dilation=(1, 1)):
+    down, across = map(_along, x_shape[2:], kernel, stride, padding, dilation)
+    return _Windows(down, down.shape[1], across, across.shape[1], kernel[1], *dilation)
+
+
+@functools.lru_cache(256)
+def _along(n, kernel, stride, padding, dilation):
+    """Of the windows along an axis of n pixels what _Windows wants."""
+    begin = np.arange((n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1) * stride - padding
+    return np.stack([begin, np.maximum(-(begin // dilation), 0), np.minimum(-((begin - n) // dilation), kernel)])
+
+
+def _adaptive_windows(shape, size):
+    down, across = map(_along_adaptive, shape, size)
+    return _Windows(down, size[0], across, size[1], int(across[2].max()))
+
+
+@functools.lru_cache(256)
+def _along_adaptive(n, windows):
+    begin = np.arange(windows) * n // windows
+    return np.stack([begin, np.zeros_like(begin), -(-np.arange(1, windows + 1) * n // windows) - begin])
+
+
+def _largest(x, windows):
+    """Of float32: the largest of each window, and its tap."""
+    shape = len(x), windows.rows, windows.columns, x.shape[1]
+    y, winner = empty(shape, x.dtype), empty(shape, np.uint8)
+    _pool(x, y, winner, windows)
+    return nchw(y), nchw(winner)
+
+
+def _means(x, windows, taps=0):
+    """Of float32: the sum of each window over `taps`, or over its size if that is 0."""
+    y = empty((len(x), windows.rows, windows.columns, x.shape[1]), x.dtype)
+    _pool(x, y, None, windows, taps)
+    return nchw(y)
+
+
+def _pool(x, y, winner, windows, taps=0):
+    x = nhwc(x) if x.strides[1] == x.itemsize else contiguous_nhwc(x)
+    compiled("pool")(x, *(s // x.itemsize for s in x.strides[:3]), len(x), x.shape[3], y, winner, *windows, taps)
+
+
+def _spread(gy, winner, x_shape, windows, taps=0):
+    """Of float32: the gradient of `_largest`, or without `winner` of `_means`."""
+    n, c, h, w = x_shape
+    gx = empty((n, h, w, c), gy.dtype)
+    compiled("pool_backward")(contiguous_nhwc(gy), winner if winner is None else contiguous_nhwc(winner), gx, *gx.shape, *windows,
+                              taps)
+    return nchw(gx)
 
 
 def first_max(candidates, out, winner):
@@ -138,10 +247,10 @@ def first_max(candidates, out, winner):
             winner[candidates[i] != candidates[i]] = i
 
 
-def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding):
+def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding, dilation=(1, 1)):
     """Sum `contribution(images, tap)`, (n, Ho, Wo, C), into the input positions of each tap."""
     n, c, h, w = x_shape
-    ho, wo = _output_size("pooling gradient", x_shape, kernel, stride, padding)
+    ho, wo = _output_size("pooling gradient", x_shape, kernel, stride, padding, dilation)
     ph, pw = padding
     gx = empty((n, h, w, c), gy.dtype)
 
@@ -150,7 +259,7 @@ def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding):
         if ph or pw:
             gxp = scratch("pool gx", (len(gxp), h + 2 * ph, w + 2 * pw, c), gy.dtype)
         gxp.fill(0)
-        for k, tap in enumerate(taps(gxp, kernel, stride, ho, wo)):
+        for k, tap in enumerate(taps(gxp, kernel, stride, ho, wo, dilation)):
             tap += contribution(images, k)
         if ph or pw:
             gx[images] = gxp[:, ph:ph + h, pw:pw + w]
@@ -159,14 +268,15 @@ def _add_to_taps(contribution, gy, x_shape, kernel, stride, padding):
     return nchw(gx)
 
 
-def _input_ranges(rows, wo, kernel, stride, padding):
+def _input_ranges(rows, wo, kernel, stride, padding, dilation=(1, 1)):
     """The input rows and columns, as (start, stop), under the windows of output `rows` and all `wo` columns."""
-    return ((rows.start * stride[0] - padding[0], (rows.stop - 1) * stride[0] - padding[0] + kernel[0]),
-            (-padding[1], (wo - 1) * stride[1] - padding[1] + kernel[1]))
+    down, right = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    return ((rows.start * stride[0] - padding[0], (rows.stop - 1) * stride[0] - padding[0] + down),
+            (-padding[1], (wo - 1) * stride[1] - padding[1] + right))
 
 
-def _output_size(name, x_shape, kernel, stride, padding):
-    size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(x_shape[2:], kernel, stride, padding)]
+def _output_size(name, x_shape, kernel, stride, padding, dilation=(1, 1)):
+    size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(x_shape[2:], kernel, stride, padding, dilation)]
     if min(size) < 1:
         raise ValueError(f"{name}: the window {tuple(kernel)} is larger than the images {tuple(x_shape[2:])} "
                          f"with padding {tuple(padding)}")

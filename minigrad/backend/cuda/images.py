@@ -185,6 +185,11 @@ def max_pool2d(x, kernel, stride, padding=(0, 0)):
     return y, winner
 
 
+def serves_max_pool2d(x, kernel, stride, padding, dilation=(1, 1)):
+    """Whether `max_pool2d` can."""
+    return dilation == (1, 1)
+
+
 @in_any_order
 def max_pool2d_backward(gy, winner, x_shape, kernel, stride, padding=(0, 0)):
     """The gradient of `max_pool2d` in its input."""
