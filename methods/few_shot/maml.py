@@ -131,7 +131,7 @@ def meta_loss(net: Net, loss: TaskLoss, params: Params, alpha: dict[str, float |
 class MAML(Method):
     """Trains a learner (`maml_tasks`) on batches of tasks: arrays (support x, support y, query x, query y)."""
 
-    def arguments(self, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+    def arguments(self, batch: tuple[np.ndarray, ...], step: int) -> tuple[Tensor, ...]:
         """The batch on the learner's device."""
         return placed(self.net, *batch)
 

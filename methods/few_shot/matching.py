@@ -108,7 +108,7 @@ class MatchingNetwork(FewShotClassifier):
 class Matching(Method):
     """Trains a MatchingNetwork on episodes."""
 
-    def arguments(self, batch: Episode) -> tuple[Any, ...]:
+    def arguments(self, batch: Episode, step: int) -> tuple[Any, ...]:
         """The images, those of the support set first, and their order; the queries' labels; how many classes.
 
         The order of the examples is drawn anew each time, or the context would learn which places belong to one class.

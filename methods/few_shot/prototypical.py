@@ -109,7 +109,7 @@ class PrototypicalNetwork(FewShotClassifier):
 class Prototypical(Method):
     """Trains a PrototypicalNetwork on episodes."""
 
-    def arguments(self, batch: Episode) -> tuple[Any, ...]:
+    def arguments(self, batch: Episode, step: int) -> tuple[Any, ...]:
         """The images, those of the support set first, and how many these are; the queries' labels; how many classes."""
         images, way = tensor(self.net, np.concatenate([batch.support, batch.query])), len(batch.classes)
         return images, len(batch.support), *placed(self.net, of_classes(batch.query_labels, way)), way

@@ -103,7 +103,7 @@ def turned(batch: Batch, rng: np.random.Generator) -> Batch:
 class SiameseMethod(Method):
     """Trains a Siamese network on all pairs of a batch."""
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """The images, and of all pairs whether they are of one class, and their weights.
 
         The pairs of one class have half of the weight, those of two the other half.

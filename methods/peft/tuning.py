@@ -40,7 +40,7 @@ class Tuning(Method):
     def state(self) -> Parts:
         return {"adaptation": self.adaptation}
 
-    def arguments(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    def arguments(self, batch: tuple[Any, ...], step: int) -> tuple[Any, ...]:
         """The network's inputs and labels (N,)."""
         *x, y = self.inputs(batch)
         return *x, to_device(of_classes(y, told_apart(self.net)), self.net.parameters()[0].device)

@@ -65,7 +65,7 @@ class BYOL(SelfSupervisedMethod):
         self.steady = tuple(predictors)
         return optimizers.make(self.online.parameters(), kind, lr, decay) | predictors
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """The two views."""
         return tuple(self.tensor(v) for v in views.make_views(batch.x, self.rng, self.views))
 

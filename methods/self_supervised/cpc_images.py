@@ -159,7 +159,7 @@ class CPC(SelfSupervisedMethod):
         jitter = views.simclr(encoder.patch, config.strength)[0].jitter
         self.colours = views.View(encoder.patch, crop=None, flip=0, jitter=jitter, greyscale=0.2 if config.strength else 0)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor]:
         """The patches (N, rows, columns, C, patch, patch), each with its colours."""
         patches = self.net.patches(mg.Tensor(self.view(batch.x, self.rng))).numpy()
         shape = patches.shape

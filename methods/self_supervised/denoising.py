@@ -47,7 +47,7 @@ class Denoising(SelfSupervisedMethod):
         noisy = x + np.float32(self.config.sigma) * rng.standard_normal(x.shape, dtype=np.float32)
         return np.where(rng.random((len(x), 1, *x.shape[2:])) < self.config.q, np.float32(0), noisy)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The pictures, spoiled and as they were."""
         x = self.view(batch.x, self.rng) if self.config.views else batch.x
         return self.tensor(self.spoiled(x, self.rng)), self.tensor(x)

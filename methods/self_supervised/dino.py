@@ -16,6 +16,7 @@ alone lets P_t become uniform, sharpening (tau_t < tau_s) alone lets one class t
 """
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,8 +82,8 @@ class Head(nn.Module):
         return mg.l2_normalize(self.mlp(x), 1) @ mg.l2_normalize(self.last.weight, 1).T
 
 
-def loss(student: list[Tensor], targets: list[np.ndarray], tau_s: float) -> Tensor:
-    """L from the student's outputs (N, K) for each view, the global ones first, and P_t (N, K) of the global ones."""
+def loss(student: list[Tensor], targets: list[Any], tau_s: float) -> Tensor:
+    """L from the student's outputs (N, K) for each view, the global ones first, and P_t (N, K) of the global ones, arrays."""
     terms = []
     for t, target in enumerate(targets):
         for s, outputs in enumerate(student):
@@ -91,8 +92,8 @@ def loss(student: list[Tensor], targets: list[np.ndarray], tau_s: float) -> Tens
     return sum(terms) / len(terms)
 
 
-def entropy(p: np.ndarray) -> np.ndarray:
-    """-sum p log p of each row."""
+def entropy(p: Any) -> Any:
+    """-sum p log p of each row of an array."""
     return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
 
 
@@ -120,6 +121,7 @@ class DINO(SelfSupervisedMethod):
 
     useful = "encoder"
     kernels: list[dict] = []  # the optimiser's groups of parameters that decay
+    decay = 0.0  # their weight decay at first
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         head = Head(encoder.width, config.hidden, config.bottleneck, config.classes_made, config.batch_norm)
@@ -132,7 +134,7 @@ class DINO(SelfSupervisedMethod):
             raise SystemExit(f"--local-size {config.local_size}: the encoder takes no such views: {error}") from None
         self.online = Projected(encoder, self.heads)
         self.teacher = Teacher(self.online, warmup=False)
-        self.c = mg.zeros((1, config.classes_made), dtype=np.float32)
+        self.c = mg.zeros((1, config.classes_made), dtype=np.float32).to(encoder.parameters()[0].device)
 
     @property
     def encoder(self) -> nn.Encoder:
@@ -142,15 +144,21 @@ class DINO(SelfSupervisedMethod):
     def state(self) -> Parts:
         return super().state() | {"teacher": self.teacher, "encoder": self.encoder, "centre": self.c}
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, made = self.config, views.make_views(batch.x, self.rng, self.views)
+    def arguments(self, batch: Batch, step: int) -> tuple[Any, ...]:
+        """The views, those of one size together; how many pictures; tau_t; what `at_step` did."""
+        made = views.make_views(batch.x, self.rng, self.views)
         sizes = dict.fromkeys(v.shape[-1] for v in made)  # that of the global views first, be it the larger one or not
-        student = [z for size in sizes for z in self.together([v for v in made if v.shape[-1] == size])]
+        same = [self.tensor(np.concatenate([v for v in made if v.shape[-1] == size])) for size in sizes]
+        return same, len(batch.x), self.tensor(self.tau_t(step)), self.at_step(step)
+
+    def objective(self, same: list[Tensor], n: int, tau_t: Tensor, _: tuple[bool, float]) -> Loss:
+        """L, and the two entropies."""
+        c, student = self.config, [z for x in same for z in self.together(x, n)]
         with mg.no_grad():
-            raw = self.teacher.net.train()(self.tensor(np.concatenate(made[:2]))).numpy()
-        p = mg.softmax((raw - self.c.numpy()) / self.tau_t(step), 1).numpy()
-        found = loss(student, np.split(p, 2), c.tau_s)
-        self.c.data = (c.centre * self.c.numpy() + (1 - c.centre) * raw.mean(0, keepdims=True)).astype(np.float32)
+            raw = self.teacher.net.train()(same[0][:2 * n]).data
+        p = mg.softmax((raw - self.c.data) / tau_t.data, 1).data
+        found = loss(student, [p[:n], p[n:]], c.tau_s)
+        self.c.data[...] = c.centre * self.c.data + (1 - c.centre) * raw.mean(0, keepdims=True)
         most = np.log(c.classes_made)
         return found, {"entropy of the mean": entropy(p.mean(0)) / most, "entropy": entropy(p).mean() / most}
 
@@ -165,23 +173,28 @@ class DINO(SelfSupervisedMethod):
         self.kernels, self.decay = found["kernels"].param_groups, decay
         return found
 
-    def together(self, same: list[np.ndarray]) -> list[Tensor]:
-        """The student's outputs for views of one size."""
-        return mg.split(self.online(self.tensor(np.concatenate(same))), len(same))
+    def together(self, x: Tensor, n: int) -> list[Tensor]:
+        """The student's outputs for views of one size, each of n pictures."""
+        return mg.split(self.online(x), len(x) // n)
+
+    def at_step(self, step: int) -> tuple[bool, float]:
+        """Sets whether the last layer stays, and the weight decay; these, as each pair has a graph of its own on a GPU."""
+        frozen = step < self.config.frozen * self.task.steps
+        self.heads.last.weight.requires_grad = not frozen
+        decay = optim.cosine_decay(self.decay, self.task.steps, 0, self.decay * self.config.decay_rise)(step)
+        for group in self.kernels:
+            group["weight_decay"] = decay
+        return frozen, decay
 
     def picture(self, images: np.ndarray, path: str | os.PathLike) -> None:
         """The images, and what each head of a Transformer attends to."""
         if isinstance(self.net, nn.VisionTransformer):
             draw_attention(self.encoder, self.tensor(images), images, path)
 
-    def after_backward(self, step: int) -> None:
-        if step < self.config.frozen * self.task.steps:
-            self.heads.last.weight.grad = None
+    def after_backward(self, step: int | None) -> None:
         if self.config.clip:
             for parameter in self.parameters():
                 optim.clip_grad_norm_([parameter], self.config.clip)
-        for group in self.kernels:
-            group["weight_decay"] = optim.cosine_decay(self.decay, self.task.steps, 0, self.decay * self.config.decay_rise)(step)
 
     def after_step(self, step: int) -> None:
         self.teacher.update(cosine_momentum(step, self.task.steps, self.config.gamma))

@@ -43,7 +43,7 @@ class Exemplar(SelfSupervisedMethod):
         off = dict.fromkeys(("scale", "contrast", "power", "factor"), (1.0, 1.0)) | dict(rotation=0.0, offset=0.0, hue=0.0)
         self.view = ExemplarView(task.size, **off if config.shifts_alone else {})
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The pictures, transformed, and which they are."""
         return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, batch.index)
 

@@ -93,7 +93,7 @@ class MAE(SelfSupervisedMethod):
         """The patches (n, L) in random order; the first `visible` are seen."""
         return self.rng.random((n, self.count)).argsort(1)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The pictures, and the order of their patches."""
         x = self.tensor(self.view(batch.x, self.rng))
         return x, *placed(self.net, self.order(len(batch.x)))

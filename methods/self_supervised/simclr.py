@@ -59,7 +59,7 @@ class SimCLR(SelfSupervisedMethod):
         super().__init__(config, encoder, mlp((width, *[config.hidden] * (config.layers - 1), config.projection), True), task)
         self.views = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor]:
         """The first views, and behind them the second ones."""
         return (self.tensor(np.concatenate(views.make_views(batch.x, self.rng, self.views))),)
 

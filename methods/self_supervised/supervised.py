@@ -31,7 +31,7 @@ class Supervised(SelfSupervisedMethod):
         super().__init__(config, encoder, nn.Linear(encoder.width, task.classes), task)
         (self.view,) = views.mae(task.size, flip=task.flip)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Views of the pictures, and the labels."""
         return self.tensor(self.view(batch.x, self.rng)), *placed(self.net, of_classes(batch.y, self.task.classes))
 

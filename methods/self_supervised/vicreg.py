@@ -71,7 +71,7 @@ class VICReg(SelfSupervisedMethod):
         super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)
         self.views = views.simclr(task.size, config.strength, flip=task.flip)
 
-    def arguments(self, batch: Batch) -> tuple[Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor]:
         """The first views, and behind them the second ones."""
         return (self.tensor(np.concatenate(views.make_views(batch.x, self.rng, self.views))),)
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from methods.training.evaluation import in_batches
+from methods.training.forward import of_classes, placed, tensor
 from methods.training.method import Method, Parts
 from methods.training.teacher import Teacher, linear_ramp
-from minigrad import nn
+from minigrad import Tensor, nn
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -40,7 +41,7 @@ def learning_rate(k: int, total: int, eta: float) -> float:
 
 
 class SemiSupervisedMethod(Method):
-    """A semi-supervised objective. Subclasses define `loss`, and add to `state`."""
+    """A semi-supervised objective. Subclasses define `arguments` and `objective`, or `loss`, and add to `state`."""
 
     def __init__(self, config: Any, net: nn.Module, task: Task):
         super().__init__(config, net)
@@ -56,6 +57,14 @@ class SemiSupervisedMethod(Method):
 
     def state(self) -> Parts:
         return {**super().state(), "teacher": self.teacher, "rng": self.rng}
+
+    def tensor(self, x: Any) -> Tensor:
+        """Numbers of the host as a float32 Tensor on the network's device."""
+        return tensor(self.net, x)
+
+    def labels(self, y: np.ndarray) -> Tensor:
+        """Labels on the network's device. ValueError of one that is out of range."""
+        return placed(self.net, of_classes(y, self.task.classes))[0]
 
     def scores(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Class scores (N, classes) of inputs by the averaged weights or the present ones."""

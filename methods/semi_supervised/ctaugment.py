@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from methods.training.forward import probabilities
+from methods.training.forward import probabilities, tensor
 from methods.training.objectives import one_hot
 from minigrad import data
 from minigrad.data import Batch
@@ -55,7 +55,7 @@ class CTAugment:
             which, bins = rng.integers(0, len(self.operations), len(x)), rng.integers(0, self.m.shape[1], len(x))
             x = self._apply(x, which, bins, rng)
             used.append((which, bins))
-        p = probabilities(teacher.eval(), x)
+        p = probabilities(teacher.eval(), tensor(teacher, x)).numpy()
         omega = 1 - 0.5 * abs(p - one_hot(y, p.shape[1])).sum(1)
         for which, bins in used:
             for k, b, value in zip(which, bins, omega):

@@ -14,8 +14,7 @@ which saves a quarter of the time, the weakly augmented ones on their own. With 
 the one class; with `learned` the strong augmentation is CTAugment.
 """
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 import minigrad as mg
 from methods.training.forward import joint_forward, tensor_like
@@ -43,10 +42,14 @@ class Config:
     ema: float = setting(0.999, least=0, below=1)  # decay of the weights' average that is tested
 
 
-def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
-                 temperature: float = 0.0) -> tuple[Tensor, np.ndarray]:
-    """The second sum over mu B, masked examples counted, and the mask (mu B,). Logits (mu B, C), tau one or (mu B,)."""
-    q = mg.softmax(z_weak.detach(), 1).numpy()
+def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: Any, temperature: float = 0.0) -> tuple[Tensor, Any]:
+    """The second sum over mu B, masked examples counted, and the mask (mu B,), an array.
+
+    Args:
+        z_weak, z_strong: logits (mu B, C).
+        tau: one, or an array (mu B,).
+    """
+    q = mg.softmax(z_weak.detach(), 1).data
     mask = ~(q.max(1) < tau)  # so that NaN is in it and shows in the loss
     target = tensor_like(sharpen(q, temperature), z_strong) if temperature else q.argmax(1)
     losses = mg.cross_entropy(z_strong, target, reduction="none")
@@ -56,18 +59,23 @@ def unsupervised(z_weak: Tensor, z_strong: Tensor, tau: float | np.ndarray,
 class FixMatch(StronglyAugmented):
     """Trains by L. Its relatives define `unsupervised` anew."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, weak = self.config, self.task.weak
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """The labelled images, augmented, the others weakly and strongly, and the labels."""
+        weak = self.task.weak
         self.probe(batch)
         x, u_weak, u_strong = weak(batch.x, self.rng), weak(batch.u, self.rng), self.strong(batch.u)
-        if c.apart:
+        return self.tensor(x), self.tensor(u_weak), self.tensor(u_strong), self.labels(batch.y)
+
+    def objective(self, x: Tensor, u_weak: Tensor, u_strong: Tensor, y: Tensor) -> Loss:
+        """L, and numbers to log."""
+        if self.config.apart:
             with mg.no_grad():
-                z_weak, = joint_forward(self.net, u_weak)
+                z_weak = self.net(u_weak)
             z, z_strong = joint_forward(self.net, x, u_strong)
         else:
             z, z_weak, z_strong = joint_forward(self.net, x, u_weak, u_strong)
         u, numbers = self.unsupervised(z_weak, z_strong)
-        return mg.cross_entropy(z, batch.y) + u, numbers
+        return mg.cross_entropy(z, y) + u, numbers
 
     def unsupervised(self, z_weak: Tensor, z_strong: Tensor) -> Loss:
         """lambda_u times the second sum over mu B, and numbers to log. Logits (mu B, C)."""

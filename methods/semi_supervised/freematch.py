@@ -14,6 +14,7 @@ FixMatch whose threshold rises with the network's own confidence, and is lower f
 L_f, the fairness, is the negative cross-entropy of the two: it keeps the predictions diverse.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from methods.training.forward import tensor_like
 from methods.training.method import Loss, Parts
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 
 from .base import Task
 from .fixmatch import FixMatch, unsupervised
@@ -45,45 +47,42 @@ class Config:
 SHORT = dict(momentum=0.99)
 
 
-class Threshold:
-    """The running means tau, p~ and h~, and the thresholds tau(c) that they give."""
+def counts(q: Any, mask: Any = True) -> Any:
+    """How often each class is the most probable one of an array q (N, C), behind the mask (N,): (C,)."""
+    chosen = q.argmax(1)[:, None] == xp(q).arange(q.shape[1])
+    return (chosen.T & mask).sum(1)
+
+
+class Threshold(nn.Module):
+    """The running means tau, p~ and h~, buffers in float64, and the thresholds tau(c) that they give."""
 
     def __init__(self, classes: int, momentum: float):
         self.momentum = momentum
-        self.tau, self.p, self.h = 1 / classes, np.full(classes, 1 / classes), np.full(classes, 1 / classes)
+        self.tau, self.p, self.h = np.array(1 / classes), np.full(classes, 1 / classes), np.full(classes, 1 / classes)
 
-    def __call__(self, q: np.ndarray) -> np.ndarray:
-        """tau(argmax q) (N,) of the probabilities q (N, C), once these have moved the means."""
-        m, top = self.momentum, q.argmax(1)
-        self.tau = m * self.tau + (1 - m) * float(q.max(1).mean())
-        self.p = m * self.p + (1 - m) * q.mean(0)
-        self.h = m * self.h + (1 - m) * np.bincount(top, minlength=len(self.h)) / len(q)
-        return (self.tau * self.p / self.p.max())[top]
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """The running means."""
-        return {"tau": np.array(self.tau), "p": self.p.copy(), "h": self.h.copy()}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Puts back what `state_dict` returned."""
-        self.tau, self.p, self.h = float(state["tau"]), np.array(state["p"]), np.array(state["h"])
+    def forward(self, q: Any) -> Any:
+        """tau(argmax q) (N,) of the probabilities q (N, C), an array, once these have moved the means."""
+        m = self.momentum
+        self.tau[...] = m * self.tau + (1 - m) * q.max(1).mean().astype(np.float64)
+        self.p[...] = m * self.p + (1 - m) * q.mean(0)
+        self.h[...] = m * self.h + (1 - m) * counts(q) / len(q)
+        return (self.tau * self.p / self.p.max())[q.argmax(1)]
 
 
 def _per_share(p, h):
     """Normalise(p / h), 0 for the classes that nobody predicted."""
-    inverse = np.divide(1, h, out=np.zeros(len(h)), where=h > 0)
-    ratio = p * (tensor_like(inverse, p) if isinstance(p, Tensor) else inverse)
-    return ratio / ratio.sum()
+    inverse = (h > 0) / np.maximum(h, 1e-300)
+    if not isinstance(p, Tensor):
+        return p * inverse / (p * inverse).sum()
+    ratio = p * tensor_like(inverse, p)
+    return ratio / mg.maximum(ratio.sum(), 1e-12)  # of none 0
 
 
-def fairness(z_strong: Tensor, mask: np.ndarray, p: np.ndarray, h: np.ndarray) -> Tensor | float:
-    """L_f for p~ and h~ (C,); 0 where nothing is behind the mask. Logits (mu B, C), mask (mu B,)."""
-    if not mask.any():
-        return 0.0
-    behind = tensor_like(mask / mask.sum(), z_strong)
-    shares = np.bincount(z_strong.numpy().argmax(1)[mask], minlength=len(h)) / mask.sum()
-    now = _per_share(behind @ mg.softmax(z_strong, 1), shares)
-    return (tensor_like(_per_share(p, h), z_strong) * mg.log(now + 1e-12)).sum()
+def fairness(z_strong: Tensor, mask: Any, p: Any, h: Any) -> Tensor:
+    """L_f for p~ and h~ (C,); 0 where nothing is behind the mask. Logits (mu B, C), mask (mu B,); all but these are arrays."""
+    n = np.maximum(mask.sum(), 1)
+    now = _per_share(tensor_like(mask / n, z_strong) @ mg.softmax(z_strong, 1), counts(z_strong.data, mask) / n)
+    return mg.where(mask.any(), (tensor_like(_per_share(p, h), z_strong) * mg.log(now + 1e-12)).sum(), 0)
 
 
 class FreeMatch(FixMatch):
@@ -91,11 +90,11 @@ class FreeMatch(FixMatch):
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)
-        self.threshold = Threshold(task.classes, config.momentum)
+        self.threshold = Threshold(task.classes, config.momentum).to(net.parameters()[0].device)
 
     def unsupervised(self, z_weak: Tensor, z_strong: Tensor) -> Loss:
         c, own = self.config, self.threshold
-        u, mask = unsupervised(z_weak, z_strong, own(mg.softmax(z_weak.detach(), 1).numpy()))
+        u, mask = unsupervised(z_weak, z_strong, own(mg.softmax(z_weak.detach(), 1).data))
         loss = c.lambda_u * u
         if c.lambda_f:
             loss = loss + c.lambda_f * fairness(z_strong, mask, own.p, own.h)

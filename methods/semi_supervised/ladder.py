@@ -15,13 +15,13 @@ Gamma model keeps the term of the top level only, where z^_L needs no decoder be
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
 from methods.training.classifier import Architecture
-from methods.training.forward import tensor
+from methods.training.forward import placed
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
@@ -79,21 +79,27 @@ class Ladder(nn.Module):
             a[[1, 6]] = 1
             setattr(self, f"a{i}", nn.Parameter(a))
 
-    def encode(self, x: Tensor, noise: float) -> tuple[list[Tensor], list[tuple[Tensor, Tensor] | None], Tensor]:
-        """z_0 ... z_L, of the clean path the means and deviations that normalised them, and the logits."""
-        def corrupt(z):
-            if not noise:
-                return z
-            draw = mg.random.generator().standard_normal(z.shape, dtype=np.float32)
-            return z + mg.Tensor(noise * draw).to(z.device)
+    def draws(self, n: int) -> list[Tensor]:
+        """The noise of every level for n examples; none if its deviation is 0."""
+        draw = mg.random.generator().standard_normal
+        return list(placed(self, *[self.noise * draw((n, m), dtype=np.float32) for m in self.sizes if self.noise]))
 
-        h = corrupt(mg.flatten(x, 1))
+    def encode(self, x: Tensor, noise: Sequence[Tensor] = ()) -> tuple[list[Tensor], list[tuple[Tensor, Tensor] | None], Tensor]:
+        """z_0 ... z_L, of the clean path the means and deviations that normalised them, and the logits.
+
+        Args:
+            noise: of every level; none for the clean path.
+        """
+        def corrupt(z, l):
+            return z + noise[l] if noise else z
+
+        h = corrupt(mg.flatten(x, 1), 0)
         zs, stats = [h], [None]
         for l in range(1, len(self.sizes)):
             z = h @ getattr(self, f"w{l}")
             stats.append(moments(z) if self.training and not noise else None)
             running = (None, None) if self.training and noise else (getattr(self, f"mean{l}"), getattr(self, f"var{l}"))
-            z = corrupt(mg.batch_norm(z, *running, training=self.training))
+            z = corrupt(mg.batch_norm(z, *running, training=self.training), l)
             zs.append(z)
             h = z + getattr(self, f"beta{l}")
             h = mg.relu(h) if l < len(self.sizes) - 1 else self.gamma * h
@@ -101,7 +107,7 @@ class Ladder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The clean path's logits."""
-        return self.encode(x, 0.0)[2]
+        return self.encode(x)[2]
 
     def decode(self, zs: list[Tensor], logits: Tensor, lowest: int = 0) -> dict[int, Tensor]:
         """z^_l from the noisy levels, as a dict from L down to `lowest`."""
@@ -112,10 +118,10 @@ class Ladder(nn.Module):
             found[l] = combinator(zs[l], mg.batch_norm(h, None, None, training=True), getattr(self, f"a{l}"))
         return found
 
-    def denoising(self, x: Tensor, weights: dict[int, float]) -> tuple[Tensor, dict[int, Tensor]]:
+    def denoising(self, x: Tensor, noise: list[Tensor], weights: dict[int, float]) -> tuple[Tensor, dict[int, Tensor]]:
         """The costs of the levels in `weights` (level to lambda), summed, for unlabelled x; and each."""
-        clean, stats, _ = self.encode(x, 0.0)
-        noisy, _, logits = self.encode(x, self.noise)
+        clean, stats, _ = self.encode(x)
+        noisy, _, logits = self.encode(x, noise)
         costs = {}
         for l, z in self.decode(noisy, logits, min(weights)).items():
             if l in weights:
@@ -138,18 +144,25 @@ def architecture(config: Config, inputs: int, classes: int) -> Architecture:
 class LadderMethod(SemiSupervisedMethod):
     """Trains a `Ladder` by C, by its first term alone, or by that and the top level's; see `Config.variant`."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch, step: int) -> tuple[Any, ...]:
+        """The labelled examples, their labels and noise, and the others with theirs."""
+        x, u = self.tensor(batch.x), self.tensor(batch.u)
+        noise = self.net.draws(len(x))
+        return x, self.labels(batch.y), noise, u, self.net.draws(len(u)) if self.config.variant != "none" else []
+
+    def objective(self, x: Tensor, y: Tensor, noise: list[Tensor], u: Tensor, noise_u: list[Tensor]) -> Loss:
+        """C, and the levels' costs."""
         c, top = self.config, len(self.net.sizes) - 1
-        loss = mg.cross_entropy(self.net.encode(tensor(self.net, batch.x), c.noise)[2], batch.y)
+        loss = mg.cross_entropy(self.net.encode(x, noise)[2], y)
         if c.variant == "full":
             weights = {l: c.weights[min(l, len(c.weights) - 1)] for l in range(top + 1)}
         elif c.variant == "gamma":
             weights = {top: c.top}
         else:
             with mg.no_grad():
-                self.net.encode(tensor(self.net, batch.u), 0.0)  # for the running statistics
+                self.net.encode(u)  # for the running statistics
             return loss, {}
-        denoising, costs = self.net.denoising(tensor(self.net, batch.u), weights)
+        denoising, costs = self.net.denoising(u, noise_u, weights)
         return loss + denoising, {f"level {l}": cost for l, cost in costs.items()}
 
 

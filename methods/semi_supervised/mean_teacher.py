@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import joint_forward, probabilities, tensor
+from methods.training.forward import probabilities
 from methods.training.method import Loss
 from methods.training.objectives import consistency
 from methods.training.settings import setting
@@ -45,7 +45,7 @@ class Config:
 SHORT = dict(w_max=200.0, dropout=0.0, ramp=1.0)  # the average is worth agreeing with late
 
 
-def loss(z: Tensor, y: np.ndarray, p_teacher: Tensor, weight: float) -> Tensor:
+def loss(z: Tensor, y: Tensor, p_teacher: Tensor, weight: Tensor) -> Tensor:
     """L from the student's logits, the labelled first, and the teacher's probabilities, a constant."""
     return mg.cross_entropy(z[:len(y)], y) + weight * consistency(mg.softmax(z, 1), mg.stop_gradient(p_teacher))
 
@@ -53,14 +53,17 @@ def loss(z: Tensor, y: np.ndarray, p_teacher: Tensor, weight: float) -> Tensor:
 class MeanTeacher(SemiSupervisedMethod):
     """Trains by L; theta' is the `teacher` that all methods have."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """What the student and the teacher see, the labels and w(t)."""
         c, images = self.config, np.concatenate([batch.x, batch.u])
         student = noisy(self.task, images, self.rng, c.noise)
         teacher = noisy(self.task, images, self.rng, c.noise) if c.own else student
-        (z,) = joint_forward(self.net, student)
-        target = tensor(self.net, probabilities(self.teacher.net.train(), teacher))
         w = c.w_max * sigmoid_ramp(step, c.ramp * self.task.steps)
-        return loss(z, batch.y, target, w), {"weight": w}
+        return self.tensor(student), self.tensor(teacher), self.labels(batch.y), self.tensor(w)
+
+    def objective(self, student: Tensor, teacher: Tensor, y: Tensor, w: Tensor) -> Loss:
+        """L."""
+        return loss(self.net(student), y, probabilities(self.teacher.net.train(), teacher), w), {"weight": w}
 
 
 Objective = MeanTeacher

@@ -13,14 +13,14 @@ lambda_U rises linearly. q is a constant, computed without moving the running st
 batches that pass the network, each made to hold labelled and unlabelled examples (interleave), the first alone moves them.
 """
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import frozen_statistics, probabilities, tensor
+from methods.training.forward import frozen_statistics, placed, probabilities, tensor_like
 from methods.training.method import Loss
-from methods.training.objectives import consistency, mixup, one_hot, sharpen
+from methods.training.objectives import consistency, mixup, one_hot, partners, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
 from minigrad import Tensor
@@ -48,20 +48,21 @@ class Config:
 SHORT = dict(lambda_u=10.0, ramp=1.0)
 
 
-def guess(net: Module, views: list[np.ndarray], temperature: float) -> np.ndarray:
-    """q (N, C) from K augmented versions of a batch."""
-    return sharpen(np.mean([probabilities(net, v) for v in views], 0), temperature)
+def guess(net: Module, views: list[Tensor], temperature: float) -> Any:
+    """q (N, C), an array, from K augmented versions of a batch."""
+    return sharpen(sum(probabilities(net, v).data for v in views) / len(views), temperature)
 
 
-def mixed(x: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator, alpha: float,
-          mix: str = "all") -> tuple[np.ndarray, np.ndarray]:
-    """X' and U' as one array, and their labels; the first n of x are labelled."""
+def chosen(n: int, total: int, rng: np.random.Generator, alpha: float, mix: str = "all") -> tuple[np.ndarray, np.ndarray]:
+    """lambda and the place of w for all examples, of which the first n are labelled; lambda is 1 for those that stay."""
     if mix == "all":
-        return mixup(x, labels, rng, alpha)
-    parts = [(x[:n], labels[:n]), (x[n:], labels[n:])]
-    parts = [mixup(*part, rng, alpha) if mix in ("apart", name) else part
-             for part, name in zip(parts, ("labelled", "unlabelled"))]
-    return tuple(np.concatenate(pair) for pair in zip(*parts))
+        return partners(total, rng, alpha)
+    weight, other = np.ones(total, np.float32), np.arange(total)
+    for name, first, last in ("labelled", 0, n), ("unlabelled", n, total):
+        if mix in ("apart", name):
+            weight[first:last], places = partners(last - first, rng, alpha)
+            other[first:last] = first + places
+    return weight, other
 
 
 def interleave(groups: list) -> list:
@@ -78,15 +79,15 @@ def interleave(groups: list) -> list:
     return [join(p) for p in parts]
 
 
-def interleaved(net: Module, groups: list[np.ndarray]) -> list[Tensor]:
+def interleaved(net: Module, groups: list[Tensor]) -> list[Tensor]:
     """The logits of groups of equal length, each batch of the forward passes a mixture of them all."""
-    mixed = [tensor(net, g) for g in interleave(groups)]
-    first = net(mixed[0])
+    first, *others = interleave(groups)
+    first = net(first)
     with frozen_statistics(net):
-        return interleave([first] + [net(x) for x in mixed[1:]])
+        return interleave([first] + [net(x) for x in others])
 
 
-def loss(z: Tensor, labels: Tensor, zu: Tensor, q: Tensor, weight: float) -> Tensor:
+def loss(z: Tensor, labels: Tensor, zu: Tensor, q: Tensor, weight: Tensor) -> Tensor:
     """L from logits and mixed labels of X' and U'."""
     return mg.cross_entropy(z, labels) + weight * consistency(mg.softmax(zu, 1), q)
 
@@ -94,15 +95,22 @@ def loss(z: Tensor, labels: Tensor, zu: Tensor, q: Tensor, weight: float) -> Ten
 class MixMatch(SemiSupervisedMethod):
     """Trains by L, with the ramp of lambda_U."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, n, weak = self.config, len(batch.x), self.task.weak
+    def arguments(self, batch: Batch, step: int) -> tuple[Any, ...]:
+        """The K views; X' and U', how their labels will be mixed, and those of X; lambda_U."""
+        c, weak = self.config, self.task.weak
         views = [weak(batch.u, self.rng) for _ in range(c.views)]
-        q = guess(self.net, views, c.temperature)
         inputs = np.concatenate([weak(batch.x, self.rng), *views])
-        labels = np.concatenate([one_hot(batch.y, self.task.classes), *[q] * c.views])
-        x, labels = mixed(inputs, labels, n, self.rng, c.alpha, c.mix)
-        z, *zu = interleaved(self.net, np.split(x, len(x) // n))
-        labels, w = tensor(self.net, labels), c.lambda_u * linear_ramp(step, c.ramp * self.task.steps)
+        mix = chosen(len(batch.x), len(inputs), self.rng, c.alpha, c.mix)
+        w = c.lambda_u * linear_ramp(step, c.ramp * self.task.steps)
+        return ([self.tensor(v) for v in views], self.tensor(mixup(inputs, *mix)), placed(self.net, *mix),
+                self.tensor(one_hot(batch.y, self.task.classes)), self.tensor(w))
+
+    def objective(self, views: list[Tensor], x: Tensor, mix: tuple[Tensor, Tensor], y: Tensor, w: Tensor) -> Loss:
+        """L."""
+        n, q = len(y), guess(self.net, views, self.config.temperature)
+        labels = mixup(mg.concatenate([y, *[q] * len(views)]).data, *(m.data for m in mix))
+        z, *zu = interleaved(self.net, mg.split(x, len(x) // n))
+        labels = tensor_like(labels, z)
         return loss(z, labels[:n], mg.concatenate(zu), labels[n:], w), {"weight": w}
 
 

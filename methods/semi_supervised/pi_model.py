@@ -46,7 +46,7 @@ class Config:
 SHORT = dict(w_max=100.0, dropout=0.0)
 
 
-def loss(z1: Tensor, z2: Tensor, y: np.ndarray, weight: float, on_logits: bool = False) -> Tensor:
+def loss(z1: Tensor, z2: Tensor, y: Tensor, weight: Tensor, on_logits: bool = False) -> Tensor:
     """L from the logits of both passes (|B|, C), the labelled examples first, with labels y; `weight` is w(t)."""
     supervised = mg.cross_entropy(z1[:len(y)], y, reduction="sum") / len(z1)
     p1, p2 = (z1, z2) if on_logits else (mg.softmax(z1, 1), mg.softmax(z2, 1))
@@ -62,12 +62,18 @@ def noisy(task: Task, x: np.ndarray, rng: np.random.Generator, noise: float) -> 
 class PiModel(SemiSupervisedMethod):
     """Trains by L, with the ramp w(t)."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """g(x) of all images, twice, the labels and w(t)."""
         c, images = self.config, np.concatenate([batch.x, batch.u])
-        z1, z2 = joint_forward(self.net, *[noisy(self.task, images, self.rng, c.noise) for _ in range(2)])
-        z2 = z2.detach() if c.stop_gradient else z2
+        both = [self.tensor(noisy(self.task, images, self.rng, c.noise)) for _ in range(2)]
         w = c.w_max * len(batch.x) / len(images) * sigmoid_ramp(step, c.ramp * self.task.steps)
-        return loss(z1, z2, batch.y, w, c.on_logits), {"weight": w}
+        return *both, self.labels(batch.y), self.tensor(w)
+
+    def objective(self, first: Tensor, second: Tensor, y: Tensor, w: Tensor) -> Loss:
+        """L."""
+        z1, z2 = joint_forward(self.net, first, second)
+        z2 = z2.detach() if self.config.stop_gradient else z2
+        return loss(z1, z2, y, w, self.config.on_logits), {"weight": w}
 
 
 Objective = PiModel

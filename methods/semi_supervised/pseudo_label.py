@@ -11,6 +11,7 @@ The class that the network predicts for an unlabelled example is taken for its l
 With a threshold tau only predictions of at least that probability count, a later habit.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,9 @@ def weight(t: float, config: Config) -> float:
     return config.alpha * float(np.clip((t - config.begin) / max(config.end - config.begin, 1e-9), 0, 1))
 
 
-def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, np.ndarray]:
-    """The second mean, over all of z (N, C), and the mask (N,) of the predictions that count."""
-    p = mg.softmax(z.detach(), 1).numpy()
+def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, Any]:
+    """The second mean, over all of z (N, C), and the mask (N,) of the predictions that count, an array."""
+    p = mg.softmax(z.detach(), 1).data
     mask = ~(p.max(1) < tau)  # so that NaN is in it and shows in the loss
     return mg.where(mask, mg.cross_entropy(z, p.argmax(1), reduction="none"), 0).mean(), mask
 
@@ -64,11 +65,16 @@ class PseudoLabel(SemiSupervisedMethod):
             raise SystemExit(f"--begin {config.begin:g} --end {config.end:g}: choose an end that is not before the begin")
         super().__init__(config, net, task)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        z, zu = joint_forward(self.net, self.task.weak(batch.x, self.rng), self.task.weak(batch.u, self.rng))
-        a = weight(step / self.task.steps, self.config)
-        u, mask = unsupervised(zu, self.config.tau)
-        return mg.cross_entropy(z, batch.y) + a * u, {"alpha": a, "mask": mask.mean()}
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """The images, augmented, the labels and alpha(t)."""
+        x, u = (self.tensor(self.task.weak(images, self.rng)) for images in (batch.x, batch.u))
+        return x, u, self.labels(batch.y), self.tensor(weight(step / self.task.steps, self.config))
+
+    def objective(self, x: Tensor, u: Tensor, y: Tensor, alpha: Tensor) -> Loss:
+        """L, and the share of the predictions that count."""
+        z, zu = joint_forward(self.net, x, u)
+        guessed, mask = unsupervised(zu, self.config.tau)
+        return mg.cross_entropy(z, y) + alpha * guessed, {"alpha": alpha, "mask": mask.mean()}
 
 
 Objective = PseudoLabel

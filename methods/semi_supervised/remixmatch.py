@@ -13,16 +13,18 @@ rotations.
 The augmentation learns its strengths: `ctaugment`.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import frozen_statistics, probabilities, tensor
+from methods.training.forward import frozen_statistics, placed, probabilities, tensor_like
 from methods.training.method import Loss, Parts
-from methods.training.objectives import consistency, mixup, one_hot, sharpen
+from methods.training.objectives import consistency, mixup, one_hot, partners, sharpen
 from methods.training.settings import setting
 from methods.training.teacher import linear_ramp
-from minigrad import nn
+from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import Batch
 
 from .base import Task
@@ -53,26 +55,19 @@ class Config:
 SHORT = dict(views=2, ramp=1.0)
 
 
-class Alignment:
-    """Distribution alignment: p~ is the mean of the last means, and p goes towards p_data by the quotient."""
+class Alignment(nn.Module):
+    """Distribution alignment: p~ is the mean of the last means, buffers, and p goes towards p_data by the quotient."""
 
     def __init__(self, classes: int, length: int = 128):
-        self.recent, self.at = np.full((length, classes), 1 / classes, np.float32), 0
+        self.recent, self.at = np.full((length, classes), 1 / classes, np.float32), np.array(0)
 
-    def __call__(self, p: np.ndarray, p_data: np.ndarray) -> np.ndarray:
-        """p (N, C) scaled towards p_data; the mean of p, unscaled, is remembered."""
+    def forward(self, p: Any, p_data: Any) -> Any:
+        """p (N, C), an array, scaled towards p_data; the mean of p, unscaled, is remembered."""
         q = p * (p_data + 1e-6) / (self.recent.mean(0) + 1e-6)
-        self.recent[self.at % len(self.recent)] = p.mean(0)
-        self.at += 1
+        oldest = xp(p).arange(len(self.recent)) == self.at % len(self.recent)
+        self.recent[...] = np.where(oldest[:, None], p.mean(0), self.recent)
+        self.at[...] = self.at + 1
         return q / q.sum(1, keepdims=True)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """The last means, copied, and how many there were."""
-        return {"recent": self.recent.copy(), "at": np.array(self.at)}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Puts back what `state_dict` returned."""
-        self.recent[...], self.at = state["recent"], int(state["at"])
 
 
 def rotated(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -88,30 +83,41 @@ class ReMixMatch(StronglyAugmented):
         if config.lambda_r:
             net.rotation = nn.Linear(net.width, 4).to(net.head.weight.device)
         super().__init__(config, net, task)
-        self.alignment = Alignment(task.classes)
+        self.alignment = Alignment(task.classes).to(net.head.weight.device)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, n, net = self.config, len(batch.x), self.net
+    def arguments(self, batch: Batch, step: int) -> tuple[Any, ...]:
+        """The weak view and p_data; X' and U', how their targets will be mixed, and those of X; the ramp, with lambda_U and
+        lambda_1; the first strong view; this one turned, and how.
+        """
+        c, w = self.config, linear_ramp(step, self.config.ramp * self.task.steps)
         self.probe(batch)
         weak = self.task.weak(batch.u, self.rng)
-        p = probabilities(net, weak)
-        q = self.alignment(p, self.task.prior) if c.align else p
-        q = sharpen(q, c.temperature)
         views = [self.strong(batch.u) for _ in range(c.views)]
         inputs = np.concatenate([self.strong(batch.x), *views, weak])
-        targets = np.concatenate([one_hot(batch.y, self.task.classes), *[q] * (c.views + 1)])
-        x, y = mixup(inputs, targets, self.rng, c.alpha)
-        z, *zu = interleaved(net, np.split(x, len(x) // n))
-        y, w = tensor(net, y), linear_ramp(step, c.ramp * self.task.steps)
-        zu = mg.concatenate(zu)
+        mix = partners(len(inputs), self.rng, c.alpha)
+        rotation = placed(self.net, *rotated(views[0], self.rng)) if c.lambda_r else ()
+        return (self.tensor(weak), *placed(self.net, self.task.prior), self.tensor(mixup(inputs, *mix)), placed(self.net, *mix),
+                self.tensor(one_hot(batch.y, self.task.classes)), [self.tensor(w * each) for each in (1, c.lambda_u, c.lambda_1)],
+                self.tensor(views[0]), rotation)
+
+    def objective(self, weak: Tensor, p_data: Tensor, x: Tensor, mix: tuple[Tensor, ...], y: Tensor, weights: list[Tensor],
+                  first: Tensor, rotation: tuple[Tensor, ...]) -> Loss:
+        """L."""
+        c, n, net, (w, w_u, w_1) = self.config, len(y), self.net, weights
+        p = probabilities(net, weak).data
+        q = self.alignment(p, p_data.data) if c.align else p
+        q = sharpen(q, c.temperature)
+        targets = mixup(mg.concatenate([y, *[q] * (c.views + 1)]).data, *(m.data for m in mix))
+        z, *zu = interleaved(net, mg.split(x, len(x) // n))
+        y, zu = tensor_like(targets, z), mg.concatenate(zu)
         u = consistency(mg.softmax(zu, 1), y[n:]) if c.squared else mg.cross_entropy(zu, y[n:])
-        loss = mg.cross_entropy(z, y[:n]) + w * c.lambda_u * u
+        loss = mg.cross_entropy(z, y[:n]) + w_u * u
         with frozen_statistics(net):
             if c.lambda_1:
-                loss = loss + w * c.lambda_1 * mg.cross_entropy(net(tensor(net, views[0])), tensor(net, q))
+                loss = loss + w_1 * mg.cross_entropy(net(first), tensor_like(q, z))
             if c.lambda_r:
-                turned, turns = rotated(views[0], self.rng)
-                loss = loss + c.lambda_r * mg.cross_entropy(net.rotation(net.features(tensor(net, turned))), turns)
+                turned, turns = rotation
+                loss = loss + c.lambda_r * mg.cross_entropy(net.rotation(net.features(turned)), turns)
         return loss, {"weight": w}
 
     def state(self) -> Parts:

@@ -13,6 +13,7 @@ q~ is the running mean of q, uniform at first; mu and sigma^2 are those of the m
 alignment decides the weight alone.
 """
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,35 +45,27 @@ class Config:
 SHORT = dict(momentum=0.99)
 
 
-class Weights:
-    """q~, mu and sigma^2, and the weights that they give."""
+class Weights(nn.Module):
+    """q~, mu and sigma^2, buffers in float64, and the weights that they give."""
 
     def __init__(self, classes: int, momentum: float, n_sigma: float):
         self.momentum, self.n_sigma = momentum, n_sigma
-        self.q, self.mu, self.variance = np.full(classes, 1 / classes), 1 / classes, 1.0
+        self.q, self.moments = np.full(classes, 1 / classes), np.array([1 / classes, 1.0])
 
-    def __call__(self, q: np.ndarray) -> np.ndarray:
-        """lambda (N,) of the probabilities q (N, C), once these have moved the means."""
-        m = self.momentum
-        self.q = m * self.q + (1 - m) * q.mean(0)
+    def forward(self, q: Any) -> Any:
+        """lambda (N,) of the probabilities q (N, C), an array, once these have moved the means."""
+        m, (mu, variance) = self.momentum, (self.moments[:1], self.moments[1:])
+        self.q[...] = m * self.q + (1 - m) * q.mean(0)
         aligned = q / np.maximum(self.q, 1e-12)
         top = (aligned / aligned.sum(1, keepdims=True)).max(1)
-        self.mu = m * self.mu + (1 - m) * top.mean()
-        self.variance = m * self.variance + (1 - m) * (top.var(ddof=1) if len(top) > 1 else 0.0)
-        return np.exp(-np.minimum(top - self.mu, 0) ** 2 / max(2 * self.variance / self.n_sigma ** 2, 1e-12))
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """The running means."""
-        return {"q": self.q.copy(), "moments": np.array([self.mu, self.variance])}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Puts back what `state_dict` returned."""
-        self.q, (self.mu, self.variance) = np.array(state["q"]), map(float, state["moments"])
+        mu[...] = m * mu + (1 - m) * top.mean()
+        variance[...] = m * variance + (1 - m) * (top.var(ddof=1) if len(top) > 1 else 0.0)
+        return np.exp(-np.minimum(top - mu, 0) ** 2 / np.maximum(2 * variance / self.n_sigma ** 2, 1e-12))
 
 
-def weighted(z_weak: Tensor, z_strong: Tensor, weights: np.ndarray) -> Tensor:
-    """The second sum over mu B for the weights (mu B,). Logits (mu B, C)."""
-    losses = mg.cross_entropy(z_strong, z_weak.numpy().argmax(1), reduction="none")
+def weighted(z_weak: Tensor, z_strong: Tensor, weights: Any) -> Tensor:
+    """The second sum over mu B for the weights (mu B,), an array. Logits (mu B, C)."""
+    losses = mg.cross_entropy(z_strong, z_weak.data.argmax(1), reduction="none")
     return (losses * tensor_like(weights, losses)).mean()
 
 
@@ -81,10 +74,10 @@ class SoftMatch(FixMatch):
 
     def __init__(self, config: Config, net: nn.Module, task: Task):
         super().__init__(config, net, task)
-        self.weights = Weights(task.classes, config.momentum, config.n_sigma)
+        self.weights = Weights(task.classes, config.momentum, config.n_sigma).to(net.parameters()[0].device)
 
     def unsupervised(self, z_weak: Tensor, z_strong: Tensor) -> Loss:
-        weights = self.weights(mg.softmax(z_weak.detach(), 1).numpy())
+        weights = self.weights(mg.softmax(z_weak.detach(), 1).data)
         return self.config.lambda_u * weighted(z_weak, z_strong, weights), {"weight": weights.mean()}
 
     def state(self) -> Parts:

@@ -2,9 +2,9 @@
 from dataclasses import dataclass
 
 import minigrad as mg
-from methods.training.forward import joint_forward
 from methods.training.method import Loss
 from methods.training.settings import setting
+from minigrad import Tensor
 from minigrad.data import Batch
 
 from .base import SemiSupervisedMethod
@@ -22,9 +22,13 @@ class Config:
 class Supervised(SemiSupervisedMethod):
     """The labelled examples only."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
-        return mg.cross_entropy(z, batch.y), {}
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """The images, augmented, and their labels."""
+        return self.tensor(self.task.weak(batch.x, self.rng)), self.labels(batch.y)
+
+    def objective(self, x: Tensor, y: Tensor) -> Loss:
+        """Their cross-entropy."""
+        return mg.cross_entropy(self.net(x), y), {}
 
 
 Objective = Supervised

@@ -14,12 +14,12 @@ The left side of KL is a constant; the mask looks at the unsharpened probabiliti
 """
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import joint_forward
+from methods.training.forward import joint_forward, tensor_like
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor
@@ -51,29 +51,35 @@ def threshold(s: float, classes: int, annealing: str) -> float:
     return 1 / classes + a * (1 - 1 / classes)
 
 
-def annealed(z: Tensor, y: np.ndarray, eta: float) -> Tensor:
+def annealed(z: Tensor, y: Any, eta: Any) -> Tensor:
     """Cross-entropy of the examples whose right class has at most probability eta, their mean (0 if there is none)."""
     losses = mg.cross_entropy(z, y, reduction="none")
-    used = ~(np.exp(-losses.numpy()) > eta)  # so that NaN is among them and shows in the loss
-    return mg.where(used, losses, 0).sum() / max(int(used.sum()), 1)
+    used = ~(np.exp(-losses.data) > eta)  # so that NaN is among them and shows in the loss
+    return mg.where(used, losses, 0).sum() / tensor_like(np.maximum(used.sum(), 1), losses)
 
 
-def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -> tuple[Tensor, np.ndarray]:
-    """The consistency over all examples, and the mask."""
+def unsupervised(z: Tensor, z_strong: Tensor, temperature: float, beta: float) -> tuple[Tensor, Any]:
+    """The consistency over all examples, and the mask, an array."""
     z = z.detach()
-    mask = ~(mg.softmax(z, 1).numpy().max(1) <= beta)
+    mask = ~(mg.softmax(z, 1).data.max(1) <= beta)
     return mg.where(mask, mg.kl_divergence(z / temperature, z_strong, reduction="none"), 0).mean(), mask
 
 
 class UDA(SemiSupervisedMethod):
     """Trains by J."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c, weak, strong = self.config, self.task.weak, self.task.strong if self.config.strong else self.task.weak
-        z, zu, z_strong = joint_forward(self.net, weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng))
-        eta = threshold(step / self.task.steps, self.task.classes, c.annealing)
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """The labelled images, augmented, the others weakly and strongly, the labels and eta_t."""
+        weak, strong = self.task.weak, self.task.strong if self.config.strong else self.task.weak
+        images = weak(batch.x, self.rng), weak(batch.u, self.rng), strong(batch.u, self.rng)
+        eta = threshold(step / self.task.steps, self.task.classes, self.config.annealing)
+        return *map(self.tensor, images), self.labels(batch.y), self.tensor(eta)
+
+    def objective(self, x: Tensor, u_weak: Tensor, u_strong: Tensor, y: Tensor, eta: Tensor) -> Loss:
+        """J, and the share of the targets that are used."""
+        c, (z, zu, z_strong) = self.config, joint_forward(self.net, x, u_weak, u_strong)
         u, mask = unsupervised(zu, z_strong, c.temperature, c.beta)
-        return annealed(z, batch.y, eta) + c.lambda_u * u, {"mask": mask.mean(), "eta": eta}
+        return annealed(z, y, eta.data) + c.lambda_u * u, {"mask": mask.mean(), "eta": eta}
 
 
 Objective = UDA

@@ -14,11 +14,12 @@ three other passes share their dropout mask. xi must not be tiny: float32 would 
 """
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
-from methods.training.forward import frozen_statistics, joint_forward, tensor, tensor_like
+from methods.training.forward import frozen_statistics, tensor_like
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor
@@ -45,15 +46,17 @@ class Config:
 SHORT = dict(eps=2.0)
 
 
-def unit(d: np.ndarray) -> np.ndarray:
-    """Each example's array divided by its Euclidean length; scaled first, so that squares neither vanish nor overflow."""
+def unit(d: Any) -> Any:
+    """Each example's array, of (N, ...), divided by its Euclidean length; scaled first, or squares might vanish or overflow."""
     axes = tuple(range(1, d.ndim))
     d = d / (1e-30 + abs(d).max(axes, keepdims=True))
     return d / np.sqrt((d * d).sum(axes, keepdims=True) + 1e-12)
 
 
-def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.ndarray, config: Config) -> Tensor:
-    """r for the inputs x (N, ...), from the logits there (constants) and the first directions d. f: inputs to logits.
+def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: Any, config: Config) -> Tensor:
+    """r for the inputs x (N, ...), from the logits there (constants) and the first directions, an array d.
+
+    f maps inputs to logits.
 
     D(r) = KL(p(x) || p(x + r)) is 0 at r = 0 and never below, so its gradient vanishes there and near 0 it is 1/2 r'Q r,
     Q its Hessian; among all r of one length it is largest along the eigenvector of Q with the largest eigenvalue. The power
@@ -63,30 +66,32 @@ def adversarial(f: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, d: np.
     """
     for _ in range(config.iterations):
         d = unit(d)
-        d = mg.grad(lambda d: mg.kl_divergence(logits, f(x + config.xi * d), reduction="sum"))(mg.Tensor(d).to(x.device))
-        d = d.to("cpu").numpy()
+        d = mg.grad(lambda d: mg.kl_divergence(logits, f(x + config.xi * d), reduction="sum"))(mg.Tensor(d)).data
     return tensor_like(config.eps * unit(d), x)
 
 
 class VAT(SemiSupervisedMethod):
     """Trains by L; alpha and H are `config.alpha` and `config.entropy`."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        c = self.config
-        (z,) = joint_forward(self.net, self.task.weak(batch.x, self.rng))
-        u = tensor(self.net, self.task.weak(batch.u, self.rng))
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """The images, augmented, the labels and the first d."""
+        x, u = (self.tensor(self.task.weak(images, self.rng)) for images in (batch.x, batch.u))
+        return x, u, self.labels(batch.y), self.tensor(self.rng.standard_normal(u.shape, dtype=np.float32))
+
+    def objective(self, x: Tensor, u: Tensor, y: Tensor, d: Tensor) -> Loss:
+        """L, and the divergence."""
+        c, z = self.config, self.net(x)
         state = mg.random.get_state()
 
         def f(inputs):
-            with mg.random.preserved(state), frozen_statistics(self.net):
+            mg.random.set_state(state)  # for one dropout mask
+            with frozen_statistics(self.net):
                 return self.net(inputs)
 
         zu = f(u)
-        d = self.rng.standard_normal(u.shape, dtype=np.float32)
-        r = adversarial(f, u, zu.detach(), d, c)
-        mg.random.generator().random()  # the next step has another mask
+        r = adversarial(f, u, zu.detach(), d.data, c)
         divergence = mg.kl_divergence(zu.detach() if c.stop_gradient else zu, f(u + r))
-        loss = mg.cross_entropy(z, batch.y) + c.alpha * divergence
+        loss = mg.cross_entropy(z, y) + c.alpha * divergence
         if c.entropy:
             loss = loss - c.entropy * (mg.softmax(zu, 1) * mg.log_softmax(zu, 1)).sum(1).mean()
         return loss, {"divergence": divergence}

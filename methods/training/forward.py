@@ -64,9 +64,14 @@ def evaluating(net: Module) -> Iterator[None]:
             module.training = training
 
 
-def joint_forward(net: Module, *groups: np.ndarray) -> list[Tensor]:
-    """The outputs for each group of inputs from one pass, so that batch normalisation is over all groups."""
-    return mg.split(net(tensor(net, np.concatenate(groups))), np.cumsum([len(g) for g in groups])[:-1])
+def joint_forward(net: Module, *groups: np.ndarray | Tensor) -> list[Tensor]:
+    """The outputs for each group of inputs from one pass, so that batch normalisation is over all groups.
+
+    Args:
+        groups: arrays of the host, or Tensors on the device of the network.
+    """
+    x = mg.concatenate(groups) if isinstance(groups[0], Tensor) else tensor(net, np.concatenate(groups))
+    return mg.split(net(x), np.cumsum([len(g) for g in groups])[:-1])
 
 
 @contextlib.contextmanager
@@ -82,7 +87,7 @@ def frozen_statistics(net: Module) -> Iterator[None]:
             m.momentum = momentum
 
 
-def probabilities(net: Module, x: np.ndarray) -> np.ndarray:
+def probabilities(net: Module, x: Tensor) -> Tensor:
     """softmax of the outputs, (N, classes), as a constant. The running statistics stay as they are."""
     with mg.no_grad(), frozen_statistics(net):
-        return mg.softmax(net(tensor(net, x)), 1).numpy()
+        return mg.softmax(net(x), 1)

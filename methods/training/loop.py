@@ -111,7 +111,7 @@ def _learning(method, optimizers):
         return loss, numbers
 
     def learn_captured(batch, step):
-        arguments = method.arguments(batch)
+        arguments = method.arguments(batch, step)
         kinds = _kinds(f"{type(method).__name__}.arguments", arguments)
         if kinds not in graphs and len(graphs) < GRAPHS:
             graphs[kinds] = mg.capture(alike)

@@ -27,11 +27,11 @@ class Method:
 
     def loss(self, batch: Any, step: int) -> Loss:
         """The loss of a batch, and a dict of numbers to log. `step` counts from 0."""
-        return self.objective(*self.arguments(batch))
+        return self.objective(*self.arguments(batch, step))
 
-    def arguments(self, batch: Any) -> tuple[Any, ...]:
+    def arguments(self, batch: Any, step: int) -> tuple[Any, ...]:
         """What the host makes of a batch, a tuple: trees of Tensors and arrays on the network's device, and of what all batches
-        share, as numbers.
+        share, as numbers. What depends on the step, such as a weight that rises, is an array (), too.
 
         Batches of other shapes or numbers are captured anew, up to `loop.GRAPHS` times.
         """

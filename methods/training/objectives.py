@@ -1,4 +1,6 @@
 """Pieces of objectives that several methods share."""
+from typing import Any
+
 import numpy as np
 
 import minigrad as mg
@@ -10,8 +12,8 @@ def consistency(p: Tensor, q: Tensor) -> Tensor:
     return mg.square(p - q).mean()
 
 
-def sharpen(p: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T) / sum: T = 1 leaves p (N, C), T -> 0 makes it one-hot."""
+def sharpen(p: Any, temperature: float) -> Any:
+    """p^(1/T) / sum: T = 1 leaves p (N, C), an array of the host or of a GPU, T -> 0 makes it one-hot."""
     scaled = (p / p.max(1, keepdims=True)) ** (1 / temperature)  # the largest as 1, or all might underflow
     return scaled / scaled.sum(1, keepdims=True)
 
@@ -21,16 +23,16 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     return mg.one_hot(labels, classes).numpy()
 
 
-def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each example with another at random: lambda x + (1 - lambda) x', labels alike; lambda ~ Beta(alpha, alpha), >= 1/2.
+def partners(n: int, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """For mixup, of each of n examples lambda ~ Beta(alpha, alpha), at least 1/2, and the place of another at random.
 
     lambda is drawn for each example, and as the larger part is the example's own, labelled ones stay mostly labelled.
     """
-    weight = rng.beta(alpha, alpha, len(x)).astype(np.float32)
-    weight, other = np.maximum(weight, 1 - weight), rng.permutation(len(x))
+    weight = rng.beta(alpha, alpha, n).astype(np.float32)
+    return np.maximum(weight, 1 - weight), rng.permutation(n)
 
-    def mix(a):
-        w = weight.reshape(-1, *[1] * (a.ndim - 1))
-        return w * a + (1 - w) * a[other]
 
-    return mix(x), mix(y)
+def mixup(a: Any, weight: Any, other: Any) -> Any:
+    """lambda a + (1 - lambda) a' of inputs or labels a (n, ...), arrays; lambda (n,) and the places of a' as of `partners`."""
+    w = weight.reshape(-1, *[1] * (a.ndim - 1))
+    return w * a + (1 - w) * a[other]

@@ -135,7 +135,7 @@ class FineTune(Method):
     def state(self) -> Parts:
         return {**super().state(), "wise": Between(self)}
 
-    def arguments(self, batch: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: tuple[np.ndarray, np.ndarray], step: int) -> tuple[Tensor, Tensor]:
         """Inputs and labels."""
         self.net.eval()
         return tensor(self.net, batch[0]), *placed(self.net, of_classes(batch[1], told_apart(self.net)))

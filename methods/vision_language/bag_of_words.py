@@ -56,7 +56,7 @@ class BagOfWords(VisionLanguage):
 class BagOfWordsPrediction(VisionLanguageMethod):
     """Trains a BagOfWords by L."""
 
-    def arguments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The image tower's inputs, and c."""
         return self.inputs(batch), *placed(self.net, self.net.shares(batch.ids))
 

@@ -16,15 +16,17 @@ With random weights L is about log N.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import minigrad as mg
 from methods.training.classifier import Architecture
-from methods.training.forward import evaluating
+from methods.training.forward import evaluating, placed
 from methods.training.method import Loss
 from methods.training.settings import setting
 from minigrad import Tensor, nn
+from minigrad.backend import xp
 from minigrad.data import BytePairs
 
 from . import base
@@ -85,30 +87,34 @@ class CLIP(VisionLanguage):
         return lambda features: mg.exp(self.s) * self.embed_images(features) @ weights.T
 
 
-def loss(images: Tensor, texts: Tensor, s: Tensor, *keys: np.ndarray) -> Tensor:
+def loss(images: Tensor, texts: Tensor, s: Tensor, *keys: Any) -> Tensor:
     """L.
 
     Args:
         images, texts: I and T, (N, dim) each.
         s: 0-d.
-        keys: (N,) each; pairs with the same number in one of them are no negatives.
+        keys: arrays (N,); pairs with the same number in one of them are no negatives.
     """
     logits = mg.exp(s) * images @ texts.T
-    n = len(images)
-    same = np.any([each[:, None] == each for each in keys], 0)
-    logits = mg.where(same & ~np.eye(n, dtype=bool), -np.inf, logits)
-    return (mg.cross_entropy(logits, np.arange(n)) + mg.cross_entropy(logits.T, np.arange(n))) / 2
+    n, of = len(images), xp(logits.data)
+    same = sum(each[:, None] == each for each in keys) > 0
+    logits, diagonal = mg.where(same & ~of.eye(n, dtype=bool), -np.inf, logits), of.arange(n)
+    return (mg.cross_entropy(logits, diagonal) + mg.cross_entropy(logits.T, diagonal)) / 2
 
 
 class Contrastive(VisionLanguageMethod):
     """Trains a CLIP by L, with e^s kept at 100 or less."""
 
-    def loss(self, batch: Batch, step: int) -> Loss:
-        images = self.net.embed_images(self.features(self.inputs(batch)))
+    def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
+        """The image tower's inputs; the captions' ids, each caption once, and of which pictures they are; the pictures' keys."""
         ids, places = np.unique(batch.ids, axis=0, return_inverse=True)  # labels in words are few captions
-        places = places.reshape(-1)
-        texts = self.net.embed_texts(Tensor(ids).to(self.net.s.device))[places]
-        return loss(images, texts, self.net.s, batch.keys, places), {"scale": float(mg.exp(self.net.s.detach()))}
+        return self.inputs(batch), *placed(self.net, ids, places.reshape(-1), batch.keys)
+
+    def objective(self, inputs: Tensor, ids: Tensor, places: Tensor, keys: Tensor) -> Loss:
+        """L, and e^s."""
+        images = self.net.embed_images(self.features(inputs))
+        texts = self.net.embed_texts(ids)[places]
+        return loss(images, texts, self.net.s, keys.data, places.data), {"scale": mg.exp(self.net.s.detach())}
 
     def after_step(self, step: int) -> None:
         s = self.net.s.data

@@ -350,7 +350,7 @@ def _self_supervised_minigrad(name):
             method.after_step(500)
             return loss
 
-        given = () if whole else method.arguments(batch)
+        given = () if whole else method.arguments(batch, 500)
         step = train if whole else mg.capture(train, device)
         return lambda: step(*given).item()
     return start

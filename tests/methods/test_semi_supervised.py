@@ -35,8 +35,8 @@ def test_what_is_no_class_is_no_label(label):
 
 def test_mixup_keeps_most_of_each_example():
     x = np.eye(50, dtype=np.float32)
-    mixed, labels = objectives.mixup(x, x, np.random.default_rng(0), 0.75)
-    assert (np.diag(mixed) >= 0.5).all() and np.allclose(mixed.sum(1), 1, atol=1e-6) and (mixed == labels).all()
+    mixed = objectives.mixup(x, *objectives.partners(50, np.random.default_rng(0), 0.75))
+    assert (np.diag(mixed) >= 0.5).all() and np.allclose(mixed.sum(1), 1, atol=1e-6)
     assert 0 < (np.diag(mixed) < 0.9).sum() < 50
 
 

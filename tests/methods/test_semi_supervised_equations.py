@@ -451,7 +451,7 @@ def test_cost_of_the_ladder(monkeypatch, weights):
     mg.random.seed(5)
     draws = [mg.random.generator().standard_normal((n, m), dtype=np.float32) for m in sizes]
     mg.random.seed(5)
-    cost, each = net.denoising(mg.Tensor(x), weights)
+    cost, each = net.denoising(mg.Tensor(x), net.draws(n), weights)
     expected = ladder_by_hand(net, x.astype(np.float64), [0.3 * d.astype(np.float64) for d in draws], weights)
     assert cost.item() == pytest.approx(expected, rel=1e-4) and sorted(each) == sorted(weights)
 
@@ -485,7 +485,7 @@ def test_sums_of_the_ladder(variant, weights):
 def test_the_combinator_begins_with_zero():
     """mu = sigmoid's and linear parts 0, v alike: z^ is 0, so that the cost of level 0 is the mean of x^2."""
     net, x = ladder.Ladder((6, 5, 3)), np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
-    assert net.denoising(mg.Tensor(x), {0: 1.0})[0].item() == pytest.approx((x**2).mean(), rel=1e-6)
+    assert net.denoising(mg.Tensor(x), net.draws(9), {0: 1.0})[0].item() == pytest.approx((x**2).mean(), rel=1e-6)
     assert (net.a0.numpy() == np.eye(10)[[1, 6]].sum(0)[:, None]).all()
 
 
@@ -496,13 +496,13 @@ def test_no_gradient_of_the_ladder_is_stopped():
     for name, p in net.named_parameters():
         p.data = (p.numpy() + 0.5 * rng.normal(size=p.shape)).astype(np.float32)
     x, before = mg.Tensor(rng.normal(size=(9, 4)).astype(np.float32)), net.w1.numpy().copy()
-    cost, _ = net.denoising(x, {1: 1.0, 2: 1.0})
+    cost, _ = net.denoising(x, [], {1: 1.0, 2: 1.0})
     cost.backward()
     step, direction = 3e-3, rng.normal(size=(4, 3)).astype(np.float32)
     values = []
     for sign in (1, -1):
         net.w1.data = before + sign * step * direction
-        values.append(net.denoising(x, {1: 1.0, 2: 1.0})[0].item())
+        values.append(net.denoising(x, [], {1: 1.0, 2: 1.0})[0].item())
     slope = float((net.w1.grad.numpy() * direction).sum())
     assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.01) and abs(slope) > 0.01
 
@@ -562,7 +562,7 @@ def test_loss_of_remixmatch(monkeypatch):
     config = remixmatch.Config(views=2, ramp=0.5, learned=False)
     method = remixmatch.ReMixMatch(config, net, task)
     method.alignment.recent[...] = [0.5, 0.3, 0.2]
-    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
+    monkeypatch.setattr(remixmatch, "partners", lambda n, rng, alpha: (np.ones(n, np.float32), np.arange(n)))
     value, numbers = method.loss(batch, 25)
     p, pu = softmax(batch.x.reshape(4, 9) @ w.T + b), softmax(batch.u.reshape(4, 9) @ w.T + b)
     q = pu * np.array([0.2, 0.3, 0.5]) / np.array([0.5, 0.3, 0.2])
@@ -614,7 +614,7 @@ def test_loss_of_vat(stop):
                                             (remixmatch, remixmatch.Config(views=1, lambda_r=0.0))])
 def test_running_statistics_come_from_one_pass(monkeypatch, module, config):
     """VAT: the labelled examples' pass; MixMatch and ReMixMatch: the first interleaved batch's."""
-    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
+    monkeypatch.setattr(remixmatch, "partners", lambda n, rng, alpha: (np.ones(n, np.float32), np.arange(n)))
     net, task, batch = MLP((4, 3), 3), *linear_task(6, 6, (4,))[3:]
     net.layers[0].weight.data = np.eye(3, 4, dtype=np.float32)
     module.Objective(config, net, task).loss(batch, 0)
@@ -723,9 +723,10 @@ def test_no_mask_of_vat_is_drawn_again():
 
 def test_guesses_of_mixmatch():
     net, w, b, _, batch = linear_task(3, 5, (6,))
-    views = [batch.u, batch.u[::-1]]
+    views = [batch.u, batch.u[::-1].copy()]
     mean = (softmax(views[0] @ w.T + b) + softmax(views[1] @ w.T + b)) / 2
-    np.testing.assert_allclose(mixmatch.guess(net, views, 0.5), mean**2 / (mean**2).sum(1, keepdims=True), rtol=1e-4)
+    found = mixmatch.guess(net, list(map(mg.Tensor, views)), 0.5)
+    np.testing.assert_allclose(found, mean**2 / (mean**2).sum(1, keepdims=True), rtol=1e-4)
 
 
 @pytest.mark.parametrize("strong", [True, False])
@@ -818,7 +819,7 @@ def test_images_of_remixmatch(monkeypatch, how, align):
     method = remixmatch.ReMixMatch(config, net, task)
     method.alignment.recent[...] = [0.5, 0.3, 0.2]
     method.learned = Learned() if how == "learned" else None
-    monkeypatch.setattr(remixmatch, "mixup", lambda x, y, rng, alpha: (x, y))
+    monkeypatch.setattr(remixmatch, "partners", lambda n, rng, alpha: (np.ones(n, np.float32), np.arange(n)))
     value, _ = method.loss(batch, 25)
     rng, factor = np.random.default_rng((0, 7)), dict(weak=1, strong=2, learned=3)[how]
     weak, *views = shaken(batch.u, rng), *(factor * shaken(batch.u, rng) for _ in range(2))

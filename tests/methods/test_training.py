@@ -403,7 +403,7 @@ class Pieces(Line):
 
     loss = Method.loss
 
-    def arguments(self, batch):
+    def arguments(self, batch, step):
         return Tensor(batch), 2
 
     def objective(self, x, factor):
@@ -450,7 +450,7 @@ def arguments_of(labels):
         "matching": (matching.Matching(None, matching.MatchingNetwork(net, 3)), episode),
         "supervised": (supervised.Supervised(supervised.Config(), net, task),
                        self_supervised_base.Batch(x, np.arange(3), labels))}
-    return {name: lambda method=method, batch=batch: method.arguments(batch) for name, (method, batch) in methods.items()}
+    return {name: lambda method=method, batch=batch: method.arguments(batch, 0) for name, (method, batch) in methods.items()}
 
 
 @pytest.mark.parametrize("labels", [[0, 3, 1], [-1, 0, 1]], ids=str)
@@ -479,7 +479,7 @@ def test_a_loss_comes_with_a_dict(tmp_path, kind, name, found, got):
     (({"x": {1}},), "got set")])
 def test_arguments_are_a_tuple_of_trees(tmp_path, given, wanted):
     pytest.importorskip("tqdm")
-    kind = type("Odd", (Pieces,), {"arguments": lambda self, batch: given})
+    kind = type("Odd", (Pieces,), {"arguments": lambda self, batch, step: given})
     with pytest.raises(TypeError, match=rf"Odd\.arguments: .*{re.escape(wanted)}"):
         trained(tmp_path, kind=kind)
 

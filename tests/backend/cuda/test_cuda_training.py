@@ -37,7 +37,7 @@ class Run:
 class Classification(Method):
     """Classification with dropout and batch norm, whose gradients are clipped."""
 
-    def arguments(self, batch):
+    def arguments(self, batch, step):
         return {"x": tensor(self.net, batch[0])}, *placed(self.net, batch[1])
 
     def objective(self, inputs, y):
