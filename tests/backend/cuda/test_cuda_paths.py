@@ -316,8 +316,8 @@ def test_every_path_belongs_to_an_operation():
              if isinstance(op, Fused)}
     text = "".join(path.read_text() for path in pathlib.Path(mg.__file__).parent.rglob("*.py"))
     named = {*re.findall(r'(?:with_paths|path|run_update)\("(\w+)"', text), optim.SGD.kernel, optim.Adam.kernel} - fused
-    composed = {"linear", "conv2d_relu", "cdist", "prod", "cumprod", "rounded_distance", "limited", "elu", "hardswish", "prelu", "ctc_loss",
-                "binary_cross_entropy_with_logits"}  # cuBLAS, CuPy, other paths do these
+    composed = {"linear", "conv2d_relu", "cdist", "prod", "cumprod", "rounded_distance", "limited", "elu", "hardswish", "prelu",
+                "ctc_loss", "binary_cross_entropy_with_logits", "adaptive_avg_pool2d", "adaptive_max_pool2d"}  # cuBLAS, CuPy, other paths do these
     assert PATHS.keys() - named == fused - composed
     assert CPU_PATHS.keys() - named == fused
 
