@@ -1,4 +1,5 @@
 """The training loop of all methods."""
+import collections
 import contextlib
 import json
 import math
@@ -19,7 +20,7 @@ from .run import RunFolder
 from .settings import RunError
 from .signals import handling
 
-GRAPHS = 4  # that a run captures at most, one for each shape of its batches
+GRAPHS = 4  # that a run captures at most, one for each shape of its batches that comes again: each has memory of its own
 
 
 class Batches(Protocol):
@@ -114,7 +115,10 @@ def _learning(method, optimizers):
         arguments = method.arguments(batch, step)
         kinds = _kinds(f"{type(method).__name__}.arguments", arguments)
         if kinds not in graphs and len(graphs) < GRAPHS:
-            graphs[kinds] = mg.capture(alike)
+            if graphs and kinds not in met:
+                met.append(kinds)
+            else:
+                graphs[kinds] = mg.capture(alike)
         try:
             return graphs.get(kinds, alike)(arguments)
         except NotCapturable as error:  # a network of one's own may do anything
@@ -125,7 +129,7 @@ def _learning(method, optimizers):
     def alike(arguments):
         return learn("objective", arguments, None)
 
-    graphs = {}
+    graphs, met = {}, collections.deque(maxlen=100)  # of kinds; `met` are the last ones that came once
     if type(method).loss is Method.loss:
         return learn_captured
     return lambda batch, step: learn("loss", (batch, step), step)

@@ -33,7 +33,7 @@ class Method:
         """What the host makes of a batch, a tuple: trees of Tensors and arrays on the network's device, and of what all batches
         share, as numbers. What depends on the step, such as a weight that rises, is an array (), too.
 
-        Batches of other shapes or numbers are captured anew, up to `loop.GRAPHS` times.
+        Batches of other shapes or numbers that come again are captured anew, up to `loop.GRAPHS` times.
         """
         raise TypeError(f"{type(self).__name__} defines neither loss() nor arguments()")
 
