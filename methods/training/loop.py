@@ -114,7 +114,7 @@ def _learning(method, optimizers):
     def learn_captured(batch, step):
         arguments = method.arguments(batch, step)
         kinds = _kinds(f"{type(method).__name__}.arguments", arguments)
-        if kinds not in graphs and len(graphs) < GRAPHS:
+        if kinds not in graphs and len(graphs) < most:
             if graphs and kinds not in met:
                 met.append(kinds)
             else:
@@ -130,6 +130,7 @@ def _learning(method, optimizers):
         return learn("objective", arguments, None)
 
     graphs, met = {}, collections.deque(maxlen=100)  # of kinds; `met` are the last ones that came once
+    most = GRAPHS if all([optimizer.kernel for optimizer in optimizers.values()]) else 0  # others cannot be captured
     if type(method).loss is Method.loss:
         return learn_captured
     return lambda batch, step: learn("loss", (batch, step), step)

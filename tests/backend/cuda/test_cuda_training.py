@@ -70,12 +70,12 @@ class Points:
         self.done, self.rng.bit_generator.state = state["done"], state["rng"]
 
 
-def trained(path, batches, steps=6, resume=False, kind=Classification, **settings):
+def trained(path, batches, steps=6, resume=False, kind=Classification, optimizer=optim.SGD, **settings):
     """The folder of a run on the GPU."""
     mg.random.seed(0)
     net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.2), nn.Linear(8, 3)).to("cuda")
     folder, x = RunFolder(path, Run(), resume), np.ones((2, 5))
-    loop.train(kind(None, net), batches, {"sgd": optim.SGD(net.parameters(), 0.1, 0.9)}, steps, folder, evaluate_every=1,
+    loop.train(kind(None, net), batches, {"sgd": optimizer(net.parameters(), 0.1, 0.9)}, steps, folder, evaluate_every=1,
                evaluate=lambda done: {"evaluated": float(in_batches(net, x).mean())}, **settings)
     return folder
 
@@ -142,6 +142,12 @@ def test_a_network_that_cannot_be_captured_trains_all_the_same(device, eager, tm
     with pytest.warns(UserWarning, match="steps take longer, as they are not captured: .*copied to the GPU before"):
         folder = trained(tmp_path / "run", Points(4), kind=Odd)
     same(folder, eager(Points(4)))
+
+
+def test_an_optimiser_without_a_kernel_trains_all_the_same(device, eager, tmp_path, monkeypatch):
+    replays = replays_of(monkeypatch)
+    same(trained(tmp_path / "run", Points(4), optimizer=optim.LARS), eager(Points(4), optimizer=optim.LARS))
+    assert not replays
 
 
 def test_what_reads_on_the_host_is_an_error(device, tmp_path):
