@@ -239,6 +239,8 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
             if not isinstance(x, Tensor):
                 raise TypeError(f"grad(y, xs): xs must be Tensors that y was computed from, not {type(x).__name__}")
         return rebuild(gradients_of([f], leaves, [grad_outputs], create_graph, retain_graph))
+    if not callable(f):
+        raise TypeError(f"grad: expected a function or one Tensor, not {_described(f)}; of several Tensors differentiate the sum")
     if create_graph or retain_graph is not None or grad_outputs is not None:
         raise TypeError("grad(f): create_graph, retain_graph and grad_outputs are for grad(y, xs); a gradient that an outer "
                         "derivative needs is recorded anyway")

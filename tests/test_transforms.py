@@ -77,6 +77,8 @@ def test_a_gradient_of_several_numbers_is_that_of_their_weighted_sum():
         mg.grad(x ** 3, x, grad_outputs=np.ones(3))
     with pytest.raises(TypeError, match="grad_outputs are for grad"):
         mg.grad(mg.sin, grad_outputs=1.0)
+    with pytest.raises(TypeError, match="expected a function or one Tensor, not a list of 2; of several Tensors differentiate"):
+        mg.grad([x.sum(), y.sum()], x, grad_outputs=[1.0, 1.0])
 
 
 def test_auxiliary_output_is_passed_through_without_gradient():

@@ -130,7 +130,8 @@ class EmbeddingBag(Embedding):
         else:
             offsets = module.asarray(as_tensor(offsets)._array)
             if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or module is np and not (
-                    0 == offsets[:1].sum() <= offsets[-1:].sum() <= len(rows) and (offsets[1:] >= offsets[:-1]).all()):
+                    0 == offsets[:1].sum() <= offsets[-1:].sum() <= len(rows) and (offsets[1:] >= offsets[:-1]).all()
+                    and (len(offsets) or not len(rows))):
                 raise ValueError(f"EmbeddingBag: offsets must be integers (bags,) that rise from 0 to at most {len(rows)}")
             bags, bag = len(offsets), module.searchsorted(offsets, places, side="right") - 1
         named = module.asarray(indices._array).reshape(-1, 1) != (-1 if self.padding_idx is None else self.padding_idx)
@@ -304,9 +305,11 @@ class AdaptiveAvgPool2d(Module):
     axes, function = 2, staticmethod(ops.adaptive_avg_pool2d)
 
     def __init__(self, output_size: Lengths):
-        for n in several(output_size) or (output_size,):
-            if n is not None or not self.axes == 2:
-                whole(type(self).__name__, "output_size", n, 1)
+        if self.axes == 1:
+            single(type(self).__name__, "output_size", output_size, 1)
+        else:
+            lengths = several(output_size) or (output_size, output_size)
+            pair(type(self).__name__, "output_size", [1 if n is None else n for n in lengths], 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,6 +68,11 @@ class Module:
                             f"; its numbers are changed by `with no_grad(): {name}[...] = x`")
         object.__setattr__(self, name, value)
 
+    def __delattr__(self, name):
+        object.__delattr__(self, name)
+        if name in self._not_stored:
+            self._not_stored -= {name}
+
     def __getattr__(self, name):
         """The error for an attribute that is not there."""
         if name.startswith("__") or hasattr(type(self), name):
@@ -616,6 +621,8 @@ class Sequential(Module):
         TypeError: what is given cannot be called; ValueError: a key is no name, or names an attribute already.
     """
 
+    _keys: tuple[str, ...] = ()  # the names of the Modules, in their order
+
     def __init__(self, *modules: Module | Mapping[str, Module]):
         named = len(modules) == 1 and isinstance(modules[0], Mapping) and not isinstance(modules[0], Module)
         self._keys = ()
@@ -626,13 +633,23 @@ class Sequential(Module):
             self[len(self) - 1] = module
 
     def __setattr__(self, name, value):
-        if isinstance(value, Module) and name not in vars(self) and name not in self._keys and not hasattr(type(self), name):
+        if name in self._keys:
+            self._check(self._keys.index(name), value)
+        elif isinstance(value, Module) and not isinstance(vars(self).get(name), Module) and not hasattr(type(self), name):
             self._keys += (name,)
         super().__setattr__(name, value)
 
     def __delattr__(self, name):
         super().__delattr__(name)
         self._keys = tuple(key for key in self._keys if key != name)
+
+    def _check(self, i, module):
+        """TypeError if what shall be Module number i cannot be called."""
+        if not callable(_made("Sequential", module)) or isinstance(module, _Container) and type(module).forward is Module.forward:
+            given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
+            hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
+                         if isinstance(module, kind)), "")
+            raise TypeError(f"Sequential: module {i}, of type {type(module).__name__}, cannot be called{hint}")
 
     def forward(self, x: Tensor) -> Tensor:
         for module in self:
@@ -658,13 +675,7 @@ class Sequential(Module):
             raise type(error)(f"Sequential: an index below {len(self)} wanted, the number of its modules, not {i!r}") from None
 
     def __setitem__(self, i: int, module: Module):
-        i, module = self._place(i), _made("Sequential", module)
-        if not callable(module) or isinstance(module, _Container) and type(module).forward is Module.forward:
-            given = {list: "*modules", tuple: "*modules", dict: "*modules.values()"}
-            hint = next((f"; a {kind.__name__} of modules is given as Sequential({stars})" for kind, stars in given.items()
-                         if isinstance(module, kind)), "")
-            raise TypeError(f"Sequential: module {i}, of type {type(module).__name__}, cannot be called{hint}")
-        setattr(self, self._keys[i], module)
+        setattr(self, self._keys[self._place(i)], module)
 
     def __delitem__(self, i: int | slice):
         """Deletes Modules; the others are numbered anew, as in PyTorch."""

@@ -201,6 +201,9 @@ def test_a_buffer_that_is_not_persistent_is_in_no_state_dict_and_everywhere_else
     average.copy_to(net)
     net[0].register_buffer("mask", np.ones(2))
     assert "0.mask" in net.state_dict() and "1.mask" not in net.state_dict()
+    del net[1].mask
+    net[1].mask = np.ones(2)
+    assert "1.mask" in net.state_dict()
     with pytest.raises(TypeError, match="register_buffer: persistent is True or False"):
         net.register_buffer("other", np.ones(2), persistent="no")
 

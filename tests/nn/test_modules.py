@@ -121,7 +121,8 @@ def test_bags_of_embeddings_equal_pytorch(mode, padding_idx):
 @pytest.mark.parametrize("indices, offsets, message", [
     ([1, 2], None, "indices .* without offsets"), ([[1, 2]], [0], "indices .* and offsets"), ([1, 2], [1], "offsets must be"),
     ([1, 2], [0, 3], "offsets must be"), ([1, 2], [0, 2, 1], "offsets must be"), ([1, 2], [0.0, 1.0], "offsets must be"),
-    ([1, 2], [[0]], "offsets must be"), ([1, 2], [], "offsets must be")])
+    ([1, 2], [[0]], "offsets must be"), ([1, 2], [], "offsets must be"),
+    ([1, 2], np.zeros(0, int), "offsets must be")])
 def test_bags_that_are_none_are_refused(indices, offsets, message):
     with pytest.raises(ValueError, match=f"EmbeddingBag: {message}"):
         nn.EmbeddingBag(5, 3)(indices, offsets)
@@ -717,9 +718,24 @@ def test_what_cannot_be_called_is_no_part_of_a_sequence():
     with pytest.raises(TypeError, match=r"module 0, of type list, cannot be called; .* Sequential\(\*modules\)$"):
         nn.Sequential([nn.ReLU(), nn.ReLU()])
     net = nn.Sequential(nn.ReLU(), nn.Tanh())
-    with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
-        net[-1] = 3
+    for replace in (lambda: net.__setitem__(-1, 3), lambda: setattr(net, "1", 3)):
+        with pytest.raises(TypeError, match="Sequential: module 1, of type int, cannot be called$"):
+            replace()
     assert type(net[1]) is nn.Tanh
+
+
+def test_a_module_is_in_a_sequence_whatever_stood_under_its_name_before():
+    class Net(nn.Sequential):
+        def __init__(self):
+            self.stem = nn.Linear(2, 3)  # a part, but no step: the sequence begins below
+            super().__init__(nn.ReLU())
+            self.head = None
+            self.head = nn.Linear(2, 4)
+            self.stem = nn.Linear(2, 3)
+
+    net = Net()
+    assert len(net) == 2 and net[-1] is net.head and net(np.ones(2, np.float32)).shape == (4,)
+    assert {name.split(".")[0] for name in net.state_dict()} == {"stem", "head"}
 
 
 @pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
@@ -774,6 +790,14 @@ def test_a_module_of_a_sequence_is_replaced():
 def test_a_size_that_is_none_is_named(make, name, size):
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
         make(size)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), ()])
+@pytest.mark.parametrize("make", [nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
+                                  nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.Unfold, nn.Upsample])
+def test_a_window_of_other_dimensions_is_refused_when_a_layer_is_made(make, sizes):
+    with pytest.raises(ValueError, match=rf"{make.__name__}: \w*size must be (a|one) whole number"):
+        make(sizes)
 
 
 @pytest.mark.parametrize("make", [nn.Conv1d, nn.Conv2d])
