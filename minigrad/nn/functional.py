@@ -112,14 +112,15 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
         value: of what is added with "constant"; 0 if None.
 
     Raises:
-        ValueError: `pad` is no list of pairs of numbers from 0, or has more pairs than there are axes; or an unknown mode.
+        ValueError: `pad` is no list of pairs of whole numbers from 0, or has more pairs than there are axes; or an unknown mode.
     """
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     geometry.one_of("pad", "mode", mode, tuple(modes))
     input = as_tensor(input)
-    pad = tuple(pad) if np.iterable(pad) else (pad,)
-    if len(pad) % 2 or len(pad) > 2 * input.ndim or any(not isinstance(n, (int, np.integer)) or n < 0 for n in pad):
-        raise ValueError(f"pad: pairs of numbers from 0 for at most {input.ndim} axes wanted, got {pad}")
+    lengths = geometry.several(pad)
+    pad = [geometry.whole("pad", "pad", n, 0) for n in ((pad,) if lengths is None else lengths)]
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ValueError(f"pad: pairs of numbers, before and after, of at most {input.ndim} axes wanted, got {pad}")
     pairs = list(zip(pad[::2], pad[1::2]))
     widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
     value = 0 if value is None else value

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import ops
-from ..ops.geometry import constant
+from ..ops.geometry import constant, real
 from ..tensor import Tensor, as_tensor
 from . import init
 from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
@@ -108,6 +108,7 @@ class Mlp(Module):
     def __init__(self, dim: int, hidden: int, activation: str | Callable = "gelu", dropout: float = 0.0):
         if not callable(activation) and activation not in ACTIVATIONS:
             raise ValueError(f"Mlp: activation is one of {', '.join(ACTIVATIONS)}, or a function, not {activation!r}")
+        dim, hidden = sizes(self, dim=dim, hidden=hidden)
         self.fc1, self.fc2, self.dropout = Linear(dim, hidden), Linear(hidden, dim), Dropout(dropout)
         self.activation = activation  # not the function of that name, which could not be pickled
 
@@ -150,6 +151,7 @@ class TransformerBlock(Module):
 
     def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
                  drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6, layer_scale: float | None = None):
+        dim, num_heads, hidden = sizes(self, dim=dim, num_heads=num_heads, hidden=hidden)
         self.attn = self.attention(dim, num_heads, dropout)
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)
@@ -199,6 +201,7 @@ class MultiheadAttention(Attention):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *, batch_first: bool = True):
         _check_order(self, batch_first)
+        embed_dim, num_heads = sizes(self, embed_dim=embed_dim, num_heads=num_heads)
         super().__init__(embed_dim, num_heads, dropout, bias=False)
         if flags(self, bias=bias)[0]:
             self.qkv.bias, self.proj.bias = init.zeros_(parameter(3 * embed_dim)), uniform((embed_dim,), embed_dim)
@@ -218,6 +221,8 @@ class TransformerEncoderLayer(TransformerBlock):
                  activation: str | Callable = "relu", layer_norm_eps: float = 1e-5, *, batch_first: bool = True,
                  norm_first: bool = False):
         _check_order(self, batch_first)
+        d_model, nhead, dim_feedforward = sizes(self, d_model=d_model, nhead=nhead, dim_feedforward=dim_feedforward)
+        layer_norm_eps = real(type(self).__name__, "layer_norm_eps", layer_norm_eps, 0)
         super().__init__(d_model, nhead, dim_feedforward, activation, dropout=dropout, norm_first=norm_first,
                          eps=layer_norm_eps)
 

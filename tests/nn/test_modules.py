@@ -786,7 +786,12 @@ def test_a_module_of_a_sequence_is_replaced():
     (lambda n: nn.RMSNorm([n]), "RMSNorm: normalized_shape"), (lambda n: nn.GroupNorm(1, n), "GroupNorm: num_channels"),
     (lambda n: nn.PReLU(n), "PReLU: num_parameters"), (lambda n: nn.GRUCell(n, 2), "GRUCell: input_size"),
     (lambda n: nn.InstanceNorm2d(n), "InstanceNorm2d: num_features"), (lambda n: nn.RNNCell(2, n), "RNNCell: hidden_size"),
-    (lambda n: nn.PixelShuffle(n), "PixelShuffle: upscale_factor"), (lambda n: nn.LSTM(2, n), "LSTM: hidden_size"), (lambda n: nn.GRU(2, 2, n), "GRU: num_layers")])
+    (lambda n: nn.PixelShuffle(n), "PixelShuffle: upscale_factor"), (lambda n: nn.LSTM(2, n), "LSTM: hidden_size"),
+    (lambda n: nn.GRU(2, 2, n), "GRU: num_layers"), (lambda n: nn.MultiheadAttention(n, 2), "MultiheadAttention: embed_dim"),
+    (lambda n: nn.Mlp(2, n), "Mlp: hidden"), (lambda n: nn.TransformerBlock(n, 1, 2), "TransformerBlock: dim"),
+    (lambda n: nn.TransformerEncoderLayer(n, 1), "TransformerEncoderLayer: d_model"),
+    (lambda n: nn.TransformerEncoderLayer(2, n), "TransformerEncoderLayer: nhead"),
+    (lambda n: nn.TransformerEncoderLayer(2, 1, n), "TransformerEncoderLayer: dim_feedforward")])
 def test_a_size_that_is_none_is_named(make, name, size):
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
         make(size)

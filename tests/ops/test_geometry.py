@@ -23,6 +23,7 @@ CALLS = {  # from a function to how it is called with one argument changed, and 
     "adaptive_max_pool2d": (lambda **a: mg.adaptive_max_pool2d(X, **a), dict(output_size=1)),
     "adaptive_avg_pool1d": (lambda **a: mg.adaptive_avg_pool1d(ROWS, **a), dict(output_size=1)),
     "adaptive_max_pool1d": (lambda **a: mg.adaptive_max_pool1d(ROWS, **a), dict(output_size=1)),
+    "functional pad": (lambda pad: mg.nn.functional.pad(X, pad if isinstance(pad, tuple) else (pad, pad)), dict(pad=0)),
     "interpolate": (lambda **a: mg.interpolate(X, **a), dict(size=1)),
     "split": (lambda **a: mg.split(X, **a), dict(indices_or_sections=1)),
     "array_split": (lambda **a: mg.array_split(X, **a), dict(indices_or_sections=1))}

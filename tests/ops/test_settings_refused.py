@@ -54,6 +54,8 @@ CALLS = {  # from a call's name to its argument, the call, and the range
     "BatchNorm2d momentum": ("momentum", lambda m: nn.BatchNorm2d(3, momentum=m), 0, 1),
     "LayerNorm": ("eps", lambda eps: nn.LayerNorm(3, eps), 0, INFINITY),
     "RMSNorm": ("eps", lambda eps: nn.RMSNorm(3, eps), 0, INFINITY),
+    "TransformerEncoderLayer": ("layer_norm_eps",
+                                lambda e: nn.TransformerEncoderLayer(2, 1, 2, layer_norm_eps=e).norm1, 0, INFINITY),
     "GroupNorm": ("eps", lambda eps: nn.GroupNorm(1, 3, eps), 0, INFINITY),
     "LeakyReLU": ("negative_slope", nn.LeakyReLU, -INFINITY, INFINITY), "ELU": ("alpha", nn.ELU, -INFINITY, INFINITY),
     "CELU": ("alpha", nn.CELU, -INFINITY, INFINITY), "Softshrink": ("lambd", nn.Softshrink, 0, INFINITY),
