@@ -227,14 +227,15 @@ from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
 
 
 def of_two(ufunc, least=1 << 22):
-    """A ufunc of two arrays, by the path of its name where one is large, or, of one shape, both have `least` elements: the CPU's
-    tells `numpy.errstate` nothing."""
+    """A ufunc of two arrays, by the path of its name where one is large, or, if both have one shape or one is a number, has `least`
+    elements: the CPU's tells `numpy.errstate` nothing."""
     name = ufunc.__name__
 
     @functools.wraps(ufunc)
     def function(x, y, out=None):
         if x.size >= 1 << 17 or y.size >= 1 << 17:
-            found = path(name, (x, y)) if x.size >= least or x.shape != y.shape else None
+            rows = x.shape != y.shape and x.size > 1 and y.size > 1
+            found = path(name, (x, y)) if rows or x.size >= least or y.size >= least else None
             if found is not None:
                 return found.forward(x, y, out)
         return ufunc(x, y, out)

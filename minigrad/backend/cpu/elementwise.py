@@ -16,9 +16,10 @@ from numpy.lib.stride_tricks import as_strided
 from .declarations import constant
 from .memory import empty, scratch
 from .native import kernel
-from .threads import parallel_for
+from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 20
+SPAN = constant("elementwise.c", "SPAN")
 NARROW = 512  # numbers of a row, of which `arithmetic` makes longer ones, if it is the same for all
 
 
@@ -29,6 +30,8 @@ def arithmetic(ufunc, x, y, out=None):
         return ufunc(x, y, out)
     if out is None:
         out = empty(plan.shape).transpose(plan.back)
+    if get_num_threads() == 1 and not 32 <= plan.layout[0, 2] <= SPAN:  # NumPy computes narrow and long rows as fast
+        return ufunc(x, y, out)
     x, y = [a if n == 1 else as_strided(a, (n, a.size), (0, a.itemsize)).copy() for a, n in zip((x, y), plan.copies)]
     kernel("arithmetic")(x, y, out, plan.layout, constant("elementwise.c", ufunc.__name__.upper()))
     return out

@@ -330,6 +330,8 @@ INLINE void sink(float *values, index_t *places, index_t at, index_t n)
     places[at] = place;
 }
 
+enum { SAMPLE = 32 }; /* one of so many blocks is looked at before the others */
+
 /* Of each row the k <= columns largest numbers, multiplied by `sign`, and their places, best first; -1 at the first place of a
    row with NaN. */
 void best_of_rows(const float *xs, float *all_values, index_t *all_places, index_t rows, index_t columns, index_t k, float sign)
@@ -346,20 +348,24 @@ void best_of_rows(const float *xs, float *all_values, index_t *all_places, index
             unordered |= x[i] != x[i];
         }
         for (index_t i = k / 2; i-- > 0;) sink(values, places, i, k);
-        for (index_t i = k; i < columns; i += ROWS) {
-            index_t end = i + ROWS < columns ? i + ROWS : columns;
-            float least = values[0];
-            int found = 0; /* better ones, or NaN */
-            REDUCE(|, found) for (index_t j = i; j < end; j++) found |= !(sign * x[j] <= least);
-            for (index_t j = i; found && j < end; j++) {
-                unordered |= x[j] != x[j];
-                if (sign * x[j] > values[0]) {
-                    values[0] = sign * x[j];
-                    places[0] = j;
-                    sink(values, places, 0, k);
+        for (int sample = 1; sample >= 0; sample--) /* some blocks first: of a row in order each number would be the best so far */
+            for (index_t i = k, block = 0; i < columns; i += ROWS, block++) {
+                if ((block % SAMPLE == 0) != sample) continue;
+                index_t end = i + ROWS < columns ? i + ROWS : columns;
+                float least = values[0];
+                int found = 0; /* better ones, or NaN */
+                if (i > places[0]) REDUCE(|, found) for (index_t j = i; j < end; j++) found |= !(sign * x[j] <= least);
+                else REDUCE(|, found) for (index_t j = i; j < end; j++) found |= !(sign * x[j] < least);
+                for (index_t j = i; found && j < end; j++) {
+                    float value = sign * x[j];
+                    unordered |= value != value;
+                    if (value > values[0] || (value == values[0] && j < places[0])) {
+                        values[0] = value;
+                        places[0] = j;
+                        sink(values, places, 0, k);
+                    }
                 }
             }
-        }
         for (index_t n = k - 1; n > 0; n--) { /* the worst goes to the end */
             float value = values[0];
             index_t place = places[0];
