@@ -248,7 +248,8 @@ VIEWS = [lambda a: a, np.asfortranarray, lambda a: a[::-1] if a.ndim else a, lam
 
 @pytest.mark.parametrize("ufunc", UFUNCS)
 @pytest.mark.parametrize("x_shape, y_shape, taken", PAIRS)
-def test_arithmetic_is_numpys(ufunc, x_shape, y_shape, taken):
+def test_arithmetic_is_numpys(ufunc, x_shape, y_shape, taken, monkeypatch):
+    monkeypatch.setattr(elementwise, "get_num_threads", lambda: 2)
     given = [np.asarray(normal(*shape, seed=i), np.float32) for i, shape in enumerate((x_shape, y_shape))]
     for a in given:
         a.reshape(-1)[-4:] = [0.0, -0.0, np.inf, np.nan][:a.size]
@@ -278,6 +279,19 @@ def test_arithmetic_of_large_arrays(ufunc, monkeypatch):
     assert not used
     with pytest.raises(ValueError, match=ufunc.__name__):
         ufunc(mg.Tensor(x.astype(np.float32)), row[1:].astype(np.float32))
+
+
+def test_arithmetic_is_left_to_numpy_where_that_is_as_fast(monkeypatch):
+    used, find = [], elementwise.kernel
+    monkeypatch.setattr(elementwise, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
+    for shapes, on_one, on_two in [(((300, 900), (900,)), 1, 1), (((9000, 17), (9000, 1)), 0, 1), (((9, 20000), (9, 1)), 0, 1),
+                                   (((600, 600), (600, 600)), 0, 0), (((600, 600), ()), 0, 0), (((), (600, 600)), 0, 0)]:
+        x, y = (np.asarray(normal(*shape), np.float32) for shape in shapes)
+        for threads_there, taken in ((1, on_one), (2, on_two)):
+            monkeypatch.setattr(elementwise, "get_num_threads", lambda: threads_there)
+            np.testing.assert_array_equal(mg.multiply(x, y).numpy(), x * y)
+            assert len(used) == taken, (shapes, threads_there)
+            used.clear()
 
 
 def test_sums_in_place():
@@ -323,7 +337,7 @@ def test_the_best_of_rows(n, others, last, largest, of, data):
     x = x if last else x.T
     assert backend.path("top_k", [x]) is not None
     if k > 1:
-        assert (rows.top_k(x, k, int(last), largest) is None) == (of == "NaN")
+        assert (rows.top_k(x, k, int(last), largest) is None) == (of == "NaN" or 2 * k * k > n)
     found = mg.top_k(x, k, int(last), largest=largest)
     with native.using(False):
         want = mg.top_k(x, k, int(last), largest=largest)
@@ -332,11 +346,17 @@ def test_the_best_of_rows(n, others, last, largest, of, data):
         assert a.dtype == b.dtype
 
 
-def test_the_best_of_many_numbers():
-    x = np.concatenate([normal(100_000), SPECIAL[:-1]]).astype(np.float32)
-    for numbers in (x, np.sort(x)):
-        for k in (1, 2, 100, 1000):
-            np.testing.assert_array_equal(mg.top_k(numbers, k)[1].numpy(), np.argsort(-numbers, kind="stable")[:k])
+@pytest.mark.parametrize("order", [lambda x: x, np.sort, lambda x: np.sort(x)[::-1], np.round, lambda x: np.sort(x.round()),
+                                   lambda x: np.sort(x.round())[::-1], lambda x: 0 * x.round()])
+@pytest.mark.parametrize("n", [3000, 100_000])
+def test_the_best_of_many_numbers(n, order):
+    x = order(normal(n).astype(np.float32))
+    for k in (1, 2, 20, 38, 200):
+        for largest in (True, False):
+            places = np.argsort(-x if largest else x, kind="stable")[:k]
+            if 2 * k * k <= n:
+                np.testing.assert_array_equal(rows.top_k(x, k, 0, largest), places)
+            np.testing.assert_array_equal(mg.top_k(x, k, largest=largest)[1].numpy(), places)
 
 
 @pytest.mark.parametrize("shape", [(), (5, 3), (701, 803)])

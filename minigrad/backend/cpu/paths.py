@@ -206,7 +206,7 @@ PATHS = {
     **recurrent_paths(recurrent, _recurrent),
     "adaptive_max_pool2d": Path(pool.adaptive_max_pool2d, _adaptive_max_pool_backward, serves=pool.serves_adaptive_max_pool2d),
     "adaptive_avg_pool2d": Path(lambda x, size: (pool.adaptive_avg_pool2d(x, size), None), _adaptive_avg_pool_backward,
-                                serves=_served("pool")),
+                                serves=pool.serves_adaptive_avg_pool2d),
     "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
     "adam_step": Path(elementwise.adam_step),
     "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),

@@ -102,6 +102,8 @@ void pool_backward(const float *gy, const unsigned char *winner, float *gx, inde
                    index_t channels, const index_t *down, index_t out_rows, const index_t *across, index_t out_columns,
                    index_t width, index_t step_down, index_t step_right, index_t taps)
 {
+    index_t places[256]; /* of each tap, behind that of the first */
+    for (index_t k = 0; k < 256; k++) places[k] = (k / width * step_down * columns + k % width * step_right) * channels;
     PARALLEL(images > 1 && images * rows * columns * channels > 4096)
     for (index_t i = 0; i < images; i++) {
         float *image = gx + i * rows * columns * channels;
@@ -109,18 +111,23 @@ void pool_backward(const float *gy, const unsigned char *winner, float *gx, inde
         for (index_t r = 0; r < out_rows; r++)
             for (index_t j = 0; j < out_columns; j++) {
                 index_t at = ((i * out_rows + r) * out_columns + j) * channels;
+                if (winner && channels < WIDTH) {
+                    index_t first = (down[r] * columns + across[j]) * channels;
+                    for (index_t c = 0; c < channels; c++) image[first + places[winner[at + c]] + c] += gy[at + c];
+                    continue;
+                }
                 Seen seen = {.top = down[out_rows + r], .bottom = down[2 * out_rows + r], .left = across[out_columns + j],
                              .right = across[2 * out_columns + j]};
                 float share = share_of(&seen, taps);
+                const float *g = gy + at;
                 for (index_t p = seen.top; p < seen.bottom; p++)
                     for (index_t q = seen.left; q < seen.right; q++) {
-                        const float *g = gy + at;
                         float *to = image + ((down[r] + p * step_down) * columns + across[j] + q * step_right) * channels;
                         int number = (int)(p * width + q);
                         if (winner)
-                            for (index_t c = 0; c < channels; c++) to[c] += winner[at + c] == number ? g[c] : 0;
+                            PRAGMA(omp simd) for (index_t c = 0; c < channels; c++) to[c] += winner[at + c] == number ? g[c] : 0;
                         else
-                            for (index_t c = 0; c < channels; c++) to[c] += g[c] * share;
+                            PRAGMA(omp simd) for (index_t c = 0; c < channels; c++) to[c] += g[c] * share;
                     }
             }
     }

@@ -108,7 +108,7 @@ def avg_pool2d(x, kernel, stride, padding=(0, 0)):
     share = x.dtype.type(1 / (kernel[0] * kernel[1]))
     if x.flags.c_contiguous and kernel[0] * kernel[1] >= 64 and _are_tiles(x.shape, kernel, stride, padding):
         return summed(x.reshape(n, c, ho, kernel[0], wo, kernel[1]), (3, 5)) * share
-    if compiled("pool", x):
+    if compiled("pool", x) and not _quick_by_taps(c, kernel, stride):
         return _means(x, _windows(x.shape, kernel, stride, padding), kernel[0] * kernel[1])
     y = empty((n, ho, wo, c), x.dtype)
     x = nhwc(x)
@@ -134,10 +134,16 @@ def avg_pool2d_backward(gy, x_shape, kernel, stride, padding=(0, 0)):
         gx, (n, c, ho, wo) = empty(x_shape, gy.dtype), gy.shape
         gx.reshape(n, c, ho, kernel[0], wo, kernel[1])[...] = (gy * share)[:, :, :, None, :, None]
         return gx
-    if compiled("pool_backward", gy):
+    if compiled("pool_backward", gy) and not _quick_by_taps(x_shape[1], kernel, stride):
         return _spread(gy, None, x_shape, _windows(x_shape, kernel, stride, padding), kernel[0] * kernel[1])
     gy = nhwc(gy * share)
     return _add_to_taps(lambda images, tap: gy[images], gy, x_shape, kernel, stride, padding)
+
+
+def _quick_by_taps(channels, kernel, stride):
+    """Whether NumPy's sums of all windows' taps, long runs of numbers, take less time than the kernel in C, whose runs are
+    channels."""
+    return channels == 1 or stride[1] == 1 and (channels <= 16 or math.prod(kernel) == 1)
 
 
 def adaptive_max_pool2d(x, size):
@@ -148,8 +154,16 @@ def adaptive_max_pool2d(x, size):
 
 def serves_adaptive_max_pool2d(x, size):
     """Whether the kernel in C takes the windows."""
-    widest = [int(_along_adaptive(n, s)[2].max()) for n, s in zip(x.shape[2:], size)]
-    return math.prod(widest) <= MOST_TAPS and compiled("pool", x) is not None
+    return _most_taps(x, size) <= MOST_TAPS and compiled("pool", x) is not None
+
+
+def serves_adaptive_avg_pool2d(x, size):
+    """The same; NumPy's sums of a few channels in large windows are faster."""
+    return (x.shape[1] > 16 or _most_taps(x, size) <= MOST_TAPS) and compiled("pool", x) is not None
+
+
+def _most_taps(x, size):
+    return math.prod([int(_along_adaptive(n, s)[2].max()) for n, s in zip(x.shape[2:], size)])
 
 
 def adaptive_max_pool2d_backward(gy, winner, x_shape, size):
