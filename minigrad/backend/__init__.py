@@ -227,8 +227,8 @@ from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
 
 
 def of_two(ufunc, least=1 << 22):
-    """A ufunc of two arrays, by the path of its name where one is large, or, if both have one shape or one is a number, has `least`
-    elements: the CPU's tells `numpy.errstate` nothing."""
+    """A ufunc of two arrays, by the path of its name where one is large; of one shape, or with a number, it wants `least`
+    elements. The CPU's tells `numpy.errstate` nothing."""
     name = ufunc.__name__
 
     @functools.wraps(ufunc)

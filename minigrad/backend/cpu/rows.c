@@ -348,7 +348,7 @@ void best_of_rows(const float *xs, float *all_values, index_t *all_places, index
             unordered |= x[i] != x[i];
         }
         for (index_t i = k / 2; i-- > 0;) sink(values, places, i, k);
-        for (int sample = 1; sample >= 0; sample--) /* some blocks first: of a row in order each number would be the best so far */
+        for (int sample = 1; sample >= 0; sample--) /* some first: of a row in order all would be the best so far */
             for (index_t i = k, block = 0; i < columns; i += ROWS, block++) {
                 if ((block % SAMPLE == 0) != sample) continue;
                 index_t end = i + ROWS < columns ? i + ROWS : columns;
