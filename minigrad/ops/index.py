@@ -53,9 +53,10 @@ def _scatter(values, index, shape):
 
 
 def _read(x, index):
-    """x[index]; of a large array by its path, where the index is a tuple that ends in an array."""
-    large = x.size >= WORTH_A_PATH and type(index) is tuple and index and type(index[-1]) is np.ndarray
-    return found.forward(x, index) if large and (found := path("getitem", (x,))) else x[index]
+    """x[index]; of a large array by its path, where the index is an array or a tuple that ends in one."""
+    parts = index if type(index) is tuple else (index,)
+    large = x.size >= WORTH_A_PATH and parts and type(parts[-1]) is np.ndarray
+    return found.forward(x, parts) if large and (found := path("getitem", (x,))) else x[index]
 
 
 _getitem = Primitive(
@@ -129,9 +130,14 @@ def _written(values, index, shape):
 
 
 def _winners(values, index, shape):
-    """True for the values that stay when several are written to one place."""
+    """True for the values that stay when several are written to one place, in a shape that broadcasts to theirs."""
+    parts, left = index if isinstance(index, tuple) else (index,), 0
+    if xp(values) is np and parts and all([is_array(i) and i.dtype.kind in "iu" for i in parts]):  # which name rows as a whole
+        left = len(shape) - len(parts)
+        values, shape = np.broadcast_to(False, values.shape[:values.ndim - left]), shape[:len(parts)]
     order = xp(values).arange(values.size).reshape(values.shape)
-    return _written(values, index, shape)[index] == order
+    stay = _written(values, index, shape)[index] == order
+    return stay.reshape(stay.shape + (1,) * left)
 
 
 _index_update = Primitive(
@@ -162,15 +168,20 @@ def index_add(x: TensorLike, index: Index, values: TensorLike) -> Tensor:
 
 def _spread(of, x, index, values):
     """The values in the dtype of x and the shape of x[index]."""
+    try:
+        shape = _shape_at(x._array, index)
+    except (IndexError, TypeError, ValueError) as error:  # the last two of a slice that is none
+        raise type(error)(f"{of}: {error} (x of shape {x.shape})") from None
+    return _fitting(of, x, shape, values)
+
+
+def _fitting(of, x, shape, values):
+    """The values in the dtype of x and this shape, that of x at the index."""
     if isinstance(values, (int, float, np.generic, np.ndarray)):
         values = held(of, values, x.dtype)
     elif not isinstance(values, Tensor):
         values = assignable(values)
     values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
-    try:
-        shape = _shape_at(x._array, index)
-    except (IndexError, TypeError, ValueError) as error:  # the last two of a slice that is none
-        raise type(error)(f"{of}: {error} (x of shape {x.shape})") from None
     try:
         return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(shape)
     except ValueError:
@@ -230,10 +241,21 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
     if any(n != m and 1 not in (n, m) for a, (n, m) in enumerate(zip(x.shape, indices.shape)) if a != axis):
         raise IndexError(f"take_along_axis: indices of shape {indices.shape} for shape {x.shape}; but along axis {axis} equal "
                          "lengths are wanted, or 1")
-    spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
-    indices = xp(indices).broadcast_to(indices, _spread_shape(indices.shape, x.shape, axis))
-    with speaking_as("take_along_axis"):
-        return getitem(spread, _along(indices, axis, x.ndim))
+    if not _all_beside(x, indices, axis):
+        spread = x.broadcast_to(_spread_shape(x.shape, indices.shape, axis))
+        indices = xp(indices).broadcast_to(indices, _spread_shape(indices.shape, x.shape, axis))
+        x = spread
+    return take_along(x, indices=indices.copy() if x.requires_grad else indices, axis=axis)
+
+
+take_along = Primitive(  # of indices that nobody changes later, from 0 or the end, of x's shape but along the axis
+    "take_along_axis", with_paths("take_along_axis", lambda x, indices, axis: _read(x, _along(indices, axis, x.ndim))),
+    lambda g, _out, _x, indices, axis: _add_along(g, indices=indices, axis=axis, shape=_x.shape))
+
+_add_along = Primitive(
+    "add_along_axis", with_paths("add_along_axis", lambda values, indices, axis, shape: _scatter(
+        values, _along(indices, axis, values.ndim), shape)),
+    lambda g, _out, _values, indices, axis, shape: take_along(g, indices=indices, axis=axis))
 
 
 def _check_axes(name, x, indices):
@@ -241,12 +263,17 @@ def _check_axes(name, x, indices):
         raise ValueError(f"{name}: indices of shape {indices.shape} for shape {x.shape}; as many axes are wanted")
 
 
-def _places(name, x, indices, axis):
-    """The index tuple of the elements of x that `indices` name along one axis."""
+def _checked(name, x, indices, axis):
+    """The array of indices along one axis of x, and that axis."""
     axis = one_axis(name, axis, x.ndim)
     indices = _whole_indices(name, x, indices, axis)
     _check_axes(name, x, indices)
-    return _along(indices, axis, x.ndim)
+    return indices, axis
+
+
+def _all_beside(x, indices, axis):
+    """Whether arrays, or Tensors, have one shape but for the axis."""
+    return x.shape[:axis] == indices.shape[:axis] and x.shape[axis + 1:] == indices.shape[axis + 1:]
 
 
 def _spread_shape(shape, other, axis):
@@ -262,9 +289,12 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
     `take_along_axis`.
     """
     x = as_tensor(x)
-    places = _places("scatter_add", x, indices, axis)
+    indices, axis = _checked("scatter_add", x, indices, axis)
     with speaking_as("scatter_add"):
-        return index_add(x, places, values)
+        if not _all_beside(x, indices, axis):
+            return index_add(x, _along(indices, axis, x.ndim), values)
+        values = _fitting("scatter_add", x, indices.shape, values)
+        return x + _add_along(values, indices=indices.copy(), axis=axis, shape=x.shape)
 
 
 @operation
@@ -274,9 +304,9 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
     `indices` and `values` have one shape, of as many axes as x. Errors as of `take_along_axis`.
     """
     x = as_tensor(x)
-    places = _places("scatter", x, indices, axis)
+    indices, axis = _checked("scatter", x, indices, axis)
     with speaking_as("scatter"):
-        return index_update(x, places, values)
+        return index_update(x, _along(indices, axis, x.ndim), values)
 
 
 @operation
@@ -335,8 +365,8 @@ def sort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> T
     if axis is None:
         return sort(x.reshape(-1), 0, descending=descending)
     axis = one_axis("sort", axis, x.ndim)
-    order = _descending(x._array, axis) if flag("sort", "descending", descending) else argsort(x, axis=axis)
-    return take_along_axis(x, order, axis)
+    order = (_descending if flag("sort", "descending", descending) else _order)(x._array, axis)
+    return take_along(x, indices=order, axis=axis)
 
 
 def _descending(array, axis):
@@ -363,7 +393,7 @@ def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tup
     if k > x.shape[axis]:
         raise ValueError(f"top_k: {k} of the {x.shape[axis]} elements along axis {axis}")
     indices = _best(x._array, k, axis, _descending if flag("top_k", "largest", largest) else _order)
-    return take_along_axis(x, indices, axis), Tensor(indices)
+    return take_along(x, indices=indices, axis=axis), Tensor(indices)
 
 
 def _best(array, k, axis, order):

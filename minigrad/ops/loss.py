@@ -12,7 +12,7 @@ from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, clip, exp, log, maximum, minimum, relu, square, where
 from .geometry import divisor, one_of, order, real, speaking_as, whole
-from .index import take_along_axis
+from .index import take_along, take_along_axis
 from .linalg import norm
 from .normalization import cosine_similarity
 from .reduce import log_softmax, mean, softmax, sum
@@ -390,23 +390,27 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
     ignore_index = whole("nll_loss", "ignore_index", ignore_index, -2**63)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
-    logp = moveaxis(logp, 1 if logp.ndim > 1 else 0, -1)
-    shape, classes = logp.shape[:-1], logp.shape[-1]
+    axis = 1 if logp.ndim > 1 else 0
+    shape, classes = logp.shape[:axis] + logp.shape[axis + 1:], logp.shape[axis]
     if target.dtype.kind not in "iu":
         raise TypeError(f"nll_loss: target: labels must be integers, not {target.dtype}: convert them with .astype('int64')")
     if target.shape != shape:
         raise ValueError(f"nll_loss: labels of shape {shape} wanted for {classes} classes, got {target.shape}")
     check_labels("nll_loss: ", target._array, classes, ignore_index)
     counted = target._array != ignore_index
-    labels = xp(counted).where(counted, target._array, 0).astype(np.int64)
-    losses = -take_along_axis(logp, labels[..., None], -1)[..., 0]
-    if weight is None and labels.size and counted.all():
+    every = target.size and counted.all()
+    labels = (target._array if every else xp(counted).where(counted, target._array, 0)).astype(np.int64)
+    losses = -take_along(logp, indices=xp(labels).expand_dims(labels, axis), axis=axis).reshape(shape)
+    if weight is None and every:
         return _reduced("nll_loss", losses, reduction)
-    weight = Tensor(xp(counted).ones(classes, logp.dtype)) if weight is None else as_tensor(weight)
-    if weight.shape != (classes,):
-        raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
-    weights = where(Tensor(counted), weight[labels], 0)
-    losses = where(Tensor(counted), losses * weights, 0)
+    if weight is None:
+        weights = Tensor(counted.astype(logp.dtype))
+    else:
+        weight = as_tensor(weight)
+        if weight.shape != (classes,):
+            raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
+        losses, weights = losses * (of_labels := weight[labels]), where(Tensor(counted), of_labels, 0)
+    losses = where(Tensor(counted), losses, 0)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         return _reduced("nll_loss", losses, reduction, sum(upcast(weights)))
 

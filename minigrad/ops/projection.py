@@ -9,7 +9,7 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, asarray
 from .declare import operation
 from .geometry import whole
-from .index import _add_at
+from .index import _add_at, _read
 from .products import einsum, matmul
 from .reduce import sum
 from .shape import transpose
@@ -26,14 +26,14 @@ def _sum_of_rows(g, indices, rows, padding_idx):
 
 def _rows(table, indices, padding_idx):
     """Rows of the table that a gradient comes back to: that of padding_idx reads as 0."""
-    out = table[indices]
+    out = _read(table, indices)
     if padding_idx is not None:
         out[indices == padding_idx] = 0
     return out
 
 
 _embedding = Primitive(
-    "embedding", lambda table, indices, padding_idx: table[indices],
+    "embedding", lambda table, indices, padding_idx: _read(table, indices),
     lambda g, _out, _table, indices, padding_idx: _embedding_gradient(
         g, indices=indices, rows=_table.shape[0], padding_idx=padding_idx))
 

@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.backend import erf, path, where
-from minigrad.backend.cpu import elementwise, native
+from minigrad.backend.cpu import elementwise, native, threads
 from minigrad.backend.cpu.elementwise import adam_step, empty_like, relu, relu_backward, sgd_step
 from minigrad.backend.cpu.index import add_at, read
 from minigrad.optim import ema
@@ -240,6 +240,52 @@ def test_reading_at_an_index_is_what_numpy_does(name, dtype):
         assert found.dtype == x.dtype and not np.shares_memory(found, view)
     with pytest.raises(IndexError, match="out of bounds"):
         read(x, (*index[:-1], np.full_like(index[-1], 100)))
+
+
+def test_reading_many_single_numbers_is_what_numpy_does():
+    x, index = np.arange(6300.0).reshape(700, 9), (_numbers(700, 70, 1), _numbers(9, 90))
+    np.testing.assert_array_equal(read(x, index), x[index])
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("shape, axis, length", [
+    ((7,), 0, 20), ((5, 7), -1, 3), ((5, 7), 0, 9), ((5, 7), 1, 1), ((3, 4, 5), 1, 6), ((3, 4, 5), -2, 1), ((2, 1, 3), 1, 2),
+    ((90_000,), 0, 90_000), ((300, 300), 1, 300), ((300, 300), 0, 2500), ((70_000, 3), 1, 1), ((5000, 3, 5), 1, 1), ((4, 5), 1, 0)])
+def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length, number):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    x.flat[:3] = np.nan, -0.0, np.inf
+    index = _numbers(shape[axis], *shape[:axis], length, *shape[axis:][1:])
+    before, settings = threads.get_num_threads(), dict(indices=index, axis=axis)
+    threads.set_num_threads(number)
+    try:
+        for a in (x, np.asfortranarray(x), np.broadcast_to(x[:1], shape), np.frombuffer(x.tobytes(), x.dtype).reshape(shape)):
+            found = path("take_along_axis", (a,), settings)
+            assert (found is not None) == (length > 0 and (a.flags.c_contiguous or 4 * index.size >= a.size))
+            got, want = mg.take_along_axis(a, index, axis).numpy(), np.take_along_axis(a, index, axis)
+            np.testing.assert_array_equal(got, want)
+            np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+        if length:
+            values = np.take_along_axis(x, index, axis)
+            values[~np.isfinite(values)] = 1
+            want = np.zeros(shape)
+            every = list(np.meshgrid(*map(np.arange, index.shape), indexing="ij", sparse=True))
+            every[axis] = index
+            np.add.at(want, tuple(every), values)
+            for v, i in ((values, index), (np.asfortranarray(values), np.asfortranarray(index)), (values, index.astype(np.int16))):
+                if abs(index).max() > 30_000 and i.dtype == np.int16:
+                    continue
+                settings = dict(indices=i, axis=axis, shape=shape)
+                got = path("add_along_axis", (v,), settings).forward(v, **settings)
+                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+                assert got.dtype == np.float32
+            for bad in (shape[axis], -shape[axis] - 1):
+                index.flat[-1] = bad
+                with pytest.raises(IndexError, match=f"take_along_axis: index {bad} is out of bounds for axis"):
+                    mg.take_along_axis(x, index, axis)
+                with pytest.raises(IndexError, match=f"scatter_add: index {bad} is out of bounds for axis|add_along_axis: index {bad}"):
+                    mg.scatter_add(x, index, values, axis)
+    finally:
+        threads.set_num_threads(before)
 
 
 @pytest.mark.parametrize("function", [read, lambda x, index: add_at(x, np.ones((64, 5000), x.dtype), index)], ids=["read", "add"])

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from .memory import empty
 from .native import kernel
 
 FEW = 4000  # elements, of which fewer are not worth finding their places in the flat array
@@ -16,9 +17,9 @@ def read(x, index):
         if all(map(_is_whole, before)):
             return x.take(last, len(before))
         if last.size >= FEW and len(index) == x.ndim and not any([isinstance(i, slice) for i in before]):
-            numbers = _row_numbers(index, x.shape)
-            if numbers is not None:
-                return x.reshape(-1).take(numbers).reshape(np.broadcast_shapes(*map(np.shape, index)))
+            named = _row_numbers(index, x.shape)
+            if named is not None:
+                return x.reshape(-1).take(named[2]).reshape(np.broadcast_shapes(*map(np.shape, index)))
     return x[index]
 
 
@@ -31,13 +32,17 @@ def add_at(x, values, index):
     index = index if isinstance(index, tuple) else (index,)
     width, native = math.prod(x.shape[len(index):]), kernel("add_rows", x, values)
     fast = values.size >= FEW if width == 1 else native is not None or (width >= 8 and x.dtype.kind == "f")
-    rows = _row_numbers(index, x.shape) if fast and x.flags.c_contiguous else None
-    if rows is None or values.size != rows.size * width:
+    named = _row_numbers(index, x.shape) if fast and x.flags.c_contiguous else None
+    if named is None or values.size != named[0] * named[2].size * width:
         np.add.at(x, index, values)
-    elif width == 1:
+        return x
+    before, among, rows = named
+    if native and (width == 1 or rows.size <= TERMS or np.bincount(rows).max() <= TERMS):
+        native(x, rows, np.ascontiguousarray(values), before, among, rows.size, width)
+        return x
+    rows = _of_each(before, among, rows)
+    if width == 1:
         np.add.at(x.reshape(-1), rows, values.reshape(-1))
-    elif native and (rows.size <= TERMS or np.bincount(rows).max() <= TERMS):
-        native(x, rows, np.ascontiguousarray(values), rows.size, width)
     else:
         order = np.argsort(rows, kind="stable")
         ranked = rows[order]
@@ -46,14 +51,46 @@ def add_at(x, values, index):
     return x
 
 
+def serves_along(x, indices, axis, shape=None):
+    """Whether `take_along`, or with the shape of its result `add_along`, does: float32, one shape but for the axis, and no few of
+    numbers that would have to be copied."""
+    shape = x.shape if shape is None else shape
+    return ((x.flags.c_contiguous or 4 * indices.size >= x.size) and indices.shape[:axis % x.ndim] == shape[:axis]
+            and indices.shape[axis:][1:] == shape[axis:][1:] and indices.size > 0 and kernel("take_along", x) is not None)
+
+
+def take_along(x, indices, axis):
+    """The float32 numbers of x that the indices name along an axis."""
+    y = empty(indices.shape, x.dtype)
+    _along("take_along", np.ascontiguousarray(x), indices, y, axis)
+    return y
+
+
+def add_along(values, indices, axis, shape):
+    """Zeros, and the float32 values added where the indices name places along an axis."""
+    x = np.zeros(shape, values.dtype)
+    _along("add_along", x, indices, np.ascontiguousarray(values), axis)
+    return x
+
+
+def _along(name, x, indices, y, axis):
+    axis, wrong = axis % x.ndim, np.zeros(1, np.int64)
+    indices = np.ascontiguousarray(indices, np.int64)
+    n, inner = x.shape[axis], math.prod(x.shape[axis + 1:])
+    kernel(name)(x, indices, y, wrong, math.prod(x.shape[:axis]), n, indices.shape[axis], inner)
+    if wrong[0]:
+        bad = indices[(indices < -n) | (indices >= n)]
+        raise IndexError(f"index {bad[0]} is out of bounds for axis {axis} with size {n}")
+
+
 def _is_whole(i):
     """Whether an index is `:`; the ends of a slice may be anything, arrays too, which NumPy refuses."""
     return isinstance(i, slice) and i.start is i.stop is i.step is None
 
 
 def _row_numbers(index, shape):
-    """What a tuple of whole axes and then whole numbers names: numbers of rows, which are of the axes that are left, or of
-    elements.
+    """What a tuple of whole axes and then whole numbers names: (before, among, numbers), in each of `before` parts, each of
+    `among` rows of the axes that are left, or elements, those with these numbers.
 
     None: it is another index, or names a row that is not there.
     """
@@ -69,5 +106,9 @@ def _row_numbers(index, shape):
             return None
         i = i if least >= 0 else np.where(i < 0, i + n, i)
         numbers = i if numbers is None else numbers * n + i
-    before, among, numbers = math.prod(shape[:whole]), math.prod(shape[whole:len(index)]), numbers.reshape(-1)
+    return math.prod(shape[:whole]), math.prod(shape[whole:len(index)]), np.ascontiguousarray(numbers.reshape(-1))
+
+
+def _of_each(before, among, numbers):
+    """The numbers of rows of one part as numbers of rows of all of them."""
     return numbers if before == 1 else (np.arange(before)[:, None] * among + numbers).reshape(-1)

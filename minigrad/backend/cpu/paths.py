@@ -244,6 +244,8 @@ PATHS = {
     "getitem": Path(index.read),
     "top_k": Path(rows.top_k, serves=_served("best_of_rows")),
     "add_at": Path(index.add_at),
+    "take_along_axis": Path(index.take_along, serves=index.serves_along),
+    "add_along_axis": Path(index.add_along, serves=index.serves_along),
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),

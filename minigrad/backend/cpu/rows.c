@@ -303,14 +303,65 @@ void running(const float *xs, float *ys, index_t outer, index_t n, index_t inner
     }
 }
 
-/* x[index[i]] += values[i], rows of this width, one after the other: an index may name a row twice. */
-void add_rows(float *x, const index_t *index, const float *values, index_t n, index_t width)
+/* x[o, index[i]] += values[o, i], rows of this width, one after the other: an index may name a row twice. */
+void add_rows(float *xs, const index_t *index, const float *values, index_t outer, index_t among, index_t n, index_t width)
 {
-    for (index_t i = 0; i < n; i++) {
-        float *to = x + index[i] * width;
-        const float *from = values + i * width;
-        for (index_t c = 0; c < width; c++) to[c] += from[c];
+    PARALLEL(outer * n * width > 65536)
+    for (index_t o = 0; o < outer; o++) {
+        float *x = xs + o * among * width;
+        const float *from = values + o * n * width;
+        for (index_t i = 0; width == 1 && i < n; i++) x[index[i]] += from[i];
+        for (index_t i = 0; width > 1 && i < n; i++, from += width)
+            for (index_t c = 0; c < width; c++) x[index[i] * width + c] += from[c];
     }
+}
+
+/* Of (count, inner) numbers of `values` each is read from, or with `add` added to, the place in its column of x, (n, inner), that
+   its index names, from the end if that is negative; each row may have its own x, a `step` further. Whether all named one. */
+INLINE int go_along(float *x, const index_t *index, float *values, index_t count, index_t n, index_t inner, index_t step, int add)
+{
+    int wrong = 0;
+    for (; count > 0; count--, x += step, index += inner, values += inner)
+        for (index_t i = 0; i < inner; i++) {
+            index_t place = index[i] + (index[i] < 0 ? n : 0);
+            int there = (uint64_t)place < (uint64_t)n;
+            float *at = x + (there ? place : 0) * inner + i;
+            wrong |= !there;
+            if (add) *at += values[i];
+            else values[i] = *at;
+        }
+    return !wrong;
+}
+
+INLINE void all_along(float *xs, const index_t *index, float *ys, index_t *wrong, index_t outer, index_t n, index_t m,
+                      index_t inner, int add)
+{
+    index_t step = m == 1 ? n * inner : 0, rows = m == 1 ? outer : m, parts = outer * m / rows;
+    index_t height = add && !step ? rows : RUN, blocks = pieces(rows, height);
+    PARALLEL(outer * m * inner > 65536)
+    for (index_t block = 0; block < parts * blocks; block++) {
+        index_t part = block / blocks, first = block % blocks * height, at = (part * rows + first) * inner;
+        index_t count = rows - first < height ? rows - first : height;
+        float *x = xs + part * n * inner + first * step;
+        int fine = inner == 1 ? go_along(x, index + at, ys + at, count, n, 1, step, add)
+                              : go_along(x, index + at, ys + at, count, n, inner, step, add);
+        if (!fine) *wrong = 1;
+    }
+}
+
+/* y[o, j, i] = x[o, index[o, j, i], i], x being (outer, n, inner), y and index (outer, m, inner); `wrong` becomes 1 where an
+   index names nothing. */
+void take_along(const float *x, const index_t *index, float *y, index_t *wrong, index_t outer, index_t n, index_t m,
+                index_t inner)
+{
+    all_along((float *)x, index, y, wrong, outer, n, m, inner, 0);
+}
+
+/* x[o, index[o, j, i], i] += y[o, j, i], one after the other. */
+void add_along(float *x, const index_t *index, const float *y, index_t *wrong, index_t outer, index_t n, index_t m,
+               index_t inner)
+{
+    all_along(x, index, (float *)y, wrong, outer, n, m, inner, 1);
 }
 
 /* One number of a heap, of which none is better than those below it, sinks to its place: better is larger, or equal and first. */
