@@ -12,7 +12,7 @@ from .activation import softplus
 from .declare import operation
 from .elementwise import _as_float, abs, clip, exp, log, maximum, minimum, relu, square, where
 from .geometry import divisor, one_of, order, real, speaking_as, whole
-from .index import take_along, take_along_axis
+from .index import take_along
 from .linalg import norm
 from .normalization import cosine_similarity
 from .reduce import log_softmax, mean, softmax, sum
@@ -64,20 +64,20 @@ def is_some(setting):
 
 
 def _cross_entropy(logits, labels, smoothing, ignored):
-    """-log softmax(logits)[label] of each row; with smoothing e, (1 - e) of that and e of the mean over all labels."""
-    logp, skipped = log_softmax(logits), labels._array == ignored
-    loss = -take_along_axis(logp, xp(skipped).where(skipped, 0, labels._array)[:, None], 1)[:, 0]
+    """-log softmax(logits)[label] along the last axis; with smoothing e, (1 - e) of that and e of the mean over all labels."""
+    logp, skipped, axis = log_softmax(logits), labels._array == ignored, logits.ndim - 1
+    loss = -take_along(logp, indices=xp(skipped).where(skipped, 0, labels._array)[..., None], axis=axis)[..., 0]
     if is_some(smoothing):
-        loss = (1 - smoothing) * loss - smoothing * mean(logp, 1)
+        loss = (1 - smoothing) * loss - smoothing * mean(logp, -1)
     return where(skipped, 0, loss)
 
 
 def _cross_entropy_rule(g, wanted, logits, labels, smoothing, ignored):
     """g (softmax(x) - target), the target being e / classes and, at the label, 1 - e more."""
-    module, classes = xp(logits._array), logits.shape[1]
-    right = Tensor((labels._array[:, None] == module.arange(classes)).astype(logits.dtype))
+    module, classes = xp(logits._array), logits.shape[-1]
+    right = Tensor((labels._array[..., None] == module.arange(classes)).astype(logits.dtype))
     target = (1 - smoothing) * right + smoothing / classes if is_some(smoothing) else right
-    return where(labels._array == ignored, 0, g)[:, None] * (exp(log_softmax(logits)) - target), None
+    return where(labels._array == ignored, 0, g)[..., None] * (exp(log_softmax(logits)) - target), None
 
 
 _fused_cross_entropy = Fused("cross_entropy", _cross_entropy, rule=_cross_entropy_rule)
@@ -119,11 +119,10 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
                          f"got {given.shape}")
     if xp(given) is np:
         check_labels("cross_entropy: ", given, classes, ignore_index, "logits of ")  # as they are: large uint64 is negative int64
-    labels = xp(logits._array).asarray(given).astype(np.int64).reshape(-1)
-    losses = _fused_cross_entropy(logits if logits.ndim == 2 else logits.reshape(labels.size, classes), Tensor(labels),
-                                  smoothing=label_smoothing, ignored=ignore_index)
+    labels = xp(logits._array).asarray(given).astype(np.int64)
+    losses = _fused_cross_entropy(logits, Tensor(labels), smoothing=label_smoothing, ignored=ignore_index)
     if _checked("cross_entropy", reduction) == "none":
-        return losses.reshape(shape)
+        return losses
     counted = labels != ignore_index
     if xp(labels) is np and labels.size and counted.all():  # on a GPU the question would wait for all that is under way
         return _reduced("cross_entropy", losses, reduction)

@@ -144,7 +144,7 @@ _nanmax = Primitive("nanmax", _without_nan("max", -math.inf), _to_extremes)
 _nanmin = Primitive("nanmin", _without_nan("min", math.inf), _to_extremes)
 
 _logsumexp = Primitive(
-    "logsumexp", _log_sum_exp,
+    "logsumexp", with_paths("logsumexp", _log_sum_exp),
     lambda g, out, x, axis, keepdims: _reshape(g, shape=_ones_at(x.shape, axis)) * _share(
         x, _reshape(out, shape=_ones_at(x.shape, axis)), axis))
 

@@ -249,12 +249,12 @@ def test_reading_many_single_numbers_is_what_numpy_does():
 
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("shape, axis, length", [
-    ((7,), 0, 20), ((5, 7), -1, 3), ((5, 7), 0, 9), ((5, 7), 1, 1), ((3, 4, 5), 1, 6), ((3, 4, 5), -2, 1), ((2, 1, 3), 1, 2),
+    ((7,), 0, 20), ((5, 7), 1, 3), ((5, 7), 0, 9), ((5, 7), 1, 1), ((3, 4, 5), 1, 6), ((3, 4, 5), 1, 1), ((2, 1, 3), 1, 2),
     ((90_000,), 0, 90_000), ((300, 300), 1, 300), ((300, 300), 0, 2500), ((70_000, 3), 1, 1), ((5000, 3, 5), 1, 1), ((4, 5), 1, 0)])
 def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length, number):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     x.flat[:3] = np.nan, -0.0, np.inf
-    index = _numbers(shape[axis], *shape[:axis], length, *shape[axis:][1:])
+    index = _numbers(shape[axis], *shape[:axis], length, *shape[axis + 1:])
     before, settings = threads.get_num_threads(), dict(indices=index, axis=axis)
     threads.set_num_threads(number)
     try:

@@ -443,6 +443,49 @@ def test_softmax_along_an_axis_before_others(monkeypatch, shape, axis, logarithm
     agree(lambda x: rows.softmax(last(x), logarithm), x)
 
 
+NARROW = [(16, 1), (17, 2), (64, 10), (65, 10), (1000, 63), (200, 64), (70_000, 3)]  # the last axis beside many rows
+
+
+@pytest.mark.parametrize("shape", NARROW)
+@pytest.mark.parametrize("logarithm", [False, True])
+def test_softmax_of_narrow_rows(shape, logarithm):
+    x = 3 * normal(*shape)
+    x[:3, 0], x[3], x[4, :2] = (np.inf, np.nan, -np.inf), -np.inf, np.inf
+    agree(lambda x: rows.softmax(x, logarithm), x)
+    agree(lambda x: rows.softmax(x, logarithm), np.asfortranarray(x))
+
+
+@pytest.mark.parametrize("shape, axis", [(shape, (1,)) for shape in NARROW] + [
+    ((7,), (0,)), ((5, 3, 20), (1,)), ((5, 70, 600), (1,)), ((40, 3, 5), (1,)), ((40, 3, 5), (1, 2)), ((40, 3, 5), (0, 1, 2)),
+    ((3, 100), (1,)), ((200_000,), (0,)), ((130, 7, 4, 5), (0, 1)), ((300, 300), (0,)), ((2, 200, 600), (1,))])
+def test_logsumexp(shape, axis):
+    x = (3 * normal(*shape)).astype(np.float32)
+    x.flat[:3], x[-1] = (np.nan, np.inf, -np.inf)[:x.size], -np.inf
+    for a in (x, np.asfortranarray(x), np.flip(x), np.broadcast_to(x[1:2] if len(x) > 1 else x, shape)):
+        for keepdims in (False, True):
+            found = backend.path("logsumexp", (a,), dict(axis=axis, keepdims=keepdims)).forward(a, axis=axis, keepdims=keepdims)
+            want = mg.logsumexp(a.astype(np.float64), axis, keepdims).numpy()
+            assert found.dtype == np.float32 and found.shape == want.shape
+            np.testing.assert_allclose(found, want, rtol=2e-6, atol=1e-6)
+    assert backend.path("logsumexp", (np.zeros((2, 3, 4), "f"),), dict(axis=(0, 2), keepdims=False)) is None
+    assert backend.path("logsumexp", (np.zeros(3, "f"),), dict(axis=(), keepdims=False)) is None
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [*NARROW, (2, 5, 7, 9), (3, 130, 20, 30), (2, 3, 4), (20, 1, 16)])
+def test_cross_entropy_of_narrow_rows_and_of_images(shape, smoothing):
+    x = np.moveaxis(3 * normal(*shape), 1, -1)
+    x[0, ..., 0], x[1] = (np.inf if shape[1] > 1 else 0), x[1] * 30
+    labels, g = np.random.default_rng(2).integers(0, shape[1], x.shape[:-1]), normal(*x.shape[:-1], seed=1)
+    labels[0, ...], labels[-1, ...] = 0, 1000
+    for turn in (lambda a: a, np.ascontiguousarray, np.asfortranarray):
+        a, settings = turn(x.astype(np.float32)), dict(smoothing=smoothing if np.isfinite(x).all() else 0.0, ignored=1000)
+        agree(lambda a: rows.cross_entropy(a, labels, **settings), a)
+        lse = rows.cross_entropy(a.astype(np.float64), labels, **settings)[1]
+        for gradient in (g, np.broadcast_to(g[:1], g.shape)):
+            agree(lambda g, a, lse: rows.cross_entropy_backward(g, a, labels, lse, **settings), gradient, a, lse, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (7, 100), (2, 3, 1000), (100_000,)])
 def test_products_of_rows(shape):
     x = np.exp(0.1 * normal(*shape)) * np.sign(normal(*shape, seed=1))

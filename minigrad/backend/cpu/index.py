@@ -55,8 +55,8 @@ def serves_along(x, indices, axis, shape=None):
     """Whether `take_along`, or with the shape of its result `add_along`, does: float32, one shape but for the axis, and no few of
     numbers that would have to be copied."""
     shape = x.shape if shape is None else shape
-    return ((x.flags.c_contiguous or 4 * indices.size >= x.size) and indices.shape[:axis % x.ndim] == shape[:axis]
-            and indices.shape[axis:][1:] == shape[axis:][1:] and indices.size > 0 and kernel("take_along", x) is not None)
+    return ((x.flags.c_contiguous or 4 * indices.size >= x.size) and indices.shape[:axis] == shape[:axis]
+            and indices.shape[axis + 1:] == shape[axis + 1:] and indices.size > 0 and kernel("take_along", x) is not None)
 
 
 def take_along(x, indices, axis):
@@ -74,8 +74,7 @@ def add_along(values, indices, axis, shape):
 
 
 def _along(name, x, indices, y, axis):
-    axis, wrong = axis % x.ndim, np.zeros(1, np.int64)
-    indices = np.ascontiguousarray(indices, np.int64)
+    indices, wrong = np.ascontiguousarray(indices, np.int64), np.zeros(1, np.int64)
     n, inner = x.shape[axis], math.prod(x.shape[axis + 1:])
     kernel(name)(x, indices, y, wrong, math.prod(x.shape[:axis]), n, indices.shape[axis], inner)
     if wrong[0]:

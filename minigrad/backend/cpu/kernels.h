@@ -153,6 +153,18 @@ INLINE float logarithm_of_1_and(float u)
     return 2 * s * p;
 }
 
+/* log(x) of 0 and of normal numbers from there; infinity and NaN stay. The exponent is read from the bits, so that the rest lies
+   between sqrt(1/2) and sqrt(2). */
+INLINE float logarithm(float x)
+{
+    union { float value; uint32_t bits; } rest = {x};
+    int32_t power = (int32_t)(rest.bits - 0x3f3504f3u) >> 23;
+    rest.bits -= (uint32_t)power << 23;
+    float y = power * 0.693145752f + (power * 1.42860677e-6f + logarithm_of_1_and(rest.value - 1));
+    y = x == 0 ? -INFINITY : y;
+    return x < INFINITY ? y : x;
+}
+
 /* tanh(x) as x P(x^2) / Q(x^2), fitted so that the largest relative error is smallest, 3e-7 with the rounding; 1 beyond 9. */
 INLINE float hyperbolic_tangent(float x)
 {

@@ -212,6 +212,7 @@ PATHS = {
     "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),
     **{ufunc.__name__: _arithmetic(ufunc) for ufunc in (np.add, np.subtract, np.multiply, np.divide)},
     "sum": Path(rows.sums, serves=rows.sums_take),
+    "logsumexp": Path(rows.logsumexp, serves=rows.neighbours),
     "where": Path(elementwise.choose,
                   serves=lambda condition, x, y: condition.dtype == bool and kernel("choose", x, y) is not None),
     "relu": Path(elementwise.relu),

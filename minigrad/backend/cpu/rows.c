@@ -430,32 +430,76 @@ void best_of_rows(const float *xs, float *all_values, index_t *all_places, index
     }
 }
 
-/* softmax, or its logarithm, along the middle axis of (outer, n, inner): as above, a strip of rows side by side. */
-INLINE void strip_softmax(const float *x, float *y, index_t n, index_t inner, index_t width, int logarithm)
+enum { NARROW = 64, SIDE = 64 }; /* rows of fewer numbers are turned into columns, so many at a time */
+
+/* A strip of columns along the middle axis of (outer, n, inner), or with inner = 1 of rows that are turned: where it begins in the
+   array and among the sums along that axis, its width, and how far apart the numbers of a column are. */
+typedef struct { index_t at, first, width, step; } Strip;
+
+INLINE index_t strips_of(index_t outer, index_t inner) { return inner > 1 ? outer * pieces(inner, STRIP) : pieces(outer, SIDE); }
+
+INLINE Strip strip_of(index_t number, index_t outer, index_t n, index_t inner)
 {
-    float top[STRIP], scale[STRIP];
-    double total[STRIP] = {0};
+    index_t strips = pieces(inner, STRIP), from = number % strips * STRIP, part = number / strips, row = number * SIDE;
+    if (inner == 1) return (Strip){row * n, row, outer - row < SIDE ? outer - row : SIDE, SIDE};
+    return (Strip){part * n * inner + from, part * inner + from, inner - from < STRIP ? inner - from : STRIP, inner};
+}
+
+/* The strip of x: where it stands, or turned, in `place`. */
+INLINE const float *columns_of(const float *x, Strip s, index_t n, index_t inner, float *place)
+{
+    if (inner > 1) return x + s.at;
+    for (index_t i = 0; i < n; i++)
+        for (index_t c = 0; c < s.width; c++) place[i * SIDE + c] = x[s.at + c * n + i];
+    return place;
+}
+
+/* Turned back into the rows of y. */
+INLINE void put_rows(const float *place, Strip s, index_t n, float *y)
+{
+    for (index_t c = 0; c < s.width; c++)
+        for (index_t i = 0; i < n; i++) y[s.at + c * n + i] = place[i * SIDE + c];
+}
+
+/* The largest number of each column, 0 for one of -inf only. */
+INLINE void strip_tops(const float *x, index_t n, index_t step, index_t width, float *top)
+{
     for (index_t c = 0; c < width; c++) top[c] = -INFINITY;
     for (index_t i = 0; i < n; i++)
-        for (index_t c = 0; c < width; c++) top[c] = x[i * inner + c] > top[c] ? x[i * inner + c] : top[c];
+        for (index_t c = 0; c < width; c++) top[c] = x[i * step + c] > top[c] ? x[i * step + c] : top[c];
     for (index_t c = 0; c < width; c++) top[c] = top[c] == -INFINITY ? 0.0f : top[c];
+}
+
+/* Of each column exp(x - top), or that under the exponential, into y unless it is missing, and the sum of exp(x - top). */
+INLINE void strip_exponentials(const float *x, float *y, index_t n, index_t step, index_t width, const float *top, float *sums,
+                               int logarithms)
+{
+    double total[STRIP];
+    for (index_t c = 0; c < width; c++) total[c] = 0;
     for (index_t row = 0; row < n; row += ROWS) {
-        float sum[STRIP] = {0};
+        float sum[STRIP];
+        for (index_t c = 0; c < width; c++) sum[c] = 0;
         for (index_t i = row; i < n && i < row + ROWS; i++)
             for (index_t c = 0; c < width; c++) {
-                float under = below(x[i * inner + c], top[c]), part = exponential(under);
-                y[i * inner + c] = logarithm ? under : part;
+                float under = below(x[i * step + c], top[c]), part = exponential(under);
+                if (y) y[i * step + c] = logarithms ? under : part;
                 sum[c] += part;
             }
         for (index_t c = 0; c < width; c++) total[c] += sum[c];
     }
-    for (index_t c = 0; c < width; c++) {
-        float sum = total[c];
-        scale[c] = logarithm ? logf(sum) : sum == 0 ? 0.0f : 1 / sum;
-    }
+    for (index_t c = 0; c < width; c++) sums[c] = total[c];
+}
+
+/* softmax, or its logarithm, along the middle axis of (outer, n, inner): as above, a strip of rows side by side. */
+INLINE void strip_softmax(const float *x, float *y, index_t n, index_t step, index_t width, int logarithms)
+{
+    float top[STRIP], scale[STRIP];
+    strip_tops(x, n, step, width, top);
+    strip_exponentials(x, y, n, step, width, top, scale, logarithms);
+    for (index_t c = 0; c < width; c++) scale[c] = logarithms ? logarithm(scale[c]) : scale[c] == 0 ? 0.0f : 1 / scale[c];
     for (index_t i = 0; i < n; i++)
         for (index_t c = 0; c < width; c++)
-            y[i * inner + c] = logarithm ? y[i * inner + c] - scale[c] : y[i * inner + c] * scale[c];
+            y[i * step + c] = logarithms ? y[i * step + c] - scale[c] : y[i * step + c] * scale[c];
 }
 
 INLINE void strip_softmax_backward(const float *g, const float *y, float *dx, index_t n, index_t inner, index_t width,
@@ -477,15 +521,99 @@ INLINE void strip_softmax_backward(const float *g, const float *y, float *dx, in
         }
 }
 
-void softmax_between(const float *x, float *y, index_t outer, index_t n, index_t inner, int logarithm)
+void softmax_between(const float *xs, float *ys, index_t outer, index_t n, index_t inner, int logarithms)
 {
-    index_t strips = pieces(inner, STRIP);
     PARALLEL(outer * n * inner > 65536)
-    for (index_t strip = 0; strip < outer * strips; strip++) {
-        index_t from = strip % strips * STRIP, at = strip / strips * n * inner + from;
-        index_t width = inner - from < STRIP ? inner - from : STRIP;
-        if (logarithm) strip_softmax(x + at, y + at, n, inner, width, 1);
-        else strip_softmax(x + at, y + at, n, inner, width, 0);
+    for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
+        float given[NARROW * SIDE], made[NARROW * SIDE];
+        Strip s = strip_of(strip, outer, n, inner);
+        const float *x = columns_of(xs, s, n, inner, given);
+        float *y = inner > 1 ? ys + s.at : made;
+        if (logarithms) strip_softmax(x, y, n, s.step, s.width, 1);
+        else strip_softmax(x, y, n, s.step, s.width, 0);
+        if (inner == 1) put_rows(y, s, n, ys);
+    }
+}
+
+/* log(sum(exp(x))) along the middle axis of (outer, n, inner). */
+void logsumexp_between(const float *xs, float *ys, index_t outer, index_t n, index_t inner)
+{
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
+        float given[NARROW * SIDE], top[STRIP], sum[STRIP];
+        Strip s = strip_of(strip, outer, n, inner);
+        const float *x = columns_of(xs, s, n, inner, given);
+        strip_tops(x, n, s.step, s.width, top);
+        strip_exponentials(x, 0, n, s.step, s.width, top, sum, 0);
+        for (index_t c = 0; c < s.width; c++) ys[s.first + c] = top[c] + logarithm(sum[c]);
+    }
+}
+
+/* The same of rows. */
+void logsumexp(const float *xs, float *ys, index_t rows, index_t columns)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns;
+        float top = largest(x, columns);
+        double total = 0;
+        if (top == -INFINITY) top = 0;
+        for (index_t first = 0; first < columns; first += RUN) {
+            index_t end = columns - first < RUN ? columns : first + RUN;
+            float part = 0;
+            REDUCE(+, part) for (index_t i = first; i < end; i++) part += exponential(below(x[i], top));
+            total += part;
+        }
+        ys[r] = top + logf(total);
+    }
+}
+
+/* As `cross_entropy` above, along the middle axis of (outer, n, inner). */
+void cross_entropy_between(const float *xs, const index_t *labels, float *losses, float *tops, float *rests, index_t outer, index_t n,
+                           index_t inner, float smoothing, index_t ignored)
+{
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
+        float given[NARROW * SIDE], all[STRIP];
+        Strip s = strip_of(strip, outer, n, inner);
+        const float *x = columns_of(xs, s, n, inner, given);
+        const index_t *label = labels + s.first;
+        float *loss = losses + s.first, *top = tops + s.first, *rest = rests + s.first;
+        strip_tops(x, n, s.step, s.width, top);
+        strip_exponentials(x, 0, n, s.step, s.width, top, rest, 0);
+        for (index_t c = 0; c < s.width; c++) {
+            all[c] = 0;
+            rest[c] = logarithm(rest[c]);
+        }
+        for (index_t i = 0; smoothing && i < n; i++)
+            for (index_t c = 0; c < s.width; c++) all[c] += below(x[i * s.step + c], top[c]);
+        for (index_t c = 0; c < s.width; c++) {
+            float picked = label[c] == ignored ? 0 : below(x[label[c] * s.step + c], top[c]);
+            if (smoothing) picked = (1 - smoothing) * picked + smoothing * all[c] / n;
+            loss[c] = label[c] == ignored ? 0 : rest[c] - picked;
+        }
+    }
+}
+
+void cross_entropy_between_backward(const float *gs, const float *xs, const index_t *labels, const float *tops, const float *rests,
+                                    float *dxs, index_t outer, index_t n, index_t inner, float smoothing, index_t ignored)
+{
+    PARALLEL(outer * n * inner > 65536)
+    for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
+        float given[NARROW * SIDE], made[NARROW * SIDE], g[STRIP], even = smoothing / n;
+        Strip s = strip_of(strip, outer, n, inner);
+        const float *x = columns_of(xs, s, n, inner, given), *top = tops + s.first, *rest = rests + s.first;
+        const index_t *label = labels + s.first;
+        float *dx = inner > 1 ? dxs + s.at : made;
+        for (index_t c = 0; c < s.width; c++) g[c] = label[c] == ignored ? 0 : gs[s.first + c];
+        for (index_t i = 0; i < n; i++)
+            for (index_t c = 0; c < s.width; c++)
+                dx[i * s.step + c] = exponential(below(x[i * s.step + c], top[c]) - rest[c]) - even;
+        for (index_t c = 0; c < s.width; c++)
+            if (label[c] != ignored) dx[label[c] * s.step + c] -= 1 - smoothing;
+        for (index_t i = 0; i < n; i++)
+            for (index_t c = 0; c < s.width; c++) dx[i * s.step + c] *= g[c];
+        if (inner == 1) put_rows(dx, s, n, dxs);
     }
 }
 

@@ -17,7 +17,7 @@ from .memory import empty, scratch
 from .native import kernel
 from .threads import get_num_threads, parallel_for
 
-ROWS, STRETCH = constant("rows.c", "ROWS"), constant("rows.c", "STRETCH")
+ROWS, STRETCH, NARROW = (constant("rows.c", name) for name in ("ROWS", "STRETCH", "NARROW"))
 
 BLOCK_BYTES = 1 << 19
 FEW = 4096  # numbers of which NumPy makes running products faster
@@ -32,6 +32,9 @@ def softmax(x, logarithm=False):
         return y
     rows, y = _rows(x), empty(x.shape, x.dtype)
     out, native = y.reshape(rows.shape), kernel("log_softmax" if logarithm else "softmax", x)
+    if native and _narrow(rows):
+        kernel("softmax_between")(rows, out, *rows.shape, 1, logarithm)
+        return y
     if native:
         native(rows, out, *rows.shape)
         return y
@@ -52,6 +55,44 @@ def _between(x):
     shape, at = [x.shape[i] for i in order], order.index(x.ndim - 1)
     inner = math.prod(shape[at + 1:])
     return (order, (math.prod(shape[:at]), shape[at], inner)) if inner > 15 and x.transpose(order).flags.c_contiguous else None
+
+
+def _narrow(rows):
+    """Whether kernels take the rows of a matrix side by side, as (rows, columns, 1): several, and of few columns."""
+    return rows.shape[1] < NARROW and len(rows) > 15
+
+
+def _strips(x):
+    """Of float32 numbers (outer, n, inner), n being the last axis, as an array and as its sizes, if kernels take the others side
+    by side; else None."""
+    if kernel("softmax_between", x) is None:
+        return None
+    if between := _between(x):
+        order, sizes = between
+        rest = [i for i in order if i != x.ndim - 1]
+        return (x.transpose(order), sizes) if rest == sorted(rest) else None
+    rows = _rows(x)
+    return (rows, (*rows.shape, 1)) if _narrow(rows) else None
+
+
+def neighbours(x, axis, keepdims):
+    """Whether `logsumexp` takes float32 numbers: along axes that are neighbours."""
+    return len(axis) > 0 and max(axis) - min(axis) == len(axis) - 1 and kernel("logsumexp", x) is not None
+
+
+def logsumexp(x, axis, keepdims):
+    """log(sum(exp(x))) along neighbouring axes of float32 numbers."""
+    first, last = min(axis), max(axis) + 1
+    before, after = x.shape[:first], x.shape[last:]
+    outer, n, inner = map(math.prod, (before, x.shape[first:last], after))
+    x, y = np.ascontiguousarray(x).reshape(outer, n, inner), empty((outer, inner), x.dtype)
+    if 1 < inner < 16:
+        x, outer, inner = np.ascontiguousarray(x.transpose(0, 2, 1)).reshape(-1, n), outer * inner, 1
+    if inner > 1 or _narrow(x.reshape(outer, n)):
+        kernel("logsumexp_between")(x, y, outer, n, inner)
+    else:
+        kernel("logsumexp")(x, y, outer, n)
+    return y.reshape((*before, *[1] * (len(axis) if keepdims else 0), *after))
 
 
 def softmax_block(x, y):
@@ -118,15 +159,19 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
     parts: the largest number, and the rest, which a large offset would cost its digits.
 
     Args:
-        logits: (N, classes).
-        labels: (N,) integers.
+        logits: (..., classes).
+        labels: (...) integers.
         smoothing: the share of each target that is spread evenly over all classes.
     """
-    rows, native = _rows(logits), kernel("cross_entropy", logits)
-    losses, lse = np.empty(len(rows), rows.dtype), np.empty((2, len(rows)), rows.dtype)
-    if native:
-        native(rows, np.ascontiguousarray(labels), losses, *lse, *rows.shape, smoothing, ignored)
+    losses, lse = np.empty(labels.shape, logits.dtype), np.empty((2, labels.size), logits.dtype)
+    shape, labels = labels.shape, np.ascontiguousarray(labels).reshape(-1)
+    if strips := _strips(logits):
+        kernel("cross_entropy_between")(strips[0], labels, losses, *lse, *strips[1], smoothing, ignored)
         return losses, lse
+    rows, native, losses = _rows(logits), kernel("cross_entropy", logits), losses.reshape(-1)
+    if native:
+        native(rows, labels, losses, *lse, *rows.shape, smoothing, ignored)
+        return losses.reshape(shape), lse
 
     def block(part):
         x, label = rows[part], labels[part]
@@ -141,18 +186,26 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
         lse[:, part] = top[:, 0], total
 
     _for_rows(block, rows)
-    return losses, lse
+    return losses.reshape(shape), lse
 
 
 def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
-    """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the rows' losses."""
-    rows, dx, native = _rows(logits), empty(logits.shape, logits.dtype), kernel("cross_entropy_backward", g, logits)
-    if native:
-        native(np.ascontiguousarray(g), rows, np.ascontiguousarray(labels), *lse, dx, *rows.shape, smoothing, ignored)
+    """The gradient of `cross_entropy` in the logits, for the gradient `g` of the losses."""
+    g, labels = (np.ascontiguousarray(a).reshape(-1) for a in (g, labels))
+    native = kernel("cross_entropy_backward", g, logits)
+    if native and (strips := _strips(logits)):
+        dx = empty_like(logits) if (between := _between(logits)) else empty(logits.shape, logits.dtype)
+        out = dx.transpose(between[0]) if between else dx
+        kernel("cross_entropy_between_backward")(g, strips[0], labels, *lse, out, *strips[1], smoothing, ignored)
         return dx
+    rows, dx = _rows(logits), empty(logits.shape, logits.dtype)
+    if native:
+        native(g, rows, labels, *lse, dx, *rows.shape, smoothing, ignored)
+        return dx
+    of_rows = dx.reshape(rows.shape)
 
     def block(part):
-        label, out = labels[part], dx[part]
+        label, out = labels[part], of_rows[part]
         share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
         with np.errstate(invalid="ignore"):  # of a row of -inf
             below(rows[part], lse[0, part, None], out)

@@ -32,16 +32,16 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
     """The cross-entropy of each row, 0 where its label is `ignored`, NaN where that is no class.
 
     Args:
-        logits: (N, classes).
-        labels: (N,) int64.
+        logits: (..., classes).
+        labels: (...) int64.
         smoothing: the share of each target that is spread evenly over all classes.
 
     Returns:
-        losses (N,), and lse (2, N), the log-sum-exp of each row in two parts, its largest number and the rest; of 16 bits in
+        losses (...), and lse (2, rows), the log-sum-exp of each row in two parts, its largest number and the rest; of 16 bits in
         float32.
     """
-    (rows, classes), dtype = logits.shape, logits.dtype
-    losses, lse = empty((rows,), dtype), empty((2, rows), computed(dtype))
+    rows, classes, dtype = labels.size, logits.shape[-1], logits.dtype
+    losses, lse = empty(labels.shape, dtype), empty((2, rows), computed(dtype))
     launch("softmax", "cross_entropy_forward", rows, whole_warps(classes), logits, labels, losses, lse, classes, smoothing,
            ignored)
     return losses, lse
@@ -49,8 +49,8 @@ def cross_entropy(logits, labels, smoothing=0.0, ignored=-100):
 
 @in_any_order
 def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
-    """The gradient of `cross_entropy` in the logits, for the gradient `g`, (N,), of the losses."""
-    dx, (rows, classes) = empty_like(logits), logits.shape
+    """The gradient of `cross_entropy` in the logits, for the gradient `g`, (...), of the losses."""
+    dx, rows, classes = empty_like(logits), labels.size, logits.shape[-1]
     launch("softmax", "cross_entropy_backward", rows, whole_warps(classes), g, logits, labels, lse, dx, classes, smoothing,
            ignored)
     return dx
