@@ -282,7 +282,7 @@ def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length
                 index.flat[-1] = bad
                 with pytest.raises(IndexError, match=f"take_along_axis: index {bad} is out of bounds for axis"):
                     mg.take_along_axis(x, index, axis)
-                with pytest.raises(IndexError, match=f"scatter_add: index {bad} is out of bounds for axis|add_along_axis: index {bad}"):
+                with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis"):
                     mg.scatter_add(x, index, values, axis)
     finally:
         threads.set_num_threads(before)

@@ -443,6 +443,29 @@ def test_softmax_along_an_axis_before_others(monkeypatch, shape, axis, logarithm
     agree(lambda x: rows.softmax(last(x), logarithm), x)
 
 
+@pytest.mark.parametrize("batch, m, n, width", [
+    ((), 1, 1, 1), ((), 3, 7, 5), ((), 4, 8, 64), ((2,), 5, 16, 3), ((2, 2), 70, 17, 20), ((), 65, 33, 130), ((), 130, 5, 64),
+    ((3,), 9, 40, 83), ((), 2, 300, 1)])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_distances(batch, m, n, width, scale):
+    x, y = (scale * normal(*batch, rows, width, seed=i) for i, rows in enumerate((m, n)))
+    x[..., -1, :] = y[..., -1, :]
+    x, y = x.astype(np.float32), np.moveaxis(np.moveaxis(y, -1, 0).copy(), 0, -1).astype(np.float32)
+    path, g = backend.path("cdist", (x, y), dict(p=2)), normal(*batch, m, n, seed=5).astype(np.float32)
+    d, _ = path.forward(x, y, p=2)
+    apart = x[..., :, None, :].astype(np.float64) - y[..., None, :, :]
+    want = np.sqrt((apart ** 2).sum(-1))
+    np.testing.assert_allclose(d, want, rtol=3e-7, atol=1e-45)
+    slopes = g[..., None] * apart / np.where(want == 0, 1, want)[..., None]
+    for found, axis, sign in zip(path.backward(g, d, None, [True, True], x, y, p=2), (-2, -3), (1, -1)):
+        np.testing.assert_allclose(found, sign * slopes.sum(axis), rtol=1e-4, atol=1e-4)
+    x[..., 0, 0] = np.nan
+    x[..., -1, -1] = y[..., 0, 0] = np.inf
+    with np.errstate(invalid="ignore"):
+        want = np.sqrt(((x[..., :, None, :].astype(np.float64) - y[..., None, :, :]) ** 2).sum(-1))
+    np.testing.assert_allclose(path.forward(x, y, p=2)[0], want, rtol=3e-7, atol=1e-45)
+
+
 NARROW = [(16, 1), (17, 2), (64, 10), (65, 10), (1000, 63), (200, 64), (70_000, 3)]  # the last axis beside many rows
 
 

@@ -1,5 +1,9 @@
 /* Euclidean distances of rows from rows. Definition: `cdist` in minigrad/ops/linalg.py. */
-#include "kernels.h"
+#include "conv.h"
+
+/* Doubles of a register; rows of x in a tile, whose sums registers hold, and in a block. */
+enum { HALF = WIDTH / 2, SIDE = 4, HEIGHT = 64 };
+typedef double wide __attribute__((vector_size(4 * WIDTH), aligned(8), may_alias));
 
 /* |x - y|, summed in double: large numbers' squares do not overflow, small ones' do not vanish. */
 INLINE double distance(const float *x, const float *y, index_t width)
@@ -12,32 +16,102 @@ INLINE double distance(const float *x, const float *y, index_t width)
     return sqrt(sum);
 }
 
-/* d[b, i, j] = |x[b, i] - y[b, j]|. */
-void distances(const float *x, const float *y, float *d, index_t batch, index_t m, index_t n, index_t width)
+/* Those of `rows` rows of x, SIDE at most, from WIDTH rows of y, of which `columns` count: x and y are turned, SIDE and WIDTH
+   numbers of each place side by side. */
+INLINE void tile_of_distances(const double *x, const double *y, float *d, index_t rows, index_t columns, index_t n, index_t width)
 {
+    wide sum[SIDE][2] = {{{0}}};
+    for (index_t k = 0; k < width; k++, x += SIDE, y += WIDTH)
+        UNROLL for (int r = 0; r < SIDE; r++) {
+            wide left = x[r] - *(const wide *)y, right = x[r] - *(const wide *)(y + HALF);
+            sum[r][0] += left * left;
+            sum[r][1] += right * right;
+        }
+    for (index_t r = 0; r < rows; r++) {
+        double square[WIDTH];
+        float root[WIDTH];
+        memcpy(square, sum[r], sizeof square);
+        for (int c = 0; c < WIDTH; c++) root[c] = (float)sqrt(square[c]);
+        memcpy(d + r * n, root, columns * sizeof(float));
+    }
+}
+
+/* Of `rows` rows the numbers of each place side by side, `most` of them: zeros where there are no more rows. */
+INLINE void turn(const float *x, double *y, index_t rows, index_t most, index_t width)
+{
+    for (index_t k = 0; k < width; k++)
+        for (index_t r = 0; r < most; r++) y[k * most + r] = r < rows ? x[r * width + k] : 0;
+}
+
+/* d[b, i, j] = |x[b, i] - y[b, j]|. */
+void distances(const float *xs, const float *ys, float *ds, index_t batch, index_t m, index_t n, index_t width)
+{
+    index_t blocks = pieces(m, HEIGHT);
+    if (2 * n < WIDTH) { /* most of a panel would be empty */
+        PARALLEL(batch * m * n * width > 1 << 15)
+        for (index_t i = 0; i < batch * m; i++)
+            for (index_t j = 0; j < n; j++)
+                ds[i * n + j] = (float)distance(xs + i * width, ys + (i / m * n + j) * width, width);
+        return;
+    }
     PARALLEL(batch * m * n * width > 1 << 15)
-    for (index_t i = 0; i < batch * m; i++)
-        for (index_t j = 0; j < n; j++)
-            d[i * n + j] = (float)distance(x + i * width, y + (i / m * n + j) * width, width);
+    for (index_t block = 0; block < batch * blocks; block++) {
+        index_t b = block / blocks, first = block % blocks * HEIGHT, rows = m - first < HEIGHT ? m - first : HEIGHT;
+        double *y = (double *)scratch(0, 2 * WIDTH * width), *x = (double *)scratch(1, 2 * HEIGHT * width);
+        for (index_t i = 0; i < rows; i += SIDE)
+            turn(xs + (b * m + first + i) * width, x + i * width, rows - i < SIDE ? rows - i : SIDE, SIDE, width);
+        for (index_t j = 0; j < n; j += WIDTH) {
+            index_t columns = n - j < WIDTH ? n - j : WIDTH;
+            turn(ys + (b * n + j) * width, y, columns, WIDTH, width);
+            for (index_t i = 0; i < rows; i += SIDE)
+                tile_of_distances(x + i * width, y, ds + (b * m + first + i) * n + j, rows - i < SIDE ? rows - i : SIDE, columns,
+                                  n, width);
+        }
+    }
+}
+
+/* The sum over n rows of weight (own - row), V registers of each. */
+INLINE void add_differences(int V, const float *own, const float *row, const float *weight, float *to, index_t n, index_t width)
+{
+    vector sum[V];
+    UNROLL for (int v = 0; v < V; v++) sum[v] = (vector){0};
+    for (index_t j = 0; j < n; j++, row += width)
+        UNROLL for (int v = 0; v < V; v++) {
+            vector apart = *(const vector *)(own + v * WIDTH) - *(const vector *)(row + v * WIDTH);
+            sum[v] += weight[j] * apart;
+        }
+    UNROLL for (int v = 0; v < V; v++) *(vector *)(to + v * WIDTH) = sum[v];
 }
 
 /* dx[b, i] = sum over j of g[b, i, j] (x[b, i] - y[b, j]) / d[b, i, j]; at a distance of 0 the slope is 0. A quotient by a very
-   small one would overflow, by a very large one vanish: so distance and differences are scaled. A small one is computed again,
-   as below the normal numbers it has few digits. */
+   small one would overflow, by a very large one vanish: so distance and differences are scaled, in a term by itself. A small one
+   is computed again, as below the normal numbers it has few digits. */
 void distances_backward(const float *g, const float *d, const float *x, const float *y, float *dx, index_t batch, index_t m,
                         index_t n, index_t width)
 {
     PARALLEL(batch * m * n * width > 1 << 15)
     for (index_t i = 0; i < batch * m; i++) {
-        const float *own = x + i * width, *other = y + i / m * n * width;
-        float *sum = dx + i * width;
-        memset(sum, 0, width * sizeof(float));
-        for (index_t j = 0; j < n; j++, other += width) {
-            int small = d[i * n + j] < 0x1p-60f;
-            double apart = small ? distance(own, other, width) : d[i * n + j];
-            float scale = small ? 0x1p64f : apart > 0x1p60 ? 0x1p-64f : 1;
-            float weight = apart > 0 ? (float)(g[i * n + j] / (apart * scale)) : 0;
-            for (index_t k = 0; k < width; k++) sum[k] += weight * (scale * (own[k] - other[k]));
+        const float *own = x + i * width, *other = y + i / m * n * width, *apart = d + i * n, *slope = g + i * n;
+        float *sum = dx + i * width, *weight = scratch(0, n);
+        index_t k = 0;
+        int usual = 1;
+        for (index_t j = 0; j < n; j++) {
+            int fine = apart[j] >= 0x1p-60f && apart[j] <= 0x1p60f;
+            weight[j] = fine ? slope[j] / apart[j] : 0;
+            usual &= fine;
+        }
+        for (; k + 4 * WIDTH <= width; k += 4 * WIDTH) add_differences(4, own + k, other + k, weight, sum + k, n, width);
+        for (; k + WIDTH <= width; k += WIDTH) add_differences(1, own + k, other + k, weight, sum + k, n, width);
+        for (; k < width; k++) {
+            sum[k] = 0;
+            for (index_t j = 0; j < n; j++) sum[k] += weight[j] * (own[k] - other[j * width + k]);
+        }
+        for (index_t j = 0; !usual && j < n; j++) {
+            if (apart[j] >= 0x1p-60f && apart[j] <= 0x1p60f) continue;
+            double exact = apart[j] < 1 ? distance(own, other + j * width, width) : apart[j];
+            float scale = apart[j] < 1 ? 0x1p64f : 0x1p-64f;
+            float share = exact > 0 ? (float)(slope[j] / (exact * scale)) : 0;
+            for (k = 0; k < width; k++) sum[k] += share * (scale * (own[k] - other[j * width + k]));
         }
     }
 }

@@ -432,8 +432,8 @@ void best_of_rows(const float *xs, float *all_values, index_t *all_places, index
 
 enum { NARROW = 64, SIDE = 64 }; /* rows of fewer numbers are turned into columns, so many at a time */
 
-/* A strip of columns along the middle axis of (outer, n, inner), or with inner = 1 of rows that are turned: where it begins in the
-   array and among the sums along that axis, its width, and how far apart the numbers of a column are. */
+/* A strip of columns along the middle axis of (outer, n, inner), or with inner = 1 of rows that are turned: where it begins in
+   the array and among the sums along that axis, its width, and how far apart the numbers of a column are. */
 typedef struct { index_t at, first, width, step; } Strip;
 
 INLINE index_t strips_of(index_t outer, index_t inner) { return inner > 1 ? outer * pieces(inner, STRIP) : pieces(outer, SIDE); }
@@ -569,8 +569,8 @@ void logsumexp(const float *xs, float *ys, index_t rows, index_t columns)
 }
 
 /* As `cross_entropy` above, along the middle axis of (outer, n, inner). */
-void cross_entropy_between(const float *xs, const index_t *labels, float *losses, float *tops, float *rests, index_t outer, index_t n,
-                           index_t inner, float smoothing, index_t ignored)
+void cross_entropy_between(const float *xs, const index_t *labels, float *losses, float *tops, float *rests, index_t outer,
+                           index_t n, index_t inner, float smoothing, index_t ignored)
 {
     PARALLEL(outer * n * inner > 65536)
     for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
@@ -595,8 +595,9 @@ void cross_entropy_between(const float *xs, const index_t *labels, float *losses
     }
 }
 
-void cross_entropy_between_backward(const float *gs, const float *xs, const index_t *labels, const float *tops, const float *rests,
-                                    float *dxs, index_t outer, index_t n, index_t inner, float smoothing, index_t ignored)
+void cross_entropy_between_backward(const float *gs, const float *xs, const index_t *labels, const float *tops,
+                                    const float *rests, float *dxs, index_t outer, index_t n, index_t inner, float smoothing,
+                                    index_t ignored)
 {
     PARALLEL(outer * n * inner > 65536)
     for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
