@@ -229,16 +229,16 @@ from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
 def of_two(ufunc, least=1 << 22):
     """A ufunc of two arrays, by the path of its name where one is large; of one shape, or with a number, it wants `least`
     elements. The CPU's tells `numpy.errstate` nothing."""
-    name = ufunc.__name__
+    name, few = ufunc.__name__, min(least, 1 << 17)
 
     @functools.wraps(ufunc)
     def function(x, y, out=None):
-        if x.size >= 1 << 17 or y.size >= 1 << 17:
+        if x.size >= few or y.size >= few:
             rows = x.shape != y.shape and x.size > 1 and y.size > 1
             found = path(name, (x, y)) if rows or x.size >= least or y.size >= least else None
             if found is not None:
                 return found.forward(x, y, out)
-        return ufunc(x, y, out)
+        return ufunc(x, y, out=out)
 
     return function
 

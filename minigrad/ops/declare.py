@@ -107,26 +107,29 @@ def elementwise(forward: Callable, *rules: Callable | None, **declared) -> Calla
     return primitive(forward, *rules, broadcasts=True, **declared)
 
 
-def nondifferentiable(forward: np.ufunc, **declared) -> Callable[[Function], Function]:
-    """Decorator: a ufunc of NumPy's, made an operation on Tensors whose result carries no gradient."""
+def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Function]:
+    """Decorator: a ufunc of NumPy's, or what does the same with arrays, made an operation on Tensors whose result carries no
+    gradient."""
+    ufunc = inspect.unwrap(forward)
+
     def declare(function):
         name, arguments = function.__name__, list(inspect.signature(function).parameters)
 
         @functools.wraps(function)
         def called(*inputs, **settings):
-            if settings or len(inputs) != forward.nin:  # a ufunc takes more: where to write
+            if settings or len(inputs) != ufunc.nin:  # a ufunc takes more: where to write
                 raise TypeError(f"{name}: got an unexpected keyword argument '{next(iter(settings))}'" if settings else
-                                f"{name}: {forward.nin} inputs wanted, not {len(inputs)}")
+                                f"{name}: {ufunc.nin} inputs wanted, not {len(inputs)}")
             inputs = [_operand(f"{name}: {argument}", x, inputs) for argument, x in zip(arguments, inputs)]
             try:
-                out = forward(*inputs)
+                out = (forward if forward is ufunc or all([hasattr(x, "dtype") for x in inputs]) else ufunc)(*inputs)
             except (ValueError, TypeError) as error:
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
                 kind = ValueError if isinstance(error, ValueError) else TypeError
                 raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
-        return operation(called, **{"numpy": forward, **declared})
+        return operation(called, **{"numpy": ufunc, **declared})
 
     return declare
 

@@ -6,6 +6,7 @@ NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are s
 """
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -79,13 +80,26 @@ def _power_slope(x, y):
     return where(flat, 0, y * _power(where(flat, 1, x), where(flat, 1, y - 1)))
 
 
-def _power_gradient(g, _out, x, y):
-    """g times the slope; by its path where that is not to be differentiated."""
-    if not state.recording and g.size >= WORTH_A_PATH:
-        arrays = g._array, x._array, y._array
-        found = path("power_gradient", arrays)
-        if found is not None:
-            return wrap(found.forward(*arrays))
+def _by_path(name):
+    """Decorator: of large Tensors by the path `name`, where the result is not to be differentiated."""
+    def declare(definition):
+        @functools.wraps(definition)
+        def function(*tensors):
+            sizes = [x.size for x in tensors]
+            if not state.recording and max(sizes) >= WORTH_A_PATH and min(sizes):
+                arrays = [x._array for x in tensors]
+                found = path(name, arrays)
+                if found is not None:
+                    return wrap(found.forward(*arrays))
+            return definition(*tensors)
+
+        return function
+
+    return declare
+
+
+@_by_path("power_gradient")
+def _along_power(g, x, y):
     return g * _power_slope(x, y)
 
 
@@ -102,7 +116,7 @@ def _powers(x, y):
 
 _power = Primitive(
     "power", with_paths("power", _powers, least=WORTH_A_PATH),
-    _power_gradient,
+    lambda g, _out, x, y: _along_power(g, x, y),
     lambda g, out, x, y: g * out * _log_or_zero(x, y),
     broadcasts=True)
 
@@ -114,12 +128,13 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
     return square(x) if is_square else _power(x, y)
 
 
-@elementwise(np.remainder, lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y), operator="mod")
+@elementwise(of_two(np.remainder, WORTH_A_PATH),
+             lambda g, _out, _x, _y: g, lambda g, _out, x, y: -g * floor_divide(x, y), operator="mod")
 def remainder(x: TensorLike, y: TensorLike) -> Tensor:
     """x - y floor(x / y): what is left of x, with the sign of y."""
 
 
-@nondifferentiable(np.floor_divide, operator="floordiv")
+@nondifferentiable(of_two(np.floor_divide, WORTH_A_PATH), operator="floordiv")
 def floor_divide(x: TensorLike, y: TensorLike) -> Tensor:
     """floor(x / y), without a gradient."""
 
@@ -184,6 +199,7 @@ def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is 0."""
 
 
+@_by_path("sigmoid_share")
 def _sigmoid_share(x, y, out):
     """exp(x) / (exp(x) + exp(y)) by the difference, which keeps the digits that out = log(exp(x) + exp(y)) has lost."""
     infinite = isinf(out)
@@ -191,7 +207,7 @@ def _sigmoid_share(x, y, out):
     return where(infinite, cast(share, dtype=out.dtype), sigmoid(where(infinite, 0, x) - where(infinite, 0, y)))
 
 
-@elementwise(np.logaddexp,
+@elementwise(of_two(np.logaddexp, WORTH_A_PATH),
              lambda g, out, x, y: g * _sigmoid_share(x, y, out),
              lambda g, out, x, y: g * _sigmoid_share(y, x, out))
 def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
@@ -248,6 +264,7 @@ def _over_squared_length(x, length):
     return _quotient(_cosine(x, length), length)
 
 
+@_by_path("cosine")
 def _cosine(x, length):
     """x / length for length = hypot(x, y): 0 at the origin, and the limits where it is infinite."""
     special = equal(length, 0) | isinf(length)
@@ -270,7 +287,8 @@ def arctanh(x: TensorLike) -> Tensor:
     """The number whose hyperbolic tangent is x; NaN for |x| > 1."""
 
 
-@elementwise(np.hypot, lambda g, out, x, _y: g * _cosine(x, out), lambda g, out, _x, y: g * _cosine(y, out))
+@elementwise(of_two(np.hypot, WORTH_A_PATH),
+             lambda g, out, x, _y: g * _cosine(x, out), lambda g, out, _x, y: g * _cosine(y, out))
 def hypot(x: TensorLike, y: TensorLike) -> Tensor:
     """sqrt(x^2 + y^2) without overflow; its slope at (0, 0) is 0, at infinity 1 or -1 in what is infinite."""
 
@@ -337,7 +355,7 @@ def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x))."""
 
 
-@elementwise(erf_of_array, lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+@elementwise(with_paths("erf", erf_of_array), lambda g, _out, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 def erf(x: TensorLike) -> Tensor:
     """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
 
@@ -414,12 +432,12 @@ def _to_larger(g, x, y):
     return where(greater(x, y), g, where(less(x, y), 0, 0.5 * g))
 
 
-@elementwise(np.maximum, lambda g, _out, x, y: _to_larger(g, x, y), lambda g, _out, x, y: _to_larger(g, y, x))
+@elementwise(of_two(np.maximum), lambda g, _out, x, y: _to_larger(g, x, y), lambda g, _out, x, y: _to_larger(g, y, x))
 def maximum(x: TensorLike, y: TensorLike) -> Tensor:
     """The larger of x and y, element by element; equal ones, and NaN and what is beside it, share the gradient evenly."""
 
 
-@elementwise(np.minimum, lambda g, _out, x, y: _to_larger(g, y, x), lambda g, _out, x, y: _to_larger(g, x, y))
+@elementwise(of_two(np.minimum), lambda g, _out, x, y: _to_larger(g, y, x), lambda g, _out, x, y: _to_larger(g, x, y))
 def minimum(x: TensorLike, y: TensorLike) -> Tensor:
     """The smaller of x and y, element by element; equal ones, and NaN and what is beside it, share the gradient evenly."""
 

@@ -93,6 +93,18 @@ def test_the_logistic_function():
     np.testing.assert_allclose(mg.sigmoid(mg.Tensor(x)).numpy(), expected, rtol=3e-6, atol=2e-38)
 
 
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[::-1, ::2], lambda x: x.T, lambda x: x[:0], lambda x: x[3, 5]])
+def test_the_error_function_is_that_of_double_precision_rounded_once(view):
+    x = [np.linspace(-4.2, 4.2, 8000), 0.92 + np.linspace(-1e-5, 1e-5, 99), 10.0 ** np.linspace(-40, 2, 300), SPECIAL]
+    x = np.concatenate(x)
+    x = view(np.resize(x, (90, 100)).astype(np.float32))
+    expected = np.vectorize(math.erf, otypes=[float])(x)
+    for y in (mg.erf(mg.Tensor(x)).numpy(), backend.path("erf", [x]).forward(x) if x.size else expected.astype(np.float32)):
+        np.testing.assert_allclose(y, expected, rtol=7e-8, atol=1e-45)
+        np.testing.assert_array_equal(np.signbit(y) & (y == y), np.signbit(x) & (x == x))
+        assert y.dtype == np.float32 and y.shape == x.shape
+
+
 @pytest.mark.parametrize("exponent", [mg.Tensor(np.float64(1.5)), mg.Tensor(3), np.array(1.5), np.float64(1.5), 1.5, mg.Tensor(np.float16(3)),
                                       mg.Tensor(np.float32(1.5)), True])
 def test_a_power_of_many_numbers_has_the_dtype_of_one_of_few(exponent):
@@ -129,7 +141,7 @@ def weighted(f, *arrays):
         return y.numpy(), mg.grad((y * g).sum(), x).numpy()
 
 
-SLOPES = {"sigmoid": mg.sigmoid, "sqrt": mg.sqrt,
+SLOPES = {"sigmoid": mg.sigmoid, "sqrt": mg.sqrt, "erf": mg.erf,
           **{f"power {twice / 2}": lambda x, twice=twice: x ** (twice / 2) for twice in sorted(elementwise.HALVES - {4})}}
 
 
@@ -148,6 +160,25 @@ def test_slopes_of_large_arrays_are_those_of_the_definition(name, view):
     assert slope.dtype == np.float32
     np.testing.assert_allclose(y, expected[0], rtol=3e-6, atol=1e-37)
     np.testing.assert_allclose(slope, expected[1], rtol=1e-5, atol=3e-7 if name == "sigmoid" else 1e-37)
+
+
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x.T, lambda x: x[::-1, ::2], lambda x: x[:1], lambda x: x[:, :1]])
+@pytest.mark.parametrize("f", [mg.hypot, mg.arctan2, mg.logaddexp])
+def test_slopes_of_two_large_arrays_are_those_of_the_definition(f, view, monkeypatch):
+    pairs = np.concatenate([3 * normal(20_000, 2), np.array(list(itertools.product(SPECIAL, repeat=2)))])[-18_000:]
+    x, y = (np.resize(a, (120, 150)).astype(np.float32) for a in pairs.T)
+    used, find = [], elementwise.kernel
+    monkeypatch.setattr(elementwise, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
+    a, b = (x, view(y)) if 1 in view(y).shape else (view(x), view(y))
+    with np.errstate(all="ignore"):
+        for g, pair in ((f, (a, b)), (lambda b, a: f(a, b), (b, a))):
+            used.clear()
+            found = weighted(g, *pair)[1]
+            assert used.count("arithmetic") >= 2, used
+            with definitions():
+                expected = weighted(g, *pair)[1]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4 if 1 in b.shape else 1e-6)
 
 
 @pytest.mark.parametrize("pos_weight", [None, 3.0])
@@ -217,6 +248,7 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
     whole(1, "half_powers", x, settings=(3,))
     whole(1, "half_powers_backward", x, x, settings=(3,))
     whole(1, "root_backward", x, 2 * x)
+    whole(1, "error_function", x)
     whole(1, "logistic", x)
     whole(1, "logistic_backward", x, x)
     whole(1, "logistic_loss", x, x, x)
@@ -233,7 +265,8 @@ def test_kernels_write_as_many_numbers_as_they_are_told(n):
     whole(3, "adam_step", x, settings=(0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9))
 
 
-UFUNCS = [np.add, np.subtract, np.multiply, np.divide]
+UFUNCS = [np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum,
+          np.remainder, np.floor_divide, np.hypot, np.logaddexp]
 # Shapes, and whether the kernel takes arrays of them in C order.
 PAIRS = [((7, 40), (7, 40), True), ((7, 40), (40,), True), ((40, 7, 40), (7, 1), True), ((40,), (7, 40), True),
          ((20, 1), (30,), True), ((5, 6, 20), (5, 1, 20), True), ((3, 1, 40), (2, 1), True), ((64, 3), (3,), True),
@@ -261,8 +294,42 @@ def test_arithmetic_is_numpys(ufunc, x_shape, y_shape, taken, monkeypatch):
             got = want if found is None else found.forward(x, y)
         assert (found is not None) == (x.size and y.size and x.flags.aligned and y.flags.aligned)
         assert got.shape == want.shape and got.dtype == want.dtype
+        if ufunc in (np.hypot, np.logaddexp):
+            np.testing.assert_allclose(got, want, rtol=2e-7, atol=2e-7 if ufunc is np.logaddexp else 0)
+            continue
         np.testing.assert_array_equal(got, want)
-        np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(want) & (want == want))
+        if ufunc not in (np.maximum, np.minimum):  # of 0 and -0 NumPy's is either
+            np.testing.assert_array_equal(np.signbit(got) & (got == got), np.signbit(want) & (want == want))
+
+
+ODD = [*SPECIAL, 1.0, -1.0, 3.0, 0.1, -0.1, 1e-45, 2.0**24, 2.0**24 + 2, 1 / 3, 7e8]
+SPECIAL_PAIRS = np.array(list(itertools.product(ODD, repeat=2)), np.float32)
+PATTERNS = np.random.default_rng(3).integers(-2**31, 2**31, (20_000, 2)).astype(np.int32).view(np.float32)
+COUNTS = np.random.default_rng(4).integers(-60, 60, (20_000, 2)) / np.float32(8)
+BEYOND = np.random.default_rng(5).integers([2**23, 1], [2**24, 64], (20_000, 2)) * np.float32([2.0**8, 1])  # near 2^28
+
+
+@pytest.mark.parametrize("ufunc", [np.remainder, np.floor_divide, np.maximum, np.minimum])
+@pytest.mark.parametrize("pairs", [SPECIAL_PAIRS, PATTERNS, COUNTS, BEYOND, COUNTS[:, :1] * np.float32([3, 1 / 3])],
+                         ids=["special", "patterns", "counts", "beyond", "multiples"])
+def test_what_is_left_is_numpys_to_the_last_bit(ufunc, pairs):
+    with np.errstate(all="ignore"):
+        x, y = np.resize(pairs, (20_000, 2)).astype(np.float32).T
+        for a, b in ((x, y), (y, x), (x, y[9]), (y[5], x), (x, np.float32(0.1)), (x, np.float32(-7))):
+            found, want = getattr(mg, ufunc.__name__)(mg.Tensor(a), mg.Tensor(b)).numpy(), ufunc(a, b)
+            np.testing.assert_array_equal(found, want)
+            if ufunc in (np.remainder, np.floor_divide):
+                np.testing.assert_array_equal(np.signbit(found) & (found == found), np.signbit(want) & (want == want))
+
+
+@pytest.mark.parametrize("pairs", [SPECIAL_PAIRS, PATTERNS, 3 * normal(20_000, 2),
+                                   [[-1, 1]] * np.random.default_rng(6).random((20_000, 2)) * 20])
+@pytest.mark.parametrize("ufunc", [np.hypot, np.logaddexp])
+def test_lengths_and_logarithms_of_sums_keep_their_digits(ufunc, pairs):
+    with np.errstate(all="ignore"):
+        x, y = np.resize(pairs, (20_000, 2)).astype(np.float32).T
+        found, want = ufunc(mg.Tensor(x), y).numpy(), ufunc(x.astype(np.float64), y.astype(np.float64))
+        np.testing.assert_allclose(found, want.astype(np.float32), rtol=1.2e-7, atol=2e-9)
 
 
 @pytest.mark.parametrize("ufunc", UFUNCS)
@@ -271,7 +338,7 @@ def test_arithmetic_of_large_arrays(ufunc, monkeypatch):
     monkeypatch.setattr(elementwise, "kernel", lambda name, *arrays: used.append(name) or find(name, *arrays))
     for a, b in ((x, row), (row, x), (x, row[:701, None]), (x.T, row[:, None])):
         a, b = a.astype(np.float32), b.astype(np.float32)
-        np.testing.assert_array_equal(ufunc(mg.Tensor(a), b).numpy(), ufunc(a, b))
+        np.testing.assert_allclose(ufunc(mg.Tensor(a), b).numpy(), ufunc(a, b), rtol=2e-7, atol=3e-7 * (ufunc is np.logaddexp))
         assert used.pop() == "arithmetic" and not used
     for dtype in (np.float64, np.int64, ">f4"):
         np.testing.assert_array_equal(ufunc(mg.Tensor((9 * x).astype(dtype)), 1 + abs(9 * row).astype(dtype)).numpy(),
@@ -294,15 +361,22 @@ def test_arithmetic_is_left_to_numpy_where_that_is_as_fast(monkeypatch):
             used.clear()
 
 
+@pytest.mark.parametrize("f", [mg.hypot, mg.arctan2, mg.logaddexp, mg.power, mg.remainder])
+def test_slopes_of_many_numbers_beside_none(f):
+    x, y = (mg.Tensor(np.ones(shape, np.float32), requires_grad=True) for shape in ((5000, 1), (1, 0)))
+    f(x, y).sum().backward()
+    assert x.grad.shape == (5000, 1) and not x.grad.numpy().any() and y.grad.shape == (1, 0)
+
+
 def test_sums_in_place():
     x, y = (normal(700, 900, seed=s).astype(np.float32) for s in (0, 1))
     for view in (lambda a: a, np.transpose, lambda a: a[::-1, ::2]):
         a, b = view(x.copy()), view(y)
         right = a + b
-        assert elementwise.arithmetic(np.add, a, b, a) is a and (a == right).all()
+        assert elementwise.arithmetic("add", a, b, a) is a and (a == right).all()
     x.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        elementwise.arithmetic(np.add, x, y, x)
+        elementwise.arithmetic("add", x, y, x)
 
 
 @pytest.mark.parametrize("n", [1 << 20, 100_003])

@@ -5,7 +5,86 @@ int threads = 1;
 
 void use_threads(int n) { threads = n; }
 
-enum { ADD = 0, SUBTRACT = 1, MULTIPLY = 2, DIVIDE = 3, SPAN = 8192 }; /* operations; elements of a row at a time */
+enum { ADD = 0, SUBTRACT = 1, MULTIPLY = 2, DIVIDE = 3, MAXIMUM = 4, MINIMUM = 5, REMAINDER = 6, FLOOR_DIVIDE = 7, HYPOT = 8,
+       LOGADDEXP = 9, COSINE = 10, SIGMOID_SHARE = 11, SPAN = 8192 }; /* operations; elements of a row at a time */
+
+/* fmod(a, b), exact since the double quotient of two floats is never rounded to a whole number that it is not, and the product
+   with that has 53 bits at most. NaN where the quotient has more than 28 bits, or something is infinite or NaN. */
+INLINE float left_of(float a, float b)
+{
+    double whole = trunc((double)a / b), left = a - whole * b;
+    return fabs(whole) < 0x1p28 ? (float)left : NAN;
+}
+
+/* NumPy's remainder and floor_divide, for left = fmod(a, b). */
+INLINE float remainder_for(float a, float b, float left)
+{
+    float turned = (b < 0) != (left < 0) ? left + b : left;
+    return left == 0 ? copysignf(0.0f, b) : turned;
+}
+
+INLINE float quotient_for(float a, float b, float left)
+{
+    float whole = (a - left) / b, less = (b < 0) != (left < 0) ? whole - 1 : whole;
+    whole = left == 0 ? whole : less;
+    float floor = floorf(whole), nearest = whole - floor > 0.5f ? floor + 1 : floor, quotient = a / b;
+    nearest = whole == 0 ? copysignf(0.0f, quotient) : nearest;
+    return b == 0 ? quotient : nearest;
+}
+
+/* Of the two what `left_of` made NaN, one by one. */
+static void by_fmod(const float *x, index_t x_step, const float *y, index_t y_step, float *to, index_t n, int operation)
+{
+    index_t unknown = 0;
+    REDUCE(+, unknown) for (index_t i = 0; i < n; i++) unknown += to[i] != to[i];
+    if (unknown) for (index_t i = 0; i < n; i++) if (to[i] != to[i]) {
+        float a = x[i * x_step], b = y[i * y_step], left = fmodf(a, b);
+        to[i] = operation == REMAINDER ? remainder_for(a, b, left) : quotient_for(a, b, left);
+    }
+}
+
+/* In double precision, whose squares do not overflow. */
+INLINE float length_of(float a, float b)
+{
+    float length = (float)sqrt((double)a * a + (double)b * b);
+    return fabsf(a) == INFINITY || fabsf(b) == INFINITY ? INFINITY : length; /* beside NaN, too */
+}
+
+/* a / b, where b = length_of(a, something): 0 at the origin, and the limits at infinity. */
+INLINE float cosine_of(float a, float b)
+{
+    float ratio = a / b, at_infinity = fabsf(a) == INFINITY ? copysignf(1.0f, a) : 0.0f;
+    return b == 0 || b == INFINITY ? at_infinity : ratio;
+}
+
+/* exp(x), -700 <= x <= 0, with some digits more than float has: as `exponential_within`, the polynomial being the series. */
+INLINE double precise_exponential(double x)
+{
+    union { double value; uint64_t bits; } sum = {x * 1.4426950408889634 + 0x1.8p52};
+    double r = x - (sum.value - 0x1.8p52) * 0.6931471805599453, term = 1.0 / 40320, p = term;
+    UNROLL for (int k = 8; k > 0; k--) {
+        term *= k;
+        p = p * r + term;
+    }
+    sum.bits = (sum.bits + 1023) << 52;
+    return p * sum.value;
+}
+
+/* In double precision, since little may be left of a and the logarithm, which is as in `logarithm_of_1_and`. */
+INLINE float log_of_sum(float a, float b)
+{
+    double apart = a == b ? 0 : -fabs((double)a - b); /* infinity less itself is not a number */
+    double u = precise_exponential(apart < -700 ? -700 : apart), s = u / (2 + u), q = s * s, p = 1.0 / 15;
+    UNROLL for (int k = 13; k > 0; k -= 2) p = p * q + 1.0 / k;
+    return (float)((a > b ? a : b) + 2 * s * p);
+}
+
+/* exp(a) / (exp(a) + exp(b)), 0 where both are 0. */
+INLINE float share_of(float a, float b)
+{
+    float apart = a == -INFINITY ? -INFINITY : 0.0f;
+    return sigmoid(a == b ? apart : a - b);
+}
 
 /* Of two arrays, along the axes (outer, middle, inner) of `layout`; then follow the steps of x and those of y along these, along
    the last 0 or 1. */
@@ -33,7 +112,16 @@ void arithmetic(const float *xs, const float *ys, float *out, const index_t *lay
                     CASE(SUBTRACT, a - b)
                     CASE(MULTIPLY, a * b)
                     CASE(DIVIDE, a / b)
+                    CASE(MAXIMUM, a > b || a != a ? a : b)
+                    CASE(MINIMUM, a < b || a != a ? a : b)
+                    CASE(REMAINDER, remainder_for(a, b, left_of(a, b)))
+                    CASE(FLOOR_DIVIDE, quotient_for(a, b, left_of(a, b)))
+                    CASE(HYPOT, length_of(a, b))
+                    CASE(LOGADDEXP, log_of_sum(a, b))
+                    CASE(COSINE, cosine_of(a, b))
+                    CASE(SIGMOID_SHARE, share_of(a, b))
                 }
+                if (operation == REMAINDER || operation == FLOOR_DIVIDE) by_fmod(x, x_steps[2], y, y_steps[2], to, n, operation);
 #undef CASE
 #undef PAIRS
             }
@@ -278,6 +366,28 @@ void logistic_loss_backward(const float *g, const float *x, const float *p, cons
         float small = exponential(-fabsf(x[i])), large = 1 / (1 + small);
         small *= large;
         dx[i] = g[i] * (q[i] * (x[i] > 0 ? large : small) - p[i] * (x[i] > 0 ? small : large));
+    }
+}
+
+/* erf(x): x + x P(x^2) up to 0.92, beyond 1 - exp(|x| Q(|x|)), which at 4 rounds to 1; fitted to errors below 1e-9. */
+void error_function(const float *x, float *y, index_t n)
+{
+    EACH(8 * n) for (index_t i = 0; i < n; i++) {
+        double a = bounded(fabsf(x[i]), 4.0f), s = a * a, p = 8.18522531e-05, q = -1.04330156e-05;
+        p = p * s - 8.09774268e-04;
+        p = p * s + 5.19695645e-03;
+        p = p * s - 2.68577076e-02;
+        p = p * s + 1.12836644e-01;
+        p = p * s - 3.76126319e-01;
+        p = p * s + 1.28379166e-01;
+        q = q * a + 3.14857141e-04;
+        q = q * a - 3.61033808e-03;
+        q = q * a + 2.36945581e-02;
+        q = q * a - 1.06159039e-01;
+        q = q * a - 6.35198057e-01;
+        q = q * a - 1.128637075;
+        p = a < 0.92 ? a + a * p : 1 - precise_exponential(a * q);
+        y[i] = copysignf((float)p, x[i]);
     }
 }
 

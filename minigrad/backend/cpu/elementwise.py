@@ -20,20 +20,28 @@ from .threads import get_num_threads, parallel_for
 
 BLOCK_BYTES = 1 << 20
 SPAN = constant("elementwise.c", "SPAN")
+QUICK = ("add", "subtract", "multiply", "divide", "maximum", "minimum")  # in NumPy, too, of narrow and long rows on one thread
+SLOW = ("remainder", "floor_divide", "hypot", "logaddexp", "cosine", "sigmoid_share")
 NARROW = 512  # numbers of a row, of which `arithmetic` makes longer ones, if it is the same for all
 
 
-def arithmetic(ufunc, x, y, out=None):
-    """ufunc(x, y) of float32 numbers, broadcast against each other, into `out` or reused memory."""
+def arithmetic(name, x, y, out=None):
+    """The operation `name` of float32 numbers, broadcast against each other, into `out` or reused memory.
+
+    What NumPy does not have is for shapes that fit and arrays of at least 16 elements.
+    """
     plan = _plan(x.shape, x.strides, y.shape, y.strides)
+    if plan is None and name in SLOW:
+        x, y = [a.copy() for a in np.broadcast_arrays(x, y)]
+        plan = _plan(x.shape, x.strides, y.shape, y.strides)
     if plan is None or not (out is None or out.flags.writeable and out.transpose(plan.order).flags.c_contiguous):
-        return ufunc(x, y, out)
+        return getattr(np, name)(x, y, out=out)
     if out is None:
         out = empty(plan.shape).transpose(plan.back)
-    if get_num_threads() == 1 and not 32 <= plan.layout[0, 2] <= SPAN:  # NumPy computes narrow and long rows as fast
-        return ufunc(x, y, out)
-    x, y = [a if n == 1 else as_strided(a, (n, a.size), (0, a.itemsize)).copy() for a, n in zip((x, y), plan.copies)]
-    kernel("arithmetic")(x, y, out, plan.layout, constant("elementwise.c", ufunc.__name__.upper()))
+    if name in QUICK and get_num_threads() == 1 and not 32 <= plan.layout[0, 2] <= SPAN:
+        return getattr(np, name)(x, y, out=out)
+    x, y = [np.asarray(a) if n == 1 else as_strided(a, (n, a.size), (0, a.itemsize)).copy() for a, n in zip((x, y), plan.copies)]
+    kernel("arithmetic")(x, y, out, plan.layout, constant("elementwise.c", name.upper()))
     return out
 
 

@@ -31,8 +31,8 @@ def _logistic_loss_backward(g, out, residuals, wanted, x, p, q):
     return dx, along(-x) if wanted[1] else None, along(x) if wanted[2] else None
 
 
-def _arithmetic(ufunc):
-    return Path(lambda x, y, out=None: elementwise.arithmetic(ufunc, x, y, out), serves=_served("arithmetic"))
+def _arithmetic(name):
+    return Path(lambda x, y, out=None: elementwise.arithmetic(name, x, y, out), serves=_served("arithmetic"))
 
 
 def _activation(name):
@@ -210,7 +210,8 @@ PATHS = {
     "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
     "adam_step": Path(elementwise.adam_step),
     "ema_step": Path(elementwise.ema_step, serves=_served("ema_step")),
-    **{ufunc.__name__: _arithmetic(ufunc) for ufunc in (np.add, np.subtract, np.multiply, np.divide)},
+    **{name: _arithmetic(name) for name in (*elementwise.QUICK, *elementwise.SLOW)},
+    "sigmoid_share": Path(lambda x, y, out: elementwise.arithmetic("sigmoid_share", x, y), serves=_served("arithmetic")),
     "sum": Path(rows.sums, serves=rows.sums_take),
     "logsumexp": Path(rows.logsumexp, serves=rows.neighbours),
     "where": Path(elementwise.choose,
@@ -227,6 +228,7 @@ PATHS = {
     "sigmoid_gradient": Path(elementwise.logistic_backward, serves=_served("logistic_backward")),
     "binary_cross_entropy_with_logits": Path(lambda x, p, q: (elementwise.logistic_loss(x, p, q), None), _logistic_loss_backward,
                                              serves=_served("logistic_loss")),
+    "erf": Path(lambda x: activation.activation("error_function", x), serves=_served("error_function")),
     "power": Path(elementwise.half_powers, serves=elementwise.is_half_power),
     "power_gradient": Path(elementwise.half_powers_backward, serves=elementwise.is_along_half_power),
     "sqrt_gradient": Path(elementwise.root_backward, serves=_served("root_backward")),
