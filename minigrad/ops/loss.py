@@ -408,7 +408,8 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         weight = as_tensor(weight)
         if weight.shape != (classes,):
             raise ValueError(f"nll_loss: one weight for each of {classes} classes wanted, got shape {weight.shape}")
-        losses, weights = losses * (of_labels := weight[labels]), where(Tensor(counted), of_labels, 0)
+        weights = where(Tensor(counted), weight[labels], 0)
+        losses = losses * weights
     losses = where(Tensor(counted), losses, 0)
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         return _reduced("nll_loss", losses, reduction, sum(upcast(weights)))

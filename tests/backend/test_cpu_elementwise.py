@@ -288,6 +288,15 @@ def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length
         threads.set_num_threads(before)
 
 
+@pytest.mark.parametrize("shape, axis", [((0,), 0), ((0, 500), 0), ((3, 0), 1)])
+def test_nothing_is_added_to_an_axis_without_places(shape, axis):
+    index = np.zeros([2 if a == axis else n for a, n in enumerate(shape)], np.int64)
+    values, settings = np.ones(index.shape, np.float32), dict(indices=index, axis=axis, shape=shape)
+    assert path("add_along_axis", (values,), settings) is None
+    with pytest.raises(IndexError, match=f"scatter_add: index 0 is out of bounds for axis {axis} with size 0"):
+        mg.scatter_add(np.zeros(shape, np.float32), index, values, axis)
+
+
 @pytest.mark.parametrize("function", [read, lambda x, index: add_at(x, np.ones((64, 5000), x.dtype), index)], ids=["read", "add"])
 def test_a_slice_to_an_array_is_refused_as_by_numpy(function):
     with pytest.raises(TypeError, match="only integer scalar arrays"):

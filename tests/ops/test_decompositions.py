@@ -116,6 +116,13 @@ def test_losses():
     mg.check_derivatives(lambda x: mg.nll_loss(x, labels), a)
 
 
+def test_an_ignored_row_that_is_infinite_reaches_no_gradient_of_nll_loss():
+    x, w = (mg.Tensor(v, requires_grad=True) for v in (np.array([[-0.5, -1.0], [-np.inf, np.nan]]), np.ones(2)))
+    with np.errstate(invalid="ignore"):
+        mg.nll_loss(x, [1, -100], w, reduction="sum").backward()
+    assert x.grad.tolist() == [[0, -1], [0, 0]] and w.grad.tolist() == [0, 1]
+
+
 def test_as_modules():
     x = mg.Tensor(R.uniform(-1, 1, (2, 4, 3)).astype(np.float32))
     for layer, function in ((mg.nn.ReLU6(), mg.relu6), (mg.nn.ELU(0.5), lambda x: mg.elu(x, 0.5)),

@@ -52,11 +52,12 @@ def add_at(x, values, index):
 
 
 def serves_along(x, indices, axis, shape=None):
-    """Whether `take_along`, or with the shape of its result `add_along`, does: float32, one shape but for the axis, and no few of
-    numbers that would have to be copied."""
+    """Whether `take_along`, or with the shape of its result `add_along`, does: float32, one shape but for the axis, none of it of
+    length 0, and no few of numbers that would have to be copied."""
     shape = x.shape if shape is None else shape
     return ((x.flags.c_contiguous or 4 * indices.size >= x.size) and indices.shape[:axis] == shape[:axis]
-            and indices.shape[axis + 1:] == shape[axis + 1:] and indices.size > 0 and kernel("take_along", x) is not None)
+            and indices.shape[axis + 1:] == shape[axis + 1:] and min(indices.size, shape[axis]) > 0
+            and kernel("take_along", x) is not None)
 
 
 def take_along(x, indices, axis):
