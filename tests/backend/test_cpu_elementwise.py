@@ -1,5 +1,6 @@
 """ReLU and the optimisers' steps on the CPU against their formulas."""
 
+import itertools
 import math
 
 import numpy as np
@@ -278,12 +279,13 @@ def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length
                 got = path("add_along_axis", (v,), settings).forward(v, **settings)
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
                 assert got.dtype == np.float32
-            for bad in (shape[axis], -shape[axis] - 1):
-                index.flat[-1] = bad
+            for bad, place in itertools.product((shape[axis], -shape[axis] - 1), (0, -1)):
+                kept, index.flat[place] = index.flat[place], bad
                 with pytest.raises(IndexError, match=f"take_along_axis: index {bad} is out of bounds for axis"):
                     mg.take_along_axis(x, index, axis)
                 with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis"):
                     mg.scatter_add(x, index, values, axis)
+                index.flat[place] = kept
     finally:
         threads.set_num_threads(before)
 

@@ -557,7 +557,6 @@ void logsumexp(const float *xs, float *ys, index_t rows, index_t columns)
         const float *x = xs + r * columns;
         float top = largest(x, columns);
         double total = 0;
-        if (top == -INFINITY) top = 0;
         for (index_t first = 0; first < columns; first += RUN) {
             index_t end = columns - first < RUN ? columns : first + RUN;
             float part = 0;
