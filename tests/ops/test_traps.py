@@ -522,6 +522,24 @@ def test_an_index_that_repeats_collects_all_gradients():
     assert gradient(lambda v: mg.index_update(np.zeros(2), [0, 0, 1], v) * np.array([1.0, 5.0]), [1, 2, 3]) == [0, 1, 5]
 
 
+@pytest.mark.parametrize("f", [
+    lambda x, i: x[i], lambda x, i: x[i, 0], lambda x, i: mg.take(x, i, 0), lambda x, i: mg.take_along_axis(x, i[:, None], 0),
+    lambda x, i: mg.take_along_axis(x, i[:1, None], 0), lambda x, i: mg.scatter_add(x[:1, :1], i[:, None] - 1, x[:2, :1], 0),
+    lambda x, i: mg.scatter_add(x, i[:, None] - 1, x[1:, 1:], 0), lambda x, i: mg.index_add(x, i, x[1:]),
+    lambda x, i: mg.index_update(x, i, x[1:]), lambda x, i: mg.scatter(x, i[:, None], x[1:, 1:], 0),
+    lambda x, i: mg.embedding(i, x), lambda x, i: mg.cross_entropy(x[1:], i), lambda x, i: mg.nll_loss(x[1:], i)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_does_not_see_that_an_index_changes_later(f, dtype):
+    x, index, later = (1 + np.arange(6, dtype=dtype)).reshape(3, 2), np.array([1, 1]), []
+    for change in (False, True):
+        t, i = mg.Tensor(x, requires_grad=True), index.copy()
+        y = f(t, i)
+        if change:
+            i[...] = 0
+        later.append(mg.grad((y * (1 + np.arange(y.size, dtype=dtype)).reshape(y.shape)).sum(), t).tolist())
+    assert later[0] == later[1]
+
+
 def test_an_index_array_may_change_after_use():
     index = np.array([0, 1])
     place = mg.Tensor([2])
