@@ -104,7 +104,7 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     if not logits.ndim:
         raise ValueError("cross_entropy: logits need an axis of classes, got a 0-d Tensor")
     label_smoothing = real("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
-    ignore_index = whole("cross_entropy", "ignore_index", ignore_index, -2**63)
+    ignore_index = _ignored("cross_entropy", ignore_index)
     given = asarray(as_tensor(target))
     dtype = given.dtype
     if is_float(dtype):
@@ -129,6 +129,14 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     with np.errstate(invalid="ignore", divide="ignore"):  # a mean over no rows is NaN
         count = xp(labels).asarray(counted.sum(), np.promote_types(logits.dtype, np.float32))
         return _reduced("cross_entropy", losses, reduction, Tensor(count))
+
+
+def _ignored(of, ignore_index):
+    """`ignore_index` as a number that a label, of 64 bits, can be."""
+    number = whole(of, "ignore_index", ignore_index, -2**63)
+    if number >= 2**63:
+        raise ValueError(f"{of}: ignore_index below 2**63 wanted, got {number}")
+    return number
 
 
 def check_labels(of, labels, classes, ignored, whose=""):
@@ -386,7 +394,7 @@ def nll_loss(input: TensorLike, target: TensorLike, weight: TensorLike | None = 
         TypeError: labels that are not integers; ValueError: shapes do not fit, or a label is out of range.
     """
     logp, target = _as_float(input), as_tensor(target)
-    ignore_index = whole("nll_loss", "ignore_index", ignore_index, -2**63)
+    ignore_index = _ignored("nll_loss", ignore_index)
     if not logp.ndim:
         raise ValueError("nll_loss: log-probabilities need an axis of classes, got a 0-d Tensor")
     axis = 1 if logp.ndim > 1 else 0

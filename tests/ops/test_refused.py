@@ -717,3 +717,11 @@ def test_results_that_are_no_views_can_be_changed_and_leave_the_argument_alone(n
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
     (y := OWN[name](x))[(0,) * y.ndim] = 9.0
     assert (y.numpy() == 9).sum() == 1
+
+
+@pytest.mark.parametrize("loss", [mg.cross_entropy, mg.nll_loss])
+def test_an_ignore_index_that_no_label_can_be_is_refused(loss):
+    for number in (2**63, 2**64 + 1):
+        with pytest.raises(ValueError, match=f"{loss.__name__}: ignore_index below 2\\*\\*63 wanted, got {number}"):
+            loss(np.zeros((2, 3), np.float32), [0, 1], ignore_index=number)
+    assert np.isfinite(loss(np.zeros((2, 3), np.float32), [0, 1], ignore_index=2**63 - 1).item())

@@ -524,8 +524,8 @@ def test_an_index_that_repeats_collects_all_gradients():
 
 @pytest.mark.parametrize("f", [
     lambda x, i: x[i], lambda x, i: x[i, 0], lambda x, i: mg.take(x, i, 0), lambda x, i: mg.take_along_axis(x, i[:, None], 0),
-    lambda x, i: mg.take_along_axis(x, i[:1, None], 0), lambda x, i: mg.scatter_add(x[:1, :1], i[:, None] - 1, x[:2, :1], 0),
-    lambda x, i: mg.scatter_add(x, i[:, None] - 1, x[1:, 1:], 0), lambda x, i: mg.index_add(x, i, x[1:]),
+    lambda x, i: mg.take_along_axis(x, i[:1, None], 0), lambda x, i: mg.scatter_add(x[:, :1], i[:, None], x[1:, 1:], 0),
+    lambda x, i: mg.scatter_add(x, i[:, None], x[1:, 1:], 0), lambda x, i: mg.index_add(x, i, x[1:]),
     lambda x, i: mg.index_update(x, i, x[1:]), lambda x, i: mg.scatter(x, i[:, None], x[1:, 1:], 0),
     lambda x, i: mg.embedding(i, x), lambda x, i: mg.cross_entropy(x[1:], i), lambda x, i: mg.nll_loss(x[1:], i)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
