@@ -150,3 +150,21 @@ def halves_in_float32(operands: int) -> Callable[[Callable], Callable]:
 def rounded_like(y, x):
     """A Tensor, in the dtype of `x` if that has 16 bits."""
     return y.astype(x.dtype) if backend.is_half(x.dtype) else y
+
+
+def by_path(name: str) -> Callable[[Callable], Callable]:
+    """Decorator: a composition of operations on Tensors, which a path of this name serves where they are large and the result is
+    not to be differentiated."""
+    def declare(definition):
+        @functools.wraps(definition)
+        def function(*tensors):
+            if not state.recording and max([x.size for x in tensors]) >= backend.WORTH_A_PATH:
+                arrays = [x._array for x in tensors]
+                found = backend.path(name, arrays)
+                if found is not None:
+                    return wrap(found.forward(*arrays))
+            return definition(*tensors)
+
+        return function
+
+    return declare

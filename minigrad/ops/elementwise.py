@@ -6,17 +6,15 @@ NaN: abs'(0) = relu'(0) = 0, sqrt'(0) = 0, and ties of maximum and minimum are s
 """
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
 
 from .. import primitive
-from ..backend import (as_dtype, in_float32, is_float, largest_of, of_two, path, where as choose, with_paths, WORTH_A_PATH,
-                       xp)
+from ..backend import as_dtype, in_float32, is_float, largest_of, of_two, where as choose, with_paths, WORTH_A_PATH, xp
 from ..backend.erf import erf as erf_of_array
+from ..fused import by_path
 from ..primitive import cast, Primitive
-from ..recording import state
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held, wrap
 from .declare import NUMPY, elementwise, nondifferentiable, operation, public_face
 from .geometry import speaking_as, whole
@@ -80,24 +78,7 @@ def _power_slope(x, y):
     return where(flat, 0, y * _power(where(flat, 1, x), where(flat, 1, y - 1)))
 
 
-def _by_path(name):
-    """Decorator: of large Tensors by the path `name`, where the result is not to be differentiated."""
-    def declare(definition):
-        @functools.wraps(definition)
-        def function(*tensors):
-            if not state.recording and max([x.size for x in tensors]) >= WORTH_A_PATH:
-                arrays = [x._array for x in tensors]
-                found = path(name, arrays)
-                if found is not None:
-                    return wrap(found.forward(*arrays))
-            return definition(*tensors)
-
-        return function
-
-    return declare
-
-
-@_by_path("power_gradient")
+@by_path("power_gradient")
 def _along_power(g, x, y):
     return g * _power_slope(x, y)
 
@@ -198,7 +179,7 @@ def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is 0."""
 
 
-@_by_path("sigmoid_share")
+@by_path("sigmoid_share")
 def _sigmoid_share(x, y, out):
     """exp(x) / (exp(x) + exp(y)) by the difference, which keeps the digits that out = log(exp(x) + exp(y)) has lost."""
     infinite = isinf(out)
@@ -263,7 +244,7 @@ def _over_squared_length(x, length):
     return _quotient(_cosine(x, length), length)
 
 
-@_by_path("cosine")
+@by_path("cosine")
 def _cosine(x, length):
     """x / length for length = hypot(x, y): 0 at the origin, and the limits where it is infinite."""
     special = equal(length, 0) | isinf(length)
