@@ -433,22 +433,16 @@ class ConstantPad1d(_Pad1d, ConstantPad2d):
     """A number around sequences, otherwise as `ZeroPad1d`."""
 
 
-class ReflectionPad1d(_Pad1d):
+class ReflectionPad1d(_Pad1d, ReflectionPad2d):
     """Sequences mirrored at their outermost elements, which are not repeated; otherwise as `ZeroPad1d`."""
 
-    mode = "reflect"
 
-
-class ReplicationPad1d(_Pad1d):
+class ReplicationPad1d(_Pad1d, ReplicationPad2d):
     """The outermost elements of sequences repeated; otherwise as `ZeroPad1d`."""
 
-    mode = "replicate"
 
-
-class CircularPad1d(_Pad1d):
+class CircularPad1d(_Pad1d, CircularPad2d):
     """Sequences continued by their other end; otherwise as `ZeroPad1d`."""
-
-    mode = "circular"
 
 
 class Flatten(Module):
