@@ -159,16 +159,6 @@ def norm_relu_pool(x, gamma, beta, eps=1e-5, pool=2):
     return y, nchw(pooled), nchw(winner), mean, var
 
 
-def norm_relu_pool_eval(x, gamma, beta, mean, var, eps=1e-5, pool=2):
-    """max_pool2d(relu(batch_norm_eval(x)), pool): (N, C, H, W) to (N, C, H // pool, W // pool)."""
-    images = _images(x)
-    pooled, winner = _empty_windows(images, pool)
-    sign = np.sign(gamma).astype(images.dtype)
-    parallel_for(lambda block: _pool_block(images, block, pool, sign, pooled, winner),
-                 blocks(images.shape, images.dtype, BLOCK_BYTES, step=pool))
-    return scale_and_shift(nchw(pooled), *_affine(gamma, beta, mean, var, eps), relu=True)
-
-
 def norm_relu_pool_backward(gy, x, y, pooled, winner, gamma, mean, inv_std, pool=2):
     """The gradients of `norm_relu_pool` in x, gamma and beta.
 
