@@ -42,7 +42,7 @@ class Attention(Module):
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
         (dim, num_heads), (bias,) = sizes(self, dim=dim, num_heads=num_heads), flags(self, bias=bias)
         if not num_heads or dim % num_heads:
-            raise ValueError(f"{type(self).__name__}: {dim} features do not divide into {num_heads} heads")
+            raise ValueError(f"{type(self).__name__}: num_heads must divide the {dim} features, not {num_heads}")
         self.num_heads, self.dropout = num_heads, constant(type(self).__name__, "dropout", dropout, 0, 1)
         self.qkv, self.proj = Linear(dim, 3 * dim, bias), Linear(dim, dim, bias)
 
@@ -106,9 +106,10 @@ class Mlp(Module):
     """
 
     def __init__(self, dim: int, hidden: int, activation: str | Callable = "gelu", dropout: float = 0.0):
-        if not callable(activation) and activation not in ACTIVATIONS:
+        if not callable(activation) and not (isinstance(activation, str) and activation in ACTIVATIONS):
             raise ValueError(f"Mlp: activation is one of {', '.join(ACTIVATIONS)}, or a function, not {activation!r}")
         dim, hidden = sizes(self, dim=dim, hidden=hidden)
+        dropout = constant("Mlp", "dropout", dropout, 0, 1)
         self.fc1, self.fc2, self.dropout = Linear(dim, hidden), Linear(hidden, dim), Dropout(dropout)
         self.activation = activation  # not the function of that name, which could not be pickled
 
@@ -152,6 +153,7 @@ class TransformerBlock(Module):
     def __init__(self, dim: int, num_heads: int, hidden: int, activation: str | Callable = "gelu", *, dropout: float = 0.0,
                  drop_path: float = 0.0, norm_first: bool = True, eps: float = 1e-6, layer_scale: float | None = None):
         dim, num_heads, hidden = sizes(self, dim=dim, num_heads=num_heads, hidden=hidden)
+        drop_path = constant(type(self).__name__, "drop_path", drop_path, 0, 1)
         self.attn = self.attention(dim, num_heads, dropout)
         self.mlp = Mlp(dim, hidden, activation, dropout)
         self.norm1, self.norm2 = LayerNorm(dim, eps), LayerNorm(dim, eps)

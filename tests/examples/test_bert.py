@@ -85,7 +85,7 @@ def test_a_text_of_ones_own_and_what_is_refused(tmp_path, capsys):
                               (dict(data=str(path), encoder=str(tmp_path / "own" / "encoder"), length=40), "--length 40"),
                               (dict(fill="a dog", encoder=str(tmp_path / "own" / "encoder")), r"no \[MASK\]"),
                               (dict(fill="a [MASK]"), "no encoder at"), (dict(batch=0), "--batch 0"),
-                              (dict(data=str(path), width=15), "15 features do not divide into 2 heads"),
+                              (dict(data=str(path), width=15), "num_heads must divide the 15 features, not 2"),
                               (dict(masked=0.95), "--masked 0.95 and --changed 0.1")):
         with pytest.raises(SystemExit, match=message):
             example.main(run(tmp_path / "new", **settings))

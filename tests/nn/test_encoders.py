@@ -1,5 +1,6 @@
 """Models as encoders with a head, their steps, the one Transformer block, and published checkpoints."""
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -206,8 +207,8 @@ def test_drop_path_leaves_branches_out():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: nn.TransformerEncoderLayer(8, 3), "8 features do not divide into 3 heads"),
-    (lambda: nn.Attention(8, 0), "do not divide into 0 heads"),
+    (lambda: nn.TransformerEncoderLayer(8, 3), "num_heads must divide the 8 features, not 3"),
+    (lambda: nn.Attention(8, 0), "num_heads must divide the 8 features, not 0"),
     (lambda: nn.TransformerBlock(8, 2, 16, "relu6"), "activation is one of relu"),
     (lambda: nn.TransformerEncoderLayer(8, 2, batch_first=False), "TransformerEncoderLayer: .*batch_first=True"),
     (lambda: nn.MultiheadAttention(8, 2, batch_first=False), "MultiheadAttention: .*batch_first=True"),
@@ -224,6 +225,30 @@ def test_drop_path_leaves_branches_out():
 def test_errors_of_transformers(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("call, name, wrong", [
+    (nn.Mlp, "dropout", -1), (nn.Mlp, "activation", []), (nn.TransformerBlock, "drop_path", "0.1"),
+    (nn.ConvLarge, "dropout", 1.5), (nn.WideResNet, "dropout", None), (nn.WideResNet, "depth", 12),
+    (nn.EfficientNetLite, "dropout", True), (nn.EfficientNetLite, "width", mg.Tensor(1.0, requires_grad=True)),
+    (nn.efficientnet_lite, "variant", 5), (nn.efficientnet_lite, "variant", mg.Tensor([1.0, 2.0])),
+    (nn.VisionTransformer, "drop_rate", 2), (nn.VisionTransformer, "drop_path_rate", mg.Tensor(0.1, requires_grad=True)),
+    (nn.VisionTransformer, "num_heads", 5), (nn.BERT, "dropout", math.nan), (nn.BERT, "num_heads", 5),
+    (nn.CLIPText, "projection_dim", -1), (nn.CLIPText, "eot", "a"), (nn.CLIPText, "eot", 1.5),
+    (nn.CLIPText, "activation", []), (nn.resnet18, "in_channels", -1)])
+def test_a_setting_that_a_model_hands_to_its_parts_is_refused_under_its_own_name(call, name, wrong):
+    sizes = {nn.Mlp: (8, 16), nn.TransformerBlock: (8, 2, 16)}.get(call, ())
+    with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b"):
+        call(*sizes, **{name: wrong})
+
+
+@pytest.mark.parametrize("block, layers, message", [
+    (3, (1, 1, 1, 1), "ResNet: block is"), (nn.models.BasicBlock, 3, "ResNet: layers must be"),
+    (nn.models.BasicBlock, (1, 1, 1), "ResNet: layers must be"),
+    (nn.models.BasicBlock, (1, -1, 1, 1), "ResNet: layers must be a whole number, 0 or more")])
+def test_errors_of_residual_networks(block, layers, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        nn.ResNet(block, layers)
 
 
 # -- published checkpoints -------------------------------------------------------------------------------------------

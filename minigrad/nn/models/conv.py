@@ -1,5 +1,6 @@
 """Plain convolutional networks: Conv-4 of few-shot learning, and the 13 layers of semi-supervised learning."""
 from ... import ops
+from ...ops.geometry import constant
 from ...tensor import Tensor
 from ..layers import BatchNorm2d, Conv2d, conv_norm, Dropout, LeakyReLU, MaxPool2d, sizes
 from ..module import Module, Sequential
@@ -53,6 +54,8 @@ class ConvLarge(Encoder):
     stored_names = {"layers": "features", "head": "fc"}
 
     def __init__(self, num_classes: int | None = 10, in_channels: int = 3, dropout: float = 0.5):
+        dropout = constant("ConvLarge", "dropout", dropout, 0, 1)
+
         def stage(channels, *widths_kernels_paddings):
             for width, kernel, padding in widths_kernels_paddings:
                 yield from (Conv2d(channels, width, kernel, padding=padding, bias=False), BatchNorm2d(width), LeakyReLU(0.1))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
-from ...ops.geometry import real
+from ...ops.geometry import constant, whole
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import BatchNorm2d, Conv2d, Dropout, DropPath, conv_norm, convolved
@@ -81,8 +81,9 @@ class EfficientNetLite(Encoder):
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, num_classes: int | None = 1000, in_channels: int = 3,
                  dropout: float = 0.2, drop_path: float = 0.0):
-        width, depth = (real("EfficientNetLite", name, value, 0) for name, value in (("width", width), ("depth", depth)))
-        drop_path = real("EfficientNetLite", "drop_path", drop_path, 0, 1)
+        width, depth = (constant("EfficientNetLite", name, value, 0) for name, value in (("width", width), ("depth", depth)))
+        dropout = constant("EfficientNetLite", "dropout", dropout, 0, 1)
+        drop_path = constant("EfficientNetLite", "drop_path", drop_path, 0, 1)
         self.stem, self.norm0 = SameConv2d(in_channels, 32, 3, 2), _norm(32)
         blocks = plan(width, depth)
         rates = np.linspace(0, drop_path, len(blocks)).tolist()
@@ -128,7 +129,8 @@ def efficientnet_lite(variant: int = 0, **settings) -> EfficientNetLite:
     Raises:
         ValueError: there is no such variant.
     """
-    if variant not in range(len(VARIANTS)):
-        raise ValueError(f"efficientnet_lite: variant is 0 to {len(VARIANTS) - 1}, not {variant!r}")
+    variant = whole("efficientnet_lite", "variant", variant, 0)
+    if variant >= len(VARIANTS):
+        raise ValueError(f"efficientnet_lite: variant is 0 to {len(VARIANTS) - 1}, not {variant}")
     width, depth, dropout = VARIANTS[variant]
     return EfficientNetLite(**{"width": width, "depth": depth, "dropout": dropout, **settings})

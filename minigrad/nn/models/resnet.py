@@ -1,5 +1,6 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with the names of torchvision's checkpoints."""
 from ... import ops
+from ...ops.geometry import several, whole
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import BatchNorm2d, Conv2d, MaxPool2d, conv_norm, flags
@@ -60,11 +61,16 @@ class ResNet(Encoder):
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: tuple[int, int, int, int],
                  num_classes: int | None = 1000, in_channels: int = 3, *, small_images: bool = False):
         (small_images,) = flags(self, small_images=small_images)
+        if not hasattr(block, "expansion"):
+            raise TypeError(f"ResNet: block is BasicBlock or Bottleneck, not {block!r}")
+        counts = several(layers) or ()
+        if len(counts) != 4:
+            raise ValueError(f"ResNet: layers must be four numbers of blocks, not {layers!r}")
         kernel, stride, padding = (3, 1, 1) if small_images else (7, 2, 3)
         self.conv1, self.bn1 = Conv2d(in_channels, 64, kernel, stride, padding, bias=False), BatchNorm2d(64)
         self.maxpool = None if small_images else MaxPool2d(3, 2, 1)
         channels = 64
-        for stage, count in enumerate(layers):
+        for stage, count in enumerate(whole("ResNet", "layers", count, 0) for count in counts):
             blocks = []
             for i in range(count):
                 blocks.append(block(channels, 64 << stage, 2 if stage and i == 0 else 1))

@@ -2,6 +2,7 @@
 from collections.abc import Callable, Sequence
 
 from ... import backend, ops
+from ...ops.geometry import constant, whole
 from ...tensor import Tensor, as_tensor, asarray
 from .. import init
 from ..layers import Dropout, Embedding, LayerNorm, Linear, sizes
@@ -27,6 +28,7 @@ class BERT(Encoder):
         (num_layers,) = sizes(self, 0, num_layers=num_layers)
         sizes(self, vocab_size=vocab_size, hidden_size=hidden_size, num_heads=num_heads, max_length=max_length,
               intermediate_size=intermediate_size, type_vocab_size=type_vocab_size)
+        dropout = constant("BERT", "dropout", dropout, 0, 1)
         self.word = Embedding(vocab_size, hidden_size)
         self.position, self.kind = Embedding(max_length, hidden_size), Embedding(type_vocab_size, hidden_size)
         self.norm, self.dropout = LayerNorm(hidden_size, eps), Dropout(dropout)
@@ -103,13 +105,13 @@ class CLIPText(Encoder):
                  activation: str | Callable = "quick_gelu", eps: float = 1e-5, eot: int | None = None):
         (num_layers,) = sizes(self, 0, num_layers=num_layers)
         sizes(self, vocab_size=vocab_size, hidden_size=hidden_size, num_heads=num_heads, max_length=max_length,
-              intermediate_size=intermediate_size)
+              intermediate_size=intermediate_size, projection_dim=0 if projection_dim is None else projection_dim)
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
         init.normal_(self.token.weight, std=0.02)
         init.normal_(self.position.weight, std=0.01)
         self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, norm_first=True)
                        for _ in range(num_layers)]
-        self.norm, self.eot = LayerNorm(hidden_size, eps), eot
+        self.norm, self.eot = LayerNorm(hidden_size, eps), None if eot is None else whole("CLIPText", "eot", eot, 0)
         super().__init__(hidden_size, projection_dim, bias=False)
 
     def embed(self, input_ids: Tensor) -> Tensor:

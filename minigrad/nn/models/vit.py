@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ... import backend, ops
-from ...ops.geometry import one_of, pair, real
+from ...ops.geometry import constant, one_of, pair
 from ...tensor import Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
@@ -76,8 +76,9 @@ class VisionTransformer(Encoder):
         height, width = pair("VisionTransformer", "img_size", img_size, 1)
         if height % patch_size or width % patch_size:
             raise ValueError(f"VisionTransformer: img_size {img_size} does not divide into patches of {patch_size} pixels")
-        mlp_ratio = real("VisionTransformer", "mlp_ratio", mlp_ratio, 0)
-        drop_path_rate = real("VisionTransformer", "drop_path_rate", drop_path_rate, 0, 1)
+        mlp_ratio = constant("VisionTransformer", "mlp_ratio", mlp_ratio, 0)
+        drop_rate = constant("VisionTransformer", "drop_rate", drop_rate, 0, 1)
+        drop_path_rate = constant("VisionTransformer", "drop_path_rate", drop_path_rate, 0, 1)
         self.grid, self.dynamic_img_size = (height // patch_size, width // patch_size), dynamic_img_size
         self.cls_token = init.normal_(parameter(1, 1, embed_dim), std=0.02)
         self.reg_token = init.normal_(parameter(1, registers, embed_dim), std=1e-6) if registers else None

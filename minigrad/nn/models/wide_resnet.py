@@ -1,6 +1,6 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146)."""
 from ... import ops
-from ...ops.geometry import real
+from ...ops.geometry import constant, real
 from ...tensor import Tensor
 from .. import init
 from ..layers import BatchNorm2d, Conv2d, Dropout, sizes
@@ -40,6 +40,7 @@ class WideResNet(Encoder):
     def __init__(self, depth: int = 28, widen_factor: int = 2, num_classes: int | None = 10, in_channels: int = 3,
                  dropout: float = 0.0, negative_slope: float = 0.1):
         depth, widen_factor, in_channels = sizes(self, 1, depth=depth, widen_factor=widen_factor, in_channels=in_channels)
+        dropout = constant("WideResNet", "dropout", dropout, 0, 1)
         negative_slope = real("WideResNet", "negative_slope", negative_slope)
         if (depth - 4) % 6 or depth < 10:
             raise ValueError(f"WideResNet: depth is 6 n + 4, such as 16, 28 or 40, not {depth}")
