@@ -330,7 +330,7 @@ class Primitive:
             return Tensor(x)
         except TypeError as error:
             i = next(i for i, y in enumerate(inputs) if y is x)
-            names = [p.name for p in inspect.signature(self).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            names = [p.name for p in inspect.signature(self).parameters.values() if p.kind is p.POSITIONAL_ONLY]
             own = f"{self.name}: {names[i] if i < len(names) else f'input {i}'}: "
             raise TypeError(whose(x, own) + str(error)) from None
 

@@ -33,7 +33,10 @@ def as_dtype(dtype):
             from ml_dtypes import bfloat16 as dtype
         except ImportError:
             raise RuntimeError("dtype 'bfloat16' needs ml_dtypes: pip install ml_dtypes") from None
-    return np.dtype(dtype)
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"dtype: a name such as 'float32' or a dtype of NumPy's wanted, not {dtype!r}") from None
 
 
 def is_float(dtype):

@@ -114,7 +114,7 @@ def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | Non
              requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given; whole numbers are
     rounded down. OverflowError as of `arange`."""
-    numbers = np.linspace(start, stop, *_shape("linspace", (num,)))
+    numbers = np.linspace(start, stop, whole("linspace", "num", num, 0))
     return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 
@@ -124,7 +124,7 @@ def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dt
              device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given; whole numbers are
     rounded down. OverflowError as of `arange`."""
-    numbers = np.logspace(start, stop, *_shape("logspace", (num,)), base=base)
+    numbers = np.logspace(start, stop, whole("logspace", "num", num, 0), base=base)
     return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 

@@ -96,10 +96,16 @@ def primitive(forward: Callable, *rules: Callable | None, rule_for_all: Callable
 def public_face(made: Primitive, **declared) -> Callable[[Function], Function]:
     """Decorator: a primitive made elsewhere, with the documentation of what is decorated."""
     def declare(function):
-        del made.__signature__  # that of the function tells more
+        made.__signature__ = _of_inputs(function)
         return operation(functools.update_wrapper(made, function), **declared)
 
     return declare
+
+
+def _of_inputs(function):
+    """The signature of a function whose arguments are the inputs of a primitive, which are known by their places."""
+    signature = inspect.signature(function)
+    return signature.replace(parameters=[p.replace(kind=p.POSITIONAL_ONLY) for p in signature.parameters.values()])
 
 
 def elementwise(forward: Callable, *rules: Callable | None, **declared) -> Callable[[Function], Function]:
@@ -129,6 +135,7 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
                 raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 
+        called.__signature__ = _of_inputs(function)
         return operation(called, **{"numpy": ufunc, **declared})
 
     return declare

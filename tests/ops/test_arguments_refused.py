@@ -128,7 +128,24 @@ def test_what_is_neither_true_nor_false_is_refused(case):
             function(*given.args, **given.kwargs)
 
 
-FUNCTIONS = {name: function for name, function in public() if name in recipes.RECIPES and not inspect.isclass(function)}
+ALL = {name: function for name, function in public() if name in recipes.RECIPES}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_arguments_go_by_the_names_of_the_signature(name):
+    args, kwargs = arguments(name)
+    given = inspect.signature(called(ALL[name])).bind_partial(*args, **kwargs)
+    kinds = {n: p.kind for n, p in given.signature.parameters.items()}
+    places = [value for n, value in given.arguments.items() if kinds[n] is inspect.Parameter.POSITIONAL_ONLY]
+    named = {n: value for n, value in given.arguments.items() if kinds[n] in (inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                                                                              inspect.Parameter.KEYWORD_ONLY)}
+    try:
+        ALL[name](*places, **named)
+    except (TypeError, ValueError) as error:  # what else the simplest call lacks
+        assert "keyword" not in str(error)
+
+
+FUNCTIONS = {name: function for name, function in ALL.items() if not inspect.isclass(function)}
 GIVEN = {f"{name} {array}": (name, function, array, none) for name, function in FUNCTIONS.items() for array, none in arrays(function)}
 
 
@@ -160,6 +177,15 @@ def test_several_arrays_are_told_apart():
         mg.exp(X, X)
     with pytest.raises(TypeError, match=r"^cannot make a Tensor of NoneType"):  # nobody's argument
         mg.Tensor(None)
+
+
+@pytest.mark.parametrize("dtype", ["float23", -1, 3.0, object()])
+def test_what_is_no_dtype_is_refused(dtype):
+    for call in (mg.Tensor([1.0]).astype, lambda d: mg.zeros(2, dtype=d), lambda d: mg.ones_like(X, dtype=d),
+                 lambda d: mg.sum(X, dtype=d), lambda d: mg.cumsum(X, dtype=d), lambda d: mg.Tensor([1], dtype=d),
+                 lambda d: mg.one_hot([1], 2, dtype=d), lambda d: mg.arange(2, dtype=d), lambda d: mg.full_like(X, 1, dtype=d)):
+        with pytest.raises(TypeError, match=r"\bdtype: a name such as 'float32' or a dtype of NumPy's wanted, not"):
+            call(dtype)
 
 
 def test_many_arguments_are_known():
