@@ -20,7 +20,7 @@ except ImportError:
 SOLVERS = "inv det slogdet logdet solve cholesky eigh eigvalsh svdvals svd pinv qr matrix_power"
 GLOBAL = {*["mg." + name for name in SOLVERS.split()], "mg.scaled_dot_product_attention", "mg.packed_attention",
           "F.scaled_dot_product_attention", "mg.norm_relu_pool", "mg.remainder",  # NaN may spread: zeros are multiplied by it,
-          "mg.ctc_loss", "nn.CTCLoss", "mg.interp", "mg.convolve",
+          "mg.ctc_loss", "nn.CTCLoss", "mg.interp", "mg.convolve", "mg.affine_grid",
           "mg.corrcoef"}  # and a variable's correlation with itself is 1 of numbers only
 ROUGH = {"mg.svd", "mg.svdvals", "mg.pinv", "mg.round",  # no central differences: almost equal singular values, jumps
          "symmetric.eigh", "mg.cholesky", "mg.eigh", "mg.eigvalsh", "mg.embedding", "F.embedding"}  # and conventions
