@@ -626,27 +626,34 @@ def stop_gradient(x: TensorLike) -> Tensor:
     return as_tensor(x).detach()
 
 
-def _like(make, x, dtype):
+def _like(make, x, dtype, requires_grad):
     """A Tensor of the array that `make` gives for x and a dtype. TypeError if that is none of a Tensor's."""
-    return wrap(make(x, dtype=None)) if dtype is None else Tensor(make(x, dtype=as_dtype(dtype)))
+    return _leaf(wrap(make(x, dtype=None)) if dtype is None else Tensor(make(x, dtype=as_dtype(dtype))), requires_grad)
+
+
+def _leaf(out, requires_grad):
+    """`out`, which may have a gradient to pass on already, told to require one."""
+    if requires_grad is not False and not out.requires_grad:
+        out.requires_grad = requires_grad
+    return out
 
 
 @operation(numpy=np.zeros_like)
-def zeros_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+def zeros_like(x: TensorLike, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return _like(xp(x).zeros_like, x, dtype)
+    return _like(xp(x).zeros_like, x, dtype, requires_grad)
 
 
 @operation(numpy=np.ones_like)
-def ones_like(x: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+def ones_like(x: TensorLike, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape, dtype (or that which is given) and device of `x`."""
     x = as_tensor(x)._array
-    return _like(xp(x).ones_like, x, dtype)
+    return _like(xp(x).ones_like, x, dtype, requires_grad)
 
 
 @operation(numpy=np.full_like)
-def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None = None) -> Tensor:
+def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Numbers of the shape, dtype (or that which is given) and device of `x`, all `fill_value` or, of an array, broadcast.
 
     Raises:
@@ -658,8 +665,9 @@ def full_like(x: TensorLike, fill_value: TensorLike, *, dtype: DTypeLike | None 
     elif not isinstance(fill_value, Tensor):
         fill_value = assignable(fill_value)
     if isinstance(fill_value, Tensor):
-        return copy(primitive.broadcast_to(astype(fill_value, x.dtype if dtype is None else dtype), shape=x.shape))
+        filled = primitive.broadcast_to(astype(fill_value, x.dtype if dtype is None else dtype), shape=x.shape)
+        return _leaf(copy(filled), requires_grad)
     try:
-        return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype)
+        return _like(lambda array, dtype: xp(array).full_like(array, fill_value, dtype=dtype), x._array, dtype, requires_grad)
     except ValueError as error:
         raise ValueError(f"full_like: {error}") from None

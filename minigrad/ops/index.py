@@ -341,18 +341,19 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
         return getitem(x.reshape(-1) if flat else x, (*before, indices))
 
 
-def _order(x, axis=-1):
+def _order(x, axis):
     """The indices that sort x; CuPy sorts no bfloat16."""
     return xp(x).argsort(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis, kind="stable")
 
 
 @operation(method=True, numpy=np.argsort)
-def argsort(x: TensorLike, axis: int | None = -1) -> Tensor:
-    """The indices that sort the elements along one axis (None: of the flat Tensor); equal ones keep their order."""
+def argsort(x: TensorLike, axis: int | None = -1, *, descending: bool = False) -> Tensor:
+    """The indices that `sort` the elements along one axis (None: of the flat Tensor); equal ones keep their order."""
     x = as_tensor(x)
+    order = _descending if flag("argsort", "descending", descending) else _order
     if axis is None or of_a_number(axis, x.ndim):
-        return Tensor(_order(x._array.reshape(-1)))
-    return Tensor(_order(x._array, one_axis("argsort", axis, x.ndim)))
+        return Tensor(order(x._array.reshape(-1), 0))
+    return Tensor(order(x._array, one_axis("argsort", axis, x.ndim)))
 
 
 @operation(method=True, numpy=np.sort)

@@ -79,6 +79,8 @@ def test_the_first_of_many_are_those_that_sorting_puts_first(dtype, holes):
 def test_order_and_indices():
     x = np.array([3.0, 1.0, 3.0, 2.0])
     assert mg.sort(x, descending=True).tolist() == [3, 3, 2, 1]
+    for axis in (0, None):
+        assert mg.argsort(x, axis, descending=True).tolist() == [0, 2, 3, 1]
     values, indices = mg.top_k(x, 2, largest=False)
     assert values.tolist() == [1, 2] and indices.tolist() == [1, 3]
     assert mg.top_k(x, 2)[1].tolist() == [0, 2]
@@ -158,6 +160,18 @@ def test_a_dtype_of_its_own(dtype):
             found = getattr(mg, name)(mg.Tensor(x), *more, dtype=dtype)
             expected = getattr(np, name)(x, *[2] * len(more), dtype=dtype)
             assert found.dtype == expected.dtype and found.shape == expected.shape and (found.numpy() == expected).all()
+
+
+@pytest.mark.parametrize("make", [mg.zeros_like, mg.ones_like, lambda x, **k: mg.full_like(x, 2, **k),
+                                  lambda x, **k: mg.full_like(x, mg.Tensor(2.0), **k)])
+def test_what_is_made_like_another_may_require_a_gradient(make):
+    delta = make(np.arange(3, dtype=np.float32), requires_grad=True)
+    (delta * np.float32([1, 2, 3])).sum().backward()
+    assert delta.is_leaf and delta.grad.tolist() == [1, 2, 3]
+    assert make(np.arange(3), dtype="float32", requires_grad=True).requires_grad and not make([1.0]).requires_grad
+    for x, wrong, message in (([1], True, "only floating point"), ([1.0], "no", "requires_grad is True or False")):
+        with pytest.raises(TypeError, match=message):
+            make(x, requires_grad=wrong)
 
 
 @pytest.mark.parametrize("base", [10.0, 2.0, 0.5])
