@@ -133,10 +133,8 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
 
 def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = False) -> Tensor:
-    """Images (N, C, H, W) read at the points of a grid (N, H', W', 2), bilinearly: `minigrad.grid_sample`."""
-    if mode != "bilinear":
-        raise ValueError(f"grid_sample: mode 'bilinear' wanted, got {mode!r}")
-    return ops.grid_sample(input, grid, padding_mode=padding_mode, align_corners=align_corners)
+    """Images (N, C, H, W) read at the points of a grid (N, H', W', 2): `minigrad.grid_sample`."""
+    return ops.grid_sample(input, grid, padding_mode, align_corners, mode=mode)
 
 
 # -- attention -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from ..backend import path, xp
 from ..ops.geometry import (
     constant, divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
 from ..ops.projection import padding_row
-from ..ops.resample import factors, MODES
+from ..ops.resample import check_aligned, factors, MODES
 from ..recording import state
 from ..tensor import Tensor, as_tensor, flag
 from . import functional as F, init
@@ -343,10 +343,9 @@ class Upsample(Module):
             pair("Upsample", "size", size, 1)
         if scale_factor is not None:
             factors("Upsample", scale_factor)
-        self.size, self.scale_factor, self.mode = size, scale_factor, one_of("Upsample", "mode", mode, MODES)
+        self.size, self.scale_factor, self.mode = size, scale_factor, one_of("Upsample", "mode", mode, tuple(MODES))
         (self.align_corners,) = flags(self, align_corners=False if align_corners is None else align_corners)
-        if self.align_corners and mode == "nearest":
-            raise ValueError("Upsample: align_corners is for modes 'bilinear' and 'bicubic'")
+        check_aligned("Upsample", self.align_corners, mode)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.interpolate(x, self.size, self.scale_factor, mode=self.mode, align_corners=self.align_corners)

@@ -1,7 +1,8 @@
 """Resampling of images, to another size by interpolation and at arbitrary points, and functions between points.
 
 Interpolation along one axis is a matrix with one (nearest), two (linear) or four (cubic) weights a row that are not 0; an image
-is resized by one such matrix for its rows and one for its columns. `grid_sample` gathers the four pixels around each point.
+is resized by one such matrix for its rows and one for its columns, a sequence by a single one. `grid_sample` gathers the four
+pixels around each point.
 """
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
 from .elementwise import _as_float, _quotient, equal, floor, isfinite, where
-from .geometry import constant, one_of, Pair, pair, several, whole
+from .geometry import constant, one_of, Pair, pair, several, single, whole
 from .index import getitem, take
+from .pool import adaptive_avg_pool1d, adaptive_avg_pool2d
 from .products import matmul
 from .shape import _unshared
 
-MODES = "nearest", "bilinear", "bicubic"  # of `interpolate`
+MODES = {"nearest": (3, 4), "nearest-exact": (3, 4), "area": (3, 4), "linear": (3,), "bilinear": (4,), "bicubic": (4,)}
+ALIGNED = "linear", "bilinear", "bicubic"  # of the modes of `interpolate`, each for Tensors of so many axes, those with corners
 
 
 def _cubic(t, a=-0.75):
@@ -38,10 +41,12 @@ def _matrix(n, size, mode, align_corners, scale):
     Samples beyond the ends repeat the last one.
     """
     where_to = np.arange(size)
-    if mode == "nearest":
-        if scale is None or size in (n, 2 * n):  # in whole numbers: a rounded quotient may fall short of the pixel that it hits
-            return np.eye(n)[where_to * n // size]
-        at = np.floor(where_to.astype(np.float32) * np.float32(1 / scale))  # in float32, as PyTorch does
+    if mode.startswith("nearest"):
+        half = mode == "nearest-exact"  # the pixel under the centre, not under the first edge
+        # in whole numbers: a rounded quotient may fall short of the pixel that it hits
+        if scale is None or not half and size in (n, 2 * n):
+            return np.eye(n)[(2 * where_to + half) * n // (2 * size)]
+        at = np.floor((where_to + half / 2).astype(np.float32) * np.float32(1 / scale))  # in float32, as PyTorch does
         return np.eye(n)[np.minimum(at.astype(int), n - 1)]
     if align_corners or scale is None or scale * n == size:  # quotients of whole numbers: pixels are hit exactly
         above, below = ((where_to * (n - 1), max(size - 1, 1)) if align_corners else
@@ -51,12 +56,12 @@ def _matrix(n, size, mode, align_corners, scale):
         at = (where_to + 0.5) / scale - 0.5
         first = np.floor(at).astype(int)
         fraction = at - first
-    if mode == "bilinear":  # beyond the ends both pixels are the last one
+    if mode != "bicubic":  # beyond the ends both pixels are the last one
         first, fraction = first.clip(0, n - 1), np.where((first < 0) | (first >= n - 1), 0, fraction)
     matrix = np.zeros((size, n))
-    for tap in (0, 1) if mode == "bilinear" else (-1, 0, 1, 2):
+    for tap in (0, 1) if mode != "bicubic" else (-1, 0, 1, 2):
         distance = np.abs(fraction - tap)
-        weight = 1 - distance if mode == "bilinear" else _cubic(distance)
+        weight = 1 - distance if mode != "bicubic" else _cubic(distance)
         np.add.at(matrix, (where_to, np.clip(first + tap, 0, n - 1)), weight)
     return matrix
 
@@ -86,59 +91,72 @@ _smooth_matrix = functools.lru_cache(64)(smooth_weights)
 @operation
 def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
                 mode: str = "nearest", align_corners: bool | None = False, *, antialias: bool = False) -> Tensor:
-    """Images (N, C, H, W) resized, as `torch.nn.functional.interpolate`.
+    """Images (N, C, H, W) or sequences (N, C, L) resized, as `torch.nn.functional.interpolate`.
 
     Args:
-        size: (H', W') or a number for both; or else
-        scale_factor: a number or a pair; H' = floor(H scale_factor).
-        mode: "nearest", "bilinear" or "bicubic".
+        size: (H', W') or a number for both, of sequences L'; or else
+        scale_factor: a number or, of images, a pair; H' = floor(H scale_factor).
+        mode: "nearest", or "nearest-exact", which measures from the centres of pixels; "area", the mean of what a pixel covers as
+            of `adaptive_avg_pool2d`; of images "bilinear" or "bicubic", of sequences "linear".
         align_corners: the centres of the corner pixels stay in place; if false, or None, the corners of the image do.
         antialias: a pixel of a smaller image is the mean of all that it covers, as with Pillow; of "bilinear" and "bicubic",
             to a `size`, with corners not aligned.
 
     Raises:
-        ValueError: not images, both or neither of size and scale_factor, an unknown mode, `align_corners` or `antialias` with
-            arguments that they are not for.
+        ValueError: of this mode not images or sequences, both or neither of size and scale_factor, an unknown mode,
+            `align_corners` or `antialias` with arguments that they are not for.
     """
-    one_of("interpolate", "mode", mode, MODES)
-    x = as_tensor(x) if mode == "nearest" else _as_float(x)
-    if x.ndim != 4:
-        raise ValueError(f"interpolate: images (N, C, H, W) wanted, got shape {x.shape}")
+    one_of("interpolate", "mode", mode, tuple(MODES))
+    picks = mode.startswith("nearest")
+    x = as_tensor(x) if picks else _as_float(x)
+    if x.ndim not in MODES[mode]:
+        wanted = " or ".join(("sequences (N, C, L)", "images (N, C, H, W)")[n - 3] for n in MODES[mode])
+        raise ValueError(f"interpolate: {wanted} wanted for mode {mode!r}, got shape {x.shape}")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give one of size and scale_factor")
     align_corners = align_corners is not None and flag("interpolate", "align_corners", align_corners)
     antialias = flag("interpolate", "antialias", antialias)
-    if align_corners and mode == "nearest":
-        raise ValueError("interpolate: align_corners is for modes 'bilinear' and 'bicubic'")
-    if antialias and (mode == "nearest" or align_corners or size is None):
+    check_aligned("interpolate", align_corners, mode)
+    if antialias and (mode not in ("bilinear", "bicubic") or align_corners or size is None):
         raise ValueError("interpolate: antialias is for modes 'bilinear' and 'bicubic', a size, and corners not aligned")
+    lengths = x.shape[2:]
     if size is not None:
-        size = pair("interpolate", "size", size, 1)
-        scales = (None, None)
+        size = pair("interpolate", "size", size, 1) if x.ndim == 4 else (single("interpolate", "size", size, 1),)
+        scales = (None,) * len(lengths)
     else:
-        scales = factors("interpolate", scale_factor)
-        size = tuple(math.floor(n * s) for n, s in zip(x.shape[2:], scales))
-    if min(size) < 1 or min(x.shape[2:]) < 1:
-        raise ValueError(f"interpolate: from {x.shape[2:]} to {size} pixels")
+        scales = factors("interpolate", scale_factor, len(lengths))
+        size = tuple(math.floor(n * s) for n, s in zip(lengths, scales))
+    if min(size) < 1 or min(lengths) < 1:
+        raise ValueError(f"interpolate: from {lengths} to {size} pixels")
+    if mode == "area":
+        return _unshared((adaptive_avg_pool2d if x.ndim == 4 else adaptive_avg_pool1d)(x, size), x)
     y = x
-    for axis, n, length, scale in zip((-2, -1), x.shape[2:], size, scales):
+    for axis, n, length, scale in zip(range(-len(lengths), 0), lengths, size, scales):
         if n != length or scale not in (None, 1):
             matrix = _smooth_matrix(n, length, mode) if antialias else _matrix(n, length, mode, align_corners, scale)
-            y = (_pick if mode == "nearest" else _resample)(y, matrix=matrix, axis=axis)
+            y = (_pick if picks else _resample)(y, matrix=matrix, axis=axis)
     return _unshared(y, x)
 
 
-def factors(of: str, scale_factor: float | tuple[float, float]) -> tuple[float, float]:
-    """The factors (vertical, horizontal) of images. ValueError, which speaks in the name `of`: they are no positive numbers."""
-    scales = several(scale_factor) or (scale_factor, scale_factor)
+def check_aligned(of: str, align_corners: bool, mode: str) -> None:
+    """ValueError, which speaks in the name `of`: corners are to be aligned in a mode that does not look between pixels."""
+    if align_corners and mode not in ALIGNED:
+        raise ValueError(f"{of}: align_corners is for modes 'linear', 'bilinear' and 'bicubic'")
+
+
+def factors(of: str, scale_factor: float | tuple[float, ...], axes: int = 2) -> tuple[float, ...]:
+    """The factor for each axis, (vertical, horizontal) of images. ValueError, which speaks in the name `of`: they are no positive
+    numbers, or not so many."""
+    scales = several(scale_factor) or (scale_factor,) * axes
     scales = tuple(constant(of, "scale_factor", s, 0) for s in scales)
-    if len(scales) != 2 or not all(scales):
-        raise ValueError(f"{of}: scale_factor must be a positive number or a pair of them, not {scale_factor!r}")
+    if len(scales) != axes or not all(scales):
+        wanted = "a positive number or a pair of them" if axes == 2 else "one positive number"
+        raise ValueError(f"{of}: scale_factor must be {wanted}, not {scale_factor!r}")
     return scales
 
 
 def _weighted(x, matrix, axis):
-    """matrix @ x along one of the last two axes of (N, C, H, W), where a weight of 0 takes nothing of NaN or infinity.
+    """matrix @ x along one of the last two axes of x, where a weight of 0 takes nothing of NaN or infinity.
 
     A product with the whole matrix takes 0 * infinity = NaN. So what is not finite is left out of it, and added after it where
     its weight is not 0.
@@ -202,25 +220,37 @@ def _place(u, size, align_corners, border):
     return where(inside, _position(where(inside, u, 0), size, align_corners), Tensor(at.clip(low, high).astype(u.dtype)))
 
 
+def _pixels(images, column, row, lost):
+    """The pixels (N, H', W', C) of images (N, H, W, C) in these columns and rows, 0 outside and where `lost`; where not 0."""
+    (n, height, width, _), module = images.shape, xp(column)
+    column, row = column.astype(np.int64), row.astype(np.int64)
+    inside = Tensor(((column >= 0) & (column < width) & (row >= 0) & (row < height) & ~lost)[..., None])
+    at = module.arange(n)[:, None, None], row.clip(0, height - 1), column.clip(0, width - 1)
+    return where(inside, getitem(images, at), 0), inside
+
+
 def _grid_sample(x, grid, align_corners, border):
     """The four pixels around each point, weighted by how near they are."""
-    n, c, height, width = x.shape
-    place = [_place(grid[..., i], m, align_corners, border) for i, m in enumerate((width, height))]
+    place = [_place(grid[..., i], m, align_corners, border) for i, m in enumerate(x.shape[:1:-1])]
     corner = [floor(p.detach()) for p in place]
     fraction = [p - f for p, f in zip(place, corner)]
-    module = xp(x._array)
-    images, sample = x.transpose(0, 2, 3, 1), module.arange(n)[:, None, None]
-    lost = module.isnan(grid._array).any(-1)
+    images, lost = x.transpose(0, 2, 3, 1), xp(x._array).isnan(grid._array).any(-1)
     y = 0
     for down in (0, 1):
         for right in (0, 1):
-            column, row = (f._array.astype(np.int64) + d for f, d in zip(corner, (right, down)))
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & ~lost
-            pixels = getitem(images, (sample, row.clip(0, height - 1), column.clip(0, width - 1)))
-            inside = Tensor(inside[..., None])
+            pixels, inside = _pixels(images, *(f._array + d for f, d in zip(corner, (right, down))), lost)
             weight = (fraction[0] if right else 1 - fraction[0]) * (fraction[1] if down else 1 - fraction[1])
-            y = y + where(inside, _weigh(where(inside, pixels, 0), weight.expand_dims(3)), 0)  # no NaN from there, nor to there
+            y = y + where(inside, _weigh(pixels, weight.expand_dims(3)), 0)  # no NaN from outside, nor to there
     return where(Tensor(lost[..., None]), math.nan, y).transpose(0, 3, 1, 2)
+
+
+def _nearest_pixel(x, grid, align_corners, border):
+    """The pixel nearest to each point, of two the one with an even number, as PyTorch does."""
+    module = xp(x._array)
+    place = [module.rint(_place(grid[..., i], m, align_corners, border)._array) for i, m in enumerate(x.shape[:1:-1])]
+    lost = module.isnan(grid._array).any(-1)
+    pixels, _ = _pixels(x.transpose(0, 2, 3, 1), *place, lost)
+    return where(Tensor(lost[..., None]), math.nan, pixels).transpose(0, 3, 1, 2)
 
 
 _fused_grid_sample = Fused("grid_sample", _grid_sample)
@@ -296,20 +326,22 @@ def _centres(size, align_corners):
 
 
 @operation
-def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros",
-                align_corners: bool | None = False) -> Tensor:
-    """Images (N, C, H, W) read at points by bilinear interpolation, as `torch.nn.functional.grid_sample`.
+def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros", align_corners: bool | None = False, *,
+                mode: str = "bilinear") -> Tensor:
+    """Images (N, C, H, W) read at points, as `torch.nn.functional.grid_sample`.
 
     Args:
         grid: (N, H', W', 2), the points (horizontal, vertical); -1 and 1 are the edges of the image, or with
-            `align_corners` the centres of its outer pixels. It gets a gradient too. NaN reads NaN, and moves no pixel.
+            `align_corners` the centres of its outer pixels. With "bilinear" it gets a gradient too. NaN reads NaN, and moves no
+            pixel.
         padding_mode: "zeros" outside the image, or its "border" repeated.
+        mode: "bilinear", or the "nearest" pixel.
 
     Returns:
         (N, C, H', W').
 
     Raises:
-        ValueError: shapes do not fit, images have no pixels, or an unknown padding mode.
+        ValueError: shapes do not fit, images have no pixels, or an unknown mode or padding mode.
     """
     x, grid = map(as_tensor, (x, grid))
     if x.ndim != 4 or grid.ndim != 4 or grid.shape[3] != 2 or len(grid) != len(x) or 0 in x.shape[2:]:
@@ -317,7 +349,8 @@ def grid_sample(x: TensorLike, grid: TensorLike, padding_mode: str = "zeros",
                          f"got {x.shape} and {grid.shape}")
     one_of("grid_sample", "padding_mode", padding_mode, ("zeros", "border"))
     align_corners = align_corners is not None and flag("grid_sample", "align_corners", align_corners)
-    return _fused_grid_sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
+    sample = _nearest_pixel if one_of("grid_sample", "mode", mode, ("bilinear", "nearest")) == "nearest" else _fused_grid_sample
+    return sample(x, grid, align_corners=align_corners, border=padding_mode == "border")
 
 
 def _end_of_interval(knots, x):

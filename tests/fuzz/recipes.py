@@ -314,8 +314,8 @@ group("pixel_unshuffle", lambda d: c(d.x((*d.shape(2, 2), d.pick(2, 4), d.pick(2
 group("affine_grid", lambda d: c(d.x((n := d.int(0, 2), 2, 3)), (n, d.int(1, 3), d.int(0, 4), d.int(0, 4)), align_corners=d.flag()))
 group("interpolate", lambda d: c(images(d), **d.pick({"size": (d.int(1, 5), d.int(1, 5))},
     {"scale_factor": d.pick(2, 1.5, 3.0)}),
-                                 **d.pick({}, {"mode": "nearest"}, {"mode": "bilinear", "align_corners": d.flag()},
-                                          {"mode": "bicubic"})))
+                                 **d.pick({}, {"mode": "nearest"}, {"mode": "nearest-exact"}, {"mode": "area"}, {"mode": "bicubic"},
+                                          {"mode": "bilinear", "align_corners": d.flag()})))
 group("grid_sample", lambda d: c(x := images(d), d.x((x.shape[0], d.int(0, 3), d.int(0, 3), 2), -1.2, 1.2),
                                  **d.some(padding_mode=lambda: d.pick("zeros", "border")), align_corners=d.flag()))
 

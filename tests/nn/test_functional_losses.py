@@ -79,6 +79,8 @@ FUNCTIONS = {
     "unfold": (lambda F, x: F.unfold(x, (3, 2), 1, padding=1, stride=2), IMAGES),
     "fold": (lambda F, x: F.fold(x, (4, 3), kernel_size=2, stride=1), IMAGES.reshape(2, 20, 6)),
     "interpolate": (lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), IMAGES),
+    "interpolate_sequences": (lambda F, x: F.interpolate(x, 7, mode="linear", align_corners=True), IMAGES[0]),
+    "grid_sample_nearest": (lambda F, x: F.grid_sample(x, x.reshape(2, -1, 2, 2), "nearest", align_corners=True), IMAGES),
     "grid_sample": (lambda F, x, g: F.grid_sample(x, g, mode="bilinear", padding_mode="border", align_corners=False), IMAGES,
                     rng.uniform(-1.2, 1.2, (2, 3, 4, 2))),
     "embedding": (lambda F, i, w: F.embedding(i, w, padding_idx=1), rng.integers(0, 3, (4, 2)), W["linear"]),
@@ -258,7 +260,7 @@ def test_ctc_loss_refuses_by_name(change, error, message):
     (lambda: F.pad(ROWS, (1,)), ValueError, "pairs of numbers"), (lambda: F.pad(ROWS, (0, -1)), ValueError, "pad must be a whole number"),
     (lambda: F.pad(ROWS, (0, 1), "same"), ValueError, "mode is 'constant', 'reflect'"),
     (lambda: F.pad(ROWS, (0, 1) * 3), ValueError, "at most 2 axes"),
-    (lambda: F.grid_sample(IMAGES, np.zeros((2, 1, 1, 2)), mode="nearest"), ValueError, "'bilinear' wanted"),
+    (lambda: F.grid_sample(IMAGES, np.zeros((2, 1, 1, 2)), mode="bicubic"), ValueError, "mode is 'bilinear' or 'nearest'"),
     (lambda: nn.MSELoss("sum"), TypeError, "positional")])
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):

@@ -68,6 +68,7 @@ PAIRS = {
     "conv2d_reflect_of_one": (lambda n: n.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), IMAGES[0]),
     "max_pool1d": (lambda n: n.MaxPool1d(3, 2, 1), SEQUENCES), "avg_pool1d": (lambda n: n.AvgPool1d(3, 2, 1), SEQUENCES),
     "upsample": (lambda n: n.Upsample(scale_factor=2, mode="bilinear"), IMAGES),
+    "upsample_sequences": (lambda n: n.Upsample(scale_factor=2.5, mode="linear"), IMAGES[0]),
     "gelu": (lambda n: n.GELU(), IMAGES), "silu": (lambda n: n.SiLU(), IMAGES),
     "leaky_relu": (lambda n: n.LeakyReLU(0.1), IMAGES), "softplus": (lambda n: n.Softplus(2), IMAGES),
     "softmax": (lambda n: n.Softmax(1), IMAGES), "sigmoid": (lambda n: n.Sigmoid(), IMAGES),

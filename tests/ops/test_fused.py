@@ -547,8 +547,8 @@ def test_convolutions_of_sequences_and_transposed(data):
 @given(data=st.data())
 def test_resampling(data):
     x = data.draw(arrays((data.draw(side), 2, data.draw(st.integers(2, 5)), data.draw(st.integers(2, 5)))))
-    mode, corners = data.draw(st.sampled_from(["nearest", "bilinear", "bicubic"])), data.draw(st.booleans())
-    size = data.draw(side), data.draw(side)
+    mode, corners = data.draw(st.sampled_from(["nearest", "area", "bilinear", "bicubic"])), data.draw(st.booleans())
+    size, corners = (data.draw(side), data.draw(side)), corners and mode[0] == "b"
     check_derivatives(lambda x: mg.interpolate(x, size, mode=mode, align_corners=corners) ** 2, [x])
     check_derivatives(lambda x: mg.adaptive_avg_pool2d(x, size) ** 2, [x])
     apart = np.argsort(np.argsort(x, None)).reshape(x.shape).astype(float)  # no ties, no kinks nearby
@@ -589,7 +589,10 @@ def test_resampling_errors():
     x = np.zeros((1, 1, 4, 4))
     for call, message in (
             (lambda: mg.interpolate(x), "give one of"), (lambda: mg.interpolate(x, 2, mode="cubic"), "mode is"),
-            (lambda: mg.interpolate(x[0], 2), "images"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
+            (lambda: mg.interpolate(x[0, 0], 2), "sequences .* or images"), (lambda: mg.interpolate(x, 2, mode="linear"), "sequences"),
+            (lambda: mg.interpolate(x[0], 2, mode="bilinear"), r"images \(N, C, H, W\) wanted for mode 'bilinear'"),
+            (lambda: mg.interpolate(x[0], (2, 2)), "size must be one"), (lambda: mg.interpolate(x[0], None, (2, 2)), "one positive"),
+            (lambda: mg.grid_sample(x, np.zeros((1, 1, 1, 2)), mode="cubic"), "mode is"), (lambda: mg.grid_sample(x, np.zeros((2, 1, 1, 2))), "points"),
             (lambda: mg.grid_sample(x[:, :, :0], np.zeros((1, 1, 1, 2))), "of pixels"),
             (lambda: mg.grid_sample(x[..., :0], np.zeros((1, 0, 1, 2)), "border"), "of pixels"),
             (lambda: mg.conv1d(x, x), "sequences"), (lambda: mg.conv_transpose2d(x, np.zeros((2, 1, 1, 1))), "filters"),

@@ -206,20 +206,36 @@ def test_padding_that_is_none_is_refused_by_name(name):
         getattr(mg.nn, name)(1)(np.ones(2))
 
 
+@pytest.mark.parametrize("axes", [1, 2])
 @MANY
 @given(data=st.data())
-def test_interpolation(data):
-    x = images(data)
-    x = x if x.ndim == 4 else x[None]
-    mode = data.draw(st.sampled_from(["nearest", "bilinear", "bicubic"]))
+def test_interpolation(axes, data):
+    x = images(data, axes)
+    x = x if x.ndim == axes + 2 else x[None]
+    between = ["linear"] if axes == 1 else ["bilinear", "bicubic"]
+    mode = data.draw(st.sampled_from(["nearest", "nearest-exact", "area"] + between))
     settings = dict(mode=mode)
-    if mode != "nearest":
+    if mode in between:
         settings["align_corners"] = data.draw(st.booleans())
     if data.draw(st.booleans()):
-        settings["size"] = numbers(data, 1, 20)
+        settings["size"] = numbers(data, 1, 20, axes)
     else:
-        settings["scale_factor"] = data.draw(st.sampled_from([0.3, 0.5, 0.75, 1, 1.3, 2, 2.5, (1.5, 0.7), (2, 3)]))
+        settings["scale_factor"] = data.draw(st.sampled_from([0.3, 0.5, 0.75, 1, 1.3, 2, 2.5, *[(1.5, 0.7), (2, 3)][:axes - 1]]))
     compare(lambda x: mg.interpolate(x, **settings), lambda x: F.interpolate(x, **settings), x)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("border", ["zeros", "border"])
+def test_the_nearest_pixel_to_a_point(corners, border):
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3, 4, 5), (2, 1, 1, 3), (2, 2, 6, 6)):
+        x, grid = rng.normal(size=shape), rng.uniform(-1.5, 1.5, (2, 3, 7, 2))
+        compare(lambda x: mg.grid_sample(x, grid, border, corners, mode="nearest"),
+                lambda x: F.grid_sample(x, torch.tensor(grid), "nearest", border, corners), x)
+    at = np.linspace(-1, 1, 13)  # centres, edges and corners of 3 x 3 pixels: of two that are as near, PyTorch's
+    grid, x = np.stack(np.meshgrid(at, at), -1)[None], rng.normal(size=(1, 1, 3, 3))
+    compare(lambda x: mg.grid_sample(x, grid, border, corners, mode="nearest"),
+            lambda x: F.grid_sample(x, torch.tensor(grid), "nearest", border, corners), x)
 
 
 @MANY
@@ -265,9 +281,9 @@ def test_one_bad_pixel_reaches_its_own_neighbourhood_only(bad, data):
         grid = (2 * np.stack(np.meshgrid(*(np.arange(n) for n in x.shape[:1:-1])), -1)[None] + 1) / x.shape[:1:-1] - 1.0
     size = numbers(data, 1, 12)
     name, f = data.draw(st.sampled_from([
-        *[(m, lambda x, m=m: mg.interpolate(x, size, mode=m)) for m in ("nearest", "bilinear", "bicubic")],
+        *[(m, lambda x, m=m: mg.interpolate(x, size, mode=m)) for m in ("nearest", "nearest-exact", "bilinear", "bicubic")],
         ("corners", lambda x: mg.interpolate(x, size, mode="bilinear", align_corners=True)),
-        ("grid", lambda x: mg.grid_sample(x, grid)), ("border", lambda x: mg.grid_sample(x, grid, "border")),
+        ("grid", lambda x: mg.grid_sample(x, grid)), ("grid nearest", lambda x: mg.grid_sample(x, grid, mode="nearest")), ("border", lambda x: mg.grid_sample(x, grid, "border")),
         ("adaptive", lambda x: mg.adaptive_avg_pool2d(x, size)), ("average", lambda x: mg.avg_pool2d(x, 3, 2, 1, True, False)),
         ("flat", lambda x: mg.interpolate(x.astype(np.float32), size, mode="bicubic"))]))
     place = tuple(data.draw(st.integers(0, n - 1)) for n in x.shape)
