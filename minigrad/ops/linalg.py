@@ -14,7 +14,7 @@ from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _quotient, abs, minimum, sqrt, where
-from .geometry import one_of, order, speaking_as, whole
+from .geometry import constant, one_of, order, speaking_as, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
 from .shape import _axes, Axes, concatenate, expand_dims, moveaxis, squeeze
@@ -116,7 +116,9 @@ _solve = Primitive(
 @operation(numpy=np.linalg.solve)
 def solve(a: TensorLike, b: TensorLike) -> Tensor:
     """x with a @ x = b. A 1-D `b` is one right-hand side, else its last two axes hold right-hand sides in columns."""
-    b = as_tensor(b)
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim > 1 and (not b.ndim or a.shape[-1] != b.shape[builtins.max(b.ndim - 2, 0)]):
+        raise ValueError(f"solve: a (..., n, n) and b (n,) or (..., n, k) wanted, got shapes {a.shape} and {b.shape}")
     return squeeze(_solve(a, expand_dims(b, 1)), -1) if b.ndim == 1 else _solve(a, b)
 
 
@@ -373,7 +375,7 @@ def qr(x: TensorLike, mode: str = "reduced") -> QR:
     return QR(q, concatenate([r, _matmul(_t(q), x[..., m:])], -1))
 
 
-def _pinv_rule(g, out, x):
+def _pinv_rule(g, out, x, rcond):
     """Golub and Pereyra 1973, "The differentiation of pseudo-inverses"."""
     p, pt, gt = out, _t(out), _t(g)
     first = _matmul(gt - _matmul(x, _matmul(p, gt)), _matmul(p, pt))
@@ -381,6 +383,21 @@ def _pinv_rule(g, out, x):
     return first + second - _matmul(_matmul(pt, g), pt)
 
 
-@primitive(in_float32(lambda x: xp(x).linalg.pinv(_for_svd("pinv", x))), _pinv_rule, numpy=np.linalg.pinv)
-def pinv(x: TensorLike) -> Tensor:
-    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change. LinAlgError of NaN and infinity."""
+def _pseudo_inverse(x, rcond):
+    if rcond is None:
+        rcond = builtins.max(x.shape[-2:]) * np.finfo(x.dtype).eps
+    return xp(x).linalg.pinv(_for_svd("pinv", x), rcond)
+
+
+_pinv = Primitive("pinv", in_float32(_pseudo_inverse), _pinv_rule)
+
+
+@operation(numpy=np.linalg.pinv)
+def pinv(x: TensorLike, rcond: float | None = None) -> Tensor:
+    """The pseudo-inverse (Moore-Penrose). Differentiable where the rank does not change. LinAlgError of NaN and infinity.
+
+    Args:
+        rcond: singular values up to this share of the largest count as 0; None for the longer side's length times the dtype's
+            precision, of half precision float32's. (By default NumPy's is 1e-15, which leaves rounding errors of float32 in.)
+    """
+    return _pinv(_as_float(_matrices("pinv", x)), rcond=None if rcond is None else constant("pinv", "rcond", rcond, 0))

@@ -1,4 +1,6 @@
 """svd, qr, pinv, logdet, median; activations and losses beside those of the other files, against PyTorch."""
+import re
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,27 @@ def test_decompositions(shape):
     mg.check_derivatives(lambda x: mg.concatenate([y.ravel() for y in mg.svd(x, full_matrices=False)]), x)
     mg.check_derivatives(lambda x: mg.concatenate([y.ravel() for y in mg.qr(x)]), x)
     mg.check_derivatives(mg.pinv, x)
+
+
+@pytest.mark.parametrize("dtype, close", [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("shape", [(5, 4), (4, 5), (2, 30, 7)])
+def test_pseudo_inverse_of_what_lacks_rank(shape, dtype, close):
+    *batch, n, m = shape
+    x = (R.normal(size=(*batch, n, 2)) @ R.normal(size=(*batch, 2, m)))
+    expected = np.linalg.pinv(x, 1e-9)
+    np.testing.assert_allclose(mg.pinv(x.astype(dtype)).numpy(), expected, atol=close)
+    largest = np.linalg.svd(x, compute_uv=False).max(-1)
+    for y in (mg.pinv(x, 0.99), np.linalg.pinv(mg.Tensor(x, requires_grad=True), rcond=0.99)):  # the largest alone is left
+        np.testing.assert_allclose(np.linalg.norm(y.numpy(), 2, (-2, -1)), 1 / largest, rtol=1e-9)
+    for wrong in (-1, np.nan, "1"):
+        with pytest.raises(ValueError, match="pinv: rcond must be"):
+            mg.pinv(x, wrong)
+
+
+@pytest.mark.parametrize("a, b", [((3, 3), (4,)), ((3, 3), (4, 2)), ((2, 3, 3), (2, 1, 3)), ((3, 3), ())])
+def test_right_hand_sides_of_another_length_are_refused_by_their_shapes(a, b):
+    with pytest.raises(ValueError, match=rf"^solve: a .* wanted, got shapes {re.escape(str(a))} and {re.escape(str(b))}$"):
+        mg.solve(np.ones(a), np.ones(b))
 
 
 @pytest.mark.parametrize("x", [np.zeros((3, 2)), np.diag([1.0, 0, 2]), np.stack([np.eye(3), np.diag([1.0, 2, 0])])])

@@ -782,7 +782,7 @@ def test_shape_errors_name_the_operation_and_the_shapes(name, call):
     said = str(caught.value)
     assert name in said
     if name not in ("einsum", "matmul"):
-        assert "2, 3" in said and ("4, 5" in said or name in ("solve", "broadcast_to"))
+        assert "2, 3" in said and ("4, 5" in said or name == "broadcast_to")
 
 
 @pytest.mark.parametrize("name, call", [
