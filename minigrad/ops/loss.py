@@ -32,10 +32,10 @@ def _reduced(name, losses, reduction, count=None):
     return mean(losses) if count is None else rounded_like(sum(upcast(losses)) / count, losses)
 
 
-def _pair(name, x, target):
+def _pair(name, x, target, arguments="input and target"):
     x, target = _as_float(x), as_tensor(target)
     if x.shape != target.shape:
-        raise ValueError(f"{name}: input and target of one shape wanted, got {x.shape} and {target.shape}")
+        raise ValueError(f"{name}: {arguments} of one shape wanted, got {x.shape} and {target.shape}")
     return x, target if is_float(target.dtype) else target.astype(x.dtype)
 
 
@@ -202,7 +202,7 @@ def kl_divergence(p_logits: TensorLike, q_logits: TensorLike, reduction: str = "
 
     The reduction is over everything but the classes. A class of p_c = 0, such as one whose logit is -inf, adds 0.
     """
-    p_logits, q_logits = _pair("kl_divergence", p_logits, q_logits)
+    p_logits, q_logits = _pair("kl_divergence", p_logits, q_logits, "p_logits and q_logits")
     p = softmax(p_logits)
     log_p, log_q = (where(p > 0, log_softmax(z), 0) for z in (p_logits, q_logits))
     return _reduced("kl_divergence", sum(p * (log_p - log_q), -1), reduction)
@@ -294,7 +294,7 @@ def cosine_embedding_loss(input1: TensorLike, input2: TensorLike, target: Tensor
     """
     margin = real("cosine_embedding_loss", "margin", margin)
     with speaking_as("cosine_embedding_loss"):
-        cosine = cosine_similarity(*_pair("cosine_embedding_loss", input1, input2))
+        cosine = cosine_similarity(*_pair("cosine_embedding_loss", input1, input2, "input1 and input2"))
     same = _same("cosine_embedding_loss", target, cosine)
     return _reduced("cosine_embedding_loss", where(same, 1 - cosine, relu(cosine - margin)), reduction)
 
@@ -322,7 +322,7 @@ def margin_ranking_loss(input1: TensorLike, input2: TensorLike, target: TensorLi
         ValueError: shapes do not fit.
     """
     margin = real("margin_ranking_loss", "margin", margin)
-    x1, x2 = _pair("margin_ranking_loss", input1, input2)
+    x1, x2 = _pair("margin_ranking_loss", input1, input2, "input1 and input2")
     target = _fitting("margin_ranking_loss", "target", _beside(x1, target), x1)
     return _reduced("margin_ranking_loss", relu(margin - target * (x1 - x2)), reduction)
 
@@ -433,8 +433,8 @@ def triplet_margin_loss(anchor: TensorLike, positive: TensorLike, negative: Tens
     """
     margin, eps = real("triplet_margin_loss", "margin", margin), real("triplet_margin_loss", "eps", eps, 0)
     p = order("triplet_margin_loss", p)
-    anchor, positive = _pair("triplet_margin_loss", anchor, positive)
-    anchor, negative = _pair("triplet_margin_loss", anchor, negative)
+    anchor, positive = _pair("triplet_margin_loss", anchor, positive, "anchor and positive")
+    anchor, negative = _pair("triplet_margin_loss", anchor, negative, "anchor and negative")
     if not anchor.ndim:
         raise ValueError("triplet_margin_loss: anchor must have an axis for the norm, such as (N, D); a number has none")
     near, far = (norm(anchor - other + eps, ord=p, axis=-1) for other in (positive, negative))

@@ -225,20 +225,23 @@ def _rms_norm(x, *affine, eps):
 _fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rms_norm", _rms_norm)
 
 
-def _over_last(name, norm, x, normalized_shape, affine, eps):
-    """The operation over the last axes, which must have `normalized_shape`."""
+def _over_last(name, norm, x, normalized_shape, eps, **affine):
+    """The operation over the last axes, which must have `normalized_shape`, as must weight and bias that are not None."""
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
     lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
     shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
-    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in map(as_tensor, affine)]
+    affine = {argument: as_tensor(a) for argument, a in affine.items() if a is not None}
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
-    if any(a.shape != shape for a in affine):
-        raise ValueError(f"{name}: weight and bias of shape {shape} wanted, got {[a.shape for a in affine]}")
+    for argument, a in affine.items():
+        if a.shape != shape:
+            raise ValueError(f"{name}: {argument} of shape {shape} wanted, got {a.shape}")
+    if [*affine] == ["bias"]:
+        return _over_last(name, norm, x, shape, eps) + affine["bias"]
+    n, lead = int(np.prod(shape)), x.shape[:x.ndim - len(shape)]
+    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in affine.values()]
     if len(shape) == 1:
         return norm(x, *affine, eps=eps)
-    n = int(np.prod(shape))
-    lead = x.shape[:x.ndim - len(shape)]
     return norm(x.reshape(*lead, n), *[a.reshape(n) for a in affine], eps=eps).reshape(x.shape)
 
 
@@ -251,10 +254,7 @@ def layer_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = No
         normalized_shape: the lengths of these axes, a number or several.
         weight, bias: of that shape, or None.
     """
-    if weight is None and bias is not None:
-        return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, (), eps) + bias
-    affine = [a for a in (weight, bias) if a is not None]
-    return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, affine, eps)
+    return _over_last("layer_norm", _fused_layer_norm, x, normalized_shape, eps, weight=weight, bias=bias)
 
 
 @operation
@@ -263,7 +263,7 @@ def rms_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None
 
     PyTorch's `eps` is by default that of the dtype, 1.2e-7 of float32.
     """
-    return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, [] if weight is None else [weight], eps)
+    return _over_last("rms_norm", _fused_rms_norm, x, normalized_shape, eps, weight=weight)
 
 
 def _group_norm(x, *affine, num_groups, eps):
