@@ -17,7 +17,7 @@ from ..ops import (  # noqa: F401
     triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..ops.elementwise import _as_float
-from ..tensor import Tensor, as_tensor, flag as _flag
+from ..tensor import DTypeLike, Tensor, as_tensor, flag as _flag
 
 __getattr__ = _missing_from(__name__)
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
@@ -53,14 +53,14 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 # -- along an axis ---------------------------------------------------------------------------------------------------
 
 
-def softmax(input: Tensor, dim: int) -> Tensor:
-    """exp(x) / sum(exp(x)) along `dim`: `minigrad.softmax`."""
-    return ops.softmax(input, axis=dim)
+def softmax(input: Tensor, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`: `minigrad.softmax`, of x converted to `dtype` if there is one."""
+    return ops.softmax(input if dtype is None else ops.astype(input, dtype), axis=dim)
 
 
-def log_softmax(input: Tensor, dim: int) -> Tensor:
-    """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`."""
-    return ops.log_softmax(input, axis=dim)
+def log_softmax(input: Tensor, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
+    """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`, of x converted to `dtype` if there is one."""
+    return ops.log_softmax(input if dtype is None else ops.astype(input, dtype), axis=dim)
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, *, dim: int = -1) -> Tensor:
@@ -73,8 +73,11 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return ops.glu(input, axis=dim)
 
 
-def one_hot(input: Tensor, num_classes: int) -> Tensor:
-    """(..., num_classes), int64: 1 at each index, 0 elsewhere: `minigrad.one_hot`."""
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """(..., num_classes), int64: 1 at each index, 0 elsewhere: `minigrad.one_hot`. -1: one class more than the largest index."""
+    input = as_tensor(input)
+    if isinstance(num_classes, int) and num_classes == -1 and input.size and input.dtype.kind in "iu":
+        num_classes = int(ops.max(input).item()) + 1
     return ops.one_hot(input, num_classes, dtype="int64")
 
 

@@ -107,6 +107,17 @@ def test_one_hot_equals_pytorch():
     labels = np.array([[0, 2], [1, 1]])
     ours, theirs = F.one_hot(labels, 4), torch.nn.functional.one_hot(torch.tensor(labels), 4)
     np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    np.testing.assert_array_equal(F.one_hot(labels).numpy(), torch.nn.functional.one_hot(torch.tensor(labels)).numpy())
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
+def test_the_dtype_to_compute_in(name, dtype):
+    x = ROWS.astype(dtype)
+    y = getattr(F, name)(mg.Tensor(x), 1, dtype="float64")
+    theirs = getattr(torch.nn.functional, name)(torch.tensor(x), 1, dtype=torch.float64)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y.numpy(), theirs.numpy(), rtol=1e-12)
 
 
 def test_no_function_is_left_untested():
@@ -271,7 +282,15 @@ def test_errors(call, error, message):
     (lambda: F.selu(np.array([1, 2])), "selu: floating point"), (lambda: F.smooth_l1_loss(ROWS, ROWS[:, :1]), "smooth_l1_loss: input"),
     (lambda: F.smooth_l1_loss(ROWS, ROWS, beta=float("nan")), "smooth_l1_loss: beta"),
     (lambda: F.huber_loss(ROWS, ROWS, delta=float("nan")), "huber_loss: delta"),
-    (lambda: F.margin_ranking_loss(ROWS, ROWS[0], 1), "margin_ranking_loss: input"),
+    (lambda: F.margin_ranking_loss(ROWS, ROWS[0], 1), "margin_ranking_loss: input1 and input2"),
+    (lambda: F.cosine_embedding_loss(ROWS, ROWS[:1], 1), "cosine_embedding_loss: input1 and input2"),
+    (lambda: F.triplet_margin_loss(ROWS, ROWS[:1], ROWS), "triplet_margin_loss: anchor and positive"),
+    (lambda: F.triplet_margin_loss(ROWS, ROWS, ROWS[:1]), "triplet_margin_loss: anchor and negative"),
+    (lambda: mg.kl_divergence(ROWS, ROWS[:1]), "kl_divergence: p_logits and q_logits"),
+    (lambda: F.layer_norm(ROWS, (8,), None, ROWS), r"layer_norm: bias of shape \(8,\) wanted, got \(5, 8\)"),
+    (lambda: F.layer_norm(ROWS, 8, ROWS[0], 1.0), r"layer_norm: bias of shape \(8,\) wanted, got \(\)"),
+    (lambda: F.rms_norm(ROWS, 8, ROWS), r"rms_norm: weight of shape \(8,\) wanted, got \(5, 8\)"),
+    (lambda: mg.linspace(0, 1, 2.0), "linspace: num must be"), (lambda: mg.logspace(0, 1, -1), "logspace: num must be"),
     (lambda: F.margin_ranking_loss(ROWS, ROWS, np.ones(5)), "margin_ranking_loss: target"),
     (lambda: F.hinge_embedding_loss(ROWS, np.zeros(8)), "hinge_embedding_loss: a target of 1 and -1 wanted, got .0"),
     (lambda: F.cosine_embedding_loss(ROWS, ROWS, np.ones((5, 1))), "cosine_embedding_loss: target"),
