@@ -497,7 +497,7 @@ def nan_to_num(x: TensorLike, copy: bool = True, nan: float = 0.0, posinf: float
         raise ValueError("nan_to_num: copy=False would change a Tensor in place")
     x = as_tensor(x)
     if not is_float(x.dtype):
-        return x
+        return primitive.copy(x)
     if posinf is None or neginf is None:
         largest = largest_of(x.dtype)
         posinf, neginf = largest if posinf is None else posinf, -largest if neginf is None else neginf

@@ -499,7 +499,7 @@ def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None =
     """Running products along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
     x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
     axis = one_axis("cumprod", axis, x.ndim)
-    return _fused_cumprod(x.swapaxes(axis, -1)).swapaxes(axis, -1)
+    return _unshared(_fused_cumprod(x.swapaxes(axis, -1)).swapaxes(axis, -1), x)
 
 
 def _softmax(x):

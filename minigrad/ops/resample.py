@@ -270,7 +270,7 @@ def pixel_shuffle(x: TensorLike, upscale_factor: int) -> Tensor:
         raise ValueError(f"pixel_shuffle: images (N, C, H, W) with C divisible by {r**2} wanted, got shape {x.shape}")
     n, c, height, width = x.shape
     y = x.reshape(n, c // r**2, r, r, height, width).transpose(0, 1, 4, 2, 5, 3)
-    return y.reshape(n, c // r**2, r * height, r * width)
+    return _unshared(y.reshape(n, c // r**2, r * height, r * width), x)
 
 
 @operation
@@ -285,7 +285,7 @@ def pixel_unshuffle(x: TensorLike, downscale_factor: int) -> Tensor:
         raise ValueError(f"pixel_unshuffle: images (N, C, H, W) with H and W divisible by {r} wanted, got shape {x.shape}")
     n, c, height, width = x.shape
     y = x.reshape(n, c, height // r, r, width // r, r).transpose(0, 1, 3, 5, 2, 4)
-    return y.reshape(n, c * r**2, height // r, width // r)
+    return _unshared(y.reshape(n, c * r**2, height // r, width // r), x)
 
 
 @operation

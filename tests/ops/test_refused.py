@@ -704,14 +704,16 @@ def test_settings_that_would_have_no_effect_or_another_are_refused(call, message
 OWN = {  # what is no view in NumPy, of a matrix
     "pad": lambda x: mg.pad(x, 0), **{f"pad {mode}": lambda x, mode=mode: mg.pad(x, 0, mode=mode) for mode in ("edge", "wrap")},
     "prod": lambda x: mg.prod(x, ()), "sum": lambda x: mg.sum(x, ()), "meshgrid": lambda x: mg.meshgrid(x[0], x[1])[0],
-    "sparse meshgrid": lambda x: mg.meshgrid(x[0], x[1], sparse=True)[1], "tile": lambda x: mg.tile(x, 1),
+    "cumprod": lambda x: mg.cumprod(x[:1], 0), "sparse meshgrid": lambda x: mg.meshgrid(x[0], x[1], sparse=True)[1], "tile": lambda x: mg.tile(x, 1),
     "tile of rows": lambda x: mg.tile(x[0], (2, 1)), "full_like": lambda x: mg.full_like(x, x[0]),
-    "interpolate": lambda x: mg.interpolate(x[None, None], x.shape), "roll": lambda x: mg.roll(x, 0), "repeat": lambda x: mg.repeat(x, 1, 0)}
+    "interpolate": lambda x: mg.interpolate(x[None, None], x.shape), "pixel_shuffle": lambda x: mg.pixel_shuffle(x[None, None], 1),
+    "pixel_unshuffle": lambda x: mg.pixel_unshuffle(x[None, None], 1), "nan_to_num": lambda x: mg.nan_to_num(x), "roll": lambda x: mg.roll(x, 0), "repeat": lambda x: mg.repeat(x, 1, 0)}
 
 
+@pytest.mark.parametrize("dtype", [float, int])
 @pytest.mark.parametrize("name", OWN)
-def test_results_that_are_no_views_can_be_changed_and_leave_the_argument_alone(name):
-    x = mg.Tensor(np.arange(6.0).reshape(2, 3))
+def test_results_that_are_no_views_can_be_changed_and_leave_the_argument_alone(name, dtype):
+    x = mg.Tensor(np.arange(6, dtype=dtype).reshape(2, 3))
     y = OWN[name](x)
     y[...] = 9.0
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
