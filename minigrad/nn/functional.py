@@ -186,7 +186,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     classes = weight.reshape((-1,) + (1,) * (input.ndim - axis - 1))  # along the axis of the classes
     if backend.is_float(target.dtype):
         spread = (1 - label_smoothing) * loss.check_probabilities(input, target) + label_smoothing / len(weight)
-        losses = ops.cross_entropy(input, spread * classes, reduction="none")
+        losses = ops.cross_entropy(input, spread * classes, ignore_index=ignore_index, reduction="none")
         total = losses.size
     else:
         losses = ops.cross_entropy(input, target, ignore_index=ignore_index, reduction="none")

@@ -97,8 +97,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: shapes do not fit, or a label is out of range (if labels are on the GPU, its loss is NaN instead); TypeError:
-            the target holds bools.
+        ValueError: shapes do not fit, a label is out of range (if labels are on the GPU, its loss is NaN instead), or a label is
+            to be ignored among probabilities; TypeError: the target holds bools.
     """
     logits = _as_float(logits)
     if not logits.ndim:
@@ -109,6 +109,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
     dtype = given.dtype
     if is_float(dtype):
         target = check_probabilities(logits, target)
+        if ignore_index >= 0:
+            raise ValueError(f"cross_entropy: ignore_index {ignore_index} is a label, but the target holds probabilities")
         return _soft_cross_entropy(_classes_last(logits), _classes_last(target), label_smoothing, reduction)
     logits = _classes_last(logits)
     shape, classes = logits.shape[:-1], logits.shape[-1]

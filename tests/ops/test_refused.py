@@ -693,6 +693,7 @@ def test_axes_of_einsum_are_letters_and_one_ellipsis(subscripts):
     (lambda: mg.flatten(X, 2, 1), "flatten: axis 2, where it starts, comes after axis 1"),
     (lambda: nn.Flatten(-1, 1)(X), "flatten: axis -1"), (lambda: X.flatten(2, 0), "flatten: axis 2"),
     (lambda: nn.functional.interpolate(X, scale_factor=2, align_corners=True), "align_corners is for modes"),
+    *[(lambda w=w: nn.CrossEntropyLoss(w, ignore_index=1)(X, X), "cross_entropy: ignore_index 1 is a label") for w in (None, [1.0] * 3)],
     (lambda: nn.Upsample(2, align_corners=True), "Upsample: align_corners is for modes"),
     (lambda: nn.functional.pad(X, (1, 1), "reflect", 3.0), "pad: a value is for mode 'constant'"),
     (lambda: mg.nanmax(mg.Tensor([1, 2]), axis=5), "nanmax: axis 5"), (lambda: mg.nanmin(mg.Tensor([1, 2]), 0, 2), "nanmin: keepdims")])
