@@ -385,7 +385,7 @@ def _pinv_rule(g, out, x, rcond):
 
 def _pseudo_inverse(x, rcond):
     if rcond is None:
-        rcond = builtins.max(x.shape[-2:]) * np.finfo(x.dtype).eps
+        rcond = builtins.max(x.shape[-2:]) * float(np.finfo(x.dtype).eps)
     return xp(x).linalg.pinv(_for_svd("pinv", x), rcond)
 
 

@@ -247,7 +247,7 @@ def _grid_sample(x, grid, align_corners, border):
 def _nearest_pixel(x, grid, align_corners, border):
     """The pixel nearest to each point, of two the one with an even number, as PyTorch does."""
     module = xp(x._array)
-    place = [module.rint(_place(grid[..., i], m, align_corners, border)._array) for i, m in enumerate(x.shape[:1:-1])]
+    place = [np.rint(_place(grid[..., i], m, align_corners, border)._array) for i, m in enumerate(x.shape[:1:-1])]
     lost = module.isnan(grid._array).any(-1)
     pixels, _ = _pixels(x.transpose(0, 2, 3, 1), *place, lost)
     return where(Tensor(lost[..., None]), math.nan, pixels).transpose(0, 3, 1, 2)

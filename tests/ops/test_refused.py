@@ -705,7 +705,8 @@ def test_settings_that_would_have_no_effect_or_another_are_refused(call, message
 OWN = {  # what is no view in NumPy, of a matrix
     "pad": lambda x: mg.pad(x, 0), **{f"pad {mode}": lambda x, mode=mode: mg.pad(x, 0, mode=mode) for mode in ("edge", "wrap")},
     "prod": lambda x: mg.prod(x, ()), "sum": lambda x: mg.sum(x, ()), "meshgrid": lambda x: mg.meshgrid(x[0], x[1])[0],
-    "cumprod": lambda x: mg.cumprod(x[:1], 0), "sparse meshgrid": lambda x: mg.meshgrid(x[0], x[1], sparse=True)[1], "tile": lambda x: mg.tile(x, 1),
+    "cumprod": lambda x: mg.cumprod(x[:1], 0),
+    "sparse meshgrid": lambda x: mg.meshgrid(x[0], x[1], sparse=True)[1], "tile": lambda x: mg.tile(x, 1),
     "tile of rows": lambda x: mg.tile(x[0], (2, 1)), "full_like": lambda x: mg.full_like(x, x[0]),
     "interpolate": lambda x: mg.interpolate(x[None, None], x.shape), "pixel_shuffle": lambda x: mg.pixel_shuffle(x[None, None], 1),
     "pixel_unshuffle": lambda x: mg.pixel_unshuffle(x[None, None], 1), "nan_to_num": lambda x: mg.nan_to_num(x), "roll": lambda x: mg.roll(x, 0), "repeat": lambda x: mg.repeat(x, 1, 0)}

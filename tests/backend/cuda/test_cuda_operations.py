@@ -137,6 +137,9 @@ CASES = {
     "adaptive max pooling": (lambda x: mg.adaptive_max_pool2d(x, 2), [(1, 2, 5, 3)]),
     "bilinear": (lambda x: mg.interpolate(x, size=(5, 4), mode="bilinear"), [(1, 2, 3, 3)]),
     "bicubic": (lambda x: mg.interpolate(x, size=(5, 4), mode="bicubic"), [(1, 2, 4, 3)]),
+    "resized sequences": (lambda x: mg.interpolate(mg.interpolate(x, 5, mode="nearest-exact"), 3, mode="linear"), [(2, 1, 4)]),
+    "nearest pixel": (lambda x: mg.grid_sample(x, x.detach().reshape(2, 2, 3, 2), mode="nearest"), [(2, 1, 3, 4)]),
+    "sorted by descending indices": (lambda x: mg.take_along_axis(x, mg.argsort(x, 0, descending=True), 0), [(3, 4)]),
     "attention with weights": (
         lambda q: mg.scaled_dot_product_attention(q, q, q, return_weights=True, is_causal=True)[1], [(2, 3, 4)]),
     "attention after a prefix": (
