@@ -190,6 +190,8 @@ def _sequences(name, x):
     x = as_tensor(x)
     if x.ndim not in (2, 3):
         raise ValueError(f"{name}: sequences (N, C, L) or one sequence (C, L) wanted, got shape {x.shape}")
+    if not x.shape[-1]:
+        raise ValueError(f"{name}: sequences without elements, got shape {x.shape}")
     return x.expand_dims(-2)
 
 

@@ -213,6 +213,12 @@ def test_images_without_pixels_are_not_pooled(name, shape):
         getattr(mg, name)(np.zeros(shape), 2)
 
 
+@pytest.mark.parametrize("pool", [mg.max_pool1d, mg.avg_pool1d, mg.adaptive_max_pool1d, mg.adaptive_avg_pool1d])
+def test_sequences_without_elements_are_refused_by_their_own_shape(pool):
+    with pytest.raises(ValueError, match=rf"^{pool.__name__}: sequences without elements, got shape \(1, 2, 0\)$"):
+        pool(np.ones((1, 2, 0)), 1)
+
+
 @pytest.mark.parametrize("call", [lambda: mg.concatenate(mg.Tensor(1.0)), lambda: mg.stack(3), lambda: mg.vstack(None),
                                   lambda: mg.hstack(2.0),
                                   lambda: mg.column_stack(mg.Tensor(1.0))])
