@@ -734,6 +734,7 @@ def test_distances_in_float32_are_those_in_float64(lead, p):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(not native.kernel("distances"), reason="no C compiler")
 def test_distances_of_large_small_and_equal_rows():
     """Squares neither overflow nor vanish; at a distance of 0 the slope is 0; what is infinite is so as in the definition."""
     rng = np.random.default_rng(0)
@@ -773,6 +774,7 @@ def test_what_counts_as_true_and_false_reaches_the_kernels():
     np.testing.assert_array_equal(sample(None).numpy(), sample(False).numpy())
 
 
+@pytest.mark.skipif(not native.kernel("distances"), reason="no C compiler")
 @pytest.mark.parametrize("scale, g", [(1e-38, 1), (1e-40, 1), (1e-43, 1), (1e-37, 1e3), (1e-30, 1e12), (1e37, 1e-9),
                                       (1e30, 1e-14)])
 def test_slopes_of_very_small_and_very_large_distances(scale, g):
