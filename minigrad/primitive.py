@@ -350,7 +350,7 @@ class Primitive:
             kind = {np.exceptions.AxisError: ValueError}.get(type(error), type(error))
             for kind in (kind, TypeError if isinstance(error, TypeError) else ValueError):
                 with contextlib.suppress(Exception):  # of those that are not made of a message
-                    return kind(f"{self.name}: {error} (inputs {shapes})")
+                    return kind(f"{self.name}: {str(error).removeprefix(self.name + ': ')} (inputs {shapes})")
         return error
 
 

@@ -46,7 +46,8 @@ def matrix_power(x: TensorLike, n: int) -> Tensor:
     if n == 0:
         module = xp(x._array)
         return where(wrap(module.zeros((), bool)), x, wrap(module.eye(x.shape[-1], dtype=x.dtype)))  # a gradient of 0
-    base, result = inv(x) if n < 0 else x, None
+    with speaking_as("matrix_power"):
+        base, result = inv(x) if n < 0 else x, None
     n = builtins.abs(n)
     while n:
         if n % 2:

@@ -225,23 +225,24 @@ def _rms_norm(x, *affine, eps):
 _fused_layer_norm, _fused_rms_norm = Fused("layer_norm", _layer_norm), Fused("rms_norm", _rms_norm)
 
 
-def _over_last(name, norm, x, normalized_shape, eps, **affine):
-    """The operation over the last axes, which must have `normalized_shape`, as must weight and bias that are not None."""
+def _over_last(name, norm, x, normalized_shape, eps, **given):
+    """The operation over the last axes, which must have `normalized_shape`, as must the `given` weight and bias unless None."""
     x, eps = _floating(name, x), real(name, "eps", eps, 0)
     lengths = normalized_shape if np.iterable(normalized_shape) else (normalized_shape,)
     shape = tuple(whole(name, "normalized_shape", n, 0) for n in lengths)
-    affine = {argument: as_tensor(a) for argument, a in affine.items() if a is not None}
+    given = {argument: as_tensor(a) for argument, a in given.items() if a is not None}
     if not shape or x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         raise ValueError(f"{name}: the last axes should have shape {shape}, got a Tensor of shape {x.shape}")
-    for argument, a in affine.items():
+    for argument, a in given.items():
         if a.shape != shape:
             raise ValueError(f"{name}: {argument} of shape {shape} wanted, got {a.shape}")
-    if [*affine] == ["bias"]:
-        return _over_last(name, norm, x, shape, eps) + affine["bias"]
-    n, lead = int(np.prod(shape)), x.shape[:x.ndim - len(shape)]
-    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in affine.values()]
+    affine = [a if is_float(a.dtype) else a.astype(result_type(x.dtype, a.dtype)) for a in given.values()]
+    if [*given] == ["bias"]:
+        return _over_last(name, norm, x, shape, eps) + affine[0]
     if len(shape) == 1:
         return norm(x, *affine, eps=eps)
+    n = int(np.prod(shape))
+    lead = x.shape[:x.ndim - len(shape)]
     return norm(x.reshape(*lead, n), *[a.reshape(n) for a in affine], eps=eps).reshape(x.shape)
 
 

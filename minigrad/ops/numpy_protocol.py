@@ -13,6 +13,7 @@ import numpy as np
 from ..tensor import _read_only, as_tensor, flag, Tensor
 from .declare import NUMPY
 from .elementwise import where
+from .geometry import speaking_as
 from .linalg import norm, svdvals
 from .products import cross, diagonal, matmul, outer, tensordot, trace
 from .reduce import _ones_at, _to_last, cumprod, cumsum
@@ -48,7 +49,8 @@ def _accumulated(cumulate):
 
 
 def _vecdot(x, y):
-    return matmul(as_tensor(x)[..., None, :], as_tensor(y)[..., :, None])[..., 0, 0]
+    with speaking_as("vecdot"):
+        return matmul(as_tensor(x)[..., None, :], as_tensor(y)[..., :, None])[..., 0, 0]
 
 
 def _vector_norm(x, axis=None, keepdims=False, ord=2):

@@ -304,7 +304,7 @@ def _with_triangle(name, x, k):
 @operation(numpy=np.diag)
 def diag(x: TensorLike, k: int = 0) -> Tensor:
     """Of a vector the matrix with it on the k-th diagonal; of a matrix its k-th diagonal."""
-    x = as_tensor(x)
+    x, k = as_tensor(x), whole("diag", "k", k, -math.inf)
     if x.ndim == 2:
         return diagonal(x, k)
     if x.ndim != 1:
@@ -322,7 +322,8 @@ def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     if builtins.any(not -v.ndim <= axis < v.ndim for v in (x, y)) or x.shape[axis] != 3 or y.shape[axis] != 3:
         raise ValueError(f"cross: vectors of length 3 along axis {axis} wanted, got shapes {x.shape} and {y.shape}")
     (x1, x2, x3), (y1, y2, y3) = ([moveaxis(v, axis, -1)[..., i] for i in range(3)] for v in (x, y))
-    products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
+    with speaking_as("cross"):
+        products = [x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1]
     return stack(products, axis)
 
 

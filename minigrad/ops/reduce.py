@@ -12,7 +12,7 @@ from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where
-from .geometry import of_a_number, one_axis, one_of, real
+from .geometry import of_a_number, one_axis, one_of, real, speaking_as
 from .index import sort, take
 from .shape import _axes, _or_vector, _part, _reshape, _transpose, _unshared, Axes, concatenate, diff, flip
 
@@ -37,8 +37,8 @@ def _axes_of_all(of, axis, ndim):
     return () if of_a_number(axis, ndim) else _axes(of, axis, ndim)
 
 
-def _reduced(primitive, x, axis, keepdims, name=None):
-    x, name = as_tensor(x), name or primitive.name
+def _reduced(primitive, x, axis, keepdims):
+    x, name = as_tensor(x), primitive.name
     return primitive(x, axis=_axes_of_all(name, axis, x.ndim), keepdims=flag(name, "keepdims", keepdims))
 
 
@@ -265,14 +265,16 @@ def nanmax(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
         ValueError: there are no elements.
     """
     x = as_tensor(x)
-    return _reduced(_nanmax if is_float(x.dtype) else _max, x, axis, keepdims, "nanmax")
+    with speaking_as("nanmax"):
+        return _reduced(_nanmax if is_float(x.dtype) else _max, x, axis, keepdims)
 
 
 @operation(numpy=np.nanmin)
 def nanmin(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The smallest of what is not NaN; of nothing else NaN. Gradients and errors as of `nanmax`."""
     x = as_tensor(x)
-    return _reduced(_nanmin if is_float(x.dtype) else _min, x, axis, keepdims, "nanmin")
+    with speaking_as("nanmin"):
+        return _reduced(_nanmin if is_float(x.dtype) else _min, x, axis, keepdims)
 
 
 @operation(method=True)

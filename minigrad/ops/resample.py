@@ -370,10 +370,10 @@ def interp(x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | Non
     Args:
         x: of any shape.
         xp, fp: vectors of one length; xp increases.
-        left, right: the values below xp[0] and above xp[-1]; None for fp[0] and fp[-1].
+        left, right: the numbers below xp[0] and above xp[-1]; None for fp[0] and fp[-1].
 
     Raises:
-        ValueError: xp and fp are no vectors of one length, or empty, or xp does not increase.
+        ValueError: xp and fp are no vectors of one length, or empty, or xp does not increase; left or right is not one number.
     """
     x, xp, fp = _as_float(x), _as_float(xp), _as_float(fp)
     if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
@@ -385,5 +385,8 @@ def interp(x: TensorLike, xp: TensorLike, fp: TensorLike, left: TensorLike | Non
     at0, at1 = (equal(share, place) & ~(isfinite(y0) & isfinite(y1)) for place in (0, 1))  # a point does not read the other end
     low, high = (where(at0 | at1, 0, y) for y in (y0, y1))
     out = where(at0, y0, where(at1, y1, (1 - share) * low + share * high))
-    out = out if left is None else where(x < xp[0], left, out)
-    return out if right is None else where(x > xp[-1], right, out)
+    for name, beyond, value in (("left", x < xp[0], left), ("right", x > xp[-1], right)):
+        if value is not None and as_tensor(value).ndim:
+            raise ValueError(f"interp: {name} is one number, not of shape {as_tensor(value).shape}")
+        out = out if value is None else where(beyond, value, out)
+    return out

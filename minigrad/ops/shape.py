@@ -334,7 +334,8 @@ def diff(x: TensorLike, n: int = 1, axis: int = -1, prepend: TensorLike | None =
     one = (*x.shape[:axis], 1, *x.shape[axis + 1:])
     ends = [None if e is None else broadcast_to(e, one) if as_tensor(e).ndim == 0 else as_tensor(e) for e in (prepend, append)]
     if n and (prepend is not None or append is not None):
-        x = concatenate([part for part in (ends[0], x, ends[1]) if part is not None], axis)
+        with speaking_as("diff"):
+            x = concatenate([part for part in (ends[0], x, ends[1]) if part is not None], axis)
     for _ in range(n):
         length = builtins.max(x.shape[axis] - 1, 0)
         after, before = _part(x, axis, x.shape[axis] - length, length), _part(x, axis, 0, length)

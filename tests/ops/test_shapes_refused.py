@@ -1,4 +1,6 @@
 """Shapes that would broadcast by accident are refused; those that should broadcast do so before anything is computed."""
+import inspect
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,22 @@ def test_norms_over_the_batch(norm, training, argument, shape):
 def test_group_norm(argument, shape):
     with pytest.raises(ValueError, match=argument):
         mg.group_norm(X, 3, **{argument: np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (), (1, 2), (2, 2), (5, 2, 2)])
+@pytest.mark.parametrize("norm, argument", [(mg.layer_norm, "weight"), (mg.layer_norm, "bias"), (mg.rms_norm, "weight")])
+def test_norms_over_the_last_axes(norm, argument, shape):
+    with pytest.raises(ValueError, match=f"^{norm.__name__}: {argument} of shape .2,. wanted, got"):
+        norm(X, 2, **{argument: np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize("loss, arguments", [
+    (mg.mse_loss, "input and target"), (mg.kl_divergence, "p_logits and q_logits"), (mg.triplet_margin_loss, "anchor and negative"),
+    (mg.margin_ranking_loss, "input1 and input2"), (mg.cosine_embedding_loss, "input1 and input2")])
+def test_losses_of_pairs_name_them(loss, arguments):
+    given = {**dict.fromkeys(("positive", "target"), X), **dict(zip(arguments.split(" and "), (X, X[:1])))}
+    with pytest.raises(ValueError, match=f"^{loss.__name__}: {arguments} of one shape wanted"):
+        loss(**{name: x for name, x in given.items() if name in inspect.signature(loss).parameters})
 
 
 def test_layers_meet_other_channels():
