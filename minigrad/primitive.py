@@ -156,8 +156,9 @@ class Primitive:
         broadcasts: inputs are broadcast against each other, so gradients are summed back to each input's shape.
 
     Raises:
-        TypeError: no name, no rules, or a rule that takes other arguments.
-        When called, the exception of `forward`, with the operation's name and the inputs' shapes in the message.
+        TypeError: no name, no functions, or a rule that takes other arguments.
+        When called, the exception of `forward`, with the operation's name and the inputs' shapes in the message; a TypeError if
+        it returned something else than real numbers.
     """
 
     rules = ()  # of subclasses with `gradients` of their own
@@ -171,6 +172,11 @@ class Primitive:
         if type(self).gradients is Primitive.gradients and not rules and rule_for_all is None:
             raise TypeError(f"Primitive {name}: a gradient rule for each input is missing, or rule_for_all; the rule of an input "
                             "that never gets a gradient is None")
+        if type(self).gradients is Primitive.gradients and not callable(forward):
+            raise TypeError(f"Primitive {name}: forward is a function of arrays, not {forward!r}")
+        for rule in (*rules, rule_for_all):
+            if rule is not None and not callable(rule):
+                raise TypeError(f"Primitive {name}: a gradient rule is a function, or None, not {rule!r}")
         self.name = self.__name__ = self.__qualname__ = name
         self.forward = forward
         self.rules = rules
@@ -234,7 +240,7 @@ class Primitive:
                     array = self.forward(*map(_array_of, inputs), **settings)
         except Exception as error:
             raise self._explained(error, inputs) from error
-        if array.__class__ is not ndarray and not backend.is_array(array):
+        if array.__class__ is not ndarray or array.dtype.kind not in "fiub":
             if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
             array = _result(self, array)
@@ -253,7 +259,7 @@ class Primitive:
 
     def _recorded(self, arrays, inputs, settings, reads_out, where, residuals=None):
         """Tensors of several output arrays, recorded if an input requires a gradient."""
-        arrays = tuple([a if backend.is_array(a) else _result(self, a) for a in arrays])
+        arrays = tuple([_result(self, a) for a in arrays])
         tensors = tuple([wrap(a) for a in arrays])
         if state.recording and any(x._requires_grad for x in inputs):
             call = Node(self, inputs, settings, tuple([a.shape for a in arrays]), tuple([a.dtype for a in arrays]),
@@ -356,10 +362,10 @@ class Primitive:
 
 def _result(op, result):
     """The array of what `forward` returned; NumPy turns 0-d results into scalars. TypeError if it is not of real numbers."""
-    array = np.asarray(result)
+    array = result if backend.is_array(result) else np.asarray(result)
     if not backend.may_be_real(array.dtype) or isinstance(result, list):
-        what = "None" if result is None else f"a {type(result).__name__}"
-        raise TypeError(f"{op.name}: forward returned {what}; it returns an array, or a tuple of arrays")
+        what = "None" if result is None else f"numbers of {array.dtype}" if array is result else f"a {type(result).__name__}"
+        raise TypeError(f"{op.name}: forward returned {what}; it returns an array of real numbers, or a tuple of arrays")
     return array
 
 

@@ -295,7 +295,7 @@ def test_a_gradient_of_another_shape_is_refused_where_inputs_are_broadcast(rule)
 
 
 def test_a_list_of_arrays_is_no_output():
-    with pytest.raises(TypeError, match="twice: forward returned a list; it returns an array, or a tuple of arrays"):
+    with pytest.raises(TypeError, match="twice: forward returned a list; it returns an array of real numbers, or a tuple of arrays"):
         mg.Primitive("twice", lambda a: [a, a], lambda g, _out, _x: g)(mg.ones(2))
 
 
@@ -508,12 +508,20 @@ def test_numbers_that_a_dtype_does_not_hold_are_refused(values, dtype, error):
 
 # -- what is no result, and what is no change --------------------------------------------------------------------------
 
-@pytest.mark.parametrize("result", [None, "a", {}, 1j, object()], ids=["None", "text", "dict", "complex", "object"])
+@pytest.mark.parametrize("result", [None, "a", {}, 1j, object(), np.fft.fft(np.ones(2)), np.array(["a"]), np.array([None])],
+                         ids=lambda result: f"{type(result).__name__} {getattr(result, 'dtype', '')}")
 @pytest.mark.parametrize("several", [False, True])
 def test_a_forward_that_returns_no_numbers_is_refused(result, several):
     s = mg.Primitive("s", lambda x: (x, result) if several else result, lambda g, _out, x: g)
-    with pytest.raises(TypeError, match="^s: forward returned (None|a .*); it returns an array"):
+    with pytest.raises(TypeError, match="^s: forward returned (None|a .*|numbers of .*); it returns an array"):
         s(np.ones(2))
+
+
+@pytest.mark.parametrize("functions, named", [((None, np.sin), "forward"), ((3, np.sin), "forward"), ((np.sin, 3), "rule"),
+                                              ((np.sin, "a", None), "rule")])
+def test_a_primitive_is_made_of_functions(functions, named):
+    with pytest.raises(TypeError, match=f"^Primitive s: .*{named} is a function"):
+        mg.Primitive("s", *functions)
 
 
 @pytest.mark.parametrize("fails", [lambda c: c.__setitem__(5, 1.0), lambda c: c.__setitem__(0, "3"), lambda c: c.__setitem__(0, None),
