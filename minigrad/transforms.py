@@ -31,7 +31,7 @@ from .backward import backpropagate, gradients_of
 from .ops import ones_like, reshape, stack, sum, zeros_like
 from .primitive import identity, Node, Primitive
 from .recording import caller, during, enable_grad, is_recording, next_event, no_grad, observing, reading
-from .tensor import Tensor, TensorLike, asarray, flag, wrap
+from .tensor import Tensor, TensorLike, flag, wrap
 
 
 def _stand_in(x, name):
@@ -196,13 +196,17 @@ def _vectors(vectors, structure, likes, name, vector, point):
         name, vector, point: what errors call the transform, a leaf of `vectors` ("tangent") and one of `likes` ("primal").
 
     Raises:
-        ValueError: the trees do not match, or a shape differs.
+        ValueError: the trees do not match, or a shape differs; TypeError: a leaf is no number or array.
     """
     found = []
     for v, like in zip(tree.matched(vectors, structure, name), likes):
         if not isinstance(v, Tensor):
-            v = Tensor(v) if is_array(v) else np.asarray(v, dtype=like.dtype if is_float(like.dtype) else None)
-            v = Tensor(xp(like._array).asarray(asarray(v)))
+            try:
+                given, v = v, Tensor(v)
+            except TypeError as error:
+                raise TypeError(f"{name}: a {vector}: {error}") from None
+            v = v if is_array(given) or not is_float(like.dtype) else v.astype(like.dtype)
+            v = Tensor(xp(like._array).asarray(v._array))
         if v.shape != like.shape:
             raise ValueError(f"{name}: a {vector} of shape {v.shape} for a {point} of shape {like.shape}")
         found.append(v)

@@ -329,6 +329,16 @@ def test_errors_of_calls():
         pull((1.0, {"a": np.ones(3)}))
 
 
+@pytest.mark.parametrize("wrong", ["a", "3", 1j, object(), np.array(["a"]), np.array([None])],
+                         ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'dtype', '')}")
+@pytest.mark.parametrize("name, call", [
+    ("jvp: a tangent", lambda v: mg.jvp(mg.sin, (1.0,), (v,))), ("hvp: a tangent", lambda v: mg.hvp(mg.sin, 1.0, v)),
+    ("vjp: a cotangent", lambda v: mg.vjp(mg.sin, 1.0)[1](v))])
+def test_vectors_that_are_no_numbers_are_named(name, call, wrong):
+    with pytest.raises(TypeError, match=f"^{name}: .*a Tensor holds floats"):
+        call(wrong)
+
+
 def test_derivatives_of_trees_are_differentiated_again():
     f = lambda p: {"a": p["x"] ** 3, "b": [p["x"] * p["y"], 1.0]}
     p = {"x": 2.0, "y": 5.0}
