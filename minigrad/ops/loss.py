@@ -65,7 +65,8 @@ def is_some(setting):
 
 def _cross_entropy(logits, labels, smoothing, ignored):
     """-log softmax(logits)[label] along the last axis; with smoothing e, (1 - e) of that and e of the mean over all labels."""
-    logp, skipped, axis = log_softmax(logits), labels._array == ignored, logits.ndim - 1
+    skipped, axis = labels._array == ignored, logits.ndim - 1
+    logp = log_softmax(where(skipped[..., None], 0, logits))
     loss = -take_along(logp, indices=xp(skipped).where(skipped, 0, labels._array)[..., None], axis=axis)[..., 0]
     if is_some(smoothing):
         loss = (1 - smoothing) * loss - smoothing * mean(logp, -1)
@@ -77,7 +78,9 @@ def _cross_entropy_rule(g, wanted, logits, labels, smoothing, ignored):
     module, classes = xp(logits._array), logits.shape[-1]
     right = Tensor((labels._array[..., None] == module.arange(classes)).astype(logits.dtype))
     target = (1 - smoothing) * right + smoothing / classes if is_some(smoothing) else right
-    return where(labels._array == ignored, 0, g)[..., None] * (exp(log_softmax(logits)) - target), None
+    skipped = labels._array == ignored
+    shares = exp(log_softmax(where(skipped[..., None], 0, logits)))
+    return where(skipped, 0, g)[..., None] * (shares - target), None
 
 
 _fused_cross_entropy = Fused("cross_entropy", _cross_entropy, rule=_cross_entropy_rule)
@@ -93,7 +96,8 @@ def cross_entropy(logits: TensorLike, target: TensorLike, label_smoothing: float
         target: integer labels from 0 to classes - 1, of logits' shape without the classes; or probabilities, floating
             point and of logits' shape, which may get a gradient: then the loss is -sum_c target_c log softmax(logits)_c.
         label_smoothing: this share of each target is spread evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567).
-        ignore_index: rows with this label give 0 and do not count in the mean. If no row counts, the mean is NaN.
+        ignore_index: rows with this label give 0 and get gradient 0, whatever stands in them, and do not count in the mean. If no
+            row counts, the mean is NaN.
         reduction: "mean", "sum" or "none".
 
     Raises:

@@ -1,8 +1,10 @@
 """svd, qr, pinv, logdet, median; activations and losses beside those of the other files, against PyTorch."""
+import contextlib
 import re
 
 import numpy as np
 import pytest
+from checks import definitions
 
 import minigrad as mg
 
@@ -144,6 +146,24 @@ def test_an_ignored_row_that_is_infinite_reaches_no_gradient_of_nll_loss():
     with np.errstate(invalid="ignore"):
         mg.nll_loss(x, [1, -100], w, reduction="sum").backward()
     assert x.grad.tolist() == [[0, -1], [0, 0]] and w.grad.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("path", [contextlib.nullcontext, definitions], ids=["path", "definition"])
+@pytest.mark.parametrize("shape", [(5, 3), (5, 300), (5, 3, 4, 6), (5, 40, 17)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_stands_in_an_ignored_row_reaches_no_gradient_of_cross_entropy(path, shape, dtype):
+    x, labels = R.normal(size=shape).astype(dtype), np.zeros((5, *shape[2:]), int)
+    labels[1:4] = -100
+    wild = x.copy()
+    for row, number in ((1, np.nan), (2, -np.inf), (3, np.inf)):
+        wild[row] = number
+    for smoothing in (0.0, 0.1):
+        first = mg.grad(lambda x: mg.cross_entropy(x, labels, smoothing))
+        second = mg.grad(lambda x: (first(x) ** 2).sum())
+        with path(), np.errstate(invalid="ignore"):
+            for gradient in (first, second):
+                np.testing.assert_allclose(gradient(wild).numpy(), gradient(x).numpy(), rtol=1e-5, atol=1e-7)
+                assert not gradient(wild).numpy()[1:4].any()
 
 
 def test_as_modules():

@@ -77,16 +77,20 @@ void cross_entropy(const float *xs, const index_t *labels, float *losses, float 
     }
 }
 
-/* dx = g (softmax(x) - e / columns - (1 - e) [at the label]), 0 times that where the label is `ignored`. */
+/* dx = g (softmax(x) - e / columns - (1 - e) [at the label]), 0 where the label is `ignored`, whatever stands there. */
 void cross_entropy_backward(const float *gs, const float *xs, const index_t *labels, const float *tops, const float *rests,
                             float *dxs, index_t rows, index_t columns, float smoothing, index_t ignored)
 {
     PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++) {
         const float *x = xs + r * columns;
-        float *dx = dxs + r * columns, g = labels[r] == ignored ? 0 : gs[r], even = smoothing / columns;
+        float *dx = dxs + r * columns, g = gs[r], even = smoothing / columns;
+        if (labels[r] == ignored) {
+            for (index_t i = 0; i < columns; i++) dx[i] = 0;
+            continue;
+        }
         for (index_t i = 0; i < columns; i++) dx[i] = exponential(below(x[i], tops[r]) - rests[r]) - even;
-        if (labels[r] != ignored) dx[labels[r]] -= 1 - smoothing; /* before the factor: exact where the probability is near 1 */
+        dx[labels[r]] -= 1 - smoothing; /* before the factor: exact where the probability is near 1 */
         for (index_t i = 0; i < columns; i++) dx[i] *= g;
     }
 }
@@ -600,12 +604,11 @@ void cross_entropy_between_backward(const float *gs, const float *xs, const inde
 {
     PARALLEL(outer * n * inner > 65536)
     for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
-        float given[NARROW * SIDE], made[NARROW * SIDE], g[STRIP], even = smoothing / n;
+        float given[NARROW * SIDE], made[NARROW * SIDE], even = smoothing / n;
         Strip s = strip_of(strip, outer, n, inner);
-        const float *x = columns_of(xs, s, n, inner, given), *top = tops + s.first, *rest = rests + s.first;
+        const float *x = columns_of(xs, s, n, inner, given), *g = gs + s.first, *top = tops + s.first, *rest = rests + s.first;
         const index_t *label = labels + s.first;
         float *dx = inner > 1 ? dxs + s.at : made;
-        for (index_t c = 0; c < s.width; c++) g[c] = label[c] == ignored ? 0 : gs[s.first + c];
         for (index_t i = 0; i < n; i++)
             for (index_t c = 0; c < s.width; c++)
                 dx[i * s.step + c] = exponential(below(x[i * s.step + c], top[c]) - rest[c]) - even;
@@ -613,6 +616,8 @@ void cross_entropy_between_backward(const float *gs, const float *xs, const inde
             if (label[c] != ignored) dx[label[c] * s.step + c] -= 1 - smoothing;
         for (index_t i = 0; i < n; i++)
             for (index_t c = 0; c < s.width; c++) dx[i * s.step + c] *= g[c];
+        for (index_t c = 0; c < s.width; c++)
+            for (index_t i = 0; label[c] == ignored && i < n; i++) dx[i * s.step + c] = 0;
         if (inner == 1) put_rows(dx, s, n, dxs);
     }
 }

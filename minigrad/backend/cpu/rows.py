@@ -206,15 +206,16 @@ def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
 
     def block(part):
         label, out = labels[part], of_rows[part]
-        share = np.where(label == ignored, 0, g[part]).astype(out.dtype)
+        skipped = label == ignored
         with np.errstate(invalid="ignore"):  # of a row of -inf
             below(rows[part], lse[0, part, None], out)
             out -= lse[1, part, None]
         np.exp(out, out=out)
         if smoothing:
             out -= smoothing / out.shape[1]
-        out[np.arange(len(out)), np.where(label == ignored, 0, label)] -= 1 - smoothing
-        out *= share[:, None]
+        out[np.arange(len(out)), np.where(skipped, 0, label)] -= 1 - smoothing
+        out *= g[part, None]
+        out[skipped] = 0
 
     _for_rows(block, rows)
     return dx
