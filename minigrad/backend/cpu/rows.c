@@ -604,11 +604,12 @@ void cross_entropy_between_backward(const float *gs, const float *xs, const inde
 {
     PARALLEL(outer * n * inner > 65536)
     for (index_t strip = 0; strip < strips_of(outer, inner); strip++) {
-        float given[NARROW * SIDE], made[NARROW * SIDE], even = smoothing / n;
+        float given[NARROW * SIDE], made[NARROW * SIDE], g[STRIP], even = smoothing / n;
         Strip s = strip_of(strip, outer, n, inner);
-        const float *x = columns_of(xs, s, n, inner, given), *g = gs + s.first, *top = tops + s.first, *rest = rests + s.first;
+        const float *x = columns_of(xs, s, n, inner, given), *top = tops + s.first, *rest = rests + s.first;
         const index_t *label = labels + s.first;
         float *dx = inner > 1 ? dxs + s.at : made;
+        for (index_t c = 0; c < s.width; c++) g[c] = gs[s.first + c];
         for (index_t i = 0; i < n; i++)
             for (index_t c = 0; c < s.width; c++)
                 dx[i * s.step + c] = exponential(below(x[i * s.step + c], top[c]) - rest[c]) - even;
