@@ -1,7 +1,7 @@
 """Layers and losses as functions, with PyTorch's names and arguments: `from minigrad.nn import functional as F`.
 
-Where minigrad's own operation takes PyTorch's arguments in PyTorch's order it stands here as it is. The others, which follow
-NumPy (`axis`, not `dim`), are called with their arguments renamed.
+Where minigrad's own operation takes PyTorch's arguments in PyTorch's order it stands here as it is, with `x` for PyTorch's
+`input`. The others, which follow NumPy (`axis`, not `dim`), are called with their arguments renamed.
 """
 import numpy as np
 
