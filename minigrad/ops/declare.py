@@ -210,7 +210,8 @@ def _missing(self, name):
     if name.startswith("__") or hasattr(type(self), name):
         return object.__getattribute__(self, name)  # of a property that refuses, its own error
     hint = _hint(name, True)
-    if hint is TABLE and hasattr(np.ndarray, name) and name != "view":  # which in PyTorch reshapes
+    apart = hint is TABLE or name in vars(np) and not callable(vars(np)[name])  # NumPy 1 has a table called nbytes
+    if apart and hasattr(np.ndarray, name) and name != "view":  # which in PyTorch reshapes
         hint = f"an array has it, x.numpy().{name}"
     raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}': {hint}", name=name, obj=self)
 
