@@ -13,12 +13,11 @@ With a threshold tau only predictions of at least that probability count, a late
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import minigrad as mg
 from methods.training.forward import joint_forward
 from methods.training.method import Loss
 from methods.training.settings import setting
+from methods.training.teacher import linear_ramp
 from minigrad import Tensor, nn
 from minigrad.data import Batch
 
@@ -43,7 +42,7 @@ SHORT = dict(alpha=1.0)
 
 def weight(t: float, config: Config) -> float:
     """alpha(t), t as a part of the training."""
-    return config.alpha * float(np.clip((t - config.begin) / max(config.end - config.begin, 1e-9), 0, 1))
+    return config.alpha * linear_ramp(t - config.begin, config.end - config.begin) if t >= config.begin else 0.0
 
 
 def unsupervised(z: Tensor, tau: float) -> tuple[Tensor, Any]:

@@ -393,6 +393,9 @@ def test_loss_of_temporal_ensembling():
 def test_weight_and_loss_of_pseudo_labels():
     config = pseudo_label.Config(alpha=3.0, begin=0.2, end=0.7)
     assert [pseudo_label.weight(t, config) for t in (0, 0.2, 0.45, 0.7, 1)] == pytest.approx([0, 0, 1.5, 3, 3])
+    for at in (0.0, 0.5):  # no ramp: from T2 on alpha_f, at once
+        config = pseudo_label.Config(alpha=3.0, begin=at, end=at)
+        assert [pseudo_label.weight(t, config) for t in (at - 0.1, at, at + 0.1)] == [0, 3, 3]
     z = logits(30, 4, scale=1.0)
     p = softmax(z).max(1)
     for tau in (0.0, 0.6):
