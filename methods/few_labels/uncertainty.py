@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from methods.transfer.linear import log_loss
+
 TEMPERATURES = tuple(2.0 ** (k / 4) for k in range(-24, 25))
 
 
@@ -29,10 +31,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 def temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """T of left-out scores (N, classes) with labels (N,); 1 of none."""
-    if not len(y):
-        return 1.0
-    rows = np.arange(len(y))
-    return min(TEMPERATURES, key=lambda t: -np.log(np.maximum(softmax(scores / t)[rows, y], 1e-12)).mean())
+    return min(TEMPERATURES, key=lambda t: log_loss(scores / t, y)) if len(y) else 1.0
 
 
 def threshold(p: np.ndarray, y: np.ndarray, coverage: float = 0.9) -> float:

@@ -5,7 +5,7 @@ prediction still is to the label, omega, is remembered for those bins. Training 
 
     omega = 1 - 1/2 sum over classes of |p(y | augmented x) - label|
     m <- rho m + (1 - rho) omega,  m = 1 at first
-    bins are drawn in proportion to m, those below the threshold never
+    bins are drawn in proportion to m + 1 - rho, those below the threshold times its largest never
 """
 from typing import Any
 

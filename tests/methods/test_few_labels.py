@@ -236,6 +236,18 @@ def test_temperature_undoes_a_factor():
     assert uncertainty.temperature(logits * 4, y) == pytest.approx(4, rel=0.2)
 
 
+def test_the_surer_a_wrong_answer_is_the_higher_the_temperature():
+    """However unlikely it makes the label: what is minimised is the whole of -log p."""
+    def temperature(wrong):
+        scores, y = np.r_[np.tile([1.0, 0], (99, 1)), [[wrong, 0]]], np.r_[np.zeros(99, int), 1]
+        found = uncertainty.temperature(scores, y)
+        losses = {t: np.logaddexp(0, np.r_[np.full(99, -1), wrong] / t).mean() for t in uncertainty.TEMPERATURES}
+        assert found == min(losses, key=losses.get)
+        return found
+
+    assert temperature(1) < temperature(10) < temperature(60)
+
+
 @pytest.mark.parametrize("n", (9, 20, 100))
 def test_conformal_sets_hold_the_right_class_nine_times_of_ten(n):
     from methods.training.prediction import class_sets
