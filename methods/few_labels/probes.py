@@ -90,8 +90,8 @@ class Estimate:
 
     def losses(self, y: np.ndarray) -> np.ndarray:
         """-log p of each left-out label, (tried,)."""
-        own = y[self.tried()]
-        return -np.log(np.maximum(self.probabilities(y)[np.arange(len(own)), own], 1e-12))
+        tried = self.tried()
+        return linear.log_losses(self.scores[tried] / self.temperature(y), y[tried])
 
     def loss(self, y: np.ndarray, share: np.ndarray) -> float:
         """The mean of `losses` where the classes have these shares; infinite where none was left out."""

@@ -216,6 +216,11 @@ def sharpness(scores: np.ndarray, y: np.ndarray) -> float:
 
 
 def log_loss(logits: np.ndarray, y: np.ndarray) -> float:
-    """The mean of -log softmax(logits)[y], of rows (N, classes)."""
+    """The mean of `log_losses`."""
+    return float(log_losses(logits, y).mean())
+
+
+def log_losses(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """-log softmax(logits)[y] of each row, (N, classes) to (N,)."""
     top = logits.max(1)
-    return float((top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]).mean())
+    return top + np.log(np.exp(logits - top[:, None]).sum(1)) - logits[np.arange(len(y)), y]

@@ -243,9 +243,10 @@ def test_the_surer_a_wrong_answer_is_the_higher_the_temperature():
         found = uncertainty.temperature(scores, y)
         losses = {t: np.logaddexp(0, np.r_[np.full(99, -1), wrong] / t).mean() for t in uncertainty.TEMPERATURES}
         assert found == min(losses, key=losses.get)
+        assert probes.Estimate("", "", scores, 0.0).losses(y)[-1] == pytest.approx(np.logaddexp(0, wrong / found))
         return found
 
-    assert temperature(1) < temperature(10) < temperature(60)
+    assert temperature(1) < temperature(10) < temperature(60) < temperature(1e4)
 
 
 @pytest.mark.parametrize("n", (9, 20, 100))
