@@ -157,7 +157,7 @@ def avg_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     y = _fused_avg_pool(x, kernel=kernel, stride=stride, padding=(0, 0) if uneven else padding)
     if uneven or not count_include_pad:
         counted = [_counted(*axis, count_include_pad) for axis in zip(y.shape[2:], size, kernel, stride, padding)]
-        y = y * (math.prod(kernel) / xp(y._array).asarray(np.outer(*counted), y.dtype))
+        y = y * xp(y._array).asarray(math.prod(kernel) / np.outer(*counted), y.dtype)  # float16 cannot count above 65504
     return y if given.ndim == 4 else y[0]
 
 

@@ -73,14 +73,19 @@ def _initial(name, initial, like):
     return wrap(xp(like._array).asarray(held(name, initial, like.dtype)))
 
 
+def _count(marked, axis, dtype):
+    """How many are marked along the axes, but 1 of none; of 16 bits in float32, for float16 cannot count above 65504."""
+    return maximum(marked.astype(np.float32).sum(axis, keepdims=True), 1).astype(np.promote_types(dtype, np.float32))
+
+
 def _to_extremes(g, out, x, axis, keepdims):
     """The gradient goes to the largest (smallest) element, in equal parts to equal ones."""
     out = _reshape(out, shape=_ones_at(x.shape, axis))
     best = equal(x, out)
     if not _surely_finite(out):
         best = best | (isnan(x) & isnan(out))  # where the extreme is not a number, that number is to be seen
-    count = maximum(best.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
-    return where(best, _reshape(g, shape=_ones_at(x.shape, axis)) / count, 0)
+    part = upcast(_reshape(g, shape=_ones_at(x.shape, axis))) / _count(best, axis, x.dtype)
+    return where(best, rounded_like(part, x), 0)
 
 
 def _surely_finite(x):
@@ -93,8 +98,8 @@ def _share(x, out, axis):
     if _surely_finite(out):
         return exp(x - out)
     infinite, largest = isinf(out), equal(x, math.inf)
-    count = maximum(largest.astype(np.float32).sum(axis, keepdims=True), 1).astype(x.dtype)
-    return where(infinite, largest.astype(x.dtype) / count, exp(where(infinite, 0, x) - where(infinite, 0, out)))
+    part = rounded_like(largest / _count(largest, axis, x.dtype), x)
+    return where(infinite, part, exp(where(infinite, 0, x) - where(infinite, 0, out)))
 
 
 @in_float32

@@ -178,6 +178,19 @@ def test_directions_of_zeros_in_16_bits():
         assert not f(x).numpy().any()
 
 
+@pytest.mark.parametrize("f, value", [(mg.max, 1), (mg.min, 1), (mg.nanmax, 1), (mg.nanmin, 1), (mg.logsumexp, np.inf)])
+def test_more_equal_numbers_than_float16_counts_share_the_gradient(f, value):
+    found = mg.grad(lambda x: 1000 * f(x))(np.full(70_000, value, np.float16)).numpy()
+    np.testing.assert_allclose(found.astype(float), 1000 / 70_000, rtol=5e-3)
+
+
+@pytest.mark.parametrize("settings", [{"padding": 10, "count_include_pad": False}, {"padding": 3, "ceil_mode": True}])
+def test_windows_of_more_pixels_than_float16_counts_have_their_mean(settings):
+    x = np.ones((1, 1, 261, 261), np.float16)
+    found = [mg.avg_pool2d(x.astype(dtype), 260, 2, **settings).numpy() for dtype in (np.float16, np.float64)]
+    np.testing.assert_allclose(*found, rtol=2e-3)
+
+
 def test_clipped_gradients_of_16_bits_have_the_length_wanted():
     for value, most in ((1e4, 1.0), (1.0, 0.1)):
         p = nn.Parameter(np.zeros(10**5, np.float16))
