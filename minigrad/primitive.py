@@ -351,7 +351,7 @@ class Primitive:
             return RuntimeError(f"{self.name}: inputs on different devices, {' and '.join(sorted(devices))}; "
                                 "move them to one with .to(device)")
         shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
-        if isinstance(error, (ValueError, IndexError, TypeError)) and (
+        if isinstance(error, (ValueError, IndexError, OverflowError, TypeError)) and (
                 not str(error).startswith(self.name + ":") or "gufunc" in str(error)):
             kind = {np.exceptions.AxisError: ValueError}.get(type(error), type(error))
             for kind in (kind, TypeError if isinstance(error, TypeError) else ValueError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import as_dtype, is_float, is_half, random, to_device
-from ..tensor import DTypeLike, Tensor, held
+from ..tensor import DTypeLike, Tensor, flag, held
 from .declare import operation
 from .geometry import whole
 
@@ -110,21 +110,21 @@ def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: D
 
 @operation
 @_speaking
-def linspace(start: float, stop: float, num: int = 50, *, dtype: DTypeLike | None = None, device: str = "cpu",
-             requires_grad: bool = False) -> Tensor:
-    """`num` numbers at equal distances, from `start` to `stop` inclusive. float32 if no dtype is given; whole numbers are
-    rounded down. OverflowError as of `arange`."""
-    numbers = np.linspace(start, stop, whole("linspace", "num", num, 0))
+def linspace(start: float, stop: float, num: int = 50, *, endpoint: bool = True, dtype: DTypeLike | None = None,
+             device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """`num` numbers at equal distances, from `start` to `stop`, which is left out without `endpoint`. float32 if no dtype is
+    given; whole numbers are rounded down. OverflowError as of `arange`."""
+    numbers = np.linspace(start, stop, whole("linspace", "num", num, 0), flag("linspace", "endpoint", endpoint))
     return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 
 @operation
 @_speaking
-def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, dtype: DTypeLike | None = None,
-             device: str = "cpu", requires_grad: bool = False) -> Tensor:
-    """`num` numbers at equal ratios, from base^start to base^stop inclusive. float32 if no dtype is given; whole numbers are
-    rounded down. OverflowError as of `arange`."""
-    numbers = np.logspace(start, stop, whole("logspace", "num", num, 0), base=base)
+def logspace(start: float, stop: float, num: int = 50, base: float = 10.0, *, endpoint: bool = True,
+             dtype: DTypeLike | None = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """`num` numbers at equal ratios, from base^start to base^stop, which is left out without `endpoint`. float32 if no dtype is
+    given; whole numbers are rounded down. OverflowError as of `arange`."""
+    numbers = np.logspace(start, stop, whole("logspace", "num", num, 0), flag("logspace", "endpoint", endpoint), base)
     return _made(_in_range(numbers, dtype), dtype, device, requires_grad)
 
 

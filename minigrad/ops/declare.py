@@ -133,9 +133,9 @@ def nondifferentiable(forward: Callable, **declared) -> Callable[[Function], Fun
             inputs = [_operand(f"{name}: {argument}", x, inputs) for argument, x in zip(arguments, inputs)]
             try:
                 out = (forward if forward is ufunc or all([hasattr(x, "dtype") for x in inputs]) else ufunc)(*inputs)
-            except (ValueError, TypeError) as error:
+            except (ValueError, OverflowError, TypeError) as error:
                 shapes = ", ".join(str(getattr(x, "shape", x)) for x in inputs)
-                kind = ValueError if isinstance(error, ValueError) else TypeError
+                kind = next(kind for kind in (ValueError, OverflowError, TypeError) if isinstance(error, kind))
                 raise kind(f"{name}: {error} (inputs of shape {shapes})") from error
             return wrap(out if hasattr(out, "shape") and not np.isscalar(out) else np.asarray(out))
 

@@ -27,7 +27,7 @@ class speaking_as:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, (IndexError, TypeError, ValueError)):
+        if isinstance(error, (IndexError, OverflowError, TypeError, ValueError)):
             said = str(error)
             raise type(error)(f"{self.name}: {said.partition(': ')[2] or said}") from None
 

@@ -181,7 +181,9 @@ def _fitting(of, x, shape, values):
         values = held(of, values, x.dtype)
     elif not isinstance(values, Tensor):
         values = assignable(values)
-    values = values if isinstance(values, Tensor) else Tensor(xp(x._array).asarray(values, dtype=x.dtype))
+    if not isinstance(values, Tensor):
+        with speaking_as(of):
+            values = Tensor(xp(x._array).asarray(values, dtype=x.dtype))
     try:
         return (values if values.dtype == x.dtype else values.astype(x.dtype)).broadcast_to(shape)
     except ValueError:

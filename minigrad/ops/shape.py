@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, copy as _copy, Primitive
-from ..tensor import Tensor, TensorLike, as_tensor, flag
+from ..tensor import Tensor, TensorLike, as_tensor, flag, held
 from ..versions import owner_of
 from .declare import operation
 from .geometry import of_a_number, one_axis, one_of, speaking_as, whole
@@ -407,7 +407,8 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if mode == "constant" and widths:
         as_tensor(constant_values)  # TypeError of what is no number
-        return _pad(x, widths=widths, value=constant_values)
+        value = constant_values if isinstance(constant_values, Tensor) else held("pad", constant_values, x.dtype)
+        return _pad(x, widths=widths, value=value)
     y = x
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
         if width != (0, 0):

@@ -179,6 +179,8 @@ def test_logspace(base):
     for arguments in ((-2, 3, 6), (0, 0, 1), (1, 2, 0), (3, -1)):
         np.testing.assert_allclose(mg.logspace(*arguments, base=base, dtype="float64").numpy(),
                                    np.logspace(*arguments, base=base), rtol=1e-12)
+        np.testing.assert_allclose(mg.logspace(*arguments, base=base, endpoint=False, dtype="float64").numpy(),
+                                   np.logspace(*arguments, base=base, endpoint=False), rtol=1e-12)
     assert mg.logspace(0, 1).dtype == np.float32
     with pytest.raises(ValueError, match="logspace"):
         mg.logspace(0, 1, -1)
@@ -219,7 +221,9 @@ def test_cdist_of_equal_rows_has_slope_0_and_bad_arguments_are_named():
 @pytest.mark.parametrize("dtype", ["int64", "int8", "float64", "bool"])
 @pytest.mark.parametrize("arguments", [(-3, 4.3, 6), (4.3, -3, 50), (-0.5, 0.5, 3), (2, 2, 1), (0, 1, 0)])
 def test_linspace_of_whole_numbers_is_numpys(dtype, arguments):
-    np.testing.assert_array_equal(mg.linspace(*arguments, dtype=dtype).numpy(), np.linspace(*arguments, dtype=dtype))
+    for endpoint in (True, False):
+        np.testing.assert_array_equal(mg.linspace(*arguments, endpoint=endpoint, dtype=dtype).numpy(),
+                                      np.linspace(*arguments, endpoint=endpoint, dtype=dtype))
 
 
 AXES = [None, 0, -1, (0, 1), (-1, 0), ()]

@@ -420,7 +420,10 @@ def test_a_rule_that_leaves_the_tensors_is_refused_where_it_would_be_differentia
                                   lambda number: mg.full_like(np.zeros(2), number, dtype="int8"),
                                   lambda number: mg.max(np.full((2, 0), 1, np.int8), 1, initial=number),
                                   lambda number: mg.index_update(np.zeros(2, np.int8), ..., number),
-                                  lambda number: mg.index_add(np.zeros(2, np.int8), ..., number)])
+                                  lambda number: mg.index_add(np.zeros(2, np.int8), ..., number),
+                                  lambda number: mg.scatter(np.zeros(2, np.int8), [0, 1], number, 0),
+                                  lambda number: mg.pad(np.zeros(0, np.int8), 1, constant_values=number),
+                                  lambda number: nn.functional.pad(np.zeros(0, np.int8), (1, 1), value=number)])
 def test_a_number_that_the_dtype_cannot_hold_is_refused(fill):
     for kind in (int, np.int64, np.array):
         with pytest.raises(OverflowError, match="int8 holds no 300"):
@@ -430,6 +433,15 @@ def test_a_number_that_the_dtype_cannot_hold_is_refused(fill):
             with pytest.raises(error, match="int8 holds no"):
                 fill(kind(number))
     assert fill(-3).numpy().tolist() == [-3, -3] and fill(2.5).numpy().tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("name, call", [
+    ("floor_divide", lambda x: x // -1), ("bitwise_and", lambda x: 300 & x), ("bitwise_or", lambda x: x | -1),
+    ("clip", lambda x: x.clip(300, None)), ("index_update", lambda x: mg.index_update(x, [0], [-1])),
+    ("scatter", lambda x: mg.scatter(x, [0], -1, 0)), ("scatter_add", lambda x: mg.scatter_add(x, [0], [300], 0))])
+def test_a_number_too_large_says_for_which_operation(name, call):
+    with contextlib.suppress(OverflowError) if np.__version__ < "2" else pytest.raises(OverflowError, match=f"^{name}: "):
+        call(mg.Tensor(np.array([1, 2], np.uint8)))
 
 
 Y = np.random.default_rng(2).normal(size=(2, 2))
