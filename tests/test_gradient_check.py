@@ -66,6 +66,15 @@ def test_small_functions_are_checked_as_well():
     mg.check_derivatives(lambda x: 1e-7 * x * x, np.ones(3))
 
 
+@pytest.mark.parametrize("f, n", [
+    (lambda x: x ** 3, 1), (lambda x: x ** 5, 2), (lambda x: mg.sin(x) - x, 1), (lambda x: (x * x).sum() ** 2, 3), (mg.prod, 3)])
+def test_where_all_terms_vanish_the_error_of_the_differences_is_no_fault(f, n):
+    mg.check_derivatives(f, np.zeros(n))
+    tilted = Primitive("tilted", lambda x: x * x * x, lambda g, _out, x: g * (3 * x * x + 1e-7))
+    with pytest.raises(AssertionError, match="order 1"):
+        mg.check_derivatives(tilted, np.zeros(n))
+
+
 def test_a_rule_right_once_and_wrong_twice_is_found():
     half = square_with(lambda g, _out, x: g * x)
     once = square_with(lambda g, _out, x: g * (half(x) / x + x))
