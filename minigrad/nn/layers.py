@@ -1,5 +1,6 @@
 """Layers. Names and arguments are PyTorch's; weights start as PyTorch's do, uniform in +-1/sqrt(fan-in)."""
 import math
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,10 @@ def _windows(layer, axes, also=(), **geometry):
 
 
 class Identity(Module):
-    """x."""
+    """x. Takes any arguments and reads none of them, to stand in the place of another layer."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return x

@@ -340,6 +340,8 @@ class Module:
 
         for name, value in items(self._parts()):
             describe(name, value, (_Parameters, _Array))
+            if isinstance(self, Sequential) and name in self._keys and not isinstance(value, Module):  # a function
+                lines.append(f"{name}: {getattr(value, '__name__', type(value).__name__)}")
         return f"{type(self).__name__}({''.join(f'{chr(10)}  {line}' for line in lines)}{chr(10) if lines else ''})"
 
 

@@ -103,7 +103,8 @@ _power = Primitive(
 
 @operation(numpy=np.power, operator="pow")
 def power(x: TensorLike, y: TensorLike) -> Tensor:
-    """x to the power of y, element by element; a square as `square`, whose gradient is shorter."""
+    """x to the power of y, element by element; a square as `square`, whose gradient is shorter. Of a root, 0 < y < 1, the slope
+    at x = 0 is 0."""
     is_square = type(y) in (int, float) and y == 2 and isinstance(x, Tensor) and is_float(x.dtype)
     return square(x) if is_square else _power(x, y)
 

@@ -590,6 +590,13 @@ def test_to_dtype_and_repr():
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).to("float64")
     assert net(np.ones((1, 2))).dtype == np.float64
     assert repr(net) == "Sequential(\n  0: Linear(\n    weight: float64[3, 2]\n    bias: float64[3]\n  )\n  1: ReLU()\n)"
+    assert repr(nn.Sequential(mg.relu, nn.Tanh())) == "Sequential(\n  0: relu\n  1: Tanh()\n)"
+
+
+def test_an_identity_stands_in_the_place_of_any_layer():
+    x = mg.Tensor([1.0, -2.0])
+    for layer in (nn.Identity(), nn.Identity(64), nn.Identity(3, 64, kernel_size=3, bias=False)):
+        assert layer(x) is x and not layer.parameters()
 
 
 @pytest.mark.parametrize("make", [lambda: nn.Linear(4, 4), lambda: nn.RMSNorm(4), lambda: nn.LSTM(4, 4),
