@@ -40,8 +40,8 @@ JOBS = {
                  f"compare_transfer --data {COLOURED} --per-class 1 5 --draws 3 --pool 300 --test-images 200 --image-size 128 "
                  "--only prototypes logistic pixels"),
     "fine-tuning": ("compare_transfer --per-class 100 --draws 3 --only logistic LP-FT 'LP-FT + WiSE-FT'",
-                    f"compare_transfer --data {COLOURED} --per-class 20 --draws 1 --pool 300 --test-images 200 --image-size 96 "
-                    "--steps 30 --only logistic LP-FT 'LP-FT + WiSE-FT'"),
+                    f"compare_transfer --data {COLOURED} --per-class 100 --draws 3 --pool 1100 --test-images 500 --image-size 96 "
+                    "--steps 100 --only logistic LP-FT 'LP-FT + WiSE-FT'"),
     "vit": ("vit_resolution", "vit_resolution --source digits --data digits --size 12 --pretraining 150 --steps 40 --seeds 1"),
     "semi": (f"compare_semi_supervised --only {SEMI}", f"compare_semi_supervised --seeds 1 --steps 400 --only {SEMI}"),
     "self": ("compare_self_supervised --steps 3000 --ablations",
