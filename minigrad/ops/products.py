@@ -356,7 +356,9 @@ def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True) ->
     with speaking_as("corrcoef"):
         covariances = cov(x, y, rowvar)
     deviations = sqrt(diagonal(covariances)) if covariances.ndim else sqrt(covariances)
-    return clip(covariances / deviations[..., None] / deviations, -1, 1).reshape(covariances.shape)
+    correlations = covariances / deviations[..., None] / deviations
+    beyond = correlations.detach() - clip(correlations.detach(), -1, 1)  # by rounding, which leaves the slopes alone
+    return (correlations - beyond).reshape(covariances.shape)
 
 
 def _variables(x, rowvar):

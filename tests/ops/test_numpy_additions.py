@@ -367,6 +367,7 @@ def test_correlations():
         assert np.corrcoef(mg.Tensor(x, requires_grad=True), y).requires_grad
     np.testing.assert_allclose(mg.corrcoef(A, rowvar=False).numpy(), np.corrcoef(A, rowvar=False), rtol=1e-12)
     mg.check_derivatives(mg.corrcoef, A[:, :2].T @ A)
+    mg.check_derivatives(mg.corrcoef, np.array([[-0.382, -2.382, -1.382], [2.618, 0.618, 1.618]]))  # a correlation of 1
     assert mg.corrcoef([[1.0, 2, 3], [2, 4, 6]]).numpy().max() <= 1
 
 
