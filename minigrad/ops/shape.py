@@ -112,8 +112,9 @@ def _iterate(self):
 Tensor.__iter__ = _iterate
 
 _pad = Primitive(
-    "pad", lambda x, widths, value: xp(x).pad(x, widths, constant_values=value),
-    lambda g, _out, _x, widths, value: getitem(g, tuple(slice(a, a + n) for (a, _), n in zip(widths, _x.shape))))
+    "pad", lambda x, widths, constant_values: xp(x).pad(x, widths, constant_values=constant_values),
+    lambda g, _out, _x, widths, constant_values: getitem(
+        g, tuple(slice(a, a + n) for (a, _), n in zip(widths, _x.shape))))
 
 _flip = Primitive(
     "flip", lambda x, axes: xp(x).flip(x, axes), lambda g, _out, _x, axes: _flip(g, axes=axes))
@@ -408,7 +409,7 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
     if mode == "constant" and widths:
         as_tensor(constant_values)  # TypeError of what is no number
         value = constant_values if isinstance(constant_values, Tensor) else held("pad", constant_values, x.dtype)
-        return _pad(x, widths=widths, value=value)
+        return _pad(x, widths=widths, constant_values=value)
     y = x
     for axis, (width, n) in enumerate(zip(widths, x.shape)):
         if width != (0, 0):

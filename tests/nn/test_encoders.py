@@ -235,6 +235,7 @@ def test_errors_of_transformers(call, message):
     (nn.VisionTransformer, "drop_rate", 2), (nn.VisionTransformer, "drop_path_rate", mg.Tensor(0.1, requires_grad=True)),
     (nn.VisionTransformer, "num_heads", 5), (nn.BERT, "dropout", math.nan), (nn.BERT, "num_heads", 5),
     (nn.CLIPText, "projection_dim", -1), (nn.CLIPText, "eot", "a"), (nn.CLIPText, "eot", 1.5),
+    (nn.CLIPText, "eot", 49408),
     (nn.CLIPText, "activation", []), (nn.resnet18, "in_channels", -1)])
 def test_a_setting_that_a_model_hands_to_its_parts_is_refused_under_its_own_name(call, name, wrong):
     sizes = {nn.Mlp: (8, 16), nn.TransformerBlock: (8, 2, 16)}.get(call, ())

@@ -106,12 +106,15 @@ class CLIPText(Encoder):
         (num_layers,) = sizes(self, 0, num_layers=num_layers)
         sizes(self, vocab_size=vocab_size, hidden_size=hidden_size, num_heads=num_heads, max_length=max_length,
               intermediate_size=intermediate_size, projection_dim=0 if projection_dim is None else projection_dim)
+        eot = None if eot is None else whole("CLIPText", "eot", eot, 0)
+        if eot is not None and eot >= vocab_size:
+            raise ValueError(f"CLIPText: eot must be one of the {vocab_size} tokens, not {eot}")
         self.token, self.position = Embedding(vocab_size, hidden_size), Embedding(max_length, hidden_size)
         init.normal_(self.token.weight, std=0.02)
         init.normal_(self.position.weight, std=0.01)
         self.blocks = [TransformerEncoderLayer(hidden_size, num_heads, intermediate_size, 0.0, activation, eps, norm_first=True)
                        for _ in range(num_layers)]
-        self.norm, self.eot = LayerNorm(hidden_size, eps), None if eot is None else whole("CLIPText", "eot", eot, 0)
+        self.norm, self.eot = LayerNorm(hidden_size, eps), eot
         super().__init__(hidden_size, projection_dim, bias=False)
 
     def embed(self, input_ids: Tensor) -> Tensor:
