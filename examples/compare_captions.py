@@ -113,7 +113,8 @@ def draw(means, chance, path):
             for name, mean in means.items():
                 axis.plot(mean[:, column], mean[:, 1], marker=".", label=TITLES[name])
             axis.axhline(chance, color="grey", linestyle=":", label="chance")
-            axis.set(xlabel=label, xscale="log")
+            axis.set(xlabel=label)
+            plots.logarithmic(axis)
             axis.grid(alpha=0.3)
         axes[0, 0].set_ylabel("accuracy, zero-shot (%)")
         axes[0, 0].legend()

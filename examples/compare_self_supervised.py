@@ -100,9 +100,11 @@ def main(run):
     comparison.show_table([("", *MEASURES[:2], f"fine-tuned, {learnt_from} labels"), *(
         (name, *(comparison.spread([row[i] for row in values], 1) for i in range(len(MEASURES))))
         for name, values in accuracies.items())], out)
-    plots.bars({name: [row[0] for row in values] for name, values in accuracies.items()}, out / "probe.png",
-               "accuracy of a linear probe (%)", 100 / len(images.names), "random weights")
-    print(f"runs, table and chart are in {run.out}")
+    baseline = next((name for name in RANDOM if name in accuracies), None)
+    for i, figure, label in ((0, "probe", "of a linear probe"), (2, "tuned", f"fine-tuned with {learnt_from} labels")):
+        plots.bars({name: [row[i] for row in values] for name, values in accuracies.items()}, out / f"{figure}.png",
+                   f"accuracy {label} (%)", 100 / len(images.names), baseline)
+    print(f"runs, table and charts are in {run.out}")
     return accuracies
 
 

@@ -93,7 +93,7 @@ def main(run):
     accuracies = {(name, rows[row][1]): [values[i] for values, _ in results] for row, results in found.items()
                   for i, name in enumerate(SLOW if rows[row][0] in SLOW else rows[row][:1]) if name in methods}
     comparison.show_table(table(accuracies, counts, methods), out)
-    draw(accuracies, counts, methods, out / "accuracies.png")
+    draw(accuracies, counts, methods, len(images.classes), out / "accuracies.png")
     print(f"mean and spread of {counted(run.draws, 'draw')} of labels; runs, table and chart are in {run.out}")
     return accuracies
 
@@ -150,15 +150,20 @@ def table(accuracies, counts, methods):
         for name in methods)]
 
 
-def draw(accuracies, counts, methods, path):
-    """Accuracy against the number of labels, with the spread."""
+def draw(accuracies, counts, methods, classes, path):
+    """Accuracy against the number of labels, with the spread; of one number bars."""
+    label = "accuracy on the test pictures (%)"
+    if len(counts) == 1:
+        plots.bars({name: values for (name, _), values in accuracies.items()}, path, label, 100 / classes)
+        return
     with plots.figure(path, size=(6.4, 4.4)) as axes:
         axis = axes[0, 0]
         for name in methods:
-            at = [n for n in counts if (name, n) in accuracies]
-            axis.errorbar(at, [np.mean(accuracies[name, n]) for n in at], [deviation(accuracies[name, n]) for n in at],
-                          marker="o", capsize=3, label=name)
-        axis.set(xscale="log", xlabel="labels of each class", ylabel="accuracy on the test pictures (%)")
+            if at := [n for n in counts if (name, n) in accuracies]:
+                axis.errorbar(at, [np.mean(accuracies[name, n]) for n in at], [deviation(accuracies[name, n]) for n in at],
+                              marker="o", capsize=3, label=name)
+        axis.set(xlabel="labels of each class", ylabel=label)
+        plots.logarithmic(axis, counts)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
 

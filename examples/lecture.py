@@ -222,7 +222,7 @@ SECTIONS = (
             "self_supervised/dino.py:loss", "probe.png"),
     Section("Masked autoencoder", "From a quarter of the patches the others are restored; fine-tuned, that saves labels.",
             "restored", measured(2, "random weights, mae", "mae"), above("mae", "random weights, mae"),
-            "ImageNet, fine-tuned ViT-B: 83.6 %", "self_supervised/mae.py:loss", "probe.png"),
+            "ImageNet, fine-tuned ViT-B: 83.6 %", "self_supervised/mae.py:loss", "tuned.png"),
     Section("Prototypical networks", "A new class is the mean of its examples' embeddings.", "few-shot",
             row("siamese", "matching", "prototypical, cosine", "prototypical"), above("prototypical", "siamese"),
             "Omniglot, 5-way 1-shot: 98.8 %", "few_shot/prototypical.py:logits"),

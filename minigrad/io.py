@@ -10,16 +10,15 @@ import numpy as np
 from . import pth
 from .backend import as_dtype, to_device
 from .backend.files import replacing
+from .backend.libraries import library
 
 INDEX = ".index.json"
 DTYPES = {"BOOL", "F16", "BF16", "F32", "F64", "C64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}
 
 
 def _safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("checkpoints need the library safetensors: pip install safetensors") from None
+    library("safetensors.numpy", "safetensors", "checkpoints need")
+    import safetensors
     return safetensors
 
 

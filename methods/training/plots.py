@@ -2,7 +2,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,8 @@ def curves(history: list[dict[str, float]], path: str | os.PathLike, x: str, lab
 
 def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, chance: float,
          baseline: str | None = None) -> None:
-    """A bar for each method, as high as its mean, with the spread over seeds; lines at chance and at a baseline.
+    """A bar for each method, as long as its mean, which is written beside it, with the spread over seeds; lines at chance and at
+    a baseline.
 
     Args:
         values: from a method to its accuracies in per cent.
@@ -69,13 +70,23 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
     """
     with figure(path, size=(7, 1.2 + 0.32 * len(values))) as axes:
         axis, rows = axes[0, 0], list(values.items())[::-1]  # the first on top
-        axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[deviation(v) for _, v in rows],
-                  color=["grey" if name == baseline else "C0" for name, _ in rows])
+        drawn = axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[deviation(v) for _, v in rows],
+                          color=["grey" if name == baseline else "C0" for name, _ in rows])
+        axis.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
         axis.axvline(chance, color="grey", linestyle=":", label="chance")
         if baseline in values:
             axis.axvline(np.mean(values[baseline]), color="C3", linestyle="--", label=baseline)
-        axis.set(xlabel=label, xlim=(0, 100))
+        axis.set(xlabel=label, xlim=(0, 110), xticks=range(0, 101, 20))  # with room for the numbers
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, fontsize=8, frameon=False)  # above, off the bars
+
+
+def logarithmic(axis: Any, at: Sequence[float] | None = None) -> None:
+    """The axes' x is logarithmic, and has plain numbers: those in `at`, or 1, 2, 5 and their tenfolds and tenths."""
+    from matplotlib import ticker
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if at is None else ticker.FixedLocator(at))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def plane(x: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad import Tensor, get_num_threads
+from minigrad.backend.libraries import MissingLibrary
 
 LIMITS = {"least": (operator.ge, "{} or more"), "above": (operator.gt, "above {}"),
           "most": (operator.le, "at most {}"), "below": (operator.lt, "below {}")}
@@ -220,7 +221,7 @@ def subcommands(modules: dict[str, Any], settings: Callable[[str], Any], descrip
 
 
 def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
-    """`main(run)`; a run or file that cannot be used, or want of memory, ends the program with one line, not with a traceback.
+    """`main(run)`; what cannot be used, a run, file or library, and want of memory end the program with one line, no traceback.
 
     A reader of standard output that went away (`| head`) ends it quietly, and so does Ctrl-C.
     """
@@ -229,7 +230,7 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
             return main(run)
     except KeyboardInterrupt:
         raise SystemExit(128 + 2) from None  # as SIGINT would
-    except (OSError, RunError) as error:
+    except (OSError, RunError, MissingLibrary) as error:
         raise SystemExit(" ".join(str(error).split())) from None
     except MemoryError as error:  # NumPy's and CuPy's say for what
         raise SystemExit(" ".join(f"there is not enough memory for these settings and data. {error}".split())) from None

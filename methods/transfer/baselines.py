@@ -2,6 +2,7 @@
 import numpy as np
 
 from minigrad import nn
+from minigrad.backend.libraries import library
 
 from .linear import few_of_each
 
@@ -20,7 +21,7 @@ def gradient_histograms(images: np.ndarray) -> np.ndarray:
     Raises:
         ImportError: scikit-image is missing.
     """
-    from skimage.feature import hog
+    hog = library("skimage.feature", "scikit-image", "histograms of gradients need").hog
     return np.stack([hog(image.reshape(3, SIZE, SIZE), 9, (8, 8), (2, 2), channel_axis=0) for image in images])
 
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from ..backend.libraries import library
 from ..tensor import flag
 from .captions import CaptionedPictures
 from .files import data_dir
@@ -70,10 +71,7 @@ def _plain(codes):
 
 def _names(languages):
     """From code points to the names in the languages, each once."""
-    try:
-        import emoji
-    except ImportError:
-        raise ImportError("the names of emoji need the library emoji: pip install emoji") from None
+    emoji = library("emoji", "emoji", "the names of emoji need")
     known = sorted(emoji.LANGUAGES)
     if not languages or set(languages) - set(known):
         raise ValueError(f"languages of emoji are some of {', '.join(known)}, not {', '.join(languages) or 'none'}")

@@ -23,6 +23,7 @@ from types import ModuleType
 import numpy as np
 
 from ..backend.files import write_whole
+from ..backend.libraries import library
 from ..ops.geometry import whole
 from ..tensor import flag
 from .files import data_dir, text_of
@@ -284,11 +285,7 @@ class WordPiece:
 
 def tokenizers_for(who: str) -> ModuleType:
     """The library tokenizers. ImportError: it is not installed, and `who` needs it."""
-    try:
-        import tokenizers
-    except ImportError:
-        raise ImportError(f"{who} needs the library tokenizers: pip install tokenizers") from None
-    return tokenizers
+    return library("tokenizers", "tokenizers", f"{who} needs")
 
 
 def _tokenizer(library, model, lower):

@@ -657,7 +657,8 @@ def test_a_comparison_is_kept_and_goes_on(tmp_path, capsys):
     found = compare_self_supervised.main(run)
     assert {name: np.shape(values) for name, values in found.items()} == dict.fromkeys(run.only, (1, 3))
     assert compare_self_supervised.main(dataclasses.replace(run, resume=True)) == found
-    assert (tmp_path / "c" / "probe.png").is_file() and "simsiam" in (tmp_path / "c" / "table.txt").read_text()
+    assert all((tmp_path / "c" / figure).is_file() for figure in ("probe.png", "tuned.png"))
+    assert "simsiam" in (tmp_path / "c" / "table.txt").read_text()
     for labels in (5, 1800):
         with pytest.raises(SystemExit, match=f"--labels {labels}: choose 10 to"):
             compare_self_supervised.main(dataclasses.replace(run, labels=labels, out=str(tmp_path / "d")))

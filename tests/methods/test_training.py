@@ -2,7 +2,7 @@
 import contextlib
 import csv
 import dataclasses
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -40,6 +40,7 @@ from methods.transfer import finetune, pictures
 from methods.vision_language import zero_shot
 from methods.vision_language.base import VisionLanguageMethod
 from minigrad import io as files
+from minigrad.backend.libraries import library
 from minigrad import Tensor, data, nn, optim, random
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -594,13 +595,50 @@ def test_deviations_and_intervals_of_few_values_are_those_of_what_the_values_wer
 
 
 def test_charts_have_the_spread_that_tables_have(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("matplotlib.axes.Axes.barh", lambda axis, *given, xerr, **_: seen.append(xerr))
-    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda axis, x, y, yerr, **_: seen.append(yerr))
-    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axis, **_: None)
+    Axes, seen = pytest.importorskip("matplotlib.axes").Axes, []
+    errorbar = Axes.errorbar  # which bars call, too
+    monkeypatch.setattr(Axes, "errorbar", lambda *given, **more: (
+        seen.append([*given, more.get("xerr")][3]), errorbar(*given, **more))[1])
     plots.bars({"a": [1.0, 3.0]}, tmp_path / "bars.png", "", 50.0)
-    compare_transfer.draw({("a", 5): [1.0, 3.0]}, [5], ["a"], tmp_path / "lines.png")
-    assert seen == [[pytest.approx(2**0.5)]] * 2
+    compare_transfer.draw({("a", 5): [1.0, 3.0], ("a", 9): [3.0, 1.0]}, [5, 9], ["a"], 2, tmp_path / "lines.png")
+    assert seen == [[pytest.approx(2**0.5)], [pytest.approx(2**0.5)] * 2]
+
+
+def test_charts_show_what_was_measured_in_plain_numbers(tmp_path, monkeypatch):
+    Axes, shown = pytest.importorskip("matplotlib.axes").Axes, []
+    figure = plots.figure
+
+    @contextlib.contextmanager
+    def kept(*given, **settings):
+        with figure(*given, **settings) as axes:
+            yield axes
+            axes[0, 0].figure.canvas.draw()
+            texts = axes[0, 0].get_legend().get_texts(), axes[0, 0].get_xticklabels(), axes[0, 0].texts
+            shown.append([[text.get_text() for text in some] for some in texts])
+
+    monkeypatch.setattr(plots, "figure", kept)
+    few, both = {("a", 2): [50.0], ("b", 2): [60.0]}, {("a", 2): [50.0], ("a", 30): [90.0]}
+    compare_transfer.draw(both, [2, 30], ["a", "failed"], 2, tmp_path / "lines.png")
+    compare_transfer.draw(few, [2], ["a", "b", "failed"], 2, tmp_path / "bars.png")
+    assert shown[0] == [["a"], ["2", "30"], []]
+    assert shown[1][0] == ["chance"] and shown[1][2] == ["60.0", "50.0"]
+    with figure(tmp_path / "seconds.png") as axes:
+        axes[0, 0].plot([0.3, 8], [1, 2])
+        plots.logarithmic(axes[0, 0])
+        low, high = axes[0, 0].get_xlim()
+        assert [x for x in axes[0, 0].get_xticks() if low <= x <= high] == pytest.approx([0.5, 1, 2, 5])
+
+
+def test_a_library_that_is_missing_is_named_in_one_line(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="^this needs the library nothing: pip install nothing$"):
+        report_errors(lambda run: library("no_module_has_this_name", "nothing", "this needs"), None)
+    (tmp_path / "lacks_a_part.py").write_text("import no_module_has_this_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_module_has_this_name'"):
+        library("lacks_a_part", "whole", "this needs")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("PIL", "tyro") else name)
+    with pytest.raises(SystemExit, match=r'^the examples need pillow, tyro: pip install -e "\.\[examples\]" in the clone$'):
+        importlib.reload(sys.modules["examples"])
 
 
 def test_places_in_the_plane_are_found_by_one_thread(monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...backend.libraries import library
 from ...ops.geometry import one_of, several, whole
 from ...tensor import Tensor
 
@@ -113,8 +114,4 @@ def _channels_first(picture):
 
 
 def _pillow():
-    try:
-        from PIL import Image
-    except ImportError:
-        raise ImportError("pictures are resized by the library Pillow: pip install pillow") from None
-    return Image
+    return library("PIL.Image", "pillow", "pictures are resized by")
