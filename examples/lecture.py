@@ -296,7 +296,8 @@ def main(run: Run) -> dict[str, bool | None]:
         part, found[section.topic] = written(section, job, outcomes[job], job.folder(out) / "run", out)
         parts.append(part)
     state = {True: "holds here", False: "does not hold here", None: "no numbers"}
-    contents = page.table([("topic", "the claim"), *((topic, state[holds]) for topic, holds in found.items())])
+    contents = page.table([("topic", "the claim", ""), *(
+        (page.link(section.topic), section.claim, state[found[section.topic]]) for section in sections)])
     brief = [page.paragraph(BRIEF)] if run.quick else []
     write_whole(marked(out) / "index.html", page.whole("Learning with few labels", *brief, contents, *parts))
     for topic, holds in found.items():
@@ -307,7 +308,7 @@ def main(run: Run) -> dict[str, bool | None]:
 
 def written(section: Section, job: Job, outcome: Outcome, folder: pathlib.Path, out: pathlib.Path) -> tuple[str, bool | None]:
     """A section as HTML, and whether its claim holds."""
-    parts, holds = [f"<h2>{page.text(section.topic)}</h2>", page.paragraph(section.claim)], None
+    parts, holds = [page.heading(section.topic), page.paragraph(section.claim)], None
     try:
         if outcome.error:
             raise LookupError(outcome.error)
@@ -323,7 +324,7 @@ def written(section: Section, job: Job, outcome: Outcome, folder: pathlib.Path, 
     if (folder / section.figure).is_file():
         parts.append(page.picture(folder / section.figure, section.claim))
     path, line = place(section.equation)
-    link = f'<a href="{page.text(os.path.relpath(path, out))}">{page.text(path.relative_to(ROOT))}, line {line}</a>'
+    link = page.link(f"{path.relative_to(ROOT)}, line {line}", os.path.relpath(path, out))
     parts.append(f'<p class="aside">The paper: {page.text(section.paper)}.<br>The equation: {link}.<br>'
                  f"<code>{page.text(job.command)}</code></p>")
     return "\n".join(parts), holds

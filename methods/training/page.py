@@ -1,20 +1,42 @@
 """A page of HTML that needs no other file: its pictures lie inside it."""
 import base64
 import html
+import os
 import pathlib
+import re
+import urllib.parse
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 46rem; padding: 1rem; color: #222; background: #fff }
 img { max-width: 100%; height: auto } h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
 table { border-collapse: collapse; display: block; overflow-x: auto }
-td, th { padding: .15rem .7rem .15rem 0; text-align: left }
+td, th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top }
 code { background: #f4f4f4; overflow-wrap: anywhere } .aside { color: #666; font-size: .9em }
 """
 
 
+class Markup(str):
+    """Text that is HTML already."""
+
+
 def text(words: object) -> str:
     """Words as HTML shows them."""
-    return html.escape(str(words))
+    return words if isinstance(words, Markup) else html.escape(str(words))
+
+
+def heading(words: str) -> str:
+    """The heading of a section."""
+    return f'<h2 id="{_anchor(words)}">{text(words)}</h2>'
+
+
+def link(words: str, file: str | os.PathLike | None = None) -> Markup:
+    """Words that lead to a file, or else to the section with this heading."""
+    address = f"#{_anchor(words)}" if file is None else urllib.parse.quote(pathlib.Path(file).as_posix())
+    return Markup(f'<a href="{text(address)}">{text(words)}</a>')
+
+
+def _anchor(words):
+    return "-".join(re.findall(r"\w+", words.lower()))
 
 
 def paragraph(words: str, kind: str = "") -> str:

@@ -56,8 +56,11 @@ def test_the_page_says_what_the_numbers_say(tmp_path, monkeypatch):
     found = lecture.main(lecture.Run(only=("Pi-model", "Mean Teacher", "Ladder network", "BERT"), out=str(tmp_path)))
     assert found == {"Ladder network": None, "Pi-model": True, "Mean Teacher": False, "BERT": None}
     text = (tmp_path / "index.html").read_text()
-    parts = dict(re.findall(r"<h2>(.*?)</h2>(.*?)(?=<h2>|</body>)", text, re.DOTALL))
+    parts = dict(re.findall(r"<h2 .*?>(.*?)</h2>(.*?)(?=<h2 |</body>)", text, re.DOTALL))
     assert list(parts) == list(found)
+    assert re.findall(r'<h2 id="(.*?)"', text) == re.findall(r'<a href="#(.*?)"', text) == [
+        "ladder-network", "pi-model", "mean-teacher", "bert"]
+    assert "<td>does not hold here</td>" in text[:text.index("<h2 ")]
     assert "86.0 +- 1.4" in parts["Pi-model"] and "The claim holds here" in parts["Pi-model"]
     assert "does not hold here" in parts["Mean Teacher"] and "no &lt;data&gt;" in parts["BERT"]
     assert "python -m examples.compare_semi_supervised" in parts["Pi-model"] and "http" not in text
