@@ -106,16 +106,16 @@ def _sure(result):
     size, held = member.sum(1).mean(), member[np.arange(len(y)), y].mean()
     expected, right = (_percent(share) for share in (result.accuracy(result.chosen)[0], (p.argmax(1) == y).mean()))
     lines = [f"Probabilities are calibrated on the left-out labels. Of these {result.folder.what}s the most probable class has "
-             f"{_percent(p.max(1).mean())} in the mean, and {right} are right.",
+             f"{_percent(p.max(1).mean())} on average, and {right} are right.",
              f"When one class is not sure enough, a set of classes is given. Sets are made to hold the right class "
-             f"{COVERAGE:.0%} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have "
-             f"{size:.1f} of {p.shape[1]} classes in the mean."]
+             f"{_percent(COVERAGE)} of the time; those of the left-out {result.folder.what}s did in {_percent(held)} and have "
+             f"{size:.1f} of {p.shape[1]} classes on average."]
     if expected != right:
         lines[0] += (f" Of new {result.folder.what}s {expected} are expected, as those are classified by what was learnt from "
                      "all labels, and their classes need not be as frequent as the labels'.")
     if result.threshold() >= 1:
-        lines[1] = (f"For sets of classes that hold the right one {COVERAGE:.0%} of the time there are too few labels: 9 that "
-                    "can be left out are needed.")
+        lines[1] = (f"For sets of classes that hold the right one {_percent(COVERAGE)} of the time there are too few labels: 9 "
+                    "that can be left out are needed.")
     counts = [(float((p.argmax(1) == y)[y == k].mean()), name) for k, name in enumerate(result.classes) if (y == k).any()]
     worst = [f"{name} {_percent(share)}" for share, name in sorted(counts)[:5]]
     return _list("How sure it is", [*lines, f"The hardest classes: {', '.join(worst)}."])

@@ -21,7 +21,7 @@ NEAREST = 20
 SMALL = 5  # pictures of a cluster that comes last, or half of the mean of all clusters if that is less
 MOST_CLUSTERS = 500
 POOL = 4000  # pictures that are clustered; of more, so many at random
-FEW = 20  # labels of each class, in the mean, from which on margins are used; with 5 and 10 they were no better than chance
+FEW = 20  # labels of each class, on average, from which on margins are used; with 5 and 10 they were no better than chance
 ALIKE = 0.95  # cosine from which on two pictures are so alike that one of them suffices
 
 

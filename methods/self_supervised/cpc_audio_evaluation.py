@@ -19,7 +19,7 @@ def time_mean(h: Tensor, lengths: np.ndarray, first: int = 0) -> Tensor:
     """The mean (N, D) over those of T steps of h (N, T, D) that are of the recording.
 
     Args:
-        first: the number of h's first step in the recording; then this is the part that h has in the mean.
+        first: the number of h's first step in the recording; then this is the part that h has on average.
     """
     inside = first + np.arange(h.shape[1]) < lengths[:, None]
     weights = (inside / np.maximum(lengths, 1)[:, None]).astype(h.dtype)
@@ -43,7 +43,7 @@ def features(net: cpc_audio.CPC, waveforms: Sequence[np.ndarray], batch: int = 6
 
 
 def picked(net: cpc_audio.CPC, batches: cpc_audio.Batches, count: int, negatives: cpc_audio.Negatives) -> cpc_audio.Picked:
-    """How well the positive is picked out, in the mean over so many batches."""
+    """How well the positive is picked out, averaged over so many batches."""
     with mg.no_grad():
         parts = [cpc_audio.info_nce(*net(tensor(net, batch.x)), net.W, batch.lengths, negatives)[1]
                  for batch in (batches.sample() for _ in range(count))]

@@ -195,7 +195,7 @@ def _finite(x):
 
 
 def _decomposed(x):
-    """Mean, scale and the singular value decomposition of centred features of variance 1 (in the mean over the numbers)."""
+    """Mean, scale and the singular value decomposition of centred features of variance 1 (averaged over the numbers)."""
     x = _finite(x)
     mean = x.mean(0)
     centred = x - mean

@@ -48,7 +48,7 @@ class BagOfWords(VisionLanguage):
         return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
     def classifier(self, prompts: list[np.ndarray]) -> Callable[[Tensor], Tensor]:
-        """The mean of log p over a prompt's words, in the mean over prompts."""
+        """The mean of log p over a prompt's words, averaged over prompts."""
         means = Tensor(np.stack([self.shares(ids).mean(0) for ids in prompts])).to(self.image.head.weight.device)
         return lambda features: mg.log_softmax(self.image.head(features), 1) @ means.T
 

@@ -50,7 +50,7 @@ class Captioner(VisionLanguage):
         return -mg.cross_entropy(states @ self.text.token.weight.T, words, reduction="none"), rows
 
     def classifier(self, prompts: list[np.ndarray], most: int = 2000) -> Callable[[Tensor], Tensor]:
-        """The mean log p of a prompt's words, in the mean over prompts; so many captions at a time."""
+        """The mean log p of a prompt's words, averaged over prompts; so many captions at a time."""
         every = [ids[:int((ids == self.text.eot).argmax()) + 1] for of_class in prompts for ids in of_class]
         parts, lengths = np.cumsum([0, *map(len, prompts)]), np.array([len(ids) for ids in every])
 

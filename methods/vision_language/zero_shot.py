@@ -84,7 +84,7 @@ def image_features(encoder: nn.Encoder, x: np.ndarray, preprocessing: nn.Preproc
 
 @dataclass
 class Accuracy:
-    """How often the right class is the first, or among the first `k`: over all pictures, and in the mean over classes."""
+    """How often the right class is the first, or among the first `k`: over all pictures, and averaged over classes."""
 
     k: int
     first: float

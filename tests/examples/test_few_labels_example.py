@@ -79,7 +79,7 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
     page = Page(out / "report.html")
     assert all(link.startswith("data:") for link in page.links) and "script" not in page.tags and "b" not in page.tags[5:]
     assert "broken <i>.png" in page.text and KINDS[0] in page.text and "Label these next" in page.text
-    expected, right = (re.search(words, page.text)[1] for words in ("About (.*?) of new", "mean, and (.*?) are right"))
+    expected, right = (re.search(words, page.text)[1] for words in ("About (.*?) of new", "average, and (.*?) are right"))
     assert ("Of new pictures" in page.text) == (expected != right)
     assert page.tags.count("img") >= 5
     assert len((out / "label_these_next.txt").read_text().splitlines()) == 5
