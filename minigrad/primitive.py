@@ -159,6 +159,9 @@ class Primitive:
         TypeError: no name, no functions, or a rule that takes other arguments.
         When called, the exception of `forward`, with the operation's name and the inputs' shapes in the message; a TypeError if
         it returned something else than real numbers.
+
+    >>> product = Primitive("product", np.matmul, lambda g, _out, _x, y: g @ y.mT, lambda g, _out, x, _y: x.mT @ g)
+    >>> check_derivatives(product, np.ones((2, 3)), np.ones((3, 4)))
     """
 
     rules = ()  # of subclasses with `gradients` of their own

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import minigrad
+
 ROOT = pathlib.Path(__file__).parent.parent
 READMES = ["README.md", "minigrad/README.md", "methods/README.md", "examples/README.md", "tests/README.md"]
 MADE = (  # when one follows it
@@ -103,6 +105,16 @@ def test_the_lines_that_are_broken_in_the_tests_readme_are_in_the_kernels():
     assert broken
     for number, line in broken:
         assert source[int(number) - 1].strip() == line
+
+
+@pytest.mark.parametrize("readme", READMES[:3])
+def test_what_it_names_of_minigrad_is_there(readme):
+    from minigrad import data, nn, optim
+    named = re.findall(r"(?<![\w./])(?:mg|nn|optim|data)(?:\.[a-zA-Z_]\w*)+", re.sub(r"\]\([^)]*\)", "", text(readme)))
+    names = set(named) - {"nn.utils.clip_grad_norm_", "optim.LBFGS"}  # PyTorch's
+    assert len(names) > 8
+    for name in names:
+        assert eval(name, {"mg": minigrad, "nn": nn, "optim": optim, "data": data}), name
 
 
 @pytest.mark.parametrize("readme", READMES)
