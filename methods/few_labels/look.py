@@ -25,6 +25,7 @@ from minigrad.data.labelled_texts import (
 
 from . import label_log
 
+DARK = 4096  # of 16-bit pictures whose pixels are all below, as of a 12-bit camera, 8 bits keep 16 shades
 # what is said of files that are no pictures and no texts, and their endings
 ELSEWHERE = {f"Texts are read if saved as {SAVE_AS['text'][0]}": SAVE_AS["text"][1],
              f"Recordings are for examples.cpc_audio, as {SAVE_AS['recording'][0]}": (".wav", *SAVE_AS["recording"][1])}
@@ -209,7 +210,9 @@ def _folder(path, readers, kinds, tested, unusable, notes, log, what, key=str):
     classes, files = tuple(sorted(set(kinds.values()))), list(readers)
     place = {kind: k for k, kind in enumerate(classes)}
     labels = np.array([place[kinds[name]] if name in kinds else -1 for name in files], np.int64)
-    sizes = _sizes(list(readers.values())) if what == "picture" else []
+    sizes, reached = _seen(list(readers.values())) if what == "picture" else ([], 0)
+    if 0 < reached < DARK:
+        notes.append(f"Pixels of 16 bits reach only {reached:,} of 65,535 and are read as nearly black: stretch them before.")
     return Folder(path, files, list(readers.values()), labels, np.array([name in tested for name in files]), classes, unusable,
                   notes, sizes, log, what)
 
@@ -284,14 +287,16 @@ def _classes(names, what):
     return kinds, {name for members in layout.test.values() for name in members}, notes
 
 
-def _sizes(readers, most=100):
-    """(width, height) of up to so many pictures, evenly spaced, as far as they can be read."""
+def _seen(readers, most=100, deep=10):
+    """(width, height) of some pictures, evenly spaced, as far as they can be read; the largest pixel of some of 16 bits, or 0."""
     from PIL import Image
-    sizes = []
+    sizes, reached = [], []
     for i in np.unique(np.linspace(0, len(readers) - 1, min(most, len(readers))).astype(int)):
         try:
             with Image.open(io.BytesIO(content_of(readers[i]))) as picture:
                 sizes.append(picture.size)
+                if picture.mode[0] == "I" and len(reached) < deep:
+                    reached.append(picture.getextrema()[1])
         except Exception:  # decoders raise errors of all kinds; what is broken is said when it is read
             continue
-    return sizes
+    return sizes, max(reached, default=0)

@@ -789,6 +789,16 @@ def test_the_log_is_no_file_of_another_kind(tmp_path):
     assert "1 label comes from" in lines and "Not looked at" not in lines
 
 
+@pytest.mark.parametrize("dtype, top, said", [("uint16", 4095, "4,095 of 65,535"), ("int32", 300, "300 of 65,535"),
+                                              ("uint16", 60000, None), ("uint8", 200, None), ("float32", 1, None)])
+def test_pictures_that_use_little_of_16_bits_are_said(dtype, top, said, tmp_path):
+    for kind in "ab":
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype(dtype)).save(tmp_path / "own" / kind / "0.tif")
+    lines = "\n".join(look.look(tmp_path / "own", tmp_path / "out").description())
+    assert said in lines if said else "16 bits" not in lines
+
+
 @pytest.mark.parametrize("move", (False, True), ids=("in place", "moved"))
 def test_clicks_are_on_the_disk_and_undone(move, tmp_path):
     path = make_folder(tmp_path / "own", 2, 4)
