@@ -264,7 +264,7 @@ class Run:
     """Settings of the page."""
 
     quick: bool = False  # some minutes, mostly on small data that needs no download
-    only: tuple[str, ...] = ()  # topics; all if left out
+    only: tuple[str, ...] = ()  # topics, such as 'The table of eight'; all if left out; another word lists them
     workers: int = setting(1, least=1)  # examples that run at a time, with a thread each; one alone takes all cores
     out: str = "runs/lecture"  # a folder for the runs and the page
 
