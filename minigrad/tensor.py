@@ -28,7 +28,8 @@ class Tensor:
     `p -= lr * p.grad` is a step of gradient descent.
 
     Args:
-        array: a NumPy or CuPy array (shared, not copied), a number, or nested lists of numbers.
+        array: a NumPy or CuPy array (shared, not copied), a number, nested lists of numbers, or a Tensor, whose values alone are
+            taken: gradients stop there.
         requires_grad: whether gradients with respect to this Tensor are wanted. Floating point only.
         dtype: convert to this dtype first.
         device: copy to this device ("cpu", "cuda", "cuda:N") if it is on another.

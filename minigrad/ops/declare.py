@@ -24,7 +24,7 @@ from ..tensor import Tensor, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
-TABLE = "minigrad/README.md, 'Coming from PyTorch', says what stands here for some of PyTorch's names"
+TABLE = "minigrad/README.md, 'Coming from PyTorch' and 'Coming from JAX', says what stands here for some of their names"
 INSTEAD = {  # what does here what NumPy has under another name, where its table does not say so
     **dict.fromkeys(("array", "asarray", "asanyarray"), "Tensor(x)"), "identity": "eye(n)", "empty": "zeros(shape)",
     "empty_like": "zeros_like(x)", "geomspace": "logspace", "float_power": "power(x, y)", "fabs": "abs(x)", "fix": "trunc(x)",
