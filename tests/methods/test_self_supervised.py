@@ -810,6 +810,12 @@ def pictures(source):
     return pictures.load(source).limited(60)
 
 
+def test_attention_without_an_encoder_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="self_supervised dino --network vit"):
+        attention.main(attention.Run(("a.png",)))
+
+
 def test_the_attention_of_the_class_token_is_drawn(tmp_path):
     from PIL import Image
     run = tiny("dino", tmp_path / "run", network="vit", width=4, depth=2, steps=1)
