@@ -38,7 +38,7 @@ def main(run):
     if pathlib.Path(run.out).suffix not in (".png", ".jpg", ".pdf", ".svg"):
         raise SystemExit(f"--out {run.out}: choose a name that ends in .png, .jpg, .pdf or .svg")
     if run.encoder == Run.encoder and not pathlib.Path(run.encoder).exists():
-        raise SystemExit(f"--encoder {run.encoder}: there is no such run: make it by examples.self_supervised dino --network vit, "
+        raise SystemExit(f"--encoder {run.encoder}: no such run: make it by examples.self_supervised dino --network vit, "
                          "or give a vision Transformer's published weights")
     encoder, preprocessing = encoders.load_encoder(run.encoder, run.image_size, whole=True, device=run.device)
     if not isinstance(encoder, nn.VisionTransformer):
