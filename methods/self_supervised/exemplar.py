@@ -3,7 +3,8 @@
 Alexey Dosovitskiy and others: "Discriminative unsupervised feature learning with exemplar convolutional neural networks",
 2014, arXiv:1406.6909.
 
-Each picture is a class of its own; what it looks like after many transformations are the examples.
+Each picture is a class of its own; what it looks like after many transformations are the examples. The paper's classes are
+patches of 32 x 32 pixels, cut out where larger pictures have strong gradients; here pictures of that size are taken whole.
 
     L = mean over pictures i and transformations T of CE(f(T x_i), i)
 

@@ -5,6 +5,9 @@ Adrien Bardes, Jean Ponce, Yann LeCun: "VICReg: Variance-invariance-covariance r
     L = a mean |z - z'|^2 / d + b [v(Z) + v(Z')] + c [k(Z) + k(Z')],   Z, Z' the outputs (N, d) of two views of a batch
     v(Z) = mean over j of max(0, 1 - sqrt(Var Z_j + 0.0001)),   k(Z) = (1 / d) sum over i != j of Cov(Z)_ij^2
 
+The first term is divided by d as in the authors' code, else it would outgrow the others as z gets wider; the paper's equation
+has no such division. That code also halves v, which the paper does not: b = 12.5 here is the same.
+
 Jure Zbontar and others: "Barlow Twins: Self-supervised learning via redundancy reduction", 2021, arXiv:2103.03230.
 
     L = sum over i of (1 - C_ii)^2 + lambda sum over i != j of C_ij^2,   C = Z^T Z' / N, each column first at mean 0, variance 1

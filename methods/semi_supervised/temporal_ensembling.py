@@ -8,7 +8,8 @@ one pass a step, and a target that varies less.
     Z_i <- alpha Z_i + (1 - alpha) z_i  once an epoch,   z~_i = Z_i / (1 - alpha^t), t the number of times
     L = -1/|B| sum over labelled i in B of log z_i[y_i]  +  w(t) 1/(C |B|) sum over unlabelled i in B of ||z_i - z~_i||^2
 
-No gradient flows through z~. Images that have not been in a batch yet have no target.
+No gradient flows through z~. Images that have not been in a batch yet have no target. Labelled images, which the paper sums over
+too, count in the second sum as they come among the unlabelled ones; w(t) is the Pi-model's.
 """
 from dataclasses import dataclass
 

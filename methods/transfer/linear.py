@@ -2,6 +2,10 @@
 
 Each is found from the labelled features alone, its strength of regularisation too, by leaving labels out. Each becomes the
 weight (classes, width) and bias (classes,) of a linear layer, so that a probe is a network's last layer.
+
+Features are centred and divided by one number for all. Each by its own deviation, as is also done, wants labels enough to know
+that: with 1, 5 and 80 labels a class of CIFAR-10, read by EfficientNet-Lite0 at 96 pixels, ridge regression then came to 22.6,
+45.5 and 65.9 % instead of 32.6, 48.5 and 66.5 % (means of four draws).
 """
 import contextlib
 import warnings

@@ -51,6 +51,9 @@ class VisionTransformer(Encoder):
     `features` is pool(encode(add_class(patches(x)))), and each step can be entered: a masked autoencoder encodes some of the
     patches, prompts go between the steps, `encode` gives attention maps.
 
+    Class token, positions and linear layers begin as normal numbers of deviation 0.02, as in DINO; in the paper's code class
+    token and head begin at 0 (`init.zeros_`).
+
     Args:
         global_pool: what `pool` returns: the class "token", or the "avg" over the patches.
         num_classes: 0 or None for no head.
@@ -58,7 +61,8 @@ class VisionTransformer(Encoder):
         eps: of the layer norms.
         layer_scale: see `TransformerBlock`.
         registers: how many tokens without a position stand between the class token and the patches.
-        dynamic_img_size: take images of other sizes, too; their positions are interpolated from the learned ones, bicubically.
+        dynamic_img_size: take images of other sizes, too; their positions are interpolated from the learned ones, bicubically as
+            in timm (the paper's way, linear, is one of `resize_positions`).
         fc_norm: put the last layer norm behind `pool` instead of before it, as fine-tuned networks with the mean have it.
         pre_norm: a layer norm before the first block, and no bias of the patches' embedding, as CLIP has it.
         activation: of the blocks, see `Mlp`.
