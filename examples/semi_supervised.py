@@ -30,6 +30,7 @@ from typing import Literal
 
 import numpy as np
 
+import minigrad as mg
 from methods.semi_supervised import METHODS, build, label_propagation
 from methods.training import networks, optimizers, plots
 from methods.training.checkpoint import fingerprint
@@ -43,6 +44,7 @@ from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, note_idle, of_method, report_errors, setting, subcommands
 
 MODULES = METHODS | {"label_propagation": label_propagation}
+MEASURED = 2000  # unlabelled images, at most, whose guessed classes are compared with the right ones
 
 
 @dataclasses.dataclass
@@ -79,14 +81,57 @@ def result(run, name, images):
     method, classifier = build.build(run, name, images)
     batches = build.Batches(images.x, images.y, images.unlabelled, run.batch, run.ratio, run.seed)
 
+    some = measured(images)
+
     def test():
         return accuracy(method.scores(scaled(images.test), run.test == "average"), images.test_y)
 
+    def evaluate(step):
+        found = mg.softmax(mg.Tensor(method.scores(scaled(images.unlabelled[some]), run.test == "average")), 1).numpy()
+        return {"accuracy": test(), **guesses(run, images, some, found)}
+
     steppers = optimizers.make(method.net.parameters(), run.optimizer, run.lr, run.weight_decay)
     train(method, batches, steppers, run.steps, folder, classifier=classifier,
-          evaluate=lambda step: {"accuracy": test()}, evaluate_every=run.evaluate_every,
-          data=fingerprint(images.names, images.x, images.y, images.unlabelled))
+          evaluate=evaluate, evaluate_every=run.evaluate_every, data=fingerprint(images.names, images.x, images.y, images.unlabelled))
     return test()
+
+
+def measured(images):
+    """The places of unlabelled images whose class is known after all, `MEASURED` at most, the same ones each time."""
+    known = np.flatnonzero(images.hidden_y >= 0)
+    return np.sort(np.random.default_rng(0).permutation(known)[:MEASURED])
+
+
+def guesses(run, images, some, p):
+    """How many of the classes that are guessed of unlabelled images are right, of all and of those that pass the threshold.
+
+    Args:
+        some: the images' places; p: their probabilities (N, classes).
+
+    Returns:
+        a dict of shares; those of the threshold, the setting `tau` or `beta`, where the method has one that is not 0 and some pass.
+    """
+    right, least = p.argmax(1) == images.hidden_y[some], threshold(run)[1]
+    sure = p.max(1) >= least
+    found = {"guesses right": right.mean()} if len(some) else {}
+    if least and len(some):
+        found |= {"sure": sure.mean()} | ({"sure guesses right": right[sure].mean()} if sure.any() else {})
+    return {name: float(share) for name, share in found.items()}
+
+
+def threshold(run):
+    """The name and the value of the setting from which on the method takes a guess for right; 0 if it has none."""
+    return next(((name, getattr(run, name)) for name in ("tau", "beta") if hasattr(run, name)), ("", 0.0))
+
+
+def on_guesses(run, images, some, p):
+    """`guesses` as lines."""
+    found, (name, least) = guesses(run, images, some, p), threshold(run)
+    if found:
+        yield f"of what {run.method} guesses of {len(some)} unlabelled images, {100 * found['guesses right']:.1f} % are right"
+    if "sure guesses right" in found:
+        yield (f"of the guesses with a probability of {least:g} or more (--{name}), {100 * found['sure']:.1f} % of all, "
+               f"{100 * found['sure guesses right']:.1f} % are right")
 
 
 def idle(run):
@@ -137,6 +182,7 @@ def main(run):
     if name == "label_propagation":
         with folder.locked():
             folder.write_settings()
+        some, guessed = drawn[images.hidden_y[drawn] >= 0], spread[images.hidden_y[drawn] >= 0]
         files, spread = [files[i - first] for i in drawn[drawn >= first]], spread[drawn >= first]
     else:
         folder = RunFolder(run.out, run, True)
@@ -145,6 +191,10 @@ def main(run):
         classifier = load_classifier(folder.checkpoint, run.device)
         p = classifier.probabilities(scaled(images.test))
         spread = classifier.probabilities(scaled(images.unlabelled[first:])) if files else p[:0]
+        some = measured(images)
+        guessed = classifier.probabilities(scaled(images.unlabelled[some])) if len(some) else p[:0]
+    for line in on_guesses(run, images, some, guessed):
+        print(line)
     print(write_test(folder.path, p, images.test_y, images.names, images.test_files))
     if files:
         write_csv(folder.path / "predictions.csv", most_probable(files, spread, images.names))

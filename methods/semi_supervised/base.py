@@ -29,6 +29,7 @@ class Task:
     seed: int = 0
     operations: tuple[str, ...] = ()  # names in `data.augment.OPERATIONS`, for a method that learns how strongly to augment
     fill: float = 0.0  # the background
+    cutout: float = 0.5  # side of the square that such a method cuts out, as a part of the width
 
     def __post_init__(self):
         if self.prior is None:

@@ -24,7 +24,7 @@ def make_task(images: Images, run: Any) -> Task:
     cutout = 0.25 if grey else 0.5  # half a character's width may be all that tells it from another
     strong = data.RandAugment(GREY if grey else COLOUR, 2, cutout, fill)
     return Task(images.classes, len(images.x), len(images.unlabelled), run.steps, weak,
-                lambda x, rng: strong(weak(x, rng), rng), images.prior, run.seed, strong.operations, fill)
+                lambda x, rng: strong(weak(x, rng), rng), images.prior, run.seed, strong.operations, fill, cutout)
 
 
 def make_architecture(run: Any, name: str, images: Images) -> Architecture:

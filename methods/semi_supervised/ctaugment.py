@@ -76,7 +76,7 @@ class StronglyAugmented(SemiSupervisedMethod):
     def __init__(self, config: Any, net: Module, task: Task):
         super().__init__(config, net, task)
         learned = config.strong and config.learned and task.operations
-        self.learned = CTAugment(task.operations, task.fill) if learned else None
+        self.learned = CTAugment(task.operations, task.fill, cutout=task.cutout) if learned else None
 
     def probe(self, batch: Batch) -> None:
         """What is learned of the strengths from a batch, if they are learned."""

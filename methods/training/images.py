@@ -26,6 +26,8 @@ class Images:
         preprocessing: makes such images of pictures.
         unlabelled_files, test_files: the names of the last of the unlabelled and of the test images, if they are files.
         labels: how many `load` was asked for, or what it chose; 0 for all.
+        hidden_y: the classes of the unlabelled images, to measure by, not to train on: -1 of those that are labelled, too, or
+            have no class. Empty: nothing is known.
     """
 
     x: np.ndarray
@@ -39,6 +41,7 @@ class Images:
     unlabelled_files: list[str] = field(default_factory=list)
     test_files: list[str] = field(default_factory=list)
     labels: int = 0
+    hidden_y: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def classes(self) -> int:
@@ -92,7 +95,8 @@ def _given(x, y, test, test_y, name, names, labels, seed):
     chosen = _choose(y, labels, seed, names)
     description = f"{name}: {_total(labels, len(names))}, {len(x)} images to train on, {len(test)} to test on"
     preprocessing = Preprocessing(x.shape[-1], x.shape[1], "dark" if x.shape[1] == 1 else "any")
-    return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing, labels=labels)
+    return Images(x[chosen], y[chosen], x, test, test_y, description, names, preprocessing, labels=labels,
+                  hidden_y=_hidden(y, chosen))
 
 
 def own_images(path: str, labels: int, seed: int) -> Images:
@@ -123,7 +127,14 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
                   Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
-                  [paths[found.names[i]] for i in held], labels)
+                  [paths[found.names[i]] for i in held], labels, _hidden(y, chosen, len(layout.unlabelled)))
+
+
+def _hidden(y, chosen, more=0):
+    """The classes but for -1 of those that are chosen, and of so many more images behind them."""
+    hidden = np.append(y, np.full(more, -1))
+    hidden[chosen] = -1
+    return hidden
 
 
 def _joined(members):

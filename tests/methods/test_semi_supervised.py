@@ -8,7 +8,7 @@ from checks import interrupted
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, build, mixmatch, pi_model
-from methods.training.networks import Residual
+from methods.training.networks import MLP, Residual
 from methods.training import objectives, teacher
 from minigrad import data, nn
 from minigrad.data.labels import balanced_subset
@@ -89,6 +89,8 @@ def test_augmentations_suit_the_images(channels, level, fill, cutout):
     wanted = data.RandAugment(operations, 2, cutout, fill)(task.weak(x, first), first)
     np.testing.assert_array_equal(task.strong(x, second), wanted)
     assert task.operations == operations and task.prior.tolist() == [0.75, 0.25]
+    learned = build.METHODS["fixmatch"].Objective(build.METHODS["fixmatch"].Config(learned=True), MLP((1,), 2), task).learned
+    assert (learned.operations, learned.fill, learned.cutout) == (operations, fill, cutout)
     assert (task.classes, task.labelled, task.unlabelled, task.steps, task.seed) == (2, 4, 4, 7, 3)
 
 
@@ -99,6 +101,34 @@ def digits(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load("digits", 100, 0)
+
+
+def test_classes_that_are_hidden_are_those_of_the_images_without_a_label(digits):
+    images, labels = data.load_digits()
+    rows = {image.tobytes(): label for image, label in zip(np.asarray(images, np.float32), labels)}
+    hidden = digits.hidden_y
+    assert len(hidden) == len(digits.unlabelled) and (hidden < 0).sum() == len(digits.x) == 100
+    told = {x.tobytes() for x in digits.x}
+    for x, label in zip(digits.unlabelled, hidden):
+        assert label == rows[x.astype(np.float32).tobytes()] if label >= 0 else x.tobytes() in told
+
+
+def test_guesses_are_counted_where_the_class_was_hidden(digits):
+    """Of all, and of those that pass the method's threshold; of none nothing is said."""
+    from examples import semi_supervised
+    images = dataclasses.replace(digits, hidden_y=np.array([-1, 0, 1, 2, -1]))
+    some, p = semi_supervised.measured(images), np.array([[0.9, 0.1, 0.0], [0.2, 0.6, 0.2], [0.8, 0.1, 0.1]])
+    assert some.tolist() == [1, 2, 3]
+    wanted = {("fixmatch", "tau", 0.7): (2 / 3, 2 / 3, 1 / 2), ("uda", "beta", 0.5): (2 / 3, 1, 2 / 3),
+              ("fixmatch", "tau", 0.95): (2 / 3, 0), ("fixmatch", "tau", 0.0): (2 / 3,), ("supervised", "ema", 0.5): (2 / 3,)}
+    for (name, setting, value), numbers in wanted.items():
+        run = dataclasses.replace(semi_supervised.settings(name), **{setting: value})
+        found = semi_supervised.guesses(run, images, some, p)
+        assert dict(zip(("guesses right", "sure", "sure guesses right"), numbers)) == pytest.approx(found)
+        lines = list(semi_supervised.on_guesses(run, images, some, p))
+        assert lines[0] == f"of what {name} guesses of 3 unlabelled images, 66.7 % are right" and len(lines) == 1 + (len(numbers) > 2)
+    none = dataclasses.replace(digits, hidden_y=np.array([-1, -1]))
+    assert not list(semi_supervised.on_guesses(run, none, semi_supervised.measured(none), p[:0]))
 
 
 @pytest.mark.parametrize("name", METHODS)
