@@ -1,4 +1,4 @@
-"""All few-shot methods on the same characters with the same time to train, in one table and one chart.
+"""All few-shot methods on the same characters after as many training images, in one table and one chart.
 
     python -m examples.compare_few_shot                        # characters drawn from fonts, no download
     python -m examples.compare_few_shot --data DIR --seeds 3   # Omniglot's zips, or an image folder of your own

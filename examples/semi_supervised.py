@@ -92,7 +92,8 @@ def result(run, name, images):
 
     steppers = optimizers.make(method.net.parameters(), run.optimizer, run.lr, run.weight_decay)
     train(method, batches, steppers, run.steps, folder, classifier=classifier,
-          evaluate=evaluate, evaluate_every=run.evaluate_every, data=fingerprint(images.names, images.x, images.y, images.unlabelled))
+          evaluate=evaluate, evaluate_every=run.evaluate_every,
+          data=fingerprint(images.names, images.x, images.y, images.unlabelled))
     return test()
 
 
@@ -109,7 +110,7 @@ def guesses(run, images, some, p):
         some: the images' places; p: their probabilities (N, classes).
 
     Returns:
-        a dict of shares; those of the threshold, the setting `tau` or `beta`, where the method has one that is not 0 and some pass.
+        a dict of shares; those of the threshold, the setting `tau` or `beta`, where the method has one that is not 0.
     """
     right, least = p.argmax(1) == images.hidden_y[some], threshold(run)[1]
     sure = p.max(1) >= least

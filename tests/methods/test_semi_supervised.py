@@ -126,7 +126,8 @@ def test_guesses_are_counted_where_the_class_was_hidden(digits):
         found = semi_supervised.guesses(run, images, some, p)
         assert dict(zip(("guesses right", "sure", "sure guesses right"), numbers)) == pytest.approx(found)
         lines = list(semi_supervised.on_guesses(run, images, some, p))
-        assert lines[0] == f"of what {name} guesses of 3 unlabelled images, 66.7 % are right" and len(lines) == 1 + (len(numbers) > 2)
+        assert lines[0] == f"of what {name} guesses of 3 unlabelled images, 66.7 % are right"
+        assert len(lines) == 1 + (len(numbers) > 2)
     none = dataclasses.replace(digits, hidden_y=np.array([-1, -1]))
     assert not list(semi_supervised.on_guesses(run, none, semi_supervised.measured(none), p[:0]))
 
