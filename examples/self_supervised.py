@@ -106,7 +106,10 @@ def main(run):
         found = worth(method.encoder, *everything)
         print(f"accuracy on {len(images.test)} test pictures:  {'k nearest':>10}{'linear probe':>14}")
         first = worth(build(run, learnt)[0].encoder, *everything)
-        for name, row in {"random weights": first, run.method: found}.items():
+        rows = {"random weights": first, run.method: found}
+        if method.projected:
+            rows[f"{run.method}, behind the projector (z)"] = worth(method.projected, *everything)
+        for name, row in rows.items():
             print(f"  {name:34}{100 * row['knn']:10.1f} %{100 * row['probe']:12.1f} %")
         some = np.random.default_rng(0).permutation(len(images.test))[:1000]
         if len(some) > 10:

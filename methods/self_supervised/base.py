@@ -69,6 +69,7 @@ class SelfSupervisedMethod(Method):
     """
 
     useful = "net"  # the part of the checkpoint with the encoder that `encoder` returns
+    projected: nn.Module | None = None  # the encoder with the projector behind it, where the loss compares its outputs, z
 
     def __init__(self, config: Any, encoder: nn.Encoder, heads: nn.Module, task: Task):
         super().__init__(config, encoder)

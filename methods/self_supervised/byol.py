@@ -52,8 +52,8 @@ class BYOL(SelfSupervisedMethod):
                               mlp((config.projection, config.hidden, config.projection)) if config.predictor else nn.Identity())
         super().__init__(config, encoder, heads, task)
         self.views = views.byol(task.size, blur=config.blur, flip=task.flip)
-        self.online = Projected(encoder, self.heads[0])
-        self.target = Teacher(self.online, warmup=False) if config.gamma else None
+        self.projected = Projected(encoder, self.heads[0])
+        self.target = Teacher(self.projected, warmup=False) if config.gamma else None
 
     def state(self) -> Parts:
         return super().state() | ({"target": self.target} if self.target else {})
@@ -63,7 +63,7 @@ class BYOL(SelfSupervisedMethod):
             return super().optimizers(kind, lr, decay)
         predictors = optimizers.make(self.heads[1].parameters(), kind, lr, decay, " of the predictor")
         self.steady = tuple(predictors)
-        return optimizers.make(self.online.parameters(), kind, lr, decay) | predictors
+        return optimizers.make(self.projected.parameters(), kind, lr, decay) | predictors
 
     def arguments(self, batch: Batch, step: int) -> tuple[Tensor, ...]:
         """The two views."""
@@ -71,7 +71,7 @@ class BYOL(SelfSupervisedMethod):
 
     def objective(self, *both: Tensor) -> Loss:
         """L, and how far the outputs are from collapse."""
-        z = [self.online(v) for v in both]
+        z = [self.projected(v) for v in both]
         targets = z
         if self.target:
             with mg.no_grad():

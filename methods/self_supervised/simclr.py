@@ -9,7 +9,7 @@ Two views of a picture find each other among the views of all pictures of the ba
     l_i = -log exp(u_i . u_j / tau) / sum over k != i of exp(u_i . u_k / tau),   j the other view of i's picture
     L = mean of l_i over the 2 N views
 
-h serves afterwards, not z. With random z of length 1 in many dimensions L is about log(2 N - 1).
+h serves afterwards, not z (a run says what both are worth). With random z of length 1 in many dimensions L is about log(2 N - 1).
 """
 import copy
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from minigrad import Tensor, nn
 from minigrad.backend import xp
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
+from .base import Batch, Projected, SelfSupervisedMethod, Task, compared, mlp, spread
 
 
 @dataclass
@@ -57,6 +57,7 @@ class SimCLR(SelfSupervisedMethod):
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         width = encoder.width
         super().__init__(config, encoder, mlp((width, *[config.hidden] * (config.layers - 1), config.projection), True), task)
+        self.projected = Projected(self.net, self.heads)
         self.views = views.simclr(task.size, config.strength, crop=config.crop, colour=config.colour, flip=task.flip)
 
     def arguments(self, batch: Batch, step: int) -> tuple[Tensor]:
@@ -65,7 +66,7 @@ class SimCLR(SelfSupervisedMethod):
 
     def objective(self, both: Tensor) -> Loss:
         """L, and how far the outputs are from collapse."""
-        z = self.heads(self.net.features(both))
+        z = self.projected(both)
         return loss(z, self.config.tau), {"spread": spread(z)}
 
 

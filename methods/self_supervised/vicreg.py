@@ -23,7 +23,7 @@ from minigrad import Tensor, nn
 from minigrad.backend import xp
 from minigrad.data import views
 
-from .base import Batch, SelfSupervisedMethod, Task, compared, mlp, spread
+from .base import Batch, Projected, SelfSupervisedMethod, Task, compared, mlp, spread
 
 
 @dataclass
@@ -72,6 +72,7 @@ class VICReg(SelfSupervisedMethod):
 
     def __init__(self, config: Config, encoder: nn.Encoder, task: Task):
         super().__init__(config, encoder, mlp((encoder.width, config.hidden, config.hidden, config.projection)), task)
+        self.projected = Projected(self.net, self.heads)
         self.views = views.simclr(task.size, config.strength, flip=task.flip)
 
     def arguments(self, batch: Batch, step: int) -> tuple[Tensor]:
@@ -81,7 +82,7 @@ class VICReg(SelfSupervisedMethod):
     def objective(self, both: Tensor) -> Loss:
         """L, and how far the outputs are from collapse."""
         c = self.config
-        z, other = mg.split(self.heads(self.net.features(both)), 2)
+        z, other = mg.split(self.projected(both), 2)
         if c.barlow:
             found = barlow_twins(z, other, c.redundancy)
         else:

@@ -231,7 +231,7 @@ def test_byol_predicts_what_its_average_says_of_the_other_view():
         net, heads = method.net, method.heads
         for p in method.parameters():
             p.data = p.numpy() + 0.1 * rng.normal(size=p.shape).astype(np.float32)  # the average is another network by now
-        target = method.target.net if gamma else method.online
+        target = method.target.net if gamma else method.projected
         z = [heads[0](net.features(mg.Tensor(v))) for v in views]  # batch norm over one view at a time, in both networks
         q, constant = [heads[1](each).numpy() for each in z], [target.train()(mg.Tensor(v)).numpy() for v in views]
         want = sum(np.mean(np.sum((unit(q[i]) - unit(constant[1 - i])) ** 2, 1)) for i in range(2))
@@ -244,7 +244,7 @@ def test_byol_predicts_what_its_average_says_of_the_other_view():
             continue
         assert all(p.grad is None for p in method.target.net.parameters())
         for step, share in ((0, 0.5), (5, 0.75)):  # of 10: 1 - (1 - gamma_0) (cos(pi k / K) + 1) / 2
-            before, now = method.target.net.state_dict(), method.online.state_dict()
+            before, now = method.target.net.state_dict(), method.projected.state_dict()
             method.after_step(step)
             for name, value in method.target.net.state_dict().items():
                 if value.dtype == np.float32 and "running" not in name:
@@ -544,8 +544,9 @@ def tiny(name, out, **changes):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, name):
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, name, capsys):
     found = self_supervised.main(tiny(name, tmp_path / "whole"))
+    assert (f"{name}, behind the projector (z)" in capsys.readouterr().out) == (name in ("simclr", "byol", "vicreg"))
     assert found.keys() == {"knn", "probe"} and 0 <= found["knn"] <= 1
     halves = tiny(name, tmp_path / "halves")
     with interrupted(METHODS[name].Objective, 1):
@@ -595,7 +596,7 @@ def test_simsiams_predictor_keeps_its_rate(tmp_path, gamma):
     rates = {id(p): optimizer.lr for optimizer in steppers.values() for p in optimizer.params}
     assert rates.keys() == {id(p) for p in method.parameters()}
     assert {rates[id(p)] == 1e-3 for p in method.heads[1].parameters()} == {not gamma}
-    assert all(rates[id(p)] < 1e-3 for p in method.online.parameters())
+    assert all(rates[id(p)] < 1e-3 for p in method.projected.parameters())
     assert isinstance(method.heads[0][-1], nn.BatchNorm1d) == (not gamma)
 
 
