@@ -158,8 +158,9 @@ def baseline(run, name):
     changed = dict(out=out, resume=(pathlib.Path(out) / "checkpoint.safetensors").exists())
     if name == "ladder":
         return dataclasses.replace(run, variant="none", **changed), name
-    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(Run)}
-    return dataclasses.replace(settings("supervised"), **{**shared, **changed}), "supervised"
+    own = settings("supervised")
+    shared = {f.name: getattr(run, f.name) for f in dataclasses.fields(own) if hasattr(run, f.name)}  # noise and dropout, too
+    return dataclasses.replace(own, **{**shared, **changed}), "supervised"
 
 
 def main(run):

@@ -54,9 +54,9 @@ def loss(z1: Tensor, z2: Tensor, y: Tensor, weight: Tensor, on_logits: bool = Fa
 
 
 def noisy(task: Task, x: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
-    """g(x): weakly augmented, with Gaussian noise."""
+    """g(x): weakly augmented, with Gaussian noise, if there is any."""
     x = task.weak(x, rng)
-    return x + noise * rng.standard_normal(x.shape, dtype=np.float32)
+    return x + noise * rng.standard_normal(x.shape, dtype=np.float32) if noise else x
 
 
 class PiModel(SemiSupervisedMethod):

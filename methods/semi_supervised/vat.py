@@ -34,7 +34,7 @@ ROW = "adversarial", "weak", "none"
 class Config:
     """The paper's settings."""
 
-    eps: float = setting(8.0, least=0)  # length of r; it goes with the inputs' scale (paper: CIFAR-10 8, SVHN 2.5)
+    eps: float = setting(8.0, least=0)  # length of r; it goes with the inputs' scale (paper, augmented: CIFAR-10 8, SVHN 3.5)
     xi: float = setting(0.1, least=1e-6)  # length of the step that differences are taken over (paper: 1e-6)
     iterations: int = setting(1, least=0)  # K; 0: r in a random direction
     alpha: float = setting(1.0, least=0)  # weight of the divergence

@@ -8,6 +8,7 @@ from checks import interrupted
 
 import minigrad as mg
 from methods.semi_supervised import METHODS, build, mixmatch, pi_model
+from methods.semi_supervised.base import Task
 from methods.training.networks import MLP, Residual
 from methods.training import objectives, teacher
 from minigrad import data, nn
@@ -101,6 +102,27 @@ def digits(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIGRAD_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load("digits", 100, 0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_baseline_is_trained_as_the_method_is(name, tmp_path):
+    """With its noise and dropout, too; the ladder's is its own network."""
+    from examples import semi_supervised
+    run = dataclasses.replace(semi_supervised.settings(name), steps=7, lr=0.5, ema=0.3, seed=2, out=str(tmp_path))
+    beside, kind = semi_supervised.baseline(run, name)
+    shared = {f.name for f in dataclasses.fields(semi_supervised.Run)} - {"out"}
+    assert all(getattr(beside, key) == getattr(run, key) for key in shared)
+    assert (beside.out, kind) == (f"{tmp_path}/supervised", "ladder" if name == "ladder" else "supervised")
+    if name != "ladder":
+        assert (beside.noise, beside.dropout) == (getattr(run, "noise", 0.0), getattr(run, "dropout", 0.0))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_the_baselines_noise_comes_behind_the_augmentation(noise):
+    task = Task(2, 4, 4, 1, lambda x, rng: x + 1, None)
+    method = METHODS["supervised"].Objective(METHODS["supervised"].Config(noise=noise), MLP((10_000,), 2), task)
+    x, _ = method.arguments(data.Batch(np.zeros((4, 10_000), np.float32), np.zeros(4, int), None, None), 0)
+    assert x.numpy().mean() == pytest.approx(1, abs=0.02) and x.numpy().std() == pytest.approx(noise, abs=0.01)
 
 
 def test_classes_that_are_hidden_are_those_of_the_images_without_a_label(digits):
