@@ -42,7 +42,8 @@ def apply(net: nn.Module, method: str, config: Any = None, *, head: int | nn.Mod
         **settings: fields of the config that differ.
 
     Raises:
-        ValueError: the method or a setting is unknown, the net has no place for it, or has a method already.
+        ValueError: the method or a setting is unknown, `config` or `words` are of another method, the net has no place for it, or
+            has a method already.
     """
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
@@ -50,11 +51,16 @@ def apply(net: nn.Module, method: str, config: Any = None, *, head: int | nn.Mod
     if unknown := settings.keys() - {field.name for field in dataclasses.fields(kind)}:
         raise ValueError(f"{method} has no setting {', '.join(sorted(unknown))}; "
                          f"there are: {', '.join(field.name for field in dataclasses.fields(kind))}")
+    if not isinstance(config, kind | None):
+        raise ValueError(f"config: that of {method} wanted ({kind.__module__}.Config), got {type(config).__module__}."
+                         f"{type(config).__name__}")
     config = dataclasses.replace(config or kind(), **settings)
     try:
         check(config)
     except SystemExit as error:
         raise ValueError(f"{method}: {str(error).removeprefix('--')}") from None
+    if words is not None and getattr(config, "start", "random") == "random":
+        raise ValueError("words: they are for prompts with start 'words' or 'classes'; leave them out")
     more = {} if words is None else {"words": list(words)}
     return Adaptation(net, method, config, METHODS[method], head, **more)
 

@@ -20,9 +20,11 @@ class Library:
         """An adaptation of the network that was undone, or the file of one; it is not put in use.
 
         Raises:
-            ValueError: the name is known, or the adaptation is of another network; see also `peft.load`.
+            ValueError: the name is known or no text, or the adaptation is of another network; see also `peft.load`.
         """
         from . import load
+        if not isinstance(name, str):
+            raise ValueError(f"add: a name is a text, not {name!r}")
         if name in self.known:
             raise ValueError(f"add: there is {name!r} already")
         if not isinstance(source, Adaptation):

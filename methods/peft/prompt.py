@@ -89,5 +89,8 @@ def started(owner: nn.Module, width: int, config: Config, words: list[int] | Non
     else:
         places = np.arange(config.length) % len(words)
     ids = np.array([whole("prompts", "words", word, 0) for word in words])[places]
-    with evaluating(owner):
-        return owner.embed(to_device(ids[:, None], owner.parameters()[0].device)).numpy()[:, 0]
+    try:
+        with evaluating(owner):
+            return owner.embed(to_device(ids[:, None], owner.parameters()[0].device)).numpy()[:, 0]
+    except IndexError as error:
+        raise ValueError(f"prompts: words: {error}") from None

@@ -172,6 +172,12 @@ def test_what_is_refused():
             (lambda: peft.apply(net, "lora", alpha=mg.Tensor(2.0, requires_grad=True)), "lora: alpha Tensor"),
             (lambda: peft.apply(net, "prefix", hidden=2.5), "prefix: hidden 2.5: choose a whole number"),
             (lambda: peft.apply(net, "prompt", start="words", words=[1, 2.5]), "words must be a whole number, 0 or more, not 2.5"),
+            (lambda: peft.apply(net, "prompt", start="words", words=[1, 40]), "prompts: words: .* indices from 0 to 39 wanted"),
+            (lambda: peft.apply(net, "prompt", words=[1]), "words: they are for prompts with start 'words' or 'classes'"),
+            (lambda: peft.apply(net, "lora", words=[1]), "words: they are for prompts with start 'words' or 'classes'"),
+            (lambda: peft.apply(net, "lora", peft.METHODS["prefix"].Config()), "config: that of lora wanted .*prefix.Config"),
+            (lambda: peft.apply(net, "lora", {"rank": 4}), "config: that of lora wanted .*, got builtins.dict"),
+            (lambda: peft.Library(net).add(None, "nowhere"), "add: a name is a text, not None"),
             (lambda: peft.apply(net, "lora", head=0), "head must be a whole number, 1 or more, not 0"),
             (lambda: peft.apply(nn.Linear(3, 2), "probe", head=2), "Linear does not say the width"),
             (lambda: peft.apply(conv, "probe", head=conv.head), "head: it is part of the network")):
