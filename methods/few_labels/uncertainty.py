@@ -1,7 +1,8 @@
 """How sure an answer is: intervals of accuracies, calibrated probabilities, and sets of classes that hold the right one.
 
     Wilson's interval (1927) of k right ones among n:   (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-    temperature (Guo et al. 2017, arXiv:1706.04599):    softmax(scores / T), T where the left-out labels are most likely
+    temperature (Guo et al. 2017, arXiv:1706.04599):    softmax(scores / T), T where the left-out labels are most likely,
+                                                        if of N all may be right by chance: see `linear.doubting_loss`
     conformal sets (Vovk et al. 2005; split form):      {c : 1 - p_c <= q}, q the ceil((n + 1)(1 - a))-th smallest of the
                                                         left-out 1 - p_y; a share of 1 - a of the sets holds the right class
 """
@@ -9,7 +10,7 @@ import math
 
 import numpy as np
 
-from methods.transfer.linear import log_loss
+from methods.transfer.linear import doubting_loss
 
 TEMPERATURES = tuple(2.0 ** (k / 4) for k in range(-24, 25))
 
@@ -31,7 +32,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 def temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """T of left-out scores (N, classes) with labels (N,); 1 of none."""
-    return min(TEMPERATURES, key=lambda t: log_loss(scores / t, y)) if len(y) else 1.0
+    return min(TEMPERATURES, key=lambda t: doubting_loss(scores / t, y)) if len(y) else 1.0
 
 
 def threshold(p: np.ndarray, y: np.ndarray, coverage: float = 0.9) -> float:

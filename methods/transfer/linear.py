@@ -213,10 +213,23 @@ def _share(scores, y):
 
 
 def sharpness(scores: np.ndarray, y: np.ndarray) -> float:
-    """The factor of scores under which their labels are most likely; 1 if there are none."""
+    """The factor of scores under which their labels are most likely, see `doubting_loss`; 1 if there are none."""
     if not len(y):
         return 1.0
-    return float(min(FACTORS, key=lambda t: log_loss(t * scores, y)))
+    return float(min(FACTORS, key=lambda t: doubting_loss(t * scores, y)))
+
+
+def doubting_loss(logits: np.ndarray, y: np.ndarray) -> float:
+    """`log_loss` of N labels each of which is (N + 1) / (N + 2) its class, and for the rest the others in equal parts.
+
+    A factor of the logits is to be found with it: under `log_loss` itself that would have no bound where all labels are right,
+    and every probability would be 1. For two classes it is John Platt's: "Probabilistic outputs for support vector machines",
+    1999, but for his counting the labels of each class apart.
+    """
+    n, classes = logits.shape
+    own = logits[np.arange(n), y]
+    others = (logits.sum(1) - own) / max(classes - 1, 1)
+    return log_loss(logits, y) + float((own - others).mean()) / (n + 2)
 
 
 def log_loss(logits: np.ndarray, y: np.ndarray) -> float:

@@ -241,12 +241,22 @@ def test_the_surer_a_wrong_answer_is_the_higher_the_temperature():
     def temperature(wrong):
         scores, y = np.r_[np.tile([1.0, 0], (99, 1)), [[wrong, 0]]], np.r_[np.zeros(99, int), 1]
         found = uncertainty.temperature(scores, y)
-        losses = {t: np.logaddexp(0, np.r_[np.full(99, -1), wrong] / t).mean() for t in uncertainty.TEMPERATURES}
+        own, count = np.logaddexp(0, [[-1], [wrong]] / np.array(uncertainty.TEMPERATURES)), [[99], [1]]
+        rest = np.logaddexp(0, [[1], [-wrong]] / np.array(uncertainty.TEMPERATURES))  # of which a label is one time of 102
+        losses = dict(zip(uncertainty.TEMPERATURES, (count * (own * 101 + rest)).sum(0)))
         assert found == min(losses, key=losses.get)
         assert probes.Estimate("", "", scores, 0.0).losses(y)[-1] == pytest.approx(np.logaddexp(0, wrong / found))
         return found
 
     assert temperature(1) < temperature(10) < temperature(60) < temperature(1e4)
+
+
+@pytest.mark.parametrize("n, classes", ((2, 2), (5, 2), (40, 2), (20, 5)))
+@pytest.mark.parametrize("scaled", (lambda s, y: s / uncertainty.temperature(s, y), lambda s, y: s * linear.sharpness(s, y)))
+def test_few_labels_that_are_all_right_make_nothing_certain(scaled, n, classes):
+    y = np.arange(n) % classes
+    p = uncertainty.softmax(scaled(np.eye(classes)[y], y))[np.arange(n), y]
+    np.testing.assert_allclose(p, (n + 1) / (n + 2), atol=0.06)
 
 
 @pytest.mark.parametrize("n", (9, 20, 100))
