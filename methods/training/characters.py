@@ -5,7 +5,7 @@ import numpy as np
 
 from minigrad import data
 from minigrad.data import Characters, LakeRun
-from minigrad.data.folder import counted, some
+from minigrad.data.folder import counted, printable, some
 
 from .pictures import Preprocessing
 
@@ -81,7 +81,7 @@ def own_images(path: str) -> tuple[Characters, Characters, str]:
         images = images.astype(np.float32) / 255
         on_paper = bool(images.size and np.median(images) > 0.5)
         images = np.split(1 - images if on_paper else images, np.cumsum([len(members) for members in part.values()])[:-1])
-        files = [[(pathlib.Path(path) / name).as_posix() for name in members] for members in part.values()]
+        files = [[printable((pathlib.Path(path) / name).as_posix()) for name in members] for members in part.values()]
         return Characters(images, list(part), on_paper, files)
 
     if found.layout.test and test:

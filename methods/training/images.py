@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minigrad import data
-from minigrad.data.folder import Layout, counted, some
+from minigrad.data.folder import Layout, counted, printable, some
 
 from .data_sets import data_set
 from .pictures import Preprocessing
@@ -124,7 +124,7 @@ def own_images(path: str, labels: int, seed: int) -> Images:
     total = _total(labels, len(names)) if labels else f"all {len(chosen)} labels{why}"
     description = (f"{path}: {total}, {len(without)} images to train on, {len(held)} to test on\n"
                    f"{found.description()}")
-    paths = {name: (pathlib.Path(path) / name).as_posix() for name in found.names}
+    paths = {name: printable((pathlib.Path(path) / name).as_posix()) for name in found.names}
     return Images(images[at[chosen]], y[chosen], without, images[held], test_y, description, tuple(names),
                   Preprocessing(32, images.shape[1]), [paths[n] for n in layout.unlabelled],
                   [paths[found.names[i]] for i in held], labels, _hidden(y, chosen, len(layout.unlabelled)))

@@ -163,9 +163,10 @@ def _diverged(reason, saved, folder):
 
 
 def progress_bar(steps: int, start: int = 0) -> Any:
-    """tqdm's bar on standard error; where that is no terminal, a line every 15 seconds."""
+    """tqdm's bar on standard error; where that is no terminal, a line every 15 seconds, and where it is closed, nothing."""
     from tqdm import tqdm
-    return tqdm(total=steps, initial=start, unit="step", mininterval=0.2 if sys.stderr.isatty() else 15)
+    error = sys.stderr
+    return tqdm(total=steps, initial=start, unit="step", mininterval=0.2 if error and error.isatty() else 15, disable=not error)
 
 
 @contextlib.contextmanager

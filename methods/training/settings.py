@@ -240,7 +240,7 @@ def report_errors(main: Callable[[Any], Any], run: Any) -> Any:
 def _reader_may_leave():
     if sys.stdout is None:  # closed by who started this
         sys.stdout = open(os.devnull, "w")
-    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+    if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal's encoding lacks
     try:
         try:

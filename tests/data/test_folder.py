@@ -504,6 +504,14 @@ def test_names_are_printable(tmp_path):
         assert name.startswith("a\ufffdb/") and name.encode() and name.replace("/", "").isprintable()
 
 
+def test_names_for_tables_are_printable_where_that_of_the_folder_is_not(tmp_path):
+    path = str(write(tmp_path / os.fsdecode(b"\xff"), [f"{c}/{i}.png" for c in [*"abcd", "unlabelled"] for i in range(3)]))
+    found, (_, test, _) = images.load(path, 0, 0), characters.load(path)
+    for name in (*found.test_files, *found.unlabelled_files, *sum(test.files, []), *transferred.load(path).names,
+                 *picture_files(path)):
+        assert "\ufffd/" in name and name.encode()
+
+
 def test_what_was_found_is_described(tmp_path):
     write(tmp_path, ["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png", "unlabelled/1.png"])
     (tmp_path / "dog" / "2.png").write_bytes(png(9, 30, 20))

@@ -894,6 +894,12 @@ def test_a_program_whose_output_is_closed_runs(tmp_path):
         assert "Traceback" not in said and "No space left" in said
 
 
+def test_a_run_whose_standard_error_is_closed_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    regression(Run(steps=2, out=str(tmp_path)))
+    assert checkpoint.load(tmp_path / "checkpoint.safetensors")["step"] == 2
+
+
 @pytest.mark.parametrize("file", ["out", "out/inner"])
 def test_a_file_where_a_folder_is_wanted_is_refused_at_the_start(tmp_path, file):
     (tmp_path / "out").write_text("mine")
@@ -1001,10 +1007,11 @@ def test_help_says_what_to_type_and_is_quiet_when_its_reader_goes_away():
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_the_encoding_of_the_output_lacks_is_escaped(monkeypatch, encoding, words):
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # the second is Python's in the locale C
+def test_what_the_encoding_of_the_output_lacks_is_escaped(monkeypatch, encoding, errors, words):
     pytest.importorskip("tyro")
     text, written = "K\u00e4se \u65e5", io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, "strict"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, errors))
     with contextlib.suppress(SystemExit):  # the last letter is as in a file's name that is no UTF-8
         command(lambda run: print(text, "\udcff"), dataclasses.make_dataclass("Nothing", []), text, words)
     assert text.encode(encoding, "backslashreplace") in written.getvalue()
