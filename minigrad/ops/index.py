@@ -8,7 +8,7 @@ import numpy as np
 from ..backend import as_dtype, is_array, is_float, is_half, path, where as choose, with_paths, WORTH_A_PATH, xp
 from ..backend.indexing import check_index
 from ..primitive import Primitive
-from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held
+from ..tensor import DTypeLike, Index, Tensor, TensorLike, as_tensor, asarray, assignable, flag, held, wrap
 from .declare import operation
 from .elementwise import where, zeros_like
 from .geometry import of_a_number, one_axis, speaking_as, whole
@@ -135,9 +135,13 @@ def _winners(values, index, shape):
     if xp(values) is np and parts and all([is_array(i) and i.dtype.kind in "iu" for i in parts]):  # which name rows as a whole
         left = len(shape) - len(parts)
         values, shape = np.broadcast_to(False, values.shape[:values.ndim - left]), shape[:len(parts)]
-    order = xp(values).arange(values.size).reshape(values.shape)
-    stay = _written(values, index, shape)[index] == order
+    stay = _stay(values, index, shape)
     return stay.reshape(stay.shape + (1,) * left)
+
+
+def _stay(values, index, shape):
+    """The same of an index that names each value's place."""
+    return _written(values, index, shape)[index] == xp(values).arange(values.size).reshape(values.shape)
 
 
 _index_update = Primitive(
@@ -259,6 +263,23 @@ _add_along = Primitive(
         values, _along(indices, axis, values.ndim), shape)),
     lambda g, _out, _values, indices, axis, shape: take_along(g, indices=indices, axis=axis))
 
+_last_along = with_paths("last_along_axis", lambda values, indices, axis, shape: _stay(
+    values, _along(indices, axis, values.ndim), shape), least=WORTH_A_PATH)
+
+
+def _to_the_last(g, indices, axis):
+    """What `take_along` takes, of several from one place for the last alone."""
+    taken = take_along(g, indices=indices, axis=axis)
+    return where(_last_along(taken._array, indices=indices, axis=axis, shape=g.shape), taken, 0)
+
+
+_put_along = Primitive(
+    "put_along_axis", with_paths("put_along_axis", lambda x, values, indices, axis: _replaced(
+        x, values, _along(indices, axis, x.ndim)), least=WORTH_A_PATH),
+    lambda g, _out, _x, _values, indices, axis: _put_along(
+        g, wrap(xp(g._array).zeros(indices.shape, g.dtype)), indices=indices, axis=axis),
+    lambda g, _out, _x, _values, indices, axis: _to_the_last(g, indices, axis))
+
 
 def _check_axes(name, x, indices):
     if indices.ndim != x.ndim:
@@ -296,7 +317,7 @@ def scatter_add(x: TensorLike, indices: TensorLike, values: TensorLike, axis: in
         if not _all_beside(x, indices, axis):
             return index_add(x, _along(indices, axis, x.ndim), values)
         values = _fitting("scatter_add", x, indices.shape, values)
-        return x + _add_along(values, indices=indices.copy(), axis=axis, shape=x.shape)
+        return x + _add_along(values, indices=indices.copy() if values.requires_grad else indices, axis=axis, shape=x.shape)
 
 
 @operation
@@ -308,7 +329,11 @@ def scatter(x: TensorLike, indices: TensorLike, values: TensorLike, axis: int) -
     x = as_tensor(x)
     indices, axis = _checked("scatter", x, indices, axis)
     with speaking_as("scatter"):
-        return index_update(x, _along(indices, axis, x.ndim), values)
+        if not _all_beside(x, indices, axis):
+            return index_update(x, _along(indices, axis, x.ndim), values)
+        values = _fitting("scatter", x, indices.shape, values)
+        recorded = x.requires_grad or values.requires_grad
+        return _put_along(x, values, indices=indices.copy() if recorded else indices, axis=axis)
 
 
 @operation

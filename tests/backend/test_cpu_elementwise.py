@@ -279,12 +279,25 @@ def test_reading_and_adding_along_an_axis_is_what_numpy_does(shape, axis, length
                 got = path("add_along_axis", (v,), settings).forward(v, **settings)
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
                 assert got.dtype == np.float32
+            values, last = np.take_along_axis(x, index, axis)[..., ::-1] + 1, np.full(shape, -1)
+            every[axis] = index
+            want, order = x.copy(), np.arange(values.size).reshape(values.shape)
+            want[tuple(every)], last[tuple(every)] = values, order
+            for a, i in ((x, index), (np.asfortranarray(x), np.asfortranarray(index)), (x, index - shape[axis] * (index >= 0))):
+                settings = dict(indices=i, axis=axis)
+                if found := path("put_along_axis", (a, values), settings):
+                    np.testing.assert_array_equal(found.forward(a, values, **settings), want)
+                assert found or a.flags.f_contiguous
+                found = path("last_along_axis", (values,), dict(settings, shape=shape)).forward(values, i, axis, shape)
+                np.testing.assert_array_equal(found, last[tuple(every)] == order)
             for bad, place in itertools.product((shape[axis], -shape[axis] - 1), (0, -1)):
                 kept, index.flat[place] = index.flat[place], bad
                 with pytest.raises(IndexError, match=f"take_along_axis: index {bad} is out of bounds for axis"):
                     mg.take_along_axis(x, index, axis)
                 with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis"):
                     mg.scatter_add(x, index, values, axis)
+                with pytest.raises(IndexError, match=f"scatter: index {bad} is out of bounds for axis"):
+                    mg.scatter(x, index, values, axis)
                 index.flat[place] = kept
     finally:
         threads.set_num_threads(before)
@@ -297,6 +310,25 @@ def test_nothing_is_added_to_an_axis_without_places(shape, axis):
     assert path("add_along_axis", (values,), settings) is None
     with pytest.raises(IndexError, match=f"scatter_add: index 0 is out of bounds for axis {axis} with size 0"):
         mg.scatter_add(np.zeros(shape, np.float32), index, values, axis)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_of_numbers_put_along_an_axis(dtype):
+    rng = np.random.default_rng(0)
+    index = np.array([[0, 2, -5, 2], [4, 2, 1, 0], [3, 3, -2, 0]])
+    x, values = (rng.normal(size=shape).astype(dtype) for shape in ((3, 5), (3, 4)))
+    for axis, i in ((1, index), (0, index.T)):
+        a, v = (mg.Tensor(z if axis else z.T, requires_grad=True) for z in (x, values))
+        g = rng.normal(size=a.shape).astype(dtype)
+        out = mg.scatter(a, i, v, axis)
+        da, dv = mg.grad(out, [a, v], grad_outputs=mg.Tensor(g))
+        hit = np.zeros(a.shape, bool)
+        np.put_along_axis(hit, i, True, axis)
+        np.testing.assert_array_equal(da.numpy(), np.where(hit, 0, g))
+        lost = [[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]]  # another value is put into the place later
+        want = np.where(np.asarray(lost).T if axis == 0 else lost, 0, np.take_along_axis(g, i, axis))
+        np.testing.assert_array_equal(dv.numpy(), want)
+    mg.check_derivatives(lambda x, v: mg.scatter(x ** 2, index, v ** 2, 1), *(z.astype(np.float64) for z in (x, values)))
 
 
 @pytest.mark.parametrize("function", [read, lambda x, index: add_at(x, np.ones((64, 5000), x.dtype), index)], ids=["read", "add"])

@@ -74,6 +74,24 @@ def add_along(values, indices, axis, shape):
     return x
 
 
+def put_along(x, values, indices, axis):
+    """A copy of float32 x with the values in the places that the indices name along an axis, of several for a place the last."""
+    y = empty(x.shape, x.dtype)
+    np.copyto(y, x)
+    _along("put_along", y, indices, np.ascontiguousarray(values), axis)
+    return y
+
+
+def last_along(values, indices, axis, shape):
+    """Whether each of the values is the one that `put_along` leaves in its place: its number along the axis, in the bits of a
+    float32, is put there and taken back."""
+    number = np.arange(indices.shape[axis], dtype=np.int32).reshape((-1,) + (1,) * (indices.ndim - 1 - axis))
+    number = np.ascontiguousarray(np.broadcast_to(number, indices.shape))
+    x = empty(shape, np.float32)
+    _along("put_along", x, indices, number.view(np.float32), axis)
+    return take_along(x, indices, axis).view(np.int32) == number
+
+
 def _along(name, x, indices, y, axis):
     indices, wrong = np.ascontiguousarray(indices, np.int64), np.zeros(1, np.int64)
     n, inner = x.shape[axis], math.prod(x.shape[axis + 1:])

@@ -249,6 +249,10 @@ PATHS = {
     "add_at": Path(index.add_at),
     "take_along_axis": Path(index.take_along, serves=index.serves_along),
     "add_along_axis": Path(index.add_along, serves=index.serves_along),
+    "put_along_axis": Path(index.put_along, serves=lambda x, values, indices, axis:
+                           kernel("put_along", values) is not None and index.serves_along(x, indices, axis)),
+    "last_along_axis": Path(index.last_along, serves=lambda values, indices, axis, shape:
+                            indices.shape[axis] < 2**31 and index.serves_along(values, indices, axis, shape)),
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),

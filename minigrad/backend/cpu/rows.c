@@ -320,9 +320,11 @@ void add_rows(float *xs, const index_t *index, const float *values, index_t oute
     }
 }
 
-/* Of (count, inner) numbers of `values` each is read from, or with `add` added to, the place in its column of x, (n, inner), that
+enum { TAKE, ADD, PUT };
+
+/* Each of (count, inner) numbers of `values` is taken from, added to or put into the place in its column of x, (n, inner), that
    its index names, from the end if that is negative; each row may have its own x, a `step` further. Whether all named one. */
-INLINE int go_along(float *x, const index_t *index, float *values, index_t count, index_t n, index_t inner, index_t step, int add)
+INLINE int go_along(float *x, const index_t *index, float *values, index_t count, index_t n, index_t inner, index_t step, int how)
 {
     int wrong = 0;
     for (; count > 0; count--, x += step, index += inner, values += inner)
@@ -331,24 +333,25 @@ INLINE int go_along(float *x, const index_t *index, float *values, index_t count
             int there = (uint64_t)place < (uint64_t)n;
             float *at = x + (there ? place : 0) * inner + i;
             wrong |= !there;
-            if (add) *at += values[i];
-            else values[i] = *at;
+            if (how == TAKE) values[i] = *at;
+            else if (how == ADD) *at += values[i];
+            else if (there) *at = values[i];
         }
     return !wrong;
 }
 
 INLINE void all_along(float *xs, const index_t *index, float *ys, index_t *wrong, index_t outer, index_t n, index_t m,
-                      index_t inner, int add)
+                      index_t inner, int how)
 {
     index_t step = m == 1 ? n * inner : 0, rows = m == 1 ? outer : m, parts = outer * m / rows;
-    index_t height = add && !step ? rows : RUN, blocks = pieces(rows, height);
+    index_t height = how != TAKE && !step ? rows : RUN, blocks = pieces(rows, height);
     PARALLEL(outer * m * inner > 65536)
     for (index_t block = 0; block < parts * blocks; block++) {
         index_t part = block / blocks, first = block % blocks * height, at = (part * rows + first) * inner;
         index_t count = rows - first < height ? rows - first : height;
         float *x = xs + part * n * inner + first * step;
-        int fine = inner == 1 ? go_along(x, index + at, ys + at, count, n, 1, step, add)
-                              : go_along(x, index + at, ys + at, count, n, inner, step, add);
+        int fine = inner == 1 ? go_along(x, index + at, ys + at, count, n, 1, step, how)
+                              : go_along(x, index + at, ys + at, count, n, inner, step, how);
         if (!fine) *wrong = 1;
     }
 }
@@ -358,14 +361,21 @@ INLINE void all_along(float *xs, const index_t *index, float *ys, index_t *wrong
 void take_along(const float *x, const index_t *index, float *y, index_t *wrong, index_t outer, index_t n, index_t m,
                 index_t inner)
 {
-    all_along((float *)x, index, y, wrong, outer, n, m, inner, 0);
+    all_along((float *)x, index, y, wrong, outer, n, m, inner, TAKE);
 }
 
 /* x[o, index[o, j, i], i] += y[o, j, i], one after the other. */
 void add_along(float *x, const index_t *index, const float *y, index_t *wrong, index_t outer, index_t n, index_t m,
                index_t inner)
 {
-    all_along(x, index, (float *)y, wrong, outer, n, m, inner, 1);
+    all_along(x, index, (float *)y, wrong, outer, n, m, inner, ADD);
+}
+
+/* x[o, index[o, j, i], i] = y[o, j, i], one after the other: of several for a place the last stays. */
+void put_along(float *x, const index_t *index, const float *y, index_t *wrong, index_t outer, index_t n, index_t m,
+               index_t inner)
+{
+    all_along(x, index, (float *)y, wrong, outer, n, m, inner, PUT);
 }
 
 /* One number of a heap, of which none is better than those below it, sinks to its place: better is larger, or equal and first. */
