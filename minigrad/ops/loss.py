@@ -336,20 +336,6 @@ def margin_ranking_loss(input1: TensorLike, input2: TensorLike, target: TensorLi
 # -- regression ------------------------------------------------------------------------------------------------------
 
 
-@operation
-def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
-    """(input - target)^2, element by element."""
-    x, target = _pair("mse_loss", input, target)
-    return _reduced("mse_loss", square(x - target), reduction)
-
-
-@operation
-def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
-    """|input - target|, element by element; its slope at 0 is 0."""
-    x, target = _pair("l1_loss", input, target)
-    return _reduced("l1_loss", abs(x - target), reduction)
-
-
 def _rounded(x, target, width):
     """|d| - width / 2, and d^2 / (2 width) within the width, for d = x - target. The limit's slope hides an infinite d from the
     gradient."""
@@ -362,6 +348,33 @@ def _rounded(x, target, width):
 _fused_rounded_distance = Fused("rounded_distance", _rounded)
 
 
+def _distance(x, target, width):
+    return square(x - target) if width is None else _fused_rounded_distance(x, target, width=width)
+
+
+_fused_mean_distance = Fused("mean_distance", lambda x, target, width: mean(_distance(x, target, width)))
+
+
+def _reduced_distance(name, x, target, reduction, width=None):
+    """The squares of the distances, or with a width these rounded, as far as `reduction` leaves them."""
+    if _checked(name, reduction) == "mean":
+        return _fused_mean_distance(x, target, width=width)
+    return _reduced(name, _distance(x, target, width), reduction)
+
+
+@operation
+def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """(input - target)^2, element by element."""
+    return _reduced_distance("mse_loss", *_pair("mse_loss", input, target), reduction)
+
+
+@operation
+def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """|input - target|, element by element; its slope at 0 is 0."""
+    x, target = _pair("l1_loss", input, target)
+    return _reduced("l1_loss", abs(x - target), reduction)
+
+
 @operation
 def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for d = input - target (Huber 1964)."""
@@ -369,8 +382,8 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     x, target = _pair("huber_loss", input, target)
     if delta == 0 or not isinstance(delta, Tensor) and x.dtype.type(delta) == 0:
         raise ValueError(f"huber_loss: delta must be positive, not {delta}, which is 0 in {x.dtype}")
-    losses = _fused_rounded_distance(x, target, width=delta)
-    return _reduced("huber_loss", losses if type(delta) is float and delta == 1 else delta * losses, reduction)
+    loss = _reduced_distance("huber_loss", x, target, reduction, delta)
+    return loss if type(delta) is float and delta == 1 else delta * loss
 
 
 @operation
@@ -381,7 +394,7 @@ def smooth_l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean
     if not isinstance(beta, Tensor) and x.dtype.type(beta) == 0:
         return l1_loss(x, target, reduction)
     if not isinstance(beta, Tensor):
-        return _reduced("smooth_l1_loss", _fused_rounded_distance(x, target, width=beta), reduction)
+        return _reduced_distance("smooth_l1_loss", x, target, reduction, beta)
     rounded = _fused_rounded_distance(x, target, width=where(beta > 0, beta, 1))
     losses = where(beta > 0, rounded, abs(x - target) - 0.5 * beta)
     return _reduced("smooth_l1_loss", losses, reduction)

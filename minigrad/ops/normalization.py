@@ -316,6 +316,14 @@ def _normalized(of, x, axis, eps):
     return x / (maximum(length, eps) if isinstance(eps, Tensor) or eps else where(length == 0, 1, length))
 
 
+def _cosine(x, y, axis, eps):
+    x, y = (_normalized("cosine_similarity", v, axis, eps) for v in (x, y))
+    return sum(x * y, axis)
+
+
+_fused_cosine = Fused("cosine_similarity", _cosine)
+
+
 @operation
 @halves_in_float32(2)
 def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float = 1e-8) -> Tensor:
@@ -325,8 +333,8 @@ def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float 
         shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
     except ValueError:
         raise ValueError(f"cosine_similarity: shapes that broadcast wanted, got {x.shape} and {y.shape}") from None
-    x, y = (_normalized("cosine_similarity", broadcast_to(v, shape), axis, eps) for v in (x, y))
-    return sum(x * y, axis)
+    axis, eps = _axes("cosine_similarity", axis, len(shape)), real("cosine_similarity", "eps", eps, 0)
+    return _fused_cosine(*[broadcast_to(v, shape) for v in (x, y)], axis=axis, eps=eps)
 
 
 @operation

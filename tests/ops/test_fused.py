@@ -892,6 +892,75 @@ def test_rounded_distances(data):
     check_derivatives(lambda x, to: loss._fused_rounded_distance(x, to, width=0.7), [x, to])
 
 
+SPECIAL = np.array([0.0, -0.0, 1e-30, -1e-3, 0.5, -3.0, 200.0, -1e4, 3e38, np.inf, -np.inf, np.nan], np.float32)
+
+
+def values_and_gradients(f, *arrays, g=None):
+    """f of arrays, and its gradients in them for the cotangent g, as arrays."""
+    xs = [mg.Tensor(a, requires_grad=True) for a in arrays]
+    with np.errstate(all="ignore"):
+        y = f(*xs)
+        return [a.numpy() for a in (y, *mg.grad(y, xs, grad_outputs=g))]
+
+
+@pytest.mark.parametrize("width", [None, 0.7, 3.0])
+@pytest.mark.parametrize("shape", [(1,), (17,), (513,), (16_385,), (300, 1000), (3, 40, 5)])
+def test_mean_distances(shape, width):
+    f, rng = functools.partial(loss._fused_mean_distance, width=width), np.random.default_rng(0)
+    x, to = (rng.normal(size=shape) * 2 for _ in range(2))
+    g = mg.Tensor(np.float32(1.7))
+    want = values_and_gradients(functools.partial(f.func.definition, width=width), x, to, g=mg.Tensor(1.7))
+    x, to = x.astype(np.float32), to.astype(np.float32)
+    packed = np.frombuffer(b"-" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(shape)  # read-only, and not aligned
+    for a, b in ((x, to), (np.asfortranarray(x), to), (x, np.asfortranarray(to)), (packed, to)):
+        for got, expected in zip(values_and_gradients(f, a, b, g=g), want):
+            assert got.dtype == np.float32 and got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, rtol=1e-4 if got.ndim else 1e-6, atol=1e-7)
+    check_derivatives(lambda x, to: f(x, to), [np.array([0.1, -2.2, 3.6]), np.array([0.3, 1.0, 3.3])])
+    for special in SPECIAL:
+        found = values_and_gradients(f, np.array([0.25, special], np.float32), np.array([-0.25, 0.5], np.float32))
+        with definitions():
+            expected = values_and_gradients(f, np.array([0.25, special], np.float32), np.array([-0.25, 0.5], np.float32))
+        for a, b in zip(found, expected):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [0, 1e-8, 0.5])
+@pytest.mark.parametrize("shape", [(3,), (1, 1), (7, 3), (5, 4, 37), (300, 1000), (70_000, 2)])
+def test_cosines(shape, eps):
+    f, rng = functools.partial(normalization._fused_cosine, axis=(len(shape) - 1,), eps=eps), np.random.default_rng(0)
+    definition = functools.partial(f.func.definition, **f.keywords)
+    x, y = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    x.reshape(-1, shape[-1])[1::5] *= np.float32(1e-4)  # shorter than the largest eps
+    x.reshape(-1, shape[-1])[2::5] = 0
+    y.reshape(-1, shape[-1])[3::5] = np.eye(1, shape[-1]) / 2  # of that length
+    g = rng.normal(size=shape[:-1]).astype(np.float32)
+    want = values_and_gradients(definition, x.astype(np.float64), y.astype(np.float64), g=mg.Tensor(g.astype(np.float64)))
+    for a, b in ((x, y), (np.asfortranarray(x), y), (x[::-1], y[::-1])):
+        c, back = (g[::-1], -1) if a.strides[0] < 0 and len(shape) > 1 else (g, 1)
+        for got, expected in zip(values_and_gradients(f, a, b, g=mg.Tensor(c))[:3 if len(shape) > 1 else 1], want):
+            expected = expected[::back] if expected.ndim else expected
+            assert got.dtype == np.float32 and got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6 * (1 + abs(expected).max()))
+
+
+def test_cosines_of_numbers_without_squares():
+    f = mg.cosine_similarity
+    for scale in (1e-25, 1e25):
+        x, y = scale * np.array([[3.0, 4.0], [1.0, 0.0]], np.float32), np.array([[4.0, 3.0], [1.0, 1.0]], np.float32)
+        np.testing.assert_allclose(f(x, y, eps=0).numpy(), [0.96, 0.5**0.5], rtol=1e-6)
+    for special in SPECIAL:
+        x, y = np.array([[0.25, special], [0.5, 2.0]], np.float32), np.array([[-0.25, 0.5], [1.0, special]], np.float32)
+        if abs(special) < 1e10 or not np.isfinite(special):
+            found = values_and_gradients(f, x, y, g=mg.Tensor(np.ones(2, np.float32)))
+            with definitions():
+                expected = values_and_gradients(f, x, y, g=mg.Tensor(np.ones(2, np.float32)))
+            for a, b in zip(found, expected):
+                np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7)
+    x, y = np.array([[0.3, -1.0], [0.2, 0.1]]), np.array([[1.0, 2.0], [0.5, 0.4]])
+    mg.check_derivatives(lambda x, y: mg.cosine_similarity(x, y, eps=0.3), x, y)
+
+
 @pytest.mark.parametrize("f", [mg.sigmoid, mg.sqrt, lambda x: x**0.5, lambda x: x**-1.5, lambda x: mg.cumsum(x * x) / 5000])
 def test_second_derivatives_of_large_arrays(f):
     x = mg.Tensor(np.linspace(0.5, 2, 5000, dtype=np.float32), requires_grad=True)

@@ -293,18 +293,21 @@ void root_backward(const float *g, const float *y, float *dx, index_t n)
     EACH(2 * n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * (y[i] == 0 ? 0.0f : 0.5f / y[i]);
 }
 
-/* |d| - width / 2, and d^2 / (2 width) within the width, for d = x - to, of a loss. */
 void rounded_distance(const float *x, const float *to, float *y, index_t n, float width)
 {
-    EACH(n) for (index_t i = 0; i < n; i++) {
-        float d = x[i] - to[i], within = bounded(d / width, 1.0f);
-        y[i] = within * (d - 0.5f * width * within);
-    }
+    EACH(n) for (index_t i = 0; i < n; i++) y[i] = rounded_off(x[i] - to[i], width);
 }
 
 void rounded_distance_backward(const float *g, const float *x, const float *to, float *dx, index_t n, float width)
 {
     EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g[i] * bounded((x[i] - to[i]) / width, 1.0f);
+}
+
+/* The slopes of the terms of `distance_sums`, times g. */
+void distance_slopes(const float *x, const float *to, float *dx, index_t n, float g, float width)
+{
+    if (width) EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g * bounded((x[i] - to[i]) / width, 1.0f);
+    else EACH(n) for (index_t i = 0; i < n; i++) dx[i] = g * (2 * (x[i] - to[i]));
 }
 
 /* x sigmoid(u), x and u of one sign; 0 at -infinity. */

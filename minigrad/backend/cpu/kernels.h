@@ -95,6 +95,13 @@ INLINE float bounded(float x, float limit)
     return above > limit ? limit : above;
 }
 
+/* |d| - width / 2, and d^2 / (2 width) within the width. */
+INLINE float rounded_off(float d, float width)
+{
+    float within = bounded(d / width, 1.0f);
+    return within * (d - 0.5f * width * within);
+}
+
 /* exp(x) for |x| <= 88: 2^n exp(r) with n = round(x / ln 2). n goes into the exponent's bits, (exp(r) - 1) / r is a polynomial,
    |r| <= ln 2 / 2. The error is some units in the last place. NaN stays, which no int holds: n is read from the last bits of its
    sum with 1.5 2^23. */

@@ -69,6 +69,11 @@ def _row_norm(centre):
     return Path(forward, backward)
 
 
+def _mean_distance_backward(g, out, residuals, wanted, x, target, width):
+    dx = rows.mean_distance_backward(g, x, target, width)
+    return dx, np.negative(dx, out=elementwise.empty_like(dx)) if wanted[1] else None
+
+
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +244,12 @@ PATHS = {
     "prelu": Path(lambda x, weight: (activation.prelu(x, x, weight), None), _prelu_backward,
                   serves=lambda x, weight: x.ndim > 0 and elementwise.is_dense(x) and kernel("prelu", x, weight) is not None),
     "rounded_distance": _activation("rounded_distance")._replace(backward=_rounded_distance_backward),
+    "mean_distance": Path(lambda x, target, width: (rows.mean_distance(x, target, width), None), _mean_distance_backward,
+                          serves=_served("distance_sums")),
+    "cosine_similarity": Path(lambda x, y, axis, eps: rows.cosine(x, y, eps),
+                              lambda g, out, lengths, wanted, x, y, axis, eps:
+                              rows.cosine_backward(g, out, lengths, wanted, x, y, eps), reads_out=True,
+                              serves=lambda x, y, axis, eps: axis == (x.ndim - 1,) and kernel("inner_products", x, y) is not None),
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=group_norm.serves),

@@ -215,6 +215,51 @@ void stretch_sums(const float *xs, double *sums, index_t rows, index_t columns)
     }
 }
 
+/* The sums of the stretches of (x - to)^2, or with a width of the distances that it rounds, whoever adds them up. */
+void distance_sums(const float *x, const float *to, double *sums, index_t n, float width)
+{
+    PARALLEL(n > 65536)
+    for (index_t stretch = 0; stretch < pieces(n, STRETCH); stretch++) {
+        index_t first = stretch * STRETCH, end = n - first < STRETCH ? n : first + STRETCH;
+        double total = 0;
+        for (index_t k = first; k < end; k += SHORT) {
+            index_t count = end - k < SHORT ? end - k : SHORT;
+            float d[SHORT];
+            for (index_t i = 0; i < count; i++) d[i] = x[k + i] - to[k + i];
+            for (index_t i = 0; width && i < count; i++) d[i] = rounded_off(d[i], width);
+            total += width ? sum_of_run(0, 0, d, count) : sum_of_run(0, 1, d, count);
+        }
+        sums[stretch] = total;
+    }
+}
+
+/* Of each pair of rows x y, x^2 and y^2, added up: (rows, 3). */
+void inner_products(const float *xs, const float *ys, double *sums, index_t rows, index_t columns)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++) {
+        const float *x = xs + r * columns, *y = ys + r * columns;
+        double both = 0, left = 0, right = 0;
+        REDUCE(+, both, left, right) for (index_t i = 0; i < columns; i++) {
+            double a = x[i], b = y[i];
+            both += a * b;
+            left += a * a;
+            right += b * b;
+        }
+        sums[3 * r] = both;
+        sums[3 * r + 1] = left;
+        sums[3 * r + 2] = right;
+    }
+}
+
+/* p y - q x of rows, for a p and a q of each. */
+void combined_rows(const float *xs, const float *ys, const float *p, const float *q, float *out, index_t rows, index_t columns)
+{
+    PARALLEL(rows * columns > 65536)
+    for (index_t r = 0; r < rows; r++)
+        for (index_t i = r * columns; i < (r + 1) * columns; i++) out[i] = p[r] * ys[i] - q[r] * xs[i];
+}
+
 enum { ROWS = 64, STRIP = 512 }; /* of a column, elements summed in float32; columns at a time */
 
 /* sums += the sum over at most ROWS rows of a strip of a matrix. */

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import product_in_pairs
 from .declarations import constant
-from .elementwise import empty_like, memory_order
+from .elementwise import empty_like, for_all, memory_order
 from .layout import blocks
 from .memory import empty, scratch
 from .native import kernel
@@ -219,6 +219,50 @@ def cross_entropy_backward(g, logits, labels, lse, smoothing=0.0, ignored=-100):
 
     _for_rows(block, rows)
     return dx
+
+
+def mean_distance(x, target, width):
+    """The mean of (x - target)^2, or with a width of `rounded_distance`, over all numbers of two float32 arrays of one shape."""
+    order, _ = memory_order(x.strides)
+    sums = np.empty(-(-x.size // STRETCH))
+    kernel("distance_sums")(*[np.ascontiguousarray(a.transpose(order)) for a in (x, target)], sums, x.size, width or 0)
+    return np.asarray(sums.sum() / x.size, x.dtype)
+
+
+def mean_distance_backward(g, x, target, width):
+    """The gradient of `mean_distance` in x."""
+    dx, slope = empty_like(x), float(g) / x.size
+    for_all(lambda dx, x, target: kernel("distance_slopes")(x, target, dx, x.size, slope, width or 0), [dx], [x, target])
+    return dx
+
+
+def cosine(x, y, eps):
+    """The cosine of the angle of float32 rows, of one shape, lengths being at least eps; and the lengths (2, rows), in float64."""
+    sums = np.empty((math.prod(x.shape[:-1]), 3))
+    kernel("inner_products")(*map(np.ascontiguousarray, (x, y)), sums, len(sums), x.shape[-1])
+    lengths = np.sqrt(sums[:, 1:].T)
+    a, b = _at_least(eps, lengths)
+    with np.errstate(invalid="ignore"):  # of infinite numbers
+        return (sums[:, 0] / a / b).astype(x.dtype).reshape(x.shape[:-1]), lengths
+
+
+def cosine_backward(g, out, lengths, wanted, x, y, eps):
+    """The gradients of `cosine`: in x g / |x| (y / |y| - out x / |x|). None where that is not finite, or far from 1."""
+    bounds, g, cosines = _at_least(eps, lengths), *[a.reshape(-1).astype(np.float64) for a in (g, out)]
+    if not (np.isfinite(cosines).all() and (bounds > 2.0**-40).all() and (bounds < 2.0**40).all()):
+        return None
+    moves, grads = (lengths > eps) + 0.5 * (lengths == eps) * (eps > 0), []  # whether a length moves what it divides
+    for i, want in enumerate(wanted):
+        grads.append(empty(x.shape, x.dtype) if want else None)
+        if want:
+            p, q = g / (bounds[0] * bounds[1]), g * cosines / bounds[i]**2 * moves[i]
+            own, other = (np.ascontiguousarray(a) for a in ((x, y) if i == 0 else (y, x)))
+            kernel("combined_rows")(own, other, *[a.astype(x.dtype) for a in (p, q)], grads[i], len(p), x.shape[-1])
+    return grads
+
+
+def _at_least(eps, lengths):
+    return np.maximum(lengths, eps) if eps else np.where(lengths == 0, 1, lengths)
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5, centre=True):

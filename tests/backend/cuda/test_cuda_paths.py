@@ -319,7 +319,8 @@ def test_every_path_belongs_to_an_operation():
     named -= fused
     # cuBLAS, CuPy or other paths do these.
     composed = {"linear", "conv2d_relu", "cdist", "prod", "cumprod", "rounded_distance", "limited", "elu", "hardswish", "prelu",
-                "ctc_loss", "binary_cross_entropy_with_logits", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
+                "ctc_loss", "binary_cross_entropy_with_logits", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean_distance",
+                "cosine_similarity"}
     assert PATHS.keys() - named == fused - composed
     assert CPU_PATHS.keys() - named == fused
 
