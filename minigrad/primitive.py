@@ -23,6 +23,7 @@ import operator
 import types
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -220,7 +221,7 @@ class Primitive:
         return tuple([x if read else Unread(x._array.shape, x._array.dtype) if x._node is None else x._node
                       for x, read in zip(inputs, reads)])
 
-    def __call__(self, *inputs, **settings):
+    def __call__(self, *inputs, **settings) -> Any:
         for x in inputs:
             if x.__class__ is not Tensor and not isinstance(x, Tensor):
                 inputs = self._lift(inputs)

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 next_event = itertools.count(1).__next__  # numbers recorded operations and changes in place in the order in which they happen
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -79,12 +80,12 @@ class recording(contextlib.ContextDecorator):
         return generate
 
 
-def no_grad(function: Callable | None = None) -> contextlib.AbstractContextManager | Callable:
+def no_grad(function: Callable | None = None) -> Any:
     """Context manager and decorator, `@no_grad` or `@no_grad()`: operations inside build no graph."""
     return _around(False, function)
 
 
-def enable_grad(function: Callable | None = None) -> contextlib.AbstractContextManager | Callable:
+def enable_grad(function: Callable | None = None) -> Any:
     """Context manager and decorator: operations inside build the graph again, within a `no_grad()`."""
     return _around(True, function)
 

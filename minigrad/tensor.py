@@ -10,7 +10,8 @@ import copy
 import operator
 import sys
 import types
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Tensor:
         self._array = array
         self._node = None
         self._requires_grad = False
-        self.grad = None
+        self.grad: Tensor | None = None
         if requires_grad is not False:
             self.requires_grad = requires_grad
 
@@ -255,7 +256,7 @@ class Tensor:
                             "use .numpy() or .detach() to say that this is meant (of several Tensors mg.stack makes one)")
         return self._array
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         array = self._export("conversion to a NumPy array")
         if xp(array) is not np:
             raise TypeError("a Tensor on the GPU is not copied to the host implicitly; use .numpy()")
@@ -277,11 +278,30 @@ class Tensor:
                                  "use .detach()")
         return self._export("export through __cuda_array_interface__").__cuda_array_interface__
 
+    # -- what minigrad/ops/ attaches, for editors and programs that check types ----------------------------------
+
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __getitem__(self, index: Index) -> Tensor: ...
+        def _of_one(self) -> Tensor: ...
+        def _of_two(self, other: TensorLike) -> Tensor: ...
+        def _in_place(self, other: TensorLike) -> Any: ...  # a Parameter stays one
+
+        __neg__ = __abs__ = __invert__ = _of_one
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _of_two
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _of_two
+        __and__ = __or__ = __xor__ = __rand__ = __ror__ = __rxor__ = _of_two
+        __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _of_two
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _in_place
+        __iand__ = __ior__ = __ixor__ = _in_place
+
 
 # Types of arguments: what operations take (numbers, arrays, lists), the names of dtypes, and what may stand in x[...].
 TensorLike = Tensor | np.ndarray | np.generic | float | int | bool | list | tuple
 DTypeLike = str | type | np.dtype
 Index = Any
+OneOrMore = Tensor | Any  # what is returned: a Tensor, or a tuple if an argument asks for it, which no type can say
 
 
 def wrap(array):

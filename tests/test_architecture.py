@@ -117,6 +117,14 @@ def test_methods_of_tensor_are_the_operations():
     assert "axis" in inspect.signature(mg.Tensor.sum).parameters and "e to the power" in mg.Tensor.exp.__doc__
 
 
+def test_the_operators_of_tensor_are_declared_for_who_checks_types():
+    tree = ast.parse((ROOT / "minigrad" / "tensor.py").read_text())
+    (block,) = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    declared = {target.id for node in block.body if isinstance(node, ast.Assign) for target in node.targets}
+    attached = {name for name, value in vars(mg.Tensor).items() if getattr(value, "__module__", None) == "minigrad.ops.declare"}
+    assert declared == attached - {"__getattr__"}
+
+
 def test_there_is_one_training_loop():
     """One place under methods/ and examples/ runs a backward pass and an optimiser's step."""
     steps = [path for path in FILES if path.relative_to(ROOT).parts[0] != "minigrad" and ".backward()" in path.read_text()]

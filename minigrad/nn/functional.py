@@ -17,7 +17,7 @@ from ..ops import (  # noqa: F401
     triplet_margin_loss, unfold)
 from ..ops.declare import missing_from as _missing_from
 from ..ops.elementwise import _as_float
-from ..tensor import DTypeLike, Tensor, as_tensor, flag as _flag
+from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, flag as _flag
 
 __getattr__ = _missing_from(__name__)
 Lengths = int | tuple[int, ...]  # one for all axes, or one for each
@@ -26,26 +26,26 @@ Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 # -- convolution -----------------------------------------------------------------------------------------------------
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1,
+def conv1d(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None, stride: Lengths = 1,
            padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of sequences (N, C, L) with a weight (out, C / groups, k): `minigrad.conv1d`."""
     return ops.conv1d(input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1,
+def conv2d(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None, stride: Lengths = 1,
            padding: Lengths | str = 0, dilation: Lengths = 1, groups: int = 1) -> Tensor:
     """Cross-correlation of images (N, C, H, W) with a weight (out, C / groups, kh, kw): `minigrad.conv2d`."""
     return ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
-                     output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
+def conv_transpose1d(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None, stride: Lengths = 1,
+                     padding: Lengths = 0, output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
     """The gradient of `conv1d` in its input, for a weight (C, out / groups, k): `minigrad.conv_transpose1d`."""
     return ops.conv_transpose1d(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Lengths = 1, padding: Lengths = 0,
-                     output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
+def conv_transpose2d(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None, stride: Lengths = 1,
+                     padding: Lengths = 0, output_padding: Lengths = 0, groups: int = 1, dilation: Lengths = 1) -> Tensor:
     """The gradient of `conv2d` in its input, for a weight (C, out / groups, kh, kw): `minigrad.conv_transpose2d`."""
     return ops.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
@@ -53,27 +53,27 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 # -- along an axis ---------------------------------------------------------------------------------------------------
 
 
-def softmax(input: Tensor, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
+def softmax(input: TensorLike, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`: `minigrad.softmax`, of x converted to `dtype` if there is one."""
     return ops.softmax(input if dtype is None else ops.astype(input, dtype), axis=dim)
 
 
-def log_softmax(input: Tensor, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
+def log_softmax(input: TensorLike, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
     """x - log(sum(exp(x))) along `dim`: `minigrad.log_softmax`, of x converted to `dtype` if there is one."""
     return ops.log_softmax(input if dtype is None else ops.astype(input, dtype), axis=dim)
 
 
-def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, *, dim: int = -1) -> Tensor:
+def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, *, dim: int = -1) -> Tensor:
     """A draw of a class along `dim`, with a gradient: `minigrad.gumbel_softmax`."""
     return ops.gumbel_softmax(logits, tau, hard, axis=dim)
 
 
-def glu(input: Tensor, dim: int = -1) -> Tensor:
+def glu(input: TensorLike, dim: int = -1) -> Tensor:
     """The first half along `dim` times the sigmoid of the second: `minigrad.glu`."""
     return ops.glu(input, axis=dim)
 
 
-def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+def one_hot(input: TensorLike, num_classes: int = -1) -> Tensor:
     """(..., num_classes), int64: 1 at each index, 0 elsewhere: `minigrad.one_hot`. -1: one class more than the largest index."""
     input = as_tensor(input)
     if isinstance(num_classes, int) and num_classes == -1 and input.size and input.dtype.kind in "iu":
@@ -82,7 +82,7 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
 
 
 @fused.halves_in_float32(1)
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+def normalize(input: TensorLike, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|_p, eps), the norm along `dim`; of p = 2 `minigrad.l2_normalize`."""
     p = p if isinstance(p, float) and np.isinf(p) else geometry.constant("normalize", "p", p)
     if p == 2:
@@ -90,23 +90,23 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     return input / ops.maximum(ops.norm(input, ord=p, axis=dim, keepdims=True), geometry.real("normalize", "eps", eps, 0))
 
 
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def cosine_similarity(x1: TensorLike, x2: TensorLike, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle along `dim`: `minigrad.cosine_similarity`."""
     return ops.cosine_similarity(x1, x2, axis=dim, eps=eps)
 
 
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+def pairwise_distance(x1: TensorLike, x2: TensorLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """|x1 - x2 + eps|_p along the last axis, p from 0 to infinity; x1 and x2 broadcast. Of all pairs: `minigrad.cdist`."""
     p, eps = geometry.order("pairwise_distance", p), geometry.real("pairwise_distance", "eps", eps, 0)
     return ops.norm(ops.subtract(_as_float(x1), x2) + eps, p, -1, _flag("pairwise_distance", "keepdim", keepdim))
 
 
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = None) -> Tensor:
     """weight[input]: for each index its row: `minigrad.embedding`."""
     return ops.embedding(input, weight, padding_idx=padding_idx)
 
 
-def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(input: TensorLike, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added to the last axes: `minigrad.pad`.
 
     Args:
@@ -134,7 +134,7 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
     return ops.pad(input, widths, **({"constant_values": value} if mode == "constant" else {"mode": modes[mode]}))
 
 
-def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
+def grid_sample(input: TensorLike, grid: TensorLike, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = False) -> Tensor:
     """Images (N, C, H, W) read at the points of a grid (N, H', W', 2): `minigrad.grid_sample`."""
     return ops.grid_sample(input, grid, padding_mode, align_corners, mode=mode)
@@ -143,7 +143,7 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
 # -- attention -------------------------------------------------------------------------------------------------------
 
 
-def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+def scaled_dot_product_attention(query: TensorLike, key: TensorLike, value: TensorLike, attn_mask: TensorLike | None = None,
                                  dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
                                  enable_gqa: bool = False) -> Tensor:
     """softmax(scale q k^T + mask) v: `minigrad.scaled_dot_product_attention`.
@@ -162,7 +162,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 # -- losses ----------------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
+def cross_entropy(input: TensorLike, target: TensorLike, weight: TensorLike | None = None, *, ignore_index: int = -100,
                   reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
     """-log softmax(input)[target], each class counting by its weight: `minigrad.cross_entropy`.
 

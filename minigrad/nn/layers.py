@@ -11,7 +11,7 @@ from ..ops.geometry import (
 from ..ops.projection import padding_row
 from ..ops.resample import check_aligned, factors, MODES
 from ..recording import state
-from ..tensor import Tensor, as_tensor, flag
+from ..tensor import OneOrMore, Tensor, as_tensor, flag
 from . import functional as F, init
 from .module import Module, Parameter, replacing
 
@@ -272,7 +272,7 @@ class MaxPool2d(Module):
                  dilation=dilation)
         self.return_indices, self.ceil_mode = flags(self, return_indices=return_indices, ceil_mode=ceil_mode)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> OneOrMore:
         return self.function(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
                              self.return_indices)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import ops
 from ..ops.geometry import constant, real
-from ..tensor import Tensor, as_tensor
+from ..tensor import OneOrMore, Tensor, as_tensor
 from . import init
 from .layers import DropPath, Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
 from .module import Module, Parameter
@@ -48,7 +48,7 @@ class Attention(Module):
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, *, attn_mask: Tensor | None = None,
                 is_causal: bool = False, prefix: tuple[Tensor, Tensor] | None = None,
-                need_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                need_weights: bool = False) -> OneOrMore:
         """What each position of the query gathers from the keys' positions.
 
         Args:
@@ -165,7 +165,7 @@ class TransformerBlock(Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, *, is_causal: bool = False,
                 prefix: tuple[Tensor, Tensor] | None = None,
-                need_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                need_weights: bool = False) -> OneOrMore:
         """(N, L, dim) to the same; other arguments, and the weights beside it, as of `Attention`."""
         y = self.attn(self.norm1(x) if self.norm_first else x, attn_mask=attn_mask, is_causal=is_causal, prefix=prefix,
                       need_weights=need_weights)

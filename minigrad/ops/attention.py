@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import xp
 from ..fused import Fused
-from ..tensor import Tensor, TensorLike, as_tensor, flag
+from ..tensor import OneOrMore, Tensor, TensorLike, as_tensor, flag
 from .activation import _floating
 from .declare import operation
 from .elementwise import where
@@ -54,7 +54,7 @@ _fused_attention, _fused_packed = Fused("attention", _attention), Fused("packed_
 def scaled_dot_product_attention(q: TensorLike, k: TensorLike, v: TensorLike, attn_mask: TensorLike | None = None, *,
                                  is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
                                  prefix: tuple[Tensor, Tensor] | None = None,
-                                 return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                                 return_weights: bool = False) -> OneOrMore:
     """softmax(scale q k^T + mask) v, without the matrix of weights in memory unless it is asked for.
 
     Args:

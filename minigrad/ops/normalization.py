@@ -247,7 +247,7 @@ def _over_last(name, norm, x, normalized_shape, eps, **given):
 
 
 @operation
-def layer_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None, bias: Tensor | None = None,
+def layer_norm(x: TensorLike, normalized_shape: Axes, weight: TensorLike | None = None, bias: TensorLike | None = None,
                eps: float = 1e-5) -> Tensor:
     """weight (x - mean) / sqrt(var + eps) + bias over the last axes (Ba et al. 2016, arXiv:1607.06450).
 
@@ -259,7 +259,7 @@ def layer_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = No
 
 
 @operation
-def rms_norm(x: TensorLike, normalized_shape: Axes, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+def rms_norm(x: TensorLike, normalized_shape: Axes, weight: TensorLike | None = None, eps: float = 1e-6) -> Tensor:
     """weight x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich 2019, arXiv:1910.07467).
 
     PyTorch's `eps` is by default that of the dtype, 1.2e-7 of float32.
@@ -279,7 +279,7 @@ _fused_group_norm = Fused("group_norm", _group_norm)
 
 
 @operation
-def group_norm(x: TensorLike, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+def group_norm(x: TensorLike, num_groups: int, weight: TensorLike | None = None, bias: TensorLike | None = None,
                eps: float = 1e-5) -> Tensor:
     """Each sample's channels in `num_groups` groups, each normalised by its mean and variance over channels and pixels.
 

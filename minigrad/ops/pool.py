@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import lowest_of, with_paths, xp
 from ..fused import Fused
-from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
+from ..tensor import OneOrMore, Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
 from .elementwise import _as_float, ones_like, where
 from .geometry import Pair, pair, several, single, speaking_as
@@ -88,7 +88,7 @@ def _geometry(name, x, kernel_size, stride, padding, ceil_mode, dilation=1):
 
 @operation
 def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+               ceil_mode: bool = False, return_indices: bool = False) -> OneOrMore:
     """The largest element of each window of (N, C, H, W) or (C, H, W), as `torch.nn.functional.max_pool2d`.
 
     Of equal ones the first gets the gradient. Padding never wins.
@@ -170,7 +170,7 @@ def _counted(windows, n, kernel, stride, padding, count_include_pad):
 
 @operation
 def max_pool1d(x: TensorLike, kernel_size: int, stride: int | None = None, padding: int = 0, dilation: int = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+               ceil_mode: bool = False, return_indices: bool = False) -> OneOrMore:
     """`max_pool2d` of sequences (N, C, L) or (C, L); numbers, not pairs."""
     y = _pool_rows("max_pool1d", max_pool2d, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
                    dilation=(1, single("max_pool1d", "dilation", dilation, 1)), return_indices=return_indices)
@@ -280,7 +280,7 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
 
 @operation
 def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None],
-                        return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                        return_indices: bool = False) -> OneOrMore:
     """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient.
 
     Args:
@@ -311,7 +311,7 @@ def adaptive_avg_pool1d(x: TensorLike, output_size: int) -> Tensor:
 
 
 @operation
-def adaptive_max_pool1d(x: TensorLike, output_size: int, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+def adaptive_max_pool1d(x: TensorLike, output_size: int, return_indices: bool = False) -> OneOrMore:
     """`adaptive_max_pool2d` of sequences (N, C, L) or (C, L)."""
     name = "adaptive_max_pool1d"
     x, size = _sequences(name, x), (1, single(name, "output_size", output_size, 1))

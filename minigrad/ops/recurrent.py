@@ -95,8 +95,8 @@ def _run_lstm(reverse, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
 
 
 @operation
-def rnn_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-             bias_hh: Tensor | None = None, nonlinearity: str = "tanh") -> Tensor:
+def rnn_cell(x: TensorLike, h: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike, bias_ih: TensorLike | None = None,
+             bias_hh: TensorLike | None = None, nonlinearity: str = "tanh") -> Tensor:
     """One step of Elman's recurrent unit, h' = f(W_ih x + b_ih + W_hh h + b_hh).
 
     Args:
@@ -114,8 +114,8 @@ def rnn_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
 
 
 @operation
-def rnn(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-        bias_hh: Tensor | None = None, nonlinearity: str = "tanh", reverse: bool = False) -> tuple[Tensor, Tensor]:
+def rnn(x: TensorLike, h: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike, bias_ih: TensorLike | None = None,
+        bias_hh: TensorLike | None = None, nonlinearity: str = "tanh", reverse: bool = False) -> tuple[Tensor, Tensor]:
     """Elman's recurrent unit (see `rnn_cell`) run over a sequence x (L, N, inputs) from the state h (N, H).
 
     Returns:
@@ -128,8 +128,8 @@ def rnn(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
 
 
 @operation
-def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-             bias_hh: Tensor | None = None) -> Tensor:
+def gru_cell(x: TensorLike, h: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike, bias_ih: TensorLike | None = None,
+             bias_hh: TensorLike | None = None) -> Tensor:
     """One step of a gated recurrent unit.
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
@@ -148,8 +148,8 @@ def gru_cell(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor,
 
 
 @operation
-def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-        bias_hh: Tensor | None = None, reverse: bool = False) -> tuple[Tensor, Tensor]:
+def gru(x: TensorLike, h: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike, bias_ih: TensorLike | None = None,
+        bias_hh: TensorLike | None = None, reverse: bool = False) -> tuple[Tensor, Tensor]:
     """A gated recurrent unit (see `gru_cell`) run over a sequence x (L, N, inputs) from the state h (N, H).
 
     Returns:
@@ -161,8 +161,8 @@ def gru(x: TensorLike, h: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias
 
 
 @operation
-def lstm_cell(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-              bias_hh: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def lstm_cell(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike,
+              bias_ih: TensorLike | None = None, bias_hh: TensorLike | None = None) -> tuple[Tensor, Tensor]:
     """One step of a long short-term memory.
 
         i, f, o = sigmoid(W x + b + V h + d), a W, b, V and d for each        g = tanh(W_g x + b_g + V_g h + d_g)
@@ -185,8 +185,9 @@ def lstm_cell(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, we
 
 
 @operation
-def lstm(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None = None,
-         bias_hh: Tensor | None = None, reverse: bool = False) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+def lstm(x: TensorLike, h: TensorLike, c: TensorLike, weight_ih: TensorLike, weight_hh: TensorLike,
+         bias_ih: TensorLike | None = None, bias_hh: TensorLike | None = None,
+         reverse: bool = False) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """A long short-term memory (see `lstm_cell`) run over a sequence x (L, N, inputs) from the state h and c, each (N, H).
 
     Returns:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import xp
 from ..primitive import broadcast_to as _broadcast_to, copy as _copy, Primitive
-from ..tensor import Tensor, TensorLike, as_tensor, flag, held
+from ..tensor import OneOrMore, Tensor, TensorLike, as_tensor, flag, held
 from ..versions import owner_of
 from .declare import operation
 from .geometry import of_a_number, one_axis, one_of, speaking_as, whole
@@ -254,19 +254,19 @@ def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 
 @operation
-def atleast_1d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+def atleast_1d(*tensors: TensorLike) -> OneOrMore:
     """A number as (1,), others as they are; of several a tuple."""
     return _each(tensors, lambda x: x if x.ndim else reshape(x, (1,)))
 
 
 @operation
-def atleast_2d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+def atleast_2d(*tensors: TensorLike) -> OneOrMore:
     """With new first axes, if there are fewer than two; of several a tuple."""
     return _each(tensors, lambda x: x if x.ndim > 1 else reshape(x, (1, x.size)))
 
 
 @operation
-def atleast_3d(*tensors: TensorLike) -> Tensor | tuple[Tensor, ...]:
+def atleast_3d(*tensors: TensorLike) -> OneOrMore:
     """(n,) as (1, n, 1), (m, n) as (m, n, 1), a number as (1, 1, 1), as `numpy.atleast_3d`; of several a tuple."""
     return _each(tensors, lambda x: x if x.ndim > 2 else reshape(x, (*x.shape, 1) if x.ndim == 2 else (1, x.size, 1)))
 

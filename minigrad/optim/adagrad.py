@@ -22,7 +22,7 @@ class Adagrad(Optimizer):
 
     slots, counts_steps = ("sum",), True
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-2, lr_decay: float = 0.0,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-2, lr_decay: float = 0.0,
                  weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10):
         super().__init__(params, lr, lr_decay=lr_decay, weight_decay=weight_decay,
                          initial_accumulator_value=initial_accumulator_value, eps=eps)
@@ -59,7 +59,7 @@ class Adadelta(Optimizer):
 
     slots = "square", "change"
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
                  weight_decay: float = 0.0):
         super().__init__(params, lr, rho=rho, eps=eps, weight_decay=weight_decay)
 

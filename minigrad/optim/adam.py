@@ -26,7 +26,7 @@ class Adam(Optimizer):
 
     slots, kernel, counts_steps, decoupled = ("mean", "square"), "adam_step", True, False
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False):
         if flag(type(self).__name__, "amsgrad", amsgrad):
             self.slots, self.kernel = (*self.slots, "largest"), None
@@ -65,7 +65,7 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
@@ -78,7 +78,7 @@ class LAMB(Adam):
 
     kernel = None
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
@@ -119,7 +119,7 @@ class NAdam(_ChoiceOfDecay):
 
     slots = "mean", "square", "product"
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999),
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0, momentum_decay: float = 4e-3,
                  decoupled_weight_decay: bool = False):
         Optimizer.__init__(self, params, lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
@@ -159,7 +159,7 @@ class RAdam(_ChoiceOfDecay):
     The others as of `Adam`.
     """
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0, decoupled_weight_decay: bool = False):
         Optimizer.__init__(self, params, lr, betas=betas, eps=eps, weight_decay=weight_decay,
                            decoupled_weight_decay=decoupled_weight_decay)

@@ -33,7 +33,7 @@ class Muon(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float = 1e-3, weight_decay: float = 0.1,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float = 1e-3, weight_decay: float = 0.1,
                  momentum: float = 0.95, nesterov: bool = True, *, ns_steps: int = 5, adjust_lr_fn: str | None = None):
         super().__init__(params, lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps,
                          adjust_lr_fn=adjust_lr_fn)

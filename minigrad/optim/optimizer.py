@@ -49,7 +49,7 @@ class Optimizer:
     kernel: str | None = None  # the name of `update` in the backends' tables of paths
     counts_steps = False  # whether `update` depends on how many steps its parameter has taken
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float, **defaults):
+    def __init__(self, params: Iterable[Tensor | dict], lr: float, **defaults):
         self._owner = type(self).__name__
         self.defaults = self.checked({"lr": lr, **defaults})
         self.params, self.param_groups, self.state, self.steps = [], [], [], 0

@@ -18,7 +18,7 @@ class SGD(Optimizer):
 
     slots, kernel = ("velocity",), "sgd_step"
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float, momentum: float = 0.0, weight_decay: float = 0.0,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float, momentum: float = 0.0, weight_decay: float = 0.0,
                  nesterov: bool = False):
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
@@ -68,7 +68,7 @@ class LARS(SGD):
 
     kernel = None
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict], lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
+    def __init__(self, params: Iterable[Tensor | dict], lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
                  nesterov: bool = False, trust: float = 1e-3):
         Optimizer.__init__(self, params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, trust=trust)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import backend, ops
 from ...ops.geometry import constant, one_of, pair
-from ...tensor import Tensor, as_tensor
+from ...tensor import OneOrMore, Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
 from ..module import Module
@@ -121,7 +121,7 @@ class VisionTransformer(Encoder):
             tokens = ops.concatenate([tokens, self.reg_token], 1)
         return self.dropout(ops.concatenate([tokens.broadcast_to((len(patches), *tokens.shape[1:])), patches], 1))
 
-    def encode(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def encode(self, x: Tensor, *, need_weights: bool = False) -> OneOrMore:
         """The first norm, if there is one, blocks and the last norm: (N, L, E) to the same; with `need_weights` also the
         attention maps of each block, (N, heads, L, L)."""
         x, maps, (need_weights,) = self.norm_pre(x), [], flags(self, need_weights=need_weights)
@@ -141,7 +141,7 @@ class VisionTransformer(Encoder):
         """(N, E): the class token after the last norm, or the mean over the patches."""
         return self.pool(self.encode(self.add_class(self.patches(x))))
 
-    def forward(self, x: Tensor, *, need_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, *, need_weights: bool = False) -> OneOrMore:
         """head(features(x)); with `need_weights` also the attention maps of each block, see `encode`."""
         if not flags(self, need_weights=need_weights)[0]:
             return self.head(self.features(x))
