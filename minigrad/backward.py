@@ -60,16 +60,10 @@ def backpropagate(roots, cotangents, targets=None, create_graph=False, retain_gr
                 check_unchanged(node)
             if create_graph:
                 state.rule_of = node.op
-            op = node.op
             if observers:
                 _observed(g, node, wanted, receive)
-            elif op.rules and g.__class__ is Tensor:  # one rule for each input, and one output
-                out, inputs, settings = node if node.out is None else node.output(), node.inputs, node.settings
-                for x, rule in zip(wanted, op.rules):
-                    if x is not None and rule is not None:
-                        receive(x, rule(g, out, *inputs, **settings), op)
             else:
-                op.gradients(g, node, wanted, receive)
+                node.op.gradients(g, node, wanted, receive)
             if not retain_graph:
                 node.sources = node.inputs = node.out = node.residuals = None
     return found | passed
