@@ -87,6 +87,11 @@ def _outside(ys, stand_ins):
     return False
 
 
+def _check_function(name, f):
+    if not callable(f):
+        raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+
+
 def _listed(name, argnums):
     """`argnums` as a list of whole numbers. TypeError: it is something else."""
     listed = argnums if isinstance(argnums, (tuple, list)) else [argnums]
@@ -122,8 +127,7 @@ class _Run:
     keep_graph, aux = False, None
 
     def __init__(self, name, f, args, argnums, settings, has_aux=False):
-        if not callable(f):
-            raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+        _check_function(name, f)
         self.name, self.single = name, not isinstance(argnums, (tuple, list))
         numbers = _numbers(name, argnums, len(args))
         self.outer = is_recording()
@@ -248,7 +252,12 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     if create_graph or retain_graph is not None or grad_outputs is not None:
         raise TypeError("grad(f): create_graph, retain_graph and grad_outputs are for grad(y, xs); a gradient that an outer "
                         "derivative needs is recorded anyway")
-    both = value_and_grad(f, argnums, has_aux, _name="grad")
+    return _gradient("grad", f, argnums, has_aux)
+
+
+def _gradient(name, f, argnums, has_aux=False):
+    """`grad(f, argnums, has_aux)`, whose errors speak in the name of a transform."""
+    both = _value_and_grad(name, f, argnums, has_aux)
 
     @functools.wraps(f, updated=())
     def gradient(*args, **settings):
@@ -258,23 +267,18 @@ def grad(f: Callable | Tensor, argnums: Any = 0, create_graph: bool = False, ret
     return gradient
 
 
-def _gradient(name, f, argnums):
-    """`grad(f, argnums)`, whose errors speak in the name of another transform."""
-    both = value_and_grad(f, argnums, _name=name)
-    return functools.wraps(f, updated=())(lambda *args, **settings: both(*args, **settings)[1])
-
-
-def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False,
-                   _name: str = "value_and_grad") -> Callable:
+def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
     """As `grad(f)`, but the new function returns (value, gradient); with `has_aux` ((value, anything), gradient)."""
-    if not callable(f):
-        raise TypeError(f"{_name}: expected a function, not {type(f).__name__}")
-    _listed(_name, argnums)
-    has_aux = flag(_name, "has_aux", has_aux)
+    return _value_and_grad("value_and_grad", f, argnums, flag("value_and_grad", "has_aux", has_aux))
+
+
+def _value_and_grad(name, f, argnums, has_aux):
+    _check_function(name, f)
+    _listed(name, argnums)
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args, **settings):
-        run = _Run(_name, f, args, argnums, settings, has_aux)
+        run = _Run(name, f, args, argnums, settings, has_aux)
         value, grads = run.value(), run.gradient("use vjp or jacobian, or has_aux for what is returned beside it")
         return ((value, run.aux) if has_aux else value), grads
 
@@ -385,8 +389,7 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
 
 
 def _jacobian(name, f, argnums):
-    if not callable(f):
-        raise TypeError(f"{name}: expected a function, not {type(f).__name__}")
+    _check_function(name, f)
     _listed(name, argnums)
 
     @functools.wraps(f, updated=())
@@ -466,8 +469,7 @@ def checkpoint(f: Callable) -> Callable:
     or a tree of Tensors; numbers and arrays in it stay as they are. Numbers drawn from `minigrad.random` are the same in both
     runs, and the running statistics of normalisation move in the first only; anything else that `f` does happens twice.
     """
-    if not callable(f):
-        raise TypeError(f"checkpoint: expected a function, not {type(f).__name__}")
+    _check_function("checkpoint", f)
 
     @functools.wraps(f, updated=())
     def recomputed(*args, **settings):
