@@ -10,6 +10,7 @@ random numbers conspire. `g_k` is computed by the rules from `g_{k-1}`, and comp
 """
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -154,7 +155,7 @@ def _random(rng, like):
 
 
 def _total(tensors):
-    return functools.reduce(lambda a, b: a + b, tensors)
+    return functools.reduce(operator.add, tensors)
 
 
 def _sum_of_sizes(x, y):

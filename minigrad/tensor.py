@@ -410,9 +410,8 @@ def _from_sequence(values, dtype=None):
     if dtype is not None and dtype.kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
         if array.dtype.kind == "f" and 2**53 < abs(array).max() < np.inf:  # of large whole numbers NumPy's floats are none
             array = np.array(values, dtype=object)
-        limits = np.iinfo(dtype)
         for number in (array.min(), array.max()):  # NaN is either
-            if not limits.min <= number <= limits.max:
+            if not holds(dtype, number):
                 raise (ValueError if number != number else OverflowError)(f"Tensor: {dtype} holds no {number}")
     return array
 

@@ -204,14 +204,10 @@ def _states(layer, x, shape, state, parts):
     """
     wanted = f"{type(layer).__name__}: {['', 'a state', 'a pair of states'][parts]} of shape {shape} wanted, got"
     try:
-        state = [_zeros(x, *shape)] * parts if state is None else [as_tensor(s) for s in state]
+        state = [Tensor(xp(x._array).zeros(shape, x.dtype))] * parts if state is None else [as_tensor(s) for s in state]
     except TypeError:
         kinds = [type(s).__name__ for s in state] if isinstance(state, (tuple, list)) else [type(state).__name__]
         raise TypeError(f"{wanted} {' and '.join(kinds)}") from None
     if [s.shape for s in state] != [shape] * parts:
         raise ValueError(f"{wanted} {[s.shape for s in state]}")
     return state
-
-
-def _zeros(like, *shape):
-    return Tensor(xp(like._array).zeros(shape, like.dtype))

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from ..backend import is_float, path, random, where as choose, with_paths, xp
+from ..backend import is_float, path, random, where as choose, with_paths
 from ..fused import Fused, halves_in_float32
 from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag
 from .declare import operation
-from .elementwise import abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
+from .elementwise import _flat_in, abs, clip, erf, expm1, isinf, logaddexp, relu, sigmoid, sign, tanh, where
 from .geometry import constant, divisor, one_axis, one_of, real
 from .index import one_hot
 from .reduce import argmax, softmax
@@ -266,11 +266,6 @@ def _keep_mask(array, shape, p):
     return random.words(array, shape) >= cut, 65536 / (65536 - cut)
 
 
-def _nothing_of(x):
-    """Zeros like x, whatever stands in it, with a gradient of zeros."""
-    return where(Tensor(xp(x._array).zeros(x.shape, bool)), x, 0)
-
-
 @operation
 def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element set to 0 with probability `p`, the others divided by 1 - p (Srivastava et al. 2014).
@@ -281,7 +276,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     if not flag("dropout", "training", training) or p == 0:
         return x
     if p == 1:
-        return _nothing_of(x)
+        return _flat_in(x, 0)
     if path("dropout_by_seed", [x._array]) is not None:
         return _dropped_by_seed(x, p=p, seed=random.draw())
     keep, scale = _keep_mask(x._array, x.shape, p)
@@ -314,7 +309,7 @@ def _dropped_as_wholes(name, x, p, training, axes):
     if not flag(name, "training", training) or p == 0:
         return x
     if p == 1:
-        return _nothing_of(x)
+        return _flat_in(x, 0)
     keep, scale = _keep_mask(x._array, x.shape[:axes] + (1,) * (x.ndim - axes), p)
     return where(Tensor(keep), x * scale, 0)
 

@@ -13,7 +13,7 @@ from ..primitive import Primitive
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
-from .elementwise import _as_float, _quotient, abs, minimum, sqrt, where
+from .elementwise import _as_float, _flat_in, _quotient, abs, minimum, sqrt, where
 from .geometry import constant, one_of, order, speaking_as, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
@@ -37,6 +37,11 @@ def inv(x: TensorLike) -> Tensor:
     """The inverse matrix. numpy.linalg.LinAlgError if there is none."""
 
 
+def _eye_like(x):
+    """The unit matrix of the length of x's last axis."""
+    return wrap(xp(x._array).eye(x.shape[-1], dtype=x.dtype))
+
+
 @operation(numpy=np.linalg.matrix_power)
 def matrix_power(x: TensorLike, n: int) -> Tensor:
     """The product of `n` times a square matrix; of negative n, of its inverse."""
@@ -44,8 +49,7 @@ def matrix_power(x: TensorLike, n: int) -> Tensor:
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power: square matrices wanted, got shape {x.shape}")
     if n == 0:
-        module = xp(x._array)
-        return where(wrap(module.zeros((), bool)), x, wrap(module.eye(x.shape[-1], dtype=x.dtype)))  # a gradient of 0
+        return _flat_in(x, _eye_like(x))
     with speaking_as("matrix_power"):
         base, result = inv(x) if n < 0 else x, None
     n = builtins.abs(n)
@@ -71,25 +75,6 @@ class Slogdet(NamedTuple):
     """The results of `slogdet`."""
     sign: Tensor
     logabsdet: Tensor
-
-
-class Eigh(NamedTuple):
-    """The results of `eigh`."""
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-
-class SVD(NamedTuple):
-    """The results of `svd`."""
-    U: Tensor
-    S: Tensor
-    Vh: Tensor
-
-
-class QR(NamedTuple):
-    """The results of `qr`."""
-    Q: Tensor
-    R: Tensor
 
 
 @operation(numpy=np.linalg.slogdet)
@@ -143,11 +128,6 @@ def cholesky(x: TensorLike) -> Tensor:
     """
 
 
-def _eye_like(x):
-    """The unit matrix of the length of x's last axis."""
-    return wrap(xp(x._array).eye(x.shape[-1], dtype=x.dtype))
-
-
 def _eigh_rule(gs, outs, _x):
     (gw, gv), (w, v) = gs, outs
     gap = w[..., None, :] - w[..., :, None]
@@ -157,6 +137,12 @@ def _eigh_rule(gs, outs, _x):
 
 
 _eigh = Primitive("eigh", in_float32(lambda x: tuple(xp(x).linalg.eigh(x))), _eigh_rule)
+
+
+class Eigh(NamedTuple):
+    """The results of `eigh`."""
+    eigenvalues: Tensor
+    eigenvectors: Tensor
 
 
 @operation(numpy=np.linalg.eigh)
@@ -264,8 +250,7 @@ def _vector_norm(x, p, axes, keepdims):
     if p == -math.inf:
         return _smallest(abs(x), axes, keepdims)
     if p == 0:
-        nowhere = wrap(xp(x._array).zeros((), bool))
-        return sum(where(nowhere, x, (x != 0).astype(x.dtype)), axes, keepdims)  # a count, on the graph with a gradient of 0
+        return sum(_flat_in(x, (x != 0).astype(x.dtype)), axes, keepdims)
     if not isinstance(p, (int, float, np.integer, np.floating)):
         raise ValueError(f"norm: {p!r} is no order of a vector norm")
     if p == 1:
@@ -322,6 +307,13 @@ _thin_svd = Primitive(
     "svd", in_float32(lambda x: tuple(xp(x).linalg.svd(_for_svd("svd", x), full_matrices=False))), _svd_rule)
 
 
+class SVD(NamedTuple):
+    """The results of `svd`."""
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
 @operation(numpy=np.linalg.svd)
 def svd(x: TensorLike, full_matrices: bool = True, compute_uv: bool = True) -> SVD | Tensor:
     """x = U diag(S) Vh, the singular values largest first; with `compute_uv=False` those alone, as `svdvals`.
@@ -355,6 +347,12 @@ def _qr_rule(gs, outs, _x):
 
 
 _tall_qr = Primitive("qr", in_float32(lambda x: tuple(xp(x).linalg.qr(x))), _qr_rule)
+
+
+class QR(NamedTuple):
+    """The results of `qr`."""
+    Q: Tensor
+    R: Tensor
 
 
 @operation(numpy=np.linalg.qr)

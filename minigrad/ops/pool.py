@@ -16,9 +16,9 @@ from .reduce import mean
 from .shape import concatenate, pad, stack
 
 
-def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
-    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W'). `ends` pad rows and columns."""
-    x = pad(x, ((0, 0), (0, 0), *ends), constant_values=fill)
+def _windows(x, kernel, stride, ends, dilation=(1, 1)):
+    """Every position of the window, stacked as a new first axis: (kh * kw, N, C, H', W'). `ends` pad rows and columns with 0."""
+    x = pad(x, ((0, 0), (0, 0), *ends))
     rows, columns = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation)]
     return stack([x[:, :, a:a + rows * stride[0]:stride[0], b:b + columns * stride[1]:stride[1]][:, :, :rows, :columns]
                   for a in range(0, kernel[0] * dilation[0], dilation[0])
@@ -27,11 +27,11 @@ def _windows(x, kernel, stride, ends, fill, dilation=(1, 1)):
 
 def _largest(x, kernel, stride, ends, dilation=(1, 1)):
     """The largest element of each window, and its place in the window."""
-    windows = _windows(x, kernel, stride, ends, 0, dilation)
+    windows = _windows(x, kernel, stride, ends, dilation)
     if not any(map(any, ends)):
         winner = windows.argmax(0, keepdims=True)
     else:  # where nothing is larger than the padding the first pixel, not the padding
-        least, pixels = lowest_of(x.dtype), _windows(ones_like(x), kernel, stride, ends, 0, dilation)
+        least, pixels = lowest_of(x.dtype), _windows(ones_like(x), kernel, stride, ends, dilation)
         windows = where(pixels == 1, windows, least)
         first = windows.max(0, keepdims=True) == least
         winner = where(first, pixels.argmax(0, keepdims=True), windows.argmax(0, keepdims=True))
@@ -45,7 +45,7 @@ def _max_pool(x, kernel, stride, padding, dilation=(1, 1)):
 
 def _avg_pool(x, kernel, stride, padding):
     """The mean of each window, zeros of the padding included."""
-    return mean(_windows(x, kernel, stride, _both_ends(padding), 0), 0)
+    return mean(_windows(x, kernel, stride, _both_ends(padding)), 0)
 
 
 _fused_max_pool, _fused_avg_pool = Fused("max_pool2d", _max_pool), Fused("avg_pool2d", _avg_pool)
@@ -112,7 +112,7 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
     padding, beyond = zip(*[(before, after - before) for before, after in ends])
     if dilation == (1, 1) or not any(beyond):
         geometry = dict(kernel=kernel, stride=stride, padding=padding)
-        if dilation != (1, 1):
+        if dilation != (1, 1):  # which not every path takes
             geometry["dilation"] = dilation
         wide = x
         if any(beyond):  # by pixels that each such window holds, and first

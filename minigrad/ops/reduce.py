@@ -285,8 +285,7 @@ def nanmin(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
 @operation(method=True)
 def logsumexp(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Of infinities -inf only, or of no elements, -inf with gradient 0."""
-    x = as_tensor(x)
-    return _logsumexp(x, axis=_axes_of_all("logsumexp", axis, x.ndim), keepdims=flag("logsumexp", "keepdims", keepdims))
+    return _reduced(_logsumexp, x, axis, keepdims)
 
 
 @operation(method=True, numpy=np.var)

@@ -376,5 +376,5 @@ def _described(value):
     return type(value).__name__ + (f" {shown:.60}" if "\n" not in shown else "")
 
 
-def _some(names, most=4):
-    return f"[{', '.join(map(str, names[:most]))}{f', ... ({len(names)} in all)' if len(names) > most else ''}]"
+def _some(names):
+    return f"[{', '.join(map(str, names[:4]))}{f', ... ({len(names)} in all)' if len(names) > 4 else ''}]"

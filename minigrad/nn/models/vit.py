@@ -18,6 +18,10 @@ from ..module import Module
 from ..transformer import TransformerBlock
 from .encoder import Encoder
 
+RESIZING = {  # ways to resize positions, as arguments of `interpolate`
+    "antialiased": {"mode": "bicubic", "antialias": True}, "bicubic": {"mode": "bicubic"}, "dino": {"mode": "bicubic"},
+    "linear": {"mode": "bilinear", "align_corners": True}}
+
 
 class PatchEmbed(Module):
     """Images (N, C, H, W) to their patches, each mapped linearly: (N, H W / P^2, E)."""
@@ -176,7 +180,3 @@ def resize_positions(positions: np.ndarray, grid: tuple[int, int], how: str = "a
         size = {"scale_factor": tuple((n + 0.1) / side for n in grid)} if how == "dino" else {"size": tuple(grid)}
         patches = ops.interpolate(image, **size, **RESIZING[how]).numpy().transpose(0, 2, 3, 1).reshape(1, -1, width)
     return np.concatenate([first, patches], 1)
-
-
-RESIZING = {"antialiased": {"mode": "bicubic", "antialias": True}, "bicubic": {"mode": "bicubic"}, "dino": {"mode": "bicubic"},
-            "linear": {"mode": "bilinear", "align_corners": True}}
