@@ -3,8 +3,8 @@
 Everything above this package is written once, for either. `xp(array)` gives the module that an array belongs to,
 and nothing but `to_device` moves data between the host and a GPU.
 """
+import contextlib
 import functools
-import math
 import sys
 
 import numpy as np
@@ -200,6 +200,17 @@ def cuda_available() -> bool:
     return True
 
 
+@contextlib.contextmanager
+def linalg_errors(array):
+    """Inside, a singular matrix raises numpy.linalg.LinAlgError, on the GPU of a CuPy array too."""
+    if xp(array) is np:
+        yield
+        return
+    import cupyx
+    with cupyx.errstate(linalg="raise"):
+        yield
+
+
 def device_of(array):
     """`"cpu"`, or `"cuda:0"`, `"cuda:1"`, ... for the GPU that holds `array`."""
     return "cpu" if xp(array) is np else f"cuda:{array.device.id}"
@@ -225,8 +236,7 @@ def to_device(array, device):
         return cp.asarray(array)
 
 
-from . import cupy_differences  # noqa: E402, F401  (they need the functions above)
-from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402
+from .paths import Path, path, with_paths, WORTH_A_PATH  # noqa: E402  (they need the functions above)
 
 
 def of_two(ufunc, least=1 << 22):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ..tensor import Tensor
 
 Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
+Axes = int | Sequence[int]  # one number, or several
 # of the arguments that say where windows are
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 
@@ -61,6 +62,30 @@ def one_axis(of: str, axis: Any, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"{of}: axis {axis} is out of bounds for a Tensor of {ndim} dimensions")
     return axis % ndim
+
+
+def several_axes(of: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """One axis, several, or with None all of a Tensor of `ndim` axes, as a tuple of numbers counted from the first.
+
+    Raises:
+        TypeError: an axis is no whole number; ValueError: there is no such one, or one stands twice.
+    """
+    if isinstance(axis, (str, bytes, dict, set)):
+        raise TypeError(f"{of}: an axis is a whole number, not {axis!r}")
+    axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
+    for a in axes:
+        try:
+            if isinstance(a, (bool, np.bool_)):  # True is no axis 1
+                raise TypeError
+            operator.index(a)
+        except (TypeError, ValueError):  # ValueError: a Tensor of several numbers
+            raise TypeError(f"{of}: an axis is a whole number, not {a!r}") from None
+        if not -ndim <= operator.index(a) < ndim:
+            raise ValueError(f"{of}: axis {a} is out of bounds for a Tensor of {ndim} dimensions")
+    axes = tuple(operator.index(a) % ndim for a in axes)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{of}: duplicate axis in {axis}")
+    return axes
 
 
 def of_a_number(axis: Any, ndim: int) -> bool:

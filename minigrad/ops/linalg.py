@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import cupy_differences, in_float32, xp
+from ..backend import in_float32, linalg_errors, xp
 from ..fused import Fused, halves_in_float32
 from ..primitive import Primitive
 from ..recording import state
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation, primitive
 from .elementwise import _as_float, _flat_in, _quotient, abs, minimum, sqrt, where
-from .geometry import constant, one_of, order, speaking_as, whole
+from .geometry import Axes, constant, one_of, order, several_axes, speaking_as, whole
 from .products import _matmul, _matrices, _t, matmul, tril, triu
 from .reduce import max, min, sum
-from .shape import _axes, Axes, concatenate, expand_dims, moveaxis, squeeze
+from .shape import concatenate, expand_dims, moveaxis, squeeze
 
 
 def _linalg(name):
@@ -26,7 +26,7 @@ def _linalg(name):
         module = xp(arrays[0])
         batch = np.broadcast_shapes(*[a.shape[:-2] for a in arrays])
         arrays = [module.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
-        with cupy_differences.linalg_errors(module):
+        with linalg_errors(arrays[0]):
             return getattr(module.linalg, name)(*arrays)
 
     return in_float32(function)
@@ -211,7 +211,7 @@ def norm(x: TensorLike, ord: float | str | None = None, axis: Axes | None = None
         raise ValueError(f"norm: ord is a number, inf, -inf, 'fro' or 'nuc', not {ord!r}")
     if ord is not None and axis is None and x.ndim not in (1, 2):
         raise ValueError(f"norm: ord={ord!r} needs an axis for a Tensor of {x.ndim} dimensions")
-    axes = _axes("norm", axis, x.ndim)
+    axes = several_axes("norm", axis, x.ndim)
     if not axes and axis is not None:
         raise ValueError("norm: axis names none; one axis is wanted for vectors, two for matrices")
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:

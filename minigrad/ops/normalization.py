@@ -13,10 +13,10 @@ from ..versions import check_writable
 from .activation import _floating
 from .declare import operation
 from .elementwise import _as_float, maximum, relu, sqrt, square, where
-from .geometry import constant, real, whole
+from .geometry import Axes, constant, real, several_axes, whole
 from .pool import max_pool2d
 from .reduce import mean, sum
-from .shape import _axes, Axes, broadcast_to, concatenate, split
+from .shape import broadcast_to, concatenate, split
 
 # -- over the batch --------------------------------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ def l2_normalize(x: TensorLike, axis: Axes = -1, eps: float = 1e-12) -> Tensor:
 
 
 def _normalized(of, x, axis, eps):
-    axes, eps = _axes(of, axis, x.ndim), real(of, "eps", eps, 0)
+    axes, eps = several_axes(of, axis, x.ndim), real(of, "eps", eps, 0)
     length = sqrt(sum(x * x, axes, keepdims=True))
     return x / (maximum(length, eps) if isinstance(eps, Tensor) or eps else where(length == 0, 1, length))
 
@@ -350,7 +350,7 @@ def weight_norm(v: TensorLike, g: TensorLike, axis: int | None = 0) -> Tensor:
         ValueError: g has another shape.
     """
     v, g = _as_float(v), as_tensor(g)
-    keep = () if axis is None else _axes("weight_norm", axis, v.ndim)
+    keep = () if axis is None else several_axes("weight_norm", axis, v.ndim)
     others = tuple(a for a in range(v.ndim) if a not in keep)
     length = sqrt(sum(v * v, others, keepdims=True))
     if g.shape != length.shape and (g.size != 1 or g.ndim > v.ndim):

@@ -13,11 +13,11 @@ import numpy as np
 from ..tensor import _read_only, as_tensor, flag, Tensor
 from .declare import NUMPY
 from .elementwise import where
-from .geometry import speaking_as
+from .geometry import several_axes, speaking_as
 from .linalg import norm, svdvals
 from .products import cross, diagonal, matmul, outer, tensordot, trace
 from .reduce import _ones_at, _to_last, cumprod, cumsum
-from .shape import _axes, reshape
+from .shape import reshape
 
 
 def _reshape(x, shape=None, newshape=None):
@@ -54,7 +54,7 @@ def _vecdot(x, y):
 
 
 def _vector_norm(x, axis=None, keepdims=False, ord=2):
-    axis = _axes("vector_norm", axis, x.ndim)
+    axis = several_axes("vector_norm", axis, x.ndim)
     out = norm(_to_last(x, axis), ord, -1)
     return reshape(out, _ones_at(x.shape, axis)) if flag("vector_norm", "keepdims", keepdims) else out
 

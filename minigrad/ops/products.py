@@ -16,10 +16,10 @@ from ..primitive import Primitive
 from ..tensor import Tensor, TensorLike, as_tensor, flag, wrap
 from .declare import operation
 from .elementwise import _as_float, clip, sqrt, where, zeros_like
-from .geometry import speaking_as, whole
+from .geometry import Axes, several_axes, speaking_as, whole
 from .index import getitem, index_update
 from .reduce import mean, sum
-from .shape import _axes, _reshape, atleast_2d, Axes, concatenate, expand_dims, moveaxis, ravel, squeeze, stack, swapaxes
+from .shape import _reshape, atleast_2d, concatenate, expand_dims, moveaxis, ravel, squeeze, stack, swapaxes
 
 
 def _matrices(name, x):
@@ -121,7 +121,7 @@ def tensordot(x: TensorLike, y: TensorLike, axes: int | Sequence[Axes] = 2) -> T
     if np.iterable(axes):
         if len(axes) != 2:
             raise ValueError(f"tensordot: axes is one number or (axes of x, axes of y), not {axes!r}")
-        ax, ay = _axes("tensordot", axes[0], x.ndim), _axes("tensordot", axes[1], y.ndim)
+        ax, ay = several_axes("tensordot", axes[0], x.ndim), several_axes("tensordot", axes[1], y.ndim)
     else:
         axes = whole("tensordot", "axes", axes, 0)
         if axes > builtins.min(x.ndim, y.ndim):
@@ -266,7 +266,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
 
 
 def _diagonal(of, x, offset, axis1, axis2):
-    x = moveaxis(x, _axes(of, (axis1, axis2), x.ndim), (-2, -1))
+    x = moveaxis(x, several_axes(of, (axis1, axis2), x.ndim), (-2, -1))
     rows, columns = x.shape[-2:]
     offset = whole(of, "offset", offset, -math.inf)
     start_row, start_column = builtins.max((-offset, 0)), builtins.max((offset, 0))

@@ -12,9 +12,9 @@ from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
 from .declare import operation
 from .elementwise import _as_float, equal, exp, isinf, isnan, maximum, minimum, sqrt, where
-from .geometry import of_a_number, one_axis, one_of, real, speaking_as
+from .geometry import Axes, of_a_number, one_axis, one_of, real, several_axes, speaking_as
 from .index import sort, take
-from .shape import _axes, _or_vector, _part, _reshape, _transpose, _unshared, Axes, concatenate, diff, flip
+from .shape import _or_vector, _part, _reshape, _transpose, _unshared, concatenate, diff, flip
 
 _where = where  # in functions with an argument of this name
 
@@ -33,8 +33,8 @@ def _spread(g, like, axis):
 
 
 def _axes_of_all(of, axis, ndim):
-    """As `_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min, not mean."""
-    return () if of_a_number(axis, ndim) else _axes(of, axis, ndim)
+    """As `several_axes`; of a number 0 and -1 are axes too, as in NumPy's sum, prod, max and min, not mean."""
+    return () if of_a_number(axis, ndim) else several_axes(of, axis, ndim)
 
 
 def _reduced(primitive, x, axis, keepdims):
@@ -175,7 +175,7 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     x = _selected("mean", x, dtype, None, None)
     if dtype is not None and not is_float(x.dtype):
         raise TypeError(f"mean: dtype is a floating point one, not {x.dtype}")
-    axis, keepdims = _axes("mean", axis, x.ndim), flag("mean", "keepdims", keepdims)
+    axis, keepdims = several_axes("mean", axis, x.ndim), flag("mean", "keepdims", keepdims)
     if where is None:
         return _mean(x, axis=axis, keepdims=keepdims)
     x, mask = _as_float(x), _mask("mean", where, x)
@@ -195,7 +195,7 @@ def nansum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
 def nanmean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The mean of what is not NaN; of nothing NaN."""
     x = as_tensor(x)
-    return mean(x, _axes("nanmean", axis, x.ndim), flag("nanmean", "keepdims", keepdims), where=~isnan(x))
+    return mean(x, several_axes("nanmean", axis, x.ndim), flag("nanmean", "keepdims", keepdims), where=~isnan(x))
 
 
 @operation(numpy=np.average)
@@ -210,7 +210,7 @@ def average(x: TensorLike, axis: Axes | None = None, weights: TensorLike | None 
         ValueError: the weights have another shape.
     """
     x, keepdims = _as_float(x), flag("average", "keepdims", keepdims)
-    axis = _axes("average", axis, x.ndim)
+    axis = several_axes("average", axis, x.ndim)
     if weights is None:
         return mean(x, axis, keepdims)
     weights = as_tensor(weights)
@@ -300,7 +300,7 @@ def var(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: bool
 
 
 def _variance(name, x, axis, ddof, keepdims):
-    axis = _axes(name, axis, x.ndim)
+    axis = several_axes(name, axis, x.ndim)
     count = math.prod([x.shape[a] for a in axis])
     squares = (x - mean(x, axis, keepdims=True)) ** 2
     if ddof == 0:
@@ -335,7 +335,7 @@ def nanstd(x: TensorLike, axis: Axes | None = None, ddof: float = 0, keepdims: b
 
 def _nan_variance(name, x, axis, ddof, keepdims, correction):
     x, ddof, keepdims = _as_float(x), _corrected(name, ddof, correction), flag(name, "keepdims", keepdims)
-    axis = _axes(name, axis, x.ndim)
+    axis = several_axes(name, axis, x.ndim)
     there = ~isnan(x)
     distances = where(there, x - mean(x, axis, keepdims=True, where=there), 0)
     count = sum(there.astype(x.dtype), axis, keepdims)
@@ -394,7 +394,7 @@ def median(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> T
         ValueError: there are no elements.
     """
     x, keepdims = _as_float(x), flag("median", "keepdims", keepdims)
-    axis, shape = _axes("median", axis, x.ndim), x.shape
+    axis, shape = several_axes("median", axis, x.ndim), x.shape
     ordered = sort(_to_last(x, axis), -1)
     n = ordered.shape[-1]
     if not n:
@@ -424,7 +424,7 @@ def quantile(x: TensorLike, q: TensorLike, axis: Axes | None = None, keepdims: b
     one_of("quantile", "method", method, ("linear", "lower", "higher", "nearest", "midpoint"))
     pick = {"lower": np.floor, "higher": np.ceil, "nearest": np.rint}.get(method)
     x = _as_float(x) if pick is None else x
-    axis, shape = _axes("quantile", axis, x.ndim), x.shape
+    axis, shape = several_axes("quantile", axis, x.ndim), x.shape
     ordered = sort(_to_last(x, axis).T, 0)
     n = len(ordered)
     if not n:

@@ -15,30 +15,8 @@ from ..primitive import broadcast_to as _broadcast_to, copy as _copy, Primitive
 from ..tensor import OneOrMore, Tensor, TensorLike, as_tensor, flag, held
 from ..versions import owner_of
 from .declare import operation
-from .geometry import of_a_number, one_axis, one_of, speaking_as, whole
+from .geometry import Axes, of_a_number, one_axis, one_of, several_axes, speaking_as, whole
 from .index import getitem
-
-Axes = int | Sequence[int]  # one number, or several
-
-
-def _axes(of, axis, ndim):
-    """One axis or several as a tuple of non-negative numbers. `of` says in errors which operation's they are."""
-    if isinstance(axis, (str, bytes, dict, set)):
-        raise TypeError(f"{of}: an axis is a whole number, not {axis!r}")
-    axes = tuple(range(ndim)) if axis is None else tuple(axis) if np.iterable(axis) else (axis,)
-    for a in axes:
-        try:
-            if isinstance(a, (bool, np.bool_)):  # True is no axis 1
-                raise TypeError
-            operator.index(a)
-        except (TypeError, ValueError):  # ValueError: a Tensor of several numbers
-            raise TypeError(f"{of}: an axis is a whole number, not {a!r}") from None
-        if not -ndim <= operator.index(a) < ndim:
-            raise ValueError(f"{of}: axis {a} is out of bounds for a Tensor of {ndim} dimensions")
-    axes = tuple(operator.index(a) % ndim for a in axes)
-    if len(set(axes)) != len(axes):
-        raise ValueError(f"{of}: duplicate axis in {axis}")
-    return axes
 
 
 def _unshared(y, x):
@@ -142,7 +120,7 @@ def flatten(x: TensorLike, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     shape = as_tensor(x).shape
     if not shape:
         return _reshape(x, shape=(1,))
-    start, end = _axes("flatten", (start_axis,), len(shape)) + _axes("flatten", (end_axis,), len(shape))
+    start, end = several_axes("flatten", (start_axis,), len(shape)) + several_axes("flatten", (end_axis,), len(shape))
     if start > end:
         raise ValueError(f"flatten: axis {start_axis}, where it starts, comes after axis {end_axis} of shape {shape}")
     return _reshape(x, shape=shape[:start] + (math.prod(shape[start:end + 1]),) + shape[end + 1:])
@@ -156,7 +134,7 @@ def transpose(x: TensorLike, *order: int | Sequence[int] | None, axes: Sequence[
     axes = (axes,) if axes is not None else order
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.iterable(axes[0])) else axes or None
     ndim = as_tensor(x).ndim
-    axes = tuple(reversed(range(ndim))) if axes is None else _axes("transpose", axes, ndim)
+    axes = tuple(reversed(range(ndim))) if axes is None else several_axes("transpose", axes, ndim)
     if len(axes) != ndim:
         raise ValueError(f"transpose: {len(axes)} axes for a Tensor of {ndim} dimensions")
     return _transpose(x, axes=axes)
@@ -175,7 +153,7 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
 def moveaxis(x: TensorLike, source: Axes, destination: Axes) -> Tensor:
     """Axes `source` moved to the places `destination`, the others kept in order."""
     ndim = as_tensor(x).ndim
-    source, destination = _axes("moveaxis", source, ndim), _axes("moveaxis", destination, ndim)
+    source, destination = several_axes("moveaxis", source, ndim), several_axes("moveaxis", destination, ndim)
     if len(source) != len(destination):
         raise ValueError(f"moveaxis: {len(source)} axes to {len(destination)} places")
     order = [a for a in range(ndim) if a not in source]
@@ -191,7 +169,7 @@ def expand_dims(x: TensorLike, axis: Axes) -> Tensor:
     if axis is None:
         raise TypeError("expand_dims: axis is a whole number or several, not None")
     count = len(tuple(axis)) if np.iterable(axis) else 1
-    for a in sorted(_axes("expand_dims", axis, len(shape) + count)):
+    for a in sorted(several_axes("expand_dims", axis, len(shape) + count)):
         shape.insert(a, 1)
     return _reshape(x, shape=tuple(shape))
 
@@ -203,7 +181,7 @@ def squeeze(x: TensorLike, axis: Axes | None = None) -> Tensor:
     if axis is None or of_a_number(axis, len(shape)):
         axes = [a for a, n in enumerate(shape) if n == 1]
     else:
-        axes = _axes("squeeze", axis, len(shape))
+        axes = several_axes("squeeze", axis, len(shape))
     if any(shape[a] != 1 for a in axes):
         raise ValueError(f"squeeze: an axis of {axis} has not length 1 in shape {shape}")
     return _reshape(x, shape=tuple(n for a, n in enumerate(shape) if a not in axes))
@@ -422,14 +400,14 @@ def pad(x: TensorLike, pad_width: Axes | Sequence[Sequence[int]], mode: str = "c
 @operation(method=True, numpy=np.flip)
 def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
     """The elements along each of the axes in reverse order."""
-    return _flip(x, axes=_axes("flip", axis, as_tensor(x).ndim))
+    return _flip(x, axes=several_axes("flip", axis, as_tensor(x).ndim))
 
 
 @operation(numpy=np.rot90)
 def rot90(x: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     """Turned by `k` right angles in the plane of two axes, from the first towards the second."""
     x, k = as_tensor(x), whole("rot90", "k", k, -math.inf) % 4
-    axes = _axes("rot90", () if axes is None else axes, x.ndim)
+    axes = several_axes("rot90", () if axes is None else axes, x.ndim)
     if len(axes) != 2:
         raise ValueError(f"rot90: two axes wanted, not {axes}")
     turned = flip(x, axes[1]) if k in (1, 2) else x
