@@ -9,7 +9,7 @@ from .gradient_check import check_derivatives
 from .graph_picture import draw_graph
 from .inspect import activations, detect_anomaly, profile, summary
 from .ops import *  # noqa: F403
-from .ops.declare import missing_from as _missing_from
+from .ops.missing import missing_from as _missing_from
 from .recording import enable_grad, no_grad
 from .primitive import Primitive
 from .tensor import from_dlpack, Tensor

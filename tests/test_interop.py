@@ -14,7 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.ops import declare
+from minigrad.ops import declare, missing
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -490,20 +490,20 @@ def test_a_name_of_numpys_that_is_missing_says_what_there_is():
                 getattr(mg, name)
 
 
-@pytest.mark.parametrize("name", sorted(declare.INSTEAD))
+@pytest.mark.parametrize("name", sorted(missing.INSTEAD))
 def test_what_stands_for_numpys_names_is_there(name):
     assert not hasattr(mg, name)
-    for word in re.findall(r"[a-zA-Z]\w+", declare.INSTEAD[name].split(", with")[0].split(", each")[0]):
+    for word in re.findall(r"[a-zA-Z]\w+", missing.INSTEAD[name].split(", with")[0].split(", each")[0]):
         assert hasattr(mg, word) or word == "shape", word
 
 
-@pytest.mark.parametrize("name", sorted(declare.PYTORCH))
+@pytest.mark.parametrize("name", sorted(missing.PYTORCH))
 def test_what_stands_for_pytorchs_names_runs(name, tmp_path):
     if name in ("load", "save"):
         pytest.importorskip("safetensors")
     for holder in (mg, mg.ones(2)):
         if not hasattr(holder, name):  # contiguous memory, say, is a matter of copies
-            with pytest.raises(AttributeError, match=f"no attribute '{name}': minigrad has {re.escape(declare.PYTORCH[name])}$|is a function"):
+            with pytest.raises(AttributeError, match=f"no attribute '{name}': minigrad has {re.escape(missing.PYTORCH[name])}$|is a function"):
                 getattr(holder, name)
     assert not hasattr(mg, name) or not hasattr(mg.ones(2), name)
     if name == "load":
@@ -511,7 +511,7 @@ def test_what_stands_for_pytorchs_names_runs(name, tmp_path):
     given = dict(x=mg.ones(2, 2), y=mg.ones(2, 2), n=2, t=0.5, axis=0, indices=np.array([1]), mask=np.ones((2, 2), bool),
                  path=tmp_path / "x.safetensors", arrays={"x": np.ones(2)}, f=lambda x: (x * x).sum(),
                  net=nn.Linear(2, 2), step=lambda: None, name="double", forward=lambda x: 2 * x, rules=[lambda g, _out, _x: 2 * g])
-    exec(declare.PYTORCH[name], {**vars(mg), **given})
+    exec(missing.PYTORCH[name], {**vars(mg), **given})
 
 
 class Foreign:

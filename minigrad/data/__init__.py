@@ -1,5 +1,5 @@
 """Data sets and episodes, as plain NumPy arrays."""
-from ..ops.declare import missing_from as _missing_from
+from ..ops.missing import missing_from as _missing_from
 from . import augment, views
 from .augment import RandAugment, affine, random_affine, weak
 from .byte_pairs import BytePairs

@@ -1,5 +1,5 @@
 """Modules: layers with parameters, put together into networks."""
-from ..ops.declare import missing_from as _missing_from
+from ..ops.missing import missing_from as _missing_from
 from . import functional, init
 from .layers import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, BatchNorm1d,

@@ -15,7 +15,7 @@ from ..ops import (  # noqa: F401
     margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, pixel_shuffle, pixel_unshuffle, poisson_nll_loss,
     prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softshrink, softsign, tanh, threshold,
     triplet_margin_loss, unfold)
-from ..ops.declare import missing_from as _missing_from
+from ..ops.missing import missing_from as _missing_from
 from ..ops.elementwise import _as_float
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, flag as _flag
 

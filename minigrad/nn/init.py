@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend
 from ..backend import random
 from ..ops import geometry
-from ..ops.declare import missing_from as _missing_from
+from ..ops.missing import missing_from as _missing_from
 from ..recording import no_grad
 from ..tensor import Tensor
 

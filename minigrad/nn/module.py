@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import backend
-from ..ops.declare import TABLE
+from ..ops.missing import TABLE
 from ..recording import state
 from ..versions import check_writable, mark_changed, owner_of
 from ..tensor import Tensor, TensorLike, as_tensor, asarray, assignable, flag

@@ -1,5 +1,5 @@
 """Every operation, one family a file. `declare.py` says how one is declared; an operation is an edit of one file."""
-from . import numpy_protocol  # noqa: F401
+from . import missing, numpy_protocol  # noqa: F401
 from .activation import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .columns import *  # noqa: F403

@@ -1,5 +1,5 @@
 """Optimisers change parameters in place by their `.grad`; schedules set an optimiser's learning rate `lr`."""
-from ..ops.declare import missing_from as _missing_from
+from ..ops.missing import missing_from as _missing_from
 from .adagrad import Adadelta, Adagrad
 from .adam import Adam, AdamW, LAMB, NAdam, RAdam
 from .clip import clip_grad_norm, clip_grad_norm_

@@ -15,7 +15,7 @@ from checks import optional
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.nn import module as module_file
-from minigrad.ops.declare import TABLE
+from minigrad.ops.missing import TABLE
 
 torch = optional("torch")
 X = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
