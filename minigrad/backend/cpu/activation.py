@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..erf import erf
-from .elementwise import empty_like, for_all, for_blocks, memory_order
+from .elementwise import by_kernel, empty_like, for_all, for_blocks, memory_order
 from .memory import scratch
 from .native import kernel
 from .rows import sums
@@ -28,30 +28,28 @@ _ROOT = math.sqrt(2 / math.pi)  # of the tanh form
 
 def activation(name, *xs, **settings):
     """f(*xs) for `name` in `FUNCTIONS`, or with a kernel that serves; like the first of them in shape, dtype and memory order."""
-    y, native = empty_like(xs[0]), kernel(name, *xs)
-    if native:
-        for_all(lambda y, *xs: native(*xs, y, y.size, *settings.values()), [y], xs)
-        return y
+    if native := kernel(name, *xs):
+        return by_kernel(native, xs[0], xs, *settings.values())
 
     def block(y, *xs):
         with np.errstate(over="ignore"):
             y[...] = FUNCTIONS[name][0](*xs, _workspace(y), **settings)
 
+    y = empty_like(xs[0])
     for_blocks(block, [y], xs, BLOCK_BYTES)
     return y
 
 
 def activation_backward(name, g, *xs, **settings):
     """The gradient of `activation` in the first of `xs`: g f'."""
-    dx, native = empty_like(xs[0]), kernel(f"{name}_backward", g, *xs)
-    if native:
-        for_all(lambda dx, g, *xs: native(g, *xs, dx, dx.size, *settings.values()), [dx], [g, *xs])
-        return dx
+    if native := kernel(f"{name}_backward", g, *xs):
+        return by_kernel(native, xs[0], [g, *xs], *settings.values())
 
     def block(dx, g, *xs):
         with np.errstate(over="ignore"):
             np.multiply(FUNCTIONS[name][1](*xs, _workspace(dx), **settings), g, out=dx)
 
+    dx = empty_like(xs[0])
     for_blocks(block, [dx], [g, *xs], BLOCK_BYTES)
     return dx
 
@@ -73,8 +71,7 @@ def prelu(g, x, weight):
 
 def prelu_weight_gradient(g, x, weight):
     """The gradient of `prelu` of x in the weight."""
-    terms = empty_like(x)
-    for_all(lambda terms, g, x: kernel("prelu_terms", x)(g, x, terms, x.size), [terms], [g, x])
+    terms = by_kernel(kernel("prelu_terms"), x, [g, x])
     order, place = memory_order(x.strides)
     axes = tuple(i for i in range(x.ndim) if weight.size == 1 or i != place[1])
     return sums(terms.transpose(order), axes).reshape(weight.shape)
@@ -82,15 +79,15 @@ def prelu_weight_gradient(g, x, weight):
 
 def dropout(x, keep, scale):
     """x * scale where `keep` (bool, of x's shape, C order) is true, else 0; its own gradient when called on `g`."""
-    y, scale, native = empty_like(x), x.dtype.type(scale), kernel("dropout", x)
-    if native:
-        for_all(lambda y, x, keep: native(x, keep.view(np.uint8), y, x.size, scale), [y], [x, keep])
-        return y
+    scale = x.dtype.type(scale)
+    if native := kernel("dropout", x):
+        return by_kernel(native, x, [x, keep.view(np.uint8)], scale)
 
     def block(y, x, keep):
         np.multiply(x, scale, out=y)
         np.copyto(y, 0, where=~keep)  # not a product: x may be infinite or NaN
 
+    y = empty_like(x)
     for_blocks(block, [y], [x, keep], BLOCK_BYTES)
     return y
 

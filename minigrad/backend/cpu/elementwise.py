@@ -120,85 +120,78 @@ def selected(x, mask, out):
     return out
 
 
+def by_kernel(native, like, read, *settings):
+    """A new array ordered as `like`, filled by a kernel that takes the arrays `read`, the array, its size and settings."""
+    out = empty_like(like)
+    for_all(lambda out, *read: native(*read, out, out.size, *settings), [out], read)
+    return out
+
+
 def relu(x):
     """max(x, 0)."""
-    y, native = empty_like(x), kernel("relu", x)
-    if native:
-        for_all(lambda y, x: native(x, y, x.size), [y], [x])
-    else:
-        zeros = np.zeros(min(x.size, BLOCK_BYTES // x.itemsize), x.dtype)  # faster than a scalar: that is not vectorised
-        for_blocks(lambda y, x: np.maximum(x, zeros[:x.size], out=y), [y], [x])
+    if native := kernel("relu", x):
+        return by_kernel(native, x, [x])
+    y = empty_like(x)
+    zeros = np.zeros(min(x.size, BLOCK_BYTES // x.itemsize), x.dtype)  # faster than a scalar: that is not vectorised
+    for_blocks(lambda y, x: np.maximum(x, zeros[:x.size], out=y), [y], [x])
     return y
 
 
 def relu_backward(gy, y):
     """The gradient of `relu` for its output y: gy where y > 0, else 0."""
-    gx, native = empty_like(y), kernel("relu_backward", gy, y)
-    if native:
-        for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
-    else:
-        for_blocks(lambda gx, gy, y: selected(gy, y > 0, gx), [gx], [gy, y])
+    if native := kernel("relu_backward", gy, y):
+        return by_kernel(native, y, [gy, y])
+    gx = empty_like(y)
+    for_blocks(lambda gx, gy, y: selected(gy, y > 0, gx), [gx], [gy, y])
     return gx
 
 
 def limited(x, least, most):
     """min(max(x, least), most)."""
-    y, native = empty_like(x), kernel("limited", x)
-    if native:
-        for_all(lambda y, x: native(x, y, x.size, least, most), [y], [x])
-    else:
-        for_blocks(lambda y, x: np.clip(x, least, most, out=y), [y], [x])
+    if native := kernel("limited", x):
+        return by_kernel(native, x, [x], least, most)
+    y = empty_like(x)
+    for_blocks(lambda y, x: np.clip(x, least, most, out=y), [y], [x])
     return y
 
 
 def limited_backward(gy, y, least, most):
     """The gradient of `limited` for its output y: gy where least < y < most, else 0."""
-    gx, native = empty_like(y), kernel("limited_backward", gy, y)
+    if native := kernel("limited_backward", gy, y):
+        return by_kernel(native, y, [gy, y], least, most)
 
     def block(gx, gy, y):
         np.copyto(gx, gy)
         gx[(y <= least) | (y >= most)] = 0
 
-    if native:
-        for_all(lambda gx, gy, y: native(gy, y, gx, y.size, least, most), [gx], [gy, y])
-    else:
-        for_blocks(block, [gx], [gy, y])
+    gx = empty_like(y)
+    for_blocks(block, [gx], [gy, y])
     return gx
 
 
 def logistic(x):
     """1 / (1 + exp(-x)) of float32 numbers."""
-    y, native = empty_like(x), kernel("logistic", x)
-    for_all(lambda y, x: native(x, y, x.size), [y], [x])
-    return y
+    return by_kernel(kernel("logistic"), x, [x])
 
 
 def logistic_backward(gy, y):
     """The gradient of `logistic` for its output y: gy y (1 - y)."""
-    gx, native = empty_like(y), kernel("logistic_backward", gy, y)
-    for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
-    return gx
+    return by_kernel(kernel("logistic_backward"), y, [gy, y])
 
 
 def logistic_loss(x, p, q):
     """p softplus(-x) + q softplus(x) of float32 numbers, all of one shape."""
-    y, native = empty_like(x), kernel("logistic_loss", x, p, q)
-    for_all(lambda y, x, p, q: native(x, p, q, y, x.size), [y], [x, p, q])
-    return y
+    return by_kernel(kernel("logistic_loss"), x, [x, p, q])
 
 
 def logistic_loss_backward(gy, x, p, q):
     """The gradient of `logistic_loss` in x."""
-    gx, native = empty_like(x), kernel("logistic_loss_backward", gy, x, p, q)
-    for_all(lambda gx, gy, x, p, q: native(gy, x, p, q, gx, x.size), [gx], [gy, x, p, q])
-    return gx
+    return by_kernel(kernel("logistic_loss_backward"), x, [gy, x, p, q])
 
 
 def root_backward(gy, y):
     """The gradient of the square root for its output y: gy / (2 y), 0 where y is 0."""
-    gx, native = empty_like(y), kernel("root_backward", gy, y)
-    for_all(lambda gx, gy, y: native(gy, y, gx, y.size), [gx], [gy, y])
-    return gx
+    return by_kernel(kernel("root_backward"), y, [gy, y])
 
 
 HALVES = {*range(-6, 7), 8} - {0}  # of twice an exponent: those of which there is a kernel
@@ -216,16 +209,12 @@ def is_along_half_power(g, x, exponent):
 
 def half_powers(x, exponent):
     """x to the power of one exponent that is whole or a half more."""
-    y, native, twice = empty_like(x), kernel("half_powers", x), int(2 * exponent.item())
-    for_all(lambda y, x: native(x, y, x.size, twice), [y], [x])
-    return y
+    return by_kernel(kernel("half_powers"), x, [x], int(2 * exponent.item()))
 
 
 def half_powers_backward(gy, x, exponent):
     """The gradient in x of x to the power of one exponent that is whole or a half more."""
-    gx, native, twice = empty_like(x), kernel("half_powers_backward", gy, x), int(2 * exponent.item())
-    for_all(lambda gx, gy, x: native(gy, x, gx, x.size, twice), [gx], [gy, x])
-    return gx
+    return by_kernel(kernel("half_powers_backward"), x, [gy, x], int(2 * exponent.item()))
 
 
 def sgd_step(ps, gs, vs, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
