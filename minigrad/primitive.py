@@ -195,7 +195,6 @@ class Primitive:
         settings that they understand, `known`; None means any."""
         first = 2 if self.rule_for_all is None else 3  # the first parameter that is an input
         self.reads_out, self.known, flags = False, None, []
-        starred = False  # for any number of inputs, which is checked when they are recorded
         for rule in self.rules if self.rule_for_all is None else [self.rule_for_all]:
             if rule is not None:
                 parameters = inspect.signature(rule).parameters.values()
@@ -209,11 +208,11 @@ class Primitive:
                     self.known = known if self.known is None else self.known & known
                 self.reads_out |= not names[first - 1].name.startswith("_")
                 names = names[first:]
-                if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:
-                    names, starred = names + names[-1:] * len(self.rules), True
+                if names and names[-1].kind == inspect.Parameter.VAR_POSITIONAL:  # it stands for any number of inputs
+                    names += names[-1:] * len(self.rules)
                 flags.append([not p.name.startswith("_") for p in names[:max(len(self.rules), 1)]])
         reads = [any(column) for column in zip(*flags)]
-        self.reads = None if all(reads) and not starred else tuple(reads)
+        self.reads = None if all(reads) else tuple(reads)
 
     def with_unread(self, inputs: tuple[Tensor, ...]) -> tuple:
         """The inputs, and for those that no rule reads what knows their shape only."""
@@ -248,7 +247,7 @@ class Primitive:
             if isinstance(array, tuple):
                 return self._recorded(array, inputs, settings, self.reads_out, where)
             array = _result(self, array)
-        out = _new_tensor(Tensor)
+        out = _new_tensor(Tensor)  # as `wrap`, without its call
         out._array = array
         out._node = None
         out._requires_grad = False
