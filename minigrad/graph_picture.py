@@ -202,18 +202,7 @@ def _drawing(boxes, edges):
     segments, ends = _segments(layer, spans, edges)
     weights = [1 if kind in ("operation", "result") else 0.001 for _, kind in boxes] + [0.5] * (len(spans) - len(boxes))
     xs = _places(_ordered(layer, segments), spans, weights, segments)
-
-    heights = [_LINE * len(lines) + _PAD for lines, _ in boxes]
-    tallest = [0] * (max(layer) + 1)
-    for level, height in zip(layer, heights):
-        tallest[level] = max(tallest[level], height)
-    middles, bottom = [], _MARGIN - _BETWEEN
-    for height in tallest:
-        middles.append(bottom + _BETWEEN + height / 2)
-        bottom += _BETWEEN + height
-    heights += [tallest[level] for level in layer[len(boxes):]]  # an edge is straight beside the boxes of a layer
-    tops = [middles[level] - height / 2 for level, height in zip(layer, heights)]
-    bottoms = [top + height for top, height in zip(tops, heights)]
+    tops, bottoms = _heights(boxes, layer)
 
     drawing, texts = [], []
     for i, j in segments:
@@ -230,10 +219,22 @@ def _drawing(boxes, edges):
     for i, (lines, kind) in enumerate(boxes):
         if len(shapes[i]) == 1:  # one label serves all edges
             texts.append(("text", xs[i], bottoms[i] + 12, *shapes[i], 10, False))
-        drawing.append(("box", xs[i], (tops[i] + bottoms[i]) / 2, widths[i], heights[i], kind))
+        drawing.append(("box", xs[i], (tops[i] + bottoms[i]) / 2, widths[i], bottoms[i] - tops[i], kind))
         for k, line in enumerate(lines):
             texts.append(("text", xs[i], tops[i] + _PAD / 2 + _LINE * (k + 0.5), line, 11 if k else 12, not k))
-    return max(x + span / 2 for x, span in zip(xs, spans)) + _MARGIN, bottom + _MARGIN, drawing + texts
+    return max(x + span / 2 for x, span in zip(xs, spans)) + _MARGIN, max(bottoms) + _MARGIN, drawing + texts
+
+
+def _heights(boxes, layer):
+    """Where each item begins and ends from above: boxes in the middle of their layer, bends of edges as tall as it."""
+    heights = [_LINE * len(lines) + _PAD for lines, _ in boxes]
+    tallest = [0] * (max(layer) + 1)
+    for level, height in zip(layer, heights):
+        tallest[level] = max(tallest[level], height)
+    heights += [tallest[level] for level in layer[len(boxes):]]
+    starts = [_MARGIN + sum(tallest[:level]) + level * _BETWEEN for level in range(len(tallest))]
+    tops = [starts[level] + (tallest[level] - height) / 2 for level, height in zip(layer, heights)]
+    return tops, [top + height for top, height in zip(tops, heights)]
 
 
 def _curve(x0, y0, x1, y1):

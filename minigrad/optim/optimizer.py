@@ -75,16 +75,7 @@ class Optimizer:
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
             raise ValueError(f"{where} has unknown settings {sorted(map(str, unknown))}; known are {sorted(self.defaults)}")
-        params, known = _listed(group["params"], f"{where}['params']"), {id(p): i for i, p in enumerate(self.params)}
-        for i, p in enumerate(params):
-            instance(p, Tensor, f"{where}['params'][{i}]")
-            if not p.is_leaf:
-                raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, is computed by '{p._node.op.name}': only leaf "
-                                 "Tensors can be optimised")
-            if id(p) in known:
-                raise ValueError(f"{where}['params'][{i}], of shape {p.shape}, stands twice: it is parameter {known[id(p)]} "
-                                 "already")
-            known[id(p)] = len(known)
+        params = self._new_params(group["params"], f"{where}['params']")
         settings = self.defaults | {name: value for name, value in group.items() if name != "params"}
         group, base = {"params": params, **self.checked(settings, params)}, self.defaults["lr"]
         if group["lr"] and not base:
@@ -93,12 +84,25 @@ class Optimizer:
         if base:
             group["lr"] *= self.lr / base
         state = [self.new_state(p._array, group) for p in params]
-        self._members.append(list(zip(range(len(self.params), len(known)), params, state)))
+        self._members.append(list(zip(itertools.count(len(self.params)), params, state)))
         self.param_groups.append(group)
         self._seen.append(())
         self.params += params
         self.state += state
         self._counts += [0] * len(params)
+
+    def _new_params(self, given, name):
+        """The parameters of a new group, a list. TypeError: they are no Tensors; ValueError: one was computed or stands twice."""
+        params, known = _listed(given, name), {id(p): i for i, p in enumerate(self.params)}
+        for i, p in enumerate(params):
+            instance(p, Tensor, f"{name}[{i}]")
+            if not p.is_leaf:
+                raise ValueError(f"{name}[{i}], of shape {p.shape}, is computed by '{p._node.op.name}': only leaf Tensors can be "
+                                 "optimised")
+            if id(p) in known:
+                raise ValueError(f"{name}[{i}], of shape {p.shape}, stands twice: it is parameter {known[id(p)]} already")
+            known[id(p)] = len(known)
+        return params
 
     def __repr__(self):
         groups = (f"{len(group['params'])} parameters, "

@@ -164,16 +164,7 @@ def load_published(model: Encoder, checkpoint: str | os.PathLike | Mapping[str, 
     for name in POSITIONS if positions else ():
         if name in arrays and arrays[name].shape != own[name].shape and arrays[name].shape[::2] == own[name].shape[::2]:
             arrays[name] = resize_positions(arrays[name], model.grid, positions)
-    for name, array in arrays.items():
-        if tuple(array.shape) != own[name].shape:
-            source = sources[name][0]
-            remedy = f"build the model with the checkpoint's {publisher.sizes.get(name, 'sizes')}"
-            if name in POSITIONS:
-                remedy += ", or pass positions='antialiased' to resize them"
-            if _of_head(publisher, source):
-                remedy = f"pass head=False to keep the model's own head, or build the model with a head of {len(array)} outputs"
-            raise ValueError(f"load_published: '{source}' has shape {tuple(array.shape)} in the checkpoint and "
-                             f"{own[name].shape} here: {remedy}")
+    _check_shapes(publisher, sources, arrays, own)
     model.load_state_dict(arrays, strict=False)
 
 
@@ -260,6 +251,19 @@ def _check_names(kind, publishers, publisher, given, wanted):
     if unknown:
         raise KeyError(f"load_published: this {kind} has no place for {_some(unknown)} of the checkpoint: build it with the "
                        "checkpoint's number of layers and options, or leave these names out of the dict")
+
+
+def _check_shapes(publisher, sources, arrays, own):
+    for name, array in arrays.items():
+        if tuple(array.shape) != own[name].shape:
+            source = sources[name][0]
+            remedy = f"build the model with the checkpoint's {publisher.sizes.get(name, 'sizes')}"
+            if name in POSITIONS:
+                remedy += ", or pass positions='antialiased' to resize them"
+            if _of_head(publisher, source):
+                remedy = f"pass head=False to keep the model's own head, or build the model with a head of {len(array)} outputs"
+            raise ValueError(f"load_published: '{source}' has shape {tuple(array.shape)} in the checkpoint and "
+                             f"{own[name].shape} here: {remedy}")
 
 
 def _some(names):
