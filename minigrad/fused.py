@@ -9,7 +9,7 @@ from . import backend
 from .backward import gradients_of
 from .recording import caller, recording, state
 from .primitive import Node, Primitive, cast, identity
-from .tensor import Tensor, as_tensor, wrap
+from .tensor import Function, Tensor, as_tensor, wrap
 
 
 class Fused(Primitive):
@@ -125,7 +125,7 @@ def upcast(x):
     return x.astype(np.float32) if backend.is_half(x.dtype) else x
 
 
-def halves_in_float32(operands: int) -> Callable[[Callable], Callable]:
+def halves_in_float32(operands: int) -> Callable[[Function], Function]:
     """Decorator: of a function whose first `operands` have 16 bits it computes with them in float32, and the result, of the dtype
     that they have together, is rounded once."""
     def declare(function):
@@ -152,7 +152,7 @@ def rounded_like(y, x):
     return y.astype(x.dtype) if backend.is_half(x.dtype) else y
 
 
-def by_path(name: str) -> Callable[[Callable], Callable]:
+def by_path(name: str) -> Callable[[Function], Function]:
     """Decorator: a composition of operations on Tensors, which a path of this name serves where they are large and the result is
     not to be differentiated."""
     def declare(definition):

@@ -10,8 +10,8 @@ import copy
 import operator
 import sys
 import types
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -302,6 +302,7 @@ TensorLike = Tensor | np.ndarray | np.generic | float | int | bool | list | tupl
 DTypeLike = str | type | np.dtype
 Index = Any
 OneOrMore = Tensor | Any  # what is returned: a Tensor, or a tuple if an argument asks for it, which no type can say
+Function = TypeVar("Function", bound=Callable)  # what a decorator takes and gives back
 
 
 def wrap(array):

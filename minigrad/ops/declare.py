@@ -13,18 +13,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
 from ..backend import is_array, is_float, may_be_real
 from ..primitive import Primitive
 from ..recording import state
-from ..tensor import Tensor, wrap
+from ..tensor import Function, Tensor, wrap
 
 PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigrad` exports
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
-Function = TypeVar("Function", bound=Callable)
 
 
 def operation(function: Function | None = None, *, method: bool = False, numpy: Callable | tuple = (), operator: str = "",
