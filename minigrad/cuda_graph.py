@@ -8,8 +8,9 @@
 import collections
 import contextlib
 import threading
-import typing
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from .tensor import Tensor, asarray, wrap
 SLOTS = 4096  # numbers that a captured step may read anew at each replay: learning rates, step counts, seeds
 
 
-def capture(step: typing.Callable, device: str | None = None) -> "Captured":
+def capture(step: Callable, device: str | None = None) -> "Captured":
     """`step` as a function that captures itself into a CUDA graph and then replays that. On the CPU it just runs.
 
     The first call runs the step as usual, which compiles its kernels; the second one captures and replays; each call is
@@ -63,11 +64,11 @@ class Captured:
 
     tracing = warm = False  # is the step being traced; has it run once
 
-    def __init__(self, step: typing.Callable, device: str | None = None):
+    def __init__(self, step: Callable, device: str | None = None):
         self.step, self.device = step, device
         self.gpu = None  # what is on the GPU, from the first call there on
 
-    def __call__(self, *args: typing.Any, **settings: typing.Any) -> typing.Any:
+    def __call__(self, *args: Any, **settings: Any) -> Any:
         if self.gpu is None:
             leaves, self.rebuild = tree.flatten((args, settings))
             if not self._on_gpu(leaves):

@@ -677,7 +677,7 @@ class PairwiseDistance(Module):
         return F.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)
 
 
-# -- activations and dropout -----------------------------------------------------------------------------------------
+# -- activations -----------------------------------------------------------------------------------------------------
 
 
 class ReLU(Module):
@@ -760,33 +760,6 @@ class GLU(Softmax):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.glu(x, axis=self.dim)
-
-
-class Dropout(Module):
-    """`dropout` in training, nothing in evaluation."""
-
-    def __init__(self, p: float = 0.5):
-        self.p = constant(type(self).__name__, "p", p, 0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.dropout(x, self.p, training=self.training)
-
-
-class Dropout2d(Dropout):
-    """`dropout2d` in training, nothing in evaluation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.dropout2d(x, self.p, training=self.training)
-
-
-class DropPath(Module):
-    """`drop_path` in training, nothing in evaluation."""
-
-    def __init__(self, p: float = 0.0):
-        self.p = constant(type(self).__name__, "p", p, 0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.drop_path(x, self.p, training=self.training)
 
 
 class ReLU6(Module):
@@ -909,3 +882,33 @@ class PReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.prelu(x, self.weight)
+
+
+# -- dropout ---------------------------------------------------------------------------------------------------------
+
+
+class Dropout(Module):
+    """`dropout` in training, nothing in evaluation."""
+
+    def __init__(self, p: float = 0.5):
+        self.p = constant(type(self).__name__, "p", p, 0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.p, training=self.training)
+
+
+class Dropout2d(Dropout):
+    """`dropout2d` in training, nothing in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout2d(x, self.p, training=self.training)
+
+
+class DropPath(Module):
+    """`drop_path` in training, nothing in evaluation."""
+
+    def __init__(self, p: float = 0.0):
+        self.p = constant(type(self).__name__, "p", p, 0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.drop_path(x, self.p, training=self.training)
