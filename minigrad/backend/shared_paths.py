@@ -7,10 +7,15 @@ def inverse_std(var, eps):
     return 1 / xp(var).sqrt(var + var.dtype.type(eps))
 
 
+def without_residuals(forward):
+    """The forward pass of a fused operation that leaves nothing for its backward pass."""
+    return lambda *arrays, **settings: (forward(*arrays, **settings), None)
+
+
 def paths(rows, norm, pool, inverse_std=inverse_std):
     """A part of a table `PATHS`, by the modules of a backend that hold the kernels along rows, of batch norm and of pooling."""
     def softmax(logarithm):
-        return Path(lambda x: (rows.softmax(x, logarithm), None),
+        return Path(without_residuals(lambda x: rows.softmax(x, logarithm)),
                     lambda g, out, residuals, wanted, x: [rows.softmax_backward(g, out, logarithm)], reads_out=True)
 
     def cross_entropy_backward(g, out, lse, wanted, logits, labels, smoothing, ignored):
@@ -45,7 +50,7 @@ def paths(rows, norm, pool, inverse_std=inverse_std):
         "batch_norm": Path(batch_norm, batch_norm_backward),
         "batch_norm_gradient": Path(gradient, gradient_backward, reads_out=True),
         "max_pool2d": Path(pool.max_pool2d, max_pool_backward, serves=pool.serves_max_pool2d),
-        "avg_pool2d": Path(lambda x, **geometry: (pool.avg_pool2d(x, **geometry), None), avg_pool_backward),
+        "avg_pool2d": Path(without_residuals(pool.avg_pool2d), avg_pool_backward),
     }
 
 
@@ -69,9 +74,9 @@ def recurrent_paths(units, serves=lambda name: None):
         return units.lstm_backward(*gs, *arrays, outs[0], *residuals, reverse)
 
     return {
-        "rnn": Path(lambda *arrays, **settings: (units.rnn(*arrays, **settings), None), rnn_backward, True, serves("rnn")),
-        "gru": Path(gru, gru_backward, True, serves("gru")),
-        "lstm": Path(lstm, lstm_backward, True, serves("lstm"), all_outputs=True),
+        "rnn": Path(without_residuals(units.rnn), rnn_backward, reads_out=True, serves=serves("rnn")),
+        "gru": Path(gru, gru_backward, reads_out=True, serves=serves("gru")),
+        "lstm": Path(lstm, lstm_backward, reads_out=True, serves=serves("lstm"), all_outputs=True),
     }
 
 

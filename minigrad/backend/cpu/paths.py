@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import Path
-from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths
+from ..shared_paths import heads_first, inverse_std, paths, recurrent_paths, without_residuals
 from . import (
     activation, attention, conv, ctc, distances, elementwise, grid_sample, group_norm, index, norm_pool, pool, products,
     recurrent, rows)
@@ -37,12 +37,12 @@ def _arithmetic(name):
 
 def _activation(name):
     def forward(*xs, **settings):
-        return activation.activation(name, *xs, **settings), None
+        return activation.activation(name, *xs, **settings)
 
     def backward(g, out, residuals, wanted, *xs, **settings):
         return [activation.activation_backward(name, g, *xs, **settings)]
 
-    return Path(forward, backward)
+    return Path(without_residuals(forward), backward)
 
 
 def _rounded_distance_backward(g, out, residuals, wanted, x, to, width):
@@ -79,9 +79,9 @@ def _mean_distance_backward(g, out, residuals, wanted, x, target, width):
 
 def _linear(x, weight, *bias):
     if x.ndim == 2:
-        return products.product(x, weight.T, *bias), None
+        return products.product(x, weight.T, *bias)
     flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return products.product(flat, weight.T, *bias).reshape(*x.shape[:-1], len(weight)), None
+    return products.product(flat, weight.T, *bias).reshape(*x.shape[:-1], len(weight))
 
 
 def _linear_backward(g, out, residuals, wanted, x, weight, *bias):
@@ -115,10 +115,6 @@ def _group_norm(x, *affine, num_groups, eps):
 
 def _group_norm_backward(g, out, residuals, wanted, x, *affine, num_groups, eps):
     return group_norm.group_norm_backward(g, x, affine[0] if affine else None, *residuals)[:1 + len(affine)]
-
-
-def _conv2d_relu(x, w, bias, most, **geometry):
-    return conv.conv2d_relu(x, w, bias, most, **geometry), None
 
 
 def _conv2d_relu_backward(g, out, residuals, wanted, x, w, bias, most, **geometry):
@@ -186,7 +182,7 @@ def _in_batches(x):
 
 def _cdist(x, y, p):
     d = distances.cdist(_in_batches(x), _in_batches(y))
-    return d.reshape(*x.shape[:-1], y.shape[-2]), None
+    return d.reshape(*x.shape[:-1], y.shape[-2])
 
 
 def _cdist_backward(g, d, residuals, wanted, x, y, p):
@@ -203,14 +199,14 @@ def _products(forward, gradient):
         dx = gradient(g, y, x)
         return None if dx is None else [dx]
 
-    return Path(lambda x: (forward(x), None), backward, reads_out=True, serves=lambda x: x.dtype.kind == "f")
+    return Path(without_residuals(forward), backward, reads_out=True, serves=lambda x: x.dtype.kind == "f")
 
 
 PATHS = {
     **paths(rows, norm_pool, pool),
     **recurrent_paths(recurrent, _recurrent),
     "adaptive_max_pool2d": Path(pool.adaptive_max_pool2d, _adaptive_max_pool_backward, serves=pool.serves_adaptive_max_pool2d),
-    "adaptive_avg_pool2d": Path(lambda x, size: (pool.adaptive_avg_pool2d(x, size), None), _adaptive_avg_pool_backward,
+    "adaptive_avg_pool2d": Path(without_residuals(pool.adaptive_avg_pool2d), _adaptive_avg_pool_backward,
                                 serves=pool.serves_adaptive_avg_pool2d),
     "sgd_step": Path(elementwise.sgd_step),  # of lists of arrays, chosen for those of one parameter
     "adam_step": Path(elementwise.adam_step),
@@ -223,15 +219,15 @@ PATHS = {
                   serves=lambda condition, x, y: condition.dtype == bool and kernel("choose", x, y) is not None),
     "relu": Path(elementwise.relu),
     "relu_gradient": Path(elementwise.relu_backward),
-    "limited": Path(lambda x, least, most: (elementwise.limited(x, least, most), None),
+    "limited": Path(without_residuals(elementwise.limited),
                     lambda g, out, residuals, wanted, x, least, most: [elementwise.limited_backward(g, out, least, most)],
                     reads_out=True),
-    "limited_relu": Path(lambda x, most: (elementwise.limited(x, 0, most), None),
+    "limited_relu": Path(without_residuals(lambda x, most: elementwise.limited(x, 0, most)),
                          lambda g, out, residuals, wanted, x, most: [elementwise.limited_backward(g, out, 0, most)],
                          reads_out=True),
     "sigmoid": Path(elementwise.logistic, serves=_served("logistic")),
     "sigmoid_gradient": Path(elementwise.logistic_backward, serves=_served("logistic_backward")),
-    "binary_cross_entropy_with_logits": Path(lambda x, p, q: (elementwise.logistic_loss(x, p, q), None), _logistic_loss_backward,
+    "binary_cross_entropy_with_logits": Path(without_residuals(elementwise.logistic_loss), _logistic_loss_backward,
                                              serves=_served("logistic_loss")),
     "erf": Path(lambda x: activation.activation("error_function", x), serves=_served("error_function")),
     "power": Path(elementwise.half_powers, serves=elementwise.is_half_power),
@@ -241,7 +237,7 @@ PATHS = {
     "dropout": Path(activation.dropout),
     **{name: _activation(name) for name in activation.FUNCTIONS},
     **{name: _activation(name)._replace(serves=_served(name)) for name in ("elu", "hardswish")},
-    "prelu": Path(lambda x, weight: (activation.prelu(x, x, weight), None), _prelu_backward,
+    "prelu": Path(without_residuals(lambda x, weight: activation.prelu(x, x, weight)), _prelu_backward,
                   serves=lambda x, weight: x.ndim > 0 and elementwise.is_dense(x) and kernel("prelu", x, weight) is not None),
     "rounded_distance": _activation("rounded_distance")._replace(backward=_rounded_distance_backward),
     "mean_distance": Path(lambda x, target, width: (rows.mean_distance(x, target, width), None), _mean_distance_backward,
@@ -254,7 +250,7 @@ PATHS = {
     "rms_norm": _row_norm(centre=False),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=group_norm.serves),
     "matmul": Path(products.product),
-    "linear": Path(_linear, _linear_backward),
+    "linear": Path(without_residuals(_linear), _linear_backward),
     "getitem": Path(index.read),
     "top_k": Path(rows.top_k, serves=_served("best_of_rows")),
     "add_at": Path(index.add_at),
@@ -267,17 +263,17 @@ PATHS = {
     "conv2d": Path(conv.conv2d),
     "conv2d_input_gradient": Path(conv.conv2d_input_grad),
     "conv2d_weight_gradient": Path(conv.conv2d_weight_grad),
-    "conv2d_relu": Path(_conv2d_relu, _conv2d_relu_backward, reads_out=True),
-    "add_bias": Path(lambda y, bias: (norm_pool.add_to_channels(y, bias), None), _add_bias_backward),
+    "conv2d_relu": Path(without_residuals(conv.conv2d_relu), _conv2d_relu_backward, reads_out=True),
+    "add_bias": Path(without_residuals(norm_pool.add_to_channels), _add_bias_backward),
     "norm_relu_pool": Path(_norm_relu_pool, _norm_relu_pool_backward, reads_out=True),
     "attention": Path(attention.attention, _attention_backward, reads_out=True),
-    "cdist": Path(_cdist, _cdist_backward, reads_out=True, serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2]
-                  and kernel("distances", x, y) is not None),
+    "cdist": Path(without_residuals(_cdist), _cdist_backward, reads_out=True,
+                  serves=lambda x, y, p: p == 2 and x.shape[:-2] == y.shape[:-2] and kernel("distances", x, y) is not None),
     "ctc_loss": Path(ctc.ctc_losses, _ctc_backward,
                      serves=lambda log_p, *others, blank: kernel("ctc_losses", log_p) is not None),
     "cumprod": _products(rows.cumprod, rows.cumprod_backward),
     "prod": _products(rows.products, rows.prod_backward),
-    "grid_sample": Path(lambda *arrays, **settings: (grid_sample.grid_sample(*arrays, **settings), None),
+    "grid_sample": Path(without_residuals(grid_sample.grid_sample),
                         lambda g, out, residuals, wanted, *arrays, **settings:
                         grid_sample.grid_sample_backward(g, *arrays, **settings),
                         serves=_served("grid_sample")),
