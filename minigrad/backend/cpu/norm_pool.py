@@ -40,11 +40,6 @@ def batch_norm(x, gamma, beta, eps=1e-5):
     return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps)), mean, var
 
 
-def batch_norm_eval(x, gamma, beta, mean, var, eps=1e-5):
-    """Normalise each channel by a given mean and variance (evaluation)."""
-    return scale_and_shift(x, *_affine(gamma, beta, mean, var, eps))
-
-
 def batch_norm_backward(gy, x, gamma, mean, inv_std):
     """The gradients of `batch_norm` in x, gamma and beta, for the batch's mean and inv_std.
 
