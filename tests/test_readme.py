@@ -1,6 +1,7 @@
 """What the READMEs say is so: their Python runs, the files, figures and modules that they name exist."""
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -98,13 +99,17 @@ def test_the_way_through_the_engine_is_as_long_as_it_says():
         assert abs(said - real) <= 0.06 * real, f"{files.strip()}: {real} lines, not {said}"
 
 
-def test_the_lines_that_are_broken_in_the_tests_readme_are_in_the_kernels():
-    (file, shown), = re.findall(r"tests\.backend\.cuda\.mutate (\w+) --most \d+\n(.*?)```", text("tests/README.md"), re.S)
-    source = (ROOT / "minigrad" / "backend" / "cuda" / f"{file}.cu").read_text().splitlines()
-    broken = re.findall(r"line (\d+)\n +- (.*)", shown)
-    assert broken
-    for number, line in broken:
-        assert source[int(number) - 1].strip() == line
+def test_the_mutants_of_the_tests_readme_are_those_that_its_command_draws(monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # which the module changes for itself
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    from tests.backend.cuda.mutate import mutants
+    (file, most, seed, shown), = re.findall(r"tests\.backend\.cuda\.mutate (\w+) --most (\d+) --seed (\d+)\n(.*?)```",
+                                            text("tests/README.md"), re.S)
+    every = list(mutants((ROOT / "minigrad" / "backend" / "cuda" / f"{file}.cu").read_text()))
+    drawn = [(str(number), before, after) for number, before, after, _ in random.Random(int(seed)).sample(every, int(most))]
+    survivors = re.findall(r"line (\d+)\n +- (.*)\n +\+ (.*)", shown)
+    assert survivors and set(survivors) <= set(drawn)
+    assert f"{file}: {int(most) - len(survivors)} of {most} noticed" in shown
 
 
 @pytest.mark.parametrize("readme", READMES[:3])
