@@ -251,7 +251,10 @@ def _opened(source):
             with Image.open(source, formats=formats) as picture:
                 yield picture
     except UnidentifiedImageError:
-        raise ValueError("it is no picture") from None
+        with open(source, "rb") if isinstance(source, os.PathLike) else io.BytesIO(source.getvalue()) as file:
+            tiff = file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        raise ValueError("it is a TIFF that Pillow cannot read: save it with one channel or three" if tiff
+                         else "it is no picture") from None
     except Exception as error:  # decoders raise errors of all kinds on damaged files
         raise ValueError(f"it cannot be read: {error or type(error).__name__}") from None
 

@@ -1,4 +1,5 @@
 """Folders of pictures as people have them: kinds of files, layouts, archives, and what is skipped and said."""
+import contextlib
 import gzip
 import io
 import os
@@ -77,6 +78,17 @@ def test_grey_values_of_lossless_formats(kind):
     (RAMP.astype(np.float32) * 30 - 4000, "TIFF")])
 def test_deep_images_are_scaled_by_their_range(values, kind):
     assert (folder.read_picture(encoded(Image.fromarray(values), kind), channels=1) == RAMP).all()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_tiff_of_many_channels_is_refused_as_such(channels, tmp_path):
+    entries = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 200), (277, channels), (278, 4), (279, 16 * channels)]
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    content = (struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + tags).ljust(200, b"\0") + bytes(16 * channels)
+    (tmp_path / "a.tif").write_bytes(content)
+    for read in (folder.File(tmp_path / "a.tif"), lambda: content):
+        with contextlib.nullcontext() if channels == 1 else pytest.raises(ValueError, match="a TIFF that Pillow cannot read"):
+            folder.check_picture(read)
 
 
 def test_floats_that_are_no_numbers():
