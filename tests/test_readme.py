@@ -54,6 +54,28 @@ def test_its_python_runs(readme, tmp_path):
         run(block, tmp_path)
 
 
+def test_the_table_for_users_of_jax_is_right():
+    import numpy as np
+
+    from minigrad import nn
+    net, x, y = nn.Linear(3, 2), np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 0, 1])
+    params = {name: p.detach() for name, p in net.named_parameters()}
+
+    def losses(params, at=range(4)):
+        return minigrad.cross_entropy(nn.functional_call(net, params, x[list(at)]), y[list(at)], reduction="none")
+
+    each = minigrad.jacobian(losses)(params)["weight"].numpy()
+    for i in range(4):
+        alone = minigrad.grad(lambda params, i=i: losses(params, [i]).sum())(params)["weight"]
+        np.testing.assert_allclose(each[i], alone.numpy(), rtol=1e-5, atol=1e-6)
+    after = minigrad.tree.map(lambda p, g: p - 1e-3 * g, params, minigrad.grad(lambda p: losses(p).mean())(params))
+    assert losses(after).mean() < losses(params).mean() and not after["weight"].requires_grad
+    f, v = lambda x: (minigrad.sin(x) * x).sum(), np.array([1.0, 2.0])
+    np.testing.assert_allclose(minigrad.jvp(minigrad.grad(f), (v,), (v,))[1].numpy(), minigrad.hvp(f, v, v).numpy(), rtol=1e-12)
+    assert minigrad.index_add(v, [1, 1], v).tolist() == [1, 5] and minigrad.index_update(v, 1, 7.0).tolist() == [1, 7]
+    assert minigrad.grad(lambda x: minigrad.Tensor(x) * 2 + x)(1.0).item() == 1
+
+
 def test_the_first_program_prints_what_stands_below_it(tmp_path):
     printed = run(blocks("README.md")[0], tmp_path)
     shown = re.search(r"```python.*?```\n\n```\n(.*?)```", text("README.md"), re.S)[1]
