@@ -12,6 +12,8 @@ import dataclasses
 import sys
 from typing import Literal
 
+import numpy as np
+
 import minigrad as mg
 from methods.few_shot import base, maml
 from methods.few_shot.evaluation import write_mistakes
@@ -75,9 +77,10 @@ def main(run):
 
     print(f"\nnew tasks, {learner.unit} after so many inner steps, with 95 % confidence interval")
     results = {}
-    for count, scores in learner.scores(test, -(-run.episodes // TEST_TASKS), counts).items():
-        results[count], interval = mean_and_interval(scores)
-        print(f"{count:>3} {results[count]:8.2f} +- {interval:.2f}")
+    with np.errstate(over="ignore", invalid="ignore"):  # where more inner steps than in training diverge
+        for count, scores in learner.scores(test, -(-run.episodes // TEST_TASKS), counts).items():
+            results[count], interval = mean_and_interval(scores)
+            print(f"{count:>3} " + (f"{results[count]:8.2f} +- {interval:.2f}" if results[count] < 1e3 else "diverges"))
     plots.curves(folder.history(), folder.path / "curves.png", "meta-step",
                  {"loss": "meta-loss", "score": "training " + learner.unit})
     if classifier:

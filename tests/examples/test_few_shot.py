@@ -38,6 +38,15 @@ def test_maml_learns_sinusoids(tmp_path):
     assert results[1] < 0.85 * results[0]
 
 
+def test_inner_steps_that_diverge_are_called_so(tmp_path, capsys):
+    from examples import maml
+    changes = dict(steps=1, inner_steps=0, alpha=10.0, test_steps=8, episodes=20)
+    run = maml.Run(**maml.SINUSOID | changes, out=str(tmp_path / "sin"))
+    results = maml.main(run)
+    said = capsys.readouterr().out
+    assert not results[8] < 1e3 and "\n  8 diverges\n" in said and f"\n  0 {results[0]:8.2f} +- " in said
+
+
 def test_maml_with_normalisation_by_the_support_set(tmp_path):
     from examples import maml
     for norm in ("support", "per-step"):
