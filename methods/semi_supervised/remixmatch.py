@@ -70,6 +70,11 @@ class Alignment(nn.Module):
         return q / q.sum(1, keepdims=True)
 
 
+def divergence(p: Any, q: Any) -> Any:
+    """KL(p || q) = sum over classes of p log(p / q), of arrays (C,)."""
+    return (p * np.log(np.maximum(p, 1e-12) / np.maximum(q, 1e-12))).sum()
+
+
 def rotated(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Each image of (N, C, H, W) turned by 0 to 3 right angles, and how many."""
     turns = rng.integers(0, 4, len(images))
@@ -102,11 +107,11 @@ class ReMixMatch(StronglyAugmented):
 
     def objective(self, weak: Tensor, p_data: Tensor, x: Tensor, mix: tuple[Tensor, ...], y: Tensor, weights: list[Tensor],
                   first: Tensor, rotation: tuple[Tensor, ...]) -> Loss:
-        """L."""
+        """L, and how far p~ is from p_data."""
         c, n, net, (w, w_u, w_1) = self.config, len(y), self.net, weights
         p = probabilities(net, weak).data
-        q = self.alignment(p, p_data.data) if c.align else p
-        q = sharpen(q, c.temperature)
+        aligned = self.alignment(p, p_data.data)
+        q = sharpen(aligned if c.align else p, c.temperature)
         targets = mixup(mg.concatenate([y, *[q] * (c.views + 1)]).data, *(m.data for m in mix))
         z, *zu = interleaved(net, mg.split(x, len(x) // n))
         y, zu = tensor_like(targets, z), mg.concatenate(zu)
@@ -118,7 +123,7 @@ class ReMixMatch(StronglyAugmented):
             if c.lambda_r:
                 turned, turns = rotation
                 loss = loss + c.lambda_r * mg.cross_entropy(net.rotation(net.features(turned)), turns)
-        return loss, {"weight": w}
+        return loss, {"weight": w, "divergence": divergence(p_data.data, self.alignment.recent.mean(0))}
 
     def state(self) -> Parts:
         return {**super().state(), "alignment": self.alignment}

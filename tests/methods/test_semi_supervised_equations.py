@@ -579,6 +579,8 @@ def test_loss_of_remixmatch(monkeypatch):
     expected = (-np.log(p[np.arange(4), batch.y]).mean() + ramp * (1.5 + 0.5) * guessed
                 - 0.5 * np.log(rotation[np.arange(4), turns]).mean())
     assert value.item() == pytest.approx(expected, rel=1e-4) and numbers["weight"] == ramp
+    prior, seen = np.array([0.2, 0.3, 0.5]), (127 * np.array([0.5, 0.3, 0.2]) + pu.mean(0)) / 128
+    assert numbers["divergence"] == pytest.approx((prior * np.log(prior / seen)).sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)
