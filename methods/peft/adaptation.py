@@ -94,7 +94,7 @@ class Adaptation:
     # -- merging -----------------------------------------------------------------------------------------------------
 
     def merge(self) -> None:
-        """Puts plain linear layers that compute the same in place of LoRA's and (IA)^3's.
+        """Puts plain linear layers that compute the same in place of LoRA's and (IA)^3's; `train` and `eval` do not.
 
         Raises:
             ValueError: it is merged, or not in the network, or the method changes more than linear layers.

@@ -28,7 +28,7 @@ from .places import Place, transformers
 
 @dataclass
 class Config:
-    """The paper's: 100 vectors, lr 0.3 of Adafactor, start from words."""
+    """The paper's: 100 vectors, lr 0.3 of Adafactor, start from words; a random one serves networks that embed none."""
 
     length: int = setting(20, least=1)  # P
     start: Literal["random", "words", "classes"] = "random"  # uniform in +-0.5; drawn from `words`; `words` one after the other

@@ -8,7 +8,7 @@ Which words a caption has is predicted, not their order.
     L = -mean over captions of sum over w of c_w log p(w | x),   c_w the word's share of the caption's words
 
 Words are pieces of the vocabulary; those of STOP_WORDS and signs do not count. A class's score is the mean of log p over the
-words of its prompts.
+words of its prompts: the sum would favour names of few words.
 """
 from collections.abc import Callable, Sequence
 

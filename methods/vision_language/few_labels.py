@@ -7,6 +7,9 @@ Tip-Adapter (Zhang et al. 2021, arXiv:2111.03930) trains nothing:
 W the zero-shot classifier's rows, F the embeddings of the labelled pictures, L their labels, one-hot; e^s is 100 in published
 CLIPs.
 
+The linear probe (Radford et al. 2021, section 3.2) reads features before the head, of pictures as they are: it is
+`methods.transfer.linear.logistic`, whose strength is one of eight, tried on left-out labels; the paper tries 96.
+
 WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903): the zero-shot classifier is the last layer of a `Named` network, which
 `methods.transfer.finetune` trains and puts between its first and its last weights.
 """

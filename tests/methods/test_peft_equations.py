@@ -156,6 +156,19 @@ def test_prefixes_are_keys_and_values_that_all_tokens_see(causal, hidden):
     np.testing.assert_allclose(outputs(net, (IDS, MASK)), whole, atol=1e-6)
 
 
+def test_a_prefix_that_no_query_looks_at_changes_nothing():
+    net = bert().eval()
+    for block in net.blocks:
+        block.attn.qkv.bias.data[:12] += 9
+    before = net(IDS, MASK).numpy()
+    for keys, same in ((-1e4, True), (-1e-4, False)):
+        adaptation = peft.apply(net, "prefix", length=3, hidden=0)
+        for block in net.blocks:
+            block.attn.prefix.keys.data[...] = keys
+        assert np.allclose(net(IDS, MASK).numpy(), before, rtol=0, atol=1e-6) == same
+        adaptation.undo()
+
+
 @pytest.mark.parametrize("kind", NETS)
 def test_prompts_stand_behind_the_first_token(kind):
     build, x = NETS[kind]
