@@ -27,7 +27,7 @@ from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.vision_language import TASKS, clip, pictures, retrieval
 from methods.vision_language.base import Batches, Prompts
-from methods.vision_language.zero_shot import ZeroShot, accuracy, image_features
+from methods.vision_language.zero_shot import ZeroShot, accuracy, image_features, same_said
 from minigrad import nn
 from minigrad.data import BytePairs
 from minigrad.data.folder import skipped_line
@@ -130,6 +130,8 @@ def main(run):
         raise SystemExit(f"--data {run.data}: two pictures to train on and two to test on, of different captions, are the least; "
                          f"there are {len(x)} and {len(test_x)}")
     net, vocabulary, about = build(run, module, architecture, weights, captions, preprocessing)
+    if cut := longer(captions, vocabulary, run.length):
+        print(f"of {cut} of the {len(captions)} captions to train on what is behind {run.length} pieces is not read (--length)")
     tests = Tests(run, task, net, vocabulary, preprocessing, test_x, test)
     method = module.Objective(run, net, preprocessing, Prompts(vocabulary, task.classes, task.templates))
     learned = [p for p in net.parameters() if p.requires_grad]
@@ -169,6 +171,12 @@ def build(run, module, architecture, weights, captions, preprocessing):
     return net.to(run.device), vocabulary, about
 
 
+def longer(captions, vocabulary, length):
+    """How many pictures have captions, keywords with them, of more than `length` pieces."""
+    ids = vocabulary.encode([captions.caption(i) for i in range(len(captions))], length + 1)
+    return int((ids[:, length - 1] != vocabulary.end).sum()) if ids.shape[1] > length else 0
+
+
 class Tests:
     """What is measured on the pictures held out."""
 
@@ -177,9 +185,11 @@ class Tests:
         self.x, self.labels, self.keys = x, captions.labels, captions.keys()
         self.texts = [captions.caption(i) for i in range(len(captions))]
 
-    def scores(self, templates, which=slice(None)):
-        """Zero-shot scores of the pictures `which`."""
+    def scores(self, templates, which=slice(None), title=""):
+        """Zero-shot scores of the pictures `which`; with a title it is said if classes cannot be told apart by their names."""
         classifier = ZeroShot(self.net, self.vocabulary, self.task.classes, templates)
+        if title and classifier.same:
+            print(f"zero-shot, {title}: {same_said(classifier.same[0], self.net.length)}")
         return classifier.scores(image_features(self.net.image, self.x[which], self.preprocessing))
 
     @property
@@ -208,7 +218,7 @@ class Tests:
         if len(which):
             classes, labels = len(self.task.classes), self.labels[which]
             for name, templates in {"bare names": ("{}",), f"{len(self.task.templates)} prompts": self.task.templates}.items():
-                scores = self.scores(templates, which)
+                scores = self.scores(templates, which, name)
                 of_all = accuracy(scores, labels)
                 print(f"zero-shot, {name}: {100 * of_all.first:.1f} % of {len(which)} pictures right, among the first "
                       f"{of_all.k} {100 * of_all.among:.1f} %; mean over classes {100 * of_all.class_mean:.1f} %, "

@@ -24,7 +24,7 @@ from methods.training.run import RunFolder
 from methods.training.settings import RunSettings, check, command, note_idle, setting
 from methods.transfer import features, finetune, linear, pictures
 from methods.vision_language import few_labels, retrieval, trained
-from methods.vision_language.zero_shot import prompts
+from methods.vision_language.zero_shot import prompts, same, same_said
 
 
 @dataclasses.dataclass
@@ -59,8 +59,10 @@ def main(run):
     if len(names) != len(images.classes):
         raise SystemExit(f"--names: {len(names)} names for {len(images.classes)} classes: {', '.join(images.classes)}")
     try:
-        weights = net.class_weights(prompts(found.prompts.vocabulary, names, run.templates or found.prompts.templates,
-                                            net.length))
+        ids = prompts(found.prompts.vocabulary, names, run.templates or found.prompts.templates, net.length)
+        if pairs := same(ids, names):
+            raise SystemExit(f"--names: {same_said(pairs[0], net.length)}; choose shorter or different ones")
+        weights = net.class_weights(ids)
         chosen = images.chosen(run.per_class, run.seed)
         x, images = features.encoded(net.image, preprocessing, images, np.union1d(chosen, images.test))
     except ValueError as error:

@@ -13,7 +13,7 @@ from methods.training.pictures import EncoderInput, picture_files, read_pictures
 from methods.training.prediction import most_probable, write_csv
 from methods.training.settings import check, command
 from methods.vision_language import trained
-from methods.vision_language.zero_shot import ZeroShot, image_features
+from methods.vision_language.zero_shot import ZeroShot, image_features, same_said
 
 
 @dataclasses.dataclass
@@ -40,9 +40,7 @@ def main(run):
     except ValueError as error:
         raise SystemExit(f"--classes, --templates: {error}") from None
     if classifier.same:
-        one, other = classifier.same[0]
-        raise SystemExit(f"--classes: {one!r} and {other!r} are the same to the network, which heeds no case and reads "
-                         f"{found.net.length} pieces of words at most; choose shorter or different names")
+        raise SystemExit(f"--classes: {same_said(classifier.same[0], found.net.length)}; choose shorter or different names")
     names, features = features_of(found, run.images)
     rows = most_probable(names, classifier.probabilities(features), classifier.names)
     width = max(map(len, names))

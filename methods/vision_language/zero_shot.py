@@ -32,6 +32,19 @@ def prompts(vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str
     return [vocabulary.encode([template.replace("{}", name) for template in templates], length) for name in names]
 
 
+def same(ids: list[np.ndarray], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names whose prompts, of `prompts`, are the same to the network, by case alone or where it reads no further."""
+    first: dict[bytes, str] = {}
+    pairs = [(first.setdefault(prompt.tobytes(), name), name) for prompt, name in zip(ids, names)]
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def same_said(pair: tuple[str, str], length: int) -> str:
+    """One of the pairs of `same` in words. Args: length: as of `prompts`."""
+    return (f"{pair[0]!r} and {pair[1]!r} are the same to the network, which heeds no case and reads {length} pieces of words at "
+            "most")
+
+
 class ZeroShot:
     """A classifier of pictures' features by the names of classes, made once.
 
@@ -41,7 +54,7 @@ class ZeroShot:
         templates: with {} for the name; the scores of all are put together.
 
     Attributes:
-        same: pairs of names whose prompts are the same to the network, by case alone or where it reads no further.
+        same: see `same`.
 
     Raises:
         ValueError: as `prompts`.
@@ -49,10 +62,8 @@ class ZeroShot:
 
     def __init__(self, net: VisionLanguage, vocabulary: BytePairs, names: Sequence[str], templates: Sequence[str]):
         self.net, self.names = net, tuple(names)
-        ids, first = prompts(vocabulary, self.names, templates, net.length), {}
-        pairs = [(first.setdefault(prompt.tobytes(), name), name) for prompt, name in zip(ids, self.names)]
-        self.same = [pair for pair in pairs if pair[0] != pair[1]]
-        self._scores = net.classifier(ids)
+        ids = prompts(vocabulary, self.names, templates, net.length)
+        self.same, self._scores = same(ids, self.names), net.classifier(ids)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(N, classes) of image features (N, width) before the head."""

@@ -102,6 +102,8 @@ def test_few_labels_on_top(learned, drawings, tmp_path):
     assert rows[0][1] in SHAPES
     with pytest.raises(SystemExit, match="--names: 2 names for 3 classes: bar, line, square"):
         clip_few_labels.main(dataclasses.replace(few, names=("a", "b"), out=str(tmp_path / "no")))
+    with pytest.raises(SystemExit, match="--names: 'bar' and 'Bar' are the same to the network"):
+        clip_few_labels.main(dataclasses.replace(few, names=("bar", "line", "Bar"), out=str(tmp_path / "no")))
     assert not (tmp_path / "no").exists()
 
 
@@ -193,6 +195,14 @@ def test_what_cannot_be_is_one_line_before_anything_is_written(tmp_path, changes
     with pytest.raises(SystemExit) as error:
         clip.main(run(tmp_path / "run", **changes))
     assert said in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("length, cut", ((4, True), (30, False)))
+def test_what_a_short_text_tower_does_not_read_is_said(tmp_path, capsys, length, cut):
+    clip.main(run(tmp_path / "run", length=length, steps=1, held_out=10))
+    said = capsys.readouterr().out
+    assert (f"captions to train on what is behind {length} pieces is not read (--length)" in said) == cut
+    assert ("5 prompts: 'red zero' and 'red one' are the same to the network" in said) == cut
 
 
 def test_folders_that_hold_no_clip(tmp_path):
