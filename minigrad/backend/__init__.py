@@ -83,10 +83,21 @@ def in_float32(function):
         if not any(is_half(a.dtype) for a in arrays):
             return function(*arrays, **settings)
         dtype = result_type(*[a.dtype for a in arrays])
-        result = function(*[a.astype(np.float32) if is_half(a.dtype) else a for a in arrays], **settings)
-        return tuple(r.astype(dtype) for r in result) if type(result) is tuple else result.astype(dtype)
+        result = function(*[cast(a, np.dtype(np.float32)) if is_half(a.dtype) else a for a in arrays], **settings)
+        return tuple(cast(r, dtype) for r in result) if type(result) is tuple else cast(result, dtype)
 
     return called
+
+
+def cast(x, dtype):
+    """x.astype(dtype, copy=False). Of large arrays float16 and float32 become each other by a path, which tells `numpy.errstate`
+    nothing and takes the bits of float16 as whole numbers."""
+    if x.size >= WORTH_A_PATH:
+        if x.dtype == np.float32 and dtype.char == "e" and (found := path("halves", (x,))):
+            return found.forward(x)
+        if x.dtype.char == "e" and dtype == np.float32 and (found := path("floats_of_halves", (x.view(np.uint16),))):
+            return found.forward(x.view(np.uint16))
+    return x.astype(dtype, copy=False)
 
 
 def product_in_pairs(x, concatenate):

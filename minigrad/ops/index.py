@@ -368,9 +368,12 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
         return getitem(x.reshape(-1) if flat else x, (*before, indices))
 
 
+_stable_order = with_paths("argsort", lambda x, axis: xp(x).argsort(x, axis=axis, kind="stable"), least=WORTH_A_PATH)
+
+
 def _order(x, axis):
     """The indices that sort x; CuPy sorts no bfloat16."""
-    return xp(x).argsort(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis, kind="stable")
+    return _stable_order(x.astype(np.float32) if is_half(x.dtype) else x, axis=axis)
 
 
 @operation(method=True, numpy=np.argsort)

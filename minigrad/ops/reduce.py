@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from ..backend import (
-    as_dtype, in_float32, is_float, product_in_pairs, result_type, summed, where as choose, with_paths, WORTH_A_PATH, xp)
+    as_dtype, in_float32, is_float, path, product_in_pairs, result_type, summed, where as choose, with_paths, WORTH_A_PATH, xp)
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
@@ -123,6 +123,17 @@ def _averaged(x, axis, keepdims):
 
 _sum = Primitive("sum", summed, lambda g, _out, _x, axis, keepdims: _spread(g, _x, axis))
 
+
+def _sum_of_known(x, axis, keepdims):
+    """The array's sum without NaN."""
+    if x.size >= WORTH_A_PATH and (found := path("nansum", (x,), {"axis": axis})):
+        out = found.forward(x, axis)
+        return out.reshape(_ones_at(x.shape, axis)) if keepdims else out
+    return summed(choose(x == x, x, x.dtype.type(0)), axis, keepdims)
+
+
+_nansum = Primitive("nansum", _sum_of_known, lambda g, _out, x, axis, keepdims: where(isnan(x), 0, _spread(g, x, axis)))
+
 _mean = Primitive(
     "mean", in_float32(_averaged),
     lambda g, _out, _x, axis, keepdims: _spread(  # float16 cannot count above 65504
@@ -187,8 +198,7 @@ def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
 @operation(numpy=np.nansum)
 def nansum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False) -> Tensor:
     """The sum of what is not NaN."""
-    x = as_tensor(x)
-    return sum(x, _axes_of_all("nansum", axis, x.ndim), flag("nansum", "keepdims", keepdims), where=~isnan(x))
+    return _reduced(_nansum, x, axis, keepdims)
 
 
 @operation(numpy=np.nanmean)

@@ -13,7 +13,7 @@ import minigrad as mg
 from checks import definitions
 from minigrad import backend
 from minigrad.backend.cpu import (
-    activation, attention, conv, conv_columns, elementwise, native, norm_pool, products, rows, threads)
+    activation, attention, conv, conv_columns, elementwise, index, native, norm_pool, products, rows, threads)
 from minigrad.backend.cpu.layout import contiguous_nhwc, nchw
 
 pytestmark = pytest.mark.skipif(not native.kernel("softmax"), reason="no C compiler")
@@ -52,6 +52,71 @@ def normal(*shape, seed=0):
 
 SHAPES = st.one_of(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.just([300, 1000]))
 ACTIVATIONS = {"gelu": {}, "gelu_tanh": {}, "silu": {}, "leaky_relu": dict(negative_slope=0.1), "softplus": {}, "softsign": {}}
+
+
+def test_numbers_of_16_bits_are_what_numpy_makes():
+    bits = np.arange(65536, dtype=np.uint16)
+    exact = elementwise.floats_of_halves(bits)
+    np.testing.assert_array_equal(exact, bits.view(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(exact), bits >= 32768)
+    known = np.sort(exact[np.isfinite(exact)])
+    middle = (known[1:] / 2 + known[:-1] / 2).astype(np.float32)  # ties
+    near = [np.nextafter(v, np.float32(to)) for v in (known, middle) for to in (-np.inf, np.inf)]
+    drawn = np.random.default_rng(0).integers(0, 2**32, 100_000, np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        for x in (exact, middle, *near, drawn, exact[::-3], exact.reshape(256, 256).T, np.array([65519.99], np.float32)):
+            found, want = elementwise.halves(x), x.astype(np.float16)
+            assert found.dtype == want.dtype and (x.ndim < 2 or found.flags.f_contiguous)
+            np.testing.assert_array_equal(found, want)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(want))
+    odd = np.frombuffer(b"-" + bits.tobytes(), np.uint8)[1:].view(np.float16)  # read-only, and not aligned
+    for x in (bits.view(np.float16), odd, bits.view(np.float16)[::-1].reshape(256, 256).T):
+        found = mg.Tensor(x).astype("float32").numpy()
+        np.testing.assert_array_equal(found, x.astype(np.float32))
+    x = mg.Tensor(known, requires_grad=True)
+    (x.astype("float16") * 0.5).astype("float32").sum().backward()
+    assert x.grad.dtype == np.float32 and (x.grad.numpy() == 0.5).all()
+
+
+@pytest.mark.parametrize("shape, axis", [((16,), 0), ((5000,), 0), ((40, 300), 1), ((300, 40), 0), ((6, 20, 50), 1)])
+def test_the_order_of_numbers_is_that_of_a_stable_sort(shape, axis):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-9, 9, shape).astype(np.float32) * np.float32(0.1)
+    bits = np.array([0x80000000, 0, 0x7fc00000, 0xffc00001, 0x7f800000, 0xff800000, 1, 0x80000001], np.uint32)
+    x.flat[rng.permutation(x.size)[:x.size // 2]] = np.resize(bits.view(np.float32), x.size // 2)
+    for a in (x, np.asfortranarray(x), np.flip(x, axis), np.broadcast_to(x, (2, *x.shape))[1]):
+        np.testing.assert_array_equal(index.order(a, axis), a.argsort(axis, kind="stable"))
+        if a.size >= backend.WORTH_A_PATH:
+            assert backend.path("argsort", (a,), dict(axis=axis))
+            np.testing.assert_array_equal(mg.argsort(a, axis).numpy(), a.argsort(axis, kind="stable"))
+            want = a.shape[axis] - 1 - np.flip(np.flip(a, axis).argsort(axis, kind="stable"), axis)
+            np.testing.assert_array_equal(mg.argsort(a, axis, descending=True).numpy(), want)
+    assert not backend.path("argsort", (np.sort(x, axis),), dict(axis=axis))
+    assert not backend.path("argsort", (-np.arange(9000, dtype=np.float32),), dict(axis=0))
+
+
+@pytest.mark.parametrize("shape, axis", [((5,), None), ((100, 300), 1), ((100, 300), None), ((40_000,), 0), ((7, 30, 50), (1, 2)),
+                                         ((7, 30, 50), (0, 2)), ((100, 300), 0), ((3, 2, 5000), 2)])
+def test_sums_without_nan(shape, axis):
+    x = normal(*shape)
+    x[normal(*shape, seed=1) > 1] = np.nan
+    x.reshape(-1, shape[-1])[0] = np.nan
+    g = np.cos(np.arange(np.nansum(x, axis).size)).reshape(np.shape(np.nansum(x, axis)))
+    for a in (x, np.asfortranarray(x), x[::-1]):
+        for kept in (False, True):
+            t = mg.Tensor(a.astype(np.float32), requires_grad=True)
+            y, want = mg.nansum(t, axis, kept), np.nansum(a, axis, keepdims=kept)
+            assert y.dtype == np.float32 and y.shape == want.shape
+            np.testing.assert_allclose(y.numpy(), want, rtol=1e-5, atol=1e-5)
+            y.backward(g.reshape(want.shape).astype(np.float32))
+            spread = np.where(np.isnan(a), 0, g.reshape(np.nansum(a, axis, keepdims=True).shape))
+            np.testing.assert_allclose(t.grad.numpy(), spread, rtol=1e-6)
+    many = np.full(20_000, 1, np.float32)
+    many[[3, 17_000]] = np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(mg.nansum(many).numpy())
+    many[17_000] = np.nan
+    assert mg.nansum(many).numpy() == np.inf
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

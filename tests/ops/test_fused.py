@@ -763,6 +763,21 @@ def test_distances_of_large_small_and_equal_rows():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("width", [1, 15, 16, 47, 100])
+@pytest.mark.parametrize("rows, others", [(1, 9), (8, 3), (11, 40), (31, 16)])
+def test_slopes_of_distances_of_many_rows(rows, others, width):
+    rng = np.random.default_rng(0)
+    x, y, g = (rng.normal(size=shape) for shape in ((2, rows, width), (2, others, width), (2, rows, others)))
+    x[1, -1] = y[1, 0]  # a distance of 0
+    x[0, -1] = y[0, -1] + 1e-22
+    found = []
+    for dtype in (np.float32, np.float64):
+        xs = [mg.Tensor(a.astype(np.float32).astype(dtype), requires_grad=True) for a in (x, y)]
+        found.append([a.numpy() for a in mg.grad(mg.cdist(*xs), xs, grad_outputs=mg.Tensor(g.astype(dtype)))])
+    for got, want in zip(*found):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
 def test_what_counts_as_true_and_false_reaches_the_kernels():
     rng = np.random.default_rng(0)
     x, grid = rng.normal(size=(1, 2, 3, 3)).astype(np.float32), rng.uniform(-1, 1, (1, 2, 2, 2)).astype(np.float32)

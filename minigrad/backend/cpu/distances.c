@@ -2,7 +2,7 @@
 #include "conv.h"
 
 /* Doubles of a register; rows of x in a tile, whose sums registers hold, and in a block. */
-enum { HALF = WIDTH / 2, SIDE = 4, HEIGHT = 64 };
+enum { HALF = WIDTH / 2, SIDE = TILE < 8 ? 4 : 8, HEIGHT = 64 };
 typedef double wide __attribute__((vector_size(4 * WIDTH), aligned(8), may_alias));
 
 /* |x - y|, summed in double: large numbers' squares do not overflow, small ones' do not vanish. */
@@ -70,48 +70,67 @@ void distances(const float *xs, const float *ys, float *ds, index_t batch, index
     }
 }
 
-/* The sum over n rows of weight (own - row), V registers of each. */
-INLINE void add_differences(int V, const float *own, const float *row, const float *weight, float *to, index_t n, index_t width)
+/* The sums over n rows of weight (own - row) for R rows of their own, which have n weights each, V registers of each. */
+INLINE void add_differences(int R, int V, const float *own, const float *row, const float *weight, float *to, index_t n,
+                            index_t width)
 {
-    vector sum[V];
-    UNROLL for (int v = 0; v < V; v++) sum[v] = (vector){0};
-    for (index_t j = 0; j < n; j++, row += width)
-        UNROLL for (int v = 0; v < V; v++) {
-            vector apart = *(const vector *)(own + v * WIDTH) - *(const vector *)(row + v * WIDTH);
-            sum[v] += weight[j] * apart;
+    vector sum[R][V];
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++) sum[r][v] = (vector){0};
+    for (index_t j = 0; j < n; j++, row += width, weight++)
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < V; v++) {
+                vector apart = *(const vector *)(own + r * width + v * WIDTH) - *(const vector *)(row + v * WIDTH);
+                sum[r][v] += weight[r * n] * apart;
+            }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++) *(vector *)(to + r * width + v * WIDTH) = sum[r][v];
+}
+
+/* The same for R rows of any width. */
+INLINE void add_all_differences(int R, const float *own, const float *row, const float *weight, float *to, index_t n,
+                                index_t width)
+{
+    index_t k = 0;
+    for (; k + 2 * WIDTH <= width; k += 2 * WIDTH) add_differences(R, 2, own + k, row + k, weight, to + k, n, width);
+    for (; k + WIDTH <= width; k += WIDTH) add_differences(R, 1, own + k, row + k, weight, to + k, n, width);
+    for (; k < width; k++)
+        for (index_t r = 0; r < R; r++) {
+            float sum = 0;
+            for (index_t j = 0; j < n; j++) sum += weight[r * n + j] * (own[r * width + k] - row[j * width + k]);
+            to[r * width + k] = sum;
         }
-    UNROLL for (int v = 0; v < V; v++) *(vector *)(to + v * WIDTH) = sum[v];
 }
 
 /* dx[b, i] = sum over j of g[b, i, j] (x[b, i] - y[b, j]) / d[b, i, j]; at a distance of 0 the slope is 0. A quotient by a very
    small one would overflow, by a very large one vanish: so distance and differences are scaled, in a term by itself. A small one
    is computed again, as below the normal numbers it has few digits. */
-void distances_backward(const float *g, const float *d, const float *x, const float *y, float *dx, index_t batch, index_t m,
+void distances_backward(const float *g, const float *d, const float *xs, const float *ys, float *dxs, index_t batch, index_t m,
                         index_t n, index_t width)
 {
+    index_t groups = pieces(m, SIDE);
     PARALLEL(batch * m * n * width > 1 << 15)
-    for (index_t i = 0; i < batch * m; i++) {
-        const float *own = x + i * width, *other = y + i / m * n * width, *apart = d + i * n, *slope = g + i * n;
-        float *sum = dx + i * width, *weight = scratch(0, n);
-        index_t k = 0;
+    for (index_t group = 0; group < batch * groups; group++) {
+        index_t b = group / groups, first = b * m + group % groups * SIDE, left = (b + 1) * m - first;
+        index_t rows = left < SIDE ? left : SIDE;
+        const float *own = xs + first * width, *other = ys + b * n * width, *apart = d + first * n, *slope = g + first * n;
+        float *sum = dxs + first * width, *weight = scratch(0, SIDE * n);
         int usual = 1;
-        for (index_t j = 0; j < n; j++) {
-            int fine = apart[j] >= 0x1p-60f && apart[j] <= 0x1p60f;
-            weight[j] = fine ? slope[j] / apart[j] : 0;
+        for (index_t i = 0; i < rows * n; i++) {
+            int fine = apart[i] >= 0x1p-60f && apart[i] <= 0x1p60f;
+            weight[i] = fine ? slope[i] / apart[i] : 0;
             usual &= fine;
         }
-        for (; k + 4 * WIDTH <= width; k += 4 * WIDTH) add_differences(4, own + k, other + k, weight, sum + k, n, width);
-        for (; k + WIDTH <= width; k += WIDTH) add_differences(1, own + k, other + k, weight, sum + k, n, width);
-        for (; k < width; k++) {
-            sum[k] = 0;
-            for (index_t j = 0; j < n; j++) sum[k] += weight[j] * (own[k] - other[j * width + k]);
-        }
-        for (index_t j = 0; !usual && j < n; j++) {
-            if (apart[j] >= 0x1p-60f && apart[j] <= 0x1p60f) continue;
-            double exact = apart[j] < 1 ? distance(own, other + j * width, width) : apart[j];
-            float scale = apart[j] < 1 ? 0x1p64f : 0x1p-64f;
-            float share = exact > 0 ? (float)(slope[j] / (exact * scale)) : 0;
-            for (k = 0; k < width; k++) sum[k] += share * (scale * (own[k] - other[j * width + k]));
+        if (rows == SIDE) add_all_differences(SIDE, own, other, weight, sum, n, width);
+        for (index_t r = 0; rows < SIDE && r < rows; r++)
+            add_all_differences(1, own + r * width, other, weight + r * n, sum + r * width, n, width);
+        for (index_t i = 0; !usual && i < rows * n; i++) {
+            if (apart[i] >= 0x1p-60f && apart[i] <= 0x1p60f) continue;
+            const float *x = own + i / n * width, *y = other + i % n * width;
+            double exact = apart[i] < 1 ? distance(x, y, width) : apart[i];
+            float scale = apart[i] < 1 ? 0x1p64f : 0x1p-64f;
+            float share = exact > 0 ? (float)(slope[i] / (exact * scale)) : 0;
+            for (index_t k = 0; k < width; k++) sum[i / n * width + k] += share * (scale * (x[k] - y[k]));
         }
     }
 }

@@ -456,6 +456,35 @@ void dropout(const float *x, const unsigned char *keep, float *y, index_t n, flo
     EACH(n) for (index_t i = 0; i < n; i++) y[i] = keep[i] ? x[i] * scale : 0; /* no product: x may be infinite or NaN */
 }
 
+typedef union { float value; uint32_t bits; } Bits;
+
+/* Numbers rounded to the nearest of 16 bits: of ties to the even one, beyond the largest to infinity. The exponent is less by
+   112, and rounding may carry into it; the sum of a number below the normal ones with 1/2 has their last bit as its own. */
+void halves(const float *x, unsigned short *y, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        Bits in = {x[i]}, small = {fabsf(x[i]) + 0.5f};
+        uint32_t size = in.bits & 0x7fffffff, half = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+        half = size < 0x38800000 ? small.bits - 0x3f000000 : half;
+        half = size >= 0x47800000 ? 0x7c00 : half;
+        half = size > 0x7f800000 ? 0x7e00 : half;
+        y[i] = half | (in.bits >> 16 & 0x8000);
+    }
+}
+
+/* The way back. A number below the normal ones gets their least exponent, and so 2^-14 too much. */
+void floats_of_halves(const unsigned short *x, float *y, index_t n)
+{
+    EACH(n) for (index_t i = 0; i < n; i++) {
+        uint32_t size = (uint32_t)(x[i] & 0x7fff) << 13;
+        Bits out = {.bits = size + 0x38000000}, small = {.bits = size + 0x38800000};
+        small.value -= 0x1p-14f;
+        out.bits = size < 0x00800000 ? small.bits : size >= 0x0f800000 ? size | 0x7f800000 : out.bits;
+        out.bits |= (uint32_t)(x[i] & 0x8000) << 16;
+        y[i] = out.value;
+    }
+}
+
 /* g += decay p; v = momentum v + g; p -= rate v, or p -= rate (g + momentum v). Without v: p -= rate g. */
 void sgd_step(float *p, float *v, const float *g, index_t n, float rate, float momentum, float decay, int nesterov)
 {

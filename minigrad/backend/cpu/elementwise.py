@@ -194,6 +194,20 @@ def root_backward(gy, y):
     return by_kernel(kernel("root_backward"), y, [gy, y])
 
 
+def halves(x):
+    """float32 numbers rounded to float16."""
+    y, native = empty_like(x, np.float16), kernel("halves", x)
+    for_all(lambda y, x: native(x, y.view(np.uint16), x.size), [y], [x])
+    return y
+
+
+def floats_of_halves(bits):
+    """The float32 numbers of float16 ones, whose bits these are, of uint16."""
+    y, native = empty_like(bits, np.float32), kernel("floats_of_halves")
+    for_all(lambda y, bits: native(bits, y, bits.size), [y], [bits])
+    return y
+
+
 HALVES = {*range(-6, 7), 8} - {0}  # of twice an exponent: those of which there is a kernel
 
 

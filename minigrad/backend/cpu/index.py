@@ -101,6 +101,31 @@ def _along(name, x, indices, y, axis):
         raise IndexError(f"index {bad[0]} is out of bounds for axis {axis} with size {n}")
 
 
+def serves_order(x, axis):
+    """Whether `order` is faster than NumPy's stable sort, which finds what is in order: float32 that rises and falls, in rows of
+    some length."""
+    n = x.shape[axis]
+    if x.dtype != np.float32 or not 16 <= n < 2**31:
+        return False
+    falls = x[(slice(None),) * axis + (slice(1, None),)] < x[(slice(None),) * axis + (slice(-1),)]
+    return 0.2 < np.count_nonzero(falls) / falls.size < 0.8
+
+
+def order(x, axis):
+    """The indices that sort float32 numbers along an axis, equal ones in their order and NaN last: whole numbers of 64 bits, a
+    number's bits above its place, are sorted fast, and none equals another."""
+    bits = x + np.float32(0)  # without -0.0
+    np.copyto(bits, np.nan, where=bits != bits)
+    bits = bits.view(np.int32)
+    bits ^= (bits >> 31) & 0x7fffffff  # of negative numbers the largest bits are the smallest number
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+    keys.sort(axis)
+    keys &= 0xffffffff
+    return keys
+
+
 def _is_whole(i):
     """Whether an index is `:`; the ends of a slice may be anything, arrays too, which NumPy refuses."""
     return isinstance(i, slice) and i.start is i.stop is i.step is None

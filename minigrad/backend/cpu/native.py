@@ -45,7 +45,7 @@ MULTIPLYING = ("product", "attention", "attention_backward")  # by BLAS
 _DECLARATION = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _SCALARS = {"index_t": ctypes.c_int64, "float": ctypes.c_float, "int": ctypes.c_int, "function_t": ctypes.c_void_p}
 _DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64), "index_t": np.dtype(np.int64),
-           "unsigned char": np.dtype(np.uint8)}
+           "unsigned char": np.dtype(np.uint8), "unsigned short": np.dtype(np.uint16)}
 _wanted = os.environ.get("MINIGRAD_NATIVE", "1") != "0"
 _loading = threading.Lock()
 

@@ -20,7 +20,7 @@ def product(x, y, bias=None, out=None):
     """
     (m, k), n, dtype = x.shape[-2:], y.shape[-1], np.result_type(*[a for a in (x, y, bias) if a is not None])
     if max(x.size * n, y.size * m) <= SMALL:
-        out = np.matmul(x, y, out=out)
+        out = (np.multiply if k == y.shape[-2] == 1 else np.matmul)(x, y, out=out)
         return out if bias is None else np.add(out, bias, out=out if out.dtype == dtype else None)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     out = empty((*batch, m, n), dtype) if out is None else out

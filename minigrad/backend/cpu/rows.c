@@ -200,8 +200,8 @@ void layer_norm_backward(const float *gs, const float *xs, const float *weight, 
 
 enum { STRETCH = 16384, SHORT = 32 * WIDTH }; /* elements summed by one thread, and in float32 */
 
-/* The sums of the stretches of each row, whoever adds them up. */
-void stretch_sums(const float *xs, double *sums, index_t rows, index_t columns)
+/* The sums of the stretches of each row, whoever adds them up; if `known`, of what is not NaN. */
+void stretch_sums(const float *xs, double *sums, index_t rows, index_t columns, int known)
 {
     index_t count = pieces(columns, STRETCH);
     PARALLEL(rows * columns > 65536)
@@ -210,7 +210,12 @@ void stretch_sums(const float *xs, double *sums, index_t rows, index_t columns)
         index_t n = columns - first < STRETCH ? columns - first : STRETCH;
         const float *x = xs + row * columns + first;
         double total = 0;
-        for (index_t k = 0; k < n; k += SHORT) total += sum_of_run(0, 0, x + k, n - k < SHORT ? n - k : SHORT);
+        for (index_t k = 0; k < n; k += SHORT) {
+            index_t count = n - k < SHORT ? n - k : SHORT;
+            float part[SHORT];
+            for (index_t c = 0; known && c < count; c++) part[c] = x[k + c] == x[k + c] ? x[k + c] : 0;
+            total += sum_of_run(0, 0, known ? part : x + k, count);
+        }
         sums[i] = total;
     }
 }

@@ -367,23 +367,34 @@ def sums_take(x, axis):
     return dense and len(axis) > 0 and kernel("axis_sums", x) is not None
 
 
-def sums(x, axis):
-    """The sum of dense float32 numbers along a tuple of axes; parts are added in float64, so that threads hardly show."""
+def known_sums_take(x, axis):
+    """Whether `sums` does, and leaves NaN out."""
+    return sums_take(x, axis) and (len(axis) == x.ndim or max(axis) == x.ndim - 1)
+
+
+def sums(x, axis, known=False):
+    """The sum of dense float32 numbers along a tuple of axes; parts are added in float64, so that threads hardly show.
+
+    Args:
+        known: leave out NaN; one of the axes is the last.
+    """
     x, axis = (x.ravel("K"), [0]) if len(axis) == x.ndim else (x, sorted(axis))
     while axis:  # neighbours are one axis, and the last are the first to go
         last = first = axis.pop()
         while axis and axis[-1] == first - 1:
             first = axis.pop()
         before, after = x.shape[:first], x.shape[last + 1:]
-        x = _sums_between(x, math.prod(before), math.prod(x.shape[first:last + 1]), math.prod(after)).reshape(before + after)
+        sizes = math.prod(before), math.prod(x.shape[first:last + 1]), math.prod(after)
+        x = _sums_between(x, *sizes, known).reshape(before + after)
+        known = False
     return x
 
 
-def _sums_between(x, outer, n, inner):
-    """The sum along the middle axis of (outer, n, inner)."""
+def _sums_between(x, outer, n, inner, known=False):
+    """The sum along the middle axis of (outer, n, inner); if `known`, with inner = 1, of what is not NaN."""
     if inner == 1:
         stretches = np.empty((outer, -(-n // STRETCH)))
-        kernel("stretch_sums", x)(x, stretches, outer, n)
+        kernel("stretch_sums", x)(x, stretches, outer, n, known)
         return stretches.sum(1).astype(x.dtype)
     if outer == 1 and n > ROWS:
         return column_sums(x.reshape(n, inner))
