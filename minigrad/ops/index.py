@@ -195,11 +195,14 @@ def _fitting(of, x, shape, values):
 
 
 def _shape_at(x, index):
-    """The shape of x[index]; of integer arrays alone, without reading x."""
+    """The shape of x[index]; of integer arrays, perhaps behind whole axes, without reading x."""
     parts = index if isinstance(index, tuple) else (index,)
-    if 0 < len(parts) <= x.ndim and all([is_array(i) and i.dtype.kind in "iu" for i in parts]):
+    whole = next((a for a, i in enumerate(parts)
+                  if not (isinstance(i, slice) and i.start is i.stop is i.step is None)), len(parts))
+    named = parts[whole:]
+    if named and len(parts) <= x.ndim and all([is_array(i) and i.dtype.kind in "iu" for i in named]):
         with contextlib.suppress(ValueError):  # which NumPy's indexing makes an IndexError
-            return np.broadcast_shapes(*[i.shape for i in parts]) + x.shape[len(parts):]
+            return x.shape[:whole] + np.broadcast_shapes(*[i.shape for i in named]) + x.shape[len(parts):]
     return _read(x, index).shape
 
 

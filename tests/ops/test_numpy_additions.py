@@ -12,6 +12,7 @@ import minigrad as mg
 A = np.random.default_rng(0).uniform(0.2, 0.8, (3, 3)) + np.diag([1.0, 2.0, 3.0])
 B = np.random.default_rng(1).uniform(-1, 1, (3, 3))
 V = np.array([0.3, -0.5, 0.8])
+I = np.array([0, 2, 1, 2, -1])
 
 CASES = {
     "vstack": (lambda m, x, v: m.vstack([x, v]), A, V), "hstack": (lambda m, x, y: m.hstack([x, y]), A, B),
@@ -89,6 +90,20 @@ def test_order_and_indices():
         with pytest.raises(ValueError, match="num_classes"):
             mg.one_hot(indices, 3)
     mg.check_derivatives(lambda x, v: mg.scatter(x, np.array([[0, 2, 1]]), v, 0), A, V[None])
+
+
+@pytest.mark.parametrize("index", [(slice(None), I), (slice(None), I[:, None], I % 2), (slice(None), slice(None), I - 2), (I % 2, I),
+                                   (slice(None), slice(1, 2), I), (slice(None), slice(None), slice(None)), (..., I), (None, I % 2)])
+def test_values_spread_over_the_places_of_an_index(index):
+    x, values = np.arange(24.0).reshape(2, 3, 4), np.arange(24.0).reshape(2, 3, 4)[index] * 0.5 + 1
+    for given in (values, 3.0):
+        added, put = x.copy(), x.copy()
+        np.add.at(added, index, given)
+        put[index] = given
+        np.testing.assert_array_equal(mg.index_add(x, index, given).numpy(), added)
+        np.testing.assert_array_equal(mg.index_update(x, index, given).numpy(), put)
+    with pytest.raises(ValueError, match="do not broadcast"):
+        mg.index_add(x, index, np.ones(7))
 
 
 def test_nearest_pixels_are_exact_and_indices_are_copied():
