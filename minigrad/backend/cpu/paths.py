@@ -249,7 +249,8 @@ PATHS = {
     "cosine_similarity": Path(lambda x, y, axis, eps: rows.cosine(x, y, eps),
                               lambda g, out, lengths, wanted, x, y, axis, eps:
                               rows.cosine_backward(g, out, lengths, wanted, x, y, eps), reads_out=True,
-                              serves=lambda x, y, axis, eps: axis == (x.ndim - 1,) and kernel("inner_products", x, y) is not None),
+                              serves=lambda x, y, axis, eps:
+                              axis == (x.ndim - 1,) and kernel("inner_products", x, y) is not None),
     "layer_norm": _row_norm(centre=True),
     "rms_norm": _row_norm(centre=False),
     "group_norm": Path(_group_norm, _group_norm_backward, serves=group_norm.serves),

@@ -237,7 +237,7 @@ def mean_distance_backward(g, x, target, width):
 
 
 def cosine(x, y, eps):
-    """The cosine of the angle of float32 rows, of one shape, lengths being at least eps; and the lengths (2, rows), in float64."""
+    """The cosine of the angle of float32 rows of one shape, lengths being at least eps; and the lengths (2, rows), in float64."""
     sums = np.empty((math.prod(x.shape[:-1]), 3))
     kernel("inner_products")(*map(np.ascontiguousarray, (x, y)), sums, len(sums), x.shape[-1])
     lengths = np.sqrt(sums[:, 1:].T)
