@@ -125,6 +125,17 @@ def test_the_operators_of_tensor_are_declared_for_who_checks_types():
     assert declared == attached
 
 
+@pytest.mark.parametrize("module", [mg, nn, nn.models, nn.functional, optim, data], ids=lambda module: module.__name__)
+def test_names_that_a_package_gives_on_are_imported_as_themselves(module):
+    """Else who checks types takes them for the package's own affair."""
+    given_on = {alias.asname for node in ast.parse(pathlib.Path(module.__file__).read_text()).body if isinstance(node, ast.ImportFrom)
+                for alias in node.names}
+    for name, value in public(module):
+        of_star = module is mg and name in ops.PUBLIC
+        own_affair = module is nn.functional and name not in ops.PUBLIC
+        assert value.__module__ == module.__name__ or name in given_on or of_star or own_affair, name
+
+
 def test_there_is_one_training_loop():
     """One place under methods/ and examples/ runs a backward pass and an optimiser's step."""
     steps = [path for path in FILES if path.relative_to(ROOT).parts[0] != "minigrad" and ".backward()" in path.read_text()]

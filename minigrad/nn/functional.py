@@ -7,14 +7,23 @@ import numpy as np
 
 from .. import backend, fused, ops
 from ..ops import geometry, loss
+# X as X: who checks types, as editors do, takes X for a name that is given on.
 from ..ops import (  # noqa: F401
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, affine_grid, avg_pool1d, avg_pool2d,
-    batch_norm, bilinear, binary_cross_entropy, binary_cross_entropy_with_logits, celu, cosine_embedding_loss, ctc_loss, dropout,
-    dropout2d, elu, fold, gaussian_nll_loss, gelu, group_norm, hardshrink, hardsigmoid, hardswish, hardtanh,
-    hinge_embedding_loss, huber_loss, interpolate, kl_div, l1_loss, layer_norm, leaky_relu, linear, logsigmoid,
-    margin_ranking_loss, max_pool1d, max_pool2d, mish, mse_loss, nll_loss, pixel_shuffle, pixel_unshuffle, poisson_nll_loss,
-    prelu, relu, relu6, rms_norm, selu, sigmoid, silu, smooth_l1_loss, softplus, softshrink, softsign, tanh, threshold,
-    triplet_margin_loss, unfold)
+    adaptive_avg_pool1d as adaptive_avg_pool1d, adaptive_avg_pool2d as adaptive_avg_pool2d,
+    adaptive_max_pool1d as adaptive_max_pool1d, adaptive_max_pool2d as adaptive_max_pool2d, affine_grid as affine_grid,
+    avg_pool1d as avg_pool1d, avg_pool2d as avg_pool2d, batch_norm as batch_norm, bilinear as bilinear,
+    binary_cross_entropy as binary_cross_entropy, binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+    celu as celu, cosine_embedding_loss as cosine_embedding_loss, ctc_loss as ctc_loss, dropout as dropout,
+    dropout2d as dropout2d, elu as elu, fold as fold, gaussian_nll_loss as gaussian_nll_loss, gelu as gelu,
+    group_norm as group_norm, hardshrink as hardshrink, hardsigmoid as hardsigmoid, hardswish as hardswish,
+    hardtanh as hardtanh, hinge_embedding_loss as hinge_embedding_loss, huber_loss as huber_loss, interpolate as interpolate,
+    kl_div as kl_div, l1_loss as l1_loss, layer_norm as layer_norm, leaky_relu as leaky_relu, linear as linear,
+    logsigmoid as logsigmoid, margin_ranking_loss as margin_ranking_loss, max_pool1d as max_pool1d, max_pool2d as max_pool2d,
+    mish as mish, mse_loss as mse_loss, nll_loss as nll_loss, pixel_shuffle as pixel_shuffle,
+    pixel_unshuffle as pixel_unshuffle, poisson_nll_loss as poisson_nll_loss, prelu as prelu, relu as relu, relu6 as relu6,
+    rms_norm as rms_norm, selu as selu, sigmoid as sigmoid, silu as silu, smooth_l1_loss as smooth_l1_loss,
+    softplus as softplus, softshrink as softshrink, softsign as softsign, tanh as tanh, threshold as threshold,
+    triplet_margin_loss as triplet_margin_loss, unfold as unfold)
 from ..ops.missing import missing_from as _missing_from
 from ..ops.elementwise import _as_float
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, flag as _flag

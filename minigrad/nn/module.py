@@ -55,7 +55,7 @@ class Module:
     stored_names: dict[str, str] = {}
     _not_stored: frozenset[str] = frozenset()  # the names of buffers that state dicts leave out
 
-    def __init_subclass__(cls, **settings):
+    def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         for path, name in cls.stored_names.items():
             if not hasattr(cls, name):

@@ -21,5 +21,5 @@ from .reduce import *  # noqa: F403
 from .resample import *  # noqa: F403
 from .shape import *  # noqa: F403
 
-__all__ = sorted(PUBLIC)  # noqa: PLE0605
-globals().update(PUBLIC)  # the families import each other's operations under the same names, and helpers too
+# The families import each other's operations under the same names, and helpers too. Checkers of types see all that they import.
+globals().update(PUBLIC, __all__=sorted(PUBLIC))

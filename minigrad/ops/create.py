@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import as_dtype, is_float, is_half, random, to_device
-from ..tensor import DTypeLike, Tensor, flag, held
+from ..tensor import DTypeLike, Function, Tensor, flag, held
 from .declare import operation
 from .geometry import whole
 
 
-def _speaking(function):
+def _speaking(function: Function) -> Function:
     """Decorator: NumPy's errors of numbers and lengths, which do not say whose they are, say so."""
     @functools.wraps(function)
     def _called(*args, **settings):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 
@@ -25,8 +26,12 @@ PUBLIC: dict[str, Callable] = {}  # the public operations by name: what `minigra
 NUMPY: dict[Callable, Callable] = {}  # NumPy's functions and what answers them
 
 
-def operation(function: Function | None = None, *, method: bool = False, numpy: Callable | tuple = (), operator: str = "",
-              reflected: bool = True) -> Function:
+@overload
+def operation(function: Function) -> Function: ...
+@overload
+def operation(*, method: bool = ..., numpy: Callable | tuple = ..., operator: str = ...,
+              reflected: bool = ...) -> Callable[[Function], Function]: ...
+def operation(function=None, *, method=False, numpy=(), operator="", reflected=True):
     """Decorator: makes a function public, as `minigrad.NAME`.
 
     Args:
