@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from ..backend import (
-    as_dtype, in_float32, is_float, path, product_in_pairs, result_type, summed, where as choose, with_paths, WORTH_A_PATH, xp)
+    in_float32, is_float, path, product_in_pairs, result_type, summed, where as choose, with_paths, WORTH_A_PATH, xp)
 from ..fused import Fused, halves_in_float32, rounded_like, upcast
 from ..primitive import broadcast_to as _broadcast_to, Primitive
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, asarray, flag, held, wrap
@@ -42,9 +42,13 @@ def _reduced(primitive, x, axis, keepdims):
     return primitive(x, axis=_axes_of_all(name, axis, x.ndim), keepdims=flag(name, "keepdims", keepdims))
 
 
-def _selected(name, x, dtype, mask, fill):
-    """`x` in another dtype, and with `fill` where the mask, an argument `where`, is false; each unless it is None."""
-    x = as_tensor(x) if dtype is None else as_tensor(x).astype(dtype)
+def _of_dtype(x, dtype):
+    """`x` as a Tensor, in another dtype unless that is None."""
+    return as_tensor(x) if dtype is None else as_tensor(x).astype(dtype)
+
+
+def _selected(name, x, mask, fill):
+    """`x` with `fill` where the mask, an argument `where`, is false; as it is if there is none."""
     return x if mask is None else where(_mask(name, mask, x), x, fill)
 
 
@@ -175,7 +179,7 @@ def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtyp
         initial: a number to begin with.
         where: bools that broadcast to the shape of x: the elements that count.
     """
-    out = _kept(_reduced(_sum, _selected("sum", x, dtype, where, 0), axis, keepdims), dtype)
+    out = _kept(_reduced(_sum, _selected("sum", _of_dtype(x, dtype), where, 0), axis, keepdims), dtype)
     return out if initial is None else out + _initial("sum", initial, out)
 
 
@@ -183,7 +187,7 @@ def sum(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtyp
 def mean(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dtype: DTypeLike | None = None,
          where: TensorLike | None = None) -> Tensor:
     """The arithmetic mean; of no elements NaN. `dtype`, of floating point, and `where` as of `sum`."""
-    x = _selected("mean", x, dtype, None, None)
+    x = _of_dtype(x, dtype)
     if dtype is not None and not is_float(x.dtype):
         raise TypeError(f"mean: dtype is a floating point one, not {x.dtype}")
     axis, keepdims = several_axes("mean", axis, x.ndim), flag("mean", "keepdims", keepdims)
@@ -263,7 +267,7 @@ def _extreme(primitive, of_two, x, axis, keepdims, initial, mask):
     if initial is None:
         raise ValueError(f"{name}: where needs initial, which is the result where no element counts")
     initial = _initial(name, initial, x)
-    x = _selected(name, x, None, mask, initial)
+    x = _selected(name, x, mask, initial)
     axis = _axes_of_all(name, axis, x.ndim)
     if math.prod([x.shape[a] for a in axis]):
         return of_two(_reduced(primitive, x, axis, keepdims), initial)
@@ -385,7 +389,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
     Small whole numbers and bools are multiplied in NumPy's default integer, as in `numpy.prod`. `dtype`, `initial` and
     `where` as of `sum`.
     """
-    x, keepdims = _selected("prod", x, dtype, where, 1), flag("prod", "keepdims", keepdims)
+    x, keepdims = _selected("prod", _of_dtype(x, dtype), where, 1), flag("prod", "keepdims", keepdims)
     given = x if dtype is not None else _widened(x)
     axis, shape = _axes_of_all("prod", axis, given.ndim), given.shape
     x = _to_last(given, axis)
@@ -393,7 +397,7 @@ def prod(x: TensorLike, axis: Axes | None = None, keepdims: bool = False, *, dty
         x = _fused_prod(x) if x.shape[-1] else sum(x, -1, keepdims=True) + 1
     out = _reshape(x, shape=_ones_at(shape, axis) if keepdims else tuple(n for a, n in enumerate(shape) if a not in axis))
     out = _unshared(out, given) if initial is None else out * _initial("prod", initial, out)
-    return _kept(out, dtype if dtype is None else as_dtype(dtype))
+    return _kept(out, dtype)
 
 
 @operation(numpy=np.median)
@@ -489,7 +493,7 @@ _cumsum = Primitive(
 @operation(method=True, numpy=np.cumsum)
 def cumsum(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running sums along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
-    x, axis = _flat_or_along(_selected("cumsum", x, dtype, None, None), axis)
+    x, axis = _flat_or_along(_of_dtype(x, dtype), axis)
     return _kept(_cumsum(x, axis=one_axis("cumsum", axis, x.ndim)), dtype)
 
 
@@ -513,7 +517,7 @@ _fused_cumprod = Fused("cumprod", _cumprod)
 @operation(method=True, numpy=np.cumprod)
 def cumprod(x: TensorLike, axis: int | None = None, *, dtype: DTypeLike | None = None) -> Tensor:
     """Running products along one axis (None: of the flat Tensor). `dtype` as of `sum`."""
-    x, axis = _flat_or_along(_widened(x) if dtype is None else _selected("cumprod", x, dtype, None, None), axis)
+    x, axis = _flat_or_along(_widened(x) if dtype is None else _of_dtype(x, dtype), axis)
     axis = one_axis("cumprod", axis, x.ndim)
     return _unshared(_fused_cumprod(x.swapaxes(axis, -1)).swapaxes(axis, -1), x)
 
