@@ -333,7 +333,7 @@ def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float 
         shape = np.broadcast_shapes(x.shape, y.shape)  # the lengths are those of the vectors that are multiplied
     except ValueError:
         raise ValueError(f"cosine_similarity: shapes that broadcast wanted, got {x.shape} and {y.shape}") from None
-    axis, eps = _axes("cosine_similarity", axis, len(shape)), real("cosine_similarity", "eps", eps, 0)
+    axis, eps = several_axes("cosine_similarity", axis, len(shape)), real("cosine_similarity", "eps", eps, 0)
     return _fused_cosine(*[broadcast_to(v, shape) for v in (x, y)], axis=axis, eps=eps)
 
 
