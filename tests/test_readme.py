@@ -152,6 +152,13 @@ def test_the_modules_it_runs_exist(readme):
         assert path.is_dir() or path.with_suffix(".py").exists(), module
 
 
+def test_what_takes_data_that_must_be_fetched_is_said_to():
+    said = re.search(r"If `--data` is left out,\n(.*?)\n\n", text("examples/README.md"), re.S)[1]
+    for path in (ROOT / "examples").glob("*.py"):
+        fetched = re.search(r'^    data: str = (setting\()?"(cifar10|mnist|glosses|spoken-digits)"', path.read_text(), re.M)
+        assert bool(fetched) == (f"`{path.stem.removeprefix('compare_')}`" in said), path
+
+
 def test_the_tables_of_methods_and_examples_lack_none():
     def named(readme, folder):
         return [path.stem for path in sorted((ROOT / folder).glob("*.py"))
