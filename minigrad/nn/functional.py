@@ -3,6 +3,8 @@
 Where minigrad's own operation takes PyTorch's arguments in PyTorch's order it stands here as it is, with `x` for PyTorch's
 `input`. The others, which follow NumPy (`axis`, not `dim`), are called with their arguments renamed.
 """
+from collections.abc import Sequence
+
 import numpy as np
 
 from .. import backend, fused, ops
@@ -26,10 +28,10 @@ from ..ops import (  # noqa: F401
     triplet_margin_loss as triplet_margin_loss, unfold as unfold)
 from ..ops.missing import missing_from as _missing_from
 from ..ops.elementwise import _as_float
+from ..ops.geometry import Lengths
 from ..tensor import DTypeLike, Tensor, TensorLike, as_tensor, flag as _flag
 
 __getattr__ = _missing_from(__name__)
-Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
 
 # -- convolution -----------------------------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = N
     return ops.embedding(input, weight, padding_idx=padding_idx)
 
 
-def pad(input: TensorLike, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added to the last axes: `minigrad.pad`.
 
     Args:

@@ -1,5 +1,6 @@
 """Layers. Names and arguments are PyTorch's; weights start as PyTorch's do, uniform in +-1/sqrt(fan-in)."""
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,13 @@ import numpy as np
 from .. import ops
 from ..backend import path, xp
 from ..ops.geometry import (
-    constant, divisor, LEAST, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
+    constant, divisor, LEAST, Lengths, one_axis, one_of, order, pair, real, same_padding, several, single, whole)
 from ..ops.projection import padding_row
 from ..ops.resample import check_aligned, factors, MODES
 from ..recording import state
 from ..tensor import OneOrMore, Tensor, as_tensor, flag
 from . import functional as F, init
 from .module import Module, Parameter, replacing
-
-Lengths = int | tuple[int, ...]  # one for all axes, or one for each
 
 
 def parameter(*shape: int) -> Parameter:
@@ -464,7 +463,7 @@ class Unflatten(Module):
     ValueError, when it is called, if the axis has not as many elements.
     """
 
-    def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
         (self.dim,) = sizes(self, -math.inf, dim=dim)
         lengths = several(unflattened_size)
         if not lengths:

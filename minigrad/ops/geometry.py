@@ -10,8 +10,9 @@ import numpy as np
 
 from ..tensor import Tensor
 
-Pair = int | tuple[int, int]  # (vertical, horizontal), or one number for both
 Axes = int | Sequence[int]  # one number, or several
+Pair = int | Sequence[int]  # (vertical, horizontal), or one number for both
+Lengths = int | Sequence[int]  # one number for each axis, or one for all
 # of the arguments that say where windows are
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "output_size": 1}
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -262,7 +263,7 @@ _adaptive_winners = with_paths("adaptive_max_pool2d", _adaptive_places)
 
 
 @operation
-def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None]) -> Tensor:
+def adaptive_avg_pool2d(x: TensorLike, output_size: int | Sequence[int | None]) -> Tensor:
     """The mean of each of output_size = (H', W') (or one number for both) windows that tile (N, C, H, W) or (C, H, W).
 
     Window i reaches from floor(i H / H') to ceil((i + 1) H / H'), as in PyTorch; `output_size=1` is the mean of the image.
@@ -279,7 +280,7 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
 
 
 @operation
-def adaptive_max_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None],
+def adaptive_max_pool2d(x: TensorLike, output_size: int | Sequence[int | None],
                         return_indices: bool = False) -> OneOrMore:
     """The largest element of each of the windows of `adaptive_avg_pool2d`; of equal ones the first gets the gradient.
 

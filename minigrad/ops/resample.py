@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -89,7 +90,7 @@ _smooth_matrix = functools.lru_cache(64)(smooth_weights)
 
 
 @operation
-def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | tuple[float, float] | None = None,
+def interpolate(x: TensorLike, size: Pair | None = None, scale_factor: float | Sequence[float] | None = None,
                 mode: str = "nearest", align_corners: bool | None = False, *, antialias: bool = False) -> Tensor:
     """Images (N, C, H, W) or sequences (N, C, L) resized, as `torch.nn.functional.interpolate`.
 
@@ -144,7 +145,7 @@ def check_aligned(of: str, align_corners: bool, mode: str) -> None:
         raise ValueError(f"{of}: align_corners is for modes 'linear', 'bilinear' and 'bicubic'")
 
 
-def factors(of: str, scale_factor: float | tuple[float, ...], axes: int = 2) -> tuple[float, ...]:
+def factors(of: str, scale_factor: float | Sequence[float], axes: int = 2) -> tuple[float, ...]:
     """The factor for each axis, (vertical, horizontal) of images. ValueError, which speaks in the name `of`: they are no positive
     numbers, or not so many."""
     scales = several(scale_factor) or (scale_factor,) * axes
@@ -289,7 +290,7 @@ def pixel_unshuffle(x: TensorLike, downscale_factor: int) -> Tensor:
 
 
 @operation
-def affine_grid(theta: TensorLike, size: tuple[int, int, int, int], align_corners: bool | None = False) -> Tensor:
+def affine_grid(theta: TensorLike, size: Sequence[int], align_corners: bool | None = False) -> Tensor:
     """The points at which `grid_sample` reads images moved by affine maps, as `torch.nn.functional.affine_grid`.
 
     The pixel at (u, v) of the result is read at theta (u, v, 1) of the image (Jaderberg et al. 2015, arXiv:1506.02025, eq. 1).

@@ -404,7 +404,7 @@ def flip(x: TensorLike, axis: Axes | None = None) -> Tensor:
 
 
 @operation(numpy=np.rot90)
-def rot90(x: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
+def rot90(x: TensorLike, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     """Turned by `k` right angles in the plane of two axes, from the first towards the second."""
     x, k = as_tensor(x), whole("rot90", "k", k, -math.inf) % 4
     axes = several_axes("rot90", () if axes is None else axes, x.ndim)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ... import backend, ops
+from ...ops.geometry import Pair
 from ...tensor import Tensor, as_tensor, asarray
 from .. import init
 from ..layers import LayerNorm, Linear, parameter, sizes
@@ -24,7 +25,7 @@ class MAE(VisionTransformer):
         settings: of `VisionTransformer`.
     """
 
-    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
+    def __init__(self, img_size: Pair = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 0, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, *, decoder_dim: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
                  **settings):

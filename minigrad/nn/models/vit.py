@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ... import backend, ops
-from ...ops.geometry import constant, one_of, pair
+from ...ops.geometry import constant, one_of, Pair, pair
 from ...tensor import OneOrMore, Tensor, as_tensor
 from .. import init
 from ..layers import Dropout, Identity, LayerNorm, Linear, flags, parameter, sizes, uniform
@@ -72,7 +72,7 @@ class VisionTransformer(Encoder):
         activation: of the blocks, see `Mlp`.
     """
 
-    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
+    def __init__(self, img_size: Pair = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int | None = 1000, embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0, global_pool: str = "token", *,
                  eps: float = 1e-6, layer_scale: float | None = None, registers: int = 0, fc_norm: bool = False,
