@@ -334,7 +334,7 @@ def cosine_similarity(x: TensorLike, y: TensorLike, axis: Axes = -1, eps: float 
     except ValueError:
         raise ValueError(f"cosine_similarity: shapes that broadcast wanted, got {x.shape} and {y.shape}") from None
     axis, eps = several_axes("cosine_similarity", axis, len(shape)), real("cosine_similarity", "eps", eps, 0)
-    return _fused_cosine(*[broadcast_to(v, shape) for v in (x, y)], axis=axis, eps=eps)
+    return _fused_cosine(*[v if v.shape == shape else broadcast_to(v, shape) for v in (x, y)], axis=axis, eps=eps)
 
 
 @operation
