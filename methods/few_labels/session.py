@@ -7,11 +7,12 @@ import time
 
 import numpy as np
 
+import minigrad as mg
 from methods.peft.prediction import FILE
 from methods.training.encoders import CHECKPOINT
 from methods.training.prediction import most_probable, write_csv
 from methods.training.run import RunFolder, write_whole
-from methods.training.settings import setting
+from methods.training.settings import check_place, setting
 from minigrad.data.folder import printable, some
 
 from . import label_log, report, small_families, trials
@@ -64,6 +65,7 @@ def run(config: Config, began: float) -> Answer:
         raise SystemExit(f"--classes: {error}") from None
     path = pathlib.Path(config.folder)
     out = RunFolder(run_folder(path, config.out), config, True)
+    check_place("--out", out.path)
     try:
         folder = look(path, out.path)
     except (OSError, ValueError, ImportError) as error:
@@ -109,6 +111,7 @@ def _source(out):
 
 
 def _run(config, began, folder, out, said):
+    mg.random.seed(config.seed)  # checkpoints hold the generator's state
     reader = load_reader(folder.what, config.encoder, config.image_size, config.device)
     features = Features(folder, reader)
     print(f"reading the {folder.what}s with {reader.name}", flush=True)

@@ -81,7 +81,7 @@ def check(config: Any) -> None:
                 allowed = ", ".join(LIMITS[k][1].format(limit) for k, limit in limits.items())
                 raise SystemExit(f"{flag} {number}: choose {'a number' if fits else name} {allowed}".rstrip())
         if field.name in ("out", "csv", "sort") and value:
-            _check_place(flag, pathlib.Path(value), file=field.name == "csv" or bool(pathlib.Path(field.default).suffix))
+            check_place(flag, pathlib.Path(value), file=field.name == "csv" or bool(pathlib.Path(field.default).suffix))
     for name, hint in hints.items():
         value = getattr(config, name)
         if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
@@ -99,7 +99,7 @@ def check(config: Any) -> None:
         raise SystemExit(f"--device {device}: {error}") from None
 
 
-def _check_place(flag: str, path: pathlib.Path, file: bool) -> None:
+def check_place(flag: str, path: pathlib.Path, file: bool = False) -> None:
     """SystemExit unless a file, or else a folder, can be made there."""
     folder = path.absolute().parent if file else path.absolute()
     try:

@@ -18,6 +18,7 @@ for library in ("tyro", "tqdm", "safetensors", "sklearn"):
 
 from examples import few_labels, predict  # noqa: E402
 from methods.few_labels import readers, trials  # noqa: E402
+import minigrad as mg  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -101,7 +102,10 @@ def test_from_a_folder_to_new_pictures(own, tmp_path, capsys, monkeypatch):
     assert len(list(sorted_to.rglob("*.png"))) == 12  # nothing is replaced
 
     monkeypatch.setattr(readers, "encode", None)  # a second run reads no picture again
+    before = (out / "checkpoint.safetensors").read_bytes()
+    mg.randn(3)  # the state of the generator before a run has no part in it
     again = few_labels.main(few_labels.Run(folder=str(own), out=str(out), minutes=0, suggest=5))
+    assert (out / "checkpoint.safetensors").read_bytes() == before
     assert again.chosen.name == found.chosen.name and again.suggested.tolist() == found.suggested.tolist()
 
 
@@ -152,6 +156,14 @@ def test_what_the_report_says_of_the_folder_is_printed(own, tmp_path, capsys):
     assert any("but in another class; the latter is used" in line for line in lines)
     assert any(f"Of {KINDS[0]} no labelled picture can be used" in line for line in lines)
     assert all(line in page and said.count(line) == 1 for line in lines) and "Label the pictures below" not in page
+
+
+@pytest.mark.parametrize("out", ["", "runs"])
+def test_a_place_where_no_run_can_be_written_is_refused_at_the_start(own, monkeypatch, out):
+    monkeypatch.chdir(own)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match="^--out runs.* cannot be written to; choose another place$"):
+        few_labels.main(few_labels.Run(folder=".", out=out, minutes=0))
 
 
 def test_what_cannot_be_used_is_one_line(tmp_path):
