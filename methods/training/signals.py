@@ -10,13 +10,15 @@ from types import FrameType
 def handling(names: tuple[str, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Inside, the signals of these names, as far as the system has them, call `handler(number, frame)`.
 
-    One that is ignored, as nohup wishes, stays so. Signals are the main thread's: on another one nothing changes.
+    One that is ignored, as nohup wishes, stays so, and one that a program which runs Python inside handles in C stays with it.
+    Signals are the main thread's: on another one nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, handler) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+    free = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in free}
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ from methods.training import (
     characters, checkpoint, comparison, encoders, evaluation, images, networks, objectives, optimizers, plots, prediction,
     teacher, texts)
 from methods.training.classifier import Architecture, Classifier, load_classifier
-from methods.training.loop import train
+from methods.training.loop import stop_signals, train
 from methods.training.method import Method
 from methods.training.prediction import write_test
 from methods.training.pictures import Preprocessing, picture_files, read_pictures
@@ -983,6 +983,14 @@ def test_signals_save_what_is_done(tmp_path, name):
     with pytest.raises(SystemExit) as error:
         regression(Run(steps=50, rate=0.01, out=str(tmp_path)), evaluate=send, evaluate_every=7)
     assert error.value.code == 128 + number and checkpoint.load(tmp_path / "checkpoint.safetensors")["step"] == 7
+
+
+@pytest.mark.parametrize("kept", [signal.SIG_IGN, None], ids=["ignored", "handled in C"])
+def test_signals_that_are_others_stay_theirs(monkeypatch, kept):
+    monkeypatch.setattr(signal, "getsignal", lambda number: kept)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: pytest.fail("another's handler was replaced"))
+    with stop_signals() as received:
+        assert received == []
 
 
 def test_a_reader_that_goes_away_ends_the_program_quietly():
