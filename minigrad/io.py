@@ -57,7 +57,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, Any], facts: Any = None) 
         raise TypeError(f"save: names of arrays are text, not {unnamed[0]!r}")
     try:
         text = json.dumps(facts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"save: facts must be what JSON can hold: {error}") from None
     on_host = {name: _on_host(name, array) for name, array in arrays.items()}
     for name, array in on_host.items():

@@ -1,4 +1,5 @@
 """Where checkpoints and cached files land: permissions, links, folders, what errors leave behind."""
+import functools
 import json
 import os
 import pathlib
@@ -144,7 +145,8 @@ def test_facts_that_are_not_json_are_refused_and_the_old_file_stays(tmp_path):
     io.save(tmp_path / "c", ARRAYS)
     before, endless = (tmp_path / "c").read_bytes(), []
     endless.append(endless)
-    for facts in ({"accuracy": np.float32(0.5)}, {(1, 2): 3}, endless):
+    deep = functools.reduce(lambda inner, _: [inner], range(100_000), [])
+    for facts in ({"accuracy": np.float32(0.5)}, {(1, 2): 3}, endless, deep):
         with pytest.raises(TypeError, match="save: facts must be what JSON can hold"):
             io.save(tmp_path / "c", ARRAYS, facts)
     assert (tmp_path / "c").read_bytes() == before and len(os.listdir(tmp_path)) == 1
