@@ -974,6 +974,10 @@ def test_cosines_of_numbers_without_squares():
             for a, b in zip(found, expected):
                 np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7)
     x, y = np.array([[0.3, -1.0], [0.2, 0.1]]), np.array([[1.0, 2.0], [0.5, 0.4]])
+    near = (x * np.array([[1, 1.0001], [1, 1.001]])).astype(np.float32) * np.float32(1e-6)  # nearly parallel, and short
+    exact = values_and_gradients(f, x.astype(np.float32).astype(float), near.astype(float), g=mg.Tensor(np.ones(2)))
+    for a, b in zip(values_and_gradients(f, x.astype(np.float32), near, g=mg.Tensor(np.ones(2, np.float32))), exact):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
     mg.check_derivatives(lambda x, y: mg.cosine_similarity(x, y, eps=0.3), x, y)
 
 

@@ -247,8 +247,8 @@ PATHS = {
     "mean_distance": Path(lambda x, target, width: (rows.mean_distance(x, target, width), None), _mean_distance_backward,
                           serves=_served("distance_sums")),
     "cosine_similarity": Path(lambda x, y, axis, eps: rows.cosine(x, y, eps),
-                              lambda g, out, lengths, wanted, x, y, axis, eps:
-                              rows.cosine_backward(g, out, lengths, wanted, x, y, eps), reads_out=True,
+                              lambda g, out, residuals, wanted, x, y, axis, eps:
+                              rows.cosine_backward(g, *residuals, wanted, x, y, eps),
                               serves=lambda x, y, axis, eps:
                               axis == (x.ndim - 1,) and kernel("inner_products", x, y) is not None),
     "layer_norm": _row_norm(centre=True),

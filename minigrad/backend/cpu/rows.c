@@ -257,8 +257,8 @@ void inner_products(const float *xs, const float *ys, double *sums, index_t rows
     }
 }
 
-/* p y - q x of rows, for a p and a q of each. */
-void combined_rows(const float *xs, const float *ys, const float *p, const float *q, float *out, index_t rows, index_t columns)
+/* p y - q x of rows, for a p and a q of each: what is left of nearly equal products has all its digits. */
+void combined_rows(const float *xs, const float *ys, const double *p, const double *q, float *out, index_t rows, index_t columns)
 {
     PARALLEL(rows * columns > 65536)
     for (index_t r = 0; r < rows; r++)

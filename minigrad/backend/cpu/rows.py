@@ -237,27 +237,29 @@ def mean_distance_backward(g, x, target, width):
 
 
 def cosine(x, y, eps):
-    """The cosine of the angle of float32 rows of one shape, lengths being at least eps; and the lengths (2, rows), in float64."""
+    """The cosine of the angle of float32 rows of one shape, lengths being at least eps; and in float64 the same (rows,), and the
+    lengths (2, rows)."""
     sums = np.empty((math.prod(x.shape[:-1]), 3))
     kernel("inner_products")(*map(np.ascontiguousarray, (x, y)), sums, len(sums), x.shape[-1])
     lengths = np.sqrt(sums[:, 1:].T)
     a, b = _at_least(eps, lengths)
     with np.errstate(invalid="ignore"):  # of infinite numbers
-        return (sums[:, 0] / a / b).astype(x.dtype).reshape(x.shape[:-1]), lengths
+        cosines = sums[:, 0] / a / b
+    return cosines.astype(x.dtype).reshape(x.shape[:-1]), (cosines, lengths)
 
 
-def cosine_backward(g, out, lengths, wanted, x, y, eps):
-    """The gradients of `cosine`: in x g / |x| (y / |y| - out x / |x|). None where that is not finite, or far from 1."""
-    bounds, g, cosines = _at_least(eps, lengths), *[a.reshape(-1).astype(np.float64) for a in (g, out)]
-    if not (np.isfinite(cosines).all() and (bounds > 2.0**-40).all() and (bounds < 2.0**40).all()):
+def cosine_backward(g, cosines, lengths, wanted, x, y, eps):
+    """The gradients of `cosine`: in x g / |x| (y / |y| - cosine x / |x|). None where a cosine is not finite."""
+    if not np.isfinite(cosines).all():
         return None
-    moves, grads = (lengths > eps) + 0.5 * (lengths == eps) * (eps > 0), []  # whether a length moves what it divides
-    for i, want in enumerate(wanted):
+    bounds, grads = _at_least(eps, lengths), []
+    moves = (lengths > eps) + 0.5 * (lengths == eps) * (eps > 0)  # whether a length moves what it divides
+    p = g.reshape(-1) / bounds[0] / bounds[1]
+    for want, own, other, bound, move in zip(wanted, (x, y), (y, x), bounds, moves):
         grads.append(empty(x.shape, x.dtype) if want else None)
         if want:
-            p, q = g / (bounds[0] * bounds[1]), g * cosines / bounds[i]**2 * moves[i]
-            own, other = (np.ascontiguousarray(a) for a in ((x, y) if i == 0 else (y, x)))
-            kernel("combined_rows")(own, other, *[a.astype(x.dtype) for a in (p, q)], grads[i], len(p), x.shape[-1])
+            q = g.reshape(-1) * cosines / bound / bound * move
+            kernel("combined_rows")(*map(np.ascontiguousarray, (own, other)), p, q, grads[-1], len(p), x.shape[-1])
     return grads
 
 
