@@ -248,6 +248,7 @@ def test_reading_many_single_numbers_is_what_numpy_does():
     np.testing.assert_array_equal(read(x, index), x[index])
 
 
+@pytest.mark.skipif(not native.kernel("take_along"), reason="no C compiler")
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("shape, axis, length", [
     ((7,), 0, 20), ((5, 7), 1, 3), ((5, 7), 0, 9), ((5, 7), 1, 1), ((3, 4, 5), 1, 6), ((3, 4, 5), 1, 1), ((2, 1, 3), 1, 2),
