@@ -96,7 +96,8 @@ def draw_fits(learner, batch, counts, path):
     """Sine waves, their few points, and what the network makes of them after each number of inner steps."""
     x, y, query_x, query_y = batch
     *support, queries, _ = forward.placed(learner, *batch)
-    fits = {count: learner.outputs(support, queries, count).numpy() for count in counts}
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
+        fits = {count: learner.outputs(support, queries, count).numpy() for count in counts}
     with plots.figure(path, 1, len(x), (4 * len(x), 3.2)) as axes:
         for t, axis in enumerate(axes[0]):
             at = query_x[t, :, 0].argsort()
@@ -104,6 +105,7 @@ def draw_fits(learner, batch, counts, path):
             axis.plot(x[t], y[t], "^", color="black", label="its known points")
             for i, (count, fit) in enumerate(fits.items()):
                 axis.plot(query_x[t, at], fit[t, at], color=f"C{i}", linestyle="--", label=f"{count} steps")
+            axis.set(ylim=(-6, 6))  # amplitudes are 5 at most; what diverges leaves the picture
         axes[0, 0].legend(fontsize=7)
 
 
