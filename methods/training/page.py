@@ -11,6 +11,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 46rem; p
 img { max-width: 100%; height: auto } h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
 table { border-collapse: collapse; display: block; overflow-x: auto }
 td, th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top }
+td:last-child { white-space: nowrap }
 code { background: #f4f4f4; overflow-wrap: anywhere } .aside { color: #666; font-size: .9em }
 """
 

@@ -72,7 +72,7 @@ def bars(values: dict[str, list[float]], path: str | os.PathLike, label: str, ch
         axis, rows = axes[0, 0], list(values.items())[::-1]  # the first on top
         drawn = axis.barh([name for name, _ in rows], [np.mean(v) for _, v in rows], xerr=[deviation(v) for _, v in rows],
                           color=["grey" if name == baseline else "C0" for name, _ in rows])
-        axis.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
+        axis.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8, bbox=dict(facecolor="white", edgecolor="none", pad=0.5))
         axis.axvline(chance, color="grey", linestyle=":", label="chance")
         if baseline in values:
             axis.axvline(np.mean(values[baseline]), color="C3", linestyle="--", label=baseline)
