@@ -29,7 +29,7 @@ def environment(reports):
     """The environment in which kernels are compiled for the sanitizers and each process reports to a file in `reports`."""
     found = [subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
              for name in ("libasan.so", "libstdc++.so.6")]  # the second: what throws exceptions has to be there first
-    return {**os.environ, "CC": "gcc", "LD_PRELOAD": " ".join(found),
+    return {**os.environ, "CC": "gcc", "MINIGRAD_NATIVE": "1", "LD_PRELOAD": " ".join(found),
             "MINIGRAD_CFLAGS": f"-O1 -g1 -fno-omit-frame-pointer {CHECKS} -include {shlex.quote(str(HEADER))}",
             "MINIGRAD_CACHE": str(pathlib.Path(tempfile.gettempdir()) / f"minigrad-sanitize-{getpass.getuser()}"),
             "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0:"  # Python leaks much at its end,
